@@ -1,0 +1,1 @@
+"""A highly available monitor of Celery events."""

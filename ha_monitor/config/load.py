@@ -1,0 +1,209 @@
+"""From files and the environment to a validated `Config`.
+
+Later sources win: defaults, the TOML file, the files of `$CREDENTIALS_DIRECTORY`, the environment.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ha_monitor.config.schema import Config
+from ha_monitor.config.secrets import mask
+from ha_monitor.errors import ConfigurationError
+
+DEFAULT_FILE = Path("/etc/ha-monitor/ha-monitor.toml")
+PREFIX = "HA_MONITOR_"
+FILE_VARIABLE = "HA_MONITOR_CONFIG"
+
+
+class Setting(NamedTuple):
+    """One key of the configuration as the environment and the credentials name it."""
+
+    section: str
+    """Empty for a key at the top level."""
+    key: str
+    type: Any
+
+    @property
+    def dotted(self) -> str:
+        return f"{self.section}.{self.key}" if self.section else self.key
+
+    @property
+    def credential(self) -> str:
+        """File name below `$CREDENTIALS_DIRECTORY`, such as `broker_url`."""
+        return self.dotted.replace(".", "_")
+
+    @property
+    def variable(self) -> str:
+        """Environment variable, such as `HA_MONITOR_BROKER_URL`."""
+        return PREFIX + self.credential.upper()
+
+
+def settings() -> list[Setting]:
+    """Every key there is, in the order of the schema."""
+    found = []
+    for field in msgspec.structs.fields(Config):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            found += [
+                Setting(field.name, inner.name, inner.type) for inner in msgspec.structs.fields(field.type)
+            ]
+        else:
+            found.append(Setting("", field.name, field.type))
+    return found
+
+
+def load(path: Path | None, environment: Mapping[str, str], overlay: Path | None = None) -> Config:
+    """Read, merge and validate the configuration.
+
+    :param path: the file named on the command line, or None for `$HA_MONITOR_CONFIG` or the default place.
+    :param environment: the process's environment.
+    :param overlay: a second file, applied over the first one when it exists.
+    :raises ConfigurationError: in one line, with file (or variable), key, value and what was expected.
+    """
+    chosen = path or (Path(environment[FILE_VARIABLE]) if environment.get(FILE_VARIABLE) else None)
+    data: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if chosen is not None or DEFAULT_FILE.exists():
+        _merge_file(data, sources, chosen or DEFAULT_FILE)
+    if overlay is not None and overlay.exists():
+        _merge_file(data, sources, overlay)
+    _merge_credentials(data, sources, environment)
+    _merge_environment(data, sources, environment)
+    config = _convert(
+        data, Config, lambda at: sources.get(at) or sources.get(at.split(".")[0], "the configuration")
+    )
+    _check_together(config, sources)
+    return config
+
+
+def _merge_file(data: dict[str, Any], sources: dict[str, str], path: Path) -> None:
+    try:
+        parsed = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigurationError(f"{path}: cannot be read: {reason}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
+    known = {field.name for field in msgspec.structs.fields(Config)}
+    for key, value in parsed.items():
+        if key not in known:
+            raise ConfigurationError(f"{path}: {key}: unknown key; expected one of {', '.join(sorted(known))}")
+        if isinstance(value, dict) and isinstance(data.get(key), dict):
+            data[key].update(value)
+        else:
+            data[key] = value
+        sources[key] = str(path)
+        if isinstance(value, dict):
+            sources.update({f"{key}.{inner}": str(path) for inner in value})
+
+
+def _merge_credentials(data: dict[str, Any], sources: dict[str, str], environment: Mapping[str, str]) -> None:
+    directory = environment.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return
+    for setting in settings():
+        file = Path(directory) / setting.credential
+        try:
+            text = file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{file}: cannot be read: {error}") from None
+        # A credential file that is empty but present stands for "not set", so that a package can ship one.
+        if text:
+            _put(data, sources, setting, text, str(file))
+
+
+def _merge_environment(data: dict[str, Any], sources: dict[str, str], environment: Mapping[str, str]) -> None:
+    by_variable = {setting.variable: setting for setting in settings()}
+    for variable in sorted(environment):
+        if not variable.startswith(PREFIX) or variable == FILE_VARIABLE:
+            continue
+        setting = by_variable.get(variable)
+        if setting is None:
+            raise ConfigurationError(
+                f"environment: {variable}: unknown variable; see `ha-monitor check --help` for the names"
+            )
+        _put(data, sources, setting, environment[variable], f"environment: {variable}")
+
+
+def _put(data: dict[str, Any], sources: dict[str, str], setting: Setting, text: str, source: str) -> None:
+    value = _from_text(text, setting, source)
+    if setting.section:
+        section = data.setdefault(setting.section, {})
+        if not isinstance(section, dict):
+            return  # the file's own error about this section is the one to report
+        section[setting.key] = value
+    else:
+        data[setting.key] = value
+    sources[setting.dotted] = source
+
+
+def _from_text(text: str, setting: Setting, source: str) -> Any:
+    """Convert the text of a variable or credential to the type of its key."""
+    value: Any = text
+    kind = _plain_type(setting.type)
+    if isinstance(kind, msgspec.inspect.ListType) and not text.lstrip().startswith("["):
+        value = [part.strip() for part in text.split(",") if part.strip()]
+    elif isinstance(kind, msgspec.inspect.ListType | msgspec.inspect.DictType):
+        try:
+            value = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            raise ConfigurationError(f"{source}: expected JSON for {setting.dotted}, such as {{}}") from None
+    try:
+        return msgspec.convert(value, setting.type, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(
+            f"{source}: {setting.dotted} = {mask(setting.dotted, text)}: {_expected(error, setting.dotted)}"
+        ) from None
+
+
+def _convert(data: dict[str, Any], kind: type[Config], source_of: Any) -> Config:
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$")
+        at = where.rstrip("`").lstrip(".")
+        if "unknown field" in message:
+            at = ".".join(filter(None, [at, message.split("`")[1]]))
+            raise ConfigurationError(f"{source_of(at)}: {at}: unknown key; expected {_siblings(at)}") from None
+        value: Any = data
+        for part in at.replace("[", ".").replace("]", "").split("."):
+            value = value[int(part)] if part.isdigit() else value[part]
+        raise ConfigurationError(
+            f"{source_of(at.split('[')[0])}: {at} = {mask(at, value)}: {_expected(error, at)}"
+        ) from None
+
+
+def _plain_type(annotation: Any) -> msgspec.inspect.Type:
+    kind = msgspec.inspect.type_info(annotation)
+    return kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
+
+
+def _expected(error: msgspec.ValidationError, dotted: str) -> str:
+    for setting in settings():
+        kind = _plain_type(setting.type)
+        if setting.dotted == dotted and isinstance(kind, msgspec.inspect.EnumType):
+            return "expected one of " + ", ".join(str(member.value) for member in kind.cls)
+    text = str(error).partition(" - at `$")[0].replace("`", "").replace("Expected", "expected")
+    return text.replace("object", "a table").replace("array", "a list")
+
+
+def _siblings(at: str) -> str:
+    section = at.rpartition(".")[0]
+    return "one of " + ", ".join(setting.key for setting in settings() if setting.section == section)
+
+
+def _check_together(config: Config, sources: Mapping[str, str]) -> None:
+    """The rules between keys, each of which would otherwise break a guarantee silently."""
+    if config.store.success_ttl < config.queue.message_ttl:
+        source = sources.get("store.success_ttl") or sources.get("queue.message_ttl", "the configuration")
+        raise ConfigurationError(
+            f"{source}: store.success_ttl = {config.store.success_ttl:g}: expected at least queue.message_ttl "
+            f"({config.queue.message_ttl:g}), or a late redelivery could not be recognised"
+        )

@@ -1,0 +1,168 @@
+"""Every setting, once: its name, type, bounds, default and meaning.
+
+The classes are the schema that the file, the environment and the credentials are validated against;
+`docs/configuration.md` and the packaged example are held to it by a test.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, field
+
+Seconds = Annotated[float, Meta(gt=0, le=86400 * 366)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.@:-]{1,100}$")]
+
+DEFAULT_REDACTED = [
+    "password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "credential",
+    "private_key", "session", "cookie",
+]  # fmt: skip
+
+
+class QueueType(Enum):
+    """What the event queue is on RabbitMQ."""
+
+    QUORUM = "quorum"
+    CLASSIC = "classic"
+
+
+class LogFormat(Enum):
+    """How a line is written."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(Enum):
+    """The least level that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Broker(Struct, forbid_unknown_fields=True, frozen=True):
+    """Where Celery's events come from."""
+
+    url: Annotated[str, Meta(min_length=1, description="Broker URL; several with ; between for fail-over")] = (
+        "amqp://guest:guest@127.0.0.1:5672//"
+    )
+    heartbeat: Annotated[
+        float, Meta(ge=1, le=600, description="AMQP heartbeat, and Redis health check, in seconds")
+    ] = 10.0
+    connect_timeout: Annotated[Seconds, Meta(description="Seconds to wait for a connection")] = 5.0
+    prefetch: Annotated[
+        int, Meta(ge=1, le=65535, description="Messages in hand before the broker waits for acknowledgements")
+    ] = 1000
+    enable_events: Annotated[bool, Meta(description="Switch task events on in the workers at each connect")] = (
+        False
+    )
+    exchange: Annotated[Name, Meta(description="Celery's event_exchange")] = "celeryev"
+    tls: Annotated[
+        dict[str, Any], Meta(description="TLS options for kombu (ca_certs, certfile, keyfile, cert_reqs)")
+    ] = field(default_factory=dict)
+    transport_options: Annotated[dict[str, Any], Meta(description="kombu's transport options, as they are")] = (
+        field(default_factory=dict)
+    )
+
+
+class Queue(Struct, forbid_unknown_fields=True, frozen=True):
+    """The shared event queue on RabbitMQ. A queue that exists keeps its arguments: see docs/operations.md."""
+
+    type: Annotated[
+        QueueType, Meta(description="quorum keeps events over a broker restart; classic does not")
+    ] = QueueType.QUORUM
+    prefix: Annotated[Name, Meta(description="Celery's event_queue_prefix")] = "celeryev"
+    message_ttl: Annotated[Seconds, Meta(description="Seconds an event waits when no instance runs")] = 43200.0
+    max_length: Annotated[
+        int, Meta(ge=1, le=1_000_000_000, description="Messages kept; beyond it the oldest is dropped")
+    ] = 1_000_000
+    expires: Annotated[Seconds, Meta(description="Seconds after which an unused queue is deleted")] = 86400.0
+    delivery_limit: Annotated[
+        int,
+        Meta(ge=1000, le=1_000_000_000, description="Deliveries of one message (quorum) before it is dropped"),
+    ] = 1_000_000
+
+
+class Store(Struct, forbid_unknown_fields=True, frozen=True):
+    """The Redis that all instances share."""
+
+    url: Annotated[
+        str, Meta(min_length=1, description="redis://, rediss://, unix:// or sentinel://host,host/service/db")
+    ] = "redis://127.0.0.1:6379/0"
+    prefix: Annotated[Name, Meta(description="First part of every key")] = "ha-monitor"
+    timeout: Annotated[
+        Seconds, Meta(description="Seconds without an answer after which Redis counts as away")
+    ] = 5.0
+    lease: Annotated[
+        float,
+        Meta(ge=1, le=300, description="Seconds without a sign of life until others take over an outbox"),
+    ] = 5.0
+    success_ttl: Annotated[Seconds, Meta(description="Seconds the record of a succeeded task is kept")] = (
+        86400.0
+    )
+    failure_ttl: Annotated[Seconds, Meta(description="Seconds the record of any other task is kept")] = 604800.0
+    worker_ttl: Annotated[Seconds, Meta(description="Seconds the record of a silent worker is kept")] = 86400.0
+    name_wait: Annotated[
+        float,
+        Meta(ge=0, le=60, description="Seconds an announcement waits for the piece with the task's name"),
+    ] = 2.0
+
+
+class Batch(Struct, forbid_unknown_fields=True, frozen=True):
+    """When a batch of events is closed and applied."""
+
+    events: Annotated[int, Meta(ge=1, le=5000, description="Events that close a batch")] = 500
+    time: Annotated[float, Meta(ge=0, le=5, description="Seconds that close a batch")] = 0.02
+
+
+class Log(Struct, forbid_unknown_fields=True, frozen=True):
+    """What is written to standard output."""
+
+    level: Annotated[LogLevel, Meta(description="Least level that is written")] = LogLevel.INFO
+    format: Annotated[LogFormat, Meta(description="json for machines, console for people at a terminal")] = (
+        LogFormat.JSON
+    )
+    arguments: Annotated[bool, Meta(description="Keep and write the tasks' arguments")] = False
+    results: Annotated[bool, Meta(description="Keep and write the tasks' results")] = False
+    redact: Annotated[
+        list[Annotated[str, Meta(min_length=1)]],
+        Meta(description="Parts of key names whose values are replaced by ***"),
+    ] = field(default_factory=lambda: list(DEFAULT_REDACTED))
+    max_value_length: Annotated[
+        int, Meta(ge=16, le=65536, description="Characters of an argument list, result or exception")
+    ] = 1024
+
+
+class Handlers(Struct, forbid_unknown_fields=True, frozen=True):
+    """The user's own functions."""
+
+    modules: Annotated[
+        list[Annotated[str, Meta(min_length=1)]], Meta(description="Python modules with @on functions")
+    ] = field(default_factory=list)
+    attempts: Annotated[
+        int, Meta(ge=1, le=100, description="Calls of a failing handler before the dead letter")
+    ] = 5
+    backoff: Annotated[Seconds, Meta(description="Seconds before the first retry; doubles each time")] = 1.0
+    dead_letters: Annotated[int, Meta(ge=1, le=1_000_000, description="Dead letters kept in Redis")] = 1000
+
+
+class Config(Struct, forbid_unknown_fields=True, frozen=True):
+    """The whole configuration of one instance."""
+
+    node_id: Annotated[Name, Meta(description="Shared by the instances; the queue is <prefix>.<node_id>")] = (
+        "ha-monitor"
+    )
+    broker: Broker = field(default_factory=Broker)
+    queue: Queue = field(default_factory=Queue)
+    store: Store = field(default_factory=Store)
+    batch: Batch = field(default_factory=Batch)
+    log: Log = field(default_factory=Log)
+    handlers: Handlers = field(default_factory=Handlers)
+
+    @property
+    def queue_name(self) -> str:
+        """Name of the shared queue, as Celery's receiver would build it."""
+        return f"{self.queue.prefix}.{self.node_id}"

@@ -1,0 +1,61 @@
+"""Keeps passwords out of everything that a person or a log can read."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote
+
+from ha_monitor.config.schema import Config
+
+_USER_INFO = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/@\s:]*):(?P<password>[^/\s]*)@", re.IGNORECASE
+)
+_SECRET_KEY = re.compile(r"password|passwd|secret|token", re.IGNORECASE)
+HIDDEN = "***"
+
+
+def mask_url(text: str) -> str:
+    """Replace the password of every URL in a text."""
+    return _USER_INFO.sub(rf"\g<scheme>\g<user>:{HIDDEN}@", text)
+
+
+def mask(key: str, value: Any) -> str:
+    """Show a configuration value in an error without showing a secret."""
+    if _SECRET_KEY.search(key) or isinstance(value, dict):
+        return HIDDEN
+    text = mask_url(value if isinstance(value, str) else repr(value))
+    if key.endswith("url") and HIDDEN not in text and "@" in text:
+        return HIDDEN
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+class Scrubber:
+    """Removes the configured passwords from texts of foreign origin, such as a library's error."""
+
+    def __init__(self, config: Config) -> None:
+        found: set[str] = set()
+        for text in (config.broker.url, config.store.url):
+            for match in _USER_INFO.finditer(text):
+                found |= {match["password"], unquote(match["password"])}
+        for options in (config.broker.tls, config.broker.transport_options):
+            found |= set(_secrets_in(options))
+        # Very short ones would turn ordinary words to stars; they are masked inside URLs all the same.
+        self._secrets = sorted(
+            (secret for secret in found if len(secret) > 3 and secret != "guest"), key=len, reverse=True
+        )
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return mask_url(text)
+
+
+def _secrets_in(options: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    for key, value in options.items():
+        if isinstance(value, dict):
+            found += _secrets_in(value)
+        elif isinstance(value, str) and _SECRET_KEY.search(key):
+            found.append(value)
+    return found

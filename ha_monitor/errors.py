@@ -1,0 +1,41 @@
+"""The errors of the program, by what has to be done about them.
+
+Foreign exceptions (kombu, py-amqp, redis-py) are translated where they enter, so that the rest of the
+program decides by class alone:
+
+===================  =======================================================================
+`ConfigurationError`  a person must act: one line, exit status 78, systemd does not restart
+`Unavailable`         wait and try again: the broker or the store is away
+`LeaseLost`           another instance took over: register anew, emit nothing that was pending
+===================  =======================================================================
+"""
+
+from __future__ import annotations
+
+
+class HaMonitorError(Exception):
+    """Base of every error that the program raises on purpose. Its text is one line for a person."""
+
+
+class ConfigurationError(HaMonitorError):
+    """The program cannot run as it is configured; trying again would change nothing."""
+
+
+class Unavailable(HaMonitorError):
+    """Something the program depends on is away; trying again later is right."""
+
+
+class BrokerUnavailable(Unavailable):
+    """The broker refused, dropped or did not answer."""
+
+
+class StoreUnavailable(Unavailable):
+    """Redis refused, dropped or did not answer. What was being applied may or may not be done."""
+
+
+class LeaseLost(HaMonitorError):
+    """This instance's lease ran out and another instance took over its outbox."""
+
+
+class ServiceMissing(HaMonitorError):
+    """A command that the demo needs is not installed on this machine."""
