@@ -1,0 +1,148 @@
+"""From the messages of a delivery to a batch for the store.
+
+Nothing that a message contains raises out of here: what cannot be handled is listed as rejected, and a bad
+event in a list does not cost its neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ha_monitor.events.facts import BadEvent, Fact, FactBuilder, usable_time
+from ha_monitor.events.types import TASK_CODES, WORKER_TYPES
+
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes. Celery cuts the texts in its events, so a larger body is no event of its making."""
+MAX_ID = 255
+SAMPLE = 500
+_JSON = frozenset({"application/json", "application/x-json", "text/json"})
+_UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
+
+
+class Message(NamedTuple):
+    """One message as the broker delivered it."""
+
+    body: bytes
+    content_type: str = "application/json"
+    content_encoding: str = "utf-8"
+
+
+class Rejected(NamedTuple):
+    """A message, or an event inside one, that could not be handled."""
+
+    reason: str
+    sample: str
+
+
+class Batch:
+    """Facts of some messages, by what they are about."""
+
+    __slots__ = ("event_count", "newest", "others", "rejected", "tasks", "workers")
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, list[Fact]] = {}
+        self.workers: list[Fact] = []
+        self.others: list[Fact] = []
+        self.rejected: list[Rejected] = []
+        self.event_count = 0
+        self.newest = 0.0
+        """Latest timestamp of an event, seconds since the epoch; 0 if none has one."""
+
+
+class Decoder:
+    """Decodes messages into batches."""
+
+    def __init__(self, facts: FactBuilder) -> None:
+        self._facts = facts
+        self._decode_json = msgspec.json.Decoder().decode
+
+    def decode(self, messages: Iterable[Message]) -> Batch:
+        """All facts of the messages, and what had to be rejected. Never raises for what a message contains."""
+        batch = Batch()
+        add = self._add
+        for message in messages:
+            try:
+                body = self._body(message)
+            except BadEvent as error:
+                batch.rejected.append(Rejected(str(error), sample_of(message.body)))
+                continue
+            if type(body) is not list:
+                body = [body]
+            batch.event_count += len(body)
+            for event in body:
+                try:
+                    add(batch, event)
+                except BadEvent as error:
+                    batch.rejected.append(Rejected(str(error), sample_of(event)))
+                except (ValueError, TypeError, OverflowError, ArithmeticError, RecursionError) as error:
+                    # A value that no rule foresaw, such as a number beyond MessagePack's 64 bits.
+                    batch.rejected.append(Rejected(f"{type(error).__name__}: {error}", sample_of(event)))
+        return batch
+
+    def _body(self, message: Message) -> Any:
+        if message.content_type not in _JSON:
+            raise BadEvent(f"content type {message.content_type[:100]!r} is not JSON")
+        if message.content_encoding.lower() not in _UTF_8:
+            raise BadEvent(f"content encoding {message.content_encoding[:100]!r} is not UTF-8")
+        if len(message.body) > MAX_BODY:
+            raise BadEvent(f"body of {len(message.body)} bytes is larger than {MAX_BODY}")
+        try:
+            return self._decode_json(message.body)
+        except (msgspec.DecodeError, RecursionError):
+            return lenient_json(message.body)
+
+    def _add(self, batch: Batch, event: Any) -> None:
+        if type(event) is not dict:
+            raise BadEvent(f"an event must be an object, not {type(event).__name__}")
+        event_type = event.get("type")
+        if type(event_type) is not str or not 0 < len(event_type) <= MAX_ID:
+            raise BadEvent("an event must have a type")
+        timestamp = usable_time(event.get("timestamp"))
+        uuid = event.get("uuid")
+        if uuid is not None:
+            if type(uuid) is not str or not 0 < len(uuid) <= MAX_ID:
+                raise BadEvent(f"{event_type[:100]} has no usable uuid")
+            fact = self._facts.task_fact(event, event_type)
+            known = batch.tasks.get(uuid)
+            if known is None:
+                batch.tasks[uuid] = [fact]
+            else:
+                known.append(fact)
+        elif event_type in WORKER_TYPES:
+            worker = event.get("hostname")
+            if type(worker) is not str or not 0 < len(worker) <= MAX_ID:
+                raise BadEvent(f"{event_type} has no usable hostname")
+            batch.workers.append(self._facts.worker_fact(event, event_type))
+        elif event_type in TASK_CODES:
+            raise BadEvent(f"{event_type} has no uuid")
+        elif (other := self._facts.other_fact(event, event_type)) is not None:
+            batch.others.append(other)
+        if timestamp is not None and timestamp > batch.newest:
+            batch.newest = timestamp
+
+
+def lenient_json(body: bytes) -> Any:
+    """JSON as Python writes it, which msgspec refuses: NaN, Infinity, lone surrogates.
+
+    :raises BadEvent: if it is not even that.
+    """
+    try:
+        value = json.loads(body.decode("utf-8", "replace"))
+        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BadEvent(f"body is not JSON: {reason}"[:200]) from None
+
+
+def sample_of(value: Any) -> str:
+    """The beginning of something rejected, safe to store and print."""
+    if isinstance(value, bytes):
+        return value[:SAMPLE].decode("utf-8", "replace")
+    try:
+        return repr(value)[:SAMPLE].encode("utf-8", "replace").decode("utf-8")
+    except RecursionError:
+        return "…"

@@ -1,0 +1,182 @@
+"""From an event's raw body to the facts that the store merges.
+
+Every field may be null, wrong or missing. Only what identifies an event is required (a type, and for Celery's
+own types the task or the worker it is about); everything else that is unusable counts as absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from ha_monitor.events.identity import event_id
+from ha_monitor.events.model import Event
+from ha_monitor.events.policy import EmissionPolicy
+from ha_monitor.events.redact import Redactor
+from ha_monitor.events.types import TASK_CODES, WORKER_TYPES, Code
+
+Fact = list[Any]
+"""A list as `store/lua/record.lua` documents it."""
+
+MAX_TRACEBACK = 16_384
+MAX_NAME = 255
+_LATEST_TIME = 4_000_000_000.0
+_ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timestamp", "uuid"})
+_WORKER_FIELDS = ("pid", "freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys")
+
+
+class BadEvent(ValueError):
+    """An event that cannot be handled; the text says why."""
+
+
+class FactBuilder:
+    """Builds the facts of single events. Holds the settings, no state."""
+
+    def __init__(self, policy: EmissionPolicy, redactor: Redactor, *, arguments: bool, results: bool) -> None:
+        self._policy = policy
+        self._redactor = redactor
+        self._arguments = arguments
+        self._results = results
+        self._pack = msgspec.msgpack.Encoder().encode
+        self._extras: dict[Code, Callable[[dict[str, Any]], list[Any]]] = {
+            Code.SENT: self._sent_extras,
+            Code.RECEIVED: self._definition_extras,
+            Code.FAILED: lambda event: [None, self._redactor.text(event.get("exception") or "", 200)],
+            Code.SUCCEEDED: lambda event: [number(event.get("runtime"))],
+        }
+
+    def task_fact(self, event: dict[str, Any], event_type: str) -> Fact:
+        """The fact of an event about a task: [id, code, time in µs, worker, payload or None, …extras]."""
+        code = TASK_CODES.get(event_type, Code.OTHER)
+        if code is Code.REJECTED and event.get("requeue") is not False:
+            code = Code.REQUEUED
+        timestamp = usable_time(event.get("timestamp"))
+        identity = event_id(event, timestamp)
+        worker = event.get("hostname")
+        if type(worker) is not str:
+            worker = ""
+        payload = (
+            self._payload(event, event_type, identity, worker, timestamp)
+            if self._policy.emits(event_type)
+            else None
+        )
+        fact = [identity, code, int((timestamp or 0) * 1_000_000), worker, payload]
+        extras = self._extras.get(code)
+        return fact if extras is None else fact + extras(event)
+
+    def worker_fact(self, event: dict[str, Any], event_type: str) -> Fact:
+        """The fact of an event about a worker: [nodename, id, time in µs, type, payload or None, fields]."""
+        timestamp = usable_time(event.get("timestamp"))
+        identity = event_id(event, timestamp)
+        worker = event["hostname"]
+        payload = (
+            self._payload(event, event_type, identity, worker, timestamp)
+            if self._policy.emits(event_type)
+            else None
+        )
+        fields = {key: self._redactor.value(event[key]) for key in _WORKER_FIELDS if event.get(key) is not None}
+        return [worker, identity, int((timestamp or 0) * 1_000_000), event_type, payload, fields]
+
+    def other_fact(self, event: dict[str, Any], event_type: str) -> Fact | None:
+        """The fact of a custom event that is about no task: [id, payload]; None when nobody wants it."""
+        if not self._policy.emits(event_type):
+            return None
+        timestamp = usable_time(event.get("timestamp"))
+        identity = event_id(event, timestamp)
+        worker = event.get("hostname")
+        return [
+            identity,
+            self._payload(event, event_type, identity, worker if type(worker) is str else "", timestamp),
+        ]
+
+    def _payload(
+        self, event: dict[str, Any], event_type: str, identity: bytes, worker: str, timestamp: float | None
+    ) -> bytes:
+        fields = self._fields(event, event_type)
+        return self._pack(Event(event_type, identity.hex(), worker, timestamp, event.get("uuid"), fields))
+
+    def _fields(self, event: dict[str, Any], event_type: str) -> dict[str, Any]:
+        get, text = event.get, self._redactor.text
+        fields: dict[str, Any] = {}
+        if event_type == "task-succeeded":
+            if (runtime := number(get("runtime"))) is not None:
+                fields["runtime"] = runtime
+            if self._results and get("result") is not None:
+                fields["result"] = text(get("result"))
+        elif event_type in ("task-failed", "task-retried"):
+            fields["exception"] = text(get("exception") or "")
+            if get("traceback"):
+                # The end of a traceback says what happened.
+                fields["traceback"] = text(str(get("traceback"))[-MAX_TRACEBACK:], MAX_TRACEBACK)
+        elif event_type == "task-rejected":
+            fields["requeue"] = event.get("requeue") is not False
+        elif event_type == "task-revoked":
+            fields = {
+                key: self._redactor.value(event[key])
+                for key in ("terminated", "signum", "expired")
+                if key in event
+            }
+        elif event_type in WORKER_TYPES:
+            fields = {
+                key: self._redactor.value(event[key]) for key in _WORKER_FIELDS if event.get(key) is not None
+            }
+        elif event_type not in TASK_CODES:
+            data = {key: value for key, value in event.items() if key not in _ENVELOPE}
+            if data:
+                fields["data"] = self._redactor.value(data)
+        return fields
+
+    def _definition_extras(self, event: dict[str, Any]) -> list[Any]:
+        """[definition or None, retries]: what the task is, as task-sent and task-received say it."""
+        name = event.get("name")
+        retries = event.get("retries")
+        retries = retries if type(retries) is int and 0 <= retries < 1 << 31 else 0
+        if type(name) is not str or not name:
+            return [None, retries]
+        definition: dict[str, Any] = {"n": name if len(name) <= MAX_NAME else name[:MAX_NAME]}
+        uuid = event["uuid"]
+        root, parent, eta = event.get("root_id"), event.get("parent_id"), event.get("eta")
+        if type(root) is str:
+            # Most tasks are their own root; a flag is 36 bytes shorter.
+            definition["r"] = True if root == uuid else root[:MAX_NAME]
+        if type(parent) is str:
+            definition["p"] = parent[:MAX_NAME]
+        if eta is not None and (due := moment(eta)) is not None:
+            definition["e"] = int(due * 1_000_000)
+        if self._arguments:
+            for key, field in (("a", "args"), ("k", "kwargs")):
+                if event.get(field) is not None:
+                    definition[key] = self._redactor.text(event[field])
+        return [definition, retries]
+
+    def _sent_extras(self, event: dict[str, Any]) -> list[Any]:
+        queue = event.get("queue")
+        return [*self._definition_extras(event), queue[:MAX_NAME] if type(queue) is str and queue else None]
+
+
+def usable_time(value: Any) -> float | None:
+    """A timestamp in seconds since the epoch, or None if the value is none (also for NaN and far futures)."""
+    if (type(value) is float or type(value) is int) and 0 < value < _LATEST_TIME:
+        return float(value)
+    return None
+
+
+def number(value: Any) -> float | None:
+    """A finite, non-negative number of seconds, or None."""
+    if (type(value) is float or type(value) is int) and 0 <= value < 1e12:
+        return float(value)
+    return None
+
+
+def moment(value: Any) -> float | None:
+    """An ISO 8601 time, as Celery writes `eta` (in UTC if it names no zone), in seconds since the epoch."""
+    if type(value) is not str:
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+        return usable_time((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,97 @@
+"""Takes secrets out of texts before they are stored or written.
+
+Celery sends arguments and results as the *text* of a Python value, often cut short, so they cannot be parsed.
+The redactor looks for keys in the text and replaces the value behind each, however it is nested or cut.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+HIDDEN = "***"
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+_MAX_DEPTH = 8
+
+
+class Redactor:
+    """Replaces the values of keys whose name contains one of the given parts, and cuts long texts."""
+
+    def __init__(self, key_parts: Iterable[str], max_length: int) -> None:
+        self._max_length = max_length
+        parts = "|".join(re.escape(part) for part in key_parts)
+        self._key = re.compile(parts, re.IGNORECASE) if parts else None
+        # 'password': …  |  password=…  |  password: …  |  my_password_2 = …
+        self._assignment = (
+            re.compile(rf"""(?P<quote>["']?)[\w.-]*(?:{parts})[\w.-]*(?P=quote)\s*[:=]\s*""", re.IGNORECASE)
+            if parts
+            else None
+        )
+
+    def text(self, value: object, max_length: int | None = None) -> str:
+        """The redacted text of a value, at most so many characters long."""
+        text = value if isinstance(value, str) else str(value)
+        limit = max_length or self._max_length
+        if self._key is not None and self._key.search(text):
+            text = self._redacted(text)
+        return text if len(text) <= limit else text[: limit - 1] + "…"
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """The redacted copy of a JSON value: texts cut, deep nesting replaced by its text."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            if depth >= _MAX_DEPTH:
+                return "…"
+            return {
+                self.text(key): HIDDEN if self._key and self._key.search(key) else self.value(inner, depth + 1)
+                for key, inner in value.items()
+            }
+        if isinstance(value, list):
+            return "…" if depth >= _MAX_DEPTH else [self.value(inner, depth + 1) for inner in value]
+        return value
+
+    def _redacted(self, text: str) -> str:
+        assert self._assignment is not None
+        kept: list[str] = []
+        position = 0
+        while match := self._assignment.search(text, position):
+            kept += (text[position : match.end()], HIDDEN)
+            position = _end_of_value(text, match.end())
+        return "".join(kept) + text[position:]
+
+
+def _end_of_value(text: str, start: int) -> int:
+    """Where the Python value that begins at `start` ends; the end of the text if it was cut short."""
+    expected: list[str] = []
+    position = start
+    while position < len(text):
+        character = text[position]
+        if character in "'\"":
+            position = _end_of_string(text, position)
+            if not expected:
+                return position
+            continue
+        if character in _CLOSING:
+            expected.append(_CLOSING[character])
+        elif expected and character == expected[-1]:
+            expected.pop()
+            if not expected:
+                return position + 1
+        elif not expected and character in ",)]}\n;&":
+            return position
+        position += 1
+    return len(text)
+
+
+def _end_of_string(text: str, start: int) -> int:
+    quote = text[start]
+    position = start + 1
+    while position < len(text):
+        if text[position] == "\\":
+            position += 1
+        elif text[position] == quote:
+            return position + 1
+        position += 1
+    return len(text)

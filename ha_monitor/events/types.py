@@ -1,0 +1,61 @@
+"""Celery's event types and what the monitor makes of each.
+
+The codes travel to the store's scripts (see `store/lua/record.lua`), so a number, once given, stays.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from ha_monitor.config.schema import LogLevel
+
+
+class Code(IntEnum):
+    """What an event does to the record of its task. Above `FINISHED`, a higher code wins a tie in time."""
+
+    OTHER = 0
+    """Custom events, task-cancelled and types of later Celery versions: seen and emitted, change nothing."""
+    SENT = 1
+    RECEIVED = 2
+    STARTED = 3
+    RETRIED = 4
+    REQUEUED = 5
+    """task-rejected with requeue: the broker delivers the task again."""
+    FINISHED = 6
+    """Not an event: the codes from here on finish a task."""
+    REJECTED = 7
+    REVOKED = 8
+    FAILED = 9
+    SUCCEEDED = 10
+
+
+TASK_CODES: dict[str, Code] = {
+    "task-sent": Code.SENT,
+    "task-received": Code.RECEIVED,
+    "task-started": Code.STARTED,
+    "task-retried": Code.RETRIED,
+    "task-rejected": Code.REJECTED,
+    "task-revoked": Code.REVOKED,
+    "task-failed": Code.FAILED,
+    "task-succeeded": Code.SUCCEEDED,
+    "task-cancelled": Code.OTHER,
+}
+
+WORKER_TYPES = frozenset({"worker-heartbeat", "worker-online", "worker-offline"})
+
+_LEVELS: dict[str, LogLevel] = {
+    "task-sent": LogLevel.DEBUG,
+    "task-received": LogLevel.DEBUG,
+    "task-started": LogLevel.DEBUG,
+    "worker-heartbeat": LogLevel.DEBUG,
+    "task-retried": LogLevel.WARNING,
+    "task-rejected": LogLevel.WARNING,
+    "task-revoked": LogLevel.WARNING,
+    "task-cancelled": LogLevel.WARNING,
+    "task-failed": LogLevel.ERROR,
+}
+
+
+def level_of(event_type: str) -> LogLevel:
+    """The level of an event's line; success, worker-online/-offline and custom events are `info`."""
+    return _LEVELS.get(event_type, LogLevel.INFO)
