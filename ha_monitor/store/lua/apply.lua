@@ -1,0 +1,156 @@
+-- Merges a batch of events, and puts what is to be announced into the caller's outbox. Atomic; repeating it
+-- changes nothing and announces nothing.
+--
+-- KEYS[1] leases      zset   token of a living instance -> end of its lease, ms since the epoch
+-- KEYS[2] instance    hash   the caller's entry; `base` is the sequence number of its outbox's first entry
+-- KEYS[3] outbox      list   entries that the caller has yet to announce
+-- KEYS[4] waiting     zset   id of a task with announcements that wait for its name -> their deadline in ms
+-- KEYS[5] producers   hash   task name -> when an instance last saw a task-sent event for it, s since the epoch
+-- KEYS[6] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
+-- and, by prefix (all keys share one hash tag): ARGV[2]t:<task id> the records, ARGV[2]w:<nodename> the workers',
+-- ARGV[2]s:<event id> the ids of other events seen.
+--
+-- ARGV[1] the caller's token
+-- ARGV[2] prefix of the keys
+-- ARGV[3] sequence number below which the caller has announced everything
+-- ARGV[4] MessagePack: {success ttl s, failure ttl s, worker ttl s, wait ms}
+-- ARGV[5] MessagePack: {{task id, {fact, …}}, …}, {worker fact, …}, {other fact, …}
+--
+-- Returns {sequence number of the first item, items, events new, events repeated, announcements that wait}
+-- or the error LEASELOST.
+
+if not holds_lease(KEYS[1], ARGV[1]) then
+  return redis.error_reply('LEASELOST the outbox of this instance was taken over')
+end
+confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
+
+local prefix = ARGV[2]
+local success_ttl, failure_ttl, worker_ttl, wait = unpack(cmsgpack.unpack(ARGV[4]))
+local tasks, workers, others = unpack(cmsgpack.unpack(ARGV[5]))
+local now = now_ms()
+local new, repeated = 0, 0
+local items = {}
+
+-- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
+local PRODUCER_MEMORY = 300
+local sends = {}
+
+local function note_producer(name)
+  if sends[name] ~= true then
+    sends[name] = true
+    redis.call('HSET', KEYS[5], name, math.floor(now / 1000))
+    redis.call('EXPIRE', KEYS[5], 86400)
+  end
+end
+
+local function is_sent_with_event(name)
+  if sends[name] == nil then
+    local last = redis.call('HGET', KEYS[5], name)
+    sends[name] = last and now / 1000 - tonumber(last) < PRODUCER_MEMORY or false
+  end
+  return sends[name]
+end
+
+-- Whether the pieces that an announcement is made of are there.
+local function is_complete(facts, code)
+  if code == SENT or code == RECEIVED then
+    return true
+  elseif facts.n == nil then
+    return false
+  elseif code == SUCCEEDED or code == FAILED then
+    if (facts.sc or 0) <= math.max(facts.xc or 0, facts.re or 0) then return false end
+  elseif code == RETRIED then
+    if (facts.sc or 0) < (facts.xc or 0) then return false end
+  end
+  return facts.q ~= nil or not is_sent_with_event(facts.n)
+end
+
+local function by_time(a, b)
+  return a[3] < b[3]
+end
+
+local function apply_task(uuid, batch)
+  local key = prefix .. 't:' .. uuid
+  local facts, seen, waiting = load_record(key)
+  local had_waiting = waiting ~= nil
+  local changed = false
+  local announce = waiting or {}
+  for _, fact in ipairs(batch) do
+    local with = add_id(seen, fact[1])
+    if with then
+      seen, changed, new = with, true, new + 1
+      merge_fact(facts, fact)
+      if fact[2] == SENT and fact[8] and facts.n then note_producer(facts.n) end
+      if fact[5] then announce[#announce + 1] = { fact[5], fact[2], fact[3] } end
+    else
+      repeated = repeated + 1
+    end
+  end
+  if not changed then return end
+
+  local facts_text = cmsgpack.pack(facts)
+  local still = {}
+  if #announce > 1 then table.sort(announce, by_time) end
+  for _, entry in ipairs(announce) do
+    if is_complete(facts, entry[2]) then
+      items[#items + 1] = event_item(entry[1], facts_text, facts.n == nil)
+    else
+      still[#still + 1] = entry
+    end
+  end
+  if #still > 0 then
+    redis.call('ZADD', KEYS[4], 'NX', now + wait, uuid)
+  elseif had_waiting then
+    redis.call('ZREM', KEYS[4], uuid)
+  end
+  save_record(key, facts_text, seen, still, facts.tk == SUCCEEDED and success_ttl or failure_ttl)
+end
+
+-- Remembers an event that belongs to no task; whether it is new.
+local function first_time(id)
+  if redis.call('SET', prefix .. 's:' .. id, '', 'NX', 'EX', success_ttl) then
+    new = new + 1
+    return true
+  end
+  repeated = repeated + 1
+  return false
+end
+
+local function is_later(at, id, entry)
+  return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2]))
+end
+
+-- A worker's record: b = {time, id, fields} of its latest heartbeat, s = {time, id, fields, type} of its latest
+-- worker-online or worker-offline.
+local function apply_worker(fact)
+  local name, id, at, kind, payload, fields = fact[1], fact[2], fact[3], fact[4], fact[5], fact[6]
+  if payload then
+    if not first_time(id) then return end
+    items[#items + 1] = event_item(payload, NIL, false)
+  else
+    new = new + 1
+  end
+  local key = prefix .. 'w:' .. name
+  local raw = redis.call('GET', key)
+  local record = raw and cmsgpack.unpack(raw) or {}
+  if kind == 'worker-heartbeat' then
+    if is_later(at, id, record.b) then record.b = { at, id, fields } end
+  elseif is_later(at, id, record.s) then
+    record.s = { at, id, fields, kind }
+  end
+  redis.call('SET', key, cmsgpack.pack(record), 'EX', worker_ttl)
+  redis.call('ZADD', KEYS[6], now, name)
+end
+
+for _, task in ipairs(tasks) do
+  apply_task(task[1], task[2])
+end
+for _, fact in ipairs(workers) do
+  apply_worker(fact)
+end
+for _, fact in ipairs(others) do
+  if first_time(fact[1]) then
+    items[#items + 1] = event_item(fact[2], NIL, false)
+  end
+end
+return { push_items(KEYS[3], KEYS[2], items), items, new, repeated, redis.call('ZCARD', KEYS[4]) }

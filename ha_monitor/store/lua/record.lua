@@ -1,0 +1,216 @@
+-- Functions on the record of a task. This file is put in front of every script that touches records.
+--
+-- One string key a task holds concatenated MessagePack values: the facts, the ids seen, the announcements
+-- that wait. The facts commute: whatever the order, the repetition and the instance in which events come, the
+-- same set of events gives the same facts. Only facts are stored; the state is derived from them (record.py).
+--
+-- The facts, a map (a key is absent when nothing is known):
+--   n a k r p e   the definition: name, args, kwargs, root id (true: the task itself), parent id, eta in µs
+--   d             time of the event that gave the definition; the latest wins
+--   st q          last time it was sent, and the queue it was then sent to
+--   rc rl         how often it was received, and when last
+--   sc sl         how often it was started, and when last
+--   xc xl         how often it was retried, and when last
+--   jc            how often it was rejected back to its queue
+--   w             the worker that received or started it last
+--   re            highest retry number that a worker or producer named
+--   tc            how many events finished it (an acks-late task may run twice)
+--   tk tt rt ex   the event that counts among those: code, time, run time, exception. A success beats all
+--                 others, as in Celery's result backends; otherwise the latest wins
+--   i l           first and last time of any event
+--
+-- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
+--   sent:      definition or nil, retries, queue or nil
+--   received:  definition or nil, retries
+--   failed:    nil, exception
+--   succeeded: run time or nil
+--
+-- An announcement that waits: {payload, code, time in µs}.
+--
+-- Strings are never compared with < or >: Redis collates them by the server's locale.
+
+local SENT, RECEIVED, STARTED, RETRIED, REQUEUED = 1, 2, 3, 4, 5
+local FINISHED, FAILED, SUCCEEDED = 6, 9, 10
+local ID_SIZE, MAX_IDS = 12, 1000
+local PUSH_AT_ONCE = 100
+local NIL, EVENT_ITEM = '\192', '\148\0' -- MessagePack: nil; an array of four, the first a 0
+
+local function load_record(key)
+  local raw = redis.call('GET', key)
+  if not raw then
+    return {}, '', nil
+  end
+  return cmsgpack.unpack(raw)
+end
+
+local function save_record(key, facts_text, seen, waiting, ttl)
+  local value = facts_text .. cmsgpack.pack(seen)
+  if waiting and #waiting > 0 then
+    value = value .. cmsgpack.pack(waiting)
+  end
+  redis.call('SET', key, value, 'EX', ttl)
+end
+
+-- Whether a comes after b, byte by byte; nil comes before everything.
+local function greater(a, b)
+  if a == b or a == nil then
+    return false
+  elseif b == nil then
+    return true
+  end
+  a, b = tostring(a), tostring(b)
+  for index = 1, math.min(#a, #b) do
+    local left, right = string.byte(a, index), string.byte(b, index)
+    if left ~= right then
+      return left > right
+    end
+  end
+  return #a > #b
+end
+
+-- Whether the id at an index (from 0) of the sorted ids comes before the given one.
+local function id_before(seen, index, t, h1, h2)
+  local st, s1, s2 = struct.unpack('>I4I4I4', seen, index * ID_SIZE + 1)
+  if st ~= t then
+    return st < t
+  elseif s1 ~= h1 then
+    return s1 < h1
+  end
+  return s2 < h2
+end
+
+-- The ids with a new one added, or nil if it was among them. The ids are sorted by age. Beyond MAX_IDS the oldest
+-- are forgotten, and an id older than all of a full list counts as seen.
+local function add_id(seen, id)
+  local count = #seen / ID_SIZE
+  local t, h1, h2 = struct.unpack('>I4I4I4', id)
+  local low, high = 0, count
+  if count > 0 and id_before(seen, count - 1, t, h1, h2) then
+    low = count
+  end
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if id_before(seen, middle, t, h1, h2) then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  local offset = low * ID_SIZE
+  if string.sub(seen, offset + 1, offset + ID_SIZE) == id then
+    return nil
+  end
+  if count >= MAX_IDS then
+    if low == 0 then
+      return nil
+    end
+    return string.sub(seen, ID_SIZE + 1, offset) .. id .. string.sub(seen, offset + 1)
+  end
+  return string.sub(seen, 1, offset) .. id .. string.sub(seen, offset + 1)
+end
+
+local DEFINITION = { 'n', 'a', 'k', 'r', 'p', 'e' }
+
+local function merge_definition(facts, definition, at)
+  if facts.d == nil or at > facts.d then
+    for _, key in ipairs(DEFINITION) do
+      facts[key] = definition[key]
+    end
+    facts.d = at
+  elseif at == facts.d then
+    for _, key in ipairs(DEFINITION) do
+      if greater(definition[key], facts[key]) then
+        facts[key] = definition[key]
+      end
+    end
+  end
+end
+
+local function merge_worker(facts, at, worker)
+  local last = math.max(facts.rl or -1, facts.sl or -1)
+  if at > last or (at == last and greater(worker, facts.w)) then
+    facts.w = worker
+  end
+end
+
+local function merge_end(facts, code, at, runtime, exception)
+  facts.tc = (facts.tc or 0) + 1
+  if facts.tk ~= nil then
+    local new_success, old_success = code == SUCCEEDED, facts.tk == SUCCEEDED
+    if new_success ~= old_success then
+      if old_success then return end
+    elseif at ~= facts.tt then
+      if at < facts.tt then return end
+    elseif code ~= facts.tk then
+      if code < facts.tk then return end
+    elseif (runtime or -1) ~= (facts.rt or -1) then
+      if (runtime or -1) < (facts.rt or -1) then return end
+    elseif not greater(exception, facts.ex) then
+      return
+    end
+  end
+  facts.tk, facts.tt, facts.rt, facts.ex = code, at, runtime, exception
+end
+
+local function merge_fact(facts, fact)
+  local code, at = fact[2], fact[3]
+  if at > 0 then
+    if facts.i == nil or at < facts.i then facts.i = at end
+    if facts.l == nil or at > facts.l then facts.l = at end
+  end
+  if code == SENT or code == RECEIVED then
+    if fact[6] then merge_definition(facts, fact[6], at) end
+    if fact[7] > (facts.re or 0) then facts.re = fact[7] end
+  end
+  if code == SENT then
+    if facts.st == nil or at > facts.st or (at == facts.st and greater(fact[8], facts.q)) then
+      facts.st, facts.q = at, fact[8]
+    end
+  elseif code == RECEIVED then
+    merge_worker(facts, at, fact[4])
+    facts.rc, facts.rl = (facts.rc or 0) + 1, math.max(facts.rl or -1, at)
+  elseif code == STARTED then
+    merge_worker(facts, at, fact[4])
+    facts.sc, facts.sl = (facts.sc or 0) + 1, math.max(facts.sl or -1, at)
+  elseif code == RETRIED then
+    facts.xc, facts.xl = (facts.xc or 0) + 1, math.max(facts.xl or -1, at)
+  elseif code == REQUEUED then
+    facts.jc = (facts.jc or 0) + 1
+  elseif code > FINISHED then
+    local runtime, exception = nil, nil
+    if code == SUCCEEDED then runtime = fact[6] elseif code == FAILED then exception = fact[7] end
+    merge_end(facts, code, at, runtime, exception)
+  end
+end
+
+-- An entry of an outbox: {0, event, facts or nil, incomplete}, as store/outbox.py reads it.
+local function event_item(payload, facts_text, incomplete)
+  return EVENT_ITEM .. payload .. facts_text .. (incomplete and '\195' or '\194')
+end
+
+-- Appends the items to the caller's outbox and returns the sequence number of the first.
+local function push_items(outbox, instance, items)
+  local first = tonumber(redis.call('HGET', instance, 'base') or '0') + redis.call('LLEN', outbox)
+  for start = 1, #items, PUSH_AT_ONCE do
+    redis.call('RPUSH', outbox, unpack(items, start, math.min(start + PUSH_AT_ONCE - 1, #items)))
+  end
+  return first
+end
+
+-- Forgets the entries of the caller's outbox below a sequence number. Repeating it changes nothing.
+local function confirm(outbox, instance, upto)
+  local base = tonumber(redis.call('HGET', instance, 'base') or '0')
+  if upto > base then
+    redis.call('LTRIM', outbox, upto - base, -1)
+    redis.call('HSET', instance, 'base', upto)
+  end
+end
+
+local function now_ms()
+  local now = redis.call('TIME')
+  return now[1] * 1000 + math.floor(now[2] / 1000)
+end
+
+local function holds_lease(leases, token)
+  return redis.call('ZSCORE', leases, token) ~= false
+end

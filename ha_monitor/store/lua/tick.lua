@@ -1,0 +1,86 @@
+-- What time brings: renews the caller's lease, and puts into its outbox what has become due (announcements whose
+-- wait is over, handler retries) and what a dead instance left behind. Atomic, so each is taken by one instance.
+--
+-- KEYS[1] leases      zset   token of a living instance -> end of its lease, ms since the epoch
+-- KEYS[2] instance    hash   the caller's entry; `base` as in apply.lua, `stats` its counters as JSON
+-- KEYS[3] outbox      list   entries that the caller has yet to announce
+-- KEYS[4] waiting     zset   id of a task with announcements that wait -> their deadline in ms
+-- KEYS[5] retries     zset   outbox entry for one handler -> when it is due, ms since the epoch
+-- KEYS[6] takeovers   list   the latest takeovers as JSON, newest first
+-- KEYS[7] rejected    list   the latest messages that could not be handled as JSON, newest first
+-- KEYS[8] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
+-- and, by prefix: ARGV[2]t:<task id> the records, ARGV[2]instance:<token> and ARGV[2]outbox:<token> of others.
+--
+-- ARGV[1] the caller's token
+-- ARGV[2] prefix of the keys
+-- ARGV[3] sequence number below which the caller has announced everything
+-- ARGV[4] MessagePack: {lease ms, whether the caller may take over, failure ttl s, worker ttl s, most items}
+-- ARGV[5] the caller's counters as JSON
+-- ARGV[6] … samples for `rejected`
+--
+-- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over}}
+-- or the error LEASELOST.
+
+if not holds_lease(KEYS[1], ARGV[1]) then
+  return redis.error_reply('LEASELOST the outbox of this instance was taken over')
+end
+
+local KEPT = 100
+local prefix = ARGV[2]
+local lease, may_take_over, failure_ttl, worker_ttl, most = unpack(cmsgpack.unpack(ARGV[4]))
+local now = now_ms()
+local items, taken = {}, {}
+
+redis.call('ZADD', KEYS[1], now + lease, ARGV[1])
+redis.call('HSET', KEYS[2], 'stats', ARGV[5], 'seen', now)
+confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
+for index = 6, #ARGV do
+  redis.call('LPUSH', KEYS[7], ARGV[index])
+end
+redis.call('LTRIM', KEYS[7], 0, KEPT - 1)
+redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', now - worker_ttl * 1000)
+
+local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, most)
+for _, uuid in ipairs(due) do
+  local key = prefix .. 't:' .. uuid
+  local facts, seen, waiting = load_record(key)
+  if waiting then
+    local facts_text = cmsgpack.pack(facts)
+    for _, entry in ipairs(waiting) do
+      items[#items + 1] = event_item(entry[1], facts_text, facts.n == nil)
+    end
+    save_record(key, facts_text, seen, nil, math.max(redis.call('TTL', key), 1))
+  end
+  redis.call('ZREM', KEYS[4], uuid)
+end
+
+for _, entry in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, most)) do
+  items[#items + 1] = entry
+  redis.call('ZREM', KEYS[5], entry)
+end
+
+if may_take_over then
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
+    local left = redis.call('LRANGE', prefix .. 'outbox:' .. token, 0, -1)
+    for _, entry in ipairs(left) do
+      items[#items + 1] = entry
+    end
+    local who = redis.call('HMGET', prefix .. 'instance:' .. token, 'who', 'seen')
+    local report = cjson.encode({ who = who[1] or '{}', seen = tonumber(who[2]) or 0, at = now, entries = #left })
+    taken[#taken + 1] = report
+    redis.call('LPUSH', KEYS[6], report)
+    redis.call('LTRIM', KEYS[6], 0, KEPT - 1)
+    redis.call('DEL', prefix .. 'outbox:' .. token, prefix .. 'instance:' .. token)
+    redis.call('ZREM', KEYS[1], token)
+  end
+end
+
+local next_due = -1
+for _, key in ipairs({ KEYS[4], KEYS[5] }) do
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  if first[2] then
+    local left = math.max(0, tonumber(first[2]) - now)
+    next_due = next_due < 0 and left or math.min(next_due, left)
+  end
+end
+return { push_items(KEYS[3], KEYS[2], items), items, next_due, taken }
