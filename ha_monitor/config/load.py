@@ -49,9 +49,7 @@ def settings() -> list[Setting]:
     found = []
     for field in msgspec.structs.fields(Config):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            found += [
-                Setting(field.name, inner.name, inner.type) for inner in msgspec.structs.fields(field.type)
-            ]
+            found += [Setting(field.name, inner.name, inner.type) for inner in msgspec.structs.fields(field.type)]
         else:
             found.append(Setting("", field.name, field.type))
     return found
@@ -74,9 +72,7 @@ def load(path: Path | None, environment: Mapping[str, str], overlay: Path | None
         _merge_file(data, sources, overlay)
     _merge_credentials(data, sources, environment)
     _merge_environment(data, sources, environment)
-    config = _convert(
-        data, Config, lambda at: sources.get(at) or sources.get(at.split(".")[0], "the configuration")
-    )
+    config = _convert(data, Config, lambda at: sources.get(at) or sources.get(at.split(".")[0], "the configuration"))
     _check_together(config, sources)
     return config
 

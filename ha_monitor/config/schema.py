@@ -56,24 +56,22 @@ class Broker(Struct, forbid_unknown_fields=True, frozen=True):
     prefetch: Annotated[
         int, Meta(ge=1, le=65535, description="Messages in hand before the broker waits for acknowledgements")
     ] = 1000
-    enable_events: Annotated[bool, Meta(description="Switch task events on in the workers at each connect")] = (
-        False
-    )
+    enable_events: Annotated[bool, Meta(description="Switch task events on in the workers at each connect")] = False
     exchange: Annotated[Name, Meta(description="Celery's event_exchange")] = "celeryev"
     tls: Annotated[
         dict[str, Any], Meta(description="TLS options for kombu (ca_certs, certfile, keyfile, cert_reqs)")
     ] = field(default_factory=dict)
-    transport_options: Annotated[dict[str, Any], Meta(description="kombu's transport options, as they are")] = (
-        field(default_factory=dict)
+    transport_options: Annotated[dict[str, Any], Meta(description="kombu's transport options, as they are")] = field(
+        default_factory=dict
     )
 
 
 class Queue(Struct, forbid_unknown_fields=True, frozen=True):
     """The shared event queue on RabbitMQ. A queue that exists keeps its arguments: see docs/operations.md."""
 
-    type: Annotated[
-        QueueType, Meta(description="quorum keeps events over a broker restart; classic does not")
-    ] = QueueType.QUORUM
+    type: Annotated[QueueType, Meta(description="quorum keeps events over a broker restart; classic does not")] = (
+        QueueType.QUORUM
+    )
     prefix: Annotated[Name, Meta(description="Celery's event_queue_prefix")] = "celeryev"
     message_ttl: Annotated[Seconds, Meta(description="Seconds an event waits when no instance runs")] = 43200.0
     max_length: Annotated[
@@ -93,16 +91,12 @@ class Store(Struct, forbid_unknown_fields=True, frozen=True):
         str, Meta(min_length=1, description="redis://, rediss://, unix:// or sentinel://host,host/service/db")
     ] = "redis://127.0.0.1:6379/0"
     prefix: Annotated[Name, Meta(description="First part of every key")] = "ha-monitor"
-    timeout: Annotated[
-        Seconds, Meta(description="Seconds without an answer after which Redis counts as away")
-    ] = 5.0
+    timeout: Annotated[Seconds, Meta(description="Seconds without an answer after which Redis counts as away")] = 5.0
     lease: Annotated[
         float,
         Meta(ge=1, le=300, description="Seconds without a sign of life until others take over an outbox"),
     ] = 5.0
-    success_ttl: Annotated[Seconds, Meta(description="Seconds the record of a succeeded task is kept")] = (
-        86400.0
-    )
+    success_ttl: Annotated[Seconds, Meta(description="Seconds the record of a succeeded task is kept")] = 86400.0
     failure_ttl: Annotated[Seconds, Meta(description="Seconds the record of any other task is kept")] = 604800.0
     worker_ttl: Annotated[Seconds, Meta(description="Seconds the record of a silent worker is kept")] = 86400.0
     name_wait: Annotated[
@@ -142,9 +136,7 @@ class Handlers(Struct, forbid_unknown_fields=True, frozen=True):
     modules: Annotated[
         list[Annotated[str, Meta(min_length=1)]], Meta(description="Python modules with @on functions")
     ] = field(default_factory=list)
-    attempts: Annotated[
-        int, Meta(ge=1, le=100, description="Calls of a failing handler before the dead letter")
-    ] = 5
+    attempts: Annotated[int, Meta(ge=1, le=100, description="Calls of a failing handler before the dead letter")] = 5
     backoff: Annotated[Seconds, Meta(description="Seconds before the first retry; doubles each time")] = 1.0
     dead_letters: Annotated[int, Meta(ge=1, le=1_000_000, description="Dead letters kept in Redis")] = 1000
 

@@ -28,6 +28,16 @@ _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timesta
 _WORKER_FIELDS = ("pid", "freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys")
 
 
+def as_lua_string(data: bytes) -> msgspec.Raw:
+    """Bytes in the only MessagePack type for them that Redis can read: its cmsgpack has no `bin`, but takes a
+    `str` that is not UTF-8.
+    """
+    size = len(data)
+    if size < 32:
+        return msgspec.Raw(bytes((0xA0 | size,)) + data)
+    return msgspec.Raw(b"\xdb" + size.to_bytes(4, "big") + data)
+
+
 class BadEvent(ValueError):
     """An event that cannot be handled; the text says why."""
 
@@ -59,11 +69,9 @@ class FactBuilder:
         if type(worker) is not str:
             worker = ""
         payload = (
-            self._payload(event, event_type, identity, worker, timestamp)
-            if self._policy.emits(event_type)
-            else None
+            self._payload(event, event_type, identity, worker, timestamp) if self._policy.emits(event_type) else None
         )
-        fact = [identity, code, int((timestamp or 0) * 1_000_000), worker, payload]
+        fact = [as_lua_string(identity), code, int((timestamp or 0) * 1_000_000), worker, payload]
         extras = self._extras.get(code)
         return fact if extras is None else fact + extras(event)
 
@@ -73,12 +81,10 @@ class FactBuilder:
         identity = event_id(event, timestamp)
         worker = event["hostname"]
         payload = (
-            self._payload(event, event_type, identity, worker, timestamp)
-            if self._policy.emits(event_type)
-            else None
+            self._payload(event, event_type, identity, worker, timestamp) if self._policy.emits(event_type) else None
         )
         fields = {key: self._redactor.value(event[key]) for key in _WORKER_FIELDS if event.get(key) is not None}
-        return [worker, identity, int((timestamp or 0) * 1_000_000), event_type, payload, fields]
+        return [worker, as_lua_string(identity), int((timestamp or 0) * 1_000_000), event_type, payload, fields]
 
     def other_fact(self, event: dict[str, Any], event_type: str) -> Fact | None:
         """The fact of a custom event that is about no task: [id, payload]; None when nobody wants it."""
@@ -88,15 +94,16 @@ class FactBuilder:
         identity = event_id(event, timestamp)
         worker = event.get("hostname")
         return [
-            identity,
+            as_lua_string(identity),
             self._payload(event, event_type, identity, worker if type(worker) is str else "", timestamp),
         ]
 
     def _payload(
         self, event: dict[str, Any], event_type: str, identity: bytes, worker: str, timestamp: float | None
-    ) -> bytes:
+    ) -> msgspec.Raw:
         fields = self._fields(event, event_type)
-        return self._pack(Event(event_type, identity.hex(), worker, timestamp, event.get("uuid"), fields))
+        packed = self._pack(Event(event_type, identity.hex(), worker, timestamp, event.get("uuid"), fields))
+        return as_lua_string(packed)
 
     def _fields(self, event: dict[str, Any], event_type: str) -> dict[str, Any]:
         get, text = event.get, self._redactor.text
@@ -115,14 +122,10 @@ class FactBuilder:
             fields["requeue"] = event.get("requeue") is not False
         elif event_type == "task-revoked":
             fields = {
-                key: self._redactor.value(event[key])
-                for key in ("terminated", "signum", "expired")
-                if key in event
+                key: self._redactor.value(event[key]) for key in ("terminated", "signum", "expired") if key in event
             }
         elif event_type in WORKER_TYPES:
-            fields = {
-                key: self._redactor.value(event[key]) for key in _WORKER_FIELDS if event.get(key) is not None
-            }
+            fields = {key: self._redactor.value(event[key]) for key in _WORKER_FIELDS if event.get(key) is not None}
         elif event_type not in TASK_CODES:
             data = {key: value for key, value in event.items() if key not in _ENVELOPE}
             if data:

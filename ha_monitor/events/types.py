@@ -53,6 +53,7 @@ _LEVELS: dict[str, LogLevel] = {
     "task-revoked": LogLevel.WARNING,
     "task-cancelled": LogLevel.WARNING,
     "task-failed": LogLevel.ERROR,
+    "entry-unreadable": LogLevel.ERROR,
 }
 
 

@@ -88,7 +88,7 @@ local function apply_task(uuid, batch)
   end
   if not changed then return end
 
-  local facts_text = cmsgpack.pack(facts)
+  local facts_text = pack_facts(facts)
   local still = {}
   if #announce > 1 then table.sort(announce, by_time) end
   for _, entry in ipairs(announce) do

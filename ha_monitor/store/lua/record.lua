@@ -43,6 +43,11 @@ local function load_record(key)
   return cmsgpack.unpack(raw)
 end
 
+-- cmsgpack would write an empty table as an array.
+local function pack_facts(facts)
+  return next(facts) and cmsgpack.pack(facts) or '\128'
+end
+
 local function save_record(key, facts_text, seen, waiting, ttl)
   local value = facts_text .. cmsgpack.pack(seen)
   if waiting and #waiting > 0 then

@@ -21,5 +21,5 @@ redis.call('SET', KEYS[3], ARGV[4])
 local token = redis.call('INCR', KEYS[2])
 local now = redis.call('TIME')
 redis.call('ZADD', KEYS[1], now[1] * 1000 + math.floor(now[2] / 1000) + tonumber(ARGV[2]), token)
-redis.call('HSET', ARGV[1] .. 'instance:' .. token, 'who', ARGV[3], 'base', 0)
+redis.call('HSET', ARGV[1] .. 'instance:' .. token, 'who', ARGV[3], 'base', 0, 'seen', now[1] * 1000)
 return token

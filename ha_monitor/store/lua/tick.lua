@@ -18,8 +18,8 @@
 -- ARGV[5] the caller's counters as JSON
 -- ARGV[6] … samples for `rejected`
 --
--- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over}}
--- or the error LEASELOST.
+-- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over},
+-- how many items precede those taken over} or the error LEASELOST.
 
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
@@ -45,7 +45,7 @@ for _, uuid in ipairs(due) do
   local key = prefix .. 't:' .. uuid
   local facts, seen, waiting = load_record(key)
   if waiting then
-    local facts_text = cmsgpack.pack(facts)
+    local facts_text = pack_facts(facts)
     for _, entry in ipairs(waiting) do
       items[#items + 1] = event_item(entry[1], facts_text, facts.n == nil)
     end
@@ -59,6 +59,7 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT'
   redis.call('ZREM', KEYS[5], entry)
 end
 
+local own = #items
 if may_take_over then
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
     local left = redis.call('LRANGE', prefix .. 'outbox:' .. token, 0, -1)
@@ -83,4 +84,4 @@ for _, key in ipairs({ KEYS[4], KEYS[5] }) do
     next_due = next_due < 0 and left or math.min(next_due, left)
   end
 end
-return { push_items(KEYS[3], KEYS[2], items), items, next_due, taken }
+return { push_items(KEYS[3], KEYS[2], items), items, next_due, taken, own }

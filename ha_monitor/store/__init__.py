@@ -1,0 +1,1 @@
+"""The shared record in Redis: what every instance knows together."""

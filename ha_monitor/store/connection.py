@@ -1,0 +1,198 @@
+"""One connection to Redis, and the place where redis-py's errors become the program's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+import redis.connection
+import redis.exceptions
+import redis.sentinel
+
+from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.config.secrets import mask_url
+from ha_monitor.errors import ConfigurationError, LeaseLost, StoreUnavailable
+
+_HINTS = {
+    "READONLY": "this is a replica; name the primary, or use a sentinel:// URL",
+    "OOM": "Redis is at its maxmemory; give it more, or shorten store.success_ttl",
+    "MISCONF": "Redis cannot save to disk and refuses writes",
+    "NOAUTH": "Redis wants a password in store.url",
+    "WRONGPASS": "the user name or password in store.url is wrong",
+    "NOPERM": "the Redis user may not run this command on these keys",
+}
+
+
+class StoreConnection:
+    """A connection on which a command can be under way while the caller does something else.
+
+    redis-py's client object waits for each reply; its connection object, used here, keeps writing and reading
+    apart. Not thread-safe. A failure of any kind closes the connection, since a late reply would be taken for
+    that of the next command.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._connection: Any = None
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    def connect(self) -> None:
+        """Connect anew; blocks for at most `store.timeout`, with Sentinel for that long a sentinel.
+
+        :raises StoreUnavailable: if there is no usable Redis at the moment.
+        :raises ConfigurationError: if `store.url` names none that could ever be used.
+        """
+        self.close()
+        with translated_errors():
+            connection = self._make()
+            try:
+                connection.connect()
+            except BaseException:
+                connection.disconnect()
+                raise
+            self._connection = connection
+
+    def close(self) -> None:
+        """Close the connection, if there is one. Never raises."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+    def send(self, *command: Any) -> None:
+        """Write a command; its reply must be fetched by `receive`, in order.
+
+        :raises StoreUnavailable: if the connection is down or breaks.
+        """
+        if self._connection is None:
+            raise StoreUnavailable("not connected to Redis")
+        with self._closing_on_error():
+            self._connection.send_command(*command)
+
+    def receive(self) -> Any:
+        """The reply to the oldest command without one; blocks for at most `store.timeout`.
+
+        :raises StoreUnavailable: if the connection is down, breaks, or Redis refuses the command.
+        :raises LeaseLost: if a script says so.
+        """
+        if self._connection is None:
+            raise StoreUnavailable("not connected to Redis")
+        with self._closing_on_error():
+            return self._connection.read_response()
+
+    def call(self, *command: Any) -> Any:
+        """Send a command and wait for its reply. Raises as `send` and `receive` do."""
+        self.send(*command)
+        return self.receive()
+
+    @contextmanager
+    def _closing_on_error(self) -> Iterator[None]:
+        try:
+            with translated_errors():
+                yield
+        except LeaseLost:
+            raise  # the reply was read: the connection is in order
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self) -> Any:
+        url = self._settings.url
+        options: dict[str, Any] = {
+            "socket_timeout": self._settings.timeout,
+            "socket_connect_timeout": self._settings.timeout,
+            "socket_keepalive": True,
+            "protocol": 2,
+            "client_name": "ha-monitor",
+        }
+        if url.startswith("sentinel://"):
+            return self._by_sentinel(options)
+        try:
+            parsed: dict[str, Any] = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise ConfigurationError(f"store.url = {mask_url(url)}: {error}") from None
+        kind = parsed.pop("connection_class", redis.connection.Connection)
+        if kind is redis.connection.UnixDomainSocketConnection:
+            del options["socket_keepalive"]
+        try:
+            return kind(**{**options, **parsed})
+        except TypeError as error:
+            raise ConfigurationError(f"store.url = {mask_url(url)}: {error}") from None
+
+    def _by_sentinel(self, options: dict[str, Any]) -> Any:
+        sentinels, service, parsed = parse_sentinel_url(self._settings.url)
+        timeout = self._settings.timeout
+        # The sentinels get no password: where they have one of their own, it is rarely that of the data.
+        finder = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+            sentinels, sentinel_kwargs={"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        )
+        host, port = finder.discover_master(service)  # type: ignore[no-untyped-call]
+        return redis.connection.Connection(  # type: ignore[no-untyped-call]
+            host=host, port=port, **options, **parsed
+        )
+
+
+def parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
+    """The parts of `sentinel://[[user]:password@]host[:port],host[:port]/service[/db]`.
+
+    :returns: the sentinels' addresses, the service's name, and username, password and db for the primary.
+    :raises ConfigurationError: if a part is missing or wrong.
+    """
+    parts = urlsplit(url)
+    user_info, _, hosts = parts.netloc.rpartition("@")
+    service, _, database = parts.path.strip("/").partition("/")
+    try:
+        sentinels = []
+        for address in filter(None, hosts.split(",")):
+            host, _, port = address.partition(":")
+            sentinels.append((host, int(port or 26379)))
+        options: dict[str, Any] = {"db": int(database or 0)}
+    except ValueError:
+        sentinels = []
+        options = {}
+    if not sentinels or not service:
+        raise ConfigurationError(f"store.url = {mask_url(url)}: expected sentinel://host:26379,host:26379/service/db")
+    user, _, password = user_info.partition(":")
+    if user:
+        options["username"] = unquote(user)
+    if password:
+        options["password"] = unquote(password)
+    return sentinels, service, options
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turns what redis-py raises into the program's errors."""
+    try:
+        yield
+    except redis.exceptions.ResponseError as error:
+        text = str(error)
+        if text.startswith("LEASELOST"):
+            raise LeaseLost("the lease of this instance ran out and another one took over") from None
+        if text.startswith("FORMAT "):
+            raise ConfigurationError(
+                f"the keys in Redis have format {text.split()[1]}, which this version cannot read; "
+                "stop all instances of the other version, or choose another store.prefix"
+            ) from None
+        raise StoreUnavailable(f"Redis refused: {_with_hint(error, text)}") from None
+    except (redis.exceptions.RedisError, OSError) as error:
+        raise StoreUnavailable(f"Redis: {_with_hint(error, str(error))}") from None
+
+
+def _with_hint(error: Exception, text: str) -> str:
+    by_class: dict[type[Exception], str] = {
+        redis.exceptions.ReadOnlyError: "READONLY",
+        redis.exceptions.OutOfMemoryError: "OOM",
+        redis.exceptions.NoPermissionError: "NOPERM",
+        redis.exceptions.AuthenticationError: "WRONGPASS",
+        redis.exceptions.AuthenticationWrongNumberOfArgsError: "NOAUTH",
+    }
+    code = by_class.get(type(error), text.partition(" ")[0])
+    hint = _HINTS.get(code)
+    text = " ".join(text.split())[:300]
+    return f"{text} ({hint})" if hint else text

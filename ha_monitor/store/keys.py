@@ -1,0 +1,39 @@
+"""The names of the keys in Redis."""
+
+from __future__ import annotations
+
+FORMAT = 1
+"""Version of the layout of the keys and values; instances of two formats refuse to run together."""
+
+
+class Keys:
+    """The keys of one `node_id`.
+
+    All carry one hash tag, so they live in one slot of a Redis Cluster and a script may touch all of them.
+    What each holds is documented at the head of the script that writes it.
+    """
+
+    def __init__(self, prefix: str, node_id: str) -> None:
+        self.prefix = f"{{{prefix}:{node_id}}}:"
+        self.leases = self.prefix + "leases"
+        self.tokens = self.prefix + "tokens"
+        self.format = self.prefix + "format"
+        self.waiting = self.prefix + "waiting"
+        self.producers = self.prefix + "producers"
+        self.workers = self.prefix + "workers"
+        self.retries = self.prefix + "retries"
+        self.takeovers = self.prefix + "takeovers"
+        self.rejected = self.prefix + "rejected"
+        self.dead_letters = self.prefix + "dead-letters"
+
+    def task(self, task_id: str) -> str:
+        return f"{self.prefix}t:{task_id}"
+
+    def worker(self, nodename: str) -> str:
+        return f"{self.prefix}w:{nodename}"
+
+    def instance(self, token: int) -> str:
+        return f"{self.prefix}instance:{token}"
+
+    def outbox(self, token: int) -> str:
+        return f"{self.prefix}outbox:{token}"

@@ -1,0 +1,64 @@
+"""The entries of an outbox: what was merged and is yet to be announced."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from ha_monitor.events.model import Event
+from ha_monitor.store.record import Facts
+
+
+class Entry(Struct, frozen=True, array_like=True):
+    """One entry as it lies in Redis. The scripts build entries of kind 0, Python those of kind 1."""
+
+    kind: int
+    """0: the line and all handlers; 1: one handler again."""
+    event: Event
+    facts: Facts | None
+    """What is known about the event's task; None if it is about none."""
+    incomplete: bool
+    """The piece with the task's name never came."""
+    handler: str = ""
+    attempt: int = 0
+    """How often the handler was called for this event so far."""
+
+
+class OutboxItem(NamedTuple):
+    """An entry with its place in the outbox of this instance."""
+
+    sequence: int
+    entry: Entry
+    recovered: bool = False
+    """It comes from an outbox that was left behind, so it may have been announced before."""
+
+
+_decode = msgspec.msgpack.Decoder(Entry).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def read_items(first: int, raw: list[bytes], own: int | None = None) -> list[OutboxItem]:
+    """Entries as a script returned them.
+
+    :param first: sequence number of the first.
+    :param own: how many there are before those taken over from another outbox; None for all.
+    """
+    own = len(raw) if own is None else own
+    return [OutboxItem(first + index, _read(entry), index >= own) for index, entry in enumerate(raw)]
+
+
+def _read(raw: bytes) -> Entry:
+    try:
+        return _decode(raw)
+    except msgspec.DecodeError as error:
+        # Written by a version that this one does not know. It must neither stop the loop nor vanish.
+        event = Event("entry-unreadable", blake2b(raw, digest_size=12).hexdigest(), fields={"reason": str(error)})
+        return Entry(0, event, None, False)
+
+
+def retry_entry(entry: Entry, handler: str) -> bytes:
+    """The entry by which a failed handler is called again later."""
+    return _encode(Entry(1, entry.event, entry.facts, entry.incomplete, handler, entry.attempt + 1))

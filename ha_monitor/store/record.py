@@ -1,0 +1,163 @@
+"""The record of a task: its state, derived from the facts that the store merged."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+from ha_monitor.events.types import Code
+
+
+class Facts(Struct, frozen=True, omit_defaults=True):
+    """The merged facts of a task. `store/lua/record.lua` says what each means; times are in µs since the epoch."""
+
+    name: str | None = field(name="n", default=None)
+    arguments: str | None = field(name="a", default=None)
+    keyword_arguments: str | None = field(name="k", default=None)
+    root_id: str | bool | None = field(name="r", default=None)
+    parent_id: str | None = field(name="p", default=None)
+    eta: int | None = field(name="e", default=None)
+    sent: int | None = field(name="st", default=None)
+    queue: str | None = field(name="q", default=None)
+    received_count: int = field(name="rc", default=0)
+    received: int | None = field(name="rl", default=None)
+    started_count: int = field(name="sc", default=0)
+    started: int | None = field(name="sl", default=None)
+    retried_count: int = field(name="xc", default=0)
+    retried: int | None = field(name="xl", default=None)
+    requeued_count: int = field(name="jc", default=0)
+    worker: str | None = field(name="w", default=None)
+    retries: int = field(name="re", default=0)
+    finished_count: int = field(name="tc", default=0)
+    finish: int | None = field(name="tk", default=None)
+    finished: int | None = field(name="tt", default=None)
+    runtime: float | None = field(name="rt", default=None)
+    exception: str | None = field(name="ex", default=None)
+    first: int | None = field(name="i", default=None)
+    last: int | None = field(name="l", default=None)
+
+
+class State(StrEnum):
+    """Celery's names for the states of a task, and SENT for one that no worker has received."""
+
+    SENT = "SENT"
+    RECEIVED = "RECEIVED"
+    STARTED = "STARTED"
+    RETRY = "RETRY"
+    REJECTED = "REJECTED"
+    REVOKED = "REVOKED"
+    FAILURE = "FAILURE"
+    SUCCESS = "SUCCESS"
+    UNKNOWN = "UNKNOWN"
+
+
+_FINISHED = {
+    Code.REJECTED: State.REJECTED,
+    Code.REVOKED: State.REVOKED,
+    Code.FAILED: State.FAILURE,
+    Code.SUCCEEDED: State.SUCCESS,
+}
+
+
+class TaskRecord(Struct, frozen=True, kw_only=True):
+    """What all instances together know about a task. Times are in seconds since the epoch, durations in seconds."""
+
+    task_id: str
+    state: State
+    name: str | None = None
+    queue: str | None = None
+    args: str | None = None
+    """Only with `log.arguments`, redacted."""
+    kwargs: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    eta: float | None = None
+    worker: str | None = None
+    """The worker that received or started it last."""
+    retries: int = 0
+    runs: int = 0
+    """How often it was started; more than retries + 1 means that it was delivered again."""
+    sent: float | None = None
+    received: float | None = None
+    started: float | None = None
+    finished: float | None = None
+    runtime: float | None = None
+    queue_time: float | None = None
+    """From being sent (or due, with an eta; without task-sent: received) to the last start."""
+    exception: str | None = None
+
+
+def state_of(facts: Facts) -> State:
+    """The state that the facts stand for. What finished stays finished, whatever comes late."""
+    if facts.finish is not None:
+        return _FINISHED.get(Code(facts.finish), State.UNKNOWN)
+    closed = facts.retried_count + facts.requeued_count
+    if closed > 0 and closed >= max(facts.received_count, facts.started_count):
+        return State.RETRY
+    if facts.started_count > closed:
+        return State.STARTED
+    if facts.received_count > closed:
+        return State.RECEIVED
+    return State.SENT if facts.sent is not None else State.UNKNOWN
+
+
+def queue_time_of(facts: Facts) -> float | None:
+    """Seconds between the moment a worker could have run the task and the moment one did."""
+    started = facts.started
+    if not started:
+        return None
+    available = facts.sent or facts.received
+    if not available:
+        return None
+    if facts.sent and facts.eta:
+        available = max(available, facts.eta)
+    return max(0, started - available) / 1e6
+
+
+def runtime_of(facts: Facts) -> float | None:
+    """Seconds the run took: as the worker measured it, else from its start to the end."""
+    if facts.runtime is not None:
+        return facts.runtime
+    if facts.finished and facts.started and facts.finish in (Code.SUCCEEDED, Code.FAILED):
+        return max(0, facts.finished - facts.started) / 1e6
+    return None
+
+
+def root_of(facts: Facts, task_id: str) -> str | None:
+    """The id of the task at the root of its tree."""
+    return task_id if facts.root_id is True else facts.root_id or None
+
+
+def retries_of(facts: Facts) -> int:
+    """How often the task was retried: as a worker counted, or as events of retries came."""
+    return max(facts.retries, facts.retried_count)
+
+
+def record_of(task_id: str, facts: Facts) -> TaskRecord:
+    """Everything about a task, for handlers."""
+    return TaskRecord(
+        task_id=task_id,
+        state=state_of(facts),
+        name=facts.name,
+        queue=facts.queue,
+        args=facts.arguments,
+        kwargs=facts.keyword_arguments,
+        root_id=root_of(facts, task_id),
+        parent_id=facts.parent_id,
+        eta=_seconds(facts.eta),
+        worker=facts.worker,
+        retries=retries_of(facts),
+        runs=facts.started_count,
+        sent=_seconds(facts.sent),
+        received=_seconds(facts.received),
+        started=_seconds(facts.started),
+        finished=_seconds(facts.finished),
+        runtime=runtime_of(facts),
+        queue_time=queue_time_of(facts),
+        exception=facts.exception,
+    )
+
+
+def _seconds(microseconds: int | None) -> float | None:
+    return microseconds / 1e6 if microseconds else None

@@ -1,0 +1,243 @@
+"""What an instance does with the shared record: each method is one atomic call of a script in Redis."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.events.decode import Batch
+from ha_monitor.events.facts import as_lua_string
+from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.keys import FORMAT, Keys
+from ha_monitor.store.outbox import OutboxItem, read_items
+from ha_monitor.store.scripts import read_scripts
+
+MOST_DUE = 1000
+"""Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
+
+
+class Applied(NamedTuple):
+    """What a batch brought."""
+
+    items: list[OutboxItem]
+    new: int
+    """Events merged for the first time."""
+    repeated: int
+    """Events that some instance had merged before."""
+    waiting: int
+    """Tasks, over all instances, whose announcements wait for a piece."""
+
+
+class Takeover(NamedTuple):
+    """An instance whose lease ran out and whose outbox this one took over."""
+
+    who: dict[str, Any]
+    silent: float
+    """Seconds since it last renewed its lease."""
+    entries: int
+
+
+class Ticked(NamedTuple):
+    """What time brought."""
+
+    items: list[OutboxItem]
+    next_due: float | None
+    """Seconds until more becomes due; None if nothing waits."""
+    taken: list[Takeover]
+
+
+class Store:
+    """The shared record as one instance uses it.
+
+    Everything returned as an `OutboxItem` is also kept in this instance's outbox in Redis until the instance
+    has said by `announced` that it is out; that travels with the next call. After any `StoreUnavailable` the
+    fate of the call is unknown: `connect` and `recover`, then repeat it; every call may be repeated.
+    Between `send_apply` and `receive_apply` no other call may be made.
+    """
+
+    def __init__(self, settings: StoreSettings, node_id: str, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._keys = Keys(settings.prefix, node_id)
+        self._connection = StoreConnection(settings)
+        self._scripts = read_scripts()
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._token = 0
+        self._announced = 0
+        self._lease_until = 0.0
+        self._in_contact_since: float | None = None
+        self._last_contact: float | None = None
+        self._apply_options = self._encode(
+            [
+                int(settings.success_ttl),
+                int(settings.failure_ttl),
+                int(settings.worker_ttl),
+                int(settings.name_wait * 1000),
+            ]
+        )
+        keys = self._keys
+        self._shared_apply = (keys.waiting, keys.producers, keys.workers)
+        self._shared_tick = (keys.waiting, keys.retries, keys.takeovers, keys.rejected, keys.workers)
+
+    @property
+    def token(self) -> int:
+        """The fencing token of this instance: higher than that of every instance before; 0 before `register`."""
+        return self._token
+
+    @property
+    def connected(self) -> bool:
+        return self._connection.connected
+
+    def connect(self) -> None:
+        """Connect, and hand the scripts to Redis, which forgets them at a restart.
+
+        :raises StoreUnavailable: if Redis is away. :raises ConfigurationError: if it never could be there.
+        """
+        self._connection.connect()
+        for script in self._scripts.values():
+            self._connection.call("SCRIPT", "LOAD", script.source)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def register(self, who: dict[str, Any]) -> None:
+        """Enter this instance, with a new token and an empty outbox.
+
+        :param who: what people should see of it: `instance`, `host`, `pid`, `version`, `started`.
+        """
+        asked = self._clock.monotonic()
+        keys = self._keys
+        self._token = self._call(
+            "register",
+            [keys.leases, keys.tokens, keys.format],
+            [keys.prefix, self._lease_ms(), json.dumps(who), FORMAT],
+        )
+        self._announced = 0
+        self._lease_until = asked + self._settings.lease
+
+    def recover(self) -> list[OutboxItem]:
+        """After a broken connection: renew the lease and return what has not been announced yet.
+
+        :raises LeaseLost: if another instance took the outbox over; `register` anew then.
+        """
+        asked = self._clock.monotonic()
+        first, raw = self._call("recover", self._own_keys(), [self._token, self._lease_ms()])
+        self._lease_until = asked + self._settings.lease
+        skipped = max(0, self._announced - first)
+        return read_items(first + skipped, raw[skipped:])
+
+    def announced(self, upto: int) -> None:
+        """Note that all items below a sequence number are out. Redis hears of it with the next call."""
+        self._announced = max(self._announced, upto)
+
+    def send_apply(self, batch: Batch) -> None:
+        """Hand a batch to Redis, without waiting for it.
+
+        :raises StoreUnavailable: if the connection breaks.
+        """
+        data = self._encode([list(batch.tasks.items()), batch.workers, batch.others])
+        self._send(
+            "apply",
+            [*self._own_keys(), *self._shared_apply],
+            [self._token, self._keys.prefix, self._announced, self._apply_options, data],
+        )
+
+    def receive_apply(self) -> Applied:
+        """Wait until the batch handed over is merged. Returning means that it cannot be lost any more.
+
+        :raises StoreUnavailable: if the connection breaks; the batch may be merged or not.
+        :raises LeaseLost: if another instance took the outbox over; the batch is not merged.
+        """
+        first, raw, new, repeated, waiting = self._receive()
+        return Applied(read_items(first, raw), new, repeated, waiting)
+
+    def tick(self, stats: bytes, rejected: list[bytes]) -> Ticked:
+        """Renew the lease, publish this instance's counters, and fetch what has become due.
+
+        :param stats: counters as JSON, for `ha-monitor status`.
+        :param rejected: samples of rejected messages as JSON.
+        """
+        asked = self._clock.monotonic()
+        options = [
+            self._lease_ms(),
+            self._may_take_over(asked),
+            int(self._settings.failure_ttl),
+            int(self._settings.worker_ttl),
+            MOST_DUE,
+        ]
+        first, raw, next_due, taken, own = self._call(
+            "tick",
+            [*self._own_keys(), *self._shared_tick],
+            [self._token, self._keys.prefix, self._announced, self._encode(options), stats, *rejected],
+        )
+        self._lease_until = asked + self._settings.lease
+        return Ticked(
+            read_items(first, raw, own),
+            next_due / 1000 if next_due >= 0 else None,
+            [_takeover(report) for report in taken],
+        )
+
+    def settle(self, upto: int, retries: list[tuple[int, bytes]], dead: list[bytes], keep: int) -> None:
+        """Close all items below a sequence number, some of whose handlers failed.
+
+        :param retries: (delay in ms, entry) of handlers to be called again.
+        :param dead: dead letters as JSON; the `keep` newest are kept.
+        """
+        self._call(
+            "settle",
+            [*self._own_keys(), self._keys.retries, self._keys.dead_letters],
+            [
+                self._token,
+                upto,
+                keep,
+                self._encode(
+                    [[(delay, as_lua_string(entry)) for delay, entry in retries], list(map(as_lua_string, dead))]
+                ),
+            ],
+        )
+        self.announced(upto)
+
+    def leave(self) -> int:
+        """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
+        left: int = self._call("leave", self._own_keys(), [self._token, self._announced])
+        self._lease_until = 0.0
+        return left
+
+    def holds_lease(self) -> bool:
+        """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
+        return self._clock.monotonic() < self._lease_until
+
+    def _may_take_over(self, now: float) -> bool:
+        # After an outage of Redis every lease has run out, and each instance is about to renew its own. Only one
+        # that has been in contact for a whole lease can tell an instance that died from one that could not renew.
+        return self._in_contact_since is not None and now - self._in_contact_since >= self._settings.lease
+
+    def _own_keys(self) -> list[str]:
+        return [self._keys.leases, self._keys.instance(self._token), self._keys.outbox(self._token)]
+
+    def _lease_ms(self) -> int:
+        return int(self._settings.lease * 1000)
+
+    def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
+        self._send(name, keys, arguments)
+        return self._receive()
+
+    def _send(self, name: str, keys: list[str], arguments: list[Any]) -> None:
+        self._connection.send("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments)
+
+    def _receive(self) -> Any:
+        reply = self._connection.receive()
+        now = self._clock.monotonic()
+        if self._last_contact is None or now - self._last_contact > self._settings.lease / 2:
+            self._in_contact_since = now
+        self._last_contact = now
+        return reply
+
+
+def _takeover(report: bytes) -> Takeover:
+    data = json.loads(report)
+    return Takeover(json.loads(data["who"]), max(0, data["at"] - data["seen"]) / 1000, data["entries"])
