@@ -52,7 +52,7 @@ class Broker(Struct, forbid_unknown_fields=True, frozen=True):
     heartbeat: Annotated[
         float, Meta(ge=1, le=600, description="AMQP heartbeat, and Redis health check, in seconds")
     ] = 10.0
-    connect_timeout: Annotated[Seconds, Meta(description="Seconds to wait for a connection")] = 5.0
+    connect_timeout: Annotated[Seconds, Meta(description="Seconds to wait for a connection")] = 3.0
     prefetch: Annotated[
         int, Meta(ge=1, le=65535, description="Messages in hand before the broker waits for acknowledgements")
     ] = 1000
@@ -91,7 +91,7 @@ class Store(Struct, forbid_unknown_fields=True, frozen=True):
         str, Meta(min_length=1, description="redis://, rediss://, unix:// or sentinel://host,host/service/db")
     ] = "redis://127.0.0.1:6379/0"
     prefix: Annotated[Name, Meta(description="First part of every key")] = "ha-monitor"
-    timeout: Annotated[Seconds, Meta(description="Seconds without an answer after which Redis counts as away")] = 5.0
+    timeout: Annotated[Seconds, Meta(description="Seconds without an answer after which Redis counts as away")] = 3.0
     lease: Annotated[
         float,
         Meta(ge=1, le=300, description="Seconds without a sign of life until others take over an outbox"),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ha_monitor.events.facts import BadEvent, Fact, FactBuilder, usable_time
+from ha_monitor.events.redact import Redactor
 from ha_monitor.events.types import TASK_CODES, WORKER_TYPES
 
 MAX_BODY = 4 * 1024 * 1024
@@ -39,15 +40,16 @@ class Rejected(NamedTuple):
 
 
 class Batch:
-    """Facts of some messages, by what they are about."""
+    """Facts of some messages, by what they are about. Starts empty; `Decoder` adds to it."""
 
-    __slots__ = ("event_count", "newest", "others", "rejected", "tasks", "workers")
+    __slots__ = ("event_count", "message_count", "newest", "others", "rejected", "tasks", "workers")
 
     def __init__(self) -> None:
         self.tasks: dict[str, list[Fact]] = {}
         self.workers: list[Fact] = []
         self.others: list[Fact] = []
         self.rejected: list[Rejected] = []
+        self.message_count = 0
         self.event_count = 0
         self.newest = 0.0
         """Latest timestamp of an event, seconds since the epoch; 0 if none has one."""
@@ -56,19 +58,21 @@ class Batch:
 class Decoder:
     """Decodes messages into batches."""
 
-    def __init__(self, facts: FactBuilder) -> None:
+    def __init__(self, facts: FactBuilder, samples: Redactor) -> None:
+        """:param samples: what the samples of rejected messages pass through before they are kept."""
         self._facts = facts
+        self._samples = samples
         self._decode_json = msgspec.json.Decoder().decode
 
-    def decode(self, messages: Iterable[Message]) -> Batch:
-        """All facts of the messages, and what had to be rejected. Never raises for what a message contains."""
-        batch = Batch()
+    def decode(self, messages: Iterable[Message], batch: Batch) -> None:
+        """Add all facts of the messages, and what had to be rejected. Never raises for what a message contains."""
         add = self._add
         for message in messages:
+            batch.message_count += 1
             try:
                 body = self._body(message)
             except BadEvent as error:
-                batch.rejected.append(Rejected(str(error), sample_of(message.body)))
+                batch.rejected.append(Rejected(str(error), self._sample(message.body)))
                 continue
             if type(body) is not list:
                 body = [body]
@@ -77,11 +81,22 @@ class Decoder:
                 try:
                     add(batch, event)
                 except BadEvent as error:
-                    batch.rejected.append(Rejected(str(error), sample_of(event)))
+                    batch.rejected.append(Rejected(str(error), self._sample(event)))
                 except (ValueError, TypeError, OverflowError, ArithmeticError, RecursionError) as error:
                     # A value that no rule foresaw, such as a number beyond MessagePack's 64 bits.
-                    batch.rejected.append(Rejected(f"{type(error).__name__}: {error}", sample_of(event)))
-        return batch
+                    batch.rejected.append(Rejected(f"{type(error).__name__}: {error}", self._sample(event)))
+
+    def _sample(self, value: Any) -> str:
+        """The beginning of something rejected, safe to store and print."""
+        # Cut before the redactor sees it: it may be megabytes. Not so short that a secret's key is cut off it.
+        if isinstance(value, bytes):
+            text = value[: 4 * SAMPLE].decode("utf-8", "replace")
+        else:
+            try:
+                text = repr(value)[: 4 * SAMPLE].encode("utf-8", "replace").decode("utf-8")
+            except RecursionError:
+                text = "…"
+        return self._samples.text(text, SAMPLE)
 
     def _body(self, message: Message) -> Any:
         if message.content_type not in _JSON:
@@ -136,13 +151,3 @@ def lenient_json(body: bytes) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadEvent(f"body is not JSON: {reason}"[:200]) from None
-
-
-def sample_of(value: Any) -> str:
-    """The beginning of something rejected, safe to store and print."""
-    if isinstance(value, bytes):
-        return value[:SAMPLE].decode("utf-8", "replace")
-    try:
-        return repr(value)[:SAMPLE].encode("utf-8", "replace").decode("utf-8")
-    except RecursionError:
-        return "…"

@@ -113,7 +113,7 @@ class StoreConnection:
         if url.startswith("sentinel://"):
             return self._by_sentinel(options)
         try:
-            parsed: dict[str, Any] = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+            parsed: dict[str, Any] = redis.connection.parse_url(url)
         except ValueError as error:
             raise ConfigurationError(f"store.url = {mask_url(url)}: {error}") from None
         kind = parsed.pop("connection_class", redis.connection.Connection)
@@ -128,13 +128,11 @@ class StoreConnection:
         sentinels, service, parsed = parse_sentinel_url(self._settings.url)
         timeout = self._settings.timeout
         # The sentinels get no password: where they have one of their own, it is rarely that of the data.
-        finder = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+        finder = redis.sentinel.Sentinel(
             sentinels, sentinel_kwargs={"socket_timeout": timeout, "socket_connect_timeout": timeout}
         )
-        host, port = finder.discover_master(service)  # type: ignore[no-untyped-call]
-        return redis.connection.Connection(  # type: ignore[no-untyped-call]
-            host=host, port=port, **options, **parsed
-        )
+        host, port = finder.discover_master(service)
+        return redis.connection.Connection(host=host, port=port, **options, **parsed)
 
 
 def parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:

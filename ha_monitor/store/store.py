@@ -68,6 +68,9 @@ class Store:
         self._encode = msgspec.msgpack.Encoder().encode
         self._token = 0
         self._announced = 0
+        self._told = 0
+        """What the call under way tells Redis."""
+        self._confirmed = 0
         self._lease_until = 0.0
         self._in_contact_since: float | None = None
         self._last_contact: float | None = None
@@ -116,7 +119,7 @@ class Store:
             [keys.leases, keys.tokens, keys.format],
             [keys.prefix, self._lease_ms(), json.dumps(who), FORMAT],
         )
-        self._announced = 0
+        self._announced = self._told = self._confirmed = 0
         self._lease_until = asked + self._settings.lease
 
     def recover(self) -> list[OutboxItem]:
@@ -200,6 +203,12 @@ class Store:
             ],
         )
         self.announced(upto)
+        self._confirmed = max(self._confirmed, upto)
+
+    def confirm(self) -> None:
+        """Tell Redis what has been announced, if it does not know."""
+        if self._announced > self._confirmed:
+            self.settle(self._announced, [], [], 1_000_000)
 
     def leave(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
@@ -227,10 +236,12 @@ class Store:
         return self._receive()
 
     def _send(self, name: str, keys: list[str], arguments: list[Any]) -> None:
+        self._told = self._announced
         self._connection.send("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments)
 
     def _receive(self) -> Any:
         reply = self._connection.receive()
+        self._confirmed = self._told
         now = self._clock.monotonic()
         if self._last_contact is None or now - self._last_contact > self._settings.lease / 2:
             self._in_contact_since = now

@@ -1,0 +1,96 @@
+"""Broker URLs, and kombu connections made from them."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+from urllib.parse import urlsplit
+
+from kombu.connection import Connection
+
+from ha_monitor.config.schema import Broker
+from ha_monitor.config.secrets import mask_url
+from ha_monitor.errors import ConfigurationError
+
+AMQP = frozenset({"amqp", "amqps", "pyamqp"})
+REDIS = frozenset({"redis", "rediss", "sentinel", "unix", "redis+socket"})
+_TLS = frozenset({"amqps", "rediss"})
+_VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+
+
+def scheme_of(url: str) -> str:
+    return url.partition("://")[0].lower()
+
+
+def urls_of(setting: str) -> list[str]:
+    """The URLs of `broker.url`, in the order in which they are tried.
+
+    A `sentinel://` setting is one: there, `;` separates the sentinels of one Redis, as kombu has it.
+
+    :raises ConfigurationError: if one of them cannot be used, or they are of different kinds.
+    """
+    urls = [setting] if scheme_of(setting) == "sentinel" else [url.strip() for url in setting.split(";") if url.strip()]
+    kinds = set()
+    for url in urls:
+        scheme = scheme_of(url)
+        if scheme not in AMQP | REDIS:
+            raise ConfigurationError(
+                f"broker.url = {mask_url(url)}: expected amqp://, amqps://, redis://, rediss:// or sentinel://"
+            )
+        try:
+            urlsplit(url).port  # noqa: B018 - it raises for what is no port
+        except ValueError as error:
+            if scheme != "sentinel":
+                raise ConfigurationError(f"broker.url = {mask_url(url)}: {error}") from None
+        kinds.add(scheme in AMQP)
+    if len(kinds) != 1:
+        raise ConfigurationError("broker.url: expected brokers of one kind, not AMQP and Redis together")
+    return urls
+
+
+def is_amqp(setting: str) -> bool:
+    """Whether the brokers of `broker.url` speak AMQP."""
+    return scheme_of(urls_of(setting)[0]) in AMQP
+
+
+def address_of(url: str) -> str:
+    """Host, port and path of a URL: what may be logged."""
+    rest = url.partition("://")[2]
+    return rest.rpartition("@")[2].partition("?")[0]
+
+
+def connection_to(url: str, settings: Broker, *, transport: Any = None, options: dict[str, Any]) -> Connection:
+    """A kombu connection, not yet connected.
+
+    :param transport: a transport class to be used instead of kombu's own.
+    :param options: transport options; those of the configuration win.
+    """
+    return Connection(
+        url.replace("redis+socket://", "unix://"),
+        transport=transport,
+        ssl=_tls(url, settings.tls),
+        connect_timeout=settings.connect_timeout,
+        heartbeat=settings.heartbeat,
+        transport_options={**options, **settings.transport_options},
+    )
+
+
+def _tls(url: str, configured: dict[str, Any]) -> dict[str, Any] | bool:
+    scheme = scheme_of(url)
+    if scheme not in _TLS and not configured:
+        return False
+    # py-amqp and redis-py would take any certificate unless told otherwise.
+    options: dict[str, Any] = {"cert_reqs": "required", **configured}
+    if scheme in AMQP:
+        options.setdefault("server_hostname", urlsplit(url).hostname)
+    verify = options["cert_reqs"]
+    if not isinstance(verify, ssl.VerifyMode):
+        try:
+            options["cert_reqs"] = _VERIFY[str(verify).lower().removeprefix("cert_")]
+        except KeyError:
+            raise ConfigurationError(
+                f"broker.tls.cert_reqs = {verify!r}: expected one of {', '.join(_VERIFY)}"
+            ) from None
+    if scheme not in AMQP:
+        options = {key if key.startswith("ssl_") else f"ssl_{key}": value for key, value in options.items()}
+    return options

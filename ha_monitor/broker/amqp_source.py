@@ -1,0 +1,139 @@
+"""Events from RabbitMQ: one durable queue that all instances share."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import amqp.exceptions
+from kombu.connection import Connection
+
+from ha_monitor.broker.address import address_of, connection_to, scheme_of, urls_of
+from ha_monitor.broker.amqp_errors import translated_errors
+from ha_monitor.broker.buffered import BufferedConnection, BufferedTlsTransport, BufferedTransport
+from ha_monitor.broker.source import Mark
+from ha_monitor.config.schema import Config, Queue, QueueType
+from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.events.decode import Message
+
+
+class AmqpSource:
+    """Consumes the shared queue with acknowledgements. See `Source` for the guarantees."""
+
+    redelivers = True
+
+    def __init__(self, config: Config, consumer_name: str) -> None:
+        """:param consumer_name: what `rabbitmqctl list_consumers` shows, such as `ha-monitor@1.host`."""
+        self._config = config
+        self._name = consumer_name
+        self._urls = urls_of(config.broker.url)
+        self._next_url = 0
+        self._address = ""
+        self.url = self._urls[0]
+        self._client: Connection | None = None
+        self._connection: BufferedConnection | None = None
+        self._channel: Any = None
+        self._mark = Mark(0, 0)
+        self.redelivered = 0
+
+    def connect(self) -> str:
+        self.close()
+        url = self.url = self._urls[self._next_url % len(self._urls)]
+        # The next attempt, for whatever reason, goes to the next broker.
+        self._next_url += 1
+        self._address = address_of(url)
+        with translated_errors(self._address):
+            try:
+                self._open(url)
+            except BaseException:
+                self.close()
+                raise
+        return self._address
+
+    def receive(self, limit: int, timeout: float) -> list[Message]:
+        connection = self._connection
+        if connection is None:
+            raise BrokerUnavailable("not connected to the broker")
+        deliveries = connection.deliveries
+        if not deliveries:
+            with translated_errors(self._address), contextlib.suppress(TimeoutError):
+                connection.drain_events(timeout)
+        messages: list[Message] = []
+        while deliveries and len(messages) < limit:
+            tag, redelivered, content_type, content_encoding, body = deliveries.popleft()
+            if redelivered:
+                self.redelivered += 1
+            messages.append(Message(body, content_type, content_encoding))
+            self._mark = Mark(self._mark.generation, tag)
+        return messages
+
+    def mark(self) -> Mark:
+        return self._mark
+
+    def acknowledge(self, mark: Mark) -> None:
+        if mark.generation != self._mark.generation or mark.delivery_tag == 0 or self._channel is None:
+            return
+        with translated_errors(self._address):
+            self._channel.basic_ack(mark.delivery_tag, multiple=True)
+
+    def heartbeat(self) -> None:
+        if self._connection is not None:
+            with translated_errors(self._address):
+                self._connection.heartbeat_tick()
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        self._connection = self._channel = None
+        self._mark = Mark(self._mark.generation + 1, 0)
+        if client is not None:
+            # A half-open connection would make a polite goodbye hang.
+            with contextlib.suppress(Exception):
+                client.collect(socket_timeout=1)
+
+    def _open(self, url: str) -> None:
+        heartbeat = self._config.broker.heartbeat
+        options = {
+            # A broker that takes nothing must not block an acknowledgement for ever.
+            "write_timeout": 2 * heartbeat,
+            "client_properties": {"connection_name": self._name},
+        }
+        transport = BufferedTlsTransport if scheme_of(url) == "amqps" or self._config.broker.tls else BufferedTransport
+        self._client = connection_to(url, self._config.broker, transport=transport, options=options)
+        connection = self._connection = self._client.connection
+        assert connection is not None
+        channel = self._channel = self._client.channel()
+        declare(channel, self._config)
+        channel.basic_qos(0, self._config.broker.prefetch, False)
+        connection.fast_channel = channel.channel_id
+        channel.basic_consume(self._config.queue_name, consumer_tag=self._name, no_ack=False)
+
+
+def declare(channel: Any, config: Config) -> None:
+    """Declare the shared queue and bind it to Celery's event exchange."""
+    exchange = config.broker.exchange
+    try:
+        # Passive first: whoever declared the exchange, as durable or not, may have been right, and a user with
+        # no right to configure it can still consume.
+        channel.exchange_declare(exchange, "topic", passive=True)
+    except amqp.exceptions.NotFound:
+        channel.open()
+        channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
+    channel.queue_declare(
+        config.queue_name, durable=True, exclusive=False, auto_delete=False, arguments=queue_arguments(config.queue)
+    )
+    channel.queue_bind(config.queue_name, exchange, routing_key="#")
+
+
+def queue_arguments(queue: Queue) -> dict[str, Any]:
+    """The queue's arguments, in RabbitMQ's names and units."""
+    arguments: dict[str, Any] = {
+        "x-queue-type": queue.type.value,
+        "x-message-ttl": int(queue.message_ttl * 1000),
+        "x-max-length": queue.max_length,
+        "x-overflow": "drop-head",
+        "x-expires": int(queue.expires * 1000),
+    }
+    if queue.type is QueueType.QUORUM:
+        # RabbitMQ 4 drops a message after 20 deliveries unless told otherwise; a series of crashes gets there.
+        arguments["x-delivery-limit"] = queue.delivery_limit
+    return arguments

@@ -1,0 +1,143 @@
+"""Events from Redis: pub/sub, where every instance gets every event.
+
+Which of them announces an event is decided by the store, where the first to merge it wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from typing import Any
+
+import kombu.exceptions
+import redis.exceptions
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
+from kombu.messaging import Consumer
+
+from ha_monitor.broker.address import address_of, connection_to, urls_of
+from ha_monitor.broker.source import Mark
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Config
+from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.events.decode import Message
+
+_FOREIGN = (kombu.exceptions.KombuError, redis.exceptions.RedisError, OSError)
+_SILENCE = 2
+"""Health checks without an answer after which the subscription counts as dead."""
+
+
+class RedisSource:
+    """Subscribes to Celery's event channel. See `Source` for the guarantees.
+
+    What is published while an instance is not connected does not reach it; the other instances get it.
+    """
+
+    redelivers = False
+    redelivered = 0
+
+    def __init__(self, config: Config, consumer_name: str, clock: Clock) -> None:
+        self._config = config
+        self._name = consumer_name
+        self._clock = clock
+        self._urls = urls_of(config.broker.url)
+        self._next_url = 0
+        self._address = ""
+        self.url = self._urls[0]
+        self._client: Connection | None = None
+        self._channel: Any = None
+        self._received: deque[Message] = deque()
+        self._heard_at = 0.0
+
+    def connect(self) -> str:
+        self.close()
+        url = self.url = self._urls[self._next_url % len(self._urls)]
+        self._next_url += 1
+        self._address = address_of(url)
+        try:
+            self._open(url)
+        except _FOREIGN as error:
+            self.close()
+            raise self._unavailable(error) from None
+        except BaseException:
+            self.close()
+            raise
+        return self._address
+
+    def receive(self, limit: int, timeout: float) -> list[Message]:
+        if self._client is None:
+            raise BrokerUnavailable("not connected to the broker")
+        received = self._received
+        try:
+            while len(received) < limit:
+                self._client.drain_events(timeout=timeout)
+                # Only the first one is waited for; kombu takes 0 for no limit.
+                timeout = 1e-6
+        except TimeoutError:
+            pass
+        except _FOREIGN as error:
+            raise self._unavailable(error) from None
+        return [received.popleft() for _ in range(min(limit, len(received)))]
+
+    def mark(self) -> Mark:
+        return Mark(0, 0)
+
+    def acknowledge(self, mark: Mark) -> None:
+        """Pub/sub knows no acknowledgements."""
+
+    def heartbeat(self) -> None:
+        if self._client is None:
+            return
+        try:
+            self._client.transport.cycle.maybe_check_subclient_health()
+        except _FOREIGN as error:
+            raise self._unavailable(error) from None
+        # kombu sends the question; whether an answer came is seen here. A half-open connection gives none.
+        subscription = self._channel.__dict__.get("subclient")
+        now = self._clock.monotonic()
+        if not getattr(subscription, "health_check_response_counter", 0):
+            self._heard_at = now
+        elif now - self._heard_at > _SILENCE * self._config.broker.heartbeat:
+            raise BrokerUnavailable(f"{self._address}: the subscription does not answer")
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        self._channel = None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                client.collect(socket_timeout=1)
+
+    def _open(self, url: str) -> None:
+        settings = self._config.broker
+        options = {
+            "health_check_interval": settings.heartbeat,
+            "socket_connect_timeout": settings.connect_timeout,
+            "socket_keepalive": True,
+        }
+        self._client = connection_to(url, settings, options=options)
+        self._channel = self._client.default_channel
+        exchange = Exchange(settings.exchange, "fanout", durable=True)
+        queue = Queue(
+            f"{self._config.queue_name}.{self._name}", exchange, routing_key="#", durable=False, auto_delete=True
+        )
+        consumer = Consumer(
+            self._channel, [queue], on_message=self._on_message, no_ack=True, accept=["json"], auto_declare=True
+        )
+        consumer.consume()
+        self._heard_at = self._clock.monotonic()
+        # kombu subscribes when it first polls.
+        with contextlib.suppress(TimeoutError):
+            self._client.drain_events(timeout=0.01)
+
+    def _on_message(self, message: Any) -> None:
+        body = message.body
+        self._received.append(
+            Message(
+                body if isinstance(body, bytes) else str(body).encode("utf-8", "replace"),
+                message.content_type or "",
+                message.content_encoding or "",
+            )
+        )
+
+    def _unavailable(self, error: Exception) -> BrokerUnavailable:
+        return BrokerUnavailable(f"{self._address}: {' '.join(str(error).split())[:300] or type(error).__name__}")

@@ -1,0 +1,78 @@
+"""`ha-monitor`: reads the command line and calls the command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ha_monitor.cli import run as run_command
+from ha_monitor.errors import ConfigurationError, StoreUnavailable
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.version import __version__
+
+EXAMPLES = """\
+examples:
+  ha-monitor demo                      see it work, with a worker, a producer and a broker of its own
+  ha-monitor check --online            is the configuration right, can broker and store be used?
+  ha-monitor run --instance 1          one instance in the foreground
+  ha-monitor status                    all instances, as seen from any machine
+  HA_MONITOR_BROKER_URL=amqp://… HA_MONITOR_STORE_URL=redis://… ha-monitor run
+
+exit statuses:
+  0 done or stopped   1 the answer is no   64 wrong usage   69 store not reachable
+  70 a bug            78 wrong configuration (a restart would change nothing)
+"""
+Command = Callable[[argparse.Namespace], ExitStatus]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(ExitStatus.USAGE, f"ha-monitor: {message}; see ha-monitor --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = _Parser(
+        prog="ha-monitor",
+        description="Highly available monitor of Celery events.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"ha-monitor {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML file (default: $HA_MONITOR_CONFIG, else /etc/ha-monitor/ha-monitor.toml if it exists)",
+    )
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    run_command.add_parser(commands, common)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    options = build_parser().parse_args(arguments)
+    command: Command = options.run
+    try:
+        return command(options)
+    except ConfigurationError as error:
+        return _fail(ExitStatus.CONFIGURATION, str(error))
+    except StoreUnavailable as error:
+        return _fail(ExitStatus.UNAVAILABLE, str(error))
+    except BrokenPipeError:
+        # Whoever read the output is gone. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.FAILURE
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(status: ExitStatus, text: str) -> int:
+    sys.stderr.write(f"ha-monitor: {text}\n")
+    return status

@@ -1,0 +1,120 @@
+"""Takes the items of the outbox out: the line first, then the handlers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Handlers as HandlerSettings
+from ha_monitor.events.policy import EmissionPolicy
+from ha_monitor.outputs.console import fields_of
+from ha_monitor.outputs.handlers import Failure, Handlers
+from ha_monitor.outputs.line import Identity, build_line, encode_line, iso_time
+from ha_monitor.outputs.log import Logger
+from ha_monitor.outputs.writer import LineWriter
+from ha_monitor.store.outbox import Entry, OutboxItem, retry_entry
+from ha_monitor.store.record import record_of
+
+MAX_BACKOFF = 3600.0
+
+
+class Outcome(msgspec.Struct):
+    """What is left to be recorded after items went out."""
+
+    retries: list[tuple[int, bytes]] = msgspec.field(default_factory=list)
+    """(delay in ms, entry) of handlers to be called again."""
+    dead_letters: list[bytes] = msgspec.field(default_factory=list)
+
+
+class Announcer:
+    """Writes lines and calls handlers."""
+
+    def __init__(
+        self,
+        *,
+        writer: LineWriter,
+        identity: Identity,
+        policy: EmissionPolicy,
+        handlers: Handlers,
+        settings: HandlerSettings,
+        logger: Logger,
+        clock: Clock,
+        render: Callable[[dict[str, Any]], bytes] | None = None,
+    ) -> None:
+        """:param render: for people instead of JSON."""
+        self._writer = writer
+        self._identity = identity
+        self._policy = policy
+        self._handlers = handlers
+        self._settings = settings
+        self._logger = logger
+        self._clock = clock
+        self._render = render
+
+    @property
+    def has_handlers(self) -> bool:
+        """Whether this instance has any."""
+        return self._handlers.any
+
+    def write_lines(self, items: Sequence[OutboxItem]) -> int:
+        """Write the lines of the items, and return how many those are; an item may have none."""
+        timestamp = iso_time(self._clock.time())
+        lines: list[bytes] = []
+        for item in items:
+            if item.entry.kind == 0 and self._policy.writes(item.entry.event.type):
+                line = build_line(item, self._identity, timestamp)
+                lines.append(encode_line(line) if self._render is None else self._render(fields_of(line)))
+        self._writer.write(lines)
+        return len(lines)
+
+    def call_handlers(self, item: OutboxItem, outcome: Outcome) -> None:
+        """Call the handlers that the item is for; what failed is noted in the outcome."""
+        entry = item.entry
+        due = self._handlers.due(entry)
+        if entry.kind == 1 and not due:
+            self._bury(entry, Failure(entry.handler, "no such handler on this instance", ""), outcome)
+        for handler in due:
+            failure = self._handlers.call(handler, entry)
+            if failure is not None:
+                self._failed(entry, failure, outcome)
+
+    def _failed(self, entry: Entry, failure: Failure, outcome: Outcome) -> None:
+        attempts = entry.attempt + 1
+        if attempts >= self._settings.attempts:
+            self._bury(entry, failure, outcome)
+            return
+        delay = min(MAX_BACKOFF, self._settings.backoff * 2.0**entry.attempt) * random.uniform(0.8, 1.2)
+        outcome.retries.append((int(delay * 1000), retry_entry(entry, failure.handler)))
+        self._logger.warning(
+            "handler-failed",
+            handler=failure.handler,
+            error=failure.error,
+            event_id=entry.event.id,
+            attempt=attempts,
+            retry_in=round(delay, 3),
+        )
+
+    def _bury(self, entry: Entry, failure: Failure, outcome: Outcome) -> None:
+        letter = {
+            "time": iso_time(self._clock.time()),
+            "handler": failure.handler,
+            "error": failure.error,
+            "traceback": failure.traceback,
+            "attempts": entry.attempt + 1,
+            "instance": self._identity.instance,
+            "host": self._identity.host,
+            "event": entry.event,
+            "task": record_of(entry.event.task_id, entry.facts) if entry.event.task_id and entry.facts else None,
+        }
+        outcome.dead_letters.append(msgspec.json.encode(letter))
+        self._logger.error(
+            "dead-letter",
+            handler=failure.handler,
+            error=failure.error,
+            event_id=entry.event.id,
+            attempts=entry.attempt + 1,
+        )

@@ -1,0 +1,86 @@
+"""Finds and calls the user's handlers."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from ha_monitor.errors import ConfigurationError
+from ha_monitor.handling import ATTRIBUTE
+from ha_monitor.store.outbox import Entry
+from ha_monitor.store.record import record_of
+
+
+class Handler(NamedTuple):
+    """One function, and the event types that it is for."""
+
+    name: str
+    """Module and function: by this name a retry finds it, on whichever instance."""
+    types: frozenset[str]
+    function: Callable[..., object]
+
+    def wants(self, event_type: str) -> bool:
+        return event_type in self.types or "*" in self.types
+
+
+class Failure(NamedTuple):
+    """A handler that raised."""
+
+    handler: str
+    error: str
+    traceback: str
+
+
+def load_handlers(modules: Iterable[str]) -> list[Handler]:
+    """Import the modules and collect their handlers, in the order of definition.
+
+    :raises ConfigurationError: if a module cannot be imported or has no handler.
+    """
+    handlers: dict[str, Handler] = {}
+    for name in modules:
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:
+            raise ConfigurationError(
+                f"handlers.modules: {name} cannot be imported: {type(error).__name__}: {error}"
+            ) from None
+        found = [value for value in vars(module).values() if callable(value) and hasattr(value, ATTRIBUTE)]
+        if not found:
+            raise ConfigurationError(f'handlers.modules: {name} has no handler; mark one with @on("task-failed")')
+        for function in found:
+            full_name = f"{function.__module__}.{function.__qualname__}"
+            handlers[full_name] = Handler(full_name, frozenset(getattr(function, ATTRIBUTE)), function)
+    return list(handlers.values())
+
+
+class Handlers:
+    """The handlers of this instance."""
+
+    def __init__(self, handlers: Iterable[Handler]) -> None:
+        self._handlers = list(handlers)
+        self.any = bool(self._handlers)
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The event types that any of them is for."""
+        return frozenset[str]().union(*(handler.types for handler in self._handlers))
+
+    def due(self, entry: Entry) -> list[Handler]:
+        """The handlers to be called for an entry. An entry for a single handler names it; it may be gone."""
+        if entry.kind == 0:
+            return [handler for handler in self._handlers if handler.wants(entry.event.type)]
+        return [handler for handler in self._handlers if handler.name == entry.handler]
+
+    def call(self, handler: Handler, entry: Entry) -> Failure | None:
+        """Call one handler. Whatever it raises is returned, except what means that the process must end."""
+        event = entry.event
+        facts = entry.facts
+        record = record_of(event.task_id, facts) if event.task_id is not None and facts is not None else None
+        try:
+            handler.function(event, record)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            return Failure(handler.name, text[:1000], traceback.format_exc()[-4000:])
+        return None

@@ -1,0 +1,166 @@
+"""One event as one line of JSON. `schema/line.schema.json` describes it for those who read it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from ha_monitor.events.types import level_of
+from ha_monitor.store.outbox import OutboxItem
+from ha_monitor.store.record import Facts, queue_time_of, retries_of, root_of, runtime_of
+
+MAX_LINE = 48 * 1024
+"""Bytes. journald splits what is longer."""
+_SHORTENED = ("data", "args", "kwargs", "result", "traceback", "exception")
+_KEPT = 4096
+
+
+class Identity(NamedTuple):
+    """Who writes: the part of every line that does not change."""
+
+    node_id: str
+    instance: str
+    host: str
+    pid: int
+
+
+class EventLine(Struct, omit_defaults=True):
+    """The fields of the line of one of Celery's events, in the order in which they are written.
+
+    UNSET leaves a field out; None is written as null.
+    """
+
+    timestamp: str
+    level: str
+    event: str
+    node_id: str
+    instance: str
+    host: str
+    pid: int
+    event_id: str
+    event_time: str | None
+    worker: str
+    task_id: str | UnsetType = UNSET
+    task_name: str | UnsetType | None = UNSET
+    queue: str | UnsetType = UNSET
+    retries: int | UnsetType = UNSET
+    runtime: float | UnsetType = UNSET
+    queue_time: float | UnsetType = UNSET
+    root_id: str | UnsetType = UNSET
+    parent_id: str | UnsetType = UNSET
+    exception: str | UnsetType = UNSET
+    traceback: str | UnsetType = UNSET
+    args: str | UnsetType = UNSET
+    kwargs: str | UnsetType = UNSET
+    result: str | UnsetType = UNSET
+    requeue: bool | UnsetType = UNSET
+    terminated: Any = UNSET
+    signum: Any = UNSET
+    expired: Any = UNSET
+    worker_pid: Any = UNSET
+    freq: Any = UNSET
+    active: Any = UNSET
+    processed: Any = UNSET
+    loadavg: Any = UNSET
+    sw_ident: Any = UNSET
+    sw_ver: Any = UNSET
+    sw_sys: Any = UNSET
+    reason: str | UnsetType = UNSET
+    data: Any = UNSET
+    incomplete: bool | UnsetType = UNSET
+    recovered: bool | UnsetType = UNSET
+    shortened: list[str] | UnsetType = UNSET
+
+
+_OWN_FIELDS = (
+    *("runtime", "exception", "traceback", "result", "requeue", "terminated", "signum", "expired"),
+    *("freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys", "reason", "data"),
+)
+_FIELDS = {name: name for name in _OWN_FIELDS} | {"pid": "worker_pid"}
+"""The event's own fields, and what they are called in the line, whose `pid` is the monitor's."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def build_line(item: OutboxItem, identity: Identity, timestamp: str) -> EventLine:
+    """The line of an outbox item.
+
+    :param timestamp: now, as `iso_time` gives it.
+    """
+    entry = item.entry
+    event = entry.event
+    line = EventLine(
+        timestamp,
+        level_of(event.type).value,
+        event.type,
+        identity.node_id,
+        identity.instance,
+        identity.host,
+        identity.pid,
+        event.id,
+        iso_time(event.time) if event.time is not None else None,
+        event.worker,
+    )
+    for name, value in event.fields.items():
+        if (attribute := _FIELDS.get(name)) is not None:
+            setattr(line, attribute, value)
+    if event.task_id is not None:
+        _add_task(line, event.task_id, entry.facts or Facts())
+        if entry.incomplete:
+            line.incomplete = True
+    if item.recovered:
+        line.recovered = True
+    return line
+
+
+def _add_task(line: EventLine, task_id: str, facts: Facts) -> None:
+    line.task_id = task_id
+    line.task_name = facts.name
+    line.retries = retries_of(facts)
+    if facts.queue is not None:
+        line.queue = facts.queue
+    # Only an end has the run's duration; a retry's is not over.
+    if line.runtime is UNSET and line.event in ("task-succeeded", "task-failed"):
+        runtime = runtime_of(facts)
+        line.runtime = UNSET if runtime is None else runtime
+    if (queue_time := queue_time_of(facts)) is not None:
+        line.queue_time = queue_time
+    if (root := root_of(facts, task_id)) is not None:
+        line.root_id = root
+    if facts.parent_id is not None:
+        line.parent_id = facts.parent_id
+    if facts.arguments is not None:
+        line.args = facts.arguments
+    if facts.keyword_arguments is not None:
+        line.kwargs = facts.keyword_arguments
+
+
+def encode_line(line: EventLine) -> bytes:
+    """The line as JSON without a newline, at most `MAX_LINE` bytes: long fields are cut, not the JSON."""
+    encoded = _encode(line)
+    if len(encoded) <= MAX_LINE:
+        return encoded
+    line.shortened = []
+    for name in _SHORTENED:
+        value = getattr(line, name)
+        if value is UNSET:
+            continue
+        text = value if isinstance(value, str) else _encode(value).decode("utf-8")
+        if len(text) <= _KEPT:
+            continue
+        # The end of a traceback says what happened.
+        cut = "…" + text[-_KEPT:] if name == "traceback" else text[:_KEPT] + "…"
+        setattr(line, name, cut)
+        line.shortened.append(name)
+        encoded = _encode(line)
+        if len(encoded) <= MAX_LINE:
+            break
+    return encoded
+
+
+def iso_time(seconds: float) -> str:
+    """A time in ISO 8601, UTC, with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"

@@ -1,0 +1,1 @@
+"""The loop: receive, decode, merge, announce, acknowledge."""

@@ -1,0 +1,46 @@
+"""When to try again."""
+
+from __future__ import annotations
+
+import random
+
+from ha_monitor.clock import Clock
+
+
+class Backoff:
+    """Capped exponential waiting with full jitter, so that many instances do not come back at once."""
+
+    def __init__(self, clock: Clock, first: float, cap: float) -> None:
+        """:param first: seconds that the first wait lasts at most. :param cap: seconds that any lasts at most."""
+        self._clock = clock
+        self._first = first
+        self._cap = cap
+        self._attempts = 0
+        self._due_at = float("-inf")
+        self._failing_since: float | None = None
+
+    @property
+    def failing_since(self) -> float | None:
+        """When the first of the failures in a row was, by the monotonic clock."""
+        return self._failing_since
+
+    def remaining(self) -> float:
+        """Seconds until the next try is due; 0 if it is."""
+        return max(0.0, self._due_at - self._clock.monotonic())
+
+    def failed(self) -> float:
+        """Note a failure; returns the seconds until the next try."""
+        now = self._clock.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        longest = min(self._cap, self._first * 2.0 ** min(self._attempts, 30))
+        self._attempts += 1
+        wait = random.uniform(longest / 2, longest)
+        self._due_at = now + wait
+        return wait
+
+    def succeeded(self) -> None:
+        """Note a success: the next failure starts from the beginning."""
+        self._attempts = 0
+        self._due_at = float("-inf")
+        self._failing_since = None

@@ -1,0 +1,57 @@
+"""Keeps account of what could not be handled, within bounds."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ha_monitor.clock import Clock
+from ha_monitor.events.decode import Rejected
+from ha_monitor.outputs.line import Identity, iso_time
+from ha_monitor.outputs.log import Logger
+
+WARN_EVERY = 10.0
+"""Seconds between two warnings."""
+SAMPLES = 20
+"""Samples kept between two ticks."""
+
+
+class Rejects:
+    """Collects samples for the store, and warns at a limited rate."""
+
+    def __init__(self, identity: Identity, logger: Logger, clock: Clock) -> None:
+        self._identity = identity
+        self._logger = logger
+        self._clock = clock
+        self._samples: list[bytes] = []
+        self._unreported = 0
+        self._last: Rejected | None = None
+        self._warned_at = float("-inf")
+
+    def add(self, rejected: list[Rejected]) -> None:
+        for reject in rejected:
+            self._unreported += 1
+            self._last = reject
+            if len(self._samples) < SAMPLES:
+                sample = {
+                    "time": iso_time(self._clock.time()),
+                    "instance": self._identity.instance,
+                    "host": self._identity.host,
+                    "reason": reject.reason,
+                    "sample": reject.sample,
+                }
+                self._samples.append(msgspec.json.encode(sample))
+        self.report()
+
+    def report(self) -> None:
+        """Warn about what has not been warned about, unless that was done just now."""
+        now = self._clock.monotonic()
+        if self._last is None or not self._unreported or now - self._warned_at < WARN_EVERY:
+            return
+        self._logger.warning("event-rejected", count=self._unreported, reason=self._last.reason)
+        self._warned_at = now
+        self._unreported = 0
+
+    def take_samples(self) -> list[bytes]:
+        """The samples since the last call."""
+        samples, self._samples = self._samples, []
+        return samples

@@ -1,0 +1,35 @@
+"""What an instance counts about itself. `ha-monitor status` shows the counters of all instances."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Stats(Struct):
+    """Counters since the start of the instance, and what it does now."""
+
+    state: str = "starting"
+    messages: int = 0
+    events: int = 0
+    new: int = 0
+    """Events that this instance merged first."""
+    repeated: int = 0
+    """Events that some instance had merged before."""
+    redelivered: int = 0
+    """Messages that the broker had delivered before."""
+    rejected: int = 0
+    batches: int = 0
+    lines: int = 0
+    waiting: int = 0
+    """Tasks, over all instances, whose announcements wait for a piece; as of the last batch."""
+    handler_failures: int = 0
+    dead_letters: int = 0
+    takeovers: int = 0
+    broker_connects: int = 0
+    store_connects: int = 0
+    leases_lost: int = 0
+    last_event: float = 0.0
+    """When the last events were merged, seconds since the epoch."""
+    lag: float = 0.0
+    """Seconds between the newest event of the last batch and its merge."""
+    broker: str = ""

@@ -1,0 +1,75 @@
+"""What the supervisor (systemd) is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import sdnotify
+
+from ha_monitor.clock import Clock
+
+
+class Supervisor(Protocol):
+    """Whoever started the process and watches it."""
+
+    def ready(self) -> None:
+        """The configuration is valid and the loop runs."""
+
+    def status(self, text: str) -> None:
+        """What the instance does now, in words."""
+
+    def progress(self) -> None:
+        """The main loop went round once."""
+
+    def stopping(self) -> None:
+        """The instance was asked to stop and does so."""
+
+
+class Systemd:
+    """systemd's notification protocol (sd_notify(3)). Does nothing where nobody listens."""
+
+    def __init__(self, environment: Mapping[str, str], clock: Clock) -> None:
+        self._clock = clock
+        self._notifier: Any = sdnotify.SystemdNotifier() if environment.get("NOTIFY_SOCKET") else None
+        self._interval = watchdog_interval(environment, os.getpid())
+        self._fed_at = float("-inf")
+        self._status = ""
+
+    def ready(self) -> None:
+        self._notify("READY=1")
+
+    def status(self, text: str) -> None:
+        if text != self._status:
+            self._status = text
+            self._notify(f"STATUS={text}")
+
+    def progress(self) -> None:
+        if self._interval is None or self._notifier is None:
+            return
+        now = self._clock.monotonic()
+        if now - self._fed_at >= self._interval:
+            self._fed_at = now
+            self._notify("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        self._notify("STOPPING=1")
+
+    def _notify(self, message: str) -> None:
+        if self._notifier is not None:
+            self._notifier.notify(message)
+
+
+def watchdog_interval(environment: Mapping[str, str], pid: int) -> float | None:
+    """Seconds between two signs of life: a quarter of what systemd allows; None without a watchdog.
+
+    WATCHDOG_PID names the process that is meant; a child that inherits the variables is not (sd_watchdog_enabled(3)).
+    """
+    if environment.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return None
+    try:
+        allowed = int(environment.get("WATCHDOG_USEC", "0")) / 1e6
+    except ValueError:
+        return None
+    return allowed / 4 if allowed > 0 else None
