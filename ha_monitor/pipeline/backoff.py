@@ -20,9 +20,9 @@ class Backoff:
         self._failing_since: float | None = None
 
     @property
-    def failing_since(self) -> float | None:
-        """When the first of the failures in a row was, by the monotonic clock."""
-        return self._failing_since
+    def failing_since(self) -> float:
+        """When the first of the failures in a row was, by the monotonic clock; now if there is none."""
+        return self._clock.monotonic() if self._failing_since is None else self._failing_since
 
     def remaining(self) -> float:
         """Seconds until the next try is due; 0 if it is."""

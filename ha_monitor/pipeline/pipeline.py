@@ -13,40 +13,31 @@ While Redis merges one batch, the next is collected; at most one is under way. E
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from ha_monitor.broker.source import Mark, Source
+from ha_monitor.broker.source import Source
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
 from ha_monitor.events.decode import Batch, Decoder
-from ha_monitor.outputs.announcer import Announcer, Outcome
+from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.backoff import Backoff
+from ha_monitor.pipeline.collector import Collected, Collector
 from ha_monitor.pipeline.rejects import Rejects
+from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.store import Store
 from ha_monitor.supervision import Supervisor
 
 IDLE_WAIT = 0.25
 """Seconds that the loop waits for a message at most, so that it notices a signal."""
-RECEIVE_AT_ONCE = 100
-"""Messages taken between two looks at the size of the batch."""
-ANNOUNCE_AT_ONCE = 500
 MOST_KEPT = 200
 """Batches kept while the store is away and the broker would not deliver them again."""
-
-
-class Collected(NamedTuple):
-    """A batch, and the place in the stream of deliveries behind it."""
-
-    batch: Batch
-    mark: Mark
 
 
 class Pipeline:
@@ -74,8 +65,6 @@ class Pipeline:
         self._config = config
         self._source = source
         self._store = store
-        self._decoder = decoder
-        self._announcer = announcer
         self._rejects = rejects
         self._supervisor = supervisor
         self._logger = logger
@@ -90,14 +79,17 @@ class Pipeline:
         self._source_backoff = Backoff(clock, first=0.5, cap=10.0)
         self._tick_at = 0.0
         self._heartbeat_at = 0.0
-        self._events_at_tick = 0
-        self._ticked_at = 0.0
-        self._batch = Batch()
-        self._to_apply: deque[Collected] = deque()
+        self._collector = Collector(source, decoder, config.batch, clock)
+        self._report = Report(supervisor, self.stats, clock)
         self._under_way: Collected | None = None
-        self._pending: deque[OutboxItem] = deque()
-        self._lines_until = 0
-        """Sequence number below which the lines are written, though the handlers may not have been called."""
+        self._announcements = Announcements(
+            store=store,
+            announcer=announcer,
+            stats=self.stats,
+            keep_dead_letters=config.handlers.dead_letters,
+            renew_lease=self._tick,
+            keep_alive=self._keep_alive,
+        )
 
     def stop(self) -> None:
         """Finish what is under way and end `run`. Only sets a flag."""
@@ -124,6 +116,8 @@ class Pipeline:
                 self._wait_for_store()
                 return
             self._tick_if_due()
+            if not self._consuming:
+                self._finish()
             if not self._consuming and not self._connect_source():
                 self._clock.sleep(min(IDLE_WAIT, self._source_backoff.remaining()))
                 return
@@ -139,41 +133,23 @@ class Pipeline:
     # --- consume ---------------------------------------------------------------------------
 
     def _consume(self) -> None:
-        full = self._collect()
+        full = self._collector.collect(self._patience())
         self._finish()
-        while self._to_apply:
-            self._under_way = self._to_apply.popleft()
-            self._store.send_apply(self._under_way.batch)
-            if full and not self._to_apply:
+        while self._collector:
+            self._send(self._collector.take())
+            if full and not self._collector:
                 return  # more is at hand: Redis works while it is collected
             self._finish()
         self._store.confirm()
 
-    def _collect(self) -> bool:
-        """Fill the batch until its size or its time closes it; returns whether it was the size."""
-        batch, limit = self._batch, self._config.batch.events
-        closes_at: float | None = None
-        while batch.event_count < limit:
-            messages = self._source.receive(RECEIVE_AT_ONCE, self._time_to_wait(closes_at))
-            if not messages:
-                break
-            self._decoder.decode(messages, batch)
-            if closes_at is None:
-                closes_at = self._clock.monotonic() + self._config.batch.time
-            elif self._clock.monotonic() >= closes_at:
-                break
-        if batch.message_count:
-            self._to_apply.append(Collected(batch, self._source.mark()))
-            self._batch = Batch()
-        return batch.event_count >= limit
-
-    def _time_to_wait(self, closes_at: float | None) -> float:
-        now = self._clock.monotonic()
-        if closes_at is not None:
-            return max(0.0, closes_at - now)
+    def _patience(self) -> float:
         if self._under_way is not None:
             return 0.0
-        return min(IDLE_WAIT, max(0.0, self._tick_at - now))
+        return min(IDLE_WAIT, max(0.0, self._tick_at - self._clock.monotonic()))
+
+    def _send(self, collected: Collected) -> None:
+        self._under_way = collected
+        self._store.send_apply(collected.batch)
 
     def _finish(self) -> None:
         """Wait for the batch under way, announce what it brought, and let the broker forget its messages."""
@@ -182,9 +158,9 @@ class Pipeline:
         batch, mark = self._under_way
         applied = self._store.receive_apply()
         self._under_way = None
-        self._pending.extend(applied.items)
+        self._announcements.add(applied.items)
         self._count(batch, applied.new, applied.repeated, applied.waiting)
-        self._announce()
+        self._announcements.announce()
         try:
             self._source.acknowledge(mark)
         except BrokerUnavailable as error:
@@ -193,35 +169,6 @@ class Pipeline:
         if batch.rejected:
             self._rejects.add(batch.rejected)
 
-    def _announce(self) -> None:
-        while self._pending:
-            if not self._store.holds_lease():
-                self._tick()
-            chunk = [self._pending.popleft() for _ in range(min(ANNOUNCE_AT_ONCE, len(self._pending)))]
-            behind = chunk[-1].sequence + 1
-            unwritten = [item for item in chunk if item.sequence >= self._lines_until]
-            self.stats.lines += self._announcer.write_lines(unwritten)
-            self._lines_until = max(self._lines_until, behind)
-            if self._announcer.has_handlers or any(item.entry.kind for item in chunk):
-                self._handle(chunk)
-            self._store.announced(behind)
-
-    def _handle(self, chunk: list[OutboxItem]) -> None:
-        for item in chunk:
-            outcome = Outcome()
-            self._announcer.call_handlers(item, outcome)
-            if outcome.retries or outcome.dead_letters:
-                self.stats.handler_failures += len(outcome.retries) + len(outcome.dead_letters)
-                self.stats.dead_letters += len(outcome.dead_letters)
-                keep = self._config.handlers.dead_letters
-                self._store.settle(item.sequence + 1, outcome.retries, outcome.dead_letters, keep)
-            else:
-                self._store.announced(item.sequence + 1)
-            if self._clock.monotonic() >= self._tick_at:
-                # Handlers take their time: neither the lease nor the broker's patience may run out meanwhile.
-                self._tick()
-                self._heartbeat_if_due()
-
     # --- time ------------------------------------------------------------------------------
 
     def _tick_if_due(self) -> None:
@@ -229,8 +176,17 @@ class Pipeline:
             return
         self._finish()
         self._tick()
-        self._announce()
+        self._announcements.announce()
         self._store.confirm()
+
+    def _keep_alive(self) -> None:
+        # Handlers take their time: neither the lease nor the broker's patience may run out meanwhile.
+        if self._clock.monotonic() >= self._tick_at:
+            self._tick()
+        try:
+            self._heartbeat_if_due()
+        except BrokerUnavailable as error:
+            self._source_lost(error)
 
     def _tick(self) -> None:
         self.stats.redelivered = self._source.redelivered
@@ -240,7 +196,7 @@ class Pipeline:
         if ticked.next_due is not None:
             due_in = min(due_in, ticked.next_due)
         self._tick_at = now + max(0.05, due_in)
-        self._pending.extend(ticked.items)
+        self._announcements.add(ticked.items)
         self._rejects.report()
         for takeover in ticked.taken:
             self.stats.takeovers += 1
@@ -252,16 +208,8 @@ class Pipeline:
                 silent_for=takeover.silent,
                 entries=takeover.entries,
             )
-        self._report_state(now)
-
-    def _report_state(self, now: float) -> None:
-        if not self._consuming:
-            return
-        elapsed = now - self._ticked_at
-        if elapsed >= 1:
-            rate = (self.stats.events - self._events_at_tick) / elapsed
-            self._ticked_at, self._events_at_tick = now, self.stats.events
-            self._supervisor.status(f"consuming from {self.stats.broker}: {rate:.0f} events/s")
+        if self._consuming:
+            self._report.consuming()
 
     def _heartbeat_if_due(self) -> None:
         now = self._clock.monotonic()
@@ -292,17 +240,17 @@ class Pipeline:
         self._store.connect()
         if self._registered:
             try:
-                self._pending.extend(self._store.recover())
+                self._announcements.add(self._store.recover())
             except LeaseLost as error:
                 self._lease_lost(error)
         if not self._registered:
             self._store.register(self._who)
             self._registered = True
-            self._lines_until = 0
+            self._announcements.start_anew()
         self._store_backoff.succeeded()
         self.stats.store_connects += 1
-        self._logger.info("store-connected", token=self._store.token, unannounced=len(self._pending))
-        self._announce()
+        self._logger.info("store-connected", token=self._store.token, unannounced=len(self._announcements))
+        self._announcements.announce()
         self._tick_at = 0.0
         return True
 
@@ -312,9 +260,9 @@ class Pipeline:
             return
         # What a pub/sub broker sends now it will not send again.
         self._heartbeat_if_due()
-        self._collect()
-        while len(self._to_apply) > MOST_KEPT:
-            dropped = self._to_apply.popleft()
+        self._collector.collect(IDLE_WAIT)
+        while len(self._collector) > MOST_KEPT:
+            dropped = self._collector.take()
             self._logger.error(
                 "events-dropped", count=dropped.batch.event_count, reason="the store is away for too long"
             )
@@ -327,10 +275,9 @@ class Pipeline:
         self._consuming = True
         self.stats.broker_connects += 1
         self.stats.broker = address
-        self.stats.state = "consuming"
         self._heartbeat_at = 0.0
         self._logger.info("broker-connected", broker=address, queue=self._config.queue_name)
-        self._supervisor.status(f"consuming from {address}")
+        self._report.consuming()
         problem = self._greet(self._source.url)
         if problem is not None:
             self._logger.warning("workers-not-asked", reason=problem)
@@ -341,16 +288,16 @@ class Pipeline:
     def _store_lost(self, error: StoreUnavailable) -> None:
         wait = self._store_backoff.failed()
         self._logger.warning("store-unavailable", reason=str(error), retry_in=round(wait, 3))
-        self._wait_state("Redis", self._store_backoff)
+        self._report.waiting("Redis", self._store_backoff.failing_since, str(error))
         self._store.close()
-        self._pending.clear()  # still in the outbox; `recover` brings them
+        self._announcements.forget()  # still in the outbox; `recover` brings them
         self._repeat_batches()
 
     def _lease_lost(self, error: LeaseLost) -> None:
         self.stats.leases_lost += 1
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
         self._registered = False
-        self._pending.clear()  # another instance has them
+        self._announcements.forget()  # another instance has them
         self._store.close()
         self._repeat_batches()
 
@@ -360,41 +307,30 @@ class Pipeline:
             # Nothing of it was acknowledged, so closing hands it back, to other instances too.
             self._source.close()
             self._consuming = False
-            self._batch = Batch()
-            self._to_apply.clear()
+            self._collector.forget()
         elif self._under_way is not None:
-            self._to_apply.appendleft(self._under_way)
+            self._collector.give_back(self._under_way)
         self._under_way = None
 
     def _source_lost(self, error: BrokerUnavailable) -> None:
         wait = self._source_backoff.failed()
         self._logger.warning("broker-unavailable", reason=str(error), retry_in=round(wait, 3))
-        self._wait_state("the broker", self._source_backoff)
+        self._report.waiting("the broker", self._source_backoff.failing_since, str(error))
         self._source.close()
         self._consuming = False
         if self._source.redelivers:
-            self._batch = Batch()
-        elif self._batch.message_count:
-            self._to_apply.append(Collected(self._batch, self._source.mark()))
-            self._batch = Batch()
-
-    def _wait_state(self, what: str, backoff: Backoff) -> None:
-        since = backoff.failing_since or self._clock.monotonic()
-        seconds = self._clock.monotonic() - since
-        self.stats.state = f"waiting for {what}"
-        self._supervisor.status(f"waiting for {what}, for {seconds:.0f} s")
+            self._collector.forget()
+        else:
+            self._collector.close_open()
 
     def _shutdown(self) -> None:
-        self._supervisor.stopping()
-        self._supervisor.status("stopping")
-        self.stats.state = "stopping"
+        self._report.stopping()
         left = 0
         try:
             if self._store.connected and self._registered:
                 self._finish()
-                while self._to_apply:
-                    self._under_way = self._to_apply.popleft()
-                    self._store.send_apply(self._under_way.batch)
+                while self._collector:
+                    self._send(self._collector.take())
                     self._finish()
                 left = self._store.leave()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:

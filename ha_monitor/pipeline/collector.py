@@ -1,0 +1,78 @@
+"""Fills batches from the stream of deliveries."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from ha_monitor.broker.source import Mark, Source
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Batch as BatchSettings
+from ha_monitor.events.decode import Batch, Decoder
+
+RECEIVE_AT_ONCE = 100
+"""Messages taken between two looks at the size of the batch."""
+
+
+class Collected(NamedTuple):
+    """A closed batch, and the place in the stream of deliveries behind it."""
+
+    batch: Batch
+    mark: Mark
+
+
+class Collector:
+    """Decodes messages into batches, and holds those that are not merged yet."""
+
+    def __init__(self, source: Source, decoder: Decoder, settings: BatchSettings, clock: Clock) -> None:
+        self._source = source
+        self._decoder = decoder
+        self._settings = settings
+        self._clock = clock
+        self._open = Batch()
+        self._closed: deque[Collected] = deque()
+
+    def __len__(self) -> int:
+        return len(self._closed)
+
+    def collect(self, patience: float) -> bool:
+        """Fill a batch until its size or its time closes it, or the stream pauses.
+
+        :param patience: seconds to wait for the first message.
+        :returns: whether the size closed it, so that more is likely at hand.
+        :raises BrokerUnavailable: what was received until then is in the open batch.
+        """
+        batch = self._open
+        closes_at: float | None = None
+        while batch.event_count < self._settings.events:
+            now = self._clock.monotonic()
+            wait = patience if closes_at is None else max(0.0, closes_at - now)
+            messages = self._source.receive(RECEIVE_AT_ONCE, wait)
+            if not messages:
+                break
+            self._decoder.decode(messages, batch)
+            if closes_at is None:
+                closes_at = self._clock.monotonic() + self._settings.time
+            elif self._clock.monotonic() >= closes_at:
+                break
+        self.close_open()
+        return batch.event_count >= self._settings.events
+
+    def close_open(self) -> None:
+        """Close the open batch if there is anything in it."""
+        if self._open.message_count:
+            self._closed.append(Collected(self._open, self._source.mark()))
+            self._open = Batch()
+
+    def take(self) -> Collected:
+        """The oldest closed batch. :raises IndexError: if there is none."""
+        return self._closed.popleft()
+
+    def give_back(self, collected: Collected) -> None:
+        """Put a batch taken, and not known to be merged, first in line again."""
+        self._closed.appendleft(collected)
+
+    def forget(self) -> None:
+        """Drop everything; right only where the broker delivers it again."""
+        self._open = Batch()
+        self._closed.clear()

@@ -1,0 +1,46 @@
+"""Tells the supervisor, in words, what the instance does now."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ha_monitor.clock import Clock
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.supervision import Supervisor
+
+
+class Report:
+    """Keeps the status line and `stats.state` true."""
+
+    def __init__(self, supervisor: Supervisor, stats: Stats, clock: Clock) -> None:
+        self._supervisor = supervisor
+        self._stats = stats
+        self._clock = clock
+        self._at = clock.monotonic()
+        self._events = 0
+
+    def consuming(self) -> None:
+        """The instance consumes; the rate is measured over at least a second."""
+        self._stats.state = "consuming"
+        now = self._clock.monotonic()
+        elapsed = now - self._at
+        if elapsed < 1:
+            return
+        rate = (self._stats.events - self._events) / elapsed
+        self._at, self._events = now, self._stats.events
+        self._supervisor.status(f"consuming from {self._stats.broker}: {rate:.0f} events/s")
+
+    def waiting(self, what: str, since: float, reason: str) -> None:
+        """The instance waits for something that is away.
+
+        :param since: when it was found to be away, by the monotonic clock.
+        """
+        self._stats.state = f"waiting for {what}"
+        began = datetime.fromtimestamp(self._clock.time() - (self._clock.monotonic() - since)).astimezone()
+        self._supervisor.status(f"waiting for {what} since {began:%Y-%m-%d %H:%M:%S}: {reason}"[:200])
+
+    def stopping(self) -> None:
+        """The instance was asked to stop."""
+        self._stats.state = "stopping"
+        self._supervisor.stopping()
+        self._supervisor.status("stopping")
