@@ -1,8 +1,13 @@
-# Every target sets up what it needs: a virtual environment in .venv, and services from Debian's packages.
+# Every target sets up what it needs: a virtual environment in .venv, and tools and services from Debian's packages.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+READY := $(VENV)/.ready
+DEVELOP := $(VENV)/.develop
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
 
 .PHONY: help
 help:
@@ -10,15 +15,82 @@ help:
 
 # --- what the targets stand on -------------------------------------------------------------
 
-# Installs the Debian packages named in $(1), when a command named in $(2) is missing.
+# Installs the Debian packages $(1) if the test $(2) fails. Their services are not started: policy-rc.d forbids it
+# for as long as the installation runs, unless the machine has a policy of its own.
 define debian_packages
-	@set -e; for command in $(2); do \
-	  PATH="$$PATH:/usr/sbin:/usr/lib/rabbitmq/bin" command -v $$command >/dev/null && continue; \
-	  echo "installing $(1)"; \
-	  printf '#!/bin/sh\nexit 101\n' | $(SUDO) sh -c 'test -e /usr/sbin/policy-rc.d || { cat > /usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; touch /tmp/.ha-monitor-policy; }'; \
-	  $(SUDO) apt-get update -qq; \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1); \
-	  $(SUDO) sh -c 'test ! -e /tmp/.ha-monitor-policy || rm -f /tmp/.ha-monitor-policy /usr/sbin/policy-rc.d'; \
-	  break; \
-	done
+	@set -e; export PATH="$$PATH:/usr/lib/rabbitmq/bin"; \
+	if ! { $(2); } >/dev/null 2>&1; then \
+	  echo "installing Debian packages: $(1)"; \
+	  own=; if [ ! -e /usr/sbin/policy-rc.d ]; then \
+	    own=1; printf '#!/bin/sh\nexit 101\n' | $(SUDO) tee /usr/sbin/policy-rc.d >/dev/null; \
+	    $(SUDO) chmod +x /usr/sbin/policy-rc.d; \
+	  fi; \
+	  status=0; \
+	  { $(SUDO) apt-get update -qq && \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
+	  } || status=$$?; \
+	  [ -z "$$own" ] || $(SUDO) rm -f /usr/sbin/policy-rc.d; \
+	  exit $$status; \
+	fi
 endef
+
+.PHONY: redis rabbitmq host-tools
+redis:
+	$(call debian_packages,redis-server,command -v redis-server)
+
+rabbitmq:
+	$(call debian_packages,rabbitmq-server,command -v rabbitmq-server)
+
+host-tools:
+	$(call debian_packages,systemd-container mmdebstrap openssh-client iproute2 procps,\
+	command -v systemd-nspawn && command -v mmdebstrap && command -v ssh && command -v ip && command -v pgrep)
+
+$(READY): setup.cfg pyproject.toml
+	$(call debian_packages,python3-venv,$(PYTHON) -c 'import ensurepip$(comma) venv')
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing ha-monitor into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(DEVELOP): $(READY)
+	@echo "installing the development tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+comma := ,
+
+# --- for everybody -------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(READY) redis ## see three monitors, a worker, a producer and a broker at work
+	@$(BIN)/ha-monitor demo $(DEMO)
+
+.PHONY: test
+test: lint $(DEVELOP) redis rabbitmq host-tools ## lint, types, and all tests against real services
+	$(BIN)/python -m pytest $(TESTS)
+
+.PHONY: bench
+bench: $(DEVELOP) redis rabbitmq ## speed, latency, memory, side by side with the plain monitor
+	$(BIN)/python -m benchmarks $(BENCH)
+
+# --- for developers ------------------------------------------------------------------------
+
+.PHONY: lint
+lint: $(DEVELOP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: test-unit
+test-unit: $(DEVELOP) ## only what needs no services
+	$(BIN)/python -m pytest tests/unit
+
+.PHONY: record
+record: $(DEVELOP) redis rabbitmq ## record the event stream of the tests anew
+	$(BIN)/python -m tests.recording.record
+
+.PHONY: clean
+clean: ## remove what the targets made
+	rm -rf $(VENV) .venv-* dist build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+-include packaging/package.mk

@@ -7,8 +7,8 @@ from importlib import resources
 from typing import NamedTuple
 
 _PRELUDE = "record"
-_NAMES = ("apply", "tick", "register", "settle", "recover", "leave")
-_WITHOUT_PRELUDE = frozenset({"register"})
+_NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers")
+_WITHOUT_PRELUDE = frozenset({"register", "workers"})
 
 
 class Script(NamedTuple):

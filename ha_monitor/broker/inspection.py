@@ -1,0 +1,107 @@
+"""Looks at the shared queue and at the workers without consuming."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import amqp.exceptions
+from celery import Celery
+
+from ha_monitor.broker.address import address_of, connection_to, is_amqp, urls_of
+from ha_monitor.broker.amqp_errors import translated_errors
+from ha_monitor.broker.amqp_source import declare
+from ha_monitor.config.schema import Config
+from ha_monitor.errors import BrokerUnavailable
+
+
+class QueueState(NamedTuple):
+    """The shared queue as the broker describes it."""
+
+    name: str
+    depth: int
+    """Messages that are ready to be delivered."""
+    consumers: int
+
+
+class BrokerState(NamedTuple):
+    """One broker of `broker.url`."""
+
+    address: str
+    product: str
+    version: str
+    queue: QueueState | None
+    """None if the queue does not exist yet, or the broker knows no queues of events (Redis)."""
+
+
+def queue_state(config: Config) -> QueueState | None:
+    """The queue's state from the first broker that answers; None on Redis, or if the queue does not exist.
+
+    :raises BrokerUnavailable: if no broker answers.
+    """
+    if not is_amqp(config.broker.url):
+        return None
+    error = BrokerUnavailable("no broker")
+    for url in urls_of(config.broker.url):
+        try:
+            return look_at(url, config).queue
+        except BrokerUnavailable as problem:
+            error = problem
+    raise error
+
+
+def look_at(url: str, config: Config) -> BrokerState:
+    """Connect to one AMQP broker and describe it. Declares nothing.
+
+    :raises BrokerUnavailable: if it cannot be used.
+    """
+    with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+        properties: dict[str, Any] = client.connection.server_properties
+        product, version = str(properties.get("product", "?")), str(properties.get("version", "?"))
+        channel = client.channel()
+        try:
+            ok = channel.queue_declare(config.queue_name, passive=True)
+            queue = QueueState(config.queue_name, ok.message_count, ok.consumer_count)
+        except amqp.exceptions.NotFound:
+            queue = None
+        return BrokerState(address_of(url), product, version, queue)
+
+
+def verify_arguments(url: str, config: Config) -> None:
+    """Declare the queue, which exists, as it is configured: that changes nothing if it is the same.
+
+    :raises ConfigurationError: naming the argument that differs, and the cure.
+    """
+    with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+        declare(client.channel(), config)
+
+
+def reach_redis(url: str, config: Config) -> None:
+    """Connect to one Redis broker.
+
+    :raises BrokerUnavailable: if it cannot be used.
+    """
+    with translated_errors(address_of(url)):
+        try:
+            with connection_to(url, config.broker, options={}) as client:
+                client.default_channel.client.ping()
+        except Exception as error:
+            raise BrokerUnavailable(f"{address_of(url)}: {' '.join(str(error).split())[:300]}") from None
+
+
+def workers_by_events(url: str, config: Config, patience: float) -> dict[str, bool]:
+    """Which workers answer, and whether each sends task events.
+
+    Celery cannot be asked whether events are on; it can be told to switch them on, and answers whether they
+    were. Where they were not, they are switched off again.
+
+    :param patience: seconds to wait for answers.
+    :raises BrokerUnavailable: if the broker cannot be used.
+    """
+    app = Celery("ha-monitor", set_as_current=False, broker=url)
+    with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+        replies = app.control.broadcast("enable_events", reply=True, timeout=patience, connection=client) or []
+        workers = {name: "already" in str(answer.get("ok", "")) for reply in replies for name, answer in reply.items()}
+        silent = [name for name, sends in workers.items() if not sends]
+        if silent:
+            app.control.broadcast("disable_events", destination=silent, connection=client)
+        return workers

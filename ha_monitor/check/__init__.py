@@ -1,0 +1,1 @@
+"""Says what would go wrong before it does."""

@@ -1,0 +1,112 @@
+"""Checks that ask the broker, the store and the workers. They change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ha_monitor.broker.address import address_of, is_amqp, urls_of
+from ha_monitor.broker.inspection import look_at, reach_redis, verify_arguments, workers_by_events
+from ha_monitor.check.findings import Finding, failed, ok, warning
+from ha_monitor.config.schema import Config, QueueType
+from ha_monitor.errors import BrokerUnavailable, ConfigurationError, StoreUnavailable
+from ha_monitor.store.reader import StoreReader
+
+OLDEST_QUORUM = (3, 10)
+"""RabbitMQ from which on quorum queues have a message TTL."""
+OLDEST_REDIS = (6, 0)
+PATIENCE = 2.0
+"""Seconds to wait for the workers' answers."""
+
+
+def check_broker(config: Config) -> Iterator[Finding]:
+    """Each broker of `broker.url`, its version, and the queue's arguments."""
+    for url in urls_of(config.broker.url):
+        try:
+            if is_amqp(url):
+                yield from _check_amqp(url, config)
+            else:
+                reach_redis(url, config)
+                yield ok("broker", f"{address_of(url)}: Redis answers; every instance gets every event")
+        except BrokerUnavailable as error:
+            yield failed("broker", str(error))
+        except ConfigurationError as error:
+            yield failed("queue", str(error))
+
+
+def check_workers(config: Config) -> Iterator[Finding]:
+    """Whether workers answer, and send task events."""
+    for url in urls_of(config.broker.url):
+        try:
+            workers = workers_by_events(url, config, PATIENCE)
+        except BrokerUnavailable:
+            continue  # reported by `check_broker`
+        if not workers:
+            yield warning("workers", f"{address_of(url)}: no worker answered within {PATIENCE:g} s")
+        for name, sends in sorted(workers.items()):
+            if sends:
+                yield ok("workers", f"{name} sends task events")
+            elif config.broker.enable_events:
+                yield ok("workers", f"{name} does not send task events yet; an instance will switch them on")
+            else:
+                yield warning(
+                    "workers",
+                    f"{name} does not send task events: start it with -E, set worker_send_task_events, "
+                    "or set broker.enable_events",
+                )
+        return
+
+
+def check_store(config: Config) -> Iterator[Finding]:
+    """Whether Redis answers, is new enough, and keeps what it is given."""
+    reader = StoreReader(config.store, config.node_id)
+    try:
+        reader.connect()
+        info = reader.server()
+        version = info.get("redis_version", "0")
+        if version_of(version) < OLDEST_REDIS:
+            yield failed("store", f"Redis {version} is too old; {'.'.join(map(str, OLDEST_REDIS))} is needed")
+        else:
+            yield ok("store", f"Redis {version} answers")
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction" and info.get("maxmemory", "0") != "0":
+            yield warning("store", f"maxmemory-policy is {policy}: Redis may drop records; set it to noeviction")
+        if info.get("aof_enabled") == "0":
+            yield warning(
+                "store", "appendonly is off: a restart of Redis loses what it did not save; set appendonly yes"
+            )
+        if info.get("role") == "slave":
+            yield failed("store", "this Redis is a replica; name the primary, or use a sentinel:// URL")
+        alive = sum(entry.lease_left > 0 for entry in reader.instances())
+        yield ok("store", f"{alive} instances of node_id {config.node_id} are running")
+    except (StoreUnavailable, ConfigurationError) as error:
+        yield failed("store", str(error))
+    finally:
+        reader.close()
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """The leading numbers of a version."""
+    numbers = []
+    for part in text.split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
+    state = look_at(url, config)
+    known = f"{state.address}: {state.product} {state.version}"
+    too_old = config.queue.type is QueueType.QUORUM and version_of(state.version) < OLDEST_QUORUM
+    if state.product == "RabbitMQ" and too_old:
+        yield failed("broker", f"{known}: quorum queues with a TTL need 3.10; update it, or set queue.type = classic")
+    else:
+        yield ok("broker", f"{known} answers")
+    if state.queue is None:
+        yield ok("queue", f"{config.queue_name} does not exist yet; the first instance declares it")
+        return
+    verify_arguments(url, config)
+    yield ok(
+        "queue",
+        f"{state.queue.name} is as configured; {state.queue.depth} messages, {state.queue.consumers} consumers",
+    )

@@ -1,0 +1,57 @@
+"""`ha-monitor check`: is the configuration right, and would an instance work?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ha_monitor.broker.address import urls_of
+from ha_monitor.check.findings import Finding, Verdict, ok
+from ha_monitor.check.online import check_broker, check_store, check_workers
+from ha_monitor.cli.run import OVERLAYS
+from ha_monitor.config.load import load, settings
+from ha_monitor.config.schema import Config
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.outputs.handlers import load_handlers
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "check",
+        parents=[common],
+        help="validate the configuration; with --online also ask broker, store and workers",
+        description="Validates the configuration as `run` does. Exit status 0 if all is well, also with warnings; "
+        "78 if the configuration is wrong; 1 if --online found that an instance could not work.",
+        epilog="environment variables, each for one key:\n  "
+        + "\n  ".join(f"{setting.variable:36} {setting.dotted}" for setting in settings()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--instance", metavar="NAME", help="also read the overlay of this instance")
+    parser.add_argument("--online", action="store_true", help="connect, and report line by line; changes nothing")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """Print one line a finding."""
+    overlay = OVERLAYS / f"{options.instance}.toml" if options.instance else None
+    config = load(options.config, os.environ, overlay)
+    status = ExitStatus.OK
+    for finding in _findings(config, online=options.online):
+        sys.stdout.write(f"{finding.verdict:8} {finding.subject}: {finding.text}\n")
+        sys.stdout.flush()
+        if finding.verdict is Verdict.FAILED:
+            status = ExitStatus.FAILURE
+    return status
+
+
+def _findings(config: Config, *, online: bool) -> Iterator[Finding]:
+    urls_of(config.broker.url)
+    handlers = load_handlers(config.handlers.modules)
+    yield ok("configuration", f"valid; node_id {config.node_id}, queue {config.queue_name}, {len(handlers)} handlers")
+    if online:
+        yield from check_broker(config)
+        yield from check_store(config)
+        yield from check_workers(config)

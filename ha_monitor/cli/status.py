@@ -1,0 +1,37 @@
+"""`ha-monitor status`: all instances, from any machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+import msgspec
+
+from ha_monitor.clock import SystemClock
+from ha_monitor.config.load import load
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.status.fleet import read_fleet
+from ha_monitor.status.render import render
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "status",
+        parents=[common],
+        help="show all instances, the queue, the workers",
+        description="Shows all instances, the queue and the workers, as recorded in the store. "
+        "Exit status 0 if an instance consumes, 1 if none does, 69 if the store cannot be reached.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """Print the state of the fleet."""
+    fleet = read_fleet(load(options.config, os.environ), SystemClock())
+    sys.stdout.write(msgspec.json.encode(fleet).decode("utf-8") + "\n" if options.json else render(fleet))
+    sys.stdout.flush()
+    consuming = any(one.alive and one.state == "consuming" for one in fleet.instances)
+    return ExitStatus.OK if consuming else ExitStatus.FAILURE

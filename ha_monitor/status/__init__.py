@@ -1,0 +1,1 @@
+"""What all instances together are doing, for people and for scripts."""

@@ -1,0 +1,170 @@
+"""The state of the fleet, gathered from the store and the broker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from ha_monitor.broker.inspection import queue_state
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Config
+from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.outputs.line import iso_time
+from ha_monitor.store.reader import Counts, InstanceEntry, StoreReader, WorkerEntry
+
+
+class Instance(Struct):
+    """One instance. Durations are in seconds."""
+
+    instance: str
+    host: str
+    pid: int
+    version: str
+    alive: bool
+    """Its lease holds."""
+    state: str
+    age: float
+    """Since it started."""
+    silent: float
+    """Since its last sign of life."""
+    share: float
+    """Its part of the events that the living instances merged since each started, 0 to 1."""
+    events: int
+    lines: int
+    lag: float
+    """Between the newest event of its last batch and the merge of it."""
+    last_event: str | None
+    """When it merged events last."""
+    unannounced: int
+    stats: dict[str, Any]
+    """All its counters."""
+
+
+class Worker(Struct):
+    """One Celery worker."""
+
+    name: str
+    silent: float
+    state: str
+    """online; offline: it said so; silent: no heartbeat for a minute."""
+    active: Any = None
+    processed: Any = None
+    loadavg: Any = None
+    software: str = ""
+
+
+class Queue(Struct):
+    """The shared queue; depth and consumers are null where the broker has none or cannot be reached."""
+
+    name: str
+    depth: int | None = None
+    consumers: int | None = None
+    problem: str | None = None
+
+
+class Fleet(Struct):
+    """Everything that `ha-monitor status` shows."""
+
+    node_id: str
+    time: str
+    instances: list[Instance]
+    queue: Queue
+    workers: list[Worker]
+    waiting_announcements: int
+    handler_retries: int
+    dead_letters: int
+    rejected: int
+    takeovers: int
+
+
+SILENT_AFTER = 60.0
+"""Seconds: thirty of a worker's heartbeats."""
+
+
+def read_fleet(config: Config, clock: Clock) -> Fleet:
+    """Ask store and broker.
+
+    :raises StoreUnavailable: if the store cannot be read; a broker that is away is part of the answer.
+    """
+    reader = StoreReader(config.store, config.node_id)
+    reader.connect()
+    try:
+        instances, workers, counts = reader.instances(), reader.workers(), reader.counts()
+    finally:
+        reader.close()
+    return assemble(config, now=clock.time(), instances=instances, workers=workers, counts=counts, queue=_queue(config))
+
+
+def assemble(
+    config: Config,
+    *,
+    now: float,
+    instances: list[InstanceEntry],
+    workers: list[WorkerEntry],
+    counts: Counts,
+    queue: Queue,
+) -> Fleet:
+    """Put what was read together."""
+    total = sum(entry.stats.get("new", 0) for entry in instances if entry.lease_left > 0)
+    return Fleet(
+        node_id=config.node_id,
+        time=iso_time(now),
+        instances=sorted(
+            (_instance(entry, now, total) for entry in instances), key=lambda one: (one.host, one.instance, -one.age)
+        ),
+        queue=queue,
+        workers=[_worker(entry) for entry in workers],
+        waiting_announcements=counts.waiting,
+        handler_retries=counts.retries,
+        dead_letters=counts.dead_letters,
+        rejected=counts.rejected,
+        takeovers=counts.takeovers,
+    )
+
+
+def _instance(entry: InstanceEntry, now: float, total: int) -> Instance:
+    stats, who = entry.stats, entry.who
+    alive = entry.lease_left > 0
+    last = stats.get("last_event") or None
+    return Instance(
+        instance=str(who.get("instance", "?")),
+        host=str(who.get("host", "?")),
+        pid=int(who.get("pid", 0)),
+        version=str(who.get("version", "?")),
+        alive=alive,
+        state=str(stats.get("state", "starting")) if alive else "dead",
+        age=max(0.0, now - float(who.get("started", now))),
+        silent=entry.silent,
+        share=stats.get("new", 0) / total if alive and total else 0.0,
+        events=int(stats.get("events", 0)),
+        lines=int(stats.get("lines", 0)),
+        lag=float(stats.get("lag", 0.0)),
+        last_event=iso_time(last) if last else None,
+        unannounced=entry.outbox,
+        stats=stats,
+    )
+
+
+def _worker(entry: WorkerEntry) -> Worker:
+    fields = entry.heartbeat
+    state = "offline" if entry.said == "worker-offline" else "silent" if entry.silent > SILENT_AFTER else "online"
+    return Worker(
+        name=entry.name,
+        silent=entry.silent,
+        state=state,
+        active=fields.get("active"),
+        processed=fields.get("processed"),
+        loadavg=fields.get("loadavg"),
+        software=" ".join(str(fields[key]) for key in ("sw_ident", "sw_ver") if fields.get(key)),
+    )
+
+
+def _queue(config: Config) -> Queue:
+    try:
+        state = queue_state(config)
+    except BrokerUnavailable as error:
+        return Queue(config.queue_name, problem=str(error))
+    if state is None:
+        return Queue(config.queue_name)
+    return Queue(state.name, state.depth, state.consumers)

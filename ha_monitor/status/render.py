@@ -1,0 +1,80 @@
+"""The state of the fleet as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ha_monitor.status.fleet import Fleet, Instance, Queue, Worker
+
+_INSTANCE = ("INSTANCE", "HOST", "PID", "STATE", "AGE", "SEEN", "SHARE", "EVENTS", "LINES", "LAG", "OUTBOX", "VERSION")
+_WORKER = ("WORKER", "STATE", "SEEN", "ACTIVE", "PROCESSED", "LOAD", "SOFTWARE")
+
+
+def render(fleet: Fleet) -> str:
+    """Tables of instances and workers, and a line each for the rest."""
+    parts = [f"{fleet.node_id}  {_queue(fleet.queue)}", ""]
+    instances = [_instance(instance) for instance in fleet.instances]
+    parts.append(_table(_INSTANCE, instances) if instances else "no instance has started yet")
+    parts.append("")
+    workers = [_worker(worker) for worker in fleet.workers]
+    parts.append(_table(_WORKER, workers) if workers else "no worker has been heard of yet")
+    parts.append("")
+    parts.append(
+        f"waiting announcements {fleet.waiting_announcements}   handler retries {fleet.handler_retries}   "
+        f"dead letters {fleet.dead_letters}   rejected {fleet.rejected}   takeovers {fleet.takeovers}"
+    )
+    return "\n".join(parts) + "\n"
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units, such as `3h12m`."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = int(seconds)
+    for size, unit, smaller, small_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // smaller}{small_unit}"
+    return f"{whole}s"
+
+
+def _queue(queue: Queue) -> str:
+    if queue.problem is not None:
+        return f"queue {queue.name}: not known: {queue.problem}"
+    if queue.depth is None:
+        return f"queue {queue.name}: none (it does not exist yet, or the broker is Redis)"
+    return f"queue {queue.name}: {queue.depth} messages, {queue.consumers} consumers"
+
+
+def _instance(one: Instance) -> Sequence[str]:
+    return (
+        one.instance,
+        one.host,
+        str(one.pid),
+        one.state,
+        duration(one.age),
+        f"{duration(one.silent)} ago",
+        f"{one.share:.1%}",
+        str(one.events),
+        str(one.lines),
+        f"{one.lag * 1000:.0f}ms" if one.lag < 10 else duration(one.lag),
+        str(one.unannounced),
+        one.version,
+    )
+
+
+def _worker(one: Worker) -> Sequence[str]:
+    load = " ".join(str(number) for number in one.loadavg) if isinstance(one.loadavg, list) else ""
+    seen = f"{duration(one.silent)} ago"
+    return (one.name, one.state, seen, _text(one.active), _text(one.processed), load, one.software)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    )
