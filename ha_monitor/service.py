@@ -7,8 +7,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.amqp_source import AmqpSource
@@ -17,7 +17,8 @@ from ha_monitor.broker.redis_source import RedisSource
 from ha_monitor.broker.source import Source
 from ha_monitor.clock import Clock, SystemClock
 from ha_monitor.config.schema import Config, LogFormat
-from ha_monitor.config.secrets import Scrubber
+from ha_monitor.config.secrets import Scrubber, mask_url
+from ha_monitor.errors import ConfigurationError
 from ha_monitor.events.decode import SAMPLE, Decoder
 from ha_monitor.events.facts import FactBuilder
 from ha_monitor.events.policy import EmissionPolicy
@@ -26,10 +27,13 @@ from ha_monitor.exit_status import ExitStatus
 from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.console import console_renderer
 from ha_monitor.outputs.handlers import Handlers, load_handlers
-from ha_monitor.outputs.line import Identity, iso_time
-from ha_monitor.outputs.log import LibraryHandler, make_logger
+from ha_monitor.outputs.journal import SOCKET as JOURNAL_SOCKET
+from ha_monitor.outputs.journal import JournalOutput, is_journal
+from ha_monitor.outputs.line import Identity
+from ha_monitor.outputs.log import LibraryHandler, Logger, Threshold, make_logger
+from ha_monitor.outputs.output import Output, StreamOutput
 from ha_monitor.outputs.writer import LineWriter
-from ha_monitor.pipeline.pipeline import Pipeline
+from ha_monitor.pipeline.pipeline import Pipeline, Settings
 from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.store.store import Store
 from ha_monitor.supervision import Systemd
@@ -39,74 +43,132 @@ from ha_monitor.version import __version__
 class Service:
     """One instance, put together and not yet started."""
 
-    def __init__(self, config: Config, instance: str, environment: Mapping[str, str], output: int = 1) -> None:
+    def __init__(
+        self,
+        config: Config,
+        instance: str,
+        environment: Mapping[str, str],
+        *,
+        reread: Callable[[], Config],
+        output: int = 1,
+    ) -> None:
         """
         :param instance: its name, unlike that of the other instances on this host.
+        :param reread: loads the configuration again, for SIGHUP.
         :param output: the file descriptor that gets the lines.
         :raises ConfigurationError: if a handler's module or a URL cannot be used.
         """
-        clock = SystemClock()
-        self.identity = Identity(config.node_id, instance, socket.gethostname(), os.getpid())
-        handlers = Handlers(load_handlers(config.handlers.modules))
-        policy = EmissionPolicy(config.log.level, handlers.types)
-        writer = LineWriter(output)
-        render = None
+        clock = self._clock = SystemClock()
+        self._config = config
+        self._reread = reread
+        self._identity = identity_of(config.node_id, instance)
+        self._output = make_output(output, environment)
+        self._render = None
         if config.log.format is LogFormat.CONSOLE:
-            render = console_renderer(colors=os.isatty(output) and not environment.get("NO_COLOR"))
+            self._render = console_renderer(colors=os.isatty(output) and not environment.get("NO_COLOR"))
+        self._threshold = Threshold(config.log.level)
         self.logger = make_logger(
-            writer=writer,
-            identity=self.identity,
+            output=self._output,
+            identity=self._identity,
             clock=clock,
-            level=config.log.level,
+            threshold=self._threshold,
             scrub=Scrubber(config),
-            render=render,
+            render=self._render,
         )
-        announcer = Announcer(
-            writer=writer,
-            identity=self.identity,
-            policy=policy,
-            handlers=handlers,
-            settings=config.handlers,
-            logger=self.logger,
-            clock=clock,
-            render=render,
-        )
-        who = {
-            "instance": instance,
-            "host": self.identity.host,
-            "pid": self.identity.pid,
-            "version": __version__,
-            "started": clock.time(),
-        }
+        parts = self._parts(config)
         self.pipeline = Pipeline(
             config=config,
-            source=make_source(config, f"ha-monitor@{instance}.{self.identity.host}", clock),
+            source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
             store=Store(config.store, config.node_id, clock),
-            decoder=make_decoder(config, policy),
-            announcer=announcer,
-            rejects=Rejects(self.identity, self.logger, clock),
+            decoder=parts.decoder,
+            announcer=parts.announcer,
+            rejects=Rejects(self._identity, self.logger, clock),
             supervisor=Systemd(environment, clock),
             logger=self.logger,
             clock=clock,
-            who=who,
+            who={
+                "instance": instance,
+                "host": self._identity.host,
+                "pid": self._identity.pid,
+                "version": __version__,
+                "started": clock.time(),
+            },
             greet=lambda url: greet_workers(url, config.broker),
+            reread=self._read_again,
         )
-        self._started = iso_time(clock.time())
 
     def run(self) -> ExitStatus:
-        """Run until SIGTERM or SIGINT.
+        """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again.
 
         :raises ConfigurationError: if it turns out that the program cannot run as it is configured.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_stop_signal)
+            signal.signal(number, lambda _number, _frame: self.pipeline.stop())
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self.pipeline.reload())
         logging.basicConfig(handlers=[LibraryHandler(self.logger)], level=logging.WARNING, force=True)
         self.logger.info("instance-started", version=__version__, python=sys.version.split()[0])
         self.pipeline.run()
         return ExitStatus.OK
 
-    def _on_stop_signal(self, _number: int, _frame: Any) -> None:
-        self.pipeline.stop()
+    def _parts(self, config: Config) -> Settings:
+        """What follows from the settings that may change while running."""
+        handlers = Handlers(load_handlers(config.handlers.modules))
+        policy = EmissionPolicy(config.log.level, handlers.types)
+        announcer = Announcer(
+            output=self._output,
+            identity=self._identity,
+            policy=policy,
+            handlers=handlers,
+            settings=config.handlers,
+            logger=self.logger,
+            clock=self._clock,
+            render=self._render,
+        )
+        return Settings(make_decoder(config, policy), announcer)
+
+    def _read_again(self) -> Settings | None:
+        try:
+            config = self._reread()
+            parts = self._parts(config)
+        except ConfigurationError as error:
+            self.logger.error("reload-failed", reason=str(error))
+            return None
+        fixed = [name for name in FIXED if getattr(config, name) != getattr(self._config, name)]
+        if config.log.format is not self._config.log.format:
+            fixed.append("log.format")
+        self._threshold.level = config.log.level
+        if fixed:
+            self.logger.warning("restart-needed", changed=fixed)
+        self.logger.info("reloaded", log_level=config.log.level.value)
+        return parts
+
+
+FIXED = ("node_id", "broker", "queue", "store", "batch")
+"""The parts of the configuration that a reload cannot change."""
+
+
+def identity_of(node_id: str, instance: str) -> Identity:
+    """What this process calls itself in its lines."""
+    return Identity(node_id, instance, socket.gethostname(), os.getpid())
+
+
+def plain_logger(instance: str, environment: Mapping[str, str]) -> Logger:
+    """A logger for when there is no valid configuration."""
+    config = Config()
+    return make_logger(
+        output=make_output(1, environment),
+        identity=identity_of(config.node_id, instance),
+        clock=SystemClock(),
+        threshold=Threshold(config.log.level),
+        scrub=mask_url,
+    )
+
+
+def make_output(file_descriptor: int, environment: Mapping[str, str]) -> Output:
+    """The journal itself where the descriptor leads there, so that lines get fields; else the descriptor."""
+    if is_journal(file_descriptor, environment) and Path(JOURNAL_SOCKET).exists():
+        return JournalOutput()
+    return StreamOutput(LineWriter(file_descriptor))
 
 
 def make_source(config: Config, consumer_name: str, clock: Clock) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -22,6 +23,9 @@ class Supervisor(Protocol):
 
     def progress(self) -> None:
         """The main loop went round once."""
+
+    def reloading(self) -> None:
+        """The configuration is being read again; `ready` follows."""
 
     def stopping(self) -> None:
         """The instance was asked to stop and does so."""
@@ -52,6 +56,10 @@ class Systemd:
         if now - self._fed_at >= self._interval:
             self._fed_at = now
             self._notify("WATCHDOG=1")
+
+    def reloading(self) -> None:
+        microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._notify(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
 
     def stopping(self) -> None:
         self._notify("STOPPING=1")

@@ -25,6 +25,9 @@ _SETTINGS = {
 }
 
 
+_MILLISECONDS = frozenset({"x-message-ttl", "x-expires"})
+
+
 @contextmanager
 def translated_errors(address: str) -> Iterator[None]:
     """Translates the errors of talking to the broker at an address."""
@@ -51,15 +54,23 @@ def explain_conflict(text: str, address: str) -> str:
             "choose another node_id, or delete the queue"
         )
     argument, name = match["argument"], match["name"]
-    setting = _SETTINGS.get(argument)
-    cure = f"set {setting} to what the queue has" if setting else "choose another node_id"
+    setting, theirs = _SETTINGS.get(argument), match["theirs"].strip("'")
+    cure = f"set {setting} = {_in_our_units(argument, theirs)}" if setting else "choose another node_id"
     return (
-        f"{address}: the {match['kind']} {name} exists with another {argument}: it has {match['theirs']}, "
+        f"{address}: the {match['kind']} {name} exists with another {argument}: it has {theirs}, "
         f"configured is {match['ours']}; {cure}, or stop all instances, delete the queue "
         f"(rabbitmqctl delete_queue {name}) and start them again"
     )
 
 
+def _in_our_units(argument: str, value: str) -> str:
+    if value.startswith("none"):
+        return "what the queue has, which is nothing"
+    # RabbitMQ counts in milliseconds, the configuration in seconds.
+    return f"{int(value) / 1000:g}" if argument in _MILLISECONDS and value.isdigit() else value
+
+
 def _text(error: Exception) -> str:
     text = getattr(error, "reply_text", None) or getattr(error, "strerror", None) or str(error)
-    return " ".join(str(text).split())[:300] or type(error).__name__
+    text = str(text).replace("For details see the broker logfile.", "")
+    return " ".join(text.split())[:300] or type(error).__name__

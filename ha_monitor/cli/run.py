@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from ha_monitor.config.load import load
-from ha_monitor.errors import HaMonitorError
+from ha_monitor.config.schema import Config
+from ha_monitor.errors import ConfigurationError
 from ha_monitor.exit_status import ExitStatus
-from ha_monitor.service import Service
+from ha_monitor.outputs.log import Logger
+from ha_monitor.service import Service, plain_logger
 
 OVERLAYS = Path("/etc/ha-monitor/instances")
 
@@ -23,12 +27,27 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Run one instance until it is told to stop."""
-    config = load(options.config, os.environ, OVERLAYS / f"{options.instance}.toml")
-    service = Service(config, options.instance, os.environ)
+    faulthandler.enable()  # the watchdog's SIGABRT leaves the stacks of all threads on standard error
+
+    def read() -> Config:
+        return load(options.config, os.environ, OVERLAYS / f"{options.instance}.toml")
+
+    logger: Logger | None = None
     try:
+        service = Service(read(), options.instance, os.environ, reread=read)
+        logger = service.logger
         return service.run()
-    except (HaMonitorError, BrokenPipeError):
+    except ConfigurationError as error:
+        if sys.stdout.isatty():
+            raise
+        # Whoever reads the log as JSON must find this there, too.
+        logger = logger or plain_logger(options.instance, os.environ)
+        logger.error("configuration-wrong", reason=str(error))
+        return ExitStatus.CONFIGURATION
+    except BrokenPipeError:
         raise
     except Exception:
-        service.logger.error("instance-crashed", exc_info=True)
+        if logger is None:
+            raise
+        logger.error("instance-crashed", exc_info=True)
         return ExitStatus.SOFTWARE

@@ -15,7 +15,7 @@ from ha_monitor.outputs.console import fields_of
 from ha_monitor.outputs.handlers import Failure, Handlers
 from ha_monitor.outputs.line import Identity, build_line, encode_line, iso_time
 from ha_monitor.outputs.log import Logger
-from ha_monitor.outputs.writer import LineWriter
+from ha_monitor.outputs.output import Line, Output
 from ha_monitor.store.outbox import Entry, OutboxItem, retry_entry
 from ha_monitor.store.record import record_of
 
@@ -36,7 +36,7 @@ class Announcer:
     def __init__(
         self,
         *,
-        writer: LineWriter,
+        output: Output,
         identity: Identity,
         policy: EmissionPolicy,
         handlers: Handlers,
@@ -46,7 +46,7 @@ class Announcer:
         render: Callable[[dict[str, Any]], bytes] | None = None,
     ) -> None:
         """:param render: for people instead of JSON."""
-        self._writer = writer
+        self._output = output
         self._identity = identity
         self._policy = policy
         self._handlers = handlers
@@ -63,12 +63,13 @@ class Announcer:
     def write_lines(self, items: Sequence[OutboxItem]) -> int:
         """Write the lines of the items, and return how many those are; an item may have none."""
         timestamp = iso_time(self._clock.time())
-        lines: list[bytes] = []
+        lines: list[Line] = []
         for item in items:
             if item.entry.kind == 0 and self._policy.writes(item.entry.event.type):
                 line = build_line(item, self._identity, timestamp)
-                lines.append(encode_line(line) if self._render is None else self._render(fields_of(line)))
-        self._writer.write(lines)
+                text = encode_line(line) if self._render is None else self._render(fields_of(line))
+                lines.append(Line(text, line.level, line.event, line.task_id or None, line.task_name or None))
+        self._output.write(lines)
         return len(lines)
 
     def call_handlers(self, item: OutboxItem, outcome: Outcome) -> None:

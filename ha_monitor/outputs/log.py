@@ -12,7 +12,7 @@ import structlog
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.outputs.line import Identity, iso_time
-from ha_monitor.outputs.writer import LineWriter
+from ha_monitor.outputs.output import Line, Output
 
 Fields = MutableMapping[str, Any]
 Logger = structlog.typing.FilteringBoundLogger
@@ -24,53 +24,71 @@ _LEVELS = {
 }
 
 
+class Threshold:
+    """The least level that is written; may be changed while the logger is in use."""
+
+    def __init__(self, level: LogLevel) -> None:
+        self.level = level
+
+
+def _level_of(method: str) -> str:
+    return {"exception": "error", "critical": "error", "warn": "warning"}.get(method, method)
+
+
 def make_logger(
     *,
-    writer: LineWriter,
+    output: Output,
     identity: Identity,
     clock: Clock,
-    level: LogLevel,
+    threshold: Threshold,
     scrub: Callable[[str], str],
     render: Callable[[dict[str, Any]], bytes] | None = None,
 ) -> Logger:
     """A logger of the program's own events.
 
+    :param threshold: what is below it is dropped.
     :param scrub: takes passwords out of a text.
     :param render: for people instead of JSON.
     """
     encode = render or msgspec.json.Encoder(enc_hook=str).encode
 
+    def dropped_below(_logger: Any, method: str, fields: Fields) -> Fields:
+        if _LEVELS[LogLevel(_level_of(method))] < _LEVELS[threshold.level]:
+            raise structlog.DropEvent
+        return fields
+
     def complete(_logger: Any, method: str, fields: Fields) -> Fields:
-        level_name = {"exception": "error", "critical": "error", "warn": "warning"}.get(method, method)
         head = {
             "timestamp": iso_time(clock.time()),
-            "level": level_name,
+            "level": _level_of(method),
             "event": fields.pop("event"),
             **identity._asdict(),
         }
-        return {**head, **{key: scrub(value) if isinstance(value, str) else value for key, value in fields.items()}}
+        rest = {key: scrub(value) if isinstance(value, str) else value for key, value in fields.items()}
+        return {**head, **rest, **head}
 
-    def rendered(_logger: Any, _method: str, fields: Fields) -> bytes:
-        return encode(dict(fields))
+    def rendered(_logger: Any, _method: str, fields: Fields) -> tuple[tuple[Line], dict[str, Any]]:
+        # structlog calls the method of the logger below with these arguments.
+        return (Line(encode(dict(fields)), fields["level"], fields["event"]),), {}
 
     logger: Logger = structlog.wrap_logger(
-        _WriterLogger(writer),
-        processors=[structlog.processors.format_exc_info, complete, rendered],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        _OutputLogger(output),
+        processors=[dropped_below, structlog.processors.format_exc_info, complete, rendered],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         context_class=dict,
         cache_logger_on_first_use=False,
     )
     return logger
 
 
-class _WriterLogger:
+class _OutputLogger:
     """What structlog calls at the end of its chain."""
 
-    def __init__(self, writer: LineWriter) -> None:
-        self._writer = writer
+    def __init__(self, output: Output) -> None:
+        self._output = output
 
-    def msg(self, line: bytes) -> None:
-        self._writer.write([line])
+    def msg(self, line: Line) -> None:
+        self._output.write([line])
 
     debug = info = warning = error = critical = exception = msg
 

@@ -32,7 +32,7 @@ class Announcements:
         :param keep_alive: is called between two handlers; may add items.
         """
         self._store = store
-        self._announcer = announcer
+        self.announcer = announcer
         self._stats = stats
         self._keep_dead_letters = keep_dead_letters
         self._renew_lease = renew_lease
@@ -69,9 +69,9 @@ class Announcements:
             chunk = [self._pending.popleft() for _ in range(min(AT_ONCE, len(self._pending)))]
             behind = chunk[-1].sequence + 1
             unwritten = [item for item in chunk if item.sequence >= self._lines_until]
-            self._stats.lines += self._announcer.write_lines(unwritten)
+            self._stats.lines += self.announcer.write_lines(unwritten)
             self._lines_until = max(self._lines_until, behind)
-            if self._announcer.has_handlers or any(item.entry.kind for item in chunk):
+            if self.announcer.has_handlers or any(item.entry.kind for item in chunk):
                 for item in chunk:
                     self._handle(item)
                     self._keep_alive()
@@ -79,7 +79,7 @@ class Announcements:
 
     def _handle(self, item: OutboxItem) -> None:
         outcome = Outcome()
-        self._announcer.call_handlers(item, outcome)
+        self.announcer.call_handlers(item, outcome)
         if outcome.retries or outcome.dead_letters:
             self._stats.handler_failures += len(outcome.retries) + len(outcome.dead_letters)
             self._stats.dead_letters += len(outcome.dead_letters)

@@ -26,7 +26,7 @@ class Collector:
 
     def __init__(self, source: Source, decoder: Decoder, settings: BatchSettings, clock: Clock) -> None:
         self._source = source
-        self._decoder = decoder
+        self.decoder = decoder
         self._settings = settings
         self._clock = clock
         self._open = Batch()
@@ -50,7 +50,7 @@ class Collector:
             messages = self._source.receive(RECEIVE_AT_ONCE, wait)
             if not messages:
                 break
-            self._decoder.decode(messages, batch)
+            self.decoder.decode(messages, batch)
             if closes_at is None:
                 closes_at = self._clock.monotonic() + self._settings.time
             elif self._clock.monotonic() >= closes_at:

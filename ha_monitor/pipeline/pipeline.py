@@ -14,7 +14,7 @@ While Redis merges one batch, the next is collected; at most one is under way. E
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,6 +40,13 @@ MOST_KEPT = 200
 """Batches kept while the store is away and the broker would not deliver them again."""
 
 
+class Settings(NamedTuple):
+    """The parts that may be replaced while the loop runs."""
+
+    decoder: Decoder
+    announcer: Announcer
+
+
 class Pipeline:
     """Moves events from the broker to the outputs. One thread; `stop` may be called from a signal handler."""
 
@@ -57,10 +64,12 @@ class Pipeline:
         clock: Clock,
         who: dict[str, Any],
         greet: Callable[[str], str | None],
+        reread: Callable[[], Settings | None],
     ) -> None:
         """
         :param who: what `status` shows of this instance.
         :param greet: asks the workers for a heartbeat, given the broker's URL; returns what went wrong.
+        :param reread: reads the configuration again; returns what can change while running, or None if it is wrong.
         """
         self._config = config
         self._source = source
@@ -71,8 +80,10 @@ class Pipeline:
         self._clock = clock
         self._who = who
         self._greet = greet
+        self._reread = reread
         self.stats = Stats()
         self._stopping = False
+        self._reload_asked = False
         self._registered = False
         self._consuming = False
         self._store_backoff = Backoff(clock, first=0.2, cap=5.0)
@@ -95,6 +106,10 @@ class Pipeline:
         """Finish what is under way and end `run`. Only sets a flag."""
         self._stopping = True
 
+    def reload(self) -> None:
+        """Read the configuration again before the next batch. Only sets a flag."""
+        self._reload_asked = True
+
     def run(self) -> None:
         """Go round until `stop`.
 
@@ -104,6 +119,8 @@ class Pipeline:
             self.cycle()
             self._supervisor.ready()
             while not self._stopping:
+                if self._reload_asked:
+                    self._reload()
                 self.cycle()
                 self._supervisor.progress()
         finally:
@@ -322,6 +339,16 @@ class Pipeline:
             self._collector.forget()
         else:
             self._collector.close_open()
+
+    def _reload(self) -> None:
+        self._reload_asked = False
+        self._supervisor.reloading()
+        settings = self._reread()
+        if settings is not None:
+            # A batch under way was decoded by the old settings, and its lines may be written by the new ones.
+            self._collector.decoder = settings.decoder
+            self._announcements.announcer = settings.announcer
+        self._supervisor.ready()
 
     def _shutdown(self) -> None:
         self._report.stopping()

@@ -1,0 +1,106 @@
+"""Lines to journald by its native protocol, so that they can be found by field.
+
+The protocol: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping
+
+from ha_monitor.outputs.output import Line
+
+SOCKET = "/run/systemd/journal/socket"
+RETRY_EVERY = 0.1
+"""Seconds between tries while journald is not there."""
+_PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+_TOO_LARGE = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+
+
+class JournalOutput:
+    """Sends each line as one entry of the journal.
+
+    MESSAGE is the line; PRIORITY, HA_EVENT, HA_TASK_ID and HA_TASK_NAME are its index. When journald is slow the
+    socket blocks; while it restarts, sending is tried again: nothing is dropped.
+    """
+
+    def __init__(self, path: str = SOCKET, identifier: str = "ha-monitor") -> None:
+        self._path = path
+        self._identifier = identifier.encode()
+        self._socket: socket.socket | None = None
+
+    def write(self, lines: list[Line]) -> None:
+        for line in lines:
+            self._send(self._entry(line))
+
+    def _entry(self, line: Line) -> bytes:
+        fields = [
+            b"SYSLOG_IDENTIFIER=%b\nPRIORITY=%d\n" % (self._identifier, _PRIORITY.get(line.level, 6)),
+            _field(b"HA_EVENT", line.event.encode("utf-8", "replace")),
+        ]
+        if line.task_id is not None:
+            fields.append(_field(b"HA_TASK_ID", line.task_id.encode("utf-8", "replace")))
+        if line.task_name is not None:
+            fields.append(_field(b"HA_TASK_NAME", line.task_name.encode("utf-8", "replace")))
+        fields.append(_field(b"MESSAGE", line.text))
+        return b"".join(fields)
+
+    def _send(self, entry: bytes) -> None:
+        while True:
+            try:
+                self._connected().send(entry)
+                return
+            except OSError as error:
+                if error.errno in _TOO_LARGE:
+                    self._send_large(entry)
+                    return
+                # journald restarts: its socket is kept by systemd, but may be gone for a moment.
+                self._close()
+                time.sleep(RETRY_EVERY)
+
+    def _send_large(self, entry: bytes) -> None:
+        """As a sealed memory file, which the protocol asks for where a datagram cannot hold the entry."""
+        memory = os.memfd_create("journal-entry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            view = memoryview(entry)
+            while view:
+                view = view[os.write(memory, view) :]
+            fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+            descriptors = array.array("i", [memory])
+            self._connected().sendmsg([], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        finally:
+            os.close(memory)
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            self._socket.connect(self._path)
+        return self._socket
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _field(name: bytes, value: bytes) -> bytes:
+    # A value with a newline in it is sent with its length.
+    if b"\n" in value:
+        return b"%b\n%b%b\n" % (name, struct.pack("<Q", len(value)), value)
+    return b"%b=%b\n" % (name, value)
+
+
+def is_journal(file_descriptor: int, environment: Mapping[str, str]) -> bool:
+    """Whether a file descriptor leads to the journal, as systemd says in JOURNAL_STREAM (systemd.exec(5))."""
+    try:
+        status = os.fstat(file_descriptor)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
