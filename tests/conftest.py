@@ -1,0 +1,111 @@
+"""The services that tests stand on. A missing one skips the test; on CI, where none may be missing, it fails."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.support.celery52 import celery52_python
+from tests.support.services import PrivateRabbitMQ, PrivateRedis, ServiceMissing
+
+_numbers = itertools.count(1)
+
+
+def missing(error: ServiceMissing) -> NoReturn:
+    """Skip the test, or fail it on CI."""
+    if os.environ.get("CI"):
+        pytest.fail(f"on CI nothing may be missing: {error}", pytrace=False)
+    pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[PrivateRedis]:
+    """A Redis server for all tests that leave it running."""
+    try:
+        server = PrivateRedis()
+    except ServiceMissing as error:
+        missing(error)
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[PrivateRabbitMQ]:
+    """A RabbitMQ node for all tests that leave it running."""
+    try:
+        server = PrivateRabbitMQ()
+    except ServiceMissing as error:
+        missing(error)
+    with server:
+        yield server
+
+
+def _empty_db(server: PrivateRedis) -> str:
+    # Another one each time: a client that a test left behind may still write to the one before.
+    db = next(_numbers) % (server.DATABASES - 1) + 1
+    with server.client(db) as client:
+        client.flushdb()
+    return server.url(db)
+
+
+@pytest.fixture
+def store_url(redis_server: PrivateRedis) -> str:
+    """URL of an empty Redis database for the store."""
+    return _empty_db(redis_server)
+
+
+@pytest.fixture
+def redis_broker_url(redis_server: PrivateRedis) -> str:
+    """URL of another empty Redis database, for use as a broker."""
+    return _empty_db(redis_server)
+
+
+@pytest.fixture
+def result_url(redis_server: PrivateRedis) -> str:
+    """URL of another empty Redis database, for the results of tasks."""
+    return _empty_db(redis_server)
+
+
+@pytest.fixture
+def broker_url(rabbitmq: PrivateRabbitMQ) -> Iterator[str]:
+    """URL of a new RabbitMQ virtual host, deleted after the test."""
+    name = f"test{next(_numbers)}"
+    url = rabbitmq.add_vhost(name)
+    yield url
+    rabbitmq.delete_vhost(name)
+
+
+@pytest.fixture
+def own_redis() -> Iterator[PrivateRedis]:
+    """A Redis server of this test alone, to stop and kill; it keeps its data over that."""
+    try:
+        server = PrivateRedis(appendonly=True)
+    except ServiceMissing as error:
+        missing(error)
+    with server:
+        yield server
+
+
+@pytest.fixture
+def own_rabbitmq() -> Iterator[PrivateRabbitMQ]:
+    """A RabbitMQ node of this test alone, to stop and kill."""
+    try:
+        server = PrivateRabbitMQ()
+    except ServiceMissing as error:
+        missing(error)
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def celery52() -> Path:
+    """Interpreter of a virtual environment with Celery 5.2."""
+    try:
+        return celery52_python()
+    except ServiceMissing as error:
+        missing(error)

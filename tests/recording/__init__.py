@@ -1,0 +1,1 @@
+"""A recorded stream of real events, and the script that records it."""

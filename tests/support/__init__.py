@@ -1,0 +1,1 @@
+"""The bed the tests stand on: private services, workers, recorded events."""

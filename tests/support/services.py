@@ -1,0 +1,303 @@
+"""Redis and RabbitMQ for one test run: on free ports, in temporary folders, stopped with the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import amqp
+import redis
+
+from tests.support.process import OwnProcess, ServiceMissing, free_port, program, wait_until
+
+__all__ = ["PrivateRabbitMQ", "PrivateRedis", "ServiceMissing", "free_port", "wait_until"]
+
+START_TIMEOUT = 90
+"""Seconds. RabbitMQ takes about five; a busy CI machine may need many times that."""
+
+
+class PrivateService(ABC):
+    """A server that a test may stop, kill, pause and start again."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.dir = Path(tempfile.mkdtemp(prefix=f"{type(self).__name__}-"))
+        self._process: OwnProcess | None = None
+        self._ran = False
+
+    @property
+    def running(self) -> bool:
+        """Whether the process exists; a paused one does too."""
+        return self._process is not None and self._process.running
+
+    @property
+    def pid(self) -> int:
+        """Id of the server's process.
+
+        :raises RuntimeError: if it does not run.
+        """
+        if self._process is None or not self._process.running:
+            raise RuntimeError(f"{type(self).__name__} does not run")
+        return self._process.pid
+
+    def start(self) -> Self:
+        """Start it and wait until it serves clients.
+
+        A port that was free may be taken a moment later, so the first start tries again on another one. Later
+        starts keep the port, because clients know it by then.
+        """
+        if self.running:
+            return self
+        try:
+            self._launch()
+        except ServiceDied:
+            if self._ran:
+                raise
+            self.port = free_port()
+            self._launch()
+        self._ran = True
+        return self
+
+    def stop(self) -> None:
+        """Stop it in an orderly way; its data stay for the next start."""
+        if self._process is not None:
+            self._process.end()
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as the OOM killer would; its data stay as they are."""
+        if self._process is not None:
+            self._process.kill()
+
+    def restart(self) -> None:
+        """Stop it if it runs, and start it again on the same port, with the data it kept."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Stop it from running (SIGSTOP): connections stay open, and nothing is answered."""
+        if self._process is not None:
+            self._process.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server run on."""
+        if self._process is not None:
+            self._process.send(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End it for good and remove its data."""
+        self.resume()
+        self.stop()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def output(self) -> str:
+        """What the server has logged so far."""
+        return "" if self._process is None else self._process.output()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _launch(self) -> None:
+        process = self._process = self._spawn()
+
+        def ready() -> bool:
+            if not process.running:
+                raise ServiceDied(f"it ended with {process.returncode}:\n{process.output()[-2000:]}")
+            return self._ready()
+
+        try:
+            wait_until(ready, START_TIMEOUT, f"the start of {type(self).__name__}")
+        except TimeoutError:
+            process.kill()
+            raise
+
+    @abstractmethod
+    def _spawn(self) -> OwnProcess:
+        """Start the process."""
+
+    @abstractmethod
+    def _ready(self) -> bool:
+        """Whether a client is served."""
+
+
+class ServiceDied(Exception):
+    """A server ended while it was starting."""
+
+
+class PrivateRedis(PrivateService):
+    """A Redis server; it loses its data when it stops, unless it is told to append them to a file."""
+
+    DATABASES = 64
+
+    def __init__(self, *, appendonly: bool = False, options: tuple[str, ...] = ()) -> None:
+        """Prepare a server.
+
+        :param appendonly: keep the data over stop, kill and restart.
+        :param options: more options as for redis-server's command line.
+        :raises ServiceMissing: if Redis is not installed.
+        """
+        self._program = program("redis-server")
+        super().__init__()
+        self._appendonly = appendonly
+        self._options = options
+
+    def url(self, db: int = 0) -> str:
+        """URL of a database."""
+        return f"redis://127.0.0.1:{self.port}/{db}"
+
+    def client(self, db: int = 0, *, decode: bool = True) -> redis.Redis:
+        """A client of a database, which answers with str (or bytes); the caller closes it."""
+        return redis.Redis.from_url(self.url(db), decode_responses=decode)
+
+    def _spawn(self) -> OwnProcess:
+        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.dir)]
+        command += ["--databases", str(self.DATABASES), "--save", "", "--daemonize", "no"]
+        if self._appendonly:
+            # Without fsync each command is handed to the kernel before it is answered: SIGKILL loses nothing.
+            # With "everysec" the server may hold writes back for two seconds while an fsync is running.
+            command += ["--appendonly", "yes", "--appendfsync", "no", "--auto-aof-rewrite-percentage", "0"]
+        return OwnProcess([*command, *self._options], self.dir / "redis.log")
+
+    def _ready(self) -> bool:
+        # While it loads its file it answers with an error, which is a subclass of ConnectionError.
+        try:
+            with redis.Redis(port=self.port, socket_timeout=2) as client:
+                return client.info("server")["process_id"] == self.pid
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+
+
+class PrivateRabbitMQ(PrivateService):
+    """A RabbitMQ node without plugins, with a port mapper (epmd) and an Erlang cookie of its own."""
+
+    BIN = "/usr/lib/rabbitmq/bin"
+    """Where Debian keeps the programs themselves; those in PATH are wrappers that change the user."""
+
+    def __init__(self, *, config: str = "") -> None:
+        """Prepare a node.
+
+        :param config: more lines for rabbitmq.conf.
+        :raises ServiceMissing: if RabbitMQ is not installed.
+        """
+        self._server = program("rabbitmq-server", self.BIN)
+        self._epmd_program = program("epmd")
+        super().__init__()
+        self._config = config
+        self._epmd_port = 0
+        self._epmd: OwnProcess | None = None
+        self._env: dict[str, str] = {}
+
+    def url(self, vhost: str = "/") -> str:
+        """URL of a virtual host for the user guest, who may do everything."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/{quote(vhost, safe='')}"
+
+    def connection(self, vhost: str = "/") -> amqp.Connection:
+        """An open py-amqp connection; the caller closes it."""
+        host = f"127.0.0.1:{self.port}"
+        connection = amqp.Connection(host, virtual_host=vhost, connect_timeout=5, read_timeout=60)
+        connection.connect()
+        return connection
+
+    def ctl(self, *args: str, tool: str = "rabbitmqctl", timeout: float = 60) -> str:
+        """Run rabbitmqctl (or rabbitmq-diagnostics, …) against this node, and return what it prints.
+
+        :raises RuntimeError: if the command fails.
+        """
+        command = [program(tool, self.BIN), "--quiet", *args]
+        done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=timeout, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{tool} {' '.join(args)} failed: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def add_vhost(self, name: str) -> str:
+        """Create a virtual host for guest, and return its URL."""
+        # One call instead of add_vhost and set_permissions: most of a call's time is the start of Erlang.
+        self.ctl(
+            "eval",
+            f'ok = rabbit_vhost:add(<<"{name}">>, <<"tests">>), ok = rabbit_auth_backend_internal:'
+            f'set_permissions(<<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>).',
+        )
+        return self.url(name)
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a virtual host with all its queues; its clients are disconnected."""
+        self.ctl("delete_vhost", name)
+
+    def queues(self, vhost: str = "/", *columns: str) -> dict[str, dict[str, Any]]:
+        """The queues of a virtual host by name, with the columns that ``list_queues`` knows."""
+        wanted = columns or ("messages", "messages_ready", "messages_unacknowledged", "consumers", "durable")
+        rows = json.loads(self.ctl("list_queues", "-p", vhost, "--formatter", "json", "name", *wanted))
+        return {row.pop("name"): row for row in rows}
+
+    def close(self) -> None:
+        """End the node and its port mapper for good, and remove the data."""
+        super().close()
+        if self._epmd is not None:
+            self._epmd.end()
+
+    def _spawn(self) -> OwnProcess:
+        if not self._ran:
+            self._configure()
+        if self._epmd is None or not self._epmd.running:
+            # Started here and not by the node, which would leave it running as a daemon.
+            command = [self._epmd_program, "-port", str(self._epmd_port), "-address", "127.0.0.1"]
+            self._epmd = OwnProcess(command, self.dir / "epmd.log", env=self._env)
+        return OwnProcess([self._server], self.dir / "rabbitmq.log", env=self._env, cwd=self.dir)
+
+    def _configure(self) -> None:
+        if self._epmd is not None:
+            self._epmd.end()
+        self._epmd_port, dist_port = free_port(), free_port()
+        (self.dir / "enabled_plugins").write_text("[].\n")
+        # Names are looked up in this file only: otherwise Erlang starts a resolver process for each call.
+        (self.dir / "inetrc").write_text('{lookup, [file]}.\n{host, {127,0,0,1}, ["localhost"]}.\n')
+        (self.dir / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+            "log.file = false\nlog.console = true\nlog.console.level = warning\n"
+            # The disk and memory of a test machine are no reason to block publishers.
+            "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.9\n" + self._config + "\n"
+        )
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_"))}
+        self._env = inherited | {
+            "HOME": str(self.dir),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_INETRC": str(self.dir / "inetrc"),
+            "RABBITMQ_CONFIG_FILE": str(self.dir / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.dir / "no-rabbitmq-env.conf"),
+            "RABBITMQ_DIST_PORT": str(dist_port),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.dir / "enabled_plugins"),
+            "RABBITMQ_FEATURE_FLAGS_FILE": str(self.dir / "feature_flags"),
+            "RABBITMQ_LOG_BASE": str(self.dir),
+            "RABBITMQ_MNESIA_BASE": str(self.dir / "mnesia"),
+            "RABBITMQ_NODENAME": f"tests{self.port}@localhost",
+            "RABBITMQ_PID_FILE": str(self.dir / "rabbitmq.pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            # The script then becomes the node itself, so that a signal reaches the node.
+            "RUNNING_UNDER_SYSTEMD": "1",
+        }
+        self._env.pop("NOTIFY_SOCKET", None)
+
+    def _ready(self) -> bool:
+        with contextlib.suppress(OSError, amqp.AMQPError):
+            self.connection().close()
+            return True
+        return False
