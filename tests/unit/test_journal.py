@@ -1,0 +1,152 @@
+"""Lines to journald by its native protocol, read by a socket in its place."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ha_monitor.outputs.journal import JournalOutput, is_journal
+from ha_monitor.outputs.output import Line
+
+
+class Journald:
+    """What journald does with what it receives, as far as the protocol goes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.settimeout(30)
+
+    def entry(self) -> dict[str, str]:
+        """The next entry's fields."""
+        room = socket.CMSG_LEN(struct.calcsize("i"))
+        data, ancillary, _, _ = self.socket.recvmsg(1 << 20, room)
+        for _level, _kind, passed in ancillary:
+            (descriptor,) = array.array("i", passed)
+            data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            os.close(descriptor)
+        return parse(data)
+
+
+def parse(data: bytes) -> dict[str, str]:
+    fields = {}
+    while data:
+        head, _, data = data.partition(b"\n")
+        name, equals, value = head.partition(b"=")
+        if not equals:
+            (size,) = struct.unpack_from("<Q", data)
+            value, data = data[8 : 8 + size], data[8 + size + 1 :]
+        fields[name.decode()] = value.decode()
+    return fields
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[Journald]:
+    server = Journald(tmp_path / "socket")
+    yield server
+    server.socket.close()
+
+
+def line(text: bytes, **known: str) -> Line:
+    return Line(text, known.pop("level", "info"), known.pop("event", "task-succeeded"), **known)
+
+
+def test_a_line_can_be_found_by_task_and_event(journald: Journald) -> None:
+    """Given a line of a task, its entry has the line as its message, and fields to find it by."""
+    output = JournalOutput(str(journald.path))
+
+    output.write([line(b'{"a":1}', level="error", event="task-failed", task_id="u-1", task_name="shop.pay")])
+
+    assert journald.entry() == {
+        "SYSLOG_IDENTIFIER": "ha-monitor",
+        "PRIORITY": "3",
+        "HA_EVENT": "task-failed",
+        "HA_TASK_ID": "u-1",
+        "HA_TASK_NAME": "shop.pay",
+        "MESSAGE": '{"a":1}',
+    }
+
+
+@pytest.mark.parametrize(("level", "priority"), [("debug", "7"), ("info", "6"), ("warning", "4"), ("error", "3")])
+def test_the_level_becomes_the_priority(journald: Journald, level: str, priority: str) -> None:
+    """Given a level, `journalctl -p` finds the entry under the priority that stands for it."""
+    JournalOutput(str(journald.path)).write([line(b"{}", level=level)])
+
+    assert journald.entry()["PRIORITY"] == priority
+
+
+def test_a_line_of_the_program_has_no_task(journald: Journald) -> None:
+    """Given a line that is about no task, its entry has no fields of one."""
+    JournalOutput(str(journald.path)).write([line(b"{}", event="instance-started")])
+
+    assert {"HA_TASK_ID", "HA_TASK_NAME"}.isdisjoint(journald.entry())
+
+
+def test_newlines_in_a_name_cannot_forge_a_field(journald: Journald) -> None:
+    """Given a task whose name holds a newline and a field, the name stays one value."""
+    name = "evil\nPRIORITY=0"
+
+    JournalOutput(str(journald.path)).write([line(b"{}", task_name=name)])
+
+    entry = journald.entry()
+    assert (entry["HA_TASK_NAME"], entry["PRIORITY"]) == (name, "6")
+
+
+def test_an_entry_too_large_for_a_datagram_arrives_whole(journald: Journald) -> None:
+    """Given a line larger than the socket takes at once, it is passed as a sealed memory file."""
+    text = json.dumps({"data": "x" * 1_000_000}).encode()
+
+    JournalOutput(str(journald.path)).write([line(text)])
+
+    assert journald.entry()["MESSAGE"].encode() == text
+
+
+def test_a_slow_journald_makes_the_writer_wait_and_loses_nothing(journald: Journald) -> None:
+    """Given a journald that does not read for a while, all lines are there, in order, when it does."""
+    count = 5000
+    output = JournalOutput(str(journald.path))
+    writer = threading.Thread(target=output.write, args=([line(b"%d" % number) for number in range(count)],))
+    writer.start()
+    writer.join(timeout=0.3)
+    assert writer.is_alive(), "the socket took everything: nothing was slow"
+
+    received = [int(journald.entry()["MESSAGE"]) for _ in range(count)]
+
+    writer.join(timeout=30)
+    assert received == list(range(count))
+
+
+def test_a_restart_of_journald_loses_nothing(tmp_path: Path) -> None:
+    """Given no journald for a moment, a line waits for it."""
+    path = tmp_path / "socket"
+    output = JournalOutput(str(path))
+    writer = threading.Thread(target=output.write, args=([line(b"{}")],))
+    writer.start()
+    writer.join(timeout=0.3)
+    assert writer.is_alive()
+
+    server = Journald(path)
+
+    assert server.entry()["MESSAGE"] == "{}"
+    writer.join(timeout=30)
+    server.socket.close()
+
+
+def test_only_the_descriptor_that_systemd_named_is_the_journal() -> None:
+    """Given JOURNAL_STREAM, a descriptor is the journal if device and inode are those named."""
+    with Path(os.devnull).open() as file:
+        status = os.fstat(file.fileno())
+        named = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+
+        assert is_journal(file.fileno(), named)
+        assert not is_journal(file.fileno(), {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino + 1}"})
+        assert not is_journal(file.fileno(), {})
