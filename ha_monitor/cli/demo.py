@@ -1,0 +1,62 @@
+"""`ha-monitor demo`: see it work."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from typing import Any
+
+import msgspec
+
+from ha_monitor.broker.address import urls_of
+from ha_monitor.demo.demo import Demo, Plan
+from ha_monitor.demo.show import Screen
+from ha_monitor.errors import ServiceMissing
+from ha_monitor.exit_status import ExitStatus
+
+
+def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="see it work: broker, worker, producer and three monitors, one of which is killed half-way",
+        description="Starts a Redis of its own (broker and store), a Celery worker, a producer and the monitors, kills "
+        "one of them half-way, and counts. Exit status 1 if anything was lost or doubled. Cleans up after itself.",
+    )
+    parser.add_argument(
+        "--broker", metavar="URL", help="a RabbitMQ to use instead of Redis, such as amqp://guest@host//"
+    )
+    parser.add_argument("--monitors", type=_number, default=3, metavar="N", help="instances (default: 3)")
+    parser.add_argument("--tasks", type=_number, default=400, metavar="N", help="tasks to send (default: 400)")
+    parser.add_argument("--json", action="store_true", help="end with the summary as one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """Run the demo and print its summary."""
+    if options.broker:
+        urls_of(options.broker)
+    screen = Screen(colors=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    demo = Demo(Plan(options.monitors, options.tasks, options.broker), screen)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: demo.stop())
+    try:
+        summary = demo.run()
+    except ServiceMissing as error:
+        sys.stderr.write(f"ha-monitor: {error}\n")
+        return ExitStatus.FAILURE
+    if summary is None:
+        screen.note("stopped, and cleaned up")
+        return ExitStatus.FAILURE
+    screen.summary(summary, killed="2" if options.monitors > 1 else None)
+    if options.json:
+        sys.stdout.write(msgspec.json.encode(summary).decode("utf-8") + "\n")
+    return ExitStatus.OK if summary.good else ExitStatus.FAILURE
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 100_000:
+        raise argparse.ArgumentTypeError("expected a number from 1 to 100000")
+    return number

@@ -1,0 +1,59 @@
+"""The monitor instances of the demo, as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from ha_monitor.demo.process import Child
+
+
+class Monitors:
+    """Starts, kills and reads the instances. Their lines arrive in one queue, in the order in which they are read."""
+
+    def __init__(self, names: list[str], environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._children: dict[str, Child] = {}
+        self._readers: list[threading.Thread] = []
+        self.names = names
+        self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def start(self, name: str) -> None:
+        command = [sys.executable, "-m", "ha_monitor", "run", "--instance", name]
+        child = self._children[name] = Child(command, self._environment, subprocess.PIPE)
+        reader = threading.Thread(target=self._read, args=(child,), name=f"reader-{name}", daemon=True)
+        self._readers.append(reader)
+        reader.start()
+
+    def kill(self, name: str) -> int:
+        """SIGKILL one; returns its process id."""
+        child = self._children[name]
+        child.kill()
+        return child.pid
+
+    def dead(self) -> list[str]:
+        """Names of instances that do not run."""
+        return [name for name, child in self._children.items() if not child.running]
+
+    def end(self) -> None:
+        """Stop all in order, and wait until their last lines are read."""
+        for child in self._children.values():
+            child.ask_to_end()
+        for child in self._children.values():
+            child.end()
+        for reader in self._readers:
+            reader.join(5)
+
+    def _read(self, child: Child) -> None:
+        for raw in child.output:
+            try:
+                fields = json.loads(raw)
+            except ValueError:
+                # The last words of one that was killed, or an interpreter's complaint.
+                fields = {"event": "torn-line", "level": "debug", "text": raw.decode("utf-8", "replace").strip()}
+            self.lines.put(fields)

@@ -1,0 +1,66 @@
+"""Child processes that never outlive the demo."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """A process that ends with its parent, however that ends."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], output: int | IO[bytes]) -> None:
+        library = ctypes.CDLL(None, use_errno=True)
+
+        def die_with_parent() -> None:
+            library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+        self._process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # A session of its own: Ctrl-C at the terminal reaches the demo alone, which ends the rest in order.
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - no thread holds a lock that these two calls need
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> IO[bytes]:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.wait()
+
+    def end(self, patience: float = 5.0) -> None:
+        """SIGTERM, and SIGKILL after so many seconds."""
+        self.ask_to_end()
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def ask_to_end(self) -> None:
+        """SIGTERM, without waiting."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()

@@ -1,0 +1,70 @@
+"""Sends tasks, and knows how each of them ended without asking the monitors."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+
+ENDS = {"SUCCESS": "task-succeeded", "FAILURE": "task-failed"}
+"""What the result backend says, and the event that announces it."""
+
+
+class Producer(threading.Thread):
+    """A thread that sends tasks at a steady pace."""
+
+    def __init__(self, app: Celery, backend: Any, count: int, rate: float) -> None:
+        """
+        :param app: without a result backend: that would subscribe to each result, and only in this thread.
+        :param backend: the result backend of the worker.
+        :param rate: tasks a second.
+        """
+        super().__init__(name="producer", daemon=True)
+        self._app = app
+        self._backend = backend
+        self._count = count
+        self._rate = rate
+        self._asked_to_stop = threading.Event()
+        self.sent: list[str] = []
+        """The ids of the tasks."""
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            began = time.monotonic()
+            for number in range(self._count):
+                self.sent.append(self._app.tasks[_choose(number)].delay(number).id)
+                ahead = began + (number + 1) / self._rate - time.monotonic()
+                if self._asked_to_stop.wait(max(0.0, ahead)):
+                    return
+        except Exception as error:
+            self.error = error
+
+    def stop(self) -> None:
+        self._asked_to_stop.set()
+
+    def outcomes(self, patience: float, keep_on: Callable[[], bool]) -> dict[str, str]:
+        """The event that should announce each task, from the result backend.
+
+        :param patience: seconds to wait for the last result.
+        :param keep_on: asked while waiting.
+        """
+        deadline = time.monotonic() + patience
+        known: dict[str, str] = {}
+        while len(known) < len(self.sent) and time.monotonic() < deadline and keep_on():
+            for task_id in self.sent:
+                if task_id not in known and (state := self._backend.get_state(task_id)) in ENDS:
+                    known[task_id] = ENDS[state]
+            time.sleep(0.1)
+        return known
+
+
+def _choose(number: int) -> str:
+    if number % 10 == 4:
+        return "shop.charge_card"
+    if number % 10 == 7:
+        return "shop.book_parcel"
+    return "shop.send_receipt"

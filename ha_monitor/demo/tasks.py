@@ -1,0 +1,52 @@
+"""The Celery application of the demo: what a small shop might do in the background."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Any
+
+from celery import Celery
+
+BROKER = "HA_MONITOR_DEMO_BROKER"
+BACKEND = "HA_MONITOR_DEMO_BACKEND"
+QUEUE = "HA_MONITOR_DEMO_QUEUE"
+
+
+def make_app(broker: str, backend: str, queue: str) -> Celery:
+    """The application, for the producer and the worker alike."""
+    app = Celery("shop", broker=broker, backend=backend, set_as_current=False)
+    app.conf.update(
+        task_default_queue=queue,
+        task_send_sent_event=True,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        task_track_started=False,
+        result_expires=600,
+    )
+
+    @app.task(name="shop.send_receipt", shared=False)
+    def send_receipt(order: int) -> str:
+        time.sleep(random.uniform(0, 0.02))
+        return f"receipt {order}"
+
+    @app.task(name="shop.charge_card", shared=False)
+    def charge_card(order: int) -> None:
+        raise PermissionError(f"card of order {order} was declined")
+
+    @app.task(name="shop.book_parcel", shared=False, bind=True, max_retries=2)
+    def book_parcel(self: Any, order: int) -> str:
+        if self.request.retries < 1:
+            # With a countdown of 0 the second run may end before Celery has stored that the first one is retried,
+            # and the result backend, which is the demo's witness, then says RETRY for ever.
+            raise self.retry(exc=ConnectionError("carrier does not answer"), countdown=0.5)
+        return f"parcel {order}"
+
+    return app
+
+
+app = make_app(
+    os.environ.get(BROKER, "memory://"), os.environ.get(BACKEND, "cache+memory://"), os.environ.get(QUEUE, "shop")
+)
