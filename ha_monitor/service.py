@@ -79,7 +79,7 @@ class Service:
         self.pipeline = Pipeline(
             config=config,
             source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
-            store=Store(config.store, config.node_id, clock),
+            store=Store(config.store, config.node_id, clock, held=held_messages(config)),
             decoder=parts.decoder,
             announcer=parts.announcer,
             rejects=Rejects(self._identity, self.logger, clock),
@@ -176,6 +176,12 @@ def make_source(config: Config, consumer_name: str, clock: Clock) -> Source:
     if is_amqp(config.broker.url):
         return AmqpSource(config, consumer_name)
     return RedisSource(config, consumer_name, clock)
+
+
+def held_messages(config: Config) -> float:
+    """Seconds until a broker delivers elsewhere what it gave to an instance that vanished without a word."""
+    # RabbitMQ closes a connection after two heartbeats without a sign; pub/sub holds nothing back.
+    return 2 * config.broker.heartbeat + 2 if is_amqp(config.broker.url) else 0.0
 
 
 def make_decoder(config: Config, policy: EmissionPolicy) -> Decoder:

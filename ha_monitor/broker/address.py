@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from kombu.connection import Connection
 
 from ha_monitor.config.schema import Broker
-from ha_monitor.config.secrets import mask_url
+from ha_monitor.config.secrets import BAD_URL, mask
 from ha_monitor.errors import ConfigurationError
 
 AMQP = frozenset({"amqp", "amqps", "pyamqp"})
@@ -35,13 +35,13 @@ def urls_of(setting: str) -> list[str]:
         scheme = scheme_of(url)
         if scheme not in AMQP | REDIS:
             raise ConfigurationError(
-                f"broker.url = {mask_url(url)}: expected amqp://, amqps://, redis://, rediss:// or sentinel://"
+                f"broker.url = {mask('broker.url', url)}: expected amqp://, amqps://, redis://, rediss:// or sentinel://"
             )
         try:
             urlsplit(url).port  # noqa: B018 - it raises for what is no port
-        except ValueError as error:
+        except ValueError:
             if scheme != "sentinel":
-                raise ConfigurationError(f"broker.url = {mask_url(url)}: {error}") from None
+                raise ConfigurationError(f"broker.url = {mask('broker.url', url)}: {BAD_URL}") from None
         kinds.add(scheme in AMQP)
     if len(kinds) != 1:
         raise ConfigurationError("broker.url: expected brokers of one kind, not AMQP and Redis together")

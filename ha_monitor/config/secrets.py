@@ -9,13 +9,16 @@ from urllib.parse import unquote
 from ha_monitor.config.schema import Config
 
 _USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/@\s:]*):(?P<password>[^/\s]*)@", re.IGNORECASE)
+_QUERY = re.compile(r"(?P<key>[?&](?:\w*_)?password=)(?P<password>[^&\s;]*)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"password|passwd|secret|token", re.IGNORECASE)
 HIDDEN = "***"
+# The library's own text would quote a piece of a password with a / in it.
+BAD_URL = "expected host:port; in a user name or password, /, #, ?, @ and : must be written as %2F, %23, %3F, %40, %3A"
 
 
 def mask_url(text: str) -> str:
     """Replace the password of every URL in a text."""
-    return _USER_INFO.sub(rf"\g<scheme>\g<user>:{HIDDEN}@", text)
+    return _QUERY.sub(rf"\g<key>{HIDDEN}", _USER_INFO.sub(rf"\g<scheme>\g<user>:{HIDDEN}@", text))
 
 
 def mask(key: str, value: Any) -> str:
@@ -34,8 +37,9 @@ class Scrubber:
     def __init__(self, config: Config) -> None:
         found: set[str] = set()
         for text in (config.broker.url, config.store.url):
-            for match in _USER_INFO.finditer(text):
-                found |= {match["password"], unquote(match["password"])}
+            for pattern in (_USER_INFO, _QUERY):
+                for match in pattern.finditer(text):
+                    found |= {match["password"], unquote(match["password"])}
         for options in (config.broker.tls, config.broker.transport_options):
             found |= set(_secrets_in(options))
         # Very short ones would turn ordinary words to stars; they are masked inside URLs all the same.

@@ -72,7 +72,7 @@ class Decoder:
             try:
                 body = self._body(message)
             except BadEvent as error:
-                batch.rejected.append(Rejected(str(error), self._sample(message.body)))
+                batch.rejected.append(Rejected(str(error), self._sample_of_body(message)))
                 continue
             if type(body) is not list:
                 body = [body]
@@ -85,6 +85,12 @@ class Decoder:
                 except (ValueError, TypeError, OverflowError, ArithmeticError, RecursionError) as error:
                     # A value that no rule foresaw, such as a number beyond MessagePack's 64 bits.
                     batch.rejected.append(Rejected(f"{type(error).__name__}: {error}", self._sample(event)))
+
+    def _sample_of_body(self, message: Message) -> str:
+        # In a body that is no text, such as a pickle, no secret could be found and hidden.
+        if message.content_type not in _JSON or message.content_encoding.lower() not in _UTF_8:
+            return f"{len(message.body)} bytes"
+        return self._sample(message.body)
 
     def _sample(self, value: Any) -> str:
         """The beginning of something rejected, safe to store and print."""

@@ -6,7 +6,7 @@ own types the task or the worker it is about); everything else that is unusable 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,8 @@ MAX_TRACEBACK = 16_384
 MAX_NAME = 255
 _LATEST_TIME = 4_000_000_000.0
 _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timestamp", "uuid"})
+_MAX_NUMBERS = 16
+_REVOKED_FIELDS = ("terminated", "signum", "expired")
 _WORKER_FIELDS = ("pid", "freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys")
 
 
@@ -83,7 +85,7 @@ class FactBuilder:
         payload = (
             self._payload(event, event_type, identity, worker, timestamp) if self._policy.emits(event_type) else None
         )
-        fields = {key: self._redactor.value(event[key]) for key in _WORKER_FIELDS if event.get(key) is not None}
+        fields = self._plain_fields(event, _WORKER_FIELDS)
         return [worker, as_lua_string(identity), int((timestamp or 0) * 1_000_000), event_type, payload, fields]
 
     def other_fact(self, event: dict[str, Any], event_type: str) -> Fact | None:
@@ -117,19 +119,30 @@ class FactBuilder:
             fields["exception"] = text(get("exception") or "")
             if get("traceback"):
                 # The end of a traceback says what happened.
-                fields["traceback"] = text(str(get("traceback"))[-MAX_TRACEBACK:], MAX_TRACEBACK)
+                fields["traceback"] = self._redactor.tail(get("traceback"), MAX_TRACEBACK)
         elif event_type == "task-rejected":
             fields["requeue"] = event.get("requeue") is not False
         elif event_type == "task-revoked":
-            fields = {
-                key: self._redactor.value(event[key]) for key in ("terminated", "signum", "expired") if key in event
-            }
+            fields = self._plain_fields(event, _REVOKED_FIELDS)
         elif event_type in WORKER_TYPES:
-            fields = {key: self._redactor.value(event[key]) for key in _WORKER_FIELDS if event.get(key) is not None}
+            fields = self._plain_fields(event, _WORKER_FIELDS)
         elif event_type not in TASK_CODES:
             data = {key: value for key, value in event.items() if key not in _ENVELOPE}
             if data:
                 fields["data"] = self._redactor.value(data)
+        return fields
+
+    def _plain_fields(self, event: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+        """Those of the fields that are numbers, short texts, or lists of numbers, as Celery sends them."""
+        fields = {}
+        for name in names:
+            value = event.get(name)
+            if isinstance(value, str):
+                fields[name] = self._redactor.text(value, MAX_NAME)
+            elif isinstance(value, list):
+                fields[name] = [number for number in value[:_MAX_NUMBERS] if is_plain_number(number)]
+            elif is_plain_number(value):
+                fields[name] = value
         return fields
 
     def _definition_extras(self, event: dict[str, Any]) -> list[Any]:
@@ -158,6 +171,11 @@ class FactBuilder:
     def _sent_extras(self, event: dict[str, Any]) -> list[Any]:
         queue = event.get("queue")
         return [*self._definition_extras(event), queue[:MAX_NAME] if type(queue) is str and queue else None]
+
+
+def is_plain_number(value: Any) -> bool:
+    """Whether a value is a number, or true or false, that MessagePack and JSON can both hold."""
+    return isinstance(value, int | float) and -1e18 < value < 1e18
 
 
 def usable_time(value: Any) -> float | None:

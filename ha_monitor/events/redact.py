@@ -13,6 +13,8 @@ from typing import Any
 HIDDEN = "***"
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _MAX_DEPTH = 8
+_MOST_HIDDEN = 8
+"""How many times as long as the text that is kept the text that is searched may be: secrets become shorter."""
 
 
 class Redactor:
@@ -22,20 +24,33 @@ class Redactor:
         self._max_length = max_length
         parts = "|".join(re.escape(part) for part in key_parts)
         self._key = re.compile(parts, re.IGNORECASE) if parts else None
-        # 'password': …  |  password=…  |  password: …  |  my_password_2 = …
+        # 'password': …  |  password=…  |  password: …  |  my_password_2 = …  |  \"password\": …
+        # What comes before the part is not looked at, and what comes after it is bounded: otherwise a long text
+        # without a space, such as an encoded file, would take minutes.
         self._assignment = (
-            re.compile(rf"""(?P<quote>["']?)[\w.-]*(?:{parts})[\w.-]*(?P=quote)\s*[:=]\s*""", re.IGNORECASE)
-            if parts
-            else None
+            re.compile(rf"""(?:{parts})[\w.-]{{0,100}}\\*["']?\s*[:=]\s*""", re.IGNORECASE) if parts else None
         )
 
     def text(self, value: object, max_length: int | None = None) -> str:
         """The redacted text of a value, at most so many characters long."""
         text = value if isinstance(value, str) else str(value)
         limit = max_length or self._max_length
+        # A text of megabytes is not searched to its end for the sake of its beginning.
+        whole, text = len(text), text[: limit * _MOST_HIDDEN]
         if self._key is not None and self._key.search(text):
             text = self._redacted(text)
-        return text if len(text) <= limit else text[: limit - 1] + "…"
+        if whole <= limit * _MOST_HIDDEN and len(text) <= limit:
+            return text
+        return text[: limit - 1] + "…"
+
+    def tail(self, value: object, max_length: int) -> str:
+        """The redacted end of a text, at most so many characters long."""
+        text = value if isinstance(value, str) else str(value)
+        # More than is kept, so that a key is not cut off from the value behind it.
+        text = text[-2 * max_length :]
+        if self._key is not None and self._key.search(text):
+            text = self._redacted(text)
+        return text[-max_length:]
 
     def value(self, value: Any, depth: int = 0) -> Any:
         """The redacted copy of a JSON value: texts cut, deep nesting replaced by its text."""

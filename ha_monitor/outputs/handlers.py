@@ -42,10 +42,9 @@ def load_handlers(modules: Iterable[str]) -> list[Handler]:
     for name in modules:
         try:
             module = importlib.import_module(name)
-        except Exception as error:
-            raise ConfigurationError(
-                f"handlers.modules: {name} cannot be imported: {type(error).__name__}: {error}"
-            ) from None
+        except (Exception, SystemExit) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigurationError(f"handlers.modules: {name} cannot be imported: {reason}") from None
         found = [value for value in vars(module).values() if callable(value) and hasattr(value, ATTRIBUTE)]
         if not found:
             raise ConfigurationError(f'handlers.modules: {name} has no handler; mark one with @on("task-failed")')

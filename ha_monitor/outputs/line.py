@@ -15,7 +15,8 @@ from ha_monitor.store.record import Facts, queue_time_of, retries_of, root_of, r
 MAX_LINE = 48 * 1024
 """Bytes. journald splits what is longer."""
 _SHORTENED = ("data", "args", "kwargs", "result", "traceback", "exception")
-_KEPT = 4096
+_KEPT = (4096, 1024, 256)
+"""Characters. The first is enough unless each takes several bytes."""
 
 
 class Identity(NamedTuple):
@@ -143,22 +144,30 @@ def encode_line(line: EventLine) -> bytes:
     encoded = _encode(line)
     if len(encoded) <= MAX_LINE:
         return encoded
-    line.shortened = []
-    for name in _SHORTENED:
-        value = getattr(line, name)
-        if value is UNSET:
-            continue
-        text = value if isinstance(value, str) else _encode(value).decode("utf-8")
-        if len(text) <= _KEPT:
-            continue
-        # The end of a traceback says what happened.
-        cut = "…" + text[-_KEPT:] if name == "traceback" else text[:_KEPT] + "…"
-        setattr(line, name, cut)
-        line.shortened.append(name)
-        encoded = _encode(line)
-        if len(encoded) <= MAX_LINE:
-            break
+    shortened: list[str] = []
+    line.shortened = shortened
+    for kept in _KEPT:
+        for name in _SHORTENED:
+            if _shorten(line, name, kept):
+                if name not in shortened:
+                    shortened.append(name)
+                encoded = _encode(line)
+                if len(encoded) <= MAX_LINE:
+                    return encoded
     return encoded
+
+
+def _shorten(line: EventLine, name: str, kept: int) -> bool:
+    """Cut a field to so many characters; whether it was longer."""
+    value = getattr(line, name)
+    if value is UNSET:
+        return False
+    text = value if isinstance(value, str) else _encode(value).decode("utf-8")
+    if len(text) <= kept + 1:
+        return False
+    # The end of a traceback says what happened.
+    setattr(line, name, "…" + text[-kept:] if name == "traceback" else text[:kept] + "…")
+    return True
 
 
 def iso_time(seconds: float) -> str:

@@ -13,7 +13,7 @@ import redis.exceptions
 import redis.sentinel
 
 from ha_monitor.config.schema import Store as StoreSettings
-from ha_monitor.config.secrets import mask_url
+from ha_monitor.config.secrets import BAD_URL, mask
 from ha_monitor.errors import ConfigurationError, LeaseLost, StoreUnavailable
 
 _HINTS = {
@@ -115,14 +115,15 @@ class StoreConnection:
         try:
             parsed: dict[str, Any] = redis.connection.parse_url(url)
         except ValueError as error:
-            raise ConfigurationError(f"store.url = {mask_url(url)}: {error}") from None
+            reason = error if "scheme" in str(error) else BAD_URL
+            raise ConfigurationError(f"store.url = {mask('store.url', url)}: {reason}") from None
         kind = parsed.pop("connection_class", redis.connection.Connection)
         if kind is redis.connection.UnixDomainSocketConnection:
             del options["socket_keepalive"]
         try:
             return kind(**{**options, **parsed})
         except TypeError as error:
-            raise ConfigurationError(f"store.url = {mask_url(url)}: {error}") from None
+            raise ConfigurationError(f"store.url = {mask('store.url', url)}: {error}") from None
 
     def _by_sentinel(self, options: dict[str, Any]) -> Any:
         sentinels, service, parsed = parse_sentinel_url(self._settings.url)
@@ -154,7 +155,7 @@ def parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, 
         sentinels = []
         options = {}
     if not sentinels or not service:
-        raise ConfigurationError(f"store.url = {mask_url(url)}: expected sentinel://host:26379,host:26379/service/db")
+        raise ConfigurationError(f"store.url = {mask('store.url', url)}: expected sentinel://host:26379,host:26379/service/db")
     user, _, password = user_info.partition(":")
     if user:
         options["username"] = unquote(user)

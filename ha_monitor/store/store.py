@@ -59,8 +59,10 @@ class Store:
     Between `send_apply` and `receive_apply` no other call may be made.
     """
 
-    def __init__(self, settings: StoreSettings, node_id: str, clock: Clock) -> None:
+    def __init__(self, settings: StoreSettings, node_id: str, clock: Clock, held: float = 0.0) -> None:
+        """:param held: seconds for which the broker may keep messages of an instance that vanished."""
         self._settings = settings
+        self._held = held
         self._clock = clock
         self._keys = Keys(settings.prefix, node_id)
         self._connection = StoreConnection(settings)
@@ -171,6 +173,7 @@ class Store:
             int(self._settings.failure_ttl),
             int(self._settings.worker_ttl),
             MOST_DUE,
+            int(self._held * 1000),
         ]
         first, raw, next_due, taken, own = self._call(
             "tick",

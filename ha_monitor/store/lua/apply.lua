@@ -81,7 +81,7 @@ local function apply_task(uuid, batch)
       seen, changed, new = with, true, new + 1
       merge_fact(facts, fact)
       if fact[2] == SENT and fact[8] and facts.n then note_producer(facts.n) end
-      if fact[5] then announce[#announce + 1] = { fact[5], fact[2], fact[3] } end
+      if fact[5] then announce[#announce + 1] = { fact[5], fact[2], fact[3], now } end
     else
       repeated = repeated + 1
     end

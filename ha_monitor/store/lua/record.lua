@@ -16,7 +16,8 @@
 --   re            highest retry number that a worker or producer named
 --   tc            how many events finished it (an acks-late task may run twice)
 --   tk tt rt ex   the event that counts among those: code, time, run time, exception. A success beats all
---                 others, as in Celery's result backends; otherwise the latest wins
+--                 others, as in Celery's result backends, and a rejection beats none, since Celery sends it
+--                 after the failure of the same run; otherwise the latest wins
 --   i l           first and last time of any event
 --
 -- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
@@ -25,12 +26,13 @@
 --   failed:    nil, exception
 --   succeeded: run time or nil
 --
--- An announcement that waits: {payload, code, time in µs}.
+-- An announcement that waits: {payload, code, time in µs, since when it waits in ms}.
 --
 -- Strings are never compared with < or >: Redis collates them by the server's locale.
 
 local SENT, RECEIVED, STARTED, RETRIED, REQUEUED = 1, 2, 3, 4, 5
-local FINISHED, FAILED, SUCCEEDED = 6, 9, 10
+local FINISHED, REJECTED, FAILED, SUCCEEDED = 6, 7, 9, 10
+local END_RANK = { [REJECTED] = 0, [SUCCEEDED] = 2 } -- all others: 1
 local ID_SIZE, MAX_IDS = 12, 1000
 local PUSH_AT_ONCE = 100
 local NIL, EVENT_ITEM = '\192', '\148\0' -- MessagePack: nil; an array of four, the first a 0
@@ -141,9 +143,9 @@ end
 local function merge_end(facts, code, at, runtime, exception)
   facts.tc = (facts.tc or 0) + 1
   if facts.tk ~= nil then
-    local new_success, old_success = code == SUCCEEDED, facts.tk == SUCCEEDED
-    if new_success ~= old_success then
-      if old_success then return end
+    local new_rank, old_rank = END_RANK[code] or 1, END_RANK[facts.tk] or 1
+    if new_rank ~= old_rank then
+      if new_rank < old_rank then return end
     elseif at ~= facts.tt then
       if at < facts.tt then return end
     elseif code ~= facts.tk then

@@ -14,7 +14,8 @@
 -- ARGV[1] the caller's token
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
--- ARGV[4] MessagePack: {lease ms, whether the caller may take over, failure ttl s, worker ttl s, most items}
+-- ARGV[4] MessagePack: {lease ms, whether the caller may take over, failure ttl s, worker ttl s, most items,
+--         ms for which the broker may keep messages of an instance that vanished}
 -- ARGV[5] the caller's counters as JSON
 -- ARGV[6] … samples for `rejected`
 --
@@ -27,7 +28,7 @@ end
 
 local KEPT = 100
 local prefix = ARGV[2]
-local lease, may_take_over, failure_ttl, worker_ttl, most = unpack(cmsgpack.unpack(ARGV[4]))
+local lease, may_take_over, failure_ttl, worker_ttl, most, held = unpack(cmsgpack.unpack(ARGV[4]))
 local now = now_ms()
 local items, taken = {}, {}
 
@@ -40,18 +41,39 @@ end
 redis.call('LTRIM', KEYS[7], 0, KEPT - 1)
 redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', now - worker_ttl * 1000)
 
+-- An instance that froze or lost its network still holds messages, until the broker notices. The name of a task may
+-- be among them, so announcements without one wait for that long, but not for ever.
+local LONGEST_WAIT = 120000
+
+local function may_be_held(since)
+  if now - since > LONGEST_WAIT then
+    return false
+  end
+  local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  -- Leases are renewed five times in their length: one this short is of an instance that has fallen silent.
+  if first[2] and tonumber(first[2]) - now < 0.7 * lease then
+    return true
+  end
+  local latest = redis.call('LINDEX', KEYS[6], 0)
+  return latest and now - cjson.decode(latest).at < held
+end
+
 local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, most)
 for _, uuid in ipairs(due) do
   local key = prefix .. 't:' .. uuid
   local facts, seen, waiting = load_record(key)
-  if waiting then
+  if waiting and facts.n == nil and may_be_held(waiting[1][4]) then
+    redis.call('ZADD', KEYS[4], now + 1000, uuid)
+  elseif waiting then
     local facts_text = pack_facts(facts)
     for _, entry in ipairs(waiting) do
       items[#items + 1] = event_item(entry[1], facts_text, facts.n == nil)
     end
     save_record(key, facts_text, seen, nil, math.max(redis.call('TTL', key), 1))
+    redis.call('ZREM', KEYS[4], uuid)
+  else
+    redis.call('ZREM', KEYS[4], uuid)
   end
-  redis.call('ZREM', KEYS[4], uuid)
 end
 
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, most)) do
