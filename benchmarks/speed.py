@@ -1,0 +1,97 @@
+"""Events a second and CPU an event: the plain monitor against one instance, and the size of a task in Redis."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import NamedTuple
+
+from benchmarks.bed import Measured, Services, declare_queue, instance, redis_cpu
+from benchmarks.table import Row
+from tests.support.recording import Recorded, publish, read_stream
+from tests.support.services import wait_until
+
+ROUNDS = 3
+LINES_BEFORE = 3
+"""instance-started, store-connected, broker-connected."""
+
+
+class Result(NamedTuple):
+    """One pass over the stream."""
+
+    rate: float
+    """Events a second."""
+    cost: float
+    """µs of CPU an event."""
+    redis_cost: float = 0.0
+    bytes_a_task: float = 0.0
+
+
+def run(services: Services) -> list[Row]:
+    stream = read_stream("stream")
+    events = sum(len(message.events) for message in stream)
+    plain, ours = [], []
+    for number in range(ROUNDS):
+        plain.append(measure_plain(services, stream, events, f"plain{number}"))
+        ours.append(measure_instance(services, stream, events, f"ours{number}"))
+    first, second = _median(plain), _median(ours)
+    times, part = second.rate / first.rate, second.cost / first.cost
+    return [
+        Row(
+            f"plain monitor, {events:,} events, median of {ROUNDS}", f"{first.rate:,.0f} events/s, {first.cost:.1f} µs"
+        ),
+        Row("one instance, the same events", f"{second.rate:,.0f} events/s, {second.cost:.1f} µs"),
+        Row("… events/s against the plain monitor", f"{times:.1f} ×", "≥ 2 ×", "3 ×", times >= 2),
+        Row("… CPU an event against the plain monitor", f"{part:.2f} ×", "≤ 0.5 ×", "", part <= 0.5),
+        Row("… CPU an event", f"{second.cost:.1f} µs", "", "≤ 18 µs"),
+        Row("… Redis's own CPU an event", f"{second.redis_cost:.1f} µs"),
+        Row("… bytes a task in Redis", f"{second.bytes_a_task:.0f}", "≤ 700", "400", second.bytes_a_task <= 700),
+    ]
+
+
+def measure_plain(services: Services, stream: list[Recorded], events: int, name: str) -> Result:
+    expected = _count(stream, ("task-succeeded", "task-failed"))
+    with services.vhost(name) as broker, Measured(["-m", "benchmarks.plain_monitor", broker, name]) as monitor:
+        wait_until(lambda: _consumers(services, name) == 1, 60, "the plain monitor consuming")
+        # Its queue vanishes with it, so it cannot be filled before it starts; it is held instead.
+        monitor.pause()
+        publish(broker, stream)
+        began, used = time.time(), monitor.cpu()
+        monitor.resume()
+        ended = monitor.wait_lines(expected)
+        return Result(events / (ended - began), (monitor.cpu() - used) / events * 1e6)
+
+
+def measure_instance(services: Services, stream: list[Recorded], events: int, name: str) -> Result:
+    emitted = ("task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected", "task-custom")
+    expected = _count(stream, (*emitted, "deploy-finished", "worker-online", "worker-offline"))
+    client = services.redis.client(1)
+    client.flushdb()
+    store = services.redis.url(1)
+    with services.vhost(name) as broker:
+        declare_queue(broker, store)
+        publish(broker, stream)
+        memory, redis_used = client.info("memory")["used_memory"], redis_cpu(services.redis)
+        with instance(broker, store) as monitor:
+            began, used = monitor.wait_lines(LINES_BEFORE), monitor.cpu()
+            ended = monitor.wait_lines(LINES_BEFORE + expected)
+            cost = (monitor.cpu() - used) / events * 1e6
+        tasks = len({event["uuid"] for message in stream for event in message.events if event.get("uuid")})
+        return Result(
+            events / (ended - began),
+            cost,
+            (redis_cpu(services.redis) - redis_used) / events * 1e6,
+            (client.info("memory")["used_memory"] - memory) / tasks,
+        )
+
+
+def _count(stream: list[Recorded], types: tuple[str, ...]) -> int:
+    return sum(event["type"] in types for message in stream for event in message.events)
+
+
+def _consumers(services: Services, vhost: str) -> int:
+    return sum(int(queue["consumers"]) for queue in services.rabbitmq.queues(vhost, "name", "consumers").values())
+
+
+def _median(results: list[Result]) -> Result:
+    return Result(*(statistics.median(values) for values in zip(*results, strict=True)))
