@@ -23,9 +23,10 @@ _SETTINGS = {
     "x-expires": "queue.expires",
     "x-delivery-limit": "queue.delivery_limit",
 }
-
-
 _MILLISECONDS = frozenset({"x-message-ttl", "x-expires"})
+_TYPED_VALUE = re.compile(r"the value '(.*)' of type '.*'")
+_DECLARING = frozenset({40, 50})
+"""AMQP's classes exchange and queue."""
 
 
 @contextmanager
@@ -36,6 +37,9 @@ def translated_errors(address: str) -> Iterator[None]:
     except HaMonitorError:
         raise
     except (amqp.exceptions.PreconditionFailed, amqp.exceptions.ResourceLocked) as error:
+        if _class_of(error) not in _DECLARING:
+            # Not about a declaration: an acknowledgement that came too late, for instance.
+            raise BrokerUnavailable(f"{address}: {_text(error)}") from None
         raise ConfigurationError(explain_conflict(error.reply_text or str(error), address)) from None
     except amqp.exceptions.ConsumerCancelled:
         raise BrokerUnavailable(f"{address}: the queue was deleted or moved; declaring it again") from None
@@ -54,18 +58,28 @@ def explain_conflict(text: str, address: str) -> str:
             "choose another node_id, or delete the queue"
         )
     argument, name = match["argument"], match["name"]
-    setting, theirs = _SETTINGS.get(argument), match["theirs"].strip("'")
+    ours, theirs = _plain(match["ours"]), _plain(match["theirs"])
+    setting = _SETTINGS.get(argument) if theirs != "none" else None
     cure = f"set {setting} = {_in_our_units(argument, theirs)}" if setting else "choose another node_id"
     return (
         f"{address}: the {match['kind']} {name} exists with another {argument}: it has {theirs}, "
-        f"configured is {match['ours']}; {cure}, or stop all instances, delete the queue "
+        f"configured is {ours}; {cure}, or stop all instances, delete the queue "
         f"(rabbitmqctl delete_queue {name}) and start them again"
     )
 
 
+def _plain(value: str) -> str:
+    """A value without what RabbitMQ says about its type."""
+    typed = _TYPED_VALUE.fullmatch(value)
+    return typed[1] if typed else value.strip("'")
+
+
+def _class_of(error: amqp.exceptions.AMQPError) -> int:
+    """The AMQP class of the method that failed; 0 if it was none in particular."""
+    return error.method_sig[0] if error.method_sig else 0
+
+
 def _in_our_units(argument: str, value: str) -> str:
-    if value.startswith("none"):
-        return "what the queue has, which is nothing"
     # RabbitMQ counts in milliseconds, the configuration in seconds.
     return f"{int(value) / 1000:g}" if argument in _MILLISECONDS and value.isdigit() else value
 

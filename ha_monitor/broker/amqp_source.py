@@ -81,6 +81,13 @@ class AmqpSource:
             with translated_errors(self._address):
                 self._connection.heartbeat_tick()
 
+    def depth(self) -> int | None:
+        if self._channel is None:
+            return None
+        with translated_errors(self._address):
+            count: int = self._channel.queue_declare(self._config.queue_name, passive=True).message_count
+        return count
+
     def close(self) -> None:
         client, self._client = self._client, None
         self._connection = self._channel = None

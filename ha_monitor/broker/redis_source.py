@@ -100,6 +100,10 @@ class RedisSource:
         elif now - self._heard_at > _SILENCE * self._config.broker.heartbeat:
             raise BrokerUnavailable(f"{self._address}: the subscription does not answer")
 
+    def depth(self) -> int | None:
+        """Pub/sub has no queue."""
+        return None
+
     def close(self) -> None:
         client, self._client = self._client, None
         self._channel = None

@@ -55,5 +55,11 @@ class Source(Protocol):
         :raises BrokerUnavailable: if the other side has been silent for too long.
         """
 
+    def depth(self) -> int | None:
+        """How many messages wait in the shared queue; None where there is none.
+
+        :raises BrokerUnavailable: if the connection broke, or the queue is gone.
+        """
+
     def close(self) -> None:
         """Close the connection if there is one; what was not acknowledged goes back to the queue. Never raises."""

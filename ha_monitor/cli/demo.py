@@ -25,7 +25,7 @@ def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
         "one of them half-way, and counts. Exit status 1 if anything was lost or doubled. Cleans up after itself.",
     )
     parser.add_argument(
-        "--broker", metavar="URL", help="a RabbitMQ to use instead of Redis, such as amqp://guest@host//"
+        "--broker", metavar="URL", help="a RabbitMQ to use instead of Redis, such as amqp://user:password@host//"
     )
     parser.add_argument("--monitors", type=_number, default=3, metavar="N", help="instances (default: 3)")
     parser.add_argument("--tasks", type=_number, default=400, metavar="N", help="tasks to send (default: 400)")
@@ -37,9 +37,10 @@ def run(options: argparse.Namespace) -> ExitStatus:
     """Run the demo and print its summary."""
     if options.broker:
         urls_of(options.broker)
-    screen = Screen(colors=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    terminal = sys.stdout.isatty()
+    screen = Screen(colors=terminal and not os.environ.get("NO_COLOR"), terminal=terminal)
     demo = Demo(Plan(options.monitors, options.tasks, options.broker), screen)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: demo.stop())
     try:
         summary = demo.run()
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     if summary is None:
         screen.note("stopped, and cleaned up")
         return ExitStatus.FAILURE
-    screen.summary(summary, killed="2" if options.monitors > 1 else None)
+    screen.summary(summary)
     if options.json:
         sys.stdout.write(msgspec.json.encode(summary).decode("utf-8") + "\n")
     return ExitStatus.OK if summary.good else ExitStatus.FAILURE

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ha_monitor.cli import check, demo, status
+from ha_monitor.cli import check, demo, status, units
 from ha_monitor.cli import run as run_command
 from ha_monitor.errors import ConfigurationError, StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="TOML file (default: $HA_MONITOR_CONFIG, else /etc/ha-monitor/ha-monitor.toml if it exists)",
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for command in (run_command, check, status, demo):
+    for command in (run_command, check, status, demo, units):
         command.add_parser(commands, common)
     return parser
 

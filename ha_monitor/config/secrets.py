@@ -11,6 +11,7 @@ from ha_monitor.config.schema import Config
 _USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/@\s:]*):(?P<password>[^/\s]*)@", re.IGNORECASE)
 _QUERY = re.compile(r"(?P<key>[?&](?:\w*_)?password=)(?P<password>[^&\s;]*)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"password|passwd|secret|token", re.IGNORECASE)
+_ASSIGNED = re.compile(rf"(?:{_SECRET_KEY.pattern})[^=:]{{0,10}}[=:]", re.IGNORECASE)
 HIDDEN = "***"
 # The library's own text would quote a piece of a password with a / in it.
 BAD_URL = "expected host:port; in a user name or password, /, #, ?, @ and : must be written as %2F, %23, %3F, %40, %3A"
@@ -26,7 +27,7 @@ def mask(key: str, value: Any) -> str:
     if _SECRET_KEY.search(key) or isinstance(value, dict):
         return HIDDEN
     text = mask_url(value if isinstance(value, str) else repr(value))
-    if key.endswith("url") and HIDDEN not in text and "@" in text:
+    if _ASSIGNED.search(text.replace(HIDDEN, "")) or (key.endswith("url") and HIDDEN not in text and "@" in text):
         return HIDDEN
     return text if len(text) <= 200 else text[:200] + "…"
 

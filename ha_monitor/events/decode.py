@@ -113,7 +113,8 @@ class Decoder:
             raise BadEvent(f"body of {len(message.body)} bytes is larger than {MAX_BODY}")
         try:
             return self._decode_json(message.body)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            # A ValueError is a byte that is not UTF-8.
             return lenient_json(message.body)
 
     def _add(self, batch: Batch, event: Any) -> None:

@@ -134,7 +134,7 @@ class FactBuilder:
 
     def _plain_fields(self, event: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
         """Those of the fields that are numbers, short texts, or lists of numbers, as Celery sends them."""
-        fields = {}
+        fields: dict[str, Any] = {}
         for name in names:
             value = event.get(name)
             if isinstance(value, str):

@@ -35,10 +35,16 @@ class Collector:
     def __len__(self) -> int:
         return len(self._closed)
 
-    def collect(self, patience: float) -> bool:
+    @property
+    def event_count(self) -> int:
+        """Events in all that is held."""
+        return self._open.event_count + sum(collected.batch.event_count for collected in self._closed)
+
+    def collect(self, patience: float, *, only_full: bool = False) -> bool:
         """Fill a batch until its size or its time closes it, or the stream pauses.
 
         :param patience: seconds to wait for the first message.
+        :param only_full: let nothing but its size close it: the next call goes on with it.
         :returns: whether the size closed it, so that more is likely at hand.
         :raises BrokerUnavailable: what was received until then is in the open batch.
         """
@@ -55,8 +61,10 @@ class Collector:
                 closes_at = self._clock.monotonic() + self._settings.time
             elif self._clock.monotonic() >= closes_at:
                 break
-        self.close_open()
-        return batch.event_count >= self._settings.events
+        full = batch.event_count >= self._settings.events
+        if full or not only_full:
+            self.close_open()
+        return full
 
     def close_open(self) -> None:
         """Close the open batch if there is anything in it."""

@@ -36,8 +36,10 @@ from ha_monitor.supervision import Supervisor
 
 IDLE_WAIT = 0.25
 """Seconds that the loop waits for a message at most, so that it notices a signal."""
-MOST_KEPT = 200
-"""Batches kept while the store is away and the broker would not deliver them again."""
+DEPTH_EVERY = 5.0
+"""Seconds between two looks at the length of the queue."""
+MOST_KEPT = 100_000
+"""Events kept while the store is away and the broker would not deliver them again."""
 
 
 class Settings(NamedTuple):
@@ -90,6 +92,7 @@ class Pipeline:
         self._source_backoff = Backoff(clock, first=0.5, cap=10.0)
         self._tick_at = 0.0
         self._heartbeat_at = 0.0
+        self._depth_at = 0.0
         self._collector = Collector(source, decoder, config.batch, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._under_way: Collected | None = None
@@ -233,6 +236,9 @@ class Pipeline:
         if self._consuming and now >= self._heartbeat_at:
             self._heartbeat_at = now + 1
             self._source.heartbeat()
+            if now >= self._depth_at:
+                self._depth_at = now + DEPTH_EVERY
+                self.stats.depth = self._source.depth()
 
     def _count(self, batch: Batch, new: int, repeated: int, waiting: int) -> None:
         stats = self.stats
@@ -277,8 +283,8 @@ class Pipeline:
             return
         # What a pub/sub broker sends now it will not send again.
         self._heartbeat_if_due()
-        self._collector.collect(IDLE_WAIT)
-        while len(self._collector) > MOST_KEPT:
+        self._collector.collect(IDLE_WAIT, only_full=True)
+        while self._collector and self._collector.event_count > MOST_KEPT:
             dropped = self._collector.take()
             self._logger.error(
                 "events-dropped", count=dropped.batch.event_count, reason="the store is away for too long"

@@ -28,7 +28,8 @@ class Report:
             return
         rate = (self._stats.events - self._events) / elapsed
         self._at, self._events = now, self._stats.events
-        self._supervisor.status(f"consuming from {self._stats.broker}: {rate:.0f} events/s")
+        depth = "" if self._stats.depth is None else f", {self._stats.depth} messages in the queue"
+        self._supervisor.status(f"consuming from {self._stats.broker}: {rate:.0f} events/s{depth}")
 
     def waiting(self, what: str, since: float, reason: str) -> None:
         """The instance waits for something that is away.

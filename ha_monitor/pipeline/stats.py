@@ -33,3 +33,5 @@ class Stats(Struct):
     lag: float = 0.0
     """Seconds between the newest event of the last batch and its merge."""
     broker: str = ""
+    depth: int | None = None
+    """Messages in the shared queue, as of the last look."""

@@ -155,7 +155,9 @@ def parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, 
         sentinels = []
         options = {}
     if not sentinels or not service:
-        raise ConfigurationError(f"store.url = {mask('store.url', url)}: expected sentinel://host:26379,host:26379/service/db")
+        raise ConfigurationError(
+            f"store.url = {mask('store.url', url)}: expected sentinel://host:26379,host:26379/service/db"
+        )
     user, _, password = user_info.partition(":")
     if user:
         options["username"] = unquote(user)

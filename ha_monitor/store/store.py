@@ -226,7 +226,10 @@ class Store:
     def _may_take_over(self, now: float) -> bool:
         # After an outage of Redis every lease has run out, and each instance is about to renew its own. Only one
         # that has been in contact for a whole lease can tell an instance that died from one that could not renew.
-        return self._in_contact_since is not None and now - self._in_contact_since >= self._settings.lease
+        if self._in_contact_since is None or self._last_contact is None:
+            return False
+        lease = self._settings.lease
+        return now - self._last_contact <= lease / 2 and now - self._in_contact_since >= lease
 
     def _own_keys(self) -> list[str]:
         return [self._keys.leases, self._keys.instance(self._token), self._keys.outbox(self._token)]

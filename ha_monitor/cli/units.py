@@ -1,0 +1,105 @@
+"""`ha-monitor units`: the systemd units for an installation by pip."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ha_monitor.errors import ConfigurationError
+from ha_monitor.exit_status import ExitStatus
+
+UNITS = ("ha-monitor@.service", "ha-monitor.target")
+SYSUSERS = "ha-monitor.sysusers.conf"
+PACKAGED_COMMAND = "/usr/bin/ha-monitor"
+"""The command in the units as the Debian package installs them."""
+
+HIDDEN = tuple(Path(folder) for folder in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))
+"""Folders of which the units' sandbox shows nothing: ProtectHome=, PrivateTmp=."""
+
+
+def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "units",
+        help="write the systemd units for an installation by pip",
+        description="Writes ha-monitor@.service and ha-monitor.target, and says what remains to be done. "
+        "The Debian package brings them along.",
+    )
+    parser.add_argument(
+        "--prefix",
+        type=Path,
+        default=Path(sys.prefix),
+        metavar="PATH",
+        help="the virtual environment that has bin/ha-monitor (default: the one of this command)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("/etc/systemd/system"),
+        metavar="DIR",
+        help="where the units are written (default: /etc/systemd/system)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """Write the units.
+
+    :raises ConfigurationError: if no service could be started from that prefix, or the folder cannot be written.
+    """
+    command = command_of(options.prefix)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        for name in UNITS:
+            path = options.output / name
+            path.write_text(unit(name, command), encoding="utf-8")
+            sys.stdout.write(f"{path}\n")
+    except OSError as error:
+        raise ConfigurationError(f"--output: {error.filename}: cannot be written: {error.strerror}") from None
+    sys.stdout.write(_next_steps())
+    sys.stdout.flush()
+    if not command.exists():
+        sys.stderr.write(f"ha-monitor: there is no {command} on this host (yet)\n")
+    return ExitStatus.OK
+
+
+def command_of(prefix: Path) -> Path:
+    """The command that the units start.
+
+    :raises ConfigurationError: if a unit could not name it, or the service could not see it.
+    """
+    if not prefix.is_absolute() or ".." in prefix.parts:
+        raise ConfigurationError(f"--prefix: {prefix}: expected an absolute path")
+    if any(character.isspace() or character in "%$\\\"'" for character in str(prefix)):
+        raise ConfigurationError(f"--prefix: {prefix}: expected a path without blanks, quotes, %, $ and \\")
+    hidden = next((folder for folder in HIDDEN if prefix.is_relative_to(folder)), None)
+    if hidden is not None:
+        raise ConfigurationError(
+            f"--prefix: {prefix}: the service cannot see {hidden}; install it elsewhere, such as /opt/ha-monitor"
+        )
+    return prefix / "bin" / "ha-monitor"
+
+
+def unit(name: str, command: Path) -> str:
+    """The text of a unit that starts this command."""
+    return _packaged(name).replace(f"ExecStart={PACKAGED_COMMAND} ", f"ExecStart={command} ")
+
+
+def _packaged(name: str) -> str:
+    return (resources.files("ha_monitor") / "units" / name).read_text(encoding="utf-8")
+
+
+def _next_steps() -> str:
+    user = next(line for line in _packaged(SYSUSERS).splitlines() if line.startswith("u "))
+    return f"""
+Now, as root:
+  systemd-sysusers --inline {shlex.quote(user)}
+  install -d -m 0700 /etc/ha-monitor/credentials
+  (umask 077; cat >/etc/ha-monitor/credentials/broker_url)   # paste the broker's URL; the same for store_url
+  systemctl daemon-reload
+  systemctl enable ha-monitor.target
+  systemctl enable --now ha-monitor@1
+"""
