@@ -49,12 +49,12 @@ $(READY): setup.cfg pyproject.toml
 	$(call debian_packages,python3-venv,$(PYTHON) -c 'import ensurepip$(comma) venv')
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing ha-monitor into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable .
 	@touch $@
 
 $(DEVELOP): $(READY)
 	@echo "installing the development tools into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
 	@touch $@
 
 comma := ,
