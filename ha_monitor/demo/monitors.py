@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ha_monitor.demo.process import Child
@@ -16,8 +17,10 @@ from ha_monitor.demo.process import Child
 class Monitors:
     """Starts, kills and reads the instances. Their lines arrive in one queue, in the order in which they are read."""
 
-    def __init__(self, names: list[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, names: list[str], environment: Mapping[str, str], folder: Path) -> None:
+        """:param folder: where they run."""
         self._environment = environment
+        self._folder = folder
         self._children: dict[str, Child] = {}
         self._readers: list[threading.Thread] = []
         self.names = names
@@ -25,7 +28,7 @@ class Monitors:
 
     def start(self, name: str) -> None:
         command = [sys.executable, "-m", "ha_monitor", "run", "--instance", name]
-        child = self._children[name] = Child(command, self._environment, subprocess.PIPE)
+        child = self._children[name] = Child(command, self._environment, subprocess.PIPE, self._folder)
         reader = threading.Thread(target=self._read, args=(child,), name=f"reader-{name}", daemon=True)
         self._readers.append(reader)
         reader.start()
@@ -51,9 +54,17 @@ class Monitors:
 
     def _read(self, child: Child) -> None:
         for raw in child.output:
-            try:
-                fields = json.loads(raw)
-            except ValueError:
-                # The last words of one that was killed, or an interpreter's complaint.
-                fields = {"event": "torn-line", "level": "debug", "text": raw.decode("utf-8", "replace").strip()}
-            self.lines.put(fields)
+            fields = _parsed(raw)
+            if fields is not None:
+                self.lines.put(fields)
+
+
+def _parsed(raw: bytes) -> dict[str, Any] | None:
+    """The fields of a line; only `text` for an interpreter's complaint; None for the last words of one killed."""
+    try:
+        fields = json.loads(raw)
+    except ValueError:
+        fields = None
+    if isinstance(fields, dict):
+        return fields
+    return {"text": raw.decode("utf-8", "replace").rstrip()} if raw.endswith(b"\n") else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1
@@ -15,21 +17,28 @@ _PR_SET_PDEATHSIG = 1
 class Child:
     """A process that ends with its parent, however that ends."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], output: int | IO[bytes]) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], output: int | IO[bytes], folder: Path
+    ) -> None:
+        """:param folder: the current folder of the child, so that it imports nothing from the user's by chance."""
+        parent = os.getpid()
         library = ctypes.CDLL(None, use_errno=True)
 
         def die_with_parent() -> None:
             library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)  # the parent died before the call above
 
         self._process = subprocess.Popen(
             command,
             env=dict(environment),
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             # A session of its own: Ctrl-C at the terminal reaches the demo alone, which ends the rest in order.
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - no thread holds a lock that these two calls need
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it only makes system calls
         )
 
     @property

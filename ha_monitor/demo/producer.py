@@ -8,24 +8,29 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
+from celery.utils import uuid
 
-ENDS = {"SUCCESS": "task-succeeded", "FAILURE": "task-failed"}
+ENDS = {"SUCCESS": "task-succeeded", "FAILURE": "task-failed", "REVOKED": "task-revoked"}
 """What the result backend says, and the event that announces it."""
+REVOKED = "shop.send_offer"
+"""The task that is called off before it is sent."""
 
 
 class Producer(threading.Thread):
     """A thread that sends tasks at a steady pace."""
 
-    def __init__(self, app: Celery, backend: Any, count: int, rate: float) -> None:
+    def __init__(self, app: Celery, backend: Any, *, worker: str, count: int, rate: float) -> None:
         """
         :param app: without a result backend: that would subscribe to each result, and only in this thread.
         :param backend: the result backend of the worker.
+        :param worker: node name of the worker.
         :param rate: tasks a second.
         """
         super().__init__(name="producer", daemon=True)
         self._app = app
         self._backend = backend
-        self._count = count
+        self._worker = worker
+        self._plan = [(uuid(), choose(number)) for number in range(count)]
         self._rate = rate
         self._asked_to_stop = threading.Event()
         self.sent: list[str] = []
@@ -34,9 +39,11 @@ class Producer(threading.Thread):
 
     def run(self) -> None:
         try:
+            self._revoke()
             began = time.monotonic()
-            for number in range(self._count):
-                self.sent.append(self._app.tasks[_choose(number)].delay(number).id)
+            for number, (task_id, name) in enumerate(self._plan):
+                self._app.tasks[name].apply_async((number,), task_id=task_id)
+                self.sent.append(task_id)
                 ahead = began + (number + 1) / self._rate - time.monotonic()
                 if self._asked_to_stop.wait(max(0.0, ahead)):
                     return
@@ -61,8 +68,17 @@ class Producer(threading.Thread):
             time.sleep(0.1)
         return known
 
+    def _revoke(self) -> None:
+        revoked = [task_id for task_id, name in self._plan if name == REVOKED]
+        if revoked:
+            # The answer says that the worker knows: it will refuse these when they come.
+            self._app.control.revoke(revoked, destination=[self._worker], reply=True, timeout=5.0, limit=1)
 
-def _choose(number: int) -> str:
+
+def choose(number: int) -> str:
+    """The task that is sent as the n-th."""
+    if number % 50 == 31:
+        return REVOKED
     if number % 10 == 4:
         return "shop.charge_card"
     if number % 10 == 7:

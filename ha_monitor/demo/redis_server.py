@@ -28,7 +28,7 @@ def start_redis(folder: Path) -> tuple[Child, str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    child = Child([program, *options], os.environ, subprocess.DEVNULL)
+    child = Child([program, *options], os.environ, subprocess.DEVNULL, folder)
     deadline = time.monotonic() + START_WITHIN
     while time.monotonic() < deadline and child.running:
         try:

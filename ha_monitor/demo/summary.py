@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
 ENDS = frozenset({"task-succeeded", "task-failed", "task-rejected", "task-revoked"})
 EVEN = 0.5
-"""Where the broker deals events out, no instance that ran all the time may be this far from an equal share."""
+"""Where the broker deals events out, no instance may be further than this from an equal share."""
+ENOUGH = 30
+"""Lines an instance, on average, from which on shares say anything."""
 
 
 class Summary(Struct):
@@ -18,72 +20,101 @@ class Summary(Struct):
 
     run: int
     """Tasks that ran, as the result backend knows."""
+    outcomes: dict[str, int]
+    """Of those, how many ended how, by the type of the event that should announce it."""
     announced: int
     """Of those, tasks whose end was announced, and as what it was."""
     lost: int
     """Tasks that ran, and whose end was not announced."""
+    wrong: int
+    """Tasks whose end was announced as another than it was."""
     twice: int
     """Lines that announce an event once more, or another end of the same task."""
+    marked: int
+    """Of those, lines marked `recovered`: the instance was killed after the first line and before Redis knew of it."""
     nameless: int
     """Lines about a task without its name."""
     split: int
-    """Tasks whose lines came from more than one instance."""
+    """Tasks whose pieces reached more than one instance."""
+    dealt_out: bool
+    """Whether the broker gives each event to one instance only; Redis gives it to all."""
     shares: dict[str, int]
     """Lines of each instance."""
-    unfinished: int = 0
+    early_shares: dict[str, int]
+    """Of those, the ones before the kill, when all instances ran."""
+    even: bool | None
+    """Whether the early shares are: None where the broker does not deal out, or there are too few lines to say."""
+    killed: str | None
+    """The instance that was killed half-way."""
+    unfinished: int
     """Tasks sent whose results never came: the demo itself went wrong."""
-    uneven: bool = False
 
     @property
     def good(self) -> bool:
         """Whether the monitors kept their promise."""
-        return not (self.lost or self.twice or self.nameless or self.unfinished or self.uneven) and self.run > 0
+        failures = (self.lost, self.wrong, self.twice, self.nameless, self.unfinished)
+        return self.run > 0 and not any(failures) and self.even is not False
 
 
-def summarise(
-    sent: int, outcomes: Mapping[str, str], lines: Iterable[Mapping[str, Any]], *, evenly: bool, killed: str | None
-) -> Summary:
-    """Compare the lines with what happened.
+class Run(NamedTuple):
+    """What happened, from other sources than the lines."""
 
-    :param outcomes: task id → the event type that should announce its end.
-    :param evenly: whether the broker deals the events out to the instances.
-    :param killed: the instance that was away for a while.
-    """
-    ids: Counter[str] = Counter()
+    instances: Sequence[str]
+    sent: int
+    """Number of tasks."""
+    outcomes: Mapping[str, str]
+    """Task id → the event type that should announce its end."""
+    reached: Mapping[str, Set[str]]
+    """Task id → the instances that got a piece of it."""
+    dealt_out: bool
+    """Whether the broker gives each event to one instance only."""
+    killed: str | None
+    lines_before_kill: int
+    """How many of the lines had come by then."""
+
+
+def summarise(run: Run, lines: Iterable[Mapping[str, Any]]) -> Summary:
+    """Compare the lines, in the order in which they came, with what happened."""
+    copies: Counter[str] = Counter()
     ends: dict[str, list[str]] = {}
-    instances: dict[str, set[str]] = {}
-    shares: Counter[str] = Counter()
-    nameless = 0
-    for line in lines:
-        task_id = line.get("task_id")
+    shares = Counter(dict.fromkeys(run.instances, 0))
+    early = Counter(dict.fromkeys(run.instances, 0))
+    nameless = marked = 0
+    for number, line in enumerate(lines):
         if "event_id" not in line:
             continue
         shares[line["instance"]] += 1
-        ids[line["event_id"]] += 1
-        if task_id is None:
-            continue
-        nameless += not line.get("task_name")
-        instances.setdefault(task_id, set()).add(line["instance"])
-        if line["event"] in ENDS and ids[line["event_id"]] == 1:
-            ends.setdefault(task_id, []).append(line["event"])
-    announced = sum(end in ends.get(task_id, ()) for task_id, end in outcomes.items())
-    repeated = sum(count - 1 for count in ids.values()) + sum(len(found) - 1 for found in ends.values())
+        early[line["instance"]] += number < run.lines_before_kill
+        copies[line["event_id"]] += 1
+        if copies[line["event_id"]] > 1:
+            marked += bool(line.get("recovered"))
+        elif line["event"] in ENDS:
+            ends.setdefault(line["task_id"], []).append(line["event"])
+        nameless += "task_id" in line and not line.get("task_name")
+    announced = sum(end in ends.get(task_id, ()) for task_id, end in run.outcomes.items())
+    lost = len(run.outcomes.keys() - ends.keys())
     return Summary(
-        run=len(outcomes),
+        run=len(run.outcomes),
+        outcomes=dict(Counter(run.outcomes.values()).most_common()),
         announced=announced,
-        lost=len(outcomes) - announced,
-        twice=repeated,
+        lost=lost,
+        wrong=len(run.outcomes) - announced - lost,
+        twice=sum(count - 1 for count in copies.values()) + sum(len(found) - 1 for found in ends.values()),
+        marked=marked,
         nameless=nameless,
-        split=sum(len(found) > 1 for found in instances.values()),
-        shares=dict(sorted(shares.items())),
-        unfinished=sent - len(outcomes),
-        uneven=evenly and _uneven(shares, killed),
+        split=sum(len(run.reached.get(task_id, ())) > 1 for task_id in run.outcomes),
+        dealt_out=run.dealt_out,
+        shares=dict(shares),
+        early_shares=dict(early),
+        even=are_even(list(early.values())) if run.dealt_out else None,
+        killed=run.killed,
+        unfinished=run.sent - len(run.outcomes),
     )
 
 
-def _uneven(shares: Mapping[str, int], killed: str | None) -> bool:
-    steady = [count for instance, count in shares.items() if instance != killed]
-    if not steady:
-        return True
-    mean = sum(steady) / len(steady)
-    return any(abs(count - mean) > EVEN * mean for count in steady)
+def are_even(counts: Sequence[int]) -> bool | None:
+    """Whether no count is far from an equal share; None if there are too few to say."""
+    equal = sum(counts) / len(counts)
+    if equal < ENOUGH:
+        return None
+    return all(abs(count - equal) <= EVEN * equal for count in counts)

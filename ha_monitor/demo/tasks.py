@@ -32,6 +32,10 @@ def make_app(broker: str, backend: str, queue: str) -> Celery:
         time.sleep(random.uniform(0, 0.02))
         return f"receipt {order}"
 
+    @app.task(name="shop.send_offer", shared=False)
+    def send_offer(order: int) -> str:
+        return f"offer {order}"
+
     @app.task(name="shop.charge_card", shared=False)
     def charge_card(order: int) -> None:
         raise PermissionError(f"card of order {order} was declined")

@@ -1,0 +1,231 @@
+"""`ha-monitor demo` as a person runs it: it counts right, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import missing
+from tests.support.process import ServiceMissing, program, wait_until
+from tests.support.services import PrivateRabbitMQ, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = 300
+DEADLINE = 150
+"""Seconds; a demo takes 15 on an idle machine."""
+
+
+@pytest.fixture(autouse=True)
+def redis_installed() -> None:
+    try:
+        program("redis-server")
+    except ServiceMissing as error:
+        missing(error)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """The folder for temporary files of the demo."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    return folder
+
+
+def start(arguments: Sequence[str], temporary: Path, **variables: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ha_monitor", "demo", *arguments]
+    environment: Mapping[str, str] = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary), **variables}
+    return subprocess.Popen(
+        command, env=environment, cwd=temporary, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def run(arguments: Sequence[str], temporary: Path, **variables: str) -> tuple[int, list[str], str]:
+    """Run it to its end: exit status, the lines of its output, its errors."""
+    process = start(arguments, temporary, **variables)
+    try:
+        output, errors = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    return process.returncode, output.splitlines(), errors
+
+
+def check(status: int, lines: list[str], errors: str) -> dict[str, Any]:
+    """What holds on every broker; returns the summary."""
+    assert lines, errors
+    summary: dict[str, Any] = json.loads(lines[-1])
+    expected = {"task-succeeded": 264, "task-failed": 30, "task-revoked": 6}
+    assert (summary["run"], summary["outcomes"], summary["unfinished"]) == (TASKS, expected, 0)
+    assert (summary["announced"], summary["lost"], summary["wrong"], summary["nameless"]) == (TASKS, 0, 0, 0)
+    # The one thing that a kill may do: the line was out, and Redis did not know it yet. Such a line is marked.
+    assert summary["twice"] == summary["marked"]
+    assert status == (1 if summary["twice"] else 0)
+    assert list(summary["shares"]) == ["1", "2", "3"]
+    assert all(summary["shares"].values())
+    assert summary["killed"] == "2"
+    assert sum("kill -9 of ha-monitor@2" in line for line in lines) == 1
+    assert sum("starting ha-monitor@2 again" in line for line in lines) == 1
+    assert any("ha-monitor@1 task-succeeded  shop.send_receipt" in line for line in lines)
+    assert not any("\x1b" in line for line in lines), "colours in a pipe"
+    return summary
+
+
+def test_redis_counts_right_whatever_the_user_has_configured(temporary: Path) -> None:
+    """Given a user whose environment names other brokers and a broken file, when the demo runs on its own Redis, all
+    tasks are announced once and by name although an instance is killed, every instance saw every task, and nothing
+    stays behind."""
+    broken = temporary.parent / "broken.toml"
+    broken.write_text("this is no TOML")
+    nowhere = f"amqp://127.0.0.1:{free_port()}//"
+
+    status, lines, errors = run(
+        ["--json", "--tasks", str(TASKS)],
+        temporary,
+        CELERY_BROKER_URL=nowhere,
+        BROKER_URL=nowhere,
+        CELERY_RESULT_BACKEND=nowhere,
+        HA_MONITOR_CONFIG=str(broken),
+        HA_MONITOR_LOG_FORMAT="console",
+    )
+
+    summary = check(status, lines, errors)
+    assert (summary["dealt_out"], summary["even"], summary["split"]) == (False, None, TASKS)
+    assert list(temporary.iterdir()) == []
+
+
+def test_rabbitmq_shares_the_work_and_is_left_as_it_was(temporary: Path, rabbitmq: PrivateRabbitMQ) -> None:
+    """Given somebody's RabbitMQ, when the demo runs on it, the instances share the events evenly, most tasks come in
+    pieces to several of them and still have their names, and neither queues nor exchanges of it remain."""
+    vhost = "demo"
+    url = rabbitmq.add_vhost(vhost)
+    try:
+        status, lines, errors = run(["--json", "--tasks", str(TASKS), "--broker", url], temporary)
+
+        summary = check(status, lines, errors)
+        assert (summary["dealt_out"], summary["even"]) == (True, True)
+        assert summary["split"] > TASKS / 2
+        assert rabbitmq.queues(vhost) == {}
+        exchanges = rabbitmq.ctl("list_exchanges", "-p", vhost, "name").split()
+        assert [name for name in exchanges if "demo" in name] == []
+        assert list(temporary.iterdir()) == []
+    finally:
+        rabbitmq.delete_vhost(vhost)
+
+
+@pytest.fixture
+def running(temporary: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """A demo in the middle of its work, and all processes below it."""
+    process = start(["--tasks", "100000"], temporary)
+    try:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if "task-succeeded" in line:
+                break
+        else:
+            pytest.fail(f"no task was announced: {seen}")
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 5, "Redis, a worker, and three monitors"
+        yield process, children
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; a zombie has no parent here to reap it, and is dead."""
+    found = []
+    for process in processes:
+        try:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_cleans_up(
+    running: tuple[subprocess.Popen[str], list[psutil.Process]], temporary: Path, number: signal.Signals
+) -> None:
+    """Given a demo at work, when it gets Ctrl-C (or is told to end, or its terminal is closed), it ends soon, and
+    neither a process nor a temporary folder is left."""
+    process, children = running
+    asked = time.monotonic()
+
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert time.monotonic() - asked < 30
+    assert output.splitlines()[-1].startswith("── stopped, and cleaned up")
+    assert errors == ""
+    assert alive(children) == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_children_do_not_outlive_a_killed_demo(
+    running: tuple[subprocess.Popen[str], list[psutil.Process]],
+) -> None:
+    """Given a demo at work, when it gets SIGKILL, so that it cannot clean up, all its processes end all the same."""
+    process, children = running
+
+    process.kill()
+
+    wait_until(lambda: not alive(children), 20, "the end of the children")
+
+
+def test_a_reader_who_leaves_is_no_trouble(
+    running: tuple[subprocess.Popen[str], list[psutil.Process]], temporary: Path
+) -> None:
+    """Given `ha-monitor demo | head`, when head ends, so does the demo, without a traceback, and cleans up."""
+    process, children = running
+    assert process.stdout is not None
+    assert process.stderr is not None
+
+    process.stdout.close()
+
+    assert process.wait(60) == 1
+    assert process.stderr.read() == ""
+    assert alive(children) == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_broker_that_is_not_there_is_one_line(temporary: Path) -> None:
+    """Given the URL of no broker, the demo says so in one line without the password, and cleans up."""
+    status, lines, errors = run(["--broker", f"amqp://me:hush@127.0.0.1:{free_port()}//"], temporary)
+
+    assert status == 1
+    assert not any("Traceback" in line for line in lines)
+    assert errors.startswith("ha-monitor: the broker amqp://me:***@127.0.0.1:")
+    assert "hush" not in errors
+    assert errors.count("\n") == 1
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(shutil.which("script") is None, reason="needs the command script")
+@pytest.mark.parametrize(("variable", "coloured"), [("", True), ("1", False)])
+def test_colours_only_on_a_terminal_that_wants_them(temporary: Path, variable: str, coloured: bool) -> None:
+    """Given a terminal, the demo is coloured; given NO_COLOR too, it is not."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary), "NO_COLOR": variable}
+    command = f"{sys.executable} -m ha_monitor demo --tasks 10 --monitors 1"
+
+    done = subprocess.run(
+        ["script", "--quiet", "--return", "--command", command, "/dev/null"],
+        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout
+    assert "task-succeeded" in done.stdout
+    assert ("\x1b[" in done.stdout) is coloured

@@ -1,0 +1,267 @@
+"""The demo's summary tells the truth about the lines, and its children see nothing of the user's set-up."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ha_monitor.cli import demo as cli_demo
+from ha_monitor.config.load import load
+from ha_monitor.config.schema import Config
+from ha_monitor.demo.demo import Demo
+from ha_monitor.demo.environment import clean, monitor_environment
+from ha_monitor.demo.pieces import Pieces
+from ha_monitor.demo.redis_server import start_redis
+from ha_monitor.demo.show import Screen, about, shortened
+from ha_monitor.demo.summary import Run, Summary, are_even, summarise
+from ha_monitor.errors import ServiceMissing
+from ha_monitor.exit_status import ExitStatus
+
+Line = dict[str, Any]
+
+
+def line(task: str, event: str = "task-succeeded", instance: str = "1", **fields: Any) -> Line:
+    return {
+        "event": event,
+        "instance": instance,
+        "event_id": f"{task}/{event}",
+        "task_id": task,
+        "task_name": "shop.send_receipt",
+        **fields,
+    }
+
+
+def summary_of(lines: list[Line], outcomes: dict[str, str] | None = None, **run: Any) -> Summary:
+    outcomes = {"a": "task-succeeded", "b": "task-failed"} if outcomes is None else outcomes
+    facts = {
+        "instances": ["1", "2"],
+        "sent": len(outcomes),
+        "reached": {},
+        "dealt_out": False,
+        "killed": None,
+        "lines_before_kill": 0,
+    }
+    return summarise(Run(outcomes=outcomes, **(facts | run)), lines)
+
+
+def test_all_announced_once_is_good() -> None:
+    """Given a line for each end, and others that are no events, all is announced and the shares count events only."""
+    lines = [{"event": "store-connected", "instance": "1"}, line("a"), line("b", "task-failed", "2")]
+
+    summary = summary_of(lines, lines_before_kill=2)
+
+    assert (summary.run, summary.announced, summary.lost, summary.wrong) == (2, 2, 0, 0)
+    assert (summary.twice, summary.nameless) == (0, 0)
+    assert (summary.shares, summary.early_shares) == ({"1": 1, "2": 1}, {"1": 1, "2": 0})
+    assert summary.good
+
+
+def test_a_missing_end_is_lost() -> None:
+    """Given only the retry of a task, its end is lost."""
+    summary = summary_of([line("a"), line("b", "task-retried")])
+
+    assert (summary.announced, summary.lost, summary.wrong, summary.good) == (1, 1, 0, False)
+
+
+def test_another_end_than_the_result_says_is_wrong() -> None:
+    """Given a success where the result backend has a failure, the task is neither announced nor lost, but wrong."""
+    summary = summary_of([line("a"), line("b", "task-succeeded")])
+
+    assert (summary.announced, summary.lost, summary.wrong, summary.good) == (1, 0, 1, False)
+
+
+def test_the_same_event_again_is_twice() -> None:
+    """Given the same event_id from another instance, it counts as twice, and as marked only if it is."""
+    ends = [line("a"), line("b", "task-failed")]
+
+    plain = summary_of([*ends, line("a", instance="2")])
+    marked = summary_of([*ends, line("a", instance="2", recovered=True)])
+
+    assert (plain.twice, plain.marked, plain.good) == (1, 0, False)
+    assert (marked.twice, marked.marked, marked.good) == (1, 1, False)
+
+
+def test_a_recovered_line_alone_is_not_twice() -> None:
+    """Given a line that a dead instance left to another one, and that came once, nothing is wrong."""
+    summary = summary_of([line("a", recovered=True), line("b", "task-failed")])
+
+    assert (summary.twice, summary.marked, summary.good) == (0, 0, True)
+
+
+def test_two_ends_of_one_task_are_twice() -> None:
+    """Given two ends with ids of their own, the second one counts as twice."""
+    summary = summary_of([line("a"), line("b", "task-failed"), line("a", "task-failed")])
+
+    assert (summary.announced, summary.twice, summary.good) == (2, 1, False)
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_a_line_without_a_name_is_counted(name: str | None) -> None:
+    """Given a line about a task without its name, it is nameless; a worker's line needs no name."""
+    worker = {"event": "worker-online", "instance": "1", "event_id": "w"}
+
+    summary = summary_of([line("a", task_name=name), line("b", "task-failed"), worker])
+
+    assert (summary.nameless, summary.good) == (1, False)
+
+
+def test_a_task_without_a_result_is_no_success() -> None:
+    """Given a task that never ended, or none at all, the demo has proved nothing."""
+    assert summary_of([line("a"), line("b", "task-failed")], sent=3).unfinished == 1
+    assert not summary_of([line("a"), line("b", "task-failed")], sent=3).good
+    assert not summary_of([], {}).good
+
+
+def test_pieces_at_several_instances_are_counted() -> None:
+    """Given whom the pieces of each task reached, only tasks at more than one instance are split."""
+    summary = summary_of([line("a"), line("b", "task-failed")], reached={"a": {"1", "2"}, "b": {"1"}, "x": {"1", "2"}})
+
+    assert summary.split == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "even"), [([40, 40, 40], True), ([60, 40, 20], True), ([61, 40, 19], False), ([20, 20, 20], None)]
+)
+def test_shares_are_even_within_half_of_an_equal_one(counts: list[int], even: bool | None) -> None:
+    """Given the lines while all ran, half more or less is even, beyond it is not, and a few lines say nothing."""
+    assert are_even(counts) is even
+
+
+def test_uneven_shares_fail_only_where_the_broker_deals_out() -> None:
+    """Given one instance that told everything, it is a failure with RabbitMQ and none with Redis."""
+    outcomes = {f"t{number}": "task-succeeded" for number in range(60)}
+    lines = [line(task) for task in outcomes]
+
+    dealt = summary_of(lines, outcomes, dealt_out=True, lines_before_kill=60)
+    broadcast = summary_of(lines, outcomes, dealt_out=False, lines_before_kill=60)
+
+    assert (dealt.even, dealt.good) == (False, False)
+    assert (broadcast.even, broadcast.good) == (None, True)
+
+
+CALL = b'1700000000.1 [1 127.0.0.1:%d] "EVALSHA" "c0ffee" "2" %s'
+INSIDE = b'1700000000.1 [1 lua] "SET" "t:0e5f4f43-74ec-4d2c-8d3a-3f4d23ab7d5c"'
+TASK = b"0e5f4f43-74ec-4d2c-8d3a-3f4d23ab7d5c"
+
+
+def test_pieces_are_known_by_the_connection_of_the_instance() -> None:
+    """Given calls of two instances, one of which restarts, a piece belongs to the one that introduced itself there."""
+    pieces = Pieces.__new__(Pieces)
+    pieces._instances, pieces._reached = {}, {}
+    for port, name in ((1, b"1"), (2, b"2"), (3, b"2")):
+        pieces.note(CALL % (port, rb'"{\"instance\": \"' + name + rb'\", \"host\": \"h\"}"'))
+
+    pieces.note(CALL % (2, rb'"\x93\xd9$' + TASK + rb'"'))
+    pieces.note(CALL % (9, TASK))
+    pieces.note(INSIDE)
+    assert pieces.reached() == {TASK.decode(): {"2"}}
+
+    pieces.note(CALL % (1, TASK))
+    pieces.note(CALL % (3, TASK))
+    assert pieces.reached() == {TASK.decode(): {"1", "2"}}
+
+
+def test_nothing_of_the_users_celery_reaches_the_children() -> None:
+    """Given a user with Celery and ha-monitor configured in the environment, none of it is left, all else is."""
+    own = {"CELERY_BROKER_URL": "amqp://real", "BROKER_URL": "amqp://real", "HA_MONITOR_STORE_URL": "redis://real"}
+
+    assert clean({**own, "PATH": "/bin", "LANG": "C.UTF-8"}) == {"PATH": "/bin", "LANG": "C.UTF-8"}
+
+
+def test_the_monitors_obey_no_file(tmp_path: Path) -> None:
+    """Given files that say otherwise, the configuration is the default one but for what the demo chose."""
+    overlay = tmp_path / "1.toml"
+    overlay.write_text('[log]\nformat = "console"\n[handlers]\nmodules = ["mailer"]\n[broker]\nexchange = "other"\n')
+
+    environment = monitor_environment(
+        {"HA_MONITOR_CONFIG": "/nowhere", "HA_MONITOR_QUEUE_TYPE": "classic"}, node_id="demo-1", broker_prefetch="20"
+    )
+    config = load(None, environment, overlay)
+
+    expected = Config()
+    assert (config.node_id, config.broker.prefetch) == ("demo-1", 20)
+    assert (config.queue, config.store, config.batch) == (expected.queue, expected.store, expected.batch)
+    assert (config.log, config.handlers) == (expected.log, expected.handlers)
+    assert config.broker.exchange == expected.broker.exchange
+
+
+def test_a_missing_redis_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given no redis-server, neither on PATH nor in its usual places, the error says how to get it."""
+    monkeypatch.setattr(shutil, "which", lambda *_args, **_options: None)
+
+    with pytest.raises(ServiceMissing, match="apt install redis-server"):
+        start_redis(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def full_summary(**changed: Any) -> Summary:
+    fields: dict[str, Any] = {
+        "run": 100_000, "outcomes": {"task-succeeded": 90_000, "task-failed": 9_000, "task-revoked": 1_000},
+        "announced": 99_000, "lost": 500, "wrong": 500, "twice": 100_000, "marked": 100_000, "nameless": 100_000,
+        "split": 100_000, "dealt_out": True, "shares": {"1": 1, "100000": 100_000},
+        "early_shares": {"1": 0, "100000": 100_000},
+        "even": False, "killed": "100000", "unfinished": 100_000,
+    }  # fmt: skip
+    return Summary(**(fields | changed))
+
+
+def test_the_summary_fits_80_columns_even_at_its_worst(capsys: pytest.CaptureFixture[str]) -> None:
+    """Given every number at its longest, and every complaint, no row is wider than 80 columns or coloured."""
+    Screen(colors=False, terminal=False).summary(full_summary())
+
+    rows = capsys.readouterr().out.splitlines()
+    assert [row for row in rows if len(row) > 80 or "\x1b" in row] == []
+    assert sum("WRONG" in row for row in rows) == 6
+    assert rows[-1] == "  the promise was not kept"
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [({}, ExitStatus.OK), ({"lost": 1}, ExitStatus.FAILURE), ({"twice": 1}, ExitStatus.FAILURE)],
+)
+def test_the_exit_status_is_the_verdict(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], status: ExitStatus
+) -> None:
+    """Given what a run adds up to, only a kept promise ends with 0."""
+    good = {"lost": 0, "wrong": 0, "twice": 0, "nameless": 0, "unfinished": 0, "even": True}
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(Demo, "run", lambda _self: full_summary(**(good | changed)))
+
+    assert cli_demo.run(argparse.Namespace(broker=None, monitors=3, tasks=10, json=False)) is status
+
+
+def test_colours_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """Given two instances on a terminal with colours, each name has a colour of its own."""
+    screen = Screen(colors=True, terminal=False)
+
+    screen.line(line("a", timestamp="2026-01-01T10:00:00.123456Z", level="info"))
+    screen.line(line("a", timestamp="2026-01-01T10:00:00.123456Z", level="info", instance="2"))
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("10:00:00 \x1b[36mha-monitor@1\x1b[0m \x1b[32mtask-succeeded")
+    assert second.startswith("10:00:00 \x1b[35mha-monitor@2\x1b[0m \x1b[32mtask-succeeded")
+
+
+def test_a_line_says_which_task_and_why() -> None:
+    """Given a success, a failure, a retry and no name, the person reads name, short id, and duration or cause."""
+    task = {"task_id": "0e5f4f43-74ec", "task_name": "shop.charge_card"}
+
+    assert about({**task, "runtime": 0.0123}) == "shop.charge_card  0e5f4f43 12 ms"
+    assert about({**task, "runtime": 0.0123, "exception": "KeyError('x')"}) == (
+        "shop.charge_card  0e5f4f43 KeyError('x')"
+    )
+    assert about({**task, "exception": "Retry(Retry(...), OSError('x, y'), 0.5)"}) == (
+        "shop.charge_card  0e5f4f43 OSError('x, y')"
+    )
+    assert about({**task, "task_name": None}) == "?                 0e5f4f43"
+
+
+@pytest.mark.parametrize(("room", "shown"), [(None, "abcdef"), (6, "abcdef"), (5, "abcd…")])
+def test_text_is_cut_to_the_terminal(room: int | None, shown: str) -> None:
+    """Given less room than text, the rest is cut; where there is no terminal, nothing is."""
+    assert shortened("abcdef", room) == shown
