@@ -81,8 +81,6 @@ def _tls(url: str, configured: dict[str, Any]) -> dict[str, Any] | bool:
         return False
     # py-amqp and redis-py would take any certificate unless told otherwise.
     options: dict[str, Any] = {"cert_reqs": "required", **configured}
-    if scheme in AMQP:
-        options.setdefault("server_hostname", urlsplit(url).hostname)
     verify = options["cert_reqs"]
     if not isinstance(verify, ssl.VerifyMode):
         try:
@@ -91,6 +89,11 @@ def _tls(url: str, configured: dict[str, Any]) -> dict[str, Any] | bool:
             raise ConfigurationError(
                 f"broker.tls.cert_reqs = {verify!r}: expected one of {', '.join(_VERIFY)}"
             ) from None
+    if options["cert_reqs"] is ssl.CERT_NONE:
+        # With a name to be checked, a certificate is asked for all the same.
+        options.pop("server_hostname", None)
+    elif scheme in AMQP:
+        options.setdefault("server_hostname", urlsplit(url).hostname)
     if scheme not in AMQP:
         options = {key if key.startswith("ssl_") else f"ssl_{key}": value for key, value in options.items()}
     return options

@@ -68,6 +68,8 @@ class RedisSource:
         if self._client is None:
             raise BrokerUnavailable("not connected to the broker")
         received = self._received
+        if received:
+            timeout = 1e-6
         try:
             while len(received) < limit:
                 self._client.drain_events(timeout=timeout)
@@ -116,6 +118,8 @@ class RedisSource:
         options = {
             "health_check_interval": settings.heartbeat,
             "socket_connect_timeout": settings.connect_timeout,
+            # kombu connects anew when a health check fails; a network that swallows everything would hang it.
+            "socket_timeout": settings.connect_timeout,
             "socket_keepalive": True,
         }
         self._client = connection_to(url, settings, options=options)

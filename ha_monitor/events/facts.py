@@ -112,7 +112,7 @@ class FactBuilder:
         fields: dict[str, Any] = {}
         if event_type == "task-succeeded":
             if (runtime := number(get("runtime"))) is not None:
-                fields["runtime"] = runtime
+                fields["runtime"] = round(runtime, 6)
             if self._results and get("result") is not None:
                 fields["result"] = text(get("result"))
         elif event_type in ("task-failed", "task-retried"):

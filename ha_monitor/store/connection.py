@@ -193,7 +193,9 @@ def _with_hint(error: Exception, text: str) -> str:
         redis.exceptions.AuthenticationError: "WRONGPASS",
         redis.exceptions.AuthenticationWrongNumberOfArgsError: "NOAUTH",
     }
-    code = by_class.get(type(error), text.partition(" ")[0])
+    # redis-py has one class for a password that is wrong and for one that is missing.
+    missing = text.startswith("Authentication required")
+    code = "NOAUTH" if missing else by_class.get(type(error), text.partition(" ")[0])
     hint = _HINTS.get(code)
     text = " ".join(text.split())[:300]
     return f"{text} ({hint})" if hint else text

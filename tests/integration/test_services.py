@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,72 +14,11 @@ import pytest
 import redis
 from kombu import Connection
 
+from tests.support.capture import capture
 from tests.support.celery_app import chain_of, make_app
 from tests.support.proxy import CutLink
-from tests.support.recording import Recorded, publish, read_stream, read_truth, replicate
-from tests.support.services import PrivateRabbitMQ, PrivateRedis, free_port, wait_until
+from tests.support.services import NO_RETRY, PrivateRabbitMQ, PrivateRedis, free_port, wait_until
 from tests.support.workers import CeleryWorker
-
-
-class Capture:
-    """A queue bound to all events of a broker."""
-
-    def __init__(self, url: str) -> None:
-        self.connection = Connection(url)
-        self.connection.connect()
-        parts = urlsplit(url)
-        self.amqp = amqp.Connection(f"{parts.hostname}:{parts.port}", virtual_host=parts.path[1:])
-        self.amqp.connect()
-        self.channel = self.amqp.channel()
-        self.channel.exchange_declare("celeryev", "topic", durable=True, auto_delete=False)
-        self.channel.queue_declare("capture", exclusive=True)
-        self.channel.queue_bind("capture", "celeryev", "#")
-        self.events: list[dict] = []
-        self.messages: list[Recorded] = []
-        self.channel.basic_consume("capture", no_ack=True, callback=self._add)
-
-    def _add(self, message: amqp.Message) -> None:
-        properties = message.properties
-        recorded = Recorded(
-            message.delivery_info["routing_key"],
-            properties["content_type"],
-            properties["content_encoding"],
-            message.body,
-        )
-        self.messages.append(recorded)
-        self.events += recorded.events
-
-    def drain(self) -> None:
-        """Take what has come."""
-        try:
-            while True:
-                self.amqp.drain_events(timeout=0.1)
-        except TimeoutError:
-            pass
-
-    def wait_for(self, event_type: str, count: int = 1) -> None:
-        """Wait for so many events of a type."""
-
-        def seen() -> bool:
-            self.drain()
-            return self.types()[event_type] >= count
-
-        wait_until(seen, what=f"{count} × {event_type}")
-
-    def types(self) -> Counter[str]:
-        """Number of events by type."""
-        return Counter(event["type"] for event in self.events)
-
-
-@contextmanager
-def capture(url: str) -> Iterator[Capture]:
-    """A capture, closed at the end."""
-    captured = Capture(url)
-    try:
-        yield captured
-    finally:
-        captured.amqp.collect()
-        captured.connection.release()
 
 
 def test_wait_until_names_what_did_not_happen() -> None:
@@ -118,7 +53,10 @@ def test_redis_without_a_file_forgets() -> None:
 
 def test_a_paused_redis_does_not_answer(own_redis: PrivateRedis) -> None:
     own_redis.pause()
-    with redis.Redis(port=own_redis.port, socket_timeout=0.2) as client, pytest.raises(redis.TimeoutError):
+    with (
+        redis.Redis(port=own_redis.port, socket_timeout=0.2, retry=NO_RETRY) as client,
+        pytest.raises(redis.TimeoutError),
+    ):
         client.ping()
     own_redis.resume()
     with own_redis.client() as client:
@@ -134,20 +72,17 @@ def test_databases_are_separate_and_empty(store_url: str, redis_broker_url: str,
 
 def test_a_taken_port_is_changed_at_the_first_start() -> None:
     server = PrivateRedis()
-    with socket.create_server(("127.0.0.1", server.port)), server:
-        with server.client() as client:
-            assert client.ping()
+    with socket.create_server(("127.0.0.1", server.port)), server, server.client() as client:
+        assert client.ping()
 
 
 def test_rabbitmq_keeps_durable_queues_over_a_kill_and_a_stop(own_rabbitmq: PrivateRabbitMQ) -> None:
     server = own_rabbitmq
     url = server.add_vhost("kept")
-    with server.connection("kept") as connection:
+    with server.connection("kept", confirm_publish=True) as connection:
         channel = connection.channel()
-        channel.confirm_select()
         channel.queue_declare("durable", durable=True, auto_delete=False)
         channel.basic_publish(amqp.Message("1", delivery_mode=2), "", "durable")
-        channel.wait_for_confirms() if hasattr(channel, "wait_for_confirms") else None
     pid = server.pid
     server.kill()
     assert not psutil.pid_exists(pid)
@@ -296,83 +231,3 @@ def test_a_worker_of_celery_52(celery52: Path, broker_url: str, result_url: str)
             captured.wait_for("task-succeeded")
         captured.wait_for("worker-offline")
     assert {e["sw_ver"] for e in captured.events if e["type"] == "worker-online"} == {"5.2.7"}
-
-
-@pytest.mark.parametrize("name", ["stream", "small"])
-def test_a_recording_agrees_with_what_its_producer_knows(name: str) -> None:
-    truth = read_truth(name)
-    messages = read_stream(name)
-    events = [event for message in messages for event in message.events]
-    assert len(messages) == truth["recording"]["messages"]
-    types = Counter(event["type"] for event in events)
-    assert types == truth["recording"]["events_by_type"]
-    succeeded = {event["uuid"] for event in events if event["type"] == "task-succeeded"}
-    assert len(succeeded) == types["task-succeeded"] == truth["tasks_by_state"]["SUCCESS"]
-    assert not succeeded & set(truth["not_successful"])
-    assert types["task-failed"] == truth["tasks_by_state"]["FAILURE"]
-    assert types["task-retried"] == truth["retries"]
-    assert {event["uuid"] for event in events if event["type"] == "task-sent"} == succeeded | set(
-        truth["not_successful"]
-    )
-
-
-def test_copies_differ_in_what_identifies_an_event() -> None:
-    messages = read_stream("small")
-    copies = list(replicate(messages, 3))
-    assert copies[: len(messages)] == messages
-    identities = Counter(
-        (e["hostname"], e["pid"], e["clock"], e["type"], e.get("uuid"), e["timestamp"])
-        for message in copies
-        for e in message.events
-    )
-    assert set(identities.values()) == {1}
-    uuids = [
-        {e["uuid"] for m in islice(copies, start, start + len(messages)) for e in m.events if "uuid" in e}
-        for start in range(0, len(copies), len(messages))
-    ]
-    assert len(set.union(*uuids)) == 3 * len(uuids[0])
-    assert copies == list(replicate(messages, 3))
-    started = next(replicate(messages, 1, start=2_000_000_000.0))
-    assert started.events[0]["timestamp"] == pytest.approx(2_000_000_000, abs=1)
-
-
-def test_published_messages_are_as_recorded(broker_url: str) -> None:
-    messages = read_stream("small")
-    with capture(broker_url) as captured:
-        assert publish(broker_url, messages) == len(messages)
-        captured.drain()
-        assert captured.messages == messages
-
-
-def test_publishing_at_a_rate(broker_url: str) -> None:
-    begun = time.monotonic()
-    publish(broker_url, read_stream("small")[:200], rate=400)
-    assert 0.45 < time.monotonic() - begun < 5
-
-
-def test_publishing_to_a_redis_broker(redis_broker_url: str) -> None:
-    messages = read_stream("small")
-    received: list[Recorded] = []
-    with Connection(redis_broker_url) as connection:
-        app = make_app(redis_broker_url)
-        receiver = app.events.Receiver(connection, handlers={"*": lambda event: None})
-
-        def take(body: object, message: object) -> None:
-            headers = message.delivery_info["routing_key"], message.content_type, message.content_encoding
-            text = message.body if isinstance(message.body, str) else message.body.decode()
-            received.append(Recorded(*headers, text))
-
-        with receiver.consumer_context() as (_, _, consumers):
-            consumers[0].callbacks[:] = [take]
-            connection.drain_events(timeout=0.1) if False else None
-            publish(redis_broker_url, messages)
-
-            def all_taken() -> bool:
-                try:
-                    connection.drain_events(timeout=1)
-                except TimeoutError:
-                    pass
-                return len(received) >= len(messages)
-
-            wait_until(all_taken, what="all messages", interval=0)
-    assert received == messages

@@ -5,141 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import signal
 import subprocess
-import tempfile
-from abc import ABC, abstractmethod
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import amqp
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from tests.support.private import PrivateService, ServiceDied
 from tests.support.process import OwnProcess, ServiceMissing, free_port, program, wait_until
 
-__all__ = ["PrivateRabbitMQ", "PrivateRedis", "ServiceMissing", "free_port", "wait_until"]
+__all__ = ["NO_RETRY", "PrivateRabbitMQ", "PrivateRedis", "ServiceDied", "ServiceMissing", "free_port", "wait_until"]
 
-START_TIMEOUT = 90
-"""Seconds. RabbitMQ takes about five; a busy CI machine may need many times that."""
-
-
-class PrivateService(ABC):
-    """A server that a test may stop, kill, pause and start again."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.dir = Path(tempfile.mkdtemp(prefix=f"{type(self).__name__}-"))
-        self._process: OwnProcess | None = None
-        self._ran = False
-
-    @property
-    def running(self) -> bool:
-        """Whether the process exists; a paused one does too."""
-        return self._process is not None and self._process.running
-
-    @property
-    def pid(self) -> int:
-        """Id of the server's process.
-
-        :raises RuntimeError: if it does not run.
-        """
-        if self._process is None or not self._process.running:
-            raise RuntimeError(f"{type(self).__name__} does not run")
-        return self._process.pid
-
-    def start(self) -> Self:
-        """Start it and wait until it serves clients.
-
-        A port that was free may be taken a moment later, so the first start tries again on another one. Later
-        starts keep the port, because clients know it by then.
-        """
-        if self.running:
-            return self
-        try:
-            self._launch()
-        except ServiceDied:
-            if self._ran:
-                raise
-            self.port = free_port()
-            self._launch()
-        self._ran = True
-        return self
-
-    def stop(self) -> None:
-        """Stop it in an orderly way; its data stay for the next start."""
-        if self._process is not None:
-            self._process.end()
-
-    def kill(self) -> None:
-        """End it with SIGKILL, as the OOM killer would; its data stay as they are."""
-        if self._process is not None:
-            self._process.kill()
-
-    def restart(self) -> None:
-        """Stop it if it runs, and start it again on the same port, with the data it kept."""
-        self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """Stop it from running (SIGSTOP): connections stay open, and nothing is answered."""
-        if self._process is not None:
-            self._process.send(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let a paused server run on."""
-        if self._process is not None:
-            self._process.send(signal.SIGCONT)
-
-    def close(self) -> None:
-        """End it for good and remove its data."""
-        self.resume()
-        self.stop()
-        shutil.rmtree(self.dir, ignore_errors=True)
-
-    def output(self) -> str:
-        """What the server has logged so far."""
-        return "" if self._process is None else self._process.output()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _launch(self) -> None:
-        process = self._process = self._spawn()
-
-        def ready() -> bool:
-            if not process.running:
-                raise ServiceDied(f"it ended with {process.returncode}:\n{process.output()[-2000:]}")
-            return self._ready()
-
-        try:
-            wait_until(ready, START_TIMEOUT, f"the start of {type(self).__name__}")
-        except TimeoutError:
-            process.kill()
-            raise
-
-    @abstractmethod
-    def _spawn(self) -> OwnProcess:
-        """Start the process."""
-
-    @abstractmethod
-    def _ready(self) -> bool:
-        """Whether a client is served."""
-
-
-class ServiceDied(Exception):
-    """A server ended while it was starting."""
+NO_RETRY = Retry(NoBackoff(), 0)
+"""A test wants to know at once that a server is gone; redis-py by default tries for several seconds."""
 
 
 class PrivateRedis(PrivateService):
@@ -165,7 +46,7 @@ class PrivateRedis(PrivateService):
 
     def client(self, db: int = 0, *, decode: bool = True) -> redis.Redis:
         """A client of a database, which answers with str (or bytes); the caller closes it."""
-        return redis.Redis.from_url(self.url(db), decode_responses=decode)
+        return redis.Redis.from_url(self.url(db), decode_responses=decode, retry=NO_RETRY)
 
     def _spawn(self) -> OwnProcess:
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.dir)]
@@ -179,7 +60,7 @@ class PrivateRedis(PrivateService):
     def _ready(self) -> bool:
         # While it loads its file it answers with an error, which is a subclass of ConnectionError.
         try:
-            with redis.Redis(port=self.port, socket_timeout=2) as client:
+            with redis.Redis(port=self.port, socket_timeout=2, retry=NO_RETRY) as client:
                 return client.info("server")["process_id"] == self.pid
         except (redis.ConnectionError, redis.TimeoutError):
             return False
@@ -209,10 +90,12 @@ class PrivateRabbitMQ(PrivateService):
         """URL of a virtual host for the user guest, who may do everything."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/{quote(vhost, safe='')}"
 
-    def connection(self, vhost: str = "/") -> amqp.Connection:
-        """An open py-amqp connection; the caller closes it."""
+    def connection(self, vhost: str = "/", **options: Any) -> amqp.Connection:
+        """An open py-amqp connection, with the options of its class; the caller closes it."""
         host = f"127.0.0.1:{self.port}"
-        connection = amqp.Connection(host, virtual_host=vhost, connect_timeout=5, read_timeout=60)
+        connection = amqp.Connection(
+            host, **{"virtual_host": vhost, "connect_timeout": 5, "read_timeout": 60} | options
+        )
         connection.connect()
         return connection
 

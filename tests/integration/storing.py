@@ -1,0 +1,119 @@
+"""Instances without a broker: stores on a real Redis, and a look into what they keep there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import redis
+
+from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.events.decode import Batch
+from ha_monitor.store.keys import Keys
+from ha_monitor.store.outbox import OutboxItem
+from ha_monitor.store.record import Facts, TaskRecord, record_of
+from ha_monitor.store.store import Applied, Store, Ticked
+from tests.unit.builders import TurnedClock, decode
+
+NODE = "tests"
+LEASE = 100.0
+UNPACK = """
+local raw = redis.call('GET', KEYS[1])
+if not raw then return false end
+local facts, seen, waiting = cmsgpack.unpack(raw)
+return { cmsgpack.pack(facts), seen, waiting and #waiting or 0 }
+"""
+
+
+def settings(url: str, **changes: Any) -> StoreSettings:
+    """Settings under which nothing happens by the passing of real time alone."""
+    return StoreSettings(**{"url": url, "lease": LEASE, "name_wait": 0.0, **changes})
+
+
+class Instance:
+    """A store with what came out of it."""
+
+    def __init__(self, url: str, **changes: Any) -> None:
+        self.clock = TurnedClock()
+        self.settings = settings(url, **changes)
+        self.store = Store(self.settings, NODE, self.clock)
+        self.emitted: list[OutboxItem] = []
+
+    def start(self) -> Instance:
+        self.store.connect()
+        self.store.register({"instance": "1", "host": "host", "pid": 1})
+        return self
+
+    def apply(self, *bodies: Any, announce: bool = True) -> Applied:
+        return self.apply_batch(decode(*bodies), announce=announce)
+
+    def apply_batch(self, batch: Batch, *, announce: bool = True) -> Applied:
+        self.store.send_apply(batch)
+        applied = self.store.receive_apply()
+        if announce:
+            self.announce(applied.items)
+        return applied
+
+    def tick(self, *rejected: bytes, announce: bool = True) -> Ticked:
+        ticked = self.store.tick(b"{}", list(rejected))
+        if announce:
+            self.announce(ticked.items)
+        return ticked
+
+    def recover(self) -> list[OutboxItem]:
+        self.store.close()
+        self.store.connect()
+        items = self.store.recover()
+        self.announce(items)
+        return items
+
+    def announce(self, items: list[OutboxItem]) -> None:
+        self.emitted += items
+        if items:
+            self.store.announced(items[-1].sequence + 1)
+
+    def stay_in_contact(self) -> Ticked:
+        """Be in contact for a whole lease, after which it may take others over; returns the last tick."""
+        for _ in range(3):
+            self.clock.now += self.settings.lease * 0.4
+            ticked = self.tick()
+        return ticked
+
+    @property
+    def types(self) -> list[str]:
+        """The types of the events it announced."""
+        return [item.entry.event.type for item in self.emitted]
+
+
+class Inside:
+    """Looks into Redis, and makes time pass there."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = redis.Redis.from_url(url)
+        self.keys = Keys("ha-monitor", NODE)
+        self._unpack = self.redis.register_script(UNPACK)
+
+    def record(self, uuid: str) -> tuple[dict[str, Any], bytes, int]:
+        """(facts, ids seen, number of announcements that wait) of a task."""
+        packed, seen, waiting = self._unpack(keys=[self.keys.task(uuid)])
+        # cmsgpack writes an empty table as an array.
+        return msgspec.msgpack.decode(packed) or {}, seen, waiting
+
+    def task(self, uuid: str) -> TaskRecord:
+        return record_of(uuid, msgspec.convert(self.record(uuid)[0], Facts))
+
+    def ttl(self, key: str) -> int:
+        return self.redis.ttl(key)
+
+    def let_lease_end(self, token: int) -> None:
+        """As if the lease's time were over."""
+        self.redis.zadd(self.keys.leases, {str(token): 1}, xx=True)
+
+    def outbox(self, token: int) -> int:
+        return self.redis.llen(self.keys.outbox(token))
+
+    def let_wait_end(self) -> None:
+        """As if the time of all that waits were over."""
+        for key in (self.keys.waiting, self.keys.retries):
+            for member in self.redis.zrange(key, 0, -1):
+                self.redis.zadd(key, {member: 1})

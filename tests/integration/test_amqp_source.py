@@ -1,0 +1,465 @@
+"""The source on a real RabbitMQ: what it declares, what it refuses, and how it comes back."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ha_monitor.broker.amqp_source import AmqpSource
+from ha_monitor.broker.inspection import queue_state, verify_arguments
+from ha_monitor.config.schema import Broker, Config, Queue, QueueType
+from ha_monitor.errors import BrokerUnavailable, ConfigurationError
+from ha_monitor.events.decode import Message
+from tests.support.proxy import CutLink
+from tests.support.recording import Recorded, publish
+from tests.support.services import PrivateRabbitMQ, ServiceMissing, free_port, wait_until
+
+QUEUE = "celeryev.ha-monitor"
+
+
+def config(url: str, *, broker: dict[str, Any] | None = None, **queue: Any) -> Config:
+    return Config(broker=Broker(**{"url": url, "heartbeat": 10.0, **(broker or {})}), queue=Queue(**queue))
+
+
+@pytest.fixture(scope="module")
+def vhost_url(rabbitmq: PrivateRabbitMQ) -> Iterator[str]:
+    """A virtual host for all these tests: making one takes longer than most of them."""
+    yield rabbitmq.add_vhost("sources")
+    rabbitmq.delete_vhost("sources")
+
+
+@pytest.fixture
+def broker_url(rabbitmq: PrivateRabbitMQ, vhost_url: str) -> Iterator[str]:
+    """URL of a virtual host without the queue and the exchange."""
+    yield vhost_url
+    with rabbitmq.connection(vhost_of(vhost_url)) as connection:
+        channel = connection.channel()
+        channel.queue_delete(QUEUE)
+        channel.exchange_delete("celeryev")
+
+
+@pytest.fixture
+def source(broker_url: str) -> Iterator[Callable[..., AmqpSource]]:
+    """Makes sources, and closes them."""
+    made: list[AmqpSource] = []
+
+    def make(url: str = broker_url, *, name: str = "ha-monitor@1.host", **changes: Any) -> AmqpSource:
+        made.append(AmqpSource(config(url, **changes), name))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def send(url: str, *bodies: str) -> None:
+    publish(url, [Recorded("task.sent", "application/json", "utf-8", body) for body in bodies])
+
+
+def take(source: AmqpSource, count: int, timeout: float = 30) -> list[str]:
+    """The bodies of the next messages."""
+    messages: list[Message] = []
+    deadline = time.monotonic() + timeout
+    while len(messages) < count and time.monotonic() < deadline:
+        messages += source.receive(count - len(messages), 0.2)
+        source.heartbeat()
+    return [message.body.decode() for message in messages]
+
+
+def vhost_of(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+def queue_of(rabbitmq: PrivateRabbitMQ, url: str, *columns: str) -> dict[str, Any]:
+    return rabbitmq.queues(vhost_of(url), *columns)[QUEUE]
+
+
+# --- what it declares ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [QueueType.QUORUM, QueueType.CLASSIC])
+def test_the_queue_is_declared_as_configured(
+    source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str, kind: QueueType
+) -> None:
+    """Given settings for the queue, RabbitMQ shows them in its own units; it is durable and shared."""
+    settings = {"type": kind, "message_ttl": 60.5, "max_length": 1000, "expires": 120.0, "delivery_limit": 5000}
+    source(**settings).connect()
+
+    queue = queue_of(rabbitmq, broker_url, "durable", "auto_delete", "type", "arguments")
+    arguments = {name: value for name, _type, value in queue.pop("arguments")}
+
+    expected = {"x-queue-type": kind.value, "x-message-ttl": 60500, "x-max-length": 1000, "x-expires": 120000}
+    expected |= {"x-overflow": "drop-head"}
+    if kind is QueueType.QUORUM:
+        expected["x-delivery-limit"] = 5000
+    assert arguments == expected
+    assert queue == {"durable": True, "auto_delete": False, "type": kind.value}
+
+
+def test_two_instances_share_the_queue(
+    source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str
+) -> None:
+    """Given two instances, both consume one queue, each message reaches one of them, and each can be told apart."""
+    one, two = source(name="ha-monitor@1.host"), source(name="ha-monitor@2.host")
+    one.connect()
+    two.connect()
+    send(broker_url, *map(str, range(40)))
+
+    got: list[str] = []
+    wait_until(lambda: got.extend(take(one, 1, 0.1) + take(two, 1, 0.1)) or len(got) >= 40, what="40 messages")
+
+    assert sorted(got, key=int) == [str(number) for number in range(40)]
+    # RabbitMQ counts the consumers now and then.
+    wait_until(
+        lambda: queue_of(rabbitmq, broker_url, "consumers") == {"consumers": 2}, what="two consumers", interval=0.5
+    )
+    consumers = rabbitmq.ctl("list_consumers", "-p", vhost_of(broker_url))
+    assert "ha-monitor@1.host" in consumers
+    assert "ha-monitor@2.host" in consumers
+    state = queue_state(config(broker_url))
+    assert state is not None
+    assert (state.name, state.consumers) == (QUEUE, 2)
+
+
+def test_an_exchange_that_others_declared_is_taken_as_it_is(
+    source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str
+) -> None:
+    """Given Celery's exchange declared in another way, the source does not insist on its own."""
+    with rabbitmq.connection(vhost_of(broker_url)) as connection:
+        connection.channel().exchange_declare("celeryev", "topic", durable=False, auto_delete=False)
+
+    assert source().connect() == f"127.0.0.1:{rabbitmq.port}/{vhost_of(broker_url)}"
+
+
+# --- what it refuses -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ({"message_ttl": 60.0}, {},
+         "another x-message-ttl: it has 60000, configured is 43200000; set queue.message_ttl = 60,"),
+        ({"expires": 60.5}, {}, "another x-expires: it has 60500, configured is 86400000; set queue.expires = 60.5,"),
+        ({"max_length": 5}, {}, "another x-max-length: it has 5, configured is 1000000; set queue.max_length = 5,"),
+        ({}, {"delivery_limit": 2000},
+         "another x-delivery-limit: it has 1000000, configured is 2000; "
+         "set queue.delivery_limit = 1000000,"),
+        ({"type": QueueType.CLASSIC}, {},
+         "another x-queue-type: it has classic, configured is quorum; set queue.type = classic,"),
+    ],
+)  # fmt: skip
+def test_instances_that_differ_are_told_how(
+    source: Callable[..., AmqpSource], broker_url: str, first: dict[str, Any], second: dict[str, Any], says: str
+) -> None:
+    """Given a queue that another instance declared with other arguments, the second says which and what to do."""
+    source(**first).connect()
+
+    with pytest.raises(ConfigurationError) as caught:
+        source(**second).connect()
+    assert says in str(caught.value)
+    assert f"rabbitmqctl delete_queue {QUEUE}" in str(caught.value)
+    with pytest.raises(ConfigurationError):
+        verify_arguments(broker_url, config(broker_url, **second))
+
+
+def test_a_receiver_of_celerys_own_with_the_same_name_is_told_of(
+    source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str
+) -> None:
+    """Given an exclusive queue of the same name, as Celery's own receiver makes it, a person has to choose."""
+    with rabbitmq.connection(vhost_of(broker_url)) as connection:
+        connection.channel().queue_declare(QUEUE, durable=False, exclusive=True, auto_delete=True)
+
+        with pytest.raises(ConfigurationError, match=r"RESOURCE_LOCKED .* choose another node_id, or delete the queue"):
+            source().connect()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda url: url.replace("guest:guest", "guest:hunter2"), "access refused: ACCESS_REFUSED - Login was refused"),
+        (lambda url: url.rpartition("/")[0] + "/none", "vhost none not found"),
+        (lambda url: f"amqp://127.0.0.1:{free_port()}//", "Connection refused"),
+        (lambda url: "amqp://name.invalid//", "name.invalid//: "),
+    ],
+)
+def test_what_may_come_right_is_tried_again(
+    source: Callable[..., AmqpSource], broker_url: str, change: Callable[[str], str], says: str
+) -> None:
+    """Given a broker that refuses for now, the error is one to be tried again, and shows no password."""
+    with pytest.raises(BrokerUnavailable) as caught:
+        source(change(broker_url)).connect()
+
+    assert says in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_documented_permissions_are_enough(
+    source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str
+) -> None:
+    """Given a user with the rights that the operations guide names, and no more, events arrive."""
+    guide = (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text()
+    (command,) = [line for line in guide.splitlines() if line.startswith("rabbitmqctl set_permissions")]
+    rights = [part for part in command.split("'") if part.startswith("^")]
+    assert len(rights) == 3
+    vhost = vhost_of(broker_url)
+    send(broker_url)  # declares the exchange, as workers do
+    rabbitmq.ctl("add_user", "monitor", "opensesame")
+    try:
+        rabbitmq.ctl("set_permissions", "-p", vhost, "monitor", *rights)
+        limited = source(broker_url.replace("guest:guest", "monitor:opensesame"))
+        limited.connect()
+        send(broker_url, "1")
+
+        assert take(limited, 1) == ["1"]
+    finally:
+        limited.close()
+        rabbitmq.ctl("delete_user", "monitor")
+
+
+# --- deliveries ----------------------------------------------------------------------------
+
+
+def test_what_was_not_acknowledged_comes_again(source: Callable[..., AmqpSource], broker_url: str) -> None:
+    """Given an instance that goes away with messages in hand, another one gets exactly those, marked as such."""
+    one = source()
+    one.connect()
+    send(broker_url, "1", "2", "3", "4", "5")
+    assert take(one, 3) == ["1", "2", "3"]
+    mark = one.mark()
+    assert take(one, 2) == ["4", "5"]
+    one.acknowledge(mark)
+    one.close()
+
+    two = source()
+    two.connect()
+
+    assert take(two, 2) == ["4", "5"]
+    assert two.redelivered == 2
+    two.acknowledge(two.mark())
+    assert two.receive(10, 0.3) == []
+
+
+def test_an_acknowledgement_covers_all_before_it(
+    source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str
+) -> None:
+    """Given a hundred messages, one acknowledgement lets the broker forget all of them."""
+    one = source()
+    one.connect()
+    send(broker_url, *map(str, range(100)))
+    assert len(take(one, 100)) == 100
+
+    one.acknowledge(one.mark())
+
+    def depth() -> int:
+        return queue_of(rabbitmq, broker_url, "messages")["messages"]
+
+    wait_until(lambda: depth() == 0, what="the empty queue", interval=0.5)
+
+
+def test_a_mark_of_an_earlier_connection_is_ignored(source: Callable[..., AmqpSource], broker_url: str) -> None:
+    """Given a mark from before a reconnect, acknowledging it touches nothing of the new connection."""
+    one = source()
+    one.connect()
+    send(broker_url, "1", "2")
+    take(one, 2)
+    old = one.mark()
+    one.connect()
+    assert take(one, 2) == ["1", "2"]
+
+    one.acknowledge(old)
+    one.connect()
+
+    assert take(one, 2) == ["1", "2"]
+
+
+def test_no_more_than_prefetch_is_in_hand(source: Callable[..., AmqpSource], broker_url: str) -> None:
+    """Given a prefetch of 5, the sixth message waits for an acknowledgement, and may go to another instance."""
+    one = source(broker={"prefetch": 5})
+    one.connect()
+    send(broker_url, *map(str, range(8)))
+
+    assert take(one, 6, timeout=1) == ["0", "1", "2", "3", "4"]
+    one.acknowledge(one.mark())
+    assert take(one, 3) == ["5", "6", "7"]
+
+
+def test_properties_and_large_bodies_arrive_as_they_were(source: Callable[..., AmqpSource], broker_url: str) -> None:
+    """Given bodies of no bytes and of several frames, and other content types, each arrives whole."""
+    one = source()
+    one.connect()
+    large = "x" * 700_000
+    publish(
+        broker_url,
+        [
+            Recorded("task.sent", "application/json", "utf-8", ""),
+            Recorded("task.sent", "application/x-python-serialize", "us-ascii", large),
+            Recorded("worker.heartbeat", "text/plain", "us-ascii", "end"),
+        ],
+    )
+
+    got: list[Message] = []
+    wait_until(lambda: got.extend(one.receive(10, 0.2)) or len(got) == 3, what="three messages")
+
+    assert got == [
+        Message(b"", "application/json", "utf-8"),
+        Message(large.encode(), "application/x-python-serialize", "us-ascii"),
+        Message(b"end", "text/plain", "us-ascii"),
+    ]
+
+
+# --- faults --------------------------------------------------------------------------------
+
+
+def lost(source: AmqpSource, timeout: float = 30) -> str:
+    """Use the source until it says that the broker is gone; how it says it."""
+    deadline = time.monotonic() + timeout
+    with pytest.raises(BrokerUnavailable) as caught:
+        while time.monotonic() < deadline:
+            source.receive(10, 0.2)
+            source.heartbeat()
+    return str(caught.value)
+
+
+def test_a_queue_that_is_deleted_is_declared_again(
+    source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str
+) -> None:
+    """Given a queue deleted under the consumer, the source notices it at once, and events arrive after a reconnect."""
+    one = source()
+    one.connect()
+    with rabbitmq.connection(vhost_of(broker_url)) as connection:
+        connection.channel().queue_delete(QUEUE)
+
+    assert "the queue was deleted or moved; declaring it again" in lost(one)
+    one.connect()
+    send(broker_url, "1")
+
+    assert take(one, 1) == ["1"]
+
+
+def test_an_acknowledgement_that_the_broker_refuses_is_not_for_a_person(source: Callable[..., AmqpSource]) -> None:
+    """Given a channel closed over an acknowledgement, as after RabbitMQ's consumer time-out, it is tried again."""
+    one = source()
+    one.connect()
+    one._channel.basic_ack(77, multiple=True)
+
+    assert "unknown delivery tag 77" in lost(one)
+
+
+def test_a_half_open_connection_is_noticed_by_heartbeats(
+    source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str
+) -> None:
+    """Given a network that swallows everything, the source notices within three heartbeats and comes back."""
+    with CutLink(rabbitmq.port) as link:
+        one = source(broker_url.replace(f":{rabbitmq.port}/", f":{link.url_port}/"), broker={"heartbeat": 1.0})
+        one.connect()
+        send(broker_url, "1")
+        assert take(one, 1) == ["1"]
+        link.cut()
+        begun = time.monotonic()
+
+        lost(one)
+
+        assert time.monotonic() - begun < 8
+        link.drop()
+        link.heal()
+        one.connect()
+        assert take(one, 1) == ["1"]
+
+
+def test_fail_over_goes_on_to_the_next_broker(
+    source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str
+) -> None:
+    """Given several URLs, each attempt takes the next one, round and round."""
+    with CutLink(rabbitmq.port) as link:
+        other = broker_url.replace(f":{rabbitmq.port}/", f":{link.url_port}/")
+        dead = f"amqp://guest:guest@127.0.0.1:{free_port()}//"
+        one = source(f"{dead};{other};{broker_url}")
+
+        with pytest.raises(BrokerUnavailable):
+            one.connect()
+        assert one.connect() == f"127.0.0.1:{link.url_port}/{vhost_of(broker_url)}"
+        link.refuse()
+        lost(one)
+        assert one.connect() == f"127.0.0.1:{rabbitmq.port}/{vhost_of(broker_url)}"
+        assert one.url == broker_url
+
+
+def test_a_quorum_queue_keeps_events_over_a_restart(own_rabbitmq: PrivateRabbitMQ) -> None:
+    """Given a broker that is killed and started again, all events that it had are delivered, acknowledged ones not."""
+    url = own_rabbitmq.url()
+    one = AmqpSource(config(url), "ha-monitor@1.host")
+    one.connect()
+    send(url, *map(str, range(50)))
+    assert len(take(one, 20)) == 20
+    one.acknowledge(one.mark())
+    wait_until(lambda: own_rabbitmq.queues("/", "messages")[QUEUE]["messages"] == 30, what="the acknowledgement")
+    own_rabbitmq.kill()
+    lost(one)
+
+    own_rabbitmq.start()
+
+    def connected() -> bool:
+        try:
+            one.connect()
+        except BrokerUnavailable:
+            return False
+        return True
+
+    wait_until(connected, what="the reconnect")
+    assert take(one, 30) == [str(number) for number in range(20, 50)]
+    one.close()
+
+
+# --- TLS -----------------------------------------------------------------------------------
+
+
+def certificate(folder: Path, name: str) -> dict[str, Path]:
+    """A certificate authority, and a certificate of it for 127.0.0.1."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        raise ServiceMissing("openssl is not installed")
+    paths = {part: folder / f"{name}-{part}.pem" for part in ("ca", "ca-key", "key", "request", "cert")}
+    extensions = folder / f"{name}.ext"
+    extensions.write_text("subjectAltName=IP:127.0.0.1\n")
+    new = ["req", "-newkey", "rsa:2048", "-nodes"]
+    for arguments in (
+        [*new, "-x509", "-days", "2", "-subj", f"/CN={name}", "-keyout", paths["ca-key"], "-out", paths["ca"]],
+        [*new, "-subj", "/CN=127.0.0.1", "-keyout", paths["key"], "-out", paths["request"]],
+        ["x509", "-req", "-days", "2", "-in", paths["request"], "-CA", paths["ca"], "-CAkey", paths["ca-key"],
+         "-CAcreateserial", "-extfile", extensions, "-out", paths["cert"]],
+    ):  # fmt: skip
+        subprocess.run([openssl, *map(str, arguments)], check=True, capture_output=True, timeout=60)
+    return paths
+
+
+def test_tls_is_verified(tmp_path: Path) -> None:
+    """Given a broker with TLS, its certificate is checked: against the configured CA it passes, and against another
+    CA, the system's, or under another host name, the broker is not talked to.
+    """
+    ours, others = certificate(tmp_path, "ours"), certificate(tmp_path, "others")
+    port = free_port()
+    options = {"cacertfile": ours["ca"], "certfile": ours["cert"], "keyfile": ours["key"]}
+    lines = [f"listeners.ssl.1 = 127.0.0.1:{port}", *(f"ssl_options.{key} = {path}" for key, path in options.items())]
+    with PrivateRabbitMQ(config="\n".join(lines)) as server:
+        url = f"amqps://guest:guest@127.0.0.1:{port}//"
+
+        def connect(**tls: Any) -> AmqpSource:
+            one = AmqpSource(config(url, broker={"tls": tls}), "ha-monitor@1.host")
+            one.connect()
+            return one
+
+        for wrong in ({"ca_certs": str(others["ca"])}, {}, {"ca_certs": str(ours["ca"]), "server_hostname": "other"}):
+            with pytest.raises(BrokerUnavailable, match=r"(?i)certificate verify failed"):
+                connect(**wrong)
+
+        verified = connect(ca_certs=str(ours["ca"]))
+        send(server.url(), *map(str, range(300)), "x" * 500_000)
+        assert [body[:3] for body in take(verified, 301)] == [*map(str, range(300)), "xxx"]
+        verified.close()
+        connect(cert_reqs="none").close()

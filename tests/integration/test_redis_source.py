@@ -1,0 +1,184 @@
+"""The source on a real Redis broker: pub/sub, which must be noticed when it is silently gone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ha_monitor.broker.redis_source import RedisSource
+from ha_monitor.clock import SystemClock
+from ha_monitor.config.schema import Broker, Config
+from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.events.decode import Message
+from tests.support.proxy import CutLink
+from tests.support.recording import Recorded, publish
+from tests.support.services import PrivateRedis, wait_until
+
+
+@pytest.fixture
+def source(redis_broker_url: str) -> Iterator[Callable[..., RedisSource]]:
+    """Makes sources, and closes them."""
+    made: list[RedisSource] = []
+
+    def make(url: str = redis_broker_url, name: str = "ha-monitor@1.host", **changes: Any) -> RedisSource:
+        broker = Broker(**{"url": url, "heartbeat": 1.0, **changes})
+        made.append(RedisSource(Config(broker=broker), name, SystemClock()))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def send(url: str, *numbers: int) -> None:
+    publish(url, [Recorded("task.sent", "application/json", "utf-8", json.dumps({"n": n})) for n in numbers])
+
+
+def take(source: RedisSource, count: int, timeout: float = 30) -> list[int]:
+    messages: list[Message] = []
+    deadline = time.monotonic() + timeout
+    while len(messages) < count and time.monotonic() < deadline:
+        messages += source.receive(count - len(messages), 0.2)
+        source.heartbeat()
+    return [json.loads(message.body)["n"] for message in messages]
+
+
+def through(link: CutLink, server: PrivateRedis, url: str) -> str:
+    return url.replace(f":{server.port}/", f":{link.url_port}/")
+
+
+def lost(source: RedisSource, timeout: float = 30) -> str:
+    deadline = time.monotonic() + timeout
+    with pytest.raises(BrokerUnavailable) as caught:
+        while time.monotonic() < deadline:
+            source.receive(10, 0.2)
+            source.heartbeat()
+    return str(caught.value)
+
+
+def test_every_instance_gets_every_event(source: Callable[..., RedisSource], redis_broker_url: str) -> None:
+    """Given two instances, both receive all that is published after they connected."""
+    one, two = source(), source(name="ha-monitor@2.host")
+    one.connect()
+    two.connect()
+    send(redis_broker_url, *range(50))
+
+    assert take(one, 50) == list(range(50))
+    assert take(two, 50) == list(range(50))
+    assert one.redelivers is False
+
+
+def test_a_limit_is_kept_and_the_rest_comes_next(source: Callable[..., RedisSource], redis_broker_url: str) -> None:
+    """Given more messages than were asked for, the others are there at the next call."""
+    one = source()
+    one.connect()
+    send(redis_broker_url, *range(7))
+
+    got: list[int] = []
+    while len(got) < 7:
+        messages = one.receive(3, 5)
+        assert 0 < len(messages) <= 3
+        got += [json.loads(message.body)["n"] for message in messages]
+    assert got == list(range(7))
+
+
+def test_silence_takes_as_long_as_was_allowed(source: Callable[..., RedisSource]) -> None:
+    """Given no events, receiving returns with nothing after about its time."""
+    one = source()
+    one.connect()
+    begun = time.monotonic()
+
+    assert one.receive(10, 0.3) == []
+    assert time.monotonic() - begun < 3
+
+
+def test_a_quiet_broker_is_not_taken_for_a_dead_one(source: Callable[..., RedisSource]) -> None:
+    """Given no events for several health checks, the subscription stays, because it answers."""
+    one = source()
+    one.connect()
+    end = time.monotonic() + 5
+
+    while time.monotonic() < end:
+        assert one.receive(10, 0.2) == []
+        one.heartbeat()
+
+
+def test_a_half_open_subscription_is_noticed(
+    source: Callable[..., RedisSource], redis_server: PrivateRedis, redis_broker_url: str
+) -> None:
+    """Given a network that swallows everything, the source notices within a few health checks, and events arrive
+    again after a reconnect.
+    """
+    with CutLink(redis_server.port) as link:
+        one = source(through(link, redis_server, redis_broker_url))
+        one.connect()
+        send(redis_broker_url, 1)
+        assert take(one, 1) == [1]
+        link.cut()
+        begun = time.monotonic()
+
+        lost(one)
+
+        assert time.monotonic() - begun < 10
+        link.drop()
+        link.heal()
+        one.connect()
+        send(redis_broker_url, 2)
+        assert take(one, 1) == [2]
+
+
+def test_a_dropped_subscription_is_noticed_and_repaired(
+    source: Callable[..., RedisSource], redis_server: PrivateRedis, redis_broker_url: str
+) -> None:
+    """Given a connection that Redis closes, events arrive again: by the client library's own reconnect, or by the
+    source's after it said that the broker was gone.
+    """
+    one = source()
+    one.connect()
+    send(redis_broker_url, 1)
+    assert take(one, 1) == [1]
+    with redis_server.client() as client:
+        assert client.execute_command("CLIENT", "KILL", "TYPE", "pubsub") >= 1
+
+    def repaired() -> bool:
+        try:
+            send(redis_broker_url, 2)
+            return take(one, 1, timeout=1) != []
+        except BrokerUnavailable:
+            one.connect()
+            return False
+
+    wait_until(repaired, what="an event after the reconnect")
+
+
+def test_a_redis_that_is_not_there_is_tried_again(
+    source: Callable[..., RedisSource], redis_server: PrivateRedis, redis_broker_url: str
+) -> None:
+    """Given a broker that refuses connections, the error is one line without a password; the next URL is tried."""
+    with CutLink(redis_server.port) as link:
+        link.refuse()
+        dead = through(link, redis_server, redis_broker_url).replace("redis://", "redis://:hunter2@")
+        one = source(f"{dead};{redis_broker_url}")
+
+        with pytest.raises(BrokerUnavailable) as caught:
+            one.connect()
+        assert "hunter2" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+        assert one.connect() == redis_broker_url.partition("://")[2]
+
+
+def test_not_connected_is_an_error(source: Callable[..., RedisSource]) -> None:
+    """Given a source that is closed, receiving says so; a heartbeat and a second close do nothing."""
+    one = source()
+    one.connect()
+    one.close()
+    one.close()
+    one.heartbeat()
+
+    with pytest.raises(BrokerUnavailable, match="not connected to the broker"):
+        one.receive(1, 0.1)

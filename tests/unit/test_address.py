@@ -1,0 +1,138 @@
+"""Broker URLs and store URLs: which can be used, and what of them may be shown."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import pytest
+
+from ha_monitor.broker.address import address_of, connection_to, is_amqp, urls_of
+from ha_monitor.config.schema import Broker, Store
+from ha_monitor.errors import ConfigurationError
+from ha_monitor.store.connection import StoreConnection, parse_sentinel_url
+
+KINDS = "expected amqp://, amqps://, redis://, rediss:// or sentinel://"
+
+
+@pytest.mark.parametrize(
+    ("setting", "urls", "amqp"),
+    [
+        ("amqp://a//", ["amqp://a//"], True),
+        ("amqp://a// ; amqps://b/v;", ["amqp://a//", "amqps://b/v"], True),
+        ("redis://a/0;rediss://b/0", ["redis://a/0", "rediss://b/0"], False),
+        ("sentinel://a:1;sentinel://b:2", ["sentinel://a:1;sentinel://b:2"], False),
+        ("unix:///run/redis.sock", ["unix:///run/redis.sock"], False),
+    ],
+)
+def test_a_setting_may_name_several_brokers(setting: str, urls: list[str], amqp: bool) -> None:
+    """Given URLs with ; between, they are tried in this order; the sentinels of one Redis are one broker."""
+    assert urls_of(setting) == urls
+    assert is_amqp(setting) is amqp
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("http://u:hunter2@a/", f"broker.url = http://u:***@a/: {KINDS}"),
+        ("rabbit1", f"broker.url = rabbit1: {KINDS}"),
+        ("amqp://a//;redis://b/0", "broker.url: expected brokers of one kind, not AMQP and Redis together"),
+        (";", "broker.url: expected brokers of one kind, not AMQP and Redis together"),
+        ("amqp://u:hunt/er2@a:5672//", "broker.url = ***: expected host:port; "),
+        ("amqp://u:hunt#er2@a:5672//", "broker.url = amqp://u:***@a:5672//: expected host:port; "),
+        ("amqp://a:port//", "broker.url = amqp://a:port//: expected host:port; "),
+        ("amqp://a:70000//", "broker.url = amqp://a:70000//: expected host:port; "),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_one_line_without_the_password(setting: str, line: str) -> None:
+    """Given a wrong URL, the line says what was expected; nothing of a password is in it, however it is split."""
+    with pytest.raises(ConfigurationError) as caught:
+        urls_of(setting)
+
+    assert str(caught.value).startswith(line)
+    assert "hunt" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://user:p@ss@host:5672/v", "host:5672/v"),
+        ("amqp://host//", "host//"),
+        ("redis://:pw@host/0?password=x", "host/0"),
+    ],
+)
+def test_an_address_shows_neither_user_nor_password(url: str, shown: str) -> None:
+    """Given a URL, what may be logged of it is the place."""
+    assert address_of(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "configured", "expected"),
+    [
+        ("amqp://host//", {}, False),
+        ("amqps://host//", {}, {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "host"}),
+        (
+            "amqp://host//",
+            {"ca_certs": "/ca.pem", "cert_reqs": "CERT_OPTIONAL"},
+            {"ca_certs": "/ca.pem", "cert_reqs": ssl.CERT_OPTIONAL, "server_hostname": "host"},
+        ),
+        ("redis://host/0", {}, False),
+        ("rediss://host/0", {"ca_certs": "/ca"}, {"ssl_ca_certs": "/ca", "ssl_cert_reqs": ssl.CERT_REQUIRED}),
+        ("rediss://host/0", {"cert_reqs": "none"}, {"ssl_cert_reqs": ssl.CERT_NONE}),
+    ],
+)
+def test_certificates_are_verified_unless_told_otherwise(url: str, configured: dict[str, Any], expected: Any) -> None:
+    """Given a TLS URL or TLS options, the certificate is required, and options have their transport's names."""
+    connection = connection_to(url, Broker(url=url, tls=configured), options={})
+
+    assert connection.ssl == expected
+
+
+def test_an_unknown_kind_of_verification_is_refused() -> None:
+    """Given a cert_reqs that is none, the line says which there are."""
+    with pytest.raises(
+        ConfigurationError, match=r"broker\.tls\.cert_reqs = 'maybe': expected one of required, optional"
+    ):
+        connection_to("amqps://h//", Broker(tls={"cert_reqs": "maybe"}), options={})
+
+
+def test_the_configured_transport_options_win() -> None:
+    """Given a transport option that the program sets too, the user's is taken."""
+    settings = Broker(transport_options={"write_timeout": 1})
+
+    assert connection_to("amqp://h//", settings, options={"write_timeout": 9, "x": 2}).transport_options == {
+        "write_timeout": 1,
+        "x": 2,
+    }
+
+
+def test_sentinel_urls_of_the_store() -> None:
+    """Given a sentinel URL, its parts are the sentinels, the service and how to log in to the primary."""
+    url = "sentinel://ann:p%40ss@s1:1,s2/main/3"
+
+    assert parse_sentinel_url(url) == (
+        [("s1", 1), ("s2", 26379)],
+        "main",
+        {"db": 3, "username": "ann", "password": "p@ss"},
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sentinel://:hunter2@/main",
+        "sentinel://:hunter2@s1:x/main",
+        "sentinel://:hunter2@s1",
+        "sentinel://:hunter2@s1/main/zero",
+        "redis://:hunt/er2@host:6379/0",
+        "redis://:hunter2@host:port/0",
+        "http://:hunter2@host/0",
+        "redis://:hunter2@host/0?hunger=1",
+    ],
+)
+def test_a_store_url_that_cannot_be_used_is_refused_without_the_password(url: str) -> None:
+    """Given a wrong store URL, connecting is a configuration error at once, and the password is not in it."""
+    with pytest.raises(ConfigurationError, match=r"^store\.url = ") as caught:
+        StoreConnection(Store(url=url)).connect()
+
+    assert "hunt" not in str(caught.value).replace("hunger", "")

@@ -1,0 +1,111 @@
+"""What RabbitMQ says, as one line that tells a person what to do."""
+
+from __future__ import annotations
+
+import amqp.exceptions
+import pytest
+
+from ha_monitor.broker.amqp_errors import explain_conflict, translated_errors
+from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError
+
+CURE = ", or stop all instances, delete the queue (rabbitmqctl delete_queue celeryev.x) and start them again"
+DECLARE = (50, 10)
+
+
+def conflict(argument: str, received: str, current: str) -> str:
+    return (
+        f"PRECONDITION_FAILED - inequivalent arg '{argument}' for queue 'celeryev.x' in vhost '/': "
+        f"received {received} but current is {current}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            conflict("x-message-ttl", "'5000'", "'43200000'"),
+            "h:1/: the queue celeryev.x exists with another x-message-ttl: it has 43200000, configured is 5000; "
+            "set queue.message_ttl = 43200" + CURE,
+        ),
+        (
+            conflict("x-expires", "the value '1' of type 'signedint'", "the value '1500' of type 'long'"),
+            "h:1/: the queue celeryev.x exists with another x-expires: it has 1500, configured is 1; "
+            "set queue.expires = 1.5" + CURE,
+        ),
+        (
+            conflict("x-queue-type", "'quorum'", "'classic'"),
+            "h:1/: the queue celeryev.x exists with another x-queue-type: it has classic, configured is quorum; "
+            "set queue.type = classic" + CURE,
+        ),
+        (
+            conflict("x-max-length", "the value '9' of type 'signedint'", "none"),
+            "h:1/: the queue celeryev.x exists with another x-max-length: it has none, configured is 9; "
+            "choose another node_id" + CURE,
+        ),
+        (
+            conflict("durable", "'true'", "'false'"),
+            "h:1/: the queue celeryev.x exists with another durable: it has false, configured is true; "
+            "choose another node_id" + CURE,
+        ),
+        (
+            "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'celeryev.x' in vhost '/'",
+            "h:1/: RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'celeryev.x' in vhost '/'; "
+            "a queue of this name exists with other properties: choose another node_id, or delete the queue",
+        ),
+    ],
+)
+def test_a_queue_that_is_there_already_is_explained(text: str, line: str) -> None:
+    """Given a queue that exists with other arguments, the line names the argument, both values and the cure in the
+    units of the configuration.
+    """
+    assert explain_conflict(text, "h:1/") == line
+
+
+@pytest.mark.parametrize(
+    ("foreign", "kind", "text"),
+    [
+        (
+            amqp.exceptions.PreconditionFailed(conflict("durable", "'true'", "'false'"), DECLARE),
+            ConfigurationError,
+            "exists with another durable",
+        ),
+        (amqp.exceptions.ResourceLocked("RESOURCE_LOCKED", DECLARE), ConfigurationError, "RESOURCE_LOCKED"),
+        (
+            amqp.exceptions.PreconditionFailed("PRECONDITION_FAILED - unknown delivery tag 77", (60, 80)),
+            BrokerUnavailable,
+            "h:1/: PRECONDITION_FAILED - unknown delivery tag 77",
+        ),
+        (
+            amqp.exceptions.PreconditionFailed("PRECONDITION_FAILED - delivery acknowledgement timed out", (0, 0)),
+            BrokerUnavailable,
+            "delivery acknowledgement timed out",
+        ),
+        (amqp.exceptions.ConsumerCancelled("x", (60, 30)), BrokerUnavailable, "h:1/: the queue was deleted or moved"),
+        (
+            amqp.exceptions.AccessRefused("ACCESS_REFUSED - no.\nFor details see the broker logfile.", (50, 10)),
+            BrokerUnavailable,
+            "h:1/: access refused: ACCESS_REFUSED - no.",
+        ),
+        (ConnectionRefusedError(111, "Connection refused"), BrokerUnavailable, "h:1/: Connection refused"),
+        (TimeoutError(), BrokerUnavailable, "h:1/: TimeoutError"),
+        (amqp.exceptions.ConnectionForced("Too many heartbeats missed"), BrokerUnavailable, "Too many heartbeats"),
+    ],
+)
+def test_what_went_wrong_is_told_apart(foreign: Exception, kind: type[HaMonitorError], text: str) -> None:
+    """Given an error, only one that a person must cure ends the program; all others are tried again."""
+    with pytest.raises(HaMonitorError) as caught, translated_errors("h:1/"):
+        raise foreign
+
+    assert type(caught.value) is kind
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_programs_own_errors_pass_through() -> None:
+    """Given an error that is translated already, it stays what it is."""
+    error = ConfigurationError("as it is")
+
+    with pytest.raises(ConfigurationError) as caught, translated_errors("h:1/"):
+        raise error
+
+    assert caught.value is error

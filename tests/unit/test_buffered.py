@@ -1,0 +1,294 @@
+"""The buffered AMQP connection: the same deliveries, however the network cuts the stream into pieces."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ha_monitor.broker.buffered import BufferedConnection, Delivery
+
+CHANNEL = 1
+HEARTBEAT = struct.pack(">BHI", 8, 0, 0) + b"\xce"
+CANCEL = b"\x00\x3c\x00\x1e\x01c\x00"
+
+
+def frame(kind: int, payload: bytes, channel: int = CHANNEL) -> bytes:
+    return struct.pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
+
+
+def short(text: bytes) -> bytes:
+    return bytes((len(text),)) + text
+
+
+def message(
+    tag: int,
+    body: bytes,
+    *,
+    redelivered: bool = False,
+    content_type: bytes | None = b"application/json",
+    content_encoding: bytes | None = b"utf-8",
+    more_properties: bytes = b"",
+    frame_max: int = 4096,
+    channel: int = CHANNEL,
+) -> bytes:
+    """The frames of one delivery, as the specification lays them out."""
+    method = b"\x00\x3c\x00\x3c" + short(b"ha-monitor@1.host") + struct.pack(">QB", tag, redelivered)
+    method += short(b"celeryev") + short(b"task.multi")
+    flags = 0x8000 * (content_type is not None) | 0x4000 * (content_encoding is not None)
+    flags |= 0x1000 if more_properties else 0
+    header = struct.pack(">HHQH", 60, 0, len(body), flags)
+    header += b"".join(short(text) for text in (content_type, content_encoding) if text is not None) + more_properties
+    pieces = [body[start : start + frame_max] for start in range(0, len(body), frame_max)]
+    return frame(1, method, channel) + frame(2, header, channel) + b"".join(frame(3, part, channel) for part in pieces)
+
+
+STREAM = b"".join(
+    [
+        HEARTBEAT,
+        message(1, b'{"type": "task-sent"}'),
+        message(2, b"x" * 9000, redelivered=True),
+        HEARTBEAT,
+        message(3, b"", content_type=None, content_encoding=None),
+        message(4, b"\xce\x00" * 50, content_encoding=None, more_properties=b"\x01"),
+        message(5, b"y", content_type=None, content_encoding=b"binary"),
+        frame(1, CANCEL),
+        message(6, b"z" * 300, content_type=b"c" * 255, frame_max=100),
+        HEARTBEAT,
+        HEARTBEAT,
+    ]
+)
+DELIVERIES = [
+    Delivery(1, False, "application/json", "utf-8", b'{"type": "task-sent"}'),
+    Delivery(2, True, "application/json", "utf-8", b"x" * 9000),
+    Delivery(3, False, "", "", b""),
+    Delivery(4, False, "application/json", "", b"\xce\x00" * 50),
+    Delivery(5, False, "", "binary", b"y"),
+    Delivery(6, False, "c" * 255, "utf-8", b"z" * 300),
+]
+OTHER_FRAMES = [(8, 0, b""), (8, 0, b""), (1, CHANNEL, CANCEL), (8, 0, b""), (8, 0, b"")]
+
+
+class Pieces:
+    """A transport and its socket, which hands out pieces that the test chose."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.left = iter(pieces)
+        self.sock = self
+        self.connected = True
+
+    @contextmanager
+    def having_timeout(self, timeout: float | None) -> Iterator[Pieces]:
+        yield self
+
+    def recv(self, size: int) -> bytes:
+        piece = next(self.left, None)
+        if piece is None:
+            raise TimeoutError
+        assert len(piece) <= size
+        return piece
+
+
+def connection_on(pieces: Iterable[bytes]) -> tuple[BufferedConnection, list[Any]]:
+    """A connection that reads the pieces, and the list of frames that it gives to py-amqp."""
+    connection = BufferedConnection("localhost")
+    connection.transport = Pieces(pieces)
+    connection.fast_channel = CHANNEL
+    others: list[Any] = []
+
+    def handle(frame: tuple[int, int, bytes]) -> bool:
+        others.append(frame)
+        return frame[0] == 1
+
+    connection.on_inbound_frame = handle
+    return connection, others
+
+
+def read(pieces: Iterable[bytes]) -> tuple[list[Delivery], list[Any], list[str]]:
+    """All that a connection makes of the pieces: deliveries, other frames, and the order in which they came."""
+    connection, others = connection_on(pieces)
+    order: list[str] = []
+    try:
+        while True:
+            before = len(others), len(connection.deliveries)
+            connection.drain_events(1)
+            order += ["method"] if len(connection.deliveries) == before[1] else ["deliveries"]
+    except TimeoutError:
+        return list(connection.deliveries), others, order
+
+
+def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
+    edges = [0, *sorted(places), len(stream)]
+    return [stream[start:stop] for start, stop in pairwise(edges) if start < stop]
+
+
+def test_a_stream_in_one_piece() -> None:
+    """Given everything at once, deliveries are taken, other frames go to py-amqp, and the order between a delivery
+    and a method is kept.
+    """
+    deliveries, others, order = read([STREAM])
+
+    assert deliveries == DELIVERIES
+    assert others == OTHER_FRAMES
+    assert order == ["deliveries", "deliveries", "method", "deliveries"]
+
+
+def test_a_stream_cut_in_two_at_every_place() -> None:
+    """Given the stream in two pieces, wherever it is cut, the same comes out."""
+    for place in range(1, len(STREAM)):
+        deliveries, others, _ = read(cut(STREAM, [place]))
+        assert deliveries == DELIVERIES, place
+        assert others == OTHER_FRAMES, place
+
+
+def test_a_stream_byte_by_byte() -> None:
+    """Given one byte at a time, the same comes out."""
+    deliveries, others, _ = read(cut(STREAM, range(1, len(STREAM))))
+
+    assert deliveries == DELIVERIES
+    assert others == OTHER_FRAMES
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(st.sets(st.integers(1, len(STREAM) - 1), max_size=60))
+def test_a_stream_cut_anyhow(places: set[int]) -> None:
+    """Given the stream in any pieces, the same comes out."""
+    deliveries, others, _ = read(cut(STREAM, places))
+
+    assert deliveries == DELIVERIES
+    assert others == OTHER_FRAMES
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(
+    st.lists(
+        st.tuples(
+            st.binary(max_size=700),
+            st.booleans(),
+            st.none() | st.binary(max_size=20),
+            st.none() | st.binary(max_size=20),
+            st.integers(1, 300),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    st.data(),
+)
+def test_any_messages_cut_anyhow(messages: list[Any], data: st.DataObject) -> None:
+    """Given any messages, with any properties, frame sizes and cuts, each comes out as it was sent."""
+    stream, expected = b"", []
+    for tag, (body, redelivered, kind, encoding, frame_max) in enumerate(messages, 1):
+        stream += message(
+            tag, body, redelivered=redelivered, content_type=kind, content_encoding=encoding, frame_max=frame_max
+        )
+        texts = [(text or b"").decode("utf-8", "replace") for text in (kind, encoding)]
+        expected.append(Delivery(tag, redelivered, *texts, body))
+    places = data.draw(st.sets(st.integers(1, max(1, len(stream) - 1)), max_size=30))
+
+    assert read(cut(stream, places))[0] == expected
+
+
+def test_deliveries_on_another_channel_are_left_to_py_amqp() -> None:
+    """Given a delivery on a channel that is not the event channel, its frames go to py-amqp."""
+    connection, others = connection_on([message(1, b"x", channel=2)])
+
+    with pytest.raises(TimeoutError):
+        while True:
+            connection.drain_events(1)
+
+    assert not connection.deliveries
+    assert [kind for kind, _, _ in others] == [1, 2, 3]
+
+
+def test_a_large_body_is_joined_once() -> None:
+    """Given a body of many pieces, the pieces are not joined again and again: that would take time by the square."""
+    body = b"x" * 4_000_000
+    stream = message(1, body, frame_max=131_072)
+    connection, _ = connection_on(cut(stream, range(1000, len(stream), 1000)))
+    handled = 0
+    original = connection._handle_buffered
+
+    def counted() -> bool:
+        nonlocal handled
+        handled += bool(not connection._pieces)
+        return original()
+
+    connection._handle_buffered = counted
+    connection.drain_events(1)
+
+    assert connection.deliveries.popleft().body == body
+    assert handled < 20
+
+
+@pytest.mark.parametrize(
+    ("stream", "text"),
+    [
+        (HEARTBEAT[:-1] + b"\x00", "frame ends with 0x00 instead of 0xce"),
+        (message(1, b"x").split(b"\x02\x00\x01")[0] + HEARTBEAT, "frame of type 8 instead of a content header"),
+        (message(1, b"x")[: -len(frame(3, b"x"))] + frame(1, CANCEL), "frame of type 1 instead of content"),
+    ],
+)
+def test_a_stream_that_breaks_the_protocol(stream: bytes, text: str) -> None:
+    """Given frames in the wrong place, the connection is given up; an error of py-amqp's that is translated above."""
+    connection, _ = connection_on([stream + HEARTBEAT])
+
+    with pytest.raises(UnexpectedFrame, match=text):
+        connection.drain_events(1)
+
+
+def test_a_closed_connection_is_an_error() -> None:
+    """Given a broker that closes the connection, the reader does not go round for ever."""
+    connection, _ = connection_on([message(1, b"x")[:-4], b""])
+
+    with pytest.raises(RecoverableConnectionError, match="the broker closed the connection"):
+        connection.drain_events(1)
+
+    assert connection.transport.connected is False
+
+
+def test_a_sign_of_life_is_noted() -> None:
+    """Given any bytes, the number by which py-amqp sees that the broker lives changes."""
+    connection, _ = connection_on([HEARTBEAT])
+    before = connection.bytes_recv
+
+    with pytest.raises(TimeoutError):
+        connection.drain_events(1)
+
+    assert connection.bytes_recv > before
+
+
+def test_a_real_socket_that_has_nothing_times_out() -> None:
+    """Given a real socket without data, the wait ends after its time, also one of 0 seconds."""
+    ours, theirs = socket.socketpair()
+    connection, _ = connection_on([])
+
+    class Transport:
+        connected = True
+        sock = ours
+
+        @contextmanager
+        def having_timeout(self, timeout: float | None) -> Iterator[socket.socket]:
+            ours.settimeout(timeout)
+            yield ours
+
+    connection.transport = Transport()
+    with pytest.raises(TimeoutError):
+        connection.drain_events(0.01)
+
+    theirs.sendall(message(9, b"x" * 100_000)[:50_000])
+    with pytest.raises(TimeoutError):
+        connection.drain_events(0.01)
+    theirs.sendall(message(9, b"x" * 100_000)[50_000:])
+    connection.drain_events(1)
+    ours.close()
+    theirs.close()
+
+    assert [delivery.delivery_tag for delivery in connection.deliveries] == [9]

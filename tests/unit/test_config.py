@@ -1,0 +1,257 @@
+"""The configuration: where it comes from, and the one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ha_monitor.config.load import load, settings
+from ha_monitor.config.schema import Config, LogLevel, QueueType
+from ha_monitor.errors import ConfigurationError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "ha-monitor.toml"
+
+
+def wrong(path: Path | None, environment: dict[str, str] | None = None, overlay: Path | None = None) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, environment or {}, overlay)
+    return str(caught.value)
+
+
+def test_everything_has_a_default(file: Path) -> None:
+    """Given an empty file, all settings have the documented defaults."""
+    file.write_text("")
+
+    assert load(file, {}) == Config()
+
+
+def test_the_defaults_hold_where_no_file_is_named_or_installed() -> None:
+    """Given no file at all, the program runs with its defaults."""
+    assert load(None, {}) == Config()
+
+
+def test_later_sources_win(file: Path, tmp_path: Path) -> None:
+    """Given a key in file, overlay, credentials and environment, each of these wins over the one before it."""
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    file.write_text('node_id = "file"\n[store]\nlease = 6\ntimeout = 7\nname_wait = 8\nprefix = "file"\n')
+    overlay = tmp_path / "1.toml"
+    overlay.write_text("[store]\ntimeout = 17\nname_wait = 18\nlease = 16\n")
+    (credentials / "store_name_wait").write_text("28\n")
+    (credentials / "store_lease").write_text("26\n")
+    environment = {"CREDENTIALS_DIRECTORY": str(credentials), "HA_MONITOR_STORE_LEASE": "36"}
+
+    store = load(file, environment, overlay).store
+
+    assert (store.prefix, store.timeout, store.name_wait, store.lease) == ("file", 17, 28, 36)
+
+
+def test_the_environment_names_the_file_and_the_command_line_wins(file: Path, tmp_path: Path) -> None:
+    """Given $HA_MONITOR_CONFIG, that file is read, unless --config names another."""
+    other = tmp_path / "other.toml"
+    file.write_text('node_id = "from-environment"')
+    other.write_text('node_id = "from-command-line"')
+    environment = {"HA_MONITOR_CONFIG": str(file)}
+
+    assert load(None, environment).node_id == "from-environment"
+    assert load(other, environment).node_id == "from-command-line"
+
+
+def test_an_overlay_need_not_exist(file: Path, tmp_path: Path) -> None:
+    """Given no overlay for this instance, the file alone counts."""
+    file.write_text('node_id = "shop"')
+
+    assert load(file, {}, tmp_path / "none.toml").node_id == "shop"
+
+
+def test_the_environment_knows_all_types() -> None:
+    """Given variables for each type of value, they arrive as the types of the schema."""
+    config = load(
+        None,
+        {
+            "HA_MONITOR_QUEUE_TYPE": "classic",
+            "HA_MONITOR_LOG_LEVEL": "debug",
+            "HA_MONITOR_LOG_ARGUMENTS": "true",
+            "HA_MONITOR_LOG_REDACT": "pin, iban",
+            "HA_MONITOR_HANDLERS_MODULES": '["alerts", "tickets"]',
+            "HA_MONITOR_BROKER_TLS": '{"ca_certs": "/ca.pem"}',
+            "HA_MONITOR_BROKER_PREFETCH": "50",
+            "HA_MONITOR_BATCH_TIME": "0.5",
+        },
+    )
+
+    assert config.queue.type is QueueType.CLASSIC
+    assert config.log.level is LogLevel.DEBUG
+    assert config.log.arguments is True
+    assert config.log.redact == ["pin", "iban"]
+    assert config.handlers.modules == ["alerts", "tickets"]
+    assert config.broker.tls == {"ca_certs": "/ca.pem"}
+    assert config.broker.prefetch == 50
+    assert config.batch.time == 0.5
+
+
+def test_each_setting_has_a_variable_and_a_credential_of_its_own() -> None:
+    """Given all settings, no two share a name outside the file."""
+    names = [setting.variable for setting in settings()]
+
+    assert len(set(names)) == len(names) == len({setting.credential for setting in settings()})
+    assert "HA_MONITOR_BROKER_URL" in names
+
+
+def test_an_empty_credential_counts_as_not_set(tmp_path: Path) -> None:
+    """Given an empty credential file, as a package ships it, the default stays."""
+    (tmp_path / "broker_url").write_text("\n")
+
+    assert load(None, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).broker.url == Config().broker.url
+
+
+def test_a_password_file_may_end_with_a_newline(tmp_path: Path) -> None:
+    """Given a URL in a credential file with a newline at its end, the newline is not part of the URL."""
+    (tmp_path / "store_url").write_text("redis://:hunter2@redis1:6379/0\n")
+
+    assert load(None, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).store.url == "redis://:hunter2@redis1:6379/0"
+
+
+MISTAKES = [
+    pytest.param(
+        "[store]\nlease = 0.5\n",
+        "{file}: store.lease = 0.5: expected float >= 1.0",
+        id="too small",
+    ),
+    pytest.param("[store]\nlease = 301\n", "{file}: store.lease = 301: expected float <= 300.0", id="too large"),
+    pytest.param("[store]\nlease = nan\n", "{file}: store.lease = nan: expected float >= 1.0", id="not a number"),
+    pytest.param('[store]\nlease = "5"\n', "{file}: store.lease = 5: expected float, got str", id="text for a number"),
+    pytest.param("[broker]\nprefetch = 1.5\n", "{file}: broker.prefetch = 1.5: expected int, got float", id="fraction"),
+    pytest.param(
+        '[log]\nlevel = "loud"\n',
+        "{file}: log.level = loud: expected one of debug, info, warning, error",
+        id="no such choice",
+    ),
+    pytest.param(
+        '[log]\narguments = "yes"\n', "{file}: log.arguments = yes: expected bool, got str", id="text for a flag"
+    ),
+    pytest.param(
+        '[log]\nredact = ["ok", ""]\n', "{file}: log.redact[1] = : expected str of length >= 1", id="inside a list"
+    ),
+    pytest.param(
+        '[log]\nredact = "password"\n', "{file}: log.redact = password: expected a list, got str", id="no list"
+    ),
+    pytest.param("store = 5\n", "{file}: store = 5: expected a table, got int", id="no table"),
+    pytest.param(
+        'node_id = "a b"\n',
+        "{file}: node_id = a b: expected str matching regex '^[A-Za-z0-9_.@:-]{1,100}$'",
+        id="pattern",
+    ),
+    pytest.param(
+        "[batch]\nevent = 5\n",
+        "{file}: batch.event: unknown key; expected one of events, time",
+        id="unknown key in a table",
+    ),
+    pytest.param(
+        "brokers = 1\n",
+        "{file}: brokers: unknown key; expected one of batch, broker, handlers, log, node_id, queue, store",
+        id="unknown key",
+    ),
+    pytest.param("[store]\nlease = \n", "{file}: not valid TOML: Invalid value (at line 2, column 9)", id="not TOML"),
+    pytest.param(
+        "[store]\nsuccess_ttl = 60\n",
+        "{file}: store.success_ttl = 60: expected at least queue.message_ttl (43200), "
+        "or a late redelivery could not be recognised",
+        id="two keys together",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), MISTAKES)
+def test_a_mistake_in_the_file_is_one_exact_line(file: Path, text: str, line: str) -> None:
+    """Given a mistake in the file, the error is one line with the file, the key, the value and what was expected."""
+    file.write_text(text)
+
+    assert wrong(file) == line.replace("{file}", str(file))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """Given a file that is missing, is a folder or holds bytes that are no text, the error names it."""
+    (tmp_path / "latin1.toml").write_bytes(b'node_id = "caf\xe9"')
+
+    assert wrong(tmp_path / "none.toml") == f"{tmp_path}/none.toml: cannot be read: No such file or directory"
+    assert wrong(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
+    assert wrong(tmp_path / "latin1.toml") == f"{tmp_path}/latin1.toml: cannot be read: it is not UTF-8 text"
+
+
+def test_a_mistake_in_the_overlay_names_the_overlay(file: Path, tmp_path: Path) -> None:
+    """Given a right file and a wrong overlay, the error names the overlay."""
+    overlay = tmp_path / "1.toml"
+    file.write_text("[store]\nlease = 6\n")
+    overlay.write_text("[store]\ntimeout = 0\n")
+
+    assert wrong(file, overlay=overlay) == f"{overlay}: store.timeout = 0: expected float > 0.0"
+
+
+ENVIRONMENT_MISTAKES = [
+    (
+        "HA_MONITOR_STORE_LEASE",
+        "soon",
+        "environment: HA_MONITOR_STORE_LEASE: store.lease = soon: expected float, got str",
+    ),
+    (
+        "HA_MONITOR_QUEUE_TYPE",
+        "fast",
+        "environment: HA_MONITOR_QUEUE_TYPE: queue.type = fast: expected one of quorum, classic",
+    ),
+    (
+        "HA_MONITOR_BROKER_TLS",
+        "ca.pem",
+        "environment: HA_MONITOR_BROKER_TLS: expected JSON for broker.tls, such as {}",
+    ),
+    (
+        "HA_MONITOR_LEASE",
+        "5",
+        "environment: HA_MONITOR_LEASE: unknown variable; see `ha-monitor check --help` for the names",
+    ),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "line"), ENVIRONMENT_MISTAKES)
+def test_a_mistake_in_the_environment_is_one_exact_line(variable: str, value: str, line: str) -> None:
+    """Given a mistake in a variable, the error is one line that names the variable."""
+    assert wrong(None, {variable: value}) == line
+
+
+def test_a_mistake_in_a_credential_names_its_file(tmp_path: Path) -> None:
+    """Given a mistake in a credential, the error names the credential's file."""
+    (tmp_path / "store_lease").write_text("0")
+
+    assert wrong(None, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == (
+        f"{tmp_path}/store_lease: store.lease = 0: expected float >= 1.0"
+    )
+
+
+def test_the_rule_between_two_keys_counts_wherever_they_come_from(file: Path) -> None:
+    """Given a long message TTL in the environment only, the error names the source of the key to be changed."""
+    file.write_text('node_id = "shop"')
+
+    line = wrong(file, {"HA_MONITOR_QUEUE_MESSAGE_TTL": "100000"})
+
+    assert line.startswith("environment: HA_MONITOR_QUEUE_MESSAGE_TTL: store.success_ttl = 86400: expected at least")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[broker]\nurl = ["amqp://user:hunter2@host//"]\n',
+        '[broker]\nurl = {password = "hunter2"}\n',
+        '[broker]\ntls = "password=hunter2"\n',
+        '[broker.transport_options]\nsentinel_kwargs = {password = "hunter2"}\n[broker]\nport = 1\n',
+        '[store]\nurl = {a = "redis://:hunter2@host/0"}\n',
+    ],
+)
+def test_a_password_is_in_no_error(file: Path, text: str) -> None:
+    """Given a mistake next to a password, the error does not show the password."""
+    file.write_text(text)
+
+    assert "hunter2" not in wrong(file)

@@ -1,0 +1,78 @@
+"""Lines to a file descriptor: all of them, in order, whatever the reader does."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from ha_monitor.outputs.writer import CHUNK, LineWriter
+
+
+def read_all(descriptor: int, pause: float = 0.0) -> bytes:
+    pieces = []
+    while piece := os.read(descriptor, 7000):
+        pieces.append(piece)
+        time.sleep(pause)
+    return b"".join(pieces)
+
+
+LINES = [b"%d " % number + b"x" * (number % 2000) for number in range(400)] + [b"y" * 3 * CHUNK]
+EXPECTED = b"".join(line + b"\n" for line in LINES)
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("pause", [0.0, 0.0005])
+def test_every_line_arrives_even_if_the_reader_is_slow(blocking: bool, pause: float) -> None:
+    """Given a pipe that holds less than is written, blocking or not, the writer waits and nothing is lost."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, blocking)
+    result: list[bytes] = []
+    reader = threading.Thread(target=lambda: result.append(read_all(reading, pause)))
+    reader.start()
+    given = list(LINES)
+
+    LineWriter(writing).write(given)
+    os.close(writing)
+    reader.join(30)
+    os.close(reading)
+
+    assert result == [EXPECTED]
+    assert given == LINES
+
+
+def test_a_write_that_takes_only_a_part_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a kernel that takes three bytes at a time, the rest follows in order."""
+    taken: list[bytes] = []
+
+    def write(descriptor: int, data: memoryview) -> int:
+        taken.append(bytes(data[:3]))
+        return min(3, len(data))
+
+    monkeypatch.setattr(os, "write", write)
+    LineWriter(1).write([b"hello", b"world"])
+
+    assert b"".join(taken) == b"hello\nworld\n"
+    assert len(taken) == 4
+
+
+def test_a_reader_that_is_gone_is_an_error() -> None:
+    """Given a pipe that nobody reads any more, the caller gets to know."""
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    with pytest.raises(BrokenPipeError):
+        LineWriter(writing).write([b"hello"])
+    os.close(writing)
+
+
+def test_no_lines_write_nothing() -> None:
+    """Given no lines, not even a newline is written."""
+    reading, writing = os.pipe()
+    LineWriter(writing).write([])
+    os.close(writing)
+
+    assert read_all(reading) == b""
+    os.close(reading)
