@@ -48,4 +48,3 @@ def failures(count: int) -> Iterator[Recorded]:
             events.append(fresh_event("task-received", uuid=task, name="shop.pay", args=f"({number},)", kwargs="{}"))
             events.append(fresh_event("task-failed", uuid=task, exception=error, traceback=f"{traceback}{error}\n"))
         yield message(*events)
-

@@ -7,6 +7,8 @@
     journal = site.journal()
     published = Load(site.services.broker_url, fresh_copies(3), rate=500).finish()
     assert_guarantee(site.account(journal, published))
+
+A test may change the configuration, the units and the instances as it likes: the next `restore` undoes it.
 """
 
 from __future__ import annotations

@@ -124,15 +124,22 @@ def test_orderly_stops_under_load(tmp_path: Path, broker_url: str, store_url: st
 def test_stop_of_all_at_once_leaves_the_rest_in_the_queue(
     tmp_path: Path, broker_url: str, store_url: str, fault_table: FaultTable
 ) -> None:
-    """given more events than fit into a moment, when all instances stop half-way, then the next start has the rest"""
+    """given a full queue, when all instances are stopped at once, then each puts away what it has in hand in time,
+    and the next start has the rest
+    """
     messages = list(islice(replicate(read_stream("small"), 8, start=time.time()), 10_000))
-    with Fleet(tmp_path, broker_url, store_url).start() as fleet:
+    # No lease may run out while the queue is filled: that would be another test.
+    settings = {"store": {"lease": 60.0}, "broker": {"heartbeat": 60.0}}
+    with Fleet(tmp_path, broker_url, store_url, settings=settings).start() as fleet:
+        for instance in fleet.instances:
+            instance.freeze()
         publish(broker_url, messages)
         for instance in fleet.instances:
             instance.process.send(signal.SIGTERM)
+            instance.thaw()
         assert [instance.process.wait(5) for instance in fleet.instances] == [0, 0, 0]
         published = Published(messages)
         assert published.missing(fleet.lines()) > 0, "all was done before the stop: the test would prove nothing"
         fleet.start()
-        account = fault_table.add("SIGTERM to all, backlog of 10,000", fleet.close_account(published))
+        account = fault_table.add("SIGTERM to all, queue of 10,000", fleet.close_account(published))
     assert_guarantee(account)
