@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.amqp_source import AmqpSource
 from ha_monitor.broker.control import greet_workers
@@ -24,6 +26,8 @@ from ha_monitor.events.facts import FactBuilder
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.metrics.health import Health
+from ha_monitor.metrics.http import HttpServer
 from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.console import console_renderer
 from ha_monitor.outputs.handlers import Handlers, load_handlers
@@ -75,6 +79,10 @@ class Service:
             scrub=Scrubber(config),
             render=self._render,
         )
+        health = Health(clock, config.http.stalled_after)
+        self.http: HttpServer | None = None
+        if config.http.listen:
+            self.http = HttpServer(config.http, instance, health, CollectorRegistry())
         parts = self._parts(config)
         self.pipeline = Pipeline(
             config=config,
@@ -84,6 +92,7 @@ class Service:
             announcer=parts.announcer,
             rejects=Rejects(self._identity, self.logger, clock),
             supervisor=Systemd(environment, clock),
+            health=health,
             logger=self.logger,
             clock=clock,
             who={
@@ -107,7 +116,13 @@ class Service:
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.pipeline.reload())
         logging.basicConfig(handlers=[LibraryHandler(self.logger)], level=logging.WARNING, force=True)
         self.logger.info("instance-started", version=__version__, python=sys.version.split()[0])
-        self.pipeline.run()
+        if self.http is not None:
+            self.http.start()
+        try:
+            self.pipeline.run()
+        finally:
+            if self.http is not None:
+                self.http.stop()
         return ExitStatus.OK
 
     def _parts(self, config: Config) -> Settings:
@@ -143,7 +158,7 @@ class Service:
         return parts
 
 
-FIXED = ("node_id", "broker", "queue", "store", "batch")
+FIXED = ("node_id", "broker", "queue", "store", "batch", "http")
 """The parts of the configuration that a reload cannot change."""
 
 

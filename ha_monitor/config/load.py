@@ -203,3 +203,7 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
             f"{source}: store.success_ttl = {config.store.success_ttl:g}: expected at least queue.message_ttl "
             f"({config.queue.message_ttl:g}), or a late redelivery could not be recognised"
         )
+    for one, other in (("username", "password"), ("tls_certificate", "tls_key")):
+        if bool(getattr(config.http, one)) != bool(getattr(config.http, other)):
+            source = sources.get(f"http.{one}") or sources.get(f"http.{other}", "the configuration")
+            raise ConfigurationError(f"{source}: http.{one}, http.{other}: expected both or neither")

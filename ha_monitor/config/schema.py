@@ -141,6 +141,25 @@ class Handlers(Struct, forbid_unknown_fields=True, frozen=True):
     dead_letters: Annotated[int, Meta(ge=1, le=1_000_000, description="Dead letters kept in Redis")] = 1000
 
 
+class Http(Struct, forbid_unknown_fields=True, frozen=True):
+    """Health and metrics of one instance over HTTP: /livez, /readyz and /metrics."""
+
+    listen: Annotated[
+        str,
+        Meta(
+            pattern=r"^$|^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):[0-9]*(%i)?$",
+            description="Address and port, such as 127.0.0.1:954%i; %i is the instance's name; empty for none",
+        ),
+    ] = ""
+    username: Annotated[str, Meta(description="User name that a client must give; empty for none")] = ""
+    password: Annotated[str, Meta(description="Password that a client must give")] = ""
+    tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain; empty for plain HTTP")] = ""
+    tls_key: Annotated[str, Meta(description="PEM file with the certificate's key")] = ""
+    stalled_after: Annotated[
+        float, Meta(ge=1, le=3600, description="Seconds without progress after which /livez and /readyz say no")
+    ] = 30.0
+
+
 class Config(Struct, forbid_unknown_fields=True, frozen=True):
     """The whole configuration of one instance."""
 
@@ -153,6 +172,7 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     batch: Batch = field(default_factory=Batch)
     log: Log = field(default_factory=Log)
     handlers: Handlers = field(default_factory=Handlers)
+    http: Http = field(default_factory=Http)
 
     @property
     def queue_name(self) -> str:

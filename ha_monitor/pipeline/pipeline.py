@@ -23,6 +23,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
 from ha_monitor.events.decode import Batch, Decoder
+from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
@@ -62,6 +63,7 @@ class Pipeline:
         announcer: Announcer,
         rejects: Rejects,
         supervisor: Supervisor,
+        health: Health,
         logger: Logger,
         clock: Clock,
         who: dict[str, Any],
@@ -78,6 +80,7 @@ class Pipeline:
         self._store = store
         self._rejects = rejects
         self._supervisor = supervisor
+        self._health = health
         self._logger = logger
         self._clock = clock
         self._who = who
@@ -125,6 +128,7 @@ class Pipeline:
                 if self._reload_asked:
                     self._reload()
                 self.cycle()
+                self._health.progress()
                 self._supervisor.progress()
         finally:
             self._shutdown()
@@ -169,6 +173,7 @@ class Pipeline:
 
     def _send(self, collected: Collected) -> None:
         self._under_way = collected
+        self._health.batch_began()
         self._store.send_apply(collected.batch)
 
     def _finish(self) -> None:
@@ -186,6 +191,7 @@ class Pipeline:
         except BrokerUnavailable as error:
             # All is merged and announced: the redelivery will be recognised.
             self._source_lost(error)
+        self._health.batch_committed()
         if batch.rejected:
             self._rejects.add(batch.rejected)
 
@@ -272,6 +278,7 @@ class Pipeline:
             self._announcements.start_anew()
         self._store_backoff.succeeded()
         self.stats.store_connects += 1
+        self._health.store(None)
         self._logger.info("store-connected", token=self._store.token, unannounced=len(self._announcements))
         self._announcements.announce()
         self._tick_at = 0.0
@@ -297,6 +304,7 @@ class Pipeline:
         self._source_backoff.succeeded()
         self._consuming = True
         self.stats.broker_connects += 1
+        self._health.broker(None)
         self.stats.broker = address
         self._heartbeat_at = 0.0
         self._logger.info("broker-connected", broker=address, queue=self._config.queue_name)
@@ -311,6 +319,7 @@ class Pipeline:
     def _store_lost(self, error: StoreUnavailable) -> None:
         wait = self._store_backoff.failed()
         self._logger.warning("store-unavailable", reason=str(error), retry_in=round(wait, 3))
+        self._health.store(str(error))
         self._report.waiting("Redis", self._store_backoff.failing_since, str(error))
         self._store.close()
         self._announcements.forget()  # still in the outbox; `recover` brings them
@@ -320,6 +329,7 @@ class Pipeline:
         self.stats.leases_lost += 1
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
         self._registered = False
+        self._health.store("the lease was lost")
         self._announcements.forget()  # another instance has them
         self._store.close()
         self._repeat_batches()
@@ -330,6 +340,8 @@ class Pipeline:
             # Nothing of it was acknowledged, so closing hands it back, to other instances too.
             self._source.close()
             self._consuming = False
+            self._health.broker("messages were handed back while the store is away")
+            self._health.batch_given_back()
             self._collector.forget()
         elif self._under_way is not None:
             self._collector.give_back(self._under_way)
@@ -338,6 +350,7 @@ class Pipeline:
     def _source_lost(self, error: BrokerUnavailable) -> None:
         wait = self._source_backoff.failed()
         self._logger.warning("broker-unavailable", reason=str(error), retry_in=round(wait, 3))
+        self._health.broker(str(error))
         self._report.waiting("the broker", self._source_backoff.failing_since, str(error))
         self._source.close()
         self._consuming = False
@@ -357,6 +370,7 @@ class Pipeline:
         self._supervisor.ready()
 
     def _shutdown(self) -> None:
+        self._health.stopping()
         self._report.stopping()
         left = 0
         try:
