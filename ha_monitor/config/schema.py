@@ -18,6 +18,10 @@ DEFAULT_REDACTED = [
     "password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "credential",
     "private_key", "session", "cookie",
 ]  # fmt: skip
+DEFAULT_BUCKETS = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
+]  # fmt: skip
+"""Seconds. Up to 10 the bounds that Prometheus' client and celery-exporter have by default."""
 
 
 class QueueType(Enum):
@@ -160,6 +164,31 @@ class Http(Struct, forbid_unknown_fields=True, frozen=True):
     ] = 30.0
 
 
+class WorkerLabels(Enum):
+    """How the workers are told apart in the metrics."""
+
+    NODENAME = "nodename"
+    HOSTNAME = "hostname"
+    NONE = "none"
+
+
+class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
+    """What is counted for /metrics; only with http.listen, and the same for all instances. See docs/monitoring.md."""
+
+    worker_labels: Annotated[
+        WorkerLabels,
+        Meta(description="nodename has labels hostname and worker, hostname only the first, none neither"),
+    ] = WorkerLabels.NODENAME
+    max_series: Annotated[
+        int,
+        Meta(ge=100, le=1_000_000, description="Series of tasks an instance keeps; the rest is one labelled overflow"),
+    ] = 10_000
+    buckets: Annotated[
+        list[Annotated[float, Meta(gt=0, le=1e9)]],
+        Meta(min_length=1, max_length=50, description="Upper bounds of the histograms in seconds"),
+    ] = field(default_factory=lambda: list(DEFAULT_BUCKETS))
+
+
 class Config(Struct, forbid_unknown_fields=True, frozen=True):
     """The whole configuration of one instance."""
 
@@ -173,6 +202,7 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     log: Log = field(default_factory=Log)
     handlers: Handlers = field(default_factory=Handlers)
     http: Http = field(default_factory=Http)
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def queue_name(self) -> str:

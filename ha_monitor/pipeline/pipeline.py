@@ -22,8 +22,8 @@ from ha_monitor.broker.source import Source
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
-from ha_monitor.events.decode import Batch, Decoder
-from ha_monitor.metrics.health import Health
+from ha_monitor.events.decode import Decoder
+from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
@@ -63,7 +63,8 @@ class Pipeline:
         announcer: Announcer,
         rejects: Rejects,
         supervisor: Supervisor,
-        health: Health,
+        stats: Stats,
+        telemetry: Telemetry,
         logger: Logger,
         clock: Clock,
         who: dict[str, Any],
@@ -80,13 +81,14 @@ class Pipeline:
         self._store = store
         self._rejects = rejects
         self._supervisor = supervisor
-        self._health = health
+        self._telemetry = telemetry
+        self._health = telemetry.health
         self._logger = logger
         self._clock = clock
         self._who = who
         self._greet = greet
         self._reread = reread
-        self.stats = Stats()
+        self.stats = stats
         self._stopping = False
         self._reload_asked = False
         self._registered = False
@@ -99,6 +101,8 @@ class Pipeline:
         self._collector = Collector(source, decoder, config.batch, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._under_way: Collected | None = None
+        self._sent_at = 0.0
+        self._counted = True
         self._announcements = Announcements(
             store=store,
             announcer=announcer,
@@ -173,6 +177,7 @@ class Pipeline:
 
     def _send(self, collected: Collected) -> None:
         self._under_way = collected
+        self._sent_at = self._clock.monotonic()
         self._health.batch_began()
         self._store.send_apply(collected.batch)
 
@@ -184,7 +189,11 @@ class Pipeline:
         applied = self._store.receive_apply()
         self._under_way = None
         self._announcements.add(applied.items)
-        self._count(batch, applied.new, applied.repeated, applied.waiting)
+        self.stats.add_batch(
+            batch, new=applied.new, repeated=applied.repeated, waiting=applied.waiting, now=self._clock.time()
+        )
+        if applied.waiting:
+            self._tick_at = min(self._tick_at, self._clock.monotonic() + self._config.store.name_wait)
         self._announcements.announce()
         try:
             self._source.acknowledge(mark)
@@ -192,6 +201,8 @@ class Pipeline:
             # All is merged and announced: the redelivery will be recognised.
             self._source_lost(error)
         self._health.batch_committed()
+        self._telemetry.batch_done(self._clock.monotonic() - self._sent_at)
+        self._counted = True
         if batch.rejected:
             self._rejects.add(batch.rejected)
 
@@ -217,6 +228,9 @@ class Pipeline:
     def _tick(self) -> None:
         self.stats.redelivered = self._source.redelivered
         ticked = self._store.tick(msgspec.json.encode(self.stats), self._rejects.take_samples())
+        if self._telemetry.counting and (self._counted or ticked.items):
+            self._telemetry.counts = self._store.counts()
+            self._counted = False
         now = self._clock.monotonic()
         due_in = self._config.store.lease / 5
         if ticked.next_due is not None:
@@ -245,21 +259,6 @@ class Pipeline:
             if now >= self._depth_at:
                 self._depth_at = now + DEPTH_EVERY
                 self.stats.depth = self._source.depth()
-
-    def _count(self, batch: Batch, new: int, repeated: int, waiting: int) -> None:
-        stats = self.stats
-        stats.batches += 1
-        stats.messages += batch.message_count
-        stats.events += batch.event_count
-        stats.new += new
-        stats.repeated += repeated
-        stats.rejected += len(batch.rejected)
-        stats.waiting = waiting
-        stats.last_event = self._clock.time()
-        if batch.newest:
-            stats.lag = max(0.0, stats.last_event - batch.newest)
-        if waiting:
-            self._tick_at = min(self._tick_at, self._clock.monotonic() + self._config.store.name_wait)
 
     # --- connect ---------------------------------------------------------------------------
 

@@ -37,3 +37,7 @@ class Keys:
 
     def outbox(self, token: int) -> str:
         return f"{self.prefix}outbox:{token}"
+
+    def counts(self, name: str) -> str:
+        """:param name: the instance's, unlike its token the same after a restart."""
+        return f"{self.prefix}counts:{name}"

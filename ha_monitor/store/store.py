@@ -50,6 +50,19 @@ class Ticked(NamedTuple):
     taken: list[Takeover]
 
 
+class Counting(NamedTuple):
+    """How events are counted for the metrics."""
+
+    name: str
+    """Whose counts they are: the same after a restart."""
+    max_series: int
+    """Counts kept; what would be more is added up under labels of its own."""
+    buckets: list[float]
+    """Upper bounds of the histograms, ascending."""
+    per_worker: bool
+    """Whether the workers are told apart."""
+
+
 class Store:
     """The shared record as one instance uses it.
 
@@ -59,8 +72,18 @@ class Store:
     Between `send_apply` and `receive_apply` no other call may be made.
     """
 
-    def __init__(self, settings: StoreSettings, node_id: str, clock: Clock, held: float = 0.0) -> None:
-        """:param held: seconds for which the broker may keep messages of an instance that vanished."""
+    def __init__(
+        self,
+        settings: StoreSettings,
+        node_id: str,
+        clock: Clock,
+        held: float = 0.0,
+        counting: Counting | None = None,
+    ) -> None:
+        """
+        :param held: seconds for which the broker may keep messages of an instance that vanished.
+        :param counting: None to count nothing.
+        """
         self._settings = settings
         self._held = held
         self._clock = clock
@@ -76,17 +99,20 @@ class Store:
         self._lease_until = 0.0
         self._in_contact_since: float | None = None
         self._last_contact: float | None = None
+        self._counting = [counting.max_series, counting.buckets, counting.per_worker] if counting else False
         self._apply_options = self._encode(
             [
                 int(settings.success_ttl),
                 int(settings.failure_ttl),
                 int(settings.worker_ttl),
                 int(settings.name_wait * 1000),
+                self._counting,
             ]
         )
         keys = self._keys
-        self._shared_apply = (keys.waiting, keys.producers, keys.workers)
-        self._shared_tick = (keys.waiting, keys.retries, keys.takeovers, keys.rejected, keys.workers)
+        self._counts = keys.counts(counting.name if counting else "")
+        self._shared_apply = (keys.waiting, keys.producers, keys.workers, self._counts)
+        self._shared_tick = (keys.waiting, keys.retries, keys.takeovers, keys.rejected, keys.workers, self._counts)
 
     @property
     def token(self) -> int:
@@ -174,6 +200,7 @@ class Store:
             int(self._settings.worker_ttl),
             MOST_DUE,
             int(self._held * 1000),
+            self._counting,
         ]
         first, raw, next_due, taken, own = self._call(
             "tick",
@@ -186,6 +213,13 @@ class Store:
             next_due / 1000 if next_due >= 0 else None,
             [_takeover(report) for report in taken],
         )
+
+    def counts(self) -> list[bytes]:
+        """What this instance has counted, over all its starts: field, number, field, number, …; counting.lua says what
+        the fields mean.
+        """
+        raw: list[bytes] = self._connection.call("HGETALL", self._counts)
+        return raw
 
     def settle(self, upto: int, retries: list[tuple[int, bytes]], dead: list[bytes], keep: int) -> None:
         """Close all items below a sequence number, some of whose handlers failed.

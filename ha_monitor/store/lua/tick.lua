@@ -9,13 +9,14 @@
 -- KEYS[6] takeovers   list   the latest takeovers as JSON, newest first
 -- KEYS[7] rejected    list   the latest messages that could not be handled as JSON, newest first
 -- KEYS[8] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
+-- KEYS[9] counts      hash   the caller's, as counting.lua describes them
 -- and, by prefix: ARGV[2]t:<task id> the records, ARGV[2]instance:<token> and ARGV[2]outbox:<token> of others.
 --
 -- ARGV[1] the caller's token
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
 -- ARGV[4] MessagePack: {lease ms, whether the caller may take over, failure ttl s, worker ttl s, most items,
---         ms for which the broker may keep messages of an instance that vanished}
+--         ms for which the broker may keep messages of an instance that vanished, counting or false}
 -- ARGV[5] the caller's counters as JSON
 -- ARGV[6] … samples for `rejected`
 --
@@ -28,7 +29,8 @@ end
 
 local KEPT = 100
 local prefix = ARGV[2]
-local lease, may_take_over, failure_ttl, worker_ttl, most, held = unpack(cmsgpack.unpack(ARGV[4]))
+local lease, may_take_over, failure_ttl, worker_ttl, most, held, to_count = unpack(cmsgpack.unpack(ARGV[4]))
+counting = to_count or nil
 local now = now_ms()
 local items, taken = {}, {}
 
@@ -61,15 +63,21 @@ end
 local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, most)
 for _, uuid in ipairs(due) do
   local key = prefix .. 't:' .. uuid
-  local facts, seen, waiting = load_record(key)
-  if waiting and facts.n == nil and may_be_held(waiting[1][4]) then
+  local facts, seen, waiting, uncounted = load_record(key)
+  local since = waiting and waiting[1] and waiting[1][4] or uncounted and uncounted[1][5]
+  if since and facts.n == nil and may_be_held(since) then
     redis.call('ZADD', KEYS[4], now + 1000, uuid)
-  elseif waiting then
+  elseif since then
     local facts_text = pack_facts(facts)
     for _, entry in ipairs(waiting) do
       items[#items + 1] = event_item(entry[1], facts_text, facts.n == nil)
     end
-    save_record(key, facts_text, seen, nil, math.max(redis.call('TTL', key), 1))
+    if counting then
+      for _, entry in ipairs(uncounted or {}) do
+        count_event(facts, entry[1], entry[2], entry[3], entry[4] or nil)
+      end
+    end
+    save_record(key, facts_text, seen, nil, nil, math.max(redis.call('TTL', key), 1))
     redis.call('ZREM', KEYS[4], uuid)
   else
     redis.call('ZREM', KEYS[4], uuid)
@@ -106,4 +114,5 @@ for _, key in ipairs({ KEYS[4], KEYS[5] }) do
     next_due = next_due < 0 and left or math.min(next_due, left)
   end
 end
+if counting then write_counts(KEYS[9], failure_ttl) end
 return { push_items(KEYS[3], KEYS[2], items), items, next_due, taken, own }
