@@ -25,6 +25,7 @@ from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.metrics.http import HttpServer
+from ha_monitor.metrics.surveyor import Surveyor
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.console import console_renderer
@@ -38,7 +39,8 @@ from ha_monitor.outputs.writer import LineWriter
 from ha_monitor.pipeline.pipeline import Pipeline, Settings
 from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.store.store import Counting, Store
+from ha_monitor.store.results import Counting
+from ha_monitor.store.store import Store
 from ha_monitor.supervision import Systemd
 from ha_monitor.version import __version__
 
@@ -81,8 +83,12 @@ class Service:
         stats = Stats()
         telemetry = Telemetry(config, clock, stats)
         self.http: HttpServer | None = None
+        self.surveyor: Surveyor | None = None
         if config.http.listen:
-            self.http = HttpServer(config.http, instance, telemetry.health, telemetry.registry)
+            self.http = HttpServer(config.http, instance, telemetry.health, telemetry.registry, telemetry.lease.scraped)
+            self.surveyor = Surveyor(
+                config, telemetry, lambda reason: self.logger.warning("queues-not-surveyed", reason=reason)
+            )
         parts = self._parts(config)
         self.pipeline = Pipeline(
             config=config,
@@ -119,9 +125,13 @@ class Service:
         self.logger.info("instance-started", version=__version__, python=sys.version.split()[0])
         if self.http is not None:
             self.http.start()
+        if self.surveyor is not None:
+            self.surveyor.start()
         try:
             self.pipeline.run()
         finally:
+            if self.surveyor is not None:
+                self.surveyor.stop()
             if self.http is not None:
                 self.http.stop()
         return ExitStatus.OK
@@ -159,7 +169,7 @@ class Service:
         return parts
 
 
-FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics")
+FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers")
 """The parts of the configuration that a reload cannot change."""
 
 

@@ -207,3 +207,9 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
         if bool(getattr(config.http, one)) != bool(getattr(config.http, other)):
             source = sources.get(f"http.{one}") or sources.get(f"http.{other}", "the configuration")
             raise ConfigurationError(f"{source}: http.{one}, http.{other}: expected both or neither")
+    if config.workers.lost_after <= config.workers.late_after:
+        source = sources.get("workers.lost_after") or sources.get("workers.late_after", "the configuration")
+        raise ConfigurationError(
+            f"{source}: workers.lost_after = {config.workers.lost_after:g}: expected more than workers.late_after "
+            f"({config.workers.late_after:g})"
+        )

@@ -187,6 +187,20 @@ class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
         list[Annotated[float, Meta(gt=0, le=1e9)]],
         Meta(min_length=1, max_length=50, description="Upper bounds of the histograms in seconds"),
     ] = field(default_factory=lambda: list(DEFAULT_BUCKETS))
+    survey_interval: Annotated[
+        float, Meta(ge=1, le=3600, description="Seconds between two looks of the leader at the queues of tasks")
+    ] = 15.0
+
+
+class Workers(Struct, forbid_unknown_fields=True, frozen=True):
+    """When a Celery worker that sends no heartbeats counts as late and as lost."""
+
+    late_after: Annotated[
+        float, Meta(ge=3, le=86400, description="Seconds of silence after which a worker is late")
+    ] = 10.0
+    lost_after: Annotated[
+        float, Meta(ge=5, le=86400, description="Seconds of silence after which a worker is lost: a line worker-lost")
+    ] = 60.0
 
 
 class Config(Struct, forbid_unknown_fields=True, frozen=True):
@@ -203,6 +217,7 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     handlers: Handlers = field(default_factory=Handlers)
     http: Http = field(default_factory=Http)
     metrics: Metrics = field(default_factory=Metrics)
+    workers: Workers = field(default_factory=Workers)
 
     @property
     def queue_name(self) -> str:

@@ -98,3 +98,35 @@ OWN: dict[str, Metric] = {
     )
 }
 """By the name of the counter in `Stats`; since the start of the process."""
+
+LEADER = Metric("ha_monitor_leader", Kind.GAUGE, "1 on the instance that leads", leader=True)
+INSTANCES = Metric("ha_monitor_instances", Kind.GAUGE, "Instances whose lease holds", leader=True)
+WAITING = Metric("ha_monitor_waiting_tasks", Kind.GAUGE, "Tasks of which a piece is awaited", leader=True)
+RETRIES = Metric("ha_monitor_handler_retries", Kind.GAUGE, "Handlers to be called again", leader=True)
+DEAD_LETTERS_KEPT = Metric("ha_monitor_dead_letters", Kind.GAUGE, "Dead letters kept in the store", leader=True)
+EVENT_QUEUE = Metric("ha_monitor_queue_length", Kind.GAUGE, "Messages in the shared queue of events", leader=True)
+WORKERS = Metric(
+    "ha_monitor_workers", Kind.GAUGE, "Workers by state: online, late, lost, offline", ("state",), leader=True
+)
+WORKER_UP = Metric("celery_worker_up", Kind.GAUGE, "1 while the worker sends heartbeats, else 0", WORKER, leader=True)
+WORKER_ACTIVE = Metric("celery_worker_tasks_active", Kind.GAUGE, "Tasks that the worker runs", WORKER, leader=True)
+QUEUE = ("queue_name",)
+QUEUE_LENGTH = Metric("celery_queue_length", Kind.GAUGE, "Messages ready in a queue of tasks", QUEUE, leader=True)
+CONSUMERS = Metric(
+    "celery_active_consumer_count", Kind.GAUGE, "Consumers of a queue, as RabbitMQ says", QUEUE, leader=True
+)
+QUEUE_WORKERS = Metric("celery_active_worker_count", Kind.GAUGE, "Workers that consume a queue", QUEUE, leader=True)
+QUEUE_PROCESSES = Metric(
+    "celery_active_process_count", Kind.GAUGE, "Processes or threads of those workers", QUEUE, leader=True
+)
+FLEET = (
+    *(LEADER, INSTANCES, WAITING, RETRIES, DEAD_LETTERS_KEPT, EVENT_QUEUE, WORKERS, WORKER_UP, WORKER_ACTIVE),
+    *(QUEUE_LENGTH, CONSUMERS, QUEUE_WORKERS, QUEUE_PROCESSES),
+)
+"""About the whole fleet, so exported by the leader alone: `sum()` over the instances is the value."""
+
+ALL = (
+    *dict.fromkeys(BY_CODE.values()),
+    *(RUNTIME, QUEUE_WAIT, *OWN.values(), LAST_EVENT, BATCH_SECONDS, CONSUMING, STORE_UP, BUILD),
+    *FLEET,
+)

@@ -42,13 +42,21 @@ def address_of(listen: str, instance: str) -> tuple[str, int]:
 class HttpServer:
     """Serves the probes and the metrics of one instance. `start`, then `stop`."""
 
-    def __init__(self, settings: Http, instance: str, health: Health, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        settings: Http,
+        instance: str,
+        health: Health,
+        registry: CollectorRegistry,
+        scraped: Callable[[str], None] = lambda _client: None,
+    ) -> None:
         """Bind the address, without serving yet.
 
+        :param scraped: is told the address of a client before it gets metrics.
         :raises ConfigurationError: if the address, the certificate or its key cannot be used.
         """
         host, port = address_of(settings.listen, instance)
-        app = Application(settings, health, registry)
+        app = Application(settings, health, registry, scraped)
         try:
             self._server = make_server(host, port, app, _server_class(host), handler_class=_QuietHandler)
         except OSError as error:
@@ -81,8 +89,11 @@ class HttpServer:
 class Application:
     """The WSGI application."""
 
-    def __init__(self, settings: Http, health: Health, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, settings: Http, health: Health, registry: CollectorRegistry, scraped: Callable[[str], None]
+    ) -> None:
         self._health = health
+        self._scraped = scraped
         self._metrics: Any = make_wsgi_app(registry)
         self._expected: bytes | None = None
         if settings.username:
@@ -100,6 +111,7 @@ class Application:
             headers = [("WWW-Authenticate", 'Basic realm="ha-monitor"')]
             return _text(start_response, HTTPStatus.UNAUTHORIZED, "user name and password, please\n", headers)
         if path == "/metrics":
+            self._scraped(f"{environ.get('REMOTE_ADDR')} {environ.get('HTTP_USER_AGENT')}")
             body: Iterable[bytes] = self._metrics(environ, start_response)
             return body
         return _text(start_response, HTTPStatus.NOT_FOUND, "there are /livez, /readyz and /metrics\n")

@@ -29,6 +29,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.backoff import Backoff
 from ha_monitor.pipeline.collector import Collected, Collector
+from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
@@ -100,6 +101,7 @@ class Pipeline:
         self._depth_at = 0.0
         self._collector = Collector(source, decoder, config.batch, clock)
         self._report = Report(supervisor, self.stats, clock)
+        self._leader = Leader(store, config.workers, telemetry, logger, clock)
         self._under_way: Collected | None = None
         self._sent_at = 0.0
         self._counted = True
@@ -162,6 +164,7 @@ class Pipeline:
 
     def _consume(self) -> None:
         full = self._collector.collect(self._patience())
+        self._leader.listened()
         self._finish()
         while self._collector:
             self._send(self._collector.take())
@@ -227,7 +230,7 @@ class Pipeline:
 
     def _tick(self) -> None:
         self.stats.redelivered = self._source.redelivered
-        ticked = self._store.tick(msgspec.json.encode(self.stats), self._rejects.take_samples())
+        ticked = self._store.tick(msgspec.json.encode(self.stats), self._rejects.take_samples(), fit=self._consuming)
         if self._telemetry.counting and (self._counted or ticked.items):
             self._telemetry.counts = self._store.counts()
             self._counted = False
@@ -237,6 +240,7 @@ class Pipeline:
             due_in = min(due_in, ticked.next_due)
         self._tick_at = now + max(0.05, due_in)
         self._announcements.add(ticked.items)
+        self._announcements.add(self._leader.after_tick(ticked))
         self._rejects.report()
         for takeover in ticked.taken:
             self.stats.takeovers += 1

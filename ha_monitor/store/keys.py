@@ -24,6 +24,9 @@ class Keys:
         self.retries = self.prefix + "retries"
         self.takeovers = self.prefix + "takeovers"
         self.rejected = self.prefix + "rejected"
+        self.leader = self.prefix + "leader"
+        self.liveness = self.prefix + "liveness"
+        self.queues = self.prefix + "queues"
         self.dead_letters = self.prefix + "dead-letters"
 
     def task(self, task_id: str) -> str:

@@ -6,13 +6,14 @@ from hashlib import sha1
 from importlib import resources
 from typing import NamedTuple
 
-_NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers")
+_NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch")
 _PRELUDES: dict[str, tuple[str, ...]] = {
     "apply": ("record", "counting"),
     "tick": ("record", "counting"),
     "settle": ("record",),
     "recover": ("record",),
     "leave": ("record",),
+    "watch": ("record",),
 }
 """The files with shared functions that stand in front of a script."""
 

@@ -3,6 +3,7 @@
 -- KEYS[1] leases      zset   token of a living instance -> end of its lease, ms since the epoch
 -- KEYS[2] instance    hash   the caller's entry
 -- KEYS[3] outbox      list   entries that the caller has yet to announce
+-- KEYS[4] leader      string the token of the leader
 --
 -- ARGV[1] the caller's token
 -- ARGV[2] sequence number below which the caller has announced everything
@@ -13,6 +14,9 @@ if not holds_lease(KEYS[1], ARGV[1]) then
   return 0
 end
 confirm(KEYS[3], KEYS[2], tonumber(ARGV[2]))
+if redis.call('GET', KEYS[4]) == ARGV[1] then
+  redis.call('DEL', KEYS[4])
+end
 local left = redis.call('LLEN', KEYS[3])
 if left > 0 then
   redis.call('ZADD', KEYS[1], 0, ARGV[1])

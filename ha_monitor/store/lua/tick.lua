@@ -10,18 +10,21 @@
 -- KEYS[7] rejected    list   the latest messages that could not be handled as JSON, newest first
 -- KEYS[8] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
 -- KEYS[9] counts      hash   the caller's, as counting.lua describes them
+-- KEYS[10] leader     string the token of the leader
 -- and, by prefix: ARGV[2]t:<task id> the records, ARGV[2]instance:<token> and ARGV[2]outbox:<token> of others.
 --
 -- ARGV[1] the caller's token
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
 -- ARGV[4] MessagePack: {lease ms, whether the caller may take over, failure ttl s, worker ttl s, most items,
---         ms for which the broker may keep messages of an instance that vanished, counting or false}
+--         ms for which the broker may keep messages of an instance that vanished, counting or false,
+--         whether the caller is fit to lead}
 -- ARGV[5] the caller's counters as JSON
 -- ARGV[6] … samples for `rejected`
 --
 -- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over},
--- how many items precede those taken over} or the error LEASELOST.
+-- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0}
+-- or the error LEASELOST.
 
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
@@ -29,7 +32,7 @@ end
 
 local KEPT = 100
 local prefix = ARGV[2]
-local lease, may_take_over, failure_ttl, worker_ttl, most, held, to_count = unpack(cmsgpack.unpack(ARGV[4]))
+local lease, may_take_over, failure_ttl, worker_ttl, most, held, to_count, fit = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local now = now_ms()
 local items, taken = {}, {}
@@ -42,6 +45,22 @@ for index = 6, #ARGV do
 end
 redis.call('LTRIM', KEYS[7], 0, KEPT - 1)
 redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', now - worker_ttl * 1000)
+
+-- One instance leads, for as long as its lease holds and it is fit. Its token is the fencing token of its duties.
+local function lead()
+  local leader = redis.call('GET', KEYS[10])
+  if leader == ARGV[1] then
+    if fit then return 1 end
+    redis.call('DEL', KEYS[10])
+    return 0
+  elseif not fit or (leader and tonumber(redis.call('ZSCORE', KEYS[1], leader) or 0) > now) then
+    return 0
+  end
+  redis.call('SET', KEYS[10], ARGV[1])
+  return leader and 2 or 1
+end
+
+local leads = lead()
 
 -- An instance that froze or lost its network still holds messages, until the broker notices. The name of a task may
 -- be among them, so announcements without one wait for that long, but not for ever.
@@ -115,4 +134,4 @@ for _, key in ipairs({ KEYS[4], KEYS[5] }) do
   end
 end
 if counting then write_counts(KEYS[9], failure_ttl) end
-return { push_items(KEYS[3], KEYS[2], items), items, next_due, taken, own }
+return { push_items(KEYS[3], KEYS[2], items), items, next_due, taken, own, leads }
