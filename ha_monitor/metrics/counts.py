@@ -12,7 +12,7 @@ from prometheus_client.utils import floatToGoString
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.events.types import Code
 from ha_monitor.metrics import definitions
-from ha_monitor.metrics.definitions import BY_CODE, QUEUE_WAIT, RUNTIME
+from ha_monitor.metrics.definitions import BY_CODE, LOST, QUEUE_WAIT, RUNTIME
 
 SEPARATOR = "\x1f"
 HISTOGRAMS = {"r": RUNTIME, "w": QUEUE_WAIT}
@@ -30,6 +30,7 @@ class TaskCounts:
         self._buckets: dict[str, dict[Labels, dict[float, int]]] = {
             kind: defaultdict(lambda: defaultdict(int)) for kind in HISTOGRAMS
         }
+        self._lost: dict[Labels, int] = defaultdict(int)
         self._sums: dict[str, dict[Labels, int]] = {kind: defaultdict(int) for kind in HISTOGRAMS}
 
     def add(self, raw: Sequence[bytes]) -> None:
@@ -39,6 +40,9 @@ class TaskCounts:
 
     def _add(self, field: str, count: int) -> None:
         kind, *parts = field.split(SEPARATOR)
+        if kind == "l":
+            self._lost[worker_values(parts[0], self._worker_labels)] += count
+            return
         if len(parts) != 4:
             # A name with the separator in it.
             parts = [*[definitions.OVERFLOW] * 3, parts[-1] if parts else ""]
@@ -60,6 +64,10 @@ class TaskCounts:
             for labels, count in sorted(self._counters[metric.name].items()):
                 family.add_metric(labels, count)
             yield family
+        lost = CounterMetricFamily(LOST.name, LOST.meaning, labels=label_names(LOST, self._worker_labels))
+        for labels, count in sorted(self._lost.items()):
+            lost.add_metric(labels, count)
+        yield lost
         for kind, metric in HISTOGRAMS.items():
             histogram = HistogramMetricFamily(
                 metric.name, metric.meaning, labels=label_names(metric, self._worker_labels)

@@ -60,6 +60,12 @@ QUEUE_WAIT = Metric(
     "Seconds from being sent (or due, with an eta; without task-sent: received) to the start",
     TASK,
 )
+LOST = Metric(
+    "ha_monitor_events_lost_total",
+    Kind.COUNTER,
+    "Events lost, found by comparing the task-started events of a worker with the runs it says it has begun",
+    WORKER,
+)
 
 CONSUMING = Metric("ha_monitor_consuming", Kind.GAUGE, "1 while this instance consumes events")
 STORE_UP = Metric("ha_monitor_store_up", Kind.GAUGE, "1 while the store answers this instance")
@@ -127,6 +133,6 @@ FLEET = (
 
 ALL = (
     *dict.fromkeys(BY_CODE.values()),
-    *(RUNTIME, QUEUE_WAIT, *OWN.values(), LAST_EVENT, BATCH_SECONDS, CONSUMING, STORE_UP, BUILD),
+    *(RUNTIME, QUEUE_WAIT, LOST, *OWN.values(), LAST_EVENT, BATCH_SECONDS, CONSUMING, STORE_UP, BUILD),
     *FLEET,
 )

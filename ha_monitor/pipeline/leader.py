@@ -10,6 +10,9 @@ from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
 from ha_monitor.store.store import Store
 
+LOSSES_EVERY = 2.0
+"""Seconds: as often as workers send heartbeats."""
+
 
 class Leader:
     """The duties of this instance while it leads."""
@@ -21,6 +24,7 @@ class Leader:
         self._logger = logger
         self._clock = clock
         self._leads = False
+        self._losses_at = 0.0
         self._heard_at = float("-inf")
         self._listening_since = clock.monotonic()
 
@@ -46,7 +50,11 @@ class Leader:
         if watched is None:
             return []
         self._telemetry.fleet = watched
-        return watched.items
+        now = self._clock.monotonic()
+        if now < self._losses_at:
+            return watched.items
+        self._losses_at = now + LOSSES_EVERY
+        return watched.items + self._store.losses()
 
     def _may_judge(self) -> bool:
         now = self._clock.monotonic()

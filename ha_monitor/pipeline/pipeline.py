@@ -30,9 +30,11 @@ from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.backoff import Backoff
 from ha_monitor.pipeline.collector import Collected, Collector
 from ha_monitor.pipeline.leader import Leader
+from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.takeovers import report_takeovers
 from ha_monitor.store.store import Store
 from ha_monitor.supervision import Supervisor
 
@@ -102,6 +104,7 @@ class Pipeline:
         self._collector = Collector(source, decoder, config.batch, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._leader = Leader(store, config.workers, telemetry, logger, clock)
+        self._progress = Progress(clock, source.most_in_hand, 2 * config.broker.heartbeat + 2)
         self._under_way: Collected | None = None
         self._sent_at = 0.0
         self._counted = True
@@ -171,6 +174,8 @@ class Pipeline:
             if full and not self._collector:
                 return  # more is at hand: Redis works while it is collected
             self._finish()
+        if self._collector.paused_at is not None:
+            self._progress.nothing_in_hand(self._collector.paused_at)
         self._store.confirm()
 
     def _patience(self) -> float:
@@ -206,6 +211,7 @@ class Pipeline:
         self._health.batch_committed()
         self._telemetry.batch_done(self._clock.monotonic() - self._sent_at)
         self._counted = True
+        self._progress.merged(batch.message_count)
         if batch.rejected:
             self._rejects.add(batch.rejected)
 
@@ -230,7 +236,13 @@ class Pipeline:
 
     def _tick(self) -> None:
         self.stats.redelivered = self._source.redelivered
-        ticked = self._store.tick(msgspec.json.encode(self.stats), self._rejects.take_samples(), fit=self._consuming)
+        ticked = self._store.tick(
+            msgspec.json.encode(self.stats),
+            self._rejects.take_samples(),
+            fit=self._consuming,
+            merged_ago=self._progress.ago(),
+            handed_back=self._progress.take_handed_back(),
+        )
         if self._telemetry.counting and (self._counted or ticked.items):
             self._telemetry.counts = self._store.counts()
             self._counted = False
@@ -242,16 +254,7 @@ class Pipeline:
         self._announcements.add(ticked.items)
         self._announcements.add(self._leader.after_tick(ticked))
         self._rejects.report()
-        for takeover in ticked.taken:
-            self.stats.takeovers += 1
-            self._logger.warning(
-                "outbox-taken-over",
-                of_instance=takeover.who.get("instance"),
-                of_host=takeover.who.get("host"),
-                of_pid=takeover.who.get("pid"),
-                silent_for=takeover.silent,
-                entries=takeover.entries,
-            )
+        report_takeovers(ticked.taken, self.stats, self._logger)
         if self._consuming:
             self._report.consuming()
 
@@ -308,6 +311,7 @@ class Pipeline:
         self._consuming = True
         self.stats.broker_connects += 1
         self._health.broker(None)
+        self._progress.connected()
         self.stats.broker = address
         self._heartbeat_at = 0.0
         self._logger.info("broker-connected", broker=address, queue=self._config.queue_name)
@@ -345,6 +349,7 @@ class Pipeline:
             self._consuming = False
             self._health.broker("messages were handed back while the store is away")
             self._health.batch_given_back()
+            self._progress.disconnected()
             self._collector.forget()
         elif self._under_way is not None:
             self._collector.give_back(self._under_way)
@@ -357,6 +362,7 @@ class Pipeline:
         self._report.waiting("the broker", self._source_backoff.failing_since, str(error))
         self._source.close()
         self._consuming = False
+        self._progress.disconnected()
         if self._source.redelivers:
             self._collector.forget()
         else:

@@ -26,6 +26,8 @@ class Keys:
         self.rejected = self.prefix + "rejected"
         self.leader = self.prefix + "leader"
         self.liveness = self.prefix + "liveness"
+        self.processes = self.prefix + "processes"
+        self.returned = self.prefix + "returned"
         self.queues = self.prefix + "queues"
         self.dead_letters = self.prefix + "dead-letters"
 

@@ -6,7 +6,7 @@ from hashlib import sha1
 from importlib import resources
 from typing import NamedTuple
 
-_NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch")
+_NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses")
 _PRELUDES: dict[str, tuple[str, ...]] = {
     "apply": ("record", "counting"),
     "tick": ("record", "counting"),
@@ -14,6 +14,7 @@ _PRELUDES: dict[str, tuple[str, ...]] = {
     "recover": ("record",),
     "leave": ("record",),
     "watch": ("record",),
+    "losses": ("record",),
 }
 """The files with shared functions that stand in front of a script."""
 

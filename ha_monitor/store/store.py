@@ -69,14 +69,14 @@ class Store:
         )
         keys = self._keys
         self._counts = keys.counts(counting.name if counting else "")
-        self._shared_apply = (keys.waiting, keys.producers, keys.workers, self._counts)
+        self._shared_apply = (keys.waiting, keys.producers, keys.workers, self._counts, keys.processes)
         self._watched = (
             *(keys.leader, keys.workers, keys.liveness, keys.waiting, keys.retries, keys.dead_letters),
             keys.queues,
         )
         self._shared_tick = (
             *(keys.waiting, keys.retries, keys.takeovers, keys.rejected, keys.workers),
-            *(self._counts, keys.leader),
+            *(self._counts, keys.leader, keys.returned),
         )
 
     @property
@@ -156,12 +156,22 @@ class Store:
         first, raw, new, repeated, waiting = self._receive()
         return Applied(read_items(first, raw), new, repeated, waiting)
 
-    def tick(self, stats: bytes, rejected: list[bytes], *, fit: bool = True) -> Ticked:
+    def tick(
+        self,
+        stats: bytes,
+        rejected: list[bytes],
+        *,
+        fit: bool = True,
+        merged_ago: float | None = None,
+        handed_back: bool = False,
+    ) -> Ticked:
         """Renew the lease, publish this instance's counters, and fetch what has become due.
 
         :param stats: counters as JSON, for `ha-monitor status`.
         :param rejected: samples of rejected messages as JSON.
         :param fit: whether this instance may lead.
+        :param merged_ago: seconds since it had merged whatever it was given until then; None if that is not known.
+        :param handed_back: whether it handed messages back to the broker since the last tick.
         """
         asked = self._clock.monotonic()
         options = [
@@ -173,6 +183,8 @@ class Store:
             int(self._held * 1000),
             self._counting,
             fit,
+            -1 if merged_ago is None else int(merged_ago * 1000),
+            handed_back,
         ]
         first, raw, next_due, taken, own, leads = self._call(
             "tick",
@@ -222,6 +234,22 @@ class Store:
             [name.decode("utf-8", "replace") for name in known],
         )
 
+    def losses(self) -> list[OutboxItem]:
+        """Find out what was lost, if this instance leads."""
+        keys = self._keys
+        options = [
+            int(self._held * 1000),
+            int(self._settings.worker_ttl),
+            bool(self._counting),
+            int(self._settings.failure_ttl),
+        ]
+        reply = self._call(
+            "losses",
+            [*self._own_keys(), keys.leader, keys.processes, keys.takeovers, keys.returned, self._counts],
+            [self._token, keys.prefix, self._announced, self._encode(options)],
+        )
+        return [] if reply is None else read_items(*reply)
+
     def counts(self) -> list[bytes]:
         """What this instance has counted, over all its starts: field, number, field, number, …; counting.lua says what
         the fields mean.
@@ -257,7 +285,9 @@ class Store:
 
     def leave(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
-        left: int = self._call("leave", [*self._own_keys(), self._keys.leader], [self._token, self._announced])
+        left: int = self._call(
+            "leave", [*self._own_keys(), self._keys.leader, self._keys.returned], [self._token, self._announced]
+        )
         self._lease_until = 0.0
         return left
 

@@ -8,8 +8,11 @@
 -- KEYS[5] producers   hash   task name -> when an instance last saw a task-sent event for it, s since the epoch
 -- KEYS[6] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
 -- KEYS[7] counts      hash   the caller's, as counting.lua describes them
+-- KEYS[8] processes   zset   <nodename>\31<pid> of a worker's process -> when an instance last heard of it, ms
 -- and, by prefix (all keys share one hash tag): ARGV[2]t:<task id> the records, ARGV[2]w:<nodename> the workers',
--- ARGV[2]s:<event id> the ids of other events seen.
+-- ARGV[2]s:<event id> the ids of other events seen; for each process of a worker, appended for losses.lua,
+-- ARGV[2]p:<process> the times of its task-started (a double each, in µs), ARGV[2]b:<process> its heartbeats (four
+-- doubles each: time in µs, runs begun, when it came in ms, 1 if it is the last).
 --
 -- ARGV[1] the caller's token
 -- ARGV[2] prefix of the keys
@@ -71,6 +74,27 @@ local function by_time(a, b)
   return a[3] < b[3]
 end
 
+local starts, beats = {}, {}
+
+local function append(texts, worker, pid, text)
+  local process = worker .. '\31' .. string.format('%.0f', pid)
+  local known = texts[process]
+  if known then
+    known[#known + 1] = text
+  else
+    texts[process] = { text }
+  end
+end
+
+local function write_appended(kind, texts)
+  for process, pieces in pairs(texts) do
+    local key = prefix .. kind .. process
+    redis.call('APPEND', key, table.concat(pieces))
+    redis.call('EXPIRE', key, worker_ttl)
+    redis.call('ZADD', KEYS[8], now, process)
+  end
+end
+
 -- Counts events, those that waited first, if their labels are known; returns those that wait from now on.
 local function count_events(facts, uncounted, fresh)
   if is_countable(facts, is_sent_with_event) then
@@ -103,6 +127,9 @@ local function apply_task(uuid, batch)
       seen, changed, new = with, true, new + 1
       merge_fact(facts, fact)
       if fact[2] == SENT and fact[8] and facts.n then note_producer(facts.n) end
+      if fact[2] == STARTED and fact[6] and fact[3] > 0 then
+        append(starts, fact[4], fact[6], struct.pack('>d', fact[3]))
+      end
       if counting and is_counted(fact[2]) then fresh[#fresh + 1] = fact end
       if fact[5] then announce[#announce + 1] = { fact[5], fact[2], fact[3], now } end
     else
@@ -163,6 +190,10 @@ local function apply_worker(fact)
     record.s = { at, id, fields, kind }
   end
   redis.call('SET', key, cmsgpack.pack(record), 'EX', worker_ttl)
+  local pid, processed = tonumber(fields.pid), tonumber(fields.processed)
+  if pid and processed and at > 0 then
+    append(beats, name, pid, struct.pack('>dddd', at, processed, now, kind == 'worker-offline' and 1 or 0))
+  end
   redis.call('ZADD', KEYS[6], now, name)
 end
 
@@ -177,5 +208,7 @@ for _, fact in ipairs(others) do
     items[#items + 1] = event_item(fact[2], NIL, false)
   end
 end
+write_appended('p:', starts)
+write_appended('b:', beats)
 if counting then write_counts(KEYS[7], failure_ttl) end
 return { push_items(KEYS[3], KEYS[2], items), items, new, repeated, redis.call('ZCARD', KEYS[4]) }

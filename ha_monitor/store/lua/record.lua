@@ -23,6 +23,7 @@
 -- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
 --   sent:      definition or nil, retries, queue or nil
 --   received:  definition or nil, retries
+--   started:   process id of the worker or nil
 --   failed:    nil, exception
 --   succeeded: run time or nil
 --

@@ -11,6 +11,7 @@
 -- KEYS[8] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
 -- KEYS[9] counts      hash   the caller's, as counting.lua describes them
 -- KEYS[10] leader     string the token of the leader
+-- KEYS[11] returned   string when messages were last handed back to the broker, ms since the epoch
 -- and, by prefix: ARGV[2]t:<task id> the records, ARGV[2]instance:<token> and ARGV[2]outbox:<token> of others.
 --
 -- ARGV[1] the caller's token
@@ -18,7 +19,8 @@
 -- ARGV[3] sequence number below which the caller has announced everything
 -- ARGV[4] MessagePack: {lease ms, whether the caller may take over, failure ttl s, worker ttl s, most items,
 --         ms for which the broker may keep messages of an instance that vanished, counting or false,
---         whether the caller is fit to lead}
+--         whether the caller is fit to lead, ms since it had merged whatever it was given or -1, whether it handed
+--         messages back to the broker since its last tick}
 -- ARGV[5] the caller's counters as JSON
 -- ARGV[6] … samples for `rejected`
 --
@@ -32,13 +34,19 @@ end
 
 local KEPT = 100
 local prefix = ARGV[2]
-local lease, may_take_over, failure_ttl, worker_ttl, most, held, to_count, fit = unpack(cmsgpack.unpack(ARGV[4]))
+local lease, may_take_over, failure_ttl, worker_ttl, most, held, to_count, fit, merged_ago, handed_back = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local now = now_ms()
 local items, taken = {}, {}
 
 redis.call('ZADD', KEYS[1], now + lease, ARGV[1])
 redis.call('HSET', KEYS[2], 'stats', ARGV[5], 'seen', now)
+if merged_ago >= 0 then
+  redis.call('HSET', KEYS[2], 'merged', now - merged_ago)
+end
+if handed_back then
+  redis.call('SET', KEYS[11], now, 'EX', 3600)
+end
 confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 for index = 6, #ARGV do
   redis.call('LPUSH', KEYS[7], ARGV[index])
