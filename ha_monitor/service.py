@@ -16,7 +16,7 @@ from ha_monitor.broker.control import greet_workers
 from ha_monitor.broker.redis_source import RedisSource
 from ha_monitor.broker.source import Source
 from ha_monitor.clock import Clock, SystemClock
-from ha_monitor.config.schema import Config, LogFormat
+from ha_monitor.config.schema import Config, LogFormat, WorkerLabels
 from ha_monitor.config.secrets import Scrubber, mask_url
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.events.decode import SAMPLE, Decoder
@@ -24,6 +24,9 @@ from ha_monitor.events.facts import FactBuilder
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.metrics.http import HttpServer
+from ha_monitor.metrics.surveyor import Surveyor
+from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.console import console_renderer
 from ha_monitor.outputs.handlers import Handlers, load_handlers
@@ -35,6 +38,8 @@ from ha_monitor.outputs.output import Output, StreamOutput
 from ha_monitor.outputs.writer import LineWriter
 from ha_monitor.pipeline.pipeline import Pipeline, Settings
 from ha_monitor.pipeline.rejects import Rejects
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.results import Counting
 from ha_monitor.store.store import Store
 from ha_monitor.supervision import Systemd
 from ha_monitor.version import __version__
@@ -75,15 +80,26 @@ class Service:
             scrub=Scrubber(config),
             render=self._render,
         )
+        stats = Stats()
+        telemetry = Telemetry(config, clock, stats)
+        self.http: HttpServer | None = None
+        self.surveyor: Surveyor | None = None
+        if config.http.listen:
+            self.http = HttpServer(config.http, instance, telemetry.health, telemetry.registry, telemetry.lease.scraped)
+            self.surveyor = Surveyor(
+                config, telemetry, lambda reason: self.logger.warning("queues-not-surveyed", reason=reason)
+            )
         parts = self._parts(config)
         self.pipeline = Pipeline(
             config=config,
             source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
-            store=Store(config.store, config.node_id, clock, held=held_messages(config)),
+            store=Store(config.store, config.node_id, clock, held_messages(config), counting(config, self._identity)),
             decoder=parts.decoder,
             announcer=parts.announcer,
             rejects=Rejects(self._identity, self.logger, clock),
             supervisor=Systemd(environment, clock),
+            stats=stats,
+            telemetry=telemetry,
             logger=self.logger,
             clock=clock,
             who={
@@ -107,7 +123,17 @@ class Service:
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.pipeline.reload())
         logging.basicConfig(handlers=[LibraryHandler(self.logger)], level=logging.WARNING, force=True)
         self.logger.info("instance-started", version=__version__, python=sys.version.split()[0])
-        self.pipeline.run()
+        if self.http is not None:
+            self.http.start()
+        if self.surveyor is not None:
+            self.surveyor.start()
+        try:
+            self.pipeline.run()
+        finally:
+            if self.surveyor is not None:
+                self.surveyor.stop()
+            if self.http is not None:
+                self.http.stop()
         return ExitStatus.OK
 
     def _parts(self, config: Config) -> Settings:
@@ -143,7 +169,7 @@ class Service:
         return parts
 
 
-FIXED = ("node_id", "broker", "queue", "store", "batch")
+FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers")
 """The parts of the configuration that a reload cannot change."""
 
 
@@ -182,6 +208,19 @@ def held_messages(config: Config) -> float:
     """Seconds until a broker delivers elsewhere what it gave to an instance that vanished without a word."""
     # RabbitMQ closes a connection after two heartbeats without a sign; pub/sub holds nothing back.
     return 2 * config.broker.heartbeat + 2 if is_amqp(config.broker.url) else 0.0
+
+
+def counting(config: Config, identity: Identity) -> Counting | None:
+    """How this instance counts; None if nobody can ask for the numbers."""
+    if not config.http.listen:
+        return None
+    metrics = config.metrics
+    return Counting(
+        name=f"{identity.host}/{identity.instance}",
+        max_series=metrics.max_series,
+        buckets=sorted(set(metrics.buckets)),
+        per_worker=metrics.worker_labels is not WorkerLabels.NONE,
+    )
 
 
 def make_decoder(config: Config, policy: EmissionPolicy) -> Decoder:

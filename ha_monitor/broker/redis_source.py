@@ -39,6 +39,7 @@ class RedisSource:
     def __init__(self, config: Config, consumer_name: str, clock: Clock) -> None:
         self._config = config
         self._name = consumer_name
+        self.most_in_hand: int | None = None
         self._clock = clock
         self._urls = urls_of(config.broker.url)
         self._next_url = 0

@@ -22,6 +22,9 @@ class Source(Protocol):
     redelivered: int
     """Messages so far that the broker marked as delivered before."""
 
+    most_in_hand: int | None
+    """Messages that the broker gives without an acknowledgement at most; None if there is no limit."""
+
     url: str
     """The broker that it is, or was last, connected to. Holds the password."""
 

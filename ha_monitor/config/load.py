@@ -203,3 +203,13 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
             f"{source}: store.success_ttl = {config.store.success_ttl:g}: expected at least queue.message_ttl "
             f"({config.queue.message_ttl:g}), or a late redelivery could not be recognised"
         )
+    for one, other in (("username", "password"), ("tls_certificate", "tls_key")):
+        if bool(getattr(config.http, one)) != bool(getattr(config.http, other)):
+            source = sources.get(f"http.{one}") or sources.get(f"http.{other}", "the configuration")
+            raise ConfigurationError(f"{source}: http.{one}, http.{other}: expected both or neither")
+    if config.workers.lost_after <= config.workers.late_after:
+        source = sources.get("workers.lost_after") or sources.get("workers.late_after", "the configuration")
+        raise ConfigurationError(
+            f"{source}: workers.lost_after = {config.workers.lost_after:g}: expected more than workers.late_after "
+            f"({config.workers.late_after:g})"
+        )

@@ -18,6 +18,10 @@ DEFAULT_REDACTED = [
     "password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "credential",
     "private_key", "session", "cookie",
 ]  # fmt: skip
+DEFAULT_BUCKETS = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
+]  # fmt: skip
+"""Seconds. Up to 10 the bounds that Prometheus' client and celery-exporter have by default."""
 
 
 class QueueType(Enum):
@@ -141,6 +145,64 @@ class Handlers(Struct, forbid_unknown_fields=True, frozen=True):
     dead_letters: Annotated[int, Meta(ge=1, le=1_000_000, description="Dead letters kept in Redis")] = 1000
 
 
+class Http(Struct, forbid_unknown_fields=True, frozen=True):
+    """Health and metrics of one instance over HTTP: /livez, /readyz and /metrics."""
+
+    listen: Annotated[
+        str,
+        Meta(
+            pattern=r"^$|^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):[0-9]*(%i)?$",
+            description="Address and port, such as 127.0.0.1:954%i; %i is the instance's name; empty for none",
+        ),
+    ] = ""
+    username: Annotated[str, Meta(description="User name that a client must give; empty for none")] = ""
+    password: Annotated[str, Meta(description="Password that a client must give")] = ""
+    tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain; empty for plain HTTP")] = ""
+    tls_key: Annotated[str, Meta(description="PEM file with the certificate's key")] = ""
+    stalled_after: Annotated[
+        float, Meta(ge=1, le=3600, description="Seconds without progress after which /livez and /readyz say no")
+    ] = 30.0
+
+
+class WorkerLabels(Enum):
+    """How the workers are told apart in the metrics."""
+
+    NODENAME = "nodename"
+    HOSTNAME = "hostname"
+    NONE = "none"
+
+
+class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
+    """What is counted for /metrics; only with http.listen, and the same for all instances. See docs/monitoring.md."""
+
+    worker_labels: Annotated[
+        WorkerLabels,
+        Meta(description="nodename has labels hostname and worker, hostname only the first, none neither"),
+    ] = WorkerLabels.NODENAME
+    max_series: Annotated[
+        int,
+        Meta(ge=100, le=1_000_000, description="Series of tasks an instance keeps; the rest is one labelled overflow"),
+    ] = 10_000
+    buckets: Annotated[
+        list[Annotated[float, Meta(gt=0, le=1e9)]],
+        Meta(min_length=1, max_length=50, description="Upper bounds of the histograms in seconds"),
+    ] = field(default_factory=lambda: list(DEFAULT_BUCKETS))
+    survey_interval: Annotated[
+        float, Meta(ge=1, le=3600, description="Seconds between two looks of the leader at the queues of tasks")
+    ] = 15.0
+
+
+class Workers(Struct, forbid_unknown_fields=True, frozen=True):
+    """When a Celery worker that sends no heartbeats counts as late and as lost."""
+
+    late_after: Annotated[
+        float, Meta(ge=3, le=86400, description="Seconds of silence after which a worker is late")
+    ] = 10.0
+    lost_after: Annotated[
+        float, Meta(ge=5, le=86400, description="Seconds of silence after which a worker is lost: a line worker-lost")
+    ] = 60.0
+
+
 class Config(Struct, forbid_unknown_fields=True, frozen=True):
     """The whole configuration of one instance."""
 
@@ -153,6 +215,9 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     batch: Batch = field(default_factory=Batch)
     log: Log = field(default_factory=Log)
     handlers: Handlers = field(default_factory=Handlers)
+    http: Http = field(default_factory=Http)
+    metrics: Metrics = field(default_factory=Metrics)
+    workers: Workers = field(default_factory=Workers)
 
     @property
     def queue_name(self) -> str:

@@ -43,6 +43,7 @@ class Scrubber:
                     found |= {match["password"], unquote(match["password"])}
         for options in (config.broker.tls, config.broker.transport_options):
             found |= set(_secrets_in(options))
+        found.add(config.http.password)
         # Very short ones would turn ordinary words to stars; they are masked inside URLs all the same.
         self._secrets = sorted(
             (secret for secret in found if len(secret) > 3 and secret != "guest"), key=len, reverse=True

@@ -56,6 +56,7 @@ class FactBuilder:
         self._extras: dict[Code, Callable[[dict[str, Any]], list[Any]]] = {
             Code.SENT: self._sent_extras,
             Code.RECEIVED: self._definition_extras,
+            Code.STARTED: lambda event: [process_id(event.get("pid"))],
             Code.FAILED: lambda event: [None, self._redactor.text(event.get("exception") or "", 200)],
             Code.SUCCEEDED: lambda event: [number(event.get("runtime"))],
         }
@@ -190,6 +191,11 @@ def number(value: Any) -> float | None:
     if (type(value) is float or type(value) is int) and 0 <= value < 1e12:
         return float(value)
     return None
+
+
+def process_id(value: Any) -> int | None:
+    """A process id, or None."""
+    return value if type(value) is int and 0 < value < 1 << 32 else None
 
 
 def moment(value: Any) -> float | None:

@@ -54,6 +54,8 @@ _LEVELS: dict[str, LogLevel] = {
     "task-cancelled": LogLevel.WARNING,
     "task-failed": LogLevel.ERROR,
     "entry-unreadable": LogLevel.ERROR,
+    "events-lost": LogLevel.ERROR,
+    "worker-lost": LogLevel.WARNING,
 }
 
 

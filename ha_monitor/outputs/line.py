@@ -70,6 +70,8 @@ class EventLine(Struct, omit_defaults=True):
     sw_ver: Any = UNSET
     sw_sys: Any = UNSET
     reason: str | UnsetType = UNSET
+    silent: float | UnsetType = UNSET
+    lost: int | UnsetType = UNSET
     data: Any = UNSET
     incomplete: bool | UnsetType = UNSET
     recovered: bool | UnsetType = UNSET
@@ -78,7 +80,7 @@ class EventLine(Struct, omit_defaults=True):
 
 _OWN_FIELDS = (
     *("runtime", "exception", "traceback", "result", "requeue", "terminated", "signum", "expired"),
-    *("freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys", "reason", "data"),
+    *("freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys", "reason", "silent", "lost", "data"),
 )
 _FIELDS = {name: name for name in _OWN_FIELDS} | {"pid": "worker_pid"}
 """The event's own fields, and what they are called in the line, whose `pid` is the monitor's."""

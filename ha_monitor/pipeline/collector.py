@@ -31,6 +31,8 @@ class Collector:
         self._clock = clock
         self._open = Batch()
         self._closed: deque[Collected] = deque()
+        self.paused_at: float | None = None
+        """When the broker was asked that had nothing more; None if there may be more at hand."""
 
     def __len__(self) -> int:
         return len(self._closed)
@@ -50,11 +52,13 @@ class Collector:
         """
         batch = self._open
         closes_at: float | None = None
+        self.paused_at = None
         while batch.event_count < self._settings.events:
             now = self._clock.monotonic()
             wait = patience if closes_at is None else max(0.0, closes_at - now)
             messages = self._source.receive(RECEIVE_AT_ONCE, wait)
             if not messages:
+                self.paused_at = now
                 break
             self.decoder.decode(messages, batch)
             if closes_at is None:

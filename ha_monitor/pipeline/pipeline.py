@@ -22,15 +22,19 @@ from ha_monitor.broker.source import Source
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
-from ha_monitor.events.decode import Batch, Decoder
+from ha_monitor.events.decode import Decoder
+from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.backoff import Backoff
 from ha_monitor.pipeline.collector import Collected, Collector
+from ha_monitor.pipeline.leader import Leader
+from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.takeovers import report_takeovers
 from ha_monitor.store.store import Store
 from ha_monitor.supervision import Supervisor
 
@@ -62,6 +66,8 @@ class Pipeline:
         announcer: Announcer,
         rejects: Rejects,
         supervisor: Supervisor,
+        stats: Stats,
+        telemetry: Telemetry,
         logger: Logger,
         clock: Clock,
         who: dict[str, Any],
@@ -78,12 +84,14 @@ class Pipeline:
         self._store = store
         self._rejects = rejects
         self._supervisor = supervisor
+        self._telemetry = telemetry
+        self._health = telemetry.health
         self._logger = logger
         self._clock = clock
         self._who = who
         self._greet = greet
         self._reread = reread
-        self.stats = Stats()
+        self.stats = stats
         self._stopping = False
         self._reload_asked = False
         self._registered = False
@@ -95,7 +103,11 @@ class Pipeline:
         self._depth_at = 0.0
         self._collector = Collector(source, decoder, config.batch, clock)
         self._report = Report(supervisor, self.stats, clock)
+        self._leader = Leader(store, config.workers, telemetry, logger, clock)
+        self._progress = Progress(clock, source.most_in_hand, 2 * config.broker.heartbeat + 2)
         self._under_way: Collected | None = None
+        self._sent_at = 0.0
+        self._counted = True
         self._announcements = Announcements(
             store=store,
             announcer=announcer,
@@ -125,6 +137,7 @@ class Pipeline:
                 if self._reload_asked:
                     self._reload()
                 self.cycle()
+                self._health.progress()
                 self._supervisor.progress()
         finally:
             self._shutdown()
@@ -154,12 +167,15 @@ class Pipeline:
 
     def _consume(self) -> None:
         full = self._collector.collect(self._patience())
+        self._leader.listened()
         self._finish()
         while self._collector:
             self._send(self._collector.take())
             if full and not self._collector:
                 return  # more is at hand: Redis works while it is collected
             self._finish()
+        if self._collector.paused_at is not None:
+            self._progress.nothing_in_hand(self._collector.paused_at)
         self._store.confirm()
 
     def _patience(self) -> float:
@@ -169,6 +185,8 @@ class Pipeline:
 
     def _send(self, collected: Collected) -> None:
         self._under_way = collected
+        self._sent_at = self._clock.monotonic()
+        self._health.batch_began()
         self._store.send_apply(collected.batch)
 
     def _finish(self) -> None:
@@ -179,13 +197,21 @@ class Pipeline:
         applied = self._store.receive_apply()
         self._under_way = None
         self._announcements.add(applied.items)
-        self._count(batch, applied.new, applied.repeated, applied.waiting)
+        self.stats.add_batch(
+            batch, new=applied.new, repeated=applied.repeated, waiting=applied.waiting, now=self._clock.time()
+        )
+        if applied.waiting:
+            self._tick_at = min(self._tick_at, self._clock.monotonic() + self._config.store.name_wait)
         self._announcements.announce()
         try:
             self._source.acknowledge(mark)
         except BrokerUnavailable as error:
             # All is merged and announced: the redelivery will be recognised.
             self._source_lost(error)
+        self._health.batch_committed()
+        self._telemetry.batch_done(self._clock.monotonic() - self._sent_at)
+        self._counted = True
+        self._progress.merged(batch.message_count)
         if batch.rejected:
             self._rejects.add(batch.rejected)
 
@@ -210,24 +236,25 @@ class Pipeline:
 
     def _tick(self) -> None:
         self.stats.redelivered = self._source.redelivered
-        ticked = self._store.tick(msgspec.json.encode(self.stats), self._rejects.take_samples())
+        ticked = self._store.tick(
+            msgspec.json.encode(self.stats),
+            self._rejects.take_samples(),
+            fit=self._consuming,
+            merged_ago=self._progress.ago(),
+            handed_back=self._progress.take_handed_back(),
+        )
+        if self._telemetry.counting and (self._counted or ticked.items):
+            self._telemetry.counts = self._store.counts()
+            self._counted = False
         now = self._clock.monotonic()
         due_in = self._config.store.lease / 5
         if ticked.next_due is not None:
             due_in = min(due_in, ticked.next_due)
         self._tick_at = now + max(0.05, due_in)
         self._announcements.add(ticked.items)
+        self._announcements.add(self._leader.after_tick(ticked))
         self._rejects.report()
-        for takeover in ticked.taken:
-            self.stats.takeovers += 1
-            self._logger.warning(
-                "outbox-taken-over",
-                of_instance=takeover.who.get("instance"),
-                of_host=takeover.who.get("host"),
-                of_pid=takeover.who.get("pid"),
-                silent_for=takeover.silent,
-                entries=takeover.entries,
-            )
+        report_takeovers(ticked.taken, self.stats, self._logger)
         if self._consuming:
             self._report.consuming()
 
@@ -239,21 +266,6 @@ class Pipeline:
             if now >= self._depth_at:
                 self._depth_at = now + DEPTH_EVERY
                 self.stats.depth = self._source.depth()
-
-    def _count(self, batch: Batch, new: int, repeated: int, waiting: int) -> None:
-        stats = self.stats
-        stats.batches += 1
-        stats.messages += batch.message_count
-        stats.events += batch.event_count
-        stats.new += new
-        stats.repeated += repeated
-        stats.rejected += len(batch.rejected)
-        stats.waiting = waiting
-        stats.last_event = self._clock.time()
-        if batch.newest:
-            stats.lag = max(0.0, stats.last_event - batch.newest)
-        if waiting:
-            self._tick_at = min(self._tick_at, self._clock.monotonic() + self._config.store.name_wait)
 
     # --- connect ---------------------------------------------------------------------------
 
@@ -272,6 +284,7 @@ class Pipeline:
             self._announcements.start_anew()
         self._store_backoff.succeeded()
         self.stats.store_connects += 1
+        self._health.store(None)
         self._logger.info("store-connected", token=self._store.token, unannounced=len(self._announcements))
         self._announcements.announce()
         self._tick_at = 0.0
@@ -297,6 +310,8 @@ class Pipeline:
         self._source_backoff.succeeded()
         self._consuming = True
         self.stats.broker_connects += 1
+        self._health.broker(None)
+        self._progress.connected()
         self.stats.broker = address
         self._heartbeat_at = 0.0
         self._logger.info("broker-connected", broker=address, queue=self._config.queue_name)
@@ -311,6 +326,7 @@ class Pipeline:
     def _store_lost(self, error: StoreUnavailable) -> None:
         wait = self._store_backoff.failed()
         self._logger.warning("store-unavailable", reason=str(error), retry_in=round(wait, 3))
+        self._health.store(str(error))
         self._report.waiting("Redis", self._store_backoff.failing_since, str(error))
         self._store.close()
         self._announcements.forget()  # still in the outbox; `recover` brings them
@@ -320,6 +336,7 @@ class Pipeline:
         self.stats.leases_lost += 1
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
         self._registered = False
+        self._health.store("the lease was lost")
         self._announcements.forget()  # another instance has them
         self._store.close()
         self._repeat_batches()
@@ -330,6 +347,9 @@ class Pipeline:
             # Nothing of it was acknowledged, so closing hands it back, to other instances too.
             self._source.close()
             self._consuming = False
+            self._health.broker("messages were handed back while the store is away")
+            self._health.batch_given_back()
+            self._progress.disconnected()
             self._collector.forget()
         elif self._under_way is not None:
             self._collector.give_back(self._under_way)
@@ -338,9 +358,11 @@ class Pipeline:
     def _source_lost(self, error: BrokerUnavailable) -> None:
         wait = self._source_backoff.failed()
         self._logger.warning("broker-unavailable", reason=str(error), retry_in=round(wait, 3))
+        self._health.broker(str(error))
         self._report.waiting("the broker", self._source_backoff.failing_since, str(error))
         self._source.close()
         self._consuming = False
+        self._progress.disconnected()
         if self._source.redelivers:
             self._collector.forget()
         else:
@@ -357,6 +379,7 @@ class Pipeline:
         self._supervisor.ready()
 
     def _shutdown(self) -> None:
+        self._health.stopping()
         self._report.stopping()
         left = 0
         try:

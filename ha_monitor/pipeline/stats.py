@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from ha_monitor.events.decode import Batch
+
 
 class Stats(Struct):
     """Counters since the start of the instance, and what it does now."""
@@ -35,3 +37,19 @@ class Stats(Struct):
     broker: str = ""
     depth: int | None = None
     """Messages in the shared queue, as of the last look."""
+
+    def add_batch(self, batch: Batch, *, new: int, repeated: int, waiting: int, now: float) -> None:
+        """A batch was merged.
+
+        :param now: seconds since the epoch.
+        """
+        self.batches += 1
+        self.messages += batch.message_count
+        self.events += batch.event_count
+        self.new += new
+        self.repeated += repeated
+        self.rejected += len(batch.rejected)
+        self.waiting = waiting
+        self.last_event = now
+        if batch.newest:
+            self.lag = max(0.0, now - batch.newest)

@@ -24,6 +24,11 @@ class Keys:
         self.retries = self.prefix + "retries"
         self.takeovers = self.prefix + "takeovers"
         self.rejected = self.prefix + "rejected"
+        self.leader = self.prefix + "leader"
+        self.liveness = self.prefix + "liveness"
+        self.processes = self.prefix + "processes"
+        self.returned = self.prefix + "returned"
+        self.queues = self.prefix + "queues"
         self.dead_letters = self.prefix + "dead-letters"
 
     def task(self, task_id: str) -> str:
@@ -37,3 +42,7 @@ class Keys:
 
     def outbox(self, token: int) -> str:
         return f"{self.prefix}outbox:{token}"
+
+    def counts(self, name: str) -> str:
+        """:param name: the instance's, unlike its token the same after a restart."""
+        return f"{self.prefix}counts:{name}"

@@ -6,9 +6,17 @@ from hashlib import sha1
 from importlib import resources
 from typing import NamedTuple
 
-_PRELUDE = "record"
-_NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers")
-_WITHOUT_PRELUDE = frozenset({"register", "workers"})
+_NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses")
+_PRELUDES: dict[str, tuple[str, ...]] = {
+    "apply": ("record", "counting"),
+    "tick": ("record", "counting"),
+    "settle": ("record",),
+    "recover": ("record",),
+    "leave": ("record",),
+    "watch": ("record",),
+    "losses": ("record",),
+}
+"""The files with shared functions that stand in front of a script."""
 
 
 class Script(NamedTuple):
@@ -20,14 +28,12 @@ class Script(NamedTuple):
 
 
 def read_scripts() -> dict[str, Script]:
-    """Every script by name, each with the shared functions of `record.lua` in front where it needs them."""
+    """Every script by name, each with the shared functions that it needs in front."""
     folder = resources.files("ha_monitor.store") / "lua"
-    prelude = (folder / f"{_PRELUDE}.lua").read_text(encoding="utf-8")
     scripts = {}
     for name in _NAMES:
-        source = (folder / f"{name}.lua").read_text(encoding="utf-8")
-        if name not in _WITHOUT_PRELUDE:
-            source = f"{prelude}\n{source}"
+        files = (*_PRELUDES.get(name, ()), name)
+        source = "\n".join((folder / f"{file}.lua").read_text(encoding="utf-8") for file in files)
         digest = sha1(source.encode("utf-8"), usedforsecurity=False).hexdigest()
         scripts[name] = Script(name, source, digest)
     return scripts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -14,40 +14,11 @@ from ha_monitor.events.facts import as_lua_string
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.outbox import OutboxItem, read_items
+from ha_monitor.store.results import Applied, Counting, Takeover, Ticked, Watched, Watching, WorkerState
 from ha_monitor.store.scripts import read_scripts
 
 MOST_DUE = 1000
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
-
-
-class Applied(NamedTuple):
-    """What a batch brought."""
-
-    items: list[OutboxItem]
-    new: int
-    """Events merged for the first time."""
-    repeated: int
-    """Events that some instance had merged before."""
-    waiting: int
-    """Tasks, over all instances, whose announcements wait for a piece."""
-
-
-class Takeover(NamedTuple):
-    """An instance whose lease ran out and whose outbox this one took over."""
-
-    who: dict[str, Any]
-    silent: float
-    """Seconds since it last renewed its lease."""
-    entries: int
-
-
-class Ticked(NamedTuple):
-    """What time brought."""
-
-    items: list[OutboxItem]
-    next_due: float | None
-    """Seconds until more becomes due; None if nothing waits."""
-    taken: list[Takeover]
 
 
 class Store:
@@ -59,8 +30,18 @@ class Store:
     Between `send_apply` and `receive_apply` no other call may be made.
     """
 
-    def __init__(self, settings: StoreSettings, node_id: str, clock: Clock, held: float = 0.0) -> None:
-        """:param held: seconds for which the broker may keep messages of an instance that vanished."""
+    def __init__(
+        self,
+        settings: StoreSettings,
+        node_id: str,
+        clock: Clock,
+        held: float = 0.0,
+        counting: Counting | None = None,
+    ) -> None:
+        """
+        :param held: seconds for which the broker may keep messages of an instance that vanished.
+        :param counting: None to count nothing.
+        """
         self._settings = settings
         self._held = held
         self._clock = clock
@@ -76,22 +57,37 @@ class Store:
         self._lease_until = 0.0
         self._in_contact_since: float | None = None
         self._last_contact: float | None = None
+        self._counting = [counting.max_series, counting.buckets, counting.per_worker] if counting else False
         self._apply_options = self._encode(
             [
                 int(settings.success_ttl),
                 int(settings.failure_ttl),
                 int(settings.worker_ttl),
                 int(settings.name_wait * 1000),
+                self._counting,
             ]
         )
         keys = self._keys
-        self._shared_apply = (keys.waiting, keys.producers, keys.workers)
-        self._shared_tick = (keys.waiting, keys.retries, keys.takeovers, keys.rejected, keys.workers)
+        self._counts = keys.counts(counting.name if counting else "")
+        self._shared_apply = (keys.waiting, keys.producers, keys.workers, self._counts, keys.processes)
+        self._watched = (
+            *(keys.leader, keys.workers, keys.liveness, keys.waiting, keys.retries, keys.dead_letters),
+            keys.queues,
+        )
+        self._shared_tick = (
+            *(keys.waiting, keys.retries, keys.takeovers, keys.rejected, keys.workers),
+            *(self._counts, keys.leader, keys.returned),
+        )
 
     @property
     def token(self) -> int:
         """The fencing token of this instance: higher than that of every instance before; 0 before `register`."""
         return self._token
+
+    @property
+    def lease_until(self) -> float:
+        """When the lease may end, by this machine's monotonic clock."""
+        return self._lease_until
 
     @property
     def connected(self) -> bool:
@@ -167,11 +163,22 @@ class Store:
         first, raw, new, repeated, waiting = self._receive()
         return Applied(read_items(first, raw), new, repeated, waiting)
 
-    def tick(self, stats: bytes, rejected: list[bytes]) -> Ticked:
+    def tick(
+        self,
+        stats: bytes,
+        rejected: list[bytes],
+        *,
+        fit: bool = True,
+        merged_ago: float | None = None,
+        handed_back: bool = False,
+    ) -> Ticked:
         """Renew the lease, publish this instance's counters, and fetch what has become due.
 
         :param stats: counters as JSON, for `ha-monitor status`.
         :param rejected: samples of rejected messages as JSON.
+        :param fit: whether this instance may lead.
+        :param merged_ago: seconds since it had merged whatever it was given until then; None if that is not known.
+        :param handed_back: whether it handed messages back to the broker since the last tick.
         """
         asked = self._clock.monotonic()
         options = [
@@ -181,8 +188,12 @@ class Store:
             int(self._settings.worker_ttl),
             MOST_DUE,
             int(self._held * 1000),
+            self._counting,
+            fit,
+            -1 if merged_ago is None else int(merged_ago * 1000),
+            handed_back,
         ]
-        first, raw, next_due, taken, own = self._call(
+        first, raw, next_due, taken, own, leads = self._call(
             "tick",
             [*self._own_keys(), *self._shared_tick],
             [self._token, self._keys.prefix, self._announced, self._encode(options), stats, *rejected],
@@ -192,7 +203,66 @@ class Store:
             read_items(first, raw, own),
             next_due / 1000 if next_due >= 0 else None,
             [_takeover(report) for report in taken],
+            leads > 0,
+            leads == 2,
         )
+
+    def watch(self, watching: Watching, queues: list[str], *, may_judge: bool) -> Watched | None:
+        """Do the leader's duties; None if this instance does not lead.
+
+        :param queues: queues of tasks that workers consume.
+        :param may_judge: whether it has listened for so long that a worker's silence means something.
+        """
+        keys = self._keys
+        options = [
+            int(watching.late_after * 1000),
+            int(watching.lost_after * 1000),
+            may_judge,
+            int(self._settings.worker_ttl),
+        ]
+        reply = self._call(
+            "watch",
+            [*self._own_keys(), *self._watched],
+            [self._token, keys.prefix, self._announced, self._encode(options), self._encode(queues)],
+        )
+        if reply is None:
+            return None
+        first, raw, (instances, waiting, retries, dead_letters), workers, known = reply
+        return Watched(
+            read_items(first, raw),
+            instances,
+            waiting,
+            retries,
+            dead_letters,
+            [
+                WorkerState(name.decode("utf-8", "replace"), state.decode(), None if active < 0 else active)
+                for name, state, active in workers
+            ],
+            [name.decode("utf-8", "replace") for name in known],
+        )
+
+    def losses(self) -> list[OutboxItem]:
+        """Find out what was lost, if this instance leads."""
+        keys = self._keys
+        options = [
+            int(self._held * 1000),
+            int(self._settings.worker_ttl),
+            bool(self._counting),
+            int(self._settings.failure_ttl),
+        ]
+        reply = self._call(
+            "losses",
+            [*self._own_keys(), keys.leader, keys.processes, keys.takeovers, keys.returned, self._counts],
+            [self._token, keys.prefix, self._announced, self._encode(options)],
+        )
+        return [] if reply is None else read_items(*reply)
+
+    def counts(self) -> list[bytes]:
+        """What this instance has counted, over all its starts: field, number, field, number, …; counting.lua says what
+        the fields mean.
+        """
+        raw: list[bytes] = self._connection.call("HGETALL", self._counts)
+        return raw
 
     def settle(self, upto: int, retries: list[tuple[int, bytes]], dead: list[bytes], keep: int) -> None:
         """Close all items below a sequence number, some of whose handlers failed.
@@ -222,7 +292,9 @@ class Store:
 
     def leave(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
-        left: int = self._call("leave", self._own_keys(), [self._token, self._announced])
+        left: int = self._call(
+            "leave", [*self._own_keys(), self._keys.leader, self._keys.returned], [self._token, self._announced]
+        )
         self._lease_until = 0.0
         return left
 

@@ -328,7 +328,7 @@ def test_leaving_with_everything_done_leaves_nothing(one: Instance, inside: Insi
     assert one.store.leave() == 0
 
     left = {key.decode().removeprefix(inside.keys.prefix) for key in inside.redis.scan_iter()}
-    assert left == {"tokens", "format", f"t:{UUID}"}
+    assert left == {"tokens", "format", "returned", "processes", "p:celery@host\x1f4711", f"t:{UUID}"}
 
 
 # --- take over -----------------------------------------------------------------------------

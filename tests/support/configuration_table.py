@@ -28,6 +28,8 @@ def table() -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, Enum):
         value = value.value
+    if isinstance(value, list):
+        value = [int(one) if isinstance(one, float) and one.is_integer() else one for one in value]
     if isinstance(value, float):
         value = int(value) if value.is_integer() else value
     if value == DEFAULT_REDACTED:

@@ -153,7 +153,8 @@ MISTAKES = [
     ),
     pytest.param(
         "brokers = 1\n",
-        "{file}: brokers: unknown key; expected one of batch, broker, handlers, log, node_id, queue, store",
+        "{file}: brokers: unknown key; expected one of "
+        "batch, broker, handlers, http, log, metrics, node_id, queue, store, workers",
         id="unknown key",
     ),
     pytest.param("[store]\nlease = \n", "{file}: not valid TOML: Invalid value (at line 2, column 9)", id="not TOML"),

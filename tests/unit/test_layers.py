@@ -13,7 +13,7 @@ LAYERS = [
     {"config"},
     {"events"},
     {"broker", "store"},
-    {"outputs"},
+    {"outputs", "metrics"},
     {"pipeline"},
     {"service"},
     {"status", "check"},

@@ -7,13 +7,17 @@
 -- KEYS[4] waiting     zset   id of a task with announcements that wait for its name -> their deadline in ms
 -- KEYS[5] producers   hash   task name -> when an instance last saw a task-sent event for it, s since the epoch
 -- KEYS[6] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
+-- KEYS[7] counts      hash   the caller's, as counting.lua describes them
+-- KEYS[8] processes   zset   <nodename>\31<pid> of a worker's process -> when an instance last heard of it, ms
 -- and, by prefix (all keys share one hash tag): ARGV[2]t:<task id> the records, ARGV[2]w:<nodename> the workers',
--- ARGV[2]s:<event id> the ids of other events seen.
+-- ARGV[2]s:<event id> the ids of other events seen; for each process of a worker, appended for losses.lua,
+-- ARGV[2]p:<process> the times of its task-started (a double each, in µs), ARGV[2]b:<process> its heartbeats (four
+-- doubles each: time in µs, runs begun, when it came in ms, 1 if it is the last).
 --
 -- ARGV[1] the caller's token
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
--- ARGV[4] MessagePack: {success ttl s, failure ttl s, worker ttl s, wait ms}
+-- ARGV[4] MessagePack: {success ttl s, failure ttl s, worker ttl s, wait ms, counting or false}
 -- ARGV[5] MessagePack: {{task id, {fact, …}}, …}, {worker fact, …}, {other fact, …}
 --
 -- Returns {sequence number of the first item, items, events new, events repeated, announcements that wait}
@@ -25,7 +29,8 @@ end
 confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 
 local prefix = ARGV[2]
-local success_ttl, failure_ttl, worker_ttl, wait = unpack(cmsgpack.unpack(ARGV[4]))
+local success_ttl, failure_ttl, worker_ttl, wait, to_count = unpack(cmsgpack.unpack(ARGV[4]))
+counting = to_count or nil
 local tasks, workers, others = unpack(cmsgpack.unpack(ARGV[5]))
 local now = now_ms()
 local new, repeated = 0, 0
@@ -69,10 +74,51 @@ local function by_time(a, b)
   return a[3] < b[3]
 end
 
+local starts, beats = {}, {}
+
+local function append(texts, worker, pid, text)
+  local process = worker .. '\31' .. string.format('%.0f', pid)
+  local known = texts[process]
+  if known then
+    known[#known + 1] = text
+  else
+    texts[process] = { text }
+  end
+end
+
+local function write_appended(kind, texts)
+  for process, pieces in pairs(texts) do
+    local key = prefix .. kind .. process
+    redis.call('APPEND', key, table.concat(pieces))
+    redis.call('EXPIRE', key, worker_ttl)
+    redis.call('ZADD', KEYS[8], now, process)
+  end
+end
+
+-- Counts events, those that waited first, if their labels are known; returns those that wait from now on.
+local function count_events(facts, uncounted, fresh)
+  if is_countable(facts, is_sent_with_event) then
+    for _, entry in ipairs(uncounted or {}) do
+      count_event(facts, entry[1], entry[2], entry[3], entry[4] or nil)
+    end
+    for _, fact in ipairs(fresh) do
+      count_event(facts, fact[2], fact[3], fact[4], fact[2] == FAILED and fact[7] or fact[6])
+    end
+    return nil
+  end
+  uncounted = uncounted or {}
+  for _, fact in ipairs(fresh) do
+    local extra = fact[2] == FAILED and fact[7] or fact[2] == SUCCEEDED and fact[6] or false
+    uncounted[#uncounted + 1] = { fact[2], fact[3], fact[4], extra, now }
+  end
+  return uncounted
+end
+
 local function apply_task(uuid, batch)
   local key = prefix .. 't:' .. uuid
-  local facts, seen, waiting = load_record(key)
+  local facts, seen, waiting, uncounted = load_record(key)
   local had_waiting = waiting ~= nil
+  local fresh = {}
   local changed = false
   local announce = waiting or {}
   for _, fact in ipairs(batch) do
@@ -81,6 +127,10 @@ local function apply_task(uuid, batch)
       seen, changed, new = with, true, new + 1
       merge_fact(facts, fact)
       if fact[2] == SENT and fact[8] and facts.n then note_producer(facts.n) end
+      if fact[2] == STARTED and fact[6] and fact[3] > 0 then
+        append(starts, fact[4], fact[6], struct.pack('>d', fact[3]))
+      end
+      if counting and is_counted(fact[2]) then fresh[#fresh + 1] = fact end
       if fact[5] then announce[#announce + 1] = { fact[5], fact[2], fact[3], now } end
     else
       repeated = repeated + 1
@@ -98,12 +148,13 @@ local function apply_task(uuid, batch)
       still[#still + 1] = entry
     end
   end
-  if #still > 0 then
+  if counting then uncounted = count_events(facts, uncounted, fresh) end
+  if #still > 0 or (uncounted and #uncounted > 0) then
     redis.call('ZADD', KEYS[4], 'NX', now + wait, uuid)
   elseif had_waiting then
     redis.call('ZREM', KEYS[4], uuid)
   end
-  save_record(key, facts_text, seen, still, facts.tk == SUCCEEDED and success_ttl or failure_ttl)
+  save_record(key, facts_text, seen, still, uncounted, facts.tk == SUCCEEDED and success_ttl or failure_ttl)
 end
 
 -- Remembers an event that belongs to no task; whether it is new.
@@ -139,6 +190,10 @@ local function apply_worker(fact)
     record.s = { at, id, fields, kind }
   end
   redis.call('SET', key, cmsgpack.pack(record), 'EX', worker_ttl)
+  local pid, processed = tonumber(fields.pid), tonumber(fields.processed)
+  if pid and processed and at > 0 then
+    append(beats, name, pid, struct.pack('>dddd', at, processed, now, kind == 'worker-offline' and 1 or 0))
+  end
   redis.call('ZADD', KEYS[6], now, name)
 end
 
@@ -153,4 +208,7 @@ for _, fact in ipairs(others) do
     items[#items + 1] = event_item(fact[2], NIL, false)
   end
 end
+write_appended('p:', starts)
+write_appended('b:', beats)
+if counting then write_counts(KEYS[7], failure_ttl) end
 return { push_items(KEYS[3], KEYS[2], items), items, new, repeated, redis.call('ZCARD', KEYS[4]) }

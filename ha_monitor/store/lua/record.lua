@@ -1,7 +1,7 @@
 -- Functions on the record of a task. This file is put in front of every script that touches records.
 --
--- One string key a task holds concatenated MessagePack values: the facts, the ids seen, the announcements
--- that wait. The facts commute: whatever the order, the repetition and the instance in which events come, the
+-- One string key a task holds concatenated MessagePack values: the facts, the ids seen, the announcements that
+-- wait, the events that wait to be counted. The facts commute: whatever the order, the repetition and the instance in which events come, the
 -- same set of events gives the same facts. Only facts are stored; the state is derived from them (record.py).
 --
 -- The facts, a map (a key is absent when nothing is known):
@@ -22,10 +22,12 @@
 -- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
 --   sent:      definition or nil, retries, queue or nil
 --   received:  definition or nil, retries
+--   started:   process id of the worker or nil
 --   failed:    nil, exception
 --   succeeded: run time or nil
 --
--- An announcement that waits: {payload, code, time in µs, since when it waits in ms}.
+-- An announcement that waits: {payload, code, time in µs, since when it waits in ms}. An event that waits to be
+-- counted (counting.lua): {code, time in µs, worker, run time or exception or nil, since when it waits in ms}.
 --
 -- Strings are never compared with < or >: Redis collates them by the server's locale.
 
@@ -39,7 +41,7 @@ local NIL, EVENT_ITEM = '\192', '\148\0' -- MessagePack: nil; an array of four, 
 local function load_record(key)
   local raw = redis.call('GET', key)
   if not raw then
-    return {}, '', nil
+    return {}, '', nil, nil
   end
   return cmsgpack.unpack(raw)
 end
@@ -49,9 +51,11 @@ local function pack_facts(facts)
   return next(facts) and cmsgpack.pack(facts) or '\128'
 end
 
-local function save_record(key, facts_text, seen, waiting, ttl)
+local function save_record(key, facts_text, seen, waiting, uncounted, ttl)
   local value = facts_text .. cmsgpack.pack(seen)
-  if waiting and #waiting > 0 then
+  if uncounted and #uncounted > 0 then
+    value = value .. cmsgpack.pack(waiting or {}) .. cmsgpack.pack(uncounted)
+  elseif waiting and #waiting > 0 then
     value = value .. cmsgpack.pack(waiting)
   end
   redis.call('SET', key, value, 'EX', ttl)

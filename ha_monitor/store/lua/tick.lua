@@ -9,18 +9,24 @@
 -- KEYS[6] takeovers   list   the latest takeovers as JSON, newest first
 -- KEYS[7] rejected    list   the latest messages that could not be handled as JSON, newest first
 -- KEYS[8] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
+-- KEYS[9] counts      hash   the caller's, as counting.lua describes them
+-- KEYS[10] leader     string the token of the leader
+-- KEYS[11] returned   string when messages were last handed back to the broker, ms since the epoch
 -- and, by prefix: ARGV[2]t:<task id> the records, ARGV[2]instance:<token> and ARGV[2]outbox:<token> of others.
 --
 -- ARGV[1] the caller's token
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
 -- ARGV[4] MessagePack: {lease ms, whether the caller may take over, failure ttl s, worker ttl s, most items,
---         ms for which the broker may keep messages of an instance that vanished}
+--         ms for which the broker may keep messages of an instance that vanished, counting or false,
+--         whether the caller is fit to lead, ms since it had merged whatever it was given or -1, whether it handed
+--         messages back to the broker since its last tick}
 -- ARGV[5] the caller's counters as JSON
 -- ARGV[6] … samples for `rejected`
 --
 -- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over},
--- how many items precede those taken over} or the error LEASELOST.
+-- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0}
+-- or the error LEASELOST.
 
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
@@ -28,18 +34,41 @@ end
 
 local KEPT = 100
 local prefix = ARGV[2]
-local lease, may_take_over, failure_ttl, worker_ttl, most, held = unpack(cmsgpack.unpack(ARGV[4]))
+local lease, may_take_over, failure_ttl, worker_ttl, most, held, to_count, fit, merged_ago, handed_back = unpack(cmsgpack.unpack(ARGV[4]))
+counting = to_count or nil
 local now = now_ms()
 local items, taken = {}, {}
 
 redis.call('ZADD', KEYS[1], now + lease, ARGV[1])
 redis.call('HSET', KEYS[2], 'stats', ARGV[5], 'seen', now)
+if merged_ago >= 0 then
+  redis.call('HSET', KEYS[2], 'merged', now - merged_ago)
+end
+if handed_back then
+  redis.call('SET', KEYS[11], now, 'EX', 3600)
+end
 confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 for index = 6, #ARGV do
   redis.call('LPUSH', KEYS[7], ARGV[index])
 end
 redis.call('LTRIM', KEYS[7], 0, KEPT - 1)
 redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', now - worker_ttl * 1000)
+
+-- One instance leads, for as long as its lease holds and it is fit. Its token is the fencing token of its duties.
+local function lead()
+  local leader = redis.call('GET', KEYS[10])
+  if leader == ARGV[1] then
+    if fit then return 1 end
+    redis.call('DEL', KEYS[10])
+    return 0
+  elseif not fit or (leader and tonumber(redis.call('ZSCORE', KEYS[1], leader) or 0) > now) then
+    return 0
+  end
+  redis.call('SET', KEYS[10], ARGV[1])
+  return leader and 2 or 1
+end
+
+local leads = lead()
 
 -- An instance that froze or lost its network still holds messages, until the broker notices. The name of a task may
 -- be among them, so announcements without one wait for that long, but not for ever.
@@ -61,15 +90,21 @@ end
 local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, most)
 for _, uuid in ipairs(due) do
   local key = prefix .. 't:' .. uuid
-  local facts, seen, waiting = load_record(key)
-  if waiting and facts.n == nil and may_be_held(waiting[1][4]) then
+  local facts, seen, waiting, uncounted = load_record(key)
+  local since = waiting and waiting[1] and waiting[1][4] or uncounted and uncounted[1][5]
+  if since and facts.n == nil and may_be_held(since) then
     redis.call('ZADD', KEYS[4], now + 1000, uuid)
-  elseif waiting then
+  elseif since then
     local facts_text = pack_facts(facts)
     for _, entry in ipairs(waiting) do
       items[#items + 1] = event_item(entry[1], facts_text, facts.n == nil)
     end
-    save_record(key, facts_text, seen, nil, math.max(redis.call('TTL', key), 1))
+    if counting then
+      for _, entry in ipairs(uncounted or {}) do
+        count_event(facts, entry[1], entry[2], entry[3], entry[4] or nil)
+      end
+    end
+    save_record(key, facts_text, seen, nil, nil, math.max(redis.call('TTL', key), 1))
     redis.call('ZREM', KEYS[4], uuid)
   else
     redis.call('ZREM', KEYS[4], uuid)
@@ -106,4 +141,5 @@ for _, key in ipairs({ KEYS[4], KEYS[5] }) do
     next_due = next_due < 0 and left or math.min(next_due, left)
   end
 end
-return { push_items(KEYS[3], KEYS[2], items), items, next_due, taken, own }
+if counting then write_counts(KEYS[9], failure_ttl) end
+return { push_items(KEYS[3], KEYS[2], items), items, next_due, taken, own, leads }

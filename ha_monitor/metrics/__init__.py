@@ -1,0 +1,1 @@
+"""What operators look at: health and metrics of an instance, over HTTP."""

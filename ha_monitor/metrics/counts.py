@@ -1,0 +1,118 @@
+"""From the counts that the store keeps to metric families. `store/lua/counting.lua` documents the fields."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
+
+from ha_monitor.config.schema import WorkerLabels
+from ha_monitor.events.types import Code
+from ha_monitor.metrics import definitions
+from ha_monitor.metrics.definitions import BY_CODE, LOST, QUEUE_WAIT, RUNTIME
+
+SEPARATOR = "\x1f"
+HISTOGRAMS = {"r": RUNTIME, "w": QUEUE_WAIT}
+Labels = tuple[str, ...]
+
+
+class TaskCounts:
+    """The counts of one instance as Prometheus shall see them."""
+
+    def __init__(self, worker_labels: WorkerLabels, bounds: Iterable[float]) -> None:
+        """:param bounds: of the histograms; others that were in use before are shown too."""
+        self._bounds = dict.fromkeys((*bounds, float("inf")), 0)
+        self._worker_labels = worker_labels
+        self._counters: dict[str, dict[Labels, int]] = {metric.name: defaultdict(int) for metric in BY_CODE.values()}
+        self._buckets: dict[str, dict[Labels, dict[float, int]]] = {
+            kind: defaultdict(lambda: defaultdict(int)) for kind in HISTOGRAMS
+        }
+        self._lost: dict[Labels, int] = defaultdict(int)
+        self._sums: dict[str, dict[Labels, int]] = {kind: defaultdict(int) for kind in HISTOGRAMS}
+
+    def add(self, raw: Sequence[bytes]) -> None:
+        """:param raw: field, number, field, number, …"""
+        for index in range(0, len(raw), 2):
+            self._add(raw[index].decode("utf-8", "replace"), int(raw[index + 1]))
+
+    def _add(self, field: str, count: int) -> None:
+        kind, *parts = field.split(SEPARATOR)
+        if kind == "l":
+            self._lost[worker_values(parts[0], self._worker_labels)] += count
+            return
+        if len(parts) != 4:
+            # A name with the separator in it.
+            parts = [*[definitions.OVERFLOW] * 3, parts[-1] if parts else ""]
+        name, worker, queue, last = parts
+        labels: Labels = (name, *self._worker(worker), queue)
+        if kind.isdigit():
+            metric = BY_CODE.get(Code(int(kind)))
+            if metric is not None:
+                self._counters[metric.name][(*labels, last) if "exception" in metric.labels else labels] += count
+        elif kind in HISTOGRAMS:
+            self._buckets[kind][labels][_bound(last)] += count
+        elif kind.lower() in HISTOGRAMS:
+            self._sums[kind.lower()][labels] += count
+
+    def families(self) -> Iterator[Metric]:
+        """All families, also those without a series yet."""
+        for metric in dict.fromkeys(BY_CODE.values()):
+            family = CounterMetricFamily(metric.name, metric.meaning, labels=label_names(metric, self._worker_labels))
+            for labels, count in sorted(self._counters[metric.name].items()):
+                family.add_metric(labels, count)
+            yield family
+        lost = CounterMetricFamily(LOST.name, LOST.meaning, labels=label_names(LOST, self._worker_labels))
+        for labels, count in sorted(self._lost.items()):
+            lost.add_metric(labels, count)
+        yield lost
+        for kind, metric in HISTOGRAMS.items():
+            histogram = HistogramMetricFamily(
+                metric.name, metric.meaning, labels=label_names(metric, self._worker_labels)
+            )
+            for labels, buckets in sorted(self._buckets[kind].items()):
+                histogram.add_metric(labels, cumulated({**self._bounds, **buckets}), self._sums[kind][labels] / 1e6)
+            yield histogram
+
+    def _worker(self, worker: str) -> Labels:
+        return worker_values(worker, self._worker_labels)
+
+
+def _bound(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("inf")
+
+
+def cumulated(buckets: dict[float, int]) -> list[Any]:
+    """Buckets as Prometheus has them: each counts all that is below its bound."""
+    total = 0
+    result = []
+    for bound in sorted(buckets):
+        total += buckets[bound]
+        result.append((str(floatToGoString(bound)), total))  # type: ignore[no-untyped-call]
+    return result
+
+
+def label_names(metric: definitions.Metric, worker_labels: WorkerLabels) -> list[str]:
+    """The labels of a metric under `metrics.worker_labels`."""
+    hidden = {
+        WorkerLabels.NODENAME: (),
+        WorkerLabels.HOSTNAME: ("worker",),
+        WorkerLabels.NONE: definitions.WORKER,
+    }[worker_labels]
+    return [label for label in metric.labels if label not in hidden]
+
+
+def worker_values(nodename: str, worker_labels: WorkerLabels) -> Labels:
+    """The values of the labels that tell workers apart."""
+    if worker_labels is WorkerLabels.NONE:
+        return ()
+    hostname = nodename.partition("@")[2] or nodename
+    if worker_labels is WorkerLabels.HOSTNAME:
+        return (hostname,)
+    # A producer has no nodename that would stay the same.
+    return (hostname, nodename if "@" in nodename else "")

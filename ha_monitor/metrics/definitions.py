@@ -1,0 +1,138 @@
+"""Every metric, once: name, kind, meaning and labels. `docs/monitoring.md` is held to it by a test.
+
+Names and labels are those of celery-exporter where it has the metric, so that its dashboards and alerts keep working.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from ha_monitor.events.types import Code
+
+
+class Kind(StrEnum):
+    """What may be done with the numbers."""
+
+    COUNTER = "counter"
+    """Only grows; `sum()` over the instances is the truth."""
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Metric(NamedTuple):
+    """One metric."""
+
+    name: str
+    """As Prometheus shows it; with `_total` for a counter."""
+    kind: Kind
+    meaning: str
+    """With the unit, where there is one."""
+    labels: tuple[str, ...] = ()
+    leader: bool = False
+    """Exported by the leader alone, because it is about the whole fleet."""
+
+
+WORKER = ("hostname", "worker")
+"""The part of a nodename behind the @, and the nodename; `metrics.worker_labels` may leave out the second or both."""
+TASK = ("name", *WORKER, "queue_name")
+UNKNOWN = "unknown"
+OVERFLOW = "overflow"
+
+BY_CODE: dict[Code, Metric] = {
+    code: Metric(f"celery_task_{word}_total", Kind.COUNTER, meaning, labels)
+    for code, word, meaning, labels in (
+        (Code.SENT, "sent", "Tasks sent; only where producers send task-sent; hostname is the producer's", TASK),
+        (Code.RECEIVED, "received", "Tasks received by a worker; once more at each retry", TASK),
+        (Code.STARTED, "started", "Runs begun", TASK),
+        (Code.SUCCEEDED, "succeeded", "Runs that succeeded", TASK),
+        (Code.FAILED, "failed", "Runs that failed for good, by the exception's class", (*TASK, "exception")),
+        (Code.REJECTED, "rejected", "Tasks rejected, put back to their queue or not", TASK),
+        (Code.REVOKED, "revoked", "Tasks revoked or expired, once for each worker that says so", TASK),
+        (Code.RETRIED, "retried", "Runs that ended with a retry", TASK),
+    )
+}
+BY_CODE[Code.REQUEUED] = BY_CODE[Code.REJECTED]
+RUNTIME = Metric("celery_task_runtime", Kind.HISTOGRAM, "Seconds that successful runs took, as the worker says", TASK)
+QUEUE_WAIT = Metric(
+    "celery_task_queue_wait_time",
+    Kind.HISTOGRAM,
+    "Seconds from being sent (or due, with an eta; without task-sent: received) to the start",
+    TASK,
+)
+LOST = Metric(
+    "ha_monitor_events_lost_total",
+    Kind.COUNTER,
+    "Events lost, found by comparing the task-started events of a worker with the runs it says it has begun",
+    WORKER,
+)
+
+CONSUMING = Metric("ha_monitor_consuming", Kind.GAUGE, "1 while this instance consumes events")
+STORE_UP = Metric("ha_monitor_store_up", Kind.GAUGE, "1 while the store answers this instance")
+BUILD = Metric("ha_monitor_build_info", Kind.GAUGE, "1; versions in the labels", ("version", "python", "celery"))
+BATCH_SECONDS = Metric(
+    "ha_monitor_batch_seconds",
+    Kind.HISTOGRAM,
+    "Seconds from handing a batch to the store until it is merged, announced and acknowledged",
+)
+LAST_EVENT = Metric(
+    "ha_monitor_last_event_timestamp_seconds", Kind.GAUGE, "When events were last merged, seconds since the epoch"
+)
+OWN: dict[str, Metric] = {
+    attribute: Metric(f"ha_monitor_{name}", kind, meaning)
+    for attribute, name, kind, meaning in (
+        ("messages", "messages_total", Kind.COUNTER, "Messages taken from the broker"),
+        ("events", "events_total", Kind.COUNTER, "Events in them"),
+        ("new", "events_merged_total", Kind.COUNTER, "Events that this instance merged first"),
+        (
+            "repeated",
+            "events_repeated_total",
+            Kind.COUNTER,
+            "Events dropped: an instance had merged them before",
+        ),
+        ("redelivered", "messages_redelivered_total", Kind.COUNTER, "Messages the broker had delivered before"),
+        ("rejected", "events_rejected_total", Kind.COUNTER, "Messages and events that could not be read"),
+        ("batches", "batches_total", Kind.COUNTER, "Batches merged"),
+        ("lines", "lines_total", Kind.COUNTER, "Lines of events written"),
+        ("handler_failures", "handler_failures_total", Kind.COUNTER, "Calls of handlers that raised"),
+        ("dead_letters", "dead_letters_total", Kind.COUNTER, "Handlers given up on"),
+        ("takeovers", "takeovers_total", Kind.COUNTER, "Outboxes of dead instances taken over"),
+        ("broker_connects", "broker_connects_total", Kind.COUNTER, "Connections made to the broker; the first counts"),
+        ("store_connects", "store_connects_total", Kind.COUNTER, "Connections made to the store; the first counts"),
+        ("leases_lost", "leases_lost_total", Kind.COUNTER, "Times this instance found its lease lost"),
+        ("lag", "lag_seconds", Kind.GAUGE, "Age of the newest event of the last batch when it was merged"),
+    )
+}
+"""By the name of the counter in `Stats`; since the start of the process."""
+
+LEADER = Metric("ha_monitor_leader", Kind.GAUGE, "1 on the instance that leads", leader=True)
+INSTANCES = Metric("ha_monitor_instances", Kind.GAUGE, "Instances whose lease holds", leader=True)
+WAITING = Metric("ha_monitor_waiting_tasks", Kind.GAUGE, "Tasks of which a piece is awaited", leader=True)
+RETRIES = Metric("ha_monitor_handler_retries", Kind.GAUGE, "Handlers to be called again", leader=True)
+DEAD_LETTERS_KEPT = Metric("ha_monitor_dead_letters", Kind.GAUGE, "Dead letters kept in the store", leader=True)
+EVENT_QUEUE = Metric("ha_monitor_queue_length", Kind.GAUGE, "Messages in the shared queue of events", leader=True)
+WORKERS = Metric(
+    "ha_monitor_workers", Kind.GAUGE, "Workers by state: online, late, lost, offline", ("state",), leader=True
+)
+WORKER_UP = Metric("celery_worker_up", Kind.GAUGE, "1 while the worker sends heartbeats, else 0", WORKER, leader=True)
+WORKER_ACTIVE = Metric("celery_worker_tasks_active", Kind.GAUGE, "Tasks that the worker runs", WORKER, leader=True)
+QUEUE = ("queue_name",)
+QUEUE_LENGTH = Metric("celery_queue_length", Kind.GAUGE, "Messages ready in a queue of tasks", QUEUE, leader=True)
+CONSUMERS = Metric(
+    "celery_active_consumer_count", Kind.GAUGE, "Consumers of a queue, as RabbitMQ says", QUEUE, leader=True
+)
+QUEUE_WORKERS = Metric("celery_active_worker_count", Kind.GAUGE, "Workers that consume a queue", QUEUE, leader=True)
+QUEUE_PROCESSES = Metric(
+    "celery_active_process_count", Kind.GAUGE, "Processes or threads of those workers", QUEUE, leader=True
+)
+FLEET = (
+    *(LEADER, INSTANCES, WAITING, RETRIES, DEAD_LETTERS_KEPT, EVENT_QUEUE, WORKERS, WORKER_UP, WORKER_ACTIVE),
+    *(QUEUE_LENGTH, CONSUMERS, QUEUE_WORKERS, QUEUE_PROCESSES),
+)
+"""About the whole fleet, so exported by the leader alone: `sum()` over the instances is the value."""
+
+ALL = (
+    *dict.fromkeys(BY_CODE.values()),
+    *(RUNTIME, QUEUE_WAIT, LOST, *OWN.values(), LAST_EVENT, BATCH_SECONDS, CONSUMING, STORE_UP, BUILD),
+    *FLEET,
+)

@@ -1,0 +1,57 @@
+"""The gauges about the whole fleet, which the leader alone exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from ha_monitor.broker.survey import TaskQueue
+from ha_monitor.config.schema import WorkerLabels
+from ha_monitor.metrics import definitions
+from ha_monitor.metrics.counts import label_names, worker_values
+from ha_monitor.store.results import Watched
+
+
+def fleet_families(watched: Watched, event_queue: int | None, worker_labels: WorkerLabels) -> Iterator[Metric]:
+    """What the leader last saw in the store."""
+    for metric, value in (
+        (definitions.INSTANCES, watched.instances),
+        (definitions.WAITING, watched.waiting),
+        (definitions.RETRIES, watched.retries),
+        (definitions.DEAD_LETTERS_KEPT, watched.dead_letters),
+        (definitions.EVENT_QUEUE, event_queue),
+    ):
+        if value is not None:
+            yield GaugeMetricFamily(metric.name, metric.meaning, value=value)
+    up: dict[tuple[str, ...], int] = {}
+    active: dict[tuple[str, ...], int] = {}
+    states = dict.fromkeys(("online", "late", "lost", "offline"), 0)
+    for worker in watched.workers:
+        labels = worker_values(worker.name, worker_labels)
+        up[labels] = up.get(labels, 0) + (worker.state in ("online", "late"))
+        if worker.active is not None:
+            active[labels] = active.get(labels, 0) + worker.active
+        states[worker.state] = states.get(worker.state, 0) + 1
+    yield _gauge(definitions.WORKER_UP, up, worker_labels)
+    yield _gauge(definitions.WORKER_ACTIVE, active, worker_labels)
+    yield _gauge(definitions.WORKERS, {(state,): count for state, count in states.items()}, worker_labels)
+
+
+def queue_families(queues: Sequence[TaskQueue]) -> Iterator[Metric]:
+    """What the leader last saw of the queues of tasks."""
+    for metric, attribute in (
+        (definitions.QUEUE_LENGTH, "length"),
+        (definitions.CONSUMERS, "consumers"),
+        (definitions.QUEUE_WORKERS, "workers"),
+        (definitions.QUEUE_PROCESSES, "processes"),
+    ):
+        values = {(queue.name,): getattr(queue, attribute) for queue in queues}
+        yield _gauge(metric, {k: v for k, v in values.items() if v is not None}, WorkerLabels.NODENAME)
+
+
+def _gauge(metric: definitions.Metric, values: dict[tuple[str, ...], int], worker_labels: WorkerLabels) -> Metric:
+    family = GaugeMetricFamily(metric.name, metric.meaning, labels=label_names(metric, worker_labels))
+    for labels, value in sorted(values.items()):
+        family.add_metric(labels, value)
+    return family

@@ -1,0 +1,96 @@
+"""Whether an instance lives and works, as its loop last said. The loop writes, the HTTP threads only read."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ha_monitor.clock import Clock
+
+
+class Answer(NamedTuple):
+    """What a probe is told."""
+
+    good: bool
+    details: dict[str, Any]
+
+
+class Health:
+    """The state of the loop. Each attribute is replaced whole, so a reader in another thread never sees half of it."""
+
+    def __init__(self, clock: Clock, stalled_after: float) -> None:
+        """:param stalled_after: seconds without progress after which the loop counts as stuck."""
+        self._clock = clock
+        self._stalled_after = stalled_after
+        self._progress_at = clock.monotonic()
+        self._broker: str | None = "not connected yet"
+        self._store: str | None = "not connected yet"
+        self._batch_since: float | None = None
+        self._committed_at: float | None = None
+        self._stopping = False
+
+    # --- written by the loop ---------------------------------------------------------------
+
+    def progress(self) -> None:
+        """The loop went round."""
+        self._progress_at = self._clock.monotonic()
+
+    def broker(self, problem: str | None) -> None:
+        """:param problem: why the instance does not consume; None if it does."""
+        self._broker = problem
+
+    def store(self, problem: str | None) -> None:
+        """:param problem: why Redis cannot be used; None if it answers."""
+        self._store = problem
+
+    def batch_began(self) -> None:
+        """A batch is at hand that is not merged yet."""
+        if self._batch_since is None:
+            self._batch_since = self._clock.monotonic()
+
+    def batch_committed(self) -> None:
+        """It is merged, announced and acknowledged."""
+        self._batch_since = None
+        self._committed_at = self._clock.monotonic()
+
+    def batch_given_back(self) -> None:
+        """The broker will deliver it again, here or elsewhere."""
+        self._batch_since = None
+
+    def stopping(self) -> None:
+        """The instance was asked to stop."""
+        self._stopping = True
+
+    # --- read by others --------------------------------------------------------------------
+
+    def live(self) -> Answer:
+        """Whether the loop made progress. If not, a restart is the only cure."""
+        idle = self._clock.monotonic() - self._progress_at
+        return Answer(
+            idle <= self._stalled_after, {"progress_age": round(idle, 3), "stalled_after": self._stalled_after}
+        )
+
+    def ready(self) -> Answer:
+        """Whether the instance does its share of the work, and if not, why."""
+        now = self._clock.monotonic()
+        reasons = []
+        if not self.live().good:
+            reasons.append(f"the loop made no progress for {now - self._progress_at:.1f} s")
+        if self._stopping:
+            reasons.append("stopping")
+        if self._store is not None:
+            reasons.append(f"store: {self._store}")
+        if self._broker is not None:
+            reasons.append(f"broker: {self._broker}")
+        since = self._batch_since
+        if since is not None and now - since > self._stalled_after:
+            reasons.append(f"a batch has not been committed for {now - since:.1f} s")
+        committed = self._committed_at
+        return Answer(
+            not reasons,
+            {
+                "reasons": reasons,
+                "consuming": self._broker is None,
+                "store": self._store is None,
+                "last_commit_age": None if committed is None else round(now - committed, 3),
+            },
+        )

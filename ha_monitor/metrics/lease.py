@@ -1,0 +1,64 @@
+"""When this instance may speak for the whole fleet."""
+
+from __future__ import annotations
+
+from ha_monitor.clock import Clock
+
+LONGEST_INTERVAL = 120.0
+"""Seconds. Nobody who wants an answer within minutes scrapes more rarely."""
+MOST_CLIENTS = 100
+
+
+class LeaderLease:
+    """The leader's lease by this machine's clock, and the pause of a new leader.
+
+    Prometheus shows what it scraped from a dead leader until it has tried to scrape it again. A leader that follows
+    another one therefore keeps silent for one scrape interval, as it observes it, so that no value is there twice.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until = float("-inf")
+        self._silent_since: float | None = None
+        self._scrapes: dict[str, tuple[float, float | None]] = {}
+        """Client → when it last came, and how long after the time before."""
+
+    def hold(self, until: float, *, followed: bool) -> None:
+        """:param followed: this instance has just become the leader after another one."""
+        if followed:
+            self._silent_since = self._clock.monotonic()
+        self._until = until
+
+    def give_up(self) -> None:
+        self._until = float("-inf")
+        self._silent_since = None
+
+    def holds(self) -> bool:
+        """Whether this instance leads: false from the end of its lease on, even if it was frozen meanwhile."""
+        return self._clock.monotonic() < self._until
+
+    def scraped(self, client: str) -> None:
+        """A client asks for the metrics."""
+        now = self._clock.monotonic()
+        before = self._scrapes.pop(client, None)
+        if len(self._scrapes) >= MOST_CLIENTS:
+            self._scrapes.pop(next(iter(self._scrapes)), None)
+        self._scrapes[client] = now, None if before is None else now - before[0]
+
+    def exports(self) -> bool:
+        """Whether to export what is about the whole fleet."""
+        if not self.holds():
+            return False
+        since = self._silent_since
+        if since is None:
+            return True
+        now = self._clock.monotonic()
+        if now - since > self._interval(now):
+            self._silent_since = None
+            return True
+        return False
+
+    def _interval(self, now: float) -> float:
+        """The scrape interval, as far as it is known."""
+        intervals = [gap for at, gap in list(self._scrapes.values()) if gap is not None and now - at < LONGEST_INTERVAL]
+        return min(LONGEST_INTERVAL, max(intervals, default=LONGEST_INTERVAL))

@@ -1,0 +1,128 @@
+"""What the loop leaves for the HTTP threads, and the collector that makes metrics of it at a scrape.
+
+The loop replaces whole attributes and never waits; a scrape reads what is there and asks nobody.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ha_monitor.broker.survey import TaskQueue
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Config, Metrics
+from ha_monitor.metrics.counts import TaskCounts
+from ha_monitor.metrics.definitions import BATCH_SECONDS, BUILD, CONSUMING, LAST_EVENT, LEADER, OWN, STORE_UP, Kind
+from ha_monitor.metrics.fleet import fleet_families, queue_families
+from ha_monitor.metrics.health import Health
+from ha_monitor.metrics.lease import LeaderLease
+from ha_monitor.store.results import Watched
+from ha_monitor.version import __version__
+
+BATCH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Telemetry:
+    """The meeting place of the loop, which writes, and the scrapes, which read."""
+
+    def __init__(self, config: Config, clock: Clock, stats: Struct) -> None:
+        """:param stats: the loop's own counters, with the attributes that `definitions.OWN` names."""
+        self.counting = bool(config.http.listen)
+        """Whether anybody could ask."""
+        self.health = Health(clock, config.http.stalled_after)
+        self.counts: Sequence[bytes] = ()
+        """What this instance has counted, as the store keeps it."""
+        self.fleet: Watched | None = None
+        """What this instance saw when it last did the leader's duties."""
+        self.lease = LeaderLease(clock)
+        self._clock = clock
+        self._survey_interval = config.metrics.survey_interval
+        self._survey: tuple[float, Sequence[TaskQueue]] | None = None
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._batches = Histogram(
+            BATCH_SECONDS.name, BATCH_SECONDS.meaning, buckets=BATCH_BUCKETS, registry=self.registry
+        )
+        self.registry.register(_Collector(self, stats, config.metrics))
+
+    def leads(self, until: float, *, followed: bool) -> None:
+        """This instance leads.
+
+        :param until: when its lease ends, by the monotonic clock.
+        :param followed: it has just become the leader after another one.
+        """
+        self.lease.hold(until, followed=followed)
+
+    def does_not_lead(self) -> None:
+        """This instance does not lead."""
+        self.lease.give_up()
+        self.fleet = self._survey = None
+
+    def is_leader(self) -> bool:
+        """Whether this instance certainly leads, by its own clock."""
+        return self.lease.holds()
+
+    def surveyed(self, queues: Sequence[TaskQueue]) -> None:
+        """The queues of tasks were looked at."""
+        self._survey = self._clock.monotonic(), queues
+
+    def queues(self) -> Sequence[TaskQueue]:
+        """The queues of tasks as they were a short time ago; none if nobody could look at them."""
+        survey = self._survey
+        if survey is None or self._clock.monotonic() - survey[0] > 3 * self._survey_interval:
+            return ()
+        return survey[1]
+
+    def surveyed_queues(self) -> list[str]:
+        """Names of the queues that a worker consumes."""
+        return [queue.name for queue in self.queues() if queue.workers]
+
+    def known_queues(self) -> list[str]:
+        """Names of the queues that a worker consumed lately, whoever led then."""
+        return self.fleet.queues if self.fleet is not None else []
+
+    def batch_done(self, seconds: float) -> None:
+        """A batch is merged, announced and acknowledged."""
+        self._batches.observe(seconds)
+
+
+class _Collector(Collector):
+    """Makes the families at each scrape."""
+
+    def __init__(self, telemetry: Telemetry, stats: Struct, settings: Metrics) -> None:
+        self._telemetry = telemetry
+        self._stats = stats
+        self._settings = settings
+
+    def collect(self) -> Iterator[Metric]:
+        tasks = TaskCounts(self._settings.worker_labels, self._settings.buckets)
+        tasks.add(self._telemetry.counts)
+        yield from tasks.families()
+        yield from self._own()
+        telemetry = self._telemetry
+        if telemetry.lease.exports():
+            yield GaugeMetricFamily(LEADER.name, LEADER.meaning, value=1)
+            watched = telemetry.fleet
+            if watched is not None:
+                depth: int | None = getattr(self._stats, "depth", None)
+                yield from fleet_families(watched, depth, self._settings.worker_labels)
+            yield from queue_families(telemetry.queues())
+
+    def _own(self) -> Iterator[Metric]:
+        for attribute, metric in OWN.items():
+            value = getattr(self._stats, attribute)
+            family = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+            yield family(metric.name, metric.meaning, value=value)
+        yield GaugeMetricFamily(LAST_EVENT.name, LAST_EVENT.meaning, value=getattr(self._stats, "last_event", 0.0))
+        ready = self._telemetry.health.ready().details
+        yield GaugeMetricFamily(CONSUMING.name, CONSUMING.meaning, value=float(ready["consuming"]))
+        yield GaugeMetricFamily(STORE_UP.name, STORE_UP.meaning, value=float(ready["store"]))
+        build = GaugeMetricFamily(BUILD.name, BUILD.meaning, labels=BUILD.labels)
+        build.add_metric([__version__, platform.python_version(), metadata.version("celery")], 1)
+        yield build

@@ -1,0 +1,253 @@
+"""The loss detector on made-up workers: exact when events are dropped, silent when none is."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import pytest
+
+from tests.integration.storing import Inside, Instance
+from tests.integration.test_counting import counter, samples
+from tests.unit.builders import TIME, event
+
+NAME = "celery@host"
+
+
+class Worker:
+    """Sends what a worker sends: a task-started for each run, a heartbeat every two seconds with their number."""
+
+    def __init__(self, name: str = NAME, pid: int = 4711, at: float = TIME, processed: int = 0) -> None:
+        self.name, self.pid, self.at, self.processed = name, pid, at, processed
+        self.runs = 0
+
+    def online(self) -> dict[str, Any]:
+        return self._said("worker-online")
+
+    def offline(self) -> dict[str, Any]:
+        self.at += 0.1
+        return self._said("worker-offline")
+
+    def spell(self, runs: int, *, jitter: float = 0.0, chance: random.Random | None = None) -> list[dict[str, Any]]:
+        """Two seconds with so many runs and the heartbeat at their end.
+
+        :param jitter: how long after the run was counted its event gets its time, at most; in seconds.
+        """
+        begun = sorted(self.at + (chance.random() * 2 if chance else 1.9 * n / runs + 0.01) for n in range(runs))
+        self.at += 2
+        self.processed += runs
+        events = []
+        for moment in begun:
+            self.runs += 1
+            late = chance.random() * jitter if chance else 0.0
+            events.append(self._started(moment + late))
+        return [*events, self._said("worker-heartbeat")]
+
+    def _started(self, at: float) -> dict[str, Any]:
+        uuid = f"{self.name}-{self.pid}-{self.runs}"
+        return event("task-started", at=at, uuid=uuid, hostname=self.name, pid=self.pid, clock=self.runs)
+
+    def _said(self, what: str) -> dict[str, Any]:
+        return event(what, at=self.at, hostname=self.name, pid=self.pid, processed=self.processed, clock=self.runs)
+
+
+def is_start(body: dict[str, Any]) -> bool:
+    return body["type"] == "task-started"
+
+
+def lost(*instances: Instance) -> dict[str, int]:
+    """What the lines say was lost, by worker, once all that was applied has settled."""
+    time.sleep(1.05)  # the grace for what is on its way, by Redis's own clock
+    for instance in instances:
+        ticked = instance.store.tick(b"{}", [], merged_ago=0.0)
+        instance.announce(ticked.items)
+    for instance in instances:
+        instance.announce(instance.store.losses())
+    found: dict[str, int] = {}
+    for instance in instances:
+        for item in instance.emitted:
+            one = item.entry.event
+            if one.type == "events-lost":
+                found[one.worker] = found.get(one.worker, 0) + one.fields["lost"]
+    return found
+
+
+@pytest.fixture
+def one(store_url: str) -> Instance:
+    instance = counter(store_url)
+    instance.store.tick(b"{}", [], merged_ago=0.0)
+    return instance
+
+
+def test_nothing_is_lost_on_a_healthy_system(one: Instance) -> None:
+    """Given a worker from its start to its end, with pauses, nothing is reported, and the counter is there as 0."""
+    worker = Worker()
+    one.apply([worker.online()])
+    for runs in (0, 5, 0, 0, 30, 1, 0, 7):
+        one.apply(worker.spell(runs))
+    one.apply([worker.offline()])
+
+    assert lost(one) == {}
+    assert samples(one).of("ha_monitor_events_lost_total", worker=NAME) == {
+        frozenset({"worker": NAME, "hostname": "host"}.items()): 0
+    }
+
+
+def test_dropped_events_are_counted_exactly_once(one: Instance) -> None:
+    """Given starts that never came, their number is reported and counted; later heartbeats add nothing."""
+    worker = Worker()
+    one.apply([worker.online()])
+    one.apply(worker.spell(10))
+    one.apply(worker.spell(10)[7:])
+    for runs in (10, 0, 0):
+        one.apply(worker.spell(runs))
+
+    assert lost(one) == {NAME: 7}
+    for _ in range(3):
+        one.apply(worker.spell(10))
+    assert lost(one) == {NAME: 7}
+    assert samples(one).sum("ha_monitor_events_lost_total") == 7
+    (item,) = (item for item in one.emitted if item.entry.event.type == "events-lost")
+    assert item.entry.event.worker == NAME
+
+
+def test_under_steady_load_the_number_is_soon_about_right_and_then_exact(one: Instance) -> None:
+    """Given a worker that never pauses, a loss is reported within two heartbeats but for the runs that had just begun,
+    and exactly after fifteen.
+    """
+    worker = Worker()
+    one.apply([worker.online()])
+    one.apply(worker.spell(10))
+    one.apply(worker.spell(10)[7:])
+    for _ in range(3):
+        one.apply(worker.spell(10))
+    assert lost(one) == {NAME: 5}
+    for _ in range(15):
+        one.apply(worker.spell(10))
+
+    assert lost(one) == {NAME: 7}
+
+
+def test_all_of_a_time_dropped_heartbeats_included(one: Instance) -> None:
+    """Given that all events of a minute were dropped, as by a purge, the runs of that minute are reported."""
+    worker = Worker()
+    one.apply([worker.online()])
+    one.apply(worker.spell(10))
+    for _ in range(30):
+        worker.spell(20)
+    for runs in (10, 0, 0):
+        one.apply(worker.spell(runs))
+
+    assert lost(one) == {NAME: 600}
+
+
+def test_a_monitor_that_comes_later_does_not_count_what_was_before(one: Instance) -> None:
+    """Given a worker that has run thousands of tasks when the monitor first hears of it, only later losses count."""
+    worker = Worker(processed=5000)
+    for _ in range(16):
+        one.apply(worker.spell(10))
+    assert lost(one) == {}
+    one.apply(worker.spell(10)[4:])
+    for runs in (10, 0, 0):
+        one.apply(worker.spell(runs))
+
+    assert lost(one) == {NAME: 4}
+
+
+@pytest.mark.parametrize("pid", [1, 4712])
+def test_a_restart_is_no_loss(one: Instance, pid: int) -> None:
+    """Given a worker that is killed and starts again, with the same process id as in a container or another, nothing
+    is reported; losses of the new process are.
+    """
+    first = Worker(pid=1)
+    one.apply([first.online()])
+    for _ in range(3):
+        one.apply(first.spell(10))
+    second = Worker(pid=pid, at=first.at + 5)
+    second.runs = 1000
+    one.apply([second.online()])
+    for _ in range(3):
+        one.apply(second.spell(10))
+    assert lost(one) == {}
+    one.apply(second.spell(10)[3:])
+    for runs in (10, 0, 0):
+        one.apply(second.spell(runs))
+
+    assert lost(one) == {NAME: 3}
+
+
+def test_a_worker_that_sends_no_task_events_has_lost_none(one: Instance) -> None:
+    """Given a worker without -E, and task events switched on later, the runs from before are not reported."""
+    worker = Worker()
+    one.apply([worker.online()])
+    for _ in range(10):
+        one.apply([body for body in worker.spell(10) if not is_start(body)])
+    for _ in range(5):
+        one.apply(worker.spell(10))
+
+    assert lost(one) == {}
+
+
+def test_what_another_instance_still_has_in_hand_is_not_lost(store_url: str, one: Instance) -> None:
+    """Given an instance that has not merged what it was given, nothing is reported until it has, and then nothing."""
+    two = counter(store_url, "host/2")
+    worker = Worker()
+    one.apply([worker.online()])
+    held = []
+    for _ in range(6):
+        spell = worker.spell(10)
+        held += spell[:5]
+        one.apply(spell[5:])
+    time.sleep(1.05)
+    one.store.tick(b"{}", [], merged_ago=0.0)
+    two.store.tick(b"{}", [], merged_ago=100.0)
+    assert one.store.losses() == []
+    two.apply(held)
+
+    assert lost(one, two) == {}
+
+
+def test_an_end_in_good_order_settles_the_account(one: Instance, store_url: str) -> None:
+    """Given a worker that says goodbye, what was lost just before is reported without another heartbeat."""
+    worker = Worker()
+    one.apply([worker.online()])
+    one.apply(worker.spell(10))
+    one.apply(worker.spell(10)[2:])
+    one.apply([worker.offline()])
+    time.sleep(4)
+
+    assert lost(one) == {NAME: 2}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_at_random(store_url: str, one: Instance, seed: int) -> None:
+    """Given three workers with threads, whose events get their time a little late, dealt out to two instances in random
+    order, repeated, and some dropped, exactly those dropped are reported.
+    """
+    chance = random.Random(seed)
+    two = counter(store_url, "host/2")
+    dropped: dict[str, int] = {}
+    stream: list[dict[str, Any]] = []
+    for number in range(3):
+        worker = Worker(f"w{number}@host", pid=100 + number)
+        stream.append(worker.online())
+        for spell in range(40):
+            events = worker.spell(chance.choice((0, 1, 20, 60)), jitter=0.05, chance=chance)
+            for body in events:
+                if number and spell < 20 and is_start(body) and chance.random() < 0.1:
+                    dropped[worker.name] = dropped.get(worker.name, 0) + 1
+                else:
+                    stream += [body] * chance.choice((1, 1, 1, 2))
+        for _ in range(4):
+            stream += worker.spell(1)
+            stream += worker.spell(0)
+    for start in range(0, len(stream), 200):
+        piece = stream[start : start + 200]
+        chance.shuffle(piece)
+        one.apply(piece[::2])
+        two.apply(piece[1::2])
+
+    assert lost(one, two) == dropped
+    assert samples(one, two).sum("ha_monitor_events_lost_total") == sum(dropped.values())
+    assert Inside(store_url).redis.zcard(Inside(store_url).keys.processes) == 3

@@ -1,0 +1,77 @@
+"""Metrics of real instances under real workers: the sum over the fleet is what the workers did, to the task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.support.celery_app import make_app
+from tests.support.instances import Fleet
+from tests.support.process import wait_until
+from tests.support.scraping import Samples, free_listen, scrape
+from tests.support.workers import CeleryWorker
+
+
+def total(all_samples: Iterable[Samples], name: str, /, **labels: str) -> float:
+    """The sum over the fleet."""
+    return sum(samples.sum(name, **labels) for samples in all_samples)
+
+
+def test_the_sum_is_what_the_workers_did_through_kills(tmp_path: Path, broker_url: str, store_url: str) -> None:
+    """Given three instances of which two are killed with SIGKILL and started again while a worker runs 600 tasks of
+    five kinds, each counter's sum over the three is exact.
+    """
+    listen = free_listen(3)
+    settings = {"http": {"listen": listen}}
+    expected = {
+        ("succeeded", "tests.add"): 400,
+        ("failed", "tests.fail"): 100,
+        ("succeeded", "tests.flaky"): 50,
+        ("retried", "tests.flaky"): 100,
+        ("started", "tests.flaky"): 150,
+        ("started", "tests.add"): 400,
+        ("started", "tests.fail"): 100,
+        ("received", "tests.add"): 400,
+        ("sent", "tests.add"): 400,
+        ("rejected", "tests.reject"): 50,
+    }
+    with (
+        Fleet(tmp_path, broker_url, store_url, settings=settings).start() as fleet,
+        CeleryWorker(broker_url, send_sent_event=True) as worker,
+    ):
+        app = make_app(broker_url, send_sent_event=True)
+        for number in range(50):
+            for _ in range(8):
+                app.tasks["tests.add"].delay(1, 2)
+            app.tasks["tests.fail"].delay()
+            app.tasks["tests.fail"].delay()
+            app.tasks["tests.flaky"].delay(2)
+            app.tasks["tests.reject"].delay()
+            if number in (15, 30):
+                victim = fleet.instances[number // 15 - 1]
+                victim.kill()
+                victim.start()
+
+        def found() -> dict[tuple[str, str], float]:
+            try:
+                scraped = [scrape(listen, one.name) for one in fleet.instances]
+            except OSError:
+                return {}
+            return {key: total(scraped, f"celery_task_{key[0]}_total", name=key[1]) for key in expected}
+
+        try:
+            wait_until(lambda: found() == expected, 60, "the exact sums", 0.5)
+        except TimeoutError:
+            assert found() == expected
+        time.sleep(3)
+        assert found() == expected
+        scraped = [scrape(listen, one.name) for one in fleet.instances]
+        host = worker.nodename.partition("@")[2]
+        assert total(scraped, "celery_task_runtime_count", name="tests.add", queue_name="celery") == 400
+        assert total(scraped, "celery_task_succeeded_total", worker=worker.nodename, hostname=host) == 450
+        assert total(scraped, "celery_task_failed_total", exception="KeyError") == 100
+        assert total(scraped, "celery_task_queue_wait_time_count", name="tests.add") == 400
+        assert total(scraped, "celery_task_sent_total", name="unknown") == 0
+        assert total(scraped, "ha_monitor_consuming") == 3
+        assert total(scraped, "ha_monitor_batches_total") > 0

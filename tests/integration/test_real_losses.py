@@ -1,0 +1,112 @@
+"""The loss detector under real workers: exact when events are dropped on purpose, silent otherwise."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from kombu import Connection
+
+from tests.support.celery_app import make_app
+from tests.support.instances import Fleet, queue_depth
+from tests.support.process import wait_until
+from tests.support.scraping import free_listen, scrape
+from tests.support.workers import CeleryWorker
+
+
+def lost(fleet: Fleet) -> dict[str, int]:
+    """What the lines say was lost, by worker."""
+    found: dict[str, int] = {}
+    for line in fleet.said("events-lost"):
+        found[line["worker"]] = found.get(line["worker"], 0) + line["lost"]
+    return found
+
+
+def exported(fleet: Fleet, listen: str) -> float:
+    return sum(scrape(listen, one.name).sum("ha_monitor_events_lost_total") for one in fleet.instances if one.running)
+
+
+def succeeded(fleet: Fleet) -> int:
+    return len({line["event_id"] for line in fleet.said("task-succeeded")})
+
+
+def test_no_false_alarm(tmp_path: Path, broker_url: str, store_url: str) -> None:
+    """Given workers with processes and with threads under load with retries and failures, of which one is killed and
+    started again, and an instance that is killed and one that is frozen, nothing is said to be lost.
+    """
+    listen = free_listen(3)
+    app = make_app(broker_url)
+    with (
+        Fleet(tmp_path, broker_url, store_url, settings={"http": {"listen": listen}}).start() as fleet,
+        CeleryWorker(broker_url, "a", concurrency=2) as first,
+        CeleryWorker(broker_url, "b", concurrency=4, pool="threads") as second,
+    ):
+        for number in range(30):
+            for _ in range(15):
+                app.tasks["tests.add"].delay(1, 2)
+            app.tasks["tests.flaky"].delay(2)
+            app.tasks["tests.fail"].delay()
+            time.sleep(0.3)
+            if number == 8:
+                fleet.instances[0].kill()
+                fleet.instances[0].start()
+            elif number == 12:
+                first.kill()
+                first.start()
+            elif number == 16:
+                fleet.instances[1].freeze()
+            elif number == 24:
+                fleet.instances[1].thaw()
+        time.sleep(15)  # some heartbeats more, and the time for which messages may be held back
+
+        names = {first.nodename, second.nodename}
+        assert lost(fleet) == {}
+        samples = [scrape(listen, one.name) for one in fleet.instances]
+        counted = set().union(*(one.sums("ha_monitor_events_lost_total", by="worker") for one in samples))
+        assert counted == names, "the detector was not at work"
+        assert exported(fleet, listen) == 0
+
+
+def test_a_purge_is_counted_to_the_task(tmp_path: Path, broker_url: str, store_url: str) -> None:
+    """Given two workers, and events that wait in the queue while no instance runs and are purged, the number of runs
+    that nobody heard of is reported exactly, in lines and in the metric's sum.
+    """
+    listen = free_listen(2)
+    app = make_app(broker_url)
+    with (
+        Fleet(tmp_path, broker_url, store_url, size=2, settings={"http": {"listen": listen}}).start() as fleet,
+        CeleryWorker(broker_url, "a", concurrency=2) as first,
+        CeleryWorker(broker_url, "b", concurrency=2, pool="threads", queues=("other",)) as second,
+    ):
+        for _ in range(20):
+            app.tasks["tests.add"].delay(1, 2)
+            app.tasks["tests.add"].apply_async((1, 2), queue="other")
+        wait_until(lambda: succeeded(fleet) == 40, 30, "the tasks before")
+        time.sleep(3)
+        for one in fleet.instances:
+            assert one.stop() == 0
+        before = queue_depth(broker_url)
+        for _ in range(123):
+            app.tasks["tests.add"].delay(1, 2)
+        for _ in range(45):
+            app.tasks["tests.add"].apply_async((1, 2), queue="other")
+        done = "succeeded in"
+        wait_until(lambda: first.log().count(done) == 143 and second.log().count(done) == 65, 30, "the tasks unseen")
+        wait_until(lambda: queue_depth(broker_url) > before + 2, 10, "their events")
+        time.sleep(1)
+        with Connection(broker_url) as connection:
+            connection.default_channel.queue_purge("celeryev.fleet")
+        fleet.start()
+        for _ in range(20):
+            app.tasks["tests.add"].delay(1, 2)
+            app.tasks["tests.add"].apply_async((1, 2), queue="other")
+        expected = {first.nodename: 123, second.nodename: 45}
+        try:
+            wait_until(lambda: lost(fleet) == expected, 45, "the lines of what was lost", 0.2)
+        except TimeoutError:
+            assert lost(fleet) == expected
+        wait_until(lambda: exported(fleet, listen) == 168, 10, "the counters")
+        time.sleep(6)
+
+        assert lost(fleet) == expected
+        assert exported(fleet, listen) == 168

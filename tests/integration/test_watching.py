@@ -1,0 +1,203 @@
+"""The leader and its duties in a real Redis: one leads, a frozen one cannot write, each change is announced once."""
+
+from __future__ import annotations
+
+import pytest
+
+from ha_monitor.errors import LeaseLost
+from ha_monitor.store.outbox import OutboxItem
+from ha_monitor.store.results import Ticked, Watched, Watching
+from tests.integration.storing import Inside, Instance
+from tests.unit.builders import TIME, event
+
+NAME = "celery@host"
+WATCHING = Watching(late_after=10.0, lost_after=60.0)
+
+
+@pytest.fixture
+def inside(store_url: str) -> Inside:
+    return Inside(store_url)
+
+
+@pytest.fixture
+def one(store_url: str) -> Instance:
+    return Instance(store_url).start()
+
+
+@pytest.fixture
+def two(store_url: str, one: Instance) -> Instance:
+    return Instance(store_url).start()
+
+
+def leads(instance: Instance, *, fit: bool = True) -> tuple[bool, bool]:
+    ticked: Ticked = instance.store.tick(b"{}", [], fit=fit)
+    return ticked.leads, ticked.followed
+
+
+def watch(instance: Instance, *, may_judge: bool = True) -> Watched:
+    watched = instance.store.watch(WATCHING, [], may_judge=may_judge)
+    assert watched is not None
+    instance.announce(watched.items)
+    return watched
+
+
+def silence(inside: Inside, seconds: float, name: str = NAME) -> None:
+    """As if nothing had been heard of a worker for so long."""
+    now = inside.redis.time()
+    inside.redis.zadd(inside.keys.workers, {name: now[0] * 1000 + now[1] // 1000 - int(seconds * 1000)})
+
+
+def states(watched: Watched) -> dict[str, str]:
+    return {worker.name: worker.state for worker in watched.workers}
+
+
+def own(instance: Instance) -> list[tuple[str, str]]:
+    """The leader's events that an instance announced."""
+    ours = ("worker-lost", "worker-recovered")
+    events = [item.entry.event for item in instance.emitted]
+    return [(one.type, one.worker) for one in events if one.type in ours]
+
+
+# --- who leads -----------------------------------------------------------------------------
+
+
+def test_one_leads_and_the_next_follows_when_its_lease_is_over(one: Instance, two: Instance, inside: Inside) -> None:
+    """Given two instances, the first to tick leads for as long as its lease holds; the other follows it then."""
+    assert (leads(one), leads(two), leads(one)) == ((True, False), (False, False), (True, False))
+    inside.let_lease_end(one.store.token)
+
+    assert leads(two) == (True, True)
+    assert leads(two) == (True, False)
+    assert leads(one) == (False, False)
+
+
+def test_an_orderly_stop_hands_over_at_once(one: Instance, two: Instance) -> None:
+    """Given a leader that leaves, the next tick of another one makes it the leader."""
+    leads(one)
+    one.store.leave()
+
+    assert leads(two)[0]
+
+
+def test_an_instance_that_does_not_consume_does_not_lead(one: Instance, two: Instance) -> None:
+    """Given a leader that lost the broker, it gives up, and one that consumes takes it over."""
+    leads(one)
+
+    assert leads(one, fit=False) == (False, False)
+    assert leads(two)[0]
+    assert leads(one, fit=True) == (False, False)
+
+
+def test_a_frozen_former_leader_cannot_write(one: Instance, two: Instance, inside: Inside) -> None:
+    """Given a leader that was frozen past its lease, its duties have no effect: neither while another leads, nor
+    once its outbox was taken over.
+    """
+    one.apply(event("worker-heartbeat"))
+    leads(one)
+    inside.let_lease_end(one.store.token)
+    leads(two)
+    silence(inside, 61)
+
+    assert one.store.watch(WATCHING, [], may_judge=True) is None
+    assert inside.redis.hgetall(inside.keys.liveness) == {}
+    two.stay_in_contact()
+    with pytest.raises(LeaseLost):
+        one.store.watch(WATCHING, [], may_judge=True)
+    assert inside.redis.hgetall(inside.keys.liveness) == {}
+    watch(two)
+    assert own(two) == [("worker-lost", NAME)]
+
+
+def test_the_leader_sees_the_fleet(one: Instance, two: Instance) -> None:
+    """Given two instances and a queue that workers consume, the leader counts and remembers them."""
+    leads(one)
+    first = one.store.watch(WATCHING, ["celery"], may_judge=True)
+    second = watch(one)
+
+    assert first is not None
+    assert (second.instances, second.waiting, second.retries, second.dead_letters) == (2, 0, 0, 0)
+    assert second.queues == ["celery"]
+
+
+# --- workers -------------------------------------------------------------------------------
+
+
+def test_a_silent_worker_is_late_then_lost_and_is_announced_once(one: Instance, two: Instance, inside: Inside) -> None:
+    """Given a worker that falls silent, it is late, then lost; one line says so, also if the leader changes."""
+    one.apply(event("worker-heartbeat"))
+    leads(one)
+    assert states(watch(one)) == {NAME: "online"}
+    silence(inside, 11)
+    assert states(watch(one)) == {NAME: "late"}
+    assert own(one) == []
+    silence(inside, 61)
+    assert states(watch(one)) == {NAME: "lost"}
+    inside.let_lease_end(one.store.token)
+    leads(two)
+    watch(two)
+
+    assert own(one) + own(two) == [("worker-lost", NAME)]
+    lost: OutboxItem = one.emitted[-1]
+    assert lost.entry.event.fields["silent"] == pytest.approx(61, abs=5)
+
+
+def test_a_lost_worker_that_sends_again_has_recovered(one: Instance, inside: Inside) -> None:
+    """Given a lost worker whose next heartbeat comes, one line says that it recovered; it can be lost again."""
+    one.apply(event("worker-heartbeat"))
+    leads(one)
+    silence(inside, 61)
+    watch(one)
+    one.apply(event("worker-heartbeat", at=TIME + 100))
+    assert states(watch(one)) == {NAME: "online"}
+    watch(one)
+    silence(inside, 61)
+    watch(one)
+
+    assert own(one) == [("worker-lost", NAME), ("worker-recovered", NAME), ("worker-lost", NAME)]
+    assert len({item.entry.event.id for item in one.emitted}) == len(one.emitted)
+
+
+def test_an_old_heartbeat_that_was_held_back_is_no_recovery(one: Instance, inside: Inside) -> None:
+    """Given a lost worker and a heartbeat from before, delivered late by an instance that was frozen, it stays lost."""
+    one.apply(event("worker-heartbeat", at=TIME + 10))
+    leads(one)
+    silence(inside, 61)
+    watch(one)
+    one.apply(event("worker-heartbeat", at=TIME + 8))
+
+    assert states(watch(one)) == {NAME: "lost"}
+    assert own(one) == [("worker-lost", NAME)]
+
+
+def test_a_worker_that_said_goodbye_is_offline_not_lost(one: Instance, inside: Inside) -> None:
+    """Given a worker that stopped in an orderly way, its silence is no loss; when it comes back it is online."""
+    one.apply(event("worker-heartbeat"), event("worker-offline", at=TIME + 1))
+    leads(one)
+    silence(inside, 1000)
+    assert states(watch(one)) == {NAME: "offline"}
+    one.apply(event("worker-online", at=TIME + 2000))
+
+    assert states(watch(one)) == {NAME: "online"}
+    assert own(one) == []
+
+
+def test_who_was_deaf_does_not_judge(one: Instance, inside: Inside) -> None:
+    """Given a leader that has not listened for long enough, a silent worker is late, and lost only later."""
+    one.apply(event("worker-heartbeat"))
+    leads(one)
+    silence(inside, 1000)
+
+    assert states(watch(one, may_judge=False)) == {NAME: "late"}
+    assert own(one) == []
+    watch(one)
+    assert own(one) == [("worker-lost", NAME)]
+
+
+def test_two_workers_on_one_host_are_kept_apart(one: Instance, inside: Inside) -> None:
+    """Given two workers on one host of which one falls silent, only that one is lost."""
+    one.apply(event("worker-heartbeat", hostname="a@host"), event("worker-heartbeat", hostname="b@host"))
+    leads(one)
+    silence(inside, 61, "a@host")
+
+    assert states(watch(one)) == {"a@host": "lost", "b@host": "online"}
+    assert own(one) == [("worker-lost", "a@host")]

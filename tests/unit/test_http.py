@@ -1,0 +1,199 @@
+"""The HTTP server of an instance: who is answered, and with what."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from ha_monitor.config.schema import Http
+from ha_monitor.errors import ConfigurationError
+from ha_monitor.metrics.health import Health
+from ha_monitor.metrics.http import HttpServer, address_of
+from tests.unit.builders import TurnedClock
+
+
+def working() -> tuple[Health, TurnedClock]:
+    """The health of an instance that does everything it should."""
+    clock = TurnedClock()
+    health = Health(clock, 30.0)
+    health.store(None)
+    health.broker(None)
+    return health, clock
+
+
+@contextmanager
+def serving(health: Health, **settings: Any) -> Iterator[int]:
+    registry = CollectorRegistry()
+    Counter("apples", "Apples eaten.", registry=registry).inc(3)
+    server = HttpServer(Http(listen="127.0.0.1:0", **settings), "1", health, registry)
+    server.start()
+    try:
+        yield server.port
+    finally:
+        server.stop()
+
+
+def get(url: str, **more: Any) -> tuple[int, str]:
+    """Status and body."""
+    headers = more.pop("headers", {})
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10, **more) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def ready(health: Health) -> tuple[int, dict[str, Any]]:
+    with serving(health) as port:
+        status, body = get(f"http://127.0.0.1:{port}/readyz")
+    return status, json.loads(body)
+
+
+def test_a_working_instance_is_live_and_ready_and_has_metrics() -> None:
+    """Given an instance that consumes and whose store answers, all three say so."""
+    health, _ = working()
+    health.batch_began()
+    health.batch_committed()
+
+    with serving(health) as port:
+        base = f"http://127.0.0.1:{port}"
+        assert get(f"{base}/livez") == (200, '{"status": "ok", "progress_age": 0.0, "stalled_after": 30.0}\n')
+        status, body = get(f"{base}/readyz")
+        assert (status, json.loads(body)) == (
+            200,
+            {"status": "ok", "reasons": [], "consuming": True, "store": True, "last_commit_age": 0.0},
+        )
+        status, body = get(f"{base}/metrics")
+        assert status == 200 and "apples_total 3.0" in body.splitlines()
+        assert get(f"{base}/other")[0] == 404
+
+
+def test_a_stuck_loop_is_neither_live_nor_ready() -> None:
+    """Given a loop without progress for longer than stalled_after, both probes fail until it goes on."""
+    health, clock = working()
+    clock.now += 30.5
+
+    with serving(health) as port:
+        assert get(f"http://127.0.0.1:{port}/livez")[0] == 503
+        assert get(f"http://127.0.0.1:{port}/readyz")[0] == 503
+        health.progress()
+        assert get(f"http://127.0.0.1:{port}/livez")[0] == 200
+        assert get(f"http://127.0.0.1:{port}/readyz")[0] == 200
+
+
+def test_not_ready_says_why() -> None:
+    """Given a store and a broker that are away, and a batch that does not get done, each is named."""
+    health, clock = working()
+    health.store("Connection refused")
+    health.broker("timed out")
+    health.batch_began()
+    clock.now += 31
+    health.progress()
+
+    assert ready(health) == (
+        503,
+        {
+            "status": "failing",
+            "reasons": [
+                "store: Connection refused",
+                "broker: timed out",
+                "a batch has not been committed for 31.0 s",
+            ],
+            "consuming": False,
+            "store": False,
+            "last_commit_age": None,
+        },
+    )
+
+
+def test_an_instance_that_stops_is_not_ready() -> None:
+    health, _ = working()
+    health.stopping()
+
+    assert ready(health)[1]["reasons"] == ["stopping"]
+
+
+def test_metrics_only_for_those_who_know_the_password() -> None:
+    """Given a user name and password, metrics need both; the probes, which a service manager asks, do not."""
+    health, _ = working()
+
+    with serving(health, username="prometheus", password="s3cret:ü") as port:
+        base = f"http://127.0.0.1:{port}"
+        right = "Basic " + base64.b64encode("prometheus:s3cret:ü".encode()).decode()
+        wrong = "Basic " + base64.b64encode(b"prometheus:other").decode()
+        assert get(f"{base}/metrics")[0] == 401
+        assert get(f"{base}/metrics", headers={"Authorization": wrong})[0] == 401
+        assert get(f"{base}/metrics", headers={"Authorization": right})[0] == 200
+        assert get(f"{base}/livez")[0] == 200
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+def test_tls(certificate: tuple[Path, Path]) -> None:
+    """Given a certificate, a client that trusts it gets metrics, and a silent one does not keep others waiting."""
+    health, _ = working()
+    trusting = ssl.create_default_context(cafile=str(certificate[0]))
+
+    with (
+        serving(health, tls_certificate=str(certificate[0]), tls_key=str(certificate[1])) as port,
+        socket.create_connection(("127.0.0.1", port)),
+    ):
+        assert get(f"https://127.0.0.1:{port}/metrics", context=trusting)[0] == 200
+
+
+def test_a_wrong_certificate_is_a_configuration_error(certificate: tuple[Path, Path]) -> None:
+    settings = Http(listen="127.0.0.1:0", tls_certificate=str(certificate[1]), tls_key=str(certificate[1]))
+
+    with pytest.raises(ConfigurationError, match=r"http\.tls_certificate"):
+        HttpServer(settings, "1", working()[0], CollectorRegistry())
+
+
+def test_an_address_in_use_is_a_configuration_error() -> None:
+    """Given a port that another program has, the error names it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=rf"http\.listen = 127\.0\.0\.1:{port}: Address already in use"):
+            HttpServer(Http(listen=f"127.0.0.1:{port}"), "1", working()[0], CollectorRegistry())
+
+
+@pytest.mark.parametrize(
+    ("listen", "instance", "expected"),
+    [
+        ("127.0.0.1:954%i", "2", ("127.0.0.1", 9542)),
+        ("[::1]:9540", "1", ("::1", 9540)),
+        ("0.0.0.0:%i", "9541", ("0.0.0.0", 9541)),
+    ],
+)
+def test_the_instance_is_part_of_the_port(listen: str, instance: str, expected: tuple[str, int]) -> None:
+    assert address_of(listen, instance) == expected
+
+
+@pytest.mark.parametrize(("listen", "instance"), [("127.0.0.1:954%i", "blue"), ("127.0.0.1:954%i", "123")])
+def test_a_name_that_makes_no_port_is_a_configuration_error(listen: str, instance: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no port"):
+        address_of(listen, instance)
