@@ -14,8 +14,8 @@ from tests.support.recording import Recorded, read_stream, replicate
 _small = read_stream("small")
 _copies = replicate(_small, 1_000_000, start=time.time())
 _clock = itertools.count(1)
-IN_A_MESSAGE = 20
-"""Events that a worker sends at once, at most 24."""
+IN_A_MESSAGE = 24
+"""Events that a worker sends at once, at most."""
 
 
 def fresh_copies(count: int) -> Iterator[Recorded]:
@@ -39,12 +39,13 @@ def message(*events: dict[str, Any]) -> Recorded:
 def failures(count: int) -> Iterator[Recorded]:
     """Tasks that fail at once, each with a traceback, as when a database is away."""
     traceback = "Traceback (most recent call last):\n" + 8 * '  File "/srv/app/tasks.py", line 42, in pay\n    pay(x)\n'
-    tasks = IN_A_MESSAGE // 2
+    tasks = IN_A_MESSAGE // 3
     for first in range(0, count, tasks):
         events = []
         for number in range(first, min(count, first + tasks)):
             task = str(uuid.uuid4())
             error = f"OperationalError('no connection for order {number}')"
             events.append(fresh_event("task-received", uuid=task, name="shop.pay", args=f"({number},)", kwargs="{}"))
+            events.append(fresh_event("task-started", uuid=task))
             events.append(fresh_event("task-failed", uuid=task, exception=error, traceback=f"{traceback}{error}\n"))
         yield message(*events)

@@ -84,15 +84,20 @@ class Journal:
         """Entries that are no JSON objects."""
         self.bytes = 0
         self._host = host
-        self.start = self._cursor = host.run("journalctl -q -n 0 --show-cursor").stdout.split()[-1]
-        """Where it began, for ``journalctl --after-cursor=``."""
+        self.since = f"--since=@{host.run('date +%s.%6N').stdout.strip()}"
+        """Option of journalctl for where it began."""
+        self._place = self.since
 
     def read(self) -> list[Line]:
         """All lines so far."""
-        command = f"journalctl -q --no-pager -o cat -t ha-monitor --after-cursor='{self._cursor}' --show-cursor"
-        *texts, last = self._host.run(command, timeout=120).stdout.split("\n")[:-1] or [""]
-        if last:
-            self._cursor = last.removeprefix("-- cursor: ")
+        # systemd 252 skips an entry after a cursor that the other options do not match: this one comes from the same.
+        command = f"journalctl -q --no-pager -o cat -t ha-monitor {self._place} --show-cursor"
+        done = self._host.run(command, check=False, timeout=120)
+        # That there is nothing yet is an error to systemd 252, which says no word about it.
+        assert done.returncode == 0 or not (done.stdout or done.stderr), done
+        *texts, last = done.stdout.split("\n")[:-1] or [""]
+        if texts:
+            self._place = f"--after-cursor='{last.removeprefix('-- cursor: ')}'"
         for text in texts:
             self.bytes += len(text)
             try:
@@ -111,7 +116,7 @@ class Journal:
 
     def query(self, *matches: str, output: str = "cat") -> list[str]:
         """What journalctl finds with other options, from the same place on."""
-        command = ["journalctl", "-q", "--no-pager", f"-o {output}", f"--after-cursor='{self.start}'", *matches]
+        command = ["journalctl", "-q", "--no-pager", f"-o {output}", self.since, *matches]
         return self._host.run(" ".join(command), timeout=120).stdout.splitlines()
 
 

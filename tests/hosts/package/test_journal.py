@@ -1,0 +1,128 @@
+"""The journal has every line whole, and finds them by priority and by field."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
+
+from ha_monitor.outputs.line import MAX_LINE
+from tests.hosts.conftest import Measured
+from tests.support.hosts_events import failures, fresh_copies, fresh_event, message
+from tests.support.hosts_package import Journal, Site
+from tests.support.ledger import Line, Published, assert_guarantee, is_event, violations
+from tests.support.process import wait_until
+from tests.support.recording import publish
+
+BURST = 50_000
+
+
+def all_violations(lines: list[Line]) -> list[str]:
+    """What is wrong with lines by the schema, in another process."""
+    return list(violations(lines))
+
+
+def announced(site: Site) -> Journal:
+    """The journal of a copy of the recording, all of whose events are announced."""
+    journal = site.journal()
+    publish(site.services.broker_url, messages := list(fresh_copies(1)), rate=1500)
+    assert_guarantee(site.account(journal, Published(messages)))
+    return journal
+
+
+def through_jq(site: Site, journal: Journal, options: str) -> list[str]:
+    """What jq makes of the journal; it ends with an error at the first thing that is no JSON."""
+    script = f"journalctl -q -o cat {journal.since} {options} | jq -r .event"
+    return site.host.run("bash -s", stdin=f"set -o pipefail; {script}").stdout.splitlines()
+
+
+def test_errors_are_found_by_priority(site: Site) -> None:
+    """Given successes and failures, `journalctl -p err` shows the failures, all of them and nothing else."""
+    journal = announced(site)
+
+    found = [json.loads(text) for text in journal.query("-p err", "-u 'ha-monitor@*'")]
+
+    failed = [line for line in journal.lines if line["level"] == "error"]
+    assert len(found) == len(failed) > 0
+    assert {line["event_id"] for line in found} == {line["event_id"] for line in failed}
+    assert {line["event"] for line in found} == {"task-failed"}
+    warnings = journal.query("-p warning..warning", "-u 'ha-monitor@*'")
+    assert {json.loads(text)["level"] for text in warnings} == {"warning"}
+
+
+def test_lines_are_found_by_task_and_by_event(site: Site) -> None:
+    """Given many tasks, the fields lead to the lines of one task, of tasks of one name, and of one kind of event."""
+    journal = announced(site)
+    events = [line for line in journal.lines if is_event(line)]
+    tasks = Counter(line["task_id"] for line in events if "task_id" in line)
+    (task, count), *_ = tasks.most_common(1)
+    name = next(line["task_name"] for line in events if line.get("task_id") == task)
+
+    by_task = [json.loads(text) for text in journal.query(f"HA_TASK_ID={task}")]
+    by_name = [json.loads(text) for text in journal.query(f"HA_TASK_NAME={name}")]
+    by_event = [json.loads(text) for text in journal.query("HA_EVENT=task-retried")]
+
+    assert count > 1
+    assert [line["task_id"] for line in by_task] == [task] * count
+    assert len(by_name) == sum(line.get("task_name") == name for line in events)
+    assert {line["task_name"] for line in by_name} == {name}
+    assert len(by_event) == sum(line["event"] == "task-retried" for line in events) > 0
+    assert {line["event"] for line in by_event} == {"task-retried"}
+
+
+def test_the_journal_is_clean_json_for_jq(site: Site) -> None:
+    """Given work, `journalctl | jq` reads every line; with -t also those around a crash, of which systemd speaks."""
+    journal = announced(site)
+    assert through_jq(site, journal, "-u 'ha-monitor@*'") == [line["event"] for line in journal.lines]
+
+    site.signal("3", "ABRT")  # as the watchdog does: the stacks go to the journal
+    wait_until(lambda: journal.said("broker-connected", "3"), what="a restart")
+    events = through_jq(site, journal, "-t ha-monitor")
+    assert events == [line["event"] for line in journal.read()]
+    assert "instance-started" in events
+    assert journal.bad == []
+    assert "Fatal Python error: Aborted" in "\n".join(journal.query("-u ha-monitor@3"))
+
+
+def test_a_long_line_is_shortened_and_not_split(site: Site) -> None:
+    """Given an event of 300 kB, the journal has one entry of at most 48 KiB, which is JSON and says what was cut."""
+    journal = site.journal()
+    long = message(fresh_event("task-custom", uuid="long", note={f"key{n}": "ü" * 100 for n in range(1500)}))
+    name = message(fresh_event("task-received", uuid="long", name="tests.long", args="()", kwargs="{}"))
+
+    publish(site.services.broker_url, [name, long])
+    account = site.account(journal, Published([long]))
+
+    assert_guarantee(account)
+    (text,) = journal.query("HA_EVENT=task-custom")
+    assert len(text.encode()) <= MAX_LINE
+    line = json.loads(text)
+    assert line["shortened"] == ["data"]
+    assert line["task_id"] == "long"
+
+
+def test_a_burst_of_failures_is_in_the_journal_line_by_line(both: list[Site], measured: Measured) -> None:
+    """Given 50,000 failures at once, five times what journald takes by default, each has its line, at both sites."""
+    for site in both:
+        journal = site.journal()
+        messages = list(failures(BURST))
+        published = Published(messages)
+
+        publish(site.services.broker_url, messages)
+        wait_until(lambda: published.missing(journal.read()) == 0, 120, "the announcement of all", 0.5)  # noqa: B023
+
+        lines = [line for line in journal.lines if is_event(line)]
+        assert Counter(line["event_id"] for line in lines) == Counter(published.events.keys())
+        assert len(lines) == BURST
+        assert journal.bad == []
+        # It takes a while, so all processors do it.
+        with ProcessPoolExecutor() as pool:
+            parts = [journal.lines[first : first + 5000] for first in range(0, len(journal.lines), 5000)]
+            assert [found for part in pool.map(all_violations, parts) for found in part] == []
+        assert "Suppressed" not in site.host.journal("systemd-journald")
+        times = [datetime.fromisoformat(line["timestamp"]) for line in lines]
+        seconds = (max(times) - min(times)).total_seconds()
+        size = journal.bytes / len(journal.lines)
+        rate = f"{BURST / seconds:.0f} lines/s of {size:.0f} bytes into the journal, {3 * BURST / seconds:.0f} events/s"
+        measured(f"{site.name}: {BURST} failures", rate)

@@ -1,0 +1,128 @@
+"""Three instances of the package, started and stopped by systemd: they share the work, and come back by themselves."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from tests.hosts.conftest import Measured
+from tests.support.hosts_events import fresh_copies
+from tests.support.hosts_package import NAMES, Site
+from tests.support.ledger import assert_guarantee, is_event
+from tests.support.process import wait_until
+from tests.support.publishing import Load
+
+MOST_EXPOSURE = 1.2
+CONSUMING = re.compile(r"consuming from \S+: \d+ events/s, \d+ messages in the queue")
+
+
+def test_three_instances_run_and_share_the_work_evenly(site: Site, measured: Measured) -> None:
+    """Given load, each instance says in words what it does, has its third of the lines, and no event is lost."""
+    journal = site.journal()
+
+    load = Load(site.services.broker_url, fresh_copies(3), rate=800)
+    busy = wait_until(lambda: [text for text in site.show("StatusText") if ": 0 events/s" not in text], what="work")
+    published = load.finish()
+    account = site.account(journal, published)
+
+    assert all(CONSUMING.fullmatch(text) for text in busy), busy
+    assert_guarantee(account)
+    shares = Counter(line["instance"] for line in journal.lines if is_event(line))
+    percent = [round(100 * shares[name] / account.announced) for name in NAMES]
+    measured(f"{site.name}: shares of {account.announced} lines", " / ".join(f"{share} %" for share in percent))
+    assert all(25 <= share <= 42 for share in percent), percent
+    memory = max(int(value) for value in site.show("MemoryCurrent"))
+    measured(f"{site.name}: memory of the largest instance", f"{memory / 1e6:.0f} MB")
+
+
+def test_a_killed_instance_is_back_within_two_seconds_and_nothing_is_lost(site: Site, measured: Measured) -> None:
+    """Given load, SIGKILL to one instance costs neither an event nor much time."""
+    journal = site.journal()
+    before = int(site.show("NRestarts", "2")[0])
+    load = Load(site.services.broker_url, fresh_copies(3), rate=600)
+    wait_until(lambda: len(journal.read()) > 200, what="lines")
+
+    killed = site.signal("2", "KILL")
+    wait_until(lambda: site.became_active("2") > killed, what="a restart", interval=0.1)
+    took = site.became_active("2") - killed
+    account = site.account(journal, load.finish())
+
+    measured(f"{site.name}: SIGKILL until active again", f"{took:.2f} s, lost {account.lost}, twice {account.doubled}")
+    assert took < 2
+    assert int(site.show("NRestarts", "2")[0]) == before + 1
+    assert_guarantee(account, may_double=True)
+    # The queue is consumed by all three again.
+    site.wait_until_consuming()
+
+
+def test_the_target_stops_all_and_starts_those_that_are_enabled(site: Site) -> None:
+    """Given two of three instances enabled, the target stands for them; stopping it stops the third, too."""
+    site.host.run("systemctl enable ha-monitor@1 ha-monitor@2")
+    journal = site.journal()
+
+    site.host.run("systemctl stop ha-monitor.target")
+    wait_until(lambda: site.show("ActiveState") == ["inactive"] * 3, what="the end of all instances")
+
+    assert {line["instance"] for line in journal.said("instance-stopped")} == set(NAMES)
+    assert site.show("Result") == ["success"] * 3
+
+    site.host.run("systemctl start ha-monitor.target")
+    site.wait_until_consuming("1", "2")
+    assert site.show("ActiveState") == ["active", "active", "inactive"]
+    site.start("3")
+    site.host.run("systemctl -q disable ha-monitor@1 ha-monitor@2")
+
+
+def test_a_stop_finishes_what_is_in_hand(site: Site, measured: Measured) -> None:
+    """Given load, a stop of one instance takes a moment, and nothing is lost or said twice."""
+    journal = site.journal()
+    load = Load(site.services.broker_url, fresh_copies(2), rate=600)
+    wait_until(lambda: len(journal.read()) > 100, what="lines")
+
+    began = site.clock()
+    site.host.run("systemctl stop ha-monitor@3")
+    measured(f"{site.name}: an orderly stop under load", f"{site.clock() - began:.1f} s")
+    account = site.account(journal, load.finish())
+
+    assert_guarantee(account)
+    assert site.show("Result", "3") == ["success"]
+    site.start("3")
+
+
+def test_the_sandbox_is_tight_and_enforced(site: Site, measured: Measured) -> None:
+    """Given instances that work, as the tests before have shown, they can do hardly anything else."""
+    said = site.host.run("systemd-analyze security --no-pager ha-monitor@1").stdout
+    exposure = float(re.findall(r"exposure level for ha-monitor@1\.service: ([\d.]+)", said)[0])
+    measured(f"{site.name}: exposure by systemd-analyze security", f"{exposure}")
+    assert exposure <= MOST_EXPOSURE
+
+    (pid,) = site.show("MainPID", "1")
+    status = site.host.run(f"cat /proc/{pid}/status").stdout
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert [fields[name] for name in ("CapEff", "CapBnd", "CapAmb")] == ["0" * 16] * 3
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+    assert site.host.run(f"ps -o user= -p {pid}").stdout.strip() == "ha-monitor"
+    # Nothing can be written where the service lives, not even by root of its name space.
+    inside = f"nsenter --target {pid} --mount --wdns=/ sh -c"
+    for path in ("/etc/ha-monitor/x", "/usr/x", "/var/lib/x", "/home/x"):
+        assert "Read-only" in site.host.run(f"{inside} 'echo >{path}'", check=False).stderr, path
+
+
+def test_after_a_reboot_the_enabled_instances_come_back(site: Site, measured: Measured) -> None:
+    """Given two enabled instances and a third that was only started, a reboot brings the two back, and no event is
+    lost, not even of those that were sent meanwhile."""
+    site.host.run("systemctl enable ha-monitor@1 ha-monitor@3")
+    journal = site.journal()
+    load = Load(site.services.broker_url, fresh_copies(3), rate=500)
+    wait_until(lambda: len(journal.read()) > 100, what="lines")
+
+    began = site.clock()
+    site.host.reboot()
+    site.wait_until_consuming("1", "3")
+    measured(f"{site.name}: reboot until the instances consume", f"{site.clock() - began:.1f} s")
+    account = site.account(journal, load.finish())
+
+    assert site.show("ActiveState") == ["active", "inactive", "active"]
+    assert_guarantee(account)
+    site.start("2")
+    site.host.run("systemctl -q disable ha-monitor@1 ha-monitor@3")
