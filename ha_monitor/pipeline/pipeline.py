@@ -226,6 +226,7 @@ class Pipeline:
         self._store.confirm()
 
     def _keep_alive(self) -> None:
+        self._supervisor.progress()  # a handler that returned is progress; one that hangs is not
         # Handlers take their time: neither the lease nor the broker's patience may run out meanwhile.
         if self._clock.monotonic() >= self._tick_at:
             self._tick()
