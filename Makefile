@@ -34,12 +34,15 @@ define debian_packages
 	fi
 endef
 
-.PHONY: redis rabbitmq host-tools
+.PHONY: redis rabbitmq prometheus host-tools
 redis:
 	$(call debian_packages,redis-server,command -v redis-server)
 
 rabbitmq:
 	$(call debian_packages,rabbitmq-server,command -v rabbitmq-server)
+
+prometheus:
+	$(call debian_packages,prometheus,command -v prometheus && command -v promtool)
 
 host-tools:
 	$(call debian_packages,systemd-container mmdebstrap openssh-client iproute2 procps,\
@@ -66,7 +69,7 @@ demo: $(READY) redis ## see three monitors, a worker, a producer and a broker at
 	@$(BIN)/ha-monitor demo $(DEMO)
 
 .PHONY: test
-test: lint $(DEVELOP) redis rabbitmq host-tools ## lint, types, and all tests against real services
+test: lint $(DEVELOP) redis rabbitmq prometheus host-tools ## lint, types, and all tests against real services
 	$(BIN)/python -m pytest $(TESTS)
 
 .PHONY: bench
