@@ -45,7 +45,7 @@ prometheus:
 	$(call debian_packages,prometheus,command -v prometheus && command -v promtool)
 
 host-tools:
-	$(call debian_packages,systemd-container mmdebstrap openssh-client iproute2 procps,\
+	$(call debian_packages,systemd-container mmdebstrap debian-archive-keyring openssh-client iproute2 procps,\
 	command -v systemd-nspawn && command -v mmdebstrap && command -v ssh && command -v ip && command -v pgrep)
 
 $(READY): setup.cfg pyproject.toml
@@ -62,6 +62,12 @@ $(DEVELOP): $(READY)
 
 comma := ,
 
+# Only root can build and install the package, and boot hosts; without, those tests are skipped.
+PACKAGES := $(if $(filter 0,$(shell id -u)),deb wheel)
+
+include packaging/package.mk
+include ansible/ansible.mk
+
 # --- for everybody -------------------------------------------------------------------------
 
 .PHONY: demo
@@ -69,8 +75,12 @@ demo: $(READY) redis ## see three monitors, a worker, a producer and a broker at
 	@$(BIN)/ha-monitor demo $(DEMO)
 
 .PHONY: test
-test: lint $(DEVELOP) redis rabbitmq prometheus host-tools ## lint, types, and all tests against real services
+test: lint lint-ansible $(DEVELOP) $(ANSIBLE)/.ready redis rabbitmq prometheus host-tools $(PACKAGES) ## lint, types, and all tests against real services
 	$(BIN)/python -m pytest $(TESTS)
+
+.PHONY: test-hosts
+test-hosts: $(DEVELOP) host-tools $(PACKAGES) ## the package on real Debian hosts with systemd (needs root)
+	$(BIN)/python -m pytest tests/hosts
 
 .PHONY: bench
 bench: $(DEVELOP) redis rabbitmq ## speed, latency, memory, side by side with the plain monitor
@@ -94,6 +104,5 @@ record: $(DEVELOP) redis rabbitmq ## record the event stream of the tests anew
 
 .PHONY: clean
 clean: ## remove what the targets made
-	rm -rf $(VENV) .venv-* dist build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	$(SUDO) rm -rf $(VENV) .venv-* dist build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
--include packaging/package.mk

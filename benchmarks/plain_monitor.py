@@ -18,12 +18,22 @@ def monitor(app: Celery, node_id: str) -> None:
     def announce(event: dict[str, Any]) -> None:
         state.event(event)
         task = state.tasks.get(event["uuid"])
-        print(f"{event['type']}: {task.name}[{task.uuid}] {task.info()}", flush=True)
+        print(f"{event['type']}: {task.name}[{task.uuid}] {task.info()}")
+
+    def finish(event: dict[str, Any]) -> None:
+        # The documentation's program does not flush each line; the benchmark must know when the last one was handled.
+        state.event(event)
+        print(event["type"], flush=True)
 
     with app.connection() as connection:
         receiver = app.events.Receiver(
             connection,
-            handlers={"task-succeeded": announce, "task-failed": announce, "*": state.event},
+            handlers={
+                "task-succeeded": announce,
+                "task-failed": announce,
+                "benchmark-finished": finish,
+                "*": state.event,
+            },
             node_id=node_id,
         )
         receiver.capture(limit=None, timeout=None, wakeup=False)

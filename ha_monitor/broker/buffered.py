@@ -48,6 +48,9 @@ class BufferedConnection(pyamqp.Connection):
         # every piece would copy it hundreds of times.
         self._pieces: list[bytes] = []
         self._missing = 0
+        # py-amqp waits for ever for the answer to a method. A broker that is up and does not answer, such as one
+        # whose queue has no leader, must not hang the caller.
+        self._patience: float | None = kwargs.get("connect_timeout")
         self.fast_channel: int | None = None
         """Number of the channel whose deliveries are put into `deliveries`."""
         self.deliveries: deque[Delivery] = deque()
@@ -66,7 +69,7 @@ class BufferedConnection(pyamqp.Connection):
         if transport is None or transport.sock is None:
             raise RecoverableConnectionError("connection already closed")
         try:
-            with transport.having_timeout(timeout) as sock:
+            with transport.having_timeout(self._patience if timeout is None else timeout) as sock:
                 data = sock.recv(READ_SIZE)
         except TimeoutError:
             raise

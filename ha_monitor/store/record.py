@@ -34,8 +34,6 @@ class Facts(Struct, frozen=True, omit_defaults=True):
     finished: int | None = field(name="tt", default=None)
     runtime: float | None = field(name="rt", default=None)
     exception: str | None = field(name="ex", default=None)
-    first: int | None = field(name="i", default=None)
-    last: int | None = field(name="l", default=None)
 
 
 class State(StrEnum):

@@ -121,15 +121,22 @@ class Store:
         self._lease_until = asked + self._settings.lease
 
     def recover(self) -> list[OutboxItem]:
-        """After a broken connection: renew the lease and return what has not been announced yet.
+        """After a broken connection: renew the lease under a new token and return what has not been announced yet.
+
+        The new token shuts out a call of the old connection that the network delivers late: what that would put
+        into the outbox, nobody would hear of.
 
         :raises LeaseLost: if another instance took the outbox over; `register` anew then.
         """
         asked = self._clock.monotonic()
-        first, raw = self._call("recover", self._own_keys(), [self._token, self._lease_ms()])
+        keys = self._keys
+        self._token, first, raw = self._call(
+            "recover",
+            [*self._own_keys(), keys.tokens],
+            [self._token, self._lease_ms(), keys.prefix, self._announced],
+        )
         self._lease_until = asked + self._settings.lease
-        skipped = max(0, self._announced - first)
-        return read_items(first + skipped, raw[skipped:])
+        return read_items(first, raw)
 
     def announced(self, upto: int) -> None:
         """Note that all items below a sequence number are out. Redis hears of it with the next call."""

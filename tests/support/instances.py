@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +21,6 @@ from ha_monitor.store.reader import InstanceEntry, StoreReader
 from tests.support.ledger import Account, Line, Published, balance
 from tests.support.process import OwnProcess, wait_until
 from tests.support.proxy import CutLink
-from tests.support.recording import Recorded, publish
 
 ROOT = Path(__file__).resolve().parents[2]
 Overrides = Mapping[str, Mapping[str, Any]]
@@ -238,44 +236,6 @@ class Fleet:
         except StoreUnavailable:
             return False
         return len(entries) == len(self.instances) and all(e.lease_left > 0 and e.outbox == 0 for e in entries)
-
-
-class Load:
-    """Publishes messages in a thread until they are all out, or until it is told to stop."""
-
-    def __init__(self, url: str, messages: Iterable[Recorded], rate: float) -> None:
-        """:param rate: messages a second."""
-        self.published = Published()
-        self._messages = messages
-        self._stop = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(url, rate), daemon=True)
-        self._thread.start()
-
-    def finish(self) -> Published:
-        """Wait until all is published, and return what it was."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self.published
-
-    def stop(self) -> Published:
-        """Publish no more, and return what was published."""
-        self._stop.set()
-        return self.finish()
-
-    def _run(self, url: str, rate: float) -> None:
-        try:
-            publish(url, self._noted(), rate)
-        except BaseException as error:
-            self._error = error
-
-    def _noted(self) -> Iterator[Recorded]:
-        for message in self._messages:
-            if self._stop.is_set():
-                return
-            self.published.add(message)
-            yield message
 
 
 def merged(*layers: Overrides) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,6 @@
 --   tk tt rt ex   the event that counts among those: code, time, run time, exception. A success beats all
 --                 others, as in Celery's result backends, and a rejection beats none, since Celery sends it
 --                 after the failure of the same run; otherwise the latest wins
---   i l           first and last time of any event
 --
 -- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
 --   sent:      definition or nil, retries, queue or nil
@@ -165,10 +164,6 @@ end
 
 local function merge_fact(facts, fact)
   local code, at = fact[2], fact[3]
-  if at > 0 then
-    if facts.i == nil or at < facts.i then facts.i = at end
-    if facts.l == nil or at > facts.l then facts.l = at end
-  end
   if code == SENT or code == RECEIVED then
     if fact[6] then merge_definition(facts, fact[6], at) end
     if fact[7] > (facts.re or 0) then facts.re = fact[7] end

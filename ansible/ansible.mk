@@ -1,0 +1,21 @@
+# Checks the Ansible role, and proves it on real hosts.
+
+ANSIBLE := .venv-ansible
+
+$(ANSIBLE)/.ready: ansible/requirements.txt
+	$(call debian_packages,python3-venv,$(PYTHON) -c 'import ensurepip$(comma) venv')
+	@test -x $(ANSIBLE)/bin/python || $(PYTHON) -m venv $(ANSIBLE)
+	@echo "installing Ansible and its linters into $(ANSIBLE)"
+	@$(ANSIBLE)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+.PHONY: lint-ansible
+lint-ansible: $(ANSIBLE)/.ready ## ansible-lint and yamllint
+	cd ansible && export PATH="$(CURDIR)/$(ANSIBLE)/bin:$$PATH" && \
+	  yamllint --strict . && \
+	  ansible-lint --offline && \
+	  ansible-playbook --inventory inventory.example.yml --syntax-check site.yml uninstall.yml
+
+.PHONY: test-fleet
+test-fleet: $(DEVELOP) $(ANSIBLE)/.ready host-tools deb wheel ## the Ansible role on real hosts, under load (needs root)
+	$(BIN)/python -m pytest tests/fleet

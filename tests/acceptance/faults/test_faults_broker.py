@@ -1,0 +1,135 @@
+"""A broker that restarts, goes silent, loses the queue, or has another one of its name."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from pathlib import Path
+
+from tests.acceptance.faults.conftest import FaultTable
+from tests.support.instances import Fleet, queue_depth, through, vhost_of
+from tests.support.ledger import Published, assert_guarantee
+from tests.support.process import wait_until
+from tests.support.proxy import CutLink
+from tests.support.publishing import Load
+from tests.support.recording import Recorded, publish, read_stream, replicate
+from tests.support.services import PrivateRabbitMQ
+
+QUEUE = "celeryev.fleet"
+
+
+def test_broker_restarts(
+    tmp_path: Path, own_rabbitmq: PrivateRabbitMQ, store_url: str, fault_table: FaultTable
+) -> None:
+    """given events in the queue and in the instances' hands, when RabbitMQ is restarted, and killed and started later,
+    then the instances come back by themselves and nothing is lost, though Celery's messages are transient
+    """
+    url = own_rabbitmq.url()
+    messages = replicate(read_stream("small"), 1000, start=time.time())
+    published = Published()
+    with Fleet(tmp_path, url, store_url).start() as fleet:
+        # In this order: RabbitMQ 3.10 writes to disk where a new queue's messages are only some time after its
+        # declaration, and a kill before that loses them.
+        for end in (own_rabbitmq.stop, own_rabbitmq.kill):
+            fleet.wait_until_consuming()
+            known = len(fleet.said("broker-unavailable"))
+            slice_ = list(islice(messages, 2000))
+            fill_queue(fleet, url, slice_)
+            for message in slice_:
+                published.add(message)
+            end()
+            for instance in fleet.instances:
+                instance.thaw()
+            wait_until(lambda n=known: len(fleet.said("broker-unavailable")) >= n + 3, 30, "that all notice")
+            own_rabbitmq.start()
+            fleet.wait_until_announced(published)
+        account = fault_table.add("RabbitMQ: stop, start; kill -9, start", fleet.close_account(published))
+    assert_guarantee(account)
+
+
+def fill_queue(fleet: Fleet, url: str, messages: list[Recorded]) -> None:
+    """Freeze the fleet and publish: some are in the instances' hands then, and the rest is in the queue."""
+    for instance in fleet.instances:
+        instance.freeze()
+    publish(url, messages)
+    in_hand = len(fleet.instances) * fleet.config.broker.prefetch
+    # Workers ask for no confirmation, so what has only just arrived may be in RabbitMQ's memory only.
+    wait_until(lambda: queue_depth(url) >= len(messages) - in_hand, 30, "that all is in the queue")
+
+
+def test_link_to_the_broker_is_cut_without_a_word(
+    tmp_path: Path, rabbitmq: PrivateRabbitMQ, broker_url: str, store_url: str, fault_table: FaultTable
+) -> None:
+    """given a load, when the network swallows all packets for a while, then the instances notice by the missing
+    heartbeats, come back when it is healed, and nothing is lost or doubled
+    """
+    with (
+        CutLink(rabbitmq.port) as link,
+        Fleet(tmp_path, through(link, broker_url), store_url, settings={"broker": {"connect_timeout": 1.0}}) as fleet,
+    ):
+        fleet.start()
+        load = Load(broker_url, replicate(read_stream("small"), 1000, start=time.time()), rate=400)
+        wait_until(lambda: fleet.said("task-succeeded"), 30, "work")
+        link.cut()
+        cut_at = time.monotonic()
+        wait_until(
+            lambda: all(one.said("broker-unavailable") for one in fleet.instances), 30, "that all instances notice"
+        )
+        noticed_after = time.monotonic() - cut_at
+        link.heal()
+        wait_until(lambda: all(one.said("broker-connected") >= 2 for one in fleet.instances), 60, "their return")
+        published = load.stop()
+        account = fault_table.add("RabbitMQ: link half-open", fleet.close_account(published))
+    assert noticed_after < 10, "twice the heartbeat of 2 s, and some"
+    assert_guarantee(account)
+    assert queue_depth(broker_url) == 0
+
+
+def test_queue_is_deleted(
+    tmp_path: Path, rabbitmq: PrivateRabbitMQ, broker_url: str, store_url: str, fault_table: FaultTable
+) -> None:
+    """given a running fleet, when somebody deletes the queue, then it is declared again without a restart"""
+    messages = list(replicate(read_stream("small"), 2, start=time.time()))
+    half = len(messages) // 2
+    with Fleet(tmp_path, broker_url, store_url).start() as fleet:
+        publish(broker_url, messages[:half])
+        fleet.wait_until_announced(Published(messages[:half]))
+        rabbitmq.ctl("delete_queue", "-p", vhost_of(broker_url), QUEUE)
+        wait_until(lambda: all(one.said("broker-connected") == 2 for one in fleet.instances), 30, "the new queue")
+        publish(broker_url, messages[half:])
+        account = fault_table.add("RabbitMQ: queue deleted", fleet.close_account(Published(messages)))
+        reasons = {line["reason"] for line in fleet.said("broker-unavailable")}
+    assert_guarantee(account)
+    assert any("the queue was deleted" in reason for reason in reasons), reasons
+
+
+def test_queue_exists_with_other_arguments(tmp_path: Path, broker_url: str, store_url: str) -> None:
+    """given a queue with another time to live, when an instance is started, then it ends with 78 and one clear line"""
+    (first_folder := tmp_path / "first").mkdir()
+    with Fleet(first_folder, broker_url, store_url, size=1).start():
+        pass
+    settings = {"queue": {"message_ttl": 60.0}}
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings=settings) as other:
+        instance = other.instances[0]
+        instance.start()
+        assert instance.process.wait(30) == 78
+        (line,) = other.said("configuration-wrong")
+    assert line["level"] == "error"
+    assert "the queue celeryev.fleet exists with another x-message-ttl: it has 43200000" in line["reason"]
+    assert "set queue.message_ttl = 43200" in line["reason"]
+    assert "\n" not in line["reason"]
+
+
+def test_broken_configuration(tmp_path: Path, broker_url: str, store_url: str) -> None:
+    """given a value of the wrong type, when an instance is started, then it ends with 78 and one line naming it"""
+    with Fleet(tmp_path, broker_url, store_url, size=1) as fleet:
+        path = tmp_path / "fleet.toml"
+        path.write_text(path.read_text().replace("prefetch = 200", 'prefetch = "many"'))
+        instance = fleet.instances[0]
+        instance.start()
+        assert instance.process.wait(30) == 78
+        (line,) = fleet.lines()
+        assert instance.outputs[0].bad == []
+    assert line["event"] == "configuration-wrong"
+    assert "prefetch" in line["reason"]
+    assert str(path) in line["reason"]

@@ -1,0 +1,85 @@
+"""Handlers that raise: what failed is tried again, and only that."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ha_monitor.store.reader import StoreReader
+from tests.acceptance.faults.conftest import FaultTable
+from tests.support.fault_handlers import ENDS, VARIABLE, calls, raises
+from tests.support.instances import Fleet
+from tests.support.ledger import Published, assert_guarantee
+from tests.support.process import wait_until
+from tests.support.recording import publish, read_stream, replicate
+
+ATTEMPTS = 3
+KEPT = 40
+"""Dead letters kept: fewer than come up."""
+
+
+def test_handlers_that_raise(tmp_path: Path, broker_url: str, store_url: str, fault_table: FaultTable) -> None:
+    """given a handler that raises one time in ten, one that never does and one that always does, when events come,
+    then each handler succeeds exactly once with each event or has a dead letter, and no line comes twice
+    """
+    (traces := tmp_path / "traces").mkdir()
+    published = Published(messages := list(replicate(read_stream("small"), 1, start=time.time())))
+    settings = {
+        "handlers": {
+            "modules": ["tests.support.fault_handlers"],
+            "attempts": ATTEMPTS,
+            "backoff": 0.1,
+            "dead_letters": KEPT,
+        }
+    }
+    expected = expected_outcomes(published)
+    hopeless = [event_id for (handler, event_id) in expected if handler == "hopeless"]
+    assert len(hopeless) > KEPT, "the limit of dead letters would not be reached"
+
+    with Fleet(tmp_path, broker_url, store_url, settings=settings, env={VARIABLE: str(traces)}).start() as fleet:
+        publish(broker_url, messages)
+        fleet.wait_until_announced(published)
+        wait_until(lambda: len(fleet.said("dead-letter")) >= len(hopeless), 60, "the dead letters", 0.1)
+        wait_until(lambda: outcomes(traces) == expected or None, 30, "that all handlers are through", 0.2)
+        account = fault_table.add("handlers raise", fleet.close_account(published))
+        buried = fleet.said("dead-letter")
+        reader = StoreReader(fleet.config.store, fleet.node_id)
+        reader.connect()
+        letters = reader.latest("dead_letters", 10_000)
+        retries_left = reader.counts().retries
+        reader.close()
+
+    assert_guarantee(account)
+    assert outcomes(traces) == expected
+    assert {(line["handler"], line["event_id"]) for line in buried} == {
+        (f"tests.support.fault_handlers.{handler}", event_id)
+        for (handler, event_id), attempts in expected.items()
+        if attempts == ["raised"] * ATTEMPTS
+    }
+    assert retries_left == 0
+    assert len(letters) == KEPT
+    letter = next(letter for letter in letters if letter["handler"].endswith(".hopeless"))
+    assert letter["error"] == "LookupError: this never works"
+    assert letter["attempts"] == ATTEMPTS
+    assert "fault_handlers.py" in letter["traceback"]
+    assert letter["event"]["id"] in hopeless
+    assert letter["event"]["type"] == "task-revoked"
+
+
+def expected_outcomes(published: Published) -> dict[tuple[str, str], list[str]]:
+    """What must come of each attempt, by handler and event."""
+    expected: dict[tuple[str, str], list[str]] = {}
+    for event_id, event in published.events.items():
+        if event["type"] in ENDS:
+            expected["steady", event_id] = ["done"]
+            attempts = expected["sometimes", event_id] = []
+            while len(attempts) < ATTEMPTS and "done" not in attempts:
+                attempts.append("raised" if raises(event_id, len(attempts) + 1) else "done")
+        elif event["type"] == "task-revoked":
+            expected["hopeless", event_id] = ["raised"] * ATTEMPTS
+    return expected
+
+
+def outcomes(traces: Path) -> dict[tuple[str, str], list[str]]:
+    """What came of each attempt, by handler and event."""
+    return {key: [call.outcome for call in found] for key, found in calls(traces).items()}

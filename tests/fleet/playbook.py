@@ -1,0 +1,82 @@
+"""Runs the playbooks as an administrator does, and reads what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.support.hosts import Host
+from tests.support.process import ServiceMissing
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = ROOT / ".venv-ansible/bin/ansible-playbook"
+TIMEOUT = 1500
+"""Seconds: a rollout over three hosts takes one or two minutes, on a busy machine several times that."""
+
+_RECAP = re.compile(r"^(\S+)\s*: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+
+
+class Played(NamedTuple):
+    """The result of one run."""
+
+    status: int
+    changed: dict[str, int]
+    """Tasks that changed something, for each host that was reached by the play at all."""
+    failed: set[str]
+    """Hosts with a failed task, or not reached."""
+    seconds: float
+    output: str
+
+    def assert_good(self) -> Played:
+        """Fail with the end of the output if it did not succeed."""
+        assert self.status == 0, self.output[-6000:]
+        return self
+
+
+class Ansible:
+    """Playbooks on some hosts, which are reached by SSH as an unprivileged user with sudo."""
+
+    def __init__(self, hosts: Iterable[Host], folder: Path, variables: Mapping[str, Any]) -> None:
+        """:raises ServiceMissing: if Ansible is not installed."""
+        if not PROGRAM.exists():
+            raise ServiceMissing("Ansible is not installed: make lint-ansible")
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._inventory = folder / "inventory.json"
+        entries = {host.name: host.ansible_variables() for host in hosts}
+        self._inventory.write_text(json.dumps({"ha_monitor": {"hosts": entries, "vars": dict(variables)}}))
+
+    def play(
+        self, playbook: str = "site.yml", *options: str, check: bool = False, limit: str = "", **variables: Any
+    ) -> Played:
+        """Run a playbook with these variables over those of the inventory; a failure is part of the result."""
+        command = [str(PROGRAM), "--inventory", str(self._inventory), f"ansible/{playbook}", "--diff", *options]
+        command += ["--extra-vars", json.dumps(variables)]
+        command += ["--check"] if check else []
+        command += ["--limit", limit] if limit else []
+        environment = {**os.environ, "ANSIBLE_HOME": str(self._folder), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"}
+        began = time.monotonic()
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        recap = _RECAP.findall(done.stdout)
+        return Played(
+            status=done.returncode,
+            changed={host: int(changed) for host, changed, _, _ in recap},
+            failed={host for host, _, unreachable, failed in recap if unreachable != "0" or failed != "0"},
+            seconds=time.monotonic() - began,
+            output=done.stdout + done.stderr,
+        )

@@ -1,0 +1,77 @@
+"""A host with RabbitMQ and Redis serves the others, with each of the two releases of Debian."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import amqp
+import pytest
+import redis
+
+from tests.hosts.conftest import Measured
+from tests.support.hosts import RABBITMQ, REDIS, Bridge, Services
+from tests.support.services import NO_RETRY
+
+VERSIONS = {"bookworm": ("3.10", "7."), "trixie": ("4.0", "8.")}
+
+
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+def services(request: pytest.FixtureRequest, bridge: Bridge, measured: Measured) -> Iterator[Services]:
+    made = Services(bridge, f"services-{request.param}", request.param)
+    began = time.monotonic()
+    with made.host as host:
+        took = time.monotonic() - began
+        measured(f"services of {host.suite}", f"{took:.1f} s to start, {host.memory_bytes() / 1e6:.0f} MB memory")
+        yield made
+
+
+def connect(services: Services, *, password: str = "", vhost: str = "/") -> amqp.Connection:
+    connection = amqp.Connection(
+        f"{services.host.address}:5672",
+        userid=services.user,
+        password=password or services.password,
+        virtual_host=vhost,
+        connect_timeout=10,
+    )
+    connection.connect()
+    return connection
+
+
+def test_rabbitmq_serves_its_user_and_keeps_a_durable_queue_over_a_restart(services: Services) -> None:
+    services.add_vhost("events")
+    connection = connect(services, vhost="events")
+    version = connection.server_properties["version"]
+    assert version.startswith(VERSIONS[services.host.suite][0])
+    channel = connection.channel()
+    channel.confirm_select()
+    channel.queue_declare("kept", durable=True, auto_delete=False)
+    channel.basic_publish_confirm(amqp.Message("hello", delivery_mode=2), routing_key="kept")
+
+    services.host.run(f"systemctl restart {RABBITMQ}", timeout=120)
+
+    connection.collect()
+    connection = connect(services, vhost="events")
+    assert connection.channel().basic_get("kept", no_ack=True).body == "hello"
+    connection.close()
+
+
+def test_rabbitmq_refuses_a_wrong_password_and_the_built_in_user(services: Services) -> None:
+    with pytest.raises(amqp.AccessRefused):
+        connect(services, password="wrong")
+    assert "guest" not in services.host.run("rabbitmqctl -q list_users").stdout
+
+
+def test_redis_serves_with_the_password_and_keeps_its_data_over_a_power_cut(services: Services) -> None:
+    with redis.Redis.from_url(services.redis_url(3), decode_responses=True, retry=NO_RETRY) as client:
+        assert client.info("server")["redis_version"].startswith(VERSIONS[services.host.suite][1])
+        client.set("kept", "yes")
+
+    services.host.power_cut()
+    services.host.start()
+
+    with redis.Redis.from_url(services.redis_url(3), decode_responses=True, retry=NO_RETRY) as client:
+        assert client.get("kept") == "yes"
+    with redis.Redis(host=services.host.address, retry=NO_RETRY) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+    assert services.host.run(f"systemctl is-active {REDIS} {RABBITMQ}").stdout.split() == ["active", "active"]
