@@ -34,12 +34,15 @@ define debian_packages
 	fi
 endef
 
-.PHONY: redis rabbitmq host-tools
+.PHONY: redis rabbitmq prometheus host-tools
 redis:
 	$(call debian_packages,redis-server,command -v redis-server)
 
 rabbitmq:
 	$(call debian_packages,rabbitmq-server,command -v rabbitmq-server)
+
+prometheus:
+	$(call debian_packages,prometheus,command -v prometheus && command -v promtool)
 
 host-tools:
 	$(call debian_packages,systemd-container mmdebstrap debian-archive-keyring openssh-client iproute2 procps,\
@@ -72,7 +75,7 @@ demo: $(READY) redis ## see three monitors, a worker, a producer and a broker at
 	@$(BIN)/ha-monitor demo $(DEMO)
 
 .PHONY: test
-test: lint lint-ansible $(DEVELOP) $(ANSIBLE)/.ready redis rabbitmq host-tools $(PACKAGES) ## lint, types, and all tests against real services
+test: lint lint-ansible $(DEVELOP) $(ANSIBLE)/.ready redis rabbitmq prometheus host-tools $(PACKAGES) ## lint, types, and all tests against real services
 	$(BIN)/python -m pytest $(TESTS)
 
 .PHONY: test-hosts

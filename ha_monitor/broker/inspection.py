@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import amqp.exceptions
+import msgspec
 from celery import Celery
 
 from ha_monitor.broker.address import address_of, connection_to, is_amqp, urls_of
@@ -98,7 +99,9 @@ def workers_by_events(url: str, config: Config, patience: float) -> dict[str, bo
     :raises BrokerUnavailable: if the broker cannot be used.
     """
     app = Celery("ha-monitor", set_as_current=False, broker=url)
-    with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+    # Without heartbeats: each one that comes would begin the wait for answers anew.
+    settings = msgspec.structs.replace(config.broker, heartbeat=0.0)
+    with translated_errors(address_of(url)), connection_to(url, settings, options={}) as client:
         replies = app.control.broadcast("enable_events", reply=True, timeout=patience, connection=client) or []
         workers = {name: "already" in str(answer.get("ok", "")) for reply in replies for name, answer in reply.items()}
         silent = [name for name, sends in workers.items() if not sends]

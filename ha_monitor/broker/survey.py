@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import amqp.exceptions
 import kombu.exceptions
+import msgspec
 from celery import Celery
 
 from ha_monitor.broker.address import address_of, connection_to, is_amqp, urls_of
@@ -17,6 +18,9 @@ from ha_monitor.errors import BrokerUnavailable
 
 PATIENCE = 1.0
 """Seconds to wait for the workers' answers."""
+
+LONGEST = 10.0
+"""Seconds to wait for the broker's answer to one question."""
 
 
 class TaskQueue(NamedTuple):
@@ -50,7 +54,10 @@ def survey(config: Config, known: Iterable[str]) -> list[TaskQueue]:
 
 def _survey_at(url: str, config: Config, known: Iterable[str]) -> list[TaskQueue]:
     app = Celery("ha-monitor", set_as_current=False, broker=url)
-    with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+    # Without heartbeats: each one that comes would begin the wait for answers anew. Instead, nothing may take long.
+    settings = msgspec.structs.replace(config.broker, heartbeat=0.0)
+    options = {"read_timeout": LONGEST, "write_timeout": LONGEST} if is_amqp(url) else {"socket_timeout": LONGEST}
+    with translated_errors(address_of(url)), connection_to(url, settings, options=options) as client:
         try:
             inspect = app.control.inspect(timeout=PATIENCE, connection=client)
             consumed: dict[str, list[dict[str, Any]]] = inspect.active_queues() or {}

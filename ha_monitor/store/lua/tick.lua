@@ -59,7 +59,8 @@ local function lead()
   local leader = redis.call('GET', KEYS[10])
   if leader == ARGV[1] then
     if fit then return 1 end
-    redis.call('DEL', KEYS[10])
+    -- Not deleted: whoever is next must know that it follows another.
+    redis.call('SET', KEYS[10], 'none')
     return 0
   elseif not fit or (leader and tonumber(redis.call('ZSCORE', KEYS[1], leader) or 0) > now) then
     return 0

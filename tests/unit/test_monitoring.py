@@ -1,0 +1,116 @@
+"""What is shipped for Prometheus and Grafana fits the metrics that there are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ha_monitor.config.schema import Config, Http
+from ha_monitor.metrics.definitions import ALL, Kind
+from ha_monitor.metrics.telemetry import Telemetry
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.results import Watched, WorkerState
+from tests.support.metrics_table import table
+from tests.support.scraping import Samples
+from tests.unit.builders import TurnedClock
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "packaging/prometheus/ha-monitor.rules.yml"
+DASHBOARD = ROOT / "packaging/grafana/ha-monitor.json"
+NAME = re.compile(r"\b(?:celery|ha_monitor)_[a-z_]+\b")
+SUFFIXES = {Kind.HISTOGRAM: ("_bucket", "_count", "_sum"), Kind.COUNTER: ("",), Kind.GAUGE: ("",)}
+KNOWN = {metric.name + suffix for metric in ALL for suffix in SUFFIXES[metric.kind]}
+
+
+def panels() -> Iterator[dict[str, Any]]:
+    return (panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row")
+
+
+def names_in(text: str) -> set[str]:
+    """Names of metrics in an expression; a pattern stands for those that it matches."""
+    patterns = re.findall(r'__name__=~"([^"]+)"', text)
+    plain = re.sub(r'__name__=~"[^"]+"', "", text)
+    matched = {name for pattern in patterns for name in KNOWN if re.fullmatch(pattern, name)}
+    assert matched or not patterns, text
+    return set(NAME.findall(plain)) | matched
+
+
+def test_every_metric_is_documented_as_it_is() -> None:
+    """Given the definitions of the metrics, their table in the documentation is the same to the letter."""
+    text = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+
+    assert table() in text, "run `python -m tests.support.metrics_table` and put its output there"
+
+
+def test_no_metric_is_defined_twice() -> None:
+    assert len({metric.name for metric in ALL}) == len(ALL)
+
+
+def test_what_is_exported_is_what_is_defined() -> None:
+    """Given a leader with something to tell in every respect, the exposition has exactly the metrics defined, and the
+    process's own.
+    """
+    from prometheus_client.exposition import generate_latest
+
+    from ha_monitor.broker.survey import TaskQueue
+
+    clock = TurnedClock()
+    stats = Stats(depth=3)
+    telemetry = Telemetry(Config(http=Http(listen="127.0.0.1:0")), clock, stats)
+    labels = "\x1fshop.pay\x1fcelery@host\x1fcelery\x1f"
+    fields = [*(f"{code}{labels}" for code in (1, 2, 3, 4, 5, 7, 8, 10)), f"9{labels}KeyError", "l\x1fcelery@host"]
+    fields += [f"r{labels}0.1", f"R{labels}", f"w{labels}0.1", f"W{labels}"]
+    telemetry.counts = [piece for field in fields for piece in (field.encode(), b"1")]
+    telemetry.leads(clock.now + 5, followed=False)
+    telemetry.fleet = Watched([], 1, 2, 3, 4, [WorkerState("celery@host", "online", 1)], ["celery"])
+    telemetry.surveyed([TaskQueue("celery", 1, 1, 1, 1)])
+
+    found = {name for name, _ in Samples(generate_latest(telemetry.registry).decode()).values}
+
+    created = {name for name in found if name.endswith("_created")}
+    assert {name for name in found - created if not name.startswith("process_")} == KNOWN
+
+
+def test_the_alerts_and_the_dashboard_use_metrics_that_there_are() -> None:
+    """Given every expression that is shipped, its metrics exist."""
+    used = names_in("".join(re.findall(r"expr: (.*?)\n +(?:for|labels):", RULES.read_text(), re.DOTALL)))
+    for panel in panels():
+        used |= {name for target in panel["targets"] for name in names_in(target["expr"])}
+
+    assert used - KNOWN == set()
+    assert len(used) > 20
+
+
+def test_the_dashboard_can_be_laid_out() -> None:
+    """Given the panels, each has an id and a place of its own, a title and a query."""
+    found = list(panels())
+
+    assert len({panel["id"] for panel in found}) == len(found)
+    assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in found}) == len(found)
+    assert all(panel["title"] and panel["targets"] for panel in found)
+
+
+def test_every_alert_fires_when_provoked_and_only_then() -> None:
+    """Given the distribution's promtool, the rules are valid, their tests pass, and test each alert both ways."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert not os.environ.get("CI"), "on CI nothing may be missing: promtool"
+        pytest.skip("promtool is not installed")
+    tests = RULES.with_name("ha-monitor.rules.test.yml")
+    for command in (["check", "rules", str(RULES)], ["test", "rules", str(tests)]):
+        done = subprocess.run([promtool, *command], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text()))
+    text = tests.read_text()
+    silent = set(re.findall(r"alertname: (\w+), exp_alerts: \[\]", text))
+    firing = set(re.findall(r"alertname: (\w+)\n +exp_alerts:\n", text))
+    assert alerts == silent == firing
