@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pytest
 
 from tests.support.celery52 import celery52_python
 from tests.support.services import PrivateRabbitMQ, PrivateRedis, ServiceMissing
 
+Server = TypeVar("Server", PrivateRedis, PrivateRabbitMQ)
 _numbers = itertools.count(1)
 
 
@@ -23,26 +24,26 @@ def missing(error: ServiceMissing) -> NoReturn:
     pytest.skip(str(error))
 
 
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[PrivateRedis]:
-    """A Redis server for all tests that leave it running."""
+def served(make: Callable[[], Server]) -> Iterator[Server]:
+    """A server for as long as a fixture lives."""
     try:
-        server = PrivateRedis()
+        server = make()
     except ServiceMissing as error:
         missing(error)
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[PrivateRedis]:
+    """A Redis server for all tests that leave it running."""
+    yield from served(PrivateRedis)
 
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[PrivateRabbitMQ]:
     """A RabbitMQ node for all tests that leave it running."""
-    try:
-        server = PrivateRabbitMQ()
-    except ServiceMissing as error:
-        missing(error)
-    with server:
-        yield server
+    yield from served(PrivateRabbitMQ)
 
 
 def _empty_db(server: PrivateRedis) -> str:
@@ -83,23 +84,13 @@ def broker_url(rabbitmq: PrivateRabbitMQ) -> Iterator[str]:
 @pytest.fixture
 def own_redis() -> Iterator[PrivateRedis]:
     """A Redis server of this test alone, to stop and kill; it keeps its data over that."""
-    try:
-        server = PrivateRedis(appendonly=True)
-    except ServiceMissing as error:
-        missing(error)
-    with server:
-        yield server
+    yield from served(lambda: PrivateRedis(appendonly=True))
 
 
 @pytest.fixture
 def own_rabbitmq() -> Iterator[PrivateRabbitMQ]:
     """A RabbitMQ node of this test alone, to stop and kill."""
-    try:
-        server = PrivateRabbitMQ()
-    except ServiceMissing as error:
-        missing(error)
-    with server:
-        yield server
+    yield from served(PrivateRabbitMQ)
 
 
 @pytest.fixture(scope="session")

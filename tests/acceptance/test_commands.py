@@ -1,0 +1,76 @@
+"""`check`, `status` and the rest of the command line, as a person calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ha_monitor.version import __version__
+from tests.support.process import OwnProcess, free_port, wait_until
+
+
+def command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("HA_MONITOR_")}
+    given = {f"HA_MONITOR_{key.upper()}": value for key, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "ha_monitor", *arguments],
+        env={**inherited, **given},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_check_and_status_of_a_running_instance(broker_url: str, store_url: str, tmp_path: Path) -> None:
+    """Given a running instance, check finds broker, queue and store in order, and status shows it as consuming."""
+    urls = {"broker_url": broker_url, "store_url": store_url}
+    assert command("status", **urls).returncode == 1, "no instance runs yet"
+    env = {**os.environ, "HA_MONITOR_BROKER_URL": broker_url, "HA_MONITOR_STORE_URL": store_url}
+    process = OwnProcess([sys.executable, "-m", "ha_monitor", "run"], tmp_path / "log", env=env)
+    try:
+        wait_until(lambda: command("status", **urls).returncode == 0, 60, "the instance consuming")
+
+        check = command("check", "--online", **urls)
+        status = command("status", **urls)
+        fleet = json.loads(command("status", "--json", **urls).stdout)
+        other = command("check", "--online", queue_message_ttl="100", **urls)
+    finally:
+        process.end()
+
+    assert check.returncode == 0
+    assert "is as configured" in check.stdout
+    assert "1 instances of node_id ha-monitor are running" in check.stdout
+    assert "celeryev.ha-monitor: 0 messages, 1 consumers" in status.stdout
+    assert [(one["instance"], one["alive"], one["state"]) for one in fleet["instances"]] == [("1", True, "consuming")]
+    assert fleet["queue"]["consumers"] == 1
+    assert other.returncode == 1
+    assert "exists with another x-message-ttl: it has 43200000" in other.stdout
+    assert "set queue.message_ttl = 43200" in other.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "status", "text"),
+    [
+        (["--version"], {}, 0, f"ha-monitor {__version__}"),
+        (["--help"], {}, 0, "examples:"),
+        (["check"], {}, 0, "configuration: valid"),
+        (["check"], {"log_level": "loud"}, 78, "log.level = loud: expected one of debug, info, warning, error"),
+        (["nonsense"], {}, 64, "invalid choice: 'nonsense'"),
+        (["status"], {"store_url": "redis://:hunter22@127.0.0.1:{port}/0"}, 69, "Connection refused"),
+        (["check", "--online"], {"store_url": "redis://:hunter22@127.0.0.1:{port}/0"}, 1, "failed"),
+    ],
+)
+def test_each_ending_has_its_status(arguments: list[str], settings: dict[str, str], status: int, text: str) -> None:
+    """Given a call, its exit status is the documented one, its text says why, and no password is shown."""
+    port = str(free_port())
+    result = command(*arguments, **{key: value.replace("{port}", port) for key, value in settings.items()})
+
+    assert (result.returncode, text in result.stdout + result.stderr) == (status, True), result
+    assert "hunter22" not in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
