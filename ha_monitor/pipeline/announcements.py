@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from ha_monitor.outputs.announcer import Announcer, Outcome
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.outbox import OutboxItem
+from ha_monitor.store.results import Recovered
 from ha_monitor.store.store import Store
 
 AT_ONCE = 500
@@ -46,6 +47,12 @@ class Announcements:
 
     def add(self, items: Iterable[OutboxItem]) -> None:
         self._pending.extend(items)
+
+    def recover(self, recovered: Recovered) -> None:
+        """Go on after a broken connection with what the outbox held."""
+        # A Redis that crashed and forgot its last second gives sequence numbers out a second time.
+        self._lines_until = min(self._lines_until, recovered.behind)
+        self.add(recovered.items)
 
     def forget(self) -> None:
         """Drop what is pending here; it is still in the outbox in Redis."""

@@ -276,7 +276,7 @@ class Pipeline:
         self._store.connect()
         if self._registered:
             try:
-                self._announcements.add(self._store.recover())
+                self._announcements.recover(self._store.recover())
             except LeaseLost as error:
                 self._lease_lost(error)
         if not self._registered:

@@ -19,6 +19,14 @@ class Applied(NamedTuple):
     """Tasks, over all instances, whose announcements wait for a piece."""
 
 
+class Recovered(NamedTuple):
+    """What the outbox held after a broken connection."""
+
+    items: list[OutboxItem]
+    behind: int
+    """Sequence number of the item that comes next."""
+
+
 class Takeover(NamedTuple):
     """An instance whose lease ran out and whose outbox this one took over."""
 

@@ -14,7 +14,7 @@ from ha_monitor.events.facts import as_lua_string
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.outbox import OutboxItem, read_items
-from ha_monitor.store.results import Applied, Counting, Takeover, Ticked, Watched, Watching, WorkerState
+from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked, Watched, Watching, WorkerState
 from ha_monitor.store.scripts import read_scripts
 
 MOST_DUE = 1000
@@ -120,7 +120,7 @@ class Store:
         self._announced = self._told = self._confirmed = 0
         self._lease_until = asked + self._settings.lease
 
-    def recover(self) -> list[OutboxItem]:
+    def recover(self) -> Recovered:
         """After a broken connection: renew the lease under a new token and return what has not been announced yet.
 
         The new token shuts out a call of the old connection that the network delivers late: what that would put
@@ -136,7 +136,7 @@ class Store:
             [self._token, self._lease_ms(), keys.prefix, self._announced],
         )
         self._lease_until = asked + self._settings.lease
-        return read_items(first, raw)
+        return Recovered(read_items(first, raw), first + len(raw))
 
     def announced(self, upto: int) -> None:
         """Note that all items below a sequence number are out. Redis hears of it with the next call."""

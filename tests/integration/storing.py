@@ -63,7 +63,7 @@ class Instance:
     def recover(self) -> list[OutboxItem]:
         self.store.close()
         self.store.connect()
-        items = self.store.recover()
+        items = self.store.recover().items
         self.announce(items)
         return items
 

@@ -22,7 +22,7 @@ def test_a_late_call_is_shut_out(store_url: str) -> None:
     store.register({"instance": "1"})
     before = copy.copy(store)  # what a call of now carries
     store.connect()
-    assert store.recover() == []
+    assert store.recover().items == []
 
     before.send_apply(decode(event("worker-online")))
     with pytest.raises(LeaseLost):

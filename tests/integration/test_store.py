@@ -295,7 +295,7 @@ def test_after_a_broken_connection_only_what_is_not_announced_comes_back(one: In
 
     one.store.close()
     one.store.connect()
-    items = one.store.recover()
+    items = one.store.recover().items
 
     assert items == applied.items[1:]
 

@@ -1,0 +1,80 @@
+"""A Redis that crashes and comes back without the last it was told, as with `appendfsync everysec`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ha_monitor.errors import StoreUnavailable
+from ha_monitor.outputs.announcer import Outcome
+from ha_monitor.pipeline.announcements import Announcements
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.outbox import OutboxItem
+from tests.integration.storing import Instance
+from tests.support.services import PrivateRedis
+from tests.unit.builders import TIME, event
+
+
+class CrashingHandler:
+    """Remembers the lines; at the first handler's failure Redis is gone with what it was told since `keep`."""
+
+    has_handlers = True
+
+    def __init__(self, server: PrivateRedis) -> None:
+        self.lines: list[str] = []
+        self._server = server
+        self._kept = Path(f"{server.dir}-kept")
+        self._crashed = False
+
+    def keep(self) -> None:
+        """What is written now stays."""
+        shutil.copytree(self._server.dir / "appendonlydir", self._kept)
+
+    def write_lines(self, items: Sequence[OutboxItem]) -> int:
+        self.lines += [item.entry.event.type for item in items]
+        return len(items)
+
+    def call_handlers(self, item: OutboxItem, outcome: Outcome) -> None:
+        if self._crashed:
+            return
+        self._crashed = True
+        self._server.kill()
+        shutil.rmtree(self._server.dir / "appendonlydir")
+        shutil.move(self._kept, self._server.dir / "appendonlydir")
+        self._server.start()
+        outcome.retries.append((1000, b""))
+
+
+def test_what_comes_after_the_forgotten_is_announced(own_redis: PrivateRedis) -> None:
+    """Given lines that are written and whose entries Redis forgot, the next events get their sequence numbers; they
+    have lines nevertheless.
+    """
+    one = Instance(own_redis.url()).start()
+    announcer = CrashingHandler(own_redis)
+    announcements = Announcements(
+        store=one.store,
+        announcer=announcer,  # type: ignore[arg-type]
+        stats=Stats(),
+        keep_dead_letters=10,
+        renew_lease=lambda: None,
+        keep_alive=lambda: None,
+    )
+    announcer.keep()
+    announcements.add(one.apply(*[event(f"old-{number}", uuid=None) for number in range(3)], announce=False).items)
+    with pytest.raises(StoreUnavailable):
+        announcements.announce()
+    assert announcer.lines == ["old-0", "old-1", "old-2"]
+
+    announcements.forget()
+    one.store.close()
+    one.store.connect()
+    announcements.recover(one.store.recover())
+    new = one.apply(*[event(f"new-{number}", uuid=None, at=TIME + 1) for number in range(3)], announce=False).items
+    announcements.add(new)
+    announcements.announce()
+
+    assert [item.sequence for item in new] == [0, 1, 2], "Redis has not forgotten: the test would prove nothing"
+    assert announcer.lines[3:] == ["new-0", "new-1", "new-2"]
