@@ -76,7 +76,7 @@ demo: $(READY) redis ## see three monitors, a worker, a producer and a broker at
 
 .PHONY: test
 test: lint lint-ansible $(DEVELOP) $(ANSIBLE)/.ready redis rabbitmq prometheus host-tools $(PACKAGES) ## lint, types, and all tests against real services
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.side_by_side)
 
 .PHONY: test-hosts
 test-hosts: $(DEVELOP) host-tools $(PACKAGES) ## the package on real Debian hosts with systemd (needs root)

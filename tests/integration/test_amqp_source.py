@@ -450,8 +450,7 @@ def test_tls_is_verified(tmp_path: Path) -> None:
         url = f"amqps://guest:guest@127.0.0.1:{port}//"
 
         def connect(**tls: Any) -> AmqpSource:
-            # Classic: a quorum queue of RabbitMQ 3.10 sometimes stalls when it is used right after the node's start.
-            one = AmqpSource(config(url, broker={"tls": tls}, type=QueueType.CLASSIC), "ha-monitor@1.host")
+            one = AmqpSource(config(url, broker={"tls": tls}), "ha-monitor@1.host")
             one.connect()
             return one
 
