@@ -11,6 +11,7 @@ from typing import NoReturn, TypeVar
 import pytest
 
 from tests.support.celery52 import celery52_python
+from tests.support.certificates import Certificate, make_certificate
 from tests.support.services import PrivateRabbitMQ, PrivateRedis, ServiceMissing
 
 Server = TypeVar("Server", PrivateRedis, PrivateRabbitMQ)
@@ -91,6 +92,16 @@ def own_redis() -> Iterator[PrivateRedis]:
 def own_rabbitmq() -> Iterator[PrivateRabbitMQ]:
     """A RabbitMQ node of this test alone, to stop and kill."""
     yield from served(PrivateRabbitMQ)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> list[Certificate]:
+    """Two certificates for 127.0.0.1, by authorities that do not know each other."""
+    folder = tmp_path_factory.mktemp("certificates")
+    try:
+        return [make_certificate(folder, authority) for authority in ("ours", "others")]
+    except ServiceMissing as error:
+        missing(error)
 
 
 @pytest.fixture(scope="session")

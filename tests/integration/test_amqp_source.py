@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +14,10 @@ from ha_monitor.broker.inspection import queue_state, verify_arguments
 from ha_monitor.config.schema import Broker, Config, Queue, QueueType
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError
 from ha_monitor.events.decode import Message
+from tests.support.certificates import Certificate
 from tests.support.proxy import CutLink
 from tests.support.recording import Recorded, publish
-from tests.support.services import PrivateRabbitMQ, ServiceMissing, free_port, wait_until
+from tests.support.services import PrivateRabbitMQ, free_port, wait_until
 
 QUEUE = "celeryev.ha-monitor"
 
@@ -419,32 +418,13 @@ def test_a_quorum_queue_keeps_events_over_a_restart(own_rabbitmq: PrivateRabbitM
 # --- TLS -----------------------------------------------------------------------------------
 
 
-def certificate(folder: Path, name: str) -> dict[str, Path]:
-    """A certificate authority, and a certificate of it for 127.0.0.1."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        raise ServiceMissing("openssl is not installed")
-    paths = {part: folder / f"{name}-{part}.pem" for part in ("ca", "ca-key", "key", "request", "cert")}
-    extensions = folder / f"{name}.ext"
-    extensions.write_text("subjectAltName=IP:127.0.0.1\n")
-    new = ["req", "-newkey", "rsa:2048", "-nodes"]
-    for arguments in (
-        [*new, "-x509", "-days", "2", "-subj", f"/CN={name}", "-keyout", paths["ca-key"], "-out", paths["ca"]],
-        [*new, "-subj", "/CN=127.0.0.1", "-keyout", paths["key"], "-out", paths["request"]],
-        ["x509", "-req", "-days", "2", "-in", paths["request"], "-CA", paths["ca"], "-CAkey", paths["ca-key"],
-         "-CAcreateserial", "-extfile", extensions, "-out", paths["cert"]],
-    ):  # fmt: skip
-        subprocess.run([openssl, *map(str, arguments)], check=True, capture_output=True, timeout=60)
-    return paths
-
-
-def test_tls_is_verified(tmp_path: Path) -> None:
+def test_tls_is_verified(certificates: list[Certificate]) -> None:
     """Given a broker with TLS, its certificate is checked: against the configured CA it passes, and against another
     CA, the system's, or under another host name, the broker is not talked to.
     """
-    ours, others = certificate(tmp_path, "ours"), certificate(tmp_path, "others")
+    ours, others = certificates
     port = free_port()
-    options = {"cacertfile": ours["ca"], "certfile": ours["cert"], "keyfile": ours["key"]}
+    options = {"cacertfile": ours.ca, "certfile": ours.cert, "keyfile": ours.key}
     lines = [f"listeners.ssl.1 = 127.0.0.1:{port}", *(f"ssl_options.{key} = {path}" for key, path in options.items())]
     with PrivateRabbitMQ(config="\n".join(lines)) as server:
         url = f"amqps://guest:guest@127.0.0.1:{port}//"
@@ -454,11 +434,11 @@ def test_tls_is_verified(tmp_path: Path) -> None:
             one.connect()
             return one
 
-        for wrong in ({"ca_certs": str(others["ca"])}, {}, {"ca_certs": str(ours["ca"]), "server_hostname": "other"}):
+        for wrong in ({"ca_certs": str(others.ca)}, {}, {"ca_certs": str(ours.ca), "server_hostname": "other"}):
             with pytest.raises(BrokerUnavailable, match=r"(?i)certificate verify failed"):
                 connect(**wrong)
 
-        verified = connect(ca_certs=str(ours["ca"]))
+        verified = connect(ca_certs=str(ours.ca))
         send(server.url(), *map(str, range(300)), "x" * 500_000)
         assert [body[:3] for body in take(verified, 301)] == [*map(str, range(300)), "xxx"]
         verified.close()

@@ -10,8 +10,9 @@ import redis
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from tests.integration.storing import Inside, Instance
+from tests.support.certificates import Certificate
 from tests.support.proxy import CutLink
-from tests.support.services import PrivateRedis, wait_until
+from tests.support.services import PrivateRedis, free_port, wait_until
 from tests.unit.builders import TIME, decode, event
 
 EVENTS = [event("task-received"), event("task-started", at=TIME + 1)]
@@ -236,3 +237,18 @@ def test_a_late_reply_is_not_taken_for_the_next_one(own_redis: PrivateRedis) -> 
         instance.tick()
     instance.recover()
     assert instance.tick().items == []
+
+
+def test_tls_is_verified(certificates: list[Certificate]) -> None:
+    """Given a Redis with TLS, it is used if its certificate is of the authority named in the URL, and only then."""
+    ours, others = certificates
+    port = free_port()
+    options = ("--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(ours.ca))
+    options += ("--tls-cert-file", str(ours.cert), "--tls-key-file", str(ours.key))
+    with PrivateRedis(options=options):
+        url = f"rediss://127.0.0.1:{port}/0"
+        for wrong in ("", f"?ssl_ca_certs={others.ca}"):
+            assert "certificate verify failed" in why(Instance(url + wrong)).lower()
+
+        verified = Instance(f"{url}?ssl_ca_certs={ours.ca}").start()
+        assert len(verified.apply(EVENTS).items) == 2

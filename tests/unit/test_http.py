@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +19,7 @@ from ha_monitor.config.schema import Http
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.http import HttpServer, address_of
+from tests.support.certificates import Certificate
 from tests.unit.builders import TurnedClock
 
 
@@ -140,34 +138,22 @@ def test_metrics_only_for_those_who_know_the_password() -> None:
         assert get(f"{base}/livez")[0] == 200
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
-
-
-def test_tls(certificate: tuple[Path, Path]) -> None:
+def test_tls(certificates: list[Certificate]) -> None:
     """Given a certificate, a client that trusts it gets metrics, and a silent one does not keep others waiting."""
     health, _ = working()
-    trusting = ssl.create_default_context(cafile=str(certificate[0]))
+    ours = certificates[0]
+    trusting = ssl.create_default_context(cafile=str(ours.ca))
 
     with (
-        serving(health, tls_certificate=str(certificate[0]), tls_key=str(certificate[1])) as port,
+        serving(health, tls_certificate=str(ours.cert), tls_key=str(ours.key)) as port,
         socket.create_connection(("127.0.0.1", port)),
     ):
         assert get(f"https://127.0.0.1:{port}/metrics", context=trusting)[0] == 200
 
 
-def test_a_wrong_certificate_is_a_configuration_error(certificate: tuple[Path, Path]) -> None:
-    settings = Http(listen="127.0.0.1:0", tls_certificate=str(certificate[1]), tls_key=str(certificate[1]))
+def test_a_wrong_certificate_is_a_configuration_error(certificates: list[Certificate]) -> None:
+    key = str(certificates[0].key)
+    settings = Http(listen="127.0.0.1:0", tls_certificate=key, tls_key=key)
 
     with pytest.raises(ConfigurationError, match=r"http\.tls_certificate"):
         HttpServer(settings, "1", working()[0], CollectorRegistry())
