@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Validator, validator_for
 
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.facts import usable_time
@@ -77,16 +77,16 @@ def is_event(line: Line) -> bool:
 
 
 @cache
-def _validator() -> Draft202012Validator:
+def _validator() -> Validator:
     schema = resources.files("ha_monitor") / "schema" / "line.schema.json"
-    return Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
+    return validator_for(json.loads(schema.read_text(encoding="utf-8")))
 
 
 def violations(lines: Iterable[Line]) -> Iterator[str]:
     """What is wrong with the lines by the schema that the package ships."""
     for line in lines:
         for error in _validator().iter_errors(line):
-            yield f"{line.get('event')}: {error.json_path}: {error.message[:300]}"
+            yield f"{line.get('event')}: {error.instance_path}: {error.message[:300]}"
 
 
 def balance(published: Published, lines: list[Line], *, torn: int = 0, bad: list[str] | None = None) -> Account:
