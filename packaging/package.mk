@@ -4,18 +4,26 @@ SUITES := bookworm trixie
 PYTHON_VERSIONS := 3.11 3.13
 WHEELHOUSE := build/wheelhouse
 BUILD_TOOLS := .venv-build
+# What is in them, and how they are made.
+PACKAGED := setup.cfg pyproject.toml README.md CHANGELOG.md \
+  $(shell find ha_monitor systemd packaging docs -type f -not -path '*/__pycache__/*')
 
 .PHONY: deb
 deb: deb-tools $(WHEELHOUSE)/.fetched ## Debian packages for Debian 12 and 13, in dist/
-	@for suite in $(SUITES); do \
-	  $(SUDO) packaging/build-root $$suite build/roots/$$suite && \
-	  $(SUDO) packaging/build-deb $$suite build/roots/$$suite $(WHEELHOUSE) dist || exit; \
-	done
+	@$(MAKE) --no-print-directory --jobs=2 $(SUITES:%=dist/.deb-%)
 	@ls -l dist/*.deb
 
+dist/.deb-%: $(PACKAGED) $(WHEELHOUSE)/.fetched
+	@$(SUDO) packaging/build-root $* build/roots/$*
+	@$(SUDO) packaging/build-deb $* build/roots/$* $(WHEELHOUSE) dist
+	@touch $@
+
 .PHONY: wheel
-wheel: $(BUILD_TOOLS)/.ready ## wheel and source archive, in dist/
+wheel: dist/.wheel ## wheel and source archive, in dist/
+
+dist/.wheel: $(PACKAGED) $(BUILD_TOOLS)/.ready
 	@$(BUILD_TOOLS)/bin/python -m build --outdir dist .
+	@touch $@
 
 .PHONY: lock
 lock: $(BUILD_TOOLS)/.ready # the versions and hashes of the libraries in the Debian package
