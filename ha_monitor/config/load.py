@@ -169,6 +169,8 @@ def _convert(data: dict[str, Any], kind: type[Config], source_of: Any) -> Config
             at = ".".join(filter(None, [at, message.split("`")[1]]))
             raise ConfigurationError(f"{source_of(at)}: {at}: unknown key; expected {_siblings(at)}") from None
         value: Any = data
+        # The error does not say which key of a table by names it is about, only [...].
+        at = at.partition("[...]")[0]
         for part in at.replace("[", ".").replace("]", "").split("."):
             value = value[int(part)] if part.isdigit() else value[part]
         raise ConfigurationError(

@@ -154,7 +154,7 @@ MISTAKES = [
     pytest.param(
         "brokers = 1\n",
         "{file}: brokers: unknown key; expected one of "
-        "batch, broker, handlers, http, log, metrics, node_id, queue, store, workers",
+        "batch, broker, handlers, http, log, metrics, node_id, queue, result_backend, store, stuck, workers",
         id="unknown key",
     ),
     pytest.param("[store]\nlease = \n", "{file}: not valid TOML: Invalid value (at line 2, column 9)", id="not TOML"),
