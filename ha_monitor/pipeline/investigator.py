@@ -70,5 +70,7 @@ class Investigator:
             problem = None
         except HaMonitorError as error:
             opinions, problem = [], str(error)
+        except Exception as error:  # of a library, unforeseen: the loop waits for an answer
+            opinions, problem = [], f"{type(error).__name__}: {error}"
         answered_at = suspects.at + int((self._clock.monotonic() - began) * 1000) + 1
         self._findings = Findings(answered_at, opinions, problem)

@@ -149,7 +149,7 @@ def first_look(settings: StuckSettings) -> float | None:
 
 def lua_pattern(pattern: str) -> str:
     """A pattern in which `*` stands for any text, as one of Lua's."""
-    return "^" + re.sub(r"[^A-Za-z0-9_*]", lambda found: "%" + found[0], pattern).replace("*", ".*") + "$"
+    return "^" + re.sub(r"[^\w*]", lambda found: "%" + found[0], pattern).replace("*", ".*") + "$"
 
 
 def _given(limits: TaskLimits) -> list[int | bool]:
