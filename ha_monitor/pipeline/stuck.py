@@ -13,7 +13,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.store import Store
-from ha_monitor.store.stuck import MOST_SUSPECTS, Finished, StuckTasks, Suspect, Verdict
+from ha_monitor.store.stuck import Finished, StuckTasks, Suspect, Verdict
 
 ROUND_EVERY = 5.0
 """Seconds between two looks at what is overdue."""
@@ -61,11 +61,12 @@ class StuckDuty:
 
     def _look(self, now: float) -> None:
         found = self._tasks.suspects()
-        if found is None or not found.tasks:
+        if found is None:
             return
-        self._investigator.ask(found)
-        if len(found.tasks) >= MOST_SUSPECTS:
-            self._round_at = now  # there are more
+        if found.more:
+            self._round_at = now
+        if found.tasks:
+            self._investigator.ask(found)
 
     def _take_answer(self, now: float) -> None:
         findings = self._investigator.take()

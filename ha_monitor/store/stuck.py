@@ -42,6 +42,8 @@ class Suspects(NamedTuple):
     at: int
     """When, by Redis's clock, in ms since the epoch."""
     tasks: list[Suspect]
+    more: bool = False
+    """More tasks are to be looked at."""
 
 
 class Stuck(NamedTuple):
@@ -87,7 +89,7 @@ class StuckTasks:
             [keys.open, keys.stuck, keys.orphaned, keys.usual, keys.liveness, keys.workers, keys.sweep],
             [self._limits, MOST_LOOKS, MOST_SUSPECTS],
         )
-        return None if reply is None else Suspects(reply[0], [_suspect(row) for row in reply[1]])
+        return None if reply is None else Suspects(reply[0], [_suspect(row) for row in reply[1]], bool(reply[2]))
 
     def judge(self, answered_at: int, verdicts: list[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
         """Announce and repair what is still as it was found; None if it is too early for that.

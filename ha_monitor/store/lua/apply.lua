@@ -130,19 +130,44 @@ local function note_run_time(name, seconds)
   end
 end
 
--- Notes that a task came to another phase. The leader finds its exact limit when it looks.
-local function note_phase(uuid, facts, before, since_before)
-  local phase, since = phase_of(facts)
-  if phase == nil then
-    if before then closed[#closed + 1] = uuid end
-  elseif phase ~= before or since ~= since_before then
-    opened[#opened + 1] = math.floor(since / 1000) + first_look
+local looks = {}
+
+-- When the leader first looks at a task that came somewhere at a time in µs. As text, since making one of a number
+-- takes longer than all the rest; the same for a whole second, since there are many.
+local function look_at(at)
+  local second = math.floor(at / 1000000)
+  local text = looks[second]
+  if text == nil then
+    text = string.format('%.0f', second * 1000 + first_look)
+    looks[second] = text
+  end
+  return text
+end
+
+-- A task is put into the index when it is first heard of, and taken out when it ends; nothing is done for what is
+-- between. The leader finds out at its looks where the task then is, and when to look again.
+local function note_task(uuid, facts, is_new, was_open, at)
+  if facts.tk ~= nil then
+    if was_open then closed[#closed + 1] = uuid end
+  elseif is_new then
+    opened[#opened + 1] = look_at(at > 0 and at or now * 1000)
     opened[#opened + 1] = uuid
-    if before then moved[#moved + 1] = uuid end
   end
 end
 
-local function write_phases()
+-- A task of which something was said is news again once it is somewhere else.
+local any_found = first_look and redis.call('EXISTS', KEYS[10], KEYS[11]) > 0
+
+local function note_move(uuid, facts, before, since_before)
+  local phase, since = phase_of(facts)
+  if before and phase and (phase ~= before or since ~= since_before) then
+    moved[#moved + 1] = uuid
+    opened[#opened + 1] = look_at(since)
+    opened[#opened + 1] = uuid
+  end
+end
+
+local function write_tasks()
   local size = 2 * PUSH_AT_ONCE
   for start = 1, #opened, size do
     redis.call('ZADD', KEYS[9], unpack(opened, start, math.min(start + size - 1, #opened)))
@@ -150,8 +175,10 @@ local function write_phases()
   for start = 1, #closed, size do
     redis.call('ZREM', KEYS[9], unpack(closed, start, math.min(start + size - 1, #closed)))
   end
-  forget_found(KEYS[10], KEYS[11], closed)
-  forget_found(KEYS[10], KEYS[11], moved)
+  if any_found then
+    forget_found(KEYS[10], KEYS[11], closed)
+    forget_found(KEYS[10], KEYS[11], moved)
+  end
   note_run_times(KEYS[12], run_times, failure_ttl)
 end
 
@@ -162,8 +189,9 @@ local function apply_task(uuid, batch)
   local fresh = {}
   local changed = false
   local announce = waiting or {}
+  local is_new, was_open = seen == '', seen ~= '' and facts.tk == nil
   local before, since_before = nil, nil
-  if first_look then before, since_before = phase_of(facts) end
+  if any_found then before, since_before = phase_of(facts) end
   for _, fact in ipairs(batch) do
     local with = add_id(seen, fact[1])
     if with then
@@ -182,7 +210,8 @@ local function apply_task(uuid, batch)
     end
   end
   if not changed then return end
-  if first_look then note_phase(uuid, facts, before, since_before) end
+  if first_look then note_task(uuid, facts, is_new, was_open, batch[1][3]) end
+  if any_found then note_move(uuid, facts, before, since_before) end
 
   local facts_text = pack_facts(facts)
   local still = {}
@@ -256,6 +285,6 @@ for _, fact in ipairs(others) do
 end
 write_appended('p:', starts)
 write_appended('b:', beats)
-if first_look then write_phases() end
+if first_look then write_tasks() end
 if counting then write_counts(KEYS[7], failure_ttl) end
 return { push_items(KEYS[3], KEYS[2], items), items, new, repeated, redis.call('ZCARD', KEYS[4]) }

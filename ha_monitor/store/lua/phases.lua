@@ -77,6 +77,16 @@ local function limit_of(limits, usual, name, phase)
   return limit > 0 and limit or nil
 end
 
+-- After how many ms a task is to be looked at again: it may be in any phase by then. Nil if it has no limit at all.
+local function least_limit(limits, usual, name)
+  local least = nil
+  for phase in pairs(LIMIT_INDEX) do
+    local limit = limit_of(limits, usual, name, phase)
+    if limit and (least == nil or limit < least) then least = limit end
+  end
+  return least
+end
+
 -- Adds run times to what is usual. A mean in which the latest RUNS_REMEMBERED runs count most.
 -- sums: task name -> {runs, seconds in all}.
 local function note_run_times(key, sums, ttl)

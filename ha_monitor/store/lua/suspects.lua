@@ -1,6 +1,7 @@
 -- Finds open tasks that are overdue, or whose worker is lost, for the leader to ask about. A duty of the leader.
 --
--- Bounded: so many records are looked at a call. A task that is not overdue is put off until it would be; one that is
+-- Bounded: so many records are looked at a call. A task that is not overdue is put off until it would be, though not for
+-- longer than the least limit of its name, since the merge does not say that it came to another phase; one that is
 -- handed out, for a minute, so that the others get their turn and a new leader finds it again if this one dies.
 --
 -- KEYS[1] leases     zset    token of a living instance -> end of its lease, ms since the epoch
@@ -21,9 +22,9 @@
 -- ARGV[3] sequence number below which the caller has announced everything
 -- ARGV[4] MessagePack: {limits as in phases.lua, most records to look at, most tasks to return}
 --
--- Returns {ms since the epoch, {{task id, phase, since when in µs, name, queue, worker, its state}, …}}: a text is empty
--- where nothing is known, the state is as in `liveness`, or `gone` if the worker was not heard of for very long. Nothing
--- if the caller does not lead; or the error LEASELOST.
+-- Returns {ms since the epoch, {{task id, phase, since when in µs, name, queue, worker, its state}, …}, 1 if more is due
+-- or 0}: a text is empty where nothing is known, the state is as in `liveness`, or `gone` if the worker was not heard of
+-- for very long. Nothing if the caller does not lead; or the error LEASELOST.
 
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
@@ -84,22 +85,38 @@ local function sweep()
 end
 
 sweep()
-local found, closed = {}, {}
-for _, uuid in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, most_looks)) do
-  local facts = load_record(prefix .. 't:' .. uuid)
+local found, closed, more = {}, {}, 0
+
+-- Looks at a task; returns when to do so again, or nil if it must wait for another call.
+local function look(uuid, facts)
   local phase, since = phase_of(facts)
+  local least = least_limit(limits, KEYS[8], facts.n) or LOOK_ANYWAY
   if phase == nil then
+    return now + least
+  end
+  local limit = limit_of(limits, KEYS[8], facts.n, phase)
+  local state = phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) or ''
+  local left = limit and since > 0 and since / 1000 + limit - now or LOOK_ANYWAY
+  if left > 0 and (state ~= 'lost' or redis.call('HEXISTS', KEYS[7], uuid) == 1) then
+    return now + math.min(left, least)
+  elseif #found >= most_found then
+    return nil
+  end
+  found[#found + 1] = { uuid, phase, since, facts.n or '', facts.q or '', facts.w or '', state }
+  return now + ASKED_FOR
+end
+
+local due = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, most_looks)
+if #due >= most_looks then more = 1 end
+for _, uuid in ipairs(due) do
+  local facts, seen = load_record(prefix .. 't:' .. uuid)
+  if facts.tk ~= nil or seen == '' then
     closed[#closed + 1] = uuid
   else
-    local limit = limit_of(limits, KEYS[8], facts.n, phase)
-    local state = phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) or ''
-    local overdue = limit and since > 0 and now - since / 1000 >= limit
-    local next_look = now + ASKED_FOR
-    if overdue or (state == 'lost' and redis.call('HEXISTS', KEYS[7], uuid) == 0) then
-      if #found >= most_found then break end
-      found[#found + 1] = { uuid, phase, since, facts.n or '', facts.q or '', facts.w or '', state }
-    else
-      next_look = math.min(now + LOOK_ANYWAY, limit and since > 0 and since / 1000 + limit or math.huge)
+    local next_look = look(uuid, facts)
+    if next_look == nil then
+      more = 1
+      break
     end
     redis.call('ZADD', KEYS[5], next_look, uuid)
   end
@@ -110,4 +127,4 @@ if #closed > 0 then
   end
   forget_found(KEYS[6], KEYS[7], closed)
 end
-return { now, found }
+return { now, found, more }
