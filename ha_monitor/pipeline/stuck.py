@@ -89,10 +89,14 @@ class StuckDuty:
 
     def _judge(self, now: float) -> list[OutboxItem]:
         assert self._pending is not None
-        items = self._tasks.judge(*self._pending)
-        if items is not None or now >= self._drop_at:
+        if now >= self._drop_at:
             self._pending = None
-        return items or []
+            return []
+        items = self._tasks.judge(*self._pending)
+        if items is None:
+            return []
+        self._pending = None
+        return items
 
     def _finished(self, suspect: Suspect, result: Result) -> Finished:
         event = {

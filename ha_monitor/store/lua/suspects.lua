@@ -52,7 +52,12 @@ local function state_of_worker(name)
   return states[name]
 end
 
--- Makes the tasks of lost workers due, some at each call: once for each change of the workers that are lost, and once
+-- Whether a task may have been handed out a short time ago.
+local function is_asked_for(next_look)
+  return next_look > now and next_look <= now + ASKED_FOR
+end
+
+-- Makes the tasks of lost workers due, before all others, some at each call: once for each change of the workers that are lost, and once
 -- more a minute after that, for what came late.
 local function sweep()
   local lost, texts = false, {}
@@ -77,8 +82,8 @@ local function sweep()
     local facts = load_record(prefix .. 't:' .. uuid)
     local phase = phase_of(facts)
     if phase and phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) == 'lost'
-      and redis.call('HEXISTS', KEYS[7], uuid) == 0 and tonumber(scanned[index + 1]) > now + ASKED_FOR then
-      redis.call('ZADD', KEYS[5], now, uuid)
+      and redis.call('HEXISTS', KEYS[7], uuid) == 0 and not is_asked_for(tonumber(scanned[index + 1])) then
+      redis.call('ZADD', KEYS[5], 0, uuid)
     end
   end
   redis.call('SET', KEYS[11], digest .. ' ' .. (following == '0' and 'done' or following), 'PX', ASKED_FOR)
