@@ -306,6 +306,21 @@ def test_tasks_of_a_lost_worker_are_found_at_once(one: Leader, inside: Inside) -
     assert one.found() == []
 
 
+def test_a_task_that_was_asked_for_before_its_worker_was_lost_is_found_again_at_once(
+    one: Leader, inside: Inside
+) -> None:
+    """Given an overdue task whose worker did not answer, it is found again as soon as the worker is lost, and need not
+    wait until it would be asked for again.
+    """
+    one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
+    assert len(one.found()) == 1
+    assert one.found() == []
+    lose(one, inside, "celery@host")
+
+    (suspect,) = one.found()
+    assert (suspect.task_id, suspect.worker_state) == (UUID, "lost")
+
+
 def test_all_of_ten_thousand_open_tasks_are_looked_through_in_bounded_rounds(store_url: str, inside: Inside) -> None:
     """Given 10,000 open tasks of which a lost worker had 300, all of those are found within some rounds, of which none
     returns more than it may nor blocks Redis for long.

@@ -52,13 +52,11 @@ local function state_of_worker(name)
   return states[name]
 end
 
--- Whether a task may have been handed out a short time ago.
-local function is_asked_for(next_look)
-  return next_look > now and next_look <= now + ASKED_FOR
-end
+local found, closed, more = {}, {}, 0
 
--- Makes the tasks of lost workers due, before all others, some at each call: once for each change of the workers that are lost, and once
--- more a minute after that, for what came late.
+-- Makes the tasks of lost workers due, before all others, some at each call: once for each change of the workers that
+-- are lost, and again a minute after that, for what came late. Also those that were handed out before: they were asked
+-- of a worker that did not answer.
 local function sweep()
   local lost, texts = false, {}
   local liveness = redis.call('HGETALL', KEYS[9])
@@ -77,12 +75,13 @@ local function sweep()
     return
   end
   local following, scanned = unpack(redis.call('ZSCAN', KEYS[5], cursor, 'COUNT', most_looks))
+  if following ~= '0' then more = 1 end
   for index = 1, #scanned, 2 do
     local uuid = scanned[index]
     local facts = load_record(prefix .. 't:' .. uuid)
     local phase = phase_of(facts)
     if phase and phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) == 'lost'
-      and redis.call('HEXISTS', KEYS[7], uuid) == 0 and not is_asked_for(tonumber(scanned[index + 1])) then
+      and redis.call('HEXISTS', KEYS[7], uuid) == 0 then
       redis.call('ZADD', KEYS[5], 0, uuid)
     end
   end
@@ -90,8 +89,6 @@ local function sweep()
 end
 
 sweep()
-local found, closed, more = {}, {}, 0
-
 -- Looks at a task; returns when to do so again, or nil if it must wait for another call.
 local function look(uuid, facts)
   local phase, since = phase_of(facts)
