@@ -22,6 +22,8 @@ class Findings(NamedTuple):
 
     answered_at: int
     """When it was answered, as `Suspects.at`."""
+    answered: float
+    """The same by the monotonic clock."""
     opinions: list[tuple[Suspect, Opinion]]
     problem: str | None
     """Why it was not answered, if it was not."""
@@ -46,6 +48,11 @@ class Investigator:
         """A question is under way, or its answer was not taken yet."""
         return self._thread is not None
 
+    @property
+    def alive(self) -> bool:
+        """A question is under way."""
+        return self._thread is not None and self._thread.is_alive()
+
     def ask(self, suspects: Suspects) -> None:
         """Begin to ask about tasks. Only while it is not busy."""
         self._thread = threading.Thread(
@@ -55,7 +62,7 @@ class Investigator:
 
     def take(self) -> Findings | None:
         """The answer, once it is there."""
-        if self._thread is None or self._thread.is_alive():
+        if self._thread is None or self.alive:
             return None
         findings, self._findings, self._thread = self._findings, None, None
         return findings
@@ -72,5 +79,5 @@ class Investigator:
             opinions, problem = [], str(error)
         except Exception as error:  # of a library, unforeseen: the loop waits for an answer
             opinions, problem = [], f"{type(error).__name__}: {error}"
-        answered_at = suspects.at + int((self._clock.monotonic() - began) * 1000) + 1
-        self._findings = Findings(answered_at, opinions, problem)
+        answered = self._clock.monotonic()
+        self._findings = Findings(suspects.at + int((answered - began) * 1000) + 1, answered, opinions, problem)

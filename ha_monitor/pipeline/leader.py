@@ -59,6 +59,14 @@ class Leader:
             self._listening_since = now
         self._heard_at = now
 
+    def queue_seen(self, depth: int | None, asked_at: float) -> None:
+        """The broker said how many messages wait in the shared queue; None if there is no queue.
+
+        :param asked_at: when it was asked, by the monotonic clock.
+        """
+        if not depth and self._stuck is not None:
+            self._stuck.queue_was_empty(asked_at)
+
     def after_tick(self, ticked: Ticked) -> list[OutboxItem]:
         """Do the duties if this instance leads; returns what is to be announced."""
         if ticked.leads != self._leads:

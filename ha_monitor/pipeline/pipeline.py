@@ -272,6 +272,7 @@ class Pipeline:
             if now >= self._depth_at:
                 self._depth_at = now + DEPTH_EVERY
                 self.stats.depth = self._source.depth()
+                self._leader.queue_seen(self.stats.depth, now)
 
     # --- connect ---------------------------------------------------------------------------
 
@@ -304,10 +305,8 @@ class Pipeline:
         self._heartbeat_if_due()
         self._collector.collect(IDLE_WAIT, only_full=True)
         while self._collector and self._collector.event_count > MOST_KEPT:
-            dropped = self._collector.take()
-            self._logger.error(
-                "events-dropped", count=dropped.batch.event_count, reason="the store is away for too long"
-            )
+            dropped = self._collector.take().batch.event_count
+            self._logger.error("events-dropped", count=dropped, reason="the store is away for too long")
 
     def _connect_source(self) -> bool:
         if self._source_backoff.remaining():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ha_monitor.backend.results import Result
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Stuck as StuckSettings
 from ha_monitor.events.facts import Fact
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.investigator import Investigator
+from ha_monitor.pipeline.investigator import Findings, Investigator
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.store import Store
 from ha_monitor.store.stuck import Finished, StuckTasks, Suspect, Verdict
@@ -20,11 +20,27 @@ ROUND_EVERY = 5.0
 PATIENCE = 60.0
 """Seconds after which verdicts are dropped that came too early all the time: then the tasks are found again."""
 
+EMPTY_WITHIN = 15.0
+"""Seconds for which the queue of events counts as empty after it was seen so; it is looked at every few seconds."""
+
 Reconcile = Callable[[dict[str, Any]], Fact]
 
 
+class Pending(NamedTuple):
+    """Verdicts that are to be announced once no event that was sent before them can be on its way."""
+
+    findings: Findings
+    verdicts: list[tuple[Suspect, Verdict]]
+    drop_at: float
+
+
 class StuckDuty:
-    """Goes on a little at each call of `proceed`, and never waits for an answer."""
+    """Goes on a little at each call of `proceed`, and never waits for an answer.
+
+    An event that is missed may wait in the queue, behind others. So verdicts have to wait until the queue has been seen
+    empty after the questions were answered, and until all instances have merged what they had been given by then; and
+    nothing is looked for while the queue is not empty.
+    """
 
     def __init__(
         self,
@@ -43,18 +59,25 @@ class StuckDuty:
         self._logger = logger
         self._clock = clock
         self._round_at = 0.0
-        self._pending: tuple[int, list[tuple[Suspect, Verdict]]] | None = None
-        self._drop_at = 0.0
+        self._empty_at = float("-inf")
+        self._pending: Pending | None = None
         self._failing = False
+
+    def queue_was_empty(self, at: float) -> None:
+        """No message waited in the shared queue, or there is none.
+
+        :param at: by the monotonic clock.
+        """
+        self._empty_at = at
 
     def proceed(self) -> list[OutboxItem]:
         """Do what is next; returns what is to be announced."""
         now = self._clock.monotonic()
         if self._pending is not None:
-            return self._judge(now)
+            return self._judge(self._pending, now)
         if self._investigator.busy:
             self._take_answer(now)
-        elif now >= self._round_at:
+        elif now >= self._round_at and now - self._empty_at < EMPTY_WITHIN:
             self._round_at = now + ROUND_EVERY
             self._look(now)
         return []
@@ -84,15 +107,16 @@ class StuckDuty:
             if opinion is not None
         ]
         if verdicts:
-            self._pending = findings.answered_at, verdicts
-            self._drop_at = now + PATIENCE
+            self._pending = Pending(findings, verdicts, now + PATIENCE)
 
-    def _judge(self, now: float) -> list[OutboxItem]:
-        assert self._pending is not None
-        if now >= self._drop_at:
+    def _judge(self, pending: Pending, now: float) -> list[OutboxItem]:
+        if now >= pending.drop_at:
             self._pending = None
             return []
-        items = self._tasks.judge(*self._pending)
+        waited = self._empty_at - pending.findings.answered
+        if waited < 0:
+            return []
+        items = self._tasks.judge(pending.findings.answered_at + int(waited * 1000) + 1, pending.verdicts)
         if items is None:
             return []
         self._pending = None

@@ -91,14 +91,15 @@ class StuckTasks:
         )
         return None if reply is None else Suspects(reply[0], [_suspect(row) for row in reply[1]], bool(reply[2]))
 
-    def judge(self, answered_at: int, verdicts: list[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
+    def judge(self, settled_at: int, verdicts: list[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
         """Announce and repair what is still as it was found; None if it is too early for that.
 
-        :param answered_at: when the questions were answered, as `Suspects.at`.
+        :param settled_at: when the questions were answered and no message waited in the queue of events, as
+            `Suspects.at`: all instances must have merged what they had been given by then.
         """
         keys, settings = self._store.keys, self._store.settings
         options = [
-            *(self._limits, answered_at, int(self._store.held * 1000)),
+            *(self._limits, settled_at, int(self._store.held * 1000)),
             *(int(settings.success_ttl), int(settings.failure_ttl), self._store.counting),
         ]
         reply = self._store.run_duty(

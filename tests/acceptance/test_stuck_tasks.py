@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import redis
 from kombu import Connection
 
 from tests.support.celery_app import make_app
-from tests.support.instances import Fleet, queue_depth
+from tests.support.instances import ROOT, Fleet, queue_depth
 from tests.support.process import wait_until
+from tests.support.recording import Recorded, publish
 from tests.support.scraping import free_listen, scrape
 from tests.support.workers import CeleryWorker
+from tests.unit.builders import event
 
 LISTEN = free_listen(3)
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -164,6 +167,61 @@ def test_ends_that_nobody_heard_of_are_reconciled_once(
         # Of this one nobody ever heard a word, so there is no record to complete.
         assert said(fleet, "task-succeeded", unseen) == []
         wait_until(lambda: exported("ha_monitor_tasks_reconciled_total") == 3, 30, "the counter")
+
+
+SLOW_HANDLER = """
+import time
+from pathlib import Path
+from ha_monitor import on
+
+@on("task-succeeded")
+def slow(event, task):
+    time.sleep(0.004)
+
+@on("task-stuck", "task-orphaned")
+def note(event, task):
+    with (Path(__file__).parent / "noted").open("a") as file:
+        print(event.type, event.task_id, task.name, task.state, event.fields["phase"], file=file)
+"""
+
+
+def test_a_backlog_is_no_alarm(tmp_path: Path, broker_url: str, store_url: str, result_url: str) -> None:
+    """Given tasks that were sent and done long ago and whose ends wait far behind in the queue, through which an
+    instance with a slow handler works for half a minute, nothing is stuck, orphaned or reconciled but the one task
+    that never ended; that goes to the handler.
+    """
+    (tmp_path / "slow_handler.py").write_text(SLOW_HANDLER)
+    settings = {
+        **SETTINGS,
+        "result_backend": {"url": result_url},
+        "handlers": {"modules": ["slow_handler"]},
+    }
+    began = time.time() - 1000
+    with Fleet(
+        tmp_path, broker_url, store_url, settings=settings, size=1, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    ) as fleet:
+        fleet.start()
+        assert fleet.instances[0].stop() == 0  # it has declared the queue
+        for kind in ("task-sent", "task-received", "task-started", "task-succeeded"):
+            numbers = range(5000) if kind == "task-succeeded" else range(5001)
+            publish(broker_url, backlog(kind, numbers, began))
+        fleet.start()
+
+        wait_until(lambda: len(fleet.said("task-succeeded")) == 5000, 120, "the ends", 0.5)
+        line = told_once(fleet, "task-orphaned", "task 5000")
+
+        assert line["confirmed_by"] == ["result-backend"]
+        assert fleet.said("task-stuck") == []
+        assert len(fleet.said("task-orphaned")) == 1
+        assert len(fleet.said("task-succeeded")) == 5000
+        assert (tmp_path / "noted").read_text() == "task-orphaned task 5000 tests.add STARTED started\n"
+
+
+def backlog(kind: str, numbers: Iterable[int], at: float) -> Iterator[Recorded]:
+    """Messages of a worker of which nothing was heard since."""
+    for number in numbers:
+        body = event(kind, at=at, uuid=f"task {number}", name="tests.add", clock=number)
+        yield Recorded(kind.replace("-", "."), "application/json", "utf-8", json.dumps(body))
 
 
 def test_a_result_backend_that_is_away_is_said_and_nothing_is_made_up(

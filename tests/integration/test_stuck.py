@@ -57,9 +57,9 @@ class Leader:
         assert suspects is not None
         return suspects.tasks
 
-    def judge(self, *verdicts: tuple[Suspect, Verdict], answered_at: int | None = None) -> list[str]:
+    def judge(self, *verdicts: tuple[Suspect, Verdict], settled_at: int = 0) -> list[str]:
         """The types of what was announced, once it is not too early."""
-        items = self.tasks.judge(0 if answered_at is None else answered_at, list(verdicts))
+        items = self.tasks.judge(settled_at, list(verdicts))
         assert items is not None, "it is too early"
         self.instance.announce(items)
         return [item.entry.event.type for item in items]
@@ -474,7 +474,7 @@ def test_nothing_is_judged_while_an_event_may_be_on_its_way(one: Leader, two: Le
     two.lead()
     one.lead()
 
-    assert one.judge(*verdicts, answered_at=suspects.at - 2000) == ["task-stuck"]
+    assert one.judge(*verdicts, settled_at=suspects.at - 2000) == ["task-stuck"]
 
 
 # --- who may write -------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from ha_monitor.config.schema import Stuck as Settings
 from ha_monitor.config.schema import TaskLimits
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable
 from ha_monitor.pipeline.investigator import Findings, Investigator
+from ha_monitor.pipeline.stuck import StuckDuty
 from ha_monitor.pipeline.verdicts import Opinion, opinion_of
 from ha_monitor.store.stuck import Orphaned, Stuck, Suspect, Suspects, first_look, limits_of, lua_pattern
 from tests.support.process import wait_until
@@ -241,6 +243,122 @@ def test_a_mistake_of_a_library_is_a_reason_and_not_the_end() -> None:
         raise ZeroDivisionError("odd")
 
     assert ask(workers).problem == "ZeroDivisionError: odd"
+
+
+# --- the leader's duty ---------------------------------------------------------------------
+
+
+class Tasks:
+    """The shared record: one overdue task, and a note of when it was judged."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.judged: list[tuple[int, Any]] = []
+        self.too_early = False
+
+    def suspects(self) -> Suspects:
+        self.looks += 1
+        return Suspects(5_000_000, [suspect(task_id="a")])
+
+    def judge(self, settled_at: int, verdicts: Any) -> list[Any] | None:
+        self.judged.append((settled_at, verdicts))
+        return None if self.too_early else ["item"]
+
+
+class Duty:
+    """The duty, with answers that are there at once."""
+
+    def __init__(self, answer: Callable[[Sequence[str]], Whereabouts] = lambda _ids: where(WORKER, a=RUNS)) -> None:
+        self.clock = TurnedClock()
+        self.tasks = Tasks()
+        self.warnings: list[str] = []
+        self.investigator = Investigator(answer, None, self.clock)
+        logger: Any = SimpleNamespace(warning=lambda event, **_fields: self.warnings.append(event))
+        reconcile: Any = None
+        store: Any = SimpleNamespace()
+        self.duty = StuckDuty(
+            store, Settings(), investigator=self.investigator, reconcile=reconcile, logger=logger, clock=self.clock
+        )
+        tasks: Any = self.tasks
+        self.duty._tasks = tasks
+
+    def look(self) -> None:
+        """Look, and take the answer."""
+        self.clock.now += 5
+        self.duty.queue_was_empty(self.clock.now)
+        assert self.duty.proceed() == []
+        wait_until(lambda: not self.investigator.alive, 10, "the answer", 0.01)
+        assert self.duty.proceed() == []
+
+
+def test_a_verdict_waits_until_the_queue_was_empty_after_the_answer() -> None:
+    """Given an answer, it is judged only once the queue of events was seen empty after it, as of that moment."""
+    one = Duty()
+    one.look()
+    one.clock.now += 3
+    assert (one.duty.proceed(), one.tasks.judged) == ([], [])
+    one.duty.queue_was_empty(one.clock.now)
+
+    assert one.duty.proceed() == ["item"]
+    ((settled_at, ((judged, verdict),)),) = one.tasks.judged
+    assert settled_at == pytest.approx(5_003_000, abs=5)
+    assert (judged.task_id, verdict) == ("a", Stuck("started", ["worker"], 1))
+    assert one.duty.proceed() == []
+    assert len(one.tasks.judged) == 1
+
+
+def test_a_verdict_that_comes_too_early_for_a_minute_is_dropped() -> None:
+    """Given an instance that does not get its events merged, the verdict is tried again, and dropped after a minute."""
+    one = Duty()
+    one.tasks.too_early = True
+    one.look()
+    one.duty.queue_was_empty(one.clock.now + 1)
+    for _ in range(3):
+        assert one.duty.proceed() == []
+    assert len(one.tasks.judged) == 3
+    one.clock.now += 61
+    one.tasks.too_early = False
+
+    assert one.duty.proceed() == []
+    assert len(one.tasks.judged) == 3
+
+
+def test_nothing_is_looked_for_while_messages_wait() -> None:
+    """Given a queue that was not empty for some time, nothing is looked for, until it is."""
+    one = Duty()
+    one.clock.now += 100
+    one.duty.proceed()
+    assert one.tasks.looks == 0
+    one.duty.queue_was_empty(one.clock.now)
+    one.clock.now += 20
+    one.duty.proceed()
+    assert one.tasks.looks == 0
+    one.look()
+
+    assert one.tasks.looks == 1
+
+
+def test_that_nobody_can_be_asked_is_said_once() -> None:
+    """Given a broker that is away for some rounds, one line says so; another one when it is away again later."""
+    away = True
+
+    def answer(_ids: Sequence[str]) -> Whereabouts:
+        if away:
+            raise BrokerUnavailable("refused")
+        return where(WORKER)
+
+    one = Duty(answer)
+    one.look()
+    one.look()
+    assert one.warnings == ["tasks-not-asked-for"]
+    away = False
+    one.look()
+    one.duty.queue_was_empty(one.clock.now + 1)
+    one.duty.proceed()
+    away = True
+    one.look()
+
+    assert one.warnings == ["tasks-not-asked-for"] * 2
 
 
 # --- limits --------------------------------------------------------------------------------

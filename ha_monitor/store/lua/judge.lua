@@ -2,8 +2,8 @@
 -- backend were asked. A duty of the leader. Atomic; a task that has moved on since it was found is left alone, and
 -- nothing is announced twice, whoever leads.
 --
--- Nothing is judged before all instances have merged what the broker had when the question was answered: the event that
--- is missed may be on its way.
+-- Nothing is judged before all instances have merged what they had been given when the questions were answered and the
+-- queue of events was empty: the event that is missed may be on its way.
 --
 -- KEYS[1] leases      zset    token of a living instance -> end of its lease, ms since the epoch
 -- KEYS[2] instance    hash    the caller's entry; `base` as in apply.lua
@@ -22,8 +22,8 @@
 -- ARGV[1] the caller's token
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
--- ARGV[4] MessagePack: {limits as in phases.lua, when the question was answered in ms since the epoch, ms for which the
---         broker may keep messages of an instance that vanished, success ttl s, failure ttl s, counting or false}
+-- ARGV[4] MessagePack: {limits as in phases.lua, when that was in ms since the epoch, ms for which the broker may keep messages
+--         of an instance that vanished, success ttl s, failure ttl s, counting or false}
 -- ARGV[5] MessagePack: {{task id, phase, since when in µs, verdict, …}, …}, where a verdict is one of
 --         'stuck', phase in which a worker has it, {what confirmed it, …}, workers that answered
 --         'orphaned', whether its worker must be lost, {what confirmed it, …}, workers that answered
@@ -41,13 +41,13 @@ confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 
 local LOOK_AGAIN = 300000 -- ms: at least so long until a task that was announced is asked for again
 local prefix = ARGV[2]
-local limits, answered_at, held, success_ttl, failure_ttl, to_count = unpack(cmsgpack.unpack(ARGV[4]))
+local limits, settled_at, held, success_ttl, failure_ttl, to_count = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local now = now_ms()
 local items = {}
 
 local merged = merged_by_all(KEYS[1], KEYS[10], KEYS[11], prefix, held, now)
-if merged == nil or merged < answered_at + MERGE_GRACE then
+if merged == nil or merged < settled_at + MERGE_GRACE then
   return { 0, {}, 0 }
 end
 
