@@ -272,7 +272,12 @@ class Duty:
         self.clock = TurnedClock()
         self.tasks = Tasks()
         self.warnings: list[str] = []
-        self.investigator = Investigator(answer, None, self.clock)
+
+        def takes_time(ids: Sequence[str]) -> Whereabouts:
+            self.clock.now += 2
+            return answer(ids)
+
+        self.investigator = Investigator(takes_time, None, self.clock)
         logger: Any = SimpleNamespace(warning=lambda event, **_fields: self.warnings.append(event))
         reconcile: Any = None
         store: Any = SimpleNamespace()
@@ -301,7 +306,7 @@ def test_a_verdict_waits_until_the_queue_was_empty_after_the_answer() -> None:
 
     assert one.duty.proceed() == ["item"]
     ((settled_at, ((judged, verdict),)),) = one.tasks.judged
-    assert settled_at == pytest.approx(5_003_000, abs=5)
+    assert settled_at == pytest.approx(5_005_000, abs=5)
     assert (judged.task_id, verdict) == ("a", Stuck("started", ["worker"], 1))
     assert one.duty.proceed() == []
     assert len(one.tasks.judged) == 1
