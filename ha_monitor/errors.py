@@ -33,6 +33,10 @@ class StoreUnavailable(Unavailable):
     """Redis refused, dropped or did not answer. What was being applied may or may not be done."""
 
 
+class ResultBackendUnavailable(Unavailable):
+    """Celery's result backend refused, dropped or did not answer."""
+
+
 class LeaseLost(HaMonitorError):
     """This instance's lease ran out and another instance took over its outbox."""
 

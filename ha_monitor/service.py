@@ -8,13 +8,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
+from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.amqp_source import AmqpSource
 from ha_monitor.broker.control import greet_workers
 from ha_monitor.broker.redis_source import RedisSource
 from ha_monitor.broker.source import Source
+from ha_monitor.broker.whereabouts import ask_workers
 from ha_monitor.clock import Clock, SystemClock
 from ha_monitor.config.schema import Config, LogFormat, WorkerLabels
 from ha_monitor.config.secrets import Scrubber, mask_url
@@ -36,11 +39,13 @@ from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import LibraryHandler, Logger, Threshold, make_logger
 from ha_monitor.outputs.output import Output, StreamOutput
 from ha_monitor.outputs.writer import LineWriter
+from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.pipeline import Pipeline, Settings
 from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.results import Counting
 from ha_monitor.store.store import Store
+from ha_monitor.store.stuck import first_look
 from ha_monitor.supervision import Systemd
 from ha_monitor.version import __version__
 
@@ -93,7 +98,14 @@ class Service:
         self.pipeline = Pipeline(
             config=config,
             source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
-            store=Store(config.store, config.node_id, clock, held_messages(config), counting(config, self._identity)),
+            store=Store(
+                config.store,
+                config.node_id,
+                clock,
+                held_messages(config),
+                counting(config, self._identity),
+                first_look=first_look(config.stuck),
+            ),
             decoder=parts.decoder,
             announcer=parts.announcer,
             rejects=Rejects(self._identity, self.logger, clock),
@@ -111,6 +123,7 @@ class Service:
             },
             greet=lambda url: greet_workers(url, config.broker),
             reread=self._read_again,
+            investigator=make_investigator(config, clock),
         )
 
     def run(self) -> ExitStatus:
@@ -169,7 +182,7 @@ class Service:
         return parts
 
 
-FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers")
+FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend")
 """The parts of the configuration that a reload cannot change."""
 
 
@@ -202,6 +215,17 @@ def make_source(config: Config, consumer_name: str, clock: Clock) -> Source:
     if is_amqp(config.broker.url):
         return AmqpSource(config, consumer_name)
     return RedisSource(config, consumer_name, clock)
+
+
+def make_investigator(config: Config, clock: Clock) -> Investigator | None:
+    """Who asks about tasks that go no further; None if nobody looks for them.
+
+    :raises ConfigurationError: if `result_backend.url` cannot be used.
+    """
+    if not config.stuck.enabled:
+        return None
+    backend = ResultBackend(config.result_backend.url).results if config.result_backend.url else None
+    return Investigator(partial(ask_workers, config), backend, clock)
 
 
 def held_messages(config: Config) -> float:

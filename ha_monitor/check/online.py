@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import address_of, is_amqp, urls_of
 from ha_monitor.broker.inspection import look_at, reach_redis, verify_arguments, workers_by_events
 from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config, QueueType
-from ha_monitor.errors import BrokerUnavailable, ConfigurationError, StoreUnavailable
+from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable, StoreUnavailable
 from ha_monitor.store.reader import StoreReader
 
 OLDEST_QUORUM = (3, 10)
@@ -82,6 +83,18 @@ def check_store(config: Config) -> Iterator[Finding]:
         yield failed("store", str(error))
     finally:
         reader.close()
+
+
+def check_result_backend(config: Config) -> Iterator[Finding]:
+    """Whether the result backend can be read, if there is one."""
+    url = config.result_backend.url
+    if not url:
+        return
+    try:
+        ResultBackend(url).results(["ha-monitor-check"])
+        yield ok("results", "the result backend answers")
+    except ResultBackendUnavailable as error:
+        yield warning("results", f"the result backend cannot be read: {error}")
 
 
 def version_of(text: str) -> tuple[int, ...]:

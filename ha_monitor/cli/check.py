@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import urls_of
 from ha_monitor.check.findings import Finding, Verdict, ok
-from ha_monitor.check.online import check_broker, check_store, check_workers
+from ha_monitor.check.online import check_broker, check_result_backend, check_store, check_workers
 from ha_monitor.cli.run import OVERLAYS
 from ha_monitor.config.load import load, settings
 from ha_monitor.config.schema import Config
@@ -22,7 +23,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "check",
         parents=[common],
-        help="validate the configuration; with --online also ask broker, store and workers",
+        help="validate the configuration; with --online also ask broker, store, workers and result backend",
         description="Validates the configuration as `run` does. Exit status 0 if all is well, also with warnings; "
         "78 if the configuration is wrong; 1 if --online found that an instance could not work.",
         epilog="environment variables, each for one key:\n  "
@@ -50,8 +51,11 @@ def run(options: argparse.Namespace) -> ExitStatus:
 def _findings(config: Config, *, online: bool) -> Iterator[Finding]:
     urls_of(config.broker.url)
     handlers = load_handlers(config.handlers.modules)
+    if config.result_backend.url:
+        ResultBackend(config.result_backend.url)
     yield ok("configuration", f"valid; node_id {config.node_id}, queue {config.queue_name}, {len(handlers)} handlers")
     if online:
         yield from check_broker(config)
         yield from check_store(config)
         yield from check_workers(config)
+        yield from check_result_backend(config)

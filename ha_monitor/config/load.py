@@ -164,7 +164,8 @@ def _convert(data: dict[str, Any], kind: type[Config], source_of: Any) -> Config
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
-        at = where.rstrip("`").lstrip(".")
+        # The error does not say which entry of a table by names it is about, only [...].
+        at = where.rstrip("`").lstrip(".").partition("[...]")[0]
         if "unknown field" in message:
             at = ".".join(filter(None, [at, message.split("`")[1]]))
             raise ConfigurationError(f"{source_of(at)}: {at}: unknown key; expected {_siblings(at)}") from None
@@ -192,7 +193,13 @@ def _expected(error: msgspec.ValidationError, dotted: str) -> str:
 
 def _siblings(at: str) -> str:
     section = at.rpartition(".")[0]
-    return "one of " + ", ".join(setting.key for setting in settings() if setting.section == section)
+    keys = [setting.key for setting in settings() if setting.section == section]
+    for setting in settings():
+        kind = _plain_type(setting.type)
+        if setting.dotted == section and isinstance(kind, msgspec.inspect.DictType):
+            inner = kind.value_type
+            keys += [field.name for field in inner.fields] if isinstance(inner, msgspec.inspect.StructType) else []
+    return "one of " + ", ".join(keys)
 
 
 def _check_together(config: Config, sources: Mapping[str, str]) -> None:

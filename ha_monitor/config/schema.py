@@ -203,6 +203,46 @@ class Workers(Struct, forbid_unknown_fields=True, frozen=True):
     ] = 60.0
 
 
+class ResultBackend(Struct, forbid_unknown_fields=True, frozen=True):
+    """Celery's result backend, which is only read, to find out how a task ended whose last event never came."""
+
+    url: Annotated[
+        str, Meta(pattern=r"^(?!rpc:|amqp:)", description="Celery's result_backend; not rpc://; empty for none")
+    ] = ""
+
+
+Limit = Annotated[float, Meta(ge=0, le=86400 * 366)]
+
+
+class TaskLimits(Struct, forbid_unknown_fields=True, frozen=True):
+    """Limits for the tasks of some names; what is not given is as for all others. Seconds; 0 for no limit."""
+
+    sent_after: Limit | None = None
+    received_after: Limit | None = None
+    started_after: Limit | None = None
+
+
+class Stuck(Struct, forbid_unknown_fields=True, frozen=True):
+    """When a task that goes no further counts as stuck: a line task-stuck. See docs/monitoring.md."""
+
+    enabled: Annotated[bool, Meta(description="Look for tasks that are stuck or whose worker is lost")] = True
+    sent_after: Annotated[Limit, Meta(description="Seconds until a task must be received; 0 for no limit")] = 3600.0
+    received_after: Annotated[Limit, Meta(description="Seconds until a received task must start; 0 for no limit")] = (
+        3600.0
+    )
+    started_after: Annotated[
+        Limit, Meta(description="Seconds a run may take while its usual run time is not known; 0 for no limit")
+    ] = 3600.0
+    run_time_factor: Annotated[
+        float,
+        Meta(ge=0, le=10_000, description="How many times its usual run time a run may take; 0 for started_after"),
+    ] = 10.0
+    tasks: Annotated[
+        dict[str, TaskLimits],
+        Meta(description='Limits by task name, the first that fits: {"reports.*" = {started_after = 14400}}'),
+    ] = field(default_factory=dict)
+
+
 class Config(Struct, forbid_unknown_fields=True, frozen=True):
     """The whole configuration of one instance."""
 
@@ -218,6 +258,8 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     http: Http = field(default_factory=Http)
     metrics: Metrics = field(default_factory=Metrics)
     workers: Workers = field(default_factory=Workers)
+    stuck: Stuck = field(default_factory=Stuck)
+    result_backend: ResultBackend = field(default_factory=ResultBackend)
 
     @property
     def queue_name(self) -> str:

@@ -86,6 +86,10 @@ class Decoder:
                     # A value that no rule foresaw, such as a number beyond MessagePack's 64 bits.
                     batch.rejected.append(Rejected(f"{type(error).__name__}: {error}", self._sample(event)))
 
+    def reconciled(self, event: dict[str, Any]) -> Fact:
+        """The fact of a task's end of which no event came, in the form of the event that is missing."""
+        return self._facts.task_fact(event, event["type"], "reconciled")
+
     def _sample_of_body(self, message: Message) -> str:
         # In a body that is no text, such as a pickle, no secret could be found and hidden.
         if message.content_type not in _JSON or message.content_encoding.lower() not in _UTF_8:

@@ -61,8 +61,11 @@ class FactBuilder:
             Code.SUCCEEDED: lambda event: [number(event.get("runtime"))],
         }
 
-    def task_fact(self, event: dict[str, Any], event_type: str) -> Fact:
-        """The fact of an event about a task: [id, code, time in µs, worker, payload or None, …extras]."""
+    def task_fact(self, event: dict[str, Any], event_type: str, source: str | None = None) -> Fact:
+        """The fact of an event about a task: [id, code, time in µs, worker, payload or None, …extras].
+
+        :param source: where the event comes from, if no worker sent it.
+        """
         code = TASK_CODES.get(event_type, Code.OTHER)
         if code is Code.REJECTED and event.get("requeue") is not False:
             code = Code.REQUEUED
@@ -72,7 +75,9 @@ class FactBuilder:
         if type(worker) is not str:
             worker = ""
         payload = (
-            self._payload(event, event_type, identity, worker, timestamp) if self._policy.emits(event_type) else None
+            self._payload(event, event_type, identity, worker, timestamp, source=source)
+            if self._policy.emits(event_type)
+            else None
         )
         fact = [as_lua_string(identity), code, int((timestamp or 0) * 1_000_000), worker, payload]
         extras = self._extras.get(code)
@@ -102,9 +107,18 @@ class FactBuilder:
         ]
 
     def _payload(
-        self, event: dict[str, Any], event_type: str, identity: bytes, worker: str, timestamp: float | None
+        self,
+        event: dict[str, Any],
+        event_type: str,
+        identity: bytes,
+        worker: str,
+        timestamp: float | None,
+        *,
+        source: str | None = None,
     ) -> msgspec.Raw:
         fields = self._fields(event, event_type)
+        if source is not None:
+            fields["source"] = source
         packed = self._pack(Event(event_type, identity.hex(), worker, timestamp, event.get("uuid"), fields))
         return as_lua_string(packed)
 

@@ -56,6 +56,8 @@ _LEVELS: dict[str, LogLevel] = {
     "entry-unreadable": LogLevel.ERROR,
     "events-lost": LogLevel.ERROR,
     "worker-lost": LogLevel.WARNING,
+    "task-stuck": LogLevel.WARNING,
+    "task-orphaned": LogLevel.ERROR,
 }
 
 

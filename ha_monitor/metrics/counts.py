@@ -12,7 +12,7 @@ from prometheus_client.utils import floatToGoString
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.events.types import Code
 from ha_monitor.metrics import definitions
-from ha_monitor.metrics.definitions import BY_CODE, LOST, QUEUE_WAIT, RUNTIME
+from ha_monitor.metrics.definitions import BY_CODE, LOST, QUEUE_WAIT, RECONCILED, RUNTIME
 
 SEPARATOR = "\x1f"
 HISTOGRAMS = {"r": RUNTIME, "w": QUEUE_WAIT}
@@ -31,6 +31,7 @@ class TaskCounts:
             kind: defaultdict(lambda: defaultdict(int)) for kind in HISTOGRAMS
         }
         self._lost: dict[Labels, int] = defaultdict(int)
+        self._reconciled: dict[Labels, int] = defaultdict(int)
         self._sums: dict[str, dict[Labels, int]] = {kind: defaultdict(int) for kind in HISTOGRAMS}
 
     def add(self, raw: Sequence[bytes]) -> None:
@@ -42,6 +43,9 @@ class TaskCounts:
         kind, *parts = field.split(SEPARATOR)
         if kind == "l":
             self._lost[worker_values(parts[0], self._worker_labels)] += count
+            return
+        if kind == "z":
+            self._reconciled[(SEPARATOR.join(parts),)] += count
             return
         if len(parts) != 4:
             # A name with the separator in it.
@@ -68,6 +72,10 @@ class TaskCounts:
         for labels, count in sorted(self._lost.items()):
             lost.add_metric(labels, count)
         yield lost
+        reconciled = CounterMetricFamily(RECONCILED.name, RECONCILED.meaning, labels=RECONCILED.labels)
+        for labels, count in sorted(self._reconciled.items()):
+            reconciled.add_metric(labels, count)
+        yield reconciled
         for kind, metric in HISTOGRAMS.items():
             histogram = HistogramMetricFamily(
                 metric.name, metric.meaning, labels=label_names(metric, self._worker_labels)

@@ -66,6 +66,12 @@ LOST = Metric(
     "Events lost, found by comparing the task-started events of a worker with the runs it says it has begun",
     WORKER,
 )
+RECONCILED = Metric(
+    "ha_monitor_tasks_reconciled_total",
+    Kind.COUNTER,
+    "Ends of tasks whose event never came, taken from the result backend; counted among the task's ends, too",
+    ("name",),
+)
 
 CONSUMING = Metric("ha_monitor_consuming", Kind.GAUGE, "1 while this instance consumes events")
 STORE_UP = Metric("ha_monitor_store_up", Kind.GAUGE, "1 while the store answers this instance")
@@ -114,6 +120,10 @@ EVENT_QUEUE = Metric("ha_monitor_queue_length", Kind.GAUGE, "Messages in the sha
 WORKERS = Metric(
     "ha_monitor_workers", Kind.GAUGE, "Workers by state: online, late, lost, offline", ("state",), leader=True
 )
+STUCK = Metric("ha_monitor_tasks_stuck", Kind.GAUGE, "Tasks that were said to be stuck and still are", leader=True)
+ORPHANED = Metric(
+    "ha_monitor_tasks_orphaned", Kind.GAUGE, "Tasks that were said to be orphaned and still are", leader=True
+)
 WORKER_UP = Metric("celery_worker_up", Kind.GAUGE, "1 while the worker sends heartbeats, else 0", WORKER, leader=True)
 WORKER_ACTIVE = Metric("celery_worker_tasks_active", Kind.GAUGE, "Tasks that the worker runs", WORKER, leader=True)
 QUEUE = ("queue_name",)
@@ -127,12 +137,13 @@ QUEUE_PROCESSES = Metric(
 )
 FLEET = (
     *(LEADER, INSTANCES, WAITING, RETRIES, DEAD_LETTERS_KEPT, EVENT_QUEUE, WORKERS, WORKER_UP, WORKER_ACTIVE),
+    *(STUCK, ORPHANED),
     *(QUEUE_LENGTH, CONSUMERS, QUEUE_WORKERS, QUEUE_PROCESSES),
 )
 """About the whole fleet, so exported by the leader alone: `sum()` over the instances is the value."""
 
 ALL = (
     *dict.fromkeys(BY_CODE.values()),
-    *(RUNTIME, QUEUE_WAIT, LOST, *OWN.values(), LAST_EVENT, BATCH_SECONDS, CONSUMING, STORE_UP, BUILD),
+    *(RUNTIME, QUEUE_WAIT, LOST, RECONCILED, *OWN.values(), LAST_EVENT, BATCH_SECONDS, CONSUMING, STORE_UP, BUILD),
     *FLEET,
 )

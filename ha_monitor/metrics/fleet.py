@@ -21,6 +21,8 @@ def fleet_families(watched: Watched, event_queue: int | None, worker_labels: Wor
         (definitions.RETRIES, watched.retries),
         (definitions.DEAD_LETTERS_KEPT, watched.dead_letters),
         (definitions.EVENT_QUEUE, event_queue),
+        (definitions.STUCK, watched.stuck),
+        (definitions.ORPHANED, watched.orphaned),
     ):
         if value is not None:
             yield GaugeMetricFamily(metric.name, metric.meaning, value=value)

@@ -71,6 +71,12 @@ class EventLine(Struct, omit_defaults=True):
     sw_sys: Any = UNSET
     reason: str | UnsetType = UNSET
     silent: float | UnsetType = UNSET
+    phase: str | UnsetType = UNSET
+    since: str | UnsetType = UNSET
+    seconds: float | UnsetType = UNSET
+    confirmed_by: list[str] | UnsetType = UNSET
+    answered: int | UnsetType = UNSET
+    source: str | UnsetType = UNSET
     lost: int | UnsetType = UNSET
     data: Any = UNSET
     incomplete: bool | UnsetType = UNSET
@@ -81,6 +87,7 @@ class EventLine(Struct, omit_defaults=True):
 _OWN_FIELDS = (
     *("runtime", "exception", "traceback", "result", "requeue", "terminated", "signum", "expired"),
     *("freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys", "reason", "silent", "lost", "data"),
+    *("phase", "seconds", "confirmed_by", "answered", "source"),
 )
 _FIELDS = {name: name for name in _OWN_FIELDS} | {"pid": "worker_pid"}
 """The event's own fields, and what they are called in the line, whose `pid` is the monitor's."""
@@ -110,6 +117,8 @@ def build_line(item: OutboxItem, identity: Identity, timestamp: str) -> EventLin
     for name, value in event.fields.items():
         if (attribute := _FIELDS.get(name)) is not None:
             setattr(line, attribute, value)
+    if "since" in event.fields:
+        line.since = iso_time(event.fields["since"])
     if event.task_id is not None:
         _add_task(line, event.task_id, entry.facts or Facts())
         if entry.incomplete:

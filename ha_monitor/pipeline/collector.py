@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ha_monitor.broker.source import Mark, Source
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Batch as BatchSettings
 from ha_monitor.events.decode import Batch, Decoder
+from ha_monitor.events.facts import Fact
 
 RECEIVE_AT_ONCE = 100
 """Messages taken between two looks at the size of the batch."""
@@ -41,6 +42,10 @@ class Collector:
     def event_count(self) -> int:
         """Events in all that is held."""
         return self._open.event_count + sum(collected.batch.event_count for collected in self._closed)
+
+    def reconcile(self, event: dict[str, Any]) -> Fact:
+        """The fact of an event that never came, under the settings as they are now."""
+        return self.decoder.reconciled(event)
 
     def collect(self, patience: float, *, only_full: bool = False) -> bool:
         """Fill a batch until its size or its time closes it, or the stream pauses.

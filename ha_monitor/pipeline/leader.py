@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ha_monitor.clock import Clock
-from ha_monitor.config.schema import Workers
+from ha_monitor.config.schema import Config
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.investigator import Investigator
+from ha_monitor.pipeline.stuck import Reconcile, StuckDuty
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
 from ha_monitor.store.store import Store
@@ -17,12 +19,32 @@ LOSSES_EVERY = 2.0
 class Leader:
     """The duties of this instance while it leads."""
 
-    def __init__(self, store: Store, settings: Workers, telemetry: Telemetry, logger: Logger, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        config: Config,
+        telemetry: Telemetry,
+        logger: Logger,
+        clock: Clock,
+        *,
+        investigator: Investigator | None,
+        reconcile: Reconcile,
+    ) -> None:
+        """
+        :param investigator: asks about tasks that go no further; None if nobody looks for them.
+        :param reconcile: makes a fact of an event that never came.
+        """
+        settings = config.workers
         self._store = store
         self._watching = Watching(settings.late_after, settings.lost_after)
         self._telemetry = telemetry
         self._logger = logger
         self._clock = clock
+        self._stuck: StuckDuty | None = None
+        if investigator is not None:
+            self._stuck = StuckDuty(
+                store, config.stuck, investigator=investigator, reconcile=reconcile, logger=logger, clock=clock
+            )
         self._leads = False
         self._losses_at = 0.0
         self._heard_at = float("-inf")
@@ -37,6 +59,14 @@ class Leader:
             self._listening_since = now
         self._heard_at = now
 
+    def queue_seen(self, depth: int | None, asked_at: float) -> None:
+        """The broker said how many messages wait in the shared queue; None if there is no queue.
+
+        :param asked_at: when it was asked, by the monotonic clock.
+        """
+        if not depth and self._stuck is not None:
+            self._stuck.queue_was_empty(asked_at)
+
     def after_tick(self, ticked: Ticked) -> list[OutboxItem]:
         """Do the duties if this instance leads; returns what is to be announced."""
         if ticked.leads != self._leads:
@@ -50,11 +80,12 @@ class Leader:
         if watched is None:
             return []
         self._telemetry.fleet = watched
+        items = watched.items
         now = self._clock.monotonic()
-        if now < self._losses_at:
-            return watched.items
-        self._losses_at = now + LOSSES_EVERY
-        return watched.items + self._store.losses()
+        if now >= self._losses_at:
+            self._losses_at = now + LOSSES_EVERY
+            items += self._store.losses()
+        return items if self._stuck is None else items + self._stuck.proceed()
 
     def _may_judge(self) -> bool:
         now = self._clock.monotonic()

@@ -29,6 +29,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.backoff import Backoff
 from ha_monitor.pipeline.collector import Collected, Collector
+from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.rejects import Rejects
@@ -73,11 +74,13 @@ class Pipeline:
         who: dict[str, Any],
         greet: Callable[[str], str | None],
         reread: Callable[[], Settings | None],
+        investigator: Investigator | None,
     ) -> None:
         """
         :param who: what `status` shows of this instance.
         :param greet: asks the workers for a heartbeat, given the broker's URL; returns what went wrong.
         :param reread: reads the configuration again; returns what can change while running, or None if it is wrong.
+        :param investigator: asks about tasks that go no further; None if nobody looks for them.
         """
         self._config = config
         self._source = source
@@ -103,7 +106,9 @@ class Pipeline:
         self._depth_at = 0.0
         self._collector = Collector(source, decoder, config.batch, clock)
         self._report = Report(supervisor, self.stats, clock)
-        self._leader = Leader(store, config.workers, telemetry, logger, clock)
+        self._leader = Leader(
+            store, config, telemetry, logger, clock, investigator=investigator, reconcile=self._collector.reconcile
+        )
         self._progress = Progress(clock, source.most_in_hand, 2 * config.broker.heartbeat + 2)
         self._under_way: Collected | None = None
         self._sent_at = 0.0
@@ -267,6 +272,7 @@ class Pipeline:
             if now >= self._depth_at:
                 self._depth_at = now + DEPTH_EVERY
                 self.stats.depth = self._source.depth()
+                self._leader.queue_seen(self.stats.depth, now)
 
     # --- connect ---------------------------------------------------------------------------
 
@@ -299,10 +305,8 @@ class Pipeline:
         self._heartbeat_if_due()
         self._collector.collect(IDLE_WAIT, only_full=True)
         while self._collector and self._collector.event_count > MOST_KEPT:
-            dropped = self._collector.take()
-            self._logger.error(
-                "events-dropped", count=dropped.batch.event_count, reason="the store is away for too long"
-            )
+            dropped = self._collector.take().batch.event_count
+            self._logger.error("events-dropped", count=dropped, reason="the store is away for too long")
 
     def _connect_source(self) -> bool:
         if self._source_backoff.remaining():
@@ -317,8 +321,7 @@ class Pipeline:
         self._heartbeat_at = 0.0
         self._logger.info("broker-connected", broker=address, queue=self._config.queue_name)
         self._report.consuming()
-        problem = self._greet(self._source.url)
-        if problem is not None:
+        if (problem := self._greet(self._source.url)) is not None:
             self._logger.warning("workers-not-asked", reason=problem)
         return True
 
@@ -372,8 +375,7 @@ class Pipeline:
     def _reload(self) -> None:
         self._reload_asked = False
         self._supervisor.reloading()
-        settings = self._reread()
-        if settings is not None:
+        if (settings := self._reread()) is not None:
             # A batch under way was decoded by the old settings, and its lines may be written by the new ones.
             self._collector.decoder = settings.decoder
             self._announcements.announcer = settings.announcer

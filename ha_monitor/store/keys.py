@@ -30,6 +30,11 @@ class Keys:
         self.returned = self.prefix + "returned"
         self.queues = self.prefix + "queues"
         self.dead_letters = self.prefix + "dead-letters"
+        self.open = self.prefix + "open"
+        self.stuck = self.prefix + "stuck"
+        self.orphaned = self.prefix + "orphaned"
+        self.usual = self.prefix + "usual"
+        self.sweep = self.prefix + "sweep"
 
     def task(self, task_id: str) -> str:
         return f"{self.prefix}t:{task_id}"

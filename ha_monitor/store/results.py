@@ -63,6 +63,10 @@ class Watched(NamedTuple):
     workers: list[WorkerState]
     queues: list[str]
     """Queues of tasks that a worker consumes, or did not long ago."""
+    stuck: int = 0
+    """Tasks that were said to be stuck and still are."""
+    orphaned: int = 0
+    """Tasks that were said to be orphaned and still are."""
 
 
 class WorkerState(NamedTuple):

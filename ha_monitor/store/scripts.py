@@ -6,15 +6,17 @@ from hashlib import sha1
 from importlib import resources
 from typing import NamedTuple
 
-_NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses")
+_NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses", "suspects", "judge")
 _PRELUDES: dict[str, tuple[str, ...]] = {
-    "apply": ("record", "counting"),
+    "apply": ("record", "phases", "counting"),
     "tick": ("record", "counting"),
     "settle": ("record",),
     "recover": ("record",),
     "leave": ("record",),
     "watch": ("record",),
-    "losses": ("record",),
+    "losses": ("record", "merged"),
+    "suspects": ("record", "phases"),
+    "judge": ("record", "phases", "merged", "counting"),
 }
 """The files with shared functions that stand in front of a script."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -37,10 +38,13 @@ class Store:
         clock: Clock,
         held: float = 0.0,
         counting: Counting | None = None,
+        *,
+        first_look: float | None = None,
     ) -> None:
         """
         :param held: seconds for which the broker may keep messages of an instance that vanished.
         :param counting: None to count nothing.
+        :param first_look: seconds after which the leader first looks at an open task; None if it never does.
         """
         self._settings = settings
         self._held = held
@@ -65,14 +69,18 @@ class Store:
                 int(settings.worker_ttl),
                 int(settings.name_wait * 1000),
                 self._counting,
+                False if first_look is None else int(first_look * 1000),
             ]
         )
         keys = self._keys
         self._counts = keys.counts(counting.name if counting else "")
-        self._shared_apply = (keys.waiting, keys.producers, keys.workers, self._counts, keys.processes)
+        self._shared_apply = (
+            *(keys.waiting, keys.producers, keys.workers, self._counts, keys.processes),
+            *(keys.open, keys.stuck, keys.orphaned, keys.usual),
+        )
         self._watched = (
             *(keys.leader, keys.workers, keys.liveness, keys.waiting, keys.retries, keys.dead_letters),
-            keys.queues,
+            *(keys.queues, keys.stuck, keys.orphaned),
         )
         self._shared_tick = (
             *(keys.waiting, keys.retries, keys.takeovers, keys.rejected, keys.workers),
@@ -88,6 +96,28 @@ class Store:
     def lease_until(self) -> float:
         """When the lease may end, by this machine's monotonic clock."""
         return self._lease_until
+
+    @property
+    def keys(self) -> Keys:
+        return self._keys
+
+    @property
+    def settings(self) -> StoreSettings:
+        return self._settings
+
+    @property
+    def held(self) -> float:
+        """Seconds for which the broker may keep messages of an instance that vanished."""
+        return self._held
+
+    @property
+    def counting(self) -> Any:
+        """How events are counted, as the scripts read it."""
+        return self._counting
+
+    @property
+    def counts_key(self) -> str:
+        return self._counts
 
     @property
     def connected(self) -> bool:
@@ -227,7 +257,7 @@ class Store:
         )
         if reply is None:
             return None
-        first, raw, (instances, waiting, retries, dead_letters), workers, known = reply
+        first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known = reply
         return Watched(
             read_items(first, raw),
             instances,
@@ -239,6 +269,8 @@ class Store:
                 for name, state, active in workers
             ],
             [name.decode("utf-8", "replace") for name in known],
+            stuck,
+            orphaned,
         )
 
     def losses(self) -> list[OutboxItem]:
@@ -256,6 +288,16 @@ class Store:
             [self._token, keys.prefix, self._announced, self._encode(options)],
         )
         return [] if reply is None else read_items(*reply)
+
+    def run_duty(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
+        """Run one of the leader's scripts, and return its reply: None if this instance does not lead.
+
+        :param keys: those behind the caller's own and `leader`.
+        :param arguments: those behind the sequence number, to be packed.
+        """
+        packed = [self._encode(argument) for argument in arguments]
+        first = [self._token, self._keys.prefix, self._announced]
+        return self._call(script, [*self._own_keys(), self._keys.leader, *keys], [*first, *packed])
 
     def counts(self) -> list[bytes]:
         """What this instance has counted, over all its starts: field, number, field, number, …; counting.lua says what

@@ -8,11 +8,13 @@ import msgspec
 import redis
 
 from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.config.schema import Stuck
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, TaskRecord, record_of
 from ha_monitor.store.store import Applied, Counting, Store, Ticked
+from ha_monitor.store.stuck import first_look
 from tests.unit.builders import TurnedClock, decode
 
 NODE = "tests"
@@ -33,10 +35,14 @@ def settings(url: str, **changes: Any) -> StoreSettings:
 class Instance:
     """A store with what came out of it."""
 
-    def __init__(self, url: str, *, counting: Counting | None = None, **changes: Any) -> None:
+    def __init__(
+        self, url: str, *, counting: Counting | None = None, stuck: Stuck | None = None, **changes: Any
+    ) -> None:
         self.clock = TurnedClock()
         self.settings = settings(url, **changes)
-        self.store = Store(self.settings, NODE, self.clock, counting=counting)
+        self.store = Store(
+            self.settings, NODE, self.clock, counting=counting, first_look=None if stuck is None else first_look(stuck)
+        )
         self.emitted: list[OutboxItem] = []
 
     def start(self) -> Instance:

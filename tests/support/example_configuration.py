@@ -29,6 +29,7 @@ HEADER = """\
 # URLs with passwords go to files that only root can read, one value a file:
 #   /etc/ha-monitor/credentials/broker_url
 #   /etc/ha-monitor/credentials/store_url
+#   /etc/ha-monitor/credentials/result_backend_url
 # They win over this file. An empty file stands for "not set".
 """
 WIDTH = 120

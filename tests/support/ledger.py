@@ -71,9 +71,13 @@ class Account(NamedTuple):
     """A few events of each kind of trouble."""
 
 
+STUCK = ("task-stuck", "task-orphaned")
+"""What the monitor says by itself of the tasks in a recording that never ended, since its workers are gone."""
+
+
 def is_event(line: Line) -> bool:
     """Whether a line announces one of Celery's events; the others are the monitor's own."""
-    return "event_time" in line
+    return "event_time" in line and line["event"] not in STUCK
 
 
 @cache

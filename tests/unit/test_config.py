@@ -140,6 +140,21 @@ MISTAKES = [
     pytest.param(
         '[log]\nredact = "password"\n', "{file}: log.redact = password: expected a list, got str", id="no list"
     ),
+    pytest.param(
+        '[stuck.tasks]\n"reports.*" = {started_after = -1}\n',
+        "{file}: stuck.tasks = ***: expected float >= 0.0",
+        id="inside a table by names",
+    ),
+    pytest.param(
+        '[stuck.tasks]\n"reports.*" = {after = 1}\n',
+        "{file}: stuck.tasks.after: unknown key; expected one of sent_after, received_after, started_after",
+        id="unknown key inside a table by names",
+    ),
+    pytest.param(
+        '[result_backend]\nurl = "rpc://"\n',
+        "{file}: result_backend.url = rpc://: expected str matching regex '^(?!rpc:|amqp:)'",
+        id="a result backend that cannot be read without taking away",
+    ),
     pytest.param("store = 5\n", "{file}: store = 5: expected a table, got int", id="no table"),
     pytest.param(
         'node_id = "a b"\n',
@@ -154,7 +169,7 @@ MISTAKES = [
     pytest.param(
         "brokers = 1\n",
         "{file}: brokers: unknown key; expected one of "
-        "batch, broker, handlers, http, log, metrics, node_id, queue, store, workers",
+        "batch, broker, handlers, http, log, metrics, node_id, queue, result_backend, store, stuck, workers",
         id="unknown key",
     ),
     pytest.param("[store]\nlease = \n", "{file}: not valid TOML: Invalid value (at line 2, column 9)", id="not TOML"),

@@ -12,7 +12,7 @@ LAYERS = [
     {"errors", "clock", "version", "exit_status", "handling", "supervision"},
     {"config"},
     {"events"},
-    {"broker", "store"},
+    {"broker", "store", "backend"},
     {"outputs", "metrics"},
     {"pipeline"},
     {"service"},
@@ -23,7 +23,10 @@ LAYERS = [
 ]
 """From the bottom to the top."""
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-APART = [("broker", "store"), ("status", "check"), ("demo", "service"), ("demo", "pipeline")]
+APART = [
+    *(("broker", "store"), ("backend", "store"), ("backend", "broker")),
+    *(("status", "check"), ("demo", "service"), ("demo", "pipeline")),
+]
 """Neither may know the other, although the order would allow it."""
 LONGEST = 400
 """Lines."""

@@ -66,7 +66,12 @@ def test_what_is_exported_is_what_is_defined() -> None:
     stats = Stats(depth=3)
     telemetry = Telemetry(Config(http=Http(listen="127.0.0.1:0")), clock, stats)
     labels = "\x1fshop.pay\x1fcelery@host\x1fcelery\x1f"
-    fields = [*(f"{code}{labels}" for code in (1, 2, 3, 4, 5, 7, 8, 10)), f"9{labels}KeyError", "l\x1fcelery@host"]
+    fields = [
+        *(f"{code}{labels}" for code in (1, 2, 3, 4, 5, 7, 8, 10)),
+        f"9{labels}KeyError",
+        "l\x1fcelery@host",
+        "z\x1fshop.pay",
+    ]
     fields += [f"r{labels}0.1", f"R{labels}", f"w{labels}0.1", f"W{labels}"]
     telemetry.counts = [piece for field in fields for piece in (field.encode(), b"1")]
     telemetry.leads(clock.now + 5, followed=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ha_monitor.config.schema import Broker, Config, Store
+from ha_monitor.config.schema import Broker, Config, ResultBackend, Store
 from ha_monitor.config.secrets import Scrubber, mask, mask_url
 
 
@@ -66,3 +66,10 @@ def test_a_default_or_very_short_password_does_not_make_words_unreadable() -> No
     scrub = Scrubber(Config(broker=Broker(url="amqp://guest:guest@h//"), store=Store(url="redis://:on@h/0")))
 
     assert scrub("a guest on the connection") == "a guest on the connection"
+
+
+def test_the_password_of_the_result_backend_is_hidden() -> None:
+    """Given a text with the password of `result_backend.url`, it is replaced."""
+    scrub = Scrubber(Config(result_backend=ResultBackend(url="redis://:correcthorse@h/1")))
+
+    assert scrub("no correcthorse here") == "no *** here"

@@ -9,6 +9,10 @@
 -- KEYS[6] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
 -- KEYS[7] counts      hash   the caller's, as counting.lua describes them
 -- KEYS[8] processes   zset   <nodename>\31<pid> of a worker's process -> when an instance last heard of it, ms
+-- KEYS[9] open        zset   id of a task that is not finished -> when suspects.lua looks at it, ms since the epoch
+-- KEYS[10] stuck      hash   id of a task that was said to be stuck -> the phase it then was in, and since when
+-- KEYS[11] orphaned   hash   the same for those said to be orphaned
+-- KEYS[12] usual      hash   usual run times, as phases.lua describes them
 -- and, by prefix (all keys share one hash tag): ARGV[2]t:<task id> the records, ARGV[2]w:<nodename> the workers',
 -- ARGV[2]s:<event id> the ids of other events seen; for each process of a worker, appended for losses.lua,
 -- ARGV[2]p:<process> the times of its task-started (a double each, in µs), ARGV[2]b:<process> its heartbeats (four
@@ -17,7 +21,8 @@
 -- ARGV[1] the caller's token
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
--- ARGV[4] MessagePack: {success ttl s, failure ttl s, worker ttl s, wait ms, counting or false}
+-- ARGV[4] MessagePack: {success ttl s, failure ttl s, worker ttl s, wait ms, counting or false, ms
+--         after which the leader first looks at an open task, or false for never}
 -- ARGV[5] MessagePack: {{task id, {fact, …}}, …}, {worker fact, …}, {other fact, …}
 --
 -- Returns {sequence number of the first item, items, events new, events repeated, announcements that wait}
@@ -29,7 +34,7 @@ end
 confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 
 local prefix = ARGV[2]
-local success_ttl, failure_ttl, worker_ttl, wait, to_count = unpack(cmsgpack.unpack(ARGV[4]))
+local success_ttl, failure_ttl, worker_ttl, wait, to_count, first_look = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local tasks, workers, others = unpack(cmsgpack.unpack(ARGV[5]))
 local now = now_ms()
@@ -114,6 +119,69 @@ local function count_events(facts, uncounted, fresh)
   return uncounted
 end
 
+local opened, closed, moved, run_times = {}, {}, {}, {}
+
+local function note_run_time(name, seconds)
+  local sum = run_times[name]
+  if sum then
+    sum[1], sum[2] = sum[1] + 1, sum[2] + seconds
+  else
+    run_times[name] = { 1, seconds }
+  end
+end
+
+local looks = {}
+
+-- When the leader first looks at a task that came somewhere at a time in µs. As text, since making one of a number
+-- takes longer than all the rest; the same for a whole second, since there are many.
+local function look_at(at)
+  local second = math.floor(at / 1000000)
+  local text = looks[second]
+  if text == nil then
+    text = string.format('%.0f', second * 1000 + first_look)
+    looks[second] = text
+  end
+  return text
+end
+
+-- A task is put into the index when it is first heard of, and taken out when it ends; nothing is done for what is
+-- between. The leader finds out at its looks where the task then is, and when to look again.
+local function note_task(uuid, facts, is_new, was_open, at)
+  if facts.tk ~= nil then
+    if was_open then closed[#closed + 1] = uuid end
+  elseif is_new then
+    opened[#opened + 1] = look_at(at > 0 and at or now * 1000)
+    opened[#opened + 1] = uuid
+  end
+end
+
+-- A task of which something was said is news again once it is somewhere else.
+local any_found = first_look and redis.call('EXISTS', KEYS[10], KEYS[11]) > 0
+
+local function note_move(uuid, facts, before, since_before)
+  local phase, since = phase_of(facts)
+  if before and phase and (phase ~= before or since ~= since_before) then
+    moved[#moved + 1] = uuid
+    opened[#opened + 1] = look_at(since)
+    opened[#opened + 1] = uuid
+  end
+end
+
+local function write_tasks()
+  local size = 2 * PUSH_AT_ONCE
+  for start = 1, #opened, size do
+    redis.call('ZADD', KEYS[9], unpack(opened, start, math.min(start + size - 1, #opened)))
+  end
+  for start = 1, #closed, size do
+    redis.call('ZREM', KEYS[9], unpack(closed, start, math.min(start + size - 1, #closed)))
+  end
+  if any_found then
+    forget_found(KEYS[10], KEYS[11], closed)
+    forget_found(KEYS[10], KEYS[11], moved)
+  end
+  note_run_times(KEYS[12], run_times, failure_ttl)
+end
+
 local function apply_task(uuid, batch)
   local key = prefix .. 't:' .. uuid
   local facts, seen, waiting, uncounted = load_record(key)
@@ -121,22 +189,29 @@ local function apply_task(uuid, batch)
   local fresh = {}
   local changed = false
   local announce = waiting or {}
+  local is_new, was_open = seen == '', seen ~= '' and facts.tk == nil
+  local before, since_before = nil, nil
+  if any_found then before, since_before = phase_of(facts) end
   for _, fact in ipairs(batch) do
     local with = add_id(seen, fact[1])
     if with then
       seen, changed, new = with, true, new + 1
+      local announced = is_reconciled(facts, fact[2])
       merge_fact(facts, fact)
       if fact[2] == SENT and fact[8] and facts.n then note_producer(facts.n) end
       if fact[2] == STARTED and fact[6] and fact[3] > 0 then
         append(starts, fact[4], fact[6], struct.pack('>d', fact[3]))
       end
-      if counting and is_counted(fact[2]) then fresh[#fresh + 1] = fact end
-      if fact[5] then announce[#announce + 1] = { fact[5], fact[2], fact[3], now } end
+      if first_look and fact[2] == SUCCEEDED and fact[6] and facts.n then note_run_time(facts.n, fact[6]) end
+      if counting and is_counted(fact[2]) and not announced then fresh[#fresh + 1] = fact end
+      if fact[5] and not announced then announce[#announce + 1] = { fact[5], fact[2], fact[3], now } end
     else
       repeated = repeated + 1
     end
   end
   if not changed then return end
+  if first_look then note_task(uuid, facts, is_new, was_open, batch[1][3]) end
+  if any_found then note_move(uuid, facts, before, since_before) end
 
   local facts_text = pack_facts(facts)
   local still = {}
@@ -210,5 +285,6 @@ for _, fact in ipairs(others) do
 end
 write_appended('p:', starts)
 write_appended('b:', beats)
+if first_look then write_tasks() end
 if counting then write_counts(KEYS[7], failure_ttl) end
 return { push_items(KEYS[3], KEYS[2], items), items, new, repeated, redis.call('ZCARD', KEYS[4]) }

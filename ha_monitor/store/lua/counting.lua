@@ -9,7 +9,8 @@
 --   {'R', name, worker, queue, ''}           their sum in µs
 --   {'w', …} {'W', …}                        the same for the time between sent (or due) and started
 -- `worker` is a nodename, or for SENT the host of the producer, whose nodename has its process id in it.
--- {'l', nodename} is the number of events lost (see watch.lua).
+-- {'l', nodename} is the number of events lost (see losses.lua), {'z', name} that of missing ends that were added (see
+-- judge.lua).
 
 local SEPARATOR = '\31'
 local UNKNOWN, OVERFLOW = 'unknown', 'overflow'
@@ -65,6 +66,10 @@ local function count_event(facts, code, at, worker, extra)
   end
 end
 
+local function count_reconciled(facts)
+  increment('z' .. SEPARATOR .. (facts.n or UNKNOWN), 1)
+end
+
 -- Whether events of a code are counted.
 local function is_counted(code)
   return code ~= 0 and code ~= FINISHED
@@ -73,7 +78,7 @@ end
 local function overflow_of(field)
   local kind, last = string.match(field, '^(.-)' .. SEPARATOR .. '.*' .. SEPARATOR .. '(.-)$')
   if kind == nil then
-    return 'l' .. SEPARATOR .. OVERFLOW
+    return string.sub(field, 1, 1) .. SEPARATOR .. OVERFLOW
   end
   local parts = { kind, OVERFLOW, OVERFLOW, OVERFLOW, kind == tostring(FAILED) and OVERFLOW or last }
   return table.concat(parts, SEPARATOR)

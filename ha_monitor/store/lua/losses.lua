@@ -41,25 +41,13 @@ local SEPARATOR = '\31'
 local SLACK, WINDOW = 250000, 15 -- µs; heartbeats
 local STEADY = 5000000 -- µs: at most so far apart are two heartbeats of which none between is missing
 local UNSENT_AFTER = 3 -- heartbeats in a row with runs and without events: the worker does not send them
-local GRACE, LAST_GRACE = 1000, 5000 -- ms: for what is on its way; where no next heartbeat will come
+local GRACE, LAST_GRACE = MERGE_GRACE, 5000 -- ms: for what is on its way; where no next heartbeat will come
 local START_SIZE, BEAT_SIZE = 8, 32
 local MOST_WITHOUT_BEATS = 50000
 local prefix = ARGV[2]
 local held, ttl, to_count, counts_ttl = unpack(cmsgpack.unpack(ARGV[4]))
 local now = now_ms()
 local items = {}
-
--- Until when all instances have merged what they were given; nil while more of it may come again.
-local function merged_by_all()
-  local least = now
-  for _, token in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-    least = math.min(least, tonumber(redis.call('HGET', prefix .. 'instance:' .. token, 'merged') or 0))
-  end
-  local latest = redis.call('LINDEX', KEYS[6], 0)
-  local again = latest and cjson.decode(latest).at + held or 0
-  again = math.max(again, tonumber(redis.call('GET', KEYS[7]) or 0))
-  return least >= again + GRACE and least or nil
-end
 
 local function read_starts(raw)
   local times = {}
@@ -192,7 +180,7 @@ local function account(process, merged)
   end
 end
 
-local merged = merged_by_all()
+local merged = merged_by_all(KEYS[1], KEYS[6], KEYS[7], prefix, held, now)
 if merged then
   for _, process in ipairs(redis.call('ZRANGE', KEYS[5], 0, -1)) do
     account(process, merged)

@@ -18,6 +18,7 @@
 --   tk tt rt ex   the event that counts among those: code, time, run time, exception. A success beats all
 --                 others, as in Celery's result backends, and a rejection beats none, since Celery sends it
 --                 after the failure of the same run; otherwise the latest wins
+--   z zt          code and time of an end that judge.lua added because its event was missing, until that event comes
 --
 -- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
 --   sent:      definition or nil, retries, queue or nil
@@ -160,6 +161,20 @@ local function merge_end(facts, code, at, runtime, exception)
     end
   end
   facts.tk, facts.tt, facts.rt, facts.ex = code, at, runtime, exception
+end
+
+-- Takes back an end that was added because its event was missing, now that the event has come after all. Whether it was
+-- so: the event was announced and counted then.
+local function is_reconciled(facts, code)
+  if facts.z == nil or facts.z ~= code then
+    return false
+  end
+  facts.tc = facts.tc > 1 and facts.tc - 1 or nil
+  if facts.tk == facts.z and facts.tt == facts.zt then
+    facts.tk, facts.tt, facts.rt, facts.ex = nil, nil, nil, nil
+  end
+  facts.z, facts.zt = nil, nil
+  return true
 end
 
 local function merge_fact(facts, fact)

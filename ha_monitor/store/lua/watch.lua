@@ -11,6 +11,8 @@
 -- KEYS[8] retries       zset    handlers to be called again
 -- KEYS[9] dead letters  list    what failed for good
 -- KEYS[10] queues       zset    queue of tasks -> when a worker was last seen to consume it, ms since the epoch
+-- KEYS[11] stuck        hash    tasks that were said to be stuck and still are
+-- KEYS[12] orphaned     hash    tasks that were said to be orphaned and still are
 -- and, by prefix: ARGV[2]w:<nodename> the workers' records.
 --
 -- ARGV[1] the caller's token
@@ -20,8 +22,8 @@
 --         long that silence means something, worker ttl s}
 -- ARGV[5] MessagePack: {queue of tasks, …} as the workers say
 --
--- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters},
--- {{nodename, state, tasks active or -1}, …}, {queue, …}}; nothing if the caller does not lead; or the error LEASELOST.
+-- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks stuck,
+-- tasks orphaned}, {{nodename, state, tasks active or -1}, …}, {queue, …}}; nothing if the caller does not lead; or the error LEASELOST.
 
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
@@ -105,6 +107,8 @@ return {
     redis.call('ZCARD', KEYS[7]),
     redis.call('ZCARD', KEYS[8]),
     redis.call('LLEN', KEYS[9]),
+    redis.call('HLEN', KEYS[11]),
+    redis.call('HLEN', KEYS[12]),
   },
   shown,
   redis.call('ZRANGE', KEYS[10], 0, -1),

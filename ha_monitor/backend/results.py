@@ -1,0 +1,104 @@
+"""Reads results of tasks. Writes nothing, and builds nothing of what it reads but plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from celery import Celery
+from celery.exceptions import ImproperlyConfigured
+
+from ha_monitor.config.secrets import mask_url
+from ha_monitor.errors import ConfigurationError, ResultBackendUnavailable
+from ha_monitor.events.facts import moment
+
+TIMEOUT = 5.0
+"""Seconds to wait for the backend, where it lets itself be told."""
+TRIES = 3
+"""Failures in a row after which the backend counts as away."""
+ENDS = {"SUCCESS": "task-succeeded", "FAILURE": "task-failed", "REVOKED": "task-revoked"}
+
+
+class Result(NamedTuple):
+    """How a task ended."""
+
+    event_type: str
+    """The event that its worker must have sent."""
+    time: float | None
+    """When, in seconds since the epoch; None if the backend does not say."""
+    worker: str
+    """Empty if the backend does not say (`result_extended`)."""
+    fields: dict[str, Any]
+    """What that event has beside that: `result`, or `exception` and `traceback`."""
+
+
+class ResultBackend:
+    """A connection to the backend, made when it is first asked. One caller at a time."""
+
+    def __init__(self, url: str) -> None:
+        """:raises ConfigurationError: if the URL names no backend that can be used here."""
+        app = Celery("ha-monitor", set_as_current=False, backend=url)
+        app.conf.update(
+            redis_socket_timeout=TIMEOUT,
+            redis_socket_connect_timeout=TIMEOUT,
+            result_backend_always_retry=False,
+        )
+        try:
+            self._backend: Any = app.backend
+        except (ImproperlyConfigured, ImportError, ValueError, AttributeError) as error:
+            raise ConfigurationError(f"result_backend.url: {mask_url(_one_line(error))}") from None
+        # A result that is an exception shall not be built, which would run code of the class that it names.
+        self._backend.exception_to_python = lambda exception: exception
+
+    def results(self, task_ids: Iterable[str]) -> dict[str, Result | None]:
+        """How those of the tasks ended that have; None for one of which the backend knows no end.
+
+        One whose result cannot be read is missing.
+
+        :raises ResultBackendUnavailable: if the backend is away.
+        """
+        found: dict[str, Result | None] = {}
+        failures = 0
+        for task_id in task_ids:
+            try:
+                found[task_id] = read_result(self._backend.get_task_meta(task_id, cache=False))
+                failures = 0
+            except Exception as error:  # each backend raises the errors of its own library
+                failures += 1
+                if failures >= TRIES or not found:
+                    raise ResultBackendUnavailable(mask_url(_one_line(error))) from None
+        return found
+
+
+def read_result(meta: dict[str, Any]) -> Result | None:
+    """The result that Celery's `get_task_meta` describes; None if the task has not ended."""
+    event_type = ENDS.get(str(meta.get("status")))
+    if event_type is None:
+        return None
+    done, worker = meta.get("date_done"), meta.get("worker")
+    fields: dict[str, Any] = {}
+    if event_type == "task-succeeded":
+        fields["result"] = repr(meta.get("result"))
+    elif event_type == "task-failed":
+        fields["exception"] = exception_text(meta.get("result"))
+        fields["traceback"] = meta.get("traceback")
+    time = moment(done.isoformat() if isinstance(done, datetime) else done)
+    return Result(event_type, time, worker if isinstance(worker, str) else "", fields)
+
+
+def exception_text(exception: Any) -> str:
+    """An exception as its worker writes it into task-failed, such as `KeyError('x')`.
+
+    :param exception: as the backend keeps it: its type and arguments.
+    """
+    if not isinstance(exception, dict) or not isinstance(exception.get("exc_type"), str):
+        return repr(exception)
+    arguments = exception.get("exc_message")
+    if not isinstance(arguments, list | tuple):
+        arguments = [arguments]
+    return f"{exception['exc_type']}({', '.join(map(repr, arguments))})"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

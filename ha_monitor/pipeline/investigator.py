@@ -1,0 +1,83 @@
+"""Asks workers and result backend about tasks, in a thread: they answer slowly."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ha_monitor.backend.results import Result
+from ha_monitor.broker.whereabouts import Whereabouts
+from ha_monitor.clock import Clock
+from ha_monitor.errors import HaMonitorError
+from ha_monitor.pipeline.verdicts import Opinion, opinion_of
+from ha_monitor.store.stuck import Suspect, Suspects
+
+AskWorkers = Callable[[Sequence[str]], Whereabouts]
+AskBackend = Callable[[Sequence[str]], Mapping[str, Result | None]]
+
+
+class Findings(NamedTuple):
+    """What became of one question."""
+
+    answered_at: int
+    """When it was answered, as `Suspects.at`."""
+    answered: float
+    """The same by the monotonic clock."""
+    opinions: list[tuple[Suspect, Opinion]]
+    problem: str | None
+    """Why it was not answered, if it was not."""
+
+
+class Investigator:
+    """Answers one question at a time. `ask` and `take` never wait."""
+
+    def __init__(self, workers: AskWorkers, backend: AskBackend | None, clock: Clock) -> None:
+        """
+        :param workers: asks the workers. :param backend: asks the result backend; None if there is none.
+        Both may raise `HaMonitorError`.
+        """
+        self._workers = workers
+        self._backend = backend
+        self._clock = clock
+        self._thread: threading.Thread | None = None
+        self._findings: Findings | None = None
+
+    @property
+    def busy(self) -> bool:
+        """A question is under way, or its answer was not taken yet."""
+        return self._thread is not None
+
+    @property
+    def alive(self) -> bool:
+        """A question is under way."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def ask(self, suspects: Suspects) -> None:
+        """Begin to ask about tasks. Only while it is not busy."""
+        self._thread = threading.Thread(
+            target=self._investigate, args=(suspects, self._clock.monotonic()), name="investigator", daemon=True
+        )
+        self._thread.start()
+
+    def take(self) -> Findings | None:
+        """The answer, once it is there."""
+        if self._thread is None or self.alive:
+            return None
+        findings, self._findings, self._thread = self._findings, None, None
+        return findings
+
+    def _investigate(self, suspects: Suspects, began: float) -> None:
+        try:
+            whereabouts = self._workers([one.task_id for one in suspects.tasks])
+            results = None
+            if self._backend is not None:
+                results = self._backend([one.task_id for one in suspects.tasks if one.task_id not in whereabouts.held])
+            opinions = [(one, opinion_of(one, whereabouts, results)) for one in suspects.tasks]
+            problem = None
+        except HaMonitorError as error:
+            opinions, problem = [], str(error)
+        except Exception as error:  # of a library, unforeseen: the loop waits for an answer
+            opinions, problem = [], f"{type(error).__name__}: {error}"
+        answered = self._clock.monotonic()
+        self._findings = Findings(suspects.at + int((answered - began) * 1000) + 1, answered, opinions, problem)

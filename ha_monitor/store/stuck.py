@@ -1,0 +1,166 @@
+"""Open tasks that go no further, as the leader finds and judges them in the shared record."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, NamedTuple
+
+from ha_monitor.config.schema import Stuck as StuckSettings
+from ha_monitor.config.schema import TaskLimits
+from ha_monitor.events.facts import Fact
+from ha_monitor.store.outbox import OutboxItem, read_items
+from ha_monitor.store.store import Store
+
+LEAST_RUN_TIME = 300.0
+"""Seconds that a run may take by `run_time_factor` in any case, however short its usual run time is."""
+MOST_LOOKS = 500
+"""Records that one round looks at, so that many open tasks cannot block Redis for long."""
+MOST_SUSPECTS = 100
+"""Tasks that one round asks about, so that neither the question nor the answers are long."""
+Phase = Literal["sent", "received", "started"]
+
+
+class Suspect(NamedTuple):
+    """An open task that is overdue, or whose worker is lost."""
+
+    task_id: str
+    phase: Phase
+    since: int
+    """When it came to the phase, or was due, in µs since the epoch."""
+    name: str
+    """Empty where it is not known, like the next two."""
+    queue: str
+    worker: str
+    """Who received it last."""
+    worker_state: str
+    """As in `WorkerState`; `unknown` if it was not judged yet, `gone` if nothing was heard for very long, or empty."""
+
+
+class Suspects(NamedTuple):
+    """What one round found."""
+
+    at: int
+    """When, by Redis's clock, in ms since the epoch."""
+    tasks: list[Suspect]
+    more: bool = False
+    """More tasks are to be looked at."""
+
+
+class Stuck(NamedTuple):
+    """The task is there and does not go on."""
+
+    seen_in: Phase
+    """Where the workers have it, which may be further than its record says."""
+    confirmed_by: list[str]
+    answered: int
+    """Workers that answered."""
+
+
+class Orphaned(NamedTuple):
+    """Nobody has the task any more."""
+
+    must_be_lost: bool
+    """It is so only if its worker is still lost when that is announced."""
+    confirmed_by: list[str]
+    answered: int
+
+
+class Finished(NamedTuple):
+    """The task has ended, and the event that says so is missing."""
+
+    fact: Fact
+
+
+Verdict = Stuck | Orphaned | Finished
+
+
+class StuckTasks:
+    """The part of the shared record that is about tasks that go no further."""
+
+    def __init__(self, store: Store, settings: StuckSettings) -> None:
+        self._store = store
+        self._limits = limits_of(settings)
+
+    def suspects(self) -> Suspects | None:
+        """What there is to ask about; None if this instance does not lead."""
+        keys = self._store.keys
+        reply = self._store.run_duty(
+            "suspects",
+            [keys.open, keys.stuck, keys.orphaned, keys.usual, keys.liveness, keys.workers, keys.sweep],
+            [self._limits, MOST_LOOKS, MOST_SUSPECTS],
+        )
+        return None if reply is None else Suspects(reply[0], [_suspect(row) for row in reply[1]], bool(reply[2]))
+
+    def judge(self, settled_at: int, verdicts: list[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
+        """Announce and repair what is still as it was found; None if it is too early for that.
+
+        :param settled_at: when the questions were answered and no message waited in the queue of events, as
+            `Suspects.at`: all instances must have merged what they had been given by then.
+        """
+        keys, settings = self._store.keys, self._store.settings
+        options = [
+            *(self._limits, settled_at, int(self._store.held * 1000)),
+            *(int(settings.success_ttl), int(settings.failure_ttl), self._store.counting),
+        ]
+        reply = self._store.run_duty(
+            "judge",
+            [
+                *(keys.open, keys.stuck, keys.orphaned, keys.usual, keys.liveness),
+                *(keys.takeovers, keys.returned, self._store.counts_key),
+            ],
+            options,
+            [[one.task_id, one.phase, one.since, _name(verdict), *verdict] for one, verdict in verdicts],
+        )
+        if reply is None:
+            return []
+        first, raw, judged = reply
+        return read_items(first, raw) if judged else None
+
+
+def _name(verdict: Verdict) -> str:
+    return type(verdict).__name__.lower()
+
+
+def _suspect(row: list[Any]) -> Suspect:
+    task_id, phase, since, *texts = row
+    name, queue, worker, state = (text.decode("utf-8", "replace") for text in texts)
+    return Suspect(task_id.decode("utf-8", "replace"), phase.decode(), since, name, queue, worker, state)
+
+
+def limits_of(settings: StuckSettings) -> list[Any]:
+    """The limits as `phases.lua` reads them."""
+    return [
+        *(_milliseconds(limit) for limit in (settings.sent_after, settings.received_after, settings.started_after)),
+        settings.run_time_factor,
+        _milliseconds(LEAST_RUN_TIME),
+        [[lua_pattern(pattern), *_given(limits)] for pattern, limits in settings.tasks.items()],
+    ]
+
+
+def first_look(settings: StuckSettings) -> float | None:
+    """Seconds after which a task may be stuck at the earliest; None if nothing is looked for."""
+    if not settings.enabled:
+        return None
+    limits = [settings.sent_after, settings.received_after, settings.started_after]
+    if settings.run_time_factor:
+        limits.append(LEAST_RUN_TIME)
+    for own in settings.tasks.values():
+        limits += [limit for limit in (own.sent_after, own.received_after, own.started_after) if limit is not None]
+    # Without any limit a task is still looked for when its worker is lost.
+    return min((limit for limit in limits if limit), default=86400.0)
+
+
+def lua_pattern(pattern: str) -> str:
+    """A pattern in which `*` stands for any text, as one of Lua's."""
+    return "^" + re.sub(r"[^\w*]", lambda found: "%" + found[0], pattern).replace("*", ".*") + "$"
+
+
+def _given(limits: TaskLimits) -> list[int | bool]:
+    return [
+        False if limit is None else _milliseconds(limit)
+        for limit in (limits.sent_after, limits.received_after, limits.started_after)
+    ]
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)

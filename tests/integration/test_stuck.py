@@ -1,0 +1,613 @@
+"""Tasks that go no further in a real Redis: which are found, that each is told once, and that a repair is an end."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import time
+from typing import Any
+
+import pytest
+
+from ha_monitor.config.schema import Stuck as Settings
+from ha_monitor.config.schema import TaskLimits
+from ha_monitor.errors import LeaseLost
+from ha_monitor.events.facts import Fact
+from ha_monitor.outputs.line import Identity, build_line, encode_line
+from ha_monitor.store.record import State
+from ha_monitor.store.results import Watching
+from ha_monitor.store.stuck import (
+    LEAST_RUN_TIME,
+    MOST_SUSPECTS,
+    Finished,
+    Orphaned,
+    Stuck,
+    StuckTasks,
+    Suspect,
+    Verdict,
+)
+from tests.integration.storing import Inside, Instance
+from tests.integration.test_counting import counter, samples
+from tests.unit.builders import UUID, event, fact_builder
+from tests.unit.test_line import problems
+
+LIMITS = Settings(sent_after=100, received_after=200, started_after=400, run_time_factor=0)
+GONE_ON = [
+    event("task-received", at=9_000),
+    event("task-started", at=9_000),
+    event("task-retried", at=9_000),
+    event("task-succeeded", at=9_000),
+]
+IDENTITY = Identity("node", "1", "host", 1)
+
+
+class Leader:
+    """An instance with the leader's duty towards tasks."""
+
+    def __init__(self, url: str, settings: Settings = LIMITS, **changes: Any) -> None:
+        self.instance = Instance(url, stuck=settings, **changes).start()
+        self.tasks = StuckTasks(self.instance.store, settings)
+
+    def lead(self) -> bool:
+        return self.instance.store.tick(b"{}", [], merged_ago=0.0).leads
+
+    def found(self) -> list[Suspect]:
+        suspects = self.tasks.suspects()
+        assert suspects is not None
+        return suspects.tasks
+
+    def judge(self, *verdicts: tuple[Suspect, Verdict], settled_at: int = 0) -> list[str]:
+        """The types of what was announced, once it is not too early."""
+        items = self.tasks.judge(settled_at, list(verdicts))
+        assert items is not None, "it is too early"
+        self.instance.announce(items)
+        return [item.entry.event.type for item in items]
+
+
+@pytest.fixture
+def inside(store_url: str) -> Inside:
+    return Inside(store_url)
+
+
+@pytest.fixture
+def one(store_url: str) -> Leader:
+    leader = Leader(store_url)
+    leader.lead()
+    return leader
+
+
+@pytest.fixture
+def two(store_url: str, one: Leader) -> Leader:
+    leader = Leader(store_url)
+    assert not leader.lead()
+    return leader
+
+
+def ago(seconds: float) -> float:
+    return time.time() - seconds
+
+
+def make_due(inside: Inside) -> None:
+    """As if the time had come to look at every open task again."""
+    for uuid in inside.redis.zrange(inside.keys.open, 0, -1):
+        inside.redis.zadd(inside.keys.open, {uuid: 1})
+
+
+def is_open(inside: Inside, uuid: str = UUID) -> bool:
+    return inside.redis.zscore(inside.keys.open, uuid) is not None
+
+
+def held(seen_in: Any = "started") -> Stuck:
+    return Stuck(seen_in, ["worker"], 1)
+
+
+def finished(event_type: str = "task-succeeded", at: float | None = None, **changes: Any) -> Finished:
+    body = event(event_type, at=ago(10) if at is None else at, pid=None, clock=None, **changes)
+    return Finished(fact_builder().task_fact(body, event_type, "reconciled"))
+
+
+def lose(leader: Leader, inside: Inside, *names: str) -> None:
+    """As if nothing had been heard of the workers for long, and the leader had seen that."""
+    leader.instance.apply(*(event("worker-heartbeat", hostname=name) for name in names))
+    now = inside.redis.time()[0] * 1000
+    inside.redis.zadd(inside.keys.workers, dict.fromkeys(names, now - 61_000))
+    watched = leader.instance.store.watch(Watching(10, 60), [], may_judge=True)
+    assert watched is not None
+
+
+# --- which are found -----------------------------------------------------------------------
+
+SENT = ["task-sent"]
+RECEIVED = ["task-sent", "task-received"]
+STARTED = ["task-sent", "task-received", "task-started"]
+RETRIED = [*STARTED, "task-retried"]
+
+
+@pytest.mark.parametrize(
+    ("types", "phase", "limit"),
+    [
+        (SENT, "sent", 100),
+        (RECEIVED, "received", 200),
+        (STARTED, "started", 400),
+        (RETRIED, "sent", 100),
+        (["task-started"], "started", 400),
+        ([*STARTED, "task-received"], "received", 200),
+    ],
+)
+def test_a_task_is_found_when_its_phase_takes_too_long_and_not_before(
+    one: Leader, types: list[str], phase: str, limit: float
+) -> None:
+    """Given a task that goes no further, it is found as soon as the limit of its phase is over, with what is known."""
+    early, late = "early", "late"
+    for uuid, age in ((early, limit - 20), (late, limit + 1)):
+        began = ago(age)
+        one.instance.apply(
+            [event(kind, at=began - 0.001 * (len(types) - n), uuid=uuid) for n, kind in enumerate(types)]
+        )
+
+    (suspect,) = one.found()
+    assert suspect.task_id == late
+    assert suspect.phase == phase
+    assert suspect.since / 1e6 == pytest.approx(ago(limit + 1), abs=5)
+    assert (suspect.name, suspect.queue) == (("shop.pay", "celery") if "task-sent" in types else ("", ""))
+    assert suspect.worker == ("" if types == SENT else "celery@host")
+
+
+@pytest.mark.parametrize("last", ["task-succeeded", "task-failed", "task-revoked", "task-rejected"])
+def test_a_finished_task_is_never_found(one: Leader, inside: Inside, last: str) -> None:
+    """Given a task that has ended, in whichever order its events came, it is not looked at any more."""
+    began = ago(10_000)
+    events = [event(kind, at=began + n) for n, kind in enumerate([*STARTED, last])]
+    random.Random(last).shuffle(events)
+    for body in events:
+        one.instance.apply(body)
+
+    assert one.found() == []
+    assert not is_open(inside)
+
+
+def test_a_task_that_goes_on_is_not_found(one: Leader) -> None:
+    """Given a task that was overdue, once it is received or started its time begins anew."""
+    one.instance.apply(event("task-sent", at=ago(1000)))
+    one.instance.apply(event("task-received", at=ago(10)))
+    assert one.found() == []
+    one.instance.apply(event("task-started", at=ago(5)))
+
+    assert one.found() == []
+
+
+def eta(seconds_from_now: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + seconds_from_now))
+
+
+@pytest.mark.parametrize("types", [SENT, RECEIVED], ids=["sent", "received"])
+def test_a_task_is_not_overdue_before_its_eta(one: Leader, inside: Inside, types: list[str]) -> None:
+    """Given a task sent long ago with an eta, its time begins with the eta."""
+    for uuid, due in (("not yet", 60), ("just due", -20), ("long due", -300)):
+        one.instance.apply(*(event(kind, at=ago(5000), uuid=uuid, eta=eta(due)) for kind in types))
+
+    (suspect,) = one.found()
+    assert suspect.task_id == "long due"
+    assert suspect.since / 1e6 == pytest.approx(ago(300), abs=5)
+
+
+def test_a_retry_is_not_overdue_before_its_eta(one: Leader) -> None:
+    """Given a retry with a countdown, sent and received by a worker that waits for its time, it is not overdue."""
+    began = ago(5000)
+    one.instance.apply(*(event(kind, at=began) for kind in STARTED), event("task-retried", at=began + 1))
+    one.instance.apply(event("task-sent", at=began + 1, retries=1, eta=eta(60)))
+    assert one.found() == []
+    one.instance.apply(event("task-received", at=began + 2, retries=1, eta=eta(60)))
+
+    assert one.found() == []
+
+
+def test_limits_by_name_come_before_all_others(store_url: str) -> None:
+    """Given limits for names, the first pattern that fits a name decides; what it leaves open is as for all others, and
+    0 is no limit. A pattern's other characters stand for themselves.
+    """
+    leader = Leader(
+        store_url,
+        Settings(
+            sent_after=100,
+            started_after=400,
+            run_time_factor=0,
+            tasks={
+                "reports.nightly": TaskLimits(started_after=0),
+                "reports.*": TaskLimits(started_after=5000),
+                "mail.s%d[x]": TaskLimits(started_after=10),
+            },
+        ),
+    )
+    leader.lead()
+    ages = {
+        "reports.nightly": 100_000,
+        "reports.weekly": 4000,
+        "reports.monthly": 6000,
+        "areports.x": 500,
+        "mail.s%d[x]": 20,
+        "mail.s%dx": 20,
+    }
+    for name, age in ages.items():
+        leader.instance.apply(*(event(kind, at=ago(age), uuid=name, name=name) for kind in STARTED))
+    leader.instance.apply(event("task-sent", at=ago(200), uuid="sent", name="reports.weekly"))
+
+    assert {one.task_id for one in leader.found()} == {"reports.monthly", "areports.x", "mail.s%d[x]", "sent"}
+
+
+def run(name: str, seconds: float | None, number: int) -> list[dict[str, Any]]:
+    """A run that took so long."""
+    uuid = f"{name} {number}"
+    began = ago(1000)
+    events = [event(kind, at=began, uuid=uuid, name=name) for kind in STARTED]
+    return [*events, event("task-succeeded", at=began + 1, uuid=uuid, runtime=seconds)]
+
+
+def test_a_run_may_take_a_multiple_of_its_usual_run_time(store_url: str) -> None:
+    """Given names with short, long and unknown run times, each one's run is overdue after the factor times what is
+    usual, yet never in the first minutes; where too few runs are known, after the time for all.
+    """
+    leader = Leader(store_url, Settings(started_after=1000, run_time_factor=10))
+    leader.lead()
+    for name, seconds, runs in (("short", 0.5, 10), ("long", 500.0, 12), ("new", 1.0, 9)):
+        for number in range(runs):
+            leader.instance.apply(run(name, seconds * (0.5 + number % 2), number))
+    leader.instance.apply(run("short", None, 99))
+    ages = {
+        "short": (LEAST_RUN_TIME - 20, LEAST_RUN_TIME + 5),
+        "long": (4900, 5100),
+        "new": (980, 1020),
+    }
+    for name, (early, late) in ages.items():
+        for age, said in ((early, "early"), (late, "late")):
+            leader.instance.apply(*(event(kind, at=ago(age), uuid=f"{name} {said}", name=name) for kind in STARTED))
+
+    assert {one.task_id for one in leader.found()} == {"short late", "long late", "new late"}
+
+
+def test_the_usual_run_time_follows_what_changes(store_url: str, inside: Inside) -> None:
+    """Given a task that becomes ten times slower, its usual run time does, too, whatever the size of the batches."""
+    leader = Leader(store_url, Settings())
+    leader.lead()
+    for number in range(150):
+        leader.instance.apply(run("changing", 1.0, number))
+    leader.instance.apply([body for number in range(200, 700) for body in run("changing", 10.0, number)])
+
+    runs, mean = inside.redis.hget(inside.keys.usual, "changing").split()
+    assert int(runs) == 100
+    assert float(mean) == pytest.approx(10.0, abs=0.1)
+
+
+def test_nothing_is_kept_where_nobody_looks(store_url: str, inside: Inside) -> None:
+    """Given `stuck.enabled = false`, the merge keeps neither an index nor run times."""
+    instance = Instance(store_url).start()
+    instance.apply(*(event(kind, at=ago(10_000)) for kind in STARTED), run("short", 1.0, 1))
+
+    assert inside.redis.exists(inside.keys.open, inside.keys.usual) == 0
+
+
+# --- lost workers --------------------------------------------------------------------------
+
+
+def test_tasks_of_a_lost_worker_are_found_at_once(one: Leader, inside: Inside) -> None:
+    """Given a worker that is lost, its open tasks are found though no limit is over, and no other worker's."""
+    for uuid, name in (("a1", "a@host"), ("a2", "a@host"), ("b1", "b@host")):
+        one.instance.apply(*(event(kind, at=ago(5), uuid=uuid, hostname=name) for kind in STARTED))
+    one.instance.apply(*(event(kind, at=ago(5), uuid="a3", hostname="a@host") for kind in RECEIVED))
+    one.instance.apply(*(event(kind, at=ago(5), uuid="a4", hostname="a@host") for kind in [*STARTED, "task-succeeded"]))
+    one.instance.apply(event("worker-heartbeat", hostname="b@host"))
+    assert one.found() == []
+    lose(one, inside, "a@host")
+
+    suspects = one.found()
+    assert {suspect.task_id for suspect in suspects} == {"a1", "a2", "a3"}
+    assert {suspect.worker_state for suspect in suspects} == {"lost"}
+    assert one.found() == []
+
+
+def test_a_task_that_was_asked_for_before_its_worker_was_lost_is_found_again_at_once(
+    one: Leader, inside: Inside
+) -> None:
+    """Given an overdue task whose worker did not answer, it is found again as soon as the worker is lost, and need not
+    wait until it would be asked for again.
+    """
+    one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
+    assert len(one.found()) == 1
+    assert one.found() == []
+    lose(one, inside, "celery@host")
+
+    (suspect,) = one.found()
+    assert (suspect.task_id, suspect.worker_state) == (UUID, "lost")
+
+
+def test_all_of_ten_thousand_open_tasks_are_looked_through_in_bounded_rounds(store_url: str, inside: Inside) -> None:
+    """Given 10,000 open tasks of which a lost worker had 300, all of those are found within some rounds, of which none
+    returns more than it may nor blocks Redis for long.
+    """
+    leader = Leader(store_url)
+    leader.lead()
+    mine = set()
+    for start in range(0, 10_000, 500):
+        bodies = []
+        for number in range(start, start + 500):
+            worker = "a@host" if number % 33 == 0 and number < 9_900 else "b@host"
+            if worker == "a@host":
+                mine.add(f"t{number}")
+            bodies += [event(kind, at=ago(5), uuid=f"t{number}", hostname=worker) for kind in STARTED]
+        leader.instance.apply(bodies)
+    leader.instance.apply(event("worker-heartbeat", hostname="b@host"))
+    lose(leader, inside, "a@host")
+    inside.redis.config_resetstat()
+
+    found: set[str] = set()
+    rounds = 0
+    while found != mine and rounds < 60:
+        suspects = leader.found()
+        rounds += 1
+        assert len(suspects) <= MOST_SUSPECTS
+        found |= {suspect.task_id for suspect in suspects}
+
+    assert found == mine
+    assert len(mine) == 300
+    calls = inside.redis.info("commandstats")["cmdstat_evalsha"]
+    assert calls["usec_per_call"] < 50_000
+
+
+def test_an_overdue_crowd_gets_its_turn(store_url: str, inside: Inside) -> None:
+    """Given 10,000 overdue tasks, each round brings others, until all were found once."""
+    leader = Leader(store_url)
+    leader.lead()
+    for start in range(0, 10_000, 500):
+        leader.instance.apply([event("task-sent", at=ago(1000), uuid=f"t{n}") for n in range(start, start + 500)])
+
+    found = list(itertools.chain.from_iterable(leader.found() for _ in range(100)))
+    assert len(found) == len({suspect.task_id for suspect in found}) == 10_000
+    assert leader.found() == []
+
+
+# --- what is announced ---------------------------------------------------------------------
+
+
+def test_a_stuck_task_is_announced_once_over_all_instances(one: Leader, two: Leader, inside: Inside) -> None:
+    """Given a task that hangs, one line says so, also when the leader changes and it is found again and again."""
+    one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
+    (suspect,) = one.found()
+    assert one.judge((suspect, held())) == ["task-stuck"]
+    make_due(inside)
+    (again,) = one.found()
+    assert one.judge((again, held())) == []
+    inside.let_lease_end(one.instance.store.token)
+    assert two.lead()
+    make_due(inside)
+    (again,) = two.found()
+    assert two.judge((again, held())) == []
+
+    line = build_line(one.instance.emitted[-1], IDENTITY, "2026-01-01T00:00:00.000000Z")
+    assert (line.level, line.event, line.task_id, line.task_name) == ("warning", "task-stuck", UUID, "shop.pay")
+    assert (line.queue, line.worker, line.phase, line.confirmed_by) == ("celery", "celery@host", "started", ["worker"])
+    assert line.seconds == pytest.approx(500, abs=5)
+    assert line.answered == 1
+    assert problems(json.loads(encode_line(line))) == []
+
+
+def test_a_task_that_is_stuck_in_its_next_run_is_announced_again(one: Leader, inside: Inside) -> None:
+    """Given a task that was stuck, went on, and is stuck again, that is news, with another id; it ends as any other."""
+    one.instance.apply(*(event(kind, at=ago(5000)) for kind in STARTED))
+    assert one.judge((one.found()[0], held())) == ["task-stuck"]
+    one.instance.apply(event("task-retried", at=ago(1000)), event("task-received", at=ago(999), retries=1))
+    assert inside.redis.exists(inside.keys.stuck) == 0
+    assert one.judge((one.found()[0], held("received"))) == ["task-stuck"]
+    one.instance.apply(event("task-started", at=ago(3)), event("task-succeeded", at=ago(2)))
+
+    assert one.instance.types[-1] == "task-succeeded"
+    stuck = [item.entry.event.id for item in one.instance.emitted if item.entry.event.type == "task-stuck"]
+    assert len(set(stuck)) == 2
+    assert inside.redis.exists(inside.keys.stuck) == 0
+    assert inside.task(UUID).state is State.SUCCESS
+
+
+def test_a_stuck_task_whose_worker_is_then_lost_is_orphaned_as_well(one: Leader, inside: Inside) -> None:
+    """Given a task that was stuck, when its worker is lost it is orphaned, once, and not stuck any more."""
+    one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
+    one.judge((one.found()[0], held()))
+    lose(one, inside, "celery@host")
+    (suspect,) = one.found()
+    orphaned = Orphaned(True, ["worker-lost"], 0)
+    assert one.judge((suspect, orphaned)) == ["task-orphaned"]
+    make_due(inside)
+    assert one.judge((one.found()[0], orphaned)) == []
+    assert one.judge((suspect, held())) == []
+
+    watched = one.instance.store.watch(Watching(10, 60), [], may_judge=True)
+    assert watched is not None
+    assert (watched.stuck, watched.orphaned) == (0, 1)
+    line = build_line(one.instance.emitted[-1], IDENTITY, "2026-01-01T00:00:00.000000Z")
+    assert (line.level, line.event, line.confirmed_by) == ("error", "task-orphaned", ["worker-lost"])
+    assert problems(json.loads(encode_line(line))) == []
+
+
+def test_a_worker_that_came_back_meanwhile_has_lost_nothing(one: Leader, inside: Inside) -> None:
+    """Given a task of a lost worker, when the worker is back before the verdict, it is not orphaned."""
+    one.instance.apply(*(event(kind, at=ago(5)) for kind in STARTED))
+    lose(one, inside, "celery@host")
+    (suspect,) = one.found()
+    one.instance.apply(event("worker-heartbeat", at=time.time()))
+    one.instance.store.watch(Watching(10, 60), [], may_judge=True)
+
+    assert one.judge((suspect, Orphaned(True, ["worker-lost"], 0))) == []
+
+
+@pytest.mark.parametrize("moved_on", GONE_ON, ids=lambda body: body["type"])
+def test_a_task_that_moved_on_while_it_was_asked_for_is_left_alone(one: Leader, moved_on: dict[str, Any]) -> None:
+    """Given a task that was found and goes on before the verdict, nothing is said of it, whatever the verdict is."""
+    one.instance.apply(event("task-sent", at=ago(500)), event("task-received", at=ago(450)))
+    (suspect,) = one.found()
+    one.instance.apply({**moved_on, "timestamp": ago(1)})
+    lost = Orphaned(False, ["workers"], 1)
+
+    assert one.judge((suspect, held("received")), (suspect, lost), (suspect, finished("task-failed"))) == []
+    assert "task-failed" not in one.instance.types
+
+
+def test_a_task_that_is_further_than_its_record_gets_the_time_of_that_phase(one: Leader, inside: Inside) -> None:
+    """Given a task whose start was never heard of, and which a worker runs, it is stuck when the time of a run is over,
+    and not when that of a received task is.
+    """
+    one.instance.apply(*(event(kind, at=ago(300)) for kind in RECEIVED))
+    assert one.judge((one.found()[0], held("started"))) == []
+    one.instance.apply(*(event(kind, at=ago(500), uuid="older") for kind in RECEIVED))
+
+    assert one.judge((one.found()[0], held("started"))) == ["task-stuck"]
+    assert one.instance.emitted[-1].entry.event.fields["phase"] == "started"
+
+
+def test_nothing_is_judged_while_an_event_may_be_on_its_way(one: Leader, two: Leader) -> None:
+    """Given an instance that has not merged yet what it was given before the workers answered, nothing is judged."""
+    one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
+    suspects = one.tasks.suspects()
+    assert suspects is not None
+    verdicts: list[tuple[Suspect, Verdict]] = [(suspects.tasks[0], held())]
+    assert one.tasks.judge(suspects.at, verdicts) is None
+    two.instance.store.tick(b"{}", [], merged_ago=60.0)
+    assert one.tasks.judge(suspects.at - 50_000, verdicts) is None
+    two.lead()
+    one.lead()
+
+    assert one.judge(*verdicts, settled_at=suspects.at - 2000) == ["task-stuck"]
+
+
+# --- who may write -------------------------------------------------------------------------
+
+
+def test_the_leader_may_die_at_any_moment(one: Leader, two: Leader, inside: Inside) -> None:
+    """Given a leader that dies between the question and the verdict, the next one finds the task again; one that dies
+    between the verdict and the line leaves it to the next. It is announced once, with one id.
+    """
+    one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
+    (suspect,) = one.found()
+    inside.let_lease_end(one.instance.store.token)
+    assert two.lead()
+    assert two.found() == []
+    make_due(inside)
+    (again,) = two.found()
+    assert again == suspect
+    items = two.tasks.judge(0, [(again, held())])
+    assert items is not None
+    inside.let_lease_end(two.instance.store.token)
+    three = Leader(inside_url(inside))
+    ticked = three.instance.stay_in_contact()
+
+    recovered = [item for item in (*three.instance.emitted, *ticked.items) if item.entry.event.type == "task-stuck"]
+    assert {item.entry.event.id for item in recovered} == {items[0].entry.event.id}
+    assert all(item.recovered for item in recovered)
+
+
+def inside_url(inside: Inside) -> str:
+    options = inside.redis.connection_pool.connection_kwargs
+    return f"redis://{options['host']}:{options['port']}/{options['db']}"
+
+
+def test_a_frozen_former_leader_cannot_write(one: Leader, two: Leader, inside: Inside) -> None:
+    """Given a leader that was frozen between the question and its verdict, the verdict has no effect: neither while
+    another one leads, nor once its outbox was taken over.
+    """
+    one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
+    (suspect,) = one.found()
+    inside.let_lease_end(one.instance.store.token)
+    assert two.lead()
+    before = inside.record(UUID)
+
+    assert one.tasks.suspects() is None
+    assert one.tasks.judge(0, [(suspect, finished())]) == []
+    two.instance.stay_in_contact()
+    for verdict in (held(), Orphaned(False, ["workers"], 1), finished()):
+        with pytest.raises(LeaseLost):
+            one.tasks.judge(0, [(suspect, verdict)])
+    assert inside.record(UUID) == before
+    assert inside.redis.exists(inside.keys.stuck, inside.keys.orphaned) == 0
+
+
+# --- repairs -------------------------------------------------------------------------------
+
+
+def test_a_repair_is_the_missing_end(one: Leader, inside: Inside) -> None:
+    """Given a task of which the result is known and the last event is not, its record is completed and the event
+    announced, with its source; it is not open any more, and a second verdict changes nothing.
+    """
+    began = ago(500)
+    one.instance.apply(*(event(kind, at=began) for kind in STARTED))
+    (suspect,) = one.found()
+    verdict = finished(at=began + 7, runtime=None)
+
+    assert one.judge((suspect, verdict)) == ["task-succeeded"]
+    assert one.judge((suspect, verdict)) == []
+    task = inside.task(UUID)
+    assert task.state is State.SUCCESS
+    assert task.finished == pytest.approx(began + 7, abs=0.01)
+    assert task.runtime == pytest.approx(7, abs=0.01)
+    assert not is_open(inside)
+    line = build_line(one.instance.emitted[-1], IDENTITY, "2026-01-01T00:00:00.000000Z")
+    assert (line.event, line.source, line.task_name, line.queue) == (
+        *("task-succeeded", "reconciled", "shop.pay", "celery"),
+    )
+    assert problems(json.loads(encode_line(line))) == []
+
+
+@pytest.mark.parametrize("event_type", ["task-succeeded", "task-failed", "task-revoked"])
+def test_an_event_that_comes_after_its_repair_is_not_announced_again(
+    store_url: str, one: Leader, inside: Inside, event_type: str
+) -> None:
+    """Given a repaired task whose real last event comes late, it is not announced a second time, and the record is the
+    same as if it had come in time.
+    """
+    began = ago(500)
+    real = event(event_type, at=began + 6.9)
+    whole = Instance(store_url, prefix="whole").start()
+    in_time = Inside(store_url)
+    in_time.keys = type(in_time.keys)("whole", "tests")
+    for target in (one.instance, whole):
+        target.apply(*(event(kind, at=began) for kind in STARTED))
+    whole.apply(real)
+    (suspect,) = one.found()
+    assert one.judge((suspect, finished(event_type, at=began + 7))) == [event_type]
+    one.instance.apply(real)
+    one.instance.apply(real)
+
+    assert one.instance.types.count(event_type) == 1
+    assert inside.record(UUID)[0] == in_time.record(UUID)[0]
+    again = event(event_type, at=began + 90)
+    one.instance.apply(again)
+    assert one.instance.types.count(event_type) == 2, "the end of another run is one of its own"
+
+
+def test_another_end_that_comes_after_a_repair_follows_the_rules_for_several_ends(one: Leader, inside: Inside) -> None:
+    """Given a task repaired as failed, which then succeeds in another run, it has succeeded, and the line says so."""
+    began = ago(500)
+    one.instance.apply(*(event(kind, at=began) for kind in STARTED))
+    one.judge((one.found()[0], finished("task-failed", at=began + 7)))
+    assert inside.task(UUID).state is State.FAILURE
+    one.instance.apply(*(event(kind, at=began + 20) for kind in ("task-received", "task-started", "task-succeeded")))
+
+    assert inside.task(UUID).state is State.SUCCESS
+    assert one.instance.types[-1] == "task-succeeded"
+    assert not is_open(inside)
+
+
+def test_a_repair_is_counted_once(store_url: str) -> None:
+    """Given a repaired task whose real last event comes late, the task's counter and that of the repairs are 1."""
+    instance = counter(store_url, stuck=LIMITS)
+    instance.store.tick(b"{}", [], merged_ago=0.0)
+    tasks = StuckTasks(instance.store, LIMITS)
+    began = ago(500)
+    instance.apply(*(event(kind, at=began) for kind in STARTED))
+    suspects = tasks.suspects()
+    assert suspects is not None
+    fact: Fact = finished(at=began + 7).fact
+    items = tasks.judge(0, [(suspects.tasks[0], Finished(fact))])
+    assert items is not None
+    instance.apply(event("task-succeeded", at=began + 6.9))
+
+    found = samples(instance)
+    assert found.sum("ha_monitor_tasks_reconciled_total", name="shop.pay") == 1
+    assert found.sum("celery_task_succeeded_total", name="shop.pay") == 1

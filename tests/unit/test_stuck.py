@@ -1,0 +1,410 @@
+"""What is made of the answers of workers and result backend, and of the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ha_monitor.backend.results import Result, ResultBackend, exception_text, read_result
+from ha_monitor.broker.whereabouts import Held, Whereabouts, read_answers
+from ha_monitor.config.schema import Stuck as Settings
+from ha_monitor.config.schema import TaskLimits
+from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable
+from ha_monitor.pipeline.investigator import Findings, Investigator
+from ha_monitor.pipeline.stuck import StuckDuty
+from ha_monitor.pipeline.verdicts import Opinion, opinion_of
+from ha_monitor.store.stuck import Orphaned, Stuck, Suspect, Suspects, first_look, limits_of, lua_pattern
+from tests.support.process import wait_until
+from tests.unit.builders import TurnedClock, fact_builder
+
+WORKER = "celery@host"
+RESULT = Result("task-succeeded", 1.0, "", {"result": "3"})
+
+
+def suspect(phase: Any = "started", state: str = "online", worker: str = WORKER, task_id: str = "a") -> Suspect:
+    return Suspect(task_id, phase, 1, "shop.pay", "celery", worker, state)
+
+
+def where(*answered: str, **held: Held) -> Whereabouts:
+    return Whereabouts(frozenset(answered), held)
+
+
+RUNS, WAITS = Held(WORKER, True), Held(WORKER, False)
+NOBODY = where()
+OTHERS = where("other@host")
+ALL = where("other@host", WORKER)
+
+
+@pytest.mark.parametrize(
+    ("of", "whereabouts", "results", "opinion"),
+    [
+        # A worker has it: it is there, whatever else is said.
+        (suspect(), where(WORKER, a=RUNS), None, Stuck("started", ["worker"], 1)),
+        (suspect("received"), where(WORKER, a=WAITS), {}, Stuck("received", ["worker"], 1)),
+        (suspect("sent", ""), where(WORKER, a=RUNS), {}, Stuck("started", ["worker"], 1)),
+        (suspect(state="lost"), where(WORKER, a=RUNS), None, Stuck("started", ["worker"], 1)),
+        # None has it.
+        (suspect("sent", ""), NOBODY, None, Stuck("sent", [], 0)),
+        (suspect("sent", ""), OTHERS, {"a": None}, Stuck("sent", ["workers", "result-backend"], 1)),
+        (suspect(), ALL, None, Orphaned(False, ["workers"], 2)),
+        (suspect("received"), ALL, {"a": None}, Orphaned(False, ["workers", "result-backend"], 2)),
+        (suspect(state="lost"), NOBODY, None, Orphaned(True, ["worker-lost"], 0)),
+        (suspect(state="lost"), OTHERS, None, Orphaned(True, ["worker-lost", "workers"], 1)),
+        (suspect(state="offline"), OTHERS, None, Orphaned(False, ["workers"], 1)),
+        (suspect(state="gone"), NOBODY, {"a": None}, Orphaned(False, ["result-backend"], 0)),
+        # A worker that is there and does not answer confirms nothing.
+        (suspect(), OTHERS, None, None),
+        (suspect(state="late"), NOBODY, None, None),
+        (suspect(state="unknown"), OTHERS, {"a": None}, None),
+        # The result is known, or cannot be read.
+        (suspect(), OTHERS, {"a": RESULT}, RESULT),
+        (suspect("sent", ""), NOBODY, {"a": RESULT}, RESULT),
+        (suspect(state="lost"), OTHERS, {"a": RESULT}, RESULT),
+        (suspect(state="lost"), OTHERS, {}, None),
+    ],
+)
+def test_what_is_made_of_the_answers(
+    of: Suspect, whereabouts: Whereabouts, results: Mapping[str, Result | None] | None, opinion: Opinion
+) -> None:
+    assert opinion_of(of, whereabouts, results) == opinion
+
+
+def test_answers_of_all_kinds_are_read() -> None:
+    """Given answers of workers, one that failed counts as none; of two that have a task, it is who runs it."""
+    answers = {
+        "a@h": {"t1": ["active", {"id": "t1"}], "t2": ["reserved", {}]},
+        "b@h": {"t1": ["ready", {}], "t2": ("active", {})},
+        "c@h": {},
+        "d@h": {"error": "no such command"},
+        "e@h": None,
+    }
+
+    found = read_answers(answers)
+    assert found.answered == {"a@h", "b@h", "c@h"}
+    assert found.held == {"t1": Held("a@h", True), "t2": Held("b@h", True)}
+
+
+# --- the result backend --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("meta", "result"),
+    [
+        ({"status": "PENDING", "result": None}, None),
+        ({"status": "STARTED", "result": {"pid": 1}}, None),
+        ({"status": "RETRY", "result": {"exc_type": "ValueError", "exc_message": ["x"]}}, None),
+        ({}, None),
+        (
+            {"status": "SUCCESS", "result": "x", "date_done": "1970-01-01T00:00:05+00:00", "worker": WORKER},
+            Result("task-succeeded", 5.0, WORKER, {"result": "'x'"}),
+        ),
+        (
+            {"status": "SUCCESS", "result": {"a": 1}, "date_done": "1970-01-01T00:00:05"},
+            Result("task-succeeded", 5.0, "", {"result": "{'a': 1}"}),
+        ),
+        (
+            {"status": "FAILURE", "result": {"exc_type": "KeyError", "exc_message": ["x"]}, "traceback": "…"},
+            Result("task-failed", None, "", {"exception": "KeyError('x')", "traceback": "…"}),
+        ),
+        ({"status": "REVOKED", "result": {"exc_type": "TaskRevokedError", "exc_message": []}, "worker": 7}, Result(
+            "task-revoked", None, "", {}
+        )),
+    ],
+)  # fmt: skip
+def test_a_result_is_read_as_the_event_that_is_missing(meta: dict[str, Any], result: Result | None) -> None:
+    assert read_result(meta) == result
+
+
+@pytest.mark.parametrize(
+    ("kept", "text"),
+    [
+        ({"exc_type": "KeyError", "exc_message": ["x"], "exc_module": "builtins"}, "KeyError('x')"),
+        ({"exc_type": "HTTPError", "exc_message": [404, "gone"]}, "HTTPError(404, 'gone')"),
+        ({"exc_type": "WorkerLostError", "exc_message": "exit code 9"}, "WorkerLostError('exit code 9')"),
+        ({"exc_type": "Odd", "exc_message": []}, "Odd()"),
+        ({"message": "?"}, "{'message': '?'}"),
+        (None, "None"),
+    ],
+)
+def test_an_exception_looks_as_in_its_event(kept: Any, text: str) -> None:
+    assert exception_text(kept) == text
+
+
+def test_secrets_in_a_result_are_hidden_as_in_an_event() -> None:
+    """Given a result with a secret, the event made of it hides it, and says where it comes from."""
+    import msgspec
+
+    body = {"type": "task-failed", "hostname": WORKER, "uuid": "a", "timestamp": 5.0}
+    fact = fact_builder().task_fact(
+        {**body, "exception": "PermissionError('password=hunter2')", "traceback": None}, "task-failed", "reconciled"
+    )
+
+    assert b"hunter2" not in msgspec.msgpack.encode(fact)
+    assert b"reconciled" in msgspec.msgpack.encode(fact)
+
+
+@pytest.mark.parametrize("url", ["nonsense://host", "no.such.module:Backend://"])
+def test_a_url_that_names_no_backend_is_a_mistake_of_the_configuration(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^result_backend\.url: "):
+        ResultBackend(url)
+
+
+class Failing:
+    """A backend that fails for some tasks."""
+
+    def __init__(self, *failing: str) -> None:
+        self.failing = failing
+        self.asked: list[str] = []
+
+    def get_task_meta(self, task_id: str, cache: bool) -> dict[str, Any]:
+        assert not cache
+        self.asked.append(task_id)
+        if task_id in self.failing:
+            raise RuntimeError("redis://:hunter2@host: it is\naway")
+        return {"status": "PENDING"}
+
+
+def backend(fake: Failing) -> ResultBackend:
+    made = ResultBackend("cache+memory://")
+    made._backend = fake
+    return made
+
+
+def test_a_result_that_cannot_be_read_does_not_cost_the_others() -> None:
+    assert backend(Failing("b", "d")).results("abcde") == {"a": None, "c": None, "e": None}
+
+
+@pytest.mark.parametrize(("failing", "asked"), [("a", "a"), ("bcd", "abcd")])
+def test_a_backend_that_is_away_is_not_asked_on_and_on(failing: str, asked: str) -> None:
+    """Given a backend that fails at once or again and again, it counts as away; the reason shows no password."""
+    fake = Failing(*failing)
+
+    with pytest.raises(ResultBackendUnavailable, match=r"^redis://:\*\*\*@host: it is away$"):
+        backend(fake).results("abcdefgh")
+    assert fake.asked == list(asked)
+
+
+# --- asking --------------------------------------------------------------------------------
+
+
+def ask(workers: Any, results: Any = None) -> Findings:
+    clock = TurnedClock()
+    investigator = Investigator(workers, results, clock)
+    assert (investigator.busy, investigator.take()) == (False, None)
+    investigator.ask(Suspects(5000, [suspect(task_id="a"), suspect(task_id="b")]))
+    assert investigator.busy
+    found: list[Findings] = []
+
+    def taken() -> bool:
+        findings = investigator.take()
+        if findings is not None:
+            found.append(findings)
+        return bool(found)
+
+    wait_until(taken, 10, "the answer", 0.01)
+    assert not investigator.busy
+    return found[0]
+
+
+def test_only_tasks_that_no_worker_has_are_looked_up() -> None:
+    """Given two tasks of which a worker has one, the result backend is asked for the other."""
+    asked: list[Sequence[str]] = []
+
+    def results(task_ids: Sequence[str]) -> dict[str, Result | None]:
+        asked.append(task_ids)
+        return {"b": RESULT}
+
+    findings = ask(lambda _ids: where(WORKER, a=RUNS), results)
+
+    assert asked == [["b"]]
+    assert [opinion for _, opinion in findings.opinions] == [Stuck("started", ["worker"], 1), RESULT]
+    assert findings.problem is None
+    assert findings.answered_at == 5001
+
+
+def test_who_cannot_be_asked_gives_no_opinion() -> None:
+    """Given a broker that is away, there is a reason instead of opinions."""
+
+    def workers(_ids: Sequence[str]) -> Whereabouts:
+        raise BrokerUnavailable("127.0.0.1:5672: refused")
+
+    findings = ask(workers)
+    assert findings.opinions == []
+    assert findings.problem == "127.0.0.1:5672: refused"
+
+
+def test_a_mistake_of_a_library_is_a_reason_and_not_the_end() -> None:
+    """Given a library that raises what nobody foresaw, there is a reason, too, and the next question can be asked."""
+
+    def workers(_ids: Sequence[str]) -> Whereabouts:
+        raise ZeroDivisionError("odd")
+
+    assert ask(workers).problem == "ZeroDivisionError: odd"
+
+
+# --- the leader's duty ---------------------------------------------------------------------
+
+
+class Tasks:
+    """The shared record: one overdue task, and a note of when it was judged."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.judged: list[tuple[int, Any]] = []
+        self.too_early = False
+
+    def suspects(self) -> Suspects:
+        self.looks += 1
+        return Suspects(5_000_000, [suspect(task_id="a")])
+
+    def judge(self, settled_at: int, verdicts: Any) -> list[Any] | None:
+        self.judged.append((settled_at, verdicts))
+        return None if self.too_early else ["item"]
+
+
+class Duty:
+    """The duty, with answers that are there at once."""
+
+    def __init__(self, answer: Callable[[Sequence[str]], Whereabouts] = lambda _ids: where(WORKER, a=RUNS)) -> None:
+        self.clock = TurnedClock()
+        self.tasks = Tasks()
+        self.warnings: list[str] = []
+
+        def takes_time(ids: Sequence[str]) -> Whereabouts:
+            self.clock.now += 2
+            return answer(ids)
+
+        self.investigator = Investigator(takes_time, None, self.clock)
+        logger: Any = SimpleNamespace(warning=lambda event, **_fields: self.warnings.append(event))
+        reconcile: Any = None
+        store: Any = SimpleNamespace()
+        self.duty = StuckDuty(
+            store, Settings(), investigator=self.investigator, reconcile=reconcile, logger=logger, clock=self.clock
+        )
+        tasks: Any = self.tasks
+        self.duty._tasks = tasks
+
+    def look(self) -> None:
+        """Look, and take the answer."""
+        self.clock.now += 5
+        self.duty.queue_was_empty(self.clock.now)
+        assert self.duty.proceed() == []
+        wait_until(lambda: not self.investigator.alive, 10, "the answer", 0.01)
+        assert self.duty.proceed() == []
+
+
+def test_a_verdict_waits_until_the_queue_was_empty_after_the_answer() -> None:
+    """Given an answer, it is judged only once the queue of events was seen empty after it, as of that moment."""
+    one = Duty()
+    one.look()
+    one.clock.now += 3
+    assert (one.duty.proceed(), one.tasks.judged) == ([], [])
+    one.duty.queue_was_empty(one.clock.now)
+
+    assert one.duty.proceed() == ["item"]
+    ((settled_at, ((judged, verdict),)),) = one.tasks.judged
+    assert settled_at == pytest.approx(5_005_000, abs=5)
+    assert (judged.task_id, verdict) == ("a", Stuck("started", ["worker"], 1))
+    assert one.duty.proceed() == []
+    assert len(one.tasks.judged) == 1
+
+
+def test_a_verdict_that_comes_too_early_for_a_minute_is_dropped() -> None:
+    """Given an instance that does not get its events merged, the verdict is tried again, and dropped after a minute."""
+    one = Duty()
+    one.tasks.too_early = True
+    one.look()
+    one.duty.queue_was_empty(one.clock.now + 1)
+    for _ in range(3):
+        assert one.duty.proceed() == []
+    assert len(one.tasks.judged) == 3
+    one.clock.now += 61
+    one.tasks.too_early = False
+
+    assert one.duty.proceed() == []
+    assert len(one.tasks.judged) == 3
+
+
+def test_nothing_is_looked_for_while_messages_wait() -> None:
+    """Given a queue that was not empty for some time, nothing is looked for, until it is."""
+    one = Duty()
+    one.clock.now += 100
+    one.duty.proceed()
+    assert one.tasks.looks == 0
+    one.duty.queue_was_empty(one.clock.now)
+    one.clock.now += 20
+    one.duty.proceed()
+    assert one.tasks.looks == 0
+    one.look()
+
+    assert one.tasks.looks == 1
+
+
+def test_that_nobody_can_be_asked_is_said_once() -> None:
+    """Given a broker that is away for some rounds, one line says so; another one when it is away again later."""
+    away = True
+
+    def answer(_ids: Sequence[str]) -> Whereabouts:
+        if away:
+            raise BrokerUnavailable("refused")
+        return where(WORKER)
+
+    one = Duty(answer)
+    one.look()
+    one.look()
+    assert one.warnings == ["tasks-not-asked-for"]
+    away = False
+    one.look()
+    one.duty.queue_was_empty(one.clock.now + 1)
+    one.duty.proceed()
+    away = True
+    one.look()
+
+    assert one.warnings == ["tasks-not-asked-for"] * 2
+
+
+# --- limits --------------------------------------------------------------------------------
+
+
+def test_limits_are_handed_to_the_scripts_in_milliseconds() -> None:
+    settings = Settings(
+        sent_after=1.5,
+        received_after=0,
+        tasks={"a.*": TaskLimits(started_after=0.25), "*": TaskLimits(sent_after=0, received_after=9)},
+    )
+
+    assert limits_of(settings) == [
+        *(1500, 0, 3_600_000, 10.0, 300_000),
+        [["^a%..*$", False, False, 250], ["^.*$", 0, 9000, False]],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("a.b", "^a%.b$"),
+        ("*", "^.*$"),
+        ("a_b-c%d^$[]()+?", "^a_b%-c%%d%^%$%[%]%(%)%+%?$"),
+        ("Aufgaben.ä*", "^Aufgaben%.ä.*$"),
+    ],
+)
+def test_a_pattern_is_translated(pattern: str, expected: str) -> None:
+    assert lua_pattern(pattern) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        (Settings(), 300.0),
+        (Settings(run_time_factor=0), 3600.0),
+        (Settings(sent_after=20), 20.0),
+        (Settings(tasks={"a": TaskLimits(started_after=7, sent_after=0)}), 7.0),
+        (Settings(sent_after=0, received_after=0, started_after=0, run_time_factor=0), 86400.0),
+        (Settings(enabled=False), None),
+    ],
+)
+def test_a_task_is_first_looked_at_when_the_least_limit_is_over(settings: Settings, seconds: float | None) -> None:
+    assert first_look(settings) == seconds
