@@ -27,7 +27,7 @@ from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
-from ha_monitor.pipeline.backoff import Backoff
+from ha_monitor.pipeline.broker_link import BrokerLink
 from ha_monitor.pipeline.collector import Collected, Collector
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
@@ -35,14 +35,13 @@ from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.takeovers import report_takeovers
 from ha_monitor.store.store import Store
 from ha_monitor.supervision import Supervisor
 
 IDLE_WAIT = 0.25
 """Seconds that the loop waits for a message at most, so that it notices a signal."""
-DEPTH_EVERY = 5.0
-"""Seconds between two looks at the length of the queue."""
 MOST_KEPT = 100_000
 """Events kept while the store is away and the broker would not deliver them again."""
 
@@ -91,19 +90,11 @@ class Pipeline:
         self._health = telemetry.health
         self._logger = logger
         self._clock = clock
-        self._who = who
-        self._greet = greet
         self._reread = reread
         self.stats = stats
         self._stopping = False
         self._reload_asked = False
-        self._registered = False
-        self._consuming = False
-        self._store_backoff = Backoff(clock, first=0.2, cap=5.0)
-        self._source_backoff = Backoff(clock, first=0.5, cap=10.0)
         self._tick_at = 0.0
-        self._heartbeat_at = 0.0
-        self._depth_at = 0.0
         self._collector = Collector(source, decoder, config.batch, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._leader = Leader(
@@ -120,6 +111,28 @@ class Pipeline:
             keep_dead_letters=config.handlers.dead_letters,
             renew_lease=self._tick,
             keep_alive=self._keep_alive,
+        )
+        self._store_link = StoreLink(
+            store,
+            announcements=self._announcements,
+            stats=stats,
+            health=self._health,
+            report=self._report,
+            logger=logger,
+            clock=clock,
+            who=who,
+        )
+        self._broker = BrokerLink(
+            source,
+            queue=config.queue_name,
+            stats=stats,
+            health=self._health,
+            report=self._report,
+            progress=self._progress,
+            logger=logger,
+            clock=clock,
+            greet=greet,
+            depth_seen=self._leader.queue_seen,
         )
 
     def stop(self) -> None:
@@ -150,23 +163,25 @@ class Pipeline:
     def cycle(self) -> None:
         """Go round once; takes a fraction of a second unless a connection or a handler blocks."""
         try:
-            if not self._store.connected and not self._connect_store():
+            if not self._store_link.connected and not self._connect_store():
                 self._wait_for_store()
                 return
             self._tick_if_due()
-            if not self._consuming:
+            if not self._broker.consuming:
                 self._finish()
-            if not self._consuming and not self._connect_source():
-                self._clock.sleep(min(IDLE_WAIT, self._source_backoff.remaining()))
+            if not self._broker.consuming and not self._broker.connect():
+                self._clock.sleep(min(IDLE_WAIT, self._broker.remaining()))
                 return
-            self._heartbeat_if_due()
+            self._broker.keep_alive()
             self._consume()
         except StoreUnavailable as error:
-            self._store_lost(error)
+            self._store_link.lost(error)
+            self._repeat_batches()
         except LeaseLost as error:
-            self._lease_lost(error)
+            self._store_link.lease_lost(error)
+            self._repeat_batches()
         except BrokerUnavailable as error:
-            self._source_lost(error)
+            self._broker_lost(error)
 
     # --- consume ---------------------------------------------------------------------------
 
@@ -212,7 +227,7 @@ class Pipeline:
             self._source.acknowledge(mark)
         except BrokerUnavailable as error:
             # All is merged and announced: the redelivery will be recognised.
-            self._source_lost(error)
+            self._broker_lost(error)
         self._health.batch_committed()
         self._telemetry.batch_done(self._clock.monotonic() - self._sent_at)
         self._counted = True
@@ -236,16 +251,16 @@ class Pipeline:
         if self._clock.monotonic() >= self._tick_at:
             self._tick()
         try:
-            self._heartbeat_if_due()
+            self._broker.keep_alive()
         except BrokerUnavailable as error:
-            self._source_lost(error)
+            self._broker_lost(error)
 
     def _tick(self) -> None:
         self.stats.redelivered = self._source.redelivered
         ticked = self._store.tick(
             msgspec.json.encode(self.stats),
             self._rejects.take_samples(),
-            fit=self._consuming,
+            fit=self._broker.consuming,
             merged_ago=self._progress.ago(),
             handed_back=self._progress.take_handed_back(),
         )
@@ -261,116 +276,48 @@ class Pipeline:
         self._announcements.add(self._leader.after_tick(ticked))
         self._rejects.report()
         report_takeovers(ticked.taken, self.stats, self._logger)
-        if self._consuming:
+        if self._broker.consuming:
             self._report.consuming()
 
-    def _heartbeat_if_due(self) -> None:
-        now = self._clock.monotonic()
-        if self._consuming and now >= self._heartbeat_at:
-            self._heartbeat_at = now + 1
-            self._source.heartbeat()
-            if now >= self._depth_at:
-                self._depth_at = now + DEPTH_EVERY
-                self.stats.depth = self._source.depth()
-                self._leader.queue_seen(self.stats.depth, now)
-
-    # --- connect ---------------------------------------------------------------------------
+    # --- connections -----------------------------------------------------------------------
 
     def _connect_store(self) -> bool:
-        if self._store_backoff.remaining():
+        if not self._store_link.connect():
             return False
-        self._store.connect()
-        if self._registered:
-            try:
-                self._announcements.recover(self._store.recover())
-            except LeaseLost as error:
-                self._lease_lost(error)
-        if not self._registered:
-            self._store.register(self._who)
-            self._registered = True
-            self._announcements.start_anew()
-        self._store_backoff.succeeded()
-        self.stats.store_connects += 1
-        self._health.store(None)
-        self._logger.info("store-connected", token=self._store.token, unannounced=len(self._announcements))
         self._announcements.announce()
         self._tick_at = 0.0
         return True
 
     def _wait_for_store(self) -> None:
-        if self._source.redelivers or not self._consuming:
-            self._clock.sleep(min(IDLE_WAIT, self._store_backoff.remaining()))
+        if self._source.redelivers or not self._broker.consuming:
+            self._clock.sleep(min(IDLE_WAIT, self._store_link.remaining()))
             return
         # What a pub/sub broker sends now it will not send again.
-        self._heartbeat_if_due()
+        self._broker.keep_alive()
         self._collector.collect(IDLE_WAIT, only_full=True)
         while self._collector and self._collector.event_count > MOST_KEPT:
             dropped = self._collector.take().batch.event_count
             self._logger.error("events-dropped", count=dropped, reason="the store is away for too long")
 
-    def _connect_source(self) -> bool:
-        if self._source_backoff.remaining():
-            return False
-        address = self._source.connect()
-        self._source_backoff.succeeded()
-        self._consuming = True
-        self.stats.broker_connects += 1
-        self._health.broker(None)
-        self._progress.connected()
-        self.stats.broker = address
-        self._heartbeat_at = 0.0
-        self._logger.info("broker-connected", broker=address, queue=self._config.queue_name)
-        self._report.consuming()
-        if (problem := self._greet(self._source.url)) is not None:
-            self._logger.warning("workers-not-asked", reason=problem)
-        return True
-
-    # --- what went wrong -------------------------------------------------------------------
-
-    def _store_lost(self, error: StoreUnavailable) -> None:
-        wait = self._store_backoff.failed()
-        self._logger.warning("store-unavailable", reason=str(error), retry_in=round(wait, 3))
-        self._health.store(str(error))
-        self._report.waiting("Redis", self._store_backoff.failing_since, str(error))
-        self._store.close()
-        self._announcements.forget()  # still in the outbox; `recover` brings them
-        self._repeat_batches()
-
-    def _lease_lost(self, error: LeaseLost) -> None:
-        self.stats.leases_lost += 1
-        self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
-        self._registered = False
-        self._health.store("the lease was lost")
-        self._announcements.forget()  # another instance has them
-        self._store.close()
-        self._repeat_batches()
-
     def _repeat_batches(self) -> None:
         """Make sure that batches of unknown fate are applied again."""
         if self._source.redelivers:
-            # Nothing of it was acknowledged, so closing hands it back, to other instances too.
-            self._source.close()
-            self._consuming = False
-            self._health.broker("messages were handed back while the store is away")
+            # Nothing of it was acknowledged.
+            self._broker.hand_back()
             self._health.batch_given_back()
-            self._progress.disconnected()
             self._collector.forget()
         elif self._under_way is not None:
             self._collector.give_back(self._under_way)
         self._under_way = None
 
-    def _source_lost(self, error: BrokerUnavailable) -> None:
-        wait = self._source_backoff.failed()
-        self._logger.warning("broker-unavailable", reason=str(error), retry_in=round(wait, 3))
-        self._health.broker(str(error))
-        self._report.waiting("the broker", self._source_backoff.failing_since, str(error))
-        self._source.close()
-        self._consuming = False
-        self._progress.disconnected()
+    def _broker_lost(self, error: BrokerUnavailable) -> None:
+        self._broker.lost(error)
         if self._source.redelivers:
             self._collector.forget()
         else:
             self._collector.close_open()
+
+    # --- on request ------------------------------------------------------------------------
 
     def _reload(self) -> None:
         self._reload_asked = False
@@ -386,7 +333,7 @@ class Pipeline:
         self._report.stopping()
         left = 0
         try:
-            if self._store.connected and self._registered:
+            if self._store_link.connected and self._store_link.registered:
                 self._finish()
                 while self._collector:
                     self._send(self._collector.take())

@@ -1,0 +1,91 @@
+"""The connection to the store: made with growing pauses, and given up when it broke."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ha_monitor.clock import Clock
+from ha_monitor.errors import LeaseLost, StoreUnavailable
+from ha_monitor.metrics.health import Health
+from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.announcements import Announcements
+from ha_monitor.pipeline.backoff import Backoff
+from ha_monitor.pipeline.report import Report
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.store import Store
+
+
+class StoreLink:
+    """Whether this instance is entered in the shared record, and what is to be done for it."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        announcements: Announcements,
+        stats: Stats,
+        health: Health,
+        report: Report,
+        logger: Logger,
+        clock: Clock,
+        who: dict[str, Any],
+    ) -> None:
+        """:param who: what `status` shows of this instance."""
+        self._store = store
+        self._announcements = announcements
+        self._stats = stats
+        self._health = health
+        self._report = report
+        self._logger = logger
+        self._who = who
+        self._backoff = Backoff(clock, first=0.2, cap=5.0)
+        self.registered = False
+
+    @property
+    def connected(self) -> bool:
+        return self._store.connected
+
+    def remaining(self) -> float:
+        """Seconds until the next attempt to connect; 0 if it is due."""
+        return self._backoff.remaining()
+
+    def connect(self) -> bool:
+        """Connect, if the time for it has come, and enter this instance or take its outbox up again; whether it did.
+
+        What was not announced before is to be announced now.
+
+        :raises StoreUnavailable: if Redis is away. :raises LeaseLost: if another instance has the outbox; the next call
+            enters this one anew.
+        """
+        if self._backoff.remaining():
+            return False
+        self._store.connect()
+        if self.registered:
+            self._announcements.recover(self._store.recover())
+        else:
+            self._store.register(self._who)
+            self.registered = True
+            self._announcements.start_anew()
+        self._backoff.succeeded()
+        self._stats.store_connects += 1
+        self._health.store(None)
+        self._logger.info("store-connected", token=self._store.token, unannounced=len(self._announcements))
+        return True
+
+    def lost(self, error: StoreUnavailable) -> None:
+        """Give the connection up; what is not announced is still in the outbox."""
+        wait = self._backoff.failed()
+        self._logger.warning("store-unavailable", reason=str(error), retry_in=round(wait, 3))
+        self._health.store(str(error))
+        self._report.waiting("Redis", self._backoff.failing_since, str(error))
+        self._store.close()
+        self._announcements.forget()
+
+    def lease_lost(self, error: LeaseLost) -> None:
+        """Begin anew: another instance has the outbox."""
+        self._stats.leases_lost += 1
+        self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
+        self._health.store("the lease was lost")
+        self.registered = False
+        self._store.close()
+        self._announcements.forget()
