@@ -8,6 +8,7 @@ from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.stuck import Reconcile, StuckDuty
+from ha_monitor.store.duties import Duties
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
 from ha_monitor.store.store import Store
@@ -36,6 +37,7 @@ class Leader:
         """
         settings = config.workers
         self._store = store
+        self._duties = Duties(store)
         self._watching = Watching(settings.late_after, settings.lost_after)
         self._telemetry = telemetry
         self._logger = logger
@@ -76,7 +78,7 @@ class Leader:
             self._telemetry.does_not_lead()
             return []
         self._telemetry.leads(self._store.lease_until, followed=ticked.followed)
-        watched = self._store.watch(self._watching, self._telemetry.surveyed_queues(), may_judge=self._may_judge())
+        watched = self._duties.watch(self._watching, self._telemetry.surveyed_queues(), may_judge=self._may_judge())
         if watched is None:
             return []
         self._telemetry.fleet = watched
@@ -84,7 +86,7 @@ class Leader:
         now = self._clock.monotonic()
         if now >= self._losses_at:
             self._losses_at = now + LOSSES_EVERY
-            items += self._store.losses()
+            items += self._duties.losses()
         return items if self._stuck is None else items + self._stuck.proceed()
 
     def _may_judge(self) -> bool:

@@ -14,8 +14,8 @@ from ha_monitor.events.decode import Batch
 from ha_monitor.events.facts import as_lua_string
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import FORMAT, Keys
-from ha_monitor.store.outbox import OutboxItem, read_items
-from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked, Watched, Watching, WorkerState
+from ha_monitor.store.outbox import read_items
+from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
 
 MOST_DUE = 1000
@@ -77,10 +77,6 @@ class Store:
         self._shared_apply = (
             *(keys.waiting, keys.producers, keys.workers, self._counts, keys.processes),
             *(keys.open, keys.stuck, keys.orphaned, keys.usual),
-        )
-        self._watched = (
-            *(keys.leader, keys.workers, keys.liveness, keys.waiting, keys.retries, keys.dead_letters),
-            *(keys.queues, keys.stuck, keys.orphaned),
         )
         self._shared_tick = (
             *(keys.waiting, keys.retries, keys.takeovers, keys.rejected, keys.workers),
@@ -236,58 +232,6 @@ class Store:
             leads > 0,
             leads == 2,
         )
-
-    def watch(self, watching: Watching, queues: list[str], *, may_judge: bool) -> Watched | None:
-        """Do the leader's duties; None if this instance does not lead.
-
-        :param queues: queues of tasks that workers consume.
-        :param may_judge: whether it has listened for so long that a worker's silence means something.
-        """
-        keys = self._keys
-        options = [
-            int(watching.late_after * 1000),
-            int(watching.lost_after * 1000),
-            may_judge,
-            int(self._settings.worker_ttl),
-        ]
-        reply = self._call(
-            "watch",
-            [*self._own_keys(), *self._watched],
-            [self._token, keys.prefix, self._announced, self._encode(options), self._encode(queues)],
-        )
-        if reply is None:
-            return None
-        first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known = reply
-        return Watched(
-            read_items(first, raw),
-            instances,
-            waiting,
-            retries,
-            dead_letters,
-            [
-                WorkerState(name.decode("utf-8", "replace"), state.decode(), None if active < 0 else active)
-                for name, state, active in workers
-            ],
-            [name.decode("utf-8", "replace") for name in known],
-            stuck,
-            orphaned,
-        )
-
-    def losses(self) -> list[OutboxItem]:
-        """Find out what was lost, if this instance leads."""
-        keys = self._keys
-        options = [
-            int(self._held * 1000),
-            int(self._settings.worker_ttl),
-            bool(self._counting),
-            int(self._settings.failure_ttl),
-        ]
-        reply = self._call(
-            "losses",
-            [*self._own_keys(), keys.leader, keys.processes, keys.takeovers, keys.returned, self._counts],
-            [self._token, keys.prefix, self._announced, self._encode(options)],
-        )
-        return [] if reply is None else read_items(*reply)
 
     def run_duty(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
         """Run one of the leader's scripts, and return its reply: None if this instance does not lead.

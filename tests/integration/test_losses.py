@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ha_monitor.store.duties import Duties
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_counting import counter, samples
 from tests.unit.builders import TIME, event
@@ -63,7 +64,7 @@ def lost(*instances: Instance) -> dict[str, int]:
         ticked = instance.store.tick(b"{}", [], merged_ago=0.0)
         instance.announce(ticked.items)
     for instance in instances:
-        instance.announce(instance.store.losses())
+        instance.announce(Duties(instance.store).losses())
     found: dict[str, int] = {}
     for instance in instances:
         for item in instance.emitted:
@@ -202,7 +203,7 @@ def test_what_another_instance_still_has_in_hand_is_not_lost(store_url: str, one
     time.sleep(1.05)
     one.store.tick(b"{}", [], merged_ago=0.0)
     two.store.tick(b"{}", [], merged_ago=100.0)
-    assert one.store.losses() == []
+    assert Duties(one.store).losses() == []
     two.apply(held)
 
     assert lost(one, two) == {}

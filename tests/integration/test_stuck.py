@@ -15,6 +15,7 @@ from ha_monitor.config.schema import TaskLimits
 from ha_monitor.errors import LeaseLost
 from ha_monitor.events.facts import Fact
 from ha_monitor.outputs.line import Identity, build_line, encode_line
+from ha_monitor.store.duties import Duties
 from ha_monitor.store.record import State
 from ha_monitor.store.results import Watching
 from ha_monitor.store.stuck import (
@@ -112,7 +113,7 @@ def lose(leader: Leader, inside: Inside, *names: str) -> None:
     leader.instance.apply(*(event("worker-heartbeat", hostname=name) for name in names))
     now = inside.redis.time()[0] * 1000
     inside.redis.zadd(inside.keys.workers, dict.fromkeys(names, now - 61_000))
-    watched = leader.instance.store.watch(Watching(10, 60), [], may_judge=True)
+    watched = Duties(leader.instance.store).watch(Watching(10, 60), [], may_judge=True)
     assert watched is not None
 
 
@@ -419,7 +420,7 @@ def test_a_stuck_task_whose_worker_is_then_lost_is_orphaned_as_well(one: Leader,
     assert one.judge((one.found()[0], orphaned)) == []
     assert one.judge((suspect, held())) == []
 
-    watched = one.instance.store.watch(Watching(10, 60), [], may_judge=True)
+    watched = Duties(one.instance.store).watch(Watching(10, 60), [], may_judge=True)
     assert watched is not None
     assert (watched.stuck, watched.orphaned) == (0, 1)
     line = build_line(one.instance.emitted[-1], IDENTITY, "2026-01-01T00:00:00.000000Z")
@@ -433,7 +434,7 @@ def test_a_worker_that_came_back_meanwhile_has_lost_nothing(one: Leader, inside:
     lose(one, inside, "celery@host")
     (suspect,) = one.found()
     one.instance.apply(event("worker-heartbeat", at=time.time()))
-    one.instance.store.watch(Watching(10, 60), [], may_judge=True)
+    Duties(one.instance.store).watch(Watching(10, 60), [], may_judge=True)
 
     assert one.judge((suspect, Orphaned(True, ["worker-lost"], 0))) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ha_monitor.errors import LeaseLost
+from ha_monitor.store.duties import Duties
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watched, Watching
 from tests.integration.storing import Inside, Instance
@@ -35,7 +36,7 @@ def leads(instance: Instance, *, fit: bool = True) -> tuple[bool, bool]:
 
 
 def watch(instance: Instance, *, may_judge: bool = True) -> Watched:
-    watched = instance.store.watch(WATCHING, [], may_judge=may_judge)
+    watched = Duties(instance.store).watch(WATCHING, [], may_judge=may_judge)
     assert watched is not None
     instance.announce(watched.items)
     return watched
@@ -100,11 +101,11 @@ def test_a_frozen_former_leader_cannot_write(one: Instance, two: Instance, insid
     leads(two)
     silence(inside, 61)
 
-    assert one.store.watch(WATCHING, [], may_judge=True) is None
+    assert Duties(one.store).watch(WATCHING, [], may_judge=True) is None
     assert inside.redis.hgetall(inside.keys.liveness) == {}
     two.stay_in_contact()
     with pytest.raises(LeaseLost):
-        one.store.watch(WATCHING, [], may_judge=True)
+        Duties(one.store).watch(WATCHING, [], may_judge=True)
     assert inside.redis.hgetall(inside.keys.liveness) == {}
     watch(two)
     assert own(two) == [("worker-lost", NAME)]
@@ -113,7 +114,7 @@ def test_a_frozen_former_leader_cannot_write(one: Instance, two: Instance, insid
 def test_the_leader_sees_the_fleet(one: Instance, two: Instance) -> None:
     """Given two instances and a queue that workers consume, the leader counts and remembers them."""
     leads(one)
-    first = one.store.watch(WATCHING, ["celery"], may_judge=True)
+    first = Duties(one.store).watch(WATCHING, ["celery"], may_judge=True)
     second = watch(one)
 
     assert first is not None
