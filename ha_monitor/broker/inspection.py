@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import amqp.exceptions
-import msgspec
-from celery import Celery
 
-from ha_monitor.broker.address import address_of, connection_to, is_amqp, urls_of
+from ha_monitor.broker.address import address_of, connection_to, is_amqp
 from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.broker.amqp_source import declare
+from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable
 
@@ -41,13 +40,7 @@ def queue_state(config: Config) -> QueueState | None:
     """
     if not is_amqp(config.broker.url):
         return None
-    error = BrokerUnavailable("no broker")
-    for url in urls_of(config.broker.url):
-        try:
-            return look_at(url, config).queue
-        except BrokerUnavailable as problem:
-            error = problem
-    raise error
+    return first_answer(config, lambda url: look_at(url, config).queue)
 
 
 def look_at(url: str, config: Config) -> BrokerState:
@@ -98,13 +91,10 @@ def workers_by_events(url: str, config: Config, patience: float) -> dict[str, bo
     :param patience: seconds to wait for answers.
     :raises BrokerUnavailable: if the broker cannot be used.
     """
-    app = Celery("ha-monitor", set_as_current=False, broker=url)
-    # Without heartbeats: each one that comes would begin the wait for answers anew.
-    settings = msgspec.structs.replace(config.broker, heartbeat=0.0)
-    with translated_errors(address_of(url)), connection_to(url, settings, options={}) as client:
-        replies = app.control.broadcast("enable_events", reply=True, timeout=patience, connection=client) or []
+    with asking(url, config) as (client, control):
+        replies = control.broadcast("enable_events", reply=True, timeout=patience, connection=client) or []
         workers = {name: "already" in str(answer.get("ok", "")) for reply in replies for name, answer in reply.items()}
         silent = [name for name, sends in workers.items() if not sends]
         if silent:
-            app.control.broadcast("disable_events", destination=silent, connection=client)
+            control.broadcast("disable_events", destination=silent, connection=client)
         return workers
