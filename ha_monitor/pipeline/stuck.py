@@ -20,6 +20,8 @@ ROUND_EVERY = 5.0
 PATIENCE = 60.0
 """Seconds after which verdicts are dropped that came too early all the time: then the tasks are found again."""
 
+LONGEST_ANSWER = 120.0
+"""Seconds after which a question that is not answered is worth a word: a library waits for ever."""
 EMPTY_WITHIN = 15.0
 """Seconds for which the queue of events counts as empty after it was seen so; it is looked at every few seconds."""
 
@@ -59,6 +61,7 @@ class StuckDuty:
         self._logger = logger
         self._clock = clock
         self._round_at = 0.0
+        self._asked_at = 0.0
         self._empty_at = float("-inf")
         self._pending: Pending | None = None
         self._failing = False
@@ -89,16 +92,17 @@ class StuckDuty:
         if found.more:
             self._round_at = now
         if found.tasks:
+            self._asked_at = now
             self._investigator.ask(found)
 
     def _take_answer(self, now: float) -> None:
         findings = self._investigator.take()
         if findings is None:
+            if now - self._asked_at > LONGEST_ANSWER:
+                self._failed(f"no answer for {LONGEST_ANSWER:g} s")
             return
         if findings.problem is not None:
-            if not self._failing:
-                self._logger.warning("tasks-not-asked-for", reason=findings.problem)
-            self._failing = True
+            self._failed(findings.problem)
             return
         self._failing = False
         verdicts = [
@@ -108,6 +112,11 @@ class StuckDuty:
         ]
         if verdicts:
             self._pending = Pending(findings, verdicts, now + PATIENCE)
+
+    def _failed(self, reason: str) -> None:
+        if not self._failing:
+            self._logger.warning("tasks-not-asked-for", reason=reason)
+        self._failing = True
 
     def _judge(self, pending: Pending, now: float) -> list[OutboxItem]:
         if now >= pending.drop_at:

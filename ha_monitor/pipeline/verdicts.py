@@ -10,6 +10,8 @@ from ha_monitor.store.stuck import Orphaned, Stuck, Suspect
 
 BY_WORKER, BY_WORKERS, BY_LOSS, BY_BACKEND = "worker", "workers", "worker-lost", "result-backend"
 """What confirmed it: a worker has the task; none that answered has it; its worker is lost; there is no result."""
+CLOCKS_APART = 60.0
+"""Seconds by which the clocks of two workers may differ."""
 Opinion = Stuck | Orphaned | Result | None
 
 
@@ -25,7 +27,15 @@ def opinion_of(suspect: Suspect, whereabouts: Whereabouts, results: Mapping[str,
         return _without_result(suspect, whereabouts, [])
     if suspect.task_id not in results:
         return None  # there may be a result that cannot be read
-    return results[suspect.task_id] or _without_result(suspect, whereabouts, [BY_BACKEND])
+    result = results[suspect.task_id]
+    if result is not None and _is_of_this_run(suspect, result):
+        return result
+    return _without_result(suspect, whereabouts, [BY_BACKEND])
+
+
+def _is_of_this_run(suspect: Suspect, result: Result) -> bool:
+    # Some give their tasks the same id again and again: the result of the last time may still be there.
+    return result.time is None or result.time > suspect.since / 1e6 - CLOCKS_APART
 
 
 def _without_result(suspect: Suspect, whereabouts: Whereabouts, confirmed_by: list[str]) -> Stuck | Orphaned | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,11 @@ RESULT = Result("task-succeeded", 1.0, "", {"result": "3"})
 
 def suspect(phase: Any = "started", state: str = "online", worker: str = WORKER, task_id: str = "a") -> Suspect:
     return Suspect(task_id, phase, 1, "shop.pay", "celery", worker, state)
+
+
+def later() -> Suspect:
+    """One that came to its phase a thousand seconds after the epoch."""
+    return suspect()._replace(since=1_000_000_000)
 
 
 def where(*answered: str, **held: Held) -> Whereabouts:
@@ -64,6 +70,10 @@ ALL = where("other@host", WORKER)
         (suspect("sent", ""), NOBODY, {"a": RESULT}, RESULT),
         (suspect(state="lost"), OTHERS, {"a": RESULT}, RESULT),
         (suspect(state="lost"), OTHERS, {}, None),
+        # A result from before is that of another task with the same id; clocks differ a little.
+        (later(), ALL, {"a": RESULT}, Orphaned(False, ["workers", "result-backend"], 2)),
+        (later(), ALL, {"a": RESULT._replace(time=950.0)}, RESULT._replace(time=950.0)),
+        (later(), ALL, {"a": RESULT._replace(time=None)}, RESULT._replace(time=None)),
     ],
 )
 def test_what_is_made_of_the_answers(
@@ -364,6 +374,29 @@ def test_that_nobody_can_be_asked_is_said_once() -> None:
     one.look()
 
     assert one.warnings == ["tasks-not-asked-for"] * 2
+
+
+def test_an_answer_that_never_comes_is_said() -> None:
+    """Given a library that waits for ever, one line says so."""
+    never = threading.Event()
+
+    def answer(_ids: Sequence[str]) -> Whereabouts:
+        never.wait(60)
+        return where(WORKER)
+
+    one = Duty(answer)
+    one.clock.now += 5
+    one.duty.queue_was_empty(one.clock.now)
+    one.duty.proceed()
+    one.clock.now += 100
+    one.duty.proceed()
+    assert one.warnings == []
+    one.clock.now += 30
+    for _ in range(3):
+        one.duty.proceed()
+    never.set()
+
+    assert one.warnings == ["tasks-not-asked-for"]
 
 
 # --- limits --------------------------------------------------------------------------------

@@ -22,8 +22,8 @@
 -- ARGV[1] the caller's token
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
--- ARGV[4] MessagePack: {limits as in phases.lua, when that was in ms since the epoch, ms for which the broker may keep messages
---         of an instance that vanished, success ttl s, failure ttl s, counting or false}
+-- ARGV[4] MessagePack: {limits as in phases.lua, when that was in ms since the epoch, ms for which the broker may keep
+--         messages of an instance that vanished, success ttl s, failure ttl s, counting or false}
 -- ARGV[5] MessagePack: {{task id, phase, since when in µs, verdict, …}, …}, where a verdict is one of
 --         'stuck', phase in which a worker has it, {what confirmed it, …}, workers that answered
 --         'orphaned', whether its worker must be lost, {what confirmed it, …}, workers that answered

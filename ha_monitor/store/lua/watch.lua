@@ -23,7 +23,8 @@
 -- ARGV[5] MessagePack: {queue of tasks, …} as the workers say
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks stuck,
--- tasks orphaned}, {{nodename, state, tasks active or -1}, …}, {queue, …}}; nothing if the caller does not lead; or the error LEASELOST.
+-- tasks orphaned}, {{nodename, state, tasks active or -1}, …}, {queue, …}}; nothing if the caller does not lead; or
+-- the error LEASELOST.
 
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
