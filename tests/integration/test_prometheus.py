@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import missing
 from tests.support.celery_app import make_app
+from tests.support.certificates import self_signed
 from tests.support.instances import Fleet
 from tests.support.process import ServiceMissing, wait_until
 from tests.support.prometheus import PrivatePrometheus
@@ -127,3 +128,42 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
         wait_until(
             lambda: prometheus.query('ALERTS{alertname="CeleryWorkerLost", alertstate="firing"}'), 40, "the alert", 0.5
         )
+
+
+def test_metrics_behind_a_password_from_a_credential_and_tls(
+    tmp_path: Path, broker_url: str, store_url: str, listen: str
+) -> None:
+    """Given `http.password` in a file of $CREDENTIALS_DIRECTORY alone, and a certificate, a real Prometheus that knows
+    both scrapes all instances; without the password it gets nothing.
+    """
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "http_password").write_text("hunter2 and more\n")
+    certificate, key = self_signed(tmp_path)
+    http = {"listen": listen, "username": "prometheus", "tls_certificate": str(certificate), "tls_key": str(key)}
+    targets = [listen.replace("%i", name) for name in "12"]
+    trusting = {"scheme": "https", "tls_config": {"ca_file": str(certificate)}}
+    knowing = {**trusting, "basic_auth": {"username": "prometheus", "password": "hunter2 and more"}}
+    fleet = Fleet(
+        tmp_path,
+        broker_url,
+        store_url,
+        size=2,
+        settings={"http": http},
+        env={"CREDENTIALS_DIRECTORY": str(credentials)},
+    )
+    try:
+        with (
+            fleet.start(),
+            PrivatePrometheus(targets, options=knowing) as good,
+            PrivatePrometheus(targets, options=trusting) as bad,
+        ):
+            wait_until(lambda: good.value("sum(ha_monitor_consuming)") == 2, 30, "the metrics", 0.5)
+            wait_until(lambda: bad.value("count(up)") == 2, 30, "its attempts", 0.5)
+
+            assert good.value("sum(up)") == 2
+            assert bad.value("sum(max_over_time(up[1m]))") == 0
+            assert bad.value("count(ha_monitor_consuming)") is None
+    except ServiceMissing as error:
+        missing(error)
+    assert not any("hunter2" in json.dumps(line) for line in fleet.lines())

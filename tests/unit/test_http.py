@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +20,9 @@ from ha_monitor.config.schema import Http
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.http import HttpServer, address_of
+from tests.conftest import missing
+from tests.support.certificates import self_signed
+from tests.support.process import ServiceMissing
 from tests.unit.builders import TurnedClock
 
 
@@ -143,15 +144,10 @@ def test_metrics_only_for_those_who_know_the_password() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A self-signed certificate for 127.0.0.1, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
+    try:
+        return self_signed(tmp_path_factory.mktemp("tls"))
+    except ServiceMissing as error:
+        missing(error)
 
 
 def test_tls(certificate: tuple[Path, Path]) -> None:
