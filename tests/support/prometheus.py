@@ -69,9 +69,9 @@ class PrivatePrometheus(PrivateService):
         assert len(series) <= 1, series
         return series[0][1] if series else None
 
-    def history(self, expression: str, seconds: int) -> list[float]:
-        """All values that an expression had in the last seconds, at steps of a second."""
-        values = self.query(f"max_over_time(({expression})[{seconds}s:1s])")
+    def most(self, expression: str, seconds: int) -> list[float]:
+        """The largest value that each series of an expression had in the last seconds, also between two scrapes."""
+        values = self.query(f"max_over_time(({expression})[{seconds}s:200ms])")
         return [value for _, value in values]
 
     def _ask(self, path: str, **arguments: str | float) -> Any:
