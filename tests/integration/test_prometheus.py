@@ -183,7 +183,8 @@ def test_alerts_fire_when_it_happens_and_end_when_it_is_over(
     measured: Measured,
 ) -> None:
     """Given the rules with short waits in a real Prometheus, nothing fires while all is well; an instance that is
-    killed is missed, a worker that is killed is lost, each by the alert for it alone; when both are back, nothing fires.
+    killed is missed, a worker that is killed is lost, each by the alert for it alone; when both are back, nothing
+    fires.
     """
     rules = tmp_path / "rules.yml"
     rules.write_text(re.sub(r"for: \d+m", "for: 3s", RULES.read_text()))
