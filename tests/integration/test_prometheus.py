@@ -10,12 +10,14 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from tests.conftest import missing, served
 from tests.support.celery_app import make_app
 from tests.support.certificates import self_signed
+from tests.support.dashboard import Window, filled, panels, picture, variables
 from tests.support.instances import Fleet
 from tests.support.measured import Measured
 from tests.support.process import ServiceMissing, wait_until
@@ -26,7 +28,6 @@ from tests.support.workers import CeleryWorker
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "packaging/prometheus/ha-monitor.rules.yml"
-DASHBOARD = ROOT / "packaging/grafana/ha-monitor.json"
 VARIABLES = {"$job": ".*", "$task": ".*", "$__rate_interval": "1m", "$__range": "10m"}
 SETTINGS = {
     "store": {"lease": 5.0},
@@ -35,23 +36,11 @@ SETTINGS = {
 }
 
 
-def variables() -> Iterator[tuple[str, str, str]]:
-    """Name, selector and label of every variable that Grafana fills with `label_values(selector, label)`."""
-    for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]:
-        if variable["type"] == "query":
-            found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
-            assert found is not None, variable
-            yield variable["name"], found[1], found[2]
-
-
 def queries() -> Iterator[tuple[str, str]]:
     """Title and expression of every query of the dashboard."""
-    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+    for panel in panels():
         for target in panel.get("targets", ()):
-            expression = target["expr"]
-            for name, value in VARIABLES.items():
-                expression = expression.replace(name, value)
-            yield panel["title"], expression
+            yield panel["title"], filled(target["expr"], VARIABLES)
 
 
 @pytest.fixture
@@ -154,6 +143,10 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
         except TimeoutError:
             assert empty() == []
         took = int(time.monotonic() - began)
+        drawn = ElementTree.fromstring(picture(prometheus, Window(time.time() - took, time.time(), 1), VARIABLES))
+        texts = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
+        assert {panel["title"] for panel in panels()} <= set(texts)
+        assert "No data" not in texts
         limits = {
             "celery_worker_up": 2,
             "ha_monitor_leader": 1,
