@@ -131,11 +131,14 @@ class _Drawing:
         hidden = {"__name__", "job"}
         names = sorted({name for labels, _ in found for name in labels} - hidden)
         rows = [[*(labels.get(name, "") for name in names), f"{value:g}"] for labels, value in found]
-        step = (self._width - 20) / (len(names) + 0.4)
+        table = [[*names, "value"], *sorted(rows)]
+        widest = [max(len(row[at]) for row in table) + 3 for at in range(len(table[0]))]
+        character = (self._width - 20) / sum(widest)
         parts = []
-        for number, row in enumerate([[*names, "value"], *sorted(rows)]):
-            style = "head" if number == 0 else ""
-            parts += [self._text(12 + step * at, 46 + 20 * number, cell, style) for at, cell in enumerate(row)]
+        for number, row in enumerate(table):
+            for at, cell in enumerate(row):
+                x = 12 + character * sum(widest[:at])
+                parts.append(self._text(x, 46 + 20 * number, cell, "head" if number == 0 else ""))
         return parts
 
     def _lines(self) -> list[str]:
@@ -151,9 +154,11 @@ class _Drawing:
             y = bottom - (bottom - top) * part
             parts.append(self._line(left, y, right, y))
             parts.append(self._text(left - 6, y + 4, shown(highest * part, self._unit), anchor="end"))
-        for minute in range(0, int(self._window.end - self._window.start) // 60 + 1):
-            x = left + (right - left) * minute * 60 / (self._window.end - self._window.start)
-            parts.append(self._text(x, bottom + 16, f"{minute} min", anchor="middle" if minute else "start"))
+        minutes = (self._window.end - self._window.start) / 60
+        for minute in range(int(minutes) + 1):
+            x = left + (right - left) * minute / minutes
+            label = f"{minute} min" if minute in (0, int(minutes)) else str(minute)
+            parts.append(self._text(x, bottom + 16, label, anchor="end" if minute == minutes else "middle"))
         column = (self._width - 20) / 2
         for number, (legend, (_, points)) in enumerate(results):
             color = COLORS[number % len(COLORS)]
