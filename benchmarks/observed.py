@@ -31,8 +31,10 @@ OPEN_TASKS = 10_000
 WORKERS = 200
 EVENTS_A_HEARTBEAT = 40
 """With a heartbeat every two seconds, 200 workers send 100 a second: as many as here at 4,000 events a second."""
+DUTY = 1 / 6
+"""Part of the time for which an instance is not frozen, about."""
 SCRAPE_EVERY = 15.0
-"""Seconds, most of which the instance is frozen: a scrape, and a look at the queues, is in every third pass."""
+"""Seconds of its own time between two scrapes, and between two looks at the queues of tasks (the default)."""
 MOST_SLOWER = 0.10
 
 
@@ -79,6 +81,7 @@ class Subject:
 
 def run(services: Services) -> list[Row]:
     port = free_port()
+    survey = {"metrics_survey_interval": SCRAPE_EVERY / DUTY}
     stream = read_stream("stream")
     copies = replicate(stream, ROUNDS // PART + 1)
     size = len(stream) // PART
@@ -86,7 +89,7 @@ def run(services: Services) -> list[Row]:
     on: list[Cost] = []
     with ExitStack() as stack:
         without = Subject(services, stack, "unobserved", 5)
-        with_http = Subject(services, stack, "observed", 6, http_listen=f"127.0.0.1:{port}")
+        with_http = Subject(services, stack, "observed", 6, http_listen=f"127.0.0.1:{port}", **survey)
         stack.enter_context(_scraping(port))
         for number in range(ROUNDS + 1):
             messages = list(interleaved(itertools.islice(copies, size)))
@@ -162,7 +165,7 @@ def _scraping(port: int) -> Iterator[None]:
     done = threading.Event()
 
     def scrape() -> None:
-        while not done.wait(SCRAPE_EVERY):
+        while not done.wait(SCRAPE_EVERY / DUTY):
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as reply:
                 reply.read()
 
