@@ -162,7 +162,7 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
 
 def back_after(killed: float, prometheus: PrivatePrometheus) -> float:
     """Seconds from the death of a leader until another one's gauges are there: the end of the first gap after it."""
-    ((_, points),) = prometheus.query_range("sum(ha_monitor_leader)", killed, time.time(), 0.5)
+    ((_, points),) = prometheus.query_range("sum(ha_monitor_leader)", killed - 2, time.time(), 0.5)
     return next(later for (earlier, _), (later, _) in pairwise(points) if later - earlier > 0.6) - killed
 
 
