@@ -102,6 +102,11 @@ test-unit: $(DEVELOP) ## only what needs no services
 record: $(DEVELOP) redis rabbitmq ## record the event stream of the tests anew
 	$(BIN)/python -m tests.recording.record
 
+.PHONY: dashboard
+dashboard: $(DEVELOP) redis rabbitmq prometheus ## draw the picture of the dashboard in docs anew, from real data
+	@mkdir -p build
+	$(BIN)/python -m benchmarks.dashboard >build/dashboard.svg && mv build/dashboard.svg docs/dashboard.svg
+
 .PHONY: clean
 clean: ## remove what the targets made
 	$(SUDO) rm -rf $(VENV) .venv-* dist build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,9 +12,10 @@ import pytest
 
 from tests.support.celery52 import celery52_python
 from tests.support.certificates import Certificate, make_certificate
+from tests.support.private import PrivateService
 from tests.support.services import PrivateRabbitMQ, PrivateRedis, ServiceMissing
 
-Server = TypeVar("Server", PrivateRedis, PrivateRabbitMQ)
+Server = TypeVar("Server", bound=PrivateService)
 _numbers = itertools.count(1)
 
 

@@ -29,6 +29,8 @@ CONTENTS = {
     *(f"units/{path.name}" for path in (ROOT / "systemd").iterdir()),
     "py.typed",
 }
+SHARED = ("prometheus/ha-monitor.rules.yml", "prometheus/ha-monitor.rules.test.yml", "grafana/ha-monitor.json")
+"""In share/ha-monitor of the environment or of the host."""
 pytestmark = pytest.mark.timeout(1200)
 
 
@@ -74,11 +76,17 @@ def suite(request: pytest.FixtureRequest) -> str:
 
 
 def test_the_wheel_is_complete(wheel: Path) -> None:
-    """Given the wheel, it has the scripts, the schema and the units, and nothing that is not the program."""
-    names = zipfile.ZipFile(wheel).namelist()
+    """Given the wheel, it has the scripts, the schema, the units, the rules and the dashboard, and nothing else that is
+    not the program.
+    """
+    names = set(zipfile.ZipFile(wheel).namelist())
+    data = f"ha_monitor-{__version__}.data"
 
     assert {name.removeprefix("ha_monitor/") for name in names} >= CONTENTS
-    assert {name.split("/")[0] for name in names} == {"ha_monitor", f"ha_monitor-{__version__}.dist-info"}
+    assert {name for name in names if name.startswith(data)} == {
+        f"{data}/data/share/ha-monitor/{one}" for one in SHARED
+    }
+    assert {name.split("/")[0] for name in names} == {"ha_monitor", f"ha_monitor-{__version__}.dist-info", data}
 
 
 def test_the_source_archive_is_complete(wheel: Path) -> None:
@@ -175,6 +183,7 @@ def test_a_debian_package_from_its_installation_to_its_purge(
     modes = host.run("stat -c '%a %U %G' /etc/ha-monitor/credentials /etc/ha-monitor/credentials/*").splitlines()
     assert (modes[0], set(modes[1:])) == ("700 root root", {"600 root root"})
     assert "/usr/sbin/nologin" in host.run("getent passwd ha-monitor")
+    host.run(f"cd /usr/share/ha-monitor && ls {' '.join(SHARED)} && ! ls /usr/lib/ha-monitor/share/ha-monitor")
     assert host.run("ls /etc/systemd/system/multi-user.target.wants").split().count("ha-monitor.target") == 1
     assert host.run("find /usr/lib/ha-monitor -name 'main.*.pyc' | wc -l").strip() != "0"
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests.conftest import missing
 from tests.support.hosts import Bridge
+from tests.support.measured import Measured, MeasuredTable
 from tests.support.process import ServiceMissing
 
-_ROWS = pytest.StashKey[list[tuple[str, str]]]()
-Measured = Callable[[str, str], None]
+_TABLE = pytest.StashKey[MeasuredTable]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_ROWS] = []
+    config.stash[_TABLE] = MeasuredTable("measured on the hosts")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,17 +54,8 @@ def bridge() -> Iterator[Bridge]:
 @pytest.fixture(scope="session")
 def measured(pytestconfig: pytest.Config) -> Measured:
     """Adds a row to the table of what was measured on the hosts: what, and how much with its unit."""
-
-    def add(what: str, value: str) -> None:
-        pytestconfig.stash[_ROWS].append((what, value))
-
-    return add
+    return pytestconfig.stash[_TABLE].add
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    rows = config.stash.get(_ROWS, [])
-    if rows:
-        terminalreporter.section("measured on the hosts")
-        width = max(len(what) for what, _ in rows)
-        for what, value in rows:
-            terminalreporter.write_line(f"{what:<{width}}  {value}")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    config.stash[_TABLE].show(terminalreporter)

@@ -93,6 +93,18 @@ def test_histograms(store_url: str) -> None:
     assert found.sum("celery_task_queue_wait_time_sum") == pytest.approx(6)
 
 
+def test_a_sum_stays_exact_when_it_is_large(store_url: str) -> None:
+    """Given run times of decades, their sum in µs loses no digit."""
+    one = counter(store_url)
+    for number in range(3):
+        life = [event("task-received", uuid=f"t{number}"), event("task-started", uuid=f"t{number}")]
+        one.apply([*life, event("task-succeeded", uuid=f"t{number}", runtime=1e9 + 0.000001)])
+
+    raw = one.store.counts()
+    sums = [int(count) for field, count in zip(raw[::2], raw[1::2], strict=True) if field.startswith(b"R")]
+    assert sums == [3_000_000_000_000_003]
+
+
 def test_whatever_the_order_and_repetition_each_event_counts_once(store_url: str) -> None:
     """Given events in random orders, repeated and dealt out to two instances, the sum over both has each once, all
     under the task's name.

@@ -26,10 +26,11 @@ HEADER = """\
 #
 # What only one instance does otherwise goes to /etc/ha-monitor/instances/<name>.toml, with the same keys.
 #
-# URLs with passwords go to files that only root can read, one value a file:
+# URLs with passwords, and passwords, go to files that only root can read, one value a file:
 #   /etc/ha-monitor/credentials/broker_url
 #   /etc/ha-monitor/credentials/store_url
 #   /etc/ha-monitor/credentials/result_backend_url
+#   /etc/ha-monitor/credentials/http_password
 # They win over this file. An empty file stands for "not set".
 """
 WIDTH = 120

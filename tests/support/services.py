@@ -67,21 +67,24 @@ class PrivateRedis(PrivateService):
 
 
 class PrivateRabbitMQ(PrivateService):
-    """A RabbitMQ node without plugins, with a port mapper (epmd) and an Erlang cookie of its own."""
+    """A RabbitMQ node with a port mapper (epmd) and an Erlang cookie of its own, and no plugins unless asked for."""
 
     BIN = "/usr/lib/rabbitmq/bin"
     """Where Debian keeps the programs themselves; those in PATH are wrappers that change the user."""
 
-    def __init__(self, *, config: str = "") -> None:
+    def __init__(self, *, config: str = "", exporter: bool = False) -> None:
         """Prepare a node.
 
         :param config: more lines for rabbitmq.conf.
+        :param exporter: with the plugin rabbitmq_prometheus, on `exporter_port`.
         :raises ServiceMissing: if RabbitMQ is not installed.
         """
         self._server = program("rabbitmq-server", self.BIN)
         self._epmd_program = program("epmd")
         super().__init__()
         self._config = config
+        self._plugins = "rabbitmq_prometheus" if exporter else ""
+        self.exporter_port = free_port()
         self._epmd_port = 0
         self._epmd: OwnProcess | None = None
         self._env: dict[str, str] = {}
@@ -149,14 +152,16 @@ class PrivateRabbitMQ(PrivateService):
         if self._epmd is not None:
             self._epmd.end()
         self._epmd_port, dist_port = free_port(), free_port()
-        (self.dir / "enabled_plugins").write_text("[].\n")
+        (self.dir / "enabled_plugins").write_text(f"[{self._plugins}].\n")
         # Names are looked up in this file only: otherwise Erlang starts a resolver process for each call.
         (self.dir / "inetrc").write_text('{lookup, [file]}.\n{host, {127,0,0,1}, ["localhost"]}.\n')
         (self.dir / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             "log.file = false\nlog.console = true\nlog.console.level = warning\n"
             # The disk and memory of a test machine are no reason to block publishers.
-            "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.9\n" + self._config + "\n"
+            "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.9\n"
+            + (f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {self.exporter_port}\n" if self._plugins else "")
+            + f"{self._config}\n"
         )
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_"))}
         self._env = inherited | {

@@ -50,6 +50,55 @@ def test_every_metric_is_documented_as_it_is() -> None:
     assert table() in text, "run `python -m tests.support.metrics_table` and put its output there"
 
 
+TASK = ("name", "hostname", "queue_name")
+OF_CELERY_EXPORTER = {
+    **{f"celery_task_{word}_total": TASK for word in ("sent", "received", "started", "succeeded")},
+    **{f"celery_task_{word}_total": TASK for word in ("rejected", "revoked", "retried")},
+    "celery_task_failed_total": (*TASK, "exception"),
+    "celery_task_runtime": TASK,
+    "celery_task_queue_wait_time": TASK,
+    "celery_worker_up": ("hostname",),
+    "celery_worker_tasks_active": ("hostname",),
+    "celery_queue_length": ("queue_name",),
+    "celery_active_consumer_count": ("queue_name",),
+    "celery_active_worker_count": ("queue_name",),
+    "celery_active_process_count": ("queue_name",),
+}
+PROMISED = {
+    "batches": "ha_monitor_batches_total",
+    "time to ingest a batch": "ha_monitor_batch_seconds",
+    "lag": "ha_monitor_lag_seconds",
+    "depth of the queue": "ha_monitor_queue_length",
+    "redeliveries": "ha_monitor_messages_redelivered_total",
+    "duplicates dropped": "ha_monitor_events_repeated_total",
+    "waits for names": "ha_monitor_waiting_tasks",
+    "dead letters": "ha_monitor_dead_letters_total",
+    "rejects": "ha_monitor_events_rejected_total",
+    "takeovers of outboxes": "ha_monitor_takeovers_total",
+    "reconnects to the broker": "ha_monitor_broker_connects_total",
+    "reconnects to the store": "ha_monitor_store_connects_total",
+    "events lost": "ha_monitor_events_lost_total",
+    "build": "ha_monitor_build_info",
+}
+
+
+def test_dashboards_made_for_celery_exporter_find_their_metrics() -> None:
+    """Given the names and labels of celery-exporter, all are there; only the label `worker` is added."""
+    labels = {metric.name: metric.labels for metric in ALL if metric.name.startswith("celery_")}
+
+    assert {
+        name: tuple(label for label in of if label != "worker") for name, of in labels.items()
+    } == OF_CELERY_EXPORTER
+    assert {name for name, of in labels.items() if "worker" in of} == {
+        name for name, of in OF_CELERY_EXPORTER.items() if "hostname" in of
+    }
+
+
+def test_the_monitor_tells_of_itself() -> None:
+    """Given what operators ask of the monitor itself, there is a metric for each."""
+    assert set(PROMISED.values()) <= {metric.name for metric in ALL}
+
+
 def test_no_metric_is_defined_twice() -> None:
     assert len({metric.name for metric in ALL}) == len(ALL)
 

@@ -129,7 +129,7 @@ def test_secrets_come_as_credentials_and_from_nowhere_else() -> None:
     defaults = dict(line.split(":", 1) for line in directives("SetCredential"))
 
     assert loaded == {name: f"/etc/ha-monitor/credentials/{name}" for name in loaded}
-    assert {"broker_url", "store_url"} <= set(loaded) <= {setting.credential for setting in settings()}
+    assert {"broker_url", "store_url", "http_password"} <= set(loaded) <= {setting.credential for setting in settings()}
     assert defaults == dict.fromkeys(loaded, r"\n")
     assert directives("Environment") == directives("EnvironmentFile") == []
 

@@ -100,19 +100,26 @@ local function write_appended(kind, texts)
   end
 end
 
--- Counts events, those that waited first, if their labels are known; returns those that wait from now on.
-local function count_events(facts, uncounted, fresh)
+-- The new events of a task that are to be counted; one table for all tasks, of which the first `fresh_size` hold.
+local fresh, fresh_size = {}, 0
+
+-- Counts them, those that waited first, if their labels are known; returns those that wait from now on.
+local function count_events(facts, uncounted)
   if is_countable(facts, is_sent_with_event) then
-    for _, entry in ipairs(uncounted or {}) do
-      count_event(facts, entry[1], entry[2], entry[3], entry[4] or nil)
+    if uncounted then
+      for _, entry in ipairs(uncounted) do
+        count_event(facts, entry[1], entry[2], entry[3], entry[4] or nil)
+      end
     end
-    for _, fact in ipairs(fresh) do
+    for index = 1, fresh_size do
+      local fact = fresh[index]
       count_event(facts, fact[2], fact[3], fact[4], fact[2] == FAILED and fact[7] or fact[6])
     end
     return nil
   end
   uncounted = uncounted or {}
-  for _, fact in ipairs(fresh) do
+  for index = 1, fresh_size do
+    local fact = fresh[index]
     local extra = fact[2] == FAILED and fact[7] or fact[2] == SUCCEEDED and fact[6] or false
     uncounted[#uncounted + 1] = { fact[2], fact[3], fact[4], extra, now }
   end
@@ -186,7 +193,7 @@ local function apply_task(uuid, batch)
   local key = prefix .. 't:' .. uuid
   local facts, seen, waiting, uncounted = load_record(key)
   local had_waiting = waiting ~= nil
-  local fresh = {}
+  fresh_size = 0
   local changed = false
   local announce = waiting or {}
   local is_new, was_open = seen == '', seen ~= '' and facts.tk == nil
@@ -203,7 +210,10 @@ local function apply_task(uuid, batch)
         append(starts, fact[4], fact[6], struct.pack('>d', fact[3]))
       end
       if first_look and fact[2] == SUCCEEDED and fact[6] and facts.n then note_run_time(facts.n, fact[6]) end
-      if counting and is_counted(fact[2]) and not announced then fresh[#fresh + 1] = fact end
+      if counting and is_counted(fact[2]) and not announced then
+        fresh_size = fresh_size + 1
+        fresh[fresh_size] = fact
+      end
       if fact[5] and not announced then announce[#announce + 1] = { fact[5], fact[2], fact[3], now } end
     else
       repeated = repeated + 1
@@ -223,7 +233,7 @@ local function apply_task(uuid, batch)
       still[#still + 1] = entry
     end
   end
-  if counting then uncounted = count_events(facts, uncounted, fresh) end
+  if counting then uncounted = count_events(facts, uncounted) end
   if #still > 0 or (uncounted and #uncounted > 0) then
     redis.call('ZADD', KEYS[4], 'NX', now + wait, uuid)
   elseif had_waiting then

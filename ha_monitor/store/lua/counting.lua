@@ -14,25 +14,45 @@
 
 local SEPARATOR = '\31'
 local UNKNOWN, OVERFLOW = 'unknown', 'overflow'
-local counts = {}
+-- What was counted under the same labels is a cell: {[code] = events, failed = {[exception] = events},
+-- r = {[le] = runs}, R = sum, w, W}. The fields' texts are put together when they are written, once for many events.
+local counts = {} -- name -> worker -> queue -> cell
 -- {most fields of the hash, upper bounds of the histograms in ascending order, whether the worker is told apart},
 -- or nil where nothing is counted.
 local counting
 
-local function increment(field, by)
-  counts[field] = (counts[field] or 0) + by
+local function inner(outer, key)
+  local found = outer[key]
+  if not found then
+    found = {}
+    outer[key] = found
+  end
+  return found
 end
 
-local function observe(kind, labels, seconds)
-  local le = '+Inf'
-  for _, bound in ipairs(counting[2]) do
-    if seconds <= bound then
-      le = bound
+-- Often the next event has the same labels.
+local last_name, last_worker, last_queue, last_cell
+
+local function cell_of(name, worker, queue)
+  if last_name ~= name or last_worker ~= worker or last_queue ~= queue then
+    last_name, last_worker, last_queue = name, worker, queue
+    last_cell = inner(inner(inner(counts, name), worker), queue)
+  end
+  return last_cell
+end
+
+-- buckets, sum: the keys of the cell that have them.
+local function observe(cell, buckets, sum, seconds)
+  local bounds, le = counting[2], '+Inf'
+  for index = 1, #bounds do
+    if seconds <= bounds[index] then
+      le = bounds[index]
       break
     end
   end
-  increment(kind .. labels .. le, 1)
-  increment(string.upper(kind) .. labels, math.floor(seconds * 1000000 + 0.5))
+  local counted = inner(cell, buckets)
+  counted[le] = (counted[le] or 0) + 1
+  cell[sum] = (cell[sum] or 0) + math.floor(seconds * 1000000 + 0.5)
 end
 
 -- Whether the labels of a task's events are known: its name, and its queue where the producers send task-sent.
@@ -48,26 +68,31 @@ local function count_event(facts, code, at, worker, extra)
   if not counting[3] then
     worker = ''
   end
-  local labels = SEPARATOR .. (facts.n or UNKNOWN) .. SEPARATOR .. worker .. SEPARATOR .. (facts.q or UNKNOWN) .. SEPARATOR
+  local cell = cell_of(facts.n or UNKNOWN, worker, facts.q or UNKNOWN)
   if code == FAILED then
-    increment(code .. labels .. (string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'), 1)
+    local failed = inner(cell, 'failed')
+    local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
+    failed[exception] = (failed[exception] or 0) + 1
     return
   end
-  increment(code .. labels, 1)
+  cell[code] = (cell[code] or 0) + 1
   if code == SUCCEEDED then
-    if extra then observe('r', labels, extra) end
+    if extra then observe(cell, 'r', 'R', extra) end
   elseif code == STARTED and at > 0 then
     local available = facts.st and math.max(facts.st, facts.e or 0) or facts.rl
     -- A producer says that it has sent a task when that is done, and a worker may be faster. A time well after the
     -- start is that of another run of the task.
     if available and available > 0 and available <= at + 1000000 then
-      observe('w', labels, math.max(0, at - available) / 1000000)
+      observe(cell, 'w', 'W', math.max(0, at - available) / 1000000)
     end
   end
 end
 
+local reconciled = {} -- task name -> missing ends that were added
+
 local function count_reconciled(facts)
-  increment('z' .. SEPARATOR .. (facts.n or UNKNOWN), 1)
+  local name = facts.n or UNKNOWN
+  reconciled[name] = (reconciled[name] or 0) + 1
 end
 
 -- Whether events of a code are counted.
@@ -75,28 +100,64 @@ local function is_counted(code)
   return code ~= 0 and code ~= FINISHED
 end
 
-local function overflow_of(field)
-  local kind, last = string.match(field, '^(.-)' .. SEPARATOR .. '.*' .. SEPARATOR .. '(.-)$')
-  if kind == nil then
-    return string.sub(field, 1, 1) .. SEPARATOR .. OVERFLOW
+-- What was counted as fields: their texts, and {kind, last part, how much} of each.
+local function counted_fields()
+  local fields, parts = {}, {}
+  local function add(kind, labels, last, by)
+    fields[#fields + 1] = kind .. labels .. last
+    parts[#parts + 1] = { kind, last, by }
   end
-  local parts = { kind, OVERFLOW, OVERFLOW, OVERFLOW, kind == tostring(FAILED) and OVERFLOW or last }
+  for name, workers in pairs(counts) do
+    for worker, queues in pairs(workers) do
+      for queue, cell in pairs(queues) do
+        local labels = SEPARATOR .. name .. SEPARATOR .. worker .. SEPARATOR .. queue .. SEPARATOR
+        for key, counted in pairs(cell) do
+          if type(counted) == 'table' then
+            local kind = key == 'failed' and FAILED or key
+            for last, by in pairs(counted) do add(kind, labels, last, by) end
+          else
+            add(key, labels, '', counted)
+          end
+        end
+      end
+    end
+  end
+  for name, by in pairs(reconciled) do
+    fields[#fields + 1] = 'z' .. SEPARATOR .. name
+    parts[#parts + 1] = { 'z', '', by }
+  end
+  return fields, parts
+end
+
+local function overflow_of(kind, last)
+  if kind == 'z' then
+    return 'z' .. SEPARATOR .. OVERFLOW
+  end
+  local parts = { kind, OVERFLOW, OVERFLOW, OVERFLOW, kind == FAILED and OVERFLOW or last }
   return table.concat(parts, SEPARATOR)
 end
 
 -- Adds what was counted to the hash. New fields beyond the limit are added up under labels of their own.
 local function write_counts(key, ttl)
-  local size = 0
-  for _ in pairs(counts) do
-    size = size + 1
-  end
-  if size == 0 then return end
-  local full = redis.call('HLEN', key) + size > counting[1]
-  for field, by in pairs(counts) do
-    if full and redis.call('HEXISTS', key, field) == 0 and redis.call('HLEN', key) >= counting[1] then
-      field = overflow_of(field)
+  if next(counts) == nil and next(reconciled) == nil then return end
+  local fields, parts = counted_fields()
+  local room = counting[1] - redis.call('HLEN', key)
+  for first = 1, #fields, PUSH_AT_ONCE do
+    local last = math.min(first + PUSH_AT_ONCE - 1, #fields)
+    -- Two calls for many fields cost less than one HINCRBY a field.
+    local before, after = redis.call('HMGET', key, unpack(fields, first, last)), {}
+    for index = first, last do
+      local known, part = before[index - first + 1], parts[index]
+      if known or room > 0 then
+        if not known then room = room - 1 end
+        after[#after + 1] = fields[index]
+        -- Lua would round a sum in µs when it makes a text of it.
+        after[#after + 1] = string.format('%.0f', tonumber(known or 0) + part[3])
+      else
+        redis.call('HINCRBY', key, overflow_of(part[1], part[2]), part[3])
+      end
     end
-    redis.call('HINCRBY', key, field, by)
+    if #after > 0 then redis.call('HSET', key, unpack(after)) end
   end
   redis.call('EXPIRE', key, ttl)
 end
