@@ -66,7 +66,7 @@ class Watch:
 
     @contextmanager
     def over(self, name: str) -> Iterator[Row]:
-        """Watch what is done within; at its end the events of that time are counted. An error counts nothing."""
+        """Watch what is done within; at its end all events that no row has counted yet are. An error counts nothing."""
         row = Row(name)
         began = time.time()
         yield row
