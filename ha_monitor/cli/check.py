@@ -16,6 +16,7 @@ from ha_monitor.config.load import load, settings
 from ha_monitor.config.schema import Config
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.outputs.handlers import load_handlers
+from ha_monitor.store.connection import StoreConnection
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 def _findings(config: Config, *, online: bool) -> Iterator[Finding]:
     urls_of(config.broker.url)
+    StoreConnection(config.store).validate()
     handlers = load_handlers(config.handlers.modules)
     yield ok("configuration", f"valid; node_id {config.node_id}, queue {config.queue_name}, {len(handlers)} handlers")
     if online:
