@@ -20,6 +20,7 @@ from tests.support.workers import CeleryWorker
 
 NODE_ID = "shop"
 CONFIGURATION = "/etc/ha-monitor/ha-monitor.toml"
+STATUS = "CREDENTIALS_DIRECTORY=/etc/ha-monitor/credentials ha-monitor status --json"
 NAMES = ("vm1", "vm2", "vm3")
 ALL = {(host, "1") for host in NAMES}
 """Host and name of each instance while there is one on each host."""
@@ -100,7 +101,7 @@ class FleetBed:
 
     def status(self) -> dict[str, Any]:
         """What `ha-monitor status` says, on the host that no test cuts off."""
-        return json.loads(self.host("vm2").console("ha-monitor status --json").stdout or "{}")
+        return json.loads(self.host("vm2").console(STATUS).stdout or "{}")
 
     def consuming(self) -> set[Instance]:
         """All instances that consume."""
