@@ -17,5 +17,5 @@ lint-ansible: $(ANSIBLE)/.ready ## ansible-lint and yamllint
 	  ansible-playbook --inventory inventory.example.yml --syntax-check site.yml uninstall.yml
 
 .PHONY: test-fleet
-test-fleet: $(DEVELOP) $(ANSIBLE)/.ready host-tools deb wheel ## the Ansible role on real hosts, under load (needs root)
+test-fleet: $(DEVELOP) $(ANSIBLE)/.ready host-tools prometheus deb wheel ## the Ansible role on real hosts, under load (needs root)
 	$(BIN)/python -m pytest tests/fleet

@@ -13,7 +13,8 @@ import threading
 import time
 
 SESSIONS = {
-    "services": ("tests/unit", "tests/integration", "tests/recording", "tests/acceptance"),
+    "services": ("tests/unit", "tests/integration", "tests/recording"),
+    "programs": ("tests/acceptance",),
     "hosts": ("tests/hosts",),
     "fleet": ("tests/fleet",),
 }

@@ -50,21 +50,23 @@ def translated_errors(address: str) -> Iterator[None]:
 
 
 def explain_conflict(text: str, address: str) -> str:
-    """One line that names the argument on which a queue that exists differs, and the cure."""
+    """One line that names the argument on which a queue that exists differs, and the cures."""
     match = _INEQUIVALENT.search(" ".join(text.split()))
     if match is None:
         return (
             f"{address}: {' '.join(text.split())}; a queue of this name exists with other properties: "
-            "choose another node_id, or delete the queue"
+            "choose another queue.prefix, or delete the queue"
         )
     argument, name = match["argument"], match["name"]
     ours, theirs = _plain(match["ours"]), _plain(match["theirs"])
     setting = _SETTINGS.get(argument) if theirs != "none" else None
-    cure = f"set {setting} = {_in_our_units(argument, theirs)}" if setting else "choose another node_id"
+    difference = f"the {match['kind']} {name} exists with another {argument}: it has {theirs}, configured is {ours}"
+    if match["kind"] == "exchange":
+        return f"{address}: {difference}; broker.exchange must be an exchange as Celery's workers declare it"
+    keep = f"set {setting} = {_in_our_units(argument, theirs)}, or " if setting else ""
     return (
-        f"{address}: the {match['kind']} {name} exists with another {argument}: it has {theirs}, "
-        f"configured is {ours}; {cure}, or stop all instances, delete the queue "
-        f"(rabbitmqctl delete_queue {name}) and start them again"
+        f"{address}: {difference}; {keep}move to a new queue by another queue.prefix, or stop all instances, "
+        f"delete the queue (rabbitmqctl delete_queue {name}) and start them again"
     )
 
 

@@ -42,6 +42,16 @@ class StoreConnection:
     def connected(self) -> bool:
         return self._connection is not None
 
+    def validate(self) -> None:
+        """See whether `store.url` could ever be used, without connecting.
+
+        :raises ConfigurationError: if not.
+        """
+        if self._settings.url.startswith("sentinel://"):
+            parse_sentinel_url(self._settings.url)
+        else:
+            self._make()  # an object of redis-py, which connects when it is told to
+
     def connect(self) -> None:
         """Connect anew; blocks for at most `store.timeout`, with Sentinel for that long a sentinel.
 

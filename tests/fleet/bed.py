@@ -1,4 +1,4 @@
-"""The fleet under test: three hosts, their services, the load, and Ansible."""
+"""The fleet under test: three hosts, their services, the load, what is installed, and Ansible."""
 
 from __future__ import annotations
 
@@ -10,15 +10,36 @@ from typing import Any, NamedTuple
 
 from ha_monitor.version import __version__
 from tests.fleet.load import Load, Truth
-from tests.fleet.packages import ROOT, build_higher_version, package_pattern
+from tests.fleet.packages import DIST, built_packages, package_pattern
 from tests.fleet.playbook import Ansible
+from tests.fleet.repository import Repository
 from tests.fleet.watch import Watch
-from tests.support.hosts import Bridge, Host, Services
+from tests.support.hosts import Bridge, CommandFailed, Host, Services
 from tests.support.process import wait_until
 from tests.support.workers import CeleryWorker
 
 NODE_ID = "shop"
+CONFIGURATION = "/etc/ha-monitor/ha-monitor.toml"
 STATUS = "CREDENTIALS_DIRECTORY=/etc/ha-monitor/credentials ha-monitor status --json"
+NAMES = ("vm1", "vm2", "vm3")
+ALL = {(host, "1") for host in NAMES}
+"""Host and name of each instance while there is one on each host."""
+NINE = {(host, name) for host in NAMES for name in "123"}
+THREE: dict[str, Any] = {
+    "ha_monitor_instances": 3,
+    "ha_monitor_instance_settings": {"3": {"http": {"listen": "127.0.0.1:954%i"}}},
+}
+"""Variables for three instances a host, of which one listens."""
+CONFIGURED: dict[str, Any] = {
+    "ha_monitor_settings": {
+        "queue": {"prefix": "celeryev.v2", "message_ttl": 3600},
+        "handlers": {"modules": ["fleet_alerts"]},
+        "http": {"listen": "0.0.0.0:954%i"},
+    },
+    "ha_monitor_handlers": [str(Path(__file__).parent / "handlers/fleet_alerts.py")],
+}
+"""Variables for a new queue, a handler, and instances that listen."""
+UNCHANGED = dict.fromkeys(NAMES, 0)
 
 
 class Instance(NamedTuple):
@@ -37,13 +58,13 @@ class FleetBed:
         self.folder = folder
         self.services = Services(bridge)
         self.hosts = [bridge.host("vm1"), bridge.host("vm2"), bridge.host("vm3", "trixie")]
-        self.higher = package_pattern(build_higher_version(folder / "higher"))
+        built_packages()
         self.ansible = Ansible(
             self.hosts,
             folder / "ansible",
             {
                 "ha_monitor_version": __version__,
-                "ha_monitor_source": package_pattern(ROOT / "dist"),
+                "ha_monitor_source": package_pattern(str(DIST)),
                 "ha_monitor_node_id": NODE_ID,
                 "ha_monitor_broker_url": self.services.broker_url,
                 "ha_monitor_store_url": self.services.redis_url(),
@@ -52,6 +73,7 @@ class FleetBed:
         bridge.start()
         self._stack = ExitStack()
         self._watch: Watch | None = None
+        self.repository = self._stack.enter_context(Repository(folder / "repository", bridge.address))
         self.load = Load(self.services.broker_url)
 
     def host(self, name: str) -> Host:
@@ -77,15 +99,15 @@ class FleetBed:
             raise RuntimeError("the load has not begun")
         return self._watch
 
-    def status(self, asked: Host | None = None) -> dict[str, Any]:
-        """What `ha-monitor status` says on one of the hosts."""
-        return json.loads((asked or self.hosts[1]).run(STATUS, check=False).stdout or "{}")
+    def status(self) -> dict[str, Any]:
+        """What `ha-monitor status` says, on the host that no test cuts off."""
+        return json.loads(self.host("vm2").console(STATUS).stdout or "{}")
 
-    def consuming(self, asked: Host | None = None) -> set[Instance]:
+    def consuming(self) -> set[Instance]:
         """All instances that consume."""
         return {
             Instance(one["host"], one["instance"], one["pid"], one["version"])
-            for one in self.status(asked).get("instances", [])
+            for one in self.status().get("instances", [])
             if one["alive"] and one["state"] == "consuming"
         }
 
@@ -93,8 +115,8 @@ class FleetBed:
         """Host and name of each instance that consumes."""
         return {(one.host, one.name) for one in self.consuming()}
 
-    def wait_until_consuming(self, count: int, timeout: float = 90) -> None:
-        wait_until(lambda: len(self.names()) == count, timeout, f"{count} consuming instances", interval=1)
+    def wait_until_consuming(self, names: set[tuple[str, str]], timeout: float = 90) -> None:
+        wait_until(lambda: self.names() == names, timeout, f"consuming: {sorted(names)}", interval=0.5)
 
     def close(self) -> None:
         self._stack.close()
@@ -112,3 +134,33 @@ def fleet_bed(folder: Path) -> Iterator[FleetBed]:
             yield bed
         finally:
             bed.close()
+
+
+def run(host: Host, command: str) -> str:
+    """What a command of root's prints, without the network: a session over SSH costs more than most commands.
+
+    :raises CommandFailed: if it ends with an error.
+    """
+    done = host.console(command)
+    if done.returncode:
+        raise CommandFailed(host.name, done, command)
+    return done.stdout
+
+
+def fingerprint(host: Host) -> str:
+    """Checksums of everything that an instance on a host depends on."""
+    folders = "/etc/ha-monitor /etc/systemd/system/ha-monitor@.service.d"
+    return run(host, f"find {folders} -type f -exec sha256sum {{}} + | sort; dpkg-query -W ha-monitor")
+
+
+def starts(fleet: FleetBed) -> dict[str, str]:
+    """When each instance was started, by host."""
+    command = "systemctl show --property=Id,MainPID,ExecMainStartTimestampMonotonic 'ha-monitor@*'"
+    return {host.name: run(host, command) for host in fleet.hosts}
+
+
+def ports(host: Host) -> set[int]:
+    """Ports on which instances listen, of TCP or UDP."""
+    pids = run(host, "systemctl show --value --property=MainPID 'ha-monitor@*'").split()
+    lines = [line.split() for line in run(host, "ss -H -lntup").splitlines()]
+    return {int(line[4].rpartition(":")[2]) for line in lines if any(f"pid={pid}," in line[-1] for pid in pids)}

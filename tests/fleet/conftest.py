@@ -1,4 +1,4 @@
-"""One fleet for all tests of this folder, and the table of what was measured."""
+"""One fleet for all tests of this folder, the order of what is done to it, and the table of what was measured."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from tests.fleet.bed import FleetBed, fleet_bed
 from tests.fleet.watch import HEADER
 from tests.support.process import ServiceMissing
 
+ORDER = (
+    "test_install",
+    "test_scale",
+    "test_upgrade",
+    "test_refusals",
+    "test_outages",
+    "test_configuration",
+    "test_pip",
+    "test_uninstall",
+)
+"""From bare hosts to nothing: each module begins where the one before ended."""
+
 _TABLE = pytest.StashKey[list[str]]()
 
 
@@ -20,9 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "fleet" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.timeout(3600), append=False)
+    mine = [item for item in items if "fleet" in getattr(item, "fixturenames", ())]
+    for item in mine:
+        item.add_marker(pytest.mark.timeout(1200), append=False)
+    # Only those are moved, to the places where such are.
+    ordered = iter(sorted(mine, key=lambda item: ORDER.index(item.path.stem)))
+    items[:] = [next(ordered) if item in mine else item for item in items]
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +46,7 @@ def table(pytestconfig: pytest.Config) -> list[str]:
     return pytestconfig.stash[_TABLE]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory, table: list[str]) -> Iterator[FleetBed]:
     """Three bare hosts, and one with RabbitMQ and Redis; the tests follow each other on it."""
     try:
@@ -39,6 +54,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, table: list[str]) -> Iterato
             yield bed
             if bed.loaded:
                 table += [HEADER, *map(str, bed.watch.rows)]
+            table += [f"{bed.ansible.plays} runs of Ansible took {bed.ansible.seconds:.0f} s"]
     except ServiceMissing as error:
         missing(error)
 

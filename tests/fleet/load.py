@@ -18,7 +18,7 @@ from tests.support.celery_app import make_app
 from tests.support.ledger import Published
 from tests.support.recording import Recorded
 
-RATE = 20.0
+RATE = 10.0
 """Tasks a second."""
 
 
@@ -38,11 +38,6 @@ class Load:
 
     def resume(self) -> None:
         self._paused.clear()
-
-    def burst(self, count: int) -> None:
-        """Send so many at once."""
-        for number in range(count):
-            self._app.tasks["tests.add"].delay(number, number)
 
     def _new_app(self) -> Celery:
         # Without the time-out a producer waits long for a broker that went away without a word.

@@ -1,75 +1,92 @@
-"""What the role installs: the Debian packages of this version and of a higher one, and wheels for pip."""
+"""What the role installs: Debian packages and wheels of this version and of others."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 from ha_monitor.version import __version__
+from tests.support.hosts import Suite
+from tests.support.hosts_package import newer_package
 from tests.support.process import ServiceMissing
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITES = ("bookworm", "trixie")
-HIGHER_VERSION = "999.0.0"
+DIST = ROOT / "dist"
+SUITES: tuple[Suite, ...] = ("bookworm", "trixie")
+HIGHER_VERSION = "9.0.1"
+CONFUSING_VERSION = "9.0.10"
+"""A version that begins as the one above does: who pins that must not get this."""
+RELEASE = "{{ ansible_facts['distribution_major_version'] }}"
 
 
-def package_pattern(folder: Path) -> str:
-    """Value of ``ha_monitor_source``: each host takes the package of its own release.
+def package_pattern(folder: str) -> str:
+    """Value of ``ha_monitor_source``, for a folder or a URL: each host takes the package of its own release."""
+    return f"{folder}/ha-monitor_{{{{ ha_monitor_version }}}}+deb{RELEASE}_amd64.deb"
 
-    :raises ServiceMissing: if the packages of this version were not built.
+
+def built_packages() -> list[Path]:
+    """The package of this version for each release.
+
+    :raises ServiceMissing: if they were not built.
     """
-    if not list(folder.glob("ha-monitor_*.deb")):
-        raise ServiceMissing(f"there are no Debian packages in {folder}: make deb")
-    release = "{{ ansible_facts['distribution_major_version'] }}"
-    return f"{folder}/ha-monitor_{{{{ ha_monitor_version }}}}+deb{release}_amd64.deb"
+    found = sorted(DIST.glob(f"ha-monitor_{__version__}+deb*.deb"))
+    if len(found) != len(SUITES):
+        raise ServiceMissing(f"there are no Debian packages in {DIST}: make deb")
+    return found
 
 
-def build_higher_version(folder: Path) -> Path:
-    """Build the packages of this tree under a higher version, and return their folder.
-
-    :raises ServiceMissing: if what ``make deb`` prepares is not there.
-    """
-    tree, output = folder / "tree", folder / "dist"
-    tree.mkdir(parents=True)
-    script = "git -c safe.directory='*' ls-files -z --cached --others --exclude-standard | tar -c --null -T- | tar -xC"
-    _run(["sh", "-c", f'{script} "$1"', "sh", str(tree)], ROOT)
-    for name in ("ha_monitor/version.py", "packaging/debian/changelog"):
-        file = tree / name
-        file.write_text(file.read_text().replace(__version__, HIGHER_VERSION, 1))
-    _run(["git", "init", "--quiet", "."], tree)
-    for suite in SUITES:
-        root = ROOT / "build/roots" / suite
-        if not root.exists():
-            raise ServiceMissing(f"there is no {root} to build packages in: make deb")
-        # In a folder of its own below the root, so that two builds do not meet.
-        place = f"/build/fleet-{folder.name}"
-        _run(["packaging/build-deb", suite, str(root), str(ROOT / "build/wheelhouse"), str(output), place], tree)
-    return output
+def packages_of(version: str, folder: Path) -> list[Path]:
+    """The packages of this tree as another version, which the program and dpkg say."""
+    return [newer_package(package, version, folder) for package in built_packages()]
 
 
-def wheelhouse(folder: Path) -> Path:
-    """All wheels of the libraries that the hosts' pip needs, which have no index."""
-    folder.mkdir(parents=True)
-    for wheel in (ROOT / "build/wheelhouse").glob("*.whl"):
-        (folder / wheel.name).write_bytes(wheel.read_bytes())
-    for archive in (ROOT / "build/wheelhouse").glob("*.tar.gz"):
-        _run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(archive)], folder)
-    return folder
-
-
-def wheel() -> Path:
+def built_wheel() -> Path:
     """The wheel of this version.
 
     :raises ServiceMissing: if it was not built.
     """
-    found = list((ROOT / "dist").glob(f"ha_monitor-{__version__}-*.whl"))
+    found = list(DIST.glob(f"ha_monitor-{__version__}-*.whl"))
     if not found:
-        raise ServiceMissing("there is no wheel in dist: make wheel")
+        raise ServiceMissing(f"there is no wheel in {DIST}: make wheel")
     return found[0]
 
 
-def _run(command: list[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode:
-        raise ServiceMissing(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+def wheel_of(version: str, folder: Path) -> Path:
+    """The wheel of this tree as another version, which the program and pip say."""
+    original = built_wheel()
+    made = folder / original.name.replace(__version__, version)
+    with zipfile.ZipFile(original) as source, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "ha_monitor/version.py" or name.endswith("/METADATA"):
+                pattern = rb"(?m)^(Version: |__version__ = \")" + re.escape(__version__).encode()
+                content, count = re.subn(pattern, rb"\g<1>" + version.encode(), content)
+                assert count == 1, f"no version in {name}"
+            elif name.endswith("/RECORD"):
+                # Without the hashes, two of which are wrong now; an installer need not look at them.
+                paths = [line.split(",")[0] for line in content.decode().splitlines()]
+                content = "".join(f"{_renamed(path, version)},,\n" for path in paths).encode()
+            target.writestr(_renamed(name, version), content)
+    return made
+
+
+def library_wheels(folder: Path) -> list[Path]:
+    """All wheels of the libraries that the program needs, for the hosts' releases.
+
+    :raises ServiceMissing: if they cannot be made.
+    """
+    fetched = ROOT / "build/wheelhouse"
+    folder.mkdir(parents=True)
+    for archive in fetched.glob("*.tar.gz"):
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(archive)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode:
+            raise ServiceMissing(f"no wheel of {archive.name} can be built: {done.stderr[-1500:]}")
+    return [*fetched.glob("*.whl"), *folder.glob("*.whl")]
+
+
+def _renamed(path: str, version: str) -> str:
+    return path.replace(f"ha_monitor-{__version__}.dist-info", f"ha_monitor-{version}.dist-info")

@@ -15,8 +15,8 @@ from tests.support.hosts import Host
 from tests.support.process import ServiceMissing
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / ".venv-ansible/bin/ansible-playbook"
-TIMEOUT = 1500
+PROGRAMS = ROOT / ".venv-ansible/bin"
+TIMEOUT = 600
 """Seconds: a rollout over three hosts takes one or two minutes, on a busy machine several times that."""
 
 _RECAP = re.compile(r"^(\S+)\s*: ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
@@ -44,9 +44,13 @@ class Ansible:
 
     def __init__(self, hosts: Iterable[Host], folder: Path, variables: Mapping[str, Any]) -> None:
         """:raises ServiceMissing: if Ansible is not installed."""
-        if not PROGRAM.exists():
+        if not (PROGRAMS / "ansible-playbook").exists():
             raise ServiceMissing("Ansible is not installed: make lint-ansible")
         folder.mkdir(exist_ok=True)
+        self.plays = 0
+        """How many runs there were."""
+        self.seconds = 0.0
+        """What they took, all together."""
         self._folder = folder
         self._inventory = folder / "inventory.json"
         entries = {host.name: host.ansible_variables() for host in hosts}
@@ -56,27 +60,41 @@ class Ansible:
         self, playbook: str = "site.yml", *options: str, check: bool = False, limit: str = "", **variables: Any
     ) -> Played:
         """Run a playbook with these variables over those of the inventory; a failure is part of the result."""
-        command = [str(PROGRAM), "--inventory", str(self._inventory), f"ansible/{playbook}", "--diff", *options]
-        command += ["--extra-vars", json.dumps(variables)]
+        command = [f"ansible/{playbook}", "--diff", *options]
         command += ["--check"] if check else []
         command += ["--limit", limit] if limit else []
-        environment = {**os.environ, "ANSIBLE_HOME": str(self._folder), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"}
         began = time.monotonic()
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
+        done = self._run("ansible-playbook", command, variables)
+        seconds = time.monotonic() - began
+        self.plays += 1
+        self.seconds += seconds
         recap = _RECAP.findall(done.stdout)
         return Played(
             status=done.returncode,
             changed={host: int(changed) for host, changed, _, _ in recap},
             failed={host for host, _, unreachable, failed in recap if unreachable != "0" or failed != "0"},
-            seconds=time.monotonic() - began,
+            seconds=seconds,
             output=done.stdout + done.stderr,
+        )
+
+    def render(self, template: Path, **variables: Any) -> str:
+        """What a template becomes with the inventory, on this machine."""
+        target = self._folder / template.stem
+        arguments = f"src={template} dest={target} mode=0644"
+        command = ["localhost", "--connection=local", "--module-name=ansible.builtin.template", "--args", arguments]
+        done = self._run("ansible", command, variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return target.read_text()
+
+    def _run(self, program: str, arguments: list[str], variables: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+        command = [str(PROGRAMS / program), "--inventory", str(self._inventory), *arguments]
+        return subprocess.run(
+            [*command, "--extra-vars", json.dumps(variables)],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_HOME": str(self._folder), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
         )

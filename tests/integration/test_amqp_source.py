@@ -174,7 +174,9 @@ def test_a_receiver_of_celerys_own_with_the_same_name_is_told_of(
     with rabbitmq.connection(vhost_of(broker_url)) as connection:
         connection.channel().queue_declare(QUEUE, durable=False, exclusive=True, auto_delete=True)
 
-        with pytest.raises(ConfigurationError, match=r"RESOURCE_LOCKED .* choose another node_id, or delete the queue"):
+        with pytest.raises(
+            ConfigurationError, match=r"RESOURCE_LOCKED .* choose another queue\.prefix, or delete the queue"
+        ):
             source().connect()
 
 

@@ -8,7 +8,10 @@ import pytest
 from ha_monitor.broker.amqp_errors import explain_conflict, translated_errors
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError
 
-CURE = ", or stop all instances, delete the queue (rabbitmqctl delete_queue celeryev.x) and start them again"
+CURE = (
+    "move to a new queue by another queue.prefix, or stop all instances, delete the queue "
+    "(rabbitmqctl delete_queue celeryev.x) and start them again"
+)
 DECLARE = (50, 10)
 
 
@@ -25,32 +28,35 @@ def conflict(argument: str, received: str, current: str) -> str:
         (
             conflict("x-message-ttl", "'5000'", "'43200000'"),
             "h:1/: the queue celeryev.x exists with another x-message-ttl: it has 43200000, configured is 5000; "
-            "set queue.message_ttl = 43200" + CURE,
+            "set queue.message_ttl = 43200, or " + CURE,
         ),
         (
             conflict("x-expires", "the value '1' of type 'signedint'", "the value '1500' of type 'long'"),
             "h:1/: the queue celeryev.x exists with another x-expires: it has 1500, configured is 1; "
-            "set queue.expires = 1.5" + CURE,
+            "set queue.expires = 1.5, or " + CURE,
         ),
         (
             conflict("x-queue-type", "'quorum'", "'classic'"),
             "h:1/: the queue celeryev.x exists with another x-queue-type: it has classic, configured is quorum; "
-            "set queue.type = classic" + CURE,
+            "set queue.type = classic, or " + CURE,
         ),
         (
             conflict("x-max-length", "the value '9' of type 'signedint'", "none"),
-            "h:1/: the queue celeryev.x exists with another x-max-length: it has none, configured is 9; "
-            "choose another node_id" + CURE,
+            "h:1/: the queue celeryev.x exists with another x-max-length: it has none, configured is 9; " + CURE,
         ),
         (
             conflict("durable", "'true'", "'false'"),
-            "h:1/: the queue celeryev.x exists with another durable: it has false, configured is true; "
-            "choose another node_id" + CURE,
+            "h:1/: the queue celeryev.x exists with another durable: it has false, configured is true; " + CURE,
+        ),
+        (
+            conflict("durable", "'true'", "'false'").replace("queue 'celeryev.x'", "exchange 'celeryev'"),
+            "h:1/: the exchange celeryev exists with another durable: it has false, configured is true; "
+            "broker.exchange must be an exchange as Celery's workers declare it",
         ),
         (
             "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'celeryev.x' in vhost '/'",
             "h:1/: RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'celeryev.x' in vhost '/'; "
-            "a queue of this name exists with other properties: choose another node_id, or delete the queue",
+            "a queue of this name exists with other properties: choose another queue.prefix, or delete the queue",
         ),
     ],
 )

@@ -1,0 +1,89 @@
+"""Another configuration: a new queue, handlers, secrets, and health and metrics for Prometheus."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+from tests.conftest import missing
+from tests.fleet.bed import ALL, CONFIGURED, NAMES, FleetBed, ports, run
+from tests.fleet.packages import ROOT
+from tests.support.process import ServiceMissing, program, wait_until
+from tests.support.prometheus import PrivatePrometheus
+
+RULES = ROOT / "packaging/prometheus/ha-monitor.rules.yml"
+INSTALLED_RULES = "/usr/share/ha-monitor/prometheus/ha-monitor.rules.yml"
+
+
+def test_a_new_queue_and_handlers_take_over_without_loss_and_without_doubles(fleet: FleetBed) -> None:
+    """Given other arguments of the queue under a new prefix, a handler module, a secret among the transport's options
+    and an address to listen on, the tag `configure` brings them all; every failed task is handled once, and the
+    secret is nowhere but in its file."""
+    secret = "correct-horse-battery-staple"
+    options = {"client_properties": {"information": secret}}
+
+    with fleet.watch.over("a new queue, handlers, metrics") as row:
+        done = fleet.ansible.play(
+            "site.yml", "--tags=configure", "-vvv", ha_monitor_broker_transport_options=options, **CONFIGURED
+        ).assert_good()
+
+    listed = run(fleet.services.host, "rabbitmqctl -q list_queues name consumers")
+    queues = dict(line.split("\t") for line in listed.splitlines())
+    assert queues["celeryev.v2.shop"] == "3"
+    assert queues["celeryev.shop"] == "0"
+    assert fleet.names() == ALL
+    row.assert_guarantee()
+    run(fleet.services.host, "rabbitmqctl -q delete_queue celeryev.shop")
+
+    assert secret not in done.output
+    assert fleet.services.password not in done.output
+    for host in fleet.hosts:
+        assert run(host, f"grep -rlsF {secret} /etc").split() == [
+            "/etc/ha-monitor/credentials/broker_transport_options"
+        ]
+        assert run(host, "stat -c %a /etc/ha-monitor/credentials/broker_transport_options").strip() == "600"
+        assert secret not in run(host, "journalctl -q")
+
+
+def test_each_failed_task_is_handled_once_by_the_module_that_was_deployed(fleet: FleetBed) -> None:
+    """Given the handler module of the run before on all hosts, it is called once for each failed task."""
+    with fleet.watch.over("handlers called") as row:
+        sent = fleet.load.sent
+        wait_until(lambda: fleet.load.sent > sent + 30, 60, "some tasks, a tenth of which fail")
+
+    said = Counter(line["message"] for line in row.lines if line.get("library") == "fleet_alerts")
+    failed = {one for one, event in row.published.events.items() if event["type"] == "task-failed"}
+    assert failed
+    assert said == {f"{one} of tests.fail": 1 for one in failed}
+    row.assert_guarantee()
+
+
+def test_prometheus_scrapes_all_instances_by_the_configuration_in_the_readme(fleet: FleetBed, tmp_path: Path) -> None:
+    """Given instances that listen, the template of the README becomes, with the fleet's inventory, a configuration
+    that Prometheus accepts; its targets are all instances, and each answers."""
+    assert [ports(host) for host in fleet.hosts] == [{9541}] * 3
+    assert run(fleet.host("vm1"), f"cat {INSTALLED_RULES}") == RULES.read_text()
+    section = (ROOT / "ansible/README.md").read_text().partition("\n## Prometheus\n")[2].partition("\n## ")[0]
+    (template,) = re.findall(r"```jinja\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "prometheus.yml.j2").write_text(template)
+
+    # The rules are where the package has them, on hosts; here they are in the tree.
+    made = fleet.ansible.render(tmp_path / "prometheus.yml.j2", **CONFIGURED).replace(INSTALLED_RULES, str(RULES))
+
+    (tmp_path / "prometheus.yml").write_text(made)
+    try:
+        command = [program("promtool"), "check", "config", str(tmp_path / "prometheus.yml")]
+        checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert "1 rule files found" in checked.stdout
+        targets = re.findall(r"^ +- (\S+:\d+)$", made, re.MULTILINE)
+        assert targets == [f"{fleet.host(name).address}:9541" for name in NAMES]
+        with PrivatePrometheus(targets, RULES) as prometheus:
+            wait_until(
+                lambda: prometheus.value("sum(ha_monitor_consuming)") == 3, 60, "three that consume", interval=0.5
+            )
+            assert prometheus.value('sum(up{job="ha-monitor"})') == 3
+    except ServiceMissing as error:
+        missing(error)

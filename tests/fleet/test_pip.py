@@ -1,0 +1,97 @@
+"""One host changes from the package to pip, and to other versions, from an index, a URL and a file."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from ha_monitor.version import __version__
+from tests.fleet.bed import ALL, CONFIGURED, FleetBed, run
+from tests.fleet.packages import CONFUSING_VERSION, HIGHER_VERSION, built_wheel, library_wheels, wheel_of
+
+
+def by_pip(fleet: FleetBed, version: str, source: str, **variables: Any) -> dict[str, Any]:
+    """Variables of one host for the version from this source, with its libraries from the administrator's index."""
+    host = fleet.repository.url.removeprefix("http://").partition(":")[0]
+    return {
+        **CONFIGURED,
+        "ha_monitor_install_method": "pip",
+        "ha_monitor_version": version,
+        "ha_monitor_source": source,
+        "ha_monitor_pip_extra_args": [f"--index-url={fleet.repository.index}", f"--trusted-host={host}"],
+        **variables,
+    }
+
+
+def folder_of(fleet: FleetBed) -> str:
+    """Where the interpreter of the running instance is, as its command line says."""
+    command = "tr '\\0' '\\n' </proc/$(systemctl show --property=MainPID --value ha-monitor@1)/cmdline"
+    return str(Path(run(fleet.host("vm2"), command).splitlines()[0]).parent)
+
+
+def test_one_host_changes_from_the_package_to_pip_by_an_index(fleet: FleetBed, tmp_path: Path) -> None:
+    """Given an index with several versions, a host with the package refuses pip until it is uninstalled; then it gets
+    the wanted version, while the others carry on."""
+    fleet.repository.add_wheels([*library_wheels(tmp_path / "libraries"), built_wheel()])
+    fleet.repository.add_wheels(wheel_of(version, tmp_path) for version in (HIGHER_VERSION, CONFUSING_VERSION))
+    wanted = by_pip(fleet, __version__, "ha-monitor")
+
+    refused = fleet.ansible.play(limit="vm2", **wanted)
+    assert refused.status != 0
+    assert "uninstall.yml" in refused.output
+
+    with fleet.watch.over("one host from the package to pip, by an index") as row:
+        fleet.ansible.play("uninstall.yml", limit="vm2").assert_good()
+        fleet.ansible.play(limit="vm2", **wanted).assert_good()
+
+    assert fleet.names() == ALL
+    assert folder_of(fleet) == f"/opt/ha-monitor/{__version__}/bin"
+    row.assert_guarantee()
+
+
+def test_pip_upgrades_by_a_url_and_by_a_file(fleet: FleetBed, tmp_path: Path) -> None:
+    """Given a host with pip, a higher version comes from a URL and the next one from a file; a second run changes
+    nothing. The password for the metrics, which comes with one of them, is a secret and is asked for."""
+    vm2, password = fleet.host("vm2"), "swordfish-and-chips"
+    url = f"{fleet.repository.url}/files/ha_monitor-{HIGHER_VERSION}-py3-none-any.whl"
+    settings = {**CONFIGURED["ha_monitor_settings"], "http": {"listen": "0.0.0.0:954%i", "username": "prometheus"}}
+    secured = {"ha_monitor_settings": settings, "ha_monitor_http_password": password}
+
+    with fleet.watch.over("pip: a higher version by a URL") as row:
+        done = fleet.ansible.play(
+            "site.yml", "-vvv", limit="vm2", **by_pip(fleet, HIGHER_VERSION, url, **secured)
+        ).assert_good()
+
+    assert folder_of(fleet) == f"/opt/ha-monitor/{HIGHER_VERSION}/bin"
+    assert password not in done.output
+    assert run(vm2, f"grep -rlsF {password} /etc").split() == ["/etc/ha-monitor/credentials/http_password"]
+    assert run(vm2, "stat -c %a /etc/ha-monitor/credentials/http_password").strip() == "600"
+    assert metrics_status(vm2.address, "") == 401
+    assert metrics_status(vm2.address, password) == 200
+    row.assert_guarantee()
+
+    file = by_pip(fleet, CONFUSING_VERSION, str(wheel_of(CONFUSING_VERSION, tmp_path)))
+    with fleet.watch.over("pip: a higher version by a file") as row:
+        fleet.ansible.play(limit="vm2", **file).assert_good()
+
+    assert fleet.names() == ALL
+    assert folder_of(fleet) == f"/opt/ha-monitor/{CONFUSING_VERSION}/bin"
+    assert vm2.console("ls /etc/ha-monitor/credentials/http_password").returncode, "a secret that is not set is there"
+    assert metrics_status(vm2.address, "") == 200
+    row.assert_guarantee()
+    assert fleet.ansible.play(limit="vm2", **file).assert_good().changed == {"vm2": 0}
+
+
+def metrics_status(address: str, password: str) -> int:
+    """HTTP status of instance 1's metrics."""
+    passwords = urllib.request.HTTPPasswordMgrWithPriorAuth()
+    url = f"http://{address}:9541/metrics"
+    passwords.add_password(None, url, "prometheus", password, is_authenticated=bool(password))
+    opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
+    try:
+        with opener.open(url, timeout=10) as reply:
+            return reply.status
+    except urllib.error.HTTPError as error:
+        return error.code
