@@ -30,7 +30,8 @@ def dropped_by(rabbitmq: PrivateRabbitMQ, cause: str) -> int:
 @pytest.mark.parametrize(
     ("cause", "limit"),
     [
-        pytest.param("maxlen", {"max_length": 40}, id="length"),
+        # A busy worker puts up to 24 events into a message.
+        pytest.param("maxlen", {"max_length": 8}, id="length"),
         pytest.param("expired", {"message_ttl": 3.0}, id="time to live"),
     ],
 )
@@ -88,13 +89,14 @@ def test_what_a_limit_drops_is_counted(
 
         wait_until(lambda: succeeded(fleet) >= 40, 30, "the tasks after")
         wait_until(lambda: messages_missing() == dropped_by(rabbitmq, cause) - before, 30, "RabbitMQ's own count")
+        # Runs of which nobody heard the name are counted late, when the wait for it is over.
+        wait_until(lambda: sum(lost(fleet).values()) == runs_unheard() > 0, 60, "the lines of what was lost", 0.2)
         unheard = runs_unheard()
-        wait_until(lambda: sum(lost(fleet).values()) >= unheard, 60, "the lines of what was lost", 0.2)
 
         measured(f"events dropped by the queue's limit ({cause}): runs unheard", str(unheard))
         measured("… found by the detector", str(sum(lost(fleet).values())))
         measured("… messages that RabbitMQ says it dropped", str(dropped_by(rabbitmq, cause) - before))
-        assert unheard >= RUNS / 2
+        assert unheard >= RUNS / 4
         assert lost(fleet) == {worker.nodename: unheard}
         wait_until(lambda: exported(fleet, listen) == unheard, 10, "the counters")
         assert runs_unheard() == unheard
