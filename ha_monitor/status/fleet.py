@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from ha_monitor.broker.inspection import queue_state
 from ha_monitor.clock import Clock
-from ha_monitor.config.schema import Config
+from ha_monitor.config.schema import Config, Workers
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.outputs.line import iso_time
 from ha_monitor.store.reader import Counts, InstanceEntry, StoreReader, WorkerEntry
@@ -24,6 +24,8 @@ class Instance(Struct):
     alive: bool
     """Its lease holds."""
     state: str
+    leads: bool
+    """It watches over workers and tasks for the fleet."""
     age: float
     """Since it started."""
     silent: float
@@ -47,7 +49,7 @@ class Worker(Struct):
     name: str
     silent: float
     state: str
-    """online; offline: it said so; silent: no heartbeat for a minute."""
+    """online; late, lost: silent for workers.late_after, workers.lost_after; offline: it said so."""
     active: Any = None
     processed: Any = None
     loadavg: Any = None
@@ -76,10 +78,8 @@ class Fleet(Struct):
     dead_letters: int
     rejected: int
     takeovers: int
-
-
-SILENT_AFTER = 60.0
-"""Seconds: thirty of a worker's heartbeats."""
+    stuck_tasks: int
+    orphaned_tasks: int
 
 
 def read_fleet(config: Config, clock: Clock) -> Fleet:
@@ -114,12 +114,14 @@ def assemble(
             (_instance(entry, now, total) for entry in instances), key=lambda one: (one.host, one.instance, -one.age)
         ),
         queue=queue,
-        workers=[_worker(entry) for entry in workers],
+        workers=[_worker(entry, config.workers) for entry in workers],
         waiting_announcements=counts.waiting,
         handler_retries=counts.retries,
         dead_letters=counts.dead_letters,
         rejected=counts.rejected,
         takeovers=counts.takeovers,
+        stuck_tasks=counts.stuck,
+        orphaned_tasks=counts.orphaned,
     )
 
 
@@ -134,6 +136,7 @@ def _instance(entry: InstanceEntry, now: float, total: int) -> Instance:
         version=str(who.get("version", "?")),
         alive=alive,
         state=str(stats.get("state", "starting")) if alive else "dead",
+        leads=alive and entry.leads,
         age=max(0.0, now - float(who.get("started", now))),
         silent=entry.silent,
         share=stats.get("new", 0) / total if alive and total else 0.0,
@@ -146,18 +149,25 @@ def _instance(entry: InstanceEntry, now: float, total: int) -> Instance:
     )
 
 
-def _worker(entry: WorkerEntry) -> Worker:
+def _worker(entry: WorkerEntry, limits: Workers) -> Worker:
     fields = entry.heartbeat
-    state = "offline" if entry.said == "worker-offline" else "silent" if entry.silent > SILENT_AFTER else "online"
     return Worker(
         name=entry.name,
         silent=entry.silent,
-        state=state,
+        state=_worker_state(entry, limits),
         active=fields.get("active"),
         processed=fields.get("processed"),
         loadavg=fields.get("loadavg"),
         software=" ".join(str(fields[key]) for key in ("sw_ident", "sw_ver") if fields.get(key)),
     )
+
+
+def _worker_state(entry: WorkerEntry, limits: Workers) -> str:
+    if entry.said == "worker-offline":
+        return "offline"
+    if entry.silent > limits.lost_after:
+        return "lost"
+    return "late" if entry.silent > limits.late_after else "online"
 
 
 def _queue(config: Config) -> Queue:

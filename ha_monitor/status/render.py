@@ -19,6 +19,7 @@ def render(fleet: Fleet) -> str:
     workers = [_worker(worker) for worker in fleet.workers]
     parts.append(_table(_WORKER, workers) if workers else "no worker has been heard of yet")
     parts.append("")
+    parts.append(f"stuck tasks {fleet.stuck_tasks}   orphaned tasks {fleet.orphaned_tasks}")
     parts.append(
         f"waiting announcements {fleet.waiting_announcements}   handler retries {fleet.handler_retries}   "
         f"dead letters {fleet.dead_letters}   rejected {fleet.rejected}   takeovers {fleet.takeovers}"
@@ -50,7 +51,7 @@ def _instance(one: Instance) -> Sequence[str]:
         one.instance,
         one.host,
         str(one.pid),
-        one.state,
+        f"{one.state}, leads" if one.leads else one.state,
         duration(one.age),
         f"{duration(one.silent)} ago",
         f"{one.share:.1%}",

@@ -23,6 +23,8 @@ class InstanceEntry(NamedTuple):
     """Seconds since its last sign of life."""
     outbox: int
     """Entries that are not announced, or not known to be."""
+    leads: bool
+    """It watches over workers and tasks for the fleet."""
 
 
 class WorkerEntry(NamedTuple):
@@ -45,6 +47,8 @@ class Counts(NamedTuple):
     dead_letters: int
     rejected: int
     takeovers: int
+    stuck: int
+    orphaned: int
 
 
 class StoreReader:
@@ -65,6 +69,7 @@ class StoreReader:
         call = self._connection.call
         now = self._now()
         leases = call("ZRANGE", self._keys.leases, 0, -1, "WITHSCORES")
+        leader = call("GET", self._keys.leader)
         entries = []
         for token, until in sorted((int(leases[i]), float(leases[i + 1])) for i in range(0, len(leases), 2)):
             who, stats, seen = call("HMGET", self._keys.instance(token), "who", "stats", "seen")
@@ -76,6 +81,7 @@ class StoreReader:
                     stats=json.loads(stats or b"{}"),
                     silent=max(0.0, now - int(seen or 0) / 1000),
                     outbox=call("LLEN", self._keys.outbox(token)),
+                    leads=leader == b"%d" % token,
                 )
             )
         return entries
@@ -95,6 +101,8 @@ class StoreReader:
             dead_letters=call("LLEN", keys.dead_letters),
             rejected=call("LLEN", keys.rejected),
             takeovers=call("LLEN", keys.takeovers),
+            stuck=call("HLEN", keys.stuck),
+            orphaned=call("HLEN", keys.orphaned),
         )
 
     def latest(self, kind: str, count: int) -> list[dict[str, Any]]:

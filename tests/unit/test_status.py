@@ -1,0 +1,80 @@
+"""What `ha-monitor status` makes of the shared record."""
+
+from __future__ import annotations
+
+import pytest
+
+from ha_monitor.config.schema import Config, Workers
+from ha_monitor.status.fleet import Fleet, Queue, assemble
+from ha_monitor.status.render import render
+from ha_monitor.store.reader import Counts, InstanceEntry, WorkerEntry
+
+NOW = 1_800_000_000.0
+NONE = Counts(waiting=0, retries=0, dead_letters=0, rejected=0, takeovers=0, stuck=0, orphaned=0)
+
+
+def instance(name: str, *, lease_left: float = 4.0, leads: bool = False, new: int = 10) -> InstanceEntry:
+    who = {"instance": name, "host": "mon1", "pid": 7, "version": "1", "started": NOW - 60}
+    return InstanceEntry(1, lease_left, who, {"state": "consuming", "new": new}, 0.5, 0, leads)
+
+
+def worker(name: str, *, silent: float = 1.0, said: str | None = None) -> WorkerEntry:
+    return WorkerEntry(name, silent, {"active": 2, "processed": 40}, said)
+
+
+def fleet(
+    *, instances: tuple[InstanceEntry, ...] = (), workers: tuple[WorkerEntry, ...] = (), counts: Counts = NONE
+) -> Fleet:
+    config = Config(workers=Workers(late_after=10, lost_after=60))
+    return assemble(
+        config,
+        now=NOW,
+        instances=list(instances),
+        workers=list(workers),
+        counts=counts,
+        queue=Queue("celeryev.x", 3, 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "state"),
+    [
+        (worker("a@1"), "online"),
+        (worker("a@1", silent=11), "late"),
+        (worker("a@1", silent=61), "lost"),
+        (worker("a@1", silent=61, said="worker-offline"), "offline"),
+        (worker("a@1", said="worker-online"), "online"),
+    ],
+)
+def test_the_state_of_a_worker(entry: WorkerEntry, state: str) -> None:
+    """Given a worker's last sign of life, it is judged by the limits by which the leader judges it."""
+    (found,) = fleet(workers=(entry,)).workers
+
+    assert found.state == state
+
+
+def test_who_leads_and_who_is_dead() -> None:
+    """Given a leader, another instance, and one whose lease ran out while it led, only the first leads."""
+    found = fleet(instances=(instance("1", leads=True), instance("2"), instance("3", lease_left=-1, leads=True)))
+
+    assert [(one.instance, one.state, one.leads) for one in found.instances] == [
+        ("1", "consuming", True),
+        ("2", "consuming", False),
+        ("3", "dead", False),
+    ]
+    assert [one.share for one in found.instances] == [0.5, 0.5, 0.0]
+
+
+def test_what_a_person_reads() -> None:
+    """Given a fleet, the text has a row for each instance and worker, and the counts of what needs attention."""
+    counts = NONE._replace(stuck=2, orphaned=1, dead_letters=4)
+    text = render(
+        fleet(instances=(instance("1", leads=True),), workers=(worker("celery@app1", silent=70),), counts=counts)
+    )
+
+    lines = text.splitlines()
+    assert lines[0] == "ha-monitor  queue celeryev.x: 3 messages, 2 consumers"
+    assert lines[3].split()[:5] == ["1", "mon1", "7", "consuming,", "leads"]
+    assert lines[6].split()[:2] == ["celery@app1", "lost"]
+    assert lines[8] == "stuck tasks 2   orphaned tasks 1"
+    assert lines[9] == "waiting announcements 0   handler retries 0   dead letters 4   rejected 0   takeovers 0"
