@@ -343,4 +343,7 @@ class Pipeline:
             self._logger.warning("stopped-early", reason=str(error))
         self._source.close()
         self._store.close()
-        self._logger.info("instance-stopped", left_to_others=left, lines=self.stats.lines, events=self.stats.events)
+        stats = self.stats
+        self._logger.info(
+            "instance-stopped", left_to_others=left, lines=stats.lines, events=stats.events, messages=stats.messages
+        )
