@@ -13,12 +13,12 @@ _PRELUDES: dict[str, tuple[str, ...]] = {
     "settle": ("record",),
     "recover": ("record",),
     "leave": ("record",),
-    "watch": ("record",),
-    "losses": ("record", "merged"),
-    "suspects": ("record", "phases"),
-    "judge": ("record", "phases", "merged", "counting"),
+    "watch": ("record", "duty"),
+    "losses": ("record", "duty", "merged"),
+    "suspects": ("record", "duty", "phases"),
+    "judge": ("record", "duty", "phases", "merged", "counting"),
 }
-"""The files with shared functions that stand in front of a script."""
+"""The files with what several scripts share that stand in front of one."""
 
 
 class Script(NamedTuple):

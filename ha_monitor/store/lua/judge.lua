@@ -32,13 +32,6 @@
 -- Returns {sequence number of the first item, items, 1}; with 0 instead of 1 if it is too early; nothing if the caller
 -- does not lead; or the error LEASELOST.
 
-if not holds_lease(KEYS[1], ARGV[1]) then
-  return redis.error_reply('LEASELOST the outbox of this instance was taken over')
-elseif redis.call('GET', KEYS[4]) ~= ARGV[1] then
-  return false
-end
-confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
-
 local LOOK_AGAIN = 300000 -- ms: at least so long until a task that was announced is asked for again
 local prefix = ARGV[2]
 local limits, settled_at, held, success_ttl, failure_ttl, to_count = unpack(cmsgpack.unpack(ARGV[4]))

@@ -30,13 +30,6 @@
 --
 -- Returns {sequence number of the first item, items}; nothing if the caller does not lead; or the error LEASELOST.
 
-if not holds_lease(KEYS[1], ARGV[1]) then
-  return redis.error_reply('LEASELOST the outbox of this instance was taken over')
-elseif redis.call('GET', KEYS[4]) ~= ARGV[1] then
-  return false
-end
-confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
-
 local SEPARATOR = '\31'
 local SLACK, WINDOW = 250000, 15 -- µs; heartbeats
 local STEADY = 5000000 -- µs: at most so far apart are two heartbeats of which none between is missing

@@ -26,13 +26,6 @@
 -- or 0}: a text is empty where nothing is known, the state is as in `liveness`, or `gone` if the worker was not heard of
 -- for very long. Nothing if the caller does not lead; or the error LEASELOST.
 
-if not holds_lease(KEYS[1], ARGV[1]) then
-  return redis.error_reply('LEASELOST the outbox of this instance was taken over')
-elseif redis.call('GET', KEYS[4]) ~= ARGV[1] then
-  return false
-end
-confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
-
 local ASKED_FOR, LOOK_ANYWAY = 60000, 86400000 -- ms
 local prefix = ARGV[2]
 local limits, most_looks, most_found = unpack(cmsgpack.unpack(ARGV[4]))

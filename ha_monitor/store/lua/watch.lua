@@ -26,13 +26,6 @@
 -- tasks orphaned}, {{nodename, state, tasks active or -1}, …}, {queue, …}}; nothing if the caller does not lead; or
 -- the error LEASELOST.
 
-if not holds_lease(KEYS[1], ARGV[1]) then
-  return redis.error_reply('LEASELOST the outbox of this instance was taken over')
-elseif redis.call('GET', KEYS[4]) ~= ARGV[1] then
-  return false
-end
-confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
-
 local ONLINE, LATE, LOST, OFFLINE = 'online', 'late', 'lost', 'offline'
 local prefix = ARGV[2]
 local late_after, lost_after, may_judge, worker_ttl = unpack(cmsgpack.unpack(ARGV[4]))
