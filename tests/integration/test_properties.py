@@ -37,11 +37,6 @@ def instances(store_url: str) -> list[Instance]:
     return [Instance(store_url) for _ in range(INSTANCES)]
 
 
-@pytest.fixture
-def inside(store_url: str) -> Inside:
-    return Inside(store_url)
-
-
 def anew(instances: Iterable[Instance], inside: Inside) -> None:
     """An empty store, and instances that have just been started."""
     inside.redis.flushdb()

@@ -16,21 +16,6 @@ from tests.integration.storing import LEASE, NODE, Inside, Instance
 from tests.unit.builders import TIME, UUID, event
 
 
-@pytest.fixture
-def inside(store_url: str) -> Inside:
-    return Inside(store_url)
-
-
-@pytest.fixture
-def one(store_url: str) -> Instance:
-    return Instance(store_url).start()
-
-
-@pytest.fixture
-def two(store_url: str, one: Instance) -> Instance:
-    return Instance(store_url).start()
-
-
 def started(**changes: Any) -> list[dict[str, Any]]:
     return [event("task-received", **changes), event("task-started", at=TIME + 1)]
 

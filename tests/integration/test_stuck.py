@@ -67,11 +67,6 @@ class Leader:
 
 
 @pytest.fixture
-def inside(store_url: str) -> Inside:
-    return Inside(store_url)
-
-
-@pytest.fixture
 def one(store_url: str) -> Leader:
     leader = Leader(store_url)
     leader.lead()

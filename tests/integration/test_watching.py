@@ -15,21 +15,6 @@ NAME = "celery@host"
 WATCHING = Watching(late_after=10.0, lost_after=60.0)
 
 
-@pytest.fixture
-def inside(store_url: str) -> Inside:
-    return Inside(store_url)
-
-
-@pytest.fixture
-def one(store_url: str) -> Instance:
-    return Instance(store_url).start()
-
-
-@pytest.fixture
-def two(store_url: str, one: Instance) -> Instance:
-    return Instance(store_url).start()
-
-
 def leads(instance: Instance, *, fit: bool = True) -> tuple[bool, bool]:
     ticked: Ticked = instance.store.tick(b"{}", [], fit=fit)
     return ticked.leads, ticked.followed
