@@ -46,10 +46,11 @@ class Store:
         :param counting: None to count nothing.
         :param first_look: seconds after which the leader first looks at an open task; None if it never does.
         """
-        self._settings = settings
-        self._held = held
+        self.settings = settings
+        self.held = held
+        """Seconds for which the broker may keep messages of an instance that vanished."""
         self._clock = clock
-        self._keys = Keys(settings.prefix, node_id)
+        self.keys = Keys(settings.prefix, node_id)
         self._connection = StoreConnection(settings)
         self._scripts = read_scripts()
         self._encode = msgspec.msgpack.Encoder().encode
@@ -61,26 +62,27 @@ class Store:
         self._lease_until = 0.0
         self._in_contact_since: float | None = None
         self._last_contact: float | None = None
-        self._counting = [counting.max_series, counting.buckets, counting.per_worker] if counting else False
+        self.counting = [counting.max_series, counting.buckets, counting.per_worker] if counting else False
+        """How events are counted, as the scripts read it."""
         self._apply_options = self._encode(
             [
                 int(settings.success_ttl),
                 int(settings.failure_ttl),
                 int(settings.worker_ttl),
                 int(settings.name_wait * 1000),
-                self._counting,
+                self.counting,
                 False if first_look is None else int(first_look * 1000),
             ]
         )
-        keys = self._keys
-        self._counts = keys.counts(counting.name if counting else "")
+        keys = self.keys
+        self.counts_key = keys.counts(counting.name if counting else "")
         self._shared_apply = (
-            *(keys.waiting, keys.producers, keys.workers, self._counts, keys.processes),
+            *(keys.waiting, keys.producers, keys.workers, self.counts_key, keys.processes),
             *(keys.open, keys.stuck, keys.orphaned, keys.usual),
         )
         self._shared_tick = (
             *(keys.waiting, keys.retries, keys.takeovers, keys.rejected, keys.workers),
-            *(self._counts, keys.leader, keys.returned),
+            *(self.counts_key, keys.leader, keys.returned),
         )
 
     @property
@@ -92,28 +94,6 @@ class Store:
     def lease_until(self) -> float:
         """When the lease may end, by this machine's monotonic clock."""
         return self._lease_until
-
-    @property
-    def keys(self) -> Keys:
-        return self._keys
-
-    @property
-    def settings(self) -> StoreSettings:
-        return self._settings
-
-    @property
-    def held(self) -> float:
-        """Seconds for which the broker may keep messages of an instance that vanished."""
-        return self._held
-
-    @property
-    def counting(self) -> Any:
-        """How events are counted, as the scripts read it."""
-        return self._counting
-
-    @property
-    def counts_key(self) -> str:
-        return self._counts
 
     @property
     def connected(self) -> bool:
@@ -137,14 +117,14 @@ class Store:
         :param who: what people should see of it: `instance`, `host`, `pid`, `version`, `started`.
         """
         asked = self._clock.monotonic()
-        keys = self._keys
+        keys = self.keys
         self._token = self._call(
             "register",
             [keys.leases, keys.tokens, keys.format],
             [keys.prefix, self._lease_ms(), json.dumps(who), FORMAT],
         )
         self._announced = self._told = self._confirmed = 0
-        self._lease_until = asked + self._settings.lease
+        self._lease_until = asked + self.settings.lease
 
     def recover(self) -> Recovered:
         """After a broken connection: renew the lease under a new token and return what has not been announced yet.
@@ -155,13 +135,13 @@ class Store:
         :raises LeaseLost: if another instance took the outbox over; `register` anew then.
         """
         asked = self._clock.monotonic()
-        keys = self._keys
+        keys = self.keys
         self._token, first, raw = self._call(
             "recover",
             [*self._own_keys(), keys.tokens],
             [self._token, self._lease_ms(), keys.prefix, self._announced],
         )
-        self._lease_until = asked + self._settings.lease
+        self._lease_until = asked + self.settings.lease
         return Recovered(read_items(first, raw), first + len(raw))
 
     def announced(self, upto: int) -> None:
@@ -177,7 +157,7 @@ class Store:
         self._send(
             "apply",
             [*self._own_keys(), *self._shared_apply],
-            [self._token, self._keys.prefix, self._announced, self._apply_options, data],
+            [self._token, self.keys.prefix, self._announced, self._apply_options, data],
         )
 
     def receive_apply(self) -> Applied:
@@ -210,11 +190,11 @@ class Store:
         options = [
             self._lease_ms(),
             self._may_take_over(asked),
-            int(self._settings.failure_ttl),
-            int(self._settings.worker_ttl),
+            int(self.settings.failure_ttl),
+            int(self.settings.worker_ttl),
             MOST_DUE,
-            int(self._held * 1000),
-            self._counting,
+            int(self.held * 1000),
+            self.counting,
             fit,
             -1 if merged_ago is None else int(merged_ago * 1000),
             handed_back,
@@ -222,9 +202,9 @@ class Store:
         first, raw, next_due, taken, own, leads = self._call(
             "tick",
             [*self._own_keys(), *self._shared_tick],
-            [self._token, self._keys.prefix, self._announced, self._encode(options), stats, *rejected],
+            [self._token, self.keys.prefix, self._announced, self._encode(options), stats, *rejected],
         )
-        self._lease_until = asked + self._settings.lease
+        self._lease_until = asked + self.settings.lease
         return Ticked(
             read_items(first, raw, own),
             next_due / 1000 if next_due >= 0 else None,
@@ -240,14 +220,14 @@ class Store:
         :param arguments: those behind the sequence number, to be packed.
         """
         packed = [self._encode(argument) for argument in arguments]
-        first = [self._token, self._keys.prefix, self._announced]
-        return self._call(script, [*self._own_keys(), self._keys.leader, *keys], [*first, *packed])
+        first = [self._token, self.keys.prefix, self._announced]
+        return self._call(script, [*self._own_keys(), self.keys.leader, *keys], [*first, *packed])
 
     def counts(self) -> list[bytes]:
         """What this instance has counted, over all its starts: field, number, field, number, …; counting.lua says what
         the fields mean.
         """
-        raw: list[bytes] = self._connection.call("HGETALL", self._counts)
+        raw: list[bytes] = self._connection.call("HGETALL", self.counts_key)
         return raw
 
     def settle(self, upto: int, retries: list[tuple[int, bytes]], dead: list[bytes], keep: int) -> None:
@@ -258,7 +238,7 @@ class Store:
         """
         self._call(
             "settle",
-            [*self._own_keys(), self._keys.retries, self._keys.dead_letters],
+            [*self._own_keys(), self.keys.retries, self.keys.dead_letters],
             [
                 self._token,
                 upto,
@@ -278,7 +258,7 @@ class Store:
 
     def leave(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
-        left: int = self._call("leave", [*self._own_keys(), self._keys.returned], [self._token, self._announced])
+        left: int = self._call("leave", [*self._own_keys(), self.keys.returned], [self._token, self._announced])
         self._lease_until = 0.0
         return left
 
@@ -291,14 +271,14 @@ class Store:
         # that has been in contact for a whole lease can tell an instance that died from one that could not renew.
         if self._in_contact_since is None or self._last_contact is None:
             return False
-        lease = self._settings.lease
+        lease = self.settings.lease
         return now - self._last_contact <= lease / 2 and now - self._in_contact_since >= lease
 
     def _own_keys(self) -> list[str]:
-        return [self._keys.leases, self._keys.instance(self._token), self._keys.outbox(self._token)]
+        return [self.keys.leases, self.keys.instance(self._token), self.keys.outbox(self._token)]
 
     def _lease_ms(self) -> int:
-        return int(self._settings.lease * 1000)
+        return int(self.settings.lease * 1000)
 
     def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         self._send(name, keys, arguments)
@@ -312,7 +292,7 @@ class Store:
         reply = self._connection.receive()
         self._confirmed = self._told
         now = self._clock.monotonic()
-        if self._last_contact is None or now - self._last_contact > self._settings.lease / 2:
+        if self._last_contact is None or now - self._last_contact > self.settings.lease / 2:
             self._in_contact_since = now
         self._last_contact = now
         return reply
