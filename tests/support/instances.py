@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -190,10 +191,20 @@ class Fleet:
 
     def entries(self) -> list[InstanceEntry]:
         """What the store holds about the instances, living and dead."""
+        with self._reader() as reader:
+            return reader.instances()
+
+    def handler_retries(self) -> int:
+        """How many handlers are to be called again, by whichever instance."""
+        with self._reader() as reader:
+            return reader.counts().retries
+
+    @contextmanager
+    def _reader(self) -> Iterator[StoreReader]:
         reader = StoreReader(self.config.store, self.node_id)
         reader.connect()
         try:
-            return reader.instances()
+            yield reader
         finally:
             reader.close()
 

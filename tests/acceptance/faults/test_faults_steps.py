@@ -62,7 +62,7 @@ class Bed:
     def account(self, published: Published) -> Account:
         """What became of one test's messages, once no instance has anything left to do but the other one."""
         self.fleet.wait_until_announced(published)
-        wait_until(self._is_settled, 30, "that the dead instance's outbox is taken over and empty", 0.1)
+        wait_until(self._is_settled, 30, "that the dead instance's outbox is taken over and all is done", 0.1)
         lines = [
             line for line in self.fleet.lines() if not is_event(line) or line["event_id"] not in self._earlier.events
         ]
@@ -72,7 +72,9 @@ class Bed:
 
     def _is_settled(self) -> bool:
         entries = self.fleet.entries()
-        return len(entries) == 1 and entries[0].lease_left > 0 and entries[0].outbox == 0
+        idle = len(entries) == 1 and entries[0].lease_left > 0 and entries[0].outbox == 0
+        # A failed handler that is left over would be called by the next test's victim, which dies of it too early.
+        return idle and self.fleet.handler_retries() == 0
 
 
 @pytest.fixture(scope="module")
