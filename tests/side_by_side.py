@@ -2,7 +2,8 @@
 
     python -m tests.side_by_side [option of pytest …]
 
-Each line of theirs is printed as it comes, behind the session's name. The exit status is 0 if all passed.
+Each line of theirs is printed as it comes, behind the session's name, and what failed once more at the end, since a
+log is read from there. The exit status is 0 if all passed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ SESSIONS = {
     "hosts": ("tests/hosts",),
     "fleet": ("tests/fleet",),
 }
+LONGEST_FAILURE = 700
+"""Characters of a failure that are said again."""
 
 
 class Session:
@@ -28,9 +31,11 @@ class Session:
         command = [sys.executable, "-u", "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}", *options, *paths]
         self._began = time.monotonic()
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.seconds = 0.0
+        self.failures: list[str] = []
+        """What pytest's summary says of each test that failed; on CI that is the reason, too."""
         self._reader = threading.Thread(target=self._print_lines)
         self._reader.start()
-        self.seconds = 0.0
 
     def wait(self) -> int:
         """Wait for its end; returns its exit status."""
@@ -47,6 +52,8 @@ class Session:
             # In one piece, or the sessions would write into each other's lines.
             sys.stdout.write(f"{self.name:<8} | {line}")
             sys.stdout.flush()
+            if line.startswith(("FAILED ", "ERROR ")):
+                self.failures.append(line.rstrip()[:LONGEST_FAILURE])
         self.seconds = time.monotonic() - self._began
 
 
@@ -57,6 +64,8 @@ def main(options: list[str]) -> int:
         status = statuses[session.name]
         result = "passed" if status == 0 else f"failed (pytest ended with {status})"
         sys.stdout.write(f"{session.name:<8} | {result} in {session.seconds:.0f} s\n")
+    for session in sessions:
+        sys.stdout.writelines(f"{session.name:<8} | {failure}\n" for failure in session.failures)
     return 1 if any(statuses.values()) else 0
 
 
