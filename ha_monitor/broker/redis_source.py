@@ -133,10 +133,28 @@ class RedisSource:
             self._channel, [queue], on_message=self._on_message, no_ack=True, accept=["json"], auto_declare=True
         )
         consumer.consume()
-        self._heard_at = self._clock.monotonic()
-        # kombu subscribes when it first polls.
+        self._await_subscription(self._client, settings.connect_timeout)
+
+    def _await_subscription(self, client: Connection, timeout: float) -> None:
+        """Return when the server has subscribed this connection: what is published from now on arrives.
+
+        Until then another instance is needed that does; whoever restarts one after the other relies on it.
+        """
+        began = self._heard_at = self._clock.monotonic()
+        self._poll(client)  # kombu subscribes when it first polls
+        subscription = self._channel.__dict__["subclient"]
+        # A server answers in order, so the answer to a health check, which is due now, comes after the subscription.
+        subscription.connection.next_health_check = 0
+        client.transport.cycle.maybe_check_subclient_health()
+        while subscription.health_check_response_counter:
+            if self._clock.monotonic() - began > timeout:
+                raise BrokerUnavailable(f"{self._address}: no answer to the subscription for {timeout:g} s")
+            self._poll(client)
+
+    @staticmethod
+    def _poll(client: Connection) -> None:
         with contextlib.suppress(TimeoutError):
-            self._client.drain_events(timeout=0.01)
+            client.drain_events(timeout=0.01)
 
     def _on_message(self, message: Any) -> None:
         body = message.body

@@ -72,6 +72,18 @@ def test_every_instance_gets_every_event(source: Callable[..., RedisSource], red
     assert one.redelivers is False
 
 
+def test_who_is_connected_gets_all_that_is_published_from_then_on(
+    source: Callable[..., RedisSource], redis_server: PrivateRedis, redis_broker_url: str
+) -> None:
+    """Given a slow link, connecting takes until the server has subscribed the instance, so that another one can go."""
+    with CutLink(redis_server.port, delay=0.1) as link:
+        one = source(through(link, redis_server, redis_broker_url))
+        one.connect()
+        send(redis_broker_url, 1)
+
+        assert take(one, 1, timeout=5) == [1]
+
+
 def test_a_limit_is_kept_and_the_rest_comes_next(source: Callable[..., RedisSource], redis_broker_url: str) -> None:
     """Given more messages than were asked for, the others are there at the next call."""
     one = source()

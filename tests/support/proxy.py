@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Self
@@ -32,12 +33,14 @@ class CutLink:
     The states: *healed* (the first), *cut* and *refusing*. Every method returns when the new state holds.
     """
 
-    def __init__(self, target_port: int, target_host: str = "127.0.0.1") -> None:
+    def __init__(self, target_port: int, target_host: str = "127.0.0.1", *, delay: float = 0.0) -> None:
+        """:param delay: seconds that what is sent takes, at least, either way."""
         self.url_port = free_port()
         """Port for the client's URL."""
         self.bytes_forwarded = 0
         self.connections_made = 0
         self._target = (target_host, target_port)
+        self._delay = delay
         self._pipes: dict[socket.socket, tuple[_Pipe, _Pipe]] = {}
         """By socket: the pipe that reads from it, and the pipe that writes to it."""
         self._selector = selectors.DefaultSelector()
@@ -138,6 +141,7 @@ class CutLink:
         try:
             if mask & selectors.EVENT_READ:
                 reading.data = end.recv(CHUNK)
+                time.sleep(self._delay)  # all others wait, too, which makes a slow link slower
                 reading.closing = not reading.data
                 self._flush(reading)
             if mask & selectors.EVENT_WRITE:

@@ -28,6 +28,12 @@ class Load:
             raise self._error
         return self.published
 
+    def so_far(self) -> Published:
+        """What is published by now, or just being so."""
+        published = Published()
+        published.events = self.published.events.copy()
+        return published
+
     def stop(self) -> Published:
         """Publish no more, and return what was published."""
         self._stop.set()
