@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import amqp
 import pytest
@@ -11,8 +14,10 @@ import redis
 
 from tests.hosts.conftest import Measured
 from tests.support.hosts import RABBITMQ, REDIS, Bridge, Services
+from tests.support.process import wait_until
 from tests.support.services import NO_RETRY
 
+RULES = Path(__file__).parents[2] / "packaging/prometheus/ha-monitor.rules.yml"
 VERSIONS = {"bookworm": ("3.10", "7."), "trixie": ("4.0", "8.")}
 
 
@@ -60,6 +65,42 @@ def test_rabbitmq_refuses_a_wrong_password_and_the_built_in_user(services: Servi
     with pytest.raises(amqp.AccessRefused):
         connect(services, password="wrong")
     assert "guest" not in services.host.run("rabbitmqctl -q list_users").stdout
+
+
+def test_rabbitmq_counts_what_a_limited_queue_drops_by_the_names_in_the_alert(services: Services) -> None:
+    """Given the plugin for Prometheus, both series of the alert are there, with its labels, and count exactly."""
+    services.host.run("rabbitmq-plugins enable rabbitmq_prometheus", timeout=120)
+    address = f"http://{services.host.address}:15692/metrics"
+    services.add_vhost("limited")
+    before = dropped(address)
+
+    connection = connect(services, vhost="limited")
+    channel = connection.channel()
+    channel.confirm_select()
+    for queue, limit in (("short", {"x-max-length": 10}), ("quick", {"x-message-ttl": 1})):
+        channel.queue_declare(queue, durable=True, auto_delete=False, arguments={"x-queue-type": "quorum", **limit})
+        for _ in range(50):
+            channel.basic_publish_confirm(amqp.Message("event"), routing_key=queue)
+    # A quorum queue looks at the time when somebody asks for a message, and then not of the one that is handed out.
+    in_time = sum(channel.basic_get("quick", no_ack=True) is not None for _ in range(50))
+
+    wait_until(lambda: dropped(address) == [before[0] + 40, before[1] + 50 - in_time], 60, "the counters", interval=0.5)
+    connection.close()
+    services.delete_vhost("limited")
+
+
+def dropped(address: str) -> list[int]:
+    """What the two series of the alert CeleryEventsDropped are at."""
+    with urllib.request.urlopen(address, timeout=10) as reply:
+        text = reply.read().decode()
+    rules = RULES.read_text()
+    found = []
+    for name, labels in re.findall(r"increase\((rabbitmq_global_\w+)\s*\{(.+?)\}", rules):
+        wanted = sorted(labels.split(", "))
+        series = re.findall(rf"(?m)^{name}\{{(.+?)\}} (\d+)$", text)
+        (value,) = [int(value) for found_labels, value in series if sorted(found_labels.split(",")) == wanted]
+        found.append(value)
+    return found
 
 
 def test_redis_serves_with_the_password_and_keeps_its_data_over_a_power_cut(services: Services) -> None:
