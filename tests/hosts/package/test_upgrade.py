@@ -50,6 +50,30 @@ def test_an_upgrade_restarts_what_runs_one_after_the_other(site: Site, tmp_path:
     assert_guarantee(account)
 
 
+def test_an_upgrade_stops_restarting_at_the_first_instance_that_does_not_come_back(site: Site, tmp_path: Path) -> None:
+    """Given a configuration that was spoilt since the instances started, an upgrade restarts the first, which fails,
+    and says so; the others carry on with what they had, and nothing is lost. Mended, all come back as the new one."""
+    package = newer_package(site.package, "99.2", tmp_path)
+    site.put(CONFIGURATION, DEFAULT + "spoilt = true\n")
+    journal, before = site.journal(), site.show("MainPID")
+    load = Load(site.services.broker_url, fresh_copies(2), rate=200)
+    wait_until(lambda: len(journal.read()) > 100, what="lines")
+
+    said = site.install(package)
+    account = site.account(journal, load.finish())
+
+    assert "ha-monitor@1.service did not come back; the instances after it were not restarted." in said
+    assert site.installed
+    assert site.show("ActiveState") == ["failed", "active", "active"]
+    assert site.show("MainPID", "2", "3") == before[1:]
+    assert "store.spoilt: unknown key" in site.host.run("journalctl -q -o cat -u ha-monitor@1 -n 20").stdout
+    assert_guarantee(account)
+
+    site.put(CONFIGURATION, DEFAULT)
+    site.restart()
+    assert [line["version"] for line in journal.said("instance-started")] == ["99.2"] * 3
+
+
 def test_a_removal_stops_all_and_a_purge_leaves_nothing_but_the_user(site: Site) -> None:
     """Given running and enabled instances, a removal stops them in order and keeps the configuration; after a purge
     the host has no file that it did not have before the first installation."""
