@@ -224,7 +224,7 @@ def make_investigator(config: Config, clock: Clock) -> Investigator | None:
     """
     if not config.stuck.enabled:
         return None
-    backend = ResultBackend(config.result_backend.url).results if config.result_backend.url else None
+    backend = ResultBackend(config.result_backend).results if config.result_backend.url else None
     return Investigator(partial(ask_workers, config), backend, clock)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured
 
+from ha_monitor.config.schema import ResultBackend as Settings
 from ha_monitor.config.secrets import mask_url
 from ha_monitor.errors import ConfigurationError, ResultBackendUnavailable
 from ha_monitor.events.facts import moment
@@ -36,10 +37,11 @@ class Result(NamedTuple):
 class ResultBackend:
     """A connection to the backend, made when it is first asked. One caller at a time."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         """:raises ConfigurationError: if the URL names no backend that can be used here."""
-        app = Celery("ha-monitor", set_as_current=False, backend=url)
+        app = Celery("ha-monitor", set_as_current=False, backend=settings.url)
         app.conf.update(
+            result_backend_transport_options=settings.transport_options,
             redis_socket_timeout=TIMEOUT,
             redis_socket_connect_timeout=TIMEOUT,
             result_backend_always_retry=False,

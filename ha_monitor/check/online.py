@@ -87,11 +87,10 @@ def check_store(config: Config) -> Iterator[Finding]:
 
 def check_result_backend(config: Config) -> Iterator[Finding]:
     """Whether the result backend can be read, if there is one."""
-    url = config.result_backend.url
-    if not url:
+    if not config.result_backend.url:
         return
     try:
-        ResultBackend(url).results(["ha-monitor-check"])
+        ResultBackend(config.result_backend).results(["ha-monitor-check"])
         yield ok("results", "the result backend answers")
     except ResultBackendUnavailable as error:
         yield warning("results", f"the result backend cannot be read: {error}")

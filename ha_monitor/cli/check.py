@@ -54,7 +54,7 @@ def _findings(config: Config, *, online: bool) -> Iterator[Finding]:
     StoreConnection(config.store).validate()
     handlers = load_handlers(config.handlers.modules)
     if config.result_backend.url:
-        ResultBackend(config.result_backend.url)
+        ResultBackend(config.result_backend)
     yield ok("configuration", f"valid; node_id {config.node_id}, queue {config.queue_name}, {len(handlers)} handlers")
     if online:
         yield from check_broker(config)

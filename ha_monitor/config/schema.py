@@ -209,6 +209,9 @@ class ResultBackend(Struct, forbid_unknown_fields=True, frozen=True):
     url: Annotated[
         str, Meta(pattern=r"^(?!rpc:|amqp:)", description="Celery's result_backend; not rpc://; empty for none")
     ] = ""
+    transport_options: Annotated[
+        dict[str, Any], Meta(description="Celery's result_backend_transport_options, as they are")
+    ] = field(default_factory=dict)
 
 
 Limit = Annotated[float, Meta(ge=0, le=86400 * 366)]

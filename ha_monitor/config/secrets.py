@@ -41,7 +41,7 @@ class Scrubber:
             for pattern in (_USER_INFO, _QUERY):
                 for match in pattern.finditer(text):
                     found |= {match["password"], unquote(match["password"])}
-        for options in (config.broker.tls, config.broker.transport_options):
+        for options in (config.broker.tls, config.broker.transport_options, config.result_backend.transport_options):
             found |= set(_secrets_in(options))
         found.add(config.http.password)
         # Very short ones would turn ordinary words to stars; they are masked inside URLs all the same.

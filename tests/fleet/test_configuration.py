@@ -18,15 +18,21 @@ INSTALLED_RULES = "/usr/share/ha-monitor/prometheus/ha-monitor.rules.yml"
 
 
 def test_a_new_queue_and_handlers_take_over_without_loss_and_without_doubles(fleet: FleetBed) -> None:
-    """Given other arguments of the queue under a new prefix, a handler module, a secret among the transport's options
-    and an address to listen on, the tag `configure` brings them all; every failed task is handled once, and the
-    secret is nowhere but in its file."""
+    """Given other arguments of the queue under a new prefix, a handler module, a secret among the transport's options,
+    a result backend and an address to listen on, the tag `configure` brings them all; every failed task is handled
+    once, and the secrets are nowhere but in their files."""
     secret = "correct-horse-battery-staple"
+    results = fleet.services.redis_url(5)
     options = {"client_properties": {"information": secret}}
 
     with fleet.watch.over("a new queue, handlers, metrics") as row:
         done = fleet.ansible.play(
-            "site.yml", "--tags=configure", "-vvv", ha_monitor_broker_transport_options=options, **CONFIGURED
+            "site.yml",
+            "--tags=configure",
+            "-vvv",
+            ha_monitor_broker_transport_options=options,
+            ha_monitor_result_backend_url=results,
+            **CONFIGURED,
         ).assert_good()
 
     listed = run(fleet.services.host, "rabbitmqctl -q list_queues name consumers")
@@ -44,6 +50,7 @@ def test_a_new_queue_and_handlers_take_over_without_loss_and_without_doubles(fle
             "/etc/ha-monitor/credentials/broker_transport_options"
         ]
         assert run(host, "stat -c %a /etc/ha-monitor/credentials/broker_transport_options").strip() == "600"
+        assert run(host, "cat /etc/ha-monitor/credentials/result_backend_url").strip() == results
         assert secret not in run(host, "journalctl -q")
 
 

@@ -69,7 +69,8 @@ def test_a_default_or_very_short_password_does_not_make_words_unreadable() -> No
 
 
 def test_the_password_of_the_result_backend_is_hidden() -> None:
-    """Given a text with the password of `result_backend.url`, it is replaced."""
-    scrub = Scrubber(Config(result_backend=ResultBackend(url="redis://:correcthorse@h/1")))
+    """Given a text with the passwords of `result_backend.url` and of its options, they are replaced."""
+    options = {"master_name": "mymaster", "sentinel_kwargs": {"password": "battery"}}
+    scrub = Scrubber(Config(result_backend=ResultBackend(url="redis://:correcthorse@h/1", transport_options=options)))
 
-    assert scrub("no correcthorse here") == "no *** here"
+    assert scrub("no correcthorse battery here, mymaster") == "no *** *** here, mymaster"

@@ -11,6 +11,7 @@ import pytest
 
 from ha_monitor.backend.results import Result, ResultBackend, exception_text, read_result
 from ha_monitor.broker.whereabouts import Held, Whereabouts, read_answers
+from ha_monitor.config import schema
 from ha_monitor.config.schema import Stuck as Settings
 from ha_monitor.config.schema import TaskLimits
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable
@@ -159,7 +160,7 @@ def test_secrets_in_a_result_are_hidden_as_in_an_event() -> None:
 @pytest.mark.parametrize("url", ["nonsense://host", "no.such.module:Backend://"])
 def test_a_url_that_names_no_backend_is_a_mistake_of_the_configuration(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^result_backend\.url: "):
-        ResultBackend(url)
+        ResultBackend(schema.ResultBackend(url=url))
 
 
 class Failing:
@@ -178,7 +179,7 @@ class Failing:
 
 
 def backend(fake: Failing) -> ResultBackend:
-    made = ResultBackend("cache+memory://")
+    made = ResultBackend(schema.ResultBackend(url="cache+memory://"))
     made._backend = fake
     return made
 
