@@ -16,7 +16,7 @@ from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.amqp_source import AmqpSource
 from ha_monitor.broker.control import greet_workers
 from ha_monitor.broker.redis_source import RedisSource
-from ha_monitor.broker.source import Source
+from ha_monitor.broker.source import Source, longest_held
 from ha_monitor.broker.whereabouts import ask_workers
 from ha_monitor.clock import Clock, SystemClock
 from ha_monitor.config.schema import Config, LogFormat, WorkerLabels
@@ -230,8 +230,8 @@ def make_investigator(config: Config, clock: Clock) -> Investigator | None:
 
 def held_messages(config: Config) -> float:
     """Seconds until a broker delivers elsewhere what it gave to an instance that vanished without a word."""
-    # RabbitMQ closes a connection after two heartbeats without a sign; pub/sub holds nothing back.
-    return 2 * config.broker.heartbeat + 2 if is_amqp(config.broker.url) else 0.0
+    # Pub/sub holds nothing back.
+    return longest_held(config.broker.heartbeat) if is_amqp(config.broker.url) else 0.0
 
 
 def counting(config: Config, identity: Identity) -> Counting | None:

@@ -13,6 +13,7 @@ from ha_monitor.config.schema import ResultBackend as Settings
 from ha_monitor.config.secrets import mask_url
 from ha_monitor.errors import ConfigurationError, ResultBackendUnavailable
 from ha_monitor.events.facts import moment
+from ha_monitor.events.text import printable
 
 TIMEOUT = 5.0
 """Seconds to wait for the backend, where it lets itself be told."""
@@ -81,12 +82,13 @@ def read_result(meta: dict[str, Any]) -> Result | None:
     done, worker = meta.get("date_done"), meta.get("worker")
     fields: dict[str, Any] = {}
     if event_type == "task-succeeded":
-        fields["result"] = repr(meta.get("result"))
+        fields["result"] = printable(repr(meta.get("result")))
     elif event_type == "task-failed":
-        fields["exception"] = exception_text(meta.get("result"))
-        fields["traceback"] = meta.get("traceback")
+        fields["exception"] = printable(exception_text(meta.get("result")))
+        text = meta.get("traceback")
+        fields["traceback"] = printable(text) if isinstance(text, str) else None
     time = moment(done.isoformat() if isinstance(done, datetime) else done)
-    return Result(event_type, time, worker if isinstance(worker, str) else "", fields)
+    return Result(event_type, time, printable(worker) if isinstance(worker, str) else "", fields)
 
 
 def exception_text(exception: Any) -> str:

@@ -7,6 +7,17 @@ from typing import NamedTuple, Protocol
 from ha_monitor.events.decode import Message
 
 
+def longest_held(heartbeat: float) -> float:
+    """Seconds for which RabbitMQ keeps what it gave to a client that vanished without a word, at most.
+
+    It looks once a heartbeat whether something came, and closes the connection at the second look in vain
+    (rabbit_heartbeat.erl): between two and three heartbeats after the last sign. What else it takes is short.
+
+    :param heartbeat: seconds, as agreed upon.
+    """
+    return 3 * heartbeat + 2
+
+
 class Mark(NamedTuple):
     """A place in the stream of deliveries. It is worth nothing on another connection than its own."""
 

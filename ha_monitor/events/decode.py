@@ -14,6 +14,7 @@ import msgspec
 
 from ha_monitor.events.facts import BadEvent, Fact, FactBuilder, usable_time
 from ha_monitor.events.redact import Redactor
+from ha_monitor.events.text import printable
 from ha_monitor.events.types import TASK_CODES, WORKER_TYPES
 
 MAX_BODY = 4 * 1024 * 1024
@@ -103,7 +104,7 @@ class Decoder:
             text = value[: 4 * SAMPLE].decode("utf-8", "replace")
         else:
             try:
-                text = repr(value)[: 4 * SAMPLE].encode("utf-8", "replace").decode("utf-8")
+                text = printable(repr(value)[: 4 * SAMPLE])
             except RecursionError:
                 text = "…"
         return self._samples.text(text, SAMPLE)

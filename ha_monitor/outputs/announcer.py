@@ -20,6 +20,11 @@ from ha_monitor.store.outbox import Entry, OutboxItem, retry_entry
 from ha_monitor.store.record import record_of
 
 MAX_BACKOFF = 3600.0
+ABSENT_FOR = 3600.0
+"""Seconds after an event for which a handler that its instance does not have may be had by another one, as in the
+middle of a rollout."""
+ABSENT_BACKOFF = 15.0
+"""Seconds until the next instance is asked."""
 
 
 class Outcome(msgspec.Struct):
@@ -28,6 +33,8 @@ class Outcome(msgspec.Struct):
     retries: list[tuple[int, bytes]] = msgspec.field(default_factory=list)
     """(delay in ms, entry) of handlers to be called again."""
     dead_letters: list[bytes] = msgspec.field(default_factory=list)
+    failures: int = 0
+    """How many handlers failed."""
 
 
 class Announcer:
@@ -77,19 +84,26 @@ class Announcer:
         entry = item.entry
         due = self._handlers.due(entry)
         if entry.kind == 1 and not due:
-            self._bury(entry, Failure(entry.handler, "no such handler on this instance", ""), outcome)
+            self._absent(entry, outcome)
         for handler in due:
             failure = self._handlers.call(handler, entry)
             if failure is not None:
                 self._failed(entry, failure, outcome)
 
+    def _absent(self, entry: Entry, outcome: Outcome) -> None:
+        if self._clock.time() - (entry.event.time or 0.0) > ABSENT_FOR:
+            self._bury(entry, Failure(entry.handler, "no such handler on this instance", ""), outcome)
+        else:
+            outcome.retries.append((int(ABSENT_BACKOFF * 1000), retry_entry(entry, entry.handler, entry.attempt)))
+
     def _failed(self, entry: Entry, failure: Failure, outcome: Outcome) -> None:
         attempts = entry.attempt + 1
+        outcome.failures += 1
         if attempts >= self._settings.attempts:
             self._bury(entry, failure, outcome)
             return
         delay = min(MAX_BACKOFF, self._settings.backoff * 2.0**entry.attempt) * random.uniform(0.8, 1.2)
-        outcome.retries.append((int(delay * 1000), retry_entry(entry, failure.handler)))
+        outcome.retries.append((int(delay * 1000), retry_entry(entry, failure.handler, attempts)))
         self._logger.warning(
             "handler-failed",
             handler=failure.handler,

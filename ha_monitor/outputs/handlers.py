@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ha_monitor.errors import ConfigurationError
+from ha_monitor.events.text import printable
 from ha_monitor.handling import ATTRIBUTE
 from ha_monitor.store.outbox import Entry
 from ha_monitor.store.record import record_of
@@ -73,13 +74,20 @@ class Handlers:
         return [handler for handler in self._handlers if handler.name == entry.handler]
 
     def call(self, handler: Handler, entry: Entry) -> Failure | None:
-        """Call one handler. Whatever it raises is returned, except what means that the process must end."""
+        """Call one handler. Whatever it raises is returned; not even a handler that exits ends the process."""
         event = entry.event
         facts = entry.facts
         record = record_of(event.task_id, facts) if event.task_id is not None and facts is not None else None
         try:
             handler.function(event, record)
-        except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            return Failure(handler.name, text[:1000], traceback.format_exc()[-4000:])
+        except BaseException as error:
+            return Failure(handler.name, _text_of(error)[:1000], printable(traceback.format_exc()[-4000:]))
         return None
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # by a __str__ of the user's
+        text = "its text cannot be had"
+    return printable(f"{type(error).__name__}: {text}")

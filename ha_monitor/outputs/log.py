@@ -11,6 +11,7 @@ import structlog
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import LogLevel
+from ha_monitor.events.text import printable
 from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.output import Line, Output
 
@@ -64,7 +65,7 @@ def make_logger(
             "event": fields.pop("event"),
             **identity._asdict(),
         }
-        rest = {key: scrub(value) if isinstance(value, str) else value for key, value in fields.items()}
+        rest = {key: printable(scrub(value)) if isinstance(value, str) else value for key, value in fields.items()}
         return {**head, **rest, **head}
 
     def rendered(_logger: Any, _method: str, fields: Fields) -> tuple[tuple[Line], dict[str, Any]]:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from functools import partial
+from itertools import islice
 
+from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.outputs.announcer import Announcer, Outcome
+from ha_monitor.pipeline.aside import Aside
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Recovered
@@ -13,6 +18,8 @@ from ha_monitor.store.store import Store
 
 AT_ONCE = 500
 """Items whose lines are written together."""
+BREATH = 0.1
+"""Seconds between two looks at the lease while a handler works."""
 
 
 class Announcements:
@@ -27,10 +34,12 @@ class Announcements:
         keep_dead_letters: int,
         renew_lease: Callable[[], None],
         keep_alive: Callable[[], None],
+        handled: Callable[[], None],
     ) -> None:
         """
         :param renew_lease: renews the lease or raises; may add items.
-        :param keep_alive: is called between two handlers; may add items.
+        :param keep_alive: is called again and again while a handler works; may add items.
+        :param handled: is called when the handlers of an item have returned.
         """
         self._store = store
         self.announcer = announcer
@@ -38,6 +47,8 @@ class Announcements:
         self._keep_dead_letters = keep_dead_letters
         self._renew_lease = renew_lease
         self._keep_alive = keep_alive
+        self._handled = handled
+        self._aside = Aside("handlers")
         self._pending: deque[OutboxItem] = deque()
         self._lines_until = 0
         """Sequence number below which the lines are written, though the handlers may not have been called."""
@@ -66,14 +77,15 @@ class Announcements:
     def announce(self) -> None:
         """Write the lines and call the handlers of all that is pending.
 
-        A line is only written while the lease holds: after it, another instance may have taken the outbox over.
+        A line is only written while the lease holds: after it, another instance may have taken the outbox over. An item
+        is pending until it is done, whatever happens.
 
         :raises LeaseLost: if that has happened. :raises StoreUnavailable: if Redis could not be asked.
         """
         while self._pending:
             if not self._store.holds_lease():
                 self._renew_lease()
-            chunk = [self._pending.popleft() for _ in range(min(AT_ONCE, len(self._pending)))]
+            chunk = list(islice(self._pending, AT_ONCE))
             behind = chunk[-1].sequence + 1
             unwritten = [item for item in chunk if item.sequence >= self._lines_until]
             self._stats.lines += self.announcer.write_lines(unwritten)
@@ -81,15 +93,36 @@ class Announcements:
             if self.announcer.has_handlers or any(item.entry.kind for item in chunk):
                 for item in chunk:
                     self._handle(item)
-                    self._keep_alive()
-            self._store.announced(behind)
+                    self._pending.popleft()
+            else:
+                for _ in chunk:
+                    self._pending.popleft()
+                self._store.announced(behind)
 
     def _handle(self, item: OutboxItem) -> None:
+        """Call the handlers of one item, in a thread of their own: a slow one must not cost the lease."""
         outcome = Outcome()
-        self.announcer.call_handlers(item, outcome)
-        if outcome.retries or outcome.dead_letters:
-            self._stats.handler_failures += len(outcome.retries) + len(outcome.dead_letters)
+        called = self._aside.begin(partial(self.announcer.call_handlers, item, outcome))
+        trouble = self._wait_for(called)
+        called.result()
+        if trouble is None and (outcome.retries or outcome.dead_letters):
+            self._stats.handler_failures += outcome.failures
             self._stats.dead_letters += len(outcome.dead_letters)
             self._store.settle(item.sequence + 1, outcome.retries, outcome.dead_letters, self._keep_dead_letters)
-        else:
+        elif not outcome.retries and not outcome.dead_letters:
             self._store.announced(item.sequence + 1)
+        if trouble is not None:
+            raise trouble
+        self._handled()
+        self._keep_alive()
+
+    def _wait_for(self, called: Future[None]) -> LeaseLost | StoreUnavailable | None:
+        """Wait until the handlers have returned; returns what happened to the store meanwhile."""
+        while not wait([called], BREATH).done:
+            try:
+                self._keep_alive()
+            except (LeaseLost, StoreUnavailable) as error:
+                # What works now must not be called again while it does, and that it worked must be known.
+                wait([called])
+                return error
+        return None

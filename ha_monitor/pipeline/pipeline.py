@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ha_monitor.broker.source import Source
+from ha_monitor.broker.source import Source, longest_held
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
@@ -100,7 +100,7 @@ class Pipeline:
         self._leader = Leader(
             store, config, telemetry, logger, clock, investigator=investigator, reconcile=self._collector.reconcile
         )
-        self._progress = Progress(clock, source.most_in_hand, 2 * config.broker.heartbeat + 2)
+        self._progress = Progress(clock, source.most_in_hand, longest_held(config.broker.heartbeat))
         self._under_way: Collected | None = None
         self._sent_at = 0.0
         self._counted = True
@@ -111,6 +111,7 @@ class Pipeline:
             keep_dead_letters=config.handlers.dead_letters,
             renew_lease=self._tick,
             keep_alive=self._keep_alive,
+            handled=self._made_progress,
         )
         self._store_link = StoreLink(
             store,
@@ -155,10 +156,17 @@ class Pipeline:
                 if self._reload_asked:
                     self._reload()
                 self.cycle()
-                self._health.progress()
-                self._supervisor.progress()
-        finally:
-            self._shutdown()
+                self._made_progress()
+        except BaseException:
+            # Nobody knows what state this came from: what was not announced is for the others.
+            self._shutdown(finish=False)
+            raise
+        self._shutdown(finish=True)
+
+    def _made_progress(self) -> None:
+        # Also said when a handler returned; one that hangs makes none.
+        self._health.progress()
+        self._supervisor.progress()
 
     def cycle(self) -> None:
         """Go round once; takes a fraction of a second unless a connection or a handler blocks."""
@@ -246,7 +254,6 @@ class Pipeline:
         self._store.confirm()
 
     def _keep_alive(self) -> None:
-        self._supervisor.progress()  # a handler that returned is progress; one that hangs is not
         # Handlers take their time: neither the lease nor the broker's patience may run out meanwhile.
         if self._clock.monotonic() >= self._tick_at:
             self._tick()
@@ -328,16 +335,19 @@ class Pipeline:
             self._announcements.announcer = settings.announcer
         self._supervisor.ready()
 
-    def _shutdown(self) -> None:
+    def _shutdown(self, *, finish: bool) -> None:
         self._health.stopping()
         self._report.stopping()
         left = 0
         try:
             if self._store_link.connected and self._store_link.registered:
-                self._finish()
-                while self._collector:
-                    self._send(self._collector.take())
+                if finish:
                     self._finish()
+                    while self._collector:
+                        self._send(self._collector.take())
+                        self._finish()
+                elif self._under_way is not None:
+                    self._store.receive_apply()
                 left = self._store.leave()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
             self._logger.warning("stopped-early", reason=str(error))

@@ -59,6 +59,9 @@ def _read(raw: bytes) -> Entry:
         return Entry(0, event, None, False)
 
 
-def retry_entry(entry: Entry, handler: str) -> bytes:
-    """The entry by which a failed handler is called again later."""
-    return _encode(Entry(1, entry.event, entry.facts, entry.incomplete, handler, entry.attempt + 1))
+def retry_entry(entry: Entry, handler: str, attempt: int) -> bytes:
+    """The entry by which a handler is called again later.
+
+    :param attempt: how often it was called so far.
+    """
+    return _encode(Entry(1, entry.event, entry.facts, entry.incomplete, handler, attempt))

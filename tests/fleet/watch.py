@@ -15,7 +15,7 @@ from tests.support.ledger import Account, Line, Published, assert_guarantee, bal
 from tests.support.process import wait_until
 
 SETTLE_TIMEOUT = 120
-"""Seconds. What a host held when it was cut off is announced by others after two heartbeats and a lease, 27 s."""
+"""Seconds. What a host held when it was cut off is announced by others after three heartbeats and a lease, 37 s."""
 
 
 class Row:

@@ -389,7 +389,7 @@ def test_a_name_is_waited_for_while_a_vanished_instance_may_hold_it(store_url: s
 def test_a_failed_handler_is_tried_again_by_whichever_instance(one: Instance, two: Instance, inside: Inside) -> None:
     """Given a retry, it is due after its delay and goes to one instance, with what is known of the task."""
     (item,) = one.apply(event("task-received"), announce=False).items
-    entry = retry_entry(item.entry, "alerts.mail")
+    entry = retry_entry(item.entry, "alerts.mail", 1)
 
     one.store.settle(item.sequence + 1, [(50_000, entry)], [], 10)
     ticked = two.tick()
