@@ -54,8 +54,7 @@ def test_the_host_of_rabbitmq_and_redis_restarts(fleet: FleetBed) -> None:
     with fleet.watch.over("restart of the host with RabbitMQ and Redis") as row:
         fleet.services.host.reboot()
         fleet.wait_until_consuming(ALL, 180)
-        sent = fleet.load.sent
-        wait_until(lambda: fleet.load.sent > sent + 30, 60, "tasks being sent again")
+        fleet.watch.wait_for_runs(30)
 
     assert {(one.host, one.name, one.pid) for one in fleet.consuming()} == before, "an instance was restarted"
     row.assert_guarantee()

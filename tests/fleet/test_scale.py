@@ -34,8 +34,12 @@ def test_nine_instances_have_even_shares(fleet: FleetBed) -> None:
     with fleet.watch.over(f"burst of {sum(len(one.events) for one in burst):,} events over 9 instances") as row:
         publish(fleet.services.broker_url, burst)
 
+    # The load goes on, and an instance tells its numbers once a second: more than one such share must be in.
     wait_until(
-        lambda: sum(growth(fleet, "messages", messages).values()) >= len(burst), 30, "the counts of all", interval=0.5
+        lambda: min(growth(fleet, "messages", messages).values()) >= len(burst) / len(NINE) * 0.98,
+        30,
+        "the counts of all",
+        interval=0.5,
     )
     events, shares = growth(fleet, "events", before), growth(fleet, "messages", messages)
     assert events.keys() == NINE

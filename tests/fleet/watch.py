@@ -79,6 +79,16 @@ class Watch:
             self._load.resume()
         self.rows.append(row)
 
+    def wait_for_runs(self, count: int) -> None:
+        """Wait until so many tasks have succeeded from now on: a worker that was cut off is back then, too."""
+        began = time.time()
+
+        def runs() -> int:
+            events = self._truth.events().values()
+            return sum(event["type"] == "task-succeeded" and event["timestamp"] > began for event in events)
+
+        wait_until(lambda: runs() >= count, 120, f"{count} runs", interval=0.25)
+
     def _count(self, row: Row, began: float, ended: float) -> None:
         row.published = published = self._settled()
         with suppress(TimeoutError):  # the row says how many are missing
@@ -88,10 +98,12 @@ class Watch:
                 return published.missing(self._lines) == 0
 
             wait_until(announced, SETTLE_TIMEOUT, "every event in a journal", interval=0.5)
-        row.lines, self._lines = self._lines, []
-        # What was announced again of an earlier row is doubled there; here it would be an event that nobody published.
-        late = [line for line in row.lines if line.get("event_id") not in self._counted]
-        row.account = balance(published, [line for line in late if line.get("event_id") in published.events])
+        # What was announced again of an earlier row is doubled there. What nobody has published yet, as far as
+        # is known, is the next row's.
+        known = self._counted | published.events.keys()
+        early = [line for line in self._lines if is_event(line) and line["event_id"] not in known]
+        row.lines, self._lines = [line for line in self._lines if line not in early], early
+        row.account = balance(published, [line for line in row.lines if line.get("event_id") in published.events])
         times = sorted(t for line in row.lines if is_event(line) and began <= (t := _seconds(line)) <= ended)
         row.gap = max((later - earlier for earlier, later in pairwise([began, *times, ended])), default=ended - began)
         self._counted |= published.events.keys()

@@ -84,6 +84,8 @@ class CutLink:
         if self._thread.is_alive():
             self._do(self._stop_thread)
             self._thread.join()
+            self._waker.close()
+            self._wake.close()
 
     def __enter__(self) -> Self:
         return self
@@ -114,8 +116,6 @@ class CutLink:
                 command()
                 done.set()
         self._selector.close()
-        self._waker.close()
-        self._wake.close()
 
     def _accept(self) -> None:
         assert self._listener is not None

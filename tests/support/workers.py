@@ -30,6 +30,7 @@ class CeleryWorker:
         concurrency: int = 2,
         result_backend: str = "",
         send_sent_event: bool = False,
+        confirm_publish: bool = False,
         queues: Sequence[str] = ("celery",),
         python: str | Path = sys.executable,
         root: Path = ROOT,
@@ -39,6 +40,8 @@ class CeleryWorker:
         """Prepare a worker.
 
         :param host: the part of the node name after the ``@``; ``%h`` is this machine's name.
+        :param confirm_publish: sends an event again that RabbitMQ did not confirm: what is sent while RabbitMQ is
+            stopped in good order is not lost, so that the tests know what must arrive. Not with threads.
         :param python: another virtual environment's interpreter, for a worker of another Celery.
         :param root: folder from which ``tests`` is imported.
         :param args: more arguments for ``celery worker``.
@@ -55,6 +58,7 @@ class CeleryWorker:
             "TESTS_BROKER_URL": broker_url,
             "TESTS_RESULT_BACKEND": result_backend,
             "TESTS_SEND_SENT_EVENT": "1" if send_sent_event else "",
+            "TESTS_CONFIRM_PUBLISH": "1" if confirm_publish else "",
             **(env or {}),
         }
         self._process: OwnProcess | None = None

@@ -14,8 +14,9 @@ User = Literal["root", "admin"]
 
 OPTIONS = (
     *("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"),
-    # A host that is cut off or dead is noticed, instead of being waited for until TCP gives up.
-    *("IdentitiesOnly=yes", "ConnectTimeout=3", "ServerAliveInterval=5", "ServerAliveCountMax=3"),
+    # A host that is cut off or dead is noticed, instead of being waited for until TCP gives up. Connecting includes the
+    # greeting of sshd, which takes its time on a busy machine.
+    *("IdentitiesOnly=yes", "ConnectTimeout=15", "ServerAliveInterval=5", "ServerAliveCountMax=3"),
 )
 
 
