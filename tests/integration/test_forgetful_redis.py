@@ -61,6 +61,7 @@ def test_what_comes_after_the_forgotten_is_announced(own_redis: PrivateRedis) ->
         keep_dead_letters=10,
         renew_lease=lambda: None,
         keep_alive=lambda: None,
+        handled=lambda: None,
     )
     announcer.keep()
     announcements.add(one.apply(*[event(f"old-{number}", uuid=None) for number in range(3)], announce=False).items)

@@ -1,4 +1,5 @@
 """Runs `ha-monitor` so that it kills itself at a given step: `python -m tests.support.crash_points STEP COUNT run …`.
+At one of the steps it only raises an error that nobody expects.
 
 A kill at a random moment rarely hits the short spans between two steps; this hits each of them. The program
 itself knows nothing of it: the methods are replaced here, in a process of the tests.
@@ -50,7 +51,7 @@ class Step(NamedTuple):
     method: str
     """Module, class and method."""
     when: str
-    """before, after, or halfway: with half of the bytes written."""
+    """before, after, or halfway: with half of the bytes written. raises: before, and it raises."""
     counts: Counts = always
 
 
@@ -73,7 +74,11 @@ STEPS = {
 }
 TAKEN_OVER = "taken-over"
 """Not on the way of every event: right after a dead instance's outbox became this one's."""
-ALL_STEPS = STEPS | {TAKEN_OVER: Step("ha_monitor.store.store:Store.tick", "after", has_taken_over)}
+UNEXPECTED = "unexpected-error"
+ALL_STEPS = STEPS | {
+    TAKEN_OVER: Step("ha_monitor.store.store:Store.tick", "after", has_taken_over),
+    UNEXPECTED: Step("ha_monitor.outputs.announcer:Announcer.call_handlers", "raises"),
+}
 
 
 def kill_self() -> NoReturn:
@@ -96,6 +101,8 @@ def install(step: Step, count: int) -> None:
     def replacement(*arguments: Any, **options: Any) -> Any:
         if step.when == "before" and is_last(arguments, None):
             kill_self()
+        if step.when == "raises" and is_last(arguments, None):
+            raise RuntimeError("nobody expects this")
         if step.when == "halfway" and is_last(arguments, None):
             writer, data = arguments
             original(writer, data[: len(data) // 2])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 import zlib
 from collections import defaultdict
 from pathlib import Path
@@ -18,6 +19,8 @@ from ha_monitor.handling import on
 from ha_monitor.store.record import TaskRecord
 
 ENDS = ("task-succeeded", "task-failed")
+SLOW = "deploy-slow"
+"""An event of the user's own, with `seconds`."""
 VARIABLE = "FAULT_HANDLERS"
 
 
@@ -44,9 +47,17 @@ def steady(event: Event, task: TaskRecord | None) -> None:
 
 @on("task-revoked")
 def hopeless(event: Event, task: TaskRecord | None) -> None:
-    """Always raise."""
+    """Always raise, with a text that no line can hold."""
     _note("hopeless", event.id, _attempt("hopeless", event.id), "raised")
-    raise LookupError("this never works")
+    raise LookupError("this never works \ud83d")
+
+
+@on(SLOW)
+def slow(event: Event, task: TaskRecord | None) -> None:
+    """Take as long as the event says."""
+    attempt = _attempt("slow", event.id)
+    time.sleep(event.fields["data"]["seconds"])
+    _note("slow", event.id, attempt, "done")
 
 
 class Call(NamedTuple):

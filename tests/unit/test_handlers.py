@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ha_monitor import Event, State, TaskRecord, on
@@ -122,6 +124,36 @@ def test_what_a_handler_raises_is_returned() -> None:
     assert failure.handler == "a.broken"
     assert failure.error.startswith("KeyError: 'xxx")
     assert (len(failure.error), len(failure.traceback)) == (1000, 4000)
+
+
+class Unspeakable(Exception):
+    """Its text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("not even that")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("half of an emoji: \ud83d"), "ValueError: half of an emoji: ?"),
+        (Unspeakable(), "Unspeakable: its text cannot be had"),
+        (SystemExit(3), "SystemExit: 3"),
+        (asyncio.CancelledError(), "CancelledError: "),
+    ],
+)
+def test_whatever_a_handler_raises_can_be_written(error: BaseException, said: str) -> None:
+    """Given an error with a text that no line can hold, or one that would end the process, it is a failure as any."""
+
+    def broken(event: Event, task: TaskRecord) -> None:
+        raise error
+
+    handler = Handler("a.broken", frozenset({"*"}), broken)
+    failure = Handlers([handler]).call(handler, entry())
+
+    assert failure is not None
+    assert failure.error == said
+    assert msgspec.json.encode(failure)
 
 
 @pytest.mark.parametrize("wrong", [(), ("",), (None,), (len,)])

@@ -43,6 +43,27 @@ def test_every_line_arrives_even_if_the_reader_is_slow(blocking: bool, pause: fl
     assert given == LINES
 
 
+def test_the_lines_of_several_threads_stay_whole() -> None:
+    """Given two threads that write more at once than a pipe takes, no line is within another."""
+    reading, writing = os.pipe()
+    result: list[bytes] = []
+    reader = threading.Thread(target=lambda: result.append(read_all(reading)))
+    reader.start()
+    writer = LineWriter(writing)
+    given = {sign: [sign * 900 for _ in range(500)] for sign in (b"a", b"b")}
+
+    threads = [threading.Thread(target=lambda lines=lines: writer.write(lines)) for lines in given.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    os.close(writing)
+    reader.join(30)
+    os.close(reading)
+
+    assert sorted(result[0].splitlines()) == [*given[b"a"], *given[b"b"]]
+
+
 def test_a_write_that_takes_only_a_part_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a kernel that takes three bytes at a time, the rest follows in order."""
     taken: list[bytes] = []

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from ha_monitor.exit_status import ExitStatus
 from ha_monitor.store.reader import StoreReader
 from tests.acceptance.faults.conftest import FaultTable
-from tests.support.fault_handlers import ENDS, VARIABLE, calls, raises
+from tests.support.crash_points import UNEXPECTED
+from tests.support.fault_handlers import ENDS, SLOW, VARIABLE, calls, raises
+from tests.support.hosts_events import fresh_event, message
 from tests.support.instances import Fleet
 from tests.support.ledger import Published, assert_guarantee
 from tests.support.process import wait_until
@@ -59,11 +62,58 @@ def test_handlers_that_raise(tmp_path: Path, broker_url: str, store_url: str, fa
     assert retries_left == 0
     assert len(letters) == KEPT
     letter = next(letter for letter in letters if letter["handler"].endswith(".hopeless"))
-    assert letter["error"] == "LookupError: this never works"
+    assert letter["error"] == "LookupError: this never works ?"
     assert letter["attempts"] == ATTEMPTS
     assert "fault_handlers.py" in letter["traceback"]
     assert letter["event"]["id"] in hopeless
     assert letter["event"]["type"] == "task-revoked"
+
+
+def test_a_handler_that_takes_longer_than_the_lease_is_called_once(
+    tmp_path: Path, broker_url: str, store_url: str, fault_table: FaultTable
+) -> None:
+    """given three instances, when a handler works for three times as long as the lease, then its instance keeps the
+    lease, the others go on, and it is called once
+    """
+    (traces := tmp_path / "traces").mkdir()
+    settings = {"handlers": {"modules": ["tests.support.fault_handlers"]}}
+    with Fleet(tmp_path, broker_url, store_url, settings=settings, env={VARIABLE: str(traces)}).start() as fleet:
+        slow = message(fresh_event(SLOW, seconds=3 * fleet.config.store.lease))
+        rest = list(replicate(read_stream("small"), 1, start=time.time()))
+        publish(broker_url, [slow, *rest])
+        account = fault_table.add("a handler of three leases", fleet.close_account(Published([slow, *rest])))
+        called = [outcome for (handler, _), all_ in outcomes(traces).items() if handler == "slow" for outcome in all_]
+
+    assert_guarantee(account)
+    assert called == ["done"]
+    assert fleet.said("lease-lost") == []
+    assert fleet.said("outbox-taken-over") == []
+
+
+def test_after_an_unexpected_error_the_others_do_the_rest(
+    tmp_path: Path, broker_url: str, store_url: str, fault_table: FaultTable
+) -> None:
+    """given two instances, when one ends by an error of its own amid its handlers, then it says so, and the other calls
+    the handlers of all that it had merged
+    """
+    (traces := tmp_path / "traces").mkdir()
+    published = Published(messages := list(replicate(read_stream("small"), 1, start=time.time())))
+    settings = {"handlers": {"modules": ["tests.support.fault_handlers"], "attempts": ATTEMPTS, "backoff": 0.1}}
+    expected = expected_outcomes(published)
+    with Fleet(tmp_path, broker_url, store_url, size=2, settings=settings, env={VARIABLE: str(traces)}) as fleet:
+        broken, other = fleet.instances
+        broken.start(launcher=("tests.support.crash_points", UNEXPECTED, "20"))
+        other.start()
+        fleet.wait_until_consuming()
+        publish(broker_url, messages)
+        assert broken.process.wait(60) == ExitStatus.SOFTWARE
+        broken.start()
+        wait_until(lambda: outcomes(traces).keys() == expected.keys(), 60, "that all handlers are called", 0.2)
+        account = fault_table.add("an unexpected error", fleet.close_account(published))
+        (crashed,) = fleet.said("instance-crashed")
+
+    assert_guarantee(account, may_double=True)
+    assert "nobody expects this" in crashed["exception"]
 
 
 def expected_outcomes(published: Published) -> dict[tuple[str, str], list[str]]:

@@ -1,0 +1,155 @@
+"""What is pending stays so until it is done, and handlers do not keep the loop from its duties."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from ha_monitor.errors import LeaseLost, StoreUnavailable
+from ha_monitor.events.model import Event
+from ha_monitor.outputs.announcer import Outcome
+from ha_monitor.pipeline.announcements import Announcements
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.outbox import Entry, OutboxItem
+
+TIMEOUT = 30
+
+
+class FakeStore:
+    """Notes what is done."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.settled: list[int] = []
+
+    def holds_lease(self) -> bool:
+        return True
+
+    def announced(self, upto: int) -> None:
+        self.done = max(self.done, upto)
+
+    def settle(self, upto: int, retries: list[Any], dead: list[bytes], keep: int) -> None:
+        self.settled.append(upto)
+        self.done = upto
+
+
+class FakeAnnouncer:
+    """Calls one function for each item."""
+
+    has_handlers = True
+
+    def __init__(self, handler: Callable[[int, Outcome], object]) -> None:
+        self._handler = handler
+        self.written: list[int] = []
+
+    def write_lines(self, items: Sequence[OutboxItem]) -> int:
+        self.written += [item.sequence for item in items]
+        return len(items)
+
+    def call_handlers(self, item: OutboxItem, outcome: Outcome) -> None:
+        self._handler(item.sequence, outcome)
+
+
+def items(count: int) -> list[OutboxItem]:
+    return [OutboxItem(number, Entry(0, Event("task-failed", str(number)), None, False)) for number in range(count)]
+
+
+def announcements(
+    store: FakeStore,
+    handler: Callable[[int, Outcome], object],
+    *,
+    keep_alive: Callable[[], None] = lambda: None,
+    handled: Callable[[], None] = lambda: None,
+) -> Announcements:
+    made = Announcements(
+        store=store,  # type: ignore[arg-type]
+        announcer=FakeAnnouncer(handler),  # type: ignore[arg-type]
+        stats=Stats(),
+        keep_dead_letters=10,
+        renew_lease=lambda: None,
+        keep_alive=keep_alive,
+        handled=handled,
+    )
+    made.add(items(3))
+    return made
+
+
+def test_the_lease_is_kept_while_a_handler_works_and_a_handler_that_hangs_is_no_progress() -> None:
+    """Given a handler that goes on until the lease was looked after three times, progress is told after it, not while
+    it works."""
+    released, told = threading.Event(), []
+
+    def keep_alive() -> None:
+        told.append("kept")
+        if len(told) == 3:
+            released.set()
+
+    def handler(sequence: int, outcome: Outcome) -> None:
+        assert sequence or released.wait(TIMEOUT)
+
+    store = FakeStore()
+    announcements(store, handler, keep_alive=keep_alive, handled=lambda: told.append("progress")).announce()
+
+    assert told[:4] == ["kept", "kept", "kept", "progress"]
+    assert store.done == 3
+
+
+@pytest.mark.parametrize("trouble", [LeaseLost("taken over"), StoreUnavailable("away")])
+def test_what_a_handler_has_done_is_known_though_the_store_was_away_meanwhile(trouble: Exception) -> None:
+    """Given a store that goes away while a handler works, its end is waited for and noted, so that it is not called
+    again; the trouble is told then. All that is behind it is still to be done."""
+    away, called = threading.Event(), []
+
+    def keep_alive() -> None:
+        away.set()
+        raise trouble
+
+    def handler(sequence: int, outcome: Outcome) -> None:
+        assert away.wait(TIMEOUT)
+        called.append(sequence)
+
+    store = FakeStore()
+    made = announcements(store, handler, keep_alive=keep_alive)
+    with pytest.raises(type(trouble)):
+        made.announce()
+
+    assert called == [0]
+    assert store.done == 1
+
+
+def test_a_handler_that_failed_while_the_store_was_away_is_not_done() -> None:
+    """Given the same, but a handler that fails, nothing is noted: it is called again."""
+    away = threading.Event()
+
+    def keep_alive() -> None:
+        away.set()
+        raise StoreUnavailable("away")
+
+    def handler(sequence: int, outcome: Outcome) -> None:
+        assert away.wait(TIMEOUT)
+        outcome.retries.append((1000, b""))
+
+    store = FakeStore()
+    with pytest.raises(StoreUnavailable):
+        announcements(store, handler, keep_alive=keep_alive).announce()
+
+    assert (store.done, store.settled) == (0, [])
+
+
+def test_after_an_unexpected_error_nothing_counts_as_done_that_is_not() -> None:
+    """Given an error of the program's own at the second item, only the first is done; the rest is still pending."""
+
+    def handler(sequence: int, outcome: Outcome) -> None:
+        if sequence == 1:
+            raise RuntimeError("a bug")
+
+    store = FakeStore()
+    made = announcements(store, handler)
+    with pytest.raises(RuntimeError, match="a bug"):
+        made.announce()
+
+    assert store.done == 1
+    assert len(made) == 2
