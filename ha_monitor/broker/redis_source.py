@@ -92,16 +92,24 @@ class RedisSource:
         if self._client is None:
             return
         try:
+            # kombu sends the question; whether an answer came is seen here. A half-open connection gives none.
+            self._expect_answer(self._client)
             self._client.transport.cycle.maybe_check_subclient_health()
         except _FOREIGN as error:
             raise self._unavailable(error) from None
-        # kombu sends the question; whether an answer came is seen here. A half-open connection gives none.
+
+    def _expect_answer(self, client: Connection) -> None:
         subscription = self._channel.__dict__.get("subclient")
         now = self._clock.monotonic()
+        if now - self._heard_at > _SILENCE * self._config.broker.heartbeat:
+            # A slow handler may have kept the loop from reading for as long.
+            with contextlib.suppress(TimeoutError):
+                while getattr(subscription, "health_check_response_counter", 0):
+                    client.drain_events(timeout=1e-6)
+            if getattr(subscription, "health_check_response_counter", 0):
+                raise BrokerUnavailable(f"{self._address}: the subscription does not answer")
         if not getattr(subscription, "health_check_response_counter", 0):
             self._heard_at = now
-        elif now - self._heard_at > _SILENCE * self._config.broker.heartbeat:
-            raise BrokerUnavailable(f"{self._address}: the subscription does not answer")
 
     def depth(self) -> int | None:
         """Pub/sub has no queue."""

@@ -119,6 +119,23 @@ def test_a_quiet_broker_is_not_taken_for_a_dead_one(source: Callable[..., RedisS
         one.heartbeat()
 
 
+def test_who_could_not_read_for_long_is_still_connected(
+    source: Callable[..., RedisSource], redis_broker_url: str
+) -> None:
+    """Given an instance that read nothing for longer than a dead subscription is tolerated, as by a slow handler, the
+    answer that has come meanwhile counts, and so does all that was published."""
+    one = source()
+    one.connect()
+    subscription = one._channel.subclient
+    wait_until(lambda: one.heartbeat() or subscription.health_check_response_counter, 30, "a question")
+    send(redis_broker_url, *range(5))
+    time.sleep(3)
+
+    one.heartbeat()
+
+    assert take(one, 5) == list(range(5))
+
+
 def test_a_half_open_subscription_is_noticed(
     source: Callable[..., RedisSource], redis_server: PrivateRedis, redis_broker_url: str
 ) -> None:
