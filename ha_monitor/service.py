@@ -90,7 +90,14 @@ class Service:
         self.http: HttpServer | None = None
         self.surveyor: Surveyor | None = None
         if config.http.listen:
-            self.http = HttpServer(config.http, instance, telemetry.health, telemetry.registry, telemetry.lease.scraped)
+            self.http = HttpServer(
+                config.http,
+                instance,
+                telemetry.health,
+                telemetry.registry,
+                scraped=telemetry.lease.scraped,
+                refused=lambda reason: self.logger.error("http-not-listening", reason=reason),
+            )
             self.surveyor = Surveyor(
                 config, telemetry, lambda reason: self.logger.warning("queues-not-surveyed", reason=reason)
             )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hmac
 import json
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
@@ -22,6 +24,10 @@ from ha_monitor.metrics.health import Answer, Health
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
+AGAIN_AFTER = 5.0
+"""Seconds between two attempts to bind the address."""
+NEVER = {errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
+"""What no waiting mends. An address or a name may yet come, at boot or by fail-over, and a port may become free."""
 REQUEST_TIMEOUT = 10.0
 """Seconds that a client may take over a request, so that one that says nothing does not keep a thread."""
 
@@ -48,42 +54,63 @@ class HttpServer:
         instance: str,
         health: Health,
         registry: CollectorRegistry,
+        *,
         scraped: Callable[[str], None] = lambda _client: None,
+        refused: Callable[[str], None] = lambda _reason: None,
     ) -> None:
-        """Bind the address, without serving yet.
+        """Bind the address, without serving yet; if it cannot be had now, that is tried again once started.
 
         :param scraped: is told the address of a client before it gets metrics.
-        :raises ConfigurationError: if the address, the certificate or its key cannot be used.
+        :param refused: is told, once, why the address cannot be had.
+        :raises ConfigurationError: if the address, the certificate or its key never can be used.
         """
-        host, port = address_of(settings.listen, instance)
-        app = Application(settings, health, registry, scraped)
-        try:
-            self._server = make_server(host, port, app, _server_class(host), handler_class=_QuietHandler)
-        except OSError as error:
-            raise ConfigurationError(f"http.listen = {host}:{port}: {error.strerror or error}") from None
-        if settings.tls_certificate:
-            try:
-                self._server.socket = _tls(settings).wrap_socket(
-                    self._server.socket, server_side=True, do_handshake_on_connect=False
-                )
-            except (OSError, ssl.SSLError) as error:
-                self._server.server_close()
-                raise ConfigurationError(f"http.tls_certificate, http.tls_key: {error}") from None
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+        self._address = address_of(settings.listen, instance)
+        self._app = Application(settings, health, registry, scraped)
+        self._refused = refused
+        self._context = _tls(settings) if settings.tls_certificate else None
+        self._reason = ""
+        self._server: WSGIServer | None = self._bind()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
-        return int(self._server.server_port)
+        """The port it listens on; 0 if it could not bind one yet."""
+        return 0 if self._server is None else int(self._server.server_port)
 
     def start(self) -> None:
+        if self._reason:
+            self._refused(self._reason)
         self._thread.start()
 
     def stop(self) -> None:
         """Serve no more. Does not wait for requests under way."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-        self._server.server_close()
+        self._ended.set()
+        if self._server is not None:
+            if self._thread.is_alive():
+                self._server.shutdown()
+            self._server.server_close()
+
+    def _serve(self) -> None:
+        while self._server is None:
+            if self._ended.wait(AGAIN_AFTER):
+                return
+            with suppress(ConfigurationError):  # such as a name that now means an address of somebody else's
+                self._server = self._bind()
+        self._server.serve_forever()
+
+    def _bind(self) -> WSGIServer | None:
+        host, port = self._address
+        try:
+            server = make_server(host, port, self._app, _server_class(host), handler_class=_QuietHandler)
+        except OSError as error:
+            self._reason = f"http.listen = {host}:{port}: {error.strerror or error}"
+            if error.errno in NEVER:
+                raise ConfigurationError(self._reason) from None
+            return None
+        if self._context is not None:
+            server.socket = self._context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        return server
 
 
 class Application:
@@ -141,7 +168,10 @@ def _text(
 def _tls(settings: Http) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"http.tls_certificate, http.tls_key: {error}") from None
     return context
 
 

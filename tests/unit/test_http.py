@@ -17,9 +17,11 @@ from prometheus_client import CollectorRegistry, Counter
 
 from ha_monitor.config.schema import Http
 from ha_monitor.errors import ConfigurationError
+from ha_monitor.metrics import http
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.http import HttpServer, address_of
 from tests.support.certificates import Certificate
+from tests.support.process import wait_until
 from tests.unit.builders import TurnedClock
 
 
@@ -159,12 +161,33 @@ def test_a_wrong_certificate_is_a_configuration_error(certificates: list[Certifi
         HttpServer(settings, "1", working()[0], CollectorRegistry())
 
 
-def test_an_address_in_use_is_a_configuration_error() -> None:
-    """Given a port that another program has, the error names it."""
+def test_an_address_in_use_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a port that another program has, that is told once; when it is free, it is bound after all."""
+    monkeypatch.setattr(http, "AGAIN_AFTER", 0.05)
+    reasons: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=rf"http\.listen = 127\.0\.0\.1:{port}: Address already in use"):
-            HttpServer(Http(listen=f"127.0.0.1:{port}"), "1", working()[0], CollectorRegistry())
+        listen = f"127.0.0.1:{port}"
+        server = HttpServer(Http(listen=listen), "1", working()[0], CollectorRegistry(), refused=reasons.append)
+        server.start()
+        assert reasons == [f"http.listen = {listen}: Address already in use"]
+    wait_until(lambda: server.port, 30, "the port")
+
+    assert get(f"http://127.0.0.1:{port}/livez")[0] == 200
+    server.stop()
+    assert len(reasons) == 1
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-name.invalid"])
+def test_an_address_that_is_not_there_yet_does_not_keep_the_instance_from_its_work(host: str) -> None:
+    """Given an address or a name that nobody has, as before a fail-over, it is told, and stopping is possible."""
+    reasons: list[str] = []
+    server = HttpServer(Http(listen=f"{host}:9541"), "1", working()[0], CollectorRegistry(), refused=reasons.append)
+    server.start()
+    server.stop()
+
+    assert len(reasons) == 1
+    assert reasons[0].startswith(f"http.listen = {host}:9541: ")
 
 
 @pytest.mark.parametrize(
