@@ -19,6 +19,8 @@ from tests.support.recording import publish, read_stream, replicate
 ENDLESS = 1000
 """Copies of the recording: more than any test publishes."""
 KILLS = 20
+STOP_TIMEOUT = 30
+"""Seconds after which systemd would kill."""
 
 
 def kill_at_random(fleet: Fleet, kills: int, seed: int, at_stake: Callable[[], Published] | None = None) -> None:
@@ -84,7 +86,7 @@ def test_frozen_instance_is_taken_over_and_returns(
         )
         frozen.thaw()
         wait_until(lambda: frozen.said("lease-lost"), 30, "that the frozen instance notices")
-        wait_until(lambda: frozen.said("store-connected") == 2, 30, "that it registers again")
+        wait_until(lambda: frozen.said("store-connected") >= 2, 30, "that it registers again")
         before = frozen.said("task-succeeded")
         wait_until(lambda: frozen.said("task-succeeded") > before, 30, "that it announces again")
         published = load.stop()
@@ -124,7 +126,7 @@ def test_orderly_stops_under_load(tmp_path: Path, broker_url: str, store_url: st
         published = load.stop()
         fleet.wait_until_consuming()
         account = fault_table.add("6 x SIGTERM", fleet.close_account(published))
-    assert max(durations) < 5, durations
+    assert max(durations) < STOP_TIMEOUT, durations
     assert_guarantee(account)
 
 
@@ -144,7 +146,7 @@ def test_stop_of_all_at_once_leaves_the_rest_in_the_queue(
         for instance in fleet.instances:
             instance.process.send(signal.SIGTERM)
             instance.thaw()
-        assert [instance.process.wait(5) for instance in fleet.instances] == [0, 0, 0]
+        assert [instance.process.wait(STOP_TIMEOUT) for instance in fleet.instances] == [0, 0, 0]
         published = Published(messages)
         assert published.missing(fleet.lines()) > 0, "all was done before the stop: the test would prove nothing"
         fleet.start()

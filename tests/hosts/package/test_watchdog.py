@@ -31,7 +31,8 @@ def wait_for_a_lock_that_nobody_frees(event, task):
 def slow(event, task):
     time.sleep(1 / {SLOW_CALLS})
 """
-WITH_HANDLER = DEFAULT + '[handlers]\nmodules = ["hanging"]\n'
+# DEFAULT ends in the section of the store. No single answer may take as long as the watchdog waits.
+WITH_HANDLER = DEFAULT + 'timeout = 1.0\n[broker]\nconnect_timeout = 1.0\n[handlers]\nmodules = ["hanging"]\n'
 
 
 @pytest.fixture
