@@ -12,8 +12,9 @@ import pytest
 import redis
 from kombu import Connection
 
+from tests.support.capture import capture
 from tests.support.celery_app import make_app
-from tests.support.instances import ROOT, Fleet, queue_depth
+from tests.support.instances import ROOT, Fleet
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.scraping import free_listen, scrape
@@ -59,12 +60,15 @@ def test_a_task_whose_worker_is_killed_is_orphaned_once(fleet: Fleet, broker_url
     as the worker is lost; another worker's running task is not.
     """
     app = make_app(broker_url, send_sent_event=True)
-    with CeleryWorker(broker_url, "a") as victim, CeleryWorker(broker_url, "b", queues=("other",)) as other:
+    with (
+        capture(broker_url) as truth,
+        CeleryWorker(broker_url, "a") as victim,
+        CeleryWorker(broker_url, "b", queues=("other",)) as other,
+    ):
         orphan = app.tasks["tests.slow"].delay(300).id
         healthy = app.tasks["tests.slow"].apply_async((3,), queue="other").id
-        wait_until(lambda: "slow" in victim.log(), 30, "the task's start")
+        truth.wait_for("task-started", 2)
         name = victim.nodename
-        time.sleep(1)
         victim.kill()
 
         line = told_once(fleet, "task-orphaned", orphan)
@@ -136,6 +140,7 @@ def test_ends_that_nobody_heard_of_are_reconciled_once(
     app = make_app(broker_url, result_url, send_sent_event=True)
     with (
         Fleet(tmp_path, broker_url, store_url, settings=settings).start() as fleet,
+        capture(broker_url) as truth,
         CeleryWorker(broker_url, "a", concurrency=2, result_backend=result_url) as worker,
     ):
         slow = app.tasks["tests.slow"].delay(12).id
@@ -148,8 +153,8 @@ def test_ends_that_nobody_heard_of_are_reconciled_once(
         unseen = app.tasks["tests.add"].delay(1, 2).id
         wait_until(lambda: f"{slow}] succeeded" in worker.log(), 30, "the task's end")
         wait_until(lambda: f"{unseen}] succeeded" in worker.log(), 30, "the last task's end")
-        wait_until(lambda: queue_depth(broker_url) > 5, 10, "their events")
-        time.sleep(1)
+        truth.wait_for("task-succeeded", 3)
+        truth.wait_for("task-failed", 1)
         with Connection(broker_url) as connection:
             connection.default_channel.queue_purge("celeryev.fleet")
         fleet.start()
