@@ -105,13 +105,16 @@ class _Collector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         tasks = TaskCounts(self._settings.worker_labels, self._settings.buckets)
-        tasks.add(self._telemetry.counts)
+        telemetry = self._telemetry
+        tasks.add(telemetry.counts)
+        leads, watched = telemetry.lease.exports(), telemetry.fleet
+        if leads and watched is not None:
+            # Only the leader finds losses.
+            tasks.expect(worker.name for worker in watched.workers)
         yield from tasks.families()
         yield from self._own()
-        telemetry = self._telemetry
-        if telemetry.lease.exports():
+        if leads:
             yield GaugeMetricFamily(LEADER.name, LEADER.meaning, value=1)
-            watched = telemetry.fleet
             if watched is not None:
                 depth: int | None = getattr(self._stats, "depth", None)
                 yield from fleet_families(watched, depth, self._settings.worker_labels)

@@ -61,7 +61,7 @@ class Duties:
             [
                 int(self._store.held * 1000),
                 int(settings.worker_ttl),
-                bool(self._store.counting),
+                self._store.counting,
                 int(settings.failure_ttl),
             ],
         )

@@ -133,6 +133,22 @@ def test_what_is_exported_is_what_is_defined() -> None:
     assert {name for name in found - created if not name.startswith("process_")} == KNOWN
 
 
+def test_the_leader_shows_workers_that_have_lost_nothing() -> None:
+    """Given two workers of which one lost events, the leader shows both: of a series that is new Prometheus could not
+    say that it grew.
+    """
+    from prometheus_client.exposition import generate_latest
+
+    clock = TurnedClock()
+    telemetry = Telemetry(Config(http=Http(listen="127.0.0.1:0")), clock, Stats())
+    telemetry.counts = [b"l\x1fa@host", b"3"]
+    telemetry.fleet = Watched([], 1, 0, 0, 0, [WorkerState(f"{name}@host", "online", 0) for name in "ab"], [])
+    telemetry.leads(clock.now + 5, followed=False)
+
+    found = Samples(generate_latest(telemetry.registry).decode())
+    assert found.sums("ha_monitor_events_lost_total", by="worker") == {"a@host": 3, "b@host": 0}
+
+
 def test_the_alerts_and_the_dashboard_use_metrics_that_there_are() -> None:
     """Given every expression that is shipped, its metrics exist."""
     used = names_in("".join(re.findall(r"expr: (.*?)\n +(?:for|labels):", RULES.read_text(), re.DOTALL)))

@@ -26,11 +26,10 @@
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
 -- ARGV[4] MessagePack: {ms for which the broker may keep messages of an instance that vanished, worker ttl s,
---         whether to count, ttl of the counts s}
+--         counting as in counting.lua or false, ttl of the counts s}
 --
 -- Returns {sequence number of the first item, items}; nothing if the caller does not lead; or the error LEASELOST.
 
-local SEPARATOR = '\31'
 local SLACK, WINDOW = 250000, 15 -- µs; heartbeats
 local STEADY = 5000000 -- µs: at most so far apart are two heartbeats of which none between is missing
 local UNSENT_AFTER = 3 -- heartbeats in a row with runs and without events: the worker does not send them
@@ -39,6 +38,7 @@ local START_SIZE, BEAT_SIZE = 8, 32
 local MOST_WITHOUT_BEATS = 50000
 local prefix = ARGV[2]
 local held, ttl, to_count, counts_ttl = unpack(cmsgpack.unpack(ARGV[4]))
+counting = to_count or nil
 local now = now_ms()
 local items = {}
 
@@ -154,10 +154,9 @@ local function account(process, merged)
       lost = lost + look_at(state, beat, state.base + index, state.base + ahead)
     end
   end
-  if lost > 0 then report(process, name, lost, state.at) end
-  if to_count then
-    redis.call('HINCRBY', KEYS[8], 'l' .. SEPARATOR .. name, lost)
-    redis.call('EXPIRE', KEYS[8], counts_ttl)
+  if lost > 0 then
+    report(process, name, lost, state.at)
+    if counting then count_lost(name, lost) end
   end
   state.base = state.base + index
   local rest = {}
@@ -180,4 +179,5 @@ if merged then
   end
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - ttl * 1000)
+if counting then write_counts(KEYS[8], counts_ttl) end
 return { push_items(KEYS[3], KEYS[2], items), items }
