@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 Seconds = Annotated[float, Meta(gt=0, le=86400 * 366)]
+TimeToLive = Annotated[float, Meta(ge=1, le=86400 * 366)]
+"""Seconds for which Redis keeps something: whole ones, so at least one."""
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.@:-]{1,100}$")]
 
 DEFAULT_REDACTED = [
@@ -100,9 +102,13 @@ class Store(Struct, forbid_unknown_fields=True, frozen=True):
         float,
         Meta(ge=1, le=300, description="Seconds without a sign of life until others take over an outbox"),
     ] = 5.0
-    success_ttl: Annotated[Seconds, Meta(description="Seconds the record of a succeeded task is kept")] = 86400.0
-    failure_ttl: Annotated[Seconds, Meta(description="Seconds the record of any other task is kept")] = 604800.0
-    worker_ttl: Annotated[Seconds, Meta(description="Seconds the record of a silent worker is kept")] = 86400.0
+    success_ttl: Annotated[
+        TimeToLive, Meta(description="Seconds the record of a succeeded task is kept; not less than queue.message_ttl")
+    ] = 86400.0
+    failure_ttl: Annotated[
+        TimeToLive, Meta(description="Seconds the record of any other task is kept; not less than queue.message_ttl")
+    ] = 604800.0
+    worker_ttl: Annotated[TimeToLive, Meta(description="Seconds the record of a silent worker is kept")] = 86400.0
     name_wait: Annotated[
         float,
         Meta(ge=0, le=60, description="Seconds an announcement waits for the piece with the task's name"),

@@ -64,9 +64,8 @@ def test_no_false_alarm(tmp_path: Path, broker_url: str, store_url: str, measure
         measured("events lost / found, with kills and freezes and no loss", f"0 / {sum(lost(fleet).values())}")
         names = {first.nodename, second.nodename}
         assert lost(fleet) == {}
-        looked_at = {
-            key.split(b":l:")[1].split(b"\x1f")[0].decode() for key in Redis.from_url(store_url).scan_iter("*:l:*")
-        }
+        accounts = Redis.from_url(store_url).scan_iter("*:l:*")
+        looked_at = {key.split(b":l:")[1].split(b"\x1f")[0].decode() for key in accounts}
         assert looked_at == names, "the detector was not at work"
         assert exported(fleet, listen) == 0
 
