@@ -304,3 +304,27 @@ def test_workers_that_lose_nothing_take_no_room(store_url: str) -> None:
     one.apply(event("task-received"))
 
     assert samples(one).sums("celery_task_received_total", by="name") == {"shop.pay": 1}
+
+
+@pytest.mark.parametrize("step", [3.0, 100.0, 365 * 86400.0])
+def test_a_clock_that_is_put_back_is_no_loss(one: Instance, step: float) -> None:
+    """Given a worker under load whose host's clock is put back by seconds, minutes or a year, nothing is reported, and
+    what is lost once it is known again is.
+    """
+    worker = Worker()
+    one.apply([worker.online()])
+    for _ in range(4):
+        one.apply(worker.spell(10))
+    assert lost(one) == {}
+    for _ in range(2):
+        one.apply(worker.spell(10))
+    worker.at -= step
+    for _ in range(12):
+        for _ in range(8):
+            one.apply(worker.spell(10))
+        assert lost(one) == {}
+    one.apply(worker.spell(10)[4:])
+    for runs in (10, 0, 0):
+        one.apply(worker.spell(runs))
+
+    assert lost(one) == {NAME: 4}
