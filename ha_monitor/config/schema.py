@@ -199,7 +199,7 @@ class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Workers(Struct, forbid_unknown_fields=True, frozen=True):
-    """When a Celery worker that sends no heartbeats counts as late and as lost."""
+    """When a Celery worker that sends no heartbeats counts as late and as lost, and whether to look for lost events."""
 
     late_after: Annotated[
         float, Meta(ge=3, le=86400, description="Seconds of silence after which a worker is late")
@@ -207,6 +207,9 @@ class Workers(Struct, forbid_unknown_fields=True, frozen=True):
     lost_after: Annotated[
         float, Meta(ge=5, le=86400, description="Seconds of silence after which a worker is lost: a line worker-lost")
     ] = 60.0
+    count_losses: Annotated[
+        bool, Meta(description="Find lost events by the runs that workers count; false if tasks have send_events=False")
+    ] = True
 
 
 class ResultBackend(Struct, forbid_unknown_fields=True, frozen=True):

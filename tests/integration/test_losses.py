@@ -58,14 +58,17 @@ def is_start(body: dict[str, Any]) -> bool:
     return body["type"] == "task-started"
 
 
-def lost(*instances: Instance) -> dict[str, int]:
-    """What the lines say was lost, by worker, once all that was applied has settled."""
+def lost(*instances: Instance, report: bool = True) -> dict[str, int]:
+    """What the lines say was lost, by worker, once all that was applied has settled.
+
+    :param report: as `workers.count_losses`.
+    """
     time.sleep(1.05)  # the grace for what is on its way, by Redis's own clock
     for instance in instances:
         ticked = instance.store.tick(b"{}", [], merged_ago=0.0)
         instance.announce(ticked.items)
     for instance in instances:
-        instance.announce(Duties(instance.store).losses())
+        instance.announce(Duties(instance.store).losses(report=report))
     found: dict[str, int] = {}
     for instance in instances:
         for item in instance.emitted:
@@ -328,3 +331,18 @@ def test_a_clock_that_is_put_back_is_no_loss(one: Instance, step: float) -> None
         one.apply(worker.spell(runs))
 
     assert lost(one) == {NAME: 4}
+
+
+def test_where_losses_are_not_counted_nothing_is_said_or_piles_up(one: Instance, inside: Inside) -> None:
+    """Given `workers.count_losses = false` and a worker some of whose tasks send no events, nothing is reported, and no
+    heartbeats pile up.
+    """
+    worker = Worker()
+    one.apply([worker.online()])
+    for _ in range(20):
+        one.apply(worker.spell(10)[2:])
+
+    assert lost(one, report=False) == {}
+    assert samples(one).sum("ha_monitor_events_lost_total") == 0
+    (beats,) = inside.redis.scan_iter("*:b:*")
+    assert inside.redis.strlen(beats) == 32

@@ -29,7 +29,7 @@
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
 -- ARGV[4] MessagePack: {ms for which the broker may keep messages of an instance that vanished, worker ttl s,
---         counting as in counting.lua or false, ttl of the counts s}
+--         counting as in counting.lua or false, ttl of the counts s, whether to report and count what is found}
 --
 -- Returns {sequence number of the first item, items}; nothing if the caller does not lead; or the error LEASELOST.
 
@@ -40,7 +40,7 @@ local GRACE, LAST_GRACE = MERGE_GRACE, 5000 -- ms: for what is on its way; where
 local START_SIZE, BEAT_SIZE = 8, 32
 local MOST_WITHOUT_BEATS = 50000
 local prefix = ARGV[2]
-local held, ttl, to_count, counts_ttl = unpack(cmsgpack.unpack(ARGV[4]))
+local held, ttl, to_count, counts_ttl, to_report = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local now = now_ms()
 local items = {}
@@ -190,7 +190,7 @@ local function account(process, merged)
       lost = lost + look_at(state, beat, state.base + index, state.base + ahead)
     end
   end
-  if lost > 0 then
+  if lost > 0 and to_report then
     report(process, name, lost, state.at)
     if counting then count_lost(name, lost) end
   end
