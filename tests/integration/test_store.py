@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -529,3 +532,19 @@ def test_a_heartbeat_that_two_instances_are_given_is_new_once(one: Instance, two
 
     assert [(applied.new, applied.repeated) for applied in first] == [(1, 0)] * 3
     assert [(applied.new, applied.repeated) for applied in second] == [(0, 1)] * 3
+
+
+def test_one_command_removes_all_of_one_node_id(store_url: str) -> None:
+    """Given the keys of an instance, some with bytes that are no text, and those of a node_id that begins like its own,
+    the command in the Ansible role's README removes the first and leaves the second.
+    """
+    readme = (Path(__file__).resolve().parents[2] / "ansible/README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^redis-cli -c (eval .*)$", readme, re.MULTILINE)
+    Instance(store_url).start().apply(event("task-received"), event("worker-online"), event("worker-heartbeat"))
+    redis = Inside(store_url).redis
+    redis.set("{ha-monitor:tests}:s:a\nb\0c", "")
+    redis.set("{ha-monitor:tests2}:t:1", "")
+
+    redis.execute_command(*shlex.split(line.replace("{ha-monitor:ha-monitor}", "{ha-monitor:tests}")))
+
+    assert redis.keys() == [b"{ha-monitor:tests2}:t:1"]
