@@ -118,7 +118,9 @@ class Store(Struct, forbid_unknown_fields=True, frozen=True):
 class Batch(Struct, forbid_unknown_fields=True, frozen=True):
     """When a batch of events is closed and applied."""
 
-    events: Annotated[int, Meta(ge=1, le=5000, description="Events that close a batch")] = 500
+    events: Annotated[
+        int, Meta(ge=1, le=5000, description="Events that close a batch; those of its last messages may be more")
+    ] = 500
     time: Annotated[float, Meta(ge=0, le=5, description="Seconds that close a batch")] = 0.02
 
 
