@@ -204,12 +204,14 @@ def _siblings(at: str) -> str:
 
 def _check_together(config: Config, sources: Mapping[str, str]) -> None:
     """The rules between keys, each of which would otherwise break a guarantee silently."""
-    if config.store.success_ttl < config.queue.message_ttl:
-        source = sources.get("store.success_ttl") or sources.get("queue.message_ttl", "the configuration")
-        raise ConfigurationError(
-            f"{source}: store.success_ttl = {config.store.success_ttl:g}: expected at least queue.message_ttl "
-            f"({config.queue.message_ttl:g}), or a late redelivery could not be recognised"
-        )
+    for key in ("success_ttl", "failure_ttl"):
+        kept = getattr(config.store, key)
+        if kept < config.queue.message_ttl:
+            source = sources.get(f"store.{key}") or sources.get("queue.message_ttl", "the configuration")
+            raise ConfigurationError(
+                f"{source}: store.{key} = {kept:g}: expected at least queue.message_ttl "
+                f"({config.queue.message_ttl:g}), or a late redelivery could not be recognised"
+            )
     for one, other in (("username", "password"), ("tls_certificate", "tls_key")):
         if bool(getattr(config.http, one)) != bool(getattr(config.http, other)):
             source = sources.get(f"http.{one}") or sources.get(f"http.{other}", "the configuration")

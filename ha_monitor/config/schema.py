@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 Seconds = Annotated[float, Meta(gt=0, le=86400 * 366)]
+TimeToLive = Annotated[float, Meta(ge=1, le=86400 * 366)]
+"""Seconds for which Redis keeps something: whole ones, so at least one."""
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.@:-]{1,100}$")]
 
 DEFAULT_REDACTED = [
@@ -100,9 +102,13 @@ class Store(Struct, forbid_unknown_fields=True, frozen=True):
         float,
         Meta(ge=1, le=300, description="Seconds without a sign of life until others take over an outbox"),
     ] = 5.0
-    success_ttl: Annotated[Seconds, Meta(description="Seconds the record of a succeeded task is kept")] = 86400.0
-    failure_ttl: Annotated[Seconds, Meta(description="Seconds the record of any other task is kept")] = 604800.0
-    worker_ttl: Annotated[Seconds, Meta(description="Seconds the record of a silent worker is kept")] = 86400.0
+    success_ttl: Annotated[
+        TimeToLive, Meta(description="Seconds the record of a succeeded task is kept; not less than queue.message_ttl")
+    ] = 86400.0
+    failure_ttl: Annotated[
+        TimeToLive, Meta(description="Seconds the record of any other task is kept; not less than queue.message_ttl")
+    ] = 604800.0
+    worker_ttl: Annotated[TimeToLive, Meta(description="Seconds the record of a silent worker is kept")] = 86400.0
     name_wait: Annotated[
         float,
         Meta(ge=0, le=60, description="Seconds an announcement waits for the piece with the task's name"),
@@ -112,7 +118,9 @@ class Store(Struct, forbid_unknown_fields=True, frozen=True):
 class Batch(Struct, forbid_unknown_fields=True, frozen=True):
     """When a batch of events is closed and applied."""
 
-    events: Annotated[int, Meta(ge=1, le=5000, description="Events that close a batch")] = 500
+    events: Annotated[
+        int, Meta(ge=1, le=5000, description="Events that close a batch; those of its last messages may be more")
+    ] = 500
     time: Annotated[float, Meta(ge=0, le=5, description="Seconds that close a batch")] = 0.02
 
 
@@ -193,7 +201,7 @@ class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Workers(Struct, forbid_unknown_fields=True, frozen=True):
-    """When a Celery worker that sends no heartbeats counts as late and as lost."""
+    """When a Celery worker that sends no heartbeats counts as late and as lost, and whether to look for lost events."""
 
     late_after: Annotated[
         float, Meta(ge=3, le=86400, description="Seconds of silence after which a worker is late")
@@ -201,6 +209,9 @@ class Workers(Struct, forbid_unknown_fields=True, frozen=True):
     lost_after: Annotated[
         float, Meta(ge=5, le=86400, description="Seconds of silence after which a worker is lost: a line worker-lost")
     ] = 60.0
+    count_losses: Annotated[
+        bool, Meta(description="Find lost events by the runs that workers count; false if tasks have send_events=False")
+    ] = True
 
 
 class ResultBackend(Struct, forbid_unknown_fields=True, frozen=True):

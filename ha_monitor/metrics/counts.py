@@ -34,6 +34,13 @@ class TaskCounts:
         self._reconciled: dict[Labels, int] = defaultdict(int)
         self._sums: dict[str, dict[Labels, int]] = {kind: defaultdict(int) for kind in HISTOGRAMS}
 
+    def expect(self, nodenames: Iterable[str]) -> None:
+        """Show these workers' losses as 0 while there are none: of a series that begins with its first loss, Prometheus
+        cannot say that it grew.
+        """
+        for nodename in nodenames:
+            self._lost[worker_values(nodename, self._worker_labels)] += 0
+
     def add(self, raw: Sequence[bytes]) -> None:
         """:param raw: field, number, field, number, …"""
         for index in range(0, len(raw), 2):

@@ -106,7 +106,12 @@ OWN: dict[str, Metric] = {
         ("broker_connects", "broker_connects_total", Kind.COUNTER, "Connections made to the broker; the first counts"),
         ("store_connects", "store_connects_total", Kind.COUNTER, "Connections made to the store; the first counts"),
         ("leases_lost", "leases_lost_total", Kind.COUNTER, "Times this instance found its lease lost"),
-        ("lag", "lag_seconds", Kind.GAUGE, "Age of the newest event of the last batch when it was merged"),
+        (
+            "lag",
+            "lag_seconds",
+            Kind.GAUGE,
+            "Age of the newest event of the last batch when it was merged; 0 ten seconds after the queue ran empty",
+        ),
     )
 }
 """By the name of the counter in `Stats`; since the start of the process."""

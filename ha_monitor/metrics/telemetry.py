@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from ha_monitor.broker.survey import TaskQueue
 from ha_monitor.clock import Clock
-from ha_monitor.config.schema import Config, Metrics
+from ha_monitor.config.schema import Config
 from ha_monitor.metrics.counts import TaskCounts
 from ha_monitor.metrics.definitions import BATCH_SECONDS, BUILD, CONSUMING, LAST_EVENT, LEADER, OWN, STORE_UP, Kind
 from ha_monitor.metrics.fleet import fleet_families, queue_families
@@ -52,7 +52,7 @@ class Telemetry:
         self._batches = Histogram(
             BATCH_SECONDS.name, BATCH_SECONDS.meaning, buckets=BATCH_BUCKETS, registry=self.registry
         )
-        self.registry.register(_Collector(self, stats, config.metrics))
+        self.registry.register(_Collector(self, stats, config))
 
     def leads(self, until: float, *, followed: bool) -> None:
         """This instance leads.
@@ -98,20 +98,24 @@ class Telemetry:
 class _Collector(Collector):
     """Makes the families at each scrape."""
 
-    def __init__(self, telemetry: Telemetry, stats: Struct, settings: Metrics) -> None:
+    def __init__(self, telemetry: Telemetry, stats: Struct, config: Config) -> None:
         self._telemetry = telemetry
         self._stats = stats
-        self._settings = settings
+        self._settings = config.metrics
+        self._count_losses = config.workers.count_losses
 
     def collect(self) -> Iterator[Metric]:
         tasks = TaskCounts(self._settings.worker_labels, self._settings.buckets)
-        tasks.add(self._telemetry.counts)
+        telemetry = self._telemetry
+        tasks.add(telemetry.counts)
+        leads, watched = telemetry.lease.exports(), telemetry.fleet
+        if leads and watched is not None and self._count_losses:
+            # Only the leader finds losses.
+            tasks.expect(worker.name for worker in watched.workers)
         yield from tasks.families()
         yield from self._own()
-        telemetry = self._telemetry
-        if telemetry.lease.exports():
+        if leads:
             yield GaugeMetricFamily(LEADER.name, LEADER.meaning, value=1)
-            watched = telemetry.fleet
             if watched is not None:
                 depth: int | None = getattr(self._stats, "depth", None)
                 yield from fleet_families(watched, depth, self._settings.worker_labels)

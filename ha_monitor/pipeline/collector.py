@@ -12,7 +12,7 @@ from ha_monitor.events.decode import Batch, Decoder
 from ha_monitor.events.facts import Fact
 
 RECEIVE_AT_ONCE = 100
-"""Messages taken between two looks at the size of the batch."""
+"""Most messages taken between two looks at the size of the batch; fewer if it lacks fewer events."""
 
 
 class Collected(NamedTuple):
@@ -61,7 +61,7 @@ class Collector:
         while batch.event_count < self._settings.events:
             now = self._clock.monotonic()
             wait = patience if closes_at is None else max(0.0, closes_at - now)
-            messages = self._source.receive(RECEIVE_AT_ONCE, wait)
+            messages = self._source.receive(min(RECEIVE_AT_ONCE, self._settings.events - batch.event_count), wait)
             if not messages:
                 self.paused_at = now
                 break

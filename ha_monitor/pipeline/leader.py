@@ -39,6 +39,7 @@ class Leader:
         self._store = store
         self._duties = Duties(store)
         self._watching = Watching(settings.late_after, settings.lost_after)
+        self._count_losses = settings.count_losses
         self._telemetry = telemetry
         self._logger = logger
         self._clock = clock
@@ -86,7 +87,7 @@ class Leader:
         now = self._clock.monotonic()
         if now >= self._losses_at:
             self._losses_at = now + LOSSES_EVERY
-            items += self._duties.losses()
+            items += self._duties.losses(report=self._count_losses)
         return items if self._stuck is None else items + self._stuck.proceed()
 
     def _may_judge(self) -> bool:

@@ -204,6 +204,7 @@ class Pipeline:
             self._finish()
         if self._collector.paused_at is not None:
             self._progress.nothing_in_hand(self._collector.paused_at)
+            self.stats.nothing_at_hand(self._clock.time())
         self._store.confirm()
 
     def _patience(self) -> float:

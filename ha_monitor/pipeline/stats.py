@@ -6,6 +6,9 @@ from msgspec import Struct
 
 from ha_monitor.events.decode import Batch
 
+CAUGHT_UP_AFTER = 10.0
+"""Seconds without a batch, while the broker has none, after which the lag of the last one is over."""
+
 
 class Stats(Struct):
     """Counters since the start of the instance, and what it does now."""
@@ -33,7 +36,7 @@ class Stats(Struct):
     last_event: float = 0.0
     """When the last events were merged, seconds since the epoch."""
     lag: float = 0.0
-    """Seconds between the newest event of the last batch and its merge."""
+    """Seconds between the newest event of the last batch and its merge; 0 once there was nothing more for a while."""
     broker: str = ""
     depth: int | None = None
     """Messages in the shared queue, as of the last look."""
@@ -53,3 +56,11 @@ class Stats(Struct):
         self.last_event = now
         if batch.newest:
             self.lag = max(0.0, now - batch.newest)
+
+    def nothing_at_hand(self, now: float) -> None:
+        """The broker had nothing for this instance.
+
+        :param now: seconds since the epoch.
+        """
+        if now - self.last_event > CAUGHT_UP_AFTER:
+            self.lag = 0.0

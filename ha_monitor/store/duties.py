@@ -52,8 +52,11 @@ class Duties:
             orphaned,
         )
 
-    def losses(self) -> list[OutboxItem]:
-        """Find out what was lost; nothing if this instance does not lead."""
+    def losses(self, *, report: bool = True) -> list[OutboxItem]:
+        """Find out what was lost; nothing if this instance does not lead.
+
+        :param report: whether it is announced and counted; else what is kept to find it is only brought up to date.
+        """
         keys, settings = self._store.keys, self._store.settings
         reply = self._store.run_duty(
             "losses",
@@ -61,8 +64,9 @@ class Duties:
             [
                 int(self._store.held * 1000),
                 int(settings.worker_ttl),
-                bool(self._store.counting),
+                self._store.counting,
                 int(settings.failure_ttl),
+                report,
             ],
         )
         return [] if reply is None else read_items(*reply)

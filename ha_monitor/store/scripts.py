@@ -14,7 +14,7 @@ _PRELUDES: dict[str, tuple[str, ...]] = {
     "recover": ("record",),
     "leave": ("record",),
     "watch": ("record", "duty"),
-    "losses": ("record", "duty", "merged"),
+    "losses": ("record", "duty", "merged", "counting"),
     "suspects": ("record", "duty", "phases"),
     "judge": ("record", "duty", "phases", "merged", "counting"),
 }

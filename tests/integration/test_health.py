@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 from tests.support.instances import Fleet
 from tests.support.process import wait_until
-from tests.support.scraping import ask, free_listen, probe
+from tests.support.recording import Recorded, publish
+from tests.support.scraping import ask, free_listen, probe, scrape
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
+from tests.unit.builders import event
 
 
 def test_each_instance_answers_for_itself(tmp_path: Path, broker_url: str, store_url: str) -> None:
@@ -62,3 +66,17 @@ def test_not_ready_while_something_is_away_and_ready_again_afterwards(
         assert ask(listen, "1", "/livez")[0] == 200
         own_rabbitmq.start()
         wait_until(lambda: probe(listen, "1")[0] == 200, 60, "ready with RabbitMQ again")
+
+
+def test_the_lag_is_over_when_the_queue_ran_empty(tmp_path: Path, broker_url: str, store_url: str) -> None:
+    """Given a last batch that came minutes late, as after an outage, the instance does not stay behind for ever."""
+    listen = free_listen(1)
+    late = event("task-received", at=time.time() - 300)
+
+    def lag() -> float:
+        return scrape(listen, "1").sum("ha_monitor_lag_seconds")
+
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings={"http": {"listen": listen}}).start():
+        publish(broker_url, [Recorded("task.received", "application/json", "utf-8", json.dumps(late))])
+        wait_until(lambda: lag() > 290, 10, "the late event's lag", 0.1)
+        wait_until(lambda: lag() == 0, 30, "the end of the lag", 0.5)

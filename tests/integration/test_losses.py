@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.store.duties import Duties
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_counting import counter, samples
@@ -57,14 +58,17 @@ def is_start(body: dict[str, Any]) -> bool:
     return body["type"] == "task-started"
 
 
-def lost(*instances: Instance) -> dict[str, int]:
-    """What the lines say was lost, by worker, once all that was applied has settled."""
+def lost(*instances: Instance, report: bool = True) -> dict[str, int]:
+    """What the lines say was lost, by worker, once all that was applied has settled.
+
+    :param report: as `workers.count_losses`.
+    """
     time.sleep(1.05)  # the grace for what is on its way, by Redis's own clock
     for instance in instances:
         ticked = instance.store.tick(b"{}", [], merged_ago=0.0)
         instance.announce(ticked.items)
     for instance in instances:
-        instance.announce(Duties(instance.store).losses())
+        instance.announce(Duties(instance.store).losses(report=report))
     found: dict[str, int] = {}
     for instance in instances:
         for item in instance.emitted:
@@ -82,7 +86,7 @@ def one(store_url: str) -> Instance:
 
 
 def test_nothing_is_lost_on_a_healthy_system(one: Instance) -> None:
-    """Given a worker from its start to its end, with pauses, nothing is reported, and the counter is there as 0."""
+    """Given a worker from its start to its end, with pauses, nothing is reported or counted."""
     worker = Worker()
     one.apply([worker.online()])
     for runs in (0, 5, 0, 0, 30, 1, 0, 7):
@@ -90,9 +94,7 @@ def test_nothing_is_lost_on_a_healthy_system(one: Instance) -> None:
     one.apply([worker.offline()])
 
     assert lost(one) == {}
-    assert samples(one).of("ha_monitor_events_lost_total", worker=NAME) == {
-        frozenset({"worker": NAME, "hostname": "host"}.items()): 0
-    }
+    assert samples(one).of("ha_monitor_events_lost_total") == {}
 
 
 def test_dropped_events_are_counted_exactly_once(one: Instance) -> None:
@@ -252,3 +254,95 @@ def test_at_random(store_url: str, one: Instance, seed: int) -> None:
     assert lost(one, two) == dropped
     assert samples(one, two).sum("ha_monitor_events_lost_total") == sum(dropped.values())
     assert Inside(store_url).redis.zcard(Inside(store_url).keys.processes) == 3
+
+
+def lose_some(instance: Instance, name: str, runs: int) -> None:
+    """A worker starts, and so many of its runs are never heard of."""
+    worker = Worker(name)
+    instance.apply([worker.online()])
+    instance.apply([body for body in worker.spell(runs) if not is_start(body)])
+    for spell in (3, 0, 0):
+        instance.apply(worker.spell(spell))
+
+
+def test_where_workers_are_not_told_apart_losses_are_one_series(store_url: str) -> None:
+    """Given `metrics.worker_labels = "none"` and losses of two workers, one count has both."""
+    one = counter(store_url, per_worker=False)
+    one.store.tick(b"{}", [], merged_ago=0.0)
+    for name in ("a@host", "b@host"):
+        lose_some(one, name, 4)
+
+    assert lost(one) == {"a@host": 4, "b@host": 4}
+    raw = one.store.counts()
+    assert [int(raw[index + 1]) for index in range(0, len(raw), 2) if raw[index].startswith(b"l")] == [8]
+    assert samples(one, labels=WorkerLabels.NONE).values[("ha_monitor_events_lost_total", frozenset())] == 8
+
+
+def test_losses_keep_to_the_limit_of_series(store_url: str) -> None:
+    """Given losses of more workers than `metrics.max_series` allows, no event is forgotten and the rest is overflow."""
+    one = counter(store_url, max_series=5)
+    one.store.tick(b"{}", [], merged_ago=0.0)
+    names = [f"w@host{number}" for number in range(8)]
+    for name in names:
+        lose_some(one, name, 2)
+
+    assert lost(one) == dict.fromkeys(names, 2)
+    found = samples(one).sums("ha_monitor_events_lost_total", by="hostname")
+    assert sum(found.values()) == 16
+    told_apart = len(found) - 1
+    assert told_apart <= 5
+    assert found["overflow"] == 16 - 2 * told_apart
+
+
+def test_workers_that_lose_nothing_take_no_room(store_url: str) -> None:
+    """Given more workers over time than `metrics.max_series`, as under autoscaling, the tasks have their labels."""
+    one = counter(store_url, max_series=5)
+    one.store.tick(b"{}", [], merged_ago=0.0)
+    for number in range(8):
+        worker = Worker(f"w@host{number}")
+        one.apply([worker.online()])
+        for runs in (0, 0, 0):
+            one.apply(worker.spell(runs))
+    assert lost(one) == {}
+    one.apply(event("task-received"))
+
+    assert samples(one).sums("celery_task_received_total", by="name") == {"shop.pay": 1}
+
+
+@pytest.mark.parametrize("step", [3.0, 100.0, 365 * 86400.0])
+def test_a_clock_that_is_put_back_is_no_loss(one: Instance, step: float) -> None:
+    """Given a worker under load whose host's clock is put back by seconds, minutes or a year, nothing is reported, and
+    what is lost once it is known again is.
+    """
+    worker = Worker()
+    one.apply([worker.online()])
+    for _ in range(4):
+        one.apply(worker.spell(10))
+    assert lost(one) == {}
+    for _ in range(2):
+        one.apply(worker.spell(10))
+    worker.at -= step
+    for _ in range(12):
+        for _ in range(8):
+            one.apply(worker.spell(10))
+        assert lost(one) == {}
+    one.apply(worker.spell(10)[4:])
+    for runs in (10, 0, 0):
+        one.apply(worker.spell(runs))
+
+    assert lost(one) == {NAME: 4}
+
+
+def test_where_losses_are_not_counted_nothing_is_said_or_piles_up(one: Instance, inside: Inside) -> None:
+    """Given `workers.count_losses = false` and a worker some of whose tasks send no events, nothing is reported, and no
+    heartbeats pile up.
+    """
+    worker = Worker()
+    one.apply([worker.online()])
+    for _ in range(20):
+        one.apply(worker.spell(10)[2:])
+
+    assert lost(one, report=False) == {}
+    assert samples(one).sum("ha_monitor_events_lost_total") == 0
+    (beats,) = inside.redis.scan_iter("*:b:*")
+    assert inside.redis.strlen(beats) == 32

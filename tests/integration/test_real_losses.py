@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 from kombu import Connection
+from redis import Redis
 
+from tests.integration.test_losses import Worker
 from tests.support.capture import capture
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet
 from tests.support.measured import Measured
 from tests.support.process import wait_until
+from tests.support.recording import Recorded, publish
 from tests.support.scraping import free_listen, scrape
 from tests.support.workers import CeleryWorker
 
@@ -64,9 +68,9 @@ def test_no_false_alarm(tmp_path: Path, broker_url: str, store_url: str, measure
         measured("events lost / found, with kills and freezes and no loss", f"0 / {sum(lost(fleet).values())}")
         names = {first.nodename, second.nodename}
         assert lost(fleet) == {}
-        samples = [scrape(listen, one.name) for one in fleet.instances]
-        counted = set().union(*(one.sums("ha_monitor_events_lost_total", by="worker") for one in samples))
-        assert counted == names, "the detector was not at work"
+        accounts = Redis.from_url(store_url).scan_iter("*:l:*")
+        looked_at = {key.split(b":l:")[1].split(b"\x1f")[0].decode() for key in accounts}
+        assert looked_at == names, "the detector was not at work"
         assert exported(fleet, listen) == 0
 
 
@@ -113,3 +117,23 @@ def test_a_purge_is_counted_to_the_task(tmp_path: Path, broker_url: str, store_u
 
         assert lost(fleet) == expected
         assert exported(fleet, listen) == 168
+
+
+def test_losses_are_not_looked_for_where_tasks_send_no_events(tmp_path: Path, broker_url: str, store_url: str) -> None:
+    """Given `workers.count_losses = false`, and a worker of whose runs some are never heard of, no line says so."""
+    worker = Worker()
+    stream = [worker.online()]
+    for runs in (10, 10, 10, 0, 0):
+        stream += worker.spell(runs)[2 if runs else 0 :]
+    settings = {"workers": {"count_losses": False}}
+    redis = Redis.from_url(store_url)
+
+    def heartbeats_left() -> list[int]:
+        return [redis.strlen(key) // 32 for key in redis.scan_iter("*:b:*")]
+
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings=settings).start() as fleet:
+        publish(broker_url, [Recorded("task.multi", "application/json", "utf-8", json.dumps(stream))])
+        wait_until(lambda: heartbeats_left() == [1], 30, "all heartbeats but the last were looked at", 0.2)
+        fleet.instances[0].stop()
+        assert fleet.said("worker-online")
+        assert lost(fleet) == {}

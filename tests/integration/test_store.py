@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from ha_monitor.config.schema import LogLevel
 from ha_monitor.errors import ConfigurationError, LeaseLost
 from ha_monitor.store.outbox import retry_entry
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.record import State
 from tests.integration.storing import LEASE, NODE, Inside, Instance
-from tests.unit.builders import TIME, UUID, event
+from tests.unit.builders import TIME, UUID, decode, event
 
 
 def started(**changes: Any) -> list[dict[str, Any]]:
@@ -517,3 +521,30 @@ def test_two_monitors_on_one_redis_do_not_meet(store_url: str, one: Instance) ->
     assert one.types == other.types == ["task-received", "task-started"]
     tags = {key.decode().partition("}")[0] for key in Inside(store_url).redis.scan_iter()}
     assert tags == {"{ha-monitor:" + NODE, "{other:" + NODE}
+
+
+def test_a_heartbeat_that_two_instances_are_given_is_new_once(one: Instance, two: Instance) -> None:
+    """Given instances that are given every event, as from Redis, each counts as new what it merged first."""
+    beats = [event("worker-heartbeat", at=TIME + 2 * number) for number in range(3)]
+    quiet = [decode(beat, level=LogLevel.INFO) for beat in beats]
+    first = [one.apply_batch(batch) for batch in quiet]
+    second = [two.apply_batch(batch) for batch in quiet]
+
+    assert [(applied.new, applied.repeated) for applied in first] == [(1, 0)] * 3
+    assert [(applied.new, applied.repeated) for applied in second] == [(0, 1)] * 3
+
+
+def test_one_command_removes_all_of_one_node_id(store_url: str) -> None:
+    """Given the keys of an instance, some with bytes that are no text, and those of a node_id that begins like its own,
+    the command in the Ansible role's README removes the first and leaves the second.
+    """
+    readme = (Path(__file__).resolve().parents[2] / "ansible/README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^redis-cli -c (eval .*)$", readme, re.MULTILINE)
+    Instance(store_url).start().apply(event("task-received"), event("worker-online"), event("worker-heartbeat"))
+    redis = Inside(store_url).redis
+    redis.set("{ha-monitor:tests}:s:a\nb\0c", "")
+    redis.set("{ha-monitor:tests2}:t:1", "")
+
+    redis.execute_command(*shlex.split(line.replace("{ha-monitor:ha-monitor}", "{ha-monitor:tests}")))
+
+    assert redis.keys() == [b"{ha-monitor:tests2}:t:1"]

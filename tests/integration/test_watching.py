@@ -189,3 +189,70 @@ def test_two_workers_on_one_host_are_kept_apart(one: Instance, inside: Inside) -
 
     assert states(watch(one)) == {"a@host": "lost", "b@host": "online"}
     assert own(one) == [("worker-lost", "a@host")]
+
+
+# --- wrong clocks --------------------------------------------------------------------------
+
+YEAR = 365 * 86400
+
+
+def now_of(inside: Inside) -> float:
+    seconds, microseconds = inside.redis.time()
+    return seconds + microseconds / 1e6
+
+
+def test_a_clock_that_was_a_year_ahead_and_was_put_right_spoils_nothing(one: Instance, inside: Inside) -> None:
+    """Given a worker that starts before its host's clock is put right, what it says later counts: it is no lost worker
+    when it has said goodbye.
+    """
+    now = now_of(inside)
+    one.apply(event("worker-online", at=now + YEAR), event("worker-heartbeat", at=now + YEAR + 2))
+    leads(one)
+    assert states(watch(one)) == {NAME: "online"}
+    one.apply(event("worker-heartbeat", at=now + 4), event("worker-offline", at=now + 5))
+    silence(inside, 61)
+
+    assert states(watch(one)) == {NAME: "offline"}
+    assert own(one) == []
+
+
+def test_where_clocks_are_right_the_order_of_sending_counts(one: Instance, two: Instance, inside: Inside) -> None:
+    """Given a goodbye and the heartbeat before it, merged in the wrong order just after they came, it is offline."""
+    now = now_of(inside)
+    one.apply(event("worker-offline", at=now + 0.2))
+    two.apply(event("worker-heartbeat", at=now + 0.1))
+    leads(one)
+
+    assert states(watch(one)) == {NAME: "offline"}
+
+
+def test_a_lost_worker_whose_clock_was_put_back_recovers(one: Instance, inside: Inside) -> None:
+    """Given a lost worker that starts again with a clock an hour behind, it has recovered once it goes on sending."""
+    one.apply(event("worker-heartbeat"))
+    leads(one)
+    silence(inside, 61)
+    watch(one)
+    one.apply(event("worker-heartbeat", at=TIME - 3600))
+    assert states(watch(one)) == {NAME: "lost"}
+    one.apply(event("worker-heartbeat", at=TIME - 3580))
+    silence(inside, -WATCHING.late_after)
+
+    assert states(watch(one)) == {NAME: "online"}
+    assert own(one) == [("worker-lost", NAME), ("worker-recovered", NAME)]
+    assert one.emitted[-1].entry.event.fields["silent"] == pytest.approx(61, abs=5)
+
+
+def test_what_was_held_back_and_then_silence_is_no_recovery(one: Instance, inside: Inside) -> None:
+    """Given a lost worker, and heartbeats from before that come in two pieces with silence between, it stays lost."""
+    one.apply(event("worker-heartbeat", at=TIME + 10))
+    leads(one)
+    silence(inside, 61)
+    watch(one)
+    one.apply(event("worker-heartbeat", at=TIME + 6))
+    watch(one)
+    silence(inside, 11)
+    watch(one)
+    one.apply(event("worker-heartbeat", at=TIME + 8))
+
+    assert states(watch(one)) == {NAME: "lost"}
+    assert own(one) == [("worker-lost", NAME)]

@@ -179,6 +179,20 @@ MISTAKES = [
         "or a late redelivery could not be recognised",
         id="two keys together",
     ),
+    pytest.param(
+        "[store]\nfailure_ttl = 3600\n",
+        "{file}: store.failure_ttl = 3600: expected at least queue.message_ttl (43200), "
+        "or a late redelivery could not be recognised",
+        id="failed tasks forgotten too soon",
+    ),
+    *(
+        pytest.param(
+            f"[queue]\nmessage_ttl = 0.1\n[store]\n{key} = 0.5\n",
+            f"{{file}}: store.{key} = 0.5: expected float >= 1.0",
+            id=f"{key} below what Redis can keep",
+        )
+        for key in ("success_ttl", "failure_ttl", "worker_ttl")
+    ),
 ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.config.schema import Config, Http
+from ha_monitor.config.schema import Config, Http, Workers
 from ha_monitor.metrics.definitions import ALL, Kind
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
@@ -131,6 +131,35 @@ def test_what_is_exported_is_what_is_defined() -> None:
 
     created = {name for name in found if name.endswith("_created")}
     assert {name for name in found - created if not name.startswith("process_")} == KNOWN
+
+
+def test_the_leader_shows_workers_that_have_lost_nothing() -> None:
+    """Given two workers of which one lost events, the leader shows both: of a series that is new Prometheus could not
+    say that it grew.
+    """
+    from prometheus_client.exposition import generate_latest
+
+    clock = TurnedClock()
+    telemetry = Telemetry(Config(http=Http(listen="127.0.0.1:0")), clock, Stats())
+    telemetry.counts = [b"l\x1fa@host", b"3"]
+    telemetry.fleet = Watched([], 1, 0, 0, 0, [WorkerState(f"{name}@host", "online", 0) for name in "ab"], [])
+    telemetry.leads(clock.now + 5, followed=False)
+
+    found = Samples(generate_latest(telemetry.registry).decode())
+    assert found.sums("ha_monitor_events_lost_total", by="worker") == {"a@host": 3, "b@host": 0}
+
+
+def test_where_losses_are_not_looked_for_no_worker_is_shown_without_one() -> None:
+    """Given `workers.count_losses = false`, the leader does not claim that nothing was lost."""
+    from prometheus_client.exposition import generate_latest
+
+    clock = TurnedClock()
+    config = Config(http=Http(listen="127.0.0.1:0"), workers=Workers(count_losses=False))
+    telemetry = Telemetry(config, clock, Stats())
+    telemetry.fleet = Watched([], 1, 0, 0, 0, [WorkerState("a@host", "online", 0)], [])
+    telemetry.leads(clock.now + 5, followed=False)
+
+    assert Samples(generate_latest(telemetry.registry).decode()).of("ha_monitor_events_lost_total") == {}
 
 
 def test_the_alerts_and_the_dashboard_use_metrics_that_there_are() -> None:

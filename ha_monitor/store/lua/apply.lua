@@ -252,8 +252,13 @@ local function first_time(id)
   return false
 end
 
+-- A worker's clock may be wrong and be put right: what it says is from later than this counts as from then, since nothing
+-- that it says afterwards could be later. Where clocks are right, nothing is.
+local CLOCK_TOLERANCE = 1000 -- ms
+local latest = (now + CLOCK_TOLERANCE) * 1000 -- µs
+
 local function is_later(at, id, entry)
-  return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2]))
+  return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2])) or entry[1] > latest
 end
 
 -- A worker's record: b = {time, id, fields} of its latest heartbeat, s = {time, id, fields, type} of its latest
@@ -263,16 +268,22 @@ local function apply_worker(fact)
   if payload then
     if not first_time(id) then return end
     items[#items + 1] = event_item(payload, NIL, false)
-  else
-    new = new + 1
   end
   local key = prefix .. 'w:' .. name
   local raw = redis.call('GET', key)
   local record = raw and cmsgpack.unpack(raw) or {}
-  if kind == 'worker-heartbeat' then
-    if is_later(at, id, record.b) then record.b = { at, id, fields } end
-  elseif is_later(at, id, record.s) then
-    record.s = { at, id, fields, kind }
+  local part = kind == 'worker-heartbeat' and 'b' or 's'
+  local merged_at, entry = math.min(at, latest), record[part]
+  if entry and entry[2] == id then
+    -- Another instance was given it as well.
+    if not payload then repeated = repeated + 1 end
+    return
+  end
+  local advances = is_later(merged_at, id, entry)
+  if advances then record[part] = { merged_at, id, fields, part == 's' and kind or nil } end
+  if not payload then
+    -- Their ids are not kept; what comes too late to tell anything has mostly been merged before.
+    if advances then new = new + 1 else repeated = repeated + 1 end
   end
   redis.call('SET', key, cmsgpack.pack(record), 'EX', worker_ttl)
   local pid, processed = tonumber(fields.pid), tonumber(fields.processed)

@@ -9,8 +9,8 @@
 --   {'R', name, worker, queue, ''}           their sum in µs
 --   {'w', …} {'W', …}                        the same for the time between sent (or due) and started
 -- `worker` is a nodename, or for SENT the host of the producer, whose nodename has its process id in it.
--- {'l', nodename} is the number of events lost (see losses.lua), {'z', name} that of missing ends that were added (see
--- judge.lua).
+-- {'l', nodename} is the number of events lost (see losses.lua; nodename is empty where workers are not told apart),
+-- {'z', name} that of missing ends that were added (see judge.lua).
 
 local SEPARATOR = '\31'
 local UNKNOWN, OVERFLOW = 'unknown', 'overflow'
@@ -89,10 +89,16 @@ local function count_event(facts, code, at, worker, extra)
 end
 
 local reconciled = {} -- task name -> missing ends that were added
+local lost_events = {} -- nodename, or empty where workers are not told apart -> events lost
 
 local function count_reconciled(facts)
   local name = facts.n or UNKNOWN
   reconciled[name] = (reconciled[name] or 0) + 1
+end
+
+local function count_lost(nodename, by)
+  local worker = counting[3] and nodename or ''
+  lost_events[worker] = (lost_events[worker] or 0) + by
 end
 
 -- Whether events of a code are counted.
@@ -122,16 +128,18 @@ local function counted_fields()
       end
     end
   end
-  for name, by in pairs(reconciled) do
-    fields[#fields + 1] = 'z' .. SEPARATOR .. name
-    parts[#parts + 1] = { 'z', '', by }
+  for kind, counted in pairs({ z = reconciled, l = lost_events }) do
+    for name, by in pairs(counted) do
+      fields[#fields + 1] = kind .. SEPARATOR .. name
+      parts[#parts + 1] = { kind, '', by }
+    end
   end
   return fields, parts
 end
 
 local function overflow_of(kind, last)
-  if kind == 'z' then
-    return 'z' .. SEPARATOR .. OVERFLOW
+  if kind == 'z' or kind == 'l' then
+    return kind .. SEPARATOR .. OVERFLOW
   end
   local parts = { kind, OVERFLOW, OVERFLOW, OVERFLOW, kind == FAILED and OVERFLOW or last }
   return table.concat(parts, SEPARATOR)
@@ -139,7 +147,7 @@ end
 
 -- Adds what was counted to the hash. New fields beyond the limit are added up under labels of their own.
 local function write_counts(key, ttl)
-  if next(counts) == nil and next(reconciled) == nil then return end
+  if next(counts) == nil and next(reconciled) == nil and next(lost_events) == nil then return end
   local fields, parts = counted_fields()
   local room = counting[1] - redis.call('HLEN', key)
   for first = 1, #fields, PUSH_AT_ONCE do

@@ -11,6 +11,9 @@
 -- A heartbeat is looked at when the next one has come and all instances have merged whatever they were given until
 -- then; not while messages of an instance that vanished may still come.
 --
+-- A heartbeat that comes after another one, has more runs and yet an earlier time, is from a clock that was put back. What
+-- was before and what is after that cannot be put in order, so the account of the process begins anew.
+--
 -- KEYS[1] leases     zset    token of a living instance -> end of its lease, ms since the epoch
 -- KEYS[2] instance   hash    the caller's entry; `base` as in apply.lua
 -- KEYS[3] outbox     list    entries that the caller has yet to announce
@@ -26,11 +29,10 @@
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
 -- ARGV[4] MessagePack: {ms for which the broker may keep messages of an instance that vanished, worker ttl s,
---         whether to count, ttl of the counts s}
+--         counting as in counting.lua or false, ttl of the counts s, whether to report and count what is found}
 --
 -- Returns {sequence number of the first item, items}; nothing if the caller does not lead; or the error LEASELOST.
 
-local SEPARATOR = '\31'
 local SLACK, WINDOW = 250000, 15 -- µs; heartbeats
 local STEADY = 5000000 -- µs: at most so far apart are two heartbeats of which none between is missing
 local UNSENT_AFTER = 3 -- heartbeats in a row with runs and without events: the worker does not send them
@@ -38,7 +40,8 @@ local GRACE, LAST_GRACE = MERGE_GRACE, 5000 -- ms: for what is on its way; where
 local START_SIZE, BEAT_SIZE = 8, 32
 local MOST_WITHOUT_BEATS = 50000
 local prefix = ARGV[2]
-local held, ttl, to_count, counts_ttl = unpack(cmsgpack.unpack(ARGV[4]))
+local held, ttl, to_count, counts_ttl, to_report = unpack(cmsgpack.unpack(ARGV[4]))
+counting = to_count or nil
 local now = now_ms()
 local items = {}
 
@@ -51,15 +54,43 @@ local function read_starts(raw)
   return times
 end
 
--- The heartbeats in the order of their times, each once: {time in µs, processed, came at ms, whether it is the last}.
+-- The heartbeats as they came: {time in µs, processed, came at ms, whether it is the last}.
 local function read_beats(raw)
   local beats = {}
   for offset = 1, #raw, BEAT_SIZE do
     local at, processed, came, last = struct.unpack('>dddd', raw, offset)
     beats[#beats + 1] = { at, processed, came, last == 1 }
   end
-  table.sort(beats, function(a, b) return a[1] < b[1] end)
   return beats
+end
+
+-- Whether the clock was put back since the state, or between two of the heartbeats as they came.
+local function was_put_back(state, beats)
+  local at, processed = state.at, state.done
+  for _, beat in ipairs(beats) do
+    if at == nil or beat[1] > at then
+      at, processed = beat[1], beat[2]
+    elseif beat[1] < at and beat[2] > processed then
+      return true
+    end
+  end
+  return false
+end
+
+-- The heartbeats in the order of their times, each once.
+local function in_order(beats)
+  local sorted, each = {}, {}
+  for number, beat in ipairs(beats) do sorted[number] = beat end
+  table.sort(sorted, function(a, b) return a[1] < b[1] end)
+  for _, beat in ipairs(sorted) do
+    local before = each[#each]
+    if before and before[1] == beat[1] and before[2] == beat[2] then
+      before[3], before[4] = math.min(before[3], beat[3]), before[4] or beat[4]
+    else
+      each[#each + 1] = beat
+    end
+  end
+  return each
 end
 
 local function least_of(values)
@@ -125,7 +156,7 @@ end
 
 local function is_settled(beat, following, merged)
   if following then
-    return merged >= following[3] + GRACE
+    return merged >= math.max(beat[3], following[3]) + GRACE
   end
   return beat[4] and merged >= beat[3] + LAST_GRACE
 end
@@ -138,10 +169,15 @@ local function account(process, merged)
     if redis.call('STRLEN', key[2]) > START_SIZE * MOST_WITHOUT_BEATS then redis.call('DEL', key[2], key[3]) end
     return
   end
-  local beats = read_beats(raw_beats)
+  local came = read_beats(raw_beats)
+  local beats = in_order(came)
   if not is_settled(beats[1], beats[2], merged) then return end
   local raw = redis.call('GET', key[3])
   local state = raw and cmsgpack.unpack(raw) or { base = 0, highs = {}, silent = 0, unsent = 0, sends = false }
+  if was_put_back(state, came) then
+    redis.call('DEL', unpack(key))
+    return
+  end
   local starts = read_starts(redis.call('GET', key[2]) or '')
   local lost, index, ahead, kept = 0, 0, 0, {}
   for number, beat in ipairs(beats) do
@@ -154,10 +190,9 @@ local function account(process, merged)
       lost = lost + look_at(state, beat, state.base + index, state.base + ahead)
     end
   end
-  if lost > 0 then report(process, name, lost, state.at) end
-  if to_count then
-    redis.call('HINCRBY', KEYS[8], 'l' .. SEPARATOR .. name, lost)
-    redis.call('EXPIRE', KEYS[8], counts_ttl)
+  if lost > 0 and to_report then
+    report(process, name, lost, state.at)
+    if counting then count_lost(name, lost) end
   end
   state.base = state.base + index
   local rest = {}
@@ -180,4 +215,5 @@ if merged then
   end
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - ttl * 1000)
+if counting then write_counts(KEYS[8], counts_ttl) end
 return { push_items(KEYS[3], KEYS[2], items), items }

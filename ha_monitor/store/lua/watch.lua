@@ -6,7 +6,8 @@
 -- KEYS[3] outbox        list    entries that the caller has yet to announce
 -- KEYS[4] leader        string  the token of the leader
 -- KEYS[5] workers       zset    nodename -> when an instance last heard of it, ms since the epoch
--- KEYS[6] liveness      hash    nodename -> its state, as below; behind a lost one, the time in µs of its last event
+-- KEYS[6] liveness      hash    nodename -> its state, as below; behind a lost one, the time in µs of its last event, when
+--                               it was last heard of before (ms), and when it was first heard of again (ms), or 0
 -- KEYS[7] waiting       zset    tasks with announcements that wait
 -- KEYS[8] retries       zset    handlers to be called again
 -- KEYS[9] dead letters  list    what failed for good
@@ -44,23 +45,34 @@ local function exact(number)
   return string.format('%.0f', number)
 end
 
-local function state_of(name, record, silent, before)
+local function lost_text(at, heard_before, heard_again)
+  return table.concat({ LOST, at, heard_before, heard_again }, ' ')
+end
+
+-- What a worker is, and how that is kept. heard: when an instance last heard of it, ms; before: how it was kept.
+local function state_of(name, record, heard, before)
+  local silent = math.max(0, now - heard)
   local beat, said = record.b and record.b[1] or -1, record.s and record.s[1] or -1
   local last = math.max(beat, said)
-  local was_lost = before and string.match(before, '^lost (.*)$')
+  local lost_at, heard_before, heard_again = string.match(before or '', '^lost (%S+) (%S+) (%S+)$')
   if said >= beat and record.s and record.s[4] == 'worker-offline' then
     return OFFLINE, OFFLINE
-  elseif silent > lost_after and (was_lost or may_judge) then
-    if not was_lost then
-      emit('worker-lost', name, exact(last), { silent = math.floor(silent) / 1000 })
+  elseif silent > lost_after and (lost_at or may_judge) then
+    if not lost_at then
+      emit('worker-lost', name, exact(heard), { silent = math.floor(silent) / 1000 })
+      return LOST, lost_text(exact(last), exact(heard), 0)
     end
-    return LOST, before and was_lost and before or 'lost ' .. exact(last)
-  elseif was_lost then
-    -- Only by what it sent after it was lost; what an instance held back meanwhile is no sign of life.
-    if last <= tonumber(was_lost) then
-      return LOST, before
+    return LOST, lost_text(lost_at, heard_before, 0)
+  elseif lost_at then
+    -- By what it sent after it was lost; what an instance held back meanwhile is no sign of life. Or, since its clock may
+    -- have been put back, because it goes on sending.
+    local since = tonumber(heard_again)
+    if since == 0 then since = heard end
+    if last <= tonumber(lost_at) and heard - since < late_after then
+      local sends = heard > tonumber(heard_before) and silent <= late_after
+      return LOST, lost_text(lost_at, heard_before, sends and exact(since) or 0)
     end
-    emit('worker-recovered', name, was_lost, { silent = math.floor(math.max(0, last - tonumber(was_lost)) / 1000) / 1000 })
+    emit('worker-recovered', name, heard_before, { silent = math.max(0, since - tonumber(heard_before)) / 1000 })
   end
   local state = silent > late_after and LATE or ONLINE
   return state, state
@@ -69,11 +81,11 @@ end
 local known = redis.call('ZRANGE', KEYS[5], 0, -1, 'WITHSCORES')
 local present = {}
 for index = 1, #known, 2 do
-  local name, silent = known[index], math.max(0, now - tonumber(known[index + 1]))
+  local name, heard = known[index], tonumber(known[index + 1])
   local raw = redis.call('GET', prefix .. 'w:' .. name)
   local record = raw and cmsgpack.unpack(raw) or {}
   local before = redis.call('HGET', KEYS[6], name)
-  local state, kept = state_of(name, record, silent, before)
+  local state, kept = state_of(name, record, heard, before)
   if kept ~= before then
     redis.call('HSET', KEYS[6], name, kept)
   end

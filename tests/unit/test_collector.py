@@ -1,0 +1,58 @@
+"""When a batch is closed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+
+from ha_monitor.broker.source import Source
+from ha_monitor.config.schema import DEFAULT_REDACTED
+from ha_monitor.config.schema import Batch as BatchSettings
+from ha_monitor.events.decode import Decoder, Message
+from ha_monitor.events.redact import Redactor
+from ha_monitor.pipeline.collector import Collector
+from tests.unit.builders import TIME, TurnedClock, event, fact_builder
+
+
+class Stream:
+    """A broker that has some messages at hand."""
+
+    def __init__(self, *bodies: Any) -> None:
+        self._messages = [Message(json.dumps(body).encode()) for body in bodies]
+
+    def receive(self, limit: int, timeout: float) -> list[Message]:
+        taken, self._messages = self._messages[:limit], self._messages[limit:]
+        return taken
+
+    def mark(self) -> int:
+        return len(self._messages)
+
+
+def sizes(stream: Stream, events: int) -> list[int]:
+    """Events in each batch until the stream pauses."""
+    decoder = Decoder(fact_builder(), Redactor(DEFAULT_REDACTED, 500))
+    settings = BatchSettings(events=events, time=5.0)
+    collector = Collector(cast(Source, stream), decoder, settings, TurnedClock())
+    found = []
+    while collector.paused_at is None:
+        collector.collect(0.0)
+        while collector:
+            found.append(collector.take().batch.event_count)
+    return found
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1, [1] * 250), (120, [120, 120, 10]), (500, [250])])
+def test_a_batch_has_as_many_events_as_it_may(limit: int, expected: list[int]) -> None:
+    """Given messages of one event each, `batch.events` is how many a batch has."""
+    stream = Stream(*(event("task-started", at=TIME + number) for number in range(250)))
+
+    assert sizes(stream, limit) == expected
+
+
+def test_a_message_is_not_divided() -> None:
+    """Given messages of several events each, the last ones of a batch are merged whole."""
+    stream = Stream(*([event("task-started", at=TIME + number + n / 4) for n in range(3)] for number in range(4)))
+
+    assert sizes(stream, 4) == [12]
