@@ -97,8 +97,9 @@ def _patience(url: str, settings: Broker) -> dict[str, Any]:
 
 
 def _sentinels_patience(url: str, settings: Broker) -> dict[str, Any]:
-    # They are asked one after the other, each up to four times unless told otherwise: together, they get the time.
-    share = settings.connect_timeout / len(url.rstrip(";").split(";"))
+    # redis-py asks one after the other, each up to four times unless told otherwise, and kombu has it done twice, for
+    # two pools of connections. All together get the time of one.
+    share = settings.connect_timeout / (2 * len(url.rstrip(";").split(";")))
     return {"socket_connect_timeout": share, "socket_timeout": share, "retry": Retry(NoBackoff(), 0)}
 
 

@@ -84,19 +84,11 @@ def reach_redis(url: str, config: Config) -> None:
             raise BrokerUnavailable(f"{address_of(url)}: {' '.join(str(error).split())[:300]}") from None
 
 
-def workers_by_events(url: str, config: Config, patience: float) -> dict[str, bool]:
-    """Which workers answer, and whether each sends task events.
-
-    Celery cannot be asked whether events are on; it can be told to switch them on, and answers whether they
-    were. Where they were not, they are switched off again.
+def answering_workers(url: str, config: Config, patience: float) -> set[str]:
+    """The workers that answer.
 
     :param patience: seconds to wait for answers.
     :raises BrokerUnavailable: if the broker cannot be used.
     """
     with asking(url, config.broker) as (client, control):
-        replies = control.broadcast("enable_events", reply=True, timeout=patience, connection=client) or []
-        workers = {name: "already" in str(answer.get("ok", "")) for reply in replies for name, answer in reply.items()}
-        silent = [name for name, sends in workers.items() if not sends]
-        if silent:
-            control.broadcast("disable_events", destination=silent, connection=client)
-        return workers
+        return {name for reply in control.ping(timeout=patience, connection=client) or [] for name in reply}

@@ -59,7 +59,6 @@ def heard_on_redis(server: PrivateRedis, db: int) -> Iterator[Heard]:
 
 def body_of(message: str) -> dict[str, Any]:
     """The body of one of kombu's messages on Redis."""
-
     body: dict[str, Any] = json.loads(base64.b64decode(json.loads(message)["body"]))
     return body
 
@@ -116,19 +115,22 @@ def test_workers_are_asked_over_verified_amqps(certificates: list[Certificate]) 
 
 
 def test_workers_are_asked_over_verified_rediss(certificates: list[Certificate]) -> None:
-    """Given a Redis with a certificate of a private CA, the workers are greeted; under another CA, nothing is sent."""
+    """Given a Redis with a certificate of a private CA that wants one of its clients, the workers are greeted; under
+    another CA, nothing is sent.
+    """
     ours, others = certificates
     port = free_port()
-    options = ("--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(ours.ca))
+    options = ("--tls-port", str(port), "--tls-auth-clients", "yes", "--tls-ca-cert-file", str(ours.ca))
     options += ("--tls-cert-file", str(ours.cert), "--tls-key-file", str(ours.key))
     with PrivateRedis(options=options) as server, heard_on_redis(server, 0) as heard:
         url = f"rediss://127.0.0.1:{port}/0"
+        own = {"certfile": str(ours.cert), "keyfile": str(ours.key)}
 
-        greet_workers(url, Broker(url=url, enable_events=True, tls={"ca_certs": str(ours.ca)}))
+        greet_workers(url, Broker(url=url, enable_events=True, tls={"ca_certs": str(ours.ca), **own}))
 
         assert heard() == ["heartbeat", "enable_events"]
         with pytest.raises(BrokerUnavailable, match=r"(?i)certificate verify failed"):
-            greet_workers(url, Broker(url=url, tls={"ca_certs": str(others.ca)}))
+            greet_workers(url, Broker(url=url, tls={"ca_certs": str(others.ca), **own}))
         assert heard() == []
 
 
@@ -151,7 +153,7 @@ def test_workers_are_asked_behind_a_sentinel(redis_server: PrivateRedis, redis_b
 
             greet_workers(url, settings)
 
-            assert time.monotonic() - begun < Store().lease
+            assert time.monotonic() - begun < settings.connect_timeout
             assert heard() == ["heartbeat", "enable_events"]
             assert survey(Config(broker=settings), ["tasks"])[0].name == "tasks"
             assert ask_workers(Config(broker=settings), ["id"]).answered == frozenset()
@@ -190,9 +192,8 @@ def test_what_is_not_taken_is_given_up(
     for fault in (CutLink.cut, CutLink.refuse):
         with CutLink(server.port) as link:
             address = through(link, url)
-            begun = time.monotonic()
             with pytest.raises(BrokerUnavailable), asking.asking(address, Broker(url=address)) as (client, control):
                 fault(link)
                 begun = time.monotonic()
                 control.heartbeat(connection=client)
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 3

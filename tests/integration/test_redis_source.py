@@ -190,7 +190,7 @@ def test_one_attempt_takes_no_longer_than_it_may(
     source: Callable[..., RedisSource], unanswering: Callable[[str], int], scheme: str, fault: str
 ) -> None:
     """Given a broker, or all three sentinels of one, that accept and say nothing, or whose network swallows everything,
-    connecting takes `broker.connect_timeout`; given that they refuse, no time at all.
+    connecting takes no longer than `broker.connect_timeout`; given that they refuse, no time at all.
     """
     url = f"{scheme}://127.0.0.1:{unanswering(fault)}/0"
     urls = ";".join([url] * 3) if scheme == "sentinel" else url
@@ -202,7 +202,7 @@ def test_one_attempt_takes_no_longer_than_it_may(
         one.connect()
 
     taken = time.monotonic() - begun
-    assert taken < 0.5 if fault == "refused" else 1.4 < taken < 2.5
+    assert taken < 0.5 if fault == "refused" else 0.7 < taken < 2.5
 
 
 def test_not_connected_is_an_error(source: Callable[..., RedisSource]) -> None:

@@ -4,6 +4,7 @@ It is configured from the environment, because a worker imports it, and it runs 
 
 - ``TESTS_BROKER_URL``, ``TESTS_RESULT_BACKEND`` (none if empty)
 - ``TESTS_SEND_SENT_EVENT``: "1" to let producers send task-sent
+- ``TESTS_SEND_TASK_EVENTS``: "0" for workers that send task events only if started with ``-E``
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def make_app(
         # A message that the broker gives back must not wait for a long prefetch queue, in tests of short tasks.
         worker_prefetch_multiplier=16,
         broker_connection_retry_on_startup=True,
-        worker_send_task_events=True,
+        worker_send_task_events=env.get("TESTS_SEND_TASK_EVENTS") != "0",
     )
     app.conf.update(settings)
     for name, (function, options) in TASKS.items():

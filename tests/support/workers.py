@@ -30,6 +30,7 @@ class CeleryWorker:
         concurrency: int = 2,
         result_backend: str = "",
         send_sent_event: bool = False,
+        task_events: bool = True,
         queues: Sequence[str] = ("celery",),
         python: str | Path = sys.executable,
         root: Path = ROOT,
@@ -38,6 +39,7 @@ class CeleryWorker:
     ) -> None:
         """Prepare a worker.
 
+        :param task_events: whether it sends task events.
         :param host: the part of the node name after the ``@``; ``%h`` is this machine's name.
         :param python: another virtual environment's interpreter, for a worker of another Celery.
         :param root: folder from which ``tests`` is imported.
@@ -45,7 +47,8 @@ class CeleryWorker:
         """
         self.nodename_template = f"{name}@{host}"
         self.dir = Path(tempfile.mkdtemp(prefix=f"worker-{name}-"))
-        self._command = [str(python), "-m", "celery", "-A", "tests.support.celery_app", "worker", "-E"]
+        self._command = [str(python), "-m", "celery", "-A", "tests.support.celery_app", "worker"]
+        self._command += ["-E"] if task_events else []
         self._command += ["--pool", pool, "--concurrency", str(concurrency), "-n", self.nodename_template]
         self._command += ["-Q", ",".join(queues), "--without-mingle", "--without-gossip", "--loglevel", "INFO"]
         self._command += args
@@ -55,6 +58,7 @@ class CeleryWorker:
             "TESTS_BROKER_URL": broker_url,
             "TESTS_RESULT_BACKEND": result_backend,
             "TESTS_SEND_SENT_EVENT": "1" if send_sent_event else "",
+            "TESTS_SEND_TASK_EVENTS": "0",  # as by default; -E switches them on
             **(env or {}),
         }
         self._process: OwnProcess | None = None
