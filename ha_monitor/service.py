@@ -14,7 +14,7 @@ from pathlib import Path
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.amqp_source import AmqpSource
-from ha_monitor.broker.control import greet_workers
+from ha_monitor.broker.control import greet_in_background
 from ha_monitor.broker.redis_source import RedisSource
 from ha_monitor.broker.source import Source, longest_held
 from ha_monitor.broker.whereabouts import ask_workers
@@ -128,7 +128,9 @@ class Service:
                 "version": __version__,
                 "started": clock.time(),
             },
-            greet=lambda url: greet_workers(url, config.broker),
+            greet=lambda url: greet_in_background(
+                url, config.broker, lambda reason: self.logger.warning("workers-not-asked", reason=reason)
+            ),
             reread=self._read_again,
             investigator=make_investigator(config, clock),
         )

@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kombu.connection import Connection
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ha_monitor.config.schema import Broker
 from ha_monitor.config.secrets import BAD_URL, mask
@@ -60,19 +62,45 @@ def address_of(url: str) -> str:
 
 
 def connection_to(url: str, settings: Broker, *, transport: Any = None, options: dict[str, Any]) -> Connection:
-    """A kombu connection, not yet connected.
+    """A kombu connection, not yet connected: see `connect_once`.
 
     :param transport: a transport class to be used instead of kombu's own.
     :param options: transport options; those of the configuration win.
     """
+    options = {**_patience(url, settings), **options, **settings.transport_options}
+    if scheme_of(url) == "sentinel":
+        options["sentinel_kwargs"] = {**_sentinels_patience(url, settings), **options.get("sentinel_kwargs", {})}
     return Connection(
         url.replace("redis+socket://", "unix://"),
         transport=transport,
         ssl=_tls(url, settings.tls),
         connect_timeout=settings.connect_timeout,
         heartbeat=settings.heartbeat,
-        transport_options={**options, **settings.transport_options},
+        transport_options=options,
     )
+
+
+def connect_once(client: Connection) -> Any:
+    """Connect, in one attempt; returns the transport's own connection.
+
+    kombu connects by itself where a connection is needed, but then tries again after a pause of two seconds: an
+    instance whose broker does not answer would not come back to renew its lease in time.
+    """
+    client.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+    return client.connection
+
+
+def _patience(url: str, settings: Broker) -> dict[str, Any]:
+    if scheme_of(url) in AMQP:
+        return {}  # kombu itself hands connect_timeout on
+    return {"socket_connect_timeout": settings.connect_timeout, "socket_timeout": settings.connect_timeout}
+
+
+def _sentinels_patience(url: str, settings: Broker) -> dict[str, Any]:
+    # redis-py asks one after the other, each up to four times unless told otherwise, and kombu has it done twice, for
+    # two pools of connections. All together get the time of one.
+    share = settings.connect_timeout / (2 * len(url.rstrip(";").split(";")))
+    return {"socket_connect_timeout": share, "socket_timeout": share, "retry": Retry(NoBackoff(), 0)}
 
 
 def _tls(url: str, configured: dict[str, Any]) -> dict[str, Any] | bool:

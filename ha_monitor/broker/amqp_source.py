@@ -8,7 +8,7 @@ from typing import Any
 import amqp.exceptions
 from kombu.connection import Connection
 
-from ha_monitor.broker.address import address_of, connection_to, scheme_of, urls_of
+from ha_monitor.broker.address import address_of, connect_once, connection_to, scheme_of, urls_of
 from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.broker.buffered import BufferedConnection, BufferedTlsTransport, BufferedTransport
 from ha_monitor.broker.source import Mark
@@ -107,8 +107,8 @@ class AmqpSource:
         }
         transport = BufferedTlsTransport if scheme_of(url) == "amqps" or self._config.broker.tls else BufferedTransport
         self._client = connection_to(url, self._config.broker, transport=transport, options=options)
-        connection = self._connection = self._client.connection
-        assert connection is not None
+        connection: BufferedConnection = connect_once(self._client)
+        self._connection = connection
         channel = self._channel = self._client.channel()
         declare(channel, self._config)
         channel.basic_qos(0, self._config.broker.prefetch, False)

@@ -9,10 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 import amqp.exceptions
 import msgspec
 from celery import Celery
+from celery.app.control import Control
+from kombu.messaging import Producer
+from kombu.pidbox import Mailbox
 
-from ha_monitor.broker.address import address_of, connection_to, is_amqp, urls_of
+from ha_monitor.broker.address import address_of, connect_once, connection_to, is_amqp, urls_of
 from ha_monitor.broker.amqp_errors import translated_errors
-from ha_monitor.config.schema import Config
+from ha_monitor.config.schema import Broker, Config
 from ha_monitor.errors import BrokerUnavailable
 
 LONGEST = 10.0
@@ -30,18 +33,43 @@ class Asking(NamedTuple):
     """Celery's control of the workers; each call needs `connection=client`."""
 
 
+class _OneAttempt(Producer):
+    """Publishes or fails: kombu would try for ever, on connections that it makes anew."""
+
+    def publish(self, *arguments: Any, **options: Any) -> Any:
+        return super().publish(*arguments, **{**options, "retry": False})
+
+
+class _Mailbox(Mailbox):
+    """Publishes on the connection that is to receive the answers, too.
+
+    Celery publishes through a pool of the application's, whose connections know nothing of `broker.tls`,
+    `broker.transport_options` and the time-outs.
+    """
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Producer | None = None, channel: Any = None) -> Iterator[Producer]:
+        yield producer or _OneAttempt(channel, auto_declare=False)
+
+
+class _Control(Control):  # type: ignore[misc]  # Celery has no type hints
+    Mailbox = _Mailbox
+
+
 @contextmanager
-def asking(url: str, config: Config) -> Iterator[Asking]:
+def asking(url: str, broker: Broker) -> Iterator[Asking]:
     """Connect to one broker for questions to the workers.
 
     :raises BrokerUnavailable: if the broker cannot be used, also out of the block.
     """
-    app = Celery("ha-monitor", set_as_current=False, broker=url)
+    # Without a broker of its own: whatever does not use the given connection fails.
+    app = Celery("ha-monitor", set_as_current=False, broker="memory://", control=_Control)
     # Without heartbeats: each one that comes would begin the wait for answers anew. Instead, nothing may take long.
-    settings = msgspec.structs.replace(config.broker, heartbeat=0.0)
+    settings = msgspec.structs.replace(broker, heartbeat=0.0)
     options = {"read_timeout": LONGEST, "write_timeout": LONGEST} if is_amqp(url) else {"socket_timeout": LONGEST}
     with translated_errors(address_of(url)), connection_to(url, settings, options=options) as client:
         try:
+            connect_once(client)
             yield Asking(client, app.control)
         except (OSError, amqp.exceptions.AMQPError, BrokerUnavailable):
             raise

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from celery import Celery
+import threading
+from collections.abc import Callable
 
-from ha_monitor.broker.address import connection_to
+from ha_monitor.broker.asking import asking
 from ha_monitor.config.schema import Broker
+from ha_monitor.errors import HaMonitorError
 
 
-def greet_workers(url: str, settings: Broker) -> str | None:
+def greet_workers(url: str, settings: Broker) -> None:
     """Ask all workers for a heartbeat, and to send task events where `broker.enable_events` says so.
 
     A connection of its own, so that a broker that forbids it does not cost the events.
 
-    :returns: what went wrong, if something did: the monitor works without.
+    :raises BrokerUnavailable: if they cannot be asked: the monitor works without.
     """
-    try:
-        app = Celery("ha-monitor", set_as_current=False, broker=url)
-        with connection_to(url, settings, options={}) as connection:
-            app.control.broadcast("heartbeat", connection=connection)
-            if settings.enable_events:
-                app.control.enable_events(connection=connection)
-    except Exception as error:  # kombu's transports raise their own kinds, and none may stop the monitor
-        return " ".join(str(error).split())[:300] or type(error).__name__
-    return None
+    with asking(url, settings) as (client, control):
+        control.heartbeat(connection=client)
+        if settings.enable_events:
+            control.enable_events(connection=client)
+
+
+def greet_in_background(url: str, settings: Broker, failed: Callable[[str], None]) -> threading.Thread:
+    """Greet the workers in a thread: a broker that is slow to answer must not keep the caller from renewing its lease.
+
+    :param failed: is told in the thread what went wrong, if something did.
+    """
+
+    def greet() -> None:
+        try:
+            greet_workers(url, settings)
+        except HaMonitorError as error:
+            failed(str(error))
+
+    thread = threading.Thread(target=greet, name="greeter", daemon=True)
+    thread.start()
+    return thread

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import amqp.exceptions
 
-from ha_monitor.broker.address import address_of, connection_to, is_amqp
+from ha_monitor.broker.address import address_of, connect_once, connection_to, is_amqp
 from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.broker.amqp_source import declare
 from ha_monitor.broker.asking import asking, first_answer
@@ -49,7 +49,7 @@ def look_at(url: str, config: Config) -> BrokerState:
     :raises BrokerUnavailable: if it cannot be used.
     """
     with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
-        properties: dict[str, Any] = client.connection.server_properties
+        properties: dict[str, Any] = connect_once(client).server_properties
         product, version = str(properties.get("product", "?")), str(properties.get("version", "?"))
         channel = client.channel()
         try:
@@ -66,6 +66,7 @@ def verify_arguments(url: str, config: Config) -> None:
     :raises ConfigurationError: naming the argument that differs, and the cure.
     """
     with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+        connect_once(client)
         declare(client.channel(), config)
 
 
@@ -77,24 +78,17 @@ def reach_redis(url: str, config: Config) -> None:
     with translated_errors(address_of(url)):
         try:
             with connection_to(url, config.broker, options={}) as client:
+                connect_once(client)
                 client.default_channel.client.ping()
         except Exception as error:
             raise BrokerUnavailable(f"{address_of(url)}: {' '.join(str(error).split())[:300]}") from None
 
 
-def workers_by_events(url: str, config: Config, patience: float) -> dict[str, bool]:
-    """Which workers answer, and whether each sends task events.
-
-    Celery cannot be asked whether events are on; it can be told to switch them on, and answers whether they
-    were. Where they were not, they are switched off again.
+def answering_workers(url: str, config: Config, patience: float) -> set[str]:
+    """The workers that answer.
 
     :param patience: seconds to wait for answers.
     :raises BrokerUnavailable: if the broker cannot be used.
     """
-    with asking(url, config) as (client, control):
-        replies = control.broadcast("enable_events", reply=True, timeout=patience, connection=client) or []
-        workers = {name: "already" in str(answer.get("ok", "")) for reply in replies for name, answer in reply.items()}
-        silent = [name for name, sends in workers.items() if not sends]
-        if silent:
-            control.broadcast("disable_events", destination=silent, connection=client)
-        return workers
+    with asking(url, config.broker) as (client, control):
+        return {name for reply in control.ping(timeout=patience, connection=client) or [] for name in reply}

@@ -15,7 +15,7 @@ from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from kombu.messaging import Consumer
 
-from ha_monitor.broker.address import address_of, connection_to, urls_of
+from ha_monitor.broker.address import address_of, connect_once, connection_to, urls_of
 from ha_monitor.broker.source import Mark
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
@@ -124,14 +124,9 @@ class RedisSource:
 
     def _open(self, url: str) -> None:
         settings = self._config.broker
-        options = {
-            "health_check_interval": settings.heartbeat,
-            "socket_connect_timeout": settings.connect_timeout,
-            # kombu connects anew when a health check fails; a network that swallows everything would hang it.
-            "socket_timeout": settings.connect_timeout,
-            "socket_keepalive": True,
-        }
+        options = {"health_check_interval": settings.heartbeat, "socket_keepalive": True}
         self._client = connection_to(url, settings, options=options)
+        connect_once(self._client)
         self._channel = self._client.default_channel
         exchange = Exchange(settings.exchange, "fanout", durable=True)
         queue = Queue(

@@ -41,7 +41,7 @@ def survey(config: Config, known: Iterable[str]) -> list[TaskQueue]:
 
 
 def _survey_at(url: str, config: Config, known: Iterable[str]) -> list[TaskQueue]:
-    with asking(url, config) as (client, control):
+    with asking(url, config.broker) as (client, control):
         inspect = control.inspect(timeout=PATIENCE, connection=client)
         consumed: dict[str, list[dict[str, Any]]] = inspect.active_queues() or {}
         stats: dict[str, dict[str, Any]] = inspect.stats() or {}

@@ -38,7 +38,7 @@ def ask_workers(config: Config, task_ids: Sequence[str]) -> Whereabouts:
 
 
 def _ask_at(url: str, config: Config, task_ids: Sequence[str]) -> dict[str, Any]:
-    with asking(url, config) as (client, control):
+    with asking(url, config.broker) as (client, control):
         return control.inspect(timeout=PATIENCE, connection=client).query_task(*task_ids) or {}
 
 

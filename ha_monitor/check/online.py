@@ -1,4 +1,4 @@
-"""Checks that ask the broker, the store and the workers. They change nothing."""
+"""Checks that ask the broker, the store and the result backend. They change nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import address_of, is_amqp, urls_of
-from ha_monitor.broker.inspection import look_at, reach_redis, verify_arguments, workers_by_events
+from ha_monitor.broker.inspection import look_at, reach_redis, verify_arguments
 from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config, QueueType
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable, StoreUnavailable
@@ -15,8 +15,6 @@ from ha_monitor.store.reader import StoreReader
 OLDEST_QUORUM = (3, 10)
 """RabbitMQ from which on quorum queues have a message TTL."""
 OLDEST_REDIS = (6, 0)
-PATIENCE = 2.0
-"""Seconds to wait for the workers' answers."""
 
 
 def check_broker(config: Config) -> Iterator[Finding]:
@@ -32,29 +30,6 @@ def check_broker(config: Config) -> Iterator[Finding]:
             yield failed("broker", str(error))
         except ConfigurationError as error:
             yield failed("queue", str(error))
-
-
-def check_workers(config: Config) -> Iterator[Finding]:
-    """Whether workers answer, and send task events."""
-    for url in urls_of(config.broker.url):
-        try:
-            workers = workers_by_events(url, config, PATIENCE)
-        except BrokerUnavailable:
-            continue  # reported by `check_broker`
-        if not workers:
-            yield warning("workers", f"{address_of(url)}: no worker answered within {PATIENCE:g} s")
-        for name, sends in sorted(workers.items()):
-            if sends:
-                yield ok("workers", f"{name} sends task events")
-            elif config.broker.enable_events:
-                yield ok("workers", f"{name} does not send task events yet; an instance will switch them on")
-            else:
-                yield warning(
-                    "workers",
-                    f"{name} does not send task events: start it with -E, set worker_send_task_events, "
-                    "or set broker.enable_events",
-                )
-        return
 
 
 def check_store(config: Config) -> Iterator[Finding]:

@@ -11,7 +11,8 @@ from typing import Any
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import urls_of
 from ha_monitor.check.findings import Finding, Verdict, ok
-from ha_monitor.check.online import check_broker, check_result_backend, check_store, check_workers
+from ha_monitor.check.online import check_broker, check_result_backend, check_store
+from ha_monitor.check.workers import check_workers
 from ha_monitor.cli.run import OVERLAYS
 from ha_monitor.config.load import load, settings
 from ha_monitor.config.schema import Config

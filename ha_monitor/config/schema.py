@@ -58,7 +58,9 @@ class Broker(Struct, forbid_unknown_fields=True, frozen=True):
     heartbeat: Annotated[
         float, Meta(ge=1, le=600, description="AMQP heartbeat, and Redis health check, in seconds")
     ] = 10.0
-    connect_timeout: Annotated[Seconds, Meta(description="Seconds to wait for a connection")] = 3.0
+    connect_timeout: Annotated[
+        Seconds, Meta(description="Seconds that one attempt to connect may take; less than store.lease")
+    ] = 3.0
     prefetch: Annotated[
         int, Meta(ge=1, le=65535, description="Messages in hand before the broker waits for acknowledgements")
     ] = 1000

@@ -34,12 +34,12 @@ class BrokerLink:
         progress: Progress,
         logger: Logger,
         clock: Clock,
-        greet: Callable[[str], str | None],
+        greet: Callable[[str], object],
         depth_seen: Callable[[int | None, float], None],
     ) -> None:
         """
         :param queue: its name, for the log.
-        :param greet: asks the workers for a heartbeat, given the broker's URL; returns what went wrong.
+        :param greet: asks the workers for a heartbeat, given the broker's URL, and does not wait for it.
         :param depth_seen: is told how many messages wait in the queue (None if there is none), and when the broker was
             asked, by the monotonic clock.
         """
@@ -79,8 +79,7 @@ class BrokerLink:
         self._heartbeat_at = 0.0
         self._logger.info("broker-connected", broker=address, queue=self._queue)
         self._report.consuming()
-        if (problem := self._greet(self._source.url)) is not None:
-            self._logger.warning("workers-not-asked", reason=problem)
+        self._greet(self._source.url)
         return True
 
     def keep_alive(self) -> None:

@@ -71,13 +71,13 @@ class Pipeline:
         logger: Logger,
         clock: Clock,
         who: dict[str, Any],
-        greet: Callable[[str], str | None],
+        greet: Callable[[str], object],
         reread: Callable[[], Settings | None],
         investigator: Investigator | None,
     ) -> None:
         """
         :param who: what `status` shows of this instance.
-        :param greet: asks the workers for a heartbeat, given the broker's URL; returns what went wrong.
+        :param greet: asks the workers for a heartbeat, given the broker's URL, and does not wait for it.
         :param reread: reads the configuration again; returns what can change while running, or None if it is wrong.
         :param investigator: asks about tasks that go no further; None if nobody looks for them.
         """

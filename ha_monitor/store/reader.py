@@ -37,6 +37,10 @@ class WorkerEntry(NamedTuple):
     """The fields of its latest heartbeat."""
     said: str | None
     """`worker-online` or `worker-offline`, if that came after its latest heartbeat."""
+    sends: bool = False
+    """An event shows that its process sends task events."""
+    unsent: int = 0
+    """Its latest runs of which no event came: most likely it sends none."""
 
 
 class Counts(NamedTuple):
@@ -90,7 +94,8 @@ class StoreReader:
         """All workers of which an instance has heard, by name."""
         script = read_scripts()["workers"]
         now = self._now()
-        rows = self._connection.call("EVAL", script.source, 1, self._keys.workers, self._keys.prefix)
+        keys = (self._keys.workers, self._keys.processes)
+        rows = self._connection.call("EVAL", script.source, len(keys), *keys, self._keys.prefix)
         return sorted(_worker(row, now) for row in rows)
 
     def counts(self) -> Counts:
@@ -131,4 +136,6 @@ def _worker(row: list[bytes], now: float) -> WorkerEntry:
         silent=max(0.0, now - float(row[1]) / 1000),
         heartbeat=fields if isinstance(fields, dict) else {},
         said=latest,
+        sends=record["sends"],
+        unsent=int(record["unsent"]),
     )

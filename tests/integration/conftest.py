@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from tests.integration.storing import Inside, Instance
 from tests.support.measured import Measured, MeasuredTable
+from tests.support.process import free_port
 
 _TABLE = pytest.StashKey[MeasuredTable]()
 
@@ -40,3 +45,28 @@ def one(store_url: str) -> Instance:
 def two(store_url: str, one: Instance) -> Instance:
     """Another one, which came later."""
     return Instance(store_url).start()
+
+
+@pytest.fixture
+def unanswering() -> Iterator[Callable[[str], int]]:
+    """Makes ports without a server: connections to them are made and nothing is said (`silent`), are not made and
+    nothing is said either (`swallowed`), or are refused (`refused`).
+    """
+    with contextlib.ExitStack() as stack:
+
+        def port(kind: str) -> int:
+            if kind == "refused":
+                return free_port()
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            number: int = listener.getsockname()[1]
+            if kind == "silent":
+                listener.listen(100)
+                return number
+            # Once the listener's backlog is full, the kernel drops every request to connect.
+            for _ in range(4):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.1", number))
+            return number
+
+        yield port

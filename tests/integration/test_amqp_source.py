@@ -373,6 +373,24 @@ def test_a_half_open_connection_is_noticed_by_heartbeats(
         assert take(one, 1) == ["1"]
 
 
+@pytest.mark.parametrize("scheme", ["amqp", "amqps"])
+@pytest.mark.parametrize("fault", ["silent", "swallowed", "refused"])
+def test_one_attempt_takes_no_longer_than_it_may(
+    source: Callable[..., AmqpSource], unanswering: Callable[[str], int], scheme: str, fault: str
+) -> None:
+    """Given a broker that accepts and says nothing, or whose network swallows everything, connecting takes
+    `broker.connect_timeout`; given one that refuses, no time at all: the lease is to be renewed meanwhile.
+    """
+    one = source(f"{scheme}://127.0.0.1:{unanswering(fault)}//", broker={"connect_timeout": 1.0})
+    begun = time.monotonic()
+
+    with pytest.raises(BrokerUnavailable):
+        one.connect()
+
+    taken = time.monotonic() - begun
+    assert taken < 0.5 if fault == "refused" else 0.9 < taken < 1.7
+
+
 def test_fail_over_goes_on_to_the_next_broker(
     source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str
 ) -> None:

@@ -1,28 +1,199 @@
-"""What the workers are asked at each connect."""
+"""What the workers are asked at each connect, and that all that is asked goes over a connection as it is configured."""
 
 from __future__ import annotations
 
+import base64
 import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ha_monitor.broker.control import greet_workers
-from ha_monitor.config.schema import Broker
-from tests.support.services import PrivateRabbitMQ
+from ha_monitor.broker import asking
+from ha_monitor.broker.control import greet_in_background, greet_workers
+from ha_monitor.broker.survey import survey
+from ha_monitor.broker.whereabouts import ask_workers
+from ha_monitor.config.schema import Broker, Config, Store
+from ha_monitor.errors import BrokerUnavailable
+from tests.support.certificates import Certificate
+from tests.support.instances import through
+from tests.support.process import OwnProcess, free_port, program, wait_until
+from tests.support.proxy import CutLink
+from tests.support.services import PrivateRabbitMQ, PrivateRedis
+
+Heard = Callable[[], list[str]]
+"""The names of the commands that the workers were sent since the last call."""
 
 
-@pytest.mark.parametrize(("enable", "asked"), [(False, ["heartbeat"]), (True, ["heartbeat", "enable_events"])])
-def test_workers_are_asked(rabbitmq: PrivateRabbitMQ, broker_url: str, enable: bool, asked: list[str]) -> None:
-    """Given Celery's control exchange, all workers are asked for a heartbeat, and for events if the setting says so."""
-    with rabbitmq.connection(broker_url.rpartition("/")[2]) as connection:
+@contextmanager
+def heard_on_rabbitmq(server: PrivateRabbitMQ, vhost: str = "/") -> Iterator[Heard]:
+    with server.connection(vhost) as connection:
         channel = connection.channel()
         channel.exchange_declare("celery.pidbox", "fanout", durable=False, auto_delete=False)
         queue = channel.queue_declare(exclusive=True).queue
         channel.queue_bind(queue, "celery.pidbox")
 
-        assert greet_workers(broker_url, Broker(url=broker_url, enable_events=enable)) is None
+        def heard() -> list[str]:
+            messages = iter(lambda: channel.basic_get(queue, no_ack=True), None)
+            return [json.loads(message.body)["method"] for message in messages]
 
-        messages = [channel.basic_get(queue, no_ack=True) for _ in asked]
-        rest = channel.basic_get(queue, no_ack=True)
-    assert [json.loads(message.body)["method"] for message in messages] == asked
-    assert rest is None
+        yield heard
+
+
+@contextmanager
+def heard_on_redis(server: PrivateRedis, db: int) -> Iterator[Heard]:
+    with server.client(db) as client, client.pubsub() as subscription:
+        subscription.subscribe(f"/{db}.celery.pidbox")
+        assert subscription.get_message(timeout=5)["type"] == "subscribe"
+
+        def heard() -> list[str]:
+            messages = iter(lambda: subscription.get_message(timeout=0.2), None)
+            return [body_of(message["data"])["method"] for message in messages]
+
+        yield heard
+
+
+def body_of(message: str) -> dict[str, Any]:
+    """The body of one of kombu's messages on Redis."""
+    body: dict[str, Any] = json.loads(base64.b64decode(json.loads(message)["body"]))
+    return body
+
+
+def db_of(url: str) -> int:
+    return int(url.rpartition("/")[2])
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port on which connections are made and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+# --- what is asked -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("enable", "asked"), [(False, ["heartbeat"]), (True, ["heartbeat", "enable_events"])])
+def test_workers_are_asked(rabbitmq: PrivateRabbitMQ, broker_url: str, enable: bool, asked: list[str]) -> None:
+    """Given Celery's control exchange, all workers are asked for a heartbeat, and for events if the setting says so."""
+    with heard_on_rabbitmq(rabbitmq, broker_url.rpartition("/")[2]) as heard:
+        greet_workers(broker_url, Broker(url=broker_url, enable_events=enable))
+
+        assert heard() == asked
+
+
+# --- over which connection -----------------------------------------------------------------
+
+
+def test_workers_are_asked_over_verified_amqps(certificates: list[Certificate]) -> None:
+    """Given a RabbitMQ with a certificate of a private CA, the workers are greeted, and asked by the survey and about
+    tasks, in far less time than a lease; under another CA, nothing is sent.
+    """
+    ours, others = certificates
+    port = free_port()
+    options = {"cacertfile": ours.ca, "certfile": ours.cert, "keyfile": ours.key}
+    lines = [f"listeners.ssl.1 = 127.0.0.1:{port}", *(f"ssl_options.{key} = {path}" for key, path in options.items())]
+    with PrivateRabbitMQ(config="\n".join(lines)) as server, heard_on_rabbitmq(server) as heard:
+        url = f"amqps://guest:guest@127.0.0.1:{port}//"
+        settings = Broker(url=url, enable_events=True, tls={"ca_certs": str(ours.ca)})
+        begun = time.monotonic()
+
+        greet_workers(url, settings)
+
+        assert time.monotonic() - begun < Store().lease / 2
+        assert heard() == ["heartbeat", "enable_events"]
+        assert survey(Config(broker=settings), ["tasks"])[0].name == "tasks"
+        assert ask_workers(Config(broker=settings), ["id"]).answered == frozenset()
+        assert heard() == ["active_queues", "stats", "query_task"]
+        with pytest.raises(BrokerUnavailable, match=r"(?i)certificate verify failed"):
+            greet_workers(url, Broker(url=url, tls={"ca_certs": str(others.ca)}))
+        assert heard() == []
+
+
+def test_workers_are_asked_over_verified_rediss(certificates: list[Certificate]) -> None:
+    """Given a Redis with a certificate of a private CA that wants one of its clients, the workers are greeted; under
+    another CA, nothing is sent.
+    """
+    ours, others = certificates
+    port = free_port()
+    options = ("--tls-port", str(port), "--tls-auth-clients", "yes", "--tls-ca-cert-file", str(ours.ca))
+    options += ("--tls-cert-file", str(ours.cert), "--tls-key-file", str(ours.key))
+    with PrivateRedis(options=options) as server, heard_on_redis(server, 0) as heard:
+        url = f"rediss://127.0.0.1:{port}/0"
+        own = {"certfile": str(ours.cert), "keyfile": str(ours.key)}
+
+        greet_workers(url, Broker(url=url, enable_events=True, tls={"ca_certs": str(ours.ca), **own}))
+
+        assert heard() == ["heartbeat", "enable_events"]
+        with pytest.raises(BrokerUnavailable, match=r"(?i)certificate verify failed"):
+            greet_workers(url, Broker(url=url, tls={"ca_certs": str(others.ca), **own}))
+        assert heard() == []
+
+
+def test_workers_are_asked_behind_a_sentinel(redis_server: PrivateRedis, redis_broker_url: str, tmp_path: Path) -> None:
+    """Given sentinels of which one is silent, the workers are greeted on the primary, and asked by the survey and
+    about tasks.
+    """
+    port, db = free_port(), db_of(redis_broker_url)
+    configuration = tmp_path / "sentinel.conf"
+    configuration.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor main 127.0.0.1 {redis_server.port} 1\n"
+    )
+    sentinel = OwnProcess([program("redis-server"), str(configuration), "--sentinel"], tmp_path / "log")
+    try:
+        wait_until(lambda: "+monitor" in sentinel.output(), 30, "the sentinel watching")
+        with heard_on_redis(redis_server, db) as heard, silent_port() as silent:
+            url = f"sentinel://127.0.0.1:{silent}/{db};sentinel://127.0.0.1:{port}/{db}"
+            settings = Broker(url=url, enable_events=True, transport_options={"master_name": "main"})
+            begun = time.monotonic()
+
+            greet_workers(url, settings)
+
+            assert time.monotonic() - begun < settings.connect_timeout
+            assert heard() == ["heartbeat", "enable_events"]
+            assert survey(Config(broker=settings), ["tasks"])[0].name == "tasks"
+            assert ask_workers(Config(broker=settings), ["id"]).answered == frozenset()
+            assert heard() == ["active_queues", "stats", "query_task"]
+    finally:
+        sentinel.end()
+
+
+# --- how long it may take ------------------------------------------------------------------
+
+
+def test_a_broker_that_does_not_answer_does_not_hold_up_the_instance() -> None:
+    """Given a broker that goes silent, greeting returns at once, and its failure is told when the time is over."""
+    told: list[str] = []
+    with silent_port() as port:
+        url = f"amqp://127.0.0.1:{port}//"
+        begun = time.monotonic()
+
+        thread = greet_in_background(url, Broker(url=url, connect_timeout=1.0), told.append)
+
+        assert time.monotonic() - begun < 0.5
+        thread.join(10)
+    assert told == [f"127.0.0.1:{port}//: timed out"]
+
+
+@pytest.mark.parametrize("kind", ["amqp", "redis"])
+def test_what_is_not_taken_is_given_up(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Given a network that swallows what is sent to the workers, or drops it and refuses, it is tried once, and for no
+    longer than an answer is waited for.
+    """
+    monkeypatch.setattr(asking, "LONGEST", 1.0)
+    url = request.getfixturevalue("broker_url" if kind == "amqp" else "redis_broker_url")
+    server = request.getfixturevalue("rabbitmq" if kind == "amqp" else "redis_server")
+    for fault in (CutLink.cut, CutLink.refuse):
+        with CutLink(server.port) as link:
+            address = through(link, url)
+            with pytest.raises(BrokerUnavailable), asking.asking(address, Broker(url=address)) as (client, control):
+                fault(link)
+                begun = time.monotonic()
+                control.heartbeat(connection=client)
+            assert time.monotonic() - begun < 3

@@ -201,6 +201,27 @@ def test_a_redis_that_is_not_there_is_tried_again(
         assert one.connect() == redis_broker_url.partition("://")[2]
 
 
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "sentinel"])
+@pytest.mark.parametrize("fault", ["silent", "swallowed", "refused"])
+def test_one_attempt_takes_no_longer_than_it_may(
+    source: Callable[..., RedisSource], unanswering: Callable[[str], int], scheme: str, fault: str
+) -> None:
+    """Given a broker, or all three sentinels of one, that accept and say nothing, or whose network swallows everything,
+    connecting takes no longer than `broker.connect_timeout`; given that they refuse, no time at all.
+    """
+    url = f"{scheme}://127.0.0.1:{unanswering(fault)}/0"
+    urls = ";".join([url] * 3) if scheme == "sentinel" else url
+    options = {"master_name": "main"} if scheme == "sentinel" else {}
+    one = source(urls, connect_timeout=1.5, transport_options=options)
+    begun = time.monotonic()
+
+    with pytest.raises(BrokerUnavailable):
+        one.connect()
+
+    taken = time.monotonic() - begun
+    assert taken < 0.5 if fault == "refused" else 0.7 < taken < 2.5
+
+
 def test_not_connected_is_an_error(source: Callable[..., RedisSource]) -> None:
     """Given a source that is closed, receiving says so; a heartbeat and a second close do nothing."""
     one = source()

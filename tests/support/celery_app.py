@@ -5,6 +5,7 @@ It is configured from the environment, because a worker imports it, and it runs 
 - ``TESTS_BROKER_URL``, ``TESTS_RESULT_BACKEND`` (none if empty)
 - ``TESTS_SEND_SENT_EVENT``: "1" to let producers send task-sent
 - ``TESTS_CONFIRM_PUBLISH``: "1" to wait until RabbitMQ has what is sent
+- ``TESTS_SEND_TASK_EVENTS``: "0" for workers that send task events only if started with ``-E``
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ def make_app(
         # A message that the broker gives back must not wait for a long prefetch queue, in tests of short tasks.
         worker_prefetch_multiplier=16,
         broker_connection_retry_on_startup=True,
-        worker_send_task_events=True,
         broker_transport_options={"confirm_publish": True} if env.get("TESTS_CONFIRM_PUBLISH") == "1" else {},
+        worker_send_task_events=env.get("TESTS_SEND_TASK_EVENTS") != "0",
     )
     app.conf.update(settings)
     for name, (function, options) in TASKS.items():

@@ -31,6 +31,7 @@ class CeleryWorker:
         result_backend: str = "",
         send_sent_event: bool = False,
         confirm_publish: bool = False,
+        task_events: bool = True,
         queues: Sequence[str] = ("celery",),
         python: str | Path = sys.executable,
         root: Path = ROOT,
@@ -39,6 +40,7 @@ class CeleryWorker:
     ) -> None:
         """Prepare a worker.
 
+        :param task_events: whether it sends task events.
         :param host: the part of the node name after the ``@``; ``%h`` is this machine's name.
         :param confirm_publish: sends an event again that RabbitMQ did not confirm: what is sent while RabbitMQ is
             stopped in good order is not lost, so that the tests know what must arrive. Not with threads.
@@ -48,7 +50,8 @@ class CeleryWorker:
         """
         self.nodename_template = f"{name}@{host}"
         self.dir = Path(tempfile.mkdtemp(prefix=f"worker-{name}-"))
-        self._command = [str(python), "-m", "celery", "-A", "tests.support.celery_app", "worker", "-E"]
+        self._command = [str(python), "-m", "celery", "-A", "tests.support.celery_app", "worker"]
+        self._command += ["-E"] if task_events else []
         self._command += ["--pool", pool, "--concurrency", str(concurrency), "-n", self.nodename_template]
         self._command += ["-Q", ",".join(queues), "--without-mingle", "--without-gossip", "--loglevel", "INFO"]
         self._command += args
@@ -59,6 +62,7 @@ class CeleryWorker:
             "TESTS_RESULT_BACKEND": result_backend,
             "TESTS_SEND_SENT_EVENT": "1" if send_sent_event else "",
             "TESTS_CONFIRM_PUBLISH": "1" if confirm_publish else "",
+            "TESTS_SEND_TASK_EVENTS": "0",  # as by default; -E switches them on
             **(env or {}),
         }
         self._process: OwnProcess | None = None

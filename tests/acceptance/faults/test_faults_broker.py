@@ -6,6 +6,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
+from ha_monitor.config.schema import Config
 from tests.acceptance.faults.conftest import FaultTable
 from tests.support.instances import Fleet, queue_depth, through, vhost_of
 from tests.support.ledger import Published, assert_guarantee
@@ -83,6 +84,27 @@ def test_link_to_the_broker_is_cut_without_a_word(
     assert noticed_after < 10, "twice the heartbeat of 2 s, and some"
     assert_guarantee(account)
     assert queue_depth(broker_url) == 0
+
+
+def test_a_silent_broker_costs_no_lease(
+    tmp_path: Path, rabbitmq: PrivateRabbitMQ, broker_url: str, store_url: str
+) -> None:
+    """given a broker that accepts connections and never answers, and the default lease and time-outs, when the
+    instances try again and again, then none loses its lease, and nobody takes anything over
+    """
+    settings = {"store": {"lease": Config().store.lease, "timeout": Config().store.timeout}}
+    with (
+        CutLink(rabbitmq.port) as link,
+        Fleet(tmp_path, through(link, broker_url), store_url, settings=settings) as fleet,
+    ):
+        fleet.start()
+        link.cut()
+        wait_until(
+            lambda: all(one.said("broker-unavailable") >= 4 for one in fleet.instances), 90, "several attempts of each"
+        )
+        assert fleet.said("lease-lost") == []
+        assert fleet.said("outbox-taken-over") == []
+        assert [entry.lease_left > 0 for entry in fleet.entries()] == [True, True, True]
 
 
 def test_queue_is_deleted(

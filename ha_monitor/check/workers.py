@@ -1,0 +1,69 @@
+"""Checks the workers. Changes nothing.
+
+Celery cannot be asked whether a worker sends task events: it can only be told to switch them on or off, and a worker
+that is busy obeys when nobody waits for its answer any more. So it is judged by what the instances have recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ha_monitor.broker.address import address_of, urls_of
+from ha_monitor.broker.inspection import answering_workers
+from ha_monitor.check.findings import Finding, ok, warning
+from ha_monitor.config.schema import Config
+from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
+from ha_monitor.store.reader import StoreReader, WorkerEntry
+
+PATIENCE = 2.0
+"""Seconds to wait for the workers' answers."""
+
+
+def check_workers(config: Config) -> Iterator[Finding]:
+    """Whether workers answer, and have been seen to send task events."""
+    for url in urls_of(config.broker.url):
+        try:
+            answering = answering_workers(url, config, PATIENCE)
+        except BrokerUnavailable as error:
+            yield warning("workers", f"they cannot be asked: {error}")
+            continue
+        known = _recorded(config)
+        if not answering:
+            yield warning("workers", f"{address_of(url)}: no worker answered within {PATIENCE:g} s")
+        for name in sorted(answering | known.keys()):
+            yield judge(name, known.get(name), answers=name in answering, enable_events=config.broker.enable_events)
+        return
+
+
+def judge(name: str, entry: WorkerEntry | None, *, answers: bool, enable_events: bool) -> Finding:
+    """What is to be said of one worker.
+
+    :param entry: what the instances have recorded of it, if anything.
+    """
+    silence = "" if answers else f"; it did not answer within {PATIENCE:g} s, as when it is busy"
+    if entry is not None and entry.sends:
+        return ok("workers", f"{name} sends task events{silence}")
+    if entry is not None and entry.unsent:
+        cure = (
+            "an instance switches them on when it connects to the broker"
+            if enable_events
+            else "start it with -E, set worker_send_task_events, or set broker.enable_events"
+        )
+        return warning(
+            "workers", f"{name} does not send task events: none came of its latest {entry.unsent} runs; {cure}{silence}"
+        )
+    return ok("workers", f"{name}: no task event seen yet; whether it sends them shows once it runs tasks{silence}")
+
+
+def _recorded(config: Config) -> dict[str, WorkerEntry]:
+    """The workers of which an instance has heard lately."""
+    reader = StoreReader(config.store, config.node_id)
+    try:
+        reader.connect()
+        entries = reader.workers()
+    except StoreUnavailable:
+        return {}  # `check_store` tells
+    finally:
+        reader.close()
+    here = (one for one in entries if one.silent < config.workers.late_after and one.said != "worker-offline")
+    return {one.name: one for one in here}

@@ -1,0 +1,117 @@
+"""What `check --online` says of real workers, and that it changes nothing of them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ha_monitor.check.findings import Finding, ok, warning
+from ha_monitor.check.workers import check_workers, judge
+from ha_monitor.config.schema import Broker, Config
+from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.store.reader import WorkerEntry
+from tests.support.celery_app import make_app
+from tests.support.instances import Fleet
+from tests.support.process import free_port, wait_until
+from tests.support.workers import CeleryWorker
+
+UNKNOWN = "no task event seen yet; whether it sends them shows once it runs tasks"
+SILENT = "; it did not answer within 2 s, as when it is busy"
+CURE = "start it with -E, set worker_send_task_events, or set broker.enable_events"
+
+
+def test_what_workers_send_is_found_out_and_not_changed(broker_url: str, store_url: str, tmp_path: Path) -> None:
+    """Given workers with and without -E and an instance, the check says of each what the instance has seen of it, also
+    of one that is too busy to answer; and afterwards each of them sends, or does not send, what it did before.
+    """
+    app = make_app(broker_url)
+    sending = CeleryWorker(broker_url, "sending", pool="solo", queues=["sending"])
+    plain = CeleryWorker(broker_url, "plain", pool="solo", queues=["plain"], task_events=False)
+    busy = CeleryWorker(broker_url, "busy", pool="solo", queues=["busy"], task_events=False)
+    with Fleet(tmp_path, broker_url, store_url, size=1).start() as fleet, sending, plain, busy:
+        names = {worker: worker.nodename for worker in (sending, plain, busy)}
+
+        def check() -> dict[str, Finding]:
+            return {finding.text.split()[0].rstrip(":"): finding for finding in check_workers(fleet.config)}
+
+        def run(worker: CeleryWorker, seconds: float) -> None:
+            queue = next(name.partition("@")[0] for one, name in names.items() if one is worker)
+            app.tasks["tests.slow"].apply_async((seconds,), queue=queue)
+
+        assert check() == {name: ok("workers", f"{name}: {UNKNOWN}") for name in names.values()}
+
+        run(sending, 0.0)
+        run(plain, 0.0)
+        # The leader compares the runs that two heartbeats tell of with the events that came.
+        wait_until(lambda: check()[names[plain]].verdict == "warning", 60, "that missing events are noticed")
+        run(busy, 8.0)
+        wait_until(lambda: "received" in busy.log(), 30, "the long task")
+        begun = time.monotonic()
+        found = check()
+
+        assert time.monotonic() - begun < 6
+        assert found == {
+            names[sending]: ok("workers", f"{names[sending]} sends task events"),
+            names[plain]: warning(
+                "workers", f"{names[plain]} does not send task events: none came of its latest 1 runs; {CURE}"
+            ),
+            names[busy]: ok("workers", f"{names[busy]}: {UNKNOWN}{SILENT}"),
+        }
+        wait_until(lambda: "succeeded" in busy.log(), 30, "the end of the long task")
+        assert answers(app, len(names)) == {
+            names[sending]: "task events already enabled",
+            names[plain]: "task events enabled",
+            names[busy]: "task events enabled",
+        }
+
+
+def answers(app: Any, count: int) -> dict[str, str]:
+    """What the workers say when they are told to send task events: it tells whether they did."""
+    replies = app.control.enable_events(reply=True, timeout=30, limit=count)
+    return {name: answer["ok"] for reply in replies for name, answer in reply.items()}
+
+
+def test_workers_that_cannot_be_asked_are_told_of(store_url: str) -> None:
+    """Given no broker at any URL, the check says of each why the workers cannot be asked."""
+    ports = [free_port(), free_port()]
+    url = ";".join(f"amqp://127.0.0.1:{port}//" for port in ports)
+
+    findings = list(check_workers(Config(broker=Broker(url=url), store=StoreSettings(url=store_url))))
+
+    assert findings == [
+        warning("workers", f"they cannot be asked: 127.0.0.1:{port}//: Connection refused") for port in ports
+    ]
+
+
+def test_no_worker_at_all_is_told_of(broker_url: str, store_url: str) -> None:
+    """Given a broker without workers, and a store that knows of none, the check says that none answered."""
+    findings = list(check_workers(Config(broker=Broker(url=broker_url), store=StoreSettings(url=store_url))))
+
+    assert findings == [warning("workers", f"{broker_url.rpartition('@')[2]}: no worker answered within 2 s")]
+
+
+@pytest.mark.parametrize(
+    ("entry", "answers", "enable", "said"),
+    [
+        (None, True, False, ok("workers", f"w@h: {UNKNOWN}")),
+        (WorkerEntry("w@h", 1.0, {}, None), False, False, ok("workers", f"w@h: {UNKNOWN}{SILENT}")),
+        (WorkerEntry("w@h", 1.0, {}, None, sends=True), True, False, ok("workers", "w@h sends task events")),
+        (WorkerEntry("w@h", 1.0, {}, None, sends=True), False, True, ok("workers", f"w@h sends task events{SILENT}")),
+        (
+            WorkerEntry("w@h", 1.0, {}, None, unsent=3),
+            True,
+            True,
+            warning(
+                "workers",
+                "w@h does not send task events: none came of its latest 3 runs; "
+                "an instance switches them on when it connects to the broker",
+            ),
+        ),
+    ],
+)
+def test_each_worker_has_its_line(entry: WorkerEntry | None, answers: bool, enable: bool, said: Finding) -> None:
+    """Given what is recorded of a worker, and whether it answers, the line says what is known and what to do."""
+    assert judge("w@h", entry, answers=answers, enable_events=enable) == said
