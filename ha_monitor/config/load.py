@@ -212,6 +212,12 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
                 f"{source}: store.{key} = {kept:g}: expected at least queue.message_ttl "
                 f"({config.queue.message_ttl:g}), or a late redelivery could not be recognised"
             )
+    if config.broker.url.startswith("sentinel:") and not config.broker.transport_options.get("master_name"):
+        source = sources.get("broker.url", "the configuration")
+        raise ConfigurationError(
+            f"{source}: broker.url = sentinel://…: expected broker.transport_options with master_name, the name by "
+            "which the sentinels know the Redis"
+        )
     for one, other in (("username", "password"), ("tls_certificate", "tls_key")):
         if bool(getattr(config.http, one)) != bool(getattr(config.http, other)):
             source = sources.get(f"http.{one}") or sources.get(f"http.{other}", "the configuration")

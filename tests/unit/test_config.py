@@ -155,6 +155,12 @@ MISTAKES = [
         "{file}: result_backend.url = rpc://: expected str matching regex '^(?!rpc:|amqp:)'",
         id="a result backend that cannot be read without taking away",
     ),
+    pytest.param(
+        '[broker]\nurl = "sentinel://:secret@h:26379"\n',
+        "{file}: broker.url = sentinel://…: expected broker.transport_options with master_name, the name by which the "
+        "sentinels know the Redis",
+        id="a sentinel that is not told what is looked for",
+    ),
     pytest.param("store = 5\n", "{file}: store = 5: expected a table, got int", id="no table"),
     pytest.param(
         'node_id = "a b"\n',
