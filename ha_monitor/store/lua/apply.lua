@@ -253,12 +253,13 @@ local function first_time(id)
 end
 
 -- A worker's clock may be wrong and be put right: what it says is from later than this counts as from then, since nothing
--- that it says afterwards could be later. Where clocks are right, nothing is.
+-- that it says afterwards could be later; of two such in one millisecond, what came last is the later. Where clocks are
+-- right, nothing is.
 local CLOCK_TOLERANCE = 1000 -- ms
 local latest = (now + CLOCK_TOLERANCE) * 1000 -- µs
 
 local function is_later(at, id, entry)
-  return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2])) or entry[1] > latest
+  return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2])) or entry[1] >= latest
 end
 
 -- A worker's record: b = {time, id, fields} of its latest heartbeat, s = {time, id, fields, type} of its latest
