@@ -36,6 +36,11 @@ class Outcome(msgspec.Struct):
     failures: int = 0
     """How many handlers failed."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether something is left to be recorded."""
+        return bool(self.retries or self.dead_letters)
+
 
 class Announcer:
     """Writes lines and calls handlers."""
@@ -78,6 +83,10 @@ class Announcer:
                 lines.append(Line(text, line.level, line.event, line.task_id or None, line.task_name or None))
         self._output.write(lines)
         return len(lines)
+
+    def is_for_handlers(self, item: OutboxItem) -> bool:
+        """Whether `call_handlers` has something to do."""
+        return item.entry.kind == 1 or bool(self._handlers.due(item.entry))
 
     def call_handlers(self, item: OutboxItem, outcome: Outcome) -> None:
         """Call the handlers that the item is for; what failed is noted in the outcome."""

@@ -92,7 +92,10 @@ class Announcements:
             self._lines_until = max(self._lines_until, behind)
             if self.announcer.has_handlers or any(item.entry.kind for item in chunk):
                 for item in chunk:
-                    self._handle(item)
+                    if self.announcer.is_for_handlers(item):
+                        self._handle(item)
+                    else:
+                        self._store.announced(item.sequence + 1)
                     self._pending.popleft()
             else:
                 for _ in chunk:
@@ -105,14 +108,14 @@ class Announcements:
         called = self._aside.begin(partial(self.announcer.call_handlers, item, outcome))
         trouble = self._wait_for(called)
         called.result()
-        if trouble is None and (outcome.retries or outcome.dead_letters):
-            self._stats.handler_failures += outcome.failures
-            self._stats.dead_letters += len(outcome.dead_letters)
-            self._store.settle(item.sequence + 1, outcome.retries, outcome.dead_letters, self._keep_dead_letters)
-        elif not outcome.retries and not outcome.dead_letters:
+        if not outcome.is_open:
             self._store.announced(item.sequence + 1)
         if trouble is not None:
             raise trouble
+        if outcome.is_open:
+            self._stats.handler_failures += outcome.failures
+            self._stats.dead_letters += len(outcome.dead_letters)
+            self._store.settle(item.sequence + 1, outcome.retries, outcome.dead_letters, self._keep_dead_letters)
         self._handled()
         self._keep_alive()
 

@@ -37,6 +37,9 @@ class CrashingHandler:
         self.lines += [item.entry.event.type for item in items]
         return len(items)
 
+    def is_for_handlers(self, item: OutboxItem) -> bool:
+        return True
+
     def call_handlers(self, item: OutboxItem, outcome: Outcome) -> None:
         if self._crashed:
             return

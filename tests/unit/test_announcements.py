@@ -49,6 +49,9 @@ class FakeAnnouncer:
         self.written += [item.sequence for item in items]
         return len(items)
 
+    def is_for_handlers(self, item: OutboxItem) -> bool:
+        return True
+
     def call_handlers(self, item: OutboxItem, outcome: Outcome) -> None:
         self._handler(item.sequence, outcome)
 
