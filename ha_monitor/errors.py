@@ -43,3 +43,8 @@ class LeaseLost(HaMonitorError):
 
 class ServiceMissing(HaMonitorError):
     """A command that the demo needs is not installed on this machine."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What a foreign exception says, in one line of at most 300 characters; its class if it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

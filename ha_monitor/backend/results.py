@@ -11,7 +11,7 @@ from celery.exceptions import ImproperlyConfigured
 
 from ha_monitor.config.schema import ResultBackend as Settings
 from ha_monitor.config.secrets import mask_url
-from ha_monitor.errors import ConfigurationError, ResultBackendUnavailable
+from ha_monitor.errors import ConfigurationError, ResultBackendUnavailable, reason_of
 from ha_monitor.events.facts import moment
 from ha_monitor.events.text import printable
 
@@ -50,7 +50,7 @@ class ResultBackend:
         try:
             self._backend: Any = app.backend
         except (ImproperlyConfigured, ImportError, ValueError, AttributeError) as error:
-            raise ConfigurationError(f"result_backend.url: {mask_url(_one_line(error))}") from None
+            raise ConfigurationError(f"result_backend.url: {mask_url(reason_of(error))}") from None
         # A result that is an exception shall not be built, which would run code of the class that it names.
         self._backend.exception_to_python = lambda exception: exception
 
@@ -70,7 +70,7 @@ class ResultBackend:
             except Exception as error:  # each backend raises the errors of its own library
                 failures += 1
                 if failures >= TRIES or not found:
-                    raise ResultBackendUnavailable(mask_url(_one_line(error))) from None
+                    raise ResultBackendUnavailable(mask_url(reason_of(error))) from None
         return found
 
 
@@ -102,7 +102,3 @@ def exception_text(exception: Any) -> str:
     if not isinstance(arguments, list | tuple):
         arguments = [arguments]
     return f"{exception['exc_type']}({', '.join(map(repr, arguments))})"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -16,7 +16,7 @@ from kombu.pidbox import Mailbox
 from ha_monitor.broker.address import address_of, connect_once, connection_to, is_amqp, urls_of
 from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.config.schema import Broker, Config
-from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.errors import BrokerUnavailable, reason_of
 
 LONGEST = 10.0
 """Seconds to wait for the broker's answer to one question."""
@@ -74,7 +74,7 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
         except (OSError, amqp.exceptions.AMQPError, BrokerUnavailable):
             raise
         except Exception as error:  # kombu's other transports raise their own kinds
-            raise BrokerUnavailable(f"{address_of(url)}: {' '.join(str(error).split())[:300]}") from None
+            raise BrokerUnavailable(f"{address_of(url)}: {reason_of(error)}") from None
 
 
 def first_answer(config: Config, ask: Callable[[str], Answer]) -> Answer:

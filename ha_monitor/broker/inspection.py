@@ -11,7 +11,7 @@ from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.broker.amqp_source import declare
 from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.config.schema import Config
-from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.errors import BrokerUnavailable, reason_of
 
 
 class QueueState(NamedTuple):
@@ -81,7 +81,7 @@ def reach_redis(url: str, config: Config) -> None:
                 connect_once(client)
                 client.default_channel.client.ping()
         except Exception as error:
-            raise BrokerUnavailable(f"{address_of(url)}: {' '.join(str(error).split())[:300]}") from None
+            raise BrokerUnavailable(f"{address_of(url)}: {reason_of(error)}") from None
 
 
 def answering_workers(url: str, config: Config, patience: float) -> set[str]:

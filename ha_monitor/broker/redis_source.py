@@ -19,7 +19,7 @@ from ha_monitor.broker.address import address_of, connect_once, connection_to, u
 from ha_monitor.broker.source import Mark
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
-from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.errors import BrokerUnavailable, reason_of
 from ha_monitor.events.decode import Message
 
 _FOREIGN = (kombu.exceptions.KombuError, redis.exceptions.RedisError, OSError)
@@ -99,16 +99,15 @@ class RedisSource:
             raise self._unavailable(error) from None
 
     def _expect_answer(self, client: Connection) -> None:
-        subscription = self._channel.__dict__.get("subclient")
-        now = self._clock.monotonic()
+        subscription, now = self._channel.subclient, self._clock.monotonic()
         if now - self._heard_at > _SILENCE * self._config.broker.heartbeat:
             # A slow handler may have kept the loop from reading for as long.
             with contextlib.suppress(TimeoutError):
-                while getattr(subscription, "health_check_response_counter", 0):
+                while subscription.health_check_response_counter:
                     client.drain_events(timeout=1e-6)
-            if getattr(subscription, "health_check_response_counter", 0):
+            if subscription.health_check_response_counter:
                 raise BrokerUnavailable(f"{self._address}: the subscription does not answer")
-        if not getattr(subscription, "health_check_response_counter", 0):
+        if not subscription.health_check_response_counter:
             self._heard_at = now
 
     def depth(self) -> int | None:
@@ -145,7 +144,7 @@ class RedisSource:
         """
         began = self._heard_at = self._clock.monotonic()
         self._poll(client)  # kombu subscribes when it first polls
-        subscription = self._channel.__dict__["subclient"]
+        subscription = self._channel.subclient
         # A server answers in order, so the answer to a health check, which is due now, comes after the subscription.
         subscription.connection.next_health_check = 0
         client.transport.cycle.maybe_check_subclient_health()
@@ -170,4 +169,4 @@ class RedisSource:
         )
 
     def _unavailable(self, error: Exception) -> BrokerUnavailable:
-        return BrokerUnavailable(f"{self._address}: {' '.join(str(error).split())[:300] or type(error).__name__}")
+        return BrokerUnavailable(f"{self._address}: {reason_of(error)}")
