@@ -101,8 +101,10 @@ class Watch:
         # What was announced again of an earlier row is doubled there. What nobody has published yet, as far as
         # is known, is the next row's.
         known = self._counted | published.events.keys()
-        early = [line for line in self._lines if is_event(line) and line["event_id"] not in known]
-        row.lines, self._lines = [line for line in self._lines if line not in early], early
+        early: list[Line] = []
+        for line in self._lines:
+            (row.lines if not is_event(line) or line["event_id"] in known else early).append(line)
+        self._lines = early
         row.account = balance(published, [line for line in row.lines if line.get("event_id") in published.events])
         times = sorted(t for line in row.lines if is_event(line) and began <= (t := _seconds(line)) <= ended)
         row.gap = max((later - earlier for earlier, later in pairwise([began, *times, ended])), default=ended - began)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +19,7 @@ from ha_monitor.config.schema import Broker, Config, Store
 from ha_monitor.errors import BrokerUnavailable
 from tests.support.certificates import Certificate
 from tests.support.instances import through
-from tests.support.process import OwnProcess, free_port, program, wait_until
+from tests.support.process import free_port
 from tests.support.proxy import CutLink
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
 
@@ -65,13 +63,6 @@ def body_of(message: str) -> dict[str, Any]:
 
 def db_of(url: str) -> int:
     return int(url.rpartition("/")[2])
-
-
-@contextmanager
-def silent_port() -> Iterator[int]:
-    """A port on which connections are made and nothing is ever said."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener.getsockname()[1]
 
 
 # --- what is asked -------------------------------------------------------------------------
@@ -134,48 +125,41 @@ def test_workers_are_asked_over_verified_rediss(certificates: list[Certificate])
         assert heard() == []
 
 
-def test_workers_are_asked_behind_a_sentinel(redis_server: PrivateRedis, redis_broker_url: str, tmp_path: Path) -> None:
+def test_workers_are_asked_behind_a_sentinel(
+    redis_server: PrivateRedis, redis_broker_url: str, sentinel: int, unanswering: Callable[[str], int]
+) -> None:
     """Given sentinels of which one is silent, the workers are greeted on the primary, and asked by the survey and
     about tasks.
     """
-    port, db = free_port(), db_of(redis_broker_url)
-    configuration = tmp_path / "sentinel.conf"
-    configuration.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor main 127.0.0.1 {redis_server.port} 1\n"
-    )
-    sentinel = OwnProcess([program("redis-server"), str(configuration), "--sentinel"], tmp_path / "log")
-    try:
-        wait_until(lambda: "+monitor" in sentinel.output(), 30, "the sentinel watching")
-        with heard_on_redis(redis_server, db) as heard, silent_port() as silent:
-            url = f"sentinel://127.0.0.1:{silent}/{db};sentinel://127.0.0.1:{port}/{db}"
-            settings = Broker(url=url, enable_events=True, transport_options={"master_name": "main"})
-            begun = time.monotonic()
+    db = db_of(redis_broker_url)
+    with heard_on_redis(redis_server, db) as heard:
+        url = f"sentinel://127.0.0.1:{unanswering('silent')}/{db};sentinel://127.0.0.1:{sentinel}/{db}"
+        settings = Broker(url=url, enable_events=True, transport_options={"master_name": "main"})
+        begun = time.monotonic()
 
-            greet_workers(url, settings)
+        greet_workers(url, settings)
 
-            assert time.monotonic() - begun < settings.connect_timeout
-            assert heard() == ["heartbeat", "enable_events"]
-            assert survey(Config(broker=settings), ["tasks"])[0].name == "tasks"
-            assert ask_workers(Config(broker=settings), ["id"]).answered == frozenset()
-            assert heard() == ["active_queues", "stats", "query_task"]
-    finally:
-        sentinel.end()
+        assert time.monotonic() - begun < settings.connect_timeout
+        assert heard() == ["heartbeat", "enable_events"]
+        assert survey(Config(broker=settings), ["tasks"])[0].name == "tasks"
+        assert ask_workers(Config(broker=settings), ["id"]).answered == frozenset()
+        assert heard() == ["active_queues", "stats", "query_task"]
 
 
 # --- how long it may take ------------------------------------------------------------------
 
 
-def test_a_broker_that_does_not_answer_does_not_hold_up_the_instance() -> None:
+def test_a_broker_that_does_not_answer_does_not_hold_up_the_instance(unanswering: Callable[[str], int]) -> None:
     """Given a broker that goes silent, greeting returns at once, and its failure is told when the time is over."""
     told: list[str] = []
-    with silent_port() as port:
-        url = f"amqp://127.0.0.1:{port}//"
-        begun = time.monotonic()
+    port = unanswering("silent")
+    url = f"amqp://127.0.0.1:{port}//"
+    begun = time.monotonic()
 
-        thread = greet_in_background(url, Broker(url=url, connect_timeout=1.0), told.append)
+    thread = greet_in_background(url, Broker(url=url, connect_timeout=1.0), told.append)
 
-        assert time.monotonic() - begun < 0.5
-        thread.join(10)
+    assert time.monotonic() - begun < 0.5
+    thread.join(10)
     assert told == [f"127.0.0.1:{port}//: timed out"]
 
 

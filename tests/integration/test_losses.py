@@ -58,6 +58,13 @@ def is_start(body: dict[str, Any]) -> bool:
     return body["type"] == "task-started"
 
 
+def lose_four(one: Instance, worker: Worker) -> None:
+    """Have ten more runs, of which four are not heard of, and what it takes to be sure of that."""
+    one.apply(worker.spell(10)[4:])
+    for runs in (10, 0, 0):
+        one.apply(worker.spell(runs))
+
+
 def lost(*instances: Instance, report: bool = True) -> dict[str, int]:
     """What the lines say was lost, by worker, once all that was applied has settled.
 
@@ -151,9 +158,7 @@ def test_a_monitor_that_comes_later_does_not_count_what_was_before(one: Instance
     for _ in range(16):
         one.apply(worker.spell(10))
     assert lost(one) == {}
-    one.apply(worker.spell(10)[4:])
-    for runs in (10, 0, 0):
-        one.apply(worker.spell(runs))
+    lose_four(one, worker)
 
     assert lost(one) == {NAME: 4}
 
@@ -326,9 +331,7 @@ def test_a_clock_that_is_put_back_is_no_loss(one: Instance, step: float) -> None
         for _ in range(8):
             one.apply(worker.spell(10))
         assert lost(one) == {}
-    one.apply(worker.spell(10)[4:])
-    for runs in (10, 0, 0):
-        one.apply(worker.spell(runs))
+    lose_four(one, worker)
 
     assert lost(one) == {NAME: 4}
 
