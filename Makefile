@@ -75,7 +75,7 @@ demo: $(READY) redis ## see three monitors, a worker, a producer and a broker at
 	@$(BIN)/ha-monitor demo $(DEMO)
 
 .PHONY: test
-test: lint lint-ansible $(DEVELOP) $(ANSIBLE)/.ready redis rabbitmq prometheus host-tools $(PACKAGES) ## lint, types, and all tests against real services
+test: lint $(DEVELOP) $(ANSIBLE)/.ready redis rabbitmq prometheus host-tools $(PACKAGES) ## lint, types, and all tests against real services
 	$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.side_by_side)
 
 .PHONY: test-hosts
@@ -89,7 +89,7 @@ bench: $(DEVELOP) redis rabbitmq ## speed, latency, memory, side by side with th
 # --- for developers ------------------------------------------------------------------------
 
 .PHONY: lint
-lint: $(DEVELOP) ## ruff and mypy
+lint: $(DEVELOP) lint-ansible ## ruff, mypy, ansible-lint and yamllint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
