@@ -92,7 +92,7 @@ def test_the_queue_is_declared_as_configured(
     source(**settings).connect()
 
     queue = queue_of(rabbitmq, broker_url, "durable", "auto_delete", "type", "arguments")
-    arguments = {name: value for name, _type, value in queue.pop("arguments")}
+    arguments = queue.pop("arguments")
 
     expected = {"x-queue-type": kind.value, "x-message-ttl": 60500, "x-max-length": 1000, "x-expires": 120000}
     expected |= {"x-overflow": "drop-head"}
