@@ -8,15 +8,16 @@ from typing import NamedTuple
 
 _NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses", "suspects", "judge")
 _PRELUDES: dict[str, tuple[str, ...]] = {
-    "apply": ("record", "phases", "counting"),
-    "tick": ("record", "counting"),
+    "apply": ("record", "tables", "worker", "phases", "counting"),
+    "tick": ("record", "takeovers", "counting"),
     "settle": ("record",),
     "recover": ("record",),
     "leave": ("record",),
-    "watch": ("record", "duty"),
-    "losses": ("record", "duty", "merged", "counting"),
-    "suspects": ("record", "duty", "phases"),
-    "judge": ("record", "duty", "phases", "merged", "counting"),
+    "workers": ("worker",),
+    "watch": ("record", "duty", "tables", "worker", "sweep", "phases"),
+    "losses": ("record", "duty", "tables", "takeovers", "merged", "counting"),
+    "suspects": ("record", "duty", "tables", "sweep", "phases"),
+    "judge": ("record", "duty", "tables", "phases", "takeovers", "merged", "counting"),
 }
 """The files with what several scripts share that stand in front of one."""
 

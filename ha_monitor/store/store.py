@@ -81,7 +81,7 @@ class Store:
             *(keys.open, keys.stuck, keys.orphaned, keys.usual),
         )
         self._shared_tick = (
-            *(keys.waiting, keys.retries, keys.takeovers, keys.rejected, keys.workers),
+            *(keys.waiting, keys.retries, keys.takeovers, keys.rejected),
             *(self.counts_key, keys.leader, keys.returned),
         )
 
@@ -191,7 +191,6 @@ class Store:
             self._lease_ms(),
             self._may_take_over(asked),
             int(self.settings.failure_ttl),
-            int(self.settings.worker_ttl),
             MOST_DUE,
             int(self.held * 1000),
             self.counting,

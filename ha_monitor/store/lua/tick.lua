@@ -8,16 +8,15 @@
 -- KEYS[5] retries     zset   outbox entry for one handler -> when it is due, ms since the epoch
 -- KEYS[6] takeovers   list   the latest takeovers as JSON, newest first
 -- KEYS[7] rejected    list   the latest messages that could not be handled as JSON, newest first
--- KEYS[8] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
--- KEYS[9] counts      hash   the caller's, as counting.lua describes them
--- KEYS[10] leader     string the token of the leader
--- KEYS[11] returned   string when messages were last handed back to the broker, ms since the epoch
+-- KEYS[8] counts      hash   the caller's, as counting.lua describes them
+-- KEYS[9] leader     string the token of the leader
+-- KEYS[10] returned   string when messages were last handed back to the broker, ms since the epoch
 -- and, by prefix: ARGV[2]t:<task id> the records, ARGV[2]instance:<token> and ARGV[2]outbox:<token> of others.
 --
 -- ARGV[1] the caller's token
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
--- ARGV[4] MessagePack: {lease ms, whether the caller may take over, failure ttl s, worker ttl s, most items,
+-- ARGV[4] MessagePack: {lease ms, whether the caller may take over, failure ttl s, most items,
 --         ms for which the broker may keep messages of an instance that vanished, counting or false,
 --         whether the caller is fit to lead, ms since it had merged whatever it was given or -1, whether it handed
 --         messages back to the broker since its last tick}
@@ -34,7 +33,7 @@ end
 
 local KEPT = 100
 local prefix = ARGV[2]
-local lease, may_take_over, failure_ttl, worker_ttl, most, held, to_count, fit, merged_ago, handed_back = unpack(cmsgpack.unpack(ARGV[4]))
+local lease, may_take_over, failure_ttl, most, held, to_count, fit, merged_ago, handed_back = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local now = now_ms()
 local items, taken = {}, {}
@@ -45,27 +44,26 @@ if merged_ago >= 0 then
   redis.call('HSET', KEYS[2], 'merged', now - merged_ago)
 end
 if handed_back then
-  redis.call('SET', KEYS[11], now, 'EX', 3600)
+  redis.call('SET', KEYS[10], now, 'EX', 3600)
 end
 confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 for index = 6, #ARGV do
   redis.call('LPUSH', KEYS[7], ARGV[index])
 end
 redis.call('LTRIM', KEYS[7], 0, KEPT - 1)
-redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', now - worker_ttl * 1000)
 
 -- One instance leads, for as long as its lease holds and it is fit. Its token is the fencing token of its duties.
 local function lead()
-  local leader = redis.call('GET', KEYS[10])
+  local leader = redis.call('GET', KEYS[9])
   if leader == ARGV[1] then
     if fit then return 1 end
     -- Not deleted: whoever is next must know that it follows another.
-    redis.call('SET', KEYS[10], 'none')
+    redis.call('SET', KEYS[9], 'none')
     return 0
   elseif not fit or (leader and tonumber(redis.call('ZSCORE', KEYS[1], leader) or 0) > now) then
     return 0
   end
-  redis.call('SET', KEYS[10], ARGV[1])
+  redis.call('SET', KEYS[9], ARGV[1])
   return leader and 2 or 1
 end
 
@@ -84,8 +82,8 @@ local function may_be_held(since)
   if first[2] and tonumber(first[2]) - now < 0.7 * lease then
     return true
   end
-  local latest = redis.call('LINDEX', KEYS[6], 0)
-  return latest and now - cjson.decode(latest).at < held
+  local latest = latest_takeover(KEYS[6])
+  return latest and now - latest < held
 end
 
 local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, most)
@@ -142,5 +140,5 @@ for _, key in ipairs({ KEYS[4], KEYS[5] }) do
     next_due = next_due < 0 and left or math.min(next_due, left)
   end
 end
-if counting then write_counts(KEYS[9], failure_ttl) end
+if counting then write_counts(KEYS[8], failure_ttl) end
 return { push_items(KEYS[3], KEYS[2], items), items, next_due, taken, own, leads }

@@ -1,0 +1,90 @@
+-- How large each table of the shared record may become: names in events come from anybody who may publish. Put behind
+-- record.lua, in front of the scripts that fill tables or tidy them up.
+--
+-- What is there and is heard of stays; a newcomer is refused, or takes the place of what was never confirmed or has been
+-- silent for long. How many were turned away is counted in a hash, `refused`: table -> how many, forgotten after a day
+-- without one. The leader says so in a line, and exports it.
+
+local MOST = {
+  workers = 10000, -- nodenames, each with a record of some hundred bytes
+  processes = 20000, -- a worker that starts again is another process
+  producers = 10000, -- names of tasks
+  usual = 10000, -- names of tasks
+  queues = 1000,
+  open = 1000000, -- tasks that are not finished
+}
+local TABLES = { 'workers', 'processes', 'producers', 'usual', 'queues', 'open' }
+-- Of each process, what waits to be looked at by losses.lua: an hour of heartbeats, and the starts between some of them.
+local MOST_BEATS, MOST_STARTS = 2000, 50000
+local BEAT_SIZE, START_SIZE = 32, 8 -- bytes
+
+local CONFIRMED_AFTER = 1000 -- ms between two words that prove a worker: one message has only one
+local TRIAL = 10000 -- ms for which a worker that was never confirmed keeps its place in a full table
+local NEWCOMER_MEMORY = 3600000 -- ms until it is forgotten in any case
+local WORKER_SILENCE, PROCESS_SILENCE = 3600000, 60000 -- ms after which a silent one makes room in a full table
+local PRODUCER_MEMORY = 300 -- s
+local REFUSED_MEMORY = 86400 -- s
+
+local refused = {}
+
+local function refuse(name, by)
+  refused[name] = (refused[name] or 0) + (by or 1)
+end
+
+local function write_refused(key)
+  for name, by in pairs(refused) do
+    redis.call('HINCRBY', key, name, by)
+    redis.call('EXPIRE', key, REFUSED_MEMORY)
+  end
+end
+
+-- keys: {workers = …, newcomers = …, liveness = …}
+local function forget_worker(keys, prefix, name)
+  redis.call('ZREM', keys.workers, name)
+  redis.call('ZREM', keys.newcomers, name)
+  redis.call('HDEL', keys.liveness, name)
+  redis.call('DEL', prefix .. 'w:' .. name)
+end
+
+local workers_full = false
+
+-- Takes in a worker that was not heard of before; whether there is room for it. A full table makes room by what was
+-- never confirmed, then by what has been silent for longest.
+local function admit_worker(keys, prefix, name, now)
+  if not workers_full and redis.call('ZCARD', keys.workers) >= MOST.workers then
+    refuse('workers')
+    local first = redis.call('ZRANGE', keys.newcomers, 0, 0, 'WITHSCORES')
+    local silence = TRIAL
+    if not first[2] or tonumber(first[2]) > now - TRIAL then
+      first, silence = redis.call('ZRANGE', keys.workers, 0, 0, 'WITHSCORES'), WORKER_SILENCE
+    end
+    if tonumber(first[2]) > now - silence then
+      workers_full = true
+      return false
+    end
+    forget_worker(keys, prefix, first[1])
+  elseif workers_full then
+    refuse('workers')
+    return false
+  end
+  redis.call('ZADD', keys.newcomers, now, name)
+  return true
+end
+
+-- Enters what was heard of a process, or refuses a new one if the table is full of live ones; whether it is there now.
+local function enter_process(key, process, now)
+  if redis.call('ZADD', key, now, process) == 0 or redis.call('ZCARD', key) <= MOST.processes then return true end
+  refuse('processes')
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  local gone = tonumber(first[2]) <= now - PROCESS_SILENCE and first[1] or process
+  redis.call('ZREM', key, gone)
+  return gone ~= process
+end
+
+-- Sets the field of a hash with a limit; a new field is refused if there are too many.
+local function set_field(name, key, field, value)
+  if redis.call('HSET', key, field, value) == 1 and redis.call('HLEN', key) > MOST[name] then
+    redis.call('HDEL', key, field)
+    refuse(name)
+  end
+end
