@@ -17,6 +17,8 @@ class Applied(NamedTuple):
     """Events that some instance had merged before."""
     waiting: int
     """Tasks, over all instances, whose announcements wait for a piece."""
+    trouble: str = ""
+    """What Redis refused: something that is derived from the events, such as a count. Empty if nothing."""
 
 
 class Recovered(NamedTuple):
@@ -47,6 +49,8 @@ class Ticked(NamedTuple):
     """Whether this instance leads for as long as its lease holds."""
     followed: bool
     """It has just become the leader after another one, which may still be seen where its metrics are kept."""
+    trouble: str = ""
+    """As `Applied.trouble`."""
 
 
 class Watched(NamedTuple):

@@ -6,7 +6,7 @@
 -- queue of events was empty: the event that is missed may be on its way.
 --
 -- KEYS[1] leases      zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance    hash    the caller's entry; `base` as in apply.lua
+-- KEYS[2] instance    hash    the caller's entry, as in outbox.lua
 -- KEYS[3] outbox      list    entries that the caller has yet to announce
 -- KEYS[4] leader      string  the token of the leader
 -- KEYS[5] open        zset    id of a task that is not finished -> when to look at it, ms since the epoch
@@ -37,7 +37,12 @@ local prefix = ARGV[2]
 local limits, settled_at, held, success_ttl, failure_ttl, to_count = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local now = now_ms()
-local items = {}
+local items, writes = {}, {}
+
+-- A write for after the outbox.
+local function later(...)
+  writes[#writes + 1] = { ... }
+end
 
 local merged = merged_by_all(KEYS[1], KEYS[10], KEYS[11], prefix, held, now)
 if merged == nil or merged < settled_at + MERGE_GRACE then
@@ -56,20 +61,20 @@ local function emit(kind, uuid, facts, phase, since, confirmed_by, answered)
 end
 
 local function look_again(uuid, limit)
-  redis.call('ZADD', KEYS[5], now + math.max(limit or 0, LOOK_AGAIN), uuid)
+  later('ZADD', KEYS[5], now + math.max(limit or 0, LOOK_AGAIN), uuid)
 end
 
 local function judge_stuck(uuid, facts, phase, since, seen_in, confirmed_by, answered)
   local limit = limit_of(limits, KEYS[8], facts.n, seen_in)
   if limit == nil or now - since / 1000 < limit then
     -- An event is missing: the task is further than its record, where it may stay for longer.
-    redis.call('ZADD', KEYS[5], limit and since / 1000 + limit or now + LOOK_AGAIN, uuid)
+    later('ZADD', KEYS[5], limit and since / 1000 + limit or now + LOOK_AGAIN, uuid)
     return
   end
   look_again(uuid, limit)
   local stay = stay_of(phase, since)
   if redis.call('HGET', KEYS[6], uuid) == stay or redis.call('HGET', KEYS[7], uuid) == stay then return end
-  redis.call('HSET', KEYS[6], uuid, stay)
+  later('HSET', KEYS[6], uuid, stay)
   emit('task-stuck', uuid, facts, seen_in, since, confirmed_by, answered)
 end
 
@@ -78,10 +83,12 @@ local function judge_orphaned(uuid, facts, phase, since, must_be_lost, confirmed
   look_again(uuid, limit_of(limits, KEYS[8], facts.n, phase))
   local stay = stay_of(phase, since)
   if redis.call('HGET', KEYS[7], uuid) == stay then return end
-  redis.call('HDEL', KEYS[6], uuid)
-  redis.call('HSET', KEYS[7], uuid, stay)
+  later('HDEL', KEYS[6], uuid)
+  later('HSET', KEYS[7], uuid, stay)
   emit('task-orphaned', uuid, facts, phase, since, confirmed_by, answered)
 end
+
+local ended = {}
 
 local function repair(uuid, key, facts, fact, seen, waiting, uncounted)
   local with = add_id(seen, fact[1])
@@ -95,8 +102,8 @@ local function repair(uuid, key, facts, fact, seen, waiting, uncounted)
     count_reconciled(facts)
   end
   save_record(key, facts_text, with, waiting, uncounted, facts.tk == SUCCEEDED and success_ttl or failure_ttl)
-  redis.call('ZREM', KEYS[5], uuid)
-  forget_found(KEYS[6], KEYS[7], { uuid })
+  later('ZREM', KEYS[5], uuid)
+  ended[#ended + 1] = uuid
 end
 
 for _, entry in ipairs(cmsgpack.unpack(ARGV[5])) do
@@ -114,5 +121,10 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[5])) do
     end
   end
 end
-if counting then write_counts(KEYS[12], failure_ttl) end
-return { push_items(KEYS[3], KEYS[2], items), items, 1 }
+
+local first = commit(KEYS[3], KEYS[2], items, nil, function()
+  for _, write in ipairs(writes) do redis.call(unpack(write)) end
+  forget_found(KEYS[6], KEYS[7], ended)
+  if counting then write_counts(KEYS[12], failure_ttl) end
+end)
+return { first, items, 1 }

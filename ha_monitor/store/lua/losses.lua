@@ -15,7 +15,7 @@
 -- was before and what is after that cannot be put in order, so the account of the process begins anew.
 --
 -- KEYS[1] leases     zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance   hash    the caller's entry; `base` as in apply.lua
+-- KEYS[2] instance   hash    the caller's entry, as in outbox.lua
 -- KEYS[3] outbox     list    entries that the caller has yet to announce
 -- KEYS[4] leader     string  the token of the leader
 -- KEYS[5] processes  zset    <nodename>SEPARATOR<pid> -> when an instance last heard of it, ms since the epoch
@@ -43,7 +43,12 @@ local prefix = ARGV[2]
 local held, ttl, to_count, counts_ttl, to_report = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local now = now_ms()
-local items = {}
+local items, writes = {}, {}
+
+-- A write of what is known of a process, for after the outbox.
+local function later(...)
+  writes[#writes + 1] = { ... }
+end
 
 local function read_starts(raw)
   local times = {}
@@ -166,7 +171,7 @@ local function account(process, merged)
   local name = string.match(process, '^(.*)' .. SEPARATOR)
   local raw_beats = redis.call('GET', key[1])
   if not raw_beats then
-    if redis.call('STRLEN', key[2]) > START_SIZE * MOST_WITHOUT_BEATS then redis.call('DEL', key[2], key[3]) end
+    if redis.call('STRLEN', key[2]) > START_SIZE * MOST_WITHOUT_BEATS then later('DEL', key[2], key[3]) end
     return
   end
   local came = read_beats(raw_beats)
@@ -175,7 +180,7 @@ local function account(process, merged)
   local raw = redis.call('GET', key[3])
   local state = raw and cmsgpack.unpack(raw) or { base = 0, highs = {}, silent = 0, unsent = 0, sends = false }
   if was_put_back(state, came) then
-    redis.call('DEL', unpack(key))
+    later('DEL', unpack(key))
     return
   end
   local starts = read_starts(redis.call('GET', key[2]) or '')
@@ -201,9 +206,9 @@ local function account(process, merged)
   end
   for number, value in ipairs({ table.concat(kept), table.concat(rest), cmsgpack.pack(state) }) do
     if value == '' then
-      redis.call('DEL', key[number])
+      later('DEL', key[number])
     else
-      redis.call('SET', key[number], value, 'EX', ttl)
+      later('SET', key[number], value, 'EX', ttl)
     end
   end
 end
@@ -214,6 +219,10 @@ if merged then
     account(process, merged)
   end
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - ttl * 1000)
-if counting then write_counts(KEYS[8], counts_ttl) end
-return { push_items(KEYS[3], KEYS[2], items), items }
+later('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - ttl * 1000)
+
+local first = commit(KEYS[3], KEYS[2], items, nil, function()
+  for _, write in ipairs(writes) do redis.call(unpack(write)) end
+  if counting then write_counts(KEYS[8], counts_ttl) end
+end)
+return { first, items }

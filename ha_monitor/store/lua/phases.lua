@@ -57,7 +57,7 @@ local usual_found = {}
 -- The mean run time of a name in seconds, or false if too few runs are known.
 local function usual_run_time(key, name)
   if usual_found[name] == nil then
-    local raw = redis.call('HGET', key, name)
+    local raw = attempt('HGET', key, name)
     local runs, mean = string.match(raw or '', '^(%d+) (%S+)$')
     usual_found[name] = runs and tonumber(runs) >= RUNS_NEEDED and tonumber(mean) or false
   end
@@ -92,20 +92,20 @@ end
 local function note_run_times(key, sums, ttl)
   local full = nil
   for name, sum in pairs(sums) do
-    local raw = redis.call('HGET', key, name)
+    local raw = attempt('HGET', key, name)
     local runs, mean = string.match(raw or '', '^(%d+) (%S+)$')
     if not runs then
-      if full == nil then full = redis.call('HLEN', key) >= MOST_NAMES end
+      if full == nil then full = (attempt('HLEN', key) or MOST_NAMES) >= MOST_NAMES end
       runs, mean = 0, 0
     end
     if tonumber(runs) > 0 or not full then
       runs = math.min(RUNS_REMEMBERED, tonumber(runs) + sum[1])
-      mean = tonumber(mean)
+      mean = clamped(tonumber(mean), MOST_SECONDS)
       mean = mean + (sum[2] / sum[1] - mean) * math.min(1, sum[1] / runs)
-      redis.call('HSET', key, name, string.format('%d %.6f', runs, mean))
+      attempt('HSET', key, name, string.format('%d %.6f', runs, mean))
     end
   end
-  if next(sums) then redis.call('EXPIRE', key, ttl) end
+  if next(sums) then attempt('EXPIRE', key, ttl) end
 end
 
 -- Forgets tasks that have left the phase in which they were found stuck or orphaned.
@@ -113,7 +113,7 @@ local function forget_found(stuck, orphaned, uuids)
   for _, key in ipairs({ stuck, orphaned }) do
     if redis.call('EXISTS', key) == 1 then
       for start = 1, #uuids, PUSH_AT_ONCE do
-        redis.call('HDEL', key, unpack(uuids, start, math.min(start + PUSH_AT_ONCE - 1, #uuids)))
+        attempt('HDEL', key, unpack(uuids, start, math.min(start + PUSH_AT_ONCE - 1, #uuids)))
       end
     end
   end

@@ -5,7 +5,7 @@
 -- handed out, for a minute, so that the others get their turn and a new leader finds it again if this one dies.
 --
 -- KEYS[1] leases     zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance   hash    the caller's entry; `base` as in apply.lua
+-- KEYS[2] instance   hash    the caller's entry, as in outbox.lua
 -- KEYS[3] outbox     list    entries that the caller has yet to announce
 -- KEYS[4] leader     string  the token of the leader
 -- KEYS[5] open       zset    id of a task that is not finished -> when to look at it, ms since the epoch

@@ -2,7 +2,7 @@
 -- each change is announced once, whoever leads.
 --
 -- KEYS[1] leases        zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance      hash    the caller's entry; `base` as in apply.lua
+-- KEYS[2] instance      hash    the caller's entry, as in outbox.lua
 -- KEYS[3] outbox        list    entries that the caller has yet to announce
 -- KEYS[4] leader        string  the token of the leader
 -- KEYS[5] workers       zset    nodename -> when an instance last heard of it, ms since the epoch
@@ -32,6 +32,7 @@ local prefix = ARGV[2]
 local late_after, lost_after, may_judge, worker_ttl = unpack(cmsgpack.unpack(ARGV[4]))
 local now = now_ms()
 local items, shown = {}, {}
+local changed = {} -- nodenames and their new states, one after the other
 
 -- An event of the monitor's own about a worker; `since` makes it differ from the next one of its kind.
 local function emit(kind, name, since, fields)
@@ -87,13 +88,19 @@ for index = 1, #known, 2 do
   local before = redis.call('HGET', KEYS[6], name)
   local state, kept = state_of(name, record, heard, before)
   if kept ~= before then
-    redis.call('HSET', KEYS[6], name, kept)
+    changed[#changed + 1] = name
+    changed[#changed + 1] = kept
   end
   local fields = record.b and record.b[3] or {}
   local running = (state == ONLINE or state == LATE) and tonumber(fields.active) or (state == OFFLINE and 0) or -1
   shown[#shown + 1] = { name, state, running }
   present[name] = true
 end
+
+local first = commit(KEYS[3], KEYS[2], items, nil, function()
+  in_pieces(changed, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', KEYS[6], ...) end)
+end)
+
 if redis.call('HLEN', KEYS[6]) > #shown then
   for _, name in ipairs(redis.call('HKEYS', KEYS[6])) do
     if not present[name] then redis.call('HDEL', KEYS[6], name) end
@@ -106,7 +113,7 @@ end
 redis.call('ZREMRANGEBYSCORE', KEYS[10], '-inf', now - worker_ttl * 1000)
 
 return {
-  push_items(KEYS[3], KEYS[2], items),
+  first,
   items,
   {
     redis.call('ZCOUNT', KEYS[1], now, '+inf'),
