@@ -36,6 +36,7 @@ from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
+from ha_monitor.pipeline.tables import TableReport, series_table
 from ha_monitor.pipeline.takeovers import report_takeovers
 from ha_monitor.store.store import Store
 from ha_monitor.supervision import Supervisor
@@ -97,6 +98,7 @@ class Pipeline:
         self._tick_at = 0.0
         self._collector = Collector(source, decoder, config.batch, clock)
         self._report = Report(supervisor, self.stats, clock)
+        self._tables = TableReport(logger, clock)
         self._leader = Leader(
             store, config, telemetry, logger, clock, investigator=investigator, reconcile=self._collector.reconcile
         )
@@ -274,6 +276,7 @@ class Pipeline:
         )
         if self._telemetry.counting and (self._counted or ticked.items):
             self._telemetry.counts = self._store.counts()
+            self._tables.look([series_table(self._telemetry.counts, self._config.metrics.max_series)])
             self._counted = False
         now = self._clock.monotonic()
         due_in = self._config.store.lease / 5

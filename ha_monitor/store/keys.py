@@ -37,7 +37,7 @@ class Keys:
         self.sweep = self.prefix + "sweep"
         self.newcomers = self.prefix + "newcomers"
         self.named = self.prefix + "named"
-        self.refused = self.prefix + "refused"
+        self.turned_away = self.prefix + "turned-away"
 
     def task(self, task_id: str) -> str:
         return f"{self.prefix}t:{task_id}"

@@ -86,7 +86,7 @@ class StuckTasks:
         keys = self._store.keys
         reply = self._store.run_duty(
             "suspects",
-            [keys.open, keys.stuck, keys.orphaned, keys.usual, keys.liveness, keys.workers, keys.sweep],
+            [keys.open, keys.stuck, keys.orphaned, keys.usual, keys.liveness, keys.workers, keys.sweep, keys.newcomers],
             [self._limits, MOST_LOOKS, MOST_SUSPECTS],
         )
         return None if reply is None else Suspects(reply[0], [_suspect(row) for row in reply[1]], bool(reply[2]))

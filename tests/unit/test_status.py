@@ -8,6 +8,7 @@ from ha_monitor.config.schema import Config, Workers
 from ha_monitor.status.fleet import Fleet, Queue, assemble
 from ha_monitor.status.render import render
 from ha_monitor.store.reader import Counts, InstanceEntry, WorkerEntry
+from ha_monitor.store.reader import Workers as WorkerEntries
 
 NOW = 1_800_000_000.0
 NONE = Counts(waiting=0, retries=0, dead_letters=0, rejected=0, takeovers=0, stuck=0, orphaned=0)
@@ -23,14 +24,18 @@ def worker(name: str, *, silent: float = 1.0, said: str | None = None) -> Worker
 
 
 def fleet(
-    *, instances: tuple[InstanceEntry, ...] = (), workers: tuple[WorkerEntry, ...] = (), counts: Counts = NONE
+    *,
+    instances: tuple[InstanceEntry, ...] = (),
+    workers: tuple[WorkerEntry, ...] = (),
+    more: int = 0,
+    counts: Counts = NONE,
 ) -> Fleet:
     config = Config(workers=Workers(late_after=10, lost_after=60))
     return assemble(
         config,
         now=NOW,
         instances=list(instances),
-        workers=list(workers),
+        workers=WorkerEntries(list(workers), more),
         counts=counts,
         queue=Queue("celeryev.x", 3, 2),
     )

@@ -20,7 +20,7 @@
 -- It looks at some processes a call, and goes on where it was at the next.
 --
 -- KEYS[1] leases     zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance   hash    the caller's entry; `base` as in apply.lua
+-- KEYS[2] instance   hash    the caller's entry, as in outbox.lua
 -- KEYS[3] outbox     list    entries that the caller has yet to announce
 -- KEYS[4] leader     string  the token of the leader
 -- KEYS[5] processes  zset    <nodename>SEPARATOR<pid> -> when an instance last heard of it, ms since the epoch
@@ -37,8 +37,7 @@
 --         counting as in counting.lua or false, ttl of the counts s, whether to report and count what is found, {where to go
 --         on, {process, …}} as returned by the call before or empty}
 --
--- Returns {sequence number of the first item, items, {where to go on, {process, …}}, the most heartbeats, the most starts
--- that one process had}: the place to go on is '0' and there is no process when all were looked at. Nothing if the caller does not lead; or the error LEASELOST.
+-- Returns {sequence number of the first item, items, {where to go on, {process, …}}}: the place to go on is '0' and there is no process when all were looked at. Nothing if the caller does not lead; or the error LEASELOST.
 
 local SLACK, WINDOW = 250000, 15 -- µs; heartbeats
 local STEADY = 5000000 -- µs: at most so far apart are two heartbeats of which none between is missing
@@ -52,7 +51,12 @@ local prefix = ARGV[2]
 local held, ttl, to_count, counts_ttl, to_report, place = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local now = now_ms()
-local items = {}
+local items, writes = {}, {}
+
+-- A write of what is known of a process, for after the outbox.
+local function later(...)
+  writes[#writes + 1] = { ... }
+end
 
 local DOUBLES = '>' .. string.rep('d', AT_ONCE)
 
@@ -234,14 +238,14 @@ local function count_until(starts, sorted)
 end
 
 local function begin_anew(key)
-  redis.call('DEL', unpack(key))
+  later('DEL', unpack(key))
 end
 
 local function keep(key, value)
   if value == '' then
-    redis.call('DEL', key)
+    later('DEL', key)
   else
-    redis.call('SET', key, value, 'EX', ttl)
+    later('SET', key, value, 'EX', ttl)
   end
 end
 
@@ -301,14 +305,11 @@ local function account(process, key, raw_beats, merged)
   keep(key[3], cmsgpack.pack(state))
 end
 
-local most_beats, most_starts = 0, 0
-
 -- How much work a process is: nothing without heartbeats. What is more than apply.lua appends is of another version.
 local function work_of(key)
   local beats = redis.call('STRLEN', key[1]) / BEAT_SIZE
   local starts = redis.call('STRLEN', key[2]) / START_SIZE
-  most_beats, most_starts = math.max(most_beats, beats), math.max(most_starts, starts)
-  if beats > MOST_BEATS or starts > MOST_STARTS then
+  if beats > MOST.heartbeats or starts > MOST.starts then
     begin_anew(key)
     return 0
   end
@@ -325,7 +326,7 @@ local function look_at_processes(merged)
   end
   local done, work = 0, 0
   for _, process in ipairs(left) do
-    local key = { prefix .. 'b:' .. process, prefix .. 'p:' .. process, prefix .. 'l:' .. process }
+    local key = { keys_of_process(prefix, process) }
     local more = work_of(key)
     if done > 0 and (work + more > MOST_WORK or done >= MOST_PROCESSES) then break end
     done, work = done + 1, work + more
@@ -338,6 +339,10 @@ local merged = merged_by_all(KEYS[1], KEYS[6], KEYS[7], prefix, held, now)
 local following = { '0', {} }
 if merged then following = look_at_processes(merged) end
 local old = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now - ttl * 1000, 'LIMIT', 0, MOST_PROCESSES)
-if #old > 0 then redis.call('ZREM', KEYS[5], unpack(old)) end
-if counting then write_counts(KEYS[8], counts_ttl) end
-return { push_items(KEYS[3], KEYS[2], items), items, following, most_beats, most_starts }
+if #old > 0 then later('ZREM', KEYS[5], unpack(old)) end
+
+local first = commit(KEYS[3], KEYS[2], items, nil, function()
+  for _, write in ipairs(writes) do redis.call(unpack(write)) end
+  if counting then write_counts(KEYS[8], counts_ttl) end
+end)
+return { first, items, following }

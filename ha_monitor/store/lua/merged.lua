@@ -14,6 +14,6 @@ local function merged_by_all(leases, takeovers, returned, prefix, held, now)
   end
   local latest = latest_takeover(takeovers)
   local again = latest and latest + held or 0
-  again = math.max(again, tonumber(redis.call('GET', returned) or 0))
+  again = math.max(again, tonumber(attempt('GET', returned) or nil) or 0)
   return least >= again + MERGE_GRACE and least or nil
 end

@@ -10,7 +10,6 @@
 local SENT_PHASE, RECEIVED_PHASE, STARTED_PHASE = 'sent', 'received', 'started'
 local LIMIT_INDEX = { [SENT_PHASE] = 1, [RECEIVED_PHASE] = 2, [STARTED_PHASE] = 3 }
 local RUNS_REMEMBERED, RUNS_NEEDED = 100, 10
-local LONGEST_RUN = 1e9 -- s: what is longer is no run time
 
 -- The phase of an open task, and since when it could have left it, in µs: before its eta it cannot. Nil if it is
 -- finished, or if nothing tells where it is. The phases follow from the facts as record.py derives the state, but a
@@ -57,7 +56,7 @@ end
 local function read_usual(raw)
   local runs, mean = string.match(raw or '', '^(%d+) (%S+)$')
   runs, mean = tonumber(runs), tonumber(mean)
-  if runs and mean and runs <= RUNS_REMEMBERED and mean >= 0 and mean <= LONGEST_RUN then return runs, mean end
+  if runs and mean and runs <= RUNS_REMEMBERED and mean >= 0 and mean <= MOST_SECONDS then return runs, mean end
   return 0, 0
 end
 
@@ -66,8 +65,7 @@ local usual_found = {}
 -- The mean run time of a name in seconds, or false if too few runs are known.
 local function usual_run_time(key, name)
   if usual_found[name] == nil then
-    local raw = redis.call('HGET', key, name)
-    local runs, mean = read_usual(raw)
+    local runs, mean = read_usual(attempt('HGET', key, name))
     usual_found[name] = runs >= RUNS_NEEDED and mean
   end
   return usual_found[name]
@@ -100,12 +98,12 @@ end
 -- sums: task name -> {runs, seconds in all}.
 local function note_run_times(key, sums, ttl)
   for name, sum in pairs(sums) do
-    local runs, mean = read_usual(redis.call('HGET', key, name))
+    local runs, mean = read_usual(attempt('HGET', key, name))
     runs = math.min(RUNS_REMEMBERED, runs + sum[1])
-    mean = mean + (math.min(LONGEST_RUN, sum[2] / sum[1]) - mean) * math.min(1, sum[1] / runs)
+    mean = mean + (math.min(MOST_SECONDS, sum[2] / sum[1]) - mean) * math.min(1, sum[1] / runs)
     set_field('usual', key, name, string.format('%d %.6f', runs, mean))
   end
-  if next(sums) then redis.call('EXPIRE', key, ttl) end
+  if next(sums) then attempt('EXPIRE', key, ttl) end
 end
 
 -- Forgets tasks that have left the phase in which they were found stuck or orphaned.
@@ -113,7 +111,7 @@ local function forget_found(stuck, orphaned, uuids)
   for _, key in ipairs({ stuck, orphaned }) do
     if redis.call('EXISTS', key) == 1 then
       for start = 1, #uuids, PUSH_AT_ONCE do
-        redis.call('HDEL', key, unpack(uuids, start, math.min(start + PUSH_AT_ONCE - 1, #uuids)))
+        attempt('HDEL', key, unpack(uuids, start, math.min(start + PUSH_AT_ONCE - 1, #uuids)))
       end
     end
   end

@@ -2,7 +2,7 @@
 -- record.lua, in front of the scripts that fill tables or tidy them up.
 --
 -- What is there and is heard of stays; a newcomer is refused, or takes the place of what was never confirmed or has been
--- silent for long. How many were turned away is counted in a hash, `refused`: table -> how many, forgotten after a day
+-- silent for long. How many were turned away is counted in a hash, `turned-away`: table -> how many, forgotten after a day
 -- without one. The leader says so in a line, and exports it.
 
 local MOST = {
@@ -12,10 +12,11 @@ local MOST = {
   usual = 10000, -- names of tasks
   queues = 1000,
   open = 1000000, -- tasks that are not finished
+  -- Of each process, what waits to be looked at by losses.lua: an hour of heartbeats, and the starts between some of them.
+  heartbeats = 2000,
+  starts = 50000,
 }
-local TABLES = { 'workers', 'processes', 'producers', 'usual', 'queues', 'open' }
--- Of each process, what waits to be looked at by losses.lua: an hour of heartbeats, and the starts between some of them.
-local MOST_BEATS, MOST_STARTS = 2000, 50000
+local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'usual', 'queues', 'open' }
 local BEAT_SIZE, START_SIZE = 32, 8 -- bytes
 
 local CONFIRMED_AFTER = 1000 -- ms between two words that prove a worker: one message has only one
@@ -23,18 +24,18 @@ local TRIAL = 10000 -- ms for which a worker that was never confirmed keeps its 
 local NEWCOMER_MEMORY = 3600000 -- ms until it is forgotten in any case
 local WORKER_SILENCE, PROCESS_SILENCE = 3600000, 60000 -- ms after which a silent one makes room in a full table
 local PRODUCER_MEMORY = 300 -- s
-local REFUSED_MEMORY = 86400 -- s
+local TURNED_AWAY_MEMORY = 86400 -- s
 
-local refused = {}
+local turned_away = {}
 
-local function refuse(name, by)
-  refused[name] = (refused[name] or 0) + (by or 1)
+local function turn_away(name, by)
+  turned_away[name] = (turned_away[name] or 0) + (by or 1)
 end
 
-local function write_refused(key)
-  for name, by in pairs(refused) do
-    redis.call('HINCRBY', key, name, by)
-    redis.call('EXPIRE', key, REFUSED_MEMORY)
+local function write_turned_away(key)
+  for name, by in pairs(turned_away) do
+    attempt('HINCRBY', key, name, by)
+    attempt('EXPIRE', key, TURNED_AWAY_MEMORY)
   end
 end
 
@@ -52,7 +53,7 @@ local workers_full = false
 -- never confirmed, then by what has been silent for longest.
 local function admit_worker(keys, prefix, name, now)
   if not workers_full and redis.call('ZCARD', keys.workers) >= MOST.workers then
-    refuse('workers')
+    turn_away('workers')
     local first = redis.call('ZRANGE', keys.newcomers, 0, 0, 'WITHSCORES')
     local silence = TRIAL
     if not first[2] or tonumber(first[2]) > now - TRIAL then
@@ -64,27 +65,33 @@ local function admit_worker(keys, prefix, name, now)
     end
     forget_worker(keys, prefix, first[1])
   elseif workers_full then
-    refuse('workers')
+    turn_away('workers')
     return false
   end
   redis.call('ZADD', keys.newcomers, now, name)
   return true
 end
 
+-- What is kept of a process: its heartbeats, its starts, and what losses.lua knows of it.
+local function keys_of_process(prefix, process)
+  return prefix .. 'b:' .. process, prefix .. 'p:' .. process, prefix .. 'l:' .. process
+end
+
 -- Enters what was heard of a process, or refuses a new one if the table is full of live ones; whether it is there now.
-local function enter_process(key, process, now)
-  if redis.call('ZADD', key, now, process) == 0 or redis.call('ZCARD', key) <= MOST.processes then return true end
-  refuse('processes')
+local function enter_process(key, prefix, process, now)
+  if attempt('ZADD', key, now, process) ~= 1 or redis.call('ZCARD', key) <= MOST.processes then return true end
+  turn_away('processes')
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
   local gone = tonumber(first[2]) <= now - PROCESS_SILENCE and first[1] or process
   redis.call('ZREM', key, gone)
+  redis.call('DEL', keys_of_process(prefix, gone))
   return gone ~= process
 end
 
 -- Sets the field of a hash with a limit; a new field is refused if there are too many.
 local function set_field(name, key, field, value)
-  if redis.call('HSET', key, field, value) == 1 and redis.call('HLEN', key) > MOST[name] then
+  if attempt('HSET', key, field, value) == 1 and redis.call('HLEN', key) > MOST[name] then
     redis.call('HDEL', key, field)
-    refuse(name)
+    turn_away(name)
   end
 end

@@ -4,7 +4,7 @@
 -- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies up.
 --
 -- KEYS[1] leases        zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance      hash    the caller's entry; `base` as in apply.lua
+-- KEYS[2] instance      hash    the caller's entry, as in outbox.lua
 -- KEYS[3] outbox        list    entries that the caller has yet to announce
 -- KEYS[4] leader        string  the token of the leader
 -- KEYS[5] workers       zset    nodename -> when an instance last heard of it, ms since the epoch
@@ -19,7 +19,7 @@
 -- KEYS[13] newcomers    zset    nodename of a worker that is not confirmed -> when it was first heard of, ms
 -- KEYS[14] named        hash    how many lines of single workers were written lately, as below; expires
 -- KEYS[15] sweep        string  as suspects.lua keeps it
--- KEYS[16] refused      hash    as tables.lua describes it
+-- KEYS[16] turned away  hash    as tables.lua describes it
 -- KEYS[17] producers    hash    KEYS[18] usual  hash  KEYS[19] processes  zset  KEYS[20] open  zset: as in apply.lua
 -- and, by prefix: ARGV[2]w:<nodename> the workers' records.
 --
@@ -45,6 +45,7 @@ local prefix = ARGV[2]
 local late_after, lost_after, may_judge, worker_ttl, most_looks, places = unpack(cmsgpack.unpack(ARGV[4]))
 local now = now_ms()
 local items, shown = {}, {}
+local changed = {} -- nodenames and their new states, one after the other
 local tables = { workers = KEYS[5], newcomers = KEYS[13], liveness = KEYS[6] }
 
 -- Numbers as texts: Lua would round a time in µs when it makes one.
@@ -59,12 +60,15 @@ local function emit(kind, name, since, fields)
   items[#items + 1] = event_item(cmsgpack.pack(event), NIL, false)
 end
 
+local named = redis.call('HMGET', KEYS[14], 'newcomer', 'confirmed')
+named = { newcomer = tonumber(named[1] or nil) or 0, confirmed = tonumber(named[2] or nil) or 0 }
 local unnamed = {}
 
 -- Says what became of one worker, or adds it to a line for many.
 local function tell(kind, name, newcomer, since, silent)
   local who = newcomer and 'newcomer' or 'confirmed'
-  if redis.call('HINCRBY', KEYS[14], who, 1) <= MOST_NAMED[who] then
+  if named[who] < MOST_NAMED[who] then
+    named[who] = named[who] + 1
     emit(kind, name, since, { silent = math.max(0, silent) / 1000 })
     return
   end
@@ -117,11 +121,12 @@ end
 local any_lost, newly_lost = false, false
 
 local function look_at(name, heard)
-  local record = read_worker(redis.call('GET', prefix .. 'w:' .. name))
+  local record = read_worker(attempt('GET', prefix .. 'w:' .. name))
   local before = redis.call('HGET', KEYS[6], name)
   local state, kept = state_of(name, record, heard, before)
   if kept ~= before then
-    redis.call('HSET', KEYS[6], name, kept)
+    changed[#changed + 1] = name
+    changed[#changed + 1] = kept
   end
   if state == LOST then
     any_lost = true
@@ -195,41 +200,49 @@ local function look_at_workers()
   for kind, crowd in pairs(unnamed) do
     emit(kind == 'worker-lost' and 'workers-lost' or 'workers-recovered', crowd.workers[1], exact(now), crowd)
   end
-  if redis.call('TTL', KEYS[14]) == -1 then redis.call('EXPIRE', KEYS[14], NAMED_FOR) end
-  want_sweep(KEYS[15], any_lost, newly_lost)
   return place
+end
+
+local function write_states()
+  in_pieces(changed, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', KEYS[6], ...) end)
+  if #items > 0 then
+    redis.call('HSET', KEYS[14], 'newcomer', named.newcomer, 'confirmed', named.confirmed)
+    if redis.call('TTL', KEYS[14]) == -1 then redis.call('EXPIRE', KEYS[14], NAMED_FOR) end
+  end
+  want_sweep(KEYS[15], any_lost, newly_lost)
 end
 
 local function note_queues()
   for _, queue in ipairs(cmsgpack.unpack(ARGV[5])) do
     if redis.call('ZADD', KEYS[10], now, queue) == 1 and redis.call('ZCARD', KEYS[10]) > MOST.queues then
       redis.call('ZREM', KEYS[10], queue)
-      refuse('queues')
+      turn_away('queues')
     end
   end
   redis.call('ZREMRANGEBYSCORE', KEYS[10], '-inf', now - worker_ttl * 1000)
 end
 
 local function sizes()
-  write_refused(KEYS[16])
-  local keys = { workers = KEYS[5], processes = KEYS[19], producers = KEYS[17], usual = KEYS[18], queues = KEYS[10], open = KEYS[20] }
+  write_turned_away(KEYS[16])
+  local keys = {
+    workers = KEYS[5], processes = KEYS[19], producers = KEYS[17], usual = KEYS[18], queues = KEYS[10], open = KEYS[20],
+  }
   local found = {}
   for _, name in ipairs(TABLES) do
-    local hash = name == 'producers' or name == 'usual'
-    local turned_away = tonumber(redis.call('HGET', KEYS[16], name) or 0) or 0
-    found[#found + 1] = { name, redis.call(hash and 'HLEN' or 'ZCARD', keys[name]), MOST[name], turned_away }
+    local key = keys[name]
+    local size = key and redis.call((name == 'producers' or name == 'usual') and 'HLEN' or 'ZCARD', key) or -1
+    found[#found + 1] = { name, size, MOST[name], tonumber(redis.call('HGET', KEYS[16], name) or nil) or 0 }
   end
-  found[#found + 1] = { 'heartbeats', -1, MOST_BEATS, tonumber(redis.call('HGET', KEYS[16], 'heartbeats') or 0) or 0 }
-  found[#found + 1] = { 'starts', -1, MOST_STARTS, tonumber(redis.call('HGET', KEYS[16], 'starts') or 0) or 0 }
   return found
 end
 
-local following = { tidy_workers(), tidy_producers(), tidy_usual() }
-table.insert(following, 1, look_at_workers())
+local following = { look_at_workers() }
+local first = commit(KEYS[3], KEYS[2], items, nil, write_states)
+following[2], following[3], following[4] = tidy_workers(), tidy_producers(), tidy_usual()
 note_queues()
 
 return {
-  push_items(KEYS[3], KEYS[2], items),
+  first,
   items,
   {
     redis.call('ZCOUNT', KEYS[1], now, '+inf'),

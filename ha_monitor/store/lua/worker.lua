@@ -17,12 +17,16 @@ local function is_word(word)
   return type(word) == 'table' and type(word[1]) == 'number' and math.abs(word[1]) < 1e18 and type(word[3]) == 'table'
 end
 
-local function read_worker(raw)
-  local readable, record = pcall(cmsgpack.unpack, raw or '\128')
-  if not readable or type(record) ~= 'table' then return {} end
+-- What of a record is as it must be.
+local function checked_worker(record)
   return {
     b = is_word(record.b) and record.b or nil,
     s = is_word(record.s) and type(record.s[4]) == 'string' and record.s or nil,
     f = type(record.f) == 'number' and record.f or nil,
   }
+end
+
+local function read_worker(raw)
+  local readable, record = pcall(cmsgpack.unpack, raw or '\128')
+  return checked_worker(readable and type(record) == 'table' and record or {})
 end
