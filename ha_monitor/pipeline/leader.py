@@ -90,8 +90,9 @@ class Leader:
         items = watched.items
         now = self._clock.monotonic()
         if now >= self._losses_at:
-            self._losses_at = now + LOSSES_EVERY
             items += self._duties.losses(report=self._count_losses)
+            if self._duties.all_accounted:
+                self._losses_at = now + LOSSES_EVERY
         return items if self._stuck is None else items + self._stuck.proceed()
 
     def _may_judge(self) -> bool:

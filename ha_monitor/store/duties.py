@@ -102,9 +102,14 @@ class Duties:
         items: list[OutboxItem] = []
         for _ in range(MOST_CALLS):
             items += self._some_losses(report=report)
-            if not self._losses_place:
+            if self.all_accounted:
                 break
         return items
+
+    @property
+    def all_accounted(self) -> bool:
+        """Whether `losses` has looked at all processes, so that it begins with the first again."""
+        return not self._losses_place
 
     def _some_losses(self, *, report: bool) -> list[OutboxItem]:
         keys, settings = self._store.keys, self._store.settings

@@ -46,7 +46,7 @@ local GRACE, LAST_GRACE = MERGE_GRACE, 5000 -- ms: for what is on its way; where
 local MOST_RUNS, MOST_RUNS_A_SECOND = 1e12, 20000 -- what says more is no number of runs
 local LATEST_TIME = 1e17 -- µs
 local AT_ONCE = 50 -- numbers packed or unpacked by one call
-local MOST_PROCESSES, MOST_WORK = 200, 50000 -- a call; work: heartbeats and starts
+local MOST_PROCESSES, MOST_WORK = 200, 10000 -- a call; work: heartbeats and starts
 local prefix = ARGV[2]
 local held, ttl, to_count, counts_ttl, to_report, place = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
@@ -211,30 +211,35 @@ local function is_settled(beat, following, merged)
   return beat[4] and merged >= beat[3] + LAST_GRACE
 end
 
--- Where a time lies among sorted ones: how many of those are before it. Looked for from the place of the last one, since
--- the times come nearly in order.
-local function place_of(time, sorted, from)
-  if from > 0 and sorted[from] >= time or sorted[from + 1] and sorted[from + 1] < time then
-    local low, high = 0, #sorted
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      if sorted[middle + 1] < time then low = middle + 1 else high = middle end
-    end
-    return low
+-- How many of the sorted times are before a time.
+local function place_of(time, sorted)
+  local low, high = 0, #sorted
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if sorted[middle + 1] < time then low = middle + 1 else high = middle end
   end
-  return from
+  return low
 end
 
--- How many starts were at each of the sorted times or before.
-local function count_until(starts, sorted)
-  local counts, from = {}, 0
-  for index = 1, #sorted + 1 do counts[index] = 0 end
-  for _, start in ipairs(starts) do
-    from = place_of(start, sorted, from)
-    counts[from + 1] = counts[from + 1] + 1
+-- How many starts were at each of the times or before: time -> count. The starts come nearly in order, so that each one's
+-- place is mostly that of the one before.
+local function count_until(starts, times)
+  table.sort(times)
+  local counts, size, place = {}, #times, 0
+  for index = 0, size do counts[index] = 0 end
+  for index = 1, #starts do
+    local start = starts[index]
+    if (place > 0 and times[place] >= start) or (place < size and times[place + 1] < start) then
+      place = place_of(start, times)
+    end
+    counts[place] = counts[place] + 1
   end
-  for index = 2, #sorted do counts[index] = counts[index] + counts[index - 1] end
-  return counts
+  local until_time, total = {}, 0
+  for index = 1, size do
+    total = total + counts[index - 1]
+    until_time[times[index]] = total
+  end
+  return until_time
 end
 
 local function begin_anew(key)
@@ -282,16 +287,18 @@ local function account(process, key, raw_beats, merged)
   local starts = read_starts(redis.call('GET', key[2]) or '')
   local lost, taken = 0, 0
   if #settled > 0 then
-    local times, slack = {}, {}
-    for number, beat in ipairs(settled) do times[number], slack[number] = beat[1], beat[1] + SLACK end
-    local before, with_slack = count_until(starts, times), count_until(starts, slack)
-    for number, beat in ipairs(settled) do
-      lost = lost + look_at(state, beat, state.base + before[number], state.base + with_slack[number])
+    local times, last, rest = {}, settled[#settled][1], {}
+    for _, beat in ipairs(settled) do
+      times[#times + 1] = beat[1]
+      times[#times + 1] = beat[1] + SLACK
     end
-    taken = before[#settled]
-    local last, rest = times[#times], {}
-    for _, start in ipairs(starts) do
-      if start > last then rest[#rest + 1] = start end
+    local started = count_until(starts, times)
+    for _, beat in ipairs(settled) do
+      lost = lost + look_at(state, beat, state.base + started[beat[1]], state.base + started[beat[1] + SLACK])
+    end
+    taken = started[last]
+    for index = 1, #starts do
+      if starts[index] > last then rest[#rest + 1] = starts[index] end
     end
     starts = rest
   end

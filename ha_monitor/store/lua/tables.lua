@@ -12,9 +12,9 @@ local MOST = {
   usual = 10000, -- names of tasks
   queues = 1000,
   open = 1000000, -- tasks that are not finished
-  -- Of each process, what waits to be looked at by losses.lua: an hour of heartbeats, and the starts between some of them.
-  heartbeats = 2000,
-  starts = 50000,
+  -- Of each process, what waits to be looked at by losses.lua: a quarter of an hour of heartbeats, and the starts between some of them.
+  heartbeats = 500,
+  starts = 20000,
 }
 local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'usual', 'queues', 'open' }
 local BEAT_SIZE, START_SIZE = 32, 8 -- bytes
