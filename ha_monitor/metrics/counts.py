@@ -54,7 +54,7 @@ class TaskCounts:
     def _add(self, field: str, count: int) -> None:
         kind, *parts = field.split(SEPARATOR)
         if kind == "l":
-            self._lost[worker_values(parts[0], self._worker_labels)] += count
+            self._lost[worker_values(SEPARATOR.join(parts), self._worker_labels)] += count
             return
         if kind == "z":
             self._reconciled[(SEPARATOR.join(parts),)] += count

@@ -13,7 +13,7 @@ from ha_monitor.store.store import Store
 
 LEAST_RUN_TIME = 300.0
 """Seconds that a run may take by `run_time_factor` in any case, however short its usual run time is."""
-MOST_LOOKS = 500
+MOST_LOOKS = 1000
 """Records that one round looks at, so that many open tasks cannot block Redis for long."""
 MOST_SUSPECTS = 100
 """Tasks that one round asks about, so that neither the question nor the answers are long."""
