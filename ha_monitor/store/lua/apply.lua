@@ -35,7 +35,7 @@
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
 end
-confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
+begin(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 
 local prefix = ARGV[2]
 local success_ttl, failure_ttl, worker_ttl, wait, to_count, first_look = unpack(cmsgpack.unpack(ARGV[4]))
@@ -47,7 +47,7 @@ local items = {}
 local waiting_tasks = redis.call('ZCARD', KEYS[4])
 -- More waits in one record for a name that does not come: what is above goes out at once.
 local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
-local MOST_RETRIES, MOST_PID, MOST_PROCESSED = 2 ^ 31, 2 ^ 32, 2 ^ 53
+local MOST_RETRIES, MOST_PID = 2 ^ 31, 2 ^ 32
 
 -- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
 local sends, producers = {}, {}
@@ -231,14 +231,14 @@ end
 -- Numbers of a fact that are added up or kept: whatever they are, they are ones that Redis and MessagePack can hold.
 local function clamp_numbers(fact)
   local code = fact[2]
-  fact[3] = clamped(fact[3], MOST_TIME)
+  fact[3] = whole(fact[3], MOST_TIME)
   if code == SUCCEEDED then
     if fact[6] then fact[6] = clamped(fact[6], MOST_SECONDS) end
   elseif code == STARTED then
-    if fact[6] then fact[6] = clamped(fact[6], MOST_PID) end
+    if fact[6] then fact[6] = whole(fact[6], MOST_PID) end
   elseif code == SENT or code == RECEIVED then
-    fact[7] = clamped(fact[7], MOST_RETRIES)
-    if fact[6] and fact[6].e then fact[6].e = clamped(fact[6].e, MOST_TIME) end
+    fact[7] = whole(fact[7], MOST_RETRIES)
+    if fact[6] and fact[6].e then fact[6].e = whole(fact[6].e, MOST_TIME) end
   end
 end
 
@@ -360,7 +360,7 @@ local function load_worker(name)
 end
 
 local function apply_worker(fact)
-  local name, id, at, kind, payload, fields = fact[1], fact[2], clamped(fact[3], MOST_TIME), fact[4], fact[5], fact[6]
+  local name, id, at, kind, payload, fields = fact[1], fact[2], whole(fact[3], MOST_TIME), fact[4], fact[5], fact[6]
   if payload then
     if not first_time(id) then return end
     items[#items + 1] = event_item(payload, NIL, false)
@@ -384,10 +384,10 @@ local function apply_worker(fact)
     record.f = nil
     confirmed[#confirmed + 1] = name
   end
-  local pid, processed = clamped(fields.pid, MOST_PID), fields.processed
-  if pid > 0 and at > 0 and (processed == 0 or clamped(processed, MOST_PROCESSED) > 0) then
-    processed = math.floor(clamped(processed, MOST_PROCESSED))
-    append(beats, name, math.floor(pid), struct.pack('>dddd', at, processed, now, kind == 'worker-offline' and 1 or 0))
+  local pid, processed = whole(fields.pid, MOST_PID), fields.processed
+  if pid > 0 and at > 0 and (processed == 0 or whole(processed, MOST_COUNT) > 0) then
+    processed = whole(processed, MOST_COUNT)
+    append(beats, name, pid, struct.pack('>dddd', at, processed, now, kind == 'worker-offline' and 1 or 0))
   end
 end
 

@@ -16,4 +16,4 @@ if not holds_lease(KEYS[1], ARGV[1]) then
 elseif redis.call('GET', KEYS[4]) ~= ARGV[1] then
   return false
 end
-confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
+begin(KEYS[3], KEYS[2], tonumber(ARGV[3]))

@@ -6,7 +6,7 @@
 --   1  `unfinished`: whose outbox gets how many entries
 --   2  the entries
 --   3  the records, and all the rest
---   4  `unfinished` is deleted
+--   4  `unfinished` is deleted, and the outbox is trimmed
 -- A failure before the second step leaves nothing that matters. After it, the entries are safe in the outbox, and some of the
 -- records may not know of it: if the call is repeated, by whichever instance, they would be announced a second time.
 -- So whoever finds `unfinished` puts the ids of the entries into `interrupted`, and `commit` leaves out what is in there.
@@ -23,7 +23,7 @@ local ID_IN_ENTRY = '\162id\184(' .. string.rep('%x', 2 * ID_SIZE) .. ')' -- its
 local shared_prefix = string.sub(KEYS[1], 1, -1 - #'leases')
 local unfinished, interrupted = shared_prefix .. 'unfinished', shared_prefix .. 'interrupted'
 local any_interrupted, left_out = false, {}
-local behind, length -- of the caller's outbox
+local behind, length, done -- the caller's outbox: number behind its last entry, entries, how many are announced
 
 -- An entry of an outbox: {0, event, facts or nil, incomplete}, as store/outbox.py reads it.
 local function event_item(payload, facts_text, incomplete)
@@ -57,26 +57,26 @@ local function settle_unfinished()
   redis.call('DEL', unfinished)
 end
 
--- Begins every call: forgets the entries of the caller's outbox below a sequence number. Repeating it changes nothing.
--- Returns the number of the first entry that is left.
-local function confirm(outbox, instance, upto)
-  local exist = redis.call('EXISTS', unfinished, interrupted)
-  if exist > 0 then
+-- Begins every call. announced: the sequence number below which the caller has announced everything.
+local function begin(outbox, instance, announced)
+  if redis.call('EXISTS', unfinished, interrupted) > 0 then
     settle_unfinished()
     any_interrupted = redis.call('EXISTS', interrupted) == 1
   end
   length = redis.call('LLEN', outbox)
   behind = tonumber(redis.call('HGET', instance, 'behind')) or length
-  if upto > behind then
+  if announced > behind then
     -- This Redis has forgotten what it said last. What it gives out next must have numbers that were not used.
-    redis.call('HSET', instance, 'behind', upto)
-    behind = upto
+    redis.call('HSET', instance, 'behind', announced)
+    behind = announced
   end
-  if upto > behind - length then
-    redis.call('LTRIM', outbox, upto - behind + length, -1)
-    length = behind - upto
-  end
-  return behind - length
+  done = math.max(0, announced - behind + length)
+end
+
+-- Forgets the entries of the caller's outbox that are announced. Repeating it changes nothing.
+local function trim(outbox)
+  if done > 0 then redis.call('LTRIM', outbox, done, -1) end
+  length, done = length - done, 0
 end
 
 -- Takes out of the first `own` items what a call that did not come to its end announced. Returns how many of them are
@@ -104,7 +104,7 @@ local function push_items(outbox, instance, items)
   redis.call('HSET', instance, 'behind', behind + #items)
 end
 
--- Writes: appends the items to the caller's outbox, then calls `write_indexes`, by which records are found, writes the
+-- Writes, which ends the call: appends the items to the caller's outbox, then calls `write_indexes`, by which records are found, writes the
 -- records, and calls `write_rest`. Returns the sequence number of the first item, and how many of the first `own` items
 -- are left; the items that are left out are taken out of the table.
 local function commit(outbox, instance, items, write_indexes, write_rest, own)
@@ -116,5 +116,7 @@ local function commit(outbox, instance, items, write_indexes, write_rest, own)
   if write_rest then write_rest() end
   in_pieces(left_out, PUSH_AT_ONCE, function(...) redis.call('SREM', interrupted, ...) end)
   if #items > 0 then redis.call('DEL', unfinished) end
+  -- Not earlier: at its limit of memory, Redis refuses the first write, but none behind one that it let through.
+  trim(outbox)
   return behind, own
 end

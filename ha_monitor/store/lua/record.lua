@@ -64,10 +64,19 @@ local function clamped(value, most)
   return 0
 end
 
+local function whole(value, most)
+  return math.floor(clamped(value, most))
+end
+
 -- The parts of a MessagePack value in Redis; nil if there is none, or if it is broken.
 local function load_packed(key)
-  local raw = attempt('GET', key)
-  if not raw then return nil end
+  local raw = redis.pcall('GET', key)
+  if type(raw) == 'table' then
+    -- Only what is no value at all may be written over.
+    if string.sub(raw.err, 1, 9) ~= 'WRONGTYPE' then error(raw.err) end
+    refused(key, raw.err)
+  end
+  if type(raw) ~= 'string' then return nil end
   local good, first, second, third, fourth = pcall(cmsgpack.unpack, raw)
   if good and type(first) == 'table' then
     return first, second, third, fourth

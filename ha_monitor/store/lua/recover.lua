@@ -18,7 +18,8 @@
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
 end
-local first = confirm(KEYS[3], KEYS[2], tonumber(ARGV[4]))
+begin(KEYS[3], KEYS[2], tonumber(ARGV[4]))
+trim(KEYS[3])
 local now = now_ms()
 local token = math.max(tonumber(redis.call('GET', KEYS[4]) or '0') + 1, now)
 local instance, outbox = ARGV[3] .. 'instance:' .. token, ARGV[3] .. 'outbox:' .. token
@@ -32,4 +33,4 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
   redis.call('RENAME', KEYS[2], instance)
 end
 redis.call('ZREM', KEYS[1], ARGV[1])
-return { token, first, redis.call('LRANGE', outbox, 0, -1) }
+return { token, behind - length, redis.call('LRANGE', outbox, 0, -1) }

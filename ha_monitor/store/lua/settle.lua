@@ -17,8 +17,8 @@
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
 end
-local upto = tonumber(ARGV[2])
-if upto <= confirm(KEYS[3], KEYS[2], 0) then
+begin(KEYS[3], KEYS[2], tonumber(ARGV[2]))
+if done == 0 then
   return 1
 end
 local now = now_ms()
@@ -30,5 +30,5 @@ for _, letter in ipairs(dead) do
   redis.call('LPUSH', KEYS[5], letter)
 end
 redis.call('LTRIM', KEYS[5], 0, tonumber(ARGV[3]) - 1)
-confirm(KEYS[3], KEYS[2], upto)
+trim(KEYS[3])
 return 1

@@ -40,7 +40,7 @@ counting = to_count or nil
 local now = now_ms()
 local items, taken = {}, {}
 
-confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
+begin(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 redis.call('ZADD', KEYS[1], now + lease, ARGV[1])
 redis.call('HSET', KEYS[2], 'stats', ARGV[5], 'seen', now)
 if merged_ago >= 0 then
