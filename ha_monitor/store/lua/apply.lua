@@ -73,7 +73,7 @@ end
 local function is_sent_with_event(name)
   if sends[name] == nil then
     local last = tonumber(attempt('HGET', KEYS[5], name) or nil)
-    sends[name] = last and now / 1000 - last < PRODUCER_MEMORY or false
+    sends[name] = last and now - last * 1000 < KEPT_FOR.producer or false
   end
   return sends[name]
 end
@@ -380,7 +380,7 @@ local function apply_worker(fact)
     if advances then new = new + 1 else repeated = repeated + 1 end
   end
   heard[name] = record
-  if advances and record.f and now - record.f >= CONFIRMED_AFTER then
+  if advances and record.f and now - record.f >= KEPT_FOR.proof then
     record.f = nil
     confirmed[#confirmed + 1] = name
   end

@@ -16,15 +16,18 @@ local MOST = {
   heartbeats = 500,
   starts = 20000,
 }
-local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'usual', 'queues', 'open' }
 local BEAT_SIZE, START_SIZE = 32, 8 -- bytes
 
-local CONFIRMED_AFTER = 1000 -- ms between two words that prove a worker: one message has only one
-local TRIAL = 10000 -- ms for which a worker that was never confirmed keeps its place in a full table
-local NEWCOMER_MEMORY = 3600000 -- ms until it is forgotten in any case
-local WORKER_SILENCE, PROCESS_SILENCE = 3600000, 60000 -- ms after which a silent one makes room in a full table
-local PRODUCER_MEMORY = 300 -- s
-local TURNED_AWAY_MEMORY = 86400 -- s
+-- How long what is kept, in ms.
+local KEPT_FOR = {
+  proof = 1000, -- between two words that prove a worker: one message has only one
+  trial = 10000, -- a worker that was never confirmed, in a full table
+  newcomer = 3600000, -- the same in any case
+  silent_worker = 3600000, -- in a full table
+  silent_process = 60000, -- in a full table
+  producer = 300000,
+  turned_away = 86400000,
+}
 
 local turned_away = {}
 
@@ -35,7 +38,7 @@ end
 local function write_turned_away(key)
   for name, by in pairs(turned_away) do
     attempt('HINCRBY', key, name, by)
-    attempt('EXPIRE', key, TURNED_AWAY_MEMORY)
+    attempt('PEXPIRE', key, KEPT_FOR.turned_away)
   end
 end
 
@@ -55,9 +58,9 @@ local function admit_worker(keys, prefix, name, now)
   if not workers_full and redis.call('ZCARD', keys.workers) >= MOST.workers then
     turn_away('workers')
     local first = redis.call('ZRANGE', keys.newcomers, 0, 0, 'WITHSCORES')
-    local silence = TRIAL
-    if not first[2] or tonumber(first[2]) > now - TRIAL then
-      first, silence = redis.call('ZRANGE', keys.workers, 0, 0, 'WITHSCORES'), WORKER_SILENCE
+    local silence = KEPT_FOR.trial
+    if not first[2] or tonumber(first[2]) > now - KEPT_FOR.trial then
+      first, silence = redis.call('ZRANGE', keys.workers, 0, 0, 'WITHSCORES'), KEPT_FOR.silent_worker
     end
     if tonumber(first[2]) > now - silence then
       workers_full = true
@@ -82,7 +85,7 @@ local function enter_process(key, prefix, process, now)
   if attempt('ZADD', key, now, process) ~= 1 or redis.call('ZCARD', key) <= MOST.processes then return true end
   turn_away('processes')
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  local gone = tonumber(first[2]) <= now - PROCESS_SILENCE and first[1] or process
+  local gone = tonumber(first[2]) <= now - KEPT_FOR.silent_process and first[1] or process
   redis.call('ZREM', key, gone)
   redis.call('DEL', keys_of_process(prefix, gone))
   return gone ~= process

@@ -40,6 +40,8 @@ local ONLINE, LATE, LOST, OFFLINE = 'online', 'late', 'lost', 'offline'
 -- So many workers are named in a minute, those that were never confirmed and the others; the rest in one line a call.
 local MOST_NAMED, NAMED_FOR = { newcomer = 20, confirmed = 1000 }, 60
 local MOST_IN_A_LINE = 20
+local MOST_ACTIVE = 1000000 -- tasks that a worker runs: what says more is no number of tasks
+local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'usual', 'queues', 'open' }
 local SCANNED, TIDIED = 100, 100
 local prefix = ARGV[2]
 local late_after, lost_after, may_judge, worker_ttl, most_looks, places = unpack(cmsgpack.unpack(ARGV[4]))
@@ -149,7 +151,7 @@ end
 
 -- Forgets what is too old, some at a call.
 local function tidy_workers()
-  for _, old in ipairs({ { KEYS[5], worker_ttl * 1000 }, { KEYS[13], NEWCOMER_MEMORY } }) do
+  for _, old in ipairs({ { KEYS[5], worker_ttl * 1000 }, { KEYS[13], KEPT_FOR.newcomer } }) do
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', old[1], '-inf', now - old[2], 'LIMIT', 0, TIDIED)) do
       forget_worker(tables, prefix, name)
     end
@@ -165,7 +167,7 @@ end
 local function tidy_producers()
   local producers, following = scan('HSCAN', KEYS[17], places[3], TIDIED)
   for index = 1, #producers, 2 do
-    if now / 1000 - (tonumber(producers[index + 1]) or 0) > PRODUCER_MEMORY then
+    if now - (tonumber(producers[index + 1]) or 0) * 1000 > KEPT_FOR.producer then
       redis.call('HDEL', KEYS[17], producers[index])
     end
   end

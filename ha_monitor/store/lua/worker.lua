@@ -4,8 +4,6 @@
 -- b = {time in µs, id, fields} of its latest heartbeat; s = {time, id, fields, type} of its latest worker-online or
 -- worker-offline; f = when it was first heard of in ms, until it is confirmed (tables.lua).
 
-local MOST_ACTIVE = 1000000 -- tasks that a worker runs: what says more is no number of tasks
-
 -- The number that a value is or says, or nil if it is none from 0 to `most`.
 local function number_within(value, most)
   local kind = type(value)
@@ -13,12 +11,12 @@ local function number_within(value, most)
   return number and number >= 0 and number <= most and number or nil
 end
 
-local function is_word(word)
-  return type(word) == 'table' and type(word[1]) == 'number' and math.abs(word[1]) < 1e18 and type(word[3]) == 'table'
-end
-
 -- What of a record is as it must be.
 local function checked_worker(record)
+  local function is_word(word)
+    return type(word) == 'table' and type(word[1]) == 'number' and math.abs(word[1]) < 1e18 and type(word[3]) == 'table'
+  end
+
   return {
     b = is_word(record.b) and record.b or nil,
     s = is_word(record.s) and type(record.s[4]) == 'string' and record.s or nil,
