@@ -37,6 +37,7 @@ class Keys:
         self.sweep = self.prefix + "sweep"
         self.newcomers = self.prefix + "newcomers"
         self.named = self.prefix + "named"
+        self.crowd = self.prefix + "crowd"
         self.turned_away = self.prefix + "turned-away"
 
     def task(self, task_id: str) -> str:

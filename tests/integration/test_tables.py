@@ -4,15 +4,22 @@ takes the place of what is real.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from hashlib import sha1
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
+from prometheus_client import generate_latest
 
-from ha_monitor.config.schema import Stuck
+from ha_monitor.config.schema import Config, Stuck
+from ha_monitor.metrics.telemetry import Telemetry
+from ha_monitor.outputs.line import Identity, build_line, encode_line
+from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.leader import Leader
+from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.duties import MOST_CALLS, MOST_LOOKS, Duties
 from ha_monitor.store.reader import AT_ONCE, MOST_WORKERS, StoreReader
 from ha_monitor.store.results import Table, Watched, Watching
@@ -20,7 +27,10 @@ from ha_monitor.store.scripts import read_scripts
 from ha_monitor.store.stuck import MOST_LOOKS as MOST_TASKS_LOOKED_AT
 from ha_monitor.store.stuck import StuckTasks
 from tests.integration.storing import NODE, Inside, Instance
-from tests.unit.builders import TIME, event
+from tests.support.scraping import Samples
+from tests.unit.builders import TIME, TurnedClock, event
+from tests.unit.test_line import problems
+from tests.unit.test_tables import Lines
 
 WATCHING = Watching(late_after=10.0, lost_after=60.0)
 SMALL = {
@@ -171,27 +181,28 @@ def test_who_was_heard_of_once_is_forgotten_after_an_hour(one: Instance, inside:
 
 
 def test_the_lines_of_a_flood_are_few_and_say_how_many(one: Instance, inside: Inside) -> None:
-    """Given 700 invented workers and a real one that fall silent, the real one has its line, some of the others have,
-    and one or two lines say how many more there are.
+    """Given 2,000 invented workers and a real one that fall silent, the real one has its line, some of the others have,
+    and one line says how many more there are, though it takes several calls to look at them.
     """
     one.tick()
     hear_twice(one, inside, "real@host")
-    names = invented(700)
-    for start in range(0, 700, 100):
-        one.apply(heartbeats(names[start : start + 100]))
+    names = invented(2000)
+    for start in range(0, 2000, 200):
+        one.apply(heartbeats(names[start : start + 200]))
     silence(inside, "real@host", *names)
     duties = Duties(one.store)
-    watch(one, duties)
-    watch(one, duties)
+    for _ in range(4):
+        watch(one, duties)
 
     events = [item.entry.event for item in one.emitted]
     named = [one.worker for one in events if one.type == "worker-lost"]
-    crowds = [one for one in events if one.type == "workers-lost"]
+    (crowd,) = [item for item in one.emitted if item.entry.event.type == "workers-lost"]
     assert "real@host" in named
     assert len(named) == 21
-    assert sum(one.fields["count"] for one in crowds) == 680
-    assert len(crowds) <= 4
-    assert all(set(one.fields["workers"]) <= set(names) for one in crowds)
+    line = json.loads(encode_line(build_line(crowd, Identity("node", "1", "host", 1), "2026-01-01T00:00:00.000000Z")))
+    assert problems(line) == []
+    assert (line["level"], line["count"]) == ("warning", 1980)
+    assert set(line["workers"]) <= set(names)
     assert len({item.entry.event.id for item in one.emitted}) == len(one.emitted)
 
 
@@ -229,6 +240,29 @@ def test_many_workers_are_looked_at_in_turns_and_none_is_left_out(one: Instance,
     for _ in range(3):
         last = watch(one, duties)
     assert {worker.name for worker in last.workers} == set(names)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str) -> None:
+    """Given a leader and floods at each of its ticks, one line says which table is full, and its metrics have its size,
+    its limit, and how many were turned away.
+    """
+    one = Instance(store_url).start()
+    lines, clock, config = Lines(), TurnedClock(), Config()
+    telemetry = Telemetry(config, clock, Stats())
+    leader = Leader(
+        *(one.store, config, telemetry, cast("Logger", lines), clock), investigator=None, reconcile=lambda event: []
+    )
+    for number in range(5):
+        one.apply(heartbeats(invented(30, f"{number}-")))
+        one.announce(leader.after_tick(one.tick()))
+
+    (fields,) = [fields for event, fields in lines.written if event == "table-full"]
+    assert (fields["table"], fields["limit"], fields["turned_away"]) == ("workers", SMALL["workers"], 10)
+    telemetry.leads(clock.now + 5, followed=False)
+    found = Samples(generate_latest(telemetry.registry).decode())
+    for metric, value in (("size", 20), ("limit", 20), ("turned_away", 130)):
+        assert found.sum(f"ha_monitor_table_{metric}", table="workers") == value
 
 
 # --- the other tables ----------------------------------------------------------------------

@@ -23,6 +23,8 @@ class Lines:
     def warning(self, event: str, **fields: Any) -> None:
         self.written.append((event, fields))
 
+    info = warning
+
 
 @pytest.fixture
 def lines() -> Lines:

@@ -21,6 +21,7 @@
 -- KEYS[15] sweep        string  as suspects.lua keeps it
 -- KEYS[16] turned away  hash    as tables.lua describes it
 -- KEYS[17] producers    hash    KEYS[18] usual  hash  KEYS[19] processes  zset  KEYS[20] open  zset: as in apply.lua
+-- KEYS[21] crowd        string  MessagePack: {kind of line -> {workers to be told of in one, the first of them}}
 -- and, by prefix: ARGV[2]w:<nodename> the workers' records.
 --
 -- ARGV[1] the caller's token
@@ -37,9 +38,10 @@
 -- Nothing if the caller does not lead; or the error LEASELOST.
 
 local ONLINE, LATE, LOST, OFFLINE = 'online', 'late', 'lost', 'offline'
--- So many workers are named in a minute, those that were never confirmed and the others; the rest in one line a call.
+-- So many workers are named in a minute, those that were never confirmed and the others; the rest in one line when all
+-- workers were looked at.
 local MOST_NAMED, NAMED_FOR = { newcomer = 20, confirmed = 1000 }, 60
-local MOST_IN_A_LINE = 20
+local MOST_IN_A_LINE, CROWD_KEPT_FOR = 20, 600 -- names; s
 local MOST_ACTIVE = 1000000 -- tasks that a worker runs: what says more is no number of tasks
 local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'usual', 'queues', 'open' }
 local SCANNED, TIDIED = 100, 100
@@ -64,7 +66,11 @@ end
 
 local named = redis.call('HMGET', KEYS[14], 'newcomer', 'confirmed')
 named = { newcomer = tonumber(named[1] or nil) or 0, confirmed = tonumber(named[2] or nil) or 0 }
-local unnamed = {}
+local crowds, crowds_changed = {}, false
+for kind, crowd in pairs(load_packed(KEYS[21]) or {}) do
+  local count, names = unpack(type(crowd) == 'table' and crowd or {})
+  if type(count) == 'number' and type(names) == 'table' and type(names[1]) == 'string' then crowds[kind] = crowd end
+end
 
 -- Says what became of one worker, or adds it to a line for many.
 local function tell(kind, name, newcomer, since, silent)
@@ -74,10 +80,18 @@ local function tell(kind, name, newcomer, since, silent)
     emit(kind, name, since, { silent = math.max(0, silent) / 1000 })
     return
   end
-  local crowd = unnamed[kind] or { count = 0, workers = {} }
-  unnamed[kind] = crowd
-  crowd.count = crowd.count + 1
-  if crowd.count <= MOST_IN_A_LINE then crowd.workers[crowd.count] = name end
+  local crowd = crowds[kind] or { 0, {} }
+  crowds[kind], crowds_changed = crowd, true
+  crowd[1] = crowd[1] + 1
+  if crowd[1] <= MOST_IN_A_LINE then crowd[2][crowd[1]] = name end
+end
+
+local function tell_of_crowds()
+  for kind, crowd in pairs(crowds) do
+    local several = string.gsub(kind, '^worker', 'workers')
+    emit(several, crowd[2][1], exact(now), { count = crowd[1], workers = crowd[2] })
+  end
+  crowds, crowds_changed = {}, next(crowds) ~= nil
 end
 
 local function lost_text(at, heard_before, heard_again)
@@ -199,9 +213,7 @@ local function look_at_workers()
       look_at(found[index], tonumber(found[index + 1]))
     end
   until place == '0' or #shown >= most_looks
-  for kind, crowd in pairs(unnamed) do
-    emit(kind == 'worker-lost' and 'workers-lost' or 'workers-recovered', crowd.workers[1], exact(now), crowd)
-  end
+  if place == '0' then tell_of_crowds() end
   return place
 end
 
@@ -210,6 +222,11 @@ local function write_states()
   if #items > 0 then
     redis.call('HSET', KEYS[14], 'newcomer', named.newcomer, 'confirmed', named.confirmed)
     if redis.call('TTL', KEYS[14]) == -1 then redis.call('EXPIRE', KEYS[14], NAMED_FOR) end
+  end
+  if next(crowds) then
+    if crowds_changed then redis.call('SET', KEYS[21], cmsgpack.pack(crowds), 'EX', CROWD_KEPT_FOR) end
+  elseif crowds_changed then
+    redis.call('DEL', KEYS[21])
   end
   want_sweep(KEYS[15], any_lost, newly_lost)
 end
