@@ -77,7 +77,7 @@ class Snapshot:
     def __init__(self, client: redis.Redis, *instances: Instance) -> None:
         self._client = client
         self._instances = instances
-        self._values = [(key, max(0, client.pttl(key)), client.dump(key)) for key in client.keys()]
+        self._values = [(key, max(0, client.pttl(key)), client.dump(key)) for key in client.scan_iter()]
 
     def restore(self) -> list[Instance]:
         """The instances as they were then, on a Redis as it was then."""

@@ -47,7 +47,7 @@ local items = {}
 local waiting_tasks = redis.call('ZCARD', KEYS[4])
 -- More waits in one record for a name that does not come: what is above goes out at once.
 local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
-local MOST_RETRIES, MOST_PID = 2 ^ 31, 2 ^ 32
+local MOST_PID = 2 ^ 32
 
 -- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
 local sends, producers = {}, {}
@@ -228,22 +228,9 @@ local function write_wait_over()
   in_pieces(wait_over, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[4], ...) end)
 end
 
--- Numbers of a fact that are added up or kept: whatever they are, they are ones that Redis and MessagePack can hold.
-local function clamp_numbers(fact)
-  local code = fact[2]
-  fact[3] = whole(fact[3], MOST_TIME)
-  if code == SUCCEEDED then
-    if fact[6] then fact[6] = clamped(fact[6], MOST_SECONDS) end
-  elseif code == STARTED then
-    if fact[6] then fact[6] = whole(fact[6], MOST_PID) end
-  elseif code == SENT or code == RECEIVED then
-    fact[7] = whole(fact[7], MOST_RETRIES)
-    if fact[6] and fact[6].e then fact[6].e = whole(fact[6].e, MOST_TIME) end
-  end
-end
-
 -- Announces what is complete, and what no more of may wait; returns what waits from now on.
 local function announce_complete(announce, facts, facts_text)
+  if #announce == 0 then return announce end
   local still, bytes = {}, 0
   if #announce > 1 then table.sort(announce, by_time) end
   for _, entry in ipairs(announce) do
@@ -271,13 +258,12 @@ local function apply_task(uuid, batch)
   for _, fact in ipairs(batch) do
     local with = add_id(seen, fact[1])
     if with then
-      clamp_numbers(fact)
       seen, changed, new = with, true, new + 1
       local announced = is_reconciled(facts, fact[2])
       merge_fact(facts, fact)
       if fact[2] == SENT and fact[8] and facts.n then note_producer(facts.n) end
       if fact[2] == STARTED and fact[6] and fact[3] > 0 then
-        append(starts, fact[4], fact[6], struct.pack('>d', fact[3]))
+        append(starts, fact[4], whole(fact[6], MOST_PID), struct.pack('>d', fact[3]))
       end
       if first_look and fact[2] == SUCCEEDED and fact[6] and facts.n then note_run_time(facts.n, fact[6]) end
       if counting and is_counted(fact[2]) and not announced then

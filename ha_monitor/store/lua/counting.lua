@@ -153,10 +153,11 @@ local function add_to_fields(key, fields, amounts, before)
   if not before or #fields == 0 then return end
   local after = {}
   for index, field in ipairs(fields) do
-    local sum = clamped(tonumber(before[index] or nil), MOST_COUNT) + amounts[index]
+    local sum = (tonumber(before[index] or nil) or 0) + amounts[index]
+    if not (sum >= 0 and sum <= MOST_COUNT) then sum = clamped(sum, MOST_COUNT) end
     after[2 * index - 1] = field
     -- Lua would round a sum in µs when it makes a text of it.
-    after[2 * index] = string.format('%.0f', clamped(sum, MOST_COUNT))
+    after[2 * index] = string.format('%.0f', sum)
   end
   attempt('HSET', key, unpack(after))
 end

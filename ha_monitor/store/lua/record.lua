@@ -37,7 +37,8 @@ local FINISHED, REJECTED, FAILED, SUCCEEDED = 6, 7, 9, 10
 local END_RANK = { [REJECTED] = 0, [SUCCEEDED] = 2 } -- all others: 1
 local ID_SIZE, MAX_IDS = 12, 1000
 local PUSH_AT_ONCE = 100
-local MOST_TIME, MOST_SECONDS, MOST_COUNT = 4e15, 2e9, 2 ^ 53 -- µs since the epoch; of a run; of anything
+local MOST_TIME, MOST_SECONDS = 4e15, 2e9 -- µs since the epoch; of a run
+local MOST_RETRIES, MOST_COUNT = 2 ^ 31, 2 ^ 53
 
 -- What Redis refused and the script did without, or nil; the caller reports it.
 local trouble
@@ -233,11 +234,22 @@ local function is_reconciled(facts, code)
   return true
 end
 
+-- Merges a fact. Whatever its numbers are, what is kept of them is something that Redis and MessagePack can hold.
 local function merge_fact(facts, fact)
   local code, at = fact[2], fact[3]
+  if type(at) ~= 'number' or at % 1 ~= 0 or at < 0 or at > MOST_TIME then
+    at = whole(at, MOST_TIME)
+    fact[3] = at
+  end
   if code == SENT or code == RECEIVED then
-    if fact[6] then merge_definition(facts, fact[6], at) end
-    if fact[7] > (facts.re or 0) then facts.re = fact[7] end
+    local definition = fact[6]
+    if definition then
+      if definition.e then definition.e = whole(definition.e, MOST_TIME) end
+      merge_definition(facts, definition, at)
+    end
+    if fact[7] ~= 0 then facts.re = math.max(facts.re or 0, whole(fact[7], MOST_RETRIES)) end
+  elseif code == SUCCEEDED and fact[6] then
+    fact[6] = clamped(fact[6], MOST_SECONDS)
   end
   if code == SENT then
     if facts.st == nil or at > facts.st or (at == facts.st and greater(fact[8], facts.q)) then
