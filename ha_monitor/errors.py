@@ -33,6 +33,10 @@ class StoreUnavailable(Unavailable):
     """Redis refused, dropped or did not answer. What was being applied may or may not be done."""
 
 
+class StoreRefused(StoreUnavailable):
+    """Redis answers, and refused a call. As long as that lasts, connecting again is no cure."""
+
+
 class ResultBackendUnavailable(Unavailable):
     """Celery's result backend refused, dropped or did not answer."""
 

@@ -60,7 +60,7 @@ def _recorded(config: Config) -> dict[str, WorkerEntry]:
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()
-        entries = reader.workers()
+        entries = reader.workers().entries
     except StoreUnavailable:
         return {}  # `check_store` tells
     finally:

@@ -56,6 +56,7 @@ _LEVELS: dict[str, LogLevel] = {
     "entry-unreadable": LogLevel.ERROR,
     "events-lost": LogLevel.ERROR,
     "worker-lost": LogLevel.WARNING,
+    "workers-lost": LogLevel.WARNING,
     "task-stuck": LogLevel.WARNING,
     "task-orphaned": LogLevel.ERROR,
 }

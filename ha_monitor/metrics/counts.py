@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -10,13 +11,15 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.utils import floatToGoString
 
 from ha_monitor.config.schema import WorkerLabels
-from ha_monitor.events.types import Code
 from ha_monitor.metrics import definitions
 from ha_monitor.metrics.definitions import BY_CODE, LOST, QUEUE_WAIT, RECONCILED, RUNTIME
 
 SEPARATOR = "\x1f"
+MOST_COUNT = 1 << 53
+"""No count grows larger, as `counting.lua` sees to."""
 HISTOGRAMS = {"r": RUNTIME, "w": QUEUE_WAIT}
 Labels = tuple[str, ...]
+_METRICS = {int(code): metric for code, metric in BY_CODE.items()}
 
 
 class TaskCounts:
@@ -42,14 +45,16 @@ class TaskCounts:
             self._lost[worker_values(nodename, self._worker_labels)] += 0
 
     def add(self, raw: Sequence[bytes]) -> None:
-        """:param raw: field, number, field, number, …"""
+        """:param raw: field, number, field, number, …; what cannot be read is left out."""
         for index in range(0, len(raw), 2):
-            self._add(raw[index].decode("utf-8", "replace"), int(raw[index + 1]))
+            count = _count(raw[index + 1])
+            if count is not None:
+                self._add(raw[index].decode("utf-8", "replace"), count)
 
     def _add(self, field: str, count: int) -> None:
         kind, *parts = field.split(SEPARATOR)
         if kind == "l":
-            self._lost[worker_values(parts[0], self._worker_labels)] += count
+            self._lost[worker_values(SEPARATOR.join(parts), self._worker_labels)] += count
             return
         if kind == "z":
             self._reconciled[(SEPARATOR.join(parts),)] += count
@@ -59,8 +64,8 @@ class TaskCounts:
             parts = [*[definitions.OVERFLOW] * 3, parts[-1] if parts else ""]
         name, worker, queue, last = parts
         labels: Labels = (name, *self._worker(worker), queue)
-        if kind.isdigit():
-            metric = BY_CODE.get(Code(int(kind)))
+        if kind.isdecimal():
+            metric = _METRICS.get(int(kind))
             if metric is not None:
                 self._counters[metric.name][(*labels, last) if "exception" in metric.labels else labels] += count
         elif kind in HISTOGRAMS:
@@ -97,9 +102,28 @@ class TaskCounts:
 
 def _bound(text: str) -> float:
     try:
-        return float(text)
+        bound = float(text)
     except ValueError:
-        return float("inf")
+        return math.inf
+    return math.inf if math.isnan(bound) else bound
+
+
+def _count(raw: bytes) -> int | None:
+    """A count as the store keeps it; None if it is none."""
+    try:
+        count = int(raw)
+    except ValueError:
+        return None
+    return count if 0 <= count <= MOST_COUNT else None
+
+
+def overflowed(raw: Sequence[bytes]) -> int:
+    """How many events were counted under `overflow`, because there were too many series.
+
+    :param raw: field, number, field, number, …
+    """
+    mark = f"{SEPARATOR}{definitions.OVERFLOW}{SEPARATOR}".encode()
+    return sum(_count(raw[index + 1]) or 0 for index in range(0, len(raw), 2) if mark in raw[index])
 
 
 def cumulated(buckets: dict[float, int]) -> list[Any]:

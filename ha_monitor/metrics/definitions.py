@@ -84,6 +84,7 @@ BATCH_SECONDS = Metric(
 LAST_EVENT = Metric(
     "ha_monitor_last_event_timestamp_seconds", Kind.GAUGE, "When events were last merged, seconds since the epoch"
 )
+SERIES = Metric("ha_monitor_series", Kind.GAUGE, "Counts that this instance keeps; at most `metrics.max_series`")
 OWN: dict[str, Metric] = {
     attribute: Metric(f"ha_monitor_{name}", kind, meaning)
     for attribute, name, kind, meaning in (
@@ -131,6 +132,16 @@ ORPHANED = Metric(
 )
 WORKER_UP = Metric("celery_worker_up", Kind.GAUGE, "1 while the worker sends heartbeats, else 0", WORKER, leader=True)
 WORKER_ACTIVE = Metric("celery_worker_tasks_active", Kind.GAUGE, "Tasks that the worker runs", WORKER, leader=True)
+TABLE = ("table",)
+TABLE_SIZE = Metric("ha_monitor_table_size", Kind.GAUGE, "Entries of a table of the shared record", TABLE, leader=True)
+TABLE_LIMIT = Metric("ha_monitor_table_limit", Kind.GAUGE, "Entries that such a table may have", TABLE, leader=True)
+TABLE_TURNED_AWAY = Metric(
+    "ha_monitor_table_turned_away",
+    Kind.GAUGE,
+    "Entries for which such a table had no room, until a day passes without one",
+    TABLE,
+    leader=True,
+)
 QUEUE = ("queue_name",)
 QUEUE_LENGTH = Metric("celery_queue_length", Kind.GAUGE, "Messages ready in a queue of tasks", QUEUE, leader=True)
 CONSUMERS = Metric(
@@ -142,13 +153,25 @@ QUEUE_PROCESSES = Metric(
 )
 FLEET = (
     *(LEADER, INSTANCES, WAITING, RETRIES, DEAD_LETTERS_KEPT, EVENT_QUEUE, WORKERS, WORKER_UP, WORKER_ACTIVE),
-    *(STUCK, ORPHANED),
+    *(STUCK, ORPHANED, TABLE_SIZE, TABLE_LIMIT, TABLE_TURNED_AWAY),
     *(QUEUE_LENGTH, CONSUMERS, QUEUE_WORKERS, QUEUE_PROCESSES),
 )
 """About the whole fleet, so exported by the leader alone: `sum()` over the instances is the value."""
 
 ALL = (
     *dict.fromkeys(BY_CODE.values()),
-    *(RUNTIME, QUEUE_WAIT, LOST, RECONCILED, *OWN.values(), LAST_EVENT, BATCH_SECONDS, CONSUMING, STORE_UP, BUILD),
+    *(
+        RUNTIME,
+        QUEUE_WAIT,
+        LOST,
+        RECONCILED,
+        *OWN.values(),
+        LAST_EVENT,
+        SERIES,
+        BATCH_SECONDS,
+        CONSUMING,
+        STORE_UP,
+        BUILD,
+    ),
     *FLEET,
 )

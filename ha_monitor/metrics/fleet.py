@@ -26,6 +26,13 @@ def fleet_families(watched: Watched, event_queue: int | None, worker_labels: Wor
     ):
         if value is not None:
             yield GaugeMetricFamily(metric.name, metric.meaning, value=value)
+    for metric, attribute in (
+        (definitions.TABLE_SIZE, "size"),
+        (definitions.TABLE_LIMIT, "limit"),
+        (definitions.TABLE_TURNED_AWAY, "turned_away"),
+    ):
+        values = {(table.name,): getattr(table, attribute) for table in watched.tables}
+        yield _gauge(metric, {k: v for k, v in values.items() if v is not None}, worker_labels)
     up: dict[tuple[str, ...], int] = {}
     active: dict[tuple[str, ...], int] = {}
     states = dict.fromkeys(("online", "late", "lost", "offline"), 0)

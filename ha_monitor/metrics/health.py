@@ -24,6 +24,7 @@ class Health:
         self._progress_at = clock.monotonic()
         self._broker: str | None = "not connected yet"
         self._store: str | None = "not connected yet"
+        self._refused: tuple[str, float] | None = None
         self._batch_since: float | None = None
         self._committed_at: float | None = None
         self._stopping = False
@@ -41,6 +42,13 @@ class Health:
     def store(self, problem: str | None) -> None:
         """:param problem: why Redis cannot be used; None if it answers."""
         self._store = problem
+
+    def store_refused(self, problem: str, until: float) -> None:
+        """Redis answers, and refused something: it may do so again at the next call.
+
+        :param until: when that is over unless it is said again, by the monotonic clock.
+        """
+        self._refused = problem, until
 
     def batch_began(self) -> None:
         """A batch is at hand that is not merged yet."""
@@ -77,8 +85,11 @@ class Health:
             reasons.append(f"the loop made no progress for {now - self._progress_at:.1f} s")
         if self._stopping:
             reasons.append("stopping")
-        if self._store is not None:
-            reasons.append(f"store: {self._store}")
+        store, refused = self._store, self._refused
+        if store is None and refused is not None and now < refused[1]:
+            store = refused[0]
+        if store is not None:
+            reasons.append(f"store: {store}")
         if self._broker is not None:
             reasons.append(f"broker: {self._broker}")
         since = self._batch_since
@@ -90,7 +101,7 @@ class Health:
             {
                 "reasons": reasons,
                 "consuming": self._broker is None,
-                "store": self._store is None,
+                "store": store is None,
                 "last_commit_age": None if committed is None else round(now - committed, 3),
             },
         )

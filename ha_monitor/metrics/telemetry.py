@@ -18,7 +18,17 @@ from ha_monitor.broker.survey import TaskQueue
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.metrics.counts import TaskCounts
-from ha_monitor.metrics.definitions import BATCH_SECONDS, BUILD, CONSUMING, LAST_EVENT, LEADER, OWN, STORE_UP, Kind
+from ha_monitor.metrics.definitions import (
+    BATCH_SECONDS,
+    BUILD,
+    CONSUMING,
+    LAST_EVENT,
+    LEADER,
+    OWN,
+    SERIES,
+    STORE_UP,
+    Kind,
+)
 from ha_monitor.metrics.fleet import fleet_families, queue_families
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.lease import LeaderLease
@@ -127,6 +137,7 @@ class _Collector(Collector):
             family = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
             yield family(metric.name, metric.meaning, value=value)
         yield GaugeMetricFamily(LAST_EVENT.name, LAST_EVENT.meaning, value=getattr(self._stats, "last_event", 0.0))
+        yield GaugeMetricFamily(SERIES.name, SERIES.meaning, value=len(self._telemetry.counts) // 2)
         ready = self._telemetry.health.ready().details
         yield GaugeMetricFamily(CONSUMING.name, CONSUMING.meaning, value=float(ready["consuming"]))
         yield GaugeMetricFamily(STORE_UP.name, STORE_UP.meaning, value=float(ready["store"]))

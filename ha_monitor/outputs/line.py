@@ -78,6 +78,8 @@ class EventLine(Struct, omit_defaults=True):
     answered: int | UnsetType = UNSET
     source: str | UnsetType = UNSET
     lost: int | UnsetType = UNSET
+    count: int | UnsetType = UNSET
+    workers: list[str] | UnsetType = UNSET
     data: Any = UNSET
     incomplete: bool | UnsetType = UNSET
     recovered: bool | UnsetType = UNSET
@@ -87,6 +89,7 @@ class EventLine(Struct, omit_defaults=True):
 _OWN_FIELDS = (
     *("runtime", "exception", "traceback", "result", "requeue", "terminated", "signum", "expired"),
     *("freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys", "reason", "silent", "lost", "data"),
+    *("count", "workers"),
     *("phase", "seconds", "confirmed_by", "answered", "source"),
 )
 _FIELDS = {name: name for name in _OWN_FIELDS} | {"pid": "worker_pid"}

@@ -8,29 +8,36 @@ from typing import Any, NamedTuple
 from ha_monitor.broker.source import Mark, Source
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Batch as BatchSettings
-from ha_monitor.events.decode import Batch, Decoder
+from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import Fact
+from ha_monitor.pipeline.slices import MOST_BYTES, slices
 
 RECEIVE_AT_ONCE = 100
 """Most messages taken between two looks at the size of the batch; fewer if it lacks fewer events."""
 
 
 class Collected(NamedTuple):
-    """A closed batch, and the place in the stream of deliveries behind it."""
+    """A closed batch, or a part of one, and the place in the stream of deliveries behind it."""
 
     batch: Batch
-    mark: Mark
+    mark: Mark | None
+    """None if messages up to there are not merged with it: the mark of a later one covers them."""
 
 
 class Collector:
-    """Decodes messages into batches, and holds those that are not merged yet."""
+    """Decodes messages into batches, and holds those that are not merged yet.
+
+    Messages are decoded when there is room for them in a batch: a few of them may be many events.
+    """
 
     def __init__(self, source: Source, decoder: Decoder, settings: BatchSettings, clock: Clock) -> None:
         self._source = source
         self.decoder = decoder
         self._settings = settings
         self._clock = clock
+        self._received: deque[Message] = deque()
         self._open = Batch()
+        self._open_size = 0
         self._closed: deque[Collected] = deque()
         self.paused_at: float | None = None
         """When the broker was asked that had nothing more; None if there may be more at hand."""
@@ -55,22 +62,20 @@ class Collector:
         :returns: whether the size closed it, so that more is likely at hand.
         :raises BrokerUnavailable: what was received until then is in the open batch.
         """
-        batch = self._open
         closes_at: float | None = None
         self.paused_at = None
-        while batch.event_count < self._settings.events:
+        while not self._is_full():
             now = self._clock.monotonic()
             wait = patience if closes_at is None else max(0.0, closes_at - now)
-            messages = self._source.receive(min(RECEIVE_AT_ONCE, self._settings.events - batch.event_count), wait)
-            if not messages:
+            if not self._received and not self._receive(wait):
                 self.paused_at = now
                 break
-            self.decoder.decode(messages, batch)
+            self._decode()
             if closes_at is None:
                 closes_at = self._clock.monotonic() + self._settings.time
             elif self._clock.monotonic() >= closes_at:
                 break
-        full = batch.event_count >= self._settings.events
+        full = self._is_full() or bool(self._received)
         if full or not only_full:
             self.close_open()
         return full
@@ -78,8 +83,17 @@ class Collector:
     def close_open(self) -> None:
         """Close the open batch if there is anything in it."""
         if self._open.message_count:
-            self._closed.append(Collected(self._open, self._source.mark()))
-            self._open = Batch()
+            *parts, last = slices(self._open, self._open_size)
+            self._closed.extend(Collected(part, None) for part in parts)
+            self._closed.append(Collected(last, None if self._received else self._source.mark()))
+            self._open, self._open_size = Batch(), 0
+
+    def close_all(self) -> bool:
+        """Close what there is of messages received, a batch at a time; whether there was any."""
+        if self._received:
+            self._decode()
+        self.close_open()
+        return bool(self._closed)
 
     def take(self) -> Collected:
         """The oldest closed batch. :raises IndexError: if there is none."""
@@ -91,5 +105,23 @@ class Collector:
 
     def forget(self) -> None:
         """Drop everything; right only where the broker delivers it again."""
-        self._open = Batch()
+        self._received.clear()
+        self._open, self._open_size = Batch(), 0
         self._closed.clear()
+
+    def _is_full(self) -> bool:
+        return self._open.event_count >= self._settings.events or self._open_size >= MOST_BYTES
+
+    def _receive(self, wait: float) -> bool:
+        most = min(RECEIVE_AT_ONCE, self._settings.events - self._open.event_count)
+        self._received.extend(self._source.receive(most, wait))
+        return bool(self._received)
+
+    def _decode(self) -> None:
+        """Decode as many of the messages received as one batch may have bytes, and at least one."""
+        messages: list[Message] = []
+        while self._received and not (messages and self._open_size + len(self._received[0].body) > MOST_BYTES):
+            message = self._received.popleft()
+            messages.append(message)
+            self._open_size += len(message.body)
+        self.decoder.decode(messages, self._open)

@@ -8,6 +8,7 @@ from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.stuck import Reconcile, StuckDuty
+from ha_monitor.pipeline.tables import TableReport
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
@@ -38,6 +39,7 @@ class Leader:
         settings = config.workers
         self._store = store
         self._duties = Duties(store)
+        self._tables = TableReport(logger, clock)
         self._watching = Watching(settings.late_after, settings.lost_after)
         self._count_losses = settings.count_losses
         self._telemetry = telemetry
@@ -74,6 +76,7 @@ class Leader:
         """Do the duties if this instance leads; returns what is to be announced."""
         if ticked.leads != self._leads:
             self._leads = ticked.leads
+            self._duties.start_anew()
             self._logger.info("leading" if self._leads else "not-leading", token=self._store.token)
         if not ticked.leads:
             self._telemetry.does_not_lead()
@@ -83,11 +86,13 @@ class Leader:
         if watched is None:
             return []
         self._telemetry.fleet = watched
+        self._tables.look(watched.tables)
         items = watched.items
         now = self._clock.monotonic()
         if now >= self._losses_at:
-            self._losses_at = now + LOSSES_EVERY
             items += self._duties.losses(report=self._count_losses)
+            if self._duties.all_accounted:
+                self._losses_at = now + LOSSES_EVERY
         return items if self._stuck is None else items + self._stuck.proceed()
 
     def _may_judge(self) -> bool:

@@ -36,6 +36,7 @@ from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
+from ha_monitor.pipeline.tables import TableReport, series_table
 from ha_monitor.pipeline.takeovers import report_takeovers
 from ha_monitor.store.store import Store
 from ha_monitor.supervision import Supervisor
@@ -97,6 +98,7 @@ class Pipeline:
         self._tick_at = 0.0
         self._collector = Collector(source, decoder, config.batch, clock)
         self._report = Report(supervisor, self.stats, clock)
+        self._tables = TableReport(logger, clock)
         self._leader = Leader(
             store, config, telemetry, logger, clock, investigator=investigator, reconcile=self._collector.reconcile
         )
@@ -199,13 +201,23 @@ class Pipeline:
         self._finish()
         while self._collector:
             self._send(self._collector.take())
-            if full and not self._collector:
-                return  # more is at hand: Redis works while it is collected
+            if not self._collector:
+                if full:
+                    return  # more is at hand: Redis works while it is collected
+                self._finish()
+                break
             self._finish()
+            self._between_parts()
         if self._collector.paused_at is not None:
             self._progress.nothing_in_hand(self._collector.paused_at)
             self.stats.nothing_at_hand(self._clock.time())
         self._store.confirm()
+
+    def _between_parts(self) -> None:
+        """A large batch is merged in parts, which together may take longer than the lease and the broker's patience."""
+        self._made_progress()
+        self._broker.keep_alive()
+        self._tick_if_due()
 
     def _patience(self) -> float:
         if self._under_way is not None:
@@ -225,6 +237,7 @@ class Pipeline:
         batch, mark = self._under_way
         applied = self._store.receive_apply()
         self._under_way = None
+        self._store_link.answered(applied.trouble)
         self._announcements.add(applied.items)
         self.stats.add_batch(
             batch, new=applied.new, repeated=applied.repeated, waiting=applied.waiting, now=self._clock.time()
@@ -233,7 +246,8 @@ class Pipeline:
             self._tick_at = min(self._tick_at, self._clock.monotonic() + self._config.store.name_wait)
         self._announcements.announce()
         try:
-            self._source.acknowledge(mark)
+            if mark is not None:
+                self._source.acknowledge(mark)
         except BrokerUnavailable as error:
             # All is merged and announced: the redelivery will be recognised.
             self._broker_lost(error)
@@ -272,8 +286,10 @@ class Pipeline:
             merged_ago=self._progress.ago(),
             handed_back=self._progress.take_handed_back(),
         )
+        self._store_link.answered(ticked.trouble)
         if self._telemetry.counting and (self._counted or ticked.items):
             self._telemetry.counts = self._store.counts()
+            self._tables.look([series_table(self._telemetry.counts, self._config.metrics.max_series)])
             self._counted = False
         now = self._clock.monotonic()
         due_in = self._config.store.lease / 5
@@ -344,7 +360,7 @@ class Pipeline:
             if self._store_link.connected and self._store_link.registered:
                 if finish:
                     self._finish()
-                    while self._collector:
+                    while self._collector or (not self._source.redelivers and self._collector.close_all()):
                         self._send(self._collector.take())
                         self._finish()
                 elif self._under_way is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ha_monitor.clock import Clock
-from ha_monitor.errors import LeaseLost, StoreUnavailable
+from ha_monitor.errors import LeaseLost, StoreRefused, StoreUnavailable
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
@@ -13,6 +13,11 @@ from ha_monitor.pipeline.backoff import Backoff
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.store import Store
+
+REFUSED_FOR = 15.0
+"""Seconds for which a refusal of Redis is not over: longer than the longest pause between two attempts."""
+WARN_EVERY = 10.0
+"""Seconds between two warnings about what Redis refused and a call did without."""
 
 
 class StoreLink:
@@ -38,7 +43,10 @@ class StoreLink:
         self._report = report
         self._logger = logger
         self._who = who
+        self._clock = clock
         self._backoff = Backoff(clock, first=0.2, cap=5.0)
+        self._refused_at: float | None = None
+        self._warned_at = float("-inf")
         self.registered = False
 
     @property
@@ -66,17 +74,36 @@ class StoreLink:
             self._store.register(self._who)
             self.registered = True
             self._announcements.start_anew()
-        self._backoff.succeeded()
+        if self._refused_at is None:
+            self._backoff.succeeded()
         self._stats.store_connects += 1
         self._health.store(None)
         self._logger.info("store-connected", token=self._store.token, unannounced=len(self._announcements))
         return True
+
+    def answered(self, trouble: str) -> None:
+        """A call went through.
+
+        :param trouble: what of it Redis refused; empty if nothing.
+        """
+        now = self._clock.monotonic()
+        if trouble:
+            self._health.store_refused(f"Redis refused: {trouble}", now + REFUSED_FOR)
+            if now - self._warned_at >= WARN_EVERY:
+                self._warned_at = now
+                self._logger.warning("store-damaged", reason=trouble)
+        elif self._refused_at is not None and now - self._refused_at >= REFUSED_FOR:
+            self._refused_at = None
+            self._backoff.succeeded()
 
     def lost(self, error: StoreUnavailable) -> None:
         """Give the connection up; what is not announced is still in the outbox."""
         wait = self._backoff.failed()
         self._logger.warning("store-unavailable", reason=str(error), retry_in=round(wait, 3))
         self._health.store(str(error))
+        if isinstance(error, StoreRefused):
+            self._refused_at = self._clock.monotonic()
+            self._health.store_refused(str(error), self._refused_at + REFUSED_FOR)
         self._report.waiting("Redis", self._backoff.failing_since, str(error))
         self._store.close()
         self._announcements.forget()

@@ -8,10 +8,11 @@ from msgspec import Struct
 
 from ha_monitor.broker.inspection import queue_state
 from ha_monitor.clock import Clock
-from ha_monitor.config.schema import Config, Workers
+from ha_monitor.config.schema import Config
+from ha_monitor.config.schema import Workers as WorkerLimits
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.outputs.line import iso_time
-from ha_monitor.store.reader import Counts, InstanceEntry, StoreReader, WorkerEntry
+from ha_monitor.store.reader import Counts, InstanceEntry, StoreReader, WorkerEntry, Workers
 
 
 class Instance(Struct):
@@ -73,6 +74,8 @@ class Fleet(Struct):
     instances: list[Instance]
     queue: Queue
     workers: list[Worker]
+    more_workers: int
+    """How many there are beside those: of them nothing was heard for longer."""
     waiting_announcements: int
     handler_retries: int
     dead_letters: int
@@ -101,12 +104,12 @@ def assemble(
     *,
     now: float,
     instances: list[InstanceEntry],
-    workers: list[WorkerEntry],
+    workers: Workers,
     counts: Counts,
     queue: Queue,
 ) -> Fleet:
     """Put what was read together."""
-    total = sum(entry.stats.get("new", 0) for entry in instances if entry.lease_left > 0)
+    total = sum(_number(entry.stats, "new") for entry in instances if entry.lease_left > 0)
     return Fleet(
         node_id=config.node_id,
         time=iso_time(now),
@@ -114,7 +117,8 @@ def assemble(
             (_instance(entry, now, total) for entry in instances), key=lambda one: (one.host, one.instance, -one.age)
         ),
         queue=queue,
-        workers=[_worker(entry, config.workers) for entry in workers],
+        workers=[_worker(entry, config.workers) for entry in workers.entries],
+        more_workers=workers.more,
         waiting_announcements=counts.waiting,
         handler_retries=counts.retries,
         dead_letters=counts.dead_letters,
@@ -125,31 +129,37 @@ def assemble(
     )
 
 
-def _instance(entry: InstanceEntry, now: float, total: int) -> Instance:
+def _instance(entry: InstanceEntry, now: float, total: float) -> Instance:
     stats, who = entry.stats, entry.who
     alive = entry.lease_left > 0
-    last = stats.get("last_event") or None
+    last = _number(stats, "last_event")
     return Instance(
         instance=str(who.get("instance", "?")),
         host=str(who.get("host", "?")),
-        pid=int(who.get("pid", 0)),
+        pid=int(_number(who, "pid")),
         version=str(who.get("version", "?")),
         alive=alive,
         state=str(stats.get("state", "starting")) if alive else "dead",
         leads=alive and entry.leads,
-        age=max(0.0, now - float(who.get("started", now))),
+        age=max(0.0, now - _number(who, "started", now)),
         silent=entry.silent,
-        share=stats.get("new", 0) / total if alive and total else 0.0,
-        events=int(stats.get("events", 0)),
-        lines=int(stats.get("lines", 0)),
-        lag=float(stats.get("lag", 0.0)),
+        share=_number(stats, "new") / total if alive and total else 0.0,
+        events=int(_number(stats, "events")),
+        lines=int(_number(stats, "lines")),
+        lag=_number(stats, "lag"),
         last_event=iso_time(last) if last else None,
         unannounced=entry.outbox,
         stats=stats,
     )
 
 
-def _worker(entry: WorkerEntry, limits: Workers) -> Worker:
+def _number(values: dict[str, Any], name: str, otherwise: float = 0.0) -> float:
+    """A number that an instance wrote, from 0 to far more than it could; `otherwise` for anything else."""
+    value = values.get(name)
+    return value if isinstance(value, int | float) and 0 <= value < 1e15 else otherwise
+
+
+def _worker(entry: WorkerEntry, limits: WorkerLimits) -> Worker:
     fields = entry.heartbeat
     return Worker(
         name=entry.name,
@@ -162,7 +172,7 @@ def _worker(entry: WorkerEntry, limits: Workers) -> Worker:
     )
 
 
-def _worker_state(entry: WorkerEntry, limits: Workers) -> str:
+def _worker_state(entry: WorkerEntry, limits: WorkerLimits) -> str:
     if entry.said == "worker-offline":
         return "offline"
     if entry.silent > limits.lost_after:

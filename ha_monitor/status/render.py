@@ -18,6 +18,8 @@ def render(fleet: Fleet) -> str:
     parts.append("")
     workers = [_worker(worker) for worker in fleet.workers]
     parts.append(_table(_WORKER, workers) if workers else "no worker has been heard of yet")
+    if fleet.more_workers:
+        parts.append(f"… and {fleet.more_workers} more workers")
     parts.append("")
     parts.append(f"stuck tasks {fleet.stuck_tasks}   orphaned tasks {fleet.orphaned_tasks}")
     parts.append(

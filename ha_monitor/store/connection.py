@@ -14,7 +14,7 @@ import redis.sentinel
 
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.config.secrets import BAD_URL, mask
-from ha_monitor.errors import ConfigurationError, LeaseLost, StoreUnavailable
+from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable
 
 _HINTS = {
     "READONLY": "this is a replica; name the primary, or use a sentinel:// URL",
@@ -190,7 +190,7 @@ def translated_errors() -> Iterator[None]:
                 f"the keys in Redis have format {text.split()[1]}, which this version cannot read; "
                 "stop all instances of the other version, or choose another store.prefix"
             ) from None
-        raise StoreUnavailable(f"Redis refused: {_with_hint(error, text)}") from None
+        raise StoreRefused(f"Redis refused: {_with_hint(error, text)}") from None
     except (redis.exceptions.RedisError, OSError) as error:
         raise StoreUnavailable(f"Redis: {_with_hint(error, str(error))}") from None
 

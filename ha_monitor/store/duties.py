@@ -1,10 +1,18 @@
-"""What the leader does with the shared record: each method is one atomic call that only the leader's token may make."""
+"""What the leader does with the shared record: each call is one that only the leader's token may make."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from ha_monitor.events.facts import as_lua_string
 from ha_monitor.store.outbox import OutboxItem, read_items
-from ha_monitor.store.results import Watched, Watching, WorkerState
+from ha_monitor.store.results import Table, Watched, Watching, WorkerState
 from ha_monitor.store.store import Store
+
+MOST_LOOKS = 250
+"""Workers that one call looks at, so that none keeps Redis from its work for long."""
+MOST_CALLS = 5
+"""Calls of one duty at a time; what is left is for the next time."""
 
 
 class Duties:
@@ -12,51 +20,98 @@ class Duties:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget how far it was: another instance led meanwhile."""
+        self._watch_places: list[str] = []
+        self._losses_place: list[Any] = []
+        self._seen: dict[str, WorkerState] = {}
+        """The workers as they were when all had been looked at."""
+        self._looked_at: dict[str, WorkerState] = {}
+        """Those that were looked at since then."""
 
     def watch(self, watching: Watching, queues: list[str], *, may_judge: bool) -> Watched | None:
         """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
 
+        Of very many workers some are looked at, and the others the next times; `Watched.workers` has them all.
+
         :param queues: queues of tasks that workers consume.
         :param may_judge: whether it has listened for so long that a worker's silence means something.
         """
+        watched = self._watch_some(watching, queues, may_judge=may_judge)
+        items: list[OutboxItem] = []
+        for _ in range(MOST_CALLS - 1):
+            if watched is None or self._watch_places[0] == "0":
+                break
+            items += watched.items
+            watched = self._watch_some(watching, [], may_judge=may_judge)
+        return None if watched is None else watched._replace(items=items + watched.items)
+
+    def _watch_some(self, watching: Watching, queues: list[str], *, may_judge: bool) -> Watched | None:
         keys = self._store.keys
         reply = self._store.run_duty(
             "watch",
             [
                 *(keys.workers, keys.liveness, keys.waiting, keys.retries, keys.dead_letters, keys.queues),
-                *(keys.stuck, keys.orphaned),
+                *(keys.stuck, keys.orphaned, keys.newcomers, keys.named, keys.sweep, keys.turned_away),
+                *(keys.producers, keys.usual, keys.processes, keys.open, keys.crowd),
             ],
             [
                 int(watching.late_after * 1000),
                 int(watching.lost_after * 1000),
                 may_judge,
                 int(self._store.settings.worker_ttl),
+                MOST_LOOKS,
+                self._watch_places,
             ],
             queues,
         )
         if reply is None:
             return None
-        first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known = reply
+        first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known, places, tables = reply
+        self._watch_places = [place.decode() for place in places]
+        for name, state, active in workers:
+            one = WorkerState(name.decode("utf-8", "replace"), state.decode(), None if active < 0 else active)
+            self._looked_at[one.name] = one
+        if self._watch_places[0] == "0":
+            self._seen, self._looked_at = self._looked_at, {}
         return Watched(
             read_items(first, raw),
             instances,
             waiting,
             retries,
             dead_letters,
-            [
-                WorkerState(name.decode("utf-8", "replace"), state.decode(), None if active < 0 else active)
-                for name, state, active in workers
-            ],
+            list({**self._seen, **self._looked_at}.values()),
             [name.decode("utf-8", "replace") for name in known],
             stuck,
             orphaned,
+            [
+                Table(name.decode(), None if size < 0 else size, limit, turned_away)
+                for name, size, limit, turned_away in tables
+            ],
         )
 
     def losses(self, *, report: bool = True) -> list[OutboxItem]:
         """Find out what was lost; nothing if this instance does not lead.
 
+        Of very many processes some are looked at, and the others the next times.
+
         :param report: whether it is announced and counted; else what is kept to find it is only brought up to date.
         """
+        items: list[OutboxItem] = []
+        for _ in range(MOST_CALLS):
+            items += self._some_losses(report=report)
+            if self.all_accounted:
+                break
+        return items
+
+    @property
+    def all_accounted(self) -> bool:
+        """Whether `losses` has looked at all processes, so that it begins with the first again."""
+        return not self._losses_place
+
+    def _some_losses(self, *, report: bool) -> list[OutboxItem]:
         keys, settings = self._store.keys, self._store.settings
         reply = self._store.run_duty(
             "losses",
@@ -67,6 +122,13 @@ class Duties:
                 self._store.counting,
                 int(settings.failure_ttl),
                 report,
+                self._losses_place,
             ],
         )
-        return [] if reply is None else read_items(*reply)
+        if reply is None:
+            self._losses_place = []
+            return []
+        first, raw, (cursor, left) = reply
+        more = left or cursor != b"0"
+        self._losses_place = [cursor.decode(), list(map(as_lua_string, left))] if more else []
+        return read_items(first, raw)

@@ -35,6 +35,10 @@ class Keys:
         self.orphaned = self.prefix + "orphaned"
         self.usual = self.prefix + "usual"
         self.sweep = self.prefix + "sweep"
+        self.newcomers = self.prefix + "newcomers"
+        self.named = self.prefix + "named"
+        self.crowd = self.prefix + "crowd"
+        self.turned_away = self.prefix + "turned-away"
 
     def task(self, task_id: str) -> str:
         return f"{self.prefix}t:{task_id}"

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NamedTuple
 
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.scripts import read_scripts
+
+MOST_WORKERS = 2000
+"""Workers that are read at most, so that the answer is there in time."""
+AT_ONCE = 100
+"""Workers that are read by one call, so that none keeps Redis from its work."""
 
 
 class InstanceEntry(NamedTuple):
@@ -41,6 +47,14 @@ class WorkerEntry(NamedTuple):
     """An event shows that its process sends task events."""
     unsent: int = 0
     """Its latest runs of which no event came: most likely it sends none."""
+
+
+class Workers(NamedTuple):
+    """The workers that were read."""
+
+    entries: list[WorkerEntry]
+    more: int
+    """How many there are beside them."""
 
 
 class Counts(NamedTuple):
@@ -81,22 +95,31 @@ class StoreReader:
                 InstanceEntry(
                     token=token,
                     lease_left=until / 1000 - now,
-                    who=json.loads(who or b"{}"),
-                    stats=json.loads(stats or b"{}"),
-                    silent=max(0.0, now - int(seen or 0) / 1000),
+                    who=_object(who),
+                    stats=_object(stats),
+                    silent=max(0.0, now - _number(seen) / 1000),
                     outbox=call("LLEN", self._keys.outbox(token)),
                     leads=leader == b"%d" % token,
                 )
             )
         return entries
 
-    def workers(self) -> list[WorkerEntry]:
-        """All workers of which an instance has heard, by name."""
-        script = read_scripts()["workers"]
+    def workers(self) -> Workers:
+        """The workers of which an instance has heard, by name: the `MOST_WORKERS` of which it heard last."""
+        call, keys = self._connection.call, self._keys
+        source = read_scripts()["workers"].source
         now = self._now()
-        keys = (self._keys.workers, self._keys.processes)
-        rows = self._connection.call("EVAL", script.source, len(keys), *keys, self._keys.prefix)
-        return sorted(_worker(row, now) for row in rows)
+        known = call("ZCARD", keys.workers)
+        raw = call("ZREVRANGE", keys.workers, 0, MOST_WORKERS - 1, "WITHSCORES")
+        heard = [(raw[index], float(raw[index + 1])) for index in range(0, len(raw), 2)]
+        found = []
+        for start in range(0, len(heard), AT_ONCE):
+            some = heard[start : start + AT_ONCE]
+            names = [name for name, _ in some]
+            records = [keys.prefix.encode() + b"w:" + name for name in names]
+            rows = call("EVAL", source, len(records), *records, keys.prefix, *names)
+            found += [_worker(name, at, row, now) for (name, at), row in zip(some, rows, strict=True)]
+        return Workers(sorted(found, key=lambda one: one.name), max(known, len(found)) - len(found))
 
     def counts(self) -> Counts:
         call, keys = self._connection.call, self._keys
@@ -113,7 +136,7 @@ class StoreReader:
     def latest(self, kind: str, count: int) -> list[dict[str, Any]]:
         """The newest entries of `dead_letters`, `rejected` or `takeovers`, newest first."""
         key = getattr(self._keys, kind)
-        return [json.loads(entry) for entry in self._connection.call("LRANGE", key, 0, count - 1)]
+        return [_object(entry) for entry in self._connection.call("LRANGE", key, 0, count - 1)]
 
     def server(self) -> dict[str, str]:
         """What Redis says about itself (INFO)."""
@@ -125,17 +148,35 @@ class StoreReader:
         return int(seconds) + int(microseconds) / 1e6
 
 
-def _worker(row: list[bytes], now: float) -> WorkerEntry:
-    record = json.loads(row[2])
+def _worker(name: bytes, heard: float, row: bytes, now: float) -> WorkerEntry:
+    record = _object(row)
     # cjson writes an empty table as an object, and no table at all if nothing is known.
     heartbeat, said = record.get("heartbeat"), record.get("said")
     fields = (heartbeat or said or {}).get("fields")
     latest = said["type"] if said and (not heartbeat or said["time"] >= heartbeat["time"]) else None
     return WorkerEntry(
-        name=row[0].decode("utf-8", "replace"),
-        silent=max(0.0, now - float(row[1]) / 1000),
+        name=name.decode("utf-8", "replace"),
+        silent=max(0.0, now - heard / 1000),
         heartbeat=fields if isinstance(fields, dict) else {},
         said=latest,
-        sends=record["sends"],
-        unsent=int(record["unsent"]),
+        sends=bool(record.get("sends")),
+        unsent=int(record.get("unsent", 0)),
     )
+
+
+def _object(raw: bytes | None) -> dict[str, Any]:
+    """A JSON object in Redis; empty if there is none, or if it cannot be read."""
+    try:
+        value = json.loads(raw or b"{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _number(raw: bytes | None) -> float:
+    """A number in Redis; 0 if there is none, or if it cannot be read."""
+    try:
+        value = float(raw or 0)
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) else 0.0

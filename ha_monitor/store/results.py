@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ha_monitor.store.outbox import OutboxItem
@@ -17,6 +18,8 @@ class Applied(NamedTuple):
     """Events that some instance had merged before."""
     waiting: int
     """Tasks, over all instances, whose announcements wait for a piece."""
+    trouble: str = ""
+    """What Redis refused: something that is derived from the events, such as a count. Empty if nothing."""
 
 
 class Recovered(NamedTuple):
@@ -47,6 +50,8 @@ class Ticked(NamedTuple):
     """Whether this instance leads for as long as its lease holds."""
     followed: bool
     """It has just become the leader after another one, which may still be seen where its metrics are kept."""
+    trouble: str = ""
+    """As `Applied.trouble`."""
 
 
 class Watched(NamedTuple):
@@ -67,6 +72,18 @@ class Watched(NamedTuple):
     """Tasks that were said to be stuck and still are."""
     orphaned: int = 0
     """Tasks that were said to be orphaned and still are."""
+    tables: Sequence[Table] = ()
+
+
+class Table(NamedTuple):
+    """How full a table of the shared record is; `tables.lua` says what each is."""
+
+    name: str
+    size: int | None
+    """Entries; None where it is about each process by itself."""
+    limit: int
+    turned_away: int
+    """Entries that were refused or had to make room, until a day passes without one."""
 
 
 class WorkerState(NamedTuple):

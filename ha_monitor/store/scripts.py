@@ -8,15 +8,16 @@ from typing import NamedTuple
 
 _NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses", "suspects", "judge")
 _PRELUDES: dict[str, tuple[str, ...]] = {
-    "apply": ("record", "phases", "counting"),
-    "tick": ("record", "counting"),
-    "settle": ("record",),
-    "recover": ("record",),
-    "leave": ("record",),
-    "watch": ("record", "duty"),
-    "losses": ("record", "duty", "merged", "counting"),
-    "suspects": ("record", "duty", "phases"),
-    "judge": ("record", "duty", "phases", "merged", "counting"),
+    "apply": ("record", "outbox", "tables", "worker", "phases", "counting"),
+    "tick": ("record", "outbox", "counting"),
+    "settle": ("record", "outbox"),
+    "recover": ("record", "outbox"),
+    "leave": ("record", "outbox"),
+    "workers": ("worker",),
+    "watch": ("record", "outbox", "duty", "tables", "worker", "sweep", "phases"),
+    "losses": ("record", "outbox", "duty", "tables", "merged", "counting"),
+    "suspects": ("record", "outbox", "duty", "tables", "sweep", "phases"),
+    "judge": ("record", "outbox", "duty", "tables", "phases", "merged", "counting"),
 }
 """The files with what several scripts share that stand in front of one."""
 

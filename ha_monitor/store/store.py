@@ -79,9 +79,10 @@ class Store:
         self._shared_apply = (
             *(keys.waiting, keys.producers, keys.workers, self.counts_key, keys.processes),
             *(keys.open, keys.stuck, keys.orphaned, keys.usual),
+            *(keys.newcomers, keys.liveness, keys.turned_away),
         )
         self._shared_tick = (
-            *(keys.waiting, keys.retries, keys.takeovers, keys.rejected, keys.workers),
+            *(keys.waiting, keys.retries, keys.takeovers, keys.rejected),
             *(self.counts_key, keys.leader, keys.returned),
         )
 
@@ -166,8 +167,8 @@ class Store:
         :raises StoreUnavailable: if the connection breaks; the batch may be merged or not.
         :raises LeaseLost: if another instance took the outbox over; the batch is not merged.
         """
-        first, raw, new, repeated, waiting = self._receive()
-        return Applied(read_items(first, raw), new, repeated, waiting)
+        first, raw, new, repeated, waiting, trouble = self._receive()
+        return Applied(read_items(first, raw), new, repeated, waiting, trouble.decode("utf-8", "replace"))
 
     def tick(
         self,
@@ -191,7 +192,6 @@ class Store:
             self._lease_ms(),
             self._may_take_over(asked),
             int(self.settings.failure_ttl),
-            int(self.settings.worker_ttl),
             MOST_DUE,
             int(self.held * 1000),
             self.counting,
@@ -199,7 +199,7 @@ class Store:
             -1 if merged_ago is None else int(merged_ago * 1000),
             handed_back,
         ]
-        first, raw, next_due, taken, own, leads = self._call(
+        first, raw, next_due, taken, own, leads, trouble = self._call(
             "tick",
             [*self._own_keys(), *self._shared_tick],
             [self._token, self.keys.prefix, self._announced, self._encode(options), stats, *rejected],
@@ -211,6 +211,7 @@ class Store:
             [_takeover(report) for report in taken],
             leads > 0,
             leads == 2,
+            trouble.decode("utf-8", "replace"),
         )
 
     def run_duty(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:

@@ -13,7 +13,7 @@ from ha_monitor.store.store import Store
 
 LEAST_RUN_TIME = 300.0
 """Seconds that a run may take by `run_time_factor` in any case, however short its usual run time is."""
-MOST_LOOKS = 500
+MOST_LOOKS = 1000
 """Records that one round looks at, so that many open tasks cannot block Redis for long."""
 MOST_SUSPECTS = 100
 """Tasks that one round asks about, so that neither the question nor the answers are long."""
@@ -86,7 +86,7 @@ class StuckTasks:
         keys = self._store.keys
         reply = self._store.run_duty(
             "suspects",
-            [keys.open, keys.stuck, keys.orphaned, keys.usual, keys.liveness, keys.workers, keys.sweep],
+            [keys.open, keys.stuck, keys.orphaned, keys.usual, keys.liveness, keys.workers, keys.sweep, keys.newcomers],
             [self._limits, MOST_LOOKS, MOST_SUSPECTS],
         )
         return None if reply is None else Suspects(reply[0], [_suspect(row) for row in reply[1]], bool(reply[2]))

@@ -13,9 +13,11 @@ import pytest
 
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.errors import ConfigurationError, LeaseLost
+from ha_monitor.store.duties import Duties
 from ha_monitor.store.outbox import retry_entry
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.record import State
+from ha_monitor.store.results import Watching
 from tests.integration.storing import LEASE, NODE, Inside, Instance
 from tests.unit.builders import TIME, UUID, decode, event
 
@@ -455,7 +457,7 @@ def test_workers_are_known_to_all_whoever_heard_them(store_url: str, one: Instan
     reader = StoreReader(one.settings, NODE)
     reader.connect()
 
-    first, second = reader.workers()
+    first, second = reader.workers().entries
     reader.close()
 
     assert (first.name, first.heartbeat["active"], first.said) == ("celery@host", 2, None)
@@ -480,7 +482,7 @@ def test_a_strange_heartbeat_does_not_break_the_status_of_all(
     reader = StoreReader(one.settings, NODE)
     reader.connect()
 
-    assert [worker.name for worker in reader.workers()] == ["celery@host", "celery@other"]
+    assert [worker.name for worker in reader.workers().entries] == ["celery@host", "celery@other"]
     reader.close()
 
 
@@ -490,6 +492,7 @@ def test_silent_workers_are_forgotten(one: Instance, inside: Inside) -> None:
     inside.redis.zadd(inside.keys.workers, {"celery@host": 1})
 
     one.tick()
+    Duties(one.store).watch(Watching(10, 60), [], may_judge=False)
 
     assert inside.redis.zrange(inside.keys.workers, 0, -1) == [b"celery@new"]
 

@@ -394,6 +394,21 @@ def test_a_stuck_task_is_announced_once_over_all_instances(one: Leader, two: Lea
     assert problems(json.loads(encode_line(line))) == []
 
 
+@pytest.mark.parametrize(("age", "patience"), [(500, 400), (8_000, 2_000), (10_000_000, 3_600)])
+def test_the_longer_a_task_is_stuck_the_rarer_it_is_asked_for(
+    one: Leader, inside: Inside, age: float, patience: float
+) -> None:
+    """Given a task that was announced, it is asked for again after its limit or a quarter of the time that it has been
+    there, but within an hour, so that many that never change leave room for others.
+    """
+    one.instance.apply(*(event(kind, at=ago(age)) for kind in STARTED))
+    one.judge((one.found()[0], held()))
+
+    due = inside.redis.zscore(inside.keys.open, UUID)
+    assert due is not None
+    assert due / 1000 - time.time() == pytest.approx(patience, abs=60)
+
+
 def test_a_task_that_is_stuck_in_its_next_run_is_announced_again(one: Leader, inside: Inside) -> None:
     """Given a task that was stuck, went on, and is stuck again, that is news, with another id; it ends as any other."""
     one.instance.apply(*(event(kind, at=ago(5000)) for kind in STARTED))

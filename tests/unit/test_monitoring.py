@@ -17,7 +17,7 @@ from ha_monitor.config.schema import Config, Http, Workers
 from ha_monitor.metrics.definitions import ALL, Kind
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.store.results import Watched, WorkerState
+from ha_monitor.store.results import Table, Watched, WorkerState
 from tests.support.machine import patient
 from tests.support.metrics_table import table
 from tests.support.scraping import Samples
@@ -125,7 +125,8 @@ def test_what_is_exported_is_what_is_defined() -> None:
     fields += [f"r{labels}0.1", f"R{labels}", f"w{labels}0.1", f"W{labels}"]
     telemetry.counts = [piece for field in fields for piece in (field.encode(), b"1")]
     telemetry.leads(clock.now + 5, followed=False)
-    telemetry.fleet = Watched([], 1, 2, 3, 4, [WorkerState("celery@host", "online", 1)], ["celery"])
+    tables = [Table("workers", 1, 10_000, 0), Table("starts", None, 20_000, 0)]
+    telemetry.fleet = Watched([], 1, 2, 3, 4, [WorkerState("celery@host", "online", 1)], ["celery"], tables=tables)
     telemetry.surveyed([TaskQueue("celery", 1, 1, 1, 1)])
 
     found = {name for name, _ in Samples(generate_latest(telemetry.registry).decode()).values}

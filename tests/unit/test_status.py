@@ -8,6 +8,7 @@ from ha_monitor.config.schema import Config, Workers
 from ha_monitor.status.fleet import Fleet, Queue, assemble
 from ha_monitor.status.render import render
 from ha_monitor.store.reader import Counts, InstanceEntry, WorkerEntry
+from ha_monitor.store.reader import Workers as WorkerEntries
 
 NOW = 1_800_000_000.0
 NONE = Counts(waiting=0, retries=0, dead_letters=0, rejected=0, takeovers=0, stuck=0, orphaned=0)
@@ -23,14 +24,18 @@ def worker(name: str, *, silent: float = 1.0, said: str | None = None) -> Worker
 
 
 def fleet(
-    *, instances: tuple[InstanceEntry, ...] = (), workers: tuple[WorkerEntry, ...] = (), counts: Counts = NONE
+    *,
+    instances: tuple[InstanceEntry, ...] = (),
+    workers: tuple[WorkerEntry, ...] = (),
+    more: int = 0,
+    counts: Counts = NONE,
 ) -> Fleet:
     config = Config(workers=Workers(late_after=10, lost_after=60))
     return assemble(
         config,
         now=NOW,
         instances=list(instances),
-        workers=list(workers),
+        workers=WorkerEntries(list(workers), more),
         counts=counts,
         queue=Queue("celeryev.x", 3, 2),
     )
@@ -78,3 +83,30 @@ def test_what_a_person_reads() -> None:
     assert lines[6].split()[:2] == ["celery@app1", "lost"]
     assert lines[8] == "stuck tasks 2   orphaned tasks 1"
     assert lines[9] == "waiting announcements 0   handler retries 0   dead letters 4   rejected 0   takeovers 0"
+
+
+def test_more_workers_than_are_shown() -> None:
+    """Given more workers than were read, the table ends with how many there are beside them."""
+    found = fleet(workers=(worker("a@1"),), more=99_000)
+
+    assert found.more_workers == 99_000
+    assert "… and 99000 more workers" in render(found)
+    assert "more workers" not in render(fleet(workers=(worker("a@1"),)))
+
+
+@pytest.mark.parametrize("value", ["x", None, [], float("inf"), float("nan"), -1])
+def test_a_broken_counter_of_an_instance_breaks_its_row_only(value: object) -> None:
+    """Given an instance whose entry has values that are no numbers, its row shows 0 and the other's what it says."""
+    broken = InstanceEntry(
+        1,
+        4.0,
+        {"pid": value, "started": value},
+        dict.fromkeys(("new", "events", "lag", "last_event"), value),
+        0,
+        0,
+        False,
+    )
+    rows = fleet(instances=(instance("1"), broken)).instances
+
+    assert {one.instance: (one.share, one.events, one.lag) for one in rows} == {"1": (1.0, 0, 0.0), "?": (0.0, 0, 0.0)}
+    assert render(fleet(instances=(broken,)))

@@ -1,8 +1,9 @@
 -- Merges a batch of events, and puts what is to be announced into the caller's outbox. Atomic; repeating it
--- changes nothing and announces nothing.
+-- changes nothing and announces nothing, also after a call that failed half-way (outbox.lua). First everything is read
+-- and computed, from `apply_task` on; then `commit` writes it.
 --
 -- KEYS[1] leases      zset   token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance    hash   the caller's entry; `base` is the sequence number of its outbox's first entry
+-- KEYS[2] instance    hash   the caller's entry, as outbox.lua describes it
 -- KEYS[3] outbox      list   entries that the caller has yet to announce
 -- KEYS[4] waiting     zset   id of a task with announcements that wait for its name -> their deadline in ms
 -- KEYS[5] producers   hash   task name -> when an instance last saw a task-sent event for it, s since the epoch
@@ -13,6 +14,9 @@
 -- KEYS[10] stuck      hash   id of a task that was said to be stuck -> the phase it then was in, and since when
 -- KEYS[11] orphaned   hash   the same for those said to be orphaned
 -- KEYS[12] usual      hash   usual run times, as phases.lua describes them
+-- KEYS[13] newcomers  zset   nodename of a worker that is not confirmed -> when it was first heard of, ms
+-- KEYS[14] liveness   hash   nodename -> its state, as watch.lua writes it
+-- KEYS[15] turned away  hash  as tables.lua describes it
 -- and, by prefix (all keys share one hash tag): ARGV[2]t:<task id> the records, ARGV[2]w:<nodename> the workers',
 -- ARGV[2]s:<event id> the ids of other events seen; for each process of a worker, appended for losses.lua,
 -- ARGV[2]p:<process> the times of its task-started (a double each, in µs), ARGV[2]b:<process> its heartbeats (four
@@ -25,13 +29,13 @@
 --         after which the leader first looks at an open task, or false for never}
 -- ARGV[5] MessagePack: {{task id, {fact, …}}, …}, {worker fact, …}, {other fact, …}
 --
--- Returns {sequence number of the first item, items, events new, events repeated, announcements that wait}
--- or the error LEASELOST.
+-- Returns {sequence number of the first item, items, events new, events repeated, announcements that wait, what Redis
+-- refused and is not worth stopping for, or an empty text} or the error LEASELOST.
 
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
 end
-confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
+begin(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 
 local prefix = ARGV[2]
 local success_ttl, failure_ttl, worker_ttl, wait, to_count, first_look = unpack(cmsgpack.unpack(ARGV[4]))
@@ -40,23 +44,36 @@ local tasks, workers, others = unpack(cmsgpack.unpack(ARGV[5]))
 local now = now_ms()
 local new, repeated = 0, 0
 local items = {}
+local waiting_tasks = redis.call('ZCARD', KEYS[4])
+-- More waits in one record for a name that does not come: what is above goes out at once.
+local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
+local MOST_PID = 2 ^ 32
 
 -- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
-local PRODUCER_MEMORY = 300
-local sends = {}
+local sends, producers = {}, {}
 
 local function note_producer(name)
   if sends[name] ~= true then
     sends[name] = true
-    redis.call('HSET', KEYS[5], name, math.floor(now / 1000))
-    redis.call('EXPIRE', KEYS[5], 86400)
+    producers[#producers + 1] = name
+    producers[#producers + 1] = math.floor(now / 1000)
   end
+end
+
+local function write_producers()
+  if #producers == 0 then return end
+  if (attempt('HLEN', KEYS[5]) or 0) + #producers / 2 <= MOST.producers then
+    in_pieces(producers, 2 * PUSH_AT_ONCE, function(...) attempt('HSET', KEYS[5], ...) end)
+  else
+    for index = 1, #producers, 2 do set_field('producers', KEYS[5], producers[index], producers[index + 1]) end
+  end
+  attempt('EXPIRE', KEYS[5], 86400)
 end
 
 local function is_sent_with_event(name)
   if sends[name] == nil then
-    local last = redis.call('HGET', KEYS[5], name)
-    sends[name] = last and now / 1000 - tonumber(last) < PRODUCER_MEMORY or false
+    local last = tonumber(attempt('HGET', KEYS[5], name) or nil)
+    sends[name] = last and now - last * 1000 < KEPT_FOR.producer or false
   end
   return sends[name]
 end
@@ -87,25 +104,33 @@ local function append(texts, worker, pid, text)
   if known then
     known[#known + 1] = text
   else
-    texts[process] = { text }
+    texts[process] = { text, worker = worker }
   end
 end
 
-local function write_appended(kind, texts)
+local unwelcome = {} -- nodename -> true: there was no room for it
+
+local function write_appended(kind, texts, table_name, size)
   for process, pieces in pairs(texts) do
-    local key = prefix .. kind .. process
-    redis.call('APPEND', key, table.concat(pieces))
-    redis.call('EXPIRE', key, worker_ttl)
-    redis.call('ZADD', KEYS[8], now, process)
+    if not unwelcome[pieces.worker] and enter_process(KEYS[8], prefix, process, now) then
+      local key = prefix .. kind .. process
+      local length = attempt('APPEND', key, table.concat(pieces))
+      attempt('EXPIRE', key, worker_ttl)
+      if length and length > MOST[table_name] * size then
+        -- Without some of them the rest says nothing: the account of the process begins anew.
+        turn_away(table_name, length / size)
+        redis.call('DEL', keys_of_process(prefix, process))
+      end
+    end
   end
 end
 
 -- The new events of a task that are to be counted; one table for all tasks, of which the first `fresh_size` hold.
 local fresh, fresh_size = {}, 0
 
--- Counts them, those that waited first, if their labels are known; returns those that wait from now on.
+-- Counts them, those that waited first, if their labels are known or too many wait; returns those that wait from now on.
 local function count_events(facts, uncounted)
-  if is_countable(facts, is_sent_with_event) then
+  if is_countable(facts, is_sent_with_event) or #(uncounted or {}) + fresh_size > MOST_WAITING then
     if uncounted then
       for _, entry in ipairs(uncounted) do
         count_event(facts, entry[1], entry[2], entry[3], entry[4] or nil)
@@ -174,19 +199,50 @@ local function note_move(uuid, facts, before, since_before)
   end
 end
 
-local function write_tasks()
-  local size = 2 * PUSH_AT_ONCE
-  for start = 1, #opened, size do
-    redis.call('ZADD', KEYS[9], unpack(opened, start, math.min(start + size - 1, #opened)))
+local function write_open()
+  if #opened == 0 then return end
+  if (attempt('ZCARD', KEYS[9]) or 0) < MOST.open then
+    in_pieces(opened, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', KEYS[9], ...) end)
+  else
+    turn_away('open', #opened / 2)
+    in_pieces(opened, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', KEYS[9], 'XX', ...) end)
   end
-  for start = 1, #closed, size do
-    redis.call('ZREM', KEYS[9], unpack(closed, start, math.min(start + size - 1, #closed)))
-  end
+end
+
+local function write_moved()
+  in_pieces(closed, PUSH_AT_ONCE, function(...) attempt('ZREM', KEYS[9], ...) end)
   if any_found then
     forget_found(KEYS[10], KEYS[11], closed)
     forget_found(KEYS[10], KEYS[11], moved)
   end
   note_run_times(KEYS[12], run_times, failure_ttl)
+end
+
+local wait_from, wait_over = {}, {}
+
+local function write_waiting()
+  in_pieces(wait_from, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[4], 'NX', ...) end)
+end
+
+local function write_wait_over()
+  in_pieces(wait_over, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[4], ...) end)
+end
+
+-- Announces what is complete, and what no more of may wait; returns what waits from now on.
+local function announce_complete(announce, facts, facts_text)
+  if #announce == 0 then return announce end
+  local still, bytes = {}, 0
+  if #announce > 1 then table.sort(announce, by_time) end
+  for _, entry in ipairs(announce) do
+    local complete = is_complete(facts, entry[2])
+    if complete or #still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES then
+      items[#items + 1] = event_item(entry[1], facts_text, not complete or facts.n == nil)
+    else
+      still[#still + 1] = entry
+      bytes = bytes + #entry[1]
+    end
+  end
+  return still
 end
 
 local function apply_task(uuid, batch)
@@ -207,7 +263,7 @@ local function apply_task(uuid, batch)
       merge_fact(facts, fact)
       if fact[2] == SENT and fact[8] and facts.n then note_producer(facts.n) end
       if fact[2] == STARTED and fact[6] and fact[3] > 0 then
-        append(starts, fact[4], fact[6], struct.pack('>d', fact[3]))
+        append(starts, fact[4], whole(fact[6], MOST_PID), struct.pack('>d', fact[3]))
       end
       if first_look and fact[2] == SUCCEEDED and fact[6] and facts.n then note_run_time(facts.n, fact[6]) end
       if counting and is_counted(fact[2]) and not announced then
@@ -224,32 +280,37 @@ local function apply_task(uuid, batch)
   if any_found then note_move(uuid, facts, before, since_before) end
 
   local facts_text = pack_facts(facts)
-  local still = {}
-  if #announce > 1 then table.sort(announce, by_time) end
-  for _, entry in ipairs(announce) do
-    if is_complete(facts, entry[2]) then
-      items[#items + 1] = event_item(entry[1], facts_text, facts.n == nil)
-    else
-      still[#still + 1] = entry
-    end
-  end
+  local still = announce_complete(announce, facts, facts_text)
   if counting then uncounted = count_events(facts, uncounted) end
   if #still > 0 or (uncounted and #uncounted > 0) then
-    redis.call('ZADD', KEYS[4], 'NX', now + wait, uuid)
+    wait_from[#wait_from + 1] = now + wait
+    wait_from[#wait_from + 1] = uuid
+    if not had_waiting then waiting_tasks = waiting_tasks + 1 end
   elseif had_waiting then
-    redis.call('ZREM', KEYS[4], uuid)
+    wait_over[#wait_over + 1] = uuid
+    waiting_tasks = waiting_tasks - 1
   end
   save_record(key, facts_text, seen, still, uncounted, facts.tk == SUCCEEDED and success_ttl or failure_ttl)
 end
 
+local ids, is_known = {}, {}
+
 -- Remembers an event that belongs to no task; whether it is new.
 local function first_time(id)
-  if redis.call('SET', prefix .. 's:' .. id, '', 'NX', 'EX', success_ttl) then
-    new = new + 1
-    return true
+  if is_known[id] or redis.call('EXISTS', prefix .. 's:' .. id) == 1 then
+    repeated = repeated + 1
+    return false
   end
-  repeated = repeated + 1
-  return false
+  is_known[id] = true
+  ids[#ids + 1] = id
+  new = new + 1
+  return true
+end
+
+local function write_ids()
+  for _, id in ipairs(ids) do
+    redis.call('SET', prefix .. 's:' .. id, '', 'EX', success_ttl)
+  end
 end
 
 -- A worker's clock may be wrong and be put right: what it says is from later than this counts as from then, since nothing
@@ -262,17 +323,35 @@ local function is_later(at, id, entry)
   return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2])) or entry[1] >= latest
 end
 
--- A worker's record: b = {time, id, fields} of its latest heartbeat, s = {time, id, fields, type} of its latest
--- worker-online or worker-offline.
+local heard, is_newcomer, confirmed = {}, {}, {} -- nodename -> its record, true; nodenames
+local worker_keys = { workers = KEYS[6], newcomers = KEYS[13], liveness = KEYS[14] }
+
+local function write_workers()
+  for name, record in pairs(heard) do
+    if is_newcomer[name] and not admit_worker(worker_keys, prefix, name, now) then
+      unwelcome[name] = true
+    else
+      redis.call('SET', prefix .. 'w:' .. name, cmsgpack.pack(record), 'EX', worker_ttl)
+      redis.call('ZADD', KEYS[6], now, name)
+    end
+  end
+  in_pieces(confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[13], ...) end)
+end
+
+local function load_worker(name)
+  local record = load_packed(prefix .. 'w:' .. name)
+  if record then return checked_worker(record) end
+  is_newcomer[name] = true
+  return { f = now }
+end
+
 local function apply_worker(fact)
-  local name, id, at, kind, payload, fields = fact[1], fact[2], fact[3], fact[4], fact[5], fact[6]
+  local name, id, at, kind, payload, fields = fact[1], fact[2], whole(fact[3], MOST_TIME), fact[4], fact[5], fact[6]
   if payload then
     if not first_time(id) then return end
     items[#items + 1] = event_item(payload, NIL, false)
   end
-  local key = prefix .. 'w:' .. name
-  local raw = redis.call('GET', key)
-  local record = raw and cmsgpack.unpack(raw) or {}
+  local record = heard[name] or load_worker(name)
   local part = kind == 'worker-heartbeat' and 'b' or 's'
   local merged_at, entry = math.min(at, latest), record[part]
   if entry and entry[2] == id then
@@ -286,12 +365,16 @@ local function apply_worker(fact)
     -- Their ids are not kept; what comes too late to tell anything has mostly been merged before.
     if advances then new = new + 1 else repeated = repeated + 1 end
   end
-  redis.call('SET', key, cmsgpack.pack(record), 'EX', worker_ttl)
-  local pid, processed = tonumber(fields.pid), tonumber(fields.processed)
-  if pid and processed and at > 0 then
+  heard[name] = record
+  if advances and record.f and now - record.f >= KEPT_FOR.proof then
+    record.f = nil
+    confirmed[#confirmed + 1] = name
+  end
+  local pid, processed = whole(fields.pid, MOST_PID), fields.processed
+  if pid > 0 and at > 0 and (processed == 0 or whole(processed, MOST_COUNT) > 0) then
+    processed = whole(processed, MOST_COUNT)
     append(beats, name, pid, struct.pack('>dddd', at, processed, now, kind == 'worker-offline' and 1 or 0))
   end
-  redis.call('ZADD', KEYS[6], now, name)
 end
 
 for _, task in ipairs(tasks) do
@@ -305,8 +388,24 @@ for _, fact in ipairs(others) do
     items[#items + 1] = event_item(fact[2], NIL, false)
   end
 end
-write_appended('p:', starts)
-write_appended('b:', beats)
-if first_look then write_tasks() end
-if counting then write_counts(KEYS[7], failure_ttl) end
-return { push_items(KEYS[3], KEYS[2], items), items, new, repeated, redis.call('ZCARD', KEYS[4]) }
+
+-- What can be found by an index must be in it before it is there.
+local function write_indexes()
+  write_waiting()
+  if first_look then write_open() end
+end
+
+local function write_rest()
+  write_wait_over()
+  write_ids()
+  write_workers()
+  write_producers()
+  write_appended('p:', starts, 'starts', START_SIZE)
+  write_appended('b:', beats, 'heartbeats', BEAT_SIZE)
+  if first_look then write_moved() end
+  if counting then write_counts(KEYS[7], failure_ttl) end
+  write_turned_away(KEYS[15])
+end
+
+local first = commit(KEYS[3], KEYS[2], items, write_indexes, write_rest)
+return { first, items, new, repeated, waiting_tasks, trouble or '' }

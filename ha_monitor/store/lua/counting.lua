@@ -50,6 +50,7 @@ local function observe(cell, buckets, sum, seconds)
       break
     end
   end
+  seconds = clamped(seconds, MOST_SECONDS)
   local counted = inner(cell, buckets)
   counted[le] = (counted[le] or 0) + 1
   cell[sum] = (cell[sum] or 0) + math.floor(seconds * 1000000 + 0.5)
@@ -145,27 +146,53 @@ local function overflow_of(kind, last)
   return table.concat(parts, SEPARATOR)
 end
 
+-- Adds to fields of the hash: their texts, and how much to each. Two calls for many fields cost less than one HINCRBY a
+-- field, which stops at a value that is no integer. before: what some of them hold, if that is known.
+local function add_to_fields(key, fields, amounts, before)
+  before = before or attempt('HMGET', key, unpack(fields))
+  if not before or #fields == 0 then return end
+  local after = {}
+  for index, field in ipairs(fields) do
+    local sum = (tonumber(before[index] or nil) or 0) + amounts[index]
+    if not (sum >= 0 and sum <= MOST_COUNT) then sum = clamped(sum, MOST_COUNT) end
+    after[2 * index - 1] = field
+    -- Lua would round a sum in µs when it makes a text of it.
+    after[2 * index] = string.format('%.0f', sum)
+  end
+  attempt('HSET', key, unpack(after))
+end
+
 -- Adds what was counted to the hash. New fields beyond the limit are added up under labels of their own.
 local function write_counts(key, ttl)
   if next(counts) == nil and next(reconciled) == nil and next(lost_events) == nil then return end
   local fields, parts = counted_fields()
-  local room = counting[1] - redis.call('HLEN', key)
+  local held = attempt('HLEN', key)
+  if not held then return end
+  local room, overflow = counting[1] - held, {}
   for first = 1, #fields, PUSH_AT_ONCE do
     local last = math.min(first + PUSH_AT_ONCE - 1, #fields)
-    -- Two calls for many fields cost less than one HINCRBY a field.
-    local before, after = redis.call('HMGET', key, unpack(fields, first, last)), {}
+    local before = attempt('HMGET', key, unpack(fields, first, last))
+    if not before then return end
+    local kept, known, amounts = {}, {}, {}
     for index = first, last do
-      local known, part = before[index - first + 1], parts[index]
-      if known or room > 0 then
-        if not known then room = room - 1 end
-        after[#after + 1] = fields[index]
-        -- Lua would round a sum in µs when it makes a text of it.
-        after[#after + 1] = string.format('%.0f', tonumber(known or 0) + part[3])
+      local value, part = before[index - first + 1], parts[index]
+      if value or room > 0 then
+        if not value then room = room - 1 end
+        kept[#kept + 1], amounts[#amounts + 1] = fields[index], part[3]
+        known[#kept] = value
       else
-        redis.call('HINCRBY', key, overflow_of(part[1], part[2]), part[3])
+        local field = overflow_of(part[1], part[2])
+        overflow[field] = (overflow[field] or 0) + part[3]
       end
     end
-    if #after > 0 then redis.call('HSET', key, unpack(after)) end
+    add_to_fields(key, kept, amounts, known)
   end
-  redis.call('EXPIRE', key, ttl)
+  if next(overflow) then
+    local kept, amounts = {}, {}
+    for field, by in pairs(overflow) do
+      kept[#kept + 1], amounts[#amounts + 1] = field, by
+    end
+    add_to_fields(key, kept, amounts)
+  end
+  attempt('EXPIRE', key, ttl)
 end

@@ -2,7 +2,7 @@
 -- more, such as an instance that was frozen, does nothing.
 --
 -- KEYS[1] leases    zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance  hash    the caller's entry; `base` as in apply.lua
+-- KEYS[2] instance  hash    the caller's entry, as in outbox.lua
 -- KEYS[3] outbox    list    entries that the caller has yet to announce
 -- KEYS[4] leader    string  the token of the leader
 --
@@ -16,4 +16,4 @@ if not holds_lease(KEYS[1], ARGV[1]) then
 elseif redis.call('GET', KEYS[4]) ~= ARGV[1] then
   return false
 end
-confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
+begin(KEYS[3], KEYS[2], tonumber(ARGV[3]))

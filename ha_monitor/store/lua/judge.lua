@@ -6,7 +6,7 @@
 -- queue of events was empty: the event that is missed may be on its way.
 --
 -- KEYS[1] leases      zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance    hash    the caller's entry; `base` as in apply.lua
+-- KEYS[2] instance    hash    the caller's entry, as in outbox.lua
 -- KEYS[3] outbox      list    entries that the caller has yet to announce
 -- KEYS[4] leader      string  the token of the leader
 -- KEYS[5] open        zset    id of a task that is not finished -> when to look at it, ms since the epoch
@@ -32,12 +32,19 @@
 -- Returns {sequence number of the first item, items, 1}; with 0 instead of 1 if it is too early; nothing if the caller
 -- does not lead; or the error LEASELOST.
 
-local LOOK_AGAIN = 300000 -- ms: at least so long until a task that was announced is asked for again
+-- Until a task that was announced is asked for again, in ms: a quarter of the time for which it has been there, so that many
+-- that never change leave room for others.
+local LEAST_LOOK_AGAIN, MOST_LOOK_AGAIN, PART_OF_STAY = 300000, 3600000, 0.25
 local prefix = ARGV[2]
 local limits, settled_at, held, success_ttl, failure_ttl, to_count = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local now = now_ms()
-local items = {}
+local items, writes = {}, {}
+
+-- A write for after the outbox.
+local function later(...)
+  writes[#writes + 1] = { ... }
+end
 
 local merged = merged_by_all(KEYS[1], KEYS[10], KEYS[11], prefix, held, now)
 if merged == nil or merged < settled_at + MERGE_GRACE then
@@ -55,33 +62,36 @@ local function emit(kind, uuid, facts, phase, since, confirmed_by, answered)
   items[#items + 1] = event_item(cmsgpack.pack(event), pack_facts(facts), facts.n == nil)
 end
 
-local function look_again(uuid, limit)
-  redis.call('ZADD', KEYS[5], now + math.max(limit or 0, LOOK_AGAIN), uuid)
+local function look_again(uuid, limit, since)
+  local patience = math.min(MOST_LOOK_AGAIN, (now - since / 1000) * PART_OF_STAY)
+  later('ZADD', KEYS[5], now + math.max(limit or 0, LEAST_LOOK_AGAIN, patience), uuid)
 end
 
 local function judge_stuck(uuid, facts, phase, since, seen_in, confirmed_by, answered)
   local limit = limit_of(limits, KEYS[8], facts.n, seen_in)
   if limit == nil or now - since / 1000 < limit then
     -- An event is missing: the task is further than its record, where it may stay for longer.
-    redis.call('ZADD', KEYS[5], limit and since / 1000 + limit or now + LOOK_AGAIN, uuid)
+    later('ZADD', KEYS[5], limit and since / 1000 + limit or now + LEAST_LOOK_AGAIN, uuid)
     return
   end
-  look_again(uuid, limit)
+  look_again(uuid, limit, since)
   local stay = stay_of(phase, since)
   if redis.call('HGET', KEYS[6], uuid) == stay or redis.call('HGET', KEYS[7], uuid) == stay then return end
-  redis.call('HSET', KEYS[6], uuid, stay)
+  later('HSET', KEYS[6], uuid, stay)
   emit('task-stuck', uuid, facts, seen_in, since, confirmed_by, answered)
 end
 
 local function judge_orphaned(uuid, facts, phase, since, must_be_lost, confirmed_by, answered)
   if must_be_lost and string.sub(redis.call('HGET', KEYS[9], facts.w or '') or '', 1, 4) ~= 'lost' then return end
-  look_again(uuid, limit_of(limits, KEYS[8], facts.n, phase))
+  look_again(uuid, limit_of(limits, KEYS[8], facts.n, phase), since)
   local stay = stay_of(phase, since)
   if redis.call('HGET', KEYS[7], uuid) == stay then return end
-  redis.call('HDEL', KEYS[6], uuid)
-  redis.call('HSET', KEYS[7], uuid, stay)
+  later('HDEL', KEYS[6], uuid)
+  later('HSET', KEYS[7], uuid, stay)
   emit('task-orphaned', uuid, facts, phase, since, confirmed_by, answered)
 end
+
+local ended = {}
 
 local function repair(uuid, key, facts, fact, seen, waiting, uncounted)
   local with = add_id(seen, fact[1])
@@ -95,8 +105,8 @@ local function repair(uuid, key, facts, fact, seen, waiting, uncounted)
     count_reconciled(facts)
   end
   save_record(key, facts_text, with, waiting, uncounted, facts.tk == SUCCEEDED and success_ttl or failure_ttl)
-  redis.call('ZREM', KEYS[5], uuid)
-  forget_found(KEYS[6], KEYS[7], { uuid })
+  later('ZREM', KEYS[5], uuid)
+  ended[#ended + 1] = uuid
 end
 
 for _, entry in ipairs(cmsgpack.unpack(ARGV[5])) do
@@ -114,5 +124,10 @@ for _, entry in ipairs(cmsgpack.unpack(ARGV[5])) do
     end
   end
 end
-if counting then write_counts(KEYS[12], failure_ttl) end
-return { push_items(KEYS[3], KEYS[2], items), items, 1 }
+
+local first = commit(KEYS[3], KEYS[2], items, nil, function()
+  for _, write in ipairs(writes) do redis.call(unpack(write)) end
+  forget_found(KEYS[6], KEYS[7], ended)
+  if counting then write_counts(KEYS[12], failure_ttl) end
+end)
+return { first, items, 1 }

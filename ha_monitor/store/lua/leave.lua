@@ -13,7 +13,8 @@
 if not holds_lease(KEYS[1], ARGV[1]) then
   return 0
 end
-confirm(KEYS[3], KEYS[2], tonumber(ARGV[2]))
+begin(KEYS[3], KEYS[2], tonumber(ARGV[2]))
+trim(KEYS[3])
 -- What the caller was given and has not merged goes back as soon as it closes its connection.
 redis.call('SET', KEYS[4], now_ms() + 1000, 'EX', 3600)
 local left = redis.call('LLEN', KEYS[3])

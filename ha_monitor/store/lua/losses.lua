@@ -14,8 +14,13 @@
 -- A heartbeat that comes after another one, has more runs and yet an earlier time, is from a clock that was put back. What
 -- was before and what is after that cannot be put in order, so the account of the process begins anew.
 --
+-- Where the runs of two heartbeats differ by more than any worker could begin, the account begins anew, too: one of them is
+-- not true.
+--
+-- It looks at some processes a call, and goes on where it was at the next.
+--
 -- KEYS[1] leases     zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance   hash    the caller's entry; `base` as in apply.lua
+-- KEYS[2] instance   hash    the caller's entry, as in outbox.lua
 -- KEYS[3] outbox     list    entries that the caller has yet to announce
 -- KEYS[4] leader     string  the token of the leader
 -- KEYS[5] processes  zset    <nodename>SEPARATOR<pid> -> when an instance last heard of it, ms since the epoch
@@ -29,46 +34,91 @@
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
 -- ARGV[4] MessagePack: {ms for which the broker may keep messages of an instance that vanished, worker ttl s,
---         counting as in counting.lua or false, ttl of the counts s, whether to report and count what is found}
+--         counting as in counting.lua or false, ttl of the counts s, whether to report and count what is found, {where to go
+--         on, {process, …}} as returned by the call before or empty}
 --
--- Returns {sequence number of the first item, items}; nothing if the caller does not lead; or the error LEASELOST.
+-- Returns {sequence number of the first item, items, {where to go on, {process, …}}}: the place to go on is '0' and there is no process when all were looked at. Nothing if the caller does not lead; or the error LEASELOST.
 
 local SLACK, WINDOW = 250000, 15 -- µs; heartbeats
 local STEADY = 5000000 -- µs: at most so far apart are two heartbeats of which none between is missing
 local UNSENT_AFTER = 3 -- heartbeats in a row with runs and without events: the worker does not send them
 local GRACE, LAST_GRACE = MERGE_GRACE, 5000 -- ms: for what is on its way; where no next heartbeat will come
-local START_SIZE, BEAT_SIZE = 8, 32
-local MOST_WITHOUT_BEATS = 50000
+local MOST_RUNS, MOST_RUNS_A_SECOND = 1e12, 20000 -- what says more is no number of runs
+local LATEST_TIME = 1e17 -- µs
+local AT_ONCE = 50 -- numbers packed or unpacked by one call
+local MOST_PROCESSES, MOST_WORK = 200, 10000 -- a call; work: heartbeats and starts
 local prefix = ARGV[2]
-local held, ttl, to_count, counts_ttl, to_report = unpack(cmsgpack.unpack(ARGV[4]))
+local held, ttl, to_count, counts_ttl, to_report, place = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local now = now_ms()
-local items = {}
+local items, writes = {}, {}
 
+-- A write of what is known of a process, for after the outbox.
+local function later(...)
+  writes[#writes + 1] = { ... }
+end
+
+local DOUBLES = '>' .. string.rep('d', AT_ONCE)
+
+-- The times of task-started as they came.
 local function read_starts(raw)
-  local times = {}
-  for offset = 1, #raw, START_SIZE do
-    times[#times + 1] = struct.unpack('>d', raw, offset)
+  local times, offset, size = {}, 1, START_SIZE * AT_ONCE
+  while offset + size <= #raw + 1 do
+    local some = { struct.unpack(DOUBLES, raw, offset) }
+    for index = 1, AT_ONCE do times[#times + 1] = some[index] end
+    offset = offset + size
   end
-  table.sort(times)
+  for last = offset, #raw - START_SIZE + 1, START_SIZE do
+    times[#times + 1] = struct.unpack('>d', raw, last)
+  end
   return times
 end
 
--- The heartbeats as they came: {time in µs, processed, came at ms, whether it is the last}.
+local function pack_starts(times)
+  local pieces = {}
+  for first = 1, #times, AT_ONCE do
+    local count = math.min(AT_ONCE, #times - first + 1)
+    pieces[#pieces + 1] = struct.pack('>' .. string.rep('d', count), unpack(times, first, first + count - 1))
+  end
+  return table.concat(pieces)
+end
+
+-- The heartbeats as they came: {time in µs, processed, came at ms, whether it is the last}. What is no heartbeat is left
+-- out.
 local function read_beats(raw)
   local beats = {}
-  for offset = 1, #raw, BEAT_SIZE do
+  for offset = 1, #raw - BEAT_SIZE + 1, BEAT_SIZE do
     local at, processed, came, last = struct.unpack('>dddd', raw, offset)
-    beats[#beats + 1] = { at, processed, came, last == 1 }
+    local is_count = processed >= 0 and processed <= MOST_RUNS and processed == math.floor(processed)
+    if at > 0 and at < LATEST_TIME and is_count and came >= 0 and came < LATEST_TIME then
+      beats[#beats + 1] = { at, processed, came, last == 1 }
+    end
   end
   return beats
 end
 
--- Whether the clock was put back since the state, or between two of the heartbeats as they came.
-local function was_put_back(state, beats)
+-- What is known of a process, or nil if it cannot be read.
+local function read_state(raw)
+  local readable, state = pcall(cmsgpack.unpack, raw)
+  if not readable or type(state) ~= 'table' or type(state.highs) ~= 'table' or #state.highs > WINDOW then return nil end
+  local numbers = { state.base or false, state.silent or false, state.unsent or false, unpack(state.highs) }
+  for _, key in ipairs({ 'at', 'done', 'count', 'level', 'low' }) do
+    if state[key] ~= nil then numbers[#numbers + 1] = state[key] end
+  end
+  for _, number in ipairs(numbers) do
+    if type(number) ~= 'number' or not (math.abs(number) < LATEST_TIME) then return nil end
+  end
+  if state.at ~= nil and (state.done == nil or state.done > MOST_RUNS or state.count == nil) then return nil end
+  return state
+end
+
+-- Whether the clock was put back since the state, or between two of the heartbeats as they came; or more runs were begun
+-- between them than any worker can.
+local function is_broken_off(state, beats)
   local at, processed = state.at, state.done
   for _, beat in ipairs(beats) do
     if at == nil or beat[1] > at then
+      if at ~= nil and beat[2] - processed > ((beat[1] - at) / 1000000 + 1) * MOST_RUNS_A_SECOND then return true end
       at, processed = beat[1], beat[2]
     elseif beat[1] < at and beat[2] > processed then
       return true
@@ -161,59 +211,145 @@ local function is_settled(beat, following, merged)
   return beat[4] and merged >= beat[3] + LAST_GRACE
 end
 
-local function account(process, merged)
-  local key = { prefix .. 'b:' .. process, prefix .. 'p:' .. process, prefix .. 'l:' .. process }
-  local name = string.match(process, '^(.*)' .. SEPARATOR)
-  local raw_beats = redis.call('GET', key[1])
-  if not raw_beats then
-    if redis.call('STRLEN', key[2]) > START_SIZE * MOST_WITHOUT_BEATS then redis.call('DEL', key[2], key[3]) end
-    return
+-- How many of the sorted times are before a time.
+local function place_of(time, sorted)
+  local low, high = 0, #sorted
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if sorted[middle + 1] < time then low = middle + 1 else high = middle end
   end
-  local came = read_beats(raw_beats)
-  local beats = in_order(came)
-  if not is_settled(beats[1], beats[2], merged) then return end
-  local raw = redis.call('GET', key[3])
-  local state = raw and cmsgpack.unpack(raw) or { base = 0, highs = {}, silent = 0, unsent = 0, sends = false }
-  if was_put_back(state, came) then
-    redis.call('DEL', unpack(key))
-    return
+  return low
+end
+
+-- How many starts were at each of the times or before: time -> count. The starts come nearly in order, so that each one's
+-- place is mostly that of the one before.
+local function count_until(starts, times)
+  table.sort(times)
+  local counts, size, place = {}, #times, 0
+  for index = 0, size do counts[index] = 0 end
+  for index = 1, #starts do
+    local start = starts[index]
+    if (place > 0 and times[place] >= start) or (place < size and times[place + 1] < start) then
+      place = place_of(start, times)
+    end
+    counts[place] = counts[place] + 1
   end
-  local starts = read_starts(redis.call('GET', key[2]) or '')
-  local lost, index, ahead, kept = 0, 0, 0, {}
+  local until_time, total = {}, 0
+  for index = 1, size do
+    total = total + counts[index - 1]
+    until_time[times[index]] = total
+  end
+  return until_time
+end
+
+local function begin_anew(key)
+  later('DEL', unpack(key))
+end
+
+local function keep(key, value)
+  if value == '' then
+    later('DEL', key)
+  else
+    later('SET', key, value, 'EX', ttl)
+  end
+end
+
+-- The heartbeats that can be looked at, and those that wait, packed.
+local function settled_beats(beats, state, merged)
+  local settled, kept = {}, {}
   for number, beat in ipairs(beats) do
     if not is_settled(beat, beats[number + 1], merged) then
       kept[#kept + 1] = struct.pack('>dddd', beat[1], beat[2], beat[3], beat[4] and 1 or 0)
     elseif state.at == nil or beat[1] > state.at then
-      while index < #starts and starts[index + 1] <= beat[1] do index = index + 1 end
-      ahead = math.max(ahead, index)
-      while ahead < #starts and starts[ahead + 1] <= beat[1] + SLACK do ahead = ahead + 1 end
-      lost = lost + look_at(state, beat, state.base + index, state.base + ahead)
+      settled[#settled + 1] = beat
     end
+  end
+  return settled, table.concat(kept)
+end
+
+local function account(process, key, raw_beats, merged)
+  local name = string.match(process, '^(.*)' .. SEPARATOR) or process
+  local came = read_beats(raw_beats)
+  local beats = in_order(came)
+  if #beats == 0 then
+    begin_anew(key)
+    return
+  end
+  if not is_settled(beats[1], beats[2], merged) then return end
+  local raw = redis.call('GET', key[3])
+  local state = { base = 0, highs = {}, silent = 0, unsent = 0, sends = false }
+  if raw then state = read_state(raw) end
+  if state == nil or is_broken_off(state, came) then
+    begin_anew(key)
+    return
+  end
+  local settled, kept = settled_beats(beats, state, merged)
+  local starts = read_starts(redis.call('GET', key[2]) or '')
+  local lost, taken = 0, 0
+  if #settled > 0 then
+    local times, last, rest = {}, settled[#settled][1], {}
+    for _, beat in ipairs(settled) do
+      times[#times + 1] = beat[1]
+      times[#times + 1] = beat[1] + SLACK
+    end
+    local started = count_until(starts, times)
+    for _, beat in ipairs(settled) do
+      lost = lost + look_at(state, beat, state.base + started[beat[1]], state.base + started[beat[1] + SLACK])
+    end
+    taken = started[last]
+    for index = 1, #starts do
+      if starts[index] > last then rest[#rest + 1] = starts[index] end
+    end
+    starts = rest
   end
   if lost > 0 and to_report then
     report(process, name, lost, state.at)
     if counting then count_lost(name, lost) end
   end
-  state.base = state.base + index
-  local rest = {}
-  for number = index + 1, #starts do
-    rest[#rest + 1] = struct.pack('>d', starts[number])
+  state.base = state.base + taken
+  keep(key[1], kept)
+  keep(key[2], pack_starts(starts))
+  keep(key[3], cmsgpack.pack(state))
+end
+
+-- How much work a process is: nothing without heartbeats. What is more than apply.lua appends is of another version.
+local function work_of(key)
+  local beats = redis.call('STRLEN', key[1]) / BEAT_SIZE
+  local starts = redis.call('STRLEN', key[2]) / START_SIZE
+  if beats > MOST.heartbeats or starts > MOST.starts then
+    begin_anew(key)
+    return 0
   end
-  for number, value in ipairs({ table.concat(kept), table.concat(rest), cmsgpack.pack(state) }) do
-    if value == '' then
-      redis.call('DEL', key[number])
-    else
-      redis.call('SET', key[number], value, 'EX', ttl)
-    end
+  return beats > 0 and beats + starts or 0
+end
+
+-- Looks at processes until it was work enough; returns where to go on.
+local function look_at_processes(merged)
+  local cursor, left = place[1] or '0', place[2] or {}
+  if #left == 0 then
+    local scanned
+    cursor, scanned = unpack(redis.call('ZSCAN', KEYS[5], cursor, 'COUNT', MOST_PROCESSES))
+    for index = 1, #scanned, 2 do left[#left + 1] = scanned[index] end
   end
+  local done, work = 0, 0
+  for _, process in ipairs(left) do
+    local key = { keys_of_process(prefix, process) }
+    local more = work_of(key)
+    if done > 0 and (work + more > MOST_WORK or done >= MOST_PROCESSES) then break end
+    done, work = done + 1, work + more
+    if more > 0 then account(process, key, redis.call('GET', key[1]), merged) end
+  end
+  return { cursor, { unpack(left, done + 1) } }
 end
 
 local merged = merged_by_all(KEYS[1], KEYS[6], KEYS[7], prefix, held, now)
-if merged then
-  for _, process in ipairs(redis.call('ZRANGE', KEYS[5], 0, -1)) do
-    account(process, merged)
-  end
-end
-redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - ttl * 1000)
-if counting then write_counts(KEYS[8], counts_ttl) end
-return { push_items(KEYS[3], KEYS[2], items), items }
+local following = { '0', {} }
+if merged then following = look_at_processes(merged) end
+local old = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now - ttl * 1000, 'LIMIT', 0, MOST_PROCESSES)
+if #old > 0 then later('ZREM', KEYS[5], unpack(old)) end
+
+local first = commit(KEYS[3], KEYS[2], items, nil, function()
+  for _, write in ipairs(writes) do redis.call(unpack(write)) end
+  if counting then write_counts(KEYS[8], counts_ttl) end
+end)
+return { first, items, following }

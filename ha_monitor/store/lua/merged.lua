@@ -12,8 +12,8 @@ local function merged_by_all(leases, takeovers, returned, prefix, held, now)
   for _, token in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
     least = math.min(least, tonumber(redis.call('HGET', prefix .. 'instance:' .. token, 'merged') or 0))
   end
-  local latest = redis.call('LINDEX', takeovers, 0)
-  local again = latest and cjson.decode(latest).at + held or 0
-  again = math.max(again, tonumber(redis.call('GET', returned) or 0))
+  local latest = latest_takeover(takeovers)
+  local again = latest and latest + held or 0
+  again = math.max(again, tonumber(attempt('GET', returned) or nil) or 0)
   return least >= again + MERGE_GRACE and least or nil
 end

@@ -1,4 +1,4 @@
--- What an open task waits for, and for how long it may. Put behind record.lua.
+-- What an open task waits for, and for how long it may. Put behind record.lua and tables.lua.
 --
 -- The limits, as store/stuck.py sends them: {sent, received, started, factor, least, {{pattern, sent, received,
 -- started}, …}}. The first three are ms, 0 for never. With a factor above 0, a run may take so many times the usual run
@@ -9,7 +9,7 @@
 
 local SENT_PHASE, RECEIVED_PHASE, STARTED_PHASE = 'sent', 'received', 'started'
 local LIMIT_INDEX = { [SENT_PHASE] = 1, [RECEIVED_PHASE] = 2, [STARTED_PHASE] = 3 }
-local RUNS_REMEMBERED, RUNS_NEEDED, MOST_NAMES = 100, 10, 10000
+local RUNS_REMEMBERED, RUNS_NEEDED = 100, 10
 
 -- The phase of an open task, and since when it could have left it, in µs: before its eta it cannot. Nil if it is
 -- finished, or if nothing tells where it is. The phases follow from the facts as record.py derives the state, but a
@@ -52,14 +52,21 @@ local function own_limits(limits, name)
   return patterns_found[name]
 end
 
+-- Runs and their mean in seconds, as a usual run time is kept; {0, 0} if nothing usable is.
+local function read_usual(raw)
+  local runs, mean = string.match(raw or '', '^(%d+) (%S+)$')
+  runs, mean = tonumber(runs), tonumber(mean)
+  if runs and mean and runs <= RUNS_REMEMBERED and mean >= 0 and mean <= MOST_SECONDS then return runs, mean end
+  return 0, 0
+end
+
 local usual_found = {}
 
 -- The mean run time of a name in seconds, or false if too few runs are known.
 local function usual_run_time(key, name)
   if usual_found[name] == nil then
-    local raw = redis.call('HGET', key, name)
-    local runs, mean = string.match(raw or '', '^(%d+) (%S+)$')
-    usual_found[name] = runs and tonumber(runs) >= RUNS_NEEDED and tonumber(mean) or false
+    local runs, mean = read_usual(attempt('HGET', key, name))
+    usual_found[name] = runs >= RUNS_NEEDED and mean
   end
   return usual_found[name]
 end
@@ -90,22 +97,13 @@ end
 -- Adds run times to what is usual. A mean in which the latest RUNS_REMEMBERED runs count most.
 -- sums: task name -> {runs, seconds in all}.
 local function note_run_times(key, sums, ttl)
-  local full = nil
   for name, sum in pairs(sums) do
-    local raw = redis.call('HGET', key, name)
-    local runs, mean = string.match(raw or '', '^(%d+) (%S+)$')
-    if not runs then
-      if full == nil then full = redis.call('HLEN', key) >= MOST_NAMES end
-      runs, mean = 0, 0
-    end
-    if tonumber(runs) > 0 or not full then
-      runs = math.min(RUNS_REMEMBERED, tonumber(runs) + sum[1])
-      mean = tonumber(mean)
-      mean = mean + (sum[2] / sum[1] - mean) * math.min(1, sum[1] / runs)
-      redis.call('HSET', key, name, string.format('%d %.6f', runs, mean))
-    end
+    local runs, mean = read_usual(attempt('HGET', key, name))
+    runs = math.min(RUNS_REMEMBERED, runs + sum[1])
+    mean = mean + (math.min(MOST_SECONDS, sum[2] / sum[1]) - mean) * math.min(1, sum[1] / runs)
+    set_field('usual', key, name, string.format('%d %.6f', runs, mean))
   end
-  if next(sums) then redis.call('EXPIRE', key, ttl) end
+  if next(sums) then attempt('EXPIRE', key, ttl) end
 end
 
 -- Forgets tasks that have left the phase in which they were found stuck or orphaned.
@@ -113,7 +111,7 @@ local function forget_found(stuck, orphaned, uuids)
   for _, key in ipairs({ stuck, orphaned }) do
     if redis.call('EXISTS', key) == 1 then
       for start = 1, #uuids, PUSH_AT_ONCE do
-        redis.call('HDEL', key, unpack(uuids, start, math.min(start + PUSH_AT_ONCE - 1, #uuids)))
+        attempt('HDEL', key, unpack(uuids, start, math.min(start + PUSH_AT_ONCE - 1, #uuids)))
       end
     end
   end

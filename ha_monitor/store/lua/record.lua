@@ -37,14 +37,61 @@ local FINISHED, REJECTED, FAILED, SUCCEEDED = 6, 7, 9, 10
 local END_RANK = { [REJECTED] = 0, [SUCCEEDED] = 2 } -- all others: 1
 local ID_SIZE, MAX_IDS = 12, 1000
 local PUSH_AT_ONCE = 100
-local NIL, EVENT_ITEM = '\192', '\148\0' -- MessagePack: nil; an array of four, the first a 0
+local MOST_TIME, MOST_SECONDS = 4e15, 2e9 -- µs since the epoch; of a run
+local MOST_RETRIES, MOST_COUNT = 2 ^ 31, 2 ^ 53
+
+-- What Redis refused and the script did without, or nil; the caller reports it.
+local trouble
+
+local function refused(key, why)
+  trouble = trouble or key .. ': ' .. why
+end
+
+-- A command that the script can do without: nil if Redis refuses it.
+local function attempt(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) == 'table' and reply.err then
+    refused(key, reply.err)
+    return nil
+  end
+  return reply
+end
+
+-- A number from 0 to `most`; 0 for anything else, such as NaN.
+local function clamped(value, most)
+  if type(value) == 'number' and value > 0 then
+    return value < most and value or most
+  end
+  return 0
+end
+
+local function whole(value, most)
+  return math.floor(clamped(value, most))
+end
+
+-- The parts of a MessagePack value in Redis; nil if there is none, or if it is broken.
+local function load_packed(key)
+  local raw = redis.pcall('GET', key)
+  if type(raw) == 'table' then
+    -- Only what is no value at all may be written over.
+    if string.sub(raw.err, 1, 9) ~= 'WRONGTYPE' then error(raw.err) end
+    refused(key, raw.err)
+  end
+  if type(raw) ~= 'string' then return nil end
+  local good, first, second, third, fourth = pcall(cmsgpack.unpack, raw)
+  if good and type(first) == 'table' then
+    return first, second, third, fourth
+  end
+  refused(key, 'the value is broken')
+  return nil
+end
 
 local function load_record(key)
-  local raw = redis.call('GET', key)
-  if not raw then
-    return {}, '', nil, nil
+  local facts, seen, waiting, uncounted = load_packed(key)
+  if facts and type(seen) == 'string' then
+    return facts, seen, waiting, uncounted
   end
-  return cmsgpack.unpack(raw)
+  return {}, '', nil, nil
 end
 
 -- cmsgpack would write an empty table as an array.
@@ -52,6 +99,9 @@ local function pack_facts(facts)
   return next(facts) and cmsgpack.pack(facts) or '\128'
 end
 
+local unsaved, unsaved_size = {}, 0
+
+-- Keeps a record until write_records.
 local function save_record(key, facts_text, seen, waiting, uncounted, ttl)
   local value = facts_text .. cmsgpack.pack(seen)
   if uncounted and #uncounted > 0 then
@@ -59,7 +109,14 @@ local function save_record(key, facts_text, seen, waiting, uncounted, ttl)
   elseif waiting and #waiting > 0 then
     value = value .. cmsgpack.pack(waiting)
   end
-  redis.call('SET', key, value, 'EX', ttl)
+  unsaved[unsaved_size + 1], unsaved[unsaved_size + 2], unsaved[unsaved_size + 3] = key, value, ttl
+  unsaved_size = unsaved_size + 3
+end
+
+local function write_records()
+  for index = 1, unsaved_size, 3 do
+    redis.call('SET', unsaved[index], unsaved[index + 1], 'EX', unsaved[index + 2])
+  end
 end
 
 -- Whether a comes after b, byte by byte; nil comes before everything.
@@ -177,11 +234,22 @@ local function is_reconciled(facts, code)
   return true
 end
 
+-- Merges a fact. Whatever its numbers are, what is kept of them is something that Redis and MessagePack can hold.
 local function merge_fact(facts, fact)
   local code, at = fact[2], fact[3]
+  if type(at) ~= 'number' or at % 1 ~= 0 or at < 0 or at > MOST_TIME then
+    at = whole(at, MOST_TIME)
+    fact[3] = at
+  end
   if code == SENT or code == RECEIVED then
-    if fact[6] then merge_definition(facts, fact[6], at) end
-    if fact[7] > (facts.re or 0) then facts.re = fact[7] end
+    local definition = fact[6]
+    if definition then
+      if definition.e then definition.e = whole(definition.e, MOST_TIME) end
+      merge_definition(facts, definition, at)
+    end
+    if fact[7] ~= 0 then facts.re = math.max(facts.re or 0, whole(fact[7], MOST_RETRIES)) end
+  elseif code == SUCCEEDED and fact[6] then
+    fact[6] = clamped(fact[6], MOST_SECONDS)
   end
   if code == SENT then
     if facts.st == nil or at > facts.st or (at == facts.st and greater(fact[8], facts.q)) then
@@ -204,32 +272,15 @@ local function merge_fact(facts, fact)
   end
 end
 
--- An entry of an outbox: {0, event, facts or nil, incomplete}, as store/outbox.py reads it.
-local function event_item(payload, facts_text, incomplete)
-  return EVENT_ITEM .. payload .. facts_text .. (incomplete and '\195' or '\194')
-end
-
--- Appends the items to the caller's outbox and returns the sequence number of the first.
-local function push_items(outbox, instance, items)
-  local first = tonumber(redis.call('HGET', instance, 'base') or '0') + redis.call('LLEN', outbox)
-  for start = 1, #items, PUSH_AT_ONCE do
-    redis.call('RPUSH', outbox, unpack(items, start, math.min(start + PUSH_AT_ONCE - 1, #items)))
-  end
-  return first
-end
-
--- Forgets the entries of the caller's outbox below a sequence number. Repeating it changes nothing.
-local function confirm(outbox, instance, upto)
-  local base = tonumber(redis.call('HGET', instance, 'base') or '0')
-  if upto > base then
-    redis.call('LTRIM', outbox, upto - base, -1)
-    redis.call('HSET', instance, 'base', upto)
-  end
-end
-
 local function now_ms()
   local now = redis.call('TIME')
   return now[1] * 1000 + math.floor(now[2] / 1000)
+end
+
+-- When an outbox was taken over last, ms since the epoch; nil if none was, as far as is known.
+local function latest_takeover(takeovers)
+  local good, report = pcall(cjson.decode, attempt('LINDEX', takeovers, 0) or '')
+  return good and type(report) == 'table' and tonumber(report.at) or nil
 end
 
 local function holds_lease(leases, token)

@@ -23,6 +23,6 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token = math.max(tonumber(redis.call('GET', KEYS[2]) or '0') + 1, now)
 redis.call('SET', KEYS[2], token)
+redis.call('HSET', ARGV[1] .. 'instance:' .. token, 'who', ARGV[3], 'behind', 0, 'seen', now)
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), token)
-redis.call('HSET', ARGV[1] .. 'instance:' .. token, 'who', ARGV[3], 'base', 0, 'seen', now)
 return token

@@ -2,7 +2,7 @@
 -- dead letters. Atomic; repeating it changes nothing.
 --
 -- KEYS[1] leases        zset   token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance      hash   the caller's entry; `base` as in apply.lua
+-- KEYS[2] instance      hash   the caller's entry, as in outbox.lua
 -- KEYS[3] outbox        list   entries that the caller has yet to announce
 -- KEYS[4] retries       zset   outbox entry for one handler -> when it is due, ms since the epoch
 -- KEYS[5] dead letters  list   what failed for good, as JSON, newest first
@@ -17,8 +17,8 @@
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
 end
-local upto = tonumber(ARGV[2])
-if upto <= tonumber(redis.call('HGET', KEYS[2], 'base') or '0') then
+begin(KEYS[3], KEYS[2], tonumber(ARGV[2]))
+if done == 0 then
   return 1
 end
 local now = now_ms()
@@ -30,5 +30,5 @@ for _, letter in ipairs(dead) do
   redis.call('LPUSH', KEYS[5], letter)
 end
 redis.call('LTRIM', KEYS[5], 0, tonumber(ARGV[3]) - 1)
-confirm(KEYS[3], KEYS[2], upto)
+trim(KEYS[3])
 return 1

@@ -1,23 +1,23 @@
 -- What time brings: renews the caller's lease, and puts into its outbox what has become due (announcements whose
--- wait is over, handler retries) and what a dead instance left behind. Atomic, so each is taken by one instance.
+-- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by one
+-- instance.
 --
 -- KEYS[1] leases      zset   token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance    hash   the caller's entry; `base` as in apply.lua, `stats` its counters as JSON
+-- KEYS[2] instance    hash   the caller's entry, as in outbox.lua; `stats` its counters as JSON
 -- KEYS[3] outbox      list   entries that the caller has yet to announce
 -- KEYS[4] waiting     zset   id of a task with announcements that wait -> their deadline in ms
 -- KEYS[5] retries     zset   outbox entry for one handler -> when it is due, ms since the epoch
 -- KEYS[6] takeovers   list   the latest takeovers as JSON, newest first
 -- KEYS[7] rejected    list   the latest messages that could not be handled as JSON, newest first
--- KEYS[8] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
--- KEYS[9] counts      hash   the caller's, as counting.lua describes them
--- KEYS[10] leader     string the token of the leader
--- KEYS[11] returned   string when messages were last handed back to the broker, ms since the epoch
+-- KEYS[8] counts      hash   the caller's, as counting.lua describes them
+-- KEYS[9] leader      string the token of the leader
+-- KEYS[10] returned   string when messages were last handed back to the broker, ms since the epoch
 -- and, by prefix: ARGV[2]t:<task id> the records, ARGV[2]instance:<token> and ARGV[2]outbox:<token> of others.
 --
 -- ARGV[1] the caller's token
 -- ARGV[2] prefix of the keys
 -- ARGV[3] sequence number below which the caller has announced everything
--- ARGV[4] MessagePack: {lease ms, whether the caller may take over, failure ttl s, worker ttl s, most items,
+-- ARGV[4] MessagePack: {lease ms, whether the caller may take over, failure ttl s, most items,
 --         ms for which the broker may keep messages of an instance that vanished, counting or false,
 --         whether the caller is fit to lead, ms since it had merged whatever it was given or -1, whether it handed
 --         messages back to the broker since its last tick}
@@ -25,47 +25,47 @@
 -- ARGV[6] … samples for `rejected`
 --
 -- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over},
--- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0}
--- or the error LEASELOST.
+-- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0, what
+-- Redis refused and is not worth stopping for, or an empty text} or the error LEASELOST.
 
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
 end
 
 local KEPT = 100
+local MOST_BYTES = 2 ^ 20 -- of items, before the last record
 local prefix = ARGV[2]
-local lease, may_take_over, failure_ttl, worker_ttl, most, held, to_count, fit, merged_ago, handed_back = unpack(cmsgpack.unpack(ARGV[4]))
+local lease, may_take_over, failure_ttl, most, held, to_count, fit, merged_ago, handed_back = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local now = now_ms()
 local items, taken = {}, {}
 
+begin(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 redis.call('ZADD', KEYS[1], now + lease, ARGV[1])
 redis.call('HSET', KEYS[2], 'stats', ARGV[5], 'seen', now)
 if merged_ago >= 0 then
   redis.call('HSET', KEYS[2], 'merged', now - merged_ago)
 end
 if handed_back then
-  redis.call('SET', KEYS[11], now, 'EX', 3600)
+  redis.call('SET', KEYS[10], now, 'EX', 3600)
 end
-confirm(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 for index = 6, #ARGV do
-  redis.call('LPUSH', KEYS[7], ARGV[index])
+  attempt('LPUSH', KEYS[7], ARGV[index])
 end
-redis.call('LTRIM', KEYS[7], 0, KEPT - 1)
-redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', now - worker_ttl * 1000)
+attempt('LTRIM', KEYS[7], 0, KEPT - 1)
 
 -- One instance leads, for as long as its lease holds and it is fit. Its token is the fencing token of its duties.
 local function lead()
-  local leader = redis.call('GET', KEYS[10])
+  local leader = redis.call('GET', KEYS[9])
   if leader == ARGV[1] then
     if fit then return 1 end
     -- Not deleted: whoever is next must know that it follows another.
-    redis.call('SET', KEYS[10], 'none')
+    redis.call('SET', KEYS[9], 'none')
     return 0
   elseif not fit or (leader and tonumber(redis.call('ZSCORE', KEYS[1], leader) or 0) > now) then
     return 0
   end
-  redis.call('SET', KEYS[10], ARGV[1])
+  redis.call('SET', KEYS[9], ARGV[1])
   return leader and 2 or 1
 end
 
@@ -84,21 +84,39 @@ local function may_be_held(since)
   if first[2] and tonumber(first[2]) - now < 0.7 * lease then
     return true
   end
-  local latest = redis.call('LINDEX', KEYS[6], 0)
-  return latest and now - cjson.decode(latest).at < held
+  local latest = latest_takeover(KEYS[6])
+  return latest and now - latest < held
 end
 
-local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, most)
-for _, uuid in ipairs(due) do
+local bytes = 0
+
+-- Whether one more entry fits into this call.
+local function has_room()
+  return #items < most and bytes < MOST_BYTES
+end
+
+local function take(entry)
+  items[#items + 1] = entry
+  bytes = bytes + #entry
+end
+
+local put_off, waited = {}, {}
+
+for _, uuid in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, most)) do
+  if not has_room() then break end
   local key = prefix .. 't:' .. uuid
   local facts, seen, waiting, uncounted = load_record(key)
   local since = waiting and waiting[1] and waiting[1][4] or uncounted and uncounted[1][5]
   if since and facts.n == nil and may_be_held(since) then
-    redis.call('ZADD', KEYS[4], now + 1000, uuid)
-  elseif since then
+    put_off[#put_off + 1] = now + 1000
+    put_off[#put_off + 1] = uuid
+  else
+    waited[#waited + 1] = uuid
+  end
+  if since and waited[#waited] == uuid then
     local facts_text = pack_facts(facts)
     for _, entry in ipairs(waiting) do
-      items[#items + 1] = event_item(entry[1], facts_text, facts.n == nil)
+      take(event_item(entry[1], facts_text, facts.n == nil))
     end
     if counting then
       for _, entry in ipairs(uncounted or {}) do
@@ -106,41 +124,66 @@ for _, uuid in ipairs(due) do
       end
     end
     save_record(key, facts_text, seen, nil, nil, math.max(redis.call('TTL', key), 1))
-    redis.call('ZREM', KEYS[4], uuid)
-  else
-    redis.call('ZREM', KEYS[4], uuid)
   end
 end
 
+local retried = {}
+
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, most)) do
-  items[#items + 1] = entry
-  redis.call('ZREM', KEYS[5], entry)
+  if not has_room() then break end
+  take(entry)
+  retried[#retried + 1] = entry
 end
 
 local own = #items
+local left_behind = {} -- {token, entries taken, whether that is all}
+
 if may_take_over then
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
-    local left = redis.call('LRANGE', prefix .. 'outbox:' .. token, 0, -1)
-    for _, entry in ipairs(left) do
-      items[#items + 1] = entry
-    end
-    local who = redis.call('HMGET', prefix .. 'instance:' .. token, 'who', 'seen')
-    local report = cjson.encode({ who = who[1] or '{}', seen = tonumber(who[2]) or 0, at = now, entries = #left })
-    taken[#taken + 1] = report
-    redis.call('LPUSH', KEYS[6], report)
-    redis.call('LTRIM', KEYS[6], 0, KEPT - 1)
-    redis.call('DEL', prefix .. 'outbox:' .. token, prefix .. 'instance:' .. token)
-    redis.call('ZREM', KEYS[1], token)
+    if not has_room() then break end
+    local outbox = prefix .. 'outbox:' .. token
+    local left = redis.call('LRANGE', outbox, 0, most - #items - 1)
+    for _, entry in ipairs(left) do take(entry) end
+    left_behind[#left_behind + 1] = { token, #left, #left == redis.call('LLEN', outbox) }
   end
 end
 
+-- What is taken away from another one is in the caller's outbox by now: should it fail between two of these, it is
+-- taken over once more, and announced again, as `recovered`.
+local function write_takeover(token, count, whole)
+  local outbox, instance = prefix .. 'outbox:' .. token, prefix .. 'instance:' .. token
+  local who = redis.call('HMGET', instance, 'who', 'seen', 'taken')
+  local entries = (tonumber(who[3]) or 0) + count
+  if not whole then
+    redis.call('LTRIM', outbox, count, -1)
+    redis.call('HSET', instance, 'taken', entries)
+    return
+  end
+  local report = cjson.encode({ who = who[1] or '{}', seen = tonumber(who[2]) or 0, at = now, entries = entries })
+  taken[#taken + 1] = report
+  attempt('LPUSH', KEYS[6], report)
+  attempt('LTRIM', KEYS[6], 0, KEPT - 1)
+  redis.call('DEL', outbox, instance)
+  redis.call('ZREM', KEYS[1], token)
+end
+
+local function write_rest()
+  in_pieces(put_off, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[4], ...) end)
+  in_pieces(waited, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[4], ...) end)
+  in_pieces(retried, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[5], ...) end)
+  for _, entry in ipairs(left_behind) do write_takeover(entry[1], entry[2], entry[3]) end
+  if counting then write_counts(KEYS[8], failure_ttl) end
+end
+
+local first
+first, own = commit(KEYS[3], KEYS[2], items, nil, write_rest, own)
+
 local next_due = -1
 for _, key in ipairs({ KEYS[4], KEYS[5] }) do
-  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  if first[2] then
-    local left = math.max(0, tonumber(first[2]) - now)
+  local earliest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  if earliest[2] then
+    local left = math.max(0, tonumber(earliest[2]) - now)
     next_due = next_due < 0 and left or math.min(next_due, left)
   end
 end
-if counting then write_counts(KEYS[9], failure_ttl) end
-return { push_items(KEYS[3], KEYS[2], items), items, next_due, taken, own, leads }
+return { first, items, next_due, taken, own, leads, trouble or '' }

@@ -1,0 +1,64 @@
+"""Cuts a batch into parts that Redis merges in one call each, so that none holds it for long."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ha_monitor.events.decode import Batch
+from ha_monitor.events.facts import Fact
+
+MOST_EVENTS = 500
+"""Events that one call merges."""
+MOST_BYTES = 1024 * 1024
+"""Bytes that one call is given; a single event may be more."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def slices(batch: Batch, size: int) -> list[Batch]:
+    """A batch as parts of bounded size. The last one has its messages: with it, all of them are merged.
+
+    :param size: bytes of the messages that it was made of.
+    """
+    if batch.event_count <= MOST_EVENTS and size <= MOST_BYTES:
+        return [batch]
+    cutter = _Cutter(batch.newest)
+    for task_id, facts in batch.tasks.items():
+        for fact in facts:
+            cutter.part_for(fact).tasks.setdefault(task_id, []).append(fact)
+    for fact in batch.workers:
+        cutter.part_for(fact).workers.append(fact)
+    for fact in batch.others:
+        cutter.part_for(fact).others.append(fact)
+    last = cutter.parts[-1]
+    # Events that have no fact, such as those rejected.
+    last.event_count += batch.event_count - sum(part.event_count for part in cutter.parts)
+    last.message_count, last.rejected = batch.message_count, batch.rejected
+    return cutter.parts
+
+
+class _Cutter:
+    """The parts so far."""
+
+    def __init__(self, newest: float) -> None:
+        self.parts: list[Batch] = []
+        self._newest = newest
+        self._bytes = 0
+        self._begin()
+
+    def part_for(self, fact: Fact) -> Batch:
+        """The part to which a fact belongs; it counts as being there."""
+        weight = len(_encode(fact))
+        part = self.parts[-1]
+        if part.event_count and (part.event_count >= MOST_EVENTS or self._bytes + weight > MOST_BYTES):
+            part = self._begin()
+        part.event_count += 1
+        self._bytes += weight
+        return part
+
+    def _begin(self) -> Batch:
+        part = Batch()
+        part.newest = self._newest
+        self.parts.append(part)
+        self._bytes = 0
+        return part

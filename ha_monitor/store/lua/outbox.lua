@@ -1,0 +1,122 @@
+-- The outbox of an instance, and how a call is all or nothing. Put behind record.lua, in front of every script that
+-- announces something.
+--
+-- Redis does not take back what a script wrote before it failed. So a script reads and computes first, and then calls
+-- `commit`, which writes in this order:
+--   1  `unfinished`: whose outbox gets how many entries
+--   2  the entries
+--   3  the records, and all the rest
+--   4  `unfinished` is deleted, and the outbox is trimmed
+-- A failure before the second step leaves nothing that matters. After it, the entries are safe in the outbox, and some of the
+-- records may not know of it: if the call is repeated, by whichever instance, they would be announced a second time.
+-- So whoever finds `unfinished` puts the ids of the entries into `interrupted`, and `commit` leaves out what is in there.
+--
+-- instance  hash    the caller's entry; `behind` is the sequence number behind the last entry of its outbox
+-- outbox    list    entries that the caller has yet to announce
+-- and beside KEYS[1], `leases`:
+-- unfinished   string  MessagePack: {instance, outbox, number of the first entry, entries before it}
+-- interrupted  set     what a call announced that did not come to its end: ids of events, digests of other entries
+
+local INTERRUPTED_TTL, MOST_INTERRUPTED = 86400, 100000 -- s; members
+local NIL, EVENT_ITEM = '\192', '\148\0' -- MessagePack: nil; an array of four, the first a 0
+local ID_IN_ENTRY = '\162id\184(' .. string.rep('%x', 2 * ID_SIZE) .. ')' -- its key and its length cannot be in a text
+local shared_prefix = string.sub(KEYS[1], 1, -1 - #'leases')
+local unfinished, interrupted = shared_prefix .. 'unfinished', shared_prefix .. 'interrupted'
+local any_interrupted, left_out = false, {}
+local behind, length, done -- the caller's outbox: number behind its last entry, entries, how many are announced
+
+-- An entry of an outbox: {0, event, facts or nil, incomplete}, as store/outbox.py reads it.
+local function event_item(payload, facts_text, incomplete)
+  return EVENT_ITEM .. payload .. facts_text .. (incomplete and '\195' or '\194')
+end
+
+local function in_pieces(values, size, use)
+  for start = 1, #values, size do
+    use(unpack(values, start, math.min(start + size - 1, #values)))
+  end
+end
+
+-- What tells an entry from all others.
+local function name_of_entry(entry)
+  return string.sub(entry, 1, #EVENT_ITEM) == EVENT_ITEM and string.match(entry, ID_IN_ENTRY) or redis.sha1hex(entry)
+end
+
+-- Brings what a call left that did not come to its end into order.
+local function settle_unfinished()
+  local entry, outbox_of_it, first, before = unpack(load_packed(unfinished) or {})
+  if entry then
+    local names = {}
+    local pushed = redis.call('LRANGE', outbox_of_it, before, -1)
+    for number, item in ipairs(pushed) do names[number] = name_of_entry(item) end
+    if #names > 0 and redis.call('SCARD', interrupted) < MOST_INTERRUPTED then
+      in_pieces(names, PUSH_AT_ONCE, function(...) redis.call('SADD', interrupted, ...) end)
+      redis.call('EXPIRE', interrupted, INTERRUPTED_TTL)
+    end
+    if redis.call('EXISTS', entry) == 1 then redis.call('HSET', entry, 'behind', first + #pushed) end
+  end
+  redis.call('DEL', unfinished)
+end
+
+-- Begins every call. announced: the sequence number below which the caller has announced everything.
+local function begin(outbox, instance, announced)
+  if redis.call('EXISTS', unfinished, interrupted) > 0 then
+    settle_unfinished()
+    any_interrupted = redis.call('EXISTS', interrupted) == 1
+  end
+  length = redis.call('LLEN', outbox)
+  behind = tonumber(redis.call('HGET', instance, 'behind')) or length
+  if announced > behind then
+    -- This Redis has forgotten what it said last. What it gives out next must have numbers that were not used.
+    redis.call('HSET', instance, 'behind', announced)
+    behind = announced
+  end
+  done = math.max(0, announced - behind + length)
+end
+
+-- Forgets the entries of the caller's outbox that are announced. Repeating it changes nothing.
+local function trim(outbox)
+  if done > 0 then redis.call('LTRIM', outbox, done, -1) end
+  length, done = length - done, 0
+end
+
+-- Takes out of the first `own` items what a call that did not come to its end announced. Returns how many of them are
+-- left. What is behind them comes from another outbox: it is only moved.
+local function leave_out_interrupted(items, own)
+  local kept = {}
+  for number = 1, own do
+    local name = name_of_entry(items[number])
+    if redis.call('SISMEMBER', interrupted, name) == 1 then
+      left_out[#left_out + 1] = name
+    else
+      kept[#kept + 1] = items[number]
+    end
+  end
+  local own_kept = #kept
+  for number = own + 1, #items do kept[#kept + 1] = items[number] end
+  for number = 1, #items do items[number] = kept[number] end
+  return own_kept
+end
+
+local function push_items(outbox, instance, items)
+  if #items == 0 then return end
+  redis.call('SET', unfinished, cmsgpack.pack({ instance, outbox, behind, length }))
+  in_pieces(items, PUSH_AT_ONCE, function(...) redis.call('RPUSH', outbox, ...) end)
+  redis.call('HSET', instance, 'behind', behind + #items)
+end
+
+-- Writes, which ends the call: appends the items to the caller's outbox, then calls `write_indexes`, by which records are found, writes the
+-- records, and calls `write_rest`. Returns the sequence number of the first item, and how many of the first `own` items
+-- are left; the items that are left out are taken out of the table.
+local function commit(outbox, instance, items, write_indexes, write_rest, own)
+  own = own or #items
+  if any_interrupted then own = leave_out_interrupted(items, own) end
+  push_items(outbox, instance, items)
+  if write_indexes then write_indexes() end
+  write_records()
+  if write_rest then write_rest() end
+  in_pieces(left_out, PUSH_AT_ONCE, function(...) redis.call('SREM', interrupted, ...) end)
+  if #items > 0 then redis.call('DEL', unfinished) end
+  -- Not earlier: at its limit of memory, Redis refuses the first write, but none behind one that it let through.
+  trim(outbox)
+  return behind, own
+end

@@ -1,0 +1,30 @@
+-- The record of a worker, read so that a broken one costs nothing but what it says. Put in front of every script that
+-- reads one.
+--
+-- b = {time in µs, id, fields} of its latest heartbeat; s = {time, id, fields, type} of its latest worker-online or
+-- worker-offline; f = when it was first heard of in ms, until it is confirmed (tables.lua).
+
+-- The number that a value is or says, or nil if it is none from 0 to `most`.
+local function number_within(value, most)
+  local kind = type(value)
+  local number = (kind == 'number' or kind == 'string') and tonumber(value) or nil
+  return number and number >= 0 and number <= most and number or nil
+end
+
+-- What of a record is as it must be.
+local function checked_worker(record)
+  local function is_word(word)
+    return type(word) == 'table' and type(word[1]) == 'number' and math.abs(word[1]) < 1e18 and type(word[3]) == 'table'
+  end
+
+  return {
+    b = is_word(record.b) and record.b or nil,
+    s = is_word(record.s) and type(record.s[4]) == 'string' and record.s or nil,
+    f = type(record.f) == 'number' and record.f or nil,
+  }
+end
+
+local function read_worker(raw)
+  local readable, record = pcall(cmsgpack.unpack, raw or '\128')
+  return checked_worker(readable and type(record) == 'table' and record or {})
+end

@@ -1,0 +1,93 @@
+"""Scripts of which one command in Redis can be made to fail, and a store that can be put back to where it was."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha1
+from typing import NamedTuple
+
+import redis
+
+from ha_monitor.store.scripts import Script
+from tests.integration.storing import Instance
+
+PRELUDE = """
+local real_redis, calls = redis, 0
+local fail_at, fail_all_after = unpack(real_redis.call('HMGET', 'fault', 'at', 'all_after'))
+fail_at = tonumber(fail_at or nil)
+
+local function fails()
+  calls = calls + 1
+  if not fail_at or calls < fail_at or (calls > fail_at and fail_all_after ~= '1') then return false end
+  real_redis.call('HSET', 'fault', 'hit', 1)
+  return true
+end
+
+local redis = setmetatable({
+  call = function(...)
+    if fails() then error('made to fail') end
+    return real_redis.call(...)
+  end,
+  pcall = function(...)
+    if not fails() then return real_redis.pcall(...) end
+    if fail_all_after == '1' then error('made to fail') end
+    return { err = 'ERR made to fail' }
+  end,
+}, { __index = real_redis })
+"""
+
+
+class Fault(NamedTuple):
+    """Which command of a script fails."""
+
+    at: int
+    """The first that does, from 1."""
+    all_after: bool
+    """Whether all that come after it fail, too, as when the script is aborted; else only that one."""
+
+
+def make_faulty(instance: Instance) -> None:
+    """From its next connection on, the scripts of an instance fail where `failing` says."""
+    for name, script in instance.store._scripts.items():
+        source = PRELUDE + script.source
+        digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
+        instance.store._scripts[name] = Script(name, source, digest)
+
+
+@contextmanager
+def failing(client: redis.Redis, fault: Fault) -> Iterator[None]:
+    """Makes scripts fail as long as it lasts; `was_hit` says whether one did."""
+    client.delete("fault")
+    client.hset("fault", mapping={"at": fault.at, "all_after": int(fault.all_after)})
+    try:
+        yield
+    finally:
+        client.hdel("fault", "at")
+
+
+def was_hit(client: redis.Redis) -> bool:
+    return bool(client.hexists("fault", "hit"))
+
+
+class Snapshot:
+    """What Redis and some instances were at a moment."""
+
+    def __init__(self, client: redis.Redis, *instances: Instance) -> None:
+        self._client = client
+        self._instances = instances
+        self._values = [(key, max(0, client.pttl(key)), client.dump(key)) for key in client.scan_iter()]
+
+    def restore(self) -> list[Instance]:
+        """The instances as they were then, on a Redis as it was then."""
+        self._client.flushdb()
+        for key, ttl, value in self._values:
+            self._client.restore(key, ttl, value)
+        restored = []
+        for instance in self._instances:
+            one = copy.copy(instance)
+            one.clock, one.store, one.emitted = copy.copy(instance.clock), copy.copy(instance.store), []
+            one.store._clock = one.clock
+            restored.append(one)
+        return restored

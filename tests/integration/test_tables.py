@@ -1,0 +1,443 @@
+"""The tables of the shared record are bounded: a flood of invented names neither fills Redis, nor keeps it busy, nor
+takes the place of what is real.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from hashlib import sha1
+from typing import Any, cast
+
+import msgspec
+import pytest
+from prometheus_client import generate_latest
+
+from ha_monitor.config.schema import Config, Stuck
+from ha_monitor.metrics.telemetry import Telemetry
+from ha_monitor.outputs.line import Identity, build_line, encode_line
+from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.leader import Leader
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.duties import MOST_CALLS, MOST_LOOKS, Duties
+from ha_monitor.store.reader import AT_ONCE, MOST_WORKERS, StoreReader
+from ha_monitor.store.results import Table, Watched, Watching
+from ha_monitor.store.scripts import read_scripts
+from ha_monitor.store.stuck import MOST_LOOKS as MOST_TASKS_LOOKED_AT
+from ha_monitor.store.stuck import StuckTasks
+from tests.integration.storing import NODE, Inside, Instance
+from tests.support.scraping import Samples
+from tests.unit.builders import TIME, TurnedClock, event
+from tests.unit.test_line import problems
+from tests.unit.test_tables import Lines
+
+WATCHING = Watching(late_after=10.0, lost_after=60.0)
+SMALL = {
+    "workers": 20,
+    "processes": 20,
+    "producers": 5,
+    "usual": 5,
+    "queues": 3,
+    "open": 10,
+    "heartbeats": 50,
+    "starts": 100,
+}
+"""Limits with which a test fills a table soon."""
+
+
+def now_ms(inside: Inside) -> int:
+    seconds, microseconds = inside.redis.time()
+    return int(seconds * 1000 + microseconds // 1000)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the tables had the limits of `SMALL`."""
+    scripts = {}
+    for name, script in read_scripts().items():
+        source = script.source
+        for one, limit in SMALL.items():
+            source = re.sub(rf"^  {one} = \d+,", f"  {one} = {limit},", source, flags=re.MULTILINE)
+        digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
+        scripts[name] = script._replace(source=source, sha=digest)
+    monkeypatch.setattr("ha_monitor.store.store.read_scripts", lambda: scripts)
+
+
+def heartbeats(names: list[str], at: float = TIME, **changes: Any) -> list[dict[str, Any]]:
+    return [event("worker-heartbeat", hostname=name, at=at, **changes) for name in names]
+
+
+def invented(count: int, mark: str = "x") -> list[str]:
+    return [f"{mark}{number}@nowhere" for number in range(count)]
+
+
+def hear_twice(one: Instance, inside: Inside, *names: str, at: float = TIME) -> None:
+    """Have two words of workers, a while apart: they are confirmed."""
+    one.apply(heartbeats(list(names), at))
+    for name in names:
+        make_older(inside, name, 2_000)
+    one.apply(heartbeats(list(names), at + 2))
+
+
+OLDER = """
+local record = cmsgpack.unpack(redis.call('GET', KEYS[1]))
+record.f = record.f - tonumber(ARGV[1])
+redis.call('SET', KEYS[1], cmsgpack.pack(record))
+redis.call('ZINCRBY', KEYS[2], -tonumber(ARGV[1]), ARGV[2])
+"""
+
+
+def make_older(inside: Inside, name: str, by: int) -> None:
+    """As if a worker had been heard of first so many ms earlier."""
+    inside.redis.eval(OLDER, 2, inside.keys.worker(name), inside.keys.newcomers, by, name)
+
+
+def watch(one: Instance, duties: Duties | None = None) -> Watched:
+    watched = (duties or Duties(one.store)).watch(WATCHING, [], may_judge=True)
+    assert watched is not None
+    one.announce(watched.items)
+    return watched
+
+
+def table(watched: Watched, name: str) -> Table:
+    return next(one for one in watched.tables if one.name == name)
+
+
+def silence(inside: Inside, *names: str, seconds: float = 61) -> None:
+    inside.redis.zadd(inside.keys.workers, dict.fromkeys(names, now_ms(inside) - int(seconds * 1000)))
+
+
+# --- workers -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+def test_a_flood_of_invented_workers_displaces_no_real_one(store_url: str, inside: Inside) -> None:
+    """Given real workers, also one that is silent, and a thousand invented ones, the table is full, the real ones are
+    in it, and what was turned away is counted.
+    """
+    one = Instance(store_url).start()
+    one.tick()
+    real = ["a@host", "b@host"]
+    hear_twice(one, inside, *real)
+    silence(inside, "b@host", seconds=600)
+    for start in range(0, 1000, 100):
+        one.apply(heartbeats(invented(1000)[start : start + 100]))
+    watched = watch(one)
+
+    kept = {name.decode() for name in inside.redis.zrange(inside.keys.workers, 0, -1)}
+    assert kept >= set(real)
+    assert len(kept) == SMALL["workers"]
+    assert table(watched, "workers") == Table("workers", 20, 20, 1000 - 18)
+    assert len(list(inside.redis.scan_iter(inside.keys.worker("*")))) == 20
+    assert inside.redis.zcard(inside.keys.processes) == 20
+
+
+@pytest.mark.usefixtures("small")
+def test_a_real_worker_finds_room_after_a_flood(store_url: str, inside: Inside) -> None:
+    """Given a full table of workers that were heard of once, a new one takes the place of one of them ten seconds
+    later, and keeps its own once it was heard of again.
+    """
+    one = Instance(store_url).start()
+    names = invented(SMALL["workers"])
+    one.apply(heartbeats(names))
+    one.apply(heartbeats(["new@host"]))
+    assert inside.redis.zscore(inside.keys.workers, "new@host") is None
+    for name in names:
+        make_older(inside, name, 11_000)
+    hear_twice(one, inside, "new@host", at=TIME + 10)
+    one.apply(heartbeats(invented(100, "y")))
+
+    assert inside.redis.zscore(inside.keys.workers, "new@host") is not None
+    assert inside.redis.zcard(inside.keys.workers) == SMALL["workers"]
+    assert inside.redis.zscore(inside.keys.newcomers, "new@host") is None
+
+
+@pytest.mark.usefixtures("small")
+def test_confirmed_workers_make_room_when_silent_for_an_hour(store_url: str, inside: Inside) -> None:
+    """Given a full table of confirmed workers, a new one is refused, until one of them was silent for an hour."""
+    one = Instance(store_url).start()
+    names = invented(SMALL["workers"])
+    hear_twice(one, inside, *names)
+    one.apply(heartbeats(["new@host"]))
+    assert inside.redis.zscore(inside.keys.workers, "new@host") is None
+    silence(inside, names[3], seconds=3700)
+    one.apply(heartbeats(["new@host"], at=TIME + 4))
+
+    kept = {name.decode() for name in inside.redis.zrange(inside.keys.workers, 0, -1)}
+    assert kept == {*names, "new@host"} - {names[3]}
+
+
+def test_who_was_heard_of_once_is_forgotten_after_an_hour(one: Instance, inside: Inside) -> None:
+    """Given a worker of which one word came, and one of which two came, only the second is known an hour later."""
+    one.tick()
+    hear_twice(one, inside, "real@host")
+    one.apply(heartbeats(["once@host"]))
+    make_older(inside, "once@host", 3_700_000)
+    watch(one)
+
+    assert inside.redis.zrange(inside.keys.workers, 0, -1) == [b"real@host"]
+    assert not inside.redis.exists(inside.keys.worker("once@host"))
+
+
+def test_the_lines_of_a_flood_are_few_and_say_how_many(one: Instance, inside: Inside) -> None:
+    """Given 2,000 invented workers and a real one that fall silent, the real one has its line, some of the others have,
+    and one line says how many more there are, though it takes several calls to look at them.
+    """
+    one.tick()
+    hear_twice(one, inside, "real@host")
+    names = invented(2000)
+    for start in range(0, 2000, 200):
+        one.apply(heartbeats(names[start : start + 200]))
+    silence(inside, "real@host", *names)
+    duties = Duties(one.store)
+    for _ in range(4):
+        watch(one, duties)
+
+    events = [item.entry.event for item in one.emitted]
+    named = [one.worker for one in events if one.type == "worker-lost"]
+    (crowd,) = [item for item in one.emitted if item.entry.event.type == "workers-lost"]
+    assert "real@host" in named
+    assert len(named) == 21
+    line = json.loads(encode_line(build_line(crowd, Identity("node", "1", "host", 1), "2026-01-01T00:00:00.000000Z")))
+    assert problems(line) == []
+    assert (line["level"], line["count"]) == ("warning", 1980)
+    assert set(line["workers"]) <= set(names)
+    assert len({item.entry.event.id for item in one.emitted}) == len(one.emitted)
+
+
+def test_a_thousand_real_workers_that_are_lost_are_each_named(one: Instance, inside: Inside) -> None:
+    """Given a fleet of a thousand workers that all fall silent, each has its line, and all are seen at each look."""
+    one.tick()
+    names = invented(1000)
+    for start in range(0, 1000, 250):
+        hear_twice(one, inside, *names[start : start + 250])
+    duties = Duties(one.store)
+    assert {worker.name for worker in watch(one, duties).workers} == set(names)
+    silence(inside, *names)
+    states = {worker.state for worker in watch(one, duties).workers}
+
+    assert states == {"lost"}
+    lost = [item.entry.event.worker for item in one.emitted if item.entry.event.type == "worker-lost"]
+    assert sorted(lost) == sorted(names)
+
+
+def test_many_workers_are_looked_at_in_turns_and_none_is_left_out(one: Instance, inside: Inside) -> None:
+    """Given more workers than are looked at at a time, no call looks at many, and some times later all were seen."""
+    one.tick()
+    names = invented(3 * MOST_LOOKS * MOST_CALLS)
+    pipe = inside.redis.pipeline(transaction=False)
+    for start in range(0, len(names), 1000):
+        pipe.zadd(inside.keys.workers, dict.fromkeys(names[start : start + 1000], now_ms(inside)))
+    pipe.execute()
+    duties = Duties(one.store)
+    inside.redis.config_resetstat()
+    first = watch(one, duties)
+
+    read = inside.redis.info("commandstats")["cmdstat_get"]["calls"]
+    assert read < 1.5 * MOST_LOOKS * MOST_CALLS
+    assert len(first.workers) < len(names)
+    for _ in range(3):
+        last = watch(one, duties)
+    assert {worker.name for worker in last.workers} == set(names)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str) -> None:
+    """Given a leader and floods at each of its ticks, one line says which table is full, and its metrics have its size,
+    its limit, and how many were turned away.
+    """
+    one = Instance(store_url).start()
+    lines, clock, config = Lines(), TurnedClock(), Config()
+    telemetry = Telemetry(config, clock, Stats())
+    leader = Leader(
+        *(one.store, config, telemetry, cast("Logger", lines), clock), investigator=None, reconcile=lambda event: []
+    )
+    for number in range(5):
+        one.apply(heartbeats(invented(30, f"{number}-")))
+        one.announce(leader.after_tick(one.tick()))
+
+    (fields,) = [fields for event, fields in lines.written if event == "table-full"]
+    assert (fields["table"], fields["limit"], fields["turned_away"]) == ("workers", SMALL["workers"], 10)
+    telemetry.leads(clock.now + 5, followed=False)
+    found = Samples(generate_latest(telemetry.registry).decode())
+    for metric, value in (("size", 20), ("limit", 20), ("turned_away", 130)):
+        assert found.sum(f"ha_monitor_table_{metric}", table="workers") == value
+
+
+# --- the other tables ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+def test_names_queues_and_tasks_have_limits(store_url: str, inside: Inside) -> None:
+    """Given more names of tasks, queues and open tasks than the tables take, those that were there first are there,
+    the others are counted as turned away, and all events are merged.
+    """
+    one = Instance(store_url, stuck=Stuck()).start()
+    one.tick()
+    applied = one.apply(*(event("task-sent", uuid=f"t{n}", name=f"n{n}") for n in range(30)))
+    one.apply(
+        *(event("task-received", uuid=f"r{n}", name=f"n{n}") for n in range(30)),
+        *(event("task-succeeded", uuid=f"r{n}", at=TIME + 1) for n in range(30)),
+    )
+    duties = Duties(one.store)
+    queues = [f"q{n}" for n in range(9)]
+    duties.watch(WATCHING, queues[:2], may_judge=True)
+    watched = duties.watch(WATCHING, queues, may_judge=True)
+    assert watched is not None
+
+    assert applied.new == 30
+    for name, key in (("producers", inside.keys.producers), ("usual", inside.keys.usual)):
+        assert inside.redis.hlen(key) <= SMALL[name]
+        assert table(watched, name).turned_away >= 25 - SMALL[name]
+    assert set(watched.queues) >= {"q0", "q1"}
+    assert (len(watched.queues), table(watched, "queues").turned_away) == (3, 6)
+    one.apply(*(event("task-sent", uuid=f"u{n}", name="n0") for n in range(30)))
+    assert inside.redis.zcard(inside.keys.open) <= 60
+    assert table(watch(one, duties), "open").turned_away > 0
+
+
+@pytest.mark.usefixtures("small")
+def test_names_that_nobody_sends_any_more_make_room(store_url: str, inside: Inside) -> None:
+    """Given a full table of names that were sent, once five minutes are over without them a new name is taken."""
+    one = Instance(store_url).start()
+    one.tick()
+    one.apply(*(event("task-sent", uuid=f"t{n}", name=f"n{n}") for n in range(5)))
+    one.apply(event("task-sent", uuid="new", name="new"))
+    assert not inside.redis.hexists(inside.keys.producers, "new")
+    inside.redis.hset(inside.keys.producers, mapping=dict.fromkeys((f"n{n}" for n in range(5)), 1))
+    watch(one)
+    one.apply(event("task-sent", uuid="new", name="new", at=TIME + 1))
+
+    assert inside.redis.hkeys(inside.keys.producers) == [b"new"]
+
+
+@pytest.mark.usefixtures("small")
+def test_usual_run_times_of_few_runs_make_room(store_url: str, inside: Inside) -> None:
+    """Given a full table of run times of which one name has many runs, the look at it makes room by the others."""
+    one = Instance(store_url, stuck=Stuck()).start()
+    one.tick()
+    inside.redis.hset(inside.keys.usual, mapping={"real": "100 2.000000", **{f"x{n}": "1 1.000000" for n in range(4)}})
+    watch(one)
+
+    assert inside.redis.hgetall(inside.keys.usual) == {b"real": b"50 2.000000"}
+
+
+@pytest.mark.usefixtures("small")
+def test_live_processes_keep_their_place(store_url: str, inside: Inside) -> None:
+    """Given processes that are alive and a flood of starts of invented ones, the live ones stay; of those that were
+    silent for a minute, the oldest makes room, and leaves nothing behind.
+    """
+    one = Instance(store_url).start()
+    live = [f"p{n}@host" for n in range(SMALL["processes"] - 1)]
+    one.apply(heartbeats(live), [event("task-started", uuid="s", hostname="silent@host")])
+    one.apply([event("task-started", uuid=f"t{n}", hostname=f"x{n}@nowhere") for n in range(50)])
+    assert {name.partition(b"\x1f")[0].decode() for name in inside.redis.zrange(inside.keys.processes, 0, -1)} == {
+        *live,
+        "silent@host",
+    }
+    assert len(list(inside.redis.scan_iter("*:p:*"))) == 1
+    inside.redis.zadd(inside.keys.processes, {"silent@host\x1f4711": now_ms(inside) - 61_000})
+    one.apply([event("task-started", uuid="new", hostname="new@host")])
+
+    assert inside.redis.zscore(inside.keys.processes, "new@host\x1f4711") is not None
+    assert list(inside.redis.scan_iter("*:p:silent*")) == []
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("kind", ["task-started", "worker-heartbeat"])
+def test_what_is_kept_of_one_process_has_a_limit(store_url: str, inside: Inside, kind: str) -> None:
+    """Given a process that says more than is kept of one, its account begins anew, and the line of a full table is
+    due.
+    """
+    one = Instance(store_url).start()
+    one.tick()
+    one.apply([event(kind, at=TIME + n, uuid=f"t{n}", processed=n) for n in range(150)])
+
+    assert inside.redis.zcard(inside.keys.processes) == 1
+    assert [key for pattern in ("*:p:*", "*:b:*") for key in inside.redis.scan_iter(pattern)] == []
+    name = {"task-started": "starts", "worker-heartbeat": "heartbeats"}[kind]
+    assert table(watch(one), name).turned_away == 150
+
+
+# --- status --------------------------------------------------------------------------------
+
+
+def test_status_of_a_hundred_thousand_invented_workers(one: Instance, inside: Inside) -> None:
+    """Given a hundred thousand workers in a store, as of a version without limits, the reader shows those heard of
+    last and says how many more there are; no call reads many.
+    """
+    hear_twice(one, inside, "real@host")
+    past = now_ms(inside) - 10_000
+    for start in range(0, 100_000, 10_000):
+        names = [f"x{n}@nowhere" for n in range(start, start + 10_000)]
+        inside.redis.zadd(inside.keys.workers, dict.fromkeys(names, past))
+    reader = StoreReader(one.settings, NODE)
+    reader.connect()
+    inside.redis.config_resetstat()
+    workers = reader.workers()
+    reader.close()
+
+    assert len(workers.entries) == MOST_WORKERS
+    assert workers.more == 100_001 - MOST_WORKERS
+    assert "real@host" in {entry.name for entry in workers.entries}
+    stats = inside.redis.info("commandstats")
+    assert stats["cmdstat_eval"]["calls"] == MOST_WORKERS // AT_ONCE
+
+
+# --- forged tasks that are overdue ---------------------------------------------------------
+
+LIMITS = Stuck(sent_after=100, received_after=200, started_after=400, run_time_factor=0)
+
+
+def forge(inside: Inside, count: int, *, names: int) -> None:
+    """Open tasks with ancient times, of so many different names."""
+    pipe = inside.redis.pipeline(transaction=False)
+    for number in range(count):
+        uuid = f"forged{number}"
+        facts = {"n": f"forged.name{number % names}", "st": 1_000_000, "d": 1_000_000, "q": "celery"}
+        pipe.set(inside.keys.task(uuid), msgspec.msgpack.encode(facts) + msgspec.msgpack.encode("x" * 12))
+        pipe.zadd(inside.keys.open, {uuid: 101_000})
+    pipe.execute()
+
+
+def looks_until_found(tasks: StuckTasks, uuid: str, most: int) -> int:
+    for number in range(1, most + 1):
+        suspects = tasks.suspects()
+        assert suspects is not None
+        if uuid in {suspect.task_id for suspect in suspects.tasks}:
+            return number
+    raise AssertionError(f"not found within {most} looks")
+
+
+@pytest.mark.parametrize("names", [1, 20_000], ids=["of one name", "each of its own name"])
+def test_forged_tasks_that_are_overdue_do_not_push_a_real_one_back(store_url: str, inside: Inside, names: int) -> None:
+    """Given 20,000 forged tasks with ancient times and one real task that is stuck, of a known worker, it is found as
+    soon as all of them were looked at once, however many of them could be asked for.
+    """
+    one = Instance(store_url, stuck=LIMITS).start()
+    one.store.tick(b"{}", [], merged_ago=0.0)
+    hear_twice(one, inside, "celery@host")
+    watch(one)
+    forge(inside, 20_000, names=names)
+    began = time.time() - 500
+    for kind in ("task-sent", "task-received", "task-started"):
+        one.apply(event(kind, at=began, uuid="real"))
+    tasks = StuckTasks(one.store, LIMITS)
+
+    assert looks_until_found(tasks, "real", 100) <= 20_000 / MOST_TASKS_LOOKED_AT + 1
+
+
+def test_all_forged_tasks_get_their_turn_too(store_url: str, inside: Inside) -> None:
+    """Given more overdue tasks of many names than are handed out at once, each is once before any is again."""
+    one = Instance(store_url, stuck=LIMITS).start()
+    one.store.tick(b"{}", [], merged_ago=0.0)
+    forge(inside, 3000, names=40)
+    tasks = StuckTasks(one.store, LIMITS)
+    found: list[str] = []
+    for _ in range(30):
+        suspects = tasks.suspects()
+        assert suspects is not None
+        found += [suspect.task_id for suspect in suspects.tasks]
+
+    assert len(found) == len(set(found)) == 3000
