@@ -27,7 +27,9 @@
 -- ARGV[5] MessagePack: {{task id, {fact, …}}, …}, {worker fact, …}, {other fact, …}
 --
 -- Returns {sequence number of the first item, items, events new, events repeated, announcements that wait, what Redis
--- refused and is not worth stopping for, or an empty text} or the error LEASELOST.
+-- refused and is not worth stopping for or an empty text, how many of the tasks are merged} or the error LEASELOST. If
+-- their records are large, so that Redis would be held for long, these are not all of them, and nothing behind them is
+-- merged.
 
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
@@ -44,6 +46,7 @@ local items = {}
 local waiting_tasks = redis.call('ZCARD', KEYS[4])
 -- More waits in one record for a name that does not come: what is above goes out at once.
 local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
+local MOST_LOADED = 2 ^ 20 -- bytes of records, before the last one
 local MOST_PID = 2 ^ 32
 
 -- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
@@ -103,12 +106,15 @@ local function append(texts, worker, pid, text)
 end
 
 local function write_appended(kind, texts)
+  local heard_of = {}
   for process, pieces in pairs(texts) do
     local key = prefix .. kind .. process
     attempt('APPEND', key, table.concat(pieces))
     attempt('EXPIRE', key, worker_ttl)
-    attempt('ZADD', KEYS[8], now, process)
+    heard_of[#heard_of + 1] = now
+    heard_of[#heard_of + 1] = process
   end
+  in_pieces(heard_of, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', KEYS[8], ...) end)
 end
 
 -- The new events of a task that are to be counted; one table for all tasks, of which the first `fresh_size` hold.
@@ -306,10 +312,13 @@ end
 local heard = {} -- nodename -> its record
 
 local function write_workers()
+  local heard_of = {}
   for name, record in pairs(heard) do
     redis.call('SET', prefix .. 'w:' .. name, cmsgpack.pack(record), 'EX', worker_ttl)
-    redis.call('ZADD', KEYS[6], now, name)
+    heard_of[#heard_of + 1] = now
+    heard_of[#heard_of + 1] = name
   end
+  in_pieces(heard_of, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[6], ...) end)
 end
 
 -- A worker's record: b = {time, id, fields} of its latest heartbeat, s = {time, id, fields, type} of its latest
@@ -342,15 +351,20 @@ local function apply_worker(fact)
   end
 end
 
+local merged = 0
 for _, task in ipairs(tasks) do
+  if loaded > MOST_LOADED then break end
   apply_task(task[1], task[2])
+  merged = merged + 1
 end
-for _, fact in ipairs(workers) do
-  apply_worker(fact)
-end
-for _, fact in ipairs(others) do
-  if first_time(fact[1]) then
-    items[#items + 1] = event_item(fact[2], NIL, false)
+if merged == #tasks then
+  for _, fact in ipairs(workers) do
+    apply_worker(fact)
+  end
+  for _, fact in ipairs(others) do
+    if first_time(fact[1]) then
+      items[#items + 1] = event_item(fact[2], NIL, false)
+    end
   end
 end
 
@@ -372,4 +386,4 @@ local function write_rest()
 end
 
 local first = commit(KEYS[3], KEYS[2], items, write_indexes, write_rest)
-return { first, items, new, repeated, waiting_tasks, trouble or '' }
+return { first, items, new, repeated, waiting_tasks, trouble or '', merged }
