@@ -34,6 +34,7 @@ from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.report import Report
+from ha_monitor.pipeline.slices import split
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.tables import TableReport, series_table
@@ -201,13 +202,11 @@ class Pipeline:
         self._finish()
         while self._collector:
             self._send(self._collector.take())
-            if not self._collector:
-                if full:
-                    return  # more is at hand: Redis works while it is collected
-                self._finish()
-                break
+            if full and not self._collector:
+                return  # more is at hand: Redis works while it is collected
             self._finish()
-            self._between_parts()
+            if self._collector:
+                self._between_parts()
         if self._collector.paused_at is not None:
             self._progress.nothing_in_hand(self._collector.paused_at)
             self.stats.nothing_at_hand(self._clock.time())
@@ -238,6 +237,10 @@ class Pipeline:
         applied = self._store.receive_apply()
         self._under_way = None
         self._store_link.answered(applied.trouble)
+        if applied.merged < len(batch.tasks):
+            batch, rest = split(batch, applied.merged)
+            self._collector.give_back(Collected(rest, mark))
+            mark = None
         self._announcements.add(applied.items)
         self.stats.add_batch(
             batch, new=applied.new, repeated=applied.repeated, waiting=applied.waiting, now=self._clock.time()

@@ -37,6 +37,18 @@ def slices(batch: Batch, size: int) -> list[Batch]:
     return cutter.parts
 
 
+def split(batch: Batch, tasks: int) -> tuple[Batch, Batch]:
+    """A batch as what is merged of it, so many tasks and nothing else, and the rest, which has its messages."""
+    merged, rest = Batch(), Batch()
+    for number, (task_id, facts) in enumerate(batch.tasks.items()):
+        (merged if number < tasks else rest).tasks[task_id] = facts
+    merged.event_count = sum(map(len, merged.tasks.values()))
+    merged.newest = rest.newest = batch.newest
+    rest.workers, rest.others, rest.rejected = batch.workers, batch.others, batch.rejected
+    rest.message_count, rest.event_count = batch.message_count, batch.event_count - merged.event_count
+    return merged, rest
+
+
 class _Cutter:
     """The parts so far."""
 

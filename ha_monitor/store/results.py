@@ -20,6 +20,8 @@ class Applied(NamedTuple):
     """Tasks, over all instances, whose announcements wait for a piece."""
     trouble: str = ""
     """What Redis refused: something that is derived from the events, such as a count. Empty if nothing."""
+    merged: int = 0
+    """How many of the batch's tasks are merged. If not all of them, nothing else of the batch is: send the rest."""
 
 
 class Recovered(NamedTuple):

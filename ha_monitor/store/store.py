@@ -18,7 +18,7 @@ from ha_monitor.store.outbox import read_items
 from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
 
-MOST_DUE = 1000
+MOST_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
 
 
@@ -162,13 +162,14 @@ class Store:
         )
 
     def receive_apply(self) -> Applied:
-        """Wait until the batch handed over is merged. Returning means that it cannot be lost any more.
+        """Wait until the batch handed over is merged, or its first tasks, if their records are large. Returning means
+        that what is merged cannot be lost any more.
 
         :raises StoreUnavailable: if the connection breaks; the batch may be merged or not.
         :raises LeaseLost: if another instance took the outbox over; the batch is not merged.
         """
-        first, raw, new, repeated, waiting, trouble = self._receive()
-        return Applied(read_items(first, raw), new, repeated, waiting, trouble.decode("utf-8", "replace"))
+        first, raw, new, repeated, waiting, trouble, merged = self._receive()
+        return Applied(read_items(first, raw), new, repeated, waiting, trouble.decode("utf-8", "replace"), merged)
 
     def tick(
         self,

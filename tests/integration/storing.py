@@ -10,6 +10,7 @@ import redis
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.config.schema import Stuck
 from ha_monitor.events.decode import Batch
+from ha_monitor.pipeline.slices import split
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, TaskRecord, record_of
@@ -54,11 +55,15 @@ class Instance:
         return self.apply_batch(decode(*bodies), announce=announce)
 
     def apply_batch(self, batch: Batch, *, announce: bool = True) -> Applied:
-        self.store.send_apply(batch)
-        applied = self.store.receive_apply()
-        if announce:
-            self.announce(applied.items)
-        return applied
+        """Merge a batch; returns what its last call brought."""
+        while True:
+            self.store.send_apply(batch)
+            applied = self.store.receive_apply()
+            if announce:
+                self.announce(applied.items)
+            if applied.merged == len(batch.tasks):
+                return applied
+            _, batch = split(batch, applied.merged)
 
     def tick(self, *rejected: bytes, announce: bool = True) -> Ticked:
         ticked = self.store.tick(b"{}", list(rejected))

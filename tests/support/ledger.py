@@ -71,7 +71,7 @@ class Account(NamedTuple):
     """A few events of each kind of trouble."""
 
 
-FOUND = ("task-stuck", "task-orphaned", "worker-lost", "worker-recovered")
+FOUND = ("task-stuck", "task-orphaned", "worker-lost", "worker-recovered", "workers-lost", "workers-recovered")
 """What the monitor says by itself of a recording, whose workers are gone: in a long test they are missed."""
 
 

@@ -30,7 +30,9 @@
 -- ARGV[5] MessagePack: {{task id, {fact, …}}, …}, {worker fact, …}, {other fact, …}
 --
 -- Returns {sequence number of the first item, items, events new, events repeated, announcements that wait, what Redis
--- refused and is not worth stopping for, or an empty text} or the error LEASELOST.
+-- refused and is not worth stopping for or an empty text, how many of the tasks are merged} or the error LEASELOST. If
+-- their records are large, so that Redis would be held for long, these are not all of them, and nothing behind them is
+-- merged.
 
 if not holds_lease(KEYS[1], ARGV[1]) then
   return redis.error_reply('LEASELOST the outbox of this instance was taken over')
@@ -47,6 +49,7 @@ local items = {}
 local waiting_tasks = redis.call('ZCARD', KEYS[4])
 -- More waits in one record for a name that does not come: what is above goes out at once.
 local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
+local MOST_LOADED = 2 ^ 20 -- bytes of records, before the last one
 local MOST_PID = 2 ^ 32
 
 -- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
@@ -111,8 +114,11 @@ end
 local unwelcome = {} -- nodename -> true: there was no room for it
 
 local function write_appended(kind, texts, table_name, size)
+  local heard_of, count = {}, 0
+  for _ in pairs(texts) do count = count + 1 end
+  local any_room = (attempt('ZCARD', KEYS[8]) or 0) + count <= MOST.processes
   for process, pieces in pairs(texts) do
-    if not unwelcome[pieces.worker] and enter_process(KEYS[8], prefix, process, now) then
+    if not unwelcome[pieces.worker] and (any_room or enter_process(KEYS[8], prefix, process, now)) then
       local key = prefix .. kind .. process
       local length = attempt('APPEND', key, table.concat(pieces))
       attempt('EXPIRE', key, worker_ttl)
@@ -121,8 +127,11 @@ local function write_appended(kind, texts, table_name, size)
         turn_away(table_name, length / size)
         redis.call('DEL', keys_of_process(prefix, process))
       end
+      heard_of[#heard_of + 1] = now
+      heard_of[#heard_of + 1] = process
     end
   end
+  in_pieces(heard_of, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', KEYS[8], ...) end)
 end
 
 -- The new events of a task that are to be counted; one table for all tasks, of which the first `fresh_size` hold.
@@ -327,14 +336,17 @@ local heard, is_newcomer, confirmed = {}, {}, {} -- nodename -> its record, true
 local worker_keys = { workers = KEYS[6], newcomers = KEYS[13], liveness = KEYS[14] }
 
 local function write_workers()
+  local heard_of = {}
   for name, record in pairs(heard) do
     if is_newcomer[name] and not admit_worker(worker_keys, prefix, name, now) then
       unwelcome[name] = true
     else
       redis.call('SET', prefix .. 'w:' .. name, cmsgpack.pack(record), 'EX', worker_ttl)
-      redis.call('ZADD', KEYS[6], now, name)
+      heard_of[#heard_of + 1] = now
+      heard_of[#heard_of + 1] = name
     end
   end
+  in_pieces(heard_of, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[6], ...) end)
   in_pieces(confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[13], ...) end)
 end
 
@@ -377,15 +389,20 @@ local function apply_worker(fact)
   end
 end
 
+local merged = 0
 for _, task in ipairs(tasks) do
+  if loaded > MOST_LOADED then break end
   apply_task(task[1], task[2])
+  merged = merged + 1
 end
-for _, fact in ipairs(workers) do
-  apply_worker(fact)
-end
-for _, fact in ipairs(others) do
-  if first_time(fact[1]) then
-    items[#items + 1] = event_item(fact[2], NIL, false)
+if merged == #tasks then
+  for _, fact in ipairs(workers) do
+    apply_worker(fact)
+  end
+  for _, fact in ipairs(others) do
+    if first_time(fact[1]) then
+      items[#items + 1] = event_item(fact[2], NIL, false)
+    end
   end
 end
 
@@ -408,4 +425,4 @@ local function write_rest()
 end
 
 local first = commit(KEYS[3], KEYS[2], items, write_indexes, write_rest)
-return { first, items, new, repeated, waiting_tasks, trouble or '' }
+return { first, items, new, repeated, waiting_tasks, trouble or '', merged }

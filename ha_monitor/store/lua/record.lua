@@ -69,6 +69,8 @@ local function whole(value, most)
   return math.floor(clamped(value, most))
 end
 
+local loaded = 0 -- bytes of values that this call has read
+
 -- The parts of a MessagePack value in Redis; nil if there is none, or if it is broken.
 local function load_packed(key)
   local raw = redis.pcall('GET', key)
@@ -78,6 +80,7 @@ local function load_packed(key)
     refused(key, raw.err)
   end
   if type(raw) ~= 'string' then return nil end
+  loaded = loaded + #raw
   local good, first, second, third, fourth = pcall(cmsgpack.unpack, raw)
   if good and type(first) == 'table' then
     return first, second, third, fourth

@@ -72,6 +72,7 @@ local function admit_worker(keys, prefix, name, now)
     return false
   end
   redis.call('ZADD', keys.newcomers, now, name)
+  redis.call('ZADD', keys.workers, now, name)
   return true
 end
 
