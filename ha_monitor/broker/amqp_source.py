@@ -61,10 +61,10 @@ class AmqpSource:
                 connection.drain_events(timeout)
         messages: list[Message] = []
         while deliveries and len(messages) < limit:
-            tag, redelivered, content_type, content_encoding, body = deliveries.popleft()
+            tag, redelivered, content_type, content_encoding, body, compression, fault = deliveries.popleft()
             if redelivered:
                 self.redelivered += 1
-            messages.append(Message(body, content_type, content_encoding))
+            messages.append(Message(body, content_type, content_encoding, compression, fault, redelivered))
             self._mark = Mark(self._mark.generation, tag)
         return messages
 

@@ -51,7 +51,7 @@ class Stats(Struct):
         self.events += batch.event_count
         self.new += new
         self.repeated += repeated
-        self.rejected += len(batch.rejected)
+        self.rejected += batch.rejected_count
         self.waiting = waiting
         self.last_event = now
         if batch.newest:
