@@ -60,8 +60,12 @@ class AmqpSource:
             with translated_errors(self._address), contextlib.suppress(TimeoutError):
                 connection.drain_events(timeout)
         messages: list[Message] = []
+        again: bool | None = None
         while deliveries and len(messages) < limit:
+            if again is not None and deliveries[0].redelivered is not again:
+                break
             tag, redelivered, content_type, content_encoding, body, compression, fault = deliveries.popleft()
+            again = redelivered
             if redelivered:
                 self.redelivered += 1
             messages.append(Message(body, content_type, content_encoding, compression, fault, redelivered))

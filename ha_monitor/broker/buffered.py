@@ -142,7 +142,7 @@ class BufferedConnection(pyamqp.Connection):
         if end - header <= _FRAME_HEAD:
             return None
         kind, _, size = _FRAME.unpack_from(buffer, header)
-        body = header + _FRAME_HEAD + size + 1
+        body: int = header + _FRAME_HEAD + size + 1
         if kind != _HEADER:
             raise UnexpectedFrame(f"frame of type {kind} instead of a content header")
         if body > end:

@@ -40,8 +40,8 @@ def decompressed(body: bytes, compression: str, limit: int = MAX_BODY) -> bytes:
     :param limit: most bytes. No more are ever expanded.
     :raises BadEvent: if it is larger, broken, or compressed in a way that is not supported.
     """
+    decompressor = _decompressor(compression)
     try:
-        decompressor = _decompressor(compression)
         # One byte more than the limit tells that there is more.
         expanded = decompressor.decompress(body, limit + 1)
     except (zlib.error, OSError, EOFError, lzma.LZMAError, ValueError, MemoryError) as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ha_monitor.broker.source import Mark, Source
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Batch as BatchSettings
-from ha_monitor.events.decode import Batch, Decoder
+from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import Fact
 
 RECEIVE_AT_ONCE = 100
@@ -20,6 +21,8 @@ class Collected(NamedTuple):
 
     batch: Batch
     mark: Mark
+    redelivered: Sequence[Message] = ()
+    """Messages that had been delivered before, still to be decoded; the batch is empty then."""
 
 
 class Collector:
@@ -60,11 +63,16 @@ class Collector:
         self.paused_at = None
         while batch.event_count < self._settings.events:
             now = self._clock.monotonic()
+            mark = self._source.mark()
             wait = patience if closes_at is None else max(0.0, closes_at - now)
             messages = self._source.receive(min(RECEIVE_AT_ONCE, self._settings.events - batch.event_count), wait)
             if not messages:
                 self.paused_at = now
                 break
+            if messages[0].redelivered:
+                self._close_with(mark)
+                self._closed.append(Collected(Batch(), self._source.mark(), messages))
+                return False
             self.decoder.decode(messages, batch)
             if closes_at is None:
                 closes_at = self._clock.monotonic() + self._settings.time
@@ -77,8 +85,11 @@ class Collector:
 
     def close_open(self) -> None:
         """Close the open batch if there is anything in it."""
+        self._close_with(self._source.mark())
+
+    def _close_with(self, mark: Mark) -> None:
         if self._open.message_count:
-            self._closed.append(Collected(self._open, self._source.mark()))
+            self._closed.append(Collected(self._open, mark))
             self._open = Batch()
 
     def take(self) -> Collected:
