@@ -60,16 +60,19 @@ class AmqpSource:
             with translated_errors(self._address), contextlib.suppress(TimeoutError):
                 connection.drain_events(timeout)
         messages: list[Message] = []
-        again: bool | None = None
+        if not deliveries:
+            return messages
+        tag, redelivered = 0, deliveries[0][1].redelivered
         while deliveries and len(messages) < limit:
-            if again is not None and deliveries[0].redelivered is not again:
+            delivery = deliveries.popleft()
+            if delivery[1].redelivered is not redelivered:
+                deliveries.appendleft(delivery)
                 break
-            tag, redelivered, content_type, content_encoding, body, compression, fault = deliveries.popleft()
-            again = redelivered
-            if redelivered:
-                self.redelivered += 1
-            messages.append(Message(body, content_type, content_encoding, compression, fault, redelivered))
-            self._mark = Mark(self._mark.generation, tag)
+            tag, message = delivery
+            messages.append(message)
+        if redelivered:
+            self.redelivered += len(messages)
+        self._mark = Mark(self._mark.generation, tag)
         return messages
 
     def mark(self) -> Mark:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections import deque
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from amqp.serialization import loads
 from kombu.transport import pyamqp
 
 from ha_monitor.events.body import MAX_BODY
+from ha_monitor.events.decode import Message
 
 READ_SIZE = 256 * 1024
 _FRAME = Struct(">BHI")
@@ -30,19 +31,6 @@ _CONTENT = Struct(">HHQH")
 _HAS_CONTENT_TYPE, _HAS_CONTENT_ENCODING, _HAS_HEADERS = 0x8000, 0x4000, 0x2000
 _COMPRESSION = b"\x0bcompression"
 """The name of that header, as a table holds it."""
-
-
-class Delivery(NamedTuple):
-    """One message as it came over the wire."""
-
-    delivery_tag: int
-    redelivered: bool
-    content_type: str
-    content_encoding: str
-    body: bytes
-    compression: str = ""
-    fault: str = ""
-    """Why the body is not there, or the headers are not."""
 
 
 class BufferedConnection(pyamqp.Connection):
@@ -61,7 +49,8 @@ class BufferedConnection(pyamqp.Connection):
         self._patience: float | None = kwargs.get("connect_timeout")
         self.fast_channel: int | None = None
         """Number of the channel whose deliveries are put into `deliveries`."""
-        self.deliveries: deque[Delivery] = deque()
+        self.deliveries: deque[tuple[int, Message]] = deque()
+        """Delivery tags and messages."""
         # Bytes that are still to come of a body that is too large to be kept.
         self._to_skip = 0
 
@@ -152,7 +141,7 @@ class BufferedConnection(pyamqp.Connection):
         if length > MAX_BODY:
             self._to_skip = length
             fault = f"body of {length} bytes is larger than {MAX_BODY}"
-            self.deliveries.append(Delivery(tag, bool(redelivered & 1), "", "", b"", fault=fault))
+            self.deliveries.append((tag, Message(b"", "", "", "", fault, redelivered & 1 == 1)))
             return body
         content, after = _read_body(buffer, body, end, length)
         if content is None:
@@ -171,9 +160,8 @@ class BufferedConnection(pyamqp.Connection):
             fault = "properties cannot be read"
         if fault:
             content_type = ""
-        self.deliveries.append(
-            Delivery(tag, bool(redelivered & 1), content_type, content_encoding, content, compression, fault)
-        )
+        message = Message(content, content_type, content_encoding, compression, fault, redelivered & 1 == 1)
+        self.deliveries.append((tag, message))
         return after
 
 

@@ -17,6 +17,7 @@ class Properties(NamedTuple):
 
     body: bytes
     properties: dict[str, Any]
+    """As py-amqp calls them."""
 
 
 def bodies() -> dict[str, bytes]:
@@ -34,6 +35,8 @@ def properties() -> dict[str, Properties]:
     found = {}
     for path in sorted((FOLDER / "properties").glob("*.json")):
         properties = json.loads(path.read_text(encoding="utf-8"))
+        if "headers" in properties:
+            properties["application_headers"] = properties.pop("headers")
         found[path.stem] = Properties(b64decode(properties.pop("body")), properties)
     return found
 
