@@ -46,6 +46,11 @@ class Collector:
         """Events in all that is held."""
         return self._open.event_count + sum(collected.batch.event_count for collected in self._closed)
 
+    @property
+    def byte_count(self) -> int:
+        """Bytes of the messages of all that is held."""
+        return self._open.byte_count + sum(collected.batch.byte_count for collected in self._closed)
+
     def reconcile(self, event: dict[str, Any]) -> Fact:
         """The fact of an event that never came, under the settings as they are now."""
         return self.decoder.reconciled(event)

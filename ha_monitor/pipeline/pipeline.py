@@ -45,6 +45,8 @@ IDLE_WAIT = 0.25
 """Seconds that the loop waits for a message at most, so that it notices a signal."""
 MOST_KEPT = 100_000
 """Events kept while the store is away and the broker would not deliver them again."""
+MOST_KEPT_BYTES = 64 * 1024 * 1024
+"""Bytes of their messages."""
 
 _NOWHERE = Mark(0, 0)
 """Acknowledges nothing."""
@@ -322,9 +324,12 @@ class Pipeline:
         # What a pub/sub broker sends now it will not send again.
         self._broker.keep_alive()
         self._collector.collect(IDLE_WAIT, only_full=True)
-        while self._collector and self._collector.event_count > MOST_KEPT:
+        while self._collector and self._keeps_too_much():
             dropped = self._collector.take().batch.event_count
             self._logger.error("events-dropped", count=dropped, reason="the store is away for too long")
+
+    def _keeps_too_much(self) -> bool:
+        return self._collector.event_count > MOST_KEPT or self._collector.byte_count > MOST_KEPT_BYTES
 
     def _repeat_batches(self) -> None:
         """Make sure that batches of unknown fate are applied again."""
