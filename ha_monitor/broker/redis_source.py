@@ -24,7 +24,7 @@ from ha_monitor.errors import BrokerUnavailable, reason_of
 from ha_monitor.events.decode import Message
 
 _FOREIGN = (kombu.exceptions.KombuError, redis.exceptions.RedisError, OSError)
-_BYTES_AT_ONCE = 8 * 1024 * 1024
+_BYTES_AT_ONCE = 4 * 1024 * 1024
 """Bytes of messages taken from the socket at once; the last one may exceed it."""
 _MESSAGE_KINDS = frozenset({b"pmessage", b"message"})
 _SILENCE = 2

@@ -234,6 +234,7 @@ class Pipeline:
         for batch in self._redeliveries.batches(collected.redelivered, self._collector.decoder):
             self._send(Collected(batch, _NOWHERE))
             self._finish()
+            self._keep_alive()
         self._acknowledge(collected.mark)
 
     def _acknowledge(self, mark: Mark) -> None:
@@ -276,7 +277,7 @@ class Pipeline:
         self._store.confirm()
 
     def _keep_alive(self) -> None:
-        # Handlers take their time: neither the lease nor the broker's patience may run out meanwhile.
+        # What takes its time must cost neither the lease nor the broker's patience.
         if self._clock.monotonic() >= self._tick_at:
             self._tick()
         try:
