@@ -235,6 +235,7 @@ class Pipeline:
             self._send(Collected(batch, _NOWHERE))
             self._finish()
             self._keep_alive()
+        self._announcements.announce()
         self._acknowledge(collected.mark)
 
     def _acknowledge(self, mark: Mark) -> None:
