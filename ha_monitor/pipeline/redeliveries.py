@@ -6,12 +6,14 @@
 
 What counts is how often the handling of this message was begun and not finished, which every instance notes in the
 store before it decodes it. How many instances died with it in hand does not: in a series of crashes each has hundreds
-of messages in hand and handles a few. Nor does an outage of the store, without which nothing can be noted.
+of messages in hand and handles a few. Nor does an attempt alone that did not come right after another message was
+merged: the fault may be the store's or the program's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -32,7 +34,18 @@ GIVE_UP_AFTER = 30
 class Redeliveries:
     """Says in which batches redelivered messages are merged, and sets aside those that nobody can merge."""
 
-    def __init__(self, attempts: Attempts, identity: Identity, stats: Stats, logger: Logger, clock: Clock) -> None:
+    def __init__(
+        self,
+        attempts: Attempts,
+        identity: Identity,
+        stats: Stats,
+        logger: Logger,
+        clock: Clock,
+        *,
+        shuffle: Callable[[list[tuple[str, Message]]], None] = random.shuffle,
+    ) -> None:
+        """:param shuffle: puts messages into another order, in place."""
+        self._shuffle = shuffle
         self._attempts = attempts
         self._identity = identity
         self._stats = stats
@@ -48,16 +61,22 @@ class Redeliveries:
         begun = self._attempts.begin([name for name, _ in named], ALONE_AFTER)
         together = [both for both, before in zip(named, begun, strict=True) if before < ALONE_AFTER]
         alone = [both for both, before in zip(named, begun, strict=True) if before >= ALONE_AFTER]
+        # In the same order each time, one that ends its instance would keep those behind it for ever.
+        self._shuffle(alone)
+        others_merge = False
         if together:
             yield _decoded([message for _, message in together], decoder)
             self._attempts.succeeded([name for name, _ in together])
+            others_merge = True
         for name, message in alone:
-            (before,) = self._attempts.begin([name], GIVE_UP_AFTER)
-            if before >= GIVE_UP_AFTER:
+            # An attempt proves nothing against a message while it is not known that any other could be merged.
+            (before,) = self._attempts.begin([name], GIVE_UP_AFTER if others_merge else ALONE_AFTER)
+            if before >= GIVE_UP_AFTER and others_merge:
                 self._set_aside(name, message, before, decoder)
                 continue
             yield _decoded([message], decoder)
             self._attempts.succeeded([name])
+            others_merge = True
 
     def _set_aside(self, name: str, message: Message, attempts: int, decoder: Decoder) -> None:
         told = {

@@ -19,7 +19,7 @@ class Attempts:
         self._store = store
 
     def begin(self, names: Sequence[str], below: int) -> list[int]:
-        """Note that the handling of messages begins; of those only for which it began fewer than `below` times.
+        """Note that the handling of messages begins, of each only if it began fewer than `below` times so far.
 
         :returns: how often it had begun before, for each.
         """

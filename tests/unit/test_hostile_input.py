@@ -20,6 +20,7 @@ from tests.support import corpus
 from tests.unit.builders import TASK_TYPES, WORKER_TYPES, decode, event
 
 FIRST, LAST = "first-good-task", "last-good-task"
+BESIDE = "c0ffee00-0000-4000-8000-000000000002"
 GOOD = event("task-started", uuid=FIRST), event("task-started", uuid=LAST)
 BODIES, ENVELOPES = corpus.bodies(), corpus.envelopes()
 MOST_MEMORY = 160 * corpus.MEGABYTE
@@ -51,8 +52,12 @@ def little_memory() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", BODIES)
 def test_no_body_harms_its_neighbours(name: str) -> None:
-    """Given a hostile body between good messages, nothing is raised and the good ones are merged."""
-    decoded(BODIES[name])
+    """Given a hostile body between good messages, nothing is raised and the good ones are merged; so is a good event in
+    the same message."""
+    batch = decoded(BODIES[name])
+
+    if name.endswith("beside-a-good-event"):
+        assert BESIDE in batch.tasks
 
 
 @pytest.mark.parametrize("name", ENVELOPES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, cast
 
@@ -61,7 +61,8 @@ class Lines:
 class Bed:
     """Instances that come one after the other, with one store and one queue."""
 
-    def __init__(self) -> None:
+    def __init__(self, shuffle: Callable[[list[Any]], None] | None = None) -> None:
+        """:param shuffle: None to keep the order."""
         self.notes, self.lines, self.stats = Notes(), Lines(), Stats()
         self.decoder = Decoder(fact_builder(), Redactor(DEFAULT_REDACTED, 500))
         self.redeliveries = Redeliveries(
@@ -70,6 +71,7 @@ class Bed:
             self.stats,
             cast(Logger, self.lines),
             TurnedClock(),
+            shuffle=(lambda messages: None) if shuffle is None else shuffle,
         )
         self.merged: set[str] = set()
 
@@ -133,6 +135,49 @@ def test_a_message_that_kills_everybody_is_set_aside_in_the_end() -> None:
     assert bed.notes.begun == {}
 
 
+def test_nothing_is_set_aside_while_nothing_can_be_merged() -> None:
+    """Given a fault that lets no message be merged, such as a Redis that refuses the script, all are kept for as long
+    as it lasts, and merged afterwards."""
+    bed = Bed()
+    some = messages(*"abcde")
+
+    for _ in range(10 * GIVE_UP_AFTER):
+        assert bed.live(some, dies_after=0) == []
+    assert bed.stats.set_aside == 0
+    bed.live(some)
+
+    assert bed.merged == set("abcde")
+    assert bed.stats.set_aside == 0
+
+
+def test_a_lone_deadly_message_is_set_aside_with_the_next_good_one() -> None:
+    """Given nothing but a message that kills everybody, it is tried again and again, which costs no other; as others
+    come and are merged, it is set aside."""
+    bed = Bed()
+    for _ in range(2 * GIVE_UP_AFTER):
+        bed.live(messages("deadly"), deadly="deadly")
+    assert bed.stats.set_aside == 0
+
+    for number in range(GIVE_UP_AFTER - ALONE_AFTER + 1):
+        assert bed.stats.set_aside == 0
+        assert bed.live(messages("deadly", f"heartbeat-{number}"), deadly="deadly") == [1]
+
+    assert bed.stats.set_aside == 1
+
+
+def test_a_deadly_message_keeps_no_other_for_ever() -> None:
+    """Given a message that kills everybody, in front of others that are merged alone, too, those are merged."""
+    bed = Bed(Random(1).shuffle)
+    some = messages("deadly", "a", "b", "c")
+    for _ in range(ALONE_AFTER):
+        bed.live(some, dies_after=0)
+
+    for _ in range(30):
+        bed.live(some, deadly="deadly")
+
+    assert bed.merged == {"a", "b", "c"}
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_series_of_kills_sets_nothing_aside(seed: int) -> None:
     """Given instances that are killed at any step twenty times in a row, nothing is set aside, and all is merged."""
@@ -173,9 +218,8 @@ def test_a_secret_in_what_is_set_aside_is_hidden() -> None:
     """Given a message with a password in it, what is kept of it does not show it, and is short."""
     bed = Bed()
     body = json.dumps(event("task-received", uuid="a", kwargs="{'password': 'hunter2'}", args="x" * 50_000)).encode()
-    bed.notes.begun = dict.fromkeys(["any"], 0)
-    for _ in range(GIVE_UP_AFTER + 1):
-        bed.live([Message(body, redelivered=True)], dies_after=0)
+    for number in range(GIVE_UP_AFTER + 1):
+        bed.live([Message(body, redelivered=True), *messages(f"b-{number}")], deadly="a")
 
     (told,) = bed.notes.aside
     assert "hunter2" not in told["sample"]

@@ -2,7 +2,7 @@
 --
 -- KEYS[…]  string  how often the handling of one message has begun since it last succeeded
 --
--- ARGV[1] a message whose handling has begun so often, or more often, is not noted: it is not about to begin
+-- ARGV[1] a message whose handling has begun so often, or more often, is not noted
 -- ARGV[2] seconds for which a note is kept
 --
 -- Returns for each key how often it had begun before.
