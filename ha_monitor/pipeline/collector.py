@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ha_monitor.broker.source import Mark, Source
@@ -17,6 +18,11 @@ RECEIVE_AT_ONCE = 100
 DECODE_AT_ONCE = 256 * 1024
 """Bytes of messages decoded between two such looks, unless a single one has more."""
 
+MOST_KEPT = 100_000
+"""Events kept while the store is away and the broker would not deliver them again."""
+MOST_KEPT_BYTES = 64 * 1024 * 1024
+"""Bytes of their messages."""
+
 
 class Collected(NamedTuple):
     """A closed batch, or a part of one, and the place in the stream of deliveries behind it."""
@@ -24,6 +30,8 @@ class Collected(NamedTuple):
     batch: Batch
     mark: Mark | None
     """None if messages up to there are not merged with it: the mark of a later one covers them."""
+    redelivered: Sequence[Message] = ()
+    """Messages that had been delivered before, still to be decoded; the batch is empty then."""
 
 
 class Collector:
@@ -39,7 +47,6 @@ class Collector:
         self._clock = clock
         self._received: deque[Message] = deque()
         self._open = Batch()
-        self._open_size = 0
         self._closed: deque[Collected] = deque()
         self.paused_at: float | None = None
         """When the broker was asked that had nothing more; None if there may be more at hand."""
@@ -51,6 +58,17 @@ class Collector:
     def event_count(self) -> int:
         """Events in all that is held."""
         return self._open.event_count + sum(collected.batch.event_count for collected in self._closed)
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of the messages of all that is held."""
+        held = sum(collected.batch.byte_count for collected in self._closed)
+        return self._open.byte_count + held + sum(len(message.body) for message in self._received)
+
+    @property
+    def holds_too_much(self) -> bool:
+        """Whether it is more than may be kept where the broker delivers nothing again."""
+        return self.event_count > MOST_KEPT or self.byte_count > MOST_KEPT_BYTES
 
     def reconcile(self, event: dict[str, Any]) -> Fact:
         """The fact of an event that never came, under the settings as they are now."""
@@ -69,9 +87,14 @@ class Collector:
         while not self._is_full():
             now = self._clock.monotonic()
             wait = patience if closes_at is None else max(0.0, closes_at - now)
-            if not self._received and not self._receive(wait):
-                self.paused_at = now
-                break
+            if not self._received:
+                mark = self._source.mark()
+                if not self._receive(wait):
+                    self.paused_at = now
+                    break
+                if self._received[0].redelivered:
+                    self._close_redelivered(mark)
+                    return False
             self._decode()
             if closes_at is None:
                 closes_at = self._clock.monotonic() + self._settings.time
@@ -84,11 +107,7 @@ class Collector:
 
     def close_open(self) -> None:
         """Close the open batch if there is anything in it."""
-        if self._open.message_count:
-            *parts, last = slices(self._open, self._open_size)
-            self._closed.extend(Collected(part, None) for part in parts)
-            self._closed.append(Collected(last, None if self._received else self._source.mark()))
-            self._open, self._open_size = Batch(), 0
+        self._close_with(None if self._received else self._source.mark())
 
     def close_all(self) -> bool:
         """Close what there is of messages received, a batch at a time; whether there was any."""
@@ -108,11 +127,24 @@ class Collector:
     def forget(self) -> None:
         """Drop everything; right only where the broker delivers it again."""
         self._received.clear()
-        self._open, self._open_size = Batch(), 0
+        self._open = Batch()
         self._closed.clear()
 
+    def _close_with(self, mark: Mark | None) -> None:
+        if self._open.message_count:
+            *parts, last = slices(self._open)
+            self._closed.extend(Collected(part, None) for part in parts)
+            self._closed.append(Collected(last, mark))
+            self._open = Batch()
+
+    def _close_redelivered(self, before: Mark) -> None:
+        """Hold what was just received apart, behind what was received before."""
+        self._close_with(before)
+        self._closed.append(Collected(Batch(), self._source.mark(), tuple(self._received)))
+        self._received.clear()
+
     def _is_full(self) -> bool:
-        return self._open.event_count >= self._settings.events or self._open_size >= MOST_BYTES
+        return self._open.event_count >= self._settings.events or self._open.byte_count >= MOST_BYTES
 
     def _receive(self, wait: float) -> bool:
         most = min(RECEIVE_AT_ONCE, self._settings.events - self._open.event_count)
@@ -121,11 +153,15 @@ class Collector:
 
     def _decode(self) -> None:
         """Decode some of the messages received, and at least one."""
-        messages: list[Message] = []
-        size = 0
-        while self._received and not (messages and size + len(self._received[0].body) > DECODE_AT_ONCE):
-            message = self._received.popleft()
-            messages.append(message)
-            size += len(message.body)
-        self.decoder.decode(messages, self._open)
-        self._open_size += size
+        self.decoder.decode(take_some(self._received), self._open)
+
+
+def take_some(messages: deque[Message]) -> list[Message]:
+    """The first messages, of DECODE_AT_ONCE bytes together, or a single larger one; they are removed."""
+    taken: list[Message] = []
+    size = 0
+    while messages and not (taken and size + len(messages[0].body) > DECODE_AT_ONCE):
+        message = messages.popleft()
+        taken.append(message)
+        size += len(message.body)
+    return taken
