@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
@@ -20,7 +21,9 @@ PLACES = 64
 DEADLINE = 30.0
 """Seconds from the connection to the end of the answer, with the TLS handshake. No client of ours needs a second."""
 PIECE = 65536
-"""Bytes that are held for a client that does not read them."""
+"""Bytes that are held for a client that does not read them, and as many again by the kernel."""
+AT_ONCE = struct.pack("ii", 1, 0)
+"""What the kernel still holds for a client that was cut off is dropped, too."""
 PAUSE = 0.1
 """Seconds until the next try if a connection cannot be accepted, such as for want of a file descriptor."""
 
@@ -81,6 +84,9 @@ class Connections:
         self._clients: dict[Client, None] = {}
         """In the order in which they came."""
 
+    def __len__(self) -> int:
+        return len(self._clients)
+
     async def accept(self, listening: socket.socket) -> None:
         """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
@@ -123,6 +129,8 @@ class Connections:
             self._unforeseen(f"{type(error).__name__}: {error}")
         finally:
             if writer is not None:
+                with suppress(OSError):  # one that ended in order is closed already
+                    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
                 writer.transport.abort()
             self._clients.pop(client, None)
 

@@ -17,7 +17,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Http
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.metrics.application import Application
-from ha_monitor.metrics.connections import PLACES, Client, Connections, Refusal
+from ha_monitor.metrics.connections import PIECE, PLACES, Client, Connections, Refusal
 from ha_monitor.metrics.exchange import exchange
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.passwords import Passwords
@@ -89,6 +89,9 @@ class HttpServer:
             refused=not_served,
         )
         self._tls = _tls(settings) if settings.tls_certificate else None
+        self._connections = Connections(
+            self._converse, self._tls, refused=not_served, unforeseen=self._unforeseen.happened
+        )
         self._reason = ""
         self._listening: socket.socket | None = self._bind()
         self._ended = threading.Event()
@@ -99,6 +102,10 @@ class HttpServer:
     def port(self) -> int:
         """The port it listens on; 0 if it could not bind one yet."""
         return 0 if self._listening is None else int(self._listening.getsockname()[1])
+
+    def connections(self) -> int:
+        """How many there are now."""
+        return len(self._connections)
 
     def start(self) -> None:
         if self._reason:
@@ -128,10 +135,7 @@ class HttpServer:
         asyncio.run(self._accept(self._listening))
 
     async def _accept(self, listening: socket.socket) -> None:
-        connections = Connections(
-            self._converse, self._tls, refused=self._not_served, unforeseen=self._unforeseen.happened
-        )
-        accepting = asyncio.create_task(connections.accept(listening))
+        accepting = asyncio.create_task(self._connections.accept(listening))
         self._stop = partial(asyncio.get_running_loop().call_soon_threadsafe, accepting.cancel)
         if not self._ended.is_set():
             with suppress(asyncio.CancelledError):
@@ -142,7 +146,8 @@ class HttpServer:
             reader,
             writer,
             lambda request: self._application.answer(request, client),
-            lambda: self._not_served(Refusal.MALFORMED),
+            malformed=lambda: self._not_served(Refusal.MALFORMED),
+            unforeseen=self._unforeseen.happened,
         )
 
     def _bind(self) -> socket.socket | None:
@@ -151,6 +156,7 @@ class HttpServer:
             listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
             try:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)  # of each connection
                 listening.bind((host, port))
                 listening.listen(PLACES)
                 listening.setblocking(False)

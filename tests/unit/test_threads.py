@@ -88,7 +88,7 @@ def test_workers_that_could_not_be_greeted_are_greeted_later(monkeypatch: pytest
     """Given a connection while there was no thread, its workers are greeted once there is one, and once only."""
     clock, told, greeted = TurnedClock(), [], []
     monkeypatch.setattr(control, "greet_workers", lambda url, _settings: greeted.append(url))
-    greeter = Greeter(plain_threads(clock, told), Broker(), lambda reason: pytest.fail(reason))
+    greeter = Greeter(plain_threads(clock, told), Broker(), pytest.fail)
 
     with no_thread_left():
         greeter.greet("amqp://one")
@@ -115,7 +115,7 @@ def test_one_greeting_at_a_time_however_often_the_connection_breaks(monkeypatch:
         release.wait(30)
 
     monkeypatch.setattr(control, "greet_workers", slowly)
-    greeter = Greeter(plain_threads(), Broker(), lambda reason: pytest.fail(reason))
+    greeter = Greeter(plain_threads(), Broker(), pytest.fail)
     greeter.greet("amqp://first")
     wait_until(lambda: len(greeted) == 1, 30, "the first greeting")
     last = [greeter.greet(f"amqp://{number}") for number in range(10)][-1]
