@@ -107,6 +107,7 @@ class Aside:
 
     def begin(self, call: Callable[[], Result]) -> Future[Result]:
         """Have a call made; returns at once. Whatever it returns or raises is in the future.
+        A call that was not begun yet may be cancelled.
 
         If there is no thread, the call is not made, and `ThreadUnavailable` is in the future; the next one tries again.
         """
@@ -123,6 +124,8 @@ class Aside:
     def _run(self) -> None:
         while True:
             call, done = self._calls.get()
+            if not done.set_running_or_notify_cancel():
+                continue
             try:
                 result = call()
             except BaseException as error:

@@ -81,9 +81,10 @@ class HttpServer:
         if settings.username:
             failed = Rarely(clock, lambda client, times: warn("password-refused", client=client, times=times))
             passwords = Passwords(settings.username, settings.password, clock, failed.happened)
+        self._scrapes = Scrapes(registry, Aside(threads, "scrapes"), clock, broken)
         self._application = Application(
             health,
-            Scrapes(registry, Aside(threads, "scrapes"), clock, broken),
+            self._scrapes,
             passwords,
             scraped=scraped,
             refused=not_served,
@@ -137,9 +138,12 @@ class HttpServer:
     async def _accept(self, listening: socket.socket) -> None:
         accepting = asyncio.create_task(self._connections.accept(listening))
         self._stop = partial(asyncio.get_running_loop().call_soon_threadsafe, accepting.cancel)
-        if not self._ended.is_set():
-            with suppress(asyncio.CancelledError):
-                await accepting
+        try:
+            if not self._ended.is_set():
+                with suppress(asyncio.CancelledError):
+                    await accepting
+        finally:
+            self._scrapes.give_up()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: Client) -> None:
         await exchange(

@@ -85,6 +85,12 @@ class Scrapes:
         except ThreadUnavailable:
             return self._fresh(kind) or self._make(encode, *kind)
 
+    def give_up(self) -> None:
+        """Nobody waits any more: the server stops."""
+        for under_way in list(self._under_way.values()):
+            under_way.cancel()
+        self._under_way.clear()
+
     def _fresh(self, kind: tuple[str, bool]) -> Page | None:
         until, page = self._kept.get(kind, (0.0, None))
         return page if self._clock.monotonic() < until else None

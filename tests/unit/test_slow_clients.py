@@ -199,6 +199,27 @@ def test_who_gives_up_does_not_take_the_scrape_from_the_others() -> None:
     assert one.apples.collected == before + 1
 
 
+def test_stopping_does_not_wait_for_a_scrape_and_says_nothing(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Given scrapes under way, the server stops at once, its clients are cut off, and the scrape's end is no event."""
+    with served() as one:
+        one.apples.go_on.clear()
+        with many(clients.silent, one.port, 3) as waiting:
+            for client, accept in zip(waiting, ("a/b", "application/openmetrics-text", "a/b"), strict=True):
+                client.sendall(HEAD + f"Accept: {accept}\r\n\r\n".encode())
+            wait_until(lambda: len(one.askers) == 3, 30, "all to wait")
+            one.server.stop()
+            for client in waiting:
+                wait_until(lambda client=client: is_over(client), 30, "the end")
+        one.apples.go_on.set()
+        wait_until(lambda: one.apples.collected == 1, 30, "the scrape's end")
+        done = one.server._scrapes._aside.begin(lambda: "next")
+        assert done.result(30) == "next"
+    assert one.lines == []
+    assert caplog.text == capfd.readouterr().err == ""
+
+
 def hang_up(client: socket.socket) -> None:
     """Go with a reset instead of a word."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
