@@ -140,6 +140,16 @@ def test_a_slow_client_ends_at_the_deadline(
     assert one.lines == []
 
 
+def test_what_a_client_did_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a client that does not read its answer, the kernel does not go on to hold it after the deadline."""
+    monkeypatch.setattr(connections, "DEADLINE", 0.3)
+    with served() as one, clients.does_not_read(one.port) as client:
+        wait_until(lambda: one.not_served[Refusal.DEADLINE] == 1, 60, "the deadline")
+        with pytest.raises(ConnectionResetError):
+            while client.recv(65536):
+                pass
+
+
 def test_a_head_that_comes_byte_by_byte_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a client that sends one byte after the other for ever, its connection ends although it is never idle."""
     monkeypatch.setattr(connections, "DEADLINE", 0.5)
@@ -184,15 +194,18 @@ def test_probes_are_answered_while_scrapers_wait_and_one_more_of_those_is_sent_a
 
 
 def test_who_gives_up_does_not_take_the_scrape_from_the_others() -> None:
-    """Given two scrapers of which the first hangs up while the page is made, the second gets it; it is made once."""
+    """Given two scrapers of which the first reaches its deadline while the page is made, the second gets the page."""
     with served() as one:
         before = one.apples.collected
         one.apples.go_on.clear()
-        with clients.silent(one.port) as first, clients.silent(one.port) as second:
-            for client in (first, second):
-                client.sendall(HEAD + b"\r\n")
-            wait_until(lambda: len(one.askers) == 2, 30, "both to wait")
-            first.close()
+        with pytest.MonkeyPatch.context() as short, clients.silent(one.port) as second:
+            wait_until(lambda: one.server.connections() == 1, 30, "the second, with its long deadline")
+            short.setattr(connections, "DEADLINE", 0.3)
+            with clients.silent(one.port) as first:
+                for client in (first, second):
+                    client.sendall(HEAD + b"\r\n")
+                wait_until(lambda: len(one.askers) == 2, 30, "both to wait")
+                wait_until(lambda: one.not_served[Refusal.DEADLINE] == 1, 30, "the first one's deadline")
             one.apples.go_on.set()
             with second.makefile("rb") as answer:
                 assert answer.read().count(b"\napples{") == 2000
@@ -281,7 +294,8 @@ def test_a_connection_is_closed_with_the_answer(monkeypatch: pytest.MonkeyPatch,
     with served() as one, clients.silent(one.port) as client:
         client.sendall(f"GET /livez HTTP/1.1\r\nHost: here\r\n{close}\r\n".encode())
         wait_until(lambda: is_over(client), 30, "the end")
-        wait_until(lambda: one.server.connections() == 0, 30, "the place to be free")
+        wait_until(lambda: one.server.connections() == 0, 60, "the place to be free")
+        assert one.not_served == {}
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
