@@ -24,7 +24,7 @@ PIECE = 65536
 """Bytes that are held for a client that does not read them, and as many again by the kernel."""
 AT_ONCE = struct.pack("ii", 1, 0)
 """What the kernel still holds for a client that was cut off is dropped, too."""
-PAUSE = 0.1
+PAUSE = 0.02
 """Seconds until the next try if a connection cannot be accepted, such as for want of a file descriptor."""
 
 
@@ -94,7 +94,7 @@ class Connections:
         while True:
             try:
                 accepted, address = await loop.sock_accept(listening)
-            except OSError:
+            except OSError:  # a client that is gone already, or no descriptor is left
                 self._make_room()
                 await asyncio.sleep(PAUSE)
                 continue

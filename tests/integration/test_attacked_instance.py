@@ -101,6 +101,29 @@ def test_slow_tls_clients_of_each_kind_stop_nothing(
     assert [line["event"] for line in fleet.lines() if line["event"] in ("http-failed", "library-message")] == []
 
 
+def test_where_descriptors_run_out_slow_clients_give_theirs_back(
+    tmp_path: Path, broker_url: str, store_url: str
+) -> None:
+    """Given an instance that may open only twenty files more, and 61 slow clients, probes are answered, nothing
+    breaks, and the events are announced.
+    """
+    listen = free_listen(1)
+    port = int(listen.rpartition(":")[2].replace("%i", "1"))
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings={"http": {"listen": listen}}).start() as fleet:
+        instance = psutil.Process(fleet.instances[0].process.pid)
+        wait_until(lambda: scrape(listen, "1").sum("ha_monitor_leader") == 1, 30, "a leader")
+        most = instance.num_fds() + 20
+        instance.rlimit(psutil.RLIMIT_NOFILE, (most, most))
+        with many(clients.half_head, port, MORE_THAN_ALL):
+            wait_until(lambda: probe(listen, "1")[0] == 200, 30, "an answer")
+            wait_until(lambda: scrape(listen, "1").sum("ha_monitor_consuming") == 1, 30, "a scrape")
+            publish(broker_url, tasks(5))
+            wait_until(lambda: len(fleet.said("task-succeeded")) == 5, 30, "all lines")
+        assert fleet.instances[0].stop() == 0
+    unwanted = {"http-failed", "library-message", "thread-not-running", "store-unavailable", "instance-crashed"}
+    assert unwanted & {line["event"] for line in fleet.lines()} == set()
+
+
 def test_an_instance_without_any_thread_does_its_work(tmp_path: Path, broker_url: str, store_url: str) -> None:
     """Given a system in which the instance can start no thread at all, each event has its line and its handlers are
     called; what is missing is said in one line for each thread, and the instance stops in good order.
