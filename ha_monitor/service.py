@@ -14,7 +14,7 @@ from pathlib import Path
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.amqp_source import AmqpSource
-from ha_monitor.broker.control import greet_in_background
+from ha_monitor.broker.control import Greeter
 from ha_monitor.broker.redis_source import RedisSource
 from ha_monitor.broker.source import Source, longest_held
 from ha_monitor.broker.whereabouts import ask_workers
@@ -49,6 +49,7 @@ from ha_monitor.store.results import Counting
 from ha_monitor.store.store import Store
 from ha_monitor.store.stuck import first_look
 from ha_monitor.supervision import Systemd
+from ha_monitor.threads import Threads
 from ha_monitor.version import __version__
 
 
@@ -88,7 +89,10 @@ class Service:
             render=self._render,
         )
         stats = Stats()
-        telemetry = Telemetry(config, clock, stats)
+        warn = self.logger.warning
+        telemetry = Telemetry(config, clock, stats, warn)
+        threads = Threads(clock, lambda name, reason: warn("thread-not-running", thread=name, reason=reason))
+        self._greeter = Greeter(threads, config.broker, lambda reason: warn("workers-not-asked", reason=reason))
         self.http: HttpServer | None = None
         self.surveyor: Surveyor | None = None
         if config.http.listen:
@@ -97,11 +101,16 @@ class Service:
                 instance,
                 telemetry.health,
                 telemetry.registry,
+                threads=threads,
+                clock=clock,
+                warn=warn,
+                broken=telemetry.broken,
                 scraped=telemetry.lease.scraped,
+                not_served=telemetry.client_not_served,
                 refused=lambda reason: self.logger.error("http-not-listening", reason=reason),
             )
             self.surveyor = Surveyor(
-                config, telemetry, lambda reason: self.logger.warning("queues-not-surveyed", reason=reason)
+                config, telemetry, lambda reason: warn("queues-not-surveyed", reason=reason), threads
             )
         parts = self._parts(config)
         store = Store(
@@ -132,11 +141,11 @@ class Service:
                 "version": __version__,
                 "started": clock.time(),
             },
-            greet=lambda url: greet_in_background(
-                url, config.broker, lambda reason: self.logger.warning("workers-not-asked", reason=reason)
-            ),
+            greet=self._greeter.greet,
             reread=self._read_again,
-            investigator=make_investigator(config, clock),
+            investigator=make_investigator(config, clock, threads),
+            threads=threads,
+            tend=self._tend,
         )
 
     def run(self) -> ExitStatus:
@@ -151,8 +160,6 @@ class Service:
         self.logger.info("instance-started", version=__version__, python=sys.version.split()[0])
         if self.http is not None:
             self.http.start()
-        if self.surveyor is not None:
-            self.surveyor.start()
         try:
             self.pipeline.run()
         finally:
@@ -161,6 +168,14 @@ class Service:
             if self.http is not None:
                 self.http.stop()
         return ExitStatus.OK
+
+    def _tend(self) -> None:
+        """What runs beside the loop, and does not run, gets another chance."""
+        self._greeter.tend()
+        if self.http is not None:
+            self.http.tend()
+        if self.surveyor is not None:
+            self.surveyor.tend()
 
     def _parts(self, config: Config) -> Settings:
         """What follows from the settings that may change while running."""
@@ -230,7 +245,7 @@ def make_source(config: Config, consumer_name: str, clock: Clock) -> Source:
     return RedisSource(config, consumer_name, clock)
 
 
-def make_investigator(config: Config, clock: Clock) -> Investigator | None:
+def make_investigator(config: Config, clock: Clock, threads: Threads) -> Investigator | None:
     """Who asks about tasks that go no further; None if nobody looks for them.
 
     :raises ConfigurationError: if `result_backend.url` cannot be used.
@@ -238,7 +253,7 @@ def make_investigator(config: Config, clock: Clock) -> Investigator | None:
     if not config.stuck.enabled:
         return None
     backend = ResultBackend(config.result_backend).results if config.result_backend.url else None
-    return Investigator(partial(ask_workers, config), backend, clock)
+    return Investigator(partial(ask_workers, config), backend, clock, threads)
 
 
 def held_messages(config: Config) -> float:

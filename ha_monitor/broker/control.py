@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from ha_monitor.broker.asking import asking
 from ha_monitor.config.schema import Broker
-from ha_monitor.errors import HaMonitorError
+from ha_monitor.errors import HaMonitorError, reason_of
+from ha_monitor.threads import Aside, Threads
 
 
 def greet_workers(url: str, settings: Broker) -> None:
@@ -23,18 +24,36 @@ def greet_workers(url: str, settings: Broker) -> None:
             control.enable_events(connection=client)
 
 
-def greet_in_background(url: str, settings: Broker, failed: Callable[[str], None]) -> threading.Thread:
-    """Greet the workers in a thread: a broker that is slow to answer must not keep the caller from renewing its lease.
+class Greeter:
+    """Greets the workers in a thread: a broker that is slow to answer must not cost the caller its lease."""
 
-    :param failed: is told in the thread what went wrong, if something did.
-    """
+    def __init__(self, threads: Threads, settings: Broker, failed: Callable[[str], None]) -> None:
+        """:param failed: is told in the thread what went wrong, if something did."""
+        self._aside = Aside(threads, "greeter")
+        self._settings = settings
+        self._failed = failed
+        self._url: str | None = None
+        """Of the latest connection, while its workers are still to be greeted."""
+        self._asked: Future[None] | None = None
 
-    def greet() -> None:
+    def greet(self, url: str) -> Future[None]:
+        """Greet the workers of a broker; of several it was asked to greet meanwhile only those of the latest."""
+        self._url = url
+        self._asked = self._aside.begin(self._greet)
+        return self._asked
+
+    def tend(self) -> None:
+        """Greet those who were not greeted because there was no thread."""
+        if self._url is not None and self._asked is not None and self._asked.done():
+            self.greet(self._url)
+
+    def _greet(self) -> None:
+        url, self._url = self._url, None
+        if url is None:
+            return
         try:
-            greet_workers(url, settings)
+            greet_workers(url, self._settings)
         except HaMonitorError as error:
-            failed(str(error))
-
-    thread = threading.Thread(target=greet, name="greeter", daemon=True)
-    thread.start()
-    return thread
+            self._failed(str(error))
+        except Exception as error:  # of a library, unforeseen: the next connection tries again
+            self._failed(f"{type(error).__name__}: {reason_of(error)}")

@@ -75,6 +75,18 @@ RECONCILED = Metric(
 
 CONSUMING = Metric("ha_monitor_consuming", Kind.GAUGE, "1 while this instance consumes events")
 STORE_UP = Metric("ha_monitor_store_up", Kind.GAUGE, "1 while the store answers this instance")
+HTTP_REFUSED = Metric(
+    "ha_monitor_http_refused_total",
+    Kind.COUNTER,
+    "Clients that did not get what they asked for: crowded (slow, or one of too many), deadline (30 s were over), "
+    "malformed (no HTTP), password (a wrong one), too_many_passwords (after too many wrong ones)",
+    ("reason",),
+)
+LEFT_OUT = Metric(
+    "ha_monitor_metrics_left_out_total",
+    Kind.COUNTER,
+    "Series, or groups of them, that were left out of a scrape because a value is broken",
+)
 BUILD = Metric("ha_monitor_build_info", Kind.GAUGE, "1; versions in the labels", ("version", "python", "celery"))
 BATCH_SECONDS = Metric(
     "ha_monitor_batch_seconds",
@@ -166,18 +178,7 @@ FLEET = (
 
 ALL = (
     *dict.fromkeys(BY_CODE.values()),
-    *(
-        RUNTIME,
-        QUEUE_WAIT,
-        LOST,
-        RECONCILED,
-        *OWN.values(),
-        LAST_EVENT,
-        SERIES,
-        BATCH_SECONDS,
-        CONSUMING,
-        STORE_UP,
-        BUILD,
-    ),
+    *(RUNTIME, QUEUE_WAIT, LOST, RECONCILED, *OWN.values(), LAST_EVENT, SERIES, BATCH_SECONDS),
+    *(CONSUMING, STORE_UP, BUILD, HTTP_REFUSED, LEFT_OUT),
     *FLEET,
 )

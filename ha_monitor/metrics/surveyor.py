@@ -9,24 +9,26 @@ from ha_monitor.broker.survey import survey
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import HaMonitorError
 from ha_monitor.metrics.telemetry import Telemetry
+from ha_monitor.threads import Standing, Threads
 
 FIRST_LOOK = 1.0
 """Seconds between two questions whether this instance leads."""
 
 
 class Surveyor:
-    """`start`, then `stop`."""
+    """Looks once `tend` was called, until `stop`."""
 
-    def __init__(self, config: Config, telemetry: Telemetry, failed: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, telemetry: Telemetry, failed: Callable[[str], None], threads: Threads) -> None:
         """:param failed: is told the reason when looking begins to fail."""
         self._config = config
         self._telemetry = telemetry
         self._failed = failed
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="surveyor", daemon=True)
+        self._thread = Standing(threads, "surveyor", self._run)
 
-    def start(self) -> None:
-        self._thread.start()
+    def tend(self) -> None:
+        """See that it looks."""
+        self._thread.tend()
 
     def stop(self) -> None:
         """Look no more. Does not wait for a look under way."""

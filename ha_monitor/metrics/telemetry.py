@@ -6,7 +6,7 @@ The loop replaces whole attributes and never waits; a scrape reads what is there
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 
 from msgspec import Struct
@@ -17,13 +17,16 @@ from prometheus_client.registry import Collector
 from ha_monitor.broker.survey import TaskQueue
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
+from ha_monitor.metrics.connections import Refusal
 from ha_monitor.metrics.counts import TaskCounts
 from ha_monitor.metrics.definitions import (
     BATCH_SECONDS,
     BUILD,
     CONSUMING,
+    HTTP_REFUSED,
     LAST_EVENT,
     LEADER,
+    LEFT_OUT,
     OWN,
     SERIES,
     STORE_UP,
@@ -32,6 +35,8 @@ from ha_monitor.metrics.definitions import (
 from ha_monitor.metrics.fleet import fleet_families, queue_families
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.lease import LeaderLease
+from ha_monitor.metrics.rarely import Rarely
+from ha_monitor.metrics.scrapes import Guarded
 from ha_monitor.store.results import Watched
 from ha_monitor.version import __version__
 
@@ -44,8 +49,13 @@ SURVEY_TIME = 10.0
 class Telemetry:
     """The meeting place of the loop, which writes, and the scrapes, which read."""
 
-    def __init__(self, config: Config, clock: Clock, stats: Struct) -> None:
-        """:param stats: the loop's own counters, with the attributes that `definitions.OWN` names."""
+    def __init__(
+        self, config: Config, clock: Clock, stats: Struct, warn: Callable[..., None] = lambda *_, **__: None
+    ) -> None:
+        """
+        :param stats: the loop's own counters, with the attributes that `definitions.OWN` names.
+        :param warn: writes a line, given its event and fields.
+        """
         self.counting = bool(config.http.listen)
         """Whether anybody could ask."""
         self.health = Health(clock, config.http.stalled_after)
@@ -57,12 +67,25 @@ class Telemetry:
         self._clock = clock
         self._survey_interval = config.metrics.survey_interval
         self._survey: tuple[float, Sequence[TaskQueue]] | None = None
+        self.not_served: dict[Refusal, int] = dict.fromkeys(Refusal, 0)
+        """Clients that did not get what they asked for over HTTP."""
+        self.left_out = 0
+        """What was broken at scrapes."""
+        self._broken = Rarely(clock, lambda reason, times: warn("metrics-incomplete", reason=reason, times=times))
+        self._batches = Histogram(BATCH_SECONDS.name, BATCH_SECONDS.meaning, buckets=BATCH_BUCKETS, registry=None)
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._batches = Histogram(
-            BATCH_SECONDS.name, BATCH_SECONDS.meaning, buckets=BATCH_BUCKETS, registry=self.registry
-        )
-        self.registry.register(_Collector(self, stats, config))
+        families = _Families(self, stats, config)
+        for collector in (ProcessCollector(registry=None), self._batches, *families.collectors()):
+            self.registry.register(Guarded(collector, self.broken))
+
+    def broken(self, what: str) -> None:
+        """Something was left out of a scrape."""
+        self.left_out += 1
+        self._broken.happened(what)
+
+    def client_not_served(self, why: Refusal) -> None:
+        """A client did not get what it asked for over HTTP."""
+        self.not_served[why] += 1
 
     def leads(self, until: float, *, followed: bool) -> None:
         """This instance leads.
@@ -105,8 +128,22 @@ class Telemetry:
         self._batches.observe(seconds)
 
 
-class _Collector(Collector):
-    """Makes the families at each scrape."""
+class _Part(Collector):
+    """Families that are made anew at each scrape."""
+
+    def __init__(self, name: str, make: Callable[[], Iterator[Metric]]) -> None:
+        self._name = name
+        self._make = make
+
+    def __str__(self) -> str:
+        return self._name
+
+    def collect(self) -> Iterator[Metric]:
+        return self._make()
+
+
+class _Families:
+    """Makes the families at each scrape, in parts that do not depend on each other."""
 
     def __init__(self, telemetry: Telemetry, stats: Struct, config: Config) -> None:
         self._telemetry = telemetry
@@ -114,22 +151,35 @@ class _Collector(Collector):
         self._settings = config.metrics
         self._count_losses = config.workers.count_losses
 
-    def collect(self) -> Iterator[Metric]:
+    def collectors(self) -> Iterator[Collector]:
+        """One for each part."""
+        yield _Part("tasks", self._tasks)
+        yield _Part("instance", self._own)
+        yield _Part("fleet", self._fleet)
+        yield _Part("queues", self._queues)
+
+    def _tasks(self) -> Iterator[Metric]:
         tasks = TaskCounts(self._settings.worker_labels, self._settings.buckets)
         telemetry = self._telemetry
         tasks.add(telemetry.counts)
-        leads, watched = telemetry.lease.exports(), telemetry.fleet
-        if leads and watched is not None and self._count_losses:
+        watched = telemetry.fleet
+        if watched is not None and self._count_losses and telemetry.lease.exports():
             # Only the leader finds losses.
             tasks.expect(worker.name for worker in watched.workers)
         yield from tasks.families()
-        yield from self._own()
-        if leads:
-            yield GaugeMetricFamily(LEADER.name, LEADER.meaning, value=1)
-            if watched is not None:
-                depth: int | None = getattr(self._stats, "depth", None)
-                yield from fleet_families(watched, depth, self._settings.worker_labels)
-            yield from queue_families(telemetry.queues())
+
+    def _fleet(self) -> Iterator[Metric]:
+        watched = self._telemetry.fleet
+        if not self._telemetry.lease.exports():
+            return
+        yield GaugeMetricFamily(LEADER.name, LEADER.meaning, value=1)
+        if watched is not None:
+            depth: int | None = getattr(self._stats, "depth", None)
+            yield from fleet_families(watched, depth, self._settings.worker_labels)
+
+    def _queues(self) -> Iterator[Metric]:
+        if self._telemetry.lease.exports():
+            yield from queue_families(self._telemetry.queues())
 
     def _own(self) -> Iterator[Metric]:
         for attribute, metric in OWN.items():
@@ -141,6 +191,11 @@ class _Collector(Collector):
         ready = self._telemetry.health.ready().details
         yield GaugeMetricFamily(CONSUMING.name, CONSUMING.meaning, value=float(ready["consuming"]))
         yield GaugeMetricFamily(STORE_UP.name, STORE_UP.meaning, value=float(ready["store"]))
+        refused = CounterMetricFamily(HTTP_REFUSED.name, HTTP_REFUSED.meaning, labels=HTTP_REFUSED.labels)
+        for why, count in self._telemetry.not_served.items():
+            refused.add_metric([why.value], count)
+        yield refused
+        yield CounterMetricFamily(LEFT_OUT.name, LEFT_OUT.meaning, value=self._telemetry.left_out)
         build = GaugeMetricFamily(BUILD.name, BUILD.meaning, labels=BUILD.labels)
         build.add_metric([__version__, platform.python_version(), metadata.version("celery")], 1)
         yield build

@@ -10,11 +10,11 @@ from itertools import islice
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.outputs.announcer import Announcer, Outcome
-from ha_monitor.pipeline.aside import Aside
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Recovered
 from ha_monitor.store.store import Store
+from ha_monitor.threads import Aside, Threads, ThreadUnavailable
 
 AT_ONCE = 500
 """Items whose lines are written together."""
@@ -32,6 +32,7 @@ class Announcements:
         announcer: Announcer,
         stats: Stats,
         keep_dead_letters: int,
+        threads: Threads,
         renew_lease: Callable[[], None],
         keep_alive: Callable[[], None],
         handled: Callable[[], None],
@@ -48,7 +49,7 @@ class Announcements:
         self._renew_lease = renew_lease
         self._keep_alive = keep_alive
         self._handled = handled
-        self._aside = Aside("handlers")
+        self._aside = Aside(threads, "handlers")
         self._pending: deque[OutboxItem] = deque()
         self._lines_until = 0
         """Sequence number below which the lines are written, though the handlers may not have been called."""
@@ -103,11 +104,18 @@ class Announcements:
                 self._store.announced(behind)
 
     def _handle(self, item: OutboxItem) -> None:
-        """Call the handlers of one item, in a thread of their own: a slow one must not cost the lease."""
+        """Call the handlers of one item, in a thread of their own: a slow one must not cost the lease.
+
+        Without a thread they are called here: that they are called is promised, and a lease can be had again.
+        """
         outcome = Outcome()
-        called = self._aside.begin(partial(self.announcer.call_handlers, item, outcome))
+        call = partial(self.announcer.call_handlers, item, outcome)
+        called = self._aside.begin(call)
         trouble = self._wait_for(called)
-        called.result()
+        try:
+            called.result()
+        except ThreadUnavailable:
+            call()
         if not outcome.is_open:
             self._store.announced(item.sequence + 1)
         if trouble is not None:

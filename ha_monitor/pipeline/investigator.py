@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import NamedTuple
 
 from ha_monitor.backend.results import Result
@@ -12,6 +12,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.errors import HaMonitorError
 from ha_monitor.pipeline.verdicts import Opinion, opinion_of
 from ha_monitor.store.stuck import Suspect, Suspects
+from ha_monitor.threads import Aside, Threads, ThreadUnavailable
 
 AskWorkers = Callable[[Sequence[str]], Whereabouts]
 AskBackend = Callable[[Sequence[str]], Mapping[str, Result | None]]
@@ -32,7 +33,7 @@ class Findings(NamedTuple):
 class Investigator:
     """Answers one question at a time. `ask` and `take` never wait."""
 
-    def __init__(self, workers: AskWorkers, backend: AskBackend | None, clock: Clock) -> None:
+    def __init__(self, workers: AskWorkers, backend: AskBackend | None, clock: Clock, threads: Threads) -> None:
         """
         :param workers: asks the workers. :param backend: asks the result backend; None if there is none.
         Both may raise `HaMonitorError`.
@@ -40,34 +41,35 @@ class Investigator:
         self._workers = workers
         self._backend = backend
         self._clock = clock
-        self._thread: threading.Thread | None = None
-        self._findings: Findings | None = None
+        self._aside = Aside(threads, "investigator")
+        self._asked: Future[Findings] | None = None
 
     @property
     def busy(self) -> bool:
         """A question is under way, or its answer was not taken yet."""
-        return self._thread is not None
+        return self._asked is not None
 
     @property
     def alive(self) -> bool:
         """A question is under way."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._asked is not None and not self._asked.done()
 
     def ask(self, suspects: Suspects) -> None:
         """Begin to ask about tasks. Only while it is not busy."""
-        self._thread = threading.Thread(
-            target=self._investigate, args=(suspects, self._clock.monotonic()), name="investigator", daemon=True
-        )
-        self._thread.start()
+        began = self._clock.monotonic()
+        self._asked = self._aside.begin(lambda: self._investigate(suspects, began))
 
     def take(self) -> Findings | None:
         """The answer, once it is there."""
-        if self._thread is None or self.alive:
+        if self._asked is None or self.alive:
             return None
-        findings, self._findings, self._thread = self._findings, None, None
-        return findings
+        asked, self._asked = self._asked, None
+        try:
+            return asked.result()
+        except ThreadUnavailable as error:
+            return Findings(0, self._clock.monotonic(), [], str(error))
 
-    def _investigate(self, suspects: Suspects, began: float) -> None:
+    def _investigate(self, suspects: Suspects, began: float) -> Findings:
         try:
             whereabouts = self._workers([one.task_id for one in suspects.tasks])
             results = None
@@ -80,4 +82,4 @@ class Investigator:
         except Exception as error:  # of a library, unforeseen: the loop waits for an answer
             opinions, problem = [], f"{type(error).__name__}: {error}"
         answered = self._clock.monotonic()
-        self._findings = Findings(suspects.at + int((answered - began) * 1000) + 1, answered, opinions, problem)
+        return Findings(suspects.at + int((answered - began) * 1000) + 1, answered, opinions, problem)

@@ -42,6 +42,7 @@ from ha_monitor.pipeline.tables import TableReport, series_table
 from ha_monitor.pipeline.takeovers import report_takeovers
 from ha_monitor.store.store import Store
 from ha_monitor.supervision import Supervisor
+from ha_monitor.threads import Threads
 
 IDLE_WAIT = 0.25
 """Seconds that the loop waits for a message at most, so that it notices a signal."""
@@ -76,12 +77,15 @@ class Pipeline:
         greet: Callable[[str], object],
         reread: Callable[[], Settings | None],
         investigator: Investigator | None,
+        threads: Threads,
+        tend: Callable[[], None],
     ) -> None:
         """
         :param who: what `status` shows of this instance.
         :param greet: asks the workers for a heartbeat, given the broker's URL, and does not wait for it.
         :param reread: reads the configuration again; returns what can change while running, or None if it is wrong.
         :param investigator: asks about tasks that go no further; None if nobody looks for them.
+        :param tend: starts what runs beside the loop and does not run; is called once a cycle.
         """
         self._config = config
         self._source = source
@@ -94,6 +98,7 @@ class Pipeline:
         self._logger = logger
         self._clock = clock
         self._reread = reread
+        self._tend = tend
         self.stats = stats
         self._stopping = False
         self._reload_asked = False
@@ -113,6 +118,7 @@ class Pipeline:
             announcer=announcer,
             stats=self.stats,
             keep_dead_letters=config.handlers.dead_letters,
+            threads=threads,
             renew_lease=self._tick,
             keep_alive=self._keep_alive,
             handled=self._made_progress,
@@ -157,6 +163,7 @@ class Pipeline:
             self.cycle()
             self._supervisor.ready()
             while not self._stopping:
+                self._tend()
                 if self._reload_asked:
                     self._reload()
                 self.cycle()

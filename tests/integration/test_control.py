@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.broker import asking
-from ha_monitor.broker.control import greet_in_background, greet_workers
+from ha_monitor.broker.control import Greeter, greet_workers
 from ha_monitor.broker.survey import survey
 from ha_monitor.broker.whereabouts import ask_workers
 from ha_monitor.config.schema import Broker, Config, Store
@@ -22,6 +22,7 @@ from tests.support.machine import Timed, patient
 from tests.support.process import free_port
 from tests.support.proxy import CutLink
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
+from tests.support.threads import plain_threads
 
 Heard = Callable[[], list[str]]
 """The names of the commands that the workers were sent since the last call."""
@@ -156,10 +157,10 @@ def test_a_broker_that_does_not_answer_does_not_hold_up_the_instance(unanswering
     url = f"amqp://127.0.0.1:{port}//"
 
     with Timed() as timed:
-        thread = greet_in_background(url, Broker(url=url, connect_timeout=1.0), told.append)
+        greeted = Greeter(plain_threads(), Broker(url=url, connect_timeout=1.0), told.append).greet(url)
 
     assert timed.undisturbed < 0.5, timed
-    thread.join(patient(10))
+    greeted.result(patient(10))
     assert told == [f"127.0.0.1:{port}//: timed out"]
 
 

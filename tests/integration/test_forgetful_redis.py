@@ -15,6 +15,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.outbox import OutboxItem
 from tests.integration.storing import Instance
 from tests.support.services import PrivateRedis
+from tests.support.threads import plain_threads
 from tests.unit.builders import TIME, event
 
 
@@ -62,6 +63,7 @@ def test_what_comes_after_the_forgotten_is_announced(own_redis: PrivateRedis) ->
         announcer=announcer,  # type: ignore[arg-type]
         stats=Stats(),
         keep_dead_letters=10,
+        threads=plain_threads(),
         renew_lease=lambda: None,
         keep_alive=lambda: None,
         handled=lambda: None,

@@ -14,6 +14,7 @@ from ha_monitor.outputs.announcer import Outcome
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.outbox import Entry, OutboxItem
+from tests.support.threads import no_thread_left, plain_threads
 
 TIMEOUT = 30
 
@@ -72,6 +73,7 @@ def announcements(
         announcer=FakeAnnouncer(handler),  # type: ignore[arg-type]
         stats=Stats(),
         keep_dead_letters=10,
+        threads=plain_threads(),
         renew_lease=lambda: None,
         keep_alive=keep_alive,
         handled=handled,
@@ -156,3 +158,15 @@ def test_after_an_unexpected_error_nothing_counts_as_done_that_is_not() -> None:
 
     assert store.done == 1
     assert len(made) == 2
+
+
+def test_handlers_are_called_where_no_thread_can_be_started() -> None:
+    """Given a system that gives no thread, each item's handlers are called all the same, and the item is done."""
+    store, called = FakeStore(), []
+
+    with no_thread_left("handlers") as tried:
+        announcements(store, lambda number, _outcome: called.append(number)).announce()
+
+    assert called == [0, 1, 2]
+    assert store.done == 3
+    assert tried == ["handlers"]

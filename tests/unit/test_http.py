@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Http
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.metrics import http
@@ -23,6 +24,7 @@ from ha_monitor.metrics.http import HttpServer, address_of
 from tests.support.certificates import Certificate
 from tests.support.machine import patient
 from tests.support.process import wait_until
+from tests.support.threads import plain_threads
 from tests.unit.builders import TurnedClock
 
 
@@ -35,11 +37,17 @@ def working() -> tuple[Health, TurnedClock]:
     return health, clock
 
 
+def made(settings: Http, health: Health | None = None, registry: Any = None, **more: Any) -> HttpServer:
+    """A server that was not started yet."""
+    options = {"threads": plain_threads(), "clock": SystemClock(), "warn": lambda *_, **__: None} | more
+    return HttpServer(settings, "1", health or working()[0], registry or CollectorRegistry(), **options)
+
+
 @contextmanager
 def serving(health: Health, **settings: Any) -> Iterator[int]:
     registry = CollectorRegistry()
     Counter("apples", "Apples eaten.", registry=registry).inc(3)
-    server = HttpServer(Http(listen="127.0.0.1:0", **settings), "1", health, registry)
+    server = made(Http(listen="127.0.0.1:0", **settings), health, registry)
     server.start()
     try:
         yield server.port
@@ -159,7 +167,7 @@ def test_a_wrong_certificate_is_a_configuration_error(certificates: list[Certifi
     settings = Http(listen="127.0.0.1:0", tls_certificate=key, tls_key=key)
 
     with pytest.raises(ConfigurationError, match=r"http\.tls_certificate"):
-        HttpServer(settings, "1", working()[0], CollectorRegistry())
+        made(settings)
 
 
 def test_an_address_in_use_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +177,7 @@ def test_an_address_in_use_is_told_and_tried_again(monkeypatch: pytest.MonkeyPat
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         listen = f"127.0.0.1:{port}"
-        server = HttpServer(Http(listen=listen), "1", working()[0], CollectorRegistry(), refused=reasons.append)
+        server = made(Http(listen=listen), refused=reasons.append)
         server.start()
         assert reasons == [f"http.listen = {listen}: Address already in use"]
     wait_until(lambda: server.port, 30, "the port")
@@ -183,7 +191,7 @@ def test_an_address_in_use_is_told_and_tried_again(monkeypatch: pytest.MonkeyPat
 def test_an_address_that_is_not_there_yet_does_not_keep_the_instance_from_its_work(host: str) -> None:
     """Given an address or a name that nobody has, as before a fail-over, it is told, and stopping is possible."""
     reasons: list[str] = []
-    server = HttpServer(Http(listen=f"{host}:9541"), "1", working()[0], CollectorRegistry(), refused=reasons.append)
+    server = made(Http(listen=f"{host}:9541"), refused=reasons.append)
     server.start()
     server.stop()
 

@@ -20,6 +20,7 @@ from ha_monitor.pipeline.stuck import StuckDuty
 from ha_monitor.pipeline.verdicts import Opinion, opinion_of
 from ha_monitor.store.stuck import Orphaned, Stuck, Suspect, Suspects, first_look, limits_of, lua_pattern
 from tests.support.process import wait_until
+from tests.support.threads import plain_threads
 from tests.unit.builders import TurnedClock, fact_builder
 
 WORKER = "celery@host"
@@ -203,7 +204,7 @@ def test_a_backend_that_is_away_is_not_asked_on_and_on(failing: str, asked: str)
 
 def ask(workers: Any, results: Any = None) -> Findings:
     clock = TurnedClock()
-    investigator = Investigator(workers, results, clock)
+    investigator = Investigator(workers, results, clock, plain_threads(clock))
     assert (investigator.busy, investigator.take()) == (False, None)
     investigator.ask(Suspects(5000, [suspect(task_id="a"), suspect(task_id="b")]))
     assert investigator.busy
@@ -288,7 +289,7 @@ class Duty:
             self.clock.now += 2
             return answer(ids)
 
-        self.investigator = Investigator(takes_time, None, self.clock)
+        self.investigator = Investigator(takes_time, None, self.clock, plain_threads(self.clock))
         logger: Any = SimpleNamespace(warning=lambda event, **_fields: self.warnings.append(event))
         reconcile: Any = None
         store: Any = SimpleNamespace()

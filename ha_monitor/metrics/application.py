@@ -1,0 +1,91 @@
+"""What is answered to which request: the probes to everybody, the metrics to those who may read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+
+from ha_monitor.metrics.connections import PLACES, Client, Refusal
+from ha_monitor.metrics.exchange import READ_METHODS, Reply, Request, text
+from ha_monitor.metrics.health import Answer, Health
+from ha_monitor.metrics.passwords import WINDOW, Passwords, Verdict
+from ha_monitor.metrics.scrapes import Scrapes
+
+MOST_SCRAPERS = PLACES // 2
+"""Who wait for a scrape at once. They keep their places meanwhile, and the others are for probes."""
+LONGEST_NAME = 200
+"""Characters of what a client calls itself that are kept."""
+
+
+class Application:
+    """Answers requests. Called in the thread of the HTTP server alone."""
+
+    def __init__(
+        self,
+        health: Health,
+        scrapes: Scrapes,
+        passwords: Passwords | None,
+        *,
+        scraped: Callable[[str], None],
+        refused: Callable[[Refusal], None],
+    ) -> None:
+        """
+        :param passwords: None if everybody may read.
+        :param scraped: is told who is about to get metrics.
+        """
+        self._probes = {"/livez": health.live, "/readyz": health.ready}
+        self._scrapes = scrapes
+        self._passwords = passwords
+        self._scraped = scraped
+        self._refused = refused
+        self._scrapers = 0
+
+    async def answer(self, request: Request, client: Client) -> Reply:
+        """The reply to a request."""
+        probe = self._probes.get(request.path)
+        # A probe of the machine's own service manager rarely has a password, and its answer is no secret.
+        if probe is None and (refusal := self._refusal(request, client)) is not None:
+            return refusal
+        if probe is None and request.path != "/metrics":
+            return text(HTTPStatus.NOT_FOUND, "there are /livez, /readyz and /metrics\n")
+        if request.method not in READ_METHODS:
+            allowed = ", ".join(READ_METHODS)
+            return text(HTTPStatus.METHOD_NOT_ALLOWED, f"only {allowed}\n", ("Allow", allowed))
+        return _of(probe()) if probe is not None else await self._metrics(request, client)
+
+    def _refusal(self, request: Request, client: Client) -> Reply | None:
+        if self._passwords is None:
+            return None
+        verdict = self._passwords.check(request.headers.get("authorization"), client.address)
+        if verdict is Verdict.RIGHT:
+            return None
+        if verdict is Verdict.TOO_MANY:
+            self._refused(Refusal.TOO_MANY_PASSWORDS)
+            again = ("Retry-After", f"{WINDOW:.0f}")
+            return text(HTTPStatus.TOO_MANY_REQUESTS, "too many wrong passwords; try again later\n", again)
+        if verdict is Verdict.WRONG:
+            self._refused(Refusal.PASSWORD)
+        challenge = ("WWW-Authenticate", 'Basic realm="ha-monitor", charset="UTF-8"')
+        return text(HTTPStatus.UNAUTHORIZED, "user name and password, please\n", challenge)
+
+    async def _metrics(self, request: Request, client: Client) -> Reply:
+        if self._scrapers >= MOST_SCRAPERS:
+            self._refused(Refusal.CROWDED)
+            return text(HTTPStatus.SERVICE_UNAVAILABLE, "too many scrapes at once\n", ("Retry-After", "1"))
+        self._scraped(f"{client.address} {request.headers.get('user-agent', '')}"[:LONGEST_NAME])
+        self._scrapers += 1
+        try:
+            with client.waiting():
+                page = await self._scrapes.page(
+                    request.headers.get("accept", ""), request.headers.get("accept-encoding", "")
+                )
+        finally:
+            self._scrapers -= 1
+        return Reply(HTTPStatus.OK, page.body, page.headers)
+
+
+def _of(answer: Answer) -> Reply:
+    status = HTTPStatus.OK if answer.good else HTTPStatus.SERVICE_UNAVAILABLE
+    body = json.dumps({"status": "ok" if answer.good else "failing", **answer.details}) + "\n"
+    return text(status, body, ("Content-Type", "application/json"))

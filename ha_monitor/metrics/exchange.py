@@ -1,0 +1,134 @@
+"""One request and its answer over HTTP/1.1, as h11 reads and writes it; then the connection is closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import h11
+
+from ha_monitor.errors import reason_of
+
+LONGEST_HEAD = 16384
+"""Bytes of the request line and the header fields."""
+READ_AT_ONCE = 4096
+WRITE_AT_ONCE = 65536
+"""Bytes."""
+LINGER = 1.0
+"""Seconds in which what else a client sends is thrown away: it could not read the answer if we hung up on it."""
+READ_METHODS = ("GET", "HEAD")
+
+
+class Request(NamedTuple):
+    """What a client asks for."""
+
+    method: str
+    path: str
+    """Without the query, decoded."""
+    headers: dict[str, str]
+    """By their names in lower case."""
+
+
+class Reply(NamedTuple):
+    """What it gets."""
+
+    status: HTTPStatus
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def text(status: HTTPStatus, body: str, *headers: tuple[str, str]) -> Reply:
+    """A reply of plain text, unless the headers say otherwise."""
+    fields = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", **dict(headers)}
+    return Reply(status, body.encode("utf-8"), tuple(fields.items()))
+
+
+async def exchange(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    answer: Callable[[Request], Awaitable[Reply]],
+    *,
+    malformed: Callable[[], None],
+    unforeseen: Callable[[str], None],
+) -> None:
+    """Read a request, and write what `answer` makes of it; nothing if the client goes without a word.
+
+    A body is not waited for: nothing here wants one.
+
+    :param malformed: is called when it is no HTTP.
+    :param unforeseen: is told of an error of ours.
+    :raises OSError: if the client hangs up.
+    """
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST_HEAD)
+    method, whole = "GET", False
+    try:
+        request = await _request(connection, reader)
+        if request is None:
+            return
+        method, whole = request.method, isinstance(connection.next_event(), h11.EndOfMessage)
+        reply = await _answered(request, answer, unforeseen)
+    except h11.RemoteProtocolError as error:
+        malformed()
+        status = HTTPStatus(error.error_status_hint)
+        reply = text(status, f"{status.phrase}: {error}\n")
+    await _send(connection, writer, reply, with_body=method != "HEAD")
+    if not whole:
+        await _let_it_read(reader, writer)
+
+
+async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> Request | None:
+    while (event := connection.next_event()) is h11.NEED_DATA:
+        connection.receive_data(await reader.read(READ_AT_ONCE))
+    if not isinstance(event, h11.Request):
+        return None
+    if not event.http_version.startswith(b"1."):
+        raise h11.RemoteProtocolError("HTTP/1.1 is spoken here", 505)
+    try:
+        path = unquote(urlsplit(event.target.decode("ascii")).path)
+    except ValueError:
+        raise h11.RemoteProtocolError("no such target can be asked for") from None
+    headers: dict[str, str] = {}
+    for name, value in event.headers:
+        key, given = name.decode("ascii"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {given}" if key in headers else given
+    return Request(event.method.decode("ascii"), path, headers)
+
+
+async def _answered(
+    request: Request, answer: Callable[[Request], Awaitable[Reply]], unforeseen: Callable[[str], None]
+) -> Reply:
+    try:
+        return await answer(request)
+    except Exception as error:
+        unforeseen(f"{request.path[:100]}: {type(error).__name__}: {reason_of(error)}")
+        return text(HTTPStatus.INTERNAL_SERVER_ERROR, "an error in the program; its log has the reason\n")
+
+
+async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, reply: Reply, *, with_body: bool) -> None:
+    headers = [
+        *reply.headers,
+        ("Content-Length", str(len(reply.body))),
+        ("Date", formatdate(usegmt=True)),
+        ("Connection", "close"),
+    ]
+    head = h11.Response(status_code=reply.status.value, reason=reply.status.phrase.encode(), headers=headers)
+    writer.write(connection.send(head) or b"")
+    if with_body:
+        for start in range(0, len(reply.body), WRITE_AT_ONCE):
+            writer.write(connection.send(h11.Data(data=reply.body[start : start + WRITE_AT_ONCE])) or b"")
+            await writer.drain()
+    await writer.drain()
+
+
+async def _let_it_read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    if writer.can_write_eof():
+        writer.write_eof()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER):
+            while await reader.read(WRITE_AT_ONCE):
+                pass

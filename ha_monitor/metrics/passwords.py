@@ -1,0 +1,119 @@
+"""Who may read: one user name and one password, which nobody finds out by trying."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TypeVar
+
+from ha_monitor.clock import Clock
+
+T = TypeVar("T")
+WINDOW = 60.0
+"""Seconds in which failures are counted."""
+MOST_FAILURES = 10
+"""Of one address in that time. After them nothing is compared for it, right or wrong, until the time is over."""
+MOST_OVERALL = 100
+"""Of all addresses together. After them only an address that gave the right password before is listened to."""
+MOST_ADDRESSES = 1000
+"""That are remembered."""
+
+
+class Verdict(Enum):
+    """What became of one attempt."""
+
+    RIGHT = auto()
+    NONE_GIVEN = auto()
+    WRONG = auto()
+    TOO_MANY = auto()
+    """Nothing was compared."""
+
+
+class _Failures:
+    """How many there were in the current window."""
+
+    def __init__(self, now: float) -> None:
+        self.began = now
+        self.count = 0
+
+    def at(self, now: float) -> int:
+        if now - self.began >= WINDOW:
+            self.began, self.count = now, 0
+        return self.count
+
+
+class Passwords:
+    """Compares in a time that does not depend on what was given, and counts failures by address and overall."""
+
+    def __init__(self, username: str, password: str, clock: Clock, failed: Callable[[str], None]) -> None:
+        """:param failed: is told the address of who gave a wrong one."""
+        self._expected = _digest(f"{username}:{password}".encode())
+        self._clock = clock
+        self._failed = failed
+        self._overall = _Failures(clock.monotonic())
+        self._failures: dict[str, _Failures] = {}
+        self._trusted: dict[str, None] = {}
+        """Addresses that gave the right one; the latest last."""
+
+    def check(self, header: str | None, address: str) -> Verdict:
+        """
+        :param header: the field Authorization; None if there is none.
+        :param address: of the client; the addresses of one IPv6 network count as one.
+        """
+        if header is None:
+            return Verdict.NONE_GIVEN
+        now = self._clock.monotonic()
+        who = _network(address)
+        mine = self._failures.get(who)
+        if mine is not None and mine.at(now) >= MOST_FAILURES:
+            return Verdict.TOO_MANY
+        if self._overall.at(now) >= MOST_OVERALL and who not in self._trusted:
+            return Verdict.TOO_MANY
+        if hmac.compare_digest(_digest(_given(header)), self._expected):
+            self._failures.pop(who, None)
+            _remember(self._trusted, who, None)
+            return Verdict.RIGHT
+        mine = mine or _Failures(now)
+        mine.count += 1
+        self._overall.count += 1
+        _remember(self._failures, who, mine)
+        self._failed(address)
+        return Verdict.WRONG
+
+
+def _remember(table: dict[str, T], key: str, value: T) -> None:
+    table.pop(key, None)
+    table[key] = value
+    if len(table) > MOST_ADDRESSES:
+        del table[next(iter(table))]
+
+
+def _network(address: str) -> str:
+    """What one person can have as many addresses of as they like."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return address if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
+
+
+def _given(header: str) -> bytes:
+    """User name and password as given by the scheme Basic, however it is spelled; empty if it is no such thing."""
+    scheme, _, rest = header.strip().partition(" ")
+    if scheme.lower() != "basic":
+        return b""
+    pair = rest.strip().rstrip("=")
+    try:
+        return base64.b64decode(pair + "=" * (-len(pair) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _digest(pair: bytes) -> bytes:
+    """Of one length whatever the pair's is, so that comparing tells nothing about it."""
+    return hashlib.sha256(pair).digest()

@@ -1,0 +1,154 @@
+"""From the collectors to the bytes of a scrape: made once for all who ask, and whole but for what is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from functools import partial
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.registry import Collector
+
+from ha_monitor.clock import Clock
+from ha_monitor.errors import reason_of
+from ha_monitor.threads import Aside, ThreadUnavailable
+
+FRESH = 0.5
+"""Seconds for which a page is given to others who ask; at least as long as it took to make."""
+MOST_KEPT = 8
+"""Pages: of two formats, compressed or not, and of what an odd client asks for."""
+Encode = Callable[[Collector], bytes]
+Broken = Callable[[str], None]
+
+
+class Page(NamedTuple):
+    """What one kind of client gets."""
+
+    body: bytes
+    headers: tuple[tuple[str, str], ...]
+
+
+class Guarded(Collector):
+    """A collector whose failure costs its own families alone."""
+
+    def __init__(self, collector: Collector, broken: Broken) -> None:
+        """:param broken: is told what went wrong."""
+        self._collector = collector
+        self._broken = broken
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            yield from self._collector.collect()
+        except Exception as error:
+            self._broken(f"{self._collector}: {type(error).__name__}: {reason_of(error)}")
+
+
+def encoded(registry: Collector, encode: Encode, broken: Broken) -> bytes:
+    """All families of a registry. If one has a series that cannot be written, it is written without."""
+    try:
+        return encode(registry)
+    except Exception:
+        return encode(_Families(whole for one in registry.collect() if (whole := _sound(one, encode, broken))))
+
+
+class Scrapes:
+    """Makes pages in a thread, one at a time, so that probes are answered meanwhile."""
+
+    def __init__(self, registry: CollectorRegistry, aside: Aside, clock: Clock, broken: Broken) -> None:
+        self._registry = registry
+        self._aside = aside
+        self._clock = clock
+        self._broken = broken
+        self._under_way: dict[tuple[str, bool], asyncio.Future[Page]] = {}
+        self._kept: dict[tuple[str, bool], tuple[float, Page]] = {}
+        """Pages, and until when each is fresh."""
+        self.made = 0
+
+    async def page(self, accept: str, accept_encoding: str) -> Page:
+        """What a client gets that sends these header fields."""
+        encode, content_type = _encoder(accept)
+        kind = content_type, gzip_accepted(accept_encoding)
+        if (page := self._fresh(kind)) is not None:
+            return page
+        under_way = self._under_way.get(kind)
+        if under_way is None:
+            make = partial(self._make, encode, *kind)
+            under_way = self._under_way[kind] = asyncio.wrap_future(self._aside.begin(make))
+            under_way.add_done_callback(lambda _: self._under_way.pop(kind, None))
+        try:
+            return await asyncio.shield(under_way)  # one who gives up must not take it from the others
+        except ThreadUnavailable:
+            return self._fresh(kind) or self._make(encode, *kind)
+
+    def give_up(self) -> None:
+        """Nobody waits any more: the server stops."""
+        for under_way in list(self._under_way.values()):
+            under_way.cancel()
+        self._under_way.clear()
+
+    def _fresh(self, kind: tuple[str, bool]) -> Page | None:
+        until, page = self._kept.get(kind, (0.0, None))
+        return page if self._clock.monotonic() < until else None
+
+    def _make(self, encode: Encode, content_type: str, compress: bool) -> Page:
+        began = self._clock.monotonic()
+        body = encoded(self._registry, encode, self._broken)
+        headers = (("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding"))
+        page = Page(body, headers)
+        if compress:
+            page = Page(gzip.compress(body, 6), (*headers, ("Content-Encoding", "gzip")))
+        self.made += 1
+        ended = self._clock.monotonic()
+        self._kept.pop((content_type, compress), None)
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.pop(next(iter(self._kept)), None)
+        self._kept[content_type, compress] = ended + max(FRESH, ended - began), page
+        return page
+
+
+class _Families(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _encoder(accept: str) -> tuple[Encode, str]:
+    try:
+        return choose_encoder(accept)
+    except Exception:  # of a version that is no number
+        return choose_encoder("")
+
+
+def _sound(family: Metric, encode: Encode, broken: Broken) -> Metric | None:
+    """The family without what cannot be written; None if nothing of it can."""
+    if _writes(family, encode) is None:
+        return family
+    whole = copy(family)
+    whole.samples = []
+    if (error := _writes(whole, encode)) is not None:
+        broken(f"{family.name}: {error}")
+        return None
+    for sample in family.samples:
+        one = copy(family)
+        one.samples = [sample]
+        if (error := _writes(one, encode)) is None:
+            whole.samples.append(sample)
+        else:
+            broken(f"{family.name}: {error}")
+    return whole
+
+
+def _writes(family: Metric, encode: Encode) -> str | None:
+    """Why it cannot be written, if so."""
+    try:
+        encode(_Families([family]))
+    except Exception as error:
+        return f"{type(error).__name__}: {reason_of(error)}"
+    return None

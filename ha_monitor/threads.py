@@ -1,0 +1,134 @@
+"""Threads beside the loop. All are optional: one that cannot start is told in one line, and tried again later.
+
+Their number does not depend on what comes from outside. Besides the main thread there are at most six: `http`,
+`scrapes`, `surveyor`, `investigator`, `greeter` and `handlers`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from ha_monitor.clock import Clock
+from ha_monitor.errors import HaMonitorError, reason_of
+
+AGAIN_AFTER = 10.0
+"""Seconds between two attempts to have a thread run that could not start, or that ended by an error."""
+Result = TypeVar("Result")
+
+
+class ThreadUnavailable(HaMonitorError):
+    """The system gives this process no further thread now; later it may."""
+
+
+class Threads:
+    """The one place where threads are started."""
+
+    def __init__(self, clock: Clock, trouble: Callable[[str, str], None]) -> None:
+        """
+        :param trouble: is told a thread's name and the reason when it begins to be refused, and when it dies.
+        """
+        self._clock = clock
+        self._trouble = trouble
+        self._not_before: dict[str, float] = {}
+        self._refused: set[str] = set()
+
+    def start(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        """
+        :raises ThreadUnavailable: if it cannot be started, or could not, or died, a short time ago.
+        """
+        now = self._clock.monotonic()
+        if now < self._not_before.get(name, now):
+            raise ThreadUnavailable(f"the thread {name} is not tried again yet")
+        thread = threading.Thread(target=self._run, args=(name, work), name=name, daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:  # at TasksMax, at RLIMIT_NPROC, or without memory for its stack
+            reason = reason_of(error)
+            self._not_before[name] = now + AGAIN_AFTER
+            if name not in self._refused:
+                self._refused.add(name)
+                self._trouble(name, reason)
+            raise ThreadUnavailable(f"the thread {name} cannot be started: {reason}") from None
+        self._refused.discard(name)
+        return thread
+
+    def _run(self, name: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # unforeseen: what it was good for is missing, the loop goes on
+            self._not_before[name] = self._clock.monotonic() + AGAIN_AFTER
+            self._trouble(name, f"{type(error).__name__}: {reason_of(error)}")
+
+
+class Standing:
+    """A thread for as long as the program runs. Whoever owns it calls `tend` every now and then."""
+
+    def __init__(self, threads: Threads, name: str, work: Callable[[], None]) -> None:
+        """:param work: returns when it is no longer wanted; if it raises, it is begun anew after a pause."""
+        self._threads = threads
+        self._name = name
+        self._work = work
+        self._thread: threading.Thread | None = None
+        self._done = False
+
+    def tend(self) -> None:
+        """Start it if it does not run. Never waits, never raises."""
+        if self._done or (self._thread is not None and self._thread.is_alive()):
+            return
+        with suppress(ThreadUnavailable):
+            self._thread = self._threads.start(self._name, self._until_done)
+
+    def join(self, timeout: float) -> None:
+        """Wait for its end, for at most `timeout` seconds."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _until_done(self) -> None:
+        self._work()
+        self._done = True
+
+
+class Aside:
+    """Makes calls in one thread of its own, one after the other. The thread begins with the first call.
+
+    It does not keep the process from ending, unlike those of `concurrent.futures`: what hangs must not.
+    """
+
+    def __init__(self, threads: Threads, name: str) -> None:
+        self._threads = threads
+        self._name = name
+        self._calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, call: Callable[[], Result]) -> Future[Result]:
+        """Have a call made; returns at once. Whatever it returns or raises is in the future.
+        A call that was not begun yet may be cancelled.
+
+        If there is no thread, the call is not made, and `ThreadUnavailable` is in the future; the next one tries again.
+        """
+        done: Future[Result] = Future()
+        if self._thread is None:
+            try:
+                self._thread = self._threads.start(self._name, self._run)
+            except ThreadUnavailable as error:
+                done.set_exception(error)
+                return done
+        self._calls.put((call, done))
+        return done
+
+    def _run(self) -> None:
+        while True:
+            call, done = self._calls.get()
+            if not done.set_running_or_notify_cancel():
+                continue
+            try:
+                result = call()
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(result)

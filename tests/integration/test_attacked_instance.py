@@ -1,0 +1,173 @@
+"""A real instance under slow clients, and where the system gives it no thread: its work goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from ha_monitor.metrics.connections import PLACES
+from tests.support import clients
+from tests.support.certificates import Certificate
+from tests.support.clients import many, over_tls
+from tests.support.fault_handlers import VARIABLE, calls
+from tests.support.instances import Fleet
+from tests.support.process import wait_until
+from tests.support.recording import Recorded, publish
+from tests.support.scraping import free_listen, probe, scrape
+from tests.unit.builders import event
+
+UNIT = Path(__file__).resolve().parents[2] / "systemd/ha-monitor@.service"
+MORE_THAN_ALL = 61
+"""Clients that used up TasksMax=64 once."""
+
+
+def tasks(count: int) -> Iterator[Recorded]:
+    """So many tasks that succeeded."""
+    now = time.time()
+    for number in range(count):
+        for offset, kind in enumerate(("task-received", "task-started", "task-succeeded")):
+            body = event(kind, at=now + number * 0.01 + offset * 0.001, uuid=f"task-{number}")
+            yield Recorded(kind.replace("-", "."), "application/json", "utf-8", json.dumps(body))
+
+
+def limit(name: str) -> int:
+    """A limit of the unit."""
+    found = re.search(rf"^{name}=(\d+)$", UNIT.read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def test_slow_clients_of_each_kind_stop_nothing(tmp_path: Path, broker_url: str, store_url: str) -> None:
+    """Given 61 clients of each kind at once, more than the unit allows tasks, the instance has no thread more than
+    before them, few files, answers probes and scrapes, and announces what is published meanwhile.
+    """
+    listen = free_listen(1)
+    port = int(listen.rpartition(":")[2].replace("%i", "1"))
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings={"http": {"listen": listen}}).start() as fleet:
+        instance = psutil.Process(fleet.instances[0].process.pid)
+        wait_until(lambda: scrape(listen, "1").sum("ha_monitor_leader") == 1, 30, "a leader")
+        threads, files = instance.num_threads(), instance.num_fds()
+        with contextlib.ExitStack() as stack:
+            for kind in (clients.silent, clients.half_head, clients.does_not_read, clients.stays):
+                stack.enter_context(many(kind, port, MORE_THAN_ALL))
+                assert probe(listen, "1", "/livez")[0] == 200
+                assert probe(listen, "1", "/readyz")[0] == 200
+                assert scrape(listen, "1").sum("ha_monitor_consuming") == 1
+                assert instance.num_threads() <= threads + 1
+                assert instance.num_threads() < limit("TasksMax") / 4
+                assert instance.num_fds() <= files + PLACES
+            publish(broker_url, tasks(20))
+            wait_until(lambda: len(fleet.said("task-succeeded")) == 20, 30, "all lines")
+
+            def refused() -> float:
+                return scrape(listen, "1").sum("ha_monitor_http_refused_total", reason="crowded")
+
+            wait_until(refused, 30, "that the slow ones are counted", 0.2)
+        assert [line["event"] for line in fleet.lines() if line["level"] == "error"] == []
+        assert fleet.instances[0].stop() == 0
+
+
+def test_slow_tls_clients_of_each_kind_stop_nothing(
+    tmp_path: Path, broker_url: str, store_url: str, certificates: list[Certificate]
+) -> None:
+    """Given the same over TLS, with clients that do not finish the handshake, or go in the middle of it."""
+    listen = free_listen(1)
+    port = int(listen.rpartition(":")[2].replace("%i", "1"))
+    ours = certificates[0]
+    http = {"listen": listen, "tls_certificate": str(ours.cert), "tls_key": str(ours.key)}
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings={"http": http}).start() as fleet:
+        instance = psutil.Process(fleet.instances[0].process.pid)
+        head = over_tls(clients.half_head, ours.ca)
+        head(port).close()
+        threads, files = instance.num_threads(), instance.num_fds()
+        for kind in (clients.silent, clients.half_hello, clients.without_finish, head):
+            with many(kind, port, MORE_THAN_ALL), over_tls(clients.stays, ours.ca)(port) as honest:
+                honest.sendall(b"\r\n\r\n")
+                with honest.makefile("rb") as answer:
+                    assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+                assert instance.num_threads() <= threads + 2  # of the scrapes, and of the investigator
+                assert instance.num_fds() <= files + PLACES + 1
+        publish(broker_url, tasks(5))
+        wait_until(lambda: len(fleet.said("task-succeeded")) == 5, 30, "all lines")
+        assert fleet.instances[0].stop() == 0
+        written = fleet.instances[0].process.output()
+    assert "Traceback" not in written
+    assert [line["event"] for line in fleet.lines() if line["event"] in ("http-failed", "library-message")] == []
+
+
+def test_where_descriptors_run_out_slow_clients_give_theirs_back(
+    tmp_path: Path, broker_url: str, store_url: str
+) -> None:
+    """Given an instance that may open only twenty files more, and 61 slow clients, probes are answered, nothing
+    breaks, and the events are announced.
+    """
+    listen = free_listen(1)
+    port = int(listen.rpartition(":")[2].replace("%i", "1"))
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings={"http": {"listen": listen}}).start() as fleet:
+        instance = psutil.Process(fleet.instances[0].process.pid)
+        wait_until(lambda: scrape(listen, "1").sum("ha_monitor_leader") == 1, 30, "a leader")
+        most = instance.num_fds() + 20
+        instance.rlimit(psutil.RLIMIT_NOFILE, (most, most))
+        with many(clients.half_head, port, MORE_THAN_ALL):
+            wait_until(lambda: probe(listen, "1")[0] == 200, 30, "an answer")
+            wait_until(lambda: scrape(listen, "1").sum("ha_monitor_consuming") == 1, 30, "a scrape")
+            publish(broker_url, tasks(5))
+            wait_until(lambda: len(fleet.said("task-succeeded")) == 5, 30, "all lines")
+        assert fleet.instances[0].stop() == 0
+    unwanted = {"http-failed", "library-message", "thread-not-running", "store-unavailable", "instance-crashed"}
+    assert unwanted & {line["event"] for line in fleet.lines()} == set()
+
+
+def test_an_instance_without_any_thread_does_its_work(tmp_path: Path, broker_url: str, store_url: str) -> None:
+    """Given a system in which the instance can start no thread at all, each event has its line and its handlers are
+    called; what is missing is said in one line for each thread, and the instance stops in good order.
+    """
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    settings = {"http": {"listen": free_listen(1)}, "handlers": {"modules": ["tests.support.fault_handlers"]}}
+    env = {VARIABLE: str(traces)}
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings=settings, env=env) as fleet:
+        fleet.instances[0].start(launcher=("tests.support.threadless",))
+        fleet.wait_until_consuming()
+        publish(broker_url, tasks(20))
+
+        def all_handled() -> bool:
+            return sum(handler == "steady" for handler, _ in calls(traces)) == 20
+
+        wait_until(all_handled, 60, "the calls of the handlers")
+        wait_until(lambda: len(fleet.said("task-succeeded")) == 20, 30, "all lines")
+        wait_until(lambda: len(fleet.said("thread-not-running")) >= 4, 30, "a line for each thread")
+        silent = [(line["thread"], line["reason"]) for line in fleet.said("thread-not-running")]
+        assert fleet.instances[0].stop() == 0
+
+    assert sorted(silent) == [(name, "can't start new thread") for name in ("greeter", "handlers", "http", "surveyor")]
+    assert len(fleet.said("instance-crashed")) == 0
+
+
+def test_an_instance_whose_records_are_broken_is_scraped(tmp_path: Path, broker_url: str, store_url: str) -> None:
+    """Given a count in the store that is no number, /metrics answers with all that is not broken."""
+    import redis
+
+    listen = free_listen(1)
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings={"http": {"listen": listen}}).start() as fleet:
+        publish(broker_url, tasks(1))
+        wait_until(lambda: fleet.said("task-succeeded"), 30, "the line")
+        with redis.Redis.from_url(store_url) as store:
+            (key,) = list(store.scan_iter("*counts:*"))
+            store.hset(key, "4\x1fshop.pay\x1fcelery@host\x1fcelery\x1f", "inf")
+        publish(broker_url, tasks(2))
+        wait_until(lambda: len(fleet.said("task-succeeded")) >= 2, 30, "the next line")
+
+        def seen() -> bool:
+            samples = scrape(listen, "1")
+            assert samples.sum("ha_monitor_consuming") == 1
+            broken = samples.sum("ha_monitor_metrics_left_out_total")
+            return broken > 0 or samples.sum("celery_task_started_total") >= 2
+
+        wait_until(seen, 30, "that the broken count is seen", 0.6)

@@ -1,0 +1,158 @@
+"""Threads beside the loop: one that cannot start, or dies, is told and tried again, and ends nothing else."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+
+import pytest
+
+from ha_monitor import threads
+from ha_monitor.broker import control
+from ha_monitor.broker.control import Greeter
+from ha_monitor.config.schema import Broker
+from ha_monitor.pipeline.investigator import Investigator
+from ha_monitor.store.stuck import Suspects
+from ha_monitor.threads import AGAIN_AFTER, Aside, Standing, ThreadUnavailable
+from tests.support.process import wait_until
+from tests.support.threads import no_thread_left, plain_threads
+from tests.unit.builders import TurnedClock
+
+PACKAGE = Path(threads.__file__).parent
+REFUSED = ("greeter", "can't start new thread")
+
+
+def test_a_thread_that_cannot_start_is_told_once_and_tried_again_after_a_pause() -> None:
+    """Given a system without a thread to give, it is asked every ten seconds, and that is told once; when it has one
+    again, the work begins.
+    """
+    clock, told = TurnedClock(), []
+    began = threading.Event()
+    standing = Standing(plain_threads(clock, told), "http", began.set)
+
+    with no_thread_left() as tried:
+        for _ in range(5):
+            standing.tend()
+        assert tried == ["http"]
+        clock.now += AGAIN_AFTER
+        standing.tend()
+        assert tried == ["http", "http"]
+    clock.now += AGAIN_AFTER
+    standing.tend()
+
+    assert began.wait(30)
+    assert told == [("http", "can't start new thread")]
+
+
+def test_a_thread_that_dies_is_told_and_begun_anew_and_one_that_is_done_is_not() -> None:
+    """Given work that raises at first and then returns, it is done twice, not more."""
+    clock, told, runs = TurnedClock(), [], []
+
+    def work() -> None:
+        runs.append(threading.current_thread())
+        if len(runs) == 1:
+            raise OSError("no descriptor\nis left")
+
+    standing = Standing(plain_threads(clock, told), "surveyor", work)
+    standing.tend()
+    wait_until(lambda: told == [("surveyor", "OSError: no descriptor is left")], 30, "the line")
+    standing.join(30)
+    standing.tend()
+    assert len(runs) == 1
+    for _ in range(3):
+        clock.now += AGAIN_AFTER
+        standing.tend()
+        standing.join(30)
+
+    assert len(runs) == 2
+    assert len(told) == 1
+
+
+def test_calls_aside_fail_without_a_thread_and_work_with_one() -> None:
+    """Given no thread, a call is not made and its future says so; the same object works once there is one."""
+    clock, made = TurnedClock(), []
+    aside = Aside(plain_threads(clock), "handlers")
+
+    with no_thread_left():
+        refused = aside.begin(lambda: made.append("first"))
+    clock.now += AGAIN_AFTER
+
+    assert aside.begin(lambda: 42).result(30) == 42
+    with pytest.raises(ThreadUnavailable, match="handlers cannot be started: can't start new thread"):
+        refused.result(0)
+    assert made == []
+
+
+def test_workers_that_could_not_be_greeted_are_greeted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a connection while there was no thread, its workers are greeted once there is one, and once only."""
+    clock, told, greeted = TurnedClock(), [], []
+    monkeypatch.setattr(control, "greet_workers", lambda url, _settings: greeted.append(url))
+    greeter = Greeter(plain_threads(clock, told), Broker(), pytest.fail)
+
+    with no_thread_left():
+        greeter.greet("amqp://one")
+        greeter.tend()
+    clock.now += AGAIN_AFTER
+    greeter.tend()
+    wait_until(lambda: greeted == ["amqp://one"], 30, "the greeting")
+    for _ in range(3):
+        greeter.tend()
+    greeter.greet("amqp://two").result(30)
+
+    assert greeted == ["amqp://one", "amqp://two"]
+    assert told == [REFUSED]
+
+
+def test_one_greeting_at_a_time_however_often_the_connection_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a broker that takes its time, and ten connections meanwhile, there is one thread, and of the ten only the
+    latest is greeted.
+    """
+    release, greeted = threading.Event(), []
+
+    def slowly(url: str, _settings: Broker) -> None:
+        greeted.append((url, threading.current_thread()))
+        release.wait(30)
+
+    monkeypatch.setattr(control, "greet_workers", slowly)
+    greeter = Greeter(plain_threads(), Broker(), pytest.fail)
+    greeter.greet("amqp://first")
+    wait_until(lambda: len(greeted) == 1, 30, "the first greeting")
+    last = [greeter.greet(f"amqp://{number}") for number in range(10)][-1]
+    release.set()
+    last.result(30)
+
+    assert [url for url, _ in greeted] == ["amqp://first", "amqp://9"]
+    assert len({thread for _, thread in greeted}) == 1
+
+
+def test_a_question_without_a_thread_is_an_answer_with_a_problem() -> None:
+    """Given no thread to ask workers in, the duty hears why, and can ask again."""
+    clock = TurnedClock()
+    investigator = Investigator(lambda _ids: pytest.fail("nobody asks"), None, clock, plain_threads(clock))
+
+    with no_thread_left():
+        investigator.ask(Suspects(5000, []))
+    findings = investigator.take()
+
+    assert findings is not None
+    assert findings.problem == "the thread investigator cannot be started: can't start new thread"
+    assert not investigator.busy
+
+
+def test_threads_are_started_in_one_place_and_the_unit_has_room_for_all() -> None:
+    """Given the sources of what runs as a service, no other module makes a thread; the names that are given to threads
+    are those that the documentation counts, and the unit allows for several times as many.
+    """
+    starts, names = [], set()
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if "demo" not in path.parts:
+            starts += [path.name] * len(re.findall(r"threading\.Thread\(|ThreadPoolExecutor|to_thread|executor", text))
+            names |= set(re.findall(r'(?:Standing|Aside)\([^()]*?"([a-z]+)"', text))
+    unit = (PACKAGE / "units/ha-monitor@.service").read_text(encoding="utf-8")
+
+    assert starts == ["threads.py"]
+    assert names == set(re.findall(r"`([a-z]+)`", threads.__doc__ or ""))
+    found = re.search(r"^TasksMax=(\d+)$", unit, re.MULTILINE)
+    assert found is not None and int(found[1]) >= 4 * (len(names) + 1)
