@@ -1,0 +1,23 @@
+"""What a Redis broker says, as one line for a person."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from ha_monitor.broker.address import address_of
+from ha_monitor.config.schema import Broker, Queue
+from ha_monitor.errors import BrokerUnavailable, reason_of
+from ha_monitor.rights import redis as rights
+
+
+def unavailable(url: str, settings: Broker, error: Exception, queue_prefix: str = Queue().prefix) -> BrokerUnavailable:
+    """The program's error for one of kombu's or redis-py's; it names a right that is missing.
+
+    :param queue_prefix: `queue.prefix`.
+    """
+    parts = urlsplit(url)
+    database = parts.path.strip("/")
+    needs = rights.needs_of_broker(
+        parts.username or "default", int(database) if database.isdigit() else 0, settings.exchange, queue_prefix
+    )
+    return BrokerUnavailable(f"{address_of(url)}: {rights.explain(str(error), needs) or reason_of(error)}")
