@@ -1,4 +1,4 @@
-"""The rights of the monitor's Redis users, for the store and for a broker, and the cure for each refusal.
+"""The rights of the monitor's Redis users, for store, broker and result backend, and the cure for each refusal.
 
 docs/operations.md shows them to people; tests take each one away and see what breaks.
 """
@@ -14,6 +14,7 @@ BROKER_COMMANDS = (
     "+@read +@write +@connection -@scripting -@dangerous "
     "+multi +exec +psubscribe +publish +evalsha +script|load +script|exists +time"
 )
+RESULTS_COMMANDS = "+@connection -@dangerous +get"
 _QUEUES_OF_TASKS = "(%R~* +exists +llen)"
 """Their names are the application's; only their lengths are asked for."""
 
@@ -60,6 +61,12 @@ def needs_of_broker(user: str, database: int, exchange: str, queue_prefix: str) 
     channels = (f"/{database}.{exchange}/*", f"/{database}.celery.pidbox")
     rules = [f"~{key}" for key in keys] + [f"&{channel}" for channel in channels]
     return Needs("broker.url", user, keys, channels, (*rules, _QUEUES_OF_TASKS, *BROKER_COMMANDS.split()))
+
+
+def needs_of_results(user: str, prefix: str) -> Needs:
+    """What the user in `result_backend.url` needs on a Redis, given the global prefix of its keys."""
+    keys = (f"{prefix}celery-task-meta-*",)
+    return Needs("result_backend.url", user, keys, (), (*(f"~{key}" for key in keys), *RESULTS_COMMANDS.split()))
 
 
 def rules_of(command: str) -> list[str]:

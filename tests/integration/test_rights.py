@@ -10,6 +10,7 @@ import amqp
 import pytest
 import redis.exceptions
 
+from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker import survey as surveying
 from ha_monitor.broker import whereabouts
 from ha_monitor.broker.amqp_source import AmqpSource
@@ -21,9 +22,11 @@ from ha_monitor.check.findings import Finding, Verdict
 from ha_monitor.check.online import check_broker, check_store
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker, Config
+from ha_monitor.config.schema import ResultBackend as Results
 from ha_monitor.errors import BrokerUnavailable, HaMonitorError, StoreUnavailable
 from ha_monitor.store.reader import StoreReader
 from tests.integration.storing import NODE, Instance, settings
+from tests.support.celery_app import make_app
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.rights import (
@@ -33,6 +36,7 @@ from tests.support.rights import (
     as_monitor,
     broker_rules,
     documented_permissions,
+    results_rules,
     store_rules,
 )
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
@@ -472,6 +476,25 @@ def test_the_monitor_leaves_alone_what_workers_hold(trial: Trial, redis_uses: Us
         assert client.hgetall("unacked") != {}
         assert client.llen("untouched") == 0
         client.flushdb()
+
+
+@pytest.mark.parametrize("missing", [None, *(rule for rule in results_rules() if not rule.startswith("-"))])
+def test_each_rule_of_a_result_backend_is_needed(trial: Trial, result_url: str, missing: str | None) -> None:
+    """Given the documented rules, results are read; but for one, the line names it, and the rules that grant it."""
+    app = make_app("memory://", result_url)
+    app.backend.store_result("a", 42, "SUCCESS")
+    trial.set(without(results_rules(), missing or ""))
+    backend = ResultBackend(Config(result_backend=Results(url=trial.url(db_of(result_url)))).result_backend)
+
+    found = refused({"results": lambda: backend.results(["a"])})
+
+    if missing is None:
+        assert found == {}
+        assert [command for command in HARMFUL if trial.may(command)] == []
+        assert not trial.may(["SET", "celery-task-meta-a", "x"])
+    else:
+        assert "user trial may not " in found["results"]
+        assert found["results"].endswith(f"grant it: ACL SETUSER trial {' '.join(results_rules())}")
 
 
 def test_a_right_that_is_taken_away_meanwhile_is_named(trial: Trial, store_url: str) -> None:

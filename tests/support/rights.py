@@ -43,6 +43,11 @@ def broker_rules(db: int = 0) -> list[str]:
     ]
 
 
+def results_rules() -> list[str]:
+    """What the guide gives to the user of a Redis result backend, without state and password."""
+    return documented("ACL SETUSER monitor-results ")[5:]
+
+
 def broker_user(db: int) -> str:
     """The user of one database: its number is a part of the rights."""
     return f"monitor-broker-{db}"

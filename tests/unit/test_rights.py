@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ha_monitor.rights import rabbitmq, redis
-from tests.support.rights import broker_rules, documented_permissions, store_rules
+from tests.support.rights import broker_rules, documented_permissions, results_rules, store_rules
 
 GRANT = rabbitmq.grant("m", "/")
 STORE = redis.needs_of_store("m", "ha-monitor")
@@ -16,6 +16,7 @@ def test_the_guide_names_the_rights_that_the_program_names() -> None:
     """Given the operations guide, its patterns and rules are those of the cures, to the letter."""
     assert documented_permissions()._asdict() == rabbitmq.RIGHTS
     assert store_rules() == list(STORE.rules) == redis.rules_of(STORE.grant)
+    assert results_rules() == list(redis.needs_of_results("m", "").rules)
     assert broker_rules() == list(BROKER.rules) == redis.rules_of(BROKER.grant)
 
 
