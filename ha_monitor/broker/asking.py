@@ -22,14 +22,10 @@ from ha_monitor.errors import BrokerUnavailable
 LONGEST = 10.0
 """Seconds to wait for the broker's answer to one question."""
 
-_REDIS_OPTIONS = {
-    "socket_timeout": LONGEST,
-    # Whoever waits for a message through kombu also puts back what workers have held for too long. The application's
-    # tasks are not the monitor's to touch: it looks where nothing ever is.
-    "unacked_key": "celeryev.unacked",
-    "unacked_index_key": "celeryev.unacked_index",
-    "unacked_mutex_key": "celeryev.unacked_mutex",
-}
+_UNTOUCHED = {name: f"{name}.reply.celery.pidbox" for name in ("unacked_key", "unacked_index_key", "unacked_mutex_key")}
+"""Whoever waits for a message through kombu's Redis also puts back what workers have held for too long. The tasks of
+the application are not the monitor's to touch: it looks where nothing ever is.
+"""
 
 Answer = TypeVar("Answer")
 
@@ -76,7 +72,9 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
     app = Celery("ha-monitor", set_as_current=False, broker="memory://", control=_Control)
     # Without heartbeats: each one that comes would begin the wait for answers anew. Instead, nothing may take long.
     settings = msgspec.structs.replace(broker, heartbeat=0.0)
-    options = {"read_timeout": LONGEST, "write_timeout": LONGEST} if is_amqp(url) else _REDIS_OPTIONS
+    options = {"read_timeout": LONGEST, "write_timeout": LONGEST} if is_amqp(url) else {"socket_timeout": LONGEST}
+    if not is_amqp(url):
+        settings = msgspec.structs.replace(settings, transport_options={**broker.transport_options, **_UNTOUCHED})
     with translated_errors(address_of(url)), connection_to(url, settings, options=options) as client:
         try:
             connect_once(client)

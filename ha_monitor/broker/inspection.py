@@ -109,7 +109,7 @@ def reach_redis(url: str, config: Config) -> None:
                     subscription.psubscribe(f"{channel.keyprefix_fanout}{settings.exchange}/*")
                     subscription.get_message(timeout=settings.connect_timeout)
         except Exception as error:
-            raise unavailable(url, settings, error, config.queue.prefix) from None
+            raise unavailable(url, settings, error) from None
 
 
 def answering_workers(url: str, config: Config, patience: float) -> set[str]:

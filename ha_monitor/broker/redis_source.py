@@ -170,4 +170,4 @@ class RedisSource:
         )
 
     def _unavailable(self, error: Exception) -> BrokerUnavailable:
-        return unavailable(self.url, self._config.broker, error, self._config.queue.prefix)
+        return unavailable(self.url, self._config.broker, error)

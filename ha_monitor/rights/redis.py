@@ -6,7 +6,6 @@ docs/operations.md shows them to people; tests take each one away and see what b
 from __future__ import annotations
 
 import re
-import shlex
 from typing import NamedTuple
 
 STORE_COMMANDS = "+@read +@write +@connection -@scripting -@dangerous +eval +evalsha +script|load +time +info"
@@ -53,11 +52,9 @@ def needs_of_store(user: str, prefix: str) -> Needs:
     return Needs("store.url", user, keys, (), (*(f"~{key}" for key in keys), *STORE_COMMANDS.split()))
 
 
-def needs_of_broker(user: str, database: int, exchange: str, queue_prefix: str) -> Needs:
-    """What the user in `broker.url` needs on a Redis, given the number of the database and the names of the
-    configuration.
-    """
-    keys = (f"{queue_prefix}.*", "_kombu.binding*", "*.reply.celery.pidbox*")
+def needs_of_broker(user: str, database: int, exchange: str) -> Needs:
+    """What the user in `broker.url` needs on a Redis, given the number of the database and `broker.exchange`."""
+    keys = ("_kombu.binding*", "*.reply.celery.pidbox*")
     channels = (f"/{database}.{exchange}/*", f"/{database}.celery.pidbox")
     rules = [f"~{key}" for key in keys] + [f"&{channel}" for channel in channels]
     return Needs("broker.url", user, keys, channels, (*rules, _QUEUES_OF_TASKS, *BROKER_COMMANDS.split()))
@@ -67,11 +64,6 @@ def needs_of_results(user: str, prefix: str) -> Needs:
     """What the user in `result_backend.url` needs on a Redis, given the global prefix of its keys."""
     keys = (f"{prefix}celery-task-meta-*",)
     return Needs("result_backend.url", user, keys, (), (*(f"~{key}" for key in keys), *RESULTS_COMMANDS.split()))
-
-
-def rules_of(command: str) -> list[str]:
-    """The rules in an `ACL SETUSER <user> …`."""
-    return shlex.split(command)[3:]
 
 
 def explain(text: str, needs: Needs, command: str | None = None) -> str | None:

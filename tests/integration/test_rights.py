@@ -155,8 +155,10 @@ def test_each_permission_is_needed_and_named_where_it_is_missing(
     less[right] = less[right].replace("^", f"^(?!{name}$)", 1)
     rabbitmq.set_permissions(STORE_USER, rabbit_vhost, Permissions(**less))
 
-    (reason,) = refused(rabbit_uses).values()
+    ((use, reason),) = refused(rabbit_uses).items()
 
+    # Nothing answers a publication: it is said all the same.
+    assert (use == "greeting") == (name == r"celery\.pidbox")
     told = re.search(rf"user monitor may not {right} the \w+ (\S+) in vhost rights; grant it: (.*)", reason)
     assert told, reason
     assert re.fullmatch(name, told[1])
@@ -468,7 +470,7 @@ def test_the_monitor_leaves_alone_what_workers_hold(trial: Trial, redis_uses: Us
         client.zadd("unacked_index", {"tag": 1})
         client.hset("unacked", "tag", '[{"body": "x", "properties": {}}, "", "untouched"]')
     trial.set([rule.replace("/0.", "/3.") for rule in broker_rules()])
-    config = Config(broker=Broker(url=trial.url(3)))
+    config = Config(broker=Broker(url=trial.url(3), transport_options={"unacked_key": "unacked"}))
 
     whereabouts.ask_workers(config, ["no such task"])
 
