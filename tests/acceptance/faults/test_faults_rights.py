@@ -70,7 +70,7 @@ def test_a_right_that_is_taken_away(
         load = Load(broker_url, replicate(read_stream("small"), 1000, start=time.time()), rate=200)
         wait_until(lambda: fleet.said("task-succeeded"), 30, "work")
         grant("-@write")
-        wait_until(lambda: all_said("store-unavailable"), 30, "that all instances notice")
+        wait_until(lambda: all_said("store-unavailable", 4), 30, "that all instances notice, and try again")
         grant(*store_rules())
         wait_until(lambda: all_said("store-connected", 2), 30, "the instances' return")
         published = load.stop()
