@@ -1,269 +1,35 @@
-"""The rights that docs/operations.md names are enough, each of them is needed, and they allow nothing that harms."""
+"""Redis: the documented rules are enough, each is needed, and they allow nothing that harms others."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import amqp
 import pytest
 import redis.exceptions
 
 from ha_monitor.backend.results import ResultBackend
-from ha_monitor.broker import survey as surveying
 from ha_monitor.broker import whereabouts
-from ha_monitor.broker.amqp_source import AmqpSource
-from ha_monitor.broker.control import greet_workers
-from ha_monitor.broker.inspection import answering_workers, queue_state
 from ha_monitor.broker.redis_source import RedisSource
-from ha_monitor.broker.source import Source
-from ha_monitor.check.findings import Finding, Verdict
 from ha_monitor.check.online import check_broker, check_store
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker, Config
 from ha_monitor.config.schema import ResultBackend as Results
-from ha_monitor.errors import BrokerUnavailable, HaMonitorError, StoreUnavailable
+from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.store.reader import StoreReader
+from tests.integration.rights_uses import EVENT, Uses, failures, refused, uses_of
 from tests.integration.storing import NODE, Instance, settings
 from tests.support.celery_app import make_app
-from tests.support.process import wait_until
-from tests.support.recording import Recorded, publish
+from tests.support.recording import publish
 from tests.support.rights import (
     PASSWORD,
-    STORE_USER,
-    Permissions,
-    as_monitor,
     broker_rules,
-    documented_permissions,
     results_rules,
     store_rules,
 )
-from tests.support.services import PrivateRabbitMQ, PrivateRedis
+from tests.support.services import PrivateRedis
 from tests.support.workers import CeleryWorker
 from tests.unit.builders import TIME, event
-
-Uses = Mapping[str, Callable[[], object]]
-EVENT = Recorded("task.sent", "application/json", "utf-8", "{}")
-QUEUE = "celery"
-"""Of the application."""
-
-
-@pytest.fixture(autouse=True)
-def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker here is idle, and answers at once."""
-    monkeypatch.setattr(surveying, "PATIENCE", 0.5)
-    monkeypatch.setattr(whereabouts, "PATIENCE", 0.5)
-
-
-def uses_of(config: Config, source: Source, publish_event: Callable[[], object], worker: str) -> Uses:
-    """All that an instance does on a broker."""
-
-    def events() -> None:
-        try:
-            source.connect()
-            publish_event()
-            wait_until(lambda: source.receive(10, 0.2), 30, "the event")
-            source.acknowledge(source.mark())
-        finally:
-            source.close()
-
-    def asking() -> None:
-        assert worker in whereabouts.ask_workers(config, ["no such task"]).answered
-
-    def survey() -> None:
-        looked = {queue.name: queue for queue in surveying.survey(config, ["other"])}
-        assert looked[QUEUE].length == 0
-        assert looked[QUEUE].workers == 1
-
-    def check() -> None:
-        assert worker in answering_workers(config.broker.url, config, 0.5)
-
-    return {
-        "events": events,
-        "greeting": lambda: greet_workers(config.broker.url, config.broker),
-        "stuck detection": asking,
-        "survey": survey,
-        "check of the workers": check,
-        "status": lambda: queue_state(config),
-    }
-
-
-def refused(uses: Uses) -> dict[str, str]:
-    """What cannot be done, up to the first such thing, and what is said of it."""
-    for name, use in uses.items():
-        try:
-            use()
-        except HaMonitorError as error:
-            return {name: str(error)}
-    return {}
-
-
-# --- RabbitMQ ------------------------------------------------------------------------------
-
-
-def alternatives(pattern: str) -> list[str]:
-    """The names that a documented pattern allows, one by one: each way through `(a|(b)?c)`."""
-    found: list[str] = []
-    for part in re.split(r"\|(?![^(]*\)\?)", pattern.removeprefix("^(").removesuffix(")$")):
-        optional = re.search(r"\(([^()]*)\)\?", part)
-        found += [part.replace(optional[0], ""), part.replace(optional[0], optional[1])] if optional else [part]
-    return found
-
-
-RABBITMQ_RIGHTS = [
-    (right, name) for right, pattern in documented_permissions()._asdict().items() for name in alternatives(pattern)
-]
-
-
-@pytest.fixture(scope="module")
-def rabbit_vhost(rabbitmq: PrivateRabbitMQ) -> Iterator[str]:
-    name = "rights"
-    rabbitmq.add_vhost(name)
-    yield name
-    rabbitmq.delete_vhost(name)
-
-
-@pytest.fixture(scope="module")
-def rabbit_worker(rabbitmq: PrivateRabbitMQ, rabbit_vhost: str) -> Iterator[str]:
-    with CeleryWorker(rabbitmq.url(rabbit_vhost), "rights", pool="solo") as worker:
-        yield worker.nodename
-
-
-@pytest.fixture
-def rabbit_uses(rabbitmq: PrivateRabbitMQ, rabbit_vhost: str, rabbit_worker: str) -> Iterator[Uses]:
-    """What the monitor's user does; afterwards it has its rights again."""
-    url = rabbitmq.url(rabbit_vhost)
-    config = Config(node_id="rights", broker=Broker(url=as_monitor(url)))
-    yield uses_of(config, AmqpSource(config, "rights"), lambda: publish(url, [EVENT]), rabbit_worker)
-    rabbitmq.set_permissions(STORE_USER, rabbit_vhost, documented_permissions())
-
-
-def test_the_documented_permissions_are_enough(rabbit_uses: Uses) -> None:
-    """Given a user with the documented permissions, events arrive, and the workers can be asked in every way."""
-    assert refused(rabbit_uses) == {}
-
-
-@pytest.mark.parametrize(("right", "name"), RABBITMQ_RIGHTS)
-def test_each_permission_is_needed_and_named_where_it_is_missing(
-    rabbit_uses: Uses, rabbitmq: PrivateRabbitMQ, rabbit_vhost: str, right: str, name: str
-) -> None:
-    """Given the documented permissions but for one, something is refused: the line names that right, what it is for,
-    and the command that grants it.
-    """
-    less = documented_permissions()._asdict()
-    less[right] = less[right].replace("^", f"^(?!{name}$)", 1)
-    rabbitmq.set_permissions(STORE_USER, rabbit_vhost, Permissions(**less))
-
-    ((use, reason),) = refused(rabbit_uses).items()
-
-    # Nothing answers a publication: it is said all the same.
-    assert (use == "greeting") == (name == r"celery\.pidbox")
-    told = re.search(rf"user monitor may not {right} the \w+ (\S+) in vhost rights; grant it: (.*)", reason)
-    assert told, reason
-    assert re.fullmatch(name, told[1])
-    assert told[2].startswith("rabbitmqctl set_permissions -p rights monitor ")
-    assert all(pattern in told[2] for pattern in documented_permissions())
-
-
-@pytest.mark.parametrize(
-    "attempt",
-    [
-        lambda channel: channel.queue_declare("mine", durable=True),
-        lambda channel: channel.queue_delete(QUEUE),
-        lambda channel: channel.queue_purge(QUEUE),
-        lambda channel: channel.queue_bind(QUEUE, "celeryev", "#"),
-        lambda channel: channel.basic_get(QUEUE),
-        lambda channel: channel.exchange_declare("mine", "topic"),
-        lambda channel: channel.exchange_delete("celeryev"),
-        lambda channel: publish_to(channel, "celeryev"),
-        lambda channel: publish_to(channel, ""),
-        lambda channel: publish_to(channel, "reply.celery.pidbox"),
-    ],
-)
-def test_nothing_of_the_application_can_be_touched(
-    rabbitmq: PrivateRabbitMQ, rabbit_vhost: str, rabbit_worker: str, attempt: Callable[[Any], object]
-) -> None:
-    """Given the documented permissions, the application's queues can be neither changed nor read, nor events forged."""
-    with (
-        rabbitmq.connection(rabbit_vhost, userid=STORE_USER, password=PASSWORD) as connection,
-        pytest.raises(amqp.exceptions.AccessRefused),
-    ):
-        attempt(connection.channel())
-
-
-def publish_to(channel: Any, exchange: str) -> None:
-    channel.basic_publish(amqp.Message("{}"), exchange=exchange, routing_key=QUEUE)
-    channel.basic_qos(0, 1, False)  # a refusal comes before the answer
-
-
-def test_an_exchange_that_no_worker_has_declared_yet_is_waited_for(rabbitmq: PrivateRabbitMQ, broker_url: str) -> None:
-    """Given no worker so far, the line says what is waited for; with the exchange the same instance connects."""
-    config = Config(broker=Broker(url=as_monitor(broker_url)))
-    source = AmqpSource(config, "early")
-    with pytest.raises(BrokerUnavailable, match="does not exist yet; the first worker that starts declares it"):
-        source.connect()
-    with rabbitmq.connection(broker_url.rpartition("/")[2]) as connection:
-        connection.channel().exchange_declare("celeryev", "topic", durable=True, auto_delete=False)
-
-    source.connect()
-
-    source.close()
-
-
-def test_a_vhost_that_may_not_be_used_is_named(rabbitmq: PrivateRabbitMQ, broker_url: str) -> None:
-    """Given a user without any right in the virtual host, the line says so, with the command."""
-    vhost = broker_url.rpartition("/")[2]
-    rabbitmq.ctl("clear_permissions", "-p", vhost, STORE_USER)
-
-    with pytest.raises(
-        BrokerUnavailable, match=f"user monitor may not use the vhost {vhost}; grant it: rabbitmqctl set"
-    ):
-        AmqpSource(Config(broker=Broker(url=as_monitor(broker_url))), "no vhost").connect()
-
-
-def failures(findings: Iterator[Finding]) -> list[str]:
-    return [finding.text for finding in findings if finding.verdict is Verdict.FAILED]
-
-
-@pytest.mark.parametrize("exists", [True, False])
-@pytest.mark.parametrize(
-    ("right", "name"), [("configure", r"celeryev\..*"), ("write", r"celeryev\..*"), ("read", r"celeryev\..*")]
-)
-def test_the_check_finds_a_missing_permission_and_changes_nothing(
-    rabbitmq: PrivateRabbitMQ, broker_url: str, right: str, name: str, exists: bool
-) -> None:
-    """Given a queue with a message, or none, and a permission that is missing, `check --online` names it; without one
-    missing it finds nothing. The queue stays as it is.
-    """
-    vhost = broker_url.rpartition("/")[2]
-    config = Config(broker=Broker(url=as_monitor(broker_url)))
-    if exists:
-        with rabbitmq.connection(vhost) as connection:
-            connection.channel().exchange_declare("celeryev", "topic", durable=True, auto_delete=False)
-        source = AmqpSource(config, "first")
-        source.connect()
-        source.close()
-        publish(broker_url, [EVENT])
-    assert failures(check_broker(config)) == []
-    less = documented_permissions()._asdict()
-    less[right] = less[right].replace("^", f"^(?!{name}$)", 1)
-    rabbitmq.set_permissions(STORE_USER, vhost, Permissions(**less))
-
-    (reason,) = failures(check_broker(config))
-
-    assert f"user monitor may not {right} the queue celeryev.ha-monitor in vhost {vhost}; grant it: " in reason
-    with rabbitmq.connection(vhost) as connection:
-        channel = connection.channel()
-        if exists:
-            message = channel.basic_get("celeryev.ha-monitor")
-            assert message.delivery_info["redelivered"] is False
-        else:
-            with pytest.raises(amqp.exceptions.NotFound):
-                channel.queue_declare("celeryev.ha-monitor", passive=True)
-
-
-# --- Redis ---------------------------------------------------------------------------------
 
 HARMFUL = [
     ["FLUSHALL"],
@@ -359,9 +125,6 @@ def test_the_documented_rules_are_enough_for_the_store(trial: Trial, store_url: 
     trial.set(store_rules())
 
     assert refused(store_uses(trial.url(db_of(store_url)))) == {}
-
-
-GRANTED = "user trial may not {missing}; grant it: ACL SETUSER trial "
 
 
 @pytest.mark.parametrize("rule", [rule for rule in store_rules() if not rule.startswith("-")])
