@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured
@@ -14,6 +15,7 @@ from ha_monitor.config.secrets import mask_url
 from ha_monitor.errors import ConfigurationError, ResultBackendUnavailable, reason_of
 from ha_monitor.events.facts import moment
 from ha_monitor.events.text import printable
+from ha_monitor.rights import redis as rights
 
 TIMEOUT = 5.0
 """Seconds to wait for the backend, where it lets itself be told."""
@@ -49,10 +51,13 @@ class ResultBackend:
         )
         try:
             self._backend: Any = app.backend
+            user = urlsplit(settings.url).username or "default"
         except (ImproperlyConfigured, ImportError, ValueError, AttributeError) as error:
             raise ConfigurationError(f"result_backend.url: {mask_url(reason_of(error))}") from None
         # A result that is an exception shall not be built, which would run code of the class that it names.
         self._backend.exception_to_python = lambda exception: exception
+        prefix = settings.transport_options.get("global_keyprefix", "")
+        self._needs = rights.needs_of_results(user, prefix)
 
     def results(self, task_ids: Iterable[str]) -> dict[str, Result | None]:
         """How those of the tasks ended that have; None for one of which the backend knows no end.
@@ -70,7 +75,8 @@ class ResultBackend:
             except Exception as error:  # each backend raises the errors of its own library
                 failures += 1
                 if failures >= TRIES or not found:
-                    raise ResultBackendUnavailable(mask_url(reason_of(error))) from None
+                    reason = rights.explain(str(error), self._needs) or reason_of(error)
+                    raise ResultBackendUnavailable(mask_url(reason)) from None
         return found
 
 

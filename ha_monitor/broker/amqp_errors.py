@@ -10,6 +10,7 @@ import amqp.exceptions
 import kombu.exceptions
 
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError
+from ha_monitor.rights import rabbitmq as rights
 
 # inequivalent arg 'x-message-ttl' for queue 'celeryev.x' in vhost '/': received '1' but current is '2'
 _INEQUIVALENT = re.compile(
@@ -37,14 +38,16 @@ def translated_errors(address: str) -> Iterator[None]:
     except HaMonitorError:
         raise
     except (amqp.exceptions.PreconditionFailed, amqp.exceptions.ResourceLocked) as error:
-        if _class_of(error) not in _DECLARING:
+        if _method_of(error)[0] not in _DECLARING:
             # Not about a declaration: an acknowledgement that came too late, for instance.
             raise BrokerUnavailable(f"{address}: {_text(error)}") from None
         raise ConfigurationError(explain_conflict(error.reply_text or str(error), address)) from None
     except amqp.exceptions.ConsumerCancelled:
         raise BrokerUnavailable(f"{address}: the queue was deleted or moved; declaring it again") from None
-    except amqp.exceptions.AccessRefused as error:
-        raise BrokerUnavailable(f"{address}: access refused: {_text(error)}") from None
+    except (amqp.exceptions.AccessRefused, amqp.exceptions.NotAllowed) as error:
+        # Tried again, though waiting alone does not cure it: whoever grants the right need not start anything.
+        cure = rights.explain(error.reply_text or "", _method_of(error))
+        raise BrokerUnavailable(f"{address}: {cure or _text(error)}") from None
     except (amqp.exceptions.AMQPError, kombu.exceptions.KombuError, OSError) as error:
         raise BrokerUnavailable(f"{address}: {_text(error)}") from None
 
@@ -76,9 +79,9 @@ def _plain(value: str) -> str:
     return typed[1] if typed else value.strip("'")
 
 
-def _class_of(error: amqp.exceptions.AMQPError) -> int:
-    """The AMQP class of the method that failed; 0 if it was none in particular."""
-    return error.method_sig[0] if error.method_sig else 0
+def _method_of(error: amqp.exceptions.AMQPError) -> tuple[int, int]:
+    """AMQP's class and method that failed; zeros if it was none in particular."""
+    return error.method_sig or (0, 0)
 
 
 def _in_our_units(argument: str, value: str) -> str:

@@ -15,11 +15,17 @@ from kombu.pidbox import Mailbox
 
 from ha_monitor.broker.address import address_of, connect_once, connection_to, is_amqp, urls_of
 from ha_monitor.broker.amqp_errors import translated_errors
+from ha_monitor.broker.redis_errors import unavailable
 from ha_monitor.config.schema import Broker, Config
-from ha_monitor.errors import BrokerUnavailable, reason_of
+from ha_monitor.errors import BrokerUnavailable
 
 LONGEST = 10.0
 """Seconds to wait for the broker's answer to one question."""
+
+_UNTOUCHED = {name: f"{name}.reply.celery.pidbox" for name in ("unacked_key", "unacked_index_key", "unacked_mutex_key")}
+"""Whoever waits for a message through kombu's Redis also puts back what workers have held for too long. The tasks of
+the application are not the monitor's to touch: it looks where nothing ever is.
+"""
 
 Answer = TypeVar("Answer")
 
@@ -67,6 +73,8 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
     # Without heartbeats: each one that comes would begin the wait for answers anew. Instead, nothing may take long.
     settings = msgspec.structs.replace(broker, heartbeat=0.0)
     options = {"read_timeout": LONGEST, "write_timeout": LONGEST} if is_amqp(url) else {"socket_timeout": LONGEST}
+    if not is_amqp(url):
+        settings = msgspec.structs.replace(settings, transport_options={**broker.transport_options, **_UNTOUCHED})
     with translated_errors(address_of(url)), connection_to(url, settings, options=options) as client:
         try:
             connect_once(client)
@@ -74,7 +82,7 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
         except (OSError, amqp.exceptions.AMQPError, BrokerUnavailable):
             raise
         except Exception as error:  # kombu's other transports raise their own kinds
-            raise BrokerUnavailable(f"{address_of(url)}: {reason_of(error)}") from None
+            raise unavailable(url, broker, error) from None
 
 
 def first_answer(config: Config, ask: Callable[[str], Answer]) -> Answer:

@@ -22,6 +22,8 @@ def greet_workers(url: str, settings: Broker) -> None:
         control.heartbeat(connection=client)
         if settings.enable_events:
             control.enable_events(connection=client)
+        # A refusal comes behind what was published, and before the answer to a question.
+        client.default_channel.basic_qos(0, 1, False)
 
 
 class Greeter:

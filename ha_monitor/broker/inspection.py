@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple
 
 import amqp.exceptions
@@ -10,8 +11,8 @@ from ha_monitor.broker.address import address_of, connect_once, connection_to, i
 from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.broker.amqp_source import declare
 from ha_monitor.broker.asking import asking, first_answer
+from ha_monitor.broker.redis_errors import unavailable
 from ha_monitor.config.schema import Config
-from ha_monitor.errors import BrokerUnavailable, reason_of
 
 
 class QueueState(NamedTuple):
@@ -70,18 +71,45 @@ def verify_arguments(url: str, config: Config) -> None:
         declare(client.channel(), config)
 
 
+def verify_rights(url: str, config: Config) -> None:
+    """See whether the user may do with queue and exchange what an instance does. Changes nothing.
+
+    RabbitMQ looks at the rights first. What it is asked to do then fails in any case: for want of a queue, or because
+    an argument is wrong.
+
+    :raises BrokerUnavailable: naming the first right that is missing.
+    """
+    name, exchange = config.queue_name, config.broker.exchange
+    with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+        connect_once(client)
+        for attempt in (
+            lambda channel: channel.queue_declare(name, durable=True, arguments={"x-message-ttl": -1}),
+            lambda channel: channel.queue_bind(name, exchange, routing_key="#"),
+            lambda channel: channel.basic_consume(name, arguments={"x-priority": "none"}),
+        ):
+            with contextlib.suppress(
+                amqp.exceptions.NotFound, amqp.exceptions.PreconditionFailed, amqp.exceptions.ResourceLocked
+            ):
+                # A channel of its own: the broker closes it when something fails.
+                attempt(client.channel())
+
+
 def reach_redis(url: str, config: Config) -> None:
-    """Connect to one Redis broker.
+    """Connect to one Redis broker, and subscribe as an instance does.
 
     :raises BrokerUnavailable: if it cannot be used.
     """
+    settings = config.broker
     with translated_errors(address_of(url)):
         try:
-            with connection_to(url, config.broker, options={}) as client:
+            with connection_to(url, settings, options={}) as client:
                 connect_once(client)
-                client.default_channel.client.ping()
+                channel = client.default_channel
+                with channel.client.pubsub() as subscription:
+                    subscription.psubscribe(f"{channel.keyprefix_fanout}{settings.exchange}/*")
+                    subscription.get_message(timeout=settings.connect_timeout)
         except Exception as error:
-            raise BrokerUnavailable(f"{address_of(url)}: {reason_of(error)}") from None
+            raise unavailable(url, settings, error) from None
 
 
 def answering_workers(url: str, config: Config, patience: float) -> set[str]:

@@ -17,10 +17,11 @@ from kombu.messaging import Consumer
 
 from ha_monitor.broker.address import address_of, connect_once, connection_to, urls_of
 from ha_monitor.broker.envelope import read_envelope
+from ha_monitor.broker.redis_errors import unavailable
 from ha_monitor.broker.source import Mark
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
-from ha_monitor.errors import BrokerUnavailable, reason_of
+from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.events.decode import Message
 
 _FOREIGN = (kombu.exceptions.KombuError, redis.exceptions.RedisError, OSError)
@@ -196,4 +197,4 @@ class RedisSource:
                 return taken
 
     def _unavailable(self, error: Exception) -> BrokerUnavailable:
-        return BrokerUnavailable(f"{self._address}: {reason_of(error)}")
+        return unavailable(self.url, self._config.broker, error)

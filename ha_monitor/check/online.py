@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import address_of, is_amqp, urls_of
-from ha_monitor.broker.inspection import look_at, reach_redis, verify_arguments
+from ha_monitor.broker.inspection import look_at, reach_redis, verify_arguments, verify_rights
 from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config, QueueType
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable, StoreUnavailable
@@ -52,6 +52,8 @@ def check_store(config: Config) -> Iterator[Finding]:
             )
         if info.get("role") == "slave":
             yield failed("store", "this Redis is a replica; name the primary, or use a sentinel:// URL")
+        else:
+            reader.try_rights()
         alive = sum(entry.lease_left > 0 for entry in reader.instances())
         yield ok("store", f"{alive} instances of node_id {config.node_id} are running")
     except (StoreUnavailable, ConfigurationError) as error:
@@ -89,6 +91,8 @@ def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
         yield failed("broker", f"{known}: quorum queues with a TTL need 3.10; update it, or set queue.type = classic")
     else:
         yield ok("broker", f"{known} answers")
+    if state.product == "RabbitMQ":
+        verify_rights(url, config)
     if state.queue is None:
         yield ok("queue", f"{config.queue_name} does not exist yet; the first instance declares it")
         return

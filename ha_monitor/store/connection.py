@@ -15,14 +15,13 @@ import redis.sentinel
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.config.secrets import BAD_URL, mask
 from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable
+from ha_monitor.rights import redis as rights
+from ha_monitor.store.scripts import command_at
 
 _HINTS = {
     "READONLY": "this is a replica; name the primary, or use a sentinel:// URL",
     "OOM": "Redis is at its maxmemory; give it more, or shorten store.success_ttl",
     "MISCONF": "Redis cannot save to disk and refuses writes",
-    "NOAUTH": "Redis wants a password in store.url",
-    "WRONGPASS": "the user name or password in store.url is wrong",
-    "NOPERM": "the Redis user may not run this command on these keys",
 }
 
 
@@ -59,7 +58,7 @@ class StoreConnection:
         :raises ConfigurationError: if `store.url` names none that could ever be used.
         """
         self.close()
-        with translated_errors():
+        with translated_errors(self._settings):
             connection = self._make()
             try:
                 connection.connect()
@@ -103,7 +102,7 @@ class StoreConnection:
     @contextmanager
     def _closing_on_error(self) -> Iterator[None]:
         try:
-            with translated_errors():
+            with translated_errors(self._settings):
                 yield
         except LeaseLost:
             raise  # the reply was read: the connection is in order
@@ -176,8 +175,15 @@ def parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, 
     return sentinels, service, options
 
 
+def user_of(url: str) -> str:
+    """The Redis user that a `store.url` names."""
+    by_sentinel = url.startswith("sentinel://")
+    options: Any = parse_sentinel_url(url)[2] if by_sentinel else redis.connection.parse_url(url)
+    return str(options.get("username") or "default")
+
+
 @contextmanager
-def translated_errors() -> Iterator[None]:
+def translated_errors(settings: StoreSettings) -> Iterator[None]:
     """Turns what redis-py raises into the program's errors."""
     try:
         yield
@@ -190,22 +196,20 @@ def translated_errors() -> Iterator[None]:
                 f"the keys in Redis have format {text.split()[1]}, which this version cannot read; "
                 "stop all instances of the other version, or choose another store.prefix"
             ) from None
-        raise StoreRefused(f"Redis refused: {_with_hint(error, text)}") from None
+        raise StoreRefused(f"Redis refused: {_explained(error, settings)}") from None
     except (redis.exceptions.RedisError, OSError) as error:
-        raise StoreUnavailable(f"Redis: {_with_hint(error, str(error))}") from None
+        raise StoreUnavailable(f"Redis: {_explained(error, settings)}") from None
 
 
-def _with_hint(error: Exception, text: str) -> str:
+def _explained(error: Exception, settings: StoreSettings) -> str:
+    text = " ".join(str(error).split())
+    needs = rights.needs_of_store(user_of(settings.url), settings.prefix)
+    if refusal := rights.explain(text, needs, command_at(text)):
+        # Tried again, though waiting alone does not cure it: whoever grants the right need not start anything.
+        return refusal
     by_class: dict[type[Exception], str] = {
         redis.exceptions.ReadOnlyError: "READONLY",
         redis.exceptions.OutOfMemoryError: "OOM",
-        redis.exceptions.NoPermissionError: "NOPERM",
-        redis.exceptions.AuthenticationError: "WRONGPASS",
-        redis.exceptions.AuthenticationWrongNumberOfArgsError: "NOAUTH",
     }
-    # redis-py has one class for a password that is wrong and for one that is missing.
-    missing = text.startswith("Authentication required")
-    code = "NOAUTH" if missing else by_class.get(type(error), text.partition(" ")[0])
-    hint = _HINTS.get(code)
-    text = " ".join(text.split())[:300]
-    return f"{text} ({hint})" if hint else text
+    hint = _HINTS.get(by_class.get(type(error), text.partition(" ")[0]))
+    return f"{text[:300]} ({hint})" if hint else text[:300]

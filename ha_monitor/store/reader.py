@@ -143,6 +143,17 @@ class StoreReader:
         text = self._connection.call("INFO").decode("utf-8", "replace")
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
+    def try_rights(self) -> None:
+        """Use once each of the rights that an instance needs, on a key that does not exist.
+
+        :raises StoreUnavailable: naming the first right that is missing.
+        """
+        call, key, script = self._connection.call, f"{self._keys.prefix}none", "return 1"
+        call("EVALSHA", call("SCRIPT", "LOAD", script), 1, key)
+        call("EVAL", script, 1, key)
+        call("GET", key)
+        call("DEL", key)
+
     def _now(self) -> float:
         seconds, microseconds = self._connection.call("TIME")
         return int(seconds) + int(microseconds) / 1e6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha1
 from importlib import resources
 from typing import NamedTuple
@@ -25,6 +26,10 @@ _PRELUDES: dict[str, tuple[str, ...]] = {
 """The files with what several scripts share that stand in front of one."""
 
 
+_PLACE = re.compile(r"(?:script: |f_)(?P<sha>[0-9a-f]{40})\b.*@user_script: ?(?P<line>\d+)")
+_CALL = re.compile(r"redis\.call\('(?P<command>\w+)'")
+
+
 class Script(NamedTuple):
     """A script and the digest by which EVALSHA names it."""
 
@@ -43,3 +48,15 @@ def read_scripts() -> dict[str, Script]:
         digest = sha1(source.encode("utf-8"), usedforsecurity=False).hexdigest()
         scripts[name] = Script(name, source, digest)
     return scripts
+
+
+def command_at(error: str) -> str | None:
+    """The command that a script called where it failed; None if that cannot be told.
+
+    :param error: Redis's own text, which names script and line.
+    """
+    if (place := _PLACE.search(error)) is None:
+        return None
+    sources = [script.source for script in read_scripts().values() if script.sha == place["sha"]]
+    call = _CALL.search(sources[0].splitlines()[int(place["line"]) - 1]) if sources else None
+    return call["command"] if call else None

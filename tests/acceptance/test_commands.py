@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from ha_monitor.version import __version__
+from tests.support.instances import declare_event_exchange
 from tests.support.process import OwnProcess, free_port, wait_until
+from tests.support.rights import as_monitor
 
 
 def command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -29,9 +31,10 @@ def command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str
 
 def test_check_and_status_of_a_running_instance(broker_url: str, store_url: str, tmp_path: Path) -> None:
     """Given a running instance, check finds broker, queue and store in order, and status shows it as consuming."""
-    urls = {"broker_url": broker_url, "store_url": store_url}
+    declare_event_exchange(broker_url)
+    urls = {"broker_url": as_monitor(broker_url, broker=True), "store_url": as_monitor(store_url)}
     assert command("status", **urls).returncode == 1, "no instance runs yet"
-    env = {**os.environ, "HA_MONITOR_BROKER_URL": broker_url, "HA_MONITOR_STORE_URL": store_url}
+    env = {**os.environ, **{f"HA_MONITOR_{name.upper()}": url for name, url in urls.items()}}
     process = OwnProcess([sys.executable, "-m", "ha_monitor", "run"], tmp_path / "log", env=env)
     try:
         wait_until(lambda: command("status", **urls).returncode == 0, 60, "the instance consuming")

@@ -160,22 +160,6 @@ def test_a_password_is_needed_or_wrong(own_redis: PrivateRedis) -> None:
     Instance(f"redis://:opensesame@{address}").start()
 
 
-def test_a_user_who_may_not_use_the_keys(own_redis: PrivateRedis) -> None:
-    """Given a Redis user without a right to the keys, the error says that; the documented rights are enough."""
-    rights = ["+@read", "+@write", "+@scripting", "+@connection", "+time", "+info"]
-    with own_redis.client() as client:
-        client.execute_command("ACL", "SETUSER", "limited", "on", ">pw", "~other:*", *rights)
-        client.execute_command("ACL", "SETUSER", "monitor", "on", ">pw", "~{ha-monitor:*", *rights)
-    address = f"127.0.0.1:{own_redis.port}/0"
-
-    assert "the Redis user may not run this command on these keys" in why(Instance(f"redis://limited:pw@{address}"))
-
-    instance = Instance(f"redis://monitor:pw@{address}").start()
-    instance.apply(EVENTS)
-    instance.tick(b"sample")
-    assert instance.store.leave() == 0
-
-
 def test_a_replica_is_refused(own_redis: PrivateRedis) -> None:
     """Given the address of a replica, the error says to name the primary."""
     with PrivateRedis() as replica:

@@ -22,6 +22,7 @@ from ha_monitor.store.reader import InstanceEntry, StoreReader
 from tests.support.ledger import Account, Line, Published, balance
 from tests.support.process import OwnProcess, wait_until
 from tests.support.proxy import CutLink
+from tests.support.rights import as_monitor
 
 ROOT = Path(__file__).resolve().parents[2]
 Overrides = Mapping[str, Mapping[str, Any]]
@@ -142,12 +143,19 @@ class Fleet:
         settings: Overrides | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """
+        """Prepare them; they get the documented rights on broker and store, and no other ones.
+
+        :param broker_url: with a user who may do everything: what a worker would have declared is declared with it.
         :param settings: sections that differ from `QUICK`.
         :param env: more environment for the instances.
         """
         self.node_id = node_id
-        sections = merged(QUICK, {"broker": {"url": broker_url}, "store": {"url": store_url}}, settings or {})
+        declare_event_exchange(broker_url)
+        urls = {
+            "broker": {"url": as_monitor(broker_url, broker=True)},
+            "store": {"url": as_monitor(store_url)},
+        }
+        sections = merged(QUICK, urls, settings or {})
         config = folder / f"{node_id}.toml"
         config.write_text(toml({"node_id": node_id}, sections))
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("HA_MONITOR_", "PYTHON"))}
@@ -254,6 +262,13 @@ class Fleet:
         except StoreUnavailable:
             return False
         return len(entries) == len(self.instances) and all(e.lease_left > 0 and e.outbox == 0 for e in entries)
+
+
+def declare_event_exchange(broker_url: str) -> None:
+    """Declare what the first worker of an application declares when it starts."""
+    if broker_url.startswith("amqp"):
+        with Connection(broker_url) as connection:
+            connection.default_channel.exchange_declare("celeryev", "topic", durable=True, auto_delete=False)
 
 
 def merged(*layers: Overrides) -> dict[str, dict[str, Any]]:

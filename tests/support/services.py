@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import amqp
@@ -18,6 +18,7 @@ from tests.support.erlang import ErlangShell
 from tests.support.machine import patient
 from tests.support.private import PrivateService, ServiceDied
 from tests.support.process import OwnProcess, ServiceMissing, free_port, program, wait_until
+from tests.support.rights import PASSWORD, STORE_USER, Permissions, acl_file, documented_permissions
 
 __all__ = ["NO_RETRY", "PrivateRabbitMQ", "PrivateRedis", "ServiceDied", "ServiceMissing", "free_port", "wait_until"]
 
@@ -35,7 +36,10 @@ NO_RETRY = Retry(NoBackoff(), 0)
 
 
 class PrivateRedis(PrivateService):
-    """A Redis server; it loses its data when it stops, unless it is told to append them to a file."""
+    """A Redis server; it loses its data when it stops, unless it is told to append them to a file.
+
+    Beside the tests, who may do everything, it knows the monitor's users of `tests.support.rights`.
+    """
 
     DATABASES = 64
 
@@ -62,6 +66,9 @@ class PrivateRedis(PrivateService):
     def _spawn(self) -> OwnProcess:
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.dir)]
         command += ["--databases", str(self.DATABASES), "--save", "", "--daemonize", "no"]
+        users = self.dir / "users.acl"
+        users.write_text(acl_file(self.DATABASES))
+        command += ["--aclfile", str(users)]
         if self._appendonly:
             # Without fsync each command is handed to the kernel before it is answered: SIGKILL loses nothing.
             # With "everysec" the server may hold writes back for two seconds while an fsync is running.
@@ -78,7 +85,10 @@ class PrivateRedis(PrivateService):
 
 
 class PrivateRabbitMQ(PrivateService):
-    """A RabbitMQ node with a port mapper (epmd) and an Erlang cookie of its own, and no plugins unless asked for."""
+    """A RabbitMQ node with a port mapper (epmd) and an Erlang cookie of its own, and no plugins unless asked for.
+
+    Beside guest, who may do everything, it knows the monitor's user of `tests.support.rights`.
+    """
 
     BIN = "/usr/lib/rabbitmq/bin"
     """Where Debian keeps the programs themselves; those in PATH are wrappers that change the user."""
@@ -137,12 +147,19 @@ class PrivateRabbitMQ(PrivateService):
         return self._shell.evaluate(expressions)
 
     def add_vhost(self, name: str) -> str:
-        """Create a virtual host for guest, and return its URL."""
+        """Create a virtual host for guest and the monitor, and return its URL."""
         self.evaluate(
-            f'ok = rabbit_vhost:add(<<"{name}">>, <<"tests">>), ok = rabbit_auth_backend_internal:'
-            f'set_permissions(<<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>).'
+            f'ok = rabbit_vhost:add(<<"{name}">>, <<"tests">>), '
+            + _setting_permissions("guest", name, Permissions(".*", ".*", ".*"))
+            + ", "
+            + _setting_permissions(STORE_USER, name, documented_permissions())
+            + "."
         )
         return self.url(name)
+
+    def set_permissions(self, user: str, vhost: str, permissions: Permissions) -> None:
+        """What a user may do in a virtual host from now on."""
+        self.ctl("set_permissions", "-p", vhost, user, *permissions)
 
     def delete_vhost(self, name: str) -> None:
         """Delete a virtual host with all its queues; its clients are disconnected."""
@@ -160,6 +177,18 @@ class PrivateRabbitMQ(PrivateService):
         if self.running:
             self.evaluate("catch mnesia:sync_log().")
         super().kill()
+
+    def start(self) -> Self:
+        """Start it; the first time with the monitor's user, whom it keeps from then on."""
+        first = not self._ran
+        super().start()
+        if first:
+            self.evaluate(
+                f'ok = rabbit_auth_backend_internal:add_user(<<"{STORE_USER}">>, <<"{PASSWORD}">>, <<"tests">>), '
+                + _setting_permissions(STORE_USER, "/", documented_permissions())
+                + ".",
+            )
+        return self
 
     def close(self) -> None:
         """End the node and its port mapper for good, and remove the data."""
@@ -219,3 +248,9 @@ class PrivateRabbitMQ(PrivateService):
             self.connection().close()
             return True
         return False
+
+
+def _setting_permissions(user: str, vhost: str, permissions: Permissions) -> str:
+    """In Erlang."""
+    words = ", ".join(f"<<{json.dumps(word)}>>" for word in (user, vhost, *permissions, "tests"))
+    return f"ok = rabbit_auth_backend_internal:set_permissions({words})"

@@ -90,7 +90,19 @@ def test_a_queue_that_is_there_already_is_explained(text: str, line: str) -> Non
         (
             amqp.exceptions.AccessRefused("ACCESS_REFUSED - no.\nFor details see the broker logfile.", (50, 10)),
             BrokerUnavailable,
-            "h:1/: access refused: ACCESS_REFUSED - no.",
+            "h:1/: ACCESS_REFUSED - no.",
+        ),
+        (
+            amqp.exceptions.AccessRefused(
+                "ACCESS_REFUSED - access to queue 'celeryev.x' in vhost '/' refused for user 'm'", DECLARE
+            ),
+            BrokerUnavailable,
+            "h:1/: user m may not configure the queue celeryev.x in vhost /; grant it: rabbitmqctl ",
+        ),
+        (
+            amqp.exceptions.NotAllowed("NOT_ALLOWED - vhost v not found", (10, 40)),
+            BrokerUnavailable,
+            "vhost v not found",
         ),
         (ConnectionRefusedError(111, "Connection refused"), BrokerUnavailable, "h:1/: Connection refused"),
         (TimeoutError(), BrokerUnavailable, "h:1/: TimeoutError"),

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "ha_monitor"
 LAYERS = [
     {"errors", "clock", "version", "exit_status", "handling", "supervision", "threads"},
-    {"config"},
+    {"config", "rights"},
     {"events"},
     {"broker", "store", "backend"},
     {"outputs", "metrics"},

@@ -1,0 +1,73 @@
+"""The rights of the monitor's RabbitMQ user, and the cure for each refusal.
+
+docs/operations.md shows them to people; tests take each one away and see what breaks.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+RIGHTS = {
+    "configure": r"^(celeryev\..*|(.*\.)?reply\.celery\.pidbox|celery\.pidbox)$",
+    "write": r"^(celeryev\..*|.*\.reply\.celery\.pidbox|celery\.pidbox)$",
+    "read": r"^(celeryev(\..*)?|(.*\.)?reply\.celery\.pidbox)$",
+}
+"""Which queues and exchanges the user must be allowed to configure, write and read."""
+
+# Newer versions name the right; the method that was refused tells it of any version.
+_REFUSED = re.compile(
+    r"(?:(?P<right>configure|write|read) )?access to (?P<kind>queue|exchange) '(?P<name>.*?)' "
+    r"in vhost '(?P<vhost>.*)' refused for user '(?P<user>.*)'"
+)
+_VHOST_REFUSED = re.compile(r"access to vhost '(?P<vhost>.*)' refused for user '(?P<user>[^']*)'$")
+_NO_VHOST = re.compile(r"vhost (?P<vhost>\S+) not found")
+_EXCHANGE_DECLARE = (40, 10)
+_METHODS: dict[tuple[int, int], dict[str, str]] = {
+    _EXCHANGE_DECLARE: {"exchange": "configure"},
+    (50, 10): {"queue": "configure"},
+    (50, 20): {"queue": "write", "exchange": "read"},
+    (50, 40): {"queue": "configure"},
+    (60, 20): {"queue": "read"},
+    (60, 40): {"exchange": "write"},
+}
+"""AMQP's class and method → what it is refused on → the right that is missing."""
+
+
+def grant(user: str, vhost: str, right: str = "", name: str = "") -> str:
+    """The command that grants all that is needed.
+
+    :param right: with `name`, one that must be granted on a queue or exchange of another name than usual, too.
+    """
+    patterns = dict(RIGHTS)
+    if right in patterns and not re.search(patterns[right], name):
+        patterns[right] = patterns[right].replace("^(", f"^({re.escape(name)}|", 1)
+    return shlex.join(["rabbitmqctl", "set_permissions", "-p", vhost, user, *patterns.values()])
+
+
+def explain(text: str, method: tuple[int, int]) -> str | None:
+    """Which right is missing, and its cure; None if the text is no refusal of that kind.
+
+    :param text: RabbitMQ's own.
+    :param method: AMQP's class and method that was refused.
+    """
+    text = " ".join(text.split())
+    if refused := _REFUSED.search(text):
+        kind, name, vhost, user = refused["kind"], refused["name"], refused["vhost"], refused["user"]
+        right = refused["right"] or _METHODS.get(method, {}).get(kind, "use")
+        missing = f"user {user} may not {right} the {kind} {name} in vhost {vhost}"
+        if method == _EXCHANGE_DECLARE and not re.search(RIGHTS["configure"], name):
+            return f"{missing}, which does not exist yet; the first worker that starts declares it"
+        return f"{missing}; grant it: {grant(user, vhost, right, name)}"
+    if refused := _VHOST_REFUSED.search(text):
+        user, vhost = refused["user"], refused["vhost"]
+        return f"user {user} may not use the vhost {vhost}; grant it: {grant(user, vhost)}"
+    if missing_vhost := _NO_VHOST.search(text):
+        vhost = missing_vhost["vhost"]
+        return f"vhost {vhost} not found; correct the end of broker.url, or rabbitmqctl add_vhost {shlex.quote(vhost)}"
+    if "Login was refused" in text:
+        return (
+            "the user name or password in broker.url is wrong, or the user, as guest, may log in from the broker's own "
+            "machine only"
+        )
+    return None

@@ -1,0 +1,91 @@
+"""The rights of the monitor's Redis users, for store, broker and result backend, and the cure for each refusal.
+
+docs/operations.md shows them to people; tests take each one away and see what breaks.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+STORE_COMMANDS = "+@read +@write +@connection -@scripting -@dangerous +eval +evalsha +script|load +time +info"
+BROKER_COMMANDS = (
+    "+@read +@write +@connection -@scripting -@dangerous "
+    "+multi +exec +psubscribe +publish +evalsha +script|load +script|exists +time"
+)
+RESULTS_COMMANDS = "+@connection -@dangerous +get"
+_QUEUES_OF_TASKS = "(%R~* +exists +llen)"
+"""Their names are the application's; only their lengths are asked for."""
+
+_COMMAND = re.compile(r"no permissions to run the '(?P<command>[^']+)' command")
+_SCRIPTS_COMMAND = re.compile(r"can't run this command or subcommand")
+_KEYS = re.compile(r"access (?:one of the keys|a key)\b|access at least one of the keys")
+_CHANNELS = re.compile(r"access (?:one of the channels|a channel)\b|access at least one of the channels")
+_NO_PASSWORD = re.compile(r"^(?:NOAUTH )?Authentication required|called without any password configured")
+_WRONG_PASSWORD = re.compile(r"invalid (?:username-password pair|password)|user is disabled")
+
+
+class Needs(NamedTuple):
+    """What one user must be allowed."""
+
+    setting: str
+    """Which URL names the user."""
+    user: str
+    keys: tuple[str, ...]
+    """Patterns."""
+    channels: tuple[str, ...]
+    """Patterns."""
+    rules: tuple[str, ...]
+    """All that is needed, as ACL SETUSER wants it."""
+
+    @property
+    def grant(self) -> str:
+        """The command that grants all that is needed."""
+        return f"ACL SETUSER {self.user} " + " ".join(
+            f'"{rule}"' if rule.startswith("(") else rule for rule in self.rules
+        )
+
+
+def needs_of_store(user: str, prefix: str) -> Needs:
+    """What the user in `store.url` needs, given `store.prefix`."""
+    keys = (f"{{{prefix}:*",)
+    return Needs("store.url", user, keys, (), (*(f"~{key}" for key in keys), *STORE_COMMANDS.split()))
+
+
+def needs_of_broker(user: str, database: int, exchange: str) -> Needs:
+    """What the user in `broker.url` needs on a Redis, given the number of the database and `broker.exchange`."""
+    keys = ("_kombu.binding*", "*.reply.celery.pidbox*")
+    channels = (f"/{database}.{exchange}/*", f"/{database}.celery.pidbox")
+    rules = [f"~{key}" for key in keys] + [f"&{channel}" for channel in channels]
+    return Needs("broker.url", user, keys, channels, (*rules, _QUEUES_OF_TASKS, *BROKER_COMMANDS.split()))
+
+
+def needs_of_results(user: str, prefix: str) -> Needs:
+    """What the user in `result_backend.url` needs on a Redis, given the global prefix of its keys."""
+    keys = (f"{prefix}celery-task-meta-*",)
+    return Needs("result_backend.url", user, keys, (), (*(f"~{key}" for key in keys), *RESULTS_COMMANDS.split()))
+
+
+def explain(text: str, needs: Needs, command: str | None = None) -> str | None:
+    """Which right is missing, and its cure; None if the text is no refusal.
+
+    :param text: Redis's own, with or without the code in front.
+    :param command: what a script called when it was refused, if that is known: Redis 7.0 does not say.
+    """
+    if _NO_PASSWORD.search(text):
+        return f"Redis wants a password in {needs.setting}"
+    if _WRONG_PASSWORD.search(text):
+        return f"the user name or password in {needs.setting} is wrong, or the user is off"
+    if refused := _COMMAND.search(text):
+        missing = f"run {refused['command'].upper().replace('|', ' ')}"
+    elif _SCRIPTS_COMMAND.search(text):
+        missing = f"run {command.upper()}" if command else "run a command that a script calls"
+    elif "EXEC without MULTI" in text:
+        missing = "run MULTI"  # redis-py keeps the refusal itself to itself
+    elif _KEYS.search(text):
+        missing = f"use the keys {' '.join(needs.keys)}"
+    elif _CHANNELS.search(text):
+        missing = f"use the channels {' '.join(needs.channels)}"
+    else:
+        return None
+    return f"user {needs.user} may not {missing}; grant it: {needs.grant}"
