@@ -41,8 +41,10 @@ from ha_monitor.outputs.output import Output, StreamOutput
 from ha_monitor.outputs.writer import LineWriter
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.pipeline import Pipeline, Settings
+from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.attempts import Attempts
 from ha_monitor.store.results import Counting
 from ha_monitor.store.store import Store
 from ha_monitor.store.stuck import first_look
@@ -102,20 +104,22 @@ class Service:
                 config, telemetry, lambda reason: self.logger.warning("queues-not-surveyed", reason=reason)
             )
         parts = self._parts(config)
+        store = Store(
+            config.store,
+            config.node_id,
+            clock,
+            held_messages(config),
+            counting(config, self._identity),
+            first_look=first_look(config.stuck),
+        )
         self.pipeline = Pipeline(
             config=config,
             source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
-            store=Store(
-                config.store,
-                config.node_id,
-                clock,
-                held_messages(config),
-                counting(config, self._identity),
-                first_look=first_look(config.stuck),
-            ),
+            store=store,
             decoder=parts.decoder,
             announcer=parts.announcer,
             rejects=Rejects(self._identity, self.logger, clock),
+            redeliveries=Redeliveries(Attempts(store), self._identity, stats, self.logger, clock),
             supervisor=Systemd(environment, clock),
             stats=stats,
             telemetry=telemetry,

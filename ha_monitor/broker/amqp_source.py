@@ -60,12 +60,19 @@ class AmqpSource:
             with translated_errors(self._address), contextlib.suppress(TimeoutError):
                 connection.drain_events(timeout)
         messages: list[Message] = []
+        if not deliveries:
+            return messages
+        tag, redelivered = 0, deliveries[0][1].redelivered
         while deliveries and len(messages) < limit:
-            tag, redelivered, content_type, content_encoding, body = deliveries.popleft()
-            if redelivered:
-                self.redelivered += 1
-            messages.append(Message(body, content_type, content_encoding))
-            self._mark = Mark(self._mark.generation, tag)
+            delivery = deliveries.popleft()
+            if delivery[1].redelivered is not redelivered:
+                deliveries.appendleft(delivery)
+                break
+            tag, message = delivery
+            messages.append(message)
+        if redelivered:
+            self.redelivered += len(messages)
+        self._mark = Mark(self._mark.generation, tag)
         return messages
 
     def mark(self) -> Mark:

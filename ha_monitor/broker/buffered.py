@@ -12,10 +12,14 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
+from amqp.serialization import loads
 from kombu.transport import pyamqp
+
+from ha_monitor.events.body import MAX_BODY
+from ha_monitor.events.decode import Message
 
 READ_SIZE = 256 * 1024
 _FRAME = Struct(">BHI")
@@ -25,17 +29,9 @@ _METHOD, _HEADER, _BODY = 1, 2, 3
 _BASIC_DELIVER = b"\x00\x3c\x00\x3c"
 _TAG_AND_FLAG = Struct(">QB")
 _CONTENT = Struct(">HHQH")
-_HAS_CONTENT_TYPE, _HAS_CONTENT_ENCODING = 0x8000, 0x4000
-
-
-class Delivery(NamedTuple):
-    """One message as it came over the wire."""
-
-    delivery_tag: int
-    redelivered: bool
-    content_type: str
-    content_encoding: str
-    body: bytes
+_HAS_CONTENT_TYPE, _HAS_CONTENT_ENCODING, _HAS_HEADERS = 0x8000, 0x4000, 0x2000
+_COMPRESSION = b"\x0bcompression"
+"""The name of that header, as a table holds it."""
 
 
 class BufferedConnection(pyamqp.Connection):
@@ -54,7 +50,10 @@ class BufferedConnection(pyamqp.Connection):
         self._patience: float | None = kwargs.get("connect_timeout")
         self.fast_channel: int | None = None
         """Number of the channel whose deliveries are put into `deliveries`."""
-        self.deliveries: deque[Delivery] = deque()
+        self.deliveries: deque[tuple[int, Message]] = deque()
+        """Delivery tags and messages."""
+        # Bytes that are still to come of a body that is too large to be kept.
+        self._to_skip = 0
 
     def drain_events(self, timeout: float | None = None) -> None:
         """Handle what the socket holds; wait up to `timeout` seconds for something. Returns after a delivery or
@@ -115,6 +114,10 @@ class BufferedConnection(pyamqp.Connection):
                 position = after
                 handled = True
                 continue
+            if self._to_skip and kind == _BODY and channel == self.fast_channel:
+                self._to_skip = max(0, self._to_skip - size)
+                position = stop + 1
+                continue
             if handled:
                 break
             # Moved on first: handling a frame may raise, or read further frames.
@@ -134,24 +137,37 @@ class BufferedConnection(pyamqp.Connection):
         if end - header <= _FRAME_HEAD:
             return None
         kind, _, size = _FRAME.unpack_from(buffer, header)
-        body = header + _FRAME_HEAD + size + 1
+        body: int = header + _FRAME_HEAD + size + 1
         if kind != _HEADER:
             raise UnexpectedFrame(f"frame of type {kind} instead of a content header")
         if body > end:
             return None
         _, _, length, flags = _CONTENT.unpack_from(buffer, header + _FRAME_HEAD)
+        tag, redelivered = _TAG_AND_FLAG.unpack_from(buffer, method + 5 + buffer[method + 4])
+        if length > MAX_BODY:
+            self._to_skip = length
+            fault = f"body of {length} bytes is larger than {MAX_BODY}"
+            self.deliveries.append((tag, Message(b"", "", "", "", fault, redelivered & 1 == 1)))
+            return body
         content, after = _read_body(buffer, body, end, length)
         if content is None:
             self._missing = length - (end - body)
             return None
         at = header + _FRAME_HEAD + _CONTENT.size
-        content_type = content_encoding = ""
-        if flags & _HAS_CONTENT_TYPE:
-            content_type, at = _short_string(buffer, at)
-        if flags & _HAS_CONTENT_ENCODING:
-            content_encoding, at = _short_string(buffer, at)
-        tag, redelivered = _TAG_AND_FLAG.unpack_from(buffer, method + 5 + buffer[method + 4])
-        self.deliveries.append(Delivery(tag, bool(redelivered & 1), content_type, content_encoding, content))
+        content_type = content_encoding = compression = fault = ""
+        try:
+            if flags & _HAS_CONTENT_TYPE:
+                content_type, at = _short_string(buffer, at)
+            if flags & _HAS_CONTENT_ENCODING:
+                content_encoding, at = _short_string(buffer, at)
+            if flags & _HAS_HEADERS and buffer.find(_COMPRESSION, at, body) >= 0:
+                compression, fault = _read_compression(buffer[at : body - 1])
+        except IndexError:
+            fault = "properties cannot be read"
+        if fault:
+            content_type = ""
+        message = Message(content, content_type, content_encoding, compression, fault, redelivered & 1 == 1)
+        self.deliveries.append((tag, message))
         return after
 
 
@@ -176,6 +192,19 @@ def _read_body(buffer: bytes, position: int, end: int, length: int) -> tuple[byt
         length -= size
         if length <= 0:
             return b"".join(pieces), position
+
+
+def _read_compression(table: bytes) -> tuple[str, str]:
+    """The header `compression` of a table of headers, or why it cannot be told."""
+    try:
+        compression = loads("F", table, 0)[0][0].get("compression")
+    except Exception as error:  # whatever py-amqp raises for what somebody else has written
+        return "", f"headers cannot be read: {type(error).__name__}"
+    if compression is None:
+        return "", ""
+    if not isinstance(compression, str):
+        return "", f"compression must be a text, not {type(compression).__name__}"
+    return compression, ""
 
 
 def _short_string(buffer: bytes, position: int) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from kombu.entity import Exchange, Queue
 from kombu.messaging import Consumer
 
 from ha_monitor.broker.address import address_of, connect_once, connection_to, urls_of
+from ha_monitor.broker.envelope import read_envelope
 from ha_monitor.broker.source import Mark
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
@@ -23,6 +24,9 @@ from ha_monitor.errors import BrokerUnavailable, reason_of
 from ha_monitor.events.decode import Message
 
 _FOREIGN = (kombu.exceptions.KombuError, redis.exceptions.RedisError, OSError)
+_BYTES_AT_ONCE = 4 * 1024 * 1024
+"""Bytes of messages taken from the socket at once; the last one may exceed it."""
+_MESSAGE_KINDS = frozenset({b"pmessage", b"message"})
 _SILENCE = 2
 """Health checks without an answer after which the subscription counts as dead."""
 
@@ -48,6 +52,8 @@ class RedisSource:
         self._client: Connection | None = None
         self._channel: Any = None
         self._received: deque[Message] = deque()
+        self._held_bytes = 0
+        self._limit = 1
         self._heard_at = 0.0
 
     def connect(self) -> str:
@@ -66,21 +72,25 @@ class RedisSource:
         return self._address
 
     def receive(self, limit: int, timeout: float) -> list[Message]:
-        if self._client is None:
+        client = self._client
+        if client is None:
             raise BrokerUnavailable("not connected to the broker")
         received = self._received
         if received:
             timeout = 1e-6
+        self._limit = limit
         try:
-            while len(received) < limit:
-                self._client.drain_events(timeout=timeout)
+            while self._has_room():
+                self._read(client, timeout)
                 # Only the first one is waited for; kombu takes 0 for no limit.
                 timeout = 1e-6
         except TimeoutError:
             pass
         except _FOREIGN as error:
             raise self._unavailable(error) from None
-        return [received.popleft() for _ in range(min(limit, len(received)))]
+        messages = [received.popleft() for _ in range(min(limit, len(received)))]
+        self._held_bytes -= sum(len(message.body) for message in messages)
+        return messages
 
     def mark(self) -> Mark:
         return Mark(0, 0)
@@ -103,9 +113,9 @@ class RedisSource:
         if now - self._heard_at > _SILENCE * self._config.broker.heartbeat:
             # A slow handler may have kept the loop from reading for as long.
             with contextlib.suppress(TimeoutError):
-                while subscription.health_check_response_counter:
-                    client.drain_events(timeout=1e-6)
-            if subscription.health_check_response_counter:
+                while subscription.health_check_response_counter and self._has_room():
+                    self._read(client, 1e-6)
+            if subscription.health_check_response_counter and now > self._heard_at:
                 raise BrokerUnavailable(f"{self._address}: the subscription does not answer")
         if not subscription.health_check_response_counter:
             self._heard_at = now
@@ -131,10 +141,10 @@ class RedisSource:
         queue = Queue(
             f"{self._config.queue_name}.{self._name}", exchange, routing_key="#", durable=False, auto_delete=True
         )
-        consumer = Consumer(
-            self._channel, [queue], on_message=self._on_message, no_ack=True, accept=["json"], auto_declare=True
-        )
-        consumer.consume()
+        Consumer(self._channel, [queue], no_ack=True, auto_declare=True).consume()
+        # kombu decodes and expands messages itself, without limits, lets errors out, and reads for as long as more
+        # is at hand.
+        self._channel.handlers["LISTEN"] = self._listen
         self._await_subscription(self._client, settings.connect_timeout)
 
     def _await_subscription(self, client: Connection, timeout: float) -> None:
@@ -153,20 +163,37 @@ class RedisSource:
                 raise BrokerUnavailable(f"{self._address}: no answer to the subscription for {timeout:g} s")
             self._poll(client)
 
-    @staticmethod
-    def _poll(client: Connection) -> None:
+    def _poll(self, client: Connection) -> None:
         with contextlib.suppress(TimeoutError):
-            client.drain_events(timeout=0.01)
+            self._read(client, 0.01)
 
-    def _on_message(self, message: Any) -> None:
-        body = message.body
-        self._received.append(
-            Message(
-                body if isinstance(body, bytes) else str(body).encode("utf-8", "replace"),
-                message.content_type or "",
-                message.content_encoding or "",
-            )
-        )
+    def _has_room(self) -> bool:
+        return len(self._received) < self._limit and self._held_bytes < _BYTES_AT_ONCE
+
+    def _read(self, client: Connection, timeout: float) -> None:
+        """Take what is at hand, or comes within the time. :raises TimeoutError: if nothing came."""
+        subscription = self._channel.subclient.connection
+        # What redis-py has read and not handed out makes no socket readable, so kombu would not see it.
+        if subscription is not None and subscription.can_read(0):
+            self._listen()
+        else:
+            client.drain_events(timeout=timeout)
+
+    def _listen(self) -> bool:
+        """Take messages for which there is room, at least one answer; whether there was a message."""
+        subscription = self._channel.subclient
+        taken = False
+        while True:
+            response = subscription.parse_response()
+            self._heard_at = self._clock.monotonic()
+            # Anything else is the answer to the subscription or to a health check.
+            if isinstance(response, list | tuple) and response[0] in _MESSAGE_KINDS:
+                message = read_envelope(response[-1])
+                self._received.append(message)
+                self._held_bytes += len(message.body)
+                taken = True
+            if not self._has_room() or not subscription.connection.can_read(0):
+                return taken
 
     def _unavailable(self, error: Exception) -> BrokerUnavailable:
         return BrokerUnavailable(f"{self._address}: {reason_of(error)}")

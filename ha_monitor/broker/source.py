@@ -50,6 +50,8 @@ class Source(Protocol):
     def receive(self, limit: int, timeout: float) -> list[Message]:
         """The next messages, at most `limit`; waits up to `timeout` seconds for the first one.
 
+        All of them had been delivered before, or none; `redelivered` says so.
+
         :raises BrokerUnavailable: if the connection broke or the broker stopped the consumer. Messages received
             and not acknowledged come again where `redelivers`.
         """

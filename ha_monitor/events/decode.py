@@ -6,21 +6,24 @@ event in a list does not cost its neighbours.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
+from ha_monitor.events.body import SMALL_BODY, check_size, decompressed, lenient_json
 from ha_monitor.events.facts import BadEvent, Fact, FactBuilder, usable_time
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.text import printable
 from ha_monitor.events.types import TASK_CODES, WORKER_TYPES
 
-MAX_BODY = 4 * 1024 * 1024
-"""Bytes. Celery cuts the texts in its events, so a larger body is no event of its making."""
+MAX_EVENTS = 25_000
+"""Events in a message. Celery sends up to 24 at once; more of its events than this do not fit into a body."""
 MAX_ID = 255
 SAMPLE = 500
+MAX_REJECTED = 20
+"""Rejections of a batch of which reason and sample are kept; all are counted."""
+_MAX_REASON = 200
 _JSON = frozenset({"application/json", "application/x-json", "text/json"})
 _UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
 
@@ -31,6 +34,12 @@ class Message(NamedTuple):
     body: bytes
     content_type: str = "application/json"
     content_encoding: str = "utf-8"
+    compression: str = ""
+    """kombu's header of that name; empty if the body is not compressed."""
+    fault: str = ""
+    """Why the broker's wrapping of the body could not be read; there is no content type then."""
+    redelivered: bool = False
+    """Whether the broker had delivered it before."""
 
 
 class Rejected(NamedTuple):
@@ -43,15 +52,22 @@ class Rejected(NamedTuple):
 class Batch:
     """Facts of some messages, by what they are about. Starts empty; `Decoder` adds to it."""
 
-    __slots__ = ("event_count", "message_count", "newest", "others", "rejected", "tasks", "workers")
+    __slots__ = (
+        *("byte_count", "event_count", "message_count", "newest"),
+        *("others", "rejected", "rejected_count", "tasks", "workers"),
+    )
 
     def __init__(self) -> None:
         self.tasks: dict[str, list[Fact]] = {}
         self.workers: list[Fact] = []
         self.others: list[Fact] = []
         self.rejected: list[Rejected] = []
+        """The first of them: at most `MAX_REJECTED`."""
+        self.rejected_count = 0
         self.message_count = 0
         self.event_count = 0
+        self.byte_count = 0
+        """Bytes of the bodies. What is kept of them is smaller, or not much larger."""
         self.newest = 0.0
         """Latest timestamp of an event, seconds since the epoch; 0 if none has one."""
 
@@ -70,31 +86,45 @@ class Decoder:
         add = self._add
         for message in messages:
             batch.message_count += 1
+            batch.byte_count += len(message.body)
             try:
                 body = self._body(message)
+                if type(body) is not list:
+                    body = [body]
+                elif len(body) > MAX_EVENTS:
+                    raise BadEvent(f"message of {len(body)} events; more than {MAX_EVENTS} are not read")
             except BadEvent as error:
-                batch.rejected.append(Rejected(str(error), self._sample_of_body(message)))
+                if self._keeps_another(batch):
+                    batch.rejected.append(Rejected(str(error), self.sample_of(message)))
                 continue
-            if type(body) is not list:
-                body = [body]
             batch.event_count += len(body)
             for event in body:
                 try:
                     add(batch, event)
                 except BadEvent as error:
-                    batch.rejected.append(Rejected(str(error), self._sample(event)))
+                    if self._keeps_another(batch):
+                        batch.rejected.append(Rejected(str(error), self._sample(event)))
                 except (ValueError, TypeError, OverflowError, ArithmeticError, RecursionError) as error:
                     # A value that no rule foresaw, such as a number beyond MessagePack's 64 bits.
-                    batch.rejected.append(Rejected(f"{type(error).__name__}: {error}", self._sample(event)))
+                    if self._keeps_another(batch):
+                        reason = f"{type(error).__name__}: {error}"[:_MAX_REASON]
+                        batch.rejected.append(Rejected(reason, self._sample(event)))
+
+    @staticmethod
+    def _keeps_another(batch: Batch) -> bool:
+        """Count a rejection; whether its reason and sample are to be kept."""
+        batch.rejected_count += 1
+        return batch.rejected_count <= MAX_REJECTED
 
     def reconciled(self, event: dict[str, Any]) -> Fact:
         """The fact of a task's end of which no event came, in the form of the event that is missing."""
         return self._facts.task_fact(event, event["type"], "reconciled")
 
-    def _sample_of_body(self, message: Message) -> str:
+    def sample_of(self, message: Message) -> str:
+        """The beginning of a message, safe to store and print."""
         # In a body that is no text, such as a pickle, no secret could be found and hidden.
-        if message.content_type not in _JSON or message.content_encoding.lower() not in _UTF_8:
-            return f"{len(message.body)} bytes"
+        if message.content_type not in _JSON or message.content_encoding.lower() not in _UTF_8 or message.compression:
+            return f"{len(message.body)} bytes" if message.body else ""
         return self._sample(message.body)
 
     def _sample(self, value: Any) -> str:
@@ -111,16 +141,19 @@ class Decoder:
 
     def _body(self, message: Message) -> Any:
         if message.content_type not in _JSON:
-            raise BadEvent(f"content type {message.content_type[:100]!r} is not JSON")
+            raise BadEvent(message.fault or f"content type {message.content_type[:100]!r} is not JSON")
         if message.content_encoding.lower() not in _UTF_8:
             raise BadEvent(f"content encoding {message.content_encoding[:100]!r} is not UTF-8")
-        if len(message.body) > MAX_BODY:
-            raise BadEvent(f"body of {len(message.body)} bytes is larger than {MAX_BODY}")
+        body = message.body
+        if message.compression:
+            body = decompressed(body, message.compression)
+        if len(body) > SMALL_BODY:
+            check_size(body)
         try:
-            return self._decode_json(message.body)
+            return self._decode_json(body)
         except (msgspec.DecodeError, ValueError, RecursionError):
             # A ValueError is a byte that is not UTF-8.
-            return lenient_json(message.body)
+            return lenient_json(body)
 
     def _add(self, batch: Batch, event: Any) -> None:
         if type(event) is not dict:
@@ -150,16 +183,3 @@ class Decoder:
             batch.others.append(other)
         if timestamp is not None and timestamp > batch.newest:
             batch.newest = timestamp
-
-
-def lenient_json(body: bytes) -> Any:
-    """JSON as Python writes it, which msgspec refuses: NaN, Infinity, lone surrogates.
-
-    :raises BadEvent: if it is not even that.
-    """
-    try:
-        value = json.loads(body.decode("utf-8", "replace"))
-        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadEvent(f"body is not JSON: {reason}"[:200]) from None

@@ -6,7 +6,7 @@ own types the task or the worker it is about); everything else that is unusable 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,18 +16,30 @@ from ha_monitor.events.identity import event_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
-from ha_monitor.events.types import TASK_CODES, WORKER_TYPES, Code
+from ha_monitor.events.types import TASK_CODES, WORKER_TYPES, Code, custom_type
 
 Fact = list[Any]
 """A list as `store/lua/record.lua` documents it."""
+_Readers = dict[str, Callable[[Any], Any]]
+"""Names of an event's fields, and what makes of each a value, or None of a wrong one."""
 
 MAX_TRACEBACK = 16_384
 MAX_NAME = 255
+MAX_DATA = 48 * 1024
+"""Characters of a custom event's own fields, as JSON: no line can hold more."""
+MAX_DATA_VALUES = 10_000
+"""Values among them."""
+MAX_DEPTH = 20
+"""How deep they may be nested."""
+MAX_COUNT = 10**12
+"""Of tasks. No worker gets to a thousandth of it."""
+MAX_SECONDS = 1e8
+"""Three years: longer than any run or interval."""
 _LATEST_TIME = 4_000_000_000.0
 _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timestamp", "uuid"})
 _MAX_NUMBERS = 16
-_REVOKED_FIELDS = ("terminated", "signum", "expired")
-_WORKER_FIELDS = ("pid", "freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys")
+# Looking a member up in its class takes longer than all else that is done with it.
+_OTHER, _REJECTED = Code.OTHER, Code.REJECTED
 
 
 def as_lua_string(data: bytes) -> msgspec.Raw:
@@ -53,6 +65,23 @@ class FactBuilder:
         self._arguments = arguments
         self._results = results
         self._pack = msgspec.msgpack.Encoder().encode
+        self._json = msgspec.json.Encoder().encode
+        short_text = self._short_text
+        self._worker_fields: _Readers = {
+            "pid": process_id,
+            "freq": number,
+            "active": count,
+            "processed": count,
+            "loadavg": numbers,
+            "sw_ident": short_text,
+            "sw_ver": short_text,
+            "sw_sys": short_text,
+        }
+        self._revoked_fields: _Readers = {
+            "terminated": flag,
+            "signum": lambda value: short_text(value) if isinstance(value, str) else count(value),
+            "expired": flag,
+        }
         self._extras: dict[Code, Callable[[dict[str, Any]], list[Any]]] = {
             Code.SENT: self._sent_extras,
             Code.RECEIVED: self._definition_extras,
@@ -66,14 +95,18 @@ class FactBuilder:
 
         :param source: where the event comes from, if no worker sent it.
         """
-        code = TASK_CODES.get(event_type, Code.OTHER)
-        if code is Code.REJECTED and event.get("requeue") is not False:
+        code = TASK_CODES.get(event_type, _OTHER)
+        if code is _OTHER:
+            event_type = custom_type(event_type)
+        elif code is _REJECTED and event.get("requeue") is not False:
             code = Code.REQUEUED
         timestamp = usable_time(event.get("timestamp"))
         identity = event_id(event, timestamp)
         worker = event.get("hostname")
         if type(worker) is not str:
             worker = ""
+        elif len(worker) > MAX_NAME:
+            worker = worker[:MAX_NAME]
         payload = (
             self._payload(event, event_type, identity, worker, timestamp, source=source)
             if self._policy.emits(event_type)
@@ -91,11 +124,12 @@ class FactBuilder:
         payload = (
             self._payload(event, event_type, identity, worker, timestamp) if self._policy.emits(event_type) else None
         )
-        fields = self._plain_fields(event, _WORKER_FIELDS)
+        fields = _read(event, self._worker_fields)
         return [worker, as_lua_string(identity), int((timestamp or 0) * 1_000_000), event_type, payload, fields]
 
     def other_fact(self, event: dict[str, Any], event_type: str) -> Fact | None:
         """The fact of a custom event that is about no task: [id, payload]; None when nobody wants it."""
+        event_type = custom_type(event_type)
         if not self._policy.emits(event_type):
             return None
         timestamp = usable_time(event.get("timestamp"))
@@ -103,7 +137,7 @@ class FactBuilder:
         worker = event.get("hostname")
         return [
             as_lua_string(identity),
-            self._payload(event, event_type, identity, worker if type(worker) is str else "", timestamp),
+            self._payload(event, event_type, identity, worker[:MAX_NAME] if type(worker) is str else "", timestamp),
         ]
 
     def _payload(
@@ -138,27 +172,23 @@ class FactBuilder:
         elif event_type == "task-rejected":
             fields["requeue"] = event.get("requeue") is not False
         elif event_type == "task-revoked":
-            fields = self._plain_fields(event, _REVOKED_FIELDS)
+            fields = _read(event, self._revoked_fields)
         elif event_type in WORKER_TYPES:
-            fields = self._plain_fields(event, _WORKER_FIELDS)
+            fields = _read(event, self._worker_fields)
         elif event_type not in TASK_CODES:
             data = {key: value for key, value in event.items() if key not in _ENVELOPE}
             if data:
-                fields["data"] = self._redactor.value(data)
+                fields["data"] = self._custom_data(data)
         return fields
 
-    def _plain_fields(self, event: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-        """Those of the fields that are numbers, short texts, or lists of numbers, as Celery sends them."""
-        fields: dict[str, Any] = {}
-        for name in names:
-            value = event.get(name)
-            if isinstance(value, str):
-                fields[name] = self._redactor.text(value, MAX_NAME)
-            elif isinstance(value, list):
-                fields[name] = [number for number in value[:_MAX_NUMBERS] if is_plain_number(number)]
-            elif is_plain_number(value):
-                fields[name] = value
-        return fields
+    def _custom_data(self, data: dict[str, Any]) -> Any:
+        """The redacted fields of a custom event; the beginning of their text if a line could not hold them."""
+        redacted = self._redactor.value(few(data, MAX_DATA_VALUES))
+        text = self._json(redacted)
+        return redacted if len(text) <= MAX_DATA else text[: MAX_DATA + 1].decode("utf-8", "ignore")
+
+    def _short_text(self, value: Any) -> str | None:
+        return self._redactor.text(value, MAX_NAME) if isinstance(value, str) else None
 
     def _definition_extras(self, event: dict[str, Any]) -> list[Any]:
         """[definition or None, retries]: what the task is, as task-sent and task-received say it."""
@@ -188,9 +218,32 @@ class FactBuilder:
         return [*self._definition_extras(event), queue[:MAX_NAME] if type(queue) is str and queue else None]
 
 
-def is_plain_number(value: Any) -> bool:
-    """Whether a value is a number, or true or false, that MessagePack and JSON can both hold."""
-    return isinstance(value, int | float) and -1e18 < value < 1e18
+def few(value: Any, most: int) -> Any:
+    """A JSON value of which so many values are kept, in their order; the others, and what is nested deeper than the
+    redactor looks, are left out.
+    """
+    left = most
+
+    def kept(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if type(value) is dict:
+            items = value.items() if depth <= MAX_DEPTH else ()
+            return {key: kept(inner, depth + 1) for key, inner in items if left > 0}
+        if type(value) is list:
+            return [kept(inner, depth + 1) for inner in (value if depth <= MAX_DEPTH else ()) if left > 0]
+        return value
+
+    return kept(value, 0)
+
+
+def _read(event: dict[str, Any], readers: _Readers) -> dict[str, Any]:
+    """Those fields of an event that are what Celery sends."""
+    fields: dict[str, Any] = {}
+    for name, reader in readers.items():
+        if (value := reader(event.get(name))) is not None:
+            fields[name] = value
+    return fields
 
 
 def usable_time(value: Any) -> float | None:
@@ -201,10 +254,27 @@ def usable_time(value: Any) -> float | None:
 
 
 def number(value: Any) -> float | None:
-    """A finite, non-negative number of seconds, or None."""
-    if (type(value) is float or type(value) is int) and 0 <= value < 1e12:
+    """A finite, non-negative number of seconds or the like, or None."""
+    if (type(value) is float or type(value) is int) and 0 <= value < MAX_SECONDS:
         return float(value)
     return None
+
+
+def numbers(value: Any) -> list[float] | None:
+    """The numbers of a list, or None if it is no list."""
+    if type(value) is not list:
+        return None
+    return [float(item) for item in value[:_MAX_NUMBERS] if number(item) is not None]
+
+
+def count(value: Any) -> int | None:
+    """A number of tasks, or None."""
+    return value if type(value) is int and 0 <= value < MAX_COUNT else None
+
+
+def flag(value: Any) -> bool | None:
+    """True, false, or None if it is neither."""
+    return value if type(value) is bool else None
 
 
 def process_id(value: Any) -> int | None:

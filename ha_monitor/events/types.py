@@ -43,6 +43,27 @@ TASK_CODES: dict[str, Code] = {
 
 WORKER_TYPES = frozenset({"worker-heartbeat", "worker-online", "worker-offline"})
 
+OWN_NAMES = frozenset(
+    {
+        *("broker-connected", "broker-unavailable", "configuration-wrong", "dead-letter", "entry-unreadable"),
+        *("event-rejected", "events-dropped", "events-lost", "handler-failed", "http-not-listening"),
+        *("instance-crashed", "instance-started", "instance-stopped", "leading", "lease-lost", "library-message"),
+        *("message-set-aside", "not-leading", "outbox-taken-over", "queues-not-surveyed", "reload-failed", "reloaded"),
+        *("restart-needed", "stopped-early", "store-connected", "store-unavailable", "task-orphaned", "task-stuck"),
+        *("tasks-not-asked-for", "worker-lost", "worker-recovered", "workers-not-asked"),
+    }
+)
+"""All that the program says in its own name: its lines about itself, and the events that it finds out."""
+_RENAMED = {name: f"custom:{name}" for name in OWN_NAMES}
+
+
+def custom_type(event_type: str) -> str:
+    """The type under which a custom event is announced: its own, unless that is a name of the program's own. Nobody
+    may take the word of an application for that of the monitor.
+    """
+    return _RENAMED.get(event_type, event_type)
+
+
 _LEVELS: dict[str, LogLevel] = {
     "task-sent": LogLevel.DEBUG,
     "task-received": LogLevel.DEBUG,

@@ -98,6 +98,12 @@ OWN: dict[str, Metric] = {
         ),
         ("redelivered", "messages_redelivered_total", Kind.COUNTER, "Messages the broker had delivered before"),
         ("rejected", "events_rejected_total", Kind.COUNTER, "Messages and events that could not be read"),
+        (
+            "set_aside",
+            "messages_set_aside_total",
+            Kind.COUNTER,
+            "Messages that no instance could merge, set aside and kept in the store",
+        ),
         ("batches", "batches_total", Kind.COUNTER, "Batches merged"),
         ("lines", "lines_total", Kind.COUNTER, "Lines of events written"),
         ("handler_failures", "handler_failures_total", Kind.COUNTER, "Calls of handlers that raised"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ha_monitor.broker.source import Mark, Source
@@ -24,6 +25,8 @@ class Collected(NamedTuple):
     batch: Batch
     mark: Mark | None
     """None if messages up to there are not merged with it: the mark of a later one covers them."""
+    redelivered: Sequence[Message] = ()
+    """Messages that had been delivered before, still to be decoded; the batch is empty then."""
 
 
 class Collector:
@@ -39,7 +42,6 @@ class Collector:
         self._clock = clock
         self._received: deque[Message] = deque()
         self._open = Batch()
-        self._open_size = 0
         self._closed: deque[Collected] = deque()
         self.paused_at: float | None = None
         """When the broker was asked that had nothing more; None if there may be more at hand."""
@@ -51,6 +53,12 @@ class Collector:
     def event_count(self) -> int:
         """Events in all that is held."""
         return self._open.event_count + sum(collected.batch.event_count for collected in self._closed)
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of the messages of all that is held."""
+        held = self._open.byte_count + sum(collected.batch.byte_count for collected in self._closed)
+        return held + sum(len(message.body) for message in self._received)
 
     def reconcile(self, event: dict[str, Any]) -> Fact:
         """The fact of an event that never came, under the settings as they are now."""
@@ -72,6 +80,8 @@ class Collector:
             if not self._received and not self._receive(wait):
                 self.paused_at = now
                 break
+            if not self._received:
+                return False  # what came had been delivered before
             self._decode()
             if closes_at is None:
                 closes_at = self._clock.monotonic() + self._settings.time
@@ -84,11 +94,14 @@ class Collector:
 
     def close_open(self) -> None:
         """Close the open batch if there is anything in it."""
+        self._close_with(None if self._received else self._source.mark())
+
+    def _close_with(self, mark: Mark | None) -> None:
         if self._open.message_count:
-            *parts, last = slices(self._open, self._open_size)
+            *parts, last = slices(self._open)
             self._closed.extend(Collected(part, None) for part in parts)
-            self._closed.append(Collected(last, None if self._received else self._source.mark()))
-            self._open, self._open_size = Batch(), 0
+            self._closed.append(Collected(last, mark))
+            self._open = Batch()
 
     def close_all(self) -> bool:
         """Close what there is of messages received, a batch at a time; whether there was any."""
@@ -108,24 +121,37 @@ class Collector:
     def forget(self) -> None:
         """Drop everything; right only where the broker delivers it again."""
         self._received.clear()
-        self._open, self._open_size = Batch(), 0
+        self._open = Batch()
         self._closed.clear()
 
     def _is_full(self) -> bool:
-        return self._open.event_count >= self._settings.events or self._open_size >= MOST_BYTES
+        return self._open.event_count >= self._settings.events or self._open.byte_count >= MOST_BYTES
 
     def _receive(self, wait: float) -> bool:
+        """Whether there was anything. What had been delivered before is closed at once, behind what is open."""
+        mark = self._source.mark()
         most = min(RECEIVE_AT_ONCE, self._settings.events - self._open.event_count)
-        self._received.extend(self._source.receive(most, wait))
-        return bool(self._received)
+        messages = self._source.receive(most, wait)
+        if messages and messages[0].redelivered:
+            self._close_with(mark)
+            again = deque(messages)
+            while again:
+                some = _some_of(again)
+                self._closed.append(Collected(Batch(), None if again else self._source.mark(), some))
+        else:
+            self._received.extend(messages)
+        return bool(messages)
 
     def _decode(self) -> None:
-        """Decode some of the messages received, and at least one."""
-        messages: list[Message] = []
-        size = 0
-        while self._received and not (messages and size + len(self._received[0].body) > DECODE_AT_ONCE):
-            message = self._received.popleft()
-            messages.append(message)
-            size += len(message.body)
-        self.decoder.decode(messages, self._open)
-        self._open_size += size
+        self.decoder.decode(_some_of(self._received), self._open)
+
+
+def _some_of(received: deque[Message]) -> list[Message]:
+    """Take as many messages as are decoded at once, and at least one."""
+    messages: list[Message] = []
+    size = 0
+    while received and not (messages and size + len(received[0].body) > DECODE_AT_ONCE):
+        message = received.popleft()
+        messages.append(message)
+        size += len(message.body)
+    return messages

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ha_monitor.broker.source import Source, longest_held
+from ha_monitor.broker.source import Mark, Source, longest_held
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
@@ -32,9 +32,10 @@ from ha_monitor.pipeline.collector import Collected, Collector
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.progress import Progress
+from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.report import Report
-from ha_monitor.pipeline.slices import split
+from ha_monitor.pipeline.slices import slices, split
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.takeovers import report_takeovers
@@ -45,6 +46,8 @@ IDLE_WAIT = 0.25
 """Seconds that the loop waits for a message at most, so that it notices a signal."""
 MOST_KEPT = 100_000
 """Events kept while the store is away and the broker would not deliver them again."""
+MOST_KEPT_BYTES = 64 * 1024 * 1024
+"""Bytes of their messages."""
 
 
 class Settings(NamedTuple):
@@ -66,6 +69,7 @@ class Pipeline:
         decoder: Decoder,
         announcer: Announcer,
         rejects: Rejects,
+        redeliveries: Redeliveries,
         supervisor: Supervisor,
         stats: Stats,
         telemetry: Telemetry,
@@ -86,6 +90,7 @@ class Pipeline:
         self._source = source
         self._store = store
         self._rejects = rejects
+        self._redeliveries = redeliveries
         self._supervisor = supervisor
         self._telemetry = telemetry
         self._health = telemetry.health
@@ -203,18 +208,12 @@ class Pipeline:
             if full and not self._collector:
                 return  # more is at hand: Redis works while it is collected
             self._finish()
-            if self._collector:
-                self._between_parts()
+            self._keep_alive()
         if self._collector.paused_at is not None:
             self._progress.nothing_in_hand(self._collector.paused_at)
             self.stats.nothing_at_hand(self._clock.time())
+        self._announcements.announce()
         self._store.confirm()
-
-    def _between_parts(self) -> None:
-        """A large batch is merged in parts, which together may take longer than the lease and the broker's patience."""
-        self._made_progress()
-        self._broker.keep_alive()
-        self._tick_if_due()
 
     def _patience(self) -> float:
         if self._under_way is not None:
@@ -222,20 +221,47 @@ class Pipeline:
         return min(IDLE_WAIT, max(0.0, self._tick_at - self._clock.monotonic()))
 
     def _send(self, collected: Collected) -> None:
+        if collected.redelivered:
+            self._merge_redelivered(collected)
+            return
         self._under_way = collected
         self._sent_at = self._clock.monotonic()
         self._health.batch_began()
         self._store.send_apply(collected.batch)
 
+    def _merge_redelivered(self, collected: Collected) -> None:
+        """Merge messages that may be what ended another instance, each step before the next."""
+        for batch in self._redeliveries.batches(collected.redelivered, self._collector.decoder):
+            for part in slices(batch):
+                self._send(Collected(part, None))
+                self._finish()
+                self._keep_alive()
+        self._announcements.announce()
+        self._acknowledge(collected.mark)
+
+    def _acknowledge(self, mark: Mark | None) -> None:
+        try:
+            if mark is not None:
+                self._source.acknowledge(mark)
+        except BrokerUnavailable as error:
+            # All is merged and announced: the redelivery will be recognised.
+            self._broker_lost(error)
+
     def _finish(self) -> None:
         """Wait for the batch under way, announce what it brought, and let the broker forget its messages."""
-        if self._under_way is None:
-            return
-        batch, mark = self._under_way
+        while self._under_way is not None and self._finish_call(self._under_way):
+            self._keep_alive()
+            if self._collector:
+                self._send(self._collector.take())
+
+    def _finish_call(self, collected: Collected) -> bool:
+        """The same for one call; whether it has left some of the batch, which is first in line then."""
+        batch, mark, _ = collected
         applied = self._store.receive_apply()
         self._under_way = None
         self._store_link.answered(applied.trouble)
-        if applied.merged < len(batch.tasks):
+        is_left = applied.merged < len(batch.tasks)
+        if is_left:
             batch, rest = split(batch, applied.merged)
             self._collector.give_back(Collected(rest, mark))
             mark = None
@@ -246,18 +272,15 @@ class Pipeline:
         if applied.waiting:
             self._tick_at = min(self._tick_at, self._clock.monotonic() + self._config.store.name_wait)
         self._announcements.announce()
-        try:
-            if mark is not None:
-                self._source.acknowledge(mark)
-        except BrokerUnavailable as error:
-            # All is merged and announced: the redelivery will be recognised.
-            self._broker_lost(error)
+        self._acknowledge(mark)
         self._health.batch_committed()
         self._telemetry.batch_done(self._clock.monotonic() - self._sent_at)
         self._counted = True
         self._progress.merged(batch.message_count)
         if batch.rejected:
-            self._rejects.add(batch.rejected)
+            self._rejects.add(batch.rejected, batch.rejected_count)
+        self._made_progress()
+        return is_left
 
     # --- time ------------------------------------------------------------------------------
 
@@ -270,7 +293,7 @@ class Pipeline:
         self._store.confirm()
 
     def _keep_alive(self) -> None:
-        # Handlers take their time: neither the lease nor the broker's patience may run out meanwhile.
+        # What takes its time must cost neither the lease nor the broker's patience.
         if self._clock.monotonic() >= self._tick_at:
             self._tick()
         try:
@@ -319,8 +342,9 @@ class Pipeline:
         # What a pub/sub broker sends now it will not send again.
         self._broker.keep_alive()
         self._collector.collect(IDLE_WAIT, only_full=True)
-        while self._collector and self._collector.event_count > MOST_KEPT:
-            dropped = self._collector.take().batch.event_count
+        kept = self._collector
+        while kept and (kept.event_count > MOST_KEPT or kept.byte_count > MOST_KEPT_BYTES):
+            dropped = kept.take().batch.event_count
             self._logger.error("events-dropped", count=dropped, reason="the store is away for too long")
 
     def _repeat_batches(self) -> None:

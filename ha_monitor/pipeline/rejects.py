@@ -27,9 +27,13 @@ class Rejects:
         self._last: Rejected | None = None
         self._warned_at = float("-inf")
 
-    def add(self, rejected: list[Rejected]) -> None:
+    def add(self, rejected: list[Rejected], count: int) -> None:
+        """
+        :param rejected: the first of them.
+        :param count: how many there were.
+        """
+        self._unreported += count
         for reject in rejected:
-            self._unreported += 1
             self._last = reject
             if len(self._samples) < SAMPLES:
                 sample = {

@@ -15,12 +15,9 @@ MOST_BYTES = 1024 * 1024
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def slices(batch: Batch, size: int) -> list[Batch]:
-    """A batch as parts of bounded size. The last one has its messages: with it, all of them are merged.
-
-    :param size: bytes of the messages that it was made of.
-    """
-    if batch.event_count <= MOST_EVENTS and size <= MOST_BYTES:
+def slices(batch: Batch) -> list[Batch]:
+    """A batch as parts of bounded size. The last one has its messages: with it, all of them are merged."""
+    if batch.event_count <= MOST_EVENTS and batch.byte_count <= MOST_BYTES:
         return [batch]
     cutter = _Cutter(batch.newest)
     for task_id, facts in batch.tasks.items():
@@ -33,7 +30,7 @@ def slices(batch: Batch, size: int) -> list[Batch]:
     last = cutter.parts[-1]
     # Events that have no fact, such as those rejected.
     last.event_count += batch.event_count - sum(part.event_count for part in cutter.parts)
-    last.message_count, last.rejected = batch.message_count, batch.rejected
+    _give_messages(batch, last)
     return cutter.parts
 
 
@@ -44,9 +41,15 @@ def split(batch: Batch, tasks: int) -> tuple[Batch, Batch]:
         (merged if number < tasks else rest).tasks[task_id] = facts
     merged.event_count = sum(map(len, merged.tasks.values()))
     merged.newest = rest.newest = batch.newest
-    rest.workers, rest.others, rest.rejected = batch.workers, batch.others, batch.rejected
-    rest.message_count, rest.event_count = batch.message_count, batch.event_count - merged.event_count
+    rest.workers, rest.others = batch.workers, batch.others
+    rest.event_count = batch.event_count - merged.event_count
+    _give_messages(batch, rest)
     return merged, rest
+
+
+def _give_messages(batch: Batch, last: Batch) -> None:
+    last.message_count, last.byte_count = batch.message_count, batch.byte_count
+    last.rejected, last.rejected_count = batch.rejected, batch.rejected_count
 
 
 class _Cutter:

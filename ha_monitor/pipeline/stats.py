@@ -23,6 +23,8 @@ class Stats(Struct):
     redelivered: int = 0
     """Messages that the broker had delivered before."""
     rejected: int = 0
+    set_aside: int = 0
+    """Messages that nobody could merge, and that were acknowledged all the same."""
     batches: int = 0
     lines: int = 0
     waiting: int = 0
@@ -51,7 +53,7 @@ class Stats(Struct):
         self.events += batch.event_count
         self.new += new
         self.repeated += repeated
-        self.rejected += len(batch.rejected)
+        self.rejected += batch.rejected_count
         self.waiting = waiting
         self.last_event = now
         if batch.newest:

@@ -34,6 +34,7 @@ class Keys:
         self.stuck = self.prefix + "stuck"
         self.orphaned = self.prefix + "orphaned"
         self.usual = self.prefix + "usual"
+        self.set_aside = self.prefix + "set-aside"
         self.sweep = self.prefix + "sweep"
 
     def task(self, task_id: str) -> str:
@@ -47,6 +48,9 @@ class Keys:
 
     def outbox(self, token: int) -> str:
         return f"{self.prefix}outbox:{token}"
+
+    def attempt(self, name: str) -> str:
+        return f"{self.prefix}a:{name}"
 
     def counts(self, name: str) -> str:
         """:param name: the instance's, unlike its token the same after a restart."""

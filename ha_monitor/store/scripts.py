@@ -6,7 +6,10 @@ from hashlib import sha1
 from importlib import resources
 from typing import NamedTuple
 
-_NAMES = ("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses", "suspects", "judge")
+_NAMES = (
+    *("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses", "suspects", "judge"),
+    *("attempt", "set_aside"),
+)
 _PRELUDES: dict[str, tuple[str, ...]] = {
     "apply": ("record", "outbox", "phases", "counting"),
     "tick": ("record", "outbox", "counting"),

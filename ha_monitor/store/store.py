@@ -225,6 +225,14 @@ class Store:
         first = [self._token, self.keys.prefix, self._announced]
         return self._call(script, [*self._own_keys(), self.keys.leader, *keys], [*first, *packed])
 
+    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run a script that concerns no outbox, and return its reply."""
+        return self._call(script, list(keys), list(arguments))
+
+    def command(self, *command: Any) -> Any:
+        """Run a command, and return its reply."""
+        return self._connection.call(*command)
+
     def counts(self) -> list[bytes]:
         """What this instance has counted, over all its starts: field, number, field, number, …; counting.lua says what
         the fields mean.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import amqp
 import pytest
 
 from ha_monitor.broker.amqp_source import AmqpSource
@@ -14,6 +15,7 @@ from ha_monitor.broker.inspection import queue_state, verify_arguments
 from ha_monitor.config.schema import Broker, Config, Queue, QueueType
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError
 from ha_monitor.events.decode import Message
+from tests.support import corpus
 from tests.support.certificates import Certificate
 from tests.support.proxy import CutLink
 from tests.support.recording import Recorded, publish
@@ -479,3 +481,33 @@ def test_a_connection_is_kept_while_nothing_is_received(source: Callable[..., Am
 
     received: list[Message] = []
     wait_until(lambda: received.extend(one.receive(10, 0.1)) or len(received) == 3, 10, "the messages")
+
+
+# --- what anybody could send -------------------------------------------------------------------
+
+
+def test_no_properties_raise_out_of_the_source(
+    source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str
+) -> None:
+    """Given messages with any properties that RabbitMQ passes on, and one of 20 MB, among good ones, nothing is raised,
+    all arrive, and the large one without its body."""
+    one = source()
+    one.connect()
+    hostile = corpus.properties()
+    with rabbitmq.connection(vhost_of(broker_url)) as connection:
+        channel = connection.channel()
+        for body, properties in hostile.values():
+            channel.basic_publish(amqp.Message(body, **properties), "celeryev", "task.sent")
+            channel.basic_publish(amqp.Message("good", content_type="application/json"), "celeryev", "task.sent")
+        channel.basic_publish(amqp.Message(b"x" * 20_000_000), "celeryev", "task.sent")
+        channel.basic_publish(amqp.Message("last", content_type="application/json"), "celeryev", "task.sent")
+        channel.exchange_declare("celeryev", "topic", passive=True)
+
+    got: list[Message] = []
+    wait_until(lambda: got.extend(one.receive(100, 0.1)) or len(got) >= 2 * len(hostile) + 2, 60, "all messages")
+
+    assert sum(message.body == b"good" for message in got) == len(hostile)
+    assert [message.body for message in got[-2:]] == [b"", b"last"]
+    assert got[-2].fault.startswith("body of 20000000 bytes is larger than")
+    compressions = {message.compression for message in got}
+    assert {"application/x-gzip", "application/x-bz2", "application/x-lzma", "rot13"} < compressions

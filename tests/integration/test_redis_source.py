@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from ha_monitor.broker.redis_source import RedisSource
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker, Config
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.events.decode import Message
+from tests.support import corpus
 from tests.support.proxy import CutLink
 from tests.support.recording import Recorded, publish
 from tests.support.services import PrivateRedis, wait_until
@@ -232,3 +234,47 @@ def test_not_connected_is_an_error(source: Callable[..., RedisSource]) -> None:
 
     with pytest.raises(BrokerUnavailable, match="not connected to the broker"):
         one.receive(1, 0.1)
+
+
+def test_no_envelope_raises_out_of_the_source(
+    source: Callable[..., RedisSource], redis_server: PrivateRedis, redis_broker_url: str
+) -> None:
+    """Given all that anybody could publish on the channel of the events, among good events, nothing is raised, and all
+    good ones arrive."""
+    one = source()
+    one.connect()
+    bad = {name: payload for name, payload in corpus.envelopes().items() if not name.startswith("good")}
+    channel = f"/{redis_broker_url.rpartition('/')[2]}.celeryev/task.multi"
+    got: list[Message] = []
+    with redis.Redis.from_url(redis_server.url(0)) as publisher:
+        for number, payload in enumerate(bad.values()):
+            assert publisher.publish(channel, payload) == 1
+            send(redis_broker_url, number)
+            got += one.receive(100, 0.2)
+            one.heartbeat()
+    wait_until(lambda: got.extend(one.receive(100, 0.1)) or len(got) >= 2 * len(bad), 30, "all messages")
+
+    numbers = [json.loads(message.body)["n"] for message in got if message.body.startswith(b'{"n": ')]
+    assert numbers == list(range(len(bad)))
+    assert len(got) == 2 * len(bad)
+
+
+def test_no_more_is_taken_at_once_than_there_is_room_for(
+    source: Callable[..., RedisSource], redis_server: PrivateRedis, redis_broker_url: str
+) -> None:
+    """Given many large messages at hand, a call returns before more bytes are held than are allowed, and the rest comes
+    with the next calls."""
+    one = source()
+    one.connect()
+    large = json.dumps({"n": "x" * 1_000_000})
+    publish(redis_broker_url, [Recorded("task.sent", "application/json", "utf-8", large)] * 20)
+
+    sizes: list[int] = []
+    while sum(sizes) < 20:
+        messages = one.receive(100, 5)
+        assert messages
+        sizes.append(len(messages))
+        one.heartbeat()
+
+    assert sum(sizes) == 20
+    assert max(sizes) <= 5

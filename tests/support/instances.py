@@ -237,6 +237,7 @@ class Fleet:
         wait_until(self._is_settled, 30, "that every outbox is empty and nobody dead is left", 0.1)
         for instance in self.instances:
             assert instance.stop() == 0, instance.process.output()[-2000:]
+        assert self.said("message-set-aside") == [], "no message of these tests ends an instance by itself"
         account = self.account(published, 0)
         assert [one.name for one in self.instances if one.outputs[-1].torn] == [], "a line was torn without a kill"
         return account

@@ -14,7 +14,8 @@ from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ha_monitor.broker.buffered import BufferedConnection, Delivery
+from ha_monitor.broker.buffered import BufferedConnection
+from ha_monitor.events.decode import Message
 
 CHANNEL = 1
 HEARTBEAT = struct.pack(">BHI", 8, 0, 0) + b"\xce"
@@ -51,6 +52,11 @@ def message(
     return frame(1, method, channel) + frame(2, header, channel) + b"".join(frame(3, part, channel) for part in pieces)
 
 
+def delivery(tag: int, redelivered: bool, content_type: str, content_encoding: str, body: bytes) -> tuple[int, Message]:
+    """What comes out of a delivery."""
+    return tag, Message(body, content_type, content_encoding, redelivered=redelivered)
+
+
 STREAM = b"".join(
     [
         HEARTBEAT,
@@ -67,12 +73,12 @@ STREAM = b"".join(
     ]
 )
 DELIVERIES = [
-    Delivery(1, False, "application/json", "utf-8", b'{"type": "task-sent"}'),
-    Delivery(2, True, "application/json", "utf-8", b"x" * 9000),
-    Delivery(3, False, "", "", b""),
-    Delivery(4, False, "application/json", "", b"\xce\x00" * 50),
-    Delivery(5, False, "", "binary", b"y"),
-    Delivery(6, False, "c" * 255, "utf-8", b"z" * 300),
+    delivery(1, False, "application/json", "utf-8", b'{"type": "task-sent"}'),
+    delivery(2, True, "application/json", "utf-8", b"x" * 9000),
+    delivery(3, False, "", "", b""),
+    delivery(4, False, "application/json", "", b"\xce\x00" * 50),
+    delivery(5, False, "", "binary", b"y"),
+    delivery(6, False, "c" * 255, "utf-8", b"z" * 300),
 ]
 OTHER_FRAMES = [(8, 0, b""), (8, 0, b""), (1, CHANNEL, CANCEL), (8, 0, b""), (8, 0, b"")]
 
@@ -112,7 +118,7 @@ def connection_on(pieces: Iterable[bytes]) -> tuple[BufferedConnection, list[Any
     return connection, others
 
 
-def read(pieces: Iterable[bytes]) -> tuple[list[Delivery], list[Any], list[str]]:
+def read(pieces: Iterable[bytes]) -> tuple[list[tuple[int, Message]], list[Any], list[str]]:
     """All that a connection makes of the pieces: deliveries, other frames, and the order in which they came."""
     connection, others = connection_on(pieces)
     order: list[str] = []
@@ -190,7 +196,7 @@ def test_any_messages_cut_anyhow(messages: list[Any], data: st.DataObject) -> No
             tag, body, redelivered=redelivered, content_type=kind, content_encoding=encoding, frame_max=frame_max
         )
         texts = [(text or b"").decode("utf-8", "replace") for text in (kind, encoding)]
-        expected.append(Delivery(tag, redelivered, *texts, body))
+        expected.append(delivery(tag, redelivered, *texts, body))
     places = data.draw(st.sets(st.integers(1, max(1, len(stream) - 1)), max_size=30))
 
     assert read(cut(stream, places))[0] == expected
@@ -224,7 +230,7 @@ def test_a_large_body_is_joined_once() -> None:
     connection._handle_buffered = counted
     connection.drain_events(1)
 
-    assert connection.deliveries.popleft().body == body
+    assert connection.deliveries.popleft()[1].body == body
     assert handled < 20
 
 
@@ -291,4 +297,4 @@ def test_a_real_socket_that_has_nothing_times_out() -> None:
     ours.close()
     theirs.close()
 
-    assert [delivery.delivery_tag for delivery in connection.deliveries] == [9]
+    assert [tag for tag, _ in connection.deliveries] == [9]

@@ -73,7 +73,7 @@ def test_messages_are_decoded_as_there_is_room() -> None:
         collector.collect(0.0)
         most_held = max(most_held, collector.event_count)
         while collector:
-            batch, mark = collector.take()
+            batch, mark, _ = collector.take()
             merged += batch.event_count
             assert batch.event_count <= MOST_EVENTS
             marks.append(mark)
@@ -96,3 +96,57 @@ def test_nothing_received_is_left_at_the_end() -> None:
         found += collector.take().batch.event_count
 
     assert found == 800
+
+
+def test_what_was_delivered_before_is_held_apart_and_in_order() -> None:
+    """Given redelivered messages among others, each batch ends where they begin, so that acknowledging it leaves them
+    with the broker; they are not decoded yet, since one of them may be what ended an instance."""
+
+    class Again:
+        """A stream of which some messages are redelivered; a mark is how many were received."""
+
+        def __init__(self) -> None:
+            one = Message(json.dumps(event("task-started")).encode())
+            again = one._replace(body=b"not even JSON", redelivered=True)
+            self._lists = [[one], [one], [again, again], [one], [again]]
+            self._received = 0
+
+        def receive(self, limit: int, timeout: float) -> list[Message]:
+            taken = self._lists.pop(0) if self._lists else []
+            self._received += len(taken)
+            return taken
+
+        def mark(self) -> int:
+            return self._received
+
+    collector = Collector(
+        cast(Source, Again()),
+        Decoder(fact_builder(), Redactor(DEFAULT_REDACTED, 500)),
+        BatchSettings(events=500, time=5.0),
+        TurnedClock(),
+    )
+    found = []
+    while collector.paused_at is None:
+        collector.collect(0.0)
+        while collector:
+            batch, mark, redelivered = collector.take()
+            found.append((batch.event_count, len(batch.rejected), len(redelivered), mark))
+
+    assert found == [(2, 0, 0, 2), (0, 0, 2, 4), (1, 0, 0, 5), (0, 0, 1, 6)]
+
+
+def test_how_much_is_held_is_known_by_bytes() -> None:
+    """Given a broker that keeps nothing and a store that is away, what is held counts by its bytes, too."""
+    bodies = [event("task-failed", at=TIME + number, traceback="x" * 10_000) for number in range(3)]
+    collector = Collector(
+        cast(Source, Stream(*bodies)),
+        Decoder(fact_builder(), Redactor(DEFAULT_REDACTED, 500)),
+        BatchSettings(events=2, time=5.0),
+        TurnedClock(),
+    )
+    collector.collect(0.0, only_full=True)
+    collector.collect(0.0, only_full=True)
+
+    assert collector.byte_count == sum(len(json.dumps(body)) for body in bodies)
+    collector.take()
+    assert collector.byte_count == len(json.dumps(bodies[2]))

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from ha_monitor.config.schema import LogLevel
-from ha_monitor.events.decode import MAX_BODY, Batch, Message
+from ha_monitor.events.body import MAX_BODY
+from ha_monitor.events.decode import Batch, Message
 from tests.unit.builders import TASK_TYPES, TIME, UUID, WORKER_TYPES, decode, event
 
 

@@ -39,7 +39,7 @@ def test_parts_are_bounded_and_complete(bodies: list[Any]) -> None:
     """Given a message with more events, or larger ones, than one call may merge, its parts have them all."""
     batch = decode(bodies)
 
-    parts = slices(batch, MOST_BYTES + 1)
+    parts = slices(batch)
 
     assert max(len(facts_of(part)) for part in parts) <= MOST_EVENTS
     assert max(map(size_of, parts)) <= MOST_BYTES + 20_000
@@ -51,7 +51,7 @@ def test_the_last_part_has_the_messages() -> None:
     """Given a message in parts, it and what of it was rejected counts with the last one: then it is merged."""
     batch = decode(MANY)
 
-    *parts, last = slices(batch, 0)
+    *parts, last = slices(batch)
 
     assert [part.message_count for part in parts] == [0] * len(parts)
     assert (last.message_count, last.rejected) == (1, batch.rejected)
@@ -62,7 +62,7 @@ def test_a_batch_of_usual_size_stays_as_it_is() -> None:
     """Given what one call may merge, nothing is done."""
     batch = decode(MANY[:400])
 
-    assert slices(batch, 100_000) == [batch]
+    assert slices(batch) == [batch]
 
 
 def test_what_a_call_left_is_the_rest() -> None:

@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import amqp
 
 from tests.acceptance.faults.conftest import FaultTable
+from tests.support import corpus
 from tests.support.instances import Fleet, queue_depth, vhost_of
 from tests.support.ledger import Published, assert_guarantee
 from tests.support.process import wait_until
+from tests.support.publishing import Load
 from tests.support.recording import Recorded, read_stream, replicate
-from tests.support.services import PrivateRabbitMQ
+from tests.support.services import PrivateRabbitMQ, PrivateRedis
 
 LARGE = 10_000_000
 SECRET = "hunter2-in-a-bad-event"
@@ -80,7 +82,9 @@ def test_storm_of_bad_input(
     extra = {**succeeded, "clock": 987_654_321}
     published.add_event(extra)
     kinds = storm(extra)
-    bad = [*kinds * 20, Bad(b'"' + b"x" * LARGE + b'"')]
+    zeros = Bad(corpus.LARGE["3 MB of zeros"]())
+    heartbeats = Bad(corpus.LARGE["65,000 invented heartbeats"]())
+    bad = [*kinds * 20, Bad(b'"' + b"x" * LARGE + b'"'), zeros, heartbeats, zeros]
     begun = time.monotonic()
     with Fleet(tmp_path, broker_url, store_url).start() as fleet:
         publish_mixed(rabbitmq, broker_url, messages, bad)
@@ -97,6 +101,29 @@ def test_storm_of_bad_input(
     assert 1 <= len(warnings) <= len(fleet.instances) * (1 + elapsed // 10)
     assert 1 <= sum(line["count"] for line in warnings) <= refused
     assert not any(SECRET in json.dumps(line) for line in fleet.lines())
+
+
+def test_storm_of_bad_envelopes_on_redis(
+    tmp_path: Path,
+    redis_server: PrivateRedis,
+    redis_broker_url: str,
+    store_url: str,
+    fault_table: FaultTable,
+) -> None:
+    """given good events on a Redis broker with all kinds of broken, lying and exploding envelopes among them, which
+    every instance gets, when instances consume them, then none dies or connects anew, and all good events are announced
+    """
+    bad = [payload for name, payload in corpus.envelopes().items() if not name.startswith("good")]
+    channel = f"/{redis_broker_url.rpartition('/')[2]}.celeryev/task.multi"
+    with Fleet(tmp_path, redis_broker_url, store_url).start() as fleet, redis_server.client(decode=False) as publisher:
+        load = Load(redis_broker_url, replicate(read_stream("small"), 1, start=time.time()), rate=500)
+        for payload in bad * 3:
+            assert publisher.publish(channel, payload) == len(fleet.instances)
+        published = load.finish()
+        account = fault_table.add(f"{3 * len(bad)} bad envelopes on Redis", fleet.close_account(published))
+    assert_guarantee(account)
+    assert len(fleet.said("broker-connected")) == len(fleet.instances)
+    assert fleet.said("broker-unavailable") == []
 
 
 def publish_mixed(rabbitmq: PrivateRabbitMQ, broker_url: str, good: list[Recorded], bad: list[Bad]) -> None:

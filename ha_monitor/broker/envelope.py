@@ -1,0 +1,82 @@
+"""kombu's wrapping of a message on a broker that has no properties of its own, such as Redis.
+
+It is a JSON object, and comes from whoever may publish: every part of it may be missing, wrong or hostile.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from typing import Any
+
+import msgspec
+
+from ha_monitor.events.body import MAX_BODY, SMALL_BODY, check_size, lenient_json
+from ha_monitor.events.decode import Message
+from ha_monitor.events.facts import BadEvent
+
+MAX_ENVELOPE = MAX_BODY // 3 * 4 + 64 * 1024
+"""Bytes: the largest body in base64, and room for headers and properties."""
+
+_decode = msgspec.json.Decoder().decode
+
+
+def read_envelope(payload: bytes) -> Message:
+    """The message in an envelope. Never raises: what is wrong with it is the message's `fault`."""
+    if len(payload) > MAX_ENVELOPE:
+        return Message(b"", "", "", fault=f"envelope of {len(payload)} bytes is larger than {MAX_ENVELOPE}")
+    try:
+        return _message(_json(payload))
+    except BadEvent as error:
+        return Message(payload, "", "", fault=f"envelope: {error}")
+
+
+def _json(payload: bytes) -> Any:
+    if len(payload) > SMALL_BODY:
+        check_size(payload, MAX_ENVELOPE)
+    try:
+        return _decode(payload)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return lenient_json(payload)
+
+
+def _message(envelope: Any) -> Message:
+    if type(envelope) is not dict:
+        raise BadEvent(f"expected an object, not {type(envelope).__name__}")
+    body = envelope.get("body")
+    if type(body) is not str:
+        raise BadEvent(f"body must be a text, not {type(body).__name__}")
+    return Message(
+        _body(body, _part(envelope, "properties").get("body_encoding")),
+        _text(envelope, "content-type"),
+        _text(envelope, "content-encoding"),
+        _text(_part(envelope, "headers"), "compression"),
+    )
+
+
+def _body(body: str, encoding: Any) -> bytes:
+    if encoding is None:
+        return body.encode("utf-8", "replace")
+    if encoding != "base64":
+        raise BadEvent(f"unknown body_encoding {str(encoding)[:100]!r}")
+    try:
+        return b64decode(body)
+    except ValueError as error:
+        raise BadEvent(f"body is not base64: {error}") from None
+
+
+def _part(envelope: dict[str, Any], name: str) -> dict[str, Any]:
+    part = envelope.get(name)
+    if part is None:
+        return {}
+    if type(part) is not dict:
+        raise BadEvent(f"{name} must be an object, not {type(part).__name__}")
+    return part
+
+
+def _text(part: dict[str, Any], name: str) -> str:
+    text = part.get(name)
+    if text is None:
+        return ""
+    if type(text) is not str:
+        raise BadEvent(f"{name} must be a text, not {type(text).__name__}")
+    return text

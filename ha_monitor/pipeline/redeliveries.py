@@ -1,0 +1,106 @@
+"""Messages that the broker had delivered before: handled with care, since one of them may be what ended its receiver.
+
+    delivered again ─► begun < 3 times: merged together, as usual
+                       begun < 30 times: merged alone, so that it can harm no other, and no other can harm it
+                       else: set aside, which is kept in the store, and acknowledged
+
+What counts is how often the handling of this message was begun and not finished, which every instance notes in the
+store before it decodes it. How many instances died with it in hand does not: in a series of crashes each has hundreds
+of messages in hand and handles a few. Nor does an attempt alone that did not come right after another message was
+merged: the fault may be the store's or the program's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from ha_monitor.clock import Clock
+from ha_monitor.events.decode import Batch, Decoder, Message
+from ha_monitor.outputs.line import Identity, iso_time
+from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.attempts import Attempts
+
+ALONE_AFTER = 3
+"""Attempts in vain after which a message is merged alone."""
+GIVE_UP_AFTER = 30
+"""Attempts in vain, nearly all of them alone, after which a message is set aside."""
+
+
+class Redeliveries:
+    """Says in which batches redelivered messages are merged, and sets aside those that nobody can merge."""
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        identity: Identity,
+        stats: Stats,
+        logger: Logger,
+        clock: Clock,
+        *,
+        shuffle: Callable[[list[tuple[str, Message]]], None] = random.shuffle,
+    ) -> None:
+        """:param shuffle: puts messages into another order, in place."""
+        self._shuffle = shuffle
+        self._attempts = attempts
+        self._identity = identity
+        self._stats = stats
+        self._logger = logger
+        self._clock = clock
+
+    def batches(self, messages: Sequence[Message], decoder: Decoder) -> Iterator[Batch]:
+        """The messages in batches; each must be merged before the next is asked for. What is not in one is set aside.
+
+        :raises StoreUnavailable: if the attempt cannot be noted.
+        """
+        named = [(_name(message), message) for message in messages]
+        begun = self._attempts.begin([name for name, _ in named], ALONE_AFTER)
+        together = [both for both, before in zip(named, begun, strict=True) if before < ALONE_AFTER]
+        alone = [both for both, before in zip(named, begun, strict=True) if before >= ALONE_AFTER]
+        # In the same order each time, one that ends its instance would keep those behind it for ever.
+        self._shuffle(alone)
+        others_merge = False
+        if together:
+            yield _decoded([message for _, message in together], decoder)
+            self._attempts.succeeded([name for name, _ in together])
+            others_merge = True
+        for name, message in alone:
+            # An attempt proves nothing against a message while it is not known that any other could be merged.
+            (before,) = self._attempts.begin([name], GIVE_UP_AFTER if others_merge else ALONE_AFTER)
+            if before >= GIVE_UP_AFTER and others_merge:
+                self._set_aside(name, message, before, decoder)
+                continue
+            yield _decoded([message], decoder)
+            self._attempts.succeeded([name])
+            others_merge = True
+
+    def _set_aside(self, name: str, message: Message, attempts: int, decoder: Decoder) -> None:
+        told = {
+            "time": iso_time(self._clock.time()),
+            "instance": self._identity.instance,
+            "host": self._identity.host,
+            "attempts": attempts,
+            "size": len(message.body),
+            "content_type": message.content_type,
+            "content_encoding": message.content_encoding,
+            "compression": message.compression,
+            "sample": decoder.sample_of(message),
+        }
+        self._attempts.set_aside(name, msgspec.json.encode(told))
+        self._stats.set_aside += 1
+        self._logger.error("message-set-aside", attempts=attempts, size=len(message.body))
+
+
+def _decoded(messages: Sequence[Message], decoder: Decoder) -> Batch:
+    batch = Batch()
+    decoder.decode(messages, batch)
+    return batch
+
+
+def _name(message: Message) -> str:
+    """The same for a message at each of its deliveries."""
+    return blake2b(message.body, digest_size=12).hexdigest()

@@ -1,0 +1,36 @@
+"""How often the handling of a message has begun that the broker had delivered before; shared by all instances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ha_monitor.store.store import Store
+
+KEEP = 24 * 3600
+"""Seconds for which an attempt is remembered."""
+MOST_KEPT = 100
+"""Messages set aside that are kept for looking at."""
+
+
+class Attempts:
+    """Counts the attempts at messages, each named by a text of its own. All raise `StoreUnavailable`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def begin(self, names: Sequence[str], below: int) -> list[int]:
+        """Note that the handling of messages begins, of each only if it began fewer than `below` times so far.
+
+        :returns: how often it had begun before, for each.
+        """
+        begun: list[int] = self._store.run("attempt", list(map(self._store.keys.attempt, names)), [below, KEEP])
+        return begun
+
+    def succeeded(self, names: Sequence[str]) -> None:
+        """Messages were merged: how often they were begun does not matter any more."""
+        self._store.command("DEL", *map(self._store.keys.attempt, names))
+
+    def set_aside(self, name: str, entry: bytes) -> None:
+        """Keep what can be told of a message, as JSON; only the newest are kept."""
+        keys = self._store.keys
+        self._store.run("set_aside", [keys.set_aside, keys.attempt(name)], [entry, MOST_KEPT])
