@@ -213,18 +213,12 @@ class Pipeline:
             if full and not self._collector:
                 return  # more is at hand: Redis works while it is collected
             self._finish()
-            if self._collector:
-                self._between_parts()
+            self._keep_alive()
         if self._collector.paused_at is not None:
             self._progress.nothing_in_hand(self._collector.paused_at)
             self.stats.nothing_at_hand(self._clock.time())
+        self._announcements.announce()
         self._store.confirm()
-
-    def _between_parts(self) -> None:
-        """A large batch is merged in parts, which together may take longer than the lease and the broker's patience."""
-        self._made_progress()
-        self._broker.keep_alive()
-        self._tick_if_due()
 
     def _patience(self) -> float:
         if self._under_way is not None:
@@ -242,34 +236,37 @@ class Pipeline:
 
     def _merge_redelivered(self, collected: Collected) -> None:
         """Merge messages that may be what ended another instance, each step before the next."""
-        behind = len(self._collector)
         for batch in self._redeliveries.batches(collected.redelivered, self._collector.decoder):
-            for part in reversed(slices(batch)):
-                self._collector.give_back(Collected(part, None))
-            while len(self._collector) > behind:
-                self._send(self._collector.take())
+            for part in slices(batch):
+                self._send(Collected(part, None))
                 self._finish()
                 self._keep_alive()
         self._announcements.announce()
-        if collected.mark is not None:
-            self._acknowledge(collected.mark)
+        self._acknowledge(collected.mark)
 
-    def _acknowledge(self, mark: Mark) -> None:
+    def _acknowledge(self, mark: Mark | None) -> None:
         try:
-            self._source.acknowledge(mark)
+            if mark is not None:
+                self._source.acknowledge(mark)
         except BrokerUnavailable as error:
             # All is merged and announced: the redelivery will be recognised.
             self._broker_lost(error)
 
     def _finish(self) -> None:
         """Wait for the batch under way, announce what it brought, and let the broker forget its messages."""
-        if self._under_way is None:
-            return
-        batch, mark, _ = self._under_way
+        while self._under_way is not None and self._finish_call(self._under_way):
+            self._keep_alive()
+            if self._collector:
+                self._send(self._collector.take())
+
+    def _finish_call(self, collected: Collected) -> bool:
+        """The same for one call; whether it has left some of the batch, which is first in line then."""
+        batch, mark, _ = collected
         applied = self._store.receive_apply()
         self._under_way = None
         self._store_link.answered(applied.trouble)
-        if applied.merged < len(batch.tasks):
+        is_left = applied.merged < len(batch.tasks)
+        if is_left:
             batch, rest = split(batch, applied.merged)
             self._collector.give_back(Collected(rest, mark))
             mark = None
@@ -280,14 +277,15 @@ class Pipeline:
         if applied.waiting:
             self._tick_at = min(self._tick_at, self._clock.monotonic() + self._config.store.name_wait)
         self._announcements.announce()
-        if mark is not None:
-            self._acknowledge(mark)
+        self._acknowledge(mark)
         self._health.batch_committed()
         self._telemetry.batch_done(self._clock.monotonic() - self._sent_at)
         self._counted = True
         self._progress.merged(batch.message_count)
         if batch.rejected:
             self._rejects.add(batch.rejected, batch.rejected_count)
+        self._made_progress()
+        return is_left
 
     # --- time ------------------------------------------------------------------------------
 
