@@ -80,6 +80,8 @@ class AmqpSource:
     def heartbeat(self) -> None:
         if self._connection is not None:
             with translated_errors(self._address):
+                # Whoever calls this may not have received for long, while the broker's own signs of life waited.
+                self._connection.read_ahead()
                 self._connection.heartbeat_tick()
 
     def depth(self) -> int | None:

@@ -14,6 +14,8 @@ from ha_monitor.pipeline.slices import MOST_BYTES, slices
 
 RECEIVE_AT_ONCE = 100
 """Most messages taken between two looks at the size of the batch; fewer if it lacks fewer events."""
+DECODE_AT_ONCE = 256 * 1024
+"""Bytes of messages decoded between two such looks, unless a single one has more."""
 
 
 class Collected(NamedTuple):
@@ -118,10 +120,12 @@ class Collector:
         return bool(self._received)
 
     def _decode(self) -> None:
-        """Decode as many of the messages received as one batch may have bytes, and at least one."""
+        """Decode some of the messages received, and at least one."""
         messages: list[Message] = []
-        while self._received and not (messages and self._open_size + len(self._received[0].body) > MOST_BYTES):
+        size = 0
+        while self._received and not (messages and size + len(self._received[0].body) > DECODE_AT_ONCE):
             message = self._received.popleft()
             messages.append(message)
-            self._open_size += len(message.body)
+            size += len(message.body)
         self.decoder.decode(messages, self._open)
+        self._open_size += size

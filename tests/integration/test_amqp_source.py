@@ -463,3 +463,19 @@ def test_tls_is_verified(certificates: list[Certificate]) -> None:
         assert [body[:3] for body in take(verified, 301)] == [*map(str, range(300)), "xxx"]
         verified.close()
         connect(cert_reqs="none").close()
+
+
+def test_a_connection_is_kept_while_nothing_is_received(source: Callable[..., AmqpSource], broker_url: str) -> None:
+    """Given an instance that merges for longer than some heartbeats and receives nothing meanwhile, the connection
+    stays: the broker's signs of life are seen, and its messages are there afterwards.
+    """
+    one = source(broker={"heartbeat": 1.0})
+    one.connect()
+    send(broker_url, "[1]", "[2]", "[3]")
+    ends = time.monotonic() + 5
+    while time.monotonic() < ends:
+        one.heartbeat()
+        time.sleep(0.2)
+
+    received: list[Message] = []
+    wait_until(lambda: received.extend(one.receive(10, 0.1)) or len(received) == 3, 10, "the messages")

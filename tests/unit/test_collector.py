@@ -13,6 +13,7 @@ from ha_monitor.config.schema import Batch as BatchSettings
 from ha_monitor.events.decode import Decoder, Message
 from ha_monitor.events.redact import Redactor
 from ha_monitor.pipeline.collector import Collector
+from ha_monitor.pipeline.slices import MOST_EVENTS
 from tests.unit.builders import TIME, TurnedClock, event, fact_builder
 
 
@@ -56,3 +57,42 @@ def test_a_message_is_not_divided() -> None:
     stream = Stream(*([event("task-started", at=TIME + number + n / 4) for n in range(3)] for number in range(4)))
 
     assert sizes(stream, 4) == [12]
+
+
+def test_messages_are_decoded_as_there_is_room() -> None:
+    """Given a few messages of many events, received at once, only as many are decoded as one batch may have, and
+    only the batch with the last of them has their mark.
+    """
+    bodies = [[event("task-custom", at=TIME + n, padding="x" * 200) for n in range(2000)] for _ in range(6)]
+    decoder = Decoder(fact_builder(), Redactor(DEFAULT_REDACTED, 500))
+    stream = Stream(*bodies)
+    collector = Collector(cast(Source, stream), decoder, BatchSettings(events=5000, time=5.0), TurnedClock())
+    most_held, merged, marks = 0, 0, []
+
+    while collector.paused_at is None:
+        collector.collect(0.0)
+        most_held = max(most_held, collector.event_count)
+        while collector:
+            batch, mark = collector.take()
+            merged += batch.event_count
+            assert batch.event_count <= MOST_EVENTS
+            marks.append(mark)
+
+    assert merged == 12_000
+    assert most_held < 6_000
+    assert [mark for mark in marks if mark is not None] == [0]
+    assert marks[-1] == 0
+
+
+def test_nothing_received_is_left_at_the_end() -> None:
+    """Given messages that were received and not decoded yet, closing all brings them to the last one."""
+    decoder = Decoder(fact_builder(), Redactor(DEFAULT_REDACTED, 500))
+    stream = Stream(*([event("task-custom", at=TIME + n, padding="x" * 5000) for n in range(200)] for _ in range(4)))
+    collector = Collector(cast(Source, stream), decoder, BatchSettings(events=500, time=5.0), TurnedClock())
+    collector.collect(0.0)
+    found = 0
+
+    while collector or collector.close_all():
+        found += collector.take().batch.event_count
+
+    assert found == 800

@@ -1,0 +1,129 @@
+"""A Redis that answers and refuses: that is not over because one can connect to it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ha_monitor.errors import StoreRefused, StoreUnavailable
+from ha_monitor.metrics.health import Health
+from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.announcements import Announcements
+from ha_monitor.pipeline.report import Report
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.store_link import REFUSED_FOR, StoreLink
+from ha_monitor.store.results import Recovered
+from ha_monitor.store.store import Store
+from tests.unit.builders import TurnedClock
+
+
+class FakeStore:
+    """One can always connect to it."""
+
+    connected = False
+    token = 1
+
+    def connect(self) -> None:
+        self.connected = True
+
+    def close(self) -> None:
+        self.connected = False
+
+    def register(self, who: dict[str, Any]) -> None: ...
+
+    def recover(self) -> Recovered:
+        return Recovered([], 0)
+
+
+class Nothing:
+    """Takes whatever it is told; what it was told by name."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, dict[str, Any]]] = []
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, **fields: self.told.append((str(arguments[0]) if arguments else name, fields))
+
+
+class Bed:
+    """A link with the clock and the health that belong to it."""
+
+    def __init__(self) -> None:
+        self.clock = TurnedClock()
+        self.health = Health(self.clock, 30.0)
+        self.health.broker(None)
+        self.log = Nothing()
+        self.link = StoreLink(
+            cast(Store, FakeStore()),
+            announcements=cast(Announcements, Nothing()),
+            stats=Stats(),
+            health=self.health,
+            report=cast(Report, Nothing()),
+            logger=cast(Logger, self.log),
+            clock=self.clock,
+            who={},
+        )
+
+    def connect(self) -> float:
+        """Wait until it is connected again; returns how long that took."""
+        waited = self.link.remaining()
+        self.clock.now += waited
+        assert self.link.connect()
+        self.health.progress()
+        return waited
+
+    def reasons(self) -> list[str]:
+        reasons: list[str] = self.health.ready().details["reasons"]
+        return reasons
+
+
+def test_an_instance_is_not_ready_while_its_calls_are_refused() -> None:
+    """Given a Redis to which one can connect and that refuses a call again and again, the instance is never ready in
+    between, waits longer each time, and is ready some time after the last refusal.
+    """
+    bed = Bed()
+    bed.connect()
+    assert bed.reasons() == []
+
+    waits = []
+    for _ in range(6):
+        bed.link.lost(StoreRefused("Redis refused: WRONGTYPE"))
+        waits.append(bed.connect())
+        assert bed.reasons() == ["store: Redis refused: WRONGTYPE"]
+    assert waits[-1] > 4 * waits[0]
+
+    bed.clock.now += REFUSED_FOR
+    bed.health.progress()
+    bed.link.answered("")
+    assert bed.reasons() == []
+    bed.link.lost(StoreRefused("Redis refused: WRONGTYPE"))
+    assert bed.connect() < 0.5
+
+
+def test_a_redis_that_was_away_is_over_when_it_is_back() -> None:
+    """Given a connection that broke, the instance is ready as soon as there is another one."""
+    bed = Bed()
+    bed.connect()
+    bed.link.lost(StoreUnavailable("Redis: timeout"))
+    assert bed.reasons() == ["store: Redis: timeout"]
+    bed.connect()
+
+    assert bed.reasons() == []
+
+
+def test_what_a_call_did_without_is_said() -> None:
+    """Given calls that go through without a part that Redis refuses, a line says so, not for each call, and the
+    instance is not ready until it is over.
+    """
+    bed = Bed()
+    bed.connect()
+    for _ in range(5):
+        bed.link.answered("counts: WRONGTYPE")
+
+    assert [fields for what, fields in bed.log.told if what == "store-damaged"] == [{"reason": "counts: WRONGTYPE"}]
+    assert bed.reasons() == ["store: Redis refused: counts: WRONGTYPE"]
+    bed.clock.now += REFUSED_FOR
+    bed.health.progress()
+    assert bed.reasons() == []
