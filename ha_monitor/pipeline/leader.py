@@ -14,6 +14,8 @@ from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
 from ha_monitor.store.store import Store
 
+WATCH_EVERY = 0.5
+"""Seconds at least between two looks at the workers: there may be many ticks a second while announcements wait."""
 LOSSES_EVERY = 2.0
 """Seconds: as often as workers send heartbeats."""
 
@@ -51,7 +53,7 @@ class Leader:
                 store, config.stuck, investigator=investigator, reconcile=reconcile, logger=logger, clock=clock
             )
         self._leads = False
-        self._losses_at = 0.0
+        self._watch_at = self._losses_at = 0.0
         self._heard_at = float("-inf")
         self._listening_since = clock.monotonic()
 
@@ -77,23 +79,29 @@ class Leader:
         if ticked.leads != self._leads:
             self._leads = ticked.leads
             self._duties.start_anew()
+            self._watch_at = 0.0
             self._logger.info("leading" if self._leads else "not-leading", token=self._store.token)
         if not ticked.leads:
             self._telemetry.does_not_lead()
             return []
         self._telemetry.leads(self._store.lease_until, followed=ticked.followed)
+        items: list[OutboxItem] = []
+        now = self._clock.monotonic()
+        if now >= self._watch_at:
+            self._watch_at = now + WATCH_EVERY
+            items += self._watch()
+        if now >= self._losses_at:
+            items += self._duties.losses(report=self._count_losses)
+            self._losses_at = now + (LOSSES_EVERY if self._duties.all_accounted else WATCH_EVERY)
+        return items if self._stuck is None else items + self._stuck.proceed()
+
+    def _watch(self) -> list[OutboxItem]:
         watched = self._duties.watch(self._watching, self._telemetry.surveyed_queues(), may_judge=self._may_judge())
         if watched is None:
             return []
         self._telemetry.fleet = watched
         self._tables.look(watched.tables)
-        items = watched.items
-        now = self._clock.monotonic()
-        if now >= self._losses_at:
-            items += self._duties.losses(report=self._count_losses)
-            if self._duties.all_accounted:
-                self._losses_at = now + LOSSES_EVERY
-        return items if self._stuck is None else items + self._stuck.proceed()
+        return watched.items
 
     def _may_judge(self) -> bool:
         now = self._clock.monotonic()

@@ -40,13 +40,14 @@ class Duties:
         :param may_judge: whether it has listened for so long that a worker's silence means something.
         """
         watched = self._watch_some(watching, queues, may_judge=may_judge)
-        items: list[OutboxItem] = []
         for _ in range(MOST_CALLS - 1):
             if watched is None or self._watch_places[0] == "0":
                 break
-            items += watched.items
-            watched = self._watch_some(watching, [], may_judge=may_judge)
-        return None if watched is None else watched._replace(items=items + watched.items)
+            more = self._watch_some(watching, [], may_judge=may_judge)
+            if more is None:
+                break  # another one leads since then; what was found before is in this instance's outbox
+            watched = more._replace(items=watched.items + more.items)
+        return watched
 
     def _watch_some(self, watching: Watching, queues: list[str], *, may_judge: bool) -> Watched | None:
         keys = self._store.keys

@@ -255,6 +255,7 @@ def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str
     )
     for number in range(5):
         one.apply(heartbeats(invented(30, f"{number}-")))
+        clock.now += 1
         one.announce(leader.after_tick(one.tick()))
 
     (fields,) = [fields for event, fields in lines.written if event == "table-full"]
@@ -263,6 +264,29 @@ def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str
     found = Samples(generate_latest(telemetry.registry).decode())
     for metric, value in (("size", 20), ("limit", 20), ("turned_away", 130)):
         assert found.sum(f"ha_monitor_table_{metric}", table="workers") == value
+
+
+def test_what_was_found_before_another_one_led_is_announced(
+    one: Instance, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a leader that ceases to lead between two calls of one look, it announces what the first of them found."""
+    one.tick()
+    names = invented(2 * MOST_LOOKS)
+    inside.redis.zadd(inside.keys.workers, dict.fromkeys(names, now_ms(inside) - 61_000))
+    duties = Duties(one.store)
+    look = duties._watch_some
+
+    def look_and_lose(*arguments: Any, **options: Any) -> Watched | None:
+        watched = look(*arguments, **options)
+        inside.redis.set(inside.keys.leader, "another")
+        return watched
+
+    monkeypatch.setattr(duties, "_watch_some", look_and_lose)
+    watch(one, duties)
+
+    assert len(one.emitted) >= MOST_LOOKS
+    assert len(one.emitted) == inside.outbox(one.store.token)
+    assert duties.watch(WATCHING, [], may_judge=True) is None
 
 
 # --- the other tables ----------------------------------------------------------------------
