@@ -262,6 +262,6 @@ def make_decoder(config: Config, policy: EmissionPolicy) -> Decoder:
     redactor = Redactor(log.redact, log.max_value_length)
     facts = FactBuilder(policy, redactor, arguments=log.arguments, results=log.results)
     hidden = list(log.redact)
-    hidden += [] if log.arguments else ["args"]
+    hidden += [] if log.arguments else ["args", "kwargs"]
     hidden += [] if log.results else ["result"]
     return Decoder(facts, Redactor(hidden, SAMPLE))
