@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ha_monitor.cli import check, demo, status, units
 from ha_monitor.cli import run as run_command
+from ha_monitor.config.secrets import mask_url
 from ha_monitor.errors import ConfigurationError, StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.terminal import standard_error, standard_output
 from ha_monitor.version import __version__
 
 EXAMPLES = """\
@@ -31,7 +35,12 @@ Command = Callable[[argparse.Namespace], ExitStatus]
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(ExitStatus.USAGE, f"ha-monitor: {message}; see ha-monitor --help\n")
+        standard_error().row(f"ha-monitor: {message}; see ha-monitor --help")
+        self.exit(ExitStatus.USAGE)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        output = standard_output() if file is sys.stdout else standard_error()
+        output.rows(message.splitlines())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,8 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.FAILURE
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        # A bug; Python's own report would write what is in the texts of others as it is.
+        report = mask_url(traceback.format_exc()).rstrip().split("\n")
+        standard_error().rows(["ha-monitor: this is a bug:", *(f"    {row}" for row in report)])
+        return ExitStatus.SOFTWARE
 
 
 def _fail(status: ExitStatus, text: str) -> int:
-    sys.stderr.write(f"ha-monitor: {text}\n")
+    standard_error().row(f"ha-monitor: {text}")
     return status

@@ -231,3 +231,7 @@ def _private_keys(lower: str) -> Iterator[Span]:
 def _end_of_lines(lower: str, start: int) -> int:
     lines = _PEM_LINES.match(lower, start)
     return lines.end() if lines else start
+
+
+BY_LOOKS = SecretFinder()
+"""Finds what shows by itself."""
