@@ -164,7 +164,8 @@ class Service:
 
     def _parts(self, config: Config) -> Settings:
         """What follows from the settings that may change while running."""
-        handlers = Handlers(load_handlers(config.handlers.modules))
+        redactor = Redactor(config.log.redact, config.log.max_value_length)
+        handlers = Handlers(load_handlers(config.handlers.modules), redactor)
         policy = EmissionPolicy(config.log.level, handlers.types)
         announcer = Announcer(
             output=self._output,

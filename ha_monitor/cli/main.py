@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ha_monitor.cli import check, demo, status, units
+from ha_monitor.cli import bug, check, demo, status, units
 from ha_monitor.cli import run as run_command
-from ha_monitor.config.secrets import mask_url
 from ha_monitor.errors import ConfigurationError, StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.terminal import standard_error, standard_output
@@ -82,10 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.FAILURE
     except KeyboardInterrupt:
         return 130
-    except Exception:
-        # A bug; Python's own report would write what is in the texts of others as it is.
-        report = mask_url(traceback.format_exc()).rstrip().split("\n")
-        standard_error().rows(["ha-monitor: this is a bug:", *(f"    {row}" for row in report)])
+    except Exception as error:
+        bug.report(error)
         return ExitStatus.SOFTWARE
 
 

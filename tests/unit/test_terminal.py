@@ -12,6 +12,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from ha_monitor.check.workers import judge
 from ha_monitor.cli import check as cli_check
 from ha_monitor.cli import demo as cli_demo
 from ha_monitor.cli import status as cli_status
+from ha_monitor.cli.bug import report_of_thread
 from ha_monitor.cli.main import build_parser, main
 from ha_monitor.config.schema import Config, LogLevel
 from ha_monitor.demo.demo import Demo
@@ -301,6 +303,26 @@ def test_the_reason_of_an_error_is_one_visible_line_without_secrets() -> None:
     assert unseen(reason_of(BrokerUnavailable(HOSTILE))) == []
     assert "hunter2" not in reason_of(OSError("x" * 270 + " amqp://user:hunter2" + "y" * 60 + "@host"))
     assert reason_of(Mute()) == "Mute"
+
+
+def test_an_error_that_ends_a_thread_is_told_visibly_and_without_secrets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a thread that ends with a hostile text, standard error has it written out and indented."""
+
+    def fail() -> None:
+        raise RuntimeError(f"{HOSTILE} redis://:hunter2@h/0")
+
+    monkeypatch.setattr(threading, "excepthook", report_of_thread)
+    thread = threading.Thread(target=fail, name="survey")
+    thread.start()
+    thread.join()
+
+    written = capsys.readouterr().err
+    assert written.startswith("ha-monitor: this is a bug in the thread survey:\n    Traceback")
+    assert unseen(written) == []
+    assert "hunter2" not in written
+    assert [row for row in written.splitlines()[1:] if not row.startswith("    ")] == []
 
 
 # --- terminals ------------------------------------------------------------------------------------

@@ -1,0 +1,21 @@
+"""What is said of an error that nobody foresaw. Python itself would write what is in the texts of others as it is."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+
+from ha_monitor.config.secrets import mask_url
+from ha_monitor.text.terminal import standard_error
+
+
+def report(error: BaseException, where: str = "") -> None:
+    """Write the traceback to standard error: indented, so that none of it passes for a line of ours."""
+    rows = mask_url("".join(traceback.format_exception(error))).rstrip().split("\n")
+    standard_error().rows([f"ha-monitor: this is a bug{where}:", *(f"    {row}" for row in rows)])
+
+
+def report_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """The same for a thread that ended; to be `threading.excepthook`."""
+    if failed.exc_value is not None:
+        report(failed.exc_value, f" in the thread {failed.thread.name if failed.thread else '?'}")
