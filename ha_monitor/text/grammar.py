@@ -58,5 +58,8 @@ VALUE = (
     rf"(?:[ \t]*+=[ \t]*+{PLAIN_STRING})?+"
 )
 
+ITEM = rf"(?:{STRING}|{_BRACKETED}|[\d.]++)"
+"""A value that stands in a list: a text, a number, or a list."""
+
 HEADER = r"""(?:="[^"\n\\]*+"|=|[^\n"'\\=]++|["'](?=\w)|\\(?![nr"']))++"""
 """The value of a header of HTTP: the rest of its line."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick, Implementation
 
-from ha_monitor.text.grammar import HEADER, QUOTE, STRING, VALUE, WORD
+from ha_monitor.text.grammar import HEADER, ITEM, QUOTE, STRING, VALUE, WORD
 
 HIDDEN = "***"
 MOST = 500
@@ -36,11 +36,13 @@ def _shape(words: str, expression: str) -> Shape:
     return Shape(tuple(words.split()), re.compile(expression))
 
 
-_USER = r"""[^/@\s:"'?#]{0,256}+"""
-_PORT = r"""\d{1,5}+(?:[/\s"']|\Z)"""
+_USER = r"""[^/\s:"'?#]{0,256}+"""
+_PORT = r"""\d{1,5}+(?:[/\s"',;)\]}?#&<>]|\Z)"""
 SHAPES = (
     # The password of a URL, to the last @ before the path, or, if it has a /, behind it.
-    _shape("://", rf"""://{_USER}:(?!{_PORT})(?P<hidden>[^/\s]*(?=@)|(?:(?!://)[^\s"'<>?#])*(?=@))"""),
+    _shape(
+        "://", rf"""://{_USER}:(?!{_PORT})(?P<hidden>[^/\s]*(?=@)|(?:(?!://)[^\s"'<>?#])*(?=@)|[^/\s:@]++(?=\s*+\Z))"""
+    ),
     # https://<token>@host
     _shape("://", r"://(?P<hidden>[\w.~%+-]{20,}+)(?=@)"),
     _shape("authorization cookie", rf"(?:authorization|cookie)[ \t]*+:[ \t]*+(?P<hidden>{HEADER})"),
@@ -70,7 +72,8 @@ _PEM_LINES = re.compile(r"(?:(?:\s|\\[nrt])*+[a-z\d+/=]{16,}+)*+(?:(?:\s|\\[nrt]
 _BASE64 = "abcdefghijklmnopqrstuvwxyz0123456789+/= \r\n\\"
 _ERROR_NAME = re.compile(
     r"(?:invalid|missing|expired|unexpected|unknown|wrong|bad|no)[a-z]++:|[a-z]*?(?:error|exception|warning|failed|failure|"
-    r"expired|missing|required|denied|invalid|notfound|interrupted|tooshort|toolong|mismatch)s?:"
+    r"expired|revoked|missing|required|needed|denied|refused|rejected|invalid|notfound|notallowed|doesnotexist|exists|"
+    r"interrupted|closed|disabled|locked|timeout|exhausted|tooshort|toolong|mismatch)s?:"
 )
 
 
@@ -86,9 +89,9 @@ class SecretFinder:
         self._whole = tuple(part for part in parts if sum(map(str.isalpha, part)) <= WHOLE_WORD)
         self._inner = tuple(part for part in parts if part not in self._whole)
         key = _one_of(self._inner, self._whole)
-        # {'name': 'password', 'value': …}
-        named = rf"{QUOTE}[ ]*+,[ ]*+{QUOTE}value{QUOTE}[ ]*+:"
-        separator = rf"(?:{QUOTE})?+\]?+[ \t]*+(?::=|=>|[:=]{{1,2}}+|>(?=[^<>\n]*+</))"
+        # {'name': 'password', 'value': …} and name="password" value=…
+        named = rf"{QUOTE}[ ]*+,?+[ ]*+(?:{QUOTE})?+value(?:{QUOTE})?+[ ]*+[:=]"
+        separator = rf"(?:{QUOTE}|&(?:quot|#39|#x27);)?+\]?+[ \t]*+(?::=|=>|[:=]{{1,2}}+|>(?=[^<>\n]*+</))"
         self._key = re.compile(key)
         # A word without an end is taken whole: each of its parts would be looked at to its end otherwise.
         self._assignment = re.compile(
@@ -138,7 +141,7 @@ class SecretFinder:
             start, end = match.span("hidden")
             if start < 0:
                 position = match.end()
-            elif _is_place_or_error(lower, match.start(), start) or not self._counts(text, lower, match.start()):
+            elif _is_place_or_error(text, lower, match.start(), start) or not self._counts(text, lower, match.start()):
                 position = start
             else:
                 yield start, end
@@ -155,10 +158,8 @@ class SecretFinder:
         return not (before.isalpha() and first.isalpha()) or (before.islower() and first.isupper())
 
 
-# ('password', …) and ['password', …]
-_PAIR = re.compile(
-    rf"[(\[][ ]*+[bu]?+{QUOTE}(?P<name>[\w.-]{{2,80}}+){QUOTE}[ ]*+,[ ]*+(?P<hidden>{VALUE})(?=,?[ ]*+(?:[)\]]|\Z))"
-)
+# ('password', …), ['user', 'bob', 'password', …]; not {'field': 'password', 'error': …}
+_PAIR = re.compile(rf"[(\[,][ ]*+[bu]?+{QUOTE}(?P<name>[\w.-]{{2,80}}+){QUOTE}[ ]*+,[ ]*+(?P<hidden>{ITEM})(?![ ]*+:)")
 # --password …, also in a list of arguments
 _OPTION = re.compile(rf"""-(?<![\w-]-)-?(?P<name>[\w-]{{2,80}}+)["']?,?[ ]++(?!-)(?P<hidden>{WORD})""")
 
@@ -177,7 +178,7 @@ def _variants(part: str) -> Iterator[str]:
         yield first + "".join(mark + other for mark, other in zip(marks, others, strict=False))
 
 
-def _is_place_or_error(lower: str, key: int, value: int) -> bool:
+def _is_place_or_error(text: str, lower: str, key: int, value: int) -> bool:
     """Whether what looks like a key is the place `token.py:12`, or the name of an exception before its message."""
     if lower[value - 1] == ":":
         return lower[value].isdigit() and "." in lower[key:value]
@@ -186,8 +187,9 @@ def _is_place_or_error(lower: str, key: int, value: int) -> bool:
     start = value - 2
     while start > max(0, value - 80) and (lower[start - 1].isalnum() or lower[start - 1] in "._"):
         start -= 1
-    name = lower[start : value - 1]
-    return _ERROR_NAME.fullmatch(name.rpartition(".")[2]) is not None
+    path, _, name = text[start : value - 1].rpartition(".")
+    # jwt.exceptions.InvalidToken: …
+    return (path != "" and name[0].isupper()) or _ERROR_NAME.fullmatch(name.lower()) is not None
 
 
 def _one_of(inner: Iterable[str], whole: Iterable[str]) -> str:
