@@ -95,8 +95,8 @@ class SecretFinder:
         self._key = re.compile(key)
         # A word without an end is taken whole: each of its parts would be looked at to its end otherwise.
         self._assignment = re.compile(
-            rf"{key}(?P<long>[\w.-]{{16,}}+)?+[\w.-]*+"
-            rf"(?:(?:{named}|{separator})[ \t]*+(?P<hidden>{VALUE})|(?(long)|(?!)))"
+            rf"{key}(?P<long>[\w.-]{{32,}}+)?+[\w.-]*+"
+            rf"(?:(?:{named}|{separator})[ \t]*+(?P<value>)|(?(long)|(?!)))"
         )
 
     def names_secret(self, key: str) -> bool:
@@ -138,14 +138,15 @@ class SecretFinder:
             match = self._assignment.search(lower, position)
             if match is None:
                 return
-            start, end = match.span("hidden")
-            if start < 0:
-                position = match.end()
-            elif _is_place_or_error(text, lower, match.start(), start) or not self._counts(text, lower, match.start()):
-                position = start
-            else:
-                yield start, end
-                position = end
+            key, position = match.span()
+            if match.start("value") < 0 or not self._counts(text, lower, key):
+                continue
+            if _is_place_or_error(text, lower, key, position):
+                continue
+            value = _VALUE.match(lower, position)
+            if value is not None:
+                yield value.span()
+                position = value.end()
         yield position, len(text)
 
     def _counts(self, text: str, lower: str, start: int) -> bool:
@@ -158,6 +159,7 @@ class SecretFinder:
         return not (before.isalpha() and first.isalpha()) or (before.islower() and first.isupper())
 
 
+_VALUE = re.compile(VALUE)
 # ('password', …), ['user', 'bob', 'password', …]; not {'field': 'password', 'error': …}
 _PAIR = re.compile(rf"[(\[,][ ]*+[bu]?+{QUOTE}(?P<name>[\w.-]{{2,80}}+){QUOTE}[ ]*+,[ ]*+(?P<hidden>{ITEM})(?![ ]*+:)")
 # --password …, also in a list of arguments
@@ -181,7 +183,7 @@ def _variants(part: str) -> Iterator[str]:
 def _is_place_or_error(text: str, lower: str, key: int, value: int) -> bool:
     """Whether what looks like a key is the place `token.py:12`, or the name of an exception before its message."""
     if lower[value - 1] == ":":
-        return lower[value].isdigit() and "." in lower[key:value]
+        return lower[value : value + 1].isdigit() and "." in lower[key:value]
     if lower[value - 2 : value] != ": " or lower[value - 3] in "\"'":
         return False
     start = value - 2
