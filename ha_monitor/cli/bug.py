@@ -1,12 +1,30 @@
-"""What is said of an error that nobody foresaw. Python itself would write what is in the texts of others as it is."""
+"""What is said of an error that nobody foresaw, and of what libraries complain of while a command runs.
+
+Python itself would write the texts of others as they are.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import traceback
 
 from ha_monitor.config.secrets import mask_url
 from ha_monitor.text.terminal import standard_error
+
+
+class Complaints(logging.Handler):
+    """Writes what libraries say by the standard library's logging to standard error; to be `logging.lastResort`."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:
+            text = str(record.msg)
+        standard_error().row(f"ha-monitor: {record.name}: {mask_url(text)}")
 
 
 def report(error: BaseException, where: str = "") -> None:

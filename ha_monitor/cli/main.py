@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = build_parser().parse_args(arguments)
     command: Command = options.run
+    logging.lastResort = bug.Complaints()
     try:
         return command(options)
     except ConfigurationError as error:

@@ -6,6 +6,8 @@ import argparse
 import ast
 import io
 import json
+import locale
+import logging
 import os
 import pty
 import re
@@ -28,9 +30,9 @@ from ha_monitor.check.workers import judge
 from ha_monitor.cli import check as cli_check
 from ha_monitor.cli import demo as cli_demo
 from ha_monitor.cli import status as cli_status
-from ha_monitor.cli.bug import report_of_thread
+from ha_monitor.cli.bug import Complaints, report_of_thread
 from ha_monitor.cli.main import build_parser, main
-from ha_monitor.config.schema import Config, LogLevel
+from ha_monitor.config.schema import Config, LogFormat, LogLevel
 from ha_monitor.demo.demo import Demo
 from ha_monitor.demo.show import Screen
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ServiceMissing, StoreUnavailable, reason_of
@@ -39,6 +41,7 @@ from ha_monitor.outputs.console import console_renderer, fields_of
 from ha_monitor.outputs.line import EventLine, Identity, encode_line
 from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
+from ha_monitor.service import make_renderer
 from ha_monitor.status.fleet import Fleet, Instance, Queue, Worker
 from ha_monitor.status.render import render
 from ha_monitor.supervision import Systemd
@@ -325,6 +328,19 @@ def test_an_error_that_ends_a_thread_is_told_visibly_and_without_secrets(
     assert [row for row in written.splitlines()[1:] if not row.startswith("    ")] == []
 
 
+def test_what_a_library_complains_of_is_told_visibly(capsys: pytest.CaptureFixture[str]) -> None:
+    """Given a warning of a library with a hostile text and a password, it is one row without either."""
+    record = logging.LogRecord("kombu", logging.WARNING, "x.py", 1, "%s redis://:hunter2@h/0", (HOSTILE,), None)
+
+    Complaints().handle(record)
+
+    written = capsys.readouterr().err
+    assert written.startswith("ha-monitor: kombu: a\\r\\n")
+    assert unseen(written) == []
+    assert written.count("\n") == 1
+    assert "hunter2" not in written
+
+
 # --- terminals ------------------------------------------------------------------------------------
 
 
@@ -344,22 +360,40 @@ def test_a_terminal_that_has_not_all_characters_gets_what_it_has(encoding: str) 
     assert json.loads(shown.splitlines()[1]) == {"a": "東京\u202e"}
 
 
-@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_a_real_terminal_in_a_locale_without_unicode_gets_ascii(locale: str) -> None:
+@pytest.mark.parametrize("name", ["C", "C.UTF-8"])
+def test_a_real_terminal_in_a_locale_without_unicode_gets_ascii(name: str) -> None:
     """Given LC_ALL=C, Python writes UTF-8, whose second bytes such a terminal obeys: there it gets ASCII alone."""
     master, slave = pty.openpty()
     program = (
         "from ha_monitor.text.terminal import standard_output as out;"
         "out().row('Û\\x1b ─'); out().json(b'\"\\xc3\\x9b\"')"
     )
-    environment = {**os.environ, "LC_ALL": locale}
+    environment = {**os.environ, "LC_ALL": name}
     subprocess.run([sys.executable, "-c", program], stdout=slave, env=environment, check=True, timeout=60)
     os.close(slave)
     shown = os.read(master, 1000)
     os.close(master)
 
-    expected = b'\\xdb\\x1b -\r\n"\\u00db"\r\n' if locale == "C" else 'Û\\x1b ─\r\n"Û"\r\n'.encode()
+    expected = b'\\xdb\\x1b -\r\n"\\u00db"\r\n' if name == "C" else 'Û\\x1b ─\r\n"Û"\r\n'.encode()
     assert shown == expected
+
+
+@pytest.mark.parametrize("form", LogFormat)
+def test_lines_fit_a_terminal_without_unicode(form: LogFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given an instance in the foreground of a terminal that has ASCII only, its lines are ASCII; in a pipe, UTF-8."""
+    master, slave = pty.openpty()
+    reading, writing = os.pipe()
+    monkeypatch.setattr(locale, "getencoding", lambda: "ANSI_X3.4-1968")
+
+    at_terminal, in_pipe = (make_renderer(form, descriptor, {}) for descriptor in (slave, writing))
+    for descriptor in (master, slave, reading, writing):
+        os.close(descriptor)
+
+    assert at_terminal is not None
+    assert at_terminal(fields_of(line("東京\u202e"))).isascii()
+    assert (in_pipe is None) is (form is LogFormat.JSON)
+    if in_pipe is not None:
+        assert "東京\\u202e" in in_pipe(fields_of(line("東京\u202e"))).decode()
 
 
 def test_nothing_but_one_module_writes_to_a_terminal() -> None:
