@@ -12,6 +12,12 @@ program decides by class alone:
 
 from __future__ import annotations
 
+from ha_monitor.text.secrets import BY_LOOKS
+from ha_monitor.text.visible import visible
+
+_READ = 4000
+"""Characters of the text of a foreign exception."""
+
 
 class HaMonitorError(Exception):
     """Base of every error that the program raises on purpose. Its text is one line for a person."""
@@ -50,5 +56,13 @@ class ServiceMissing(HaMonitorError):
 
 
 def reason_of(error: BaseException) -> str:
-    """What a foreign exception says, in one line of at most 300 characters; its class if it says nothing."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """What a foreign exception says, visible and without secrets that show by their looks, in one line of at most 300
+    characters; its class if it says nothing.
+    """
+    try:
+        text = str(error)
+    except Exception:  # by a __str__ that fails
+        text = ""
+    # A text of megabytes is not looked at to its end, and a secret is found before it is cut in two.
+    text = BY_LOOKS.hide(" ".join(text[:_READ].split()))
+    return visible(text)[:300] or type(error).__name__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import locale
 import logging
 import os
 import signal
@@ -10,6 +12,9 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import is_amqp
@@ -49,6 +54,7 @@ from ha_monitor.store.results import Counting
 from ha_monitor.store.store import Store
 from ha_monitor.store.stuck import first_look
 from ha_monitor.supervision import Systemd
+from ha_monitor.text.visible import ascii_json
 from ha_monitor.threads import Threads
 from ha_monitor.version import __version__
 
@@ -76,9 +82,7 @@ class Service:
         self._reread = reread
         self._identity = identity_of(config.node_id, instance)
         self._output = make_output(output, environment)
-        self._render = None
-        if config.log.format is LogFormat.CONSOLE:
-            self._render = console_renderer(colors=os.isatty(output) and not environment.get("NO_COLOR"))
+        self._render = make_renderer(config.log.format, output, environment)
         self._threshold = Threshold(config.log.level)
         self.logger = make_logger(
             output=self._output,
@@ -179,7 +183,8 @@ class Service:
 
     def _parts(self, config: Config) -> Settings:
         """What follows from the settings that may change while running."""
-        handlers = Handlers(load_handlers(config.handlers.modules))
+        redactor = Redactor(config.log.redact, config.log.max_value_length)
+        handlers = Handlers(load_handlers(config.handlers.modules), redactor)
         policy = EmissionPolicy(config.log.level, handlers.types)
         announcer = Announcer(
             output=self._output,
@@ -238,6 +243,20 @@ def make_output(file_descriptor: int, environment: Mapping[str, str]) -> Output:
     return StreamOutput(LineWriter(file_descriptor))
 
 
+def make_renderer(
+    chosen: LogFormat, file_descriptor: int, environment: Mapping[str, str]
+) -> Callable[[dict[str, Any]], bytes] | None:
+    """How lines are written where a terminal or a person needs another form than JSON in UTF-8; None for that."""
+    terminal = os.isatty(file_descriptor)
+    encoding = locale.getencoding() if terminal else "utf-8"
+    if chosen is LogFormat.CONSOLE:
+        return console_renderer(colors=terminal and not environment.get("NO_COLOR"), encoding=encoding)
+    if codecs.lookup(encoding).name == "utf-8":
+        return None
+    to_json = msgspec.json.Encoder(enc_hook=str).encode
+    return lambda fields: ascii_json(to_json(fields))
+
+
 def make_source(config: Config, consumer_name: str, clock: Clock) -> Source:
     """The source that fits `broker.url`."""
     if is_amqp(config.broker.url):
@@ -281,6 +300,6 @@ def make_decoder(config: Config, policy: EmissionPolicy) -> Decoder:
     redactor = Redactor(log.redact, log.max_value_length)
     facts = FactBuilder(policy, redactor, arguments=log.arguments, results=log.results)
     hidden = list(log.redact)
-    hidden += [] if log.arguments else ["args"]
+    hidden += [] if log.arguments else ["args", "kwargs"]
     hidden += [] if log.results else ["result"]
     return Decoder(facts, Redactor(hidden, SAMPLE))

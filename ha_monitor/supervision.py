@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import sdnotify
 
 from ha_monitor.clock import Clock
+from ha_monitor.text.visible import visible
 
 
 class Supervisor(Protocol):
@@ -47,7 +48,8 @@ class Systemd:
     def status(self, text: str) -> None:
         if text != self._status:
             self._status = text
-            self._notify(f"STATUS={text}")
+            # One line: what follows a newline would be a message of its own.
+            self._notify(f"STATUS={visible(text)}")
 
     def progress(self) -> None:
         if self._interval is None or self._notifier is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from ha_monitor.config.schema import Config
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.outputs.handlers import load_handlers
 from ha_monitor.store.connection import StoreConnection
+from ha_monitor.text.terminal import standard_output
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -41,10 +41,9 @@ def run(options: argparse.Namespace) -> ExitStatus:
     """Print one line a finding."""
     overlay = OVERLAYS / f"{options.instance}.toml" if options.instance else None
     config = load(options.config, os.environ, overlay)
-    status = ExitStatus.OK
+    output, status = standard_output(), ExitStatus.OK
     for finding in _findings(config, online=options.online):
-        sys.stdout.write(f"{finding.verdict:8} {finding.subject}: {finding.text}\n")
-        sys.stdout.flush()
+        output.row(f"{finding.verdict:8} {finding.subject}: {finding.text}")
         if finding.verdict is Verdict.FAILED:
             status = ExitStatus.FAILURE
     return status

@@ -15,6 +15,7 @@ from ha_monitor.demo.demo import Demo, Plan
 from ha_monitor.demo.show import Screen
 from ha_monitor.errors import ServiceMissing
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.terminal import standard_error, standard_output
 
 
 def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
@@ -38,21 +39,22 @@ def run(options: argparse.Namespace) -> ExitStatus:
     if options.broker:
         urls_of(options.broker)
     terminal = sys.stdout.isatty()
-    screen = Screen(colors=terminal and not os.environ.get("NO_COLOR"), terminal=terminal)
+    output = standard_output(colors=terminal and not os.environ.get("NO_COLOR"))
+    screen = Screen(output, cut=terminal)
     demo = Demo(Plan(options.monitors, options.tasks, options.broker), screen)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: demo.stop())
     try:
         summary = demo.run()
     except ServiceMissing as error:
-        sys.stderr.write(f"ha-monitor: {error}\n")
+        standard_error().row(f"ha-monitor: {error}")
         return ExitStatus.FAILURE
     if summary is None:
         screen.note("stopped, and cleaned up")
         return ExitStatus.FAILURE
     screen.summary(summary)
     if options.json:
-        sys.stdout.write(msgspec.json.encode(summary).decode("utf-8") + "\n")
+        output.json(msgspec.json.encode(summary))
     return ExitStatus.OK if summary.good else ExitStatus.FAILURE
 
 

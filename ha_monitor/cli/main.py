@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from ha_monitor.cli import check, demo, status, units
+from ha_monitor.cli import bug, check, demo, status, units
 from ha_monitor.cli import run as run_command
 from ha_monitor.errors import ConfigurationError, StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.terminal import standard_error, standard_output
 from ha_monitor.version import __version__
 
 EXAMPLES = """\
@@ -31,7 +34,12 @@ Command = Callable[[argparse.Namespace], ExitStatus]
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(ExitStatus.USAGE, f"ha-monitor: {message}; see ha-monitor --help\n")
+        standard_error().row(f"ha-monitor: {message}; see ha-monitor --help")
+        self.exit(ExitStatus.USAGE)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        output = standard_output() if file is sys.stdout else standard_error()
+        output.rows(message.splitlines())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = build_parser().parse_args(arguments)
     command: Command = options.run
+    logging.lastResort = bug.Complaints()
     try:
         return command(options)
     except ConfigurationError as error:
@@ -73,8 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.FAILURE
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        bug.report(error)
+        return ExitStatus.SOFTWARE
 
 
 def _fail(status: ExitStatus, text: str) -> int:
-    sys.stderr.write(f"ha-monitor: {text}\n")
+    standard_error().row(f"ha-monitor: {text}")
     return status

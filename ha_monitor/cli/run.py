@@ -6,9 +6,11 @@ import argparse
 import faulthandler
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+from ha_monitor.cli.bug import report_of_thread
 from ha_monitor.config.load import load
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import ConfigurationError
@@ -28,6 +30,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """Run one instance until it is told to stop."""
     faulthandler.enable()  # the watchdog's SIGABRT leaves the stacks of all threads on standard error
+    threading.excepthook = report_of_thread
 
     def read() -> Config:
         return load(options.config, os.environ, OVERLAYS / f"{options.instance}.toml")

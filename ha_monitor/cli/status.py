@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from ha_monitor.config.load import load
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.status.fleet import read_fleet
 from ha_monitor.status.render import render
+from ha_monitor.text.terminal import standard_output
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -31,7 +31,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """Print the state of the fleet."""
     fleet = read_fleet(load(options.config, os.environ), SystemClock())
-    sys.stdout.write(msgspec.json.encode(fleet).decode("utf-8") + "\n" if options.json else render(fleet))
-    sys.stdout.flush()
+    output = standard_output()
+    if options.json:
+        output.json(msgspec.json.encode(fleet))
+    else:
+        output.rows(render(fleet))
     consuming = any(one.alive and one.state == "consuming" for one in fleet.instances)
     return ExitStatus.OK if consuming else ExitStatus.FAILURE

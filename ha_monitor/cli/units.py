@@ -11,6 +11,7 @@ from typing import Any
 
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.terminal import standard_error, standard_output
 
 UNITS = ("ha-monitor@.service", "ha-monitor.target")
 SYSUSERS = "ha-monitor.sysusers.conf"
@@ -50,19 +51,18 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     :raises ConfigurationError: if no service could be started from that prefix, or the folder cannot be written.
     """
-    command = command_of(options.prefix)
+    command, output = command_of(options.prefix), standard_output()
     try:
         options.output.mkdir(parents=True, exist_ok=True)
         for name in UNITS:
             path = options.output / name
             path.write_text(unit(name, command), encoding="utf-8")
-            sys.stdout.write(f"{path}\n")
+            output.row(str(path))
     except OSError as error:
         raise ConfigurationError(f"--output: {error.filename}: cannot be written: {error.strerror}") from None
-    sys.stdout.write(_next_steps())
-    sys.stdout.flush()
+    output.rows(_next_steps())
     if not command.exists():
-        sys.stderr.write(f"ha-monitor: there is no {command} on this host (yet)\n")
+        standard_error().row(f"ha-monitor: there is no {command} on this host (yet)")
     return ExitStatus.OK
 
 
@@ -92,7 +92,7 @@ def _packaged(name: str) -> str:
     return (resources.files("ha_monitor") / "units" / name).read_text(encoding="utf-8")
 
 
-def _next_steps() -> str:
+def _next_steps() -> list[str]:
     user = next(line for line in _packaged(SYSUSERS).splitlines() if line.startswith("u "))
     return f"""
 Now, as root:
@@ -102,4 +102,4 @@ Now, as root:
   systemctl daemon-reload
   systemctl enable ha-monitor.target
   systemctl enable --now ha-monitor@1
-"""
+""".splitlines()

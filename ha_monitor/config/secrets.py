@@ -7,19 +7,19 @@ from typing import Any
 from urllib.parse import unquote
 
 from ha_monitor.config.schema import Config
+from ha_monitor.text.secrets import BY_LOOKS, HIDDEN
 
 _USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/@\s:]*):(?P<password>[^/\s]*)@", re.IGNORECASE)
 _QUERY = re.compile(r"(?P<key>[?&](?:\w*_)?password=)(?P<password>[^&\s;]*)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"password|passwd|secret|token", re.IGNORECASE)
 _ASSIGNED = re.compile(rf"(?:{_SECRET_KEY.pattern})[^=:]{{0,10}}[=:]", re.IGNORECASE)
-HIDDEN = "***"
 # The library's own text would quote a piece of a password with a / in it.
 BAD_URL = "expected host:port; in a user name or password, /, #, ?, @ and : must be written as %2F, %23, %3F, %40, %3A"
 
 
 def mask_url(text: str) -> str:
-    """Replace the password of every URL in a text."""
-    return _QUERY.sub(rf"\g<key>{HIDDEN}", _USER_INFO.sub(rf"\g<scheme>\g<user>:{HIDDEN}@", text))
+    """Replace the password of every URL in a text, and all else that is a secret by its looks."""
+    return _QUERY.sub(rf"\g<key>{HIDDEN}", BY_LOOKS.hide(text))
 
 
 def mask(key: str, value: Any) -> str:

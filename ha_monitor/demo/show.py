@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from ha_monitor.demo.summary import Summary
+from ha_monitor.text.terminal import Painted, Terminal
+from ha_monitor.text.visible import columns, padded, shortened, visible
 
 _LEVELS = {"debug": "2", "info": "32", "warning": "33", "error": "31"}
 _INSTANCES = ("36", "35", "94", "93", "96", "95")
@@ -19,30 +20,31 @@ _WIDTH = 78
 
 
 class Screen:
-    """Writes lines for people: with colours, and cut to the width, only on a terminal."""
+    """Writes lines for people."""
 
-    def __init__(self, *, colors: bool, terminal: bool) -> None:
-        self._colors = colors
-        self._terminal = terminal
+    def __init__(self, output: Terminal, *, cut: bool) -> None:
+        """:param cut: lines to the width of the terminal."""
+        self._output = output
+        self._cut = cut
 
     def line(self, fields: Mapping[str, Any]) -> None:
         """One line of a monitor: time, which instance, what, which task."""
-        event = f"{fields.get('event', ''):<15}"
-        time, instance = str(fields.get("timestamp", ""))[11:19], str(fields.get("instance", "?"))
+        event = padded(self._output.shown(str(fields.get("event", ""))), 15)
+        time, instance = str(fields.get("timestamp", ""))[11:19], self._instance(str(fields.get("instance", "?")))
         room = None
-        if self._terminal:
-            before = len(time) + len(f" ha-monitor@{instance} ") + len(event) + 1
+        if self._cut:
+            before = columns(f"{time} {instance.text} {event} ")
             room = max(20, shutil.get_terminal_size().columns - before)
-        painted = self._paint(event, _LEVELS.get(str(fields.get("level")), "0"))
-        self._write(f"{time} {self._instance(instance)} {painted} {shortened(about(fields), room)}".rstrip())
+        painted = Painted(event, _LEVELS.get(str(fields.get("level")), "0"))
+        self._output.row(f"{time} ", instance, " ", painted, " ", shortened(self._output.shown(about(fields)), room))
 
     def note(self, text: str) -> None:
         """Something that the demo itself did."""
-        self._write(self._paint(f"── {text} ".ljust(_WIDTH, "─"), "1"))
+        self._output.row(Painted(f"── {text} ".ljust(_WIDTH, "─"), "1"))
 
     def plain(self, text: str) -> None:
-        """Something that another program said."""
-        self._write(text)
+        """Something that another program said, indented, so that it does not pass for a line of the demo."""
+        self._output.rows(f"    {row}" for row in text.split("\n"))
 
     def summary(self, summary: Summary) -> None:
         """The result, at most 80 columns wide."""
@@ -60,44 +62,40 @@ class Screen:
         told = "each event came to one of them" if summary.dealt_out else "Redis gives each event to all"
         self._row("seen by several instances", summary.split, told)
         self._shares(summary)
-        self._write("")
+        self._output.row()
         verdict = "nothing lost, nothing twice, every task by its name" if summary.good else "the promise was not kept"
-        self._write(self._paint(f"  {verdict}", "1;32" if summary.good else "1;31"))
+        self._output.row(Painted(f"  {verdict}", "1;32" if summary.good else "1;31"))
 
     def _row(self, name: str, number: int, remark: str = "", *, good: bool | None = None) -> None:
-        mark = "" if good is None else self._paint("ok", "32") if good else self._paint("WRONG", "1;31")
-        self._write(f"  {name:<27}{number:>6}  {' '.join(filter(None, (mark, remark)))}".rstrip())
+        mark: list[str | Painted] = (
+            [] if good is None else [Painted("ok", "32") if good else Painted("WRONG", "1;31"), " "]
+        )
+        self._output.row(f"  {name:<27}{number:>6}  ", *mark, remark)
 
     def _shares(self, summary: Summary) -> None:
-        self._write("")
-        self._write(self._paint(f"  {'lines of':<27}{'in all':>6}  {'share':>5}  {'while all ran':>13}", "2"))
+        self._output.row()
+        self._output.row(Painted(f"  {'lines of':<27}{'in all':>6}  {'share':>5}  {'while all ran':>13}", "2"))
         total, early_total = sum(summary.shares.values()) or 1, sum(summary.early_shares.values()) or 1
         longest = max(summary.early_shares.values()) or 1
         for instance, count in summary.shares.items():
             early = summary.early_shares[instance]
             killed = " (killed)" if instance == summary.killed else ""
-            name = self._instance(instance) + f"{killed:<{27 - len(f'ha-monitor@{instance}')}}"
-            bar = self._paint("█" * round(_BAR * early / longest), self._color(instance))
-            self._write(f"  {name}{count:>6}  {count / total:>5.0%}  {early / early_total:>13.0%} {bar}".rstrip())
+            name = self._instance(instance)
+            numbers = f"{killed:<{27 - len(name.text)}}{count:>6}  {count / total:>5.0%}  {early / early_total:>13.0%} "
+            bar = Painted("█" * round(_BAR * early / longest), name.color)
+            self._output.row("  ", name, numbers, bar)
         if summary.even is not None:
             if summary.starved:
-                verdict = self._paint("ONE GOT NOTHING", "1;31")
+                verdict = Painted("ONE GOT NOTHING", "1;31")
             else:
-                verdict = self._paint("even", "32") if summary.even else self._paint("uneven", "33")
-            self._write(f"  {'':<42}{'shares':>13} {verdict}")
+                verdict = Painted("even", "32") if summary.even else Painted("uneven", "33")
+            self._output.row(f"  {'':<42}{'shares':>13} ", verdict)
 
-    def _instance(self, name: str) -> str:
-        return self._paint(f"ha-monitor@{name}", self._color(name))
+    def _instance(self, name: str) -> Painted:
+        return Painted(self._output.shown(f"ha-monitor@{name}"), self._color(name))
 
     def _color(self, name: str) -> str:
-        return _INSTANCES[(int(name) - 1) % len(_INSTANCES)] if name.isdigit() else "0"
-
-    def _paint(self, text: str, color: str) -> str:
-        return f"\x1b[{color}m{text}\x1b[0m" if self._colors else text
-
-    def _write(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        return _INSTANCES[(int(name) - 1) % len(_INSTANCES)] if name.isdecimal() else "0"
 
 
 def about(fields: Mapping[str, Any]) -> str:
@@ -107,7 +105,7 @@ def about(fields: Mapping[str, Any]) -> str:
         return " ".join(
             f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in shown.items()
         )
-    parts = [f"{fields.get('task_name') or '?':<17}", str(fields["task_id"])[:8]]
+    parts = [padded(visible(str(fields.get("task_name") or "?")), 17), str(fields["task_id"])[:8]]
     if fields.get("exception"):
         parts.append(_cause(str(fields["exception"])))
     elif isinstance(fields.get("runtime"), float):
@@ -115,11 +113,6 @@ def about(fields: Mapping[str, Any]) -> str:
     if fields.get("recovered"):
         parts.append("recovered")
     return " ".join(parts)
-
-
-def shortened(text: str, room: int | None) -> str:
-    """The text, cut to so many columns if there is a limit."""
-    return text if room is None or len(text) <= room else text[: room - 1] + "…"
 
 
 def _cause(exception: str) -> str:

@@ -18,6 +18,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.outputs.output import Line, Output
 from ha_monitor.store.outbox import Entry, OutboxItem, retry_entry
 from ha_monitor.store.record import record_of
+from ha_monitor.text.visible import visible_json
 
 MAX_BACKOFF = 3600.0
 ABSENT_FOR = 3600.0
@@ -134,7 +135,7 @@ class Announcer:
             "event": entry.event,
             "task": record_of(entry.event.task_id, entry.facts) if entry.event.task_id and entry.facts else None,
         }
-        outcome.dead_letters.append(msgspec.json.encode(letter))
+        outcome.dead_letters.append(visible_json(msgspec.json.encode(letter)))
         self._logger.error(
             "dead-letter",
             handler=failure.handler,

@@ -9,17 +9,22 @@ import msgspec
 import structlog
 
 from ha_monitor.outputs.line import EventLine
+from ha_monitor.text.visible import visible
 
-_SHOWN = ("instance", "task_name", "task_id", "worker", "queue", "runtime", "queue_time", "retries", "exception")
+_SHOWN = ("instance", "task_name", "task_id", "worker", "queue", "runtime", "queue_time", "retries")
 _HIDDEN = frozenset({"node_id", "host", "pid", "event_id", "event_time", "root_id", "parent_id"})
 
 
-def console_renderer(colors: bool) -> Callable[[dict[str, Any]], bytes]:
-    """A function that renders the fields of a line for reading."""
+def console_renderer(colors: bool, encoding: str = "utf-8") -> Callable[[dict[str, Any]], bytes]:
+    """A function that renders the fields of a line for reading.
+
+    :param encoding: of the terminal; what it does not have is written out.
+    """
     render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=16, sort_keys=False)
 
     def rendered(fields: dict[str, Any]) -> bytes:
-        traceback = fields.pop("traceback", None)
+        # Texts of several lines follow below, indented, so that no line of theirs passes for one of the log's.
+        below = [str(text) for key in ("exception", "traceback") if (text := fields.pop(key, None))]
         ordered = {key: fields.pop(key) for key in ("timestamp", "level", "event", *_SHOWN) if key in fields}
         ordered |= {key: value for key, value in fields.items() if key not in _HIDDEN}
         if isinstance(ordered.get("timestamp"), str):
@@ -27,12 +32,18 @@ def console_renderer(colors: bool) -> Callable[[dict[str, Any]], bytes]:
         for key in ("runtime", "queue_time"):
             if isinstance(ordered.get(key), float):
                 ordered[key] = round(ordered[key], 3)
-        text = str(render(None, "", ordered))
-        if traceback:
-            text += "\n" + "\n".join("    " + row for row in str(traceback).rstrip().splitlines())
-        return text.encode("utf-8", "replace")
+        rows = [str(render(None, "", {key: _shown(value) for key, value in ordered.items()}))]
+        rows += [f"    {visible(row)}" for text in below for row in text.rstrip().split("\n")]
+        return "\n".join(rows).encode(encoding, "backslashreplace")
 
     return rendered
+
+
+def _shown(value: Any) -> Any:
+    """A value as structlog may print it: a number, or a text that is visible."""
+    if value is None or isinstance(value, int | float):
+        return value
+    return visible(value if isinstance(value, str) else str(value))
 
 
 def fields_of(line: EventLine) -> dict[str, Any]:

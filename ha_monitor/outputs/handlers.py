@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ha_monitor.errors import ConfigurationError
+from ha_monitor.events.redact import Redactor
 from ha_monitor.events.text import printable
 from ha_monitor.handling import ATTRIBUTE
 from ha_monitor.store.outbox import Entry
@@ -58,8 +59,10 @@ def load_handlers(modules: Iterable[str]) -> list[Handler]:
 class Handlers:
     """The handlers of this instance."""
 
-    def __init__(self, handlers: Iterable[Handler]) -> None:
+    def __init__(self, handlers: Iterable[Handler], redactor: Redactor) -> None:
+        """:param redactor: what they raise passes through it before it is kept or written."""
         self._handlers = list(handlers)
+        self._redactor = redactor
         self.any = bool(self._handlers)
 
     @property
@@ -81,7 +84,8 @@ class Handlers:
         try:
             handler.function(event, record)
         except BaseException as error:
-            return Failure(handler.name, _text_of(error)[:1000], printable(traceback.format_exc()[-4000:]))
+            text, trace = printable(_text_of(error)), printable(traceback.format_exc())
+            return Failure(handler.name, self._redactor.text(text, 1000), self._redactor.tail(trace, 4000))
         return None
 
 
@@ -90,4 +94,4 @@ def _text_of(error: BaseException) -> str:
         text = str(error)
     except Exception:  # by a __str__ of the user's
         text = "its text cannot be had"
-    return printable(f"{type(error).__name__}: {text}")
+    return f"{type(error).__name__}: {text}"

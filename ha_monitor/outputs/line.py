@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 from ha_monitor.events.types import level_of
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, queue_time_of, retries_of, root_of, runtime_of
+from ha_monitor.text.visible import visible_json
 
 MAX_LINE = 48 * 1024
 """Bytes. journald splits what is longer."""
@@ -95,7 +96,12 @@ _OWN_FIELDS = (
 _FIELDS = {name: name for name in _OWN_FIELDS} | {"pid": "worker_pid"}
 """The event's own fields, and what they are called in the line, whose `pid` is the monitor's."""
 
-_encode = msgspec.json.Encoder().encode
+_to_json = msgspec.json.Encoder().encode
+
+
+def _encode(value: Any) -> bytes:
+    # Safe to look at, too: many do so with `tail -f` or `journalctl -o cat`.
+    return visible_json(_to_json(value))
 
 
 def build_line(item: OutboxItem, identity: Identity, timestamp: str) -> EventLine:
@@ -176,7 +182,7 @@ def _shorten(line: EventLine, name: str, kept: int) -> bool:
     value = getattr(line, name)
     if value is UNSET:
         return False
-    text = value if isinstance(value, str) else _encode(value).decode("utf-8")
+    text = value if isinstance(value, str) else _to_json(value).decode("utf-8")
     if len(text) <= kept + 1:
         return False
     # The end of a traceback says what happened.

@@ -14,6 +14,7 @@ from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.text import printable
 from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.output import Line, Output
+from ha_monitor.text.visible import visible_json
 
 Fields = MutableMapping[str, Any]
 Logger = structlog.typing.FilteringBoundLogger
@@ -51,7 +52,8 @@ def make_logger(
     :param scrub: takes passwords out of a text.
     :param render: for people instead of JSON.
     """
-    encode = render or msgspec.json.Encoder(enc_hook=str).encode
+    to_json = msgspec.json.Encoder(enc_hook=str).encode
+    encode = render or (lambda fields: visible_json(to_json(fields)))
 
     def dropped_below(_logger: Any, method: str, fields: Fields) -> Fields:
         if _LEVELS[LogLevel(_level_of(method))] < _LEVELS[threshold.level]:

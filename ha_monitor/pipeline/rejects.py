@@ -8,6 +8,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.events.decode import Rejected
 from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.log import Logger
+from ha_monitor.text.visible import visible_json
 
 WARN_EVERY = 10.0
 """Seconds between two warnings."""
@@ -43,7 +44,7 @@ class Rejects:
                     "reason": reject.reason,
                     "sample": reject.sample,
                 }
-                self._samples.append(msgspec.json.encode(sample))
+                self._samples.append(visible_json(msgspec.json.encode(sample)))
         self.report()
 
     def report(self) -> None:

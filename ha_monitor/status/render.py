@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ha_monitor.status.fleet import Fleet, Instance, Queue, Worker
+from ha_monitor.text.visible import columns, padded, visible
 
 _INSTANCE = ("INSTANCE", "HOST", "PID", "STATE", "AGE", "SEEN", "SHARE", "EVENTS", "LINES", "LAG", "OUTBOX", "VERSION")
 _WORKER = ("WORKER", "STATE", "SEEN", "ACTIVE", "PROCESSED", "LOAD", "SOFTWARE")
 
 
-def render(fleet: Fleet) -> str:
-    """Tables of instances and workers, and a line each for the rest."""
-    parts = [f"{fleet.node_id}  {_queue(fleet.queue)}", ""]
+def render(fleet: Fleet) -> list[str]:
+    """Rows: tables of instances and workers, and a row each for the rest."""
+    rows = [f"{fleet.node_id}  {_queue(fleet.queue)}", ""]
     instances = [_instance(instance) for instance in fleet.instances]
-    parts.append(_table(_INSTANCE, instances) if instances else "no instance has started yet")
-    parts.append("")
+    rows += _table(_INSTANCE, instances) if instances else ["no instance has started yet"]
+    rows.append("")
     workers = [_worker(worker) for worker in fleet.workers]
-    parts.append(_table(_WORKER, workers) if workers else "no worker has been heard of yet")
+    rows += _table(_WORKER, workers) if workers else ["no worker has been heard of yet"]
     if fleet.more_workers:
-        parts.append(f"… and {fleet.more_workers} more workers")
-    parts.append("")
-    parts.append(f"stuck tasks {fleet.stuck_tasks}   orphaned tasks {fleet.orphaned_tasks}")
-    parts.append(
+        rows.append(f"… and {fleet.more_workers} more workers")
+    rows.append("")
+    rows.append(f"stuck tasks {fleet.stuck_tasks}   orphaned tasks {fleet.orphaned_tasks}")
+    rows.append(
         f"waiting announcements {fleet.waiting_announcements}   handler retries {fleet.handler_retries}   "
         f"dead letters {fleet.dead_letters}   rejected {fleet.rejected}   takeovers {fleet.takeovers}"
     )
-    return "\n".join(parts) + "\n"
+    return rows
 
 
 def duration(seconds: float) -> str:
@@ -75,9 +76,8 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    )
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    # Visible here already, so that the columns are as wide as what will be seen.
+    shown = [[visible(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(columns, cells)) for cells in zip(*shown, strict=True)]
+    return ["  ".join(map(padded, row, widths)).rstrip() for row in shown]

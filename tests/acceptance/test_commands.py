@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from ha_monitor.version import __version__
 from tests.support.instances import declare_event_exchange
 from tests.support.process import OwnProcess, free_port, wait_until
+from tests.support.recording import Recorded, publish
 from tests.support.rights import as_monitor
 
 
@@ -55,6 +57,35 @@ def test_check_and_status_of_a_running_instance(broker_url: str, store_url: str,
     assert other.returncode == 1
     assert "exists with another x-message-ttl: it has 43200000" in other.stdout
     assert "set queue.message_ttl = 43200" in other.stdout
+
+
+def test_no_worker_writes_a_row_of_its_own(broker_url: str, store_url: str, tmp_path: Path) -> None:
+    """Given a worker and a task with hostile names, status, check and the log show them, and no terminal obeys them."""
+    name = "celery@a\n\x1b[2J\x9b31m\u202e\x7f\nok       store: Redis 7.2 answers"
+    now = {"hostname": name, "utcoffset": 0, "pid": 7, "clock": 1, "timestamp": time.time()}
+    beat = {**now, "type": "worker-heartbeat", "freq": 2.0, "active": 0, "processed": 0, "sw_ident": name}
+    failed = {**now, "type": "task-failed", "uuid": name, "exception": name, "traceback": name}
+    urls = {"broker_url": broker_url, "store_url": store_url}
+    own = {f"HA_MONITOR_{key.upper()}": value for key, value in urls.items()}
+    env = {**os.environ, **own, "HA_MONITOR_LOG_FORMAT": "console", "HA_MONITOR_STORE_NAME_WAIT": "0"}
+    log = tmp_path / "log"
+    process = OwnProcess([sys.executable, "-m", "ha_monitor", "run"], log, env=env)
+    try:
+        wait_until(lambda: command("status", **urls).returncode == 0, 60, "the instance consuming")
+        keys = {"worker.heartbeat": beat, "task.failed": failed}
+        publish(broker_url, [Recorded(key, "application/json", "utf-8", json.dumps(e)) for key, e in keys.items()])
+        wait_until(lambda: "celery@a" in command("status", **urls).stdout, 60, "the worker")
+        wait_until(lambda: "task-failed" in log.read_text(encoding="utf-8"), 60, "the line of the task")
+        written = [command(*call, **urls).stdout for call in (["status"], ["status", "--json"], ["check", "--online"])]
+        written.append(log.read_text(encoding="utf-8"))
+    finally:
+        process.end()
+
+    for text in written:
+        assert "celery@a" in text
+        assert [character for character in text if not character.isprintable() and character != "\n"] == []
+    rows = [row for text in written for row in text.splitlines() if row.startswith("ok       store")]
+    assert [row for row in rows if "7.2 answers" in row and "celery" not in row] == []
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def decode(*bodies: Any, level: LogLevel = LogLevel.DEBUG, arguments: bool = Tru
         for body in bodies
     ]
     batch = Batch()
-    hidden = [*DEFAULT_REDACTED, *([] if arguments else ["args"]), *([] if results else ["result"])]
+    hidden = [*DEFAULT_REDACTED, *([] if arguments else ["args", "kwargs"]), *([] if results else ["result"])]
     decoder = Decoder(fact_builder(level, arguments=arguments, results=results), Redactor(hidden, 500))
     decoder.decode(messages, batch)
     return batch

@@ -38,7 +38,7 @@ def test_a_setting_may_name_several_brokers(setting: str, urls: list[str], amqp:
         ("rabbit1", f"broker.url = rabbit1: {KINDS}"),
         ("amqp://a//;redis://b/0", "broker.url: expected brokers of one kind, not AMQP and Redis together"),
         (";", "broker.url: expected brokers of one kind, not AMQP and Redis together"),
-        ("amqp://u:hunt/er2@a:5672//", "broker.url = ***: expected host:port; "),
+        ("amqp://u:hunt/er2@a:5672//", "broker.url = amqp://u:***@a:5672//: expected host:port; "),
         ("amqp://u:hunt#er2@a:5672//", "broker.url = amqp://u:***@a:5672//: expected host:port; "),
         ("amqp://a:port//", "broker.url = amqp://a:port//: expected host:port; "),
         ("amqp://a:70000//", "broker.url = amqp://a:70000//: expected host:port; "),

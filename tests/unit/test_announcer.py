@@ -12,6 +12,7 @@ from ha_monitor.config.schema import Handlers as Settings
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.model import Event
 from ha_monitor.events.policy import EmissionPolicy
+from ha_monitor.events.redact import Redactor
 from ha_monitor.outputs.announcer import ABSENT_BACKOFF, ABSENT_FOR, Announcer, Outcome
 from ha_monitor.outputs.handlers import Handlers
 from ha_monitor.outputs.line import Identity
@@ -27,7 +28,7 @@ def announcer(clock: TurnedClock, said: list[str]) -> Announcer:
         output=SimpleNamespace(write=lambda lines: None),  # type: ignore[arg-type]
         identity=Identity("shop", "1", "host", 1),
         policy=EmissionPolicy(LogLevel.INFO, ()),
-        handlers=Handlers([]),
+        handlers=Handlers([], Redactor([], 1000)),
         settings=Settings(),
         logger=SimpleNamespace(warning=say, error=say),  # type: ignore[arg-type]
         clock=clock,  # type: ignore[arg-type]

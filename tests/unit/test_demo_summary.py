@@ -17,10 +17,12 @@ from ha_monitor.demo.demo import Demo
 from ha_monitor.demo.environment import clean, monitor_environment
 from ha_monitor.demo.pieces import Pieces
 from ha_monitor.demo.redis_server import start_redis
-from ha_monitor.demo.show import Screen, about, shortened
+from ha_monitor.demo.show import Screen, about
 from ha_monitor.demo.summary import Run, Summary, are_even, summarise
 from ha_monitor.errors import ServiceMissing
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.terminal import standard_output
+from ha_monitor.text.visible import shortened
 
 Line = dict[str, Any]
 
@@ -216,7 +218,7 @@ def full_summary(**changed: Any) -> Summary:
 
 def test_the_summary_fits_80_columns_even_at_its_worst(capsys: pytest.CaptureFixture[str]) -> None:
     """Given every number at its longest, and every complaint, no row is wider than 80 columns or coloured."""
-    Screen(colors=False, terminal=False).summary(full_summary())
+    Screen(standard_output(), cut=False).summary(full_summary())
 
     rows = capsys.readouterr().out.splitlines()
     assert [row for row in rows if len(row) > 80 or "\x1b" in row] == []
@@ -241,7 +243,7 @@ def test_the_exit_status_is_the_verdict(
 
 def test_colours_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     """Given two instances on a terminal with colours, each name has a colour of its own."""
-    screen = Screen(colors=True, terminal=False)
+    screen = Screen(standard_output(colors=True), cut=False)
 
     screen.line(line("a", timestamp="2026-01-01T10:00:00.123456Z", level="info"))
     screen.line(line("a", timestamp="2026-01-01T10:00:00.123456Z", level="info", instance="2"))

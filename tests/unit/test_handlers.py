@@ -10,11 +10,15 @@ import msgspec
 import pytest
 
 from ha_monitor import Event, State, TaskRecord, on
+from ha_monitor.config.schema import DEFAULT_REDACTED
 from ha_monitor.errors import ConfigurationError
+from ha_monitor.events.redact import Redactor
 from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
 from ha_monitor.store.outbox import Entry
 from ha_monitor.store.record import Facts
 from tests.unit.builders import TIME, UUID
+
+REDACTOR = Redactor(DEFAULT_REDACTED, 1000)
 
 
 @pytest.fixture
@@ -40,7 +44,7 @@ def test_the_functions_marked_with_on_are_found(modules: Path) -> None:
         "def not_one(event, task): ...\n"
         "@on('*')\ndef second(event, task): ...\n"
     )
-    handlers = Handlers(load_handlers(["alerts_a"]))
+    handlers = Handlers(load_handlers(["alerts_a"]), REDACTOR)
 
     assert handlers.any is True
     assert handlers.types == {"task-failed", "task-revoked", "*"}
@@ -58,7 +62,9 @@ def test_a_handler_imported_into_two_modules_is_called_once(modules: Path) -> No
 
 def test_an_entry_for_one_handler_goes_to_that_one_only(modules: Path) -> None:
     """Given a retry, only the handler that failed is due; none if this instance does not have it."""
-    handlers = Handlers([Handler("a.one", frozenset({"*"}), print), Handler("a.two", frozenset({"*"}), print)])
+    handlers = Handlers(
+        [Handler("a.one", frozenset({"*"}), print), Handler("a.two", frozenset({"*"}), print)], REDACTOR
+    )
 
     assert [handler.name for handler in handlers.due(entry(kind=1, handler="a.two"))] == ["a.two"]
     assert handlers.due(entry(kind=1, handler="a.gone")) == []
@@ -94,7 +100,7 @@ def test_a_handler_gets_the_event_and_the_record() -> None:
     calls: list[tuple[Event, TaskRecord]] = []
     handler = Handler("a.one", frozenset({"*"}), lambda event, task: calls.append((event, task)))
 
-    assert Handlers([handler]).call(handler, entry()) is None
+    assert Handlers([handler], REDACTOR).call(handler, entry()) is None
 
     ((event, task),) = calls
     assert (event.type, event.task_id) == ("task-failed", UUID)
@@ -106,7 +112,7 @@ def test_an_event_without_a_task_has_no_record() -> None:
     seen: list[object] = []
     handler = Handler("a.one", frozenset({"*"}), lambda event, task: seen.append(task))
 
-    Handlers([handler]).call(handler, Entry(0, Event("worker-online", "0" * 24), None, False))
+    Handlers([handler], REDACTOR).call(handler, Entry(0, Event("worker-online", "0" * 24), None, False))
 
     assert seen == [None]
 
@@ -118,12 +124,27 @@ def test_what_a_handler_raises_is_returned() -> None:
         raise KeyError("x" * 5000)
 
     handler = Handler("a.broken", frozenset({"*"}), broken)
-    failure = Handlers([handler]).call(handler, entry())
+    failure = Handlers([handler], REDACTOR).call(handler, entry())
 
     assert failure is not None
     assert failure.handler == "a.broken"
     assert failure.error.startswith("KeyError: 'xxx")
     assert (len(failure.error), len(failure.traceback)) == (1000, 4000)
+
+
+def test_a_secret_in_what_a_handler_raises_is_hidden() -> None:
+    """Given a handler that quotes a password, neither the error nor the traceback has it."""
+
+    def broken(event: Event, task: TaskRecord) -> None:
+        raise ValueError("refused: postgres://u:hunter2@db/, password='hunter2', user='bob'")
+
+    handler = Handler("a.broken", frozenset({"*"}), broken)
+    failure = Handlers([handler], REDACTOR).call(handler, entry())
+
+    assert failure is not None
+    assert failure.error == "ValueError: refused: postgres://u:***@db/, password=***, user='bob'"
+    assert failure.error in failure.traceback
+    assert "hunter2" not in failure.traceback
 
 
 class Unspeakable(Exception):
@@ -149,7 +170,7 @@ def test_whatever_a_handler_raises_can_be_written(error: BaseException, said: st
         raise error
 
     handler = Handler("a.broken", frozenset({"*"}), broken)
-    failure = Handlers([handler]).call(handler, entry())
+    failure = Handlers([handler], REDACTOR).call(handler, entry())
 
     assert failure is not None
     assert failure.error == said

@@ -248,7 +248,7 @@ def test_a_traceback_at_a_terminal_is_indented_below_its_line() -> None:
     line = build("task-failed", fields={"exception": "KeyError('x')", "traceback": "Traceback:\n  frame\nKeyError\n"})
     text = console_renderer(colors=False)(fields_of(line)).decode()
 
-    assert text.endswith("retries=0\nKeyError('x')\n    Traceback:\n      frame\n    KeyError")
+    assert text.endswith("retries=0\n    KeyError('x')\n    Traceback:\n      frame\n    KeyError")
 
 
 def test_colours_are_only_for_terminals() -> None:

@@ -27,7 +27,7 @@ redactor = Redactor(DEFAULT_REDACTED, 1024)
         ("{'a': {'b': {'secret': 'x'}}}", "{'a': {'b': {'secret': ***}}}"),
         ("{'secret': Secret('x, y'), 'n': 1}", "{'secret': ***, 'n': 1}"),
         ("{'a': '{\"password\": \"hunter2\"}'}", "{'a': '{\"password\": ***}'}"),
-        ('{"a": "{\\"password\\": \\"hunter2\\"}"}', '{"a": "{\\"password\\": ***}'),
+        ('{"a": "{\\"password\\": \\"hunter2\\"}"}', '{"a": "{\\"password\\": ***}"}'),
         ("login(user='ann', password='hunter2')", "login(user='ann', password=***)"),
         ("KeyError: password=hunter2, user=ann", "KeyError: password=***, user=ann"),
         ("GET /?api_key=abc&page=2", "GET /?api_key=***&page=2"),

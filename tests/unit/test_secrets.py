@@ -32,7 +32,7 @@ def test_the_password_of_a_url_is_hidden(text: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "shown"),
     [
-        ("broker.url", "amqp://u:pa/ss@host//", "***"),
+        ("broker.url", "amqp://u:pa/ss@host//", "amqp://u:***@host//"),
         ("broker.tls", {"keyfile_password": "x"}, "***"),
         ("my.password", "hunter2", "***"),
         ("store.lease", 0.5, "0.5"),

@@ -73,11 +73,10 @@ def test_who_leads_and_who_is_dead() -> None:
 def test_what_a_person_reads() -> None:
     """Given a fleet, the text has a row for each instance and worker, and the counts of what needs attention."""
     counts = NONE._replace(stuck=2, orphaned=1, dead_letters=4)
-    text = render(
+    lines = render(
         fleet(instances=(instance("1", leads=True),), workers=(worker("celery@app1", silent=70),), counts=counts)
     )
 
-    lines = text.splitlines()
     assert lines[0] == "ha-monitor  queue celeryev.x: 3 messages, 2 consumers"
     assert lines[3].split()[:5] == ["1", "mon1", "7", "consuming,", "leads"]
     assert lines[6].split()[:2] == ["celery@app1", "lost"]

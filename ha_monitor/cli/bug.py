@@ -1,0 +1,39 @@
+"""What is said of an error that nobody foresaw, and of what libraries complain of while a command runs.
+
+Python itself would write the texts of others as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+
+from ha_monitor.config.secrets import mask_url
+from ha_monitor.text.terminal import standard_error
+
+
+class Complaints(logging.Handler):
+    """Writes what libraries say by the standard library's logging to standard error; to be `logging.lastResort`."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:
+            text = str(record.msg)
+        standard_error().row(f"ha-monitor: {record.name}: {mask_url(text)}")
+
+
+def report(error: BaseException, where: str = "") -> None:
+    """Write the traceback to standard error: indented, so that none of it passes for a line of ours."""
+    rows = mask_url("".join(traceback.format_exception(error))).rstrip().split("\n")
+    standard_error().rows([f"ha-monitor: this is a bug{where}:", *(f"    {row}" for row in rows)])
+
+
+def report_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """The same for a thread that ended; to be `threading.excepthook`."""
+    if failed.exc_value is not None:
+        report(failed.exc_value, f" in the thread {failed.thread.name if failed.thread else '?'}")

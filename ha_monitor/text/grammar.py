@@ -1,0 +1,65 @@
+"""What a value looks like in a text: regular expressions for texts in lower case, put together by `secrets`.
+
+Texts are searched that anybody may have written, so every repetition is possessive (`*+`): what it took is never given
+back, and the time grows with the length of the text and no faster.
+"""
+
+from __future__ import annotations
+
+_DEPTH = 6
+"""Brackets within brackets that are told apart."""
+
+QUOTE = r"""\\*+["']"""
+"""A quotation mark, escaped as often as it may be: JSON in a string has `\\"`."""
+
+# It ends with its line at the latest, so that a quotation mark too many costs no frame of a traceback.
+_SINGLE = r"""'(?:[^'\\\n]++|\\.)*+'?+"""
+_DOUBLE = r""""(?:[^"\\\n]++|\\.)*+"?+"""
+_TRIPLE = (
+    r'''"""(?:(?:[^"\\]++|\\[\s\S]|"(?!""))*+"""|[^\n]*+)'''
+    r"""|'''(?:(?:[^'\\]++|\\[\s\S]|'(?!''))*+'''|[^\n]*+)"""
+)
+# In a string in a string: ends at a mark that is escaped as often as its first one, or at the end of the outer string.
+_ESCAPED = (
+    r"""(?P<slashes>\\++)(?P<mark>["'])"""
+    r"""(?:[^\\"'\n]++|(?!(?P=slashes)(?P=mark)|(?P=mark))\\*+["']|\\++(?!["']))*+(?:(?P=slashes)(?P=mark))?+"""
+)
+PLAIN_STRING = rf"[bruf]{{0,2}}+(?:{_SINGLE}|{_DOUBLE})"
+STRING = rf"[bruf]{{0,2}}+(?:{_TRIPLE}|{_SINGLE}|{_DOUBLE}|{_ESCAPED})"
+
+_CLOSED_STRING = r"""'(?:[^'\\\n]++|\\.)*+'|"(?:[^"\\\n]++|\\.)*+"|["']"""
+# A value goes on in the next line if that is indented or closes something, but not into the next frame of a traceback.
+_NEXT_LINE = r"""\n(?=[ \t]++(?!file "|[\^~])|[)\]}"'])"""
+
+
+def _bracketed(depth: int) -> str:
+    """What stands in brackets, to its closing bracket, or to the end of the text if that was cut short."""
+    inner = rf"""[^()\[\]{{}}"'\\\n]++|\\.|{_CLOSED_STRING}|{_NEXT_LINE}"""
+    if depth:
+        inner += "|" + _bracketed(depth - 1)
+    return rf"[(\[{{](?:{inner})*+(?:[)\]}}]|\Z)"
+
+
+_BRACKETED = rf"[\w.]{{0,60}}+(?:{_bracketed(_DEPTH)}|[(\[{{][^\n]*+)"
+
+# These end a value without quotation marks, unless it goes on right behind them and no other key begins there.
+_GOES_ON = r"""["',;&)\]}<>](?=\w)(?!\w{1,40}+[=:])"""
+_NO_ESCAPE = r"""\\(?![nrt"'])"""
+_SCHEME = r"(?:(?:bearer|basic|digest|negotiate|apikey|token)[ ]++)?+"
+_WORD = rf"""{_SCHEME}(?:[^\s"',;&)\]}}<>\\]++|{_GOES_ON}|{_NO_ESCAPE})++"""
+_REST_OF_LINE = rf"""(?:[^\n"',;&)\]}}<>\\]++|{_GOES_ON}|{_NO_ESCAPE})++"""
+
+WORD = rf"(?:{STRING}|{_WORD})"
+"""A value that ends with a blank: of an option on a command line."""
+
+# key=value ends at a blank; key: value and key = value go to the end of the line.
+VALUE = (
+    rf"(?:{STRING}|{_BRACKETED}|(?<=\w>)[^<\n]++|(?<=[^\s:=]=){_WORD}|{_REST_OF_LINE})"
+    rf"(?:[ \t]*+=[ \t]*+{PLAIN_STRING})?+"
+)
+
+ITEM = rf"(?:{STRING}|{_BRACKETED}|[\d.]++)"
+"""A value that stands in a list: a text, a number, or a list."""
+
+HEADER = r"""(?:="[^"\n\\]*+"|=|[^\n"'\\=]++|["'](?=\w)|\\(?![nr"']))++"""
+"""The value of a header of HTTP: the rest of its line."""

@@ -1,0 +1,79 @@
+"""Foreign text as a person may see it: whatever a terminal would obey, reorder or not show is written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wcwidth import wcwidth
+
+_BLANK = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+"""Characters that Unicode counts among letters, marks and symbols, and that show nothing."""
+_NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def visible(text: str) -> str:
+    """The text in one line of characters that can be seen: all others as Python writes them, such as `\\x1b`.
+
+    These are control characters (also those of 8 bits, and line ends), marks for the direction of writing, what has no
+    width, separators other than the blank, halves of surrogate pairs, and what is private or not assigned.
+    """
+    return _written_out(text, _escaped)
+
+
+def visible_json(data: bytes) -> bytes:
+    """JSON with the same characters written as `\\u001b`: to a program it says the same."""
+    if data.isascii() and b"\x7f" not in data:
+        return data  # JSON itself escapes the rest of ASCII
+    return _written_out(data.decode("utf-8", "replace"), _json_escaped).encode("utf-8")
+
+
+def ascii_json(data: bytes) -> bytes:
+    """JSON in ASCII alone."""
+    text = visible_json(data).decode("utf-8")
+    others = {ord(character): _json_escaped(character) for character in set(text) if not character.isascii()}
+    return text.translate(others).encode("ascii")
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a visible text takes."""
+    return len(text) if text.isascii() else sum(max(0, wcwidth(character)) for character in text)
+
+
+def padded(text: str, width: int) -> str:
+    """A visible text, filled with blanks to so many columns."""
+    return text + " " * (width - columns(text))
+
+
+def shortened(text: str, width: int | None) -> str:
+    """A visible text, cut to so many columns if there is a limit."""
+    if width is None or columns(text) <= width:
+        return text
+    kept, taken = [], 1
+    for character in text:
+        taken += columns(character)
+        if taken > width:
+            break
+        kept.append(character)
+    return "".join(kept) + "…"
+
+
+def _written_out(text: str, escaped: Callable[[str], str]) -> str:
+    if text.isprintable() and (text.isascii() or _BLANK.isdisjoint(text)):
+        return text
+    hidden = {character for character in set(text) if not character.isprintable() or character in _BLANK}
+    return text.translate({ord(character): escaped(character) for character in hidden})
+
+
+def _escaped(character: str) -> str:
+    if character in _NAMED:
+        return _NAMED[character]
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _json_escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))

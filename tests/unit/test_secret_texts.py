@@ -1,0 +1,301 @@
+"""Secrets in exceptions and tracebacks: what is hidden by default, and what stays readable beside it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ha_monitor.config.schema import DEFAULT_REDACTED
+from ha_monitor.events.redact import Redactor
+from ha_monitor.text.secrets import SecretFinder
+
+redactor = Redactor(DEFAULT_REDACTED, 32_768)
+KEY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7hunter2VJTUt9Us8"
+FRAME = '  File "/srv/shop/pay.py", line 7, in pay\n'
+
+# fmt: off
+SECRET = [
+    # passwords in URLs
+    ("postgres://u:hunter2@db/shop", ["postgres://u:", "@db/shop"]),
+    ("OperationalError('postgresql+psycopg2://u:hunter2@db:5432/shop refused')", ["@db:5432/shop refused')"]),
+    ("redis://:hunter2@cache:6379/0 timed out", ["redis://:", "@cache:6379/0 timed out"]),
+    ("mysql://root:hunter2@127.0.0.1/x?charset=utf8", ["@127.0.0.1/x?charset=utf8"]),
+    ("cannot clone https://bob:hunter2@git.example/a.git now", ["https://bob:", "@git.example/a.git now"]),
+    ("amqp://bob:p%40hunter2%2F@rabbit//", ["amqp://bob:", "@rabbit//"]),
+    ("amqp://bob:p@hunter2@rabbit//", ["amqp://bob:", "@rabbit//"]),
+    ("postgres://u:pa/hunter2@db/shop", ["postgres://u:", "@db/shop"]),
+    ("postgres://u:hunter2?#@db/shop", ["postgres://u:", "@db/shop"]),
+    ("ftp://anon:hunter2@files/x;smb://v:hunter2@nas/y", ["@files/x;smb://v:", "@nas/y"]),
+    ("mongodb+srv://u:hunter2@c0.example.net/?w=1", ["@c0.example.net/?w=1"]),
+    ("{'url': 'https://u:hunter2@h/', 'n': 1}", ["@h/', 'n': 1}"]),
+    ("https://0123456789abcdefhunter2@sentry.example/4", ["@sentry.example/4"]),
+    ("smtp://bob@shop.example:hunter2@mail.example:25", ["@mail.example:25"]),
+    ("cannot reach amqp://bob:hunter2", ["cannot reach amqp://bob:"]),
+    # headers
+    ("Authorization: Bearer hunter2\nHost: shop", ["Authorization: ", "\nHost: shop"]),
+    ("{'Authorization': 'Bearer hunter2', 'Host': 'shop'}", ["'Host': 'shop'"]),
+    ("{'authorization': 'Basic Ym9iOmh1bnRlcjI=hunter2', 'a': 1}", ["'a': 1"]),
+    ("headers={b'Authorization': b'Token hunter2'}, timeout=3", [", timeout=3"]),
+    ("b'GET / HTTP/1.1\\r\\nAuthorization: Basic hunter2==\\r\\nHost: shop\\r\\n'", ["GET /", "Host: shop"]),
+    ("Proxy-Authorization: Digest username=\"bob\", response=\"hunter2\"\nx", ["Proxy-Authorization", "\nx"]),
+    ("curl -H 'Authorization: Bearer hunter2' https://shop/", ["curl -H", "' https://shop/"]),
+    ("refused: Bearer eyJhbGciOi.hunter2 is over", ["refused: Bearer", " is over"]),
+    ("auth failed with Basic hunter2Og== for bob", ["auth failed with Basic", "for bob"]),
+    ("Cookie: sessionid=abc; theme=hunter2\nAccept: x", ["Cookie: ", "\nAccept: x"]),
+    ("Set-Cookie: id=hunter2; Path=/; Secure\nb", ["Set-Cookie: ", "\nb"]),
+    ("{'Cookie': 'a=hunter2; b=hunter2', 'n': 2}", ["'n': 2"]),
+    ("X-Api-Key: hunter2\nAccept: x", ["X-Api-Key: ", "\nAccept: x"]),
+    ("{'X-Api-Key': 'hunter2', 'Accept': 'x'}", ["'Accept': 'x'"]),
+    ("X-Auth-Token: hunter2", ["X-Auth-Token: "]),
+    ("[(b'x-api-key', b'hunter2'), (b'accept', b'x')]", ["(b'accept', b'x')"]),
+    # assignments
+    ("data['password'] = 'hunter2'", ["data['password'] = "]),
+    ('data["password"]="hunter2"; go()', ["; go()"]),
+    ("os.environ['DB_PASSWORD'] = \"hunter2\"\n" + FRAME, [FRAME]),
+    ("password = 'hunter2'\nuser = 'bob'", ["user = 'bob'"]),
+    ("self.db_password='hunter2', user='bob'", ["user='bob'"]),
+    ("login(user='bob', password='hunter2')", ["login(user='bob', "]),
+    ("password: str = 'hunter2'", ["password: "]),
+    ("password: Optional[str] = 'hunter2'", ["password: "]),
+    ("password := 'hunter2', n := 1", ["n := 1"]),
+    ("'password' => 'hunter2', 'n' => 1", ["'n' => 1"]),
+    ("password=hunter2 user=bob", ["user=bob"]),
+    ("host=db,password=hunter2,user=bob", ["host=db", "user=bob"]),
+    ("password=b'hunter2', n=1", ["n=1"]),
+    ("password='''hunter2\nhunter2''', n=1", ["n=1"]),
+    ("password='it\\'s hunter2', n=1", ["n=1"]),
+    ("secret=SecretStr('x, hunter2'), n=1", ["n=1"]),
+    ("auth=('bob', 'hunter2'), timeout=3", ["timeout=3"]),
+    # keys of other names
+    ("pwd=hunter2 uid=bob", ["uid=bob"]),
+    ("Server=db;Uid=bob;Pwd=hunter2;Port=3", ["Server=db;Uid=bob;", ";Port=3"]),
+    ("{'passwd': 'hunter2', 'n': 1}", ["'n': 1"]),
+    ("passphrase: hunter2\nb", ["\nb"]),
+    ("{'userPwd': 'hunter2', 'n': 1}", ["'n': 1"]),
+    ("{'auth': 'hunter2', 'n': 1}", ["'n': 1"]),
+    ("{'proxyAuth': 'hunter2', 'n': 1}", ["'n': 1"]),
+    ("aws_access_key_id=hunter2 region=eu", ["region=eu"]),
+    ("AWS_SECRET_ACCESS_KEY=hunter2\nAWS_REGION=eu", ["AWS_REGION=eu"]),
+    ("{'accessKey': 'hunter2', 'n': 1}", ["'n': 1"]),
+    ("secret_key = hunter2\nb", ["\nb"]),
+    ("{'client-secret': 'hunter2', 'n': 1}", ["'n': 1"]),
+    ("dsn='hunter2', n=1", ["n=1"]),
+    ("SENTRY_DSN=https://hunter2@o1.example/2\nb", ["\nb"]),
+    ("export DB_PASS=hunter2; make", ["export DB_PASS=", "; make"]),
+    ("PGPASSWORD=hunter2 psql -h db", ["psql -h db"]),
+    ("csrfmiddlewaretoken=hunter2&page=2", ["&page=2"]),
+    ("GET /?token=hunter2&page=2", ["GET /?token=", "&page=2"]),
+    ("https://h/a?x=1&api_key=hunter2&y=2 gone", ["https://h/a?x=1&api_key=", "&y=2 gone"]),
+    ("https://b.example/f?sv=1&sig=hunter2%2Fabcdefgh123&se=2", ["?sv=1&sig=", "&se=2"]),
+    ("DefaultEndpointsProtocol=https;AccountKey=hunter2abcdefgh123==;S=x", ["S=x"]),
+    # pairs, nested values, JSON in texts
+    ("('password', 'hunter2')", ["('password', "]),
+    ("[('user', 'bob'), ('password', 'hunter2')]", ["('user', 'bob')"]),
+    ("['password', 'hunter2']", ["['password', "]),
+    ("('password', 'hunter2', 5)", ["('password', ", ", 5)"]),
+    ("['HSET', 'user:1', 'password', 'hunter2', 'name', 'bob']", ["'user:1'", "'name', 'bob']"]),
+    ("('token', ['hunter2'])", ["('token', "]),
+    ("os.environ.get('DB_PASSWORD', 'hunter2')", ["os.environ.get('DB_PASSWORD', "]),
+    ("{'name': 'DB_PASSWORD', 'value': 'hunter2'}", ["'name': 'DB_PASSWORD', 'value': "]),
+    ("{'a': {'tokens': ['hunter2', {'b': ('hunter2',)}]}, 'n': 1}", ["'n': 1"]),
+    ('{"password": "hunter2", "n": 1}', ['"n": 1']),
+    ('b\'{"password": "hunter2", "n": 1}\'', ['"n": 1}\'']),
+    ('{"a": "{\\"password\\": \\"hunter2\\", \\"n\\": 1}"}', ['\\"n\\": 1}"}']),
+    ('{"a": "{\\"password\\": \\"hun\\\\\\"ter2 hunter2\\", \\"n\\": 1}"}', ['\\"n\\": 1}"}']),
+    ("{\n  'tokens': [\n    'hunter2',\n    'hunter2'\n  ],\n  'n': 1\n}", ["'n': 1"]),
+    ("{'password': 'hunter2", ["{'password': "]),
+    ("{'password': ['a', 'hunter2", ["{'password': "]),
+    ("<user><password>hunter2</password><n>1</n></user>", ["<n>1</n>"]),
+    ("<add key='x' password='hunter2' n='1'/>", ["n='1'/>"]),
+    ('<input name="password" value="hunter2" n="1">', ['n="1">']),
+    ("{&quot;password&quot;: &quot;hunter2&quot;}", ["{&quot;password&quot;: "]),
+    ("password_of_the_database_of_the_shop = 'hunter2', n = 1", ["n = 1"]),
+    # command lines and statements
+    ("mysql --password hunter2 --host db", ["mysql --password ", " --host db"]),
+    ("mysql --password=hunter2 --host db", ["mysql --password=", " --host db"]),
+    ("['mysql', '--db-password', 'hunter2', '--host', 'db']", ["'--host', 'db'"]),
+    ("java -storepass x -Dtoken=hunter2 -jar a.jar", ["-jar a.jar"]),
+    ("tool -password 'hunter2 hunter2' -v", ["tool -password ", " -v"]),
+    ("CREATE USER bob IDENTIFIED BY 'hunter2' REQUIRE SSL", ["CREATE USER bob", "REQUIRE SSL"]),
+    ("ALTER ROLE bob PASSWORD 'hunter2' VALID", ["ALTER ROLE bob", " VALID"]),
+    ("the password is 'hunter2' for bob", ["for bob"]),
+    # private keys
+    (f"-----BEGIN PRIVATE KEY-----\n{KEY}\n-----END PRIVATE KEY-----\nend", ["\nend"]),
+    (f"-----BEGIN RSA PRIVATE KEY-----\\n{KEY}\\n-----END RSA PRIVATE KEY-----\\n', 1)", ["', 1)"]),
+    (f"-----BEGIN OPENSSH PRIVATE KEY-----\n{KEY}\nhunter2+", ["-----BEGIN OPENSSH PRIVATE KEY-----"]),
+    (f"load(\n{KEY}\n-----END EC PRIVATE KEY-----\nend", ["load(", "\nend"]),
+    (f"-----BEGIN PRIVATE KEY-----\n{KEY}\n{FRAME}ValueError: no", ['"/srv/shop/pay.py"', "ValueError: no"]),
+    # what shows by its looks (joined here, so that nobody takes them for real ones)
+    ("got eyJ" + "hbGciOiJIUzI1NiJ9.eyJzdWIiOiJodW50ZXIyIn0.hunter2_x-y expired", ["got eyJ", " expired"]),
+    ("key AKIA" + "HUNTER2ABCDEFGHI denied".replace("HUNTER2", "hunter2"), ["key AKIA", " denied"]),
+    ("ghp_" + "hunter2" + "a" * 29 + " revoked", [" revoked"]),
+    ("github_pat_" + "hunter2" + "a" * 29 + " revoked", [" revoked"]),
+    ("xoxb-" + "123456789-hunter2abc is_inactive", [" is_inactive"]),
+    ("https://hooks.slack.com/services/" + "T0000/B0000/hunter2abcdefgh 404", [" 404"]),
+    ("No such customer; sk_live_" + "hunter2abcdef, request 1", ["No such customer", ", request 1"]),
+    ("Incorrect API key provided: sk-" + "hunter2abcdefghijklmnop. Find", [". Find"]),
+    ("AIza" + "hunter2abcdefghijklmnopqrstuvwxyz0123 not valid", [" not valid"]),
+    ("glpat-" + "hunter2abcdefghijklmn expired", [" expired"]),
+]
+
+# A value without quotation marks, in a traceback: its end is the end of the value, of its line at most.
+SWALLOWED = [
+    (f"ValueError: token=hunter2\n{FRAME}KeyError: it's gone", [FRAME, "KeyError: it's gone"]),
+    (f"ValueError('token=hunter2')\n{FRAME}KeyError: it's gone", ["')\n", FRAME, "KeyError: it's gone"]),
+    (f"    password = decode(hunter2\n{FRAME}KeyError: ')'", [FRAME, "KeyError: ')'"]),
+    (f"    login(password=fetch(hunter2,\n          ^^^^^\n{FRAME}KeyError: x)", ["^^^^^", FRAME, "KeyError: x)"]),
+    (f"    token = \"\"\"hunter2\n{FRAME}KeyError: x", [FRAME, "KeyError: x"]),
+    (f"    token = 'hunter2\n{FRAME}KeyError: 'x'", [FRAME, "KeyError: 'x'"]),
+    (f"password: don't hunter2\n{FRAME}KeyError: isn't", [FRAME, "KeyError: isn't"]),
+    ("bad token=hunter2, don't retry it's over", ["bad token=", "don't retry it's over"]),
+    ("    password=(hunter2,\nConnectionError: the cause (refused)", ["ConnectionError: the cause (refused)"]),
+]
+
+HARMLESS = [
+    "the password is too short",
+    "password authentication failed for user \"bob\"",
+    "author: Bob",
+    "authors=['Bob']",
+    "the authority: none",
+    "authored = 'yesterday'",
+    "token count: 5",
+    "unexpected token '<' at position 3",
+    "tests_passed: 5, compass: north, bypass=1",
+    "the bearer of the token, and basic authentication",
+    "KeyError: 'password'",
+    "InvalidTokenError: Signature has expired",
+    "jwt.exceptions.InvalidTokenError: Signature has expired",
+    "django.contrib.auth.PasswordMismatch: they differ",
+    "botocore.exceptions.NoCredentialsError: Unable to locate credentials",
+    "InvalidToken: it is over",
+    "google.auth.exceptions.Broken: no refresh",
+    "django.contrib.auth.models.User.DoesNotExist: User matching query does not exist.",
+    "TokenRevoked: by bob",
+    "{'field': 'password', 'error': 'too short'}",
+    "{'loc': ('body', 'password'), 'msg': 'too short', 'type': 'value'}",
+    "redis://cache:6379,db:1/0 and (https://bob@shop:8080)",
+    'SELECT "user"."id", "user"."password", "user"."last_login" FROM "user"',
+    'File "/app/requests/sessions.py", line 589, in request',
+    FRAME.replace("pay.py", "secrets.py"),
+    'File "secrets.py", line 4, in token',
+    "src/token.py:12: unused",
+    "class Session:\n    def cookie(self):",
+    "http://shop:8080/a@b",
+    "http://shop:8080",
+    "https://bob@shop/",
+    "the day 2026-11-25T06:59:14, a dictionary {'a': 1, 'b': [2, 3]}",
+    "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+    "UTC, Asia/Tokyo",
+    "('user', 'bob'), --verbose x --user bob",
+    "monkey: banana, keyboard=1, key=3",
+    "task-succeeded risk-free",
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("text", "kept"), SECRET + SWALLOWED, ids=range(len(SECRET + SWALLOWED)))
+def test_a_secret_in_an_exception_is_hidden_and_the_rest_stays(text: str, kept: list[str]) -> None:
+    """Given a text with a secret, alone and in a traceback, the secret is gone and what stands beside it is there."""
+    traceback = f"Traceback (most recent call last):\n{FRAME}    pay(1)\nValueError: {text}\n"
+
+    for shown in (redactor.text(text), redactor.tail(text, 16_384), redactor.tail(traceback, 16_384)):
+        assert "hunter2" not in shown
+        assert [part for part in kept if part not in shown] == [], shown
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_is_no_secret_stays(text: str) -> None:
+    """Given a text that only speaks of secrets, all of it stays."""
+    assert redactor.text(text) == text
+
+
+def test_there_are_as_many_secrets_as_were_ever_tried() -> None:
+    """Given the table above, it has not shrunk."""
+    assert len(SECRET) >= 82
+
+
+def test_without_keys_only_what_shows_by_itself_is_hidden() -> None:
+    """Given an empty log.redact, keys do not count, and URLs and tokens do."""
+    shown = Redactor([], 1000).text("password=a auth=b postgres://u:hunter2@h/")
+
+    assert shown == "password=a auth=b postgres://u:***@h/"
+
+
+@pytest.mark.parametrize(
+    ("key", "hidden"),
+    [
+        *(("password", True), ("PassWord", True), ("userpassword2", True), ("X-Api-Key", True), ("apikey", True)),
+        *(("auth", True), ("proxy_auth", True), ("proxyAuth", True), ("author", False), ("bypass", False)),
+        *(("DB_PASS", True), ("passed", False), ("paßword", False), ("İtoken", True), ("İauth", False)),
+    ],
+)
+def test_which_names_of_keys_count(key: str, hidden: bool) -> None:
+    """Given a part of up to four letters, it counts as a word of its own only; a longer one in any word."""
+    assert Redactor(DEFAULT_REDACTED, 1000).value({key: "hunter2"}) == {key: "***" if hidden else "hunter2"}
+
+
+def test_more_secrets_than_a_text_can_have_are_hidden_as_a_whole() -> None:
+    """Given a text of secrets, more than are looked at one by one, none of them stays."""
+    shown = redactor.text("pwd=hunter2\n" * 2500)
+
+    assert "hunter2" not in shown
+    assert shown.endswith("***")
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    begun = time.process_time()
+    call()
+    return time.process_time() - begun
+
+
+SIZE = 32_500
+# fmt: off
+HOSTILE = [
+    *("token", "token ", "pwd=1\n", "password=x ", "author ", "token=(", "token:x,y;", "token>", "-token", " -a", "('"),
+    *("('aa','b')", "://", "://a:", "a:@", "eyJ", "Bearer ", "cookie:", '="', "identified by ", "AKIA"),
+    *("-----begin private key-----", "-----end private key-----", "[{(", "\\'", "\\\\\\'", "a=1 ", "-", "\n a", "b'"),
+    *("token=(\n a", "sk-", "xoxb-", "https://a:b", "ghp_", "'", '"""', "{'a': ", "password=b'", "name,value:", "A",
+      "password='\"'", "İ", " "),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+@pytest.mark.parametrize("lead", ["", "password=", "Cookie: ", "x://a:"])
+def test_the_time_grows_with_the_text_and_no_faster(piece: str, lead: str) -> None:
+    """Given a text made to take a search engine's time, one of four times the length takes about four times as long."""
+    finder = SecretFinder(DEFAULT_REDACTED)
+    short, long = (lead + piece * (size // len(piece)) for size in (SIZE // 4, SIZE))
+
+    ratios = [_seconds(lambda: finder.hide(long)) / _seconds(lambda: finder.hide(short)) for _ in range(5)]
+
+    assert statistics.median(ratios) < 10  # 16 would be quadratic
+
+
+def test_a_traceback_full_of_keys_costs_no_more_than_reading_it_a_few_times() -> None:
+    """Given 32 kB that hold a key 6,500 times, the search costs about as much as a plain one for all the keys."""
+    finder = SecretFinder(DEFAULT_REDACTED)
+    text = "token" * 6500
+
+    def plain() -> None:
+        for part in DEFAULT_REDACTED:
+            for _ in range(3):
+                text.lower().find(part + "!")
+
+    ratios = [_seconds(lambda: finder.hide(text)) / _seconds(plain) for _ in range(9)]
+
+    assert statistics.median(ratios) < 4  # it was some hundred
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.sampled_from("pasword=:'\"\\([{}]),;& \n<>-/@İé\ud800token"), max_size=60))
+def test_no_text_breaks_it(text: str) -> None:
+    """Given any text, it is hidden without an error, and again without a change in what is hidden."""
+    finder = SecretFinder(DEFAULT_REDACTED)
+
+    assert isinstance(finder.hide(f"{text}password{text}"), str)

@@ -1,0 +1,438 @@
+"""Foreign text at a terminal: nothing in it is obeyed, reordered or invisible, and none of it passes for our own."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import json
+import locale
+import logging
+import os
+import pty
+import re
+import socket
+import subprocess
+import sys
+import threading
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ha_monitor.check.findings import ok
+from ha_monitor.check.workers import judge
+from ha_monitor.cli import check as cli_check
+from ha_monitor.cli import demo as cli_demo
+from ha_monitor.cli import status as cli_status
+from ha_monitor.cli.bug import Complaints, report_of_thread
+from ha_monitor.cli.main import build_parser, main
+from ha_monitor.config.schema import Config, LogFormat, LogLevel
+from ha_monitor.demo.demo import Demo
+from ha_monitor.demo.show import Screen
+from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ServiceMissing, StoreUnavailable, reason_of
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.outputs.console import console_renderer, fields_of
+from ha_monitor.outputs.line import EventLine, Identity, encode_line
+from ha_monitor.outputs.log import Threshold, make_logger
+from ha_monitor.outputs.output import Line
+from ha_monitor.service import make_renderer
+from ha_monitor.status.fleet import Fleet, Instance, Queue, Worker
+from ha_monitor.status.render import render
+from ha_monitor.supervision import Systemd
+from ha_monitor.text.terminal import Painted, Terminal
+from ha_monitor.text.visible import ascii_json, columns, padded, shortened, visible, visible_json
+from tests.unit.builders import TIME, UUID, TurnedClock
+
+PACKAGE = Path(__file__).resolve().parents[2] / "ha_monitor"
+ROW = "ok       store: Redis 7.2 answers"
+HOSTILE = (
+    f"a\r\n{ROW}\n\x1b[2J\x1b]0;title\x07\x9b31m\x7f\x00\t\u202eevil\u2066\u2069\u200e\u200f\u061c\u200b\u200d\ufeff"
+    "\u2028\u2029\x85\xa0\u3164\u2800\ufe0f\U000e0041\ue000\U000f0000\u0378\udc9b"
+)
+# Any text, of which a good part is hostile.
+texts = st.text(
+    st.one_of(st.characters(), st.sampled_from(HOSTILE), st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"])),
+    max_size=60,
+)
+OWN_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def unseen(text: str, *, colors: bool = False) -> list[str]:
+    """The characters of what was written that a person cannot see, but for the newlines and colours of our own."""
+    if colors:
+        text = OWN_COLOUR.sub("", text)
+    return [
+        c for c in text if c not in " \n" and (unicodedata.category(c)[0] in "CZ" or c in "\u3164\u2800\ufe0f\u034f")
+    ]
+
+
+@given(texts)
+def test_what_is_made_visible_can_be_seen(text: str) -> None:
+    """Given any text, it comes out in one line of characters that can be seen, and stays so."""
+    shown = visible(text)
+
+    assert unseen(shown) == []
+    assert "\n" not in shown
+    assert visible(shown) == shown
+    if not unseen(text) and "\n" not in text:
+        assert shown == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        *(("\x1b[31m", r"\x1b[31m"), ("a\r\nb\tc", r"a\r\nb\tc"), ("\x7f\x9b", r"\x7f\x9b"), ("\u202ex", r"\u202ex")),
+        *(("\udc9b", r"\udc9b"), ("\U000e0041", r"\U000e0041"), ("Grüße, 東京 ✓ 😀", "Grüße, 東京 ✓ 😀")),
+    ],
+)
+def test_how_it_is_written_out(text: str, shown: str) -> None:
+    """Given a character that cannot be seen, it is written as Python writes it; letters of all scripts stay."""
+    assert visible(text) == shown
+
+
+@given(texts)
+def test_json_says_the_same_and_can_be_looked_at(text: str) -> None:
+    """Given any text, the JSON of it has no character that cannot be seen, and a program reads the same from it."""
+    data = msgspec.json.encode({"a": text.encode("utf-8", "replace").decode()})
+
+    assert unseen(visible_json(data).decode()) == []
+    assert json.loads(visible_json(data)) == json.loads(ascii_json(data)) == json.loads(data)
+    assert ascii_json(data).isascii()
+
+
+def test_columns_are_those_of_a_terminal() -> None:
+    """Given letters of two columns and marks of none, a text is padded and cut by what it takes of a row."""
+    assert (columns("abc"), columns("東京"), columns("e\u0301")) == (3, 4, 1)
+    assert padded("東", 4) == "東  "
+    assert shortened("東京都", 5) == "東京…"
+
+
+# --- every command -------------------------------------------------------------------------------
+
+
+def fleet(text: str) -> Fleet:
+    number = 1.0
+    instance = Instance(
+        text, text, 1, text, True, text, True, number, number, number, 1, 1, number, text, 1, {"state": text}
+    )
+    worker = Worker(text, number, text, text, text, [text], text)
+    queue = Queue(text, problem=text)
+    return Fleet(text, text, [instance, instance], queue, [worker, worker], *[0] * 7)
+
+
+def status(monkeypatch: pytest.MonkeyPatch, text: str, *arguments: str) -> int:
+    monkeypatch.setattr(cli_status, "read_fleet", lambda *_: fleet(text))
+    return main(["status", *arguments])
+
+
+def check(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+    found = [ok(text, text), judge(text, None, answers=False, enable_events=False)]
+    monkeypatch.setattr(cli_check, "_findings", lambda *_, **__: found)
+    return main(["check", "--online"])
+
+
+def demo(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+    def run(self: Demo) -> None:
+        fields = {"timestamp": text, "level": text, "instance": text, "event": text, "task_name": text}
+        self._screen.line({**fields, "task_id": text, "exception": text})
+        self._screen.line({**fields, text: text, "data": {text: [text]}})
+        self._screen.note(text)
+        self._screen.plain(text)
+        raise ServiceMissing(text)
+
+    monkeypatch.setattr(cli_demo.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(Demo, "run", run)
+    return main(["demo"])
+
+
+def failing(error: type[Exception]) -> Callable[[pytest.MonkeyPatch, str], int]:
+    def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+        def fail(*_: Any, **__: Any) -> None:
+            raise error(text)
+
+        monkeypatch.setattr(cli_status, "read_fleet", fail)
+        return main(["status"])
+
+    return run
+
+
+def usage(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([f"x{text}"])
+    return int(ended.value.code or 0)
+
+
+def option(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+    return main(["units", f"--prefix={text}"])
+
+
+COMMANDS: dict[str, tuple[Callable[..., int], int]] = {
+    "status": (status, ExitStatus.FAILURE),
+    "status --json": (lambda patch, text: status(patch, text, "--json"), ExitStatus.FAILURE),
+    "check": (check, ExitStatus.OK),
+    "demo": (demo, ExitStatus.FAILURE),
+    "units": (option, ExitStatus.CONFIGURATION),
+    "a wrong command": (usage, ExitStatus.USAGE),
+    "a wrong configuration": (failing(ConfigurationError), ExitStatus.CONFIGURATION),
+    "no store": (failing(StoreUnavailable), ExitStatus.UNAVAILABLE),
+    "a bug": (failing(RuntimeError), ExitStatus.SOFTWARE),
+}
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("HA_MONITOR_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.usefixtures("plain")
+def test_no_command_writes_what_a_terminal_would_obey(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given a hostile text wherever a command shows one, it is written out, and no row of it looks like our own."""
+    call, expected = COMMANDS[name]
+    text = HOSTILE if name != "status --json" else HOSTILE.encode("utf-8", "replace").decode()
+
+    assert call(monkeypatch, text) == expected
+
+    written = "".join(capsys.readouterr())
+    assert written.strip()
+    assert unseen(written) == []
+    assert [row for row in written.splitlines() if row.startswith("ok       store")] == []
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("a wrong command", "units")])
+@pytest.mark.usefixtures("plain")
+def test_no_text_at_all_gets_through_a_command(name: str) -> None:
+    """Given any text, what a command writes has no character that cannot be seen but newlines."""
+    call, _ = COMMANDS[name]
+
+    @settings(max_examples=40, deadline=None)
+    @given(texts)
+    def shown(text: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", out)
+            call(patch, text if name != "status --json" else text.encode("utf-8", "replace").decode())
+            out.seek(0)
+            assert unseen(out.read()) == []
+
+    shown()
+
+
+def test_the_columns_of_status_stand_below_each_other() -> None:
+    """Given names that take more or less room than they have letters, the columns are as wide as what is seen."""
+    found = fleet("x")
+    found.workers = [Worker(name, 1.0, "online") for name in ("東京@a", "evil\x1b[31m", "e\u0301@b")]
+
+    rows = [row for row in render(found) if "online" in row]
+
+    assert len({columns(row[: row.index("online")]) for row in rows}) == 1
+
+
+# --- lines, STATUS= and errors --------------------------------------------------------------------
+
+
+def line(text: str) -> EventLine:
+    known = EventLine("2026-11-25T06:59:14.125106Z", "error", text, "shop", "1", "host", 7, "e", None, text)
+    known.task_id, known.task_name, known.queue, known.data = UUID, text, text, {text: [text]}
+    known.exception = known.traceback = text
+    return known
+
+
+@settings(deadline=None)
+@given(texts)
+def test_a_line_for_people_is_one_row_and_what_follows_is_indented(text: str) -> None:
+    """Given any text in the fields of a line, only our own newlines and colours are in it."""
+    for colors in (False, True):
+        shown = console_renderer(colors=colors)(fields_of(line(text))).decode()
+
+        assert unseen(shown, colors=colors) == []
+        assert [row for row in shown.split("\n")[1:] if row.strip() and not row.startswith("    ")] == []
+
+
+@settings(deadline=None)
+@given(texts)
+def test_a_line_of_json_can_be_looked_at(text: str) -> None:
+    """Given any text that JSON can hold, in lines of events and of the program, nothing unseen is in them."""
+    text = text.encode("utf-8", "replace").decode()
+    written: list[Line] = []
+
+    class Output:
+        def write(self, lines: list[Line]) -> None:
+            written.extend(lines)
+
+    identity, clock = Identity("shop", "1", "host", 7), TurnedClock(TIME)
+    logger = make_logger(
+        output=Output(), identity=identity, clock=clock, threshold=Threshold(LogLevel.DEBUG), scrub=lambda one: one
+    )
+    logger.error("x", reason=text, names=[text])
+
+    for encoded in (encode_line(line(text)), written[0].text):
+        assert unseen(encoded.decode()) == []
+    assert json.loads(encode_line(line(text)))["exception"] == text
+    assert json.loads(written[0].text)["names"] == [text]
+
+
+def test_what_systemd_is_told_is_one_message(tmp_path: Path) -> None:
+    """Given a reason with newlines, systemd gets a status and no message that somebody else made."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+            Systemd(os.environ, TurnedClock()).status(f"waiting: {HOSTILE}\nMAINPID=1".replace("\udc9b", ""))
+        told = listening.recv(10_000).decode()
+
+    assert told.startswith("STATUS=waiting: a\\r\\n")
+    assert unseen(told) == []
+    assert "\n" not in told
+
+
+def test_the_reason_of_an_error_is_one_visible_line_without_secrets() -> None:
+    """Given a foreign exception, hostile, with a password that would be cut in two, or without a text, it is told."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert unseen(reason_of(BrokerUnavailable(HOSTILE))) == []
+    assert "hunter2" not in reason_of(OSError("x" * 270 + " amqp://user:hunter2" + "y" * 60 + "@host"))
+    assert reason_of(Mute()) == "Mute"
+
+
+def test_an_error_that_ends_a_thread_is_told_visibly_and_without_secrets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a thread that ends with a hostile text, standard error has it written out and indented."""
+
+    def fail() -> None:
+        raise RuntimeError(f"{HOSTILE} redis://:hunter2@h/0")
+
+    monkeypatch.setattr(threading, "excepthook", report_of_thread)
+    thread = threading.Thread(target=fail, name="survey")
+    thread.start()
+    thread.join()
+
+    written = capsys.readouterr().err
+    assert written.startswith("ha-monitor: this is a bug in the thread survey:\n    Traceback")
+    assert unseen(written) == []
+    assert "hunter2" not in written
+    assert [row for row in written.splitlines()[1:] if not row.startswith("    ")] == []
+
+
+def test_what_a_library_complains_of_is_told_visibly(capsys: pytest.CaptureFixture[str]) -> None:
+    """Given a warning of a library with a hostile text and a password, it is one row without either."""
+    record = logging.LogRecord("kombu", logging.WARNING, "x.py", 1, "%s redis://:hunter2@h/0", (HOSTILE,), None)
+
+    Complaints().handle(record)
+
+    written = capsys.readouterr().err
+    assert written.startswith("ha-monitor: kombu: a\\r\\n")
+    assert unseen(written) == []
+    assert written.count("\n") == 1
+    assert "hunter2" not in written
+
+
+# --- terminals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "iso8859-15", "cp1252"])
+def test_a_terminal_that_has_not_all_characters_gets_what_it_has(encoding: str) -> None:
+    """Given an encoding of 8 bits, what it has stays, the rest is written out, and no byte is a control."""
+    written = io.BytesIO()
+    terminal = Terminal(io.TextIOWrapper(written, encoding=encoding), colors=True)
+
+    terminal.row("── Grüße 東京 █ …", Painted("→", "31"))
+    terminal.json('{"a": "東京\u202e"}'.encode())
+
+    shown = written.getvalue().decode(encoding)
+    assert "\\u6771" in shown
+    assert shown.startswith("-- Gr")
+    assert unseen(shown, colors=True) == []
+    assert json.loads(shown.splitlines()[1]) == {"a": "東京\u202e"}
+
+
+@pytest.mark.parametrize("name", ["C", "C.UTF-8"])
+def test_a_real_terminal_in_a_locale_without_unicode_gets_ascii(name: str) -> None:
+    """Given LC_ALL=C, Python writes UTF-8, whose second bytes such a terminal obeys: there it gets ASCII alone."""
+    master, slave = pty.openpty()
+    program = (
+        "from ha_monitor.text.terminal import standard_output as out;"
+        "out().row('Û\\x1b ─'); out().json(b'\"\\xc3\\x9b\"')"
+    )
+    environment = {**os.environ, "LC_ALL": name}
+    subprocess.run([sys.executable, "-c", program], stdout=slave, env=environment, check=True, timeout=60)
+    os.close(slave)
+    shown = os.read(master, 1000)
+    os.close(master)
+
+    expected = b'\\xdb\\x1b -\r\n"\\u00db"\r\n' if name == "C" else 'Û\\x1b ─\r\n"Û"\r\n'.encode()
+    assert shown == expected
+
+
+@pytest.mark.parametrize("form", LogFormat)
+def test_lines_fit_a_terminal_without_unicode(form: LogFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given an instance in the foreground of a terminal that has ASCII only, its lines are ASCII; in a pipe, UTF-8."""
+    master, slave = pty.openpty()
+    reading, writing = os.pipe()
+    monkeypatch.setattr(locale, "getencoding", lambda: "ANSI_X3.4-1968")
+
+    at_terminal, in_pipe = (make_renderer(form, descriptor, {}) for descriptor in (slave, writing))
+    for descriptor in (master, slave, reading, writing):
+        os.close(descriptor)
+
+    assert at_terminal is not None
+    assert at_terminal(fields_of(line("東京\u202e"))).isascii()
+    assert (in_pipe is None) is (form is LogFormat.JSON)
+    if in_pipe is not None:
+        assert "東京\\u202e" in in_pipe(fields_of(line("東京\u202e"))).decode()
+
+
+def test_nothing_but_one_module_writes_to_a_terminal() -> None:
+    """Given all modules, none writes to standard output or error by itself: a new command cannot forget it."""
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        if path == PACKAGE / "text/terminal.py":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        asked = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ALLOWED}
+        compared = {id(side) for node in ast.walk(tree) if isinstance(node, ast.Compare) for side in node.comparators}
+        for node in ast.walk(tree):
+            stream = isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "__stdout__", "__stderr__")
+            named = stream and isinstance(node.value, ast.Name) and node.value.id == "sys"
+            printed = isinstance(node, ast.Name) and node.id == "print"
+            if printed or (named and id(node) not in asked | compared):
+                wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
+
+    assert wrong == []
+
+
+ALLOWED = ("isatty", "fileno")
+"""What may be asked of the streams."""
+
+
+def test_the_demo_cuts_by_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Given a terminal of 80 columns and a name that takes more, the row is no wider."""
+    monkeypatch.setenv("COLUMNS", "80")
+    screen = Screen(Terminal(sys.stdout), cut=True)
+
+    screen.line({"event": "task-failed", "instance": "1", "task_id": UUID, "task_name": "東\x1b" * 60})
+
+    assert columns(capsys.readouterr().out.rstrip("\n")) <= 80
+
+
+def test_the_arguments_are_those_of_the_command_line() -> None:
+    """Given the commands above, each command of the program is among them but `run`, whose lines are tested as such."""
+    parser = build_parser()
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+
+    assert set(commands.choices) - {"run"} <= set(COMMANDS)
+    assert Config().log.level
