@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -12,11 +12,21 @@ import pytest
 
 from tests.support.celery52 import celery52_python
 from tests.support.certificates import Certificate, make_certificate
+from tests.support.machine import machine_load
 from tests.support.private import PrivateService
 from tests.support.services import PrivateRabbitMQ, PrivateRedis, ServiceMissing
 
 Server = TypeVar("Server", bound=PrivateService)
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failure how busy the machine was, to tell a fault from a slow machine."""
+    report = yield
+    if report.failed:
+        report.sections.append(("machine", f"{report.when} took {report.duration:.1f} s; {machine_load()}"))
+    return report
 
 
 def missing(error: ServiceMissing) -> NoReturn:

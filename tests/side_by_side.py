@@ -1,24 +1,36 @@
-"""Runs all tests in several sessions of pytest at once, since each waits for most of its time.
+"""Runs all tests in several sessions of pytest, as many at once as the machine has cores.
 
     python -m tests.side_by_side [option of pytest …]
 
-Each line of theirs is printed as it comes, behind the session's name, and what failed once more at the end, since a
-log is read from there. The exit status is 0 if all passed.
+A session waits for much of its time, and computes for much of it; more at once than there are cores would slow each
+other down until none gets its time. Each line of theirs is printed as it comes, behind the session's name, and what
+failed once more at the end, since a log is read from there. The exit status is 0 if all passed.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
 
+from tests.support.machine import machine_load
+
+ROOT = Path(__file__).resolve().parents[1]
 SESSIONS = {
-    "services": ("tests/unit", "tests/integration", "tests/recording"),
-    "programs": ("tests/acceptance",),
-    "hosts": ("tests/hosts",),
     "fleet": ("tests/fleet",),
+    "package": ("tests/hosts/package",),
+    "faults": ("tests/acceptance/faults",),
+    "services": ("tests/integration", "tests/recording"),
+    "programs": ("tests/acceptance/test_*.py",),
+    "hosts": ("tests/hosts/test_*.py",),
+    "unit": ("tests/unit",),
 }
+"""Paths and patterns of each, the longest first: what is left at the end is short."""
 LONGEST_FAILURE = 700
 """Characters of a failure that are said again."""
 
@@ -26,47 +38,78 @@ LONGEST_FAILURE = 700
 class Session:
     """One pytest, with an account of it."""
 
-    def __init__(self, name: str, paths: tuple[str, ...], options: list[str]) -> None:
+    def __init__(self, name: str, paths: Iterable[Path], options: list[str]) -> None:
         self.name = name
-        command = [sys.executable, "-u", "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}", *options, *paths]
-        self._began = time.monotonic()
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.seconds = 0.0
+        self.cpu = 0.0
+        """Seconds of a core that it and all its processes took, those of hosts too."""
+        self.status: int | None = None
+        """Pytest's, once it has ended."""
         self.failures: list[str] = []
         """What pytest's summary says of each test that failed; on CI that is the reason, too."""
-        self._reader = threading.Thread(target=self._print_lines)
-        self._reader.start()
+        self._command = [sys.executable, "-u", "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}"]
+        self._command += [*options, *map(str, paths)]
 
-    def wait(self) -> int:
-        """Wait for its end; returns its exit status."""
-        while True:
-            try:
-                self._reader.join()
-                return self._process.wait()
-            except KeyboardInterrupt:
-                continue  # it heard of it, too, and tidies up
-
-    def _print_lines(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+    def run(self) -> None:
+        """Run it to its end."""
+        began = time.monotonic()
+        process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
             # In one piece, or the sessions would write into each other's lines.
             sys.stdout.write(f"{self.name:<8} | {line}")
             sys.stdout.flush()
             if line.startswith(("FAILED ", "ERROR ")):
                 self.failures.append(line.rstrip()[:LONGEST_FAILURE])
-        self.seconds = time.monotonic() - self._began
+        _, status, usage = os.wait4(process.pid, 0)
+        self.status = process.returncode = os.waitstatus_to_exitcode(status)
+        self.seconds, self.cpu = time.monotonic() - began, usage.ru_utime + usage.ru_stime
+
+
+def files_of(session: str) -> list[Path]:
+    """The files and folders of a session."""
+    return [path for pattern in SESSIONS[session] for path in sorted(ROOT.glob(pattern))]
+
+
+class Runner:
+    """Runs sessions, the next one when one has ended."""
+
+    def __init__(self, sessions: list[Session], at_once: int) -> None:
+        self._waiting = deque(sessions)
+        self._threads = [threading.Thread(target=self._run) for _ in range(at_once)]
+
+    def run(self) -> None:
+        """Run all. At Ctrl-C, which the sessions hear of as well, those that run tidy up, and no other begins."""
+        for thread in self._threads:
+            thread.start()
+        for thread in self._threads:
+            while thread.is_alive():
+                try:
+                    thread.join()
+                except KeyboardInterrupt:
+                    self._waiting.clear()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                session = self._waiting.popleft()
+            except IndexError:
+                return
+            session.run()
 
 
 def main(options: list[str]) -> int:
-    sessions = [Session(name, paths, options) for name, paths in SESSIONS.items()]
-    statuses = {session.name: session.wait() for session in sessions}
+    sessions = [Session(name, files_of(name), options) for name in SESSIONS]
+    Runner(sessions, at_once=os.cpu_count() or 1).run()
     for session in sessions:
-        status = statuses[session.name]
-        result = "passed" if status == 0 else f"failed (pytest ended with {status})"
-        sys.stdout.write(f"{session.name:<8} | {result} in {session.seconds:.0f} s\n")
+        result = "passed" if session.status == 0 else f"failed (pytest ended with {session.status})"
+        sys.stdout.write(
+            f"{session.name:<8} | {result} in {session.seconds:.0f} s, {session.cpu:.0f} s of a core's time\n"
+        )
+    sys.stdout.write(f"machine  | {machine_load()}\n")
     for session in sessions:
         sys.stdout.writelines(f"{session.name:<8} | {failure}\n" for failure in session.failures)
-    return 1 if any(statuses.values()) else 0
+    return 0 if all(session.status == 0 for session in sessions) else 1
 
 
 if __name__ == "__main__":

@@ -80,7 +80,10 @@ class Screen:
             bar = self._paint("█" * round(_BAR * early / longest), self._color(instance))
             self._write(f"  {name}{count:>6}  {count / total:>5.0%}  {early / early_total:>13.0%} {bar}".rstrip())
         if summary.even is not None:
-            verdict = self._paint("even", "32") if summary.even else self._paint("NOT EVEN", "1;31")
+            if summary.starved:
+                verdict = self._paint("ONE GOT NOTHING", "1;31")
+            else:
+                verdict = self._paint("even", "32") if summary.even else self._paint("uneven", "33")
             self._write(f"  {'':<42}{'shares':>13} {verdict}")
 
     def _instance(self, name: str) -> str:

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 ENDS = frozenset({"task-succeeded", "task-failed", "task-rejected", "task-revoked"})
 EVEN = 0.5
-"""Where the broker deals events out, no instance may be further than this from an equal share."""
+"""Shares are called even if no instance is further than this from an equal one. That is a matter of chance and of who
+was given time by the machine, and so no promise; that each instance gets work is one."""
 ENOUGH = 30
 """Lines an instance, on average, from which on shares say anything."""
 
@@ -50,10 +51,15 @@ class Summary(Struct):
     """Tasks sent whose results never came: the demo itself went wrong."""
 
     @property
+    def starved(self) -> bool:
+        """Whether an instance got nothing although the broker deals out and all ran."""
+        return self.even is False and not all(self.early_shares.values())
+
+    @property
     def good(self) -> bool:
         """Whether the monitors kept their promise."""
         failures = (self.lost, self.wrong, self.twice, self.nameless, self.unfinished)
-        return self.run > 0 and not any(failures) and self.even is not False
+        return self.run > 0 and not any(failures) and not self.starved
 
 
 class Run(NamedTuple):

@@ -17,6 +17,7 @@ import pytest
 from ha_monitor.version import __version__
 from tests.support.ci import need
 from tests.support.debian_root import DebianRoot
+from tests.support.machine import patient
 from tests.support.process import OwnProcess, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,7 @@ CONTENTS = {
 }
 SHARED = ("prometheus/ha-monitor.rules.yml", "prometheus/ha-monitor.rules.test.yml", "grafana/ha-monitor.json")
 """In share/ha-monitor of the environment or of the host."""
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(patient(1200))
 
 
 def make(target: str) -> None:

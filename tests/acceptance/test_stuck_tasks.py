@@ -147,7 +147,8 @@ def test_ends_that_nobody_heard_of_are_reconciled_once(
         app.tasks["tests.slow"].delay(12)
         failed = app.tasks["tests.fail"].delay("no such thing").id
         wait_until(lambda: f"{failed}] received" in worker.log(), 30, "the tasks' receipt")
-        time.sleep(2)  # until its event is sent and merged
+        truth.wait_for("task-received", 3)
+        fleet.wait_until_merged(len(truth.events))
         for instance in fleet.instances:
             assert instance.stop() == 0
         unseen = app.tasks["tests.add"].delay(1, 2).id

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import missing
 from tests.fleet.bed import FleetBed, fleet_bed
 from tests.fleet.watch import HEADER
+from tests.support.machine import patient
 from tests.support.process import ServiceMissing
 
 ORDER = (
@@ -34,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mine = [item for item in items if "fleet" in getattr(item, "fixturenames", ())]
     for item in mine:
-        item.add_marker(pytest.mark.timeout(1200), append=False)
+        item.add_marker(pytest.mark.timeout(patient(1200)), append=False)
     # Only those are moved, to the places where such are.
     ordered = iter(sorted(mine, key=lambda item: ORDER.index(item.path.stem)))
     items[:] = [next(ordered) if item in mine else item for item in items]

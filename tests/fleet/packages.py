@@ -11,6 +11,7 @@ from pathlib import Path
 from ha_monitor.version import __version__
 from tests.support.hosts import Suite
 from tests.support.hosts_package import newer_package
+from tests.support.machine import patient
 from tests.support.process import ServiceMissing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +83,7 @@ def library_wheels(folder: Path) -> list[Path]:
     folder.mkdir(parents=True)
     for archive in fetched.glob("*.tar.gz"):
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(archive)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patient(300), check=False)
         if done.returncode:
             raise ServiceMissing(f"no wheel of {archive.name} can be built: {done.stderr[-1500:]}")
     return [*fetched.glob("*.whl"), *folder.glob("*.whl")]

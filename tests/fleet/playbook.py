@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.hosts import Host
+from tests.support.machine import patient
 from tests.support.process import ServiceMissing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +96,6 @@ class Ansible:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT,
+            timeout=patient(TIMEOUT),
             check=False,
         )

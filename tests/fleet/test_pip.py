@@ -10,6 +10,7 @@ from typing import Any
 from ha_monitor.version import __version__
 from tests.fleet.bed import ALL, CONFIGURED, FleetBed, run
 from tests.fleet.packages import CONFUSING_VERSION, HIGHER_VERSION, built_wheel, library_wheels, wheel_of
+from tests.support.machine import patient
 
 
 def by_pip(fleet: FleetBed, version: str, source: str, **variables: Any) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def metrics_status(address: str, password: str) -> int:
     passwords.add_password(None, url, "prometheus", password, is_authenticated=bool(password))
     opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(passwords))
     try:
-        with opener.open(url, timeout=10) as reply:
+        with opener.open(url, timeout=patient(10)) as reply:
             return reply.status
     except urllib.error.HTTPError as error:
         return error.code

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import missing
 from tests.support.hosts import Bridge
+from tests.support.machine import patient
 from tests.support.measured import Measured, MeasuredTable
 from tests.support.process import ServiceMissing
 
@@ -22,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         # Not for the fixtures, which may have to build images first; they have time-outs of their own.
         if "bridge" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.timeout(300, func_only=True))
+            item.add_marker(pytest.mark.timeout(patient(300), func_only=True))
 
 
 @pytest.hookimpl(wrapper=True)

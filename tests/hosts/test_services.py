@@ -14,6 +14,7 @@ import redis
 
 from tests.hosts.conftest import Measured
 from tests.support.hosts import RABBITMQ, REDIS, Bridge, Services
+from tests.support.machine import patient
 from tests.support.process import wait_until
 from tests.support.services import NO_RETRY
 
@@ -37,7 +38,7 @@ def connect(services: Services, *, password: str = "", vhost: str = "/") -> amqp
         userid=services.user,
         password=password or services.password,
         virtual_host=vhost,
-        connect_timeout=10,
+        connect_timeout=patient(10),
     )
     connection.connect()
     return connection
@@ -91,7 +92,7 @@ def test_rabbitmq_counts_what_a_limited_queue_drops_by_the_names_in_the_alert(se
 
 def dropped(address: str) -> list[int]:
     """What the two series of the alert CeleryEventsDropped are at."""
-    with urllib.request.urlopen(address, timeout=10) as reply:
+    with urllib.request.urlopen(address, timeout=patient(10)) as reply:
         text = reply.read().decode()
     rules = RULES.read_text()
     found = []

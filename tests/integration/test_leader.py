@@ -6,11 +6,14 @@ import time
 from pathlib import Path
 
 from tests.support.instances import Fleet, Instance
+from tests.support.machine import Timed
 from tests.support.measured import Measured
 from tests.support.process import wait_until
 from tests.support.scraping import Samples, free_listen, scrape
 from tests.support.workers import CeleryWorker
 
+HEARTBEAT = 2
+"""Seconds between two of a worker."""
 QUICK = {
     "store": {"lease": 5.0},
     "metrics": {"survey_interval": 1.0},
@@ -88,12 +91,16 @@ def test_fleet_wide_gauges_are_there_once_and_come_back_within_ten_seconds(
         limits = dict(truth)
         scraped = 0
         leading.kill()
-        killed = time.monotonic()
-        while checked_sums()["ha_monitor_leader"] == 0:
-            scraped += 1
-            assert time.monotonic() - killed < 10, "no leader within ten seconds"
-            time.sleep(0.1)
-        measured("leader killed → the next one exports (lease 5 s)", f"{time.monotonic() - killed:.1f} s")
+        with Timed() as timed:
+
+            def led() -> bool:
+                nonlocal scraped
+                scraped += 1
+                return checked_sums()["ha_monitor_leader"] == 1
+
+            wait_until(led, 10, "the next leader", 0.1)
+        measured("leader killed → the next one exports (lease 5 s)", f"{timed.seconds:.1f} s")
+        assert timed.undisturbed < 10, timed
         truth["ha_monitor_instances"] = 2
         wait_until(lambda: checked_sums() == truth, 15, "the fleet's gauges from the next leader", 0.2)
         leading.start()
@@ -144,9 +151,9 @@ def test_a_killed_worker_is_lost_once_and_recovers_once(
         wait_until(lambda: up(name) == 1 and up(rest) == 1, 20, "two workers")
         time.sleep(9)  # until silence means something
         victim.kill()
-        killed = time.monotonic()
-        wait_until(lambda: fleet.said("worker-lost"), 25, "the line of the lost worker", 0.1)
-        measured("worker killed → worker-lost (lost_after 8 s)", f"{time.monotonic() - killed:.1f} s")
+        with Timed() as timed:
+            wait_until(lambda: fleet.said("worker-lost"), 25, "the line of the lost worker", 0.1)
+        measured("worker killed → worker-lost (lost_after 8 s)", f"{timed.seconds:.1f} s")
         wait_until(lambda: up(name) == 0, 5, "the gauge of the lost worker")
         assert up(rest) == 1
         victim.start()
@@ -159,4 +166,5 @@ def test_a_killed_worker_is_lost_once_and_recovers_once(
         assert [line["worker"] for line in fleet.said("worker-lost")] == [name]
         assert [line["worker"] for line in fleet.said("worker-recovered")] == [name]
         (lost,) = fleet.said("worker-lost")
-        assert (lost["level"], 8 <= lost["silent"] < 15) == ("warning", True)
+        # It may have been silent for a heartbeat, or a late one, when it was killed.
+        assert (lost["level"], 8 <= lost["silent"] < timed.seconds + 2 * HEARTBEAT) == ("warning", True)

@@ -24,7 +24,7 @@ def dropped_by(rabbitmq: PrivateRabbitMQ, cause: str) -> int:
     """Messages that quorum queues without a dead-letter exchange have dropped, as RabbitMQ itself counts them."""
     queues = "[{queue_type, rabbit_quorum_queue}, {dead_letter_strategy, disabled}]"
     counter = f"messages_dead_lettered_{cause}_total"
-    return int(rabbitmq.ctl("eval", f"maps:get({counter}, maps:get({queues}, rabbit_global_counters:overview()))."))
+    return int(rabbitmq.evaluate(f"maps:get({counter}, maps:get({queues}, rabbit_global_counters:overview()))."))
 
 
 @pytest.mark.parametrize(

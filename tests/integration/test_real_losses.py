@@ -10,7 +10,7 @@ from kombu import Connection
 from redis import Redis
 
 from tests.integration.test_losses import Worker
-from tests.support.capture import capture
+from tests.support.capture import Capture, capture
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet
 from tests.support.measured import Measured
@@ -34,6 +34,18 @@ def exported(fleet: Fleet, listen: str) -> float:
 
 def succeeded(fleet: Fleet) -> int:
     return len({line["event_id"] for line in fleet.said("task-succeeded")})
+
+
+def wait_for_heartbeats(truth: Capture, runs: dict[str, int]) -> None:
+    """Wait until workers have told, from now on, how many runs they have begun."""
+    begin = len(truth.events)
+
+    def told() -> bool:
+        truth.drain()
+        beats = (event for event in truth.events[begin:] if event["type"] == "worker-heartbeat")
+        return {event["hostname"]: event["processed"] for event in beats} == runs
+
+    wait_until(told, 30, f"heartbeats that tell of {runs}")
 
 
 def test_no_false_alarm(tmp_path: Path, broker_url: str, store_url: str, measured: Measured) -> None:
@@ -90,7 +102,10 @@ def test_a_purge_is_counted_to_the_task(tmp_path: Path, broker_url: str, store_u
             app.tasks["tests.add"].delay(1, 2)
             app.tasks["tests.add"].apply_async((1, 2), queue="other")
         wait_until(lambda: succeeded(fleet) == 40, 30, "the tasks before")
-        time.sleep(3)
+        # A heartbeat is looked at when the next one has come.
+        for _ in range(2):
+            wait_for_heartbeats(truth, {first.nodename: 20, second.nodename: 20})
+        fleet.wait_until_merged(len(truth.events))
         for one in fleet.instances:
             assert one.stop() == 0
         for _ in range(123):

@@ -16,6 +16,7 @@ from kombu import Connection
 
 from tests.support.capture import capture
 from tests.support.celery_app import chain_of, make_app
+from tests.support.machine import patient
 from tests.support.proxy import CutLink
 from tests.support.services import NO_RETRY, PrivateRabbitMQ, PrivateRedis, free_port, wait_until
 from tests.support.workers import CeleryWorker
@@ -100,7 +101,7 @@ def test_rabbitmq_leaves_nothing_behind() -> None:
         assert server.ctl("ping", tool="rabbitmq-diagnostics")
         ours = [p for p in psutil.Process().children(recursive=True) if str(server.dir) in _environment(p)]
         assert {"beam.smp", "epmd"} <= {process.name() for process in ours}
-    assert not psutil.wait_procs(ours, timeout=20)[1]
+    assert not psutil.wait_procs(ours, timeout=patient(20))[1]
     assert not server.dir.exists()
 
 
@@ -192,10 +193,10 @@ def test_events_of_a_worker_arrive(broker_url: str, result_url: str, pool: str) 
     app = make_app(broker_url, result_url, send_sent_event=True)
     with capture(broker_url) as captured:
         with CeleryWorker(broker_url, "bed", pool=pool, result_backend=result_url) as worker:
-            assert chain_of(app, 2).apply_async().get(timeout=30) == 2
+            assert chain_of(app, 2).apply_async().get(timeout=patient(30)) == 2
             with pytest.raises(KeyError):
-                app.tasks["tests.fail"].delay().get(timeout=30)
-            assert app.tasks["tests.flaky"].delay(1, 0.2).get(timeout=30) == 1
+                app.tasks["tests.fail"].delay().get(timeout=patient(30))
+            assert app.tasks["tests.flaky"].delay(1, 0.2).get(timeout=patient(30)) == 1
             captured.wait_for("task-failed")
             assert worker.nodename.startswith("bed@")
             assert {e["pid"] for e in captured.events if e["type"] == "task-received"} == {worker.pid}
@@ -216,7 +217,7 @@ def test_a_killed_worker_says_nothing(broker_url: str) -> None:
         family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
         assert len(family) >= 3
         worker.kill()
-        assert not psutil.wait_procs(family, timeout=20)[1]
+        assert not psutil.wait_procs(family, timeout=patient(20))[1]
         captured.drain()
         assert captured.types()["worker-offline"] == 0
         worker.start()
@@ -227,7 +228,7 @@ def test_a_worker_of_celery_52(celery52: Path, broker_url: str, result_url: str)
     app = make_app(broker_url, result_url)
     with capture(broker_url) as captured:
         with CeleryWorker(broker_url, "old", python=celery52, result_backend=result_url):
-            assert app.tasks["tests.add"].delay(1, 2).get(timeout=30) == 3
+            assert app.tasks["tests.add"].delay(1, 2).get(timeout=patient(30)) == 3
             captured.wait_for("task-succeeded")
         captured.wait_for("worker-offline")
     assert {e["sw_ver"] for e in captured.events if e["type"] == "worker-online"} == {"5.2.7"}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.machine import patient
 from tests.support.process import ServiceMissing
 
 VERSION = "5.2.7"
@@ -43,7 +44,7 @@ def celery52_python() -> Path:
 
 def _run(*command: str) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patient(240), check=False)
     except subprocess.TimeoutExpired as error:
         raise ServiceMissing(f"Celery {VERSION} was not installed in time") from error
     if done.returncode:

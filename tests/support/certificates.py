@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.machine import patient
 from tests.support.process import program
 
 
@@ -37,5 +38,5 @@ def make_certificate(folder: Path, authority: str) -> Certificate:
         ["x509", "-req", "-days", "2", "-in", request, "-CA", ca, "-CAkey", ca_key,
          "-CAcreateserial", "-extfile", extensions, "-out", cert],
     ):  # fmt: skip
-        subprocess.run([openssl, *map(str, arguments)], check=True, capture_output=True, timeout=60)
+        subprocess.run([openssl, *map(str, arguments)], check=True, capture_output=True, timeout=patient(60))
     return Certificate(ca, cert, key)

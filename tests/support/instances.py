@@ -194,6 +194,12 @@ class Fleet:
         with self._reader() as reader:
             return reader.instances()
 
+    def wait_until_merged(self, events: int) -> None:
+        """Wait until the instances have merged so many events since they started."""
+        wait_until(
+            lambda: sum(entry.stats.get("events", 0) for entry in self.entries()) >= events, 30, "the merge", 0.2
+        )
+
     def handler_retries(self) -> int:
         """How many handlers are to be called again, by whichever instance."""
         with self._reader() as reader:

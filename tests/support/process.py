@@ -17,6 +17,8 @@ from typing import TypeVar
 
 import psutil
 
+from tests.support.machine import machine_load, patient
+
 T = TypeVar("T")
 
 _port_choice = random.SystemRandom()
@@ -32,15 +34,20 @@ def wait_until(
 ) -> T:
     """Wait until the condition is true, and return its value.
 
-    :raises TimeoutError: naming ``what`` was waited for, and the last value that was seen.
+    :param timeout: seconds that it takes at most on an idle machine; it is given longer, see :func:`patient`.
+    :raises TimeoutError: naming ``what`` was waited for, how long, the load, and the last value that was seen.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not happen within {timeout} s (last value: {value!r})")
+        waited = time.monotonic() - began
+        if waited > patient(timeout):
+            raise TimeoutError(
+                f"{what} did not happen within {waited:.1f} s ({timeout:g} s on an idle machine; {machine_load()}; "
+                f"last value: {value!r})"
+            )
         time.sleep(interval)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.machine import patient
 from tests.support.process import OwnProcess, program
 from tests.support.services import PrivateService
 
@@ -77,7 +78,7 @@ class PrivatePrometheus(PrivateService):
     def _ask(self, path: str, **arguments: str | float) -> Any:
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(arguments)}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as reply:
+            with urllib.request.urlopen(url, timeout=patient(10)) as reply:
                 return json.loads(reply.read())["data"]
         except urllib.error.HTTPError as error:
             raise ValueError(f"{arguments}: {error.read().decode()}") from None
@@ -98,7 +99,7 @@ class PrivatePrometheus(PrivateService):
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=2) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=patient(2)) as reply:
                 return bool(reply.status == 200)
         except OSError:
             return False

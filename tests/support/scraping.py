@@ -12,6 +12,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.machine import patient
 from tests.support.process import free_port
 
 Labels = frozenset[tuple[str, str]]
@@ -34,7 +35,7 @@ def ask(listen: str, instance: str, path: str) -> tuple[int, str]:
     :raises OSError: if nobody answers.
     """
     try:
-        with urllib.request.urlopen(f"http://{listen.replace('%i', instance)}{path}", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://{listen.replace('%i', instance)}{path}", timeout=patient(10)) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

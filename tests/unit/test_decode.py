@@ -102,22 +102,25 @@ def test_the_sample_of_a_pickle_shows_nothing_of_it() -> None:
 
 
 def test_a_body_that_is_too_large_is_rejected_at_once() -> None:
-    """Given a body of 10 MB, it is rejected without being parsed, and the sample is short."""
-    begun = time.monotonic()
-    batch = decode(b'{"type": "' + b"x" * 10_000_000 + b'"}')
+    """Given a body of 10 MB that is no JSON, it is rejected without being parsed, and the sample is short."""
+    batch = decode(b'{"type": "' + b"x" * 10_000_000)
 
-    assert reason(batch) == f"body of 10000012 bytes is larger than {MAX_BODY}"
+    assert reason(batch) == f"body of 10000010 bytes is larger than {MAX_BODY}"
     assert len(batch.rejected[0].sample) <= 500
-    assert time.monotonic() - begun < 1
 
 
 def test_the_largest_body_with_a_secret_in_it_takes_a_moment_only() -> None:
-    """Given a text of megabytes without a space and with a key to be redacted in it, decoding does not hang."""
-    begun = time.monotonic()
-    batch = decode(event("task-failed", exception="token" + "x" * 3_000_000, traceback="y" * 900_000 + "password=1"))
+    """Given a text of megabytes without a space and with a key to be redacted in it, decoding takes about as long as
+    without the key."""
 
-    assert fact_count(batch) == 1
-    assert time.monotonic() - begun < 2
+    def cost(key: str, secret: str) -> float:
+        body = event("task-failed", exception=key + "x" * 3_000_000, traceback="y" * 900_000 + secret)
+        began = time.thread_time()
+        assert fact_count(decode(body)) == 1
+        return time.thread_time() - began
+
+    plain = min(cost("tokin", "passwird=1") for _ in range(3))
+    assert min(cost("token", "password=1") for _ in range(3)) < 10 * plain
 
 
 @pytest.mark.parametrize("depth", [200, 100_000])

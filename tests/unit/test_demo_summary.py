@@ -132,16 +132,20 @@ def test_shares_are_even_within_half_of_an_equal_one(counts: list[int], even: bo
     assert are_even(counts) is even
 
 
-def test_uneven_shares_fail_only_where_the_broker_deals_out() -> None:
-    """Given one instance that told everything, it is a failure with RabbitMQ and none with Redis."""
+def test_an_instance_without_work_is_a_failure_only_where_the_broker_deals_out() -> None:
+    """Given one instance that told everything, it is a failure with RabbitMQ and none with Redis; given others with
+    a little, the shares are uneven, and that is none."""
     outcomes = {f"t{number}": "task-succeeded" for number in range(60)}
     lines = [line(task) for task in outcomes]
 
     dealt = summary_of(lines, outcomes, dealt_out=True, lines_before_kill=60)
     broadcast = summary_of(lines, outcomes, dealt_out=False, lines_before_kill=60)
+    others = [line(task, instance=instance) for task, instance in zip(outcomes, "12", strict=False)]
+    uneven = summary_of([*others, *lines[2:]], outcomes, dealt_out=True, lines_before_kill=60)
 
     assert (dealt.even, dealt.good) == (False, False)
     assert (broadcast.even, broadcast.good) == (None, True)
+    assert (uneven.even, uneven.good) == (False, True)
 
 
 CALL = b'1700000000.1 [1 127.0.0.1:%d] "EVALSHA" "c0ffee" "2" %s'

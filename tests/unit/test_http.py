@@ -22,6 +22,7 @@ from ha_monitor.metrics import http
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.http import HttpServer, address_of
 from tests.support.certificates import Certificate
+from tests.support.machine import patient
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
 from tests.unit.builders import TurnedClock
@@ -58,7 +59,7 @@ def get(url: str, **more: Any) -> tuple[int, str]:
     """Status and body."""
     headers = more.pop("headers", {})
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10, **more) as reply:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=patient(10), **more) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

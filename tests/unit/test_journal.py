@@ -15,6 +15,7 @@ import pytest
 
 from ha_monitor.outputs.journal import JournalOutput, is_journal
 from ha_monitor.outputs.output import Line
+from tests.support.machine import patient
 
 
 class Journald:
@@ -121,7 +122,7 @@ def test_a_slow_journald_makes_the_writer_wait_and_loses_nothing(journald: Journ
 
     received = [int(journald.entry()["MESSAGE"]) for _ in range(count)]
 
-    writer.join(timeout=30)
+    writer.join(timeout=patient(30))
     assert received == list(range(count))
 
 
@@ -137,7 +138,7 @@ def test_a_restart_of_journald_loses_nothing(tmp_path: Path) -> None:
     server = Journald(path)
 
     assert server.entry()["MESSAGE"] == "{}"
-    writer.join(timeout=30)
+    writer.join(timeout=patient(30))
     server.socket.close()
 
 

@@ -18,6 +18,7 @@ from ha_monitor.metrics.definitions import ALL, Kind
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.results import Watched, WorkerState
+from tests.support.machine import patient
 from tests.support.metrics_table import table
 from tests.support.scraping import Samples
 from tests.unit.builders import TurnedClock
@@ -189,7 +190,7 @@ def test_every_alert_fires_when_provoked_and_only_then() -> None:
         pytest.skip("promtool is not installed")
     tests = RULES.with_name("ha-monitor.rules.test.yml")
     for command in (["check", "rules", str(RULES)], ["test", "rules", str(tests)]):
-        done = subprocess.run([promtool, *command], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([promtool, *command], capture_output=True, text=True, timeout=patient(60), check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text()))

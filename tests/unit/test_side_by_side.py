@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.side_by_side import SESSIONS, Session
+from tests.side_by_side import SESSIONS, Runner, Session, files_of
+from tests.support.machine import patient
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 def test_every_test_is_in_one_session() -> None:
     """Given all files with tests, each is run by exactly one of the sessions."""
     files = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py"))
-    folders = [Path(folder) for paths in SESSIONS.values() for folder in paths]
+    named = [path.relative_to(ROOT) for session in SESSIONS for path in files_of(session)]
 
-    runs = {file: sum(file.is_relative_to(folder) for folder in folders) for file in files}
+    runs = {file: sum(file.is_relative_to(path) for path in named) for file in files}
 
     assert len(files) > 50
     assert [str(file) for file, count in runs.items() if count != 1] == []
@@ -31,12 +33,36 @@ def test_what_failed_is_kept_for_the_end(
         "def test_good():\n    pass\n\ndef test_bad():\n    assert 1 == 2, 'no such luck'\n"
     )
 
-    session = Session("sample", (str(tmp_path),), ["-rA"])
-    status = session.wait()
+    session = Session("sample", [tmp_path], ["-rA"])
+    session.run()
 
-    assert status == 1
+    assert session.status == 1
+    assert session.cpu > 0
     (failure,) = session.failures
     assert failure.startswith("FAILED ")
     assert "test_it.py::test_bad - AssertionError: no such luck" in failure
     printed = capfd.readouterr().out.splitlines()
     assert any(line.startswith("sample   | PASSED ") and line.endswith("::test_good") for line in printed)
+
+
+def test_no_more_run_at_once_than_the_machine_carries() -> None:
+    """Given five sessions and two cores, two run at once, and the first begin first."""
+    running: list[str] = []
+    most: list[int] = []
+    begun: list[str] = []
+    both = threading.Barrier(2)
+
+    class Counted(Session):
+        def run(self) -> None:
+            running.append(self.name)
+            begun.append(self.name)
+            if len(begun) <= 2:
+                both.wait(patient(10))
+            most.append(len(running))
+            running.remove(self.name)
+
+    Runner([Counted(name, [], []) for name in "abcde"], at_once=2).run()
+
+    assert sorted(begun[:2]) == ["a", "b"]
+    assert begun[2:] == ["c", "d", "e"]
+    assert max(most) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 
@@ -16,47 +17,69 @@ MOST_EXPOSURE = 1.2
 CONSUMING = re.compile(r"consuming from \S+: \d+ events/s, \d+ messages in the queue")
 
 
-def test_three_instances_run_and_share_the_work_evenly(site: Site, measured: Measured) -> None:
-    """Given load, each instance says in words what it does, has its third of the lines, and no event is lost."""
+def test_three_instances_run_and_share_the_work(site: Site, measured: Measured) -> None:
+    """Given load, each instance says in words what it does, is dealt at least half an even share of the messages, and
+    no event is lost. RabbitMQ deals them in turn, but to none that has as many as it may have unacknowledged, so a slow
+    one gets fewer. Who announces an event is chance: the one to which the last piece of its task came."""
     journal = site.journal()
+    before = messages(site)
 
-    load = Load(site.services.broker_url, fresh_copies(3), rate=800)
+    sent = list(fresh_copies(3))
+    load = Load(site.services.broker_url, sent, rate=800)
     busy = wait_until(lambda: [text for text in site.show("StatusText") if ": 0 events/s" not in text], what="work")
     published = load.finish()
     account = site.account(journal, published)
 
     assert all(CONSUMING.fullmatch(text) for text in busy), busy
     assert_guarantee(account)
-    shares = Counter(line["instance"] for line in journal.lines if is_event(line))
-    percent = [round(100 * shares[name] / account.announced) for name in NAMES]
-    measured(f"{site.name}: shares of {account.announced} lines", " / ".join(f"{share} %" for share in percent))
-    assert all(25 <= share <= 42 for share in percent), percent
+    # An instance tells its numbers at its next tick.
+    wait_until(lambda: (messages(site) - before).total() >= len(sent), 30, "the counts of all messages", 0.5)
+    dealt = messages(site) - before
+    lines = Counter(line["instance"] for line in journal.lines if is_event(line))
+    for what, shares in (("messages", dealt), ("lines", lines)):
+        percent = " / ".join(f"{shares[name] / shares.total():.0%}" for name in NAMES)
+        measured(f"{site.name}: shares of {shares.total()} {what}", percent)
+    assert min(dealt[name] for name in NAMES) >= len(sent) / len(NAMES) / 2, dealt
+    assert all(lines[name] for name in NAMES), lines
     memory = max(int(value) for value in site.show("MemoryCurrent"))
     measured(f"{site.name}: memory of the largest instance", f"{memory / 1e6:.0f} MB")
 
 
-def test_a_killed_instance_is_back_within_two_seconds_and_nothing_is_lost(site: Site, measured: Measured) -> None:
-    """Given load, SIGKILL to an instance, three times, costs neither an event nor much time."""
+def test_a_killed_instance_is_back_at_once_and_nothing_is_lost(site: Site, measured: Measured) -> None:
+    """Given load, SIGKILL to an instance, three times, costs no event, and little more time than a start by hand."""
     journal = site.journal()
     before = int(site.show("NRestarts", "2")[0])
     load = Load(site.services.broker_url, fresh_copies(4), rate=600)
     wait_until(lambda: len(journal.read()) > 200, what="lines")
 
-    took = []
+    took, by_hand = [], []
     for _ in range(3):
         killed = site.signal("2", "KILL")
         wait_until(lambda: site.became_active("2") > killed, what="a restart", interval=0.1)  # noqa: B023
         took.append(site.became_active("2") - killed)
+        # Beside it, how long a start takes on this machine at this time.
+        site.host.run("systemctl stop ha-monitor@3")
+        began = site.clock()
+        site.host.run("systemctl start ha-monitor@3")
+        by_hand.append(site.became_active("3") - began)
     account = site.account(journal, load.finish())
 
     times = " / ".join(f"{seconds:.2f}" for seconds in took)
+    starts = " / ".join(f"{seconds:.2f}" for seconds in by_hand)
     measured(f"{site.name}: SIGKILL until active again", f"{times} s, lost {account.lost}, twice {account.doubled}")
-    # How long the program takes; the other times are those of a machine that had other work, too.
-    assert min(took) < 2
+    measured(f"{site.name}: a start by hand beside it", f"{starts} s")
+    assert site.show("RestartUSec", "2") == ["200ms"]
+    assert min(took) < 0.2 + 2 * max(by_hand)
     assert int(site.show("NRestarts", "2")[0]) == before + 3
     assert_guarantee(account, may_double=True)
     # The queue is consumed by all three again.
     site.wait_until_consuming()
+
+
+def messages(site: Site) -> Counter[str]:
+    """How many messages each instance has had, as `ha-monitor status` says."""
+    shown = json.loads(site.host.run("ha-monitor status --json").stdout)["instances"]
+    return Counter({one["instance"]: one["stats"]["messages"] for one in shown if one["alive"]})
 
 
 def test_the_target_stops_all_and_starts_those_that_are_enabled(site: Site) -> None:

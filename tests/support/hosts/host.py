@@ -16,6 +16,7 @@ from tests.support.hosts.cgroups import ControlGroups
 from tests.support.hosts.image import Suite, build_image
 from tests.support.hosts.remote import Remote
 from tests.support.hosts.runs import delete_link, ip
+from tests.support.machine import patient
 from tests.support.process import OwnProcess, program
 
 START_TIMEOUT = 120
@@ -89,7 +90,7 @@ class Host(Remote):
 
         :raises HostFailed: if it ends, takes too long or has failed units.
         """
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + patient(START_TIMEOUT)
         state = ""
         while state not in ("running", "degraded"):
             if not self.running or time.monotonic() > deadline:
@@ -175,7 +176,7 @@ class Host(Remote):
         """
         nsenter = [program("nsenter"), "--target", str(self._init_pid()), "--all", "--wdns=/", "/bin/sh", "-c", command]
         return subprocess.run(
-            nsenter, capture_output=True, text=True, errors="replace", timeout=timeout, check=False,
+            nsenter, capture_output=True, text=True, errors="replace", timeout=patient(timeout), check=False,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
 

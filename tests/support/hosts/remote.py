@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from tests.support.machine import patient
 from tests.support.process import program
 
 User = Literal["root", "admin"]
@@ -47,7 +48,8 @@ class Remote:
         """Run a command with the user's shell.
 
         :raises CommandFailed: if it ends with an error and ``check`` is set. A status of 255 is SSH's own.
-        :raises subprocess.TimeoutExpired: after ``timeout`` seconds; the command may go on.
+        :param timeout: seconds that it takes at most on an idle machine.
+        :raises subprocess.TimeoutExpired: if it takes much longer; the command may go on.
         """
         done = self._run([program("ssh"), *self.options, f"{user}@{self.address}", command], stdin, timeout)
         if check and done.returncode:
@@ -70,7 +72,13 @@ class Remote:
     @staticmethod
     def _run(command: Sequence[str], stdin: str, timeout: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=patient(timeout),
+            check=False,
         )
 
 
