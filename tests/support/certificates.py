@@ -29,10 +29,11 @@ def make_certificate(folder: Path, authority: str) -> Certificate:
         folder / f"{authority}-{part}.pem" for part in ("ca", "ca-key", "cert", "key", "request")
     )
     extensions = folder / f"{authority}.ext"
-    extensions.write_text("subjectAltName=IP:127.0.0.1\n")
+    extensions.write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
+    usage = "keyUsage=critical,keyCertSign,cRLSign"  # Python 3.13 insists on it
     new = ["req", "-newkey", "rsa:2048", "-nodes"]
     for arguments in (
-        [*new, "-x509", "-days", "2", "-subj", f"/CN={authority}", "-keyout", ca_key, "-out", ca],
+        [*new, "-x509", "-days", "2", "-subj", f"/CN={authority}", "-addext", usage, "-keyout", ca_key, "-out", ca],
         [*new, "-subj", "/CN=127.0.0.1", "-keyout", key, "-out", request],
         ["x509", "-req", "-days", "2", "-in", request, "-CA", ca, "-CAkey", ca_key,
          "-CAcreateserial", "-extfile", extensions, "-out", cert],
