@@ -13,8 +13,10 @@ QUOTE = r"""\\*+["']"""
 """A quotation mark, escaped as often as it may be: JSON in a string has `\\"`."""
 
 # It ends with its line at the latest, so that a quotation mark too many costs no frame of a traceback.
-_SINGLE = r"""'(?:[^'\\\n]++|\\.)*+'?+"""
-_DOUBLE = r""""(?:[^"\\\n]++|\\.)*+"?+"""
+# A mark with a letter behind it is one of a text in the string, whose escape was lost; one with two backslashes before
+# it is escaped in JSON of which this is the text in Python.
+_SINGLE = r"""'(?:[^'\\\n]++|\\.|'(?=\w))*+'?+"""
+_DOUBLE = r""""(?:[^"\\\n]++|\\{2}"|\\.|"(?=\w))*+"?+"""
 _TRIPLE = (
     r'''"""(?:(?:[^"\\]++|\\[\s\S]|"(?!""))*+"""|[^\n]*+)'''
     r"""|'''(?:(?:[^'\\]++|\\[\s\S]|'(?!''))*+'''|[^\n]*+)"""
@@ -27,14 +29,20 @@ _ESCAPED = (
 PLAIN_STRING = rf"[bruf]{{0,2}}+(?:{_SINGLE}|{_DOUBLE})"
 STRING = rf"[bruf]{{0,2}}+(?:{_TRIPLE}|{_SINGLE}|{_DOUBLE}|{_ESCAPED})"
 
-_CLOSED_STRING = r"""'(?:[^'\\\n]++|\\.)*+'|"(?:[^"\\\n]++|\\.)*+"|["']"""
+_CLOSED_STRING = (
+    # With lost escapes, and if that does not end, as Python writes it. Bounded, because both may be tried at each mark.
+    r"""'(?:[^'\\\n]++|\\.|'(?=\w)){0,40}+'|'(?:[^'\\\n]++|\\.)*+'"""
+    r"""|"(?:[^"\\\n]++|\\{2}"|\\.|"(?=\w)){0,40}+"|"(?:[^"\\\n]++|\\.)*+"|["']"""
+    # The same in a string of JSON: a quotation mark in it has three backslashes.
+    r"""|\\"(?:[^"\\\n]++|\\{4}|\\{3}"|\\{1,2}(?=[^"\\\n])){0,40}+\\"|\\'(?:[^'\\\n]++|\\{4}|\\{3}'|\\{1,2}(?=[^'\\\n])){0,40}+\\'"""
+)
 # A value goes on in the next line if that is indented or closes something, but not into the next frame of a traceback.
 _NEXT_LINE = r"""\n(?=[ \t]++(?!file "|[\^~])|[)\]}"'])"""
 
 
 def _bracketed(depth: int) -> str:
     """What stands in brackets, to its closing bracket, or to the end of the text if that was cut short."""
-    inner = rf"""[^()\[\]{{}}"'\\\n]++|\\.|{_CLOSED_STRING}|{_NEXT_LINE}"""
+    inner = rf"""[^()\[\]{{}}"'\\\n]++|{_CLOSED_STRING}|\\.|{_NEXT_LINE}"""
     if depth:
         inner += "|" + _bracketed(depth - 1)
     return rf"[(\[{{](?:{inner})*+(?:[)\]}}]|\Z)"

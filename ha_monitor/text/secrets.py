@@ -50,7 +50,7 @@ SHAPES = (
     _shape("bearer basic", r"(?:bearer|basic)[ ]++(?P<hidden>(?=[a-z]*+[\d+/=._~-])[\w+/=.~-]{6,}+)"),
     _shape(
         "password passwd passphrase",
-        rf"""pass(?:word|wd|phrase)[ ]++(?:is[ ]++|was[ ]++)?+(?P<hidden>{STRING})(?<=["'])""",
+        rf"""pass(?:word|wd|phrase)[ ]++(?:is[ ]++|was[ ]++)?+(?P<hidden>{STRING})""",
     ),
     _shape("identified", rf"identified by (?:password )?+(?P<hidden>{STRING})"),
     _shape("signature= sig= accountkey=", r"(?:signature|[?&;]sig|accountkey)=(?P<hidden>[\w%+/=.~-]{16,}+)"),

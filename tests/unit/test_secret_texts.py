@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -266,7 +267,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
-@pytest.mark.parametrize("lead", ["", "password=", "Cookie: ", "x://a:"])
+@pytest.mark.parametrize("lead", ["", "password=", "token:{", "Cookie: ", "x://a:", "password '"])
 def test_the_time_grows_with_the_text_and_no_faster(piece: str, lead: str) -> None:
     """Given a text made to take a search engine's time, one of four times the length takes about four times as long."""
     finder = SecretFinder(DEFAULT_REDACTED)
@@ -290,6 +291,48 @@ def test_a_traceback_full_of_keys_costs_no_more_than_reading_it_a_few_times() ->
     ratios = [_seconds(lambda: finder.hide(text)) / _seconds(plain) for _ in range(9)]
 
     assert statistics.median(ratios) < 4  # it was some hundred
+
+
+# Whatever a text may have in it that has a meaning in Python or JSON. (Where a backslash ends a text in a text in a
+# text, it cannot be known which of them a quotation mark ends.)
+odd = st.text(st.sampled_from("ab '\"\n,;:={}[]()&<>é%/@"), max_size=8)
+secrets = st.builds("{}hunter2{}".format, odd, odd)
+hidden = secrets | st.lists(secrets, min_size=1, max_size=2) | st.dictionaries(odd, secrets, min_size=1, max_size=2)
+others = st.recursive(
+    st.one_of(odd, st.integers(), st.none(), st.booleans()),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(odd, inner, max_size=2),
+    max_leaves=4,
+)
+values = st.builds(
+    lambda before, key, secret, after: {**before, key: secret, **after},
+    st.dictionaries(st.sampled_from(["user", "n", "x"]), others, max_size=2),
+    st.sampled_from(["password", "X-Api-Key", "db_pwd", "proxyAuth", "dsn"]),
+    hidden,
+    st.dictionaries(st.sampled_from(["y", "z"]), others, max_size=2),
+)
+WRITTEN: dict[str, Callable[[dict[str, object]], str]] = {
+    "as Python": repr,
+    "as JSON": json.dumps,
+    "as JSON in Python": lambda value: repr(json.dumps(value)),
+    "as JSON in JSON": lambda value: json.dumps({"body": json.dumps(value)}),
+    "as JSON over several lines": lambda value: json.dumps(value, indent=2),
+    "in an exception": lambda value: repr(ValueError(repr(value))),
+    "as pairs": lambda value: repr(list(value.items())),
+    "as arguments": lambda value: ", ".join(f"{key}={one!r}" for key, one in value.items()),
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_a_secret_in_a_value_is_hidden_however_it_is_written(form: str) -> None:
+    """Given a nested value with a secret, of whatever texts and in whatever form, no part of the secret is left."""
+    finder = SecretFinder(DEFAULT_REDACTED)
+
+    @settings(max_examples=200, deadline=None)
+    @given(values)
+    def shown(value: dict[str, object]) -> None:
+        assert "hunter2" not in finder.hide(WRITTEN[form](value))
+
+    shown()
 
 
 @settings(max_examples=300, deadline=None)
