@@ -45,9 +45,10 @@ from ha_monitor.outputs.log import LibraryHandler, Logger, Threshold, make_logge
 from ha_monitor.outputs.output import Output, StreamOutput
 from ha_monitor.outputs.writer import LineWriter
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.pipeline import Pipeline, Settings
+from ha_monitor.pipeline.pipeline import Pipeline
 from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejects import Rejects
+from ha_monitor.pipeline.replaceable import Settings
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.attempts import Attempts
 from ha_monitor.store.results import Counting

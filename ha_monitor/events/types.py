@@ -46,11 +46,13 @@ WORKER_TYPES = frozenset({"worker-heartbeat", "worker-online", "worker-offline"}
 OWN_NAMES = frozenset(
     {
         *("broker-connected", "broker-unavailable", "configuration-wrong", "dead-letter", "entry-unreadable"),
-        *("event-rejected", "events-dropped", "events-lost", "handler-failed", "http-not-listening"),
+        *("event-rejected", "events-dropped", "events-lost", "handler-failed", "http-failed", "http-not-listening"),
         *("instance-crashed", "instance-started", "instance-stopped", "leading", "lease-lost", "library-message"),
-        *("message-set-aside", "not-leading", "outbox-taken-over", "queues-not-surveyed", "reload-failed", "reloaded"),
-        *("restart-needed", "stopped-early", "store-connected", "store-damaged", "store-unavailable", "table-full"),
-        *("task-orphaned", "task-stuck", "tasks-not-asked-for", "worker-lost", "worker-recovered", "workers-not-asked"),
+        *("message-set-aside", "metrics-incomplete", "not-leading", "outbox-taken-over", "password-refused"),
+        *("queues-not-surveyed", "reload-failed", "reloaded", "restart-needed", "stopped-early", "store-connected"),
+        *("store-damaged", "store-unavailable", "table-full", "task-orphaned", "task-stuck", "tasks-not-asked-for"),
+        *("thread-not-running", "worker-lost", "worker-recovered", "workers-lost", "workers-not-asked"),
+        *("workers-recovered",),
     }
 )
 """All that the program says in its own name: its lines about itself, and the events that it finds out."""

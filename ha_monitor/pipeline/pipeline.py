@@ -14,7 +14,7 @@ While Redis merges one batch, the next is collected; at most one is under way. E
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -34,6 +34,7 @@ from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejects import Rejects
+from ha_monitor.pipeline.replaceable import Settings
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.slices import slices, split
 from ha_monitor.pipeline.stats import Stats
@@ -46,13 +47,6 @@ from ha_monitor.threads import Threads
 
 IDLE_WAIT = 0.25
 """Seconds that the loop waits for a message at most, so that it notices a signal."""
-
-
-class Settings(NamedTuple):
-    """The parts that may be replaced while the loop runs."""
-
-    decoder: Decoder
-    announcer: Announcer
 
 
 class Pipeline:

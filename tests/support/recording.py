@@ -120,7 +120,7 @@ def _publish_amqp(url: str, messages: Iterable[Recorded], rate: float | None, ex
     with connection:
         channel = connection.channel()
         channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
-        confirms = _Confirms(channel)
+        confirms = Confirms(channel)
         for message in _paced(messages, rate):
             channel.basic_publish(
                 amqp.Message(
@@ -138,7 +138,7 @@ def _publish_amqp(url: str, messages: Iterable[Recorded], rate: float | None, ex
     return count
 
 
-class _Confirms:
+class Confirms:
     """How many of a channel's messages RabbitMQ has confirmed. It may do so in any order, and many at once."""
 
     def __init__(self, channel: amqp.Channel) -> None:

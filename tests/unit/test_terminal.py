@@ -123,7 +123,7 @@ def fleet(text: str) -> Fleet:
     )
     worker = Worker(text, number, text, text, text, [text], text)
     queue = Queue(text, problem=text)
-    return Fleet(text, text, [instance, instance], queue, [worker, worker], *[0] * 7)
+    return Fleet(text, text, [instance, instance], queue, [worker, worker], *[0] * 8)
 
 
 def status(monkeypatch: pytest.MonkeyPatch, text: str, *arguments: str) -> int:

@@ -66,10 +66,11 @@ end
 
 local named = redis.call('HMGET', KEYS[14], 'newcomer', 'confirmed')
 named = { newcomer = tonumber(named[1] or nil) or 0, confirmed = tonumber(named[2] or nil) or 0 }
+local SEVERAL = { ['worker-lost'] = 'workers-lost', ['worker-recovered'] = 'workers-recovered' }
 local crowds, crowds_changed = {}, false
 for kind, crowd in pairs(load_packed(KEYS[21]) or {}) do
   local count, names = unpack(type(crowd) == 'table' and crowd or {})
-  if type(count) == 'number' and type(names) == 'table' and type(names[1]) == 'string' then crowds[kind] = crowd end
+  if type(count) == 'number' and type(names) == 'table' and type(names[1]) == 'string' and SEVERAL[kind] then crowds[kind] = crowd end
 end
 
 -- Says what became of one worker, or adds it to a line for many.
@@ -88,8 +89,7 @@ end
 
 local function tell_of_crowds()
   for kind, crowd in pairs(crowds) do
-    local several = string.gsub(kind, '^worker', 'workers')
-    emit(several, crowd[2][1], exact(now), { count = crowd[1], workers = crowd[2] })
+    emit(SEVERAL[kind], crowd[2][1], exact(now), { count = crowd[1], workers = crowd[2] })
   end
   crowds, crowds_changed = {}, next(crowds) ~= nil
 end

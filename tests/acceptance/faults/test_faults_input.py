@@ -18,7 +18,7 @@ from tests.support.instances import Fleet, queue_depth, vhost_of
 from tests.support.ledger import Published, assert_guarantee
 from tests.support.process import wait_until
 from tests.support.publishing import Load
-from tests.support.recording import Recorded, read_stream, replicate
+from tests.support.recording import Confirms, Recorded, read_stream, replicate
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
 
 LARGE = 10_000_000
@@ -143,7 +143,10 @@ def publish_mixed(rabbitmq: PrivateRabbitMQ, broker_url: str, good: list[Recorde
 
     with connection:
         channel = connection.channel()
+        confirms = Confirms(channel)
+        count = 0
         for body, content_type, content_encoding, key in mixed():
             message = amqp.Message(body, content_type=content_type, content_encoding=content_encoding)
             channel.basic_publish(message, "celeryev", key)
-        channel.exchange_declare("celeryev", "topic", passive=True)
+            count += 1
+        confirms.wait(count, at_most_open=0)
