@@ -15,8 +15,12 @@ from ha_monitor.pipeline.slices import MOST_BYTES, slices
 
 RECEIVE_AT_ONCE = 100
 """Most messages taken between two looks at the size of the batch; fewer if it lacks fewer events."""
-DECODE_AT_ONCE = 256 * 1024
-"""Bytes of messages decoded between two such looks, unless a single one has more."""
+DECODE_AT_ONCE = 8
+"""Most messages decoded between two such looks: a busy worker puts 24 events into each, and what one call merges should
+not have to be cut.
+"""
+DECODE_BYTES = 256 * 1024
+"""Most bytes of them, unless a single one has more."""
 
 
 class Collected(NamedTuple):
@@ -24,7 +28,7 @@ class Collected(NamedTuple):
 
     batch: Batch
     mark: Mark | None
-    """None if messages up to there are not merged with it: the mark of a later one covers them."""
+    """None for a part: the mark of a later one covers its messages."""
     redelivered: Sequence[Message] = ()
     """Messages that had been delivered before, still to be decoded; the batch is empty then."""
 
@@ -41,6 +45,7 @@ class Collector:
         self._settings = settings
         self._clock = clock
         self._received: deque[Message] = deque()
+        self._before_received: Mark | None = None
         self._open = Batch()
         self._closed: deque[Collected] = deque()
         self.paused_at: float | None = None
@@ -94,7 +99,7 @@ class Collector:
 
     def close_open(self) -> None:
         """Close the open batch if there is anything in it."""
-        self._close_with(None if self._received else self._source.mark())
+        self._close_with(self._before_received if self._received else self._source.mark())
 
     def _close_with(self, mark: Mark | None) -> None:
         if self._open.message_count:
@@ -129,28 +134,30 @@ class Collector:
 
     def _receive(self, wait: float) -> bool:
         """Whether there was anything. What had been delivered before is closed at once, behind what is open."""
-        mark = self._source.mark()
+        mark = self._before_received = self._source.mark()
         most = min(RECEIVE_AT_ONCE, self._settings.events - self._open.event_count)
         messages = self._source.receive(most, wait)
         if messages and messages[0].redelivered:
             self._close_with(mark)
             again = deque(messages)
             while again:
-                some = _some_of(again)
+                some = _some_of(again, RECEIVE_AT_ONCE)
                 self._closed.append(Collected(Batch(), None if again else self._source.mark(), some))
         else:
             self._received.extend(messages)
         return bool(messages)
 
     def _decode(self) -> None:
-        self.decoder.decode(_some_of(self._received), self._open)
+        self.decoder.decode(_some_of(self._received, DECODE_AT_ONCE), self._open)
 
 
-def _some_of(received: deque[Message]) -> list[Message]:
+def _some_of(received: deque[Message], most: int) -> list[Message]:
     """Take as many messages as are decoded at once, and at least one."""
     messages: list[Message] = []
     size = 0
-    while received and not (messages and size + len(received[0].body) > DECODE_AT_ONCE):
+    while received and len(messages) < most:
+        if messages and size + len(received[0].body) > DECODE_BYTES:
+            break
         message = received.popleft()
         messages.append(message)
         size += len(message.body)
