@@ -15,9 +15,12 @@ from ha_monitor.pipeline.slices import MOST_BYTES, slices
 
 RECEIVE_AT_ONCE = 100
 """Most messages taken between two looks at the size of the batch; fewer if it lacks fewer events."""
-DECODE_AT_ONCE = 256 * 1024
-"""Bytes of messages decoded between two such looks, unless a single one has more."""
-
+DECODE_AT_ONCE = 8
+"""Most messages decoded between two such looks: a busy worker puts 24 events into each, and what one call merges should
+not have to be cut.
+"""
+DECODE_BYTES = 256 * 1024
+"""Most bytes of them, unless a single one has more."""
 MOST_KEPT = 100_000
 """Events kept while the store is away and the broker would not deliver them again."""
 MOST_KEPT_BYTES = 64 * 1024 * 1024
@@ -29,7 +32,7 @@ class Collected(NamedTuple):
 
     batch: Batch
     mark: Mark | None
-    """None if messages up to there are not merged with it: the mark of a later one covers them."""
+    """None for a part: the mark of a later one covers its messages."""
     redelivered: Sequence[Message] = ()
     """Messages that had been delivered before, still to be decoded; the batch is empty then."""
 
@@ -46,6 +49,7 @@ class Collector:
         self._settings = settings
         self._clock = clock
         self._received: deque[Message] = deque()
+        self._before_received: Mark | None = None
         self._open = Batch()
         self._closed: deque[Collected] = deque()
         self.paused_at: float | None = None
@@ -62,8 +66,8 @@ class Collector:
     @property
     def byte_count(self) -> int:
         """Bytes of the messages of all that is held."""
-        held = sum(collected.batch.byte_count for collected in self._closed)
-        return self._open.byte_count + held + sum(len(message.body) for message in self._received)
+        held = self._open.byte_count + sum(collected.batch.byte_count for collected in self._closed)
+        return held + sum(len(message.body) for message in self._received)
 
     @property
     def holds_too_much(self) -> bool:
@@ -87,14 +91,11 @@ class Collector:
         while not self._is_full():
             now = self._clock.monotonic()
             wait = patience if closes_at is None else max(0.0, closes_at - now)
+            if not self._received and not self._receive(wait):
+                self.paused_at = now
+                break
             if not self._received:
-                mark = self._source.mark()
-                if not self._receive(wait):
-                    self.paused_at = now
-                    break
-                if self._received[0].redelivered:
-                    self._close_redelivered(mark)
-                    return False
+                return False  # what came had been delivered before
             self._decode()
             if closes_at is None:
                 closes_at = self._clock.monotonic() + self._settings.time
@@ -107,7 +108,14 @@ class Collector:
 
     def close_open(self) -> None:
         """Close the open batch if there is anything in it."""
-        self._close_with(None if self._received else self._source.mark())
+        self._close_with(self._before_received if self._received else self._source.mark())
+
+    def _close_with(self, mark: Mark | None) -> None:
+        if self._open.message_count:
+            *parts, last = slices(self._open)
+            self._closed.extend(Collected(part, None) for part in parts)
+            self._closed.append(Collected(last, mark))
+            self._open = Batch()
 
     def close_all(self) -> bool:
         """Close what there is of messages received, a batch at a time; whether there was any."""
@@ -130,38 +138,36 @@ class Collector:
         self._open = Batch()
         self._closed.clear()
 
-    def _close_with(self, mark: Mark | None) -> None:
-        if self._open.message_count:
-            *parts, last = slices(self._open)
-            self._closed.extend(Collected(part, None) for part in parts)
-            self._closed.append(Collected(last, mark))
-            self._open = Batch()
-
-    def _close_redelivered(self, before: Mark) -> None:
-        """Hold what was just received apart, behind what was received before."""
-        self._close_with(before)
-        self._closed.append(Collected(Batch(), self._source.mark(), tuple(self._received)))
-        self._received.clear()
-
     def _is_full(self) -> bool:
         return self._open.event_count >= self._settings.events or self._open.byte_count >= MOST_BYTES
 
     def _receive(self, wait: float) -> bool:
+        """Whether there was anything. What had been delivered before is closed at once, behind what is open."""
+        mark = self._before_received = self._source.mark()
         most = min(RECEIVE_AT_ONCE, self._settings.events - self._open.event_count)
-        self._received.extend(self._source.receive(most, wait))
-        return bool(self._received)
+        messages = self._source.receive(most, wait)
+        if messages and messages[0].redelivered:
+            self._close_with(mark)
+            again = deque(messages)
+            while again:
+                some = _some_of(again, RECEIVE_AT_ONCE)
+                self._closed.append(Collected(Batch(), None if again else self._source.mark(), some))
+        else:
+            self._received.extend(messages)
+        return bool(messages)
 
     def _decode(self) -> None:
-        """Decode some of the messages received, and at least one."""
-        self.decoder.decode(take_some(self._received), self._open)
+        self.decoder.decode(_some_of(self._received, DECODE_AT_ONCE), self._open)
 
 
-def take_some(messages: deque[Message]) -> list[Message]:
-    """The first messages, of DECODE_AT_ONCE bytes together, or a single larger one; they are removed."""
-    taken: list[Message] = []
+def _some_of(received: deque[Message], most: int) -> list[Message]:
+    """Take so many messages, or fewer if they are large, but at least one."""
+    messages: list[Message] = []
     size = 0
-    while messages and not (taken and size + len(messages[0].body) > DECODE_AT_ONCE):
-        message = messages.popleft()
-        taken.append(message)
+    while received and len(messages) < most:
+        if messages and size + len(received[0].body) > DECODE_BYTES:
+            break
+        message = received.popleft()
+        messages.append(message)
         size += len(message.body)
-    return taken
+    return messages

@@ -13,7 +13,6 @@ merged: the fault may be the store's or the program's.
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
@@ -23,7 +22,6 @@ from ha_monitor.clock import Clock
 from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.collector import take_some
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.attempts import Attempts
 
@@ -66,11 +64,10 @@ class Redeliveries:
         # In the same order each time, one that ends its instance would keep those behind it for ever.
         self._shuffle(alone)
         others_merge = False
-        waiting = deque(message for _, message in together)
-        while waiting:
-            yield _decoded(take_some(waiting), decoder)
+        if together:
+            yield _decoded([message for _, message in together], decoder)
+            self._attempts.succeeded([name for name, _ in together])
             others_merge = True
-        self._attempts.succeeded([name for name, _ in together])
         for name, message in alone:
             # An attempt proves nothing against a message while it is not known that any other could be merged.
             (before,) = self._attempts.begin([name], GIVE_UP_AFTER if others_merge else ALONE_AFTER)

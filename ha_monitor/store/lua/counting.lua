@@ -146,20 +146,19 @@ local function overflow_of(kind, last)
   return table.concat(parts, SEPARATOR)
 end
 
--- Adds to fields of the hash: their texts, and how much to each. Two calls for many fields cost less than one HINCRBY a
--- field, which stops at a value that is no integer. before: what some of them hold, if that is known.
-local function add_to_fields(key, fields, amounts, before)
-  before = before or attempt('HMGET', key, unpack(fields))
-  if not before or #fields == 0 then return end
-  local after = {}
-  for index, field in ipairs(fields) do
-    local sum = (tonumber(before[index] or nil) or 0) + amounts[index]
-    if not (sum >= 0 and sum <= MOST_COUNT) then sum = clamped(sum, MOST_COUNT) end
-    after[2 * index - 1] = field
-    -- Lua would round a sum in µs when it makes a text of it.
-    after[2 * index] = string.format('%.0f', sum)
+-- The sum of what a field holds, if anything, and more. Lua would round a sum in µs when it makes a text of it.
+local function sum_text(known, by)
+  local sum = (tonumber(known or nil) or 0) + by
+  if not (sum >= 0 and sum <= MOST_COUNT) then sum = clamped(sum, MOST_COUNT) end
+  return string.format('%.0f', sum)
+end
+
+-- Adds to the fields under which the rest is added up. overflow: field -> how much.
+local function write_overflow(key, overflow)
+  for field, by in pairs(overflow) do
+    -- Not by HINCRBY, which stops at a value that is no integer.
+    attempt('HSET', key, field, sum_text(attempt('HGET', key, field), by))
   end
-  attempt('HSET', key, unpack(after))
 end
 
 -- Adds what was counted to the hash. New fields beyond the limit are added up under labels of their own.
@@ -171,28 +170,23 @@ local function write_counts(key, ttl)
   local room, overflow = counting[1] - held, {}
   for first = 1, #fields, PUSH_AT_ONCE do
     local last = math.min(first + PUSH_AT_ONCE - 1, #fields)
+    -- Two calls for many fields cost less than one HINCRBY a field.
     local before = attempt('HMGET', key, unpack(fields, first, last))
     if not before then return end
-    local kept, known, amounts = {}, {}, {}
+    local after, size = {}, 0
     for index = first, last do
-      local value, part = before[index - first + 1], parts[index]
-      if value or room > 0 then
-        if not value then room = room - 1 end
-        kept[#kept + 1], amounts[#amounts + 1] = fields[index], part[3]
-        known[#kept] = value
+      local known, part = before[index - first + 1], parts[index]
+      if known or room > 0 then
+        if not known then room = room - 1 end
+        after[size + 1], after[size + 2] = fields[index], sum_text(known, part[3])
+        size = size + 2
       else
         local field = overflow_of(part[1], part[2])
         overflow[field] = (overflow[field] or 0) + part[3]
       end
     end
-    add_to_fields(key, kept, amounts, known)
+    if size > 0 then attempt('HSET', key, unpack(after)) end
   end
-  if next(overflow) then
-    local kept, amounts = {}, {}
-    for field, by in pairs(overflow) do
-      kept[#kept + 1], amounts[#amounts + 1] = field, by
-    end
-    add_to_fields(key, kept, amounts)
-  end
+  write_overflow(key, overflow)
   attempt('EXPIRE', key, ttl)
 end
