@@ -33,8 +33,8 @@ MAX_DEPTH = 20
 """How deep they may be nested."""
 MAX_COUNT = 10**12
 """Of tasks. No worker gets to a thousandth of it."""
-MAX_SECONDS = 1e8
-"""Three years: longer than any run or interval."""
+MAX_SECONDS = 4e9
+"""More than a century: longer than any run or interval. In µs, Lua's numbers still hold it exactly."""
 _LATEST_TIME = 4_000_000_000.0
 _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timestamp", "uuid"})
 _MAX_NUMBERS = 16
