@@ -50,6 +50,7 @@ class Collector:
         self._clock = clock
         self._received: deque[Message] = deque()
         self._before_received: Mark | None = None
+        self._last_mark: Mark | None = None
         self._open = Batch()
         self._closed: deque[Collected] = deque()
         self.paused_at: float | None = None
@@ -114,8 +115,15 @@ class Collector:
         if self._open.message_count:
             *parts, last = slices(self._open)
             self._closed.extend(Collected(part, None) for part in parts)
-            self._closed.append(Collected(last, mark))
+            self._closed.append(Collected(last, self._once(mark)))
             self._open = Batch()
+
+    def _once(self, mark: Mark | None) -> Mark | None:
+        """A mark, or None if a batch has it already: brokers do not take a second acknowledgement."""
+        if mark is None or mark == self._last_mark:
+            return None
+        self._last_mark = mark
+        return mark
 
     def close_all(self) -> bool:
         """Close what there is of messages received, a batch at a time; whether there was any."""
@@ -151,7 +159,7 @@ class Collector:
             again = deque(messages)
             while again:
                 some = _some_of(again, RECEIVE_AT_ONCE)
-                self._closed.append(Collected(Batch(), None if again else self._source.mark(), some))
+                self._closed.append(Collected(Batch(), None if again else self._once(self._source.mark()), some))
         else:
             self._received.extend(messages)
         return bool(messages)
