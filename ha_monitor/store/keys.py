@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of the keys and values; instances of two formats refuse to run together."""
 
 

@@ -32,8 +32,8 @@
 -- Returns {sequence number of the first item, items, 1}; with 0 instead of 1 if it is too early; nothing if the caller
 -- does not lead; or the error LEASELOST.
 
--- Until a task that was announced is asked for again, in ms: a quarter of the time for which it has been there, so that many
--- that never change leave room for others.
+-- Until a task that was announced is asked for again, in ms: a quarter of the time for which it has been there, so that
+-- many that never change leave room for others.
 local LEAST_LOOK_AGAIN, MOST_LOOK_AGAIN, PART_OF_STAY = 300000, 3600000, 0.25
 local prefix = ARGV[2]
 local limits, settled_at, held, success_ttl, failure_ttl, to_count = unpack(cmsgpack.unpack(ARGV[4]))

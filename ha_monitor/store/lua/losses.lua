@@ -11,11 +11,11 @@
 -- A heartbeat is looked at when the next one has come and all instances have merged whatever they were given until
 -- then; not while messages of an instance that vanished may still come.
 --
--- A heartbeat that comes after another one, has more runs and yet an earlier time, is from a clock that was put back. What
--- was before and what is after that cannot be put in order, so the account of the process begins anew.
+-- A heartbeat that comes after another one, has more runs and yet an earlier time, is from a clock that was put back.
+-- What was before and what is after that cannot be put in order, so the account of the process begins anew.
 --
--- Where the runs of two heartbeats differ by more than any worker could begin, the account begins anew, too: one of them is
--- not true.
+-- Where the runs of two heartbeats differ by more than any worker could begin, the account begins anew, too: one of
+-- them is not true.
 --
 -- It looks at some processes a call, and goes on where it was at the next.
 --
@@ -37,7 +37,8 @@
 --         counting as in counting.lua or false, ttl of the counts s, whether to report and count what is found, {where to go
 --         on, {process, …}} as returned by the call before or empty}
 --
--- Returns {sequence number of the first item, items, {where to go on, {process, …}}}: the place to go on is '0' and there is no process when all were looked at. Nothing if the caller does not lead; or the error LEASELOST.
+-- Returns {sequence number of the first item, items, {where to go on, {process, …}}}: the place to go on is '0' and
+-- there is no process when all were looked at. Nothing if the caller does not lead; or the error LEASELOST.
 
 local SLACK, WINDOW = 250000, 15 -- µs; heartbeats
 local STEADY = 5000000 -- µs: at most so far apart are two heartbeats of which none between is missing
@@ -83,8 +84,8 @@ local function pack_starts(times)
   return table.concat(pieces)
 end
 
--- The heartbeats as they came: {time in µs, processed, came at ms, whether it is the last}. What is no heartbeat is left
--- out.
+-- The heartbeats as they came: {time in µs, processed, came at ms, whether it is the last}. What is no heartbeat is
+-- left out.
 local function read_beats(raw)
   local beats = {}
   for offset = 1, #raw - BEAT_SIZE + 1, BEAT_SIZE do
@@ -112,8 +113,8 @@ local function read_state(raw)
   return state
 end
 
--- Whether the clock was put back since the state, or between two of the heartbeats as they came; or more runs were begun
--- between them than any worker can.
+-- Whether the clock was put back since the state, or between two of the heartbeats as they came; or more runs were
+-- begun between them than any worker can.
 local function is_broken_off(state, beats)
   local at, processed = state.at, state.done
   for _, beat in ipairs(beats) do
@@ -221,8 +222,8 @@ local function place_of(time, sorted)
   return low
 end
 
--- How many starts were at each of the times or before: time -> count. The starts come nearly in order, so that each one's
--- place is mostly that of the one before.
+-- How many starts were at each of the times or before: time -> count. The starts come nearly in order, so that each
+-- one's place is mostly that of the one before.
 local function count_until(starts, times)
   table.sort(times)
   local counts, size, place = {}, #times, 0

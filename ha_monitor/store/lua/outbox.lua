@@ -7,9 +7,10 @@
 --   2  the entries
 --   3  the records, and all the rest
 --   4  `unfinished` is deleted, and the outbox is trimmed
--- A failure before the second step leaves nothing that matters. After it, the entries are safe in the outbox, and some of the
--- records may not know of it: if the call is repeated, by whichever instance, they would be announced a second time.
--- So whoever finds `unfinished` puts the ids of the entries into `interrupted`, and `commit` leaves out what is in there.
+-- A failure before the second step leaves nothing that matters. After it, the entries are safe in the outbox, and some
+-- of the records may not know of it: if the call is repeated, by whichever instance, they would be announced a second
+-- time. So whoever finds `unfinished` puts the ids of the entries into `interrupted`, and `commit` leaves out what is
+-- in there.
 --
 -- instance  hash    the caller's entry; `behind` is the sequence number behind the last entry of its outbox
 -- outbox    list    entries that the caller has yet to announce
@@ -104,9 +105,9 @@ local function push_items(outbox, instance, items)
   redis.call('HSET', instance, 'behind', behind + #items)
 end
 
--- Writes, which ends the call: appends the items to the caller's outbox, then calls `write_indexes`, by which records are found, writes the
--- records, and calls `write_rest`. Returns the sequence number of the first item, and how many of the first `own` items
--- are left; the items that are left out are taken out of the table.
+-- Writes, which ends the call: appends the items to the caller's outbox, then calls `write_indexes`, by which records
+-- are found, writes the records, and calls `write_rest`. Returns the sequence number of the first item, and how many of
+-- the first `own` items are left; the items that are left out are taken out of the table.
 local function commit(outbox, instance, items, write_indexes, write_rest, own)
   own = own or #items
   if any_interrupted then own = leave_out_interrupted(items, own) end

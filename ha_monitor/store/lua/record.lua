@@ -1,8 +1,9 @@
 -- Functions on the record of a task. This file is put in front of every script that touches records.
 --
--- One string key a task holds concatenated MessagePack values: the facts, the ids seen, the announcements that
--- wait, the events that wait to be counted. The facts commute: whatever the order, the repetition and the instance in which events come, the
--- same set of events gives the same facts. Only facts are stored; the state is derived from them (record.py).
+-- One string key a task holds concatenated MessagePack values: the facts, the ids seen, the announcements that wait,
+-- the events that wait to be counted. The facts commute: whatever the order, the repetition and the instance in which
+-- events come, the same set of events gives the same facts. Only facts are stored; the state is derived from them
+-- (record.py).
 --
 -- The facts, a map (a key is absent when nothing is known):
 --   n a k r p e   the definition: name, args, kwargs, root id (true: the task itself), parent id, eta in µs

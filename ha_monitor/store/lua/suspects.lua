@@ -1,12 +1,12 @@
 -- Finds open tasks that are overdue, or whose worker is lost, for the leader to ask about. A duty of the leader.
 --
--- Bounded: so many records are looked at a call. A task that is not overdue is put off until it would be, though not for
--- longer than the least limit of its name, since the merge does not say that it came to another phase; one that is
+-- Bounded: so many records are looked at a call. A task that is not overdue is put off until it would be, though not
+-- for longer than the least limit of its name, since the merge does not say that it came to another phase; one that is
 -- handed out, for a minute, so that the others get their turn and a new leader finds it again if this one dies.
 --
--- Fair: of the overdue ones, tasks that belong together by name and worker are handed out in turn with all others, those
--- first whose worker or name is known for longer. Those for which there was no room go behind all that are due. So each
--- call looks at others, and a crowd of which one could not have anything keeps nobody away for long.
+-- Fair: of the overdue ones, tasks that belong together by name and worker are handed out in turn with all others,
+-- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
+-- So each call looks at others, and a crowd of which one could not have anything keeps nobody away for long.
 --
 -- KEYS[1] leases     zset    token of a living instance -> end of its lease, ms since the epoch
 -- KEYS[2] instance   hash    the caller's entry, as in outbox.lua
@@ -27,9 +27,9 @@
 -- ARGV[3] sequence number below which the caller has announced everything
 -- ARGV[4] MessagePack: {limits as in phases.lua, most records to look at, most tasks to return}
 --
--- Returns {ms since the epoch, {{task id, phase, since when in µs, name, queue, worker, its state}, …}, 1 if more is due
--- or 0}: a text is empty where nothing is known, the state is as in `liveness`, or `gone` if the worker was not heard of
--- for very long. Nothing if the caller does not lead; or the error LEASELOST.
+-- Returns {ms since the epoch, {{task id, phase, since when in µs, name, queue, worker, its state}, …}, 1 if more is
+-- due or 0}: a text is empty where nothing is known, the state is as in `liveness`, or `gone` if the worker was not
+-- heard of for very long. Nothing if the caller does not lead; or the error LEASELOST.
 
 local ASKED_FOR, LOOK_ANYWAY = 60000, 86400000 -- ms
 local prefix = ARGV[2]
@@ -58,8 +58,8 @@ local function look_again(uuid, at)
   looks[#looks + 1] = uuid
 end
 
--- Makes the tasks of lost workers due, before all others, some at each call. Also those that were handed out before: they
--- were asked of a worker that did not answer.
+-- Makes the tasks of lost workers due, before all others, some at each call. Also those that were handed out before:
+-- they were asked of a worker that did not answer.
 local function sweep()
   local cursor, turns = read_sweep(KEYS[11])
   if not turns or turns == 0 then return 0 end

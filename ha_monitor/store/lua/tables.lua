@@ -1,9 +1,10 @@
 -- How large each table of the shared record may become: names in events come from anybody who may publish. Put behind
 -- record.lua, in front of the scripts that fill tables or tidy them up.
 --
--- What is there and is heard of stays; a newcomer is refused, or takes the place of what was never confirmed or has been
--- silent for long. How many were turned away is counted in a hash, `turned-away`: table -> how many, forgotten after a day
--- without one. The leader says so in a line, and exports it.
+-- What is there and is heard of stays; a newcomer is refused, or takes the place of what was never confirmed or has
+-- been
+-- silent for long. How many were turned away is counted in a hash, `turned-away`: table -> how many, forgotten after a
+-- day without one. The leader says so in a line, and exports it.
 
 local MOST = {
   workers = 10000, -- nodenames, each with a record of some hundred bytes
@@ -12,7 +13,8 @@ local MOST = {
   usual = 10000, -- names of tasks
   queues = 1000,
   open = 1000000, -- tasks that are not finished
-  -- Of each process, what waits to be looked at by losses.lua: a quarter of an hour of heartbeats, and the starts between some of them.
+  -- Of each process, what waits to be looked at by losses.lua: a quarter of an hour of heartbeats, and the starts
+  -- between some of them.
   heartbeats = 500,
   starts = 20000,
 }

@@ -1,6 +1,6 @@
 -- What time brings: renews the caller's lease, and puts into its outbox what has become due (announcements whose
--- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by one
--- instance.
+-- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by
+-- one instance.
 --
 -- KEYS[1] leases      zset   token of a living instance -> end of its lease, ms since the epoch
 -- KEYS[2] instance    hash   the caller's entry, as in outbox.lua; `stats` its counters as JSON

@@ -1,7 +1,8 @@
 -- The duties of the leader: looks at the fleet and at the workers, and puts what changed into its outbox. Atomic, so
 -- each change is announced once, whoever leads.
 --
--- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies up.
+-- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies
+-- up.
 --
 -- KEYS[1] leases        zset    token of a living instance -> end of its lease, ms since the epoch
 -- KEYS[2] instance      hash    the caller's entry, as in outbox.lua
@@ -32,8 +33,8 @@
 --         the call before or empty}
 -- ARGV[5] MessagePack: {queue of tasks, …} as the workers say
 --
--- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks stuck,
--- tasks orphaned}, {{nodename, state, tasks active or -1}, …}, {queue, …}, {where to go on, …},
+-- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
+-- stuck, tasks orphaned}, {{nodename, state, tasks active or -1}, …}, {queue, …}, {where to go on, …},
 -- {{table, entries, most entries, turned away}, …}}: the first place to go on is '0' when all workers were looked at.
 -- Nothing if the caller does not lead; or the error LEASELOST.
 
@@ -120,8 +121,8 @@ local function state_of(name, record, heard, before)
     end
     return LOST, lost_text(lost_at, heard_before, 0)
   elseif lost_at then
-    -- By what it sent after it was lost; what an instance held back meanwhile is no sign of life. Or, since its clock may
-    -- have been put back, because it goes on sending.
+    -- By what it sent after it was lost; what an instance held back meanwhile is no sign of life. Or, since its clock
+    -- may have been put back, because it goes on sending.
     local since = tonumber(heard_again)
     if since == 0 then since = heard end
     if last <= tonumber(lost_at) and heard - since < late_after then

@@ -1,13 +1,14 @@
 -- Reads the records of some workers. Changes nothing.
 --
 -- KEYS[1] … their records, as apply.lua writes them
--- and, by prefix, for the process of the latest heartbeat: ARGV[1]p:<process> the times of its task-started, as apply.lua
--- appends them, ARGV[1]l:<process> its account, as losses.lua keeps it.
+-- and, by prefix, for the process of the latest heartbeat: ARGV[1]p:<process> the times of its task-started, as
+-- apply.lua appends them, ARGV[1]l:<process> its account, as losses.lua keeps it.
 --
 -- ARGV[1] prefix of the keys
 -- ARGV[2] … their nodenames
 --
--- Returns {record as JSON, …}: without the ids, which are no text, and with `sends`: whether an event shows that its latest
+-- Returns {record as JSON, …}: without the ids, which are no text, and with `sends`: whether an event shows that its
+-- latest
 -- process sends task events, and `unsent`: the latest runs of that process of which no event came. Of a record that
 -- cannot be read, what can be.
 
