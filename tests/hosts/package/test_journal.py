@@ -71,7 +71,7 @@ def test_the_journal_is_clean_json_for_jq(site: Site) -> None:
     assert through_jq(site, journal, "-u 'ha-monitor@*'") == [line["event"] for line in journal.lines]
 
     site.signal("3", "ABRT")  # as the watchdog does: the stacks go to the journal
-    wait_until(lambda: journal.said("broker-connected", "3"), what="a restart")
+    wait_until(lambda: journal.said("instance-started", "3"), what="a restart")
     events = through_jq(site, journal, "-t ha-monitor")
     assert events == [line["event"] for line in journal.read()]
     assert "instance-started" in events
