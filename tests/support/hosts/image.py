@@ -76,7 +76,9 @@ def build_image(suite: Suite, *, services: bool = False) -> Path:
 def _build(suite: Suite, packages: list[str], image: Path, lock: int) -> None:
     unfinished = image.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    command = ["nice", program("mmdebstrap"), "--quiet", "--mode=root", "--variant=minbase", "--format=directory"]
+    # In a mount namespace of its own: a mount that is left behind would lead whoever removes the image into /proc.
+    command = ["nice", program("unshare"), "--mount", program("mmdebstrap")]
+    command += ["--quiet", "--mode=root", "--variant=minbase", "--format=directory"]
     command += [f"--aptopt={option}" for option in _apt_options()]
     command += [f"--include={','.join(packages)}", f"--customize-hook={_as_hook(CUSTOMIZE)}"]
     command += [suite, str(unfinished), *_sources(suite)]
