@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ha_monitor.events.body import SMALL_BODY, check_size, decompressed, lenient_json
+from ha_monitor.events.body import MAX_BODY, SMALL_BODY, check_size, decompressed, lenient_json
 from ha_monitor.events.facts import BadEvent, Fact, FactBuilder, usable_time
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.text import printable
@@ -41,6 +41,11 @@ class Message(NamedTuple):
     redelivered: bool = False
     """Whether the broker had delivered it before."""
 
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that the body may have once it is expanded."""
+        return MAX_BODY if self.compression else len(self.body)
+
 
 class Rejected(NamedTuple):
     """A message, or an event inside one, that could not be handled."""
@@ -67,7 +72,7 @@ class Batch:
         self.message_count = 0
         self.event_count = 0
         self.byte_count = 0
-        """Bytes of the bodies. What is kept of them is smaller, or not much larger."""
+        """Bytes of the bodies, expanded. What is kept of them is smaller, or not much larger."""
         self.newest = 0.0
         """Latest timestamp of an event, seconds since the epoch; 0 if none has one."""
 
@@ -93,7 +98,7 @@ class Decoder:
             batch.message_count += 1
             batch.byte_count += len(message.body)
             try:
-                body = self._body(message)
+                body = self._body(message, batch)
                 if type(body) is not list:
                     body = [body]
                 elif len(body) > MAX_EVENTS:
@@ -144,7 +149,7 @@ class Decoder:
                 text = "…"
         return self._samples.text(text, SAMPLE)
 
-    def _body(self, message: Message) -> Any:
+    def _body(self, message: Message, batch: Batch) -> Any:
         if message.content_type not in _JSON:
             raise BadEvent(message.fault or f"content type {message.content_type[:100]!r} is not JSON")
         if message.content_encoding.lower() not in _UTF_8:
@@ -152,6 +157,7 @@ class Decoder:
         body = message.body
         if message.compression:
             body = decompressed(body, message.compression)
+            batch.byte_count += len(body) - len(message.body)
         if len(body) > SMALL_BODY:
             check_size(body)
         try:

@@ -173,9 +173,9 @@ def _some_of(received: deque[Message], most: int) -> list[Message]:
     messages: list[Message] = []
     size = 0
     while received and len(messages) < most:
-        if messages and size + len(received[0].body) > DECODE_BYTES:
+        if messages and size + received[0].most_bytes > DECODE_BYTES:
             break
         message = received.popleft()
         messages.append(message)
-        size += len(message.body)
+        size += message.most_bytes
     return messages

@@ -8,7 +8,9 @@ from ha_monitor.events.decode import Batch
 from ha_monitor.events.facts import Fact
 
 MOST_EVENTS = 750
-"""Events that one call merges; one of a worker takes twice as long as others, and counts as two."""
+"""Events that one call merges; one of a worker takes as long as three others, and counts as many."""
+WORKER_EVENT = 3
+"""As how many events one of a worker counts."""
 MOST_BYTES = 1024 * 1024
 """Bytes that one call is given; a single event may be more."""
 
@@ -17,14 +19,14 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def slices(batch: Batch) -> list[Batch]:
     """A batch as parts of bounded size. The last one has its messages: with it, all of them are merged."""
-    if batch.event_count + len(batch.workers) <= MOST_EVENTS and batch.byte_count <= MOST_BYTES:
+    if batch.event_count + (WORKER_EVENT - 1) * len(batch.workers) <= MOST_EVENTS and batch.byte_count <= MOST_BYTES:
         return [batch]
     cutter = _Cutter(batch.newest)
     for task_id, facts in batch.tasks.items():
         for fact in facts:
             cutter.part_for(fact).tasks.setdefault(task_id, []).append(fact)
     for fact in batch.workers:
-        cutter.part_for(fact, cost=2).workers.append(fact)
+        cutter.part_for(fact, cost=WORKER_EVENT).workers.append(fact)
     for fact in batch.others:
         cutter.part_for(fact).others.append(fact)
     last = cutter.parts[-1]

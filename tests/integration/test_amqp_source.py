@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,15 +12,19 @@ import pytest
 
 from ha_monitor.broker.amqp_source import AmqpSource
 from ha_monitor.broker.inspection import queue_state, verify_arguments
-from ha_monitor.config.schema import Broker, Config, Queue, QueueType
+from ha_monitor.clock import SystemClock
+from ha_monitor.config.schema import Batch, Broker, Config, Queue, QueueType
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError
-from ha_monitor.events.decode import Message
+from ha_monitor.events.decode import Decoder, Message
+from ha_monitor.events.redact import Redactor
+from ha_monitor.pipeline.collector import Collected, Collector
 from tests.support import corpus
 from tests.support.certificates import Certificate
 from tests.support.machine import Timed, patient
 from tests.support.proxy import CutLink
 from tests.support.recording import Recorded, publish
 from tests.support.services import PrivateRabbitMQ, free_port, wait_until
+from tests.unit.builders import event, fact_builder
 
 QUEUE = "celeryev.ha-monitor"
 
@@ -460,6 +465,33 @@ def test_a_connection_is_kept_while_nothing_is_received(source: Callable[..., Am
 
     received: list[Message] = []
     wait_until(lambda: received.extend(one.receive(10, 0.1)) or len(received) == 3, 10, "the messages")
+
+
+def test_each_place_in_the_stream_is_acknowledged_once(
+    source: Callable[..., AmqpSource], rabbitmq: PrivateRabbitMQ, broker_url: str
+) -> None:
+    """Given messages of 24 events that are received at once and fill several batches, RabbitMQ is told of each place
+    once: it closes the channel of who tells it twice. In the end it has forgotten all of them."""
+    one = source()
+    one.connect()
+    body = json.dumps([event("task-custom", clock=number, uuid=f"t{number}") for number in range(24)])
+    send(broker_url, *[body] * 300)
+    collector = Collector(one, Decoder(fact_builder(), Redactor((), 500)), Batch(events=500), SystemClock())
+    batches: list[Collected] = []
+
+    def acknowledge() -> int:
+        collector.collect(0.1)
+        while collector:
+            batches.append(collector.take())
+            if batches[-1].mark is not None:
+                one.acknowledge(batches[-1].mark)
+        one.heartbeat()
+        return sum(collected.batch.message_count for collected in batches)
+
+    wait_until(lambda: acknowledge() == 300, 30, "all messages")
+    assert len(batches) > 10
+    wait_until(lambda: queue_of(rabbitmq, broker_url, "messages") == {"messages": 0}, 30, "an empty queue", 0.2)
+    acknowledge()
 
 
 # --- what anybody could send -------------------------------------------------------------------

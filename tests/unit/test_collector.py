@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from ha_monitor.broker.source import Source
@@ -13,7 +15,7 @@ from ha_monitor.config.schema import Batch as BatchSettings
 from ha_monitor.events.decode import Decoder, Message
 from ha_monitor.events.redact import Redactor
 from ha_monitor.pipeline.collector import Collector
-from ha_monitor.pipeline.slices import MOST_EVENTS
+from ha_monitor.pipeline.slices import MOST_BYTES, MOST_EVENTS
 from tests.unit.builders import TIME, TurnedClock, event, fact_builder
 
 
@@ -150,3 +152,36 @@ def test_how_much_is_held_is_known_by_bytes() -> None:
     assert collector.byte_count == sum(len(json.dumps(body)) for body in bodies)
     collector.take()
     assert collector.byte_count == len(json.dumps(bodies[2]))
+
+
+def test_what_is_compressed_counts_as_what_it_expands_to() -> None:
+    """Given small messages that expand to megabytes, each is decoded alone, and no part of a batch is larger than one
+    call may be."""
+
+    class Compressed(Stream):
+        def receive(self, limit: int, timeout: float) -> list[Message]:
+            return [
+                one._replace(body=zlib.compress(one.body), compression="application/x-gzip")
+                for one in super().receive(limit, timeout)
+            ]
+
+    bodies = [[event("task-custom", at=TIME + n, padding="x" * 40_000) for n in range(60)] for _ in range(3)]
+    collector = Collector(
+        cast(Source, Compressed(*bodies)),
+        Decoder(fact_builder(), Redactor(DEFAULT_REDACTED, 500)),
+        BatchSettings(events=500, time=5.0),
+        TurnedClock(),
+    )
+    held, parts = [], []
+    while collector.paused_at is None:
+        collector.collect(0.0)
+        held.append(collector.byte_count)
+        while collector:
+            parts.append(collector.take().batch)
+
+    whole = len(json.dumps(bodies[0]))
+    assert [count >= whole for count in held] == [True, True, True, False]
+    assert max(held) < 2 * whole
+    assert sum(part.event_count for part in parts) == 180
+    weights = [len(msgspec.msgpack.encode([part.tasks, part.workers, part.others])) for part in parts]
+    assert max(weights) < 1.1 * MOST_BYTES

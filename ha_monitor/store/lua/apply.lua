@@ -49,7 +49,9 @@ local items = {}
 local waiting_tasks = redis.call('ZCARD', KEYS[4])
 -- More waits in one record for a name that does not come: what is above goes out at once.
 local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
-local MOST_LOADED = 2 ^ 20 -- bytes of records, before the last one
+-- A call merges no more tasks once it has read so many bytes of records, or has worked for so many ms, which is looked
+-- at every few tasks: Redis serves nobody else meanwhile.
+local A_CALL = { loaded = 2 ^ 20, work = 8, tasks_a_look = 16 }
 local MOST_PID = 2 ^ 32
 
 -- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
@@ -391,7 +393,8 @@ end
 
 local merged = 0
 for _, task in ipairs(tasks) do
-  if loaded > MOST_LOADED then break end
+  if loaded > A_CALL.loaded then break end
+  if merged % A_CALL.tasks_a_look == A_CALL.tasks_a_look - 1 and now_ms() - now > A_CALL.work then break end
   apply_task(task[1], task[2])
   merged = merged + 1
 end
