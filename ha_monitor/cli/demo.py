@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 
 def _number(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isdecimal() else 0
     if not 1 <= number <= 100_000:
         raise argparse.ArgumentTypeError("expected a number from 1 to 100000")
     return number

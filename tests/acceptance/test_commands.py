@@ -13,6 +13,7 @@ import pytest
 
 from ha_monitor.version import __version__
 from tests.support.instances import declare_event_exchange
+from tests.support.machine import patient
 from tests.support.process import OwnProcess, free_port, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.rights import as_monitor
@@ -26,7 +27,7 @@ def command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str
         env={**inherited, **given},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patient(60),
         check=False,
     )
 
