@@ -47,6 +47,7 @@ from ha_monitor.status.render import render
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.visible import ascii_json, columns, padded, shortened, visible, visible_json
+from tests.support.machine import patient
 from tests.unit.builders import TIME, UUID, TurnedClock
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ha_monitor"
@@ -369,7 +370,7 @@ def test_a_real_terminal_in_a_locale_without_unicode_gets_ascii(name: str) -> No
         "out().row('Û\\x1b ─'); out().json(b'\"\\xc3\\x9b\"')"
     )
     environment = {**os.environ, "LC_ALL": name}
-    subprocess.run([sys.executable, "-c", program], stdout=slave, env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], stdout=slave, env=environment, check=True, timeout=patient(60))
     os.close(slave)
     shown = os.read(master, 1000)
     os.close(master)

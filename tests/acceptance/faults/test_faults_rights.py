@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from tests.acceptance.faults.conftest import FaultTable
 from tests.support.instances import ROOT, Fleet, vhost_of
 from tests.support.ledger import Line, assert_guarantee
+from tests.support.machine import patient
 from tests.support.process import wait_until
 from tests.support.publishing import Load
 from tests.support.recording import read_stream, replicate
@@ -24,7 +25,7 @@ def reasons(fleet: Fleet, event: str) -> list[str]:
 
 def check_online(tmp_path: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ha_monitor", "check", "--online", "--config", str(tmp_path / "fleet.toml")]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=patient(60), check=False)
 
 
 def test_a_right_that_is_missing_at_the_start(
