@@ -159,7 +159,7 @@ class PrivateRabbitMQ(PrivateService):
 
     def set_permissions(self, user: str, vhost: str, permissions: Permissions) -> None:
         """What a user may do in a virtual host from now on."""
-        self.ctl("set_permissions", "-p", vhost, user, *permissions)
+        self.evaluate(_setting_permissions(user, vhost, permissions) + ".")
 
     def delete_vhost(self, name: str) -> None:
         """Delete a virtual host with all its queues; its clients are disconnected."""
