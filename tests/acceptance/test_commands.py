@@ -67,6 +67,8 @@ def test_no_worker_writes_a_row_of_its_own(broker_url: str, store_url: str, tmp_
     beat = {**now, "type": "worker-heartbeat", "freq": 2.0, "active": 0, "processed": 0, "sw_ident": name}
     failed = {**now, "type": "task-failed", "uuid": name, "exception": name, "traceback": name}
     urls = {"broker_url": broker_url, "store_url": store_url}
+    # One heartbeat must do until all commands have been called.
+    urls |= {"workers_late_after": "3600", "workers_lost_after": "7200"}
     own = {f"HA_MONITOR_{key.upper()}": value for key, value in urls.items()}
     env = {**os.environ, **own, "HA_MONITOR_LOG_FORMAT": "console", "HA_MONITOR_STORE_NAME_WAIT": "0"}
     log = tmp_path / "log"

@@ -125,9 +125,12 @@ def test_two_instances_share_the_queue(
     wait_until(
         lambda: queue_of(rabbitmq, broker_url, "consumers") == {"consumers": 2}, what="two consumers", interval=0.5
     )
-    consumers = rabbitmq.ctl("list_consumers", "-p", vhost_of(broker_url))
-    assert "ha-monitor@1.host" in consumers
-    assert "ha-monitor@2.host" in consumers
+
+    def listed() -> bool:
+        consumers = rabbitmq.ctl("list_consumers", "-p", vhost_of(broker_url))
+        return "ha-monitor@1.host" in consumers and "ha-monitor@2.host" in consumers
+
+    wait_until(listed, 30, "both in RabbitMQ's list", 0.5)
     state = queue_state(config(broker_url))
     assert state is not None
     assert (state.name, state.consumers) == (QUEUE, 2)
