@@ -11,6 +11,10 @@ MOST_EVENTS = 750
 """Events that one call merges; one of a worker takes as long as three others, and counts as many."""
 WORKER_EVENT = 3
 """As how many events one of a worker counts."""
+CROWD = 100
+"""Events of one task in a batch beyond which each takes longer: it is looked for among all that the record has seen."""
+CROWDED_EVENT = 2
+"""As how many events one of those counts."""
 MOST_BYTES = 1024 * 1024
 """Bytes that one call is given; a single event may be more."""
 
@@ -19,12 +23,15 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def slices(batch: Batch) -> list[Batch]:
     """A batch as parts of bounded size. The last one has its messages: with it, all of them are merged."""
-    if batch.event_count + (WORKER_EVENT - 1) * len(batch.workers) <= MOST_EVENTS and batch.byte_count <= MOST_BYTES:
+    longest = max(map(len, batch.tasks.values()), default=0)
+    cost = batch.event_count + (WORKER_EVENT - 1) * len(batch.workers)
+    if longest <= CROWD and cost <= MOST_EVENTS and batch.byte_count <= MOST_BYTES:
         return [batch]
     cutter = _Cutter(batch.newest)
     for task_id, facts in batch.tasks.items():
+        cost = 1 if len(facts) <= CROWD else CROWDED_EVENT
         for fact in facts:
-            cutter.part_for(fact).tasks.setdefault(task_id, []).append(fact)
+            cutter.part_for(fact, cost).tasks.setdefault(task_id, []).append(fact)
     for fact in batch.workers:
         cutter.part_for(fact, cost=WORKER_EVENT).workers.append(fact)
     for fact in batch.others:

@@ -65,6 +65,15 @@ def test_a_batch_of_usual_size_stays_as_it_is() -> None:
     assert slices(batch) == [batch]
 
 
+def test_many_events_of_one_task_take_more_calls() -> None:
+    """Given as many events as one call merges, they are two calls if all are of one task."""
+    one = decode([event("task-custom", clock=number, uuid="t") for number in range(MOST_EVENTS)])
+    each = decode([event("task-custom", clock=number, uuid=f"t{number}") for number in range(MOST_EVENTS)])
+
+    assert [part.event_count for part in slices(one)] == [MOST_EVENTS // 2, MOST_EVENTS // 2]
+    assert slices(each) == [each]
+
+
 def test_what_a_call_left_is_the_rest() -> None:
     """Given a call that ended after some tasks, the rest is what it left, with the messages."""
     batch = decode([event("task-started", uuid=f"t{number}") for number in range(10)], event("worker-online"), b"bad")
