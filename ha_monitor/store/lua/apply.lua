@@ -51,7 +51,7 @@ local waiting_tasks = redis.call('ZCARD', KEYS[4])
 local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
 -- A call merges no more tasks once it has read so many bytes of records, or has worked for so many ms, which is looked
 -- at every few tasks: Redis serves nobody else meanwhile.
-local A_CALL = { loaded = 2 ^ 20, work = 8, tasks_a_look = 16 }
+local A_CALL = { loaded = 2 ^ 20, work = 5, tasks_a_look = 16 }
 local MOST_PID = 2 ^ 32
 
 -- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
