@@ -41,7 +41,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.tables import TableReport, series_table
 from ha_monitor.pipeline.takeovers import report_takeovers
-from ha_monitor.store.store import Store
+from ha_monitor.store.api import SharedRecord
 from ha_monitor.supervision import Supervisor
 from ha_monitor.threads import Threads
 
@@ -57,7 +57,7 @@ class Pipeline:
         *,
         config: Config,
         source: Source,
-        store: Store,
+        record: SharedRecord,
         decoder: Decoder,
         announcer: Announcer,
         rejects: Rejects,
@@ -83,7 +83,7 @@ class Pipeline:
         """
         self._config = config
         self._source = source
-        self._store = store
+        self._store = store = record.store
         self._rejects = rejects
         self._redeliveries = redeliveries
         self._supervisor = supervisor
@@ -101,7 +101,7 @@ class Pipeline:
         self._report = Report(supervisor, self.stats, clock)
         self._tables = TableReport(logger, clock)
         self._leader = Leader(
-            store, config, telemetry, logger, clock, investigator=investigator, reconcile=self._collector.reconcile
+            record, config, telemetry, logger, clock, investigator=investigator, reconcile=self._collector.reconcile
         )
         self._progress = Progress(clock, source.most_in_hand, longest_held(config.broker.heartbeat))
         self._under_way: Collected | None = None

@@ -12,7 +12,7 @@ from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.backoff import Backoff
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.store.store import Store
+from ha_monitor.store.api import Store
 
 REFUSED_FOR = 15.0
 """Seconds for which a refusal of Redis is not over: longer than the longest pause between two attempts."""

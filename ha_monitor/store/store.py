@@ -1,4 +1,4 @@
-"""What an instance does with the shared record: each method is one atomic call of a script in Redis."""
+"""The shared record in Redis, as one instance uses it: each method is one atomic call of a script (see `api.py`)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import msgspec
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.events.decode import Batch
-from ha_monitor.events.facts import as_lua_string
 from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.counts import Counts
 from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.outbox import read_items
+from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
 
@@ -22,7 +23,7 @@ MOST_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
 
 
-class Store:
+class RedisStore:
     """The shared record as one instance uses it.
 
     Everything returned as an `OutboxItem` is also kept in this instance's outbox in Redis until the instance
@@ -174,7 +175,7 @@ class Store:
     def tick(
         self,
         stats: bytes,
-        rejected: list[bytes],
+        rejected: Sequence[bytes],
         *,
         fit: bool = True,
         merged_ago: float | None = None,
@@ -233,14 +234,11 @@ class Store:
         """Run a command, and return its reply."""
         return self._connection.call(*command)
 
-    def counts(self) -> list[bytes]:
-        """What this instance has counted, over all its starts: field, number, field, number, …; counting.lua says what
-        the fields mean.
-        """
-        raw: list[bytes] = self._connection.call("HGETALL", self.counts_key)
-        return raw
+    def counts(self) -> Counts:
+        """What this instance has counted, over all its starts."""
+        return Counts(self._connection.call("HGETALL", self.counts_key))
 
-    def settle(self, upto: int, retries: list[tuple[int, bytes]], dead: list[bytes], keep: int) -> None:
+    def settle(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
         """Close all items below a sequence number, some of whose handlers failed.
 
         :param retries: (delay in ms, entry) of handlers to be called again.
