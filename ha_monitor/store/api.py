@@ -1,9 +1,9 @@
 """What the program asks of the shared record, whatever keeps it: the port between the loop and the store.
 
-`store.py`, `duties.py`, `stuck.py` and `attempts.py` keep it in Redis, `memory.py` in this process. Everything above
+`store.py`, `duties.py`, `stuck.py` and `attempts.py` keep it in Redis, `memory/` in this process. Everything above
 `store/` knows this module, the values in `results.py`, `outbox.py`, `record.py` and `counts.py`, and no more.
 
-The guarantees that the loop leans on, which every implementation has (`tests/integration/test_store_contract.py`):
+The guarantees that the loop leans on, which every implementation has (`tests/support/store_contract.py`):
 
 - Merging is atomic: of one call either all is merged and in the outbox, or nothing is.
 - An event counts once, whoever merges it and however often. So a call of unknown fate may always be repeated.

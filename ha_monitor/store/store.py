@@ -12,6 +12,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.contact import Contact
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.outbox import read_items
@@ -61,8 +62,7 @@ class RedisStore:
         """What the call under way tells Redis."""
         self._confirmed = 0
         self._lease_until = 0.0
-        self._in_contact_since: float | None = None
-        self._last_contact: float | None = None
+        self._contact = Contact(clock, settings.lease)
         self.counting = [counting.max_series, counting.buckets, counting.per_worker] if counting else False
         """How events are counted, as the scripts read it."""
         self._apply_options = self._encode(
@@ -192,7 +192,7 @@ class RedisStore:
         asked = self._clock.monotonic()
         options = [
             self._lease_ms(),
-            self._may_take_over(asked),
+            self._contact.may_take_over(),
             int(self.settings.failure_ttl),
             MOST_DUE,
             int(self.held * 1000),
@@ -274,14 +274,6 @@ class RedisStore:
         """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
         return self._clock.monotonic() < self._lease_until
 
-    def _may_take_over(self, now: float) -> bool:
-        # After an outage of Redis every lease has run out, and each instance is about to renew its own. Only one
-        # that has been in contact for a whole lease can tell an instance that died from one that could not renew.
-        if self._in_contact_since is None or self._last_contact is None:
-            return False
-        lease = self.settings.lease
-        return now - self._last_contact <= lease / 2 and now - self._in_contact_since >= lease
-
     def _own_keys(self) -> list[str]:
         return [self.keys.leases, self.keys.instance(self._token), self.keys.outbox(self._token)]
 
@@ -299,10 +291,7 @@ class RedisStore:
     def _receive(self) -> Any:
         reply = self._connection.receive()
         self._confirmed = self._told
-        now = self._clock.monotonic()
-        if self._last_contact is None or now - self._last_contact > self.settings.lease / 2:
-            self._in_contact_since = now
-        self._last_contact = now
+        self._contact.replied()
         return reply
 
 
