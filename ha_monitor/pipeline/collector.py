@@ -132,6 +132,21 @@ class Collector:
         self.close_open()
         return bool(self._closed)
 
+    def drop_excess(self) -> int:
+        """Drop the oldest batches of what is too much; returns how many events those had."""
+        dropped = 0
+        while self._closed and self.holds_too_much:
+            dropped += self.take().batch.event_count
+        return dropped
+
+    def drop_all(self) -> int:
+        """Drop all that is held, also what is not decoded yet; returns how many events it had."""
+        while self._received:
+            self._decode()
+        dropped = self.event_count
+        self.forget()
+        return dropped
+
     def take(self) -> Collected:
         """The oldest closed batch. :raises IndexError: if there is none."""
         return self._closed.popleft()
