@@ -49,6 +49,8 @@ class MemoryServer:
         """Is told before and after each call, as in `before tick`; the caller gets what it raises. That is a reply that
         was lost, if it comes after a call.
         """
+        self.most_tasks: int | None = None
+        """Tasks that one call merges at most, as where their records are large; None for all."""
         self.instances: dict[int, MemoryInstance] = {}
         self.tasks: dict[str, MemoryTask] = {}
         self.others: set[bytes] = set()

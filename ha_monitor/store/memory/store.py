@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from ha_monitor.config.schema import Store as StoreSettings
@@ -202,17 +203,18 @@ class MemoryStore:
     def _merge(self, own: MemoryInstance, batch: Batch) -> Applied:
         """Compute first, then write: what raises on the way has changed nothing."""
         server, now = self.server, self._clock.time()
+        is_left = server.most_tasks is not None and len(batch.tasks) > server.most_tasks
         tasks: dict[str, MemoryTask] = {}
         entries: list[Entry] = []
         others: set[bytes] = set()
         new = repeated = 0
-        for task_id, facts in batch.tasks.items():
+        for task_id, facts in islice(batch.tasks.items(), server.most_tasks):
             task = tasks[task_id] = server.tasks[task_id].copy() if task_id in server.tasks else MemoryTask()
             merged = sum([task.merge(fact) for fact in facts])
             new, repeated = new + merged, repeated + len(facts) - merged
             entries += task.announce(now + self.settings.name_wait)
         apart = [(fact[1], fact[4]) for fact in batch.workers] + [(fact[0], fact[1]) for fact in batch.others]
-        for raw_id, payload in apart:
+        for raw_id, payload in () if is_left else apart:
             identity = bytes_of(raw_id)
             if identity in server.others or identity in others:
                 repeated += 1
@@ -223,12 +225,13 @@ class MemoryStore:
                 entries.append(Entry(0, read_event(bytes_of(payload)), None, False))
         server.tasks.update(tasks)
         server.others |= others
-        server.workers.update({fact[0]: (now, fact[3]) for fact in batch.workers})
+        if not is_left:
+            server.workers.update({fact[0]: (now, fact[3]) for fact in batch.workers})
         for task_id, (_, *stay) in list(server.found.items()):
             if task_id in tasks and tasks[task_id].phase() != tuple(stay):
                 del server.found[task_id]
         waiting = sum(task.announce_until is not None for task in server.tasks.values())
-        return Applied(own.push(entries), new, repeated, waiting, merged=len(batch.tasks))
+        return Applied(own.push(entries), new, repeated, waiting, merged=len(tasks))
 
     def _elect(self, now: float, *, fit: bool) -> tuple[bool, bool]:
         """Whether this instance leads, and whether it has just followed another."""
