@@ -334,7 +334,7 @@ class Pipeline:
         return True
 
     def _wait_for_store(self) -> None:
-        if self._source.redelivers or not self._broker.consuming:
+        if self._source.redelivers or not (self._broker.consuming or self._broker.connect()):
             self._clock.sleep(min(IDLE_WAIT, self._store_link.remaining()))
             return
         # What a pub/sub broker sends now it will not send again.

@@ -179,6 +179,27 @@ def test_what_pub_sub_sends_meanwhile_is_kept() -> None:
     assert one.announced == ALL
 
 
+def test_pub_sub_is_heard_again_though_the_store_is_still_away() -> None:
+    """Given a broker that sends nothing twice, when it and the store go away, and it comes back first, what it sends is
+    held: nothing would bring it again."""
+    bed = Bed(redelivers=False)
+    one = Instance(bed)
+    one.cycle(2)
+    bed.store_trouble.away = StoreUnavailable("away")
+    bed.broker_trouble.away = BrokerUnavailable("away")
+    one.live(20)
+    bed.broker_trouble.away = None
+    one.live(15)
+    publish_all(bed)
+    one.live(5)
+    assert not bed.broker.ready
+    assert one.announced == []
+    bed.store_trouble.away = None
+    one.live(10)
+
+    assert one.announced == ALL
+
+
 def test_what_is_too_much_to_be_held_is_dropped_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given more events than memory may hold while the store is away, the oldest go, and lines say how many."""
     monkeypatch.setattr(collector, "MOST_KEPT", 4)
