@@ -191,6 +191,18 @@ MISTAKES = [
         "or a late redelivery could not be recognised",
         id="failed tasks forgotten too soon",
     ),
+    pytest.param(
+        "[broker]\nconnect_timeout = 5\n",
+        "{file}: broker.connect_timeout = 5: expected less than store.lease (5), "
+        "or an instance that is connecting would lose its lease",
+        id="connecting may take as long as the lease",
+    ),
+    pytest.param(
+        "[store]\nlease = 2\n",
+        "{file}: broker.connect_timeout = 3: expected less than store.lease (2), "
+        "or an instance that is connecting would lose its lease",
+        id="a lease shorter than connecting may take",
+    ),
     *(
         pytest.param(
             f"[queue]\nmessage_ttl = 0.1\n[store]\n{key} = 0.5\n",
