@@ -165,7 +165,10 @@ class FactBuilder:
             if self._results and get("result") is not None:
                 fields["result"] = text(get("result"))
         elif event_type in ("task-failed", "task-retried"):
-            fields["exception"] = text(get("exception") or "")
+            exception = get("exception")
+            # A retry may have none, which Celery sends as repr(None).
+            if event_type == "task-failed" or exception not in (None, "", "None"):
+                fields["exception"] = text(exception or "")
             if get("traceback"):
                 # The end of a traceback says what happened.
                 fields["traceback"] = self._redactor.tail(get("traceback"), MAX_TRACEBACK)
@@ -203,7 +206,8 @@ class FactBuilder:
         if type(root) is str:
             # Most tasks are their own root; a flag is 36 bytes shorter.
             definition["r"] = True if root == uuid else root[:MAX_NAME]
-        if type(parent) is str:
+        if type(parent) is str and parent != uuid:
+            # Celery gives a retry its own first run as parent.
             definition["p"] = parent[:MAX_NAME]
         if eta is not None and (due := moment(eta)) is not None:
             definition["e"] = int(due * 1_000_000)

@@ -134,6 +134,26 @@ def test_an_announcement_has_the_events_own_fields(event_type: str, fields: dict
     assert (made["type"], made["worker"], made["task_id"], made["time"]) == (event_type, "celery@host", UUID, TIME)
 
 
+def test_a_retried_task_is_not_its_own_parent() -> None:
+    """Given a task that was retried, which Celery sends with its own id as parent, it has no parent; one that another
+    task sent keeps it.
+    """
+    retried = fact("task-received", parent_id=UUID, retries=1)[5]
+    child = fact("task-received", parent_id="another", retries=1)[5]
+
+    assert ("p" in retried, child["p"]) == (False, "another")
+
+
+@pytest.mark.parametrize("exception", ["None", "", None])
+def test_a_retry_without_an_exception_has_none(exception: str | None) -> None:
+    """Given `self.retry()` outside an except block, the announcement has no exception, and one of a failure has."""
+    retried = payload(fact("task-retried", exception=exception)[4])
+    failed = payload(fact("task-failed", exception="ValueError('None')")[4])
+
+    assert "exception" not in retried["fields"]
+    assert failed["fields"]["exception"] == "ValueError('None')"
+
+
 def test_an_event_that_nobody_wants_has_no_payload() -> None:
     """Given a level above the event's, its fact is merged, and nothing of it is put into an outbox."""
     builder = fact_builder(LogLevel.ERROR)
