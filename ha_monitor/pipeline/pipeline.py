@@ -111,7 +111,6 @@ class Pipeline:
             store=store,
             announcer=announcer,
             stats=self.stats,
-            keep_dead_letters=config.handlers.dead_letters,
             threads=threads,
             renew_lease=self._tick,
             keep_alive=self._keep_alive,

@@ -62,7 +62,6 @@ def test_what_comes_after_the_forgotten_is_announced(own_redis: PrivateRedis) ->
         store=one.store,
         announcer=announcer,  # type: ignore[arg-type]
         stats=Stats(),
-        keep_dead_letters=10,
         threads=plain_threads(),
         renew_lease=lambda: None,
         keep_alive=lambda: None,
