@@ -60,10 +60,9 @@ def _recorded(config: Config) -> dict[str, WorkerEntry]:
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()
-        entries = reader.workers().entries
+        entries = reader.workers(config.workers.late_after).entries
     except StoreUnavailable:
         return {}  # `check_store` tells
     finally:
         reader.close()
-    here = (one for one in entries if one.silent < config.workers.late_after and one.said != "worker-offline")
-    return {one.name: one for one in here}
+    return {one.name: one for one in entries if one.state == "online"}

@@ -399,7 +399,7 @@ def test_status_of_a_hundred_thousand_invented_workers(one: Instance, inside: In
     reader = StoreReader(one.settings, NODE)
     reader.connect()
     inside.redis.config_resetstat()
-    workers = reader.workers()
+    workers = reader.workers(late_after=10.0)
     reader.close()
 
     assert len(workers.entries) == MOST_WORKERS
