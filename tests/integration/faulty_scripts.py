@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha1
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
@@ -74,7 +74,7 @@ def was_hit(client: redis.Redis) -> bool:
 class Snapshot:
     """What Redis and some instances were at a moment."""
 
-    def __init__(self, client: redis.Redis, *instances: Instance) -> None:
+    def __init__(self, client: Any, *instances: Instance) -> None:
         self._client = client
         self._instances = instances
         self._values = [(key, max(0, client.pttl(key)), client.dump(key)) for key in client.scan_iter()]

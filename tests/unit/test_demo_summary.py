@@ -40,7 +40,7 @@ def line(task: str, event: str = "task-succeeded", instance: str = "1", **fields
 
 def summary_of(lines: list[Line], outcomes: dict[str, str] | None = None, **run: Any) -> Summary:
     outcomes = {"a": "task-succeeded", "b": "task-failed"} if outcomes is None else outcomes
-    facts = {
+    facts: dict[str, Any] = {
         "instances": ["1", "2"],
         "sent": len(outcomes),
         "reached": {},

@@ -11,6 +11,7 @@ import logging
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +29,6 @@ from hypothesis import strategies as st
 from ha_monitor.check.findings import ok
 from ha_monitor.check.workers import judge
 from ha_monitor.cli import check as cli_check
-from ha_monitor.cli import demo as cli_demo
 from ha_monitor.cli import status as cli_status
 from ha_monitor.cli.bug import Complaints, report_of_thread
 from ha_monitor.cli.main import build_parser, main
@@ -147,7 +147,7 @@ def demo(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
         self._screen.plain(text)
         raise ServiceMissing(text)
 
-    monkeypatch.setattr(cli_demo.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(Demo, "run", run)
     return main(["demo"])
 
@@ -407,8 +407,10 @@ def test_nothing_but_one_module_writes_to_a_terminal() -> None:
         asked = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ALLOWED}
         compared = {id(side) for node in ast.walk(tree) if isinstance(node, ast.Compare) for side in node.comparators}
         for node in ast.walk(tree):
-            stream = isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "__stdout__", "__stderr__")
-            named = stream and isinstance(node.value, ast.Name) and node.value.id == "sys"
+            if not isinstance(node, ast.Attribute | ast.Name):
+                continue
+            named = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sys"
+            named &= isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "__stdout__", "__stderr__")
             printed = isinstance(node, ast.Name) and node.id == "print"
             if printed or (named and id(node) not in asked | compared):
                 wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")

@@ -7,10 +7,10 @@ from collections import Counter
 from datetime import datetime
 
 from ha_monitor.outputs.line import MAX_LINE
-from tests.hosts.conftest import Measured
 from tests.support.hosts_events import failures, fresh_copies, fresh_event, message
 from tests.support.hosts_package import Journal, Site
 from tests.support.ledger import Published, assert_guarantee, is_event, violations
+from tests.support.measured import Measured
 from tests.support.process import wait_until
 from tests.support.recording import publish
 
