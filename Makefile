@@ -111,6 +111,10 @@ lint-python: $(DEVELOP) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: hooks
+hooks: $(DEVELOP) $(ANSIBLE)/.ready ## check what make lint checks before each commit
+	$(BIN)/pre-commit install
+
 .PHONY: test-unit
 test-unit: $(DEVELOP) ## only what needs no services
 	$(BIN)/python -m pytest tests/unit
