@@ -166,8 +166,7 @@ class FactBuilder:
                 fields["result"] = text(get("result"))
         elif event_type in ("task-failed", "task-retried"):
             exception = get("exception")
-            # A retry may have none, which Celery sends as repr(None).
-            if event_type == "task-failed" or exception not in (None, "", "None"):
+            if event_type == "task-failed" or not is_none(exception):
                 fields["exception"] = text(exception or "")
             if get("traceback"):
                 # The end of a traceback says what happened.
@@ -220,6 +219,15 @@ class FactBuilder:
     def _sent_extras(self, event: dict[str, Any]) -> list[Any]:
         queue = event.get("queue")
         return [*self._definition_extras(event), queue[:MAX_NAME] if type(queue) is str and queue else None]
+
+
+def is_none(exception: Any) -> bool:
+    """Whether a task was retried without an exception. Celery sends repr(None) then, and from a worker that runs tasks
+    in threads the repr of its own Retry, in which None stands for the exception.
+    """
+    return exception in (None, "", "None") or (
+        isinstance(exception, str) and exception.startswith("Retry(Retry(...), None, ")
+    )
 
 
 def few(value: Any, most: int) -> Any:
