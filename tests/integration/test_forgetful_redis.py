@@ -23,6 +23,7 @@ class CrashingHandler:
     """Remembers the lines; at the first handler's failure Redis is gone with what it was told since `keep`."""
 
     has_handlers = True
+    keep_dead_letters = 10
 
     def __init__(self, server: PrivateRedis) -> None:
         self.lines: list[str] = []
