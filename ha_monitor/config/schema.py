@@ -17,8 +17,9 @@ TimeToLive = Annotated[float, Meta(ge=1, le=86400 * 366)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.@:-]{1,100}$")]
 
 DEFAULT_REDACTED = [
-    "password", "passwd", "passphrase", "pwd", "_pass", "secret", "token", "api_key", "access_key", "private_key",
-    "auth", "authorization", "credential", "dsn", "session", "cookie",
+    "password", "passwd", "passphrase", "passcode", "pass", "pwd", "secret", "token", "api_key", "access_key",
+    "private_key", "account_key", "encryption_key", "signing_key", "master_key", "ssh_key", "subscription_key",
+    "auth", "authorization", "credential", "dsn", "session", "sessid", "cookie",
 ]  # fmt: skip
 DEFAULT_BUCKETS = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
