@@ -14,7 +14,10 @@ from msgspec import Meta, Struct, field
 Seconds = Annotated[float, Meta(gt=0, le=86400 * 366)]
 TimeToLive = Annotated[float, Meta(ge=1, le=86400 * 366)]
 """Seconds for which Redis keeps something: whole ones, so at least one."""
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.@:-]{1,100}$")]
+Name = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_.@:-]{1,100}\Z", title="up to 100 letters, digits, and characters of _ . @ : -")
+]
+"""The title of a pattern is what an error says is expected."""
 
 DEFAULT_REDACTED = [
     "password", "passwd", "passphrase", "passcode", "pass", "pwd", "secret", "token", "api_key", "access_key",
@@ -162,7 +165,8 @@ class Http(Struct, forbid_unknown_fields=True, frozen=True):
     listen: Annotated[
         str,
         Meta(
-            pattern=r"^$|^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):[0-9]*(%i)?$",
+            pattern=r"^\Z|^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):[0-9]*(%i)?\Z",
+            title="host:port, such as 127.0.0.1:9540 or [::1]:954%i",
             description="Address and port, such as 127.0.0.1:954%i; %i is the instance's name; empty for none",
         ),
     ] = ""
@@ -221,7 +225,12 @@ class ResultBackend(Struct, forbid_unknown_fields=True, frozen=True):
     """Celery's result backend, which is only read, to find out how a task ended whose last event never came."""
 
     url: Annotated[
-        str, Meta(pattern=r"^(?!rpc:|amqp:)", description="Celery's result_backend; not rpc://; empty for none")
+        str,
+        Meta(
+            pattern=r"^(?!rpc:|amqp:)",
+            title="a URL of another kind than rpc:// and amqp://",
+            description="Celery's result_backend; not rpc://; empty for none",
+        ),
     ] = ""
     transport_options: Annotated[
         dict[str, Any], Meta(description="Celery's result_backend_transport_options, as they are")
