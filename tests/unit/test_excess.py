@@ -147,3 +147,18 @@ def test_nothing_is_dropped_and_nothing_said_where_there_is_room() -> None:
 
     assert (bed.stats.dropped, bed.lines.counts) == (0, [])
     assert len(bed.kept()) == 2_000
+
+
+def test_what_is_held_is_counted_through_all_that_happens_to_it() -> None:
+    """Given batches that are taken, given back and forgotten, events and bytes are those of what is there."""
+    bed = Bed(Flood(10, events=100, padding=10))
+    bed.wait_for_store()
+    whole = bed.collector.event_count, bed.collector.byte_count
+    taken = bed.collector.take()
+
+    assert bed.collector.event_count == whole[0] - taken.batch.event_count
+    bed.collector.give_back(taken)
+    assert (bed.collector.event_count, bed.collector.byte_count) == whole
+    assert whole[0] == 1000
+    bed.collector.forget()
+    assert (bed.collector.event_count, bed.collector.byte_count) == (0, 0)
