@@ -6,7 +6,7 @@ that is busy obeys when nobody waits for its answer any more. So it is judged by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ha_monitor.broker.address import address_of, urls_of
 from ha_monitor.broker.inspection import answering_workers
@@ -19,13 +19,17 @@ PATIENCE = 2.0
 """Seconds to wait for the workers' answers."""
 
 
-def check_workers(config: Config) -> Iterator[Finding]:
-    """Whether workers answer, and have been seen to send task events."""
+def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Finding]:
+    """Whether workers answer, and have been seen to send task events.
+
+    :param told: what is known of the brokers already, and is not repeated.
+    """
     for url in urls_of(config.broker.url):
         try:
             answering = answering_workers(url, config, PATIENCE)
         except BrokerUnavailable as error:
-            yield warning("workers", f"they cannot be asked: {error}")
+            if str(error) not in told:
+                yield warning("workers", f"they cannot be asked: {error}")
             continue
         known = _recorded(config)
         if not answering:

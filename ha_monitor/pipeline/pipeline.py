@@ -29,6 +29,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import BrokerLink
 from ha_monitor.pipeline.collector import Collected, Collector
+from ha_monitor.pipeline.excess import Excess
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.progress import Progress
@@ -98,6 +99,7 @@ class Pipeline:
         self._reload_asked = False
         self._tick_at = 0.0
         self._collector = Collector(source, decoder, config.batch, clock)
+        self._excess = Excess(self._collector, stats, logger, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._tables = TableReport(logger, clock)
         self._leader = Leader(
@@ -330,6 +332,7 @@ class Pipeline:
     def _connect_store(self) -> bool:
         if not self._store_link.connect():
             return False
+        self._excess.say()
         self._announcements.announce()
         self._tick_at = 0.0
         return True
@@ -341,9 +344,7 @@ class Pipeline:
         # What a pub/sub broker sends now it will not send again.
         self._broker.keep_alive()
         self._collector.collect(IDLE_WAIT, only_full=True)
-        while self._collector and self._collector.holds_too_much:
-            dropped = self._collector.take().batch.event_count
-            self._logger.error("events-dropped", count=dropped, reason="the store is away for too long")
+        self._excess.drop()
 
     def _repeat_batches(self) -> None:
         """Make sure that batches of unknown fate are applied again."""

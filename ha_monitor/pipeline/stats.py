@@ -25,6 +25,8 @@ class Stats(Struct):
     rejected: int = 0
     set_aside: int = 0
     """Messages that nobody could merge, and that were acknowledged all the same."""
+    dropped: int = 0
+    """Events for which there was no room while the store was away, and which the broker does not deliver again."""
     batches: int = 0
     lines: int = 0
     waiting: int = 0

@@ -260,6 +260,26 @@ def test_a_line_for_people_is_one_row_and_what_follows_is_indented(text: str) ->
         assert [row for row in shown.split("\n")[1:] if row.strip() and not row.startswith("    ")] == []
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "task_name=plain "),
+        ("two words", "task_name='two words' "),
+        ("red\x1b[31m", r"task_name=red\x1b[31m "),
+        ("a red\x1b[31m\nword", r"task_name='a red\x1b[31m\nword' "),
+        ("it's", 'task_name="it\'s" '),
+        ("""it's "so\"""", r"""task_name='it\'s "so"' """),
+    ],
+)
+def test_a_field_for_people_is_written_out_once(text: str, shown: str) -> None:
+    """Given a text with or without blanks, quotation marks and controls, each control is written out, with one
+    backslash."""
+    known = line("x")
+    known.task_name = text
+
+    assert shown in console_renderer(colors=False)(fields_of(known)).decode()
+
+
 @settings(deadline=None)
 @given(texts)
 def test_a_line_of_json_can_be_looked_at(text: str) -> None:
