@@ -39,19 +39,19 @@ if not holds_lease(KEYS[1], ARGV[1]) then
 end
 begin(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 
+local now = now_ms()
 local prefix = ARGV[2]
 local success_ttl, failure_ttl, worker_ttl, wait, to_count, first_look = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local tasks, workers, others = unpack(cmsgpack.unpack(ARGV[5]))
-local now = now_ms()
 local new, repeated = 0, 0
 local items = {}
 local waiting_tasks = redis.call('ZCARD', KEYS[4])
 -- More waits in one record for a name that does not come: what is above goes out at once.
 local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
--- A call merges no more tasks once it has read so many bytes of records, or has worked for so many ms, which is looked
--- at every few tasks: Redis serves nobody else meanwhile.
-local A_CALL = { loaded = 2 ^ 20, work = 5, tasks_a_look = 16 }
+-- Redis serves nobody else meanwhile: so a call merges no more tasks once it has read so many bytes of records, or has
+-- so much to write, or has worked for so many ms, which is looked at after so many events or so many bytes read.
+local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, events_a_look = 32, bytes_a_look = 65536 }
 local MOST_PID = 2 ^ 32
 
 -- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
@@ -62,6 +62,7 @@ local function note_producer(name)
     sends[name] = true
     producers[#producers + 1] = name
     producers[#producers + 1] = math.floor(now / 1000)
+    to_write = to_write + TO_WRITE.index
   end
 end
 
@@ -110,6 +111,7 @@ local function append(texts, worker, pid, text)
     known[#known + 1] = text
   else
     texts[process] = { text, worker = worker }
+    to_write = to_write + TO_WRITE.process
   end
 end
 
@@ -170,6 +172,7 @@ local function note_run_time(name, seconds)
     sum[1], sum[2] = sum[1] + 1, sum[2] + seconds
   else
     run_times[name] = { 1, seconds }
+    to_write = to_write + TO_WRITE.name
   end
 end
 
@@ -195,6 +198,7 @@ local function note_task(uuid, facts, is_new, was_open, at)
   elseif is_new then
     opened[#opened + 1] = look_at(at > 0 and at or now * 1000)
     opened[#opened + 1] = uuid
+    to_write = to_write + TO_WRITE.index
   end
 end
 
@@ -296,6 +300,7 @@ local function apply_task(uuid, batch)
   if #still > 0 or (uncounted and #uncounted > 0) then
     wait_from[#wait_from + 1] = now + wait
     wait_from[#wait_from + 1] = uuid
+    to_write = to_write + TO_WRITE.index
     if not had_waiting then waiting_tasks = waiting_tasks + 1 end
   elseif had_waiting then
     wait_over[#wait_over + 1] = uuid
@@ -391,13 +396,29 @@ local function apply_worker(fact)
   end
 end
 
-local merged = 0
-for _, task in ipairs(tasks) do
-  if loaded > A_CALL.loaded then break end
-  if merged % A_CALL.tasks_a_look == A_CALL.tasks_a_look - 1 and now_ms() - now > A_CALL.work then break end
-  apply_task(task[1], task[2])
-  merged = merged + 1
+-- Merges tasks until this call has done enough, at least one; returns how many. What is behind the tasks is small, and
+-- comes with the last of them.
+local function merge_tasks()
+  local merged, events, events_at_look, loaded_at_look = 0, 0, 0, 0
+
+  local function is_enough()
+    if loaded > A_CALL.loaded or to_write > A_CALL.to_write then return true end
+    if events < events_at_look + A_CALL.events_a_look and loaded < loaded_at_look + A_CALL.bytes_a_look then
+      return false
+    end
+    events_at_look, loaded_at_look = events, loaded
+    return now_ms() - now >= A_CALL.work
+  end
+
+  for _, task in ipairs(tasks) do
+    if merged > 0 and is_enough() then break end
+    apply_task(task[1], task[2])
+    merged, events = merged + 1, events + #task[2]
+  end
+  return merged
 end
+
+local merged = merge_tasks()
 if merged == #tasks then
   for _, fact in ipairs(workers) do
     apply_worker(fact)

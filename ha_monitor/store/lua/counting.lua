@@ -32,13 +32,25 @@ end
 
 -- Often the next event has the same labels.
 local last_name, last_worker, last_queue, last_cell
+local field_to_write = 0 -- what one more field of that cell adds to `to_write`
 
 local function cell_of(name, worker, queue)
   if last_name ~= name or last_worker ~= worker or last_queue ~= queue then
     last_name, last_worker, last_queue = name, worker, queue
     last_cell = inner(inner(inner(counts, name), worker), queue)
+    field_to_write = TO_WRITE.index + (#name + #worker + #queue) / TO_WRITE.labels
   end
   return last_cell
+end
+
+local function add_to(counted, key, by)
+  local before = counted[key]
+  if before then
+    counted[key] = before + by
+  else
+    counted[key] = by
+    to_write = to_write + field_to_write
+  end
 end
 
 -- buckets, sum: the keys of the cell that have them.
@@ -51,9 +63,8 @@ local function observe(cell, buckets, sum, seconds)
     end
   end
   seconds = clamped(seconds, MOST_SECONDS)
-  local counted = inner(cell, buckets)
-  counted[le] = (counted[le] or 0) + 1
-  cell[sum] = (cell[sum] or 0) + math.floor(seconds * 1000000 + 0.5)
+  add_to(inner(cell, buckets), le, 1)
+  add_to(cell, sum, math.floor(seconds * 1000000 + 0.5))
 end
 
 -- Whether the labels of a task's events are known: its name, and its queue where the producers send task-sent.
@@ -73,10 +84,10 @@ local function count_event(facts, code, at, worker, extra)
   if code == FAILED then
     local failed = inner(cell, 'failed')
     local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
-    failed[exception] = (failed[exception] or 0) + 1
+    add_to(failed, exception, 1)
     return
   end
-  cell[code] = (cell[code] or 0) + 1
+  add_to(cell, code, 1)
   if code == SUCCEEDED then
     if extra then observe(cell, 'r', 'R', extra) end
   elseif code == STARTED and at > 0 then

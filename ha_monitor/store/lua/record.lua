@@ -71,6 +71,16 @@ local function whole(value, most)
 end
 
 local loaded = 0 -- bytes of values that this call has read
+-- What this call will write when all is computed, as a number of records of usual size that take as long.
+local to_write = 0
+local TO_WRITE = {
+  process = 2,
+  index = 0.5,
+  name = 1.5,
+  -- Long texts take longer, since they are copied several times: bytes of them that take as long as a record.
+  text = 2048,
+  labels = 512, -- of a count
+}
 
 -- The parts of a MessagePack value in Redis; nil if there is none, or if it is broken.
 local function load_packed(key)
@@ -115,6 +125,7 @@ local function save_record(key, facts_text, seen, waiting, uncounted, ttl)
   end
   unsaved[unsaved_size + 1], unsaved[unsaved_size + 2], unsaved[unsaved_size + 3] = key, value, ttl
   unsaved_size = unsaved_size + 3
+  to_write = to_write + 1 + #value / TO_WRITE.text
 end
 
 local function write_records()
@@ -167,6 +178,10 @@ local function add_id(seen, id)
     else
       high = middle
     end
+  end
+  if low == count then
+    -- Mostly it is the newest.
+    return (count >= MAX_IDS and string.sub(seen, ID_SIZE + 1) or seen) .. id
   end
   local offset = low * ID_SIZE
   if string.sub(seen, offset + 1, offset + ID_SIZE) == id then

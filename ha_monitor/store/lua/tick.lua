@@ -34,6 +34,7 @@ end
 
 local KEPT = 100
 local MOST_BYTES = 2 ^ 20 -- of items, before the last record
+local MOST_TO_WRITE = 1200 -- as in record.lua, before the last record
 local prefix = ARGV[2]
 local lease, may_take_over, failure_ttl, most, held, to_count, fit, merged_ago, handed_back = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
@@ -92,7 +93,7 @@ local bytes = 0
 
 -- Whether one more entry fits into this call.
 local function has_room()
-  return #items < most and bytes < MOST_BYTES
+  return #items < most and bytes < MOST_BYTES and to_write < MOST_TO_WRITE
 end
 
 local function take(entry)
