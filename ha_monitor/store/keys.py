@@ -2,8 +2,51 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 FORMAT = 2
 """Version of the layout of the keys and values; instances of two formats refuse to run together."""
+
+
+class Kind(NamedTuple):
+    """What a key is."""
+
+    type: str
+    """As Redis calls it."""
+    needed: bool = False
+    """Whether announcements would be lost with it. What is in place of any other may be set aside."""
+
+
+TYPES = {
+    "leases": Kind("zset", needed=True),
+    "waiting": Kind("zset", needed=True),
+    "tokens": Kind("string"),
+    "format": Kind("string"),
+    "unfinished": Kind("string"),
+    "interrupted": Kind("set"),
+    "producers": Kind("hash"),
+    "workers": Kind("zset"),
+    "retries": Kind("zset"),
+    "takeovers": Kind("list"),
+    "rejected": Kind("list"),
+    "leader": Kind("string"),
+    "liveness": Kind("hash"),
+    "processes": Kind("zset"),
+    "returned": Kind("string"),
+    "queues": Kind("zset"),
+    "dead_letters": Kind("list"),
+    "open": Kind("zset"),
+    "stuck": Kind("hash"),
+    "orphaned": Kind("hash"),
+    "usual": Kind("hash"),
+    "set_aside": Kind("list"),
+    "sweep": Kind("string"),
+    "newcomers": Kind("zset"),
+    "named": Kind("hash"),
+    "crowd": Kind("string"),
+    "turned_away": Kind("hash"),
+}
+"""The keys of which there is one, by their attribute of `Keys`."""
 
 
 class Keys:
@@ -40,6 +83,10 @@ class Keys:
         self.named = self.prefix + "named"
         self.crowd = self.prefix + "crowd"
         self.turned_away = self.prefix + "turned-away"
+        self.unfinished = self.prefix + "unfinished"
+        self.interrupted = self.prefix + "interrupted"
+        self.aside = self.prefix + "foreign:"
+        """Prefix of what was in place of a key and was not the program's."""
 
     def task(self, task_id: str) -> str:
         return f"{self.prefix}t:{task_id}"

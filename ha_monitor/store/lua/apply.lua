@@ -52,7 +52,6 @@ local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
 -- Redis serves nobody else meanwhile: so a call merges no more tasks once it has read so many bytes of records, or has
 -- so much to write, or has worked for so many ms, which is looked at after so many events or so many bytes read.
 local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, events_a_look = 32, bytes_a_look = 65536 }
-local MOST_PID = 2 ^ 32
 
 -- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
 local sends, producers = {}, {}
@@ -98,10 +97,6 @@ local function is_complete(facts, code)
   return facts.q ~= nil or not is_sent_with_event(facts.n)
 end
 
-local function by_time(a, b)
-  return a[3] < b[3]
-end
-
 local starts, beats = {}, {}
 
 local function append(texts, worker, pid, text)
@@ -126,9 +121,9 @@ local function write_appended(kind, texts, table_name, size)
       local key = prefix .. kind .. process
       local length = attempt('APPEND', key, table.concat(pieces))
       attempt('EXPIRE', key, worker_ttl)
-      if length and length > MOST[table_name] * size then
+      if not length or length > MOST[table_name] * size then
         -- Without some of them the rest says nothing: the account of the process begins anew.
-        turn_away(table_name, length / size)
+        if length then turn_away(table_name, length / size) end
         redis.call('DEL', keys_of_process(prefix, process))
       end
       heard_of[#heard_of + 1] = now
@@ -235,19 +230,11 @@ end
 
 local wait_from, wait_over = {}, {}
 
-local function write_waiting()
-  in_pieces(wait_from, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[4], 'NX', ...) end)
-end
-
-local function write_wait_over()
-  in_pieces(wait_over, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[4], ...) end)
-end
-
 -- Announces what is complete, and what no more of may wait; returns what waits from now on.
 local function announce_complete(announce, facts, facts_text)
   if #announce == 0 then return announce end
   local still, bytes = {}, 0
-  if #announce > 1 then table.sort(announce, by_time) end
+  if #announce > 1 then table.sort(announce, function(a, b) return a[3] < b[3] end) end
   for _, entry in ipairs(announce) do
     local complete = is_complete(facts, entry[2])
     if complete or #still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES then
@@ -278,7 +265,7 @@ local function apply_task(uuid, batch)
       merge_fact(facts, fact)
       if fact[2] == SENT and fact[8] and facts.n then note_producer(facts.n) end
       if fact[2] == STARTED and fact[6] and fact[3] > 0 then
-        append(starts, fact[4], whole(fact[6], MOST_PID), struct.pack('>d', fact[3]))
+        append(starts, fact[4], whole(fact[6], 2 ^ 32), struct.pack('>d', fact[3]))
       end
       if first_look and fact[2] == SUCCEEDED and fact[6] and facts.n then note_run_time(facts.n, fact[6]) end
       if counting and is_counted(fact[2]) and not announced then
@@ -323,17 +310,10 @@ local function first_time(id)
   return true
 end
 
-local function write_ids()
-  for _, id in ipairs(ids) do
-    redis.call('SET', prefix .. 's:' .. id, '', 'EX', success_ttl)
-  end
-end
-
 -- A worker's clock may be wrong and be put right: what it says is from later than this counts as from then, since nothing
 -- that it says afterwards could be later; of two such in one millisecond, what came last is the later. Where clocks are
 -- right, nothing is.
-local CLOCK_TOLERANCE = 1000 -- ms
-local latest = (now + CLOCK_TOLERANCE) * 1000 -- µs
+local latest = (now + 1000) * 1000 -- µs
 
 local function is_later(at, id, entry)
   return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2])) or entry[1] >= latest
@@ -389,7 +369,7 @@ local function apply_worker(fact)
     record.f = nil
     confirmed[#confirmed + 1] = name
   end
-  local pid, processed = whole(fields.pid, MOST_PID), fields.processed
+  local pid, processed = whole(fields.pid, 2 ^ 32), fields.processed
   if pid > 0 and at > 0 and (processed == 0 or whole(processed, MOST_COUNT) > 0) then
     processed = whole(processed, MOST_COUNT)
     append(beats, name, pid, struct.pack('>dddd', at, processed, now, kind == 'worker-offline' and 1 or 0))
@@ -432,13 +412,13 @@ end
 
 -- What can be found by an index must be in it before it is there.
 local function write_indexes()
-  write_waiting()
+  in_pieces(wait_from, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[4], 'NX', ...) end)
   if first_look then write_open() end
 end
 
 local function write_rest()
-  write_wait_over()
-  write_ids()
+  in_pieces(wait_over, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[4], ...) end)
+  for _, id in ipairs(ids) do redis.call('SET', prefix .. 's:' .. id, '', 'EX', success_ttl) end
   write_workers()
   write_producers()
   write_appended('p:', starts, 'starts', START_SIZE)

@@ -58,6 +58,15 @@ local function attempt(command, key, ...)
   return reply
 end
 
+-- A command whose reply is needed, unless the key holds what is not of our making: nil then.
+local function unless_foreign(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if string.sub(reply.err, 1, 9) ~= 'WRONGTYPE' then error(reply.err) end
+  refused(key, reply.err)
+  return nil
+end
+
 -- A number from 0 to `most`; 0 for anything else, such as NaN.
 local function clamped(value, most)
   if type(value) == 'number' and value > 0 then
@@ -84,12 +93,8 @@ local TO_WRITE = {
 
 -- The parts of a MessagePack value in Redis; nil if there is none, or if it is broken.
 local function load_packed(key)
-  local raw = redis.pcall('GET', key)
-  if type(raw) == 'table' then
-    -- Only what is no value at all may be written over.
-    if string.sub(raw.err, 1, 9) ~= 'WRONGTYPE' then error(raw.err) end
-    refused(key, raw.err)
-  end
+  -- Only what is no value at all may be written over.
+  local raw = unless_foreign('GET', key)
   if type(raw) ~= 'string' then return nil end
   loaded = loaded + #raw
   local good, first, second, third, fourth = pcall(cmsgpack.unpack, raw)

@@ -143,9 +143,12 @@ if may_take_over then
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
     if not has_room() then break end
     local outbox = prefix .. 'outbox:' .. token
-    local left = redis.call('LRANGE', outbox, 0, most - #items - 1)
-    for _, entry in ipairs(left) do take(entry) end
-    left_behind[#left_behind + 1] = { token, #left, #left == redis.call('LLEN', outbox) }
+    local left = unless_foreign('LRANGE', outbox, 0, most - #items - 1)
+    -- What is no outbox stays until somebody has looked at it; it is said at each tick.
+    if left then
+      for _, entry in ipairs(left) do take(entry) end
+      left_behind[#left_behind + 1] = { token, #left, #left == redis.call('LLEN', outbox) }
+    end
   end
 end
 
@@ -153,14 +156,14 @@ end
 -- taken over once more, and announced again, as `recovered`.
 local function write_takeover(token, count, whole)
   local outbox, instance = prefix .. 'outbox:' .. token, prefix .. 'instance:' .. token
-  local who = redis.call('HMGET', instance, 'who', 'seen', 'taken')
-  local entries = (tonumber(who[3]) or 0) + count
+  local who = unless_foreign('HMGET', instance, 'who', 'seen', 'taken') or {}
+  local entries = (tonumber(who[3] or nil) or 0) + count
   if not whole then
     redis.call('LTRIM', outbox, count, -1)
-    redis.call('HSET', instance, 'taken', entries)
+    unless_foreign('HSET', instance, 'taken', entries)
     return
   end
-  local report = cjson.encode({ who = who[1] or '{}', seen = tonumber(who[2]) or 0, at = now, entries = entries })
+  local report = cjson.encode({ who = who[1] or '{}', seen = tonumber(who[2] or nil) or 0, at = now, entries = entries })
   taken[#taken + 1] = report
   attempt('LPUSH', KEYS[6], report)
   attempt('LTRIM', KEYS[6], 0, KEPT - 1)
