@@ -42,6 +42,7 @@ TYPES = {
     "set_aside": Kind("list"),
     "sweep": Kind("string"),
     "newcomers": Kind("zset"),
+    "young": Kind("zset"),
     "named": Kind("hash"),
     "crowd": Kind("string"),
     "turned_away": Kind("hash"),
@@ -80,6 +81,7 @@ class Keys:
         self.set_aside = self.prefix + "set-aside"
         self.sweep = self.prefix + "sweep"
         self.newcomers = self.prefix + "newcomers"
+        self.young = self.prefix + "young"
         self.named = self.prefix + "named"
         self.crowd = self.prefix + "crowd"
         self.turned_away = self.prefix + "turned-away"

@@ -80,7 +80,7 @@ class Store:
         self._shared_apply = (
             *(keys.waiting, keys.producers, keys.workers, self.counts_key, keys.processes),
             *(keys.open, keys.stuck, keys.orphaned, keys.usual),
-            *(keys.newcomers, keys.liveness, keys.turned_away),
+            *(keys.newcomers, keys.liveness, keys.turned_away, keys.young),
         )
         self._shared_tick = (
             *(keys.waiting, keys.retries, keys.takeovers, keys.rejected),

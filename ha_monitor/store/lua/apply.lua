@@ -17,6 +17,7 @@
 -- KEYS[13] newcomers  zset   nodename of a worker that is not confirmed -> when it was first heard of, ms
 -- KEYS[14] liveness   hash   nodename -> its state, as watch.lua writes it
 -- KEYS[15] turned away  hash  as tables.lua describes it
+-- KEYS[16] young      zset   nodename of a confirmed worker that has a short life so far -> when last heard of, ms
 -- and, by prefix (all keys share one hash tag): ARGV[2]t:<task id> the records, ARGV[2]w:<nodename> the workers',
 -- ARGV[2]s:<event id> the ids of other events seen; for each process of a worker, appended for losses.lua,
 -- ARGV[2]p:<process> the times of its task-started (a double each, in µs), ARGV[2]b:<process> its heartbeats (four
@@ -53,6 +54,8 @@ local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
 -- so much to write, or has worked for so many ms, which is looked at after so many events or so many bytes read.
 local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, events_a_look = 32, bytes_a_look = 65536 }
 
+local write = {} -- functions that write what was computed; one table, since a script has few locals to spare
+
 -- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
 local sends, producers = {}, {}
 
@@ -65,7 +68,7 @@ local function note_producer(name)
   end
 end
 
-local function write_producers()
+function write.producers()
   if #producers == 0 then return end
   if (attempt('HLEN', KEYS[5]) or 0) + #producers / 2 <= MOST.producers then
     in_pieces(producers, 2 * PUSH_AT_ONCE, function(...) attempt('HSET', KEYS[5], ...) end)
@@ -112,7 +115,7 @@ end
 
 local unwelcome = {} -- nodename -> true: there was no room for it
 
-local function write_appended(kind, texts, table_name, size)
+function write.appended(kind, texts, table_name, size)
   local heard_of, count = {}, 0
   for _ in pairs(texts) do count = count + 1 end
   local any_room = (attempt('ZCARD', KEYS[8]) or 0) + count <= MOST.processes
@@ -209,7 +212,7 @@ local function note_move(uuid, facts, before, since_before)
   end
 end
 
-local function write_open()
+function write.open()
   if #opened == 0 then return end
   if (attempt('ZCARD', KEYS[9]) or 0) < MOST.open then
     in_pieces(opened, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', KEYS[9], ...) end)
@@ -219,7 +222,7 @@ local function write_open()
   end
 end
 
-local function write_moved()
+function write.moved()
   in_pieces(closed, PUSH_AT_ONCE, function(...) attempt('ZREM', KEYS[9], ...) end)
   if any_found then
     forget_found(KEYS[10], KEYS[11], closed)
@@ -319,10 +322,11 @@ local function is_later(at, id, entry)
   return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2])) or entry[1] >= latest
 end
 
-local heard, is_newcomer, confirmed = {}, {}, {} -- nodename -> its record, true; nodenames
-local worker_keys = { workers = KEYS[6], newcomers = KEYS[13], liveness = KEYS[14] }
+local heard, is_newcomer = {}, {} -- nodename -> its record, true
+local proven = { confirmed = {}, young = {}, grown = {} } -- nodenames; those that are young, each behind a time
+local worker_keys = { workers = KEYS[6], newcomers = KEYS[13], young = KEYS[16], liveness = KEYS[14] }
 
-local function write_workers()
+function write.workers()
   local heard_of = {}
   for name, record in pairs(heard) do
     if is_newcomer[name] and not admit_worker(worker_keys, prefix, name, now) then
@@ -334,7 +338,9 @@ local function write_workers()
     end
   end
   in_pieces(heard_of, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[6], ...) end)
-  in_pieces(confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[13], ...) end)
+  in_pieces(proven.young, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[16], ...) end)
+  in_pieces(proven.confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[13], ...) end)
+  in_pieces(proven.grown, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[16], ...) end)
 end
 
 local function load_worker(name)
@@ -342,6 +348,22 @@ local function load_worker(name)
   if record then return checked_worker(record) end
   is_newcomer[name] = true
   return { f = now }
+end
+
+-- What one more word proves of a worker.
+local function note_proof(name, record)
+  if record.f and now - record.f >= KEPT_FOR.proof then
+    record.f, record.y = nil, record.f
+    proven.confirmed[#proven.confirmed + 1] = name
+  end
+  if not record.y then return end
+  if now - record.y < KEPT_FOR.youth then
+    proven.young[#proven.young + 1] = now
+    proven.young[#proven.young + 1] = name
+  else
+    record.y = nil
+    proven.grown[#proven.grown + 1] = name
+  end
 end
 
 local function apply_worker(fact)
@@ -365,10 +387,7 @@ local function apply_worker(fact)
     if advances then new = new + 1 else repeated = repeated + 1 end
   end
   heard[name] = record
-  if advances and record.f and now - record.f >= KEPT_FOR.proof then
-    record.f = nil
-    confirmed[#confirmed + 1] = name
-  end
+  if advances then note_proof(name, record) end
   local pid, processed = whole(fields.pid, 2 ^ 32), fields.processed
   if pid > 0 and at > 0 and (processed == 0 or whole(processed, MOST_COUNT) > 0) then
     processed = whole(processed, MOST_COUNT)
@@ -413,17 +432,17 @@ end
 -- What can be found by an index must be in it before it is there.
 local function write_indexes()
   in_pieces(wait_from, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[4], 'NX', ...) end)
-  if first_look then write_open() end
+  if first_look then write.open() end
 end
 
 local function write_rest()
   in_pieces(wait_over, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[4], ...) end)
   for _, id in ipairs(ids) do redis.call('SET', prefix .. 's:' .. id, '', 'EX', success_ttl) end
-  write_workers()
-  write_producers()
-  write_appended('p:', starts, 'starts', START_SIZE)
-  write_appended('b:', beats, 'heartbeats', BEAT_SIZE)
-  if first_look then write_moved() end
+  write.workers()
+  write.producers()
+  write.appended('p:', starts, 'starts', START_SIZE)
+  write.appended('b:', beats, 'heartbeats', BEAT_SIZE)
+  if first_look then write.moved() end
   if counting then write_counts(KEYS[7], failure_ttl) end
   write_turned_away(KEYS[15])
 end
