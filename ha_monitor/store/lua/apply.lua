@@ -237,6 +237,8 @@ local wait_from, wait_over = {}, {}
 local function announce_complete(announce, facts, facts_text)
   if #announce == 0 then return announce end
   local still, bytes = {}, 0
+  -- Each has a copy of the facts; what else it has, this call was given or has read.
+  to_write = to_write + #announce * #facts_text / TO_WRITE.text
   if #announce > 1 then table.sort(announce, function(a, b) return a[3] < b[3] end) end
   for _, entry in ipairs(announce) do
     local complete = is_complete(facts, entry[2])

@@ -43,16 +43,6 @@ local function cell_of(name, worker, queue)
   return last_cell
 end
 
-local function add_to(counted, key, by)
-  local before = counted[key]
-  if before then
-    counted[key] = before + by
-  else
-    counted[key] = by
-    to_write = to_write + field_to_write
-  end
-end
-
 -- buckets, sum: the keys of the cell that have them.
 local function observe(cell, buckets, sum, seconds)
   local bounds, le = counting[2], '+Inf'
@@ -63,8 +53,15 @@ local function observe(cell, buckets, sum, seconds)
     end
   end
   seconds = clamped(seconds, MOST_SECONDS)
-  add_to(inner(cell, buckets), le, 1)
-  add_to(cell, sum, math.floor(seconds * 1000000 + 0.5))
+  local counted = inner(cell, buckets)
+  local before = counted[le]
+  if before then
+    counted[le] = before + 1
+  else
+    counted[le] = 1
+    to_write = to_write + 2 * field_to_write -- with the sum
+  end
+  cell[sum] = (cell[sum] or 0) + math.floor(seconds * 1000000 + 0.5)
 end
 
 -- Whether the labels of a task's events are known: its name, and its queue where the producers send task-sent.
@@ -84,10 +81,17 @@ local function count_event(facts, code, at, worker, extra)
   if code == FAILED then
     local failed = inner(cell, 'failed')
     local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
-    add_to(failed, exception, 1)
+    failed[exception] = (failed[exception] or 0) + 1
+    to_write = to_write + field_to_write -- at most
     return
   end
-  add_to(cell, code, 1)
+  local before = cell[code]
+  if before then
+    cell[code] = before + 1
+  else
+    cell[code] = 1
+    to_write = to_write + field_to_write
+  end
   if code == SUCCEEDED then
     if extra then observe(cell, 'r', 'R', extra) end
   elseif code == STARTED and at > 0 then

@@ -28,7 +28,6 @@ local behind, length, done -- the caller's outbox: number behind its last entry,
 
 -- An entry of an outbox: {0, event, facts or nil, incomplete}, as store/outbox.py reads it.
 local function event_item(payload, facts_text, incomplete)
-  to_write = to_write + (#payload + #facts_text) / TO_WRITE.text
   return EVENT_ITEM .. payload .. facts_text .. (incomplete and '\195' or '\194')
 end
 
