@@ -4,10 +4,12 @@ announcements would be lost, it waits until somebody has looked at it.
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -22,11 +24,16 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.store.attempts import Attempts
 from ha_monitor.store.duties import Duties
-from ha_monitor.store.keys import TYPES
+from ha_monitor.store.keys import TYPES, Keys
+from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.results import Recovered, Watching
 from ha_monitor.store.stuck import StuckTasks
-from tests.integration.storing import Inside, Instance
+from tests.integration.storing import NODE, Inside, Instance
 from tests.integration.test_all_or_nothing import LIMITS, life, one_counting
+from tests.support.instances import Fleet
+from tests.support.machine import patient
+from tests.support.process import wait_until
+from tests.support.recording import Recorded, publish
 from tests.unit.builders import TIME, event
 from tests.unit.test_store_link import Nothing
 
@@ -315,3 +322,40 @@ def test_an_outbox_that_is_none_stops_nobody_else(store_url: str, inside: Inside
     inside.redis.delete(outbox)
     assert [going.one.tick().trouble for _ in range(2)] == ["", ""]
     assert inside.redis.zcard(inside.keys.leases) == 1
+
+
+def test_who_only_reads_is_told_which_key_it_is(one: Instance, inside: Inside) -> None:
+    """Given something foreign in place of a key that stays where it is, `status` names it."""
+    put(inside.redis, inside.keys.waiting, "list")
+    reader = StoreReader(one.settings, NODE)
+    reader.connect()
+
+    with pytest.raises(StoreUnavailable, match=re.escape(inside.keys.waiting)):
+        reader.counts()
+
+
+def test_instances_whose_shared_keys_are_foreign_go_on(tmp_path: Path, broker_url: str, store_url: str) -> None:
+    """Given two running instances and something foreign in place of all shared keys that may be set aside, at once,
+    every task that is published then is announced, one of them leads, and each of the keys that they read is named.
+    """
+    client, keys = redis.Redis.from_url(store_url), Keys("ha-monitor", "fleet")
+
+    def tasks(mark: str) -> list[Recorded]:
+        bodies = [body for number in range(20) for body in life(f"{mark}-{number}")]
+        return [Recorded("task", "application/json", "utf-8", json.dumps(body)) for body in bodies]
+
+    with Fleet(tmp_path, broker_url, store_url, size=2).start() as fleet:
+        publish(broker_url, tasks("before"))
+        wait_until(lambda: len(fleet.said("task-succeeded")) == 20, patient(30), "the first tasks", 0.1)
+        for name, kind in TYPES.items():
+            if not kind.needed:
+                put(client, getattr(keys, name), "list" if kind.type != "list" else "hash")
+        publish(broker_url, tasks("after"))
+        wait_until(lambda: len(fleet.said("task-succeeded")) >= 40, patient(30), "the others", 0.1)
+        wait_until(lambda: any(entry.leads for entry in fleet.entries()), patient(30), "a leader", 0.1)
+        said = " ".join(line["reason"] for line in fleet.said("store-damaged"))
+
+        assert keys.leader in said
+        assert keys.liveness in said
+        found = Counter(line["task_id"] for line in fleet.said("task-succeeded") if not line.get("recovered"))
+        assert (len(found), set(found.values())) == (40, {1})
