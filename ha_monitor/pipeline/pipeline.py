@@ -259,7 +259,6 @@ class Pipeline:
         batch, mark, _ = collected
         applied = self._store.receive_apply()
         self._under_way = None
-        self._store_link.answered(applied.trouble)
         is_left = applied.merged < len(batch.tasks)
         if is_left:
             batch, rest = split(batch, applied.merged)
@@ -279,6 +278,7 @@ class Pipeline:
         self._progress.merged(batch.message_count)
         if batch.rejected:
             self._rejects.add(batch.rejected, batch.rejected_count)
+        self._store_link.answered(applied.trouble)
         self._made_progress()
         return is_left
 

@@ -17,6 +17,8 @@ from ha_monitor.store.store import Store
 
 REFUSED_FOR = 15.0
 """Seconds for which a refusal of Redis is not over: longer than the longest pause between two attempts."""
+FOREIGN = "WRONGTYPE"
+"""What Redis says of a key that holds something of another type."""
 WARN_EVERY = 10.0
 """Seconds between two warnings about what Redis refused and a call did without."""
 
@@ -70,6 +72,7 @@ class StoreLink:
         if self._backoff.remaining():
             return False
         self._store.connect()
+        self._mend()
         if self.registered:
             self._announcements.recover(self._store.recover())
         else:
@@ -92,6 +95,7 @@ class StoreLink:
         """A call went through.
 
         :param trouble: what of it Redis refused; empty if nothing.
+        :raises StoreRefused: if a key holds something foreign without which announcements would be lost.
         """
         now = self._clock.monotonic()
         if trouble:
@@ -99,9 +103,15 @@ class StoreLink:
             if now - self._warned_at >= WARN_EVERY:
                 self._warned_at = now
                 self._logger.warning("store-damaged", reason=trouble)
+            if FOREIGN in trouble:
+                self._mend()
         elif self._refused_at is not None and now - self._refused_at >= REFUSED_FOR:
             self._refused_at = None
             self._is_back()
+
+    def _mend(self) -> None:
+        for reason in self._store.mend(registered=self.registered):
+            self._logger.warning("store-damaged", reason=reason)
 
     def lost(self, error: StoreUnavailable) -> None:
         """Give the connection up; what is not announced is still in the outbox."""

@@ -98,7 +98,12 @@ class StoreConnection:
     def call(self, *command: Any) -> Any:
         """Send a command and wait for its reply. Raises as `send` and `receive` do."""
         self.send(*command)
-        return self.receive()
+        try:
+            return self.receive()
+        except StoreRefused as error:
+            if "WRONGTYPE" in str(error) and not str(command[0]).startswith("EVAL"):
+                raise StoreRefused(f"{error}: {command[1]}") from None
+            raise
 
     @contextmanager
     def _closing_on_error(self) -> Iterator[None]:

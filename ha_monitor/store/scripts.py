@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 _NAMES = (
     *("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses", "suspects", "judge"),
-    *("attempt", "set_aside"),
+    *("attempt", "set_aside", "mend"),
 )
 _PRELUDES: dict[str, tuple[str, ...]] = {
     "apply": ("record", "outbox", "tables", "worker", "phases", "counting"),

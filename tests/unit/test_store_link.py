@@ -29,6 +29,9 @@ class FakeStore:
     def close(self) -> None:
         self.connected = False
 
+    def mend(self, *, registered: bool) -> list[str]:
+        return []
+
     def register(self, who: dict[str, Any]) -> None: ...
 
     def recover(self) -> Recovered:

@@ -24,6 +24,7 @@
 -- KEYS[16] turned away  hash    as tables.lua describes it
 -- KEYS[17] producers    hash    KEYS[18] usual  hash  KEYS[19] processes  zset  KEYS[20] open  zset: as in apply.lua
 -- KEYS[21] crowd        string  MessagePack: {kind of line -> {workers to be told of in one, the first of them}}
+-- KEYS[22] young        zset    as in apply.lua
 -- and, by prefix: ARGV[2]w:<nodename> the workers' records.
 --
 -- ARGV[1] the caller's token
@@ -51,7 +52,7 @@ local late_after, lost_after, may_judge, worker_ttl, most_looks, places = unpack
 local now = now_ms()
 local items, shown = {}, {}
 local changed = {} -- nodenames and their new states, one after the other
-local tables = { workers = KEYS[5], newcomers = KEYS[13], liveness = KEYS[6] }
+local tables = { workers = KEYS[5], newcomers = KEYS[13], young = KEYS[22], liveness = KEYS[6] }
 
 -- An event of the monitor's own about workers; `since` makes it differ from the next one of its kind.
 local function emit(kind, name, since, fields)
@@ -123,7 +124,8 @@ end
 
 -- Forgets what is too old, some at a call.
 local function tidy_workers()
-  for _, old in ipairs({ { KEYS[5], worker_ttl * 1000 }, { KEYS[13], KEPT_FOR.newcomer } }) do
+  local ttl = worker_ttl * 1000
+  for _, old in ipairs({ { KEYS[5], ttl }, { KEYS[22], ttl }, { KEYS[13], KEPT_FOR.newcomer } }) do
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', old[1], '-inf', now - old[2], 'LIMIT', 0, TIDIED)) do
       forget_worker(tables, prefix, name)
     end
