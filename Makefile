@@ -74,12 +74,26 @@ include ansible/ansible.mk
 demo: $(READY) redis ## see three monitors, a worker, a producer and a broker at work
 	@$(BIN)/ha-monitor demo $(DEMO)
 
+# What the tests of each folder stand on; the first folder that fits counts.
+TEST_FOLDERS := tests/unit tests/integration tests/recording tests/acceptance/faults tests/acceptance tests/hosts tests/fleet
+NEEDS_tests/unit :=
+NEEDS_tests/integration := redis rabbitmq prometheus
+NEEDS_tests/recording := redis rabbitmq
+NEEDS_tests/acceptance/faults := redis rabbitmq
+NEEDS_tests/acceptance := redis rabbitmq $(PACKAGES)
+NEEDS_tests/hosts := host-tools $(PACKAGES)
+NEEDS_tests/fleet := $(ANSIBLE)/.ready host-tools prometheus $(PACKAGES)
+folder_of = $(firstword $(foreach folder,$(TEST_FOLDERS),$(if $(filter $(folder) $(folder)/%,$(1)),$(folder))))
+# Of TESTS those words that name a folder or something in it. Without any, pytest would run all.
+CHOSEN := $(sort $(foreach word,$(TESTS),$(call folder_of,$(word))))
+WANTED := $(if $(filter tests tests/,$(TESTS)),$(TEST_FOLDERS),$(or $(CHOSEN),$(TEST_FOLDERS)))
+
 .PHONY: test
-test: lint $(DEVELOP) $(ANSIBLE)/.ready redis rabbitmq prometheus host-tools $(PACKAGES) ## lint, types, and all tests against real services
+test: $(if $(TESTS),,lint) $(DEVELOP) $(sort $(foreach folder,$(WANTED),$(NEEDS_$(folder)))) ## lint, types, and all tests against real services; TESTS=tests/unit for some
 	$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.side_by_side)
 
 .PHONY: test-hosts
-test-hosts: $(DEVELOP) host-tools $(PACKAGES) ## the package on real Debian hosts with systemd (needs root)
+test-hosts: $(DEVELOP) $(NEEDS_tests/hosts) ## the package on real Debian hosts with systemd (needs root)
 	$(BIN)/python -m pytest tests/hosts
 
 .PHONY: bench
@@ -89,10 +103,17 @@ bench: $(DEVELOP) redis rabbitmq ## speed, latency, memory, side by side with th
 # --- for developers ------------------------------------------------------------------------
 
 .PHONY: lint
-lint: $(DEVELOP) lint-ansible ## ruff, mypy, ansible-lint and yamllint
+lint: lint-python lint-ansible ## ruff, mypy, ansible-lint and yamllint
+
+.PHONY: lint-python
+lint-python: $(DEVELOP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+.PHONY: hooks
+hooks: $(DEVELOP) $(ANSIBLE)/.ready ## check what make lint checks before each commit
+	$(BIN)/pre-commit install
 
 .PHONY: test-unit
 test-unit: $(DEVELOP) ## only what needs no services

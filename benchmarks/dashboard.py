@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ha_monitor.demo.tasks import BROKER, QUEUE, make_app
 from tests.support.dashboard import Window, picture
-from tests.support.instances import Fleet
+from tests.support.instances import Fleet, Overrides
 from tests.support.process import OwnProcess, wait_until
 from tests.support.prometheus import PrivatePrometheus
 from tests.support.scraping import free_listen, scrape
@@ -60,7 +60,7 @@ def run(folder: Path, stack: ExitStack) -> str:
     targets = [listen.replace("%i", name) for name in "123"]
     exporter = {"rabbitmq": f"127.0.0.1:{rabbitmq.exporter_port}"}
     prometheus = stack.enter_context(PrivatePrometheus(targets, others=exporter))
-    settings = {**SETTINGS, "http": {"listen": listen}}
+    settings: Overrides = {**SETTINGS, "http": {"listen": listen}}
     fleet = stack.enter_context(Fleet(folder, rabbitmq.url(), redis.url(), settings=settings).start())
     workers = [Worker(folder, rabbitmq.url(), name) for name in ("celery@app1", "celery@app2", "celery@app3")]
     for worker in workers:

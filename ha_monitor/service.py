@@ -37,7 +37,7 @@ from ha_monitor.metrics.surveyor import Surveyor
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.console import console_renderer
-from ha_monitor.outputs.handlers import Handlers, load_handlers
+from ha_monitor.outputs.handlers import HandlerCode, Handlers
 from ha_monitor.outputs.journal import SOCKET as JOURNAL_SOCKET
 from ha_monitor.outputs.journal import JournalOutput, is_journal
 from ha_monitor.outputs.line import Identity
@@ -82,6 +82,7 @@ class Service:
         :raises ConfigurationError: if a handler's module or a URL cannot be used.
         """
         clock = self._clock = SystemClock()
+        self._handler_code = HandlerCode()
         self._config = config
         self._reread = reread
         self._identity = identity_of(config.node_id, instance)
@@ -143,7 +144,7 @@ class Service:
                 "started": clock.time(),
             },
             greet=self._greeter.greet,
-            reread=self._read_again,
+            reread=self.read_again,
             investigator=make_investigator(config, clock, threads),
             threads=threads,
             tend=self._tend,
@@ -181,7 +182,7 @@ class Service:
     def _parts(self, config: Config) -> Settings:
         """What follows from the settings that may change while running."""
         redactor = Redactor(config.log.redact, config.log.max_value_length)
-        handlers = Handlers(load_handlers(config.handlers.modules), redactor)
+        handlers = Handlers(self._handler_code.load(config.handlers.modules), redactor)
         policy = EmissionPolicy(config.log.level, handlers.types)
         announcer = Announcer(
             output=self._output,
@@ -195,7 +196,8 @@ class Service:
         )
         return Settings(make_decoder(config, policy), announcer)
 
-    def _read_again(self) -> Settings | None:
+    def read_again(self) -> Settings | None:
+        """What a reload replaces, built anew; None if the configuration is wrong. Says what needs a restart."""
         try:
             config = self._reread()
             parts = self._parts(config)
@@ -205,6 +207,7 @@ class Service:
         fixed = [name for name in FIXED if getattr(config, name) != getattr(self._config, name)]
         if config.log.format is not self._config.log.format:
             fixed.append("log.format")
+        fixed += self._handler_code.changed()
         self._threshold.level = config.log.level
         if fixed:
             self.logger.warning("restart-needed", changed=fixed)

@@ -11,7 +11,8 @@ from celery import Celery
 from celery.exceptions import ImproperlyConfigured
 
 from ha_monitor.config.schema import ResultBackend as Settings
-from ha_monitor.config.secrets import mask_url
+from ha_monitor.config.secrets import mask, mask_url
+from ha_monitor.config.urls import BAD_DATABASE, names_database
 from ha_monitor.errors import ConfigurationError, ResultBackendUnavailable, reason_of
 from ha_monitor.events.facts import moment
 from ha_monitor.events.text import printable
@@ -42,6 +43,8 @@ class ResultBackend:
 
     def __init__(self, settings: Settings) -> None:
         """:raises ConfigurationError: if the URL names no backend that can be used here."""
+        if not names_database(settings.url):
+            raise ConfigurationError(f"result_backend.url = {mask('result_backend.url', settings.url)}: {BAD_DATABASE}")
         app = Celery("ha-monitor", set_as_current=False, backend=settings.url)
         app.conf.update(
             result_backend_transport_options=settings.transport_options,

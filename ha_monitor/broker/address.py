@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from ha_monitor.config.schema import Broker
 from ha_monitor.config.secrets import BAD_URL, mask
+from ha_monitor.config.urls import BAD_DATABASE, names_database
 from ha_monitor.errors import ConfigurationError
 
 AMQP = frozenset({"amqp", "amqps", "pyamqp"})
@@ -44,6 +45,8 @@ def urls_of(setting: str) -> list[str]:
         except ValueError:
             if scheme != "sentinel":
                 raise ConfigurationError(f"broker.url = {mask('broker.url', url)}: {BAD_URL}") from None
+        if not names_database(url):
+            raise ConfigurationError(f"broker.url = {mask('broker.url', url)}: {BAD_DATABASE}")
         kinds.add(scheme in AMQP)
     if len(kinds) != 1:
         raise ConfigurationError("broker.url: expected brokers of one kind, not AMQP and Redis together")

@@ -13,6 +13,7 @@ from ha_monitor.broker.amqp_source import declare
 from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.broker.redis_errors import unavailable
 from ha_monitor.config.schema import Config
+from ha_monitor.rights import rabbitmq as rights
 
 
 class QueueState(NamedTuple):
@@ -92,6 +93,28 @@ def verify_rights(url: str, config: Config) -> None:
             ):
                 # A channel of its own: the broker closes it when something fails.
                 attempt(client.channel())
+
+
+def exchange_awaited(url: str, config: Config) -> str:
+    """Why an instance would have to wait for Celery's exchange; empty if it is there, or the user may declare it.
+
+    :raises BrokerUnavailable: if the broker cannot be used.
+    """
+    name = config.broker.exchange
+    with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+        connect_once(client)
+        try:
+            client.channel().exchange_declare(name, "topic", passive=True)
+        except amqp.exceptions.NotFound:
+            # The argument is wrong, so it is not declared now; RabbitMQ looks at the rights first.
+            declaring = {"durable": True, "auto_delete": False, "arguments": {"alternate-exchange": 0}}
+            try:
+                client.channel().exchange_declare(name, "topic", **declaring)
+            except amqp.exceptions.AccessRefused as error:
+                return rights.explain(error.reply_text or "", error.method_sig or (0, 0)) or str(error.reply_text)
+            except amqp.exceptions.PreconditionFailed:
+                pass
+    return ""
 
 
 def reach_redis(url: str, config: Config) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import address_of, is_amqp, urls_of
-from ha_monitor.broker.inspection import look_at, reach_redis, verify_arguments, verify_rights
+from ha_monitor.broker.inspection import exchange_awaited, look_at, reach_redis, verify_arguments, verify_rights
 from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config, QueueType
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable, StoreUnavailable
@@ -93,6 +93,8 @@ def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
         yield ok("broker", f"{known} answers")
     if state.product == "RabbitMQ":
         verify_rights(url, config)
+        if reason := exchange_awaited(url, config):
+            yield warning("exchange", f"{state.address}: {reason}. Until then an instance waits: start a worker")
     if state.queue is None:
         yield ok("queue", f"{config.queue_name} does not exist yet; the first instance declares it")
         return

@@ -6,7 +6,7 @@ that is busy obeys when nobody waits for its answer any more. So it is judged by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ha_monitor.broker.address import address_of, urls_of
 from ha_monitor.broker.inspection import answering_workers
@@ -19,13 +19,17 @@ PATIENCE = 2.0
 """Seconds to wait for the workers' answers."""
 
 
-def check_workers(config: Config) -> Iterator[Finding]:
-    """Whether workers answer, and have been seen to send task events."""
+def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Finding]:
+    """Whether workers answer, and have been seen to send task events.
+
+    :param told: what is known of the brokers already, and is not repeated.
+    """
     for url in urls_of(config.broker.url):
         try:
             answering = answering_workers(url, config, PATIENCE)
         except BrokerUnavailable as error:
-            yield warning("workers", f"they cannot be asked: {error}")
+            if str(error) not in told:
+                yield warning("workers", f"they cannot be asked: {error}")
             continue
         known = _recorded(config)
         if not answering:
@@ -60,10 +64,9 @@ def _recorded(config: Config) -> dict[str, WorkerEntry]:
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()
-        entries = reader.workers().entries
+        entries = reader.workers(config.workers.late_after).entries
     except StoreUnavailable:
         return {}  # `check_store` tells
     finally:
         reader.close()
-    here = (one for one in entries if one.silent < config.workers.late_after and one.said != "worker-offline")
-    return {one.name: one for one in here}
+    return {one.name: one for one in entries if one.state == "online"}

@@ -12,7 +12,7 @@ from ha_monitor.broker.address import urls_of
 from ha_monitor.check.findings import Finding, Verdict, ok
 from ha_monitor.check.online import check_broker, check_result_backend, check_store
 from ha_monitor.check.workers import check_workers
-from ha_monitor.cli.run import OVERLAYS
+from ha_monitor.cli.run import OVERLAYS, named
 from ha_monitor.config.load import load, settings
 from ha_monitor.config.schema import Config
 from ha_monitor.exit_status import ExitStatus
@@ -32,7 +32,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         + "\n  ".join(f"{setting.variable:36} {setting.dotted}" for setting in settings()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--instance", metavar="NAME", help="also read the overlay of this instance")
+    parser.add_argument("--instance", type=named, metavar="NAME", help="also read the overlay of this instance")
     parser.add_argument("--online", action="store_true", help="connect, and report line by line; changes nothing")
     parser.set_defaults(run=run)
 
@@ -57,7 +57,10 @@ def _findings(config: Config, *, online: bool) -> Iterator[Finding]:
         ResultBackend(config.result_backend)
     yield ok("configuration", f"valid; node_id {config.node_id}, queue {config.queue_name}, {len(handlers)} handlers")
     if online:
-        yield from check_broker(config)
+        told: set[str] = set()
+        for finding in check_broker(config):
+            told.add(finding.text)
+            yield finding
         yield from check_store(config)
-        yield from check_workers(config)
+        yield from check_workers(config, told)
         yield from check_result_backend(config)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ha_monitor.cli.bug import report_of_thread
-from ha_monitor.config.load import load
+from ha_monitor.config.load import instance_name, load
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.exit_status import ExitStatus
@@ -23,8 +23,18 @@ OVERLAYS = Path("/etc/ha-monitor/instances")
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("run", parents=[common], help="run one instance in the foreground")
-    parser.add_argument("--instance", default="1", metavar="NAME", help="its name on this host (default: 1)")
+    parser.add_argument(
+        "--instance", type=named, default="1", metavar="NAME", help="its name on this host (default: 1)"
+    )
     parser.set_defaults(run=run)
+
+
+def named(text: str) -> str:
+    """The name of an instance, for argparse."""
+    try:
+        return instance_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(options: argparse.Namespace) -> ExitStatus:

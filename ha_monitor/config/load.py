@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ha_monitor.config.schema import Config
+from ha_monitor.config.schema import Config, Name
 from ha_monitor.config.secrets import mask
 from ha_monitor.errors import ConfigurationError
 
@@ -182,11 +182,29 @@ def _plain_type(annotation: Any) -> msgspec.inspect.Type:
     return kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
 
 
+def _title(annotation: Any) -> str:
+    kind = msgspec.inspect.type_info(annotation)
+    return str((kind.extra_json_schema or {}).get("title", "")) if isinstance(kind, msgspec.inspect.Metadata) else ""
+
+
+def instance_name(text: str) -> str:
+    """The name of an instance, which is a part of file names, units and keys in Redis.
+
+    :raises ValueError: if it cannot be one.
+    """
+    try:
+        return msgspec.convert(text, Name)
+    except msgspec.ValidationError:
+        raise ValueError(f"{text!r}: expected {_title(Name)}") from None
+
+
 def _expected(error: msgspec.ValidationError, dotted: str) -> str:
     for setting in settings():
         kind = _plain_type(setting.type)
         if setting.dotted == dotted and isinstance(kind, msgspec.inspect.EnumType):
             return "expected one of " + ", ".join(str(member.value) for member in kind.cls)
+        if setting.dotted == dotted and (title := _title(setting.type)):
+            return f"expected {title}"
     text = str(error).partition(" - at `$")[0].replace("`", "").replace("Expected", "expected")
     return text.replace("object", "a table").replace("array", "a list")
 
@@ -217,6 +235,12 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
         raise ConfigurationError(
             f"{source}: broker.url = sentinel://…: expected broker.transport_options with master_name, the name by "
             "which the sentinels know the Redis"
+        )
+    if config.broker.connect_timeout >= config.store.lease:
+        source = sources.get("broker.connect_timeout") or sources.get("store.lease", "the configuration")
+        raise ConfigurationError(
+            f"{source}: broker.connect_timeout = {config.broker.connect_timeout:g}: expected less than store.lease "
+            f"({config.store.lease:g}), or an instance that is connecting would lose its lease"
         )
     for one, other in (("username", "password"), ("tls_certificate", "tls_key")):
         if bool(getattr(config.http, one)) != bool(getattr(config.http, other)):

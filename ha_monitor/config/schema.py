@@ -14,11 +14,15 @@ from msgspec import Meta, Struct, field
 Seconds = Annotated[float, Meta(gt=0, le=86400 * 366)]
 TimeToLive = Annotated[float, Meta(ge=1, le=86400 * 366)]
 """Seconds for which Redis keeps something: whole ones, so at least one."""
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.@:-]{1,100}$")]
+Name = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_.@:-]{1,100}\Z", title="up to 100 letters, digits, and characters of _ . @ : -")
+]
+"""The title of a pattern is what an error says is expected."""
 
 DEFAULT_REDACTED = [
-    "password", "passwd", "passphrase", "pwd", "_pass", "secret", "token", "api_key", "access_key", "private_key",
-    "auth", "authorization", "credential", "dsn", "session", "cookie",
+    "password", "passwd", "passphrase", "passcode", "pass", "pwd", "secret", "token", "api_key", "access_key",
+    "private_key", "account_key", "encryption_key", "signing_key", "master_key", "ssh_key", "subscription_key",
+    "auth", "authorization", "credential", "dsn", "session", "sessid", "cookie",
 ]  # fmt: skip
 DEFAULT_BUCKETS = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
@@ -161,7 +165,8 @@ class Http(Struct, forbid_unknown_fields=True, frozen=True):
     listen: Annotated[
         str,
         Meta(
-            pattern=r"^$|^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):[0-9]*(%i)?$",
+            pattern=r"^\Z|^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):[0-9]*(%i)?\Z",
+            title="host:port, such as 127.0.0.1:9540 or [::1]:954%i",
             description="Address and port, such as 127.0.0.1:954%i; %i is the instance's name; empty for none",
         ),
     ] = ""
@@ -220,7 +225,12 @@ class ResultBackend(Struct, forbid_unknown_fields=True, frozen=True):
     """Celery's result backend, which is only read, to find out how a task ended whose last event never came."""
 
     url: Annotated[
-        str, Meta(pattern=r"^(?!rpc:|amqp:)", description="Celery's result_backend; not rpc://; empty for none")
+        str,
+        Meta(
+            pattern=r"^(?!rpc:|amqp:)",
+            title="a URL of another kind than rpc:// and amqp://",
+            description="Celery's result_backend; not rpc://; empty for none",
+        ),
     ] = ""
     transport_options: Annotated[
         dict[str, Any], Meta(description="Celery's result_backend_transport_options, as they are")

@@ -77,7 +77,7 @@ class Demo:
             pieces = Pieces(url)
             pieces.start()
             self._screen.note(f"starting {self._plan.monitors} monitors and a Celery worker on {address_of(broker)}")
-            environment = self._monitor_environment(broker, url)
+            environment = self.monitor_environment(broker, url)
             monitors = Monitors([str(number + 1) for number in range(self._plan.monitors)], environment, folder)
             cleanup.callback(monitors.end)
             for name in monitors.names:
@@ -88,11 +88,13 @@ class Demo:
             cleanup.callback(producer.stop)
             return self._watch(monitors, producer, pieces, dealt_out=is_amqp(broker))
 
-    def _monitor_environment(self, broker: str, redis: str) -> dict[str, str]:
+    def monitor_environment(self, broker: str, redis: str) -> dict[str, str]:
+        """What the instances are configured with."""
         return monitor_environment(
             os.environ,
             node_id=self._node_id,
             broker_url=broker,
+            broker_connect_timeout=str(LEASE / 2),
             broker_prefetch="20",
             store_url=f"{redis}/1",
             store_lease=str(LEASE),

@@ -165,7 +165,9 @@ class FactBuilder:
             if self._results and get("result") is not None:
                 fields["result"] = text(get("result"))
         elif event_type in ("task-failed", "task-retried"):
-            fields["exception"] = text(get("exception") or "")
+            exception = get("exception")
+            if event_type == "task-failed" or not is_none(exception):
+                fields["exception"] = text(exception or "")
             if get("traceback"):
                 # The end of a traceback says what happened.
                 fields["traceback"] = self._redactor.tail(get("traceback"), MAX_TRACEBACK)
@@ -203,7 +205,8 @@ class FactBuilder:
         if type(root) is str:
             # Most tasks are their own root; a flag is 36 bytes shorter.
             definition["r"] = True if root == uuid else root[:MAX_NAME]
-        if type(parent) is str:
+        if type(parent) is str and parent != uuid:
+            # Celery gives a retry its own first run as parent.
             definition["p"] = parent[:MAX_NAME]
         if eta is not None and (due := moment(eta)) is not None:
             definition["e"] = int(due * 1_000_000)
@@ -216,6 +219,15 @@ class FactBuilder:
     def _sent_extras(self, event: dict[str, Any]) -> list[Any]:
         queue = event.get("queue")
         return [*self._definition_extras(event), queue[:MAX_NAME] if type(queue) is str and queue else None]
+
+
+def is_none(exception: Any) -> bool:
+    """Whether a task was retried without an exception. Celery sends repr(None) then, and from a worker that runs tasks
+    in threads the repr of its own Retry, in which None stands for the exception.
+    """
+    return exception in (None, "", "None") or (
+        isinstance(exception, str) and exception.startswith("Retry(Retry(...), None, ")
+    )
 
 
 def few(value: Any, most: int) -> Any:

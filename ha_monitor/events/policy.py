@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ha_monitor.config.schema import LogLevel
-from ha_monitor.events.types import level_of
+from ha_monitor.events.types import LEVELS, level_of
 
 _ORDER = list(LogLevel)
 
 
 class EmissionPolicy:
-    """Decides by event type. An event that nobody wants is merged but never put into an outbox."""
+    """Decides by event type. An event that nobody wants is merged but never put into an outbox.
+
+    It knows the types that have an answer of their own; one answer is for all others, since anybody may invent types.
+    """
 
     def __init__(self, level: LogLevel, handled_types: Iterable[str]) -> None:
         """
@@ -19,19 +22,14 @@ class EmissionPolicy:
         :param handled_types: types that have a handler; `*` stands for all.
         """
         self._least = _ORDER.index(level)
-        self._handled = frozenset(handled_types)
-        self._emits: dict[str, bool] = {}
+        handled = frozenset(handled_types)
+        self._emits = {kind: kind in handled or "*" in handled or self.writes(kind) for kind in {*LEVELS, *handled}}
+        self._emits_others = "*" in handled or self.writes("")
 
     def writes(self, event_type: str) -> bool:
         """Whether such an event is written as a line."""
         return _ORDER.index(level_of(event_type)) >= self._least
 
     def emits(self, event_type: str) -> bool:
-        """Whether such an event leaves at all. Called for every event, hence the cache of known types."""
-        known = self._emits.get(event_type)
-        if known is None:
-            known = self.writes(event_type) or event_type in self._handled or "*" in self._handled
-            # Types come from the network: an endless number of them must not fill the memory.
-            if len(self._emits) < 1000:
-                self._emits[event_type] = known
-        return known
+        """Whether such an event leaves at all. Called for every event."""
+        return self._emits.get(event_type, self._emits_others)

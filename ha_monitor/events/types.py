@@ -66,7 +66,7 @@ def custom_type(event_type: str) -> str:
     return _RENAMED.get(event_type, event_type)
 
 
-_LEVELS: dict[str, LogLevel] = {
+LEVELS: dict[str, LogLevel] = {
     "task-sent": LogLevel.DEBUG,
     "task-received": LogLevel.DEBUG,
     "task-started": LogLevel.DEBUG,
@@ -87,4 +87,4 @@ _LEVELS: dict[str, LogLevel] = {
 
 def level_of(event_type: str) -> LogLevel:
     """The level of an event's line; success, worker-online/-offline and custom events are `info`."""
-    return _LEVELS.get(event_type, LogLevel.INFO)
+    return LEVELS.get(event_type, LogLevel.INFO)

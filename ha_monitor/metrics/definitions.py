@@ -117,6 +117,12 @@ OWN: dict[str, Metric] = {
             Kind.COUNTER,
             "Messages that no instance could merge, set aside and kept in the store",
         ),
+        (
+            "dropped",
+            "events_dropped_total",
+            Kind.COUNTER,
+            "Events for which there was no room while the store was away; only with Redis as the broker",
+        ),
         ("batches", "batches_total", Kind.COUNTER, "Batches merged"),
         ("lines", "lines_total", Kind.COUNTER, "Lines of events written"),
         ("handler_failures", "handler_failures_total", Kind.COUNTER, "Calls of handlers that raised"),

@@ -73,6 +73,11 @@ class Announcer:
         """Whether this instance has any."""
         return self._handlers.any
 
+    @property
+    def keep_dead_letters(self) -> int:
+        """How many dead letters the store keeps."""
+        return self._settings.dead_letters
+
     def write_lines(self, items: Sequence[OutboxItem]) -> int:
         """Write the lines of the items, and return how many those are; an item may have none."""
         timestamp = iso_time(self._clock.time())

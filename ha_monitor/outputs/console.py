@@ -39,11 +39,21 @@ def console_renderer(colors: bool, encoding: str = "utf-8") -> Callable[[dict[st
     return rendered
 
 
+class _Visible(str):
+    """A visible text. structlog puts some into quotation marks, and then must not escape again what is written out."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        mark = '"' if "'" in self and '"' not in self else "'"
+        return mark + self.replace(mark, "\\" + mark) + mark
+
+
 def _shown(value: Any) -> Any:
     """A value as structlog may print it: a number, or a text that is visible."""
     if value is None or isinstance(value, int | float):
         return value
-    return visible(value if isinstance(value, str) else str(value))
+    return _Visible(visible(value if isinstance(value, str) else str(value)))
 
 
 def fields_of(line: EventLine) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from ha_monitor.errors import ConfigurationError
@@ -54,6 +57,36 @@ def load_handlers(modules: Iterable[str]) -> list[Handler]:
             full_name = f"{function.__module__}.{function.__qualname__}"
             handlers[full_name] = Handler(full_name, frozenset(getattr(function, ATTRIBUTE)), function)
     return list(handlers.values())
+
+
+class HandlerCode:
+    """Imports the handlers' modules, and knows which of their files have changed since."""
+
+    def __init__(self) -> None:
+        self._imported: dict[Path, bytes] = {}
+        """Digests of the files of these modules, and of what was imported together with them."""
+
+    def load(self, modules: Sequence[str]) -> list[Handler]:
+        """As `load_handlers`."""
+        before = set(sys.modules)
+        try:
+            return load_handlers(modules)
+        finally:
+            for name in {*modules, *(sys.modules.keys() - before)}:
+                file = getattr(sys.modules.get(name), "__file__", None)
+                if file:
+                    self._imported.setdefault(Path(file), _digest(Path(file)))
+
+    def changed(self) -> list[str]:
+        """The files that are not any more what runs."""
+        return sorted(str(file) for file, digest in self._imported.items() if _digest(file) != digest)
+
+
+def _digest(file: Path) -> bytes:
+    try:
+        return hashlib.sha256(file.read_bytes()).digest()
+    except OSError:
+        return b""
 
 
 class Handlers:

@@ -31,7 +31,6 @@ class Announcements:
         store: Store,
         announcer: Announcer,
         stats: Stats,
-        keep_dead_letters: int,
         threads: Threads,
         renew_lease: Callable[[], None],
         keep_alive: Callable[[], None],
@@ -45,7 +44,6 @@ class Announcements:
         self._store = store
         self.announcer = announcer
         self._stats = stats
-        self._keep_dead_letters = keep_dead_letters
         self._renew_lease = renew_lease
         self._keep_alive = keep_alive
         self._handled = handled
@@ -123,7 +121,8 @@ class Announcements:
         if outcome.is_open:
             self._stats.handler_failures += outcome.failures
             self._stats.dead_letters += len(outcome.dead_letters)
-            self._store.settle(item.sequence + 1, outcome.retries, outcome.dead_letters, self._keep_dead_letters)
+            keep = self.announcer.keep_dead_letters
+            self._store.settle(item.sequence + 1, outcome.retries, outcome.dead_letters, keep)
         self._handled()
         self._keep_alive()
 

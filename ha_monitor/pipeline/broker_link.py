@@ -10,6 +10,7 @@ from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.backoff import Backoff
+from ha_monitor.pipeline.outage import Outage
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
@@ -54,6 +55,7 @@ class BrokerLink:
         self._greet = greet
         self._depth_seen = depth_seen
         self._backoff = Backoff(clock, first=0.5, cap=10.0)
+        self._outage = Outage("broker-unavailable", logger, clock)
         self._heartbeat_at = 0.0
         self._depth_at = 0.0
         self.consuming = False
@@ -77,7 +79,7 @@ class BrokerLink:
         self._health.broker(None)
         self._progress.connected()
         self._heartbeat_at = 0.0
-        self._logger.info("broker-connected", broker=address, queue=self._queue)
+        self._logger.info("broker-connected", broker=address, queue=self._queue, **self._outage.over())
         self._report.consuming()
         self._greet(self._source.url)
         return True
@@ -98,8 +100,7 @@ class BrokerLink:
 
     def lost(self, error: BrokerUnavailable) -> None:
         """Give the connection up; what was not acknowledged goes back to the queue."""
-        wait = self._backoff.failed()
-        self._logger.warning("broker-unavailable", reason=str(error), retry_in=round(wait, 3))
+        self._outage.failed(str(error), self._backoff.failed())
         self._health.broker(str(error))
         self._report.waiting("the broker", self._backoff.failing_since, str(error))
         self._close()

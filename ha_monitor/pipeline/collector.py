@@ -53,6 +53,8 @@ class Collector:
         self._last_mark: Mark | None = None
         self._open = Batch()
         self._closed: deque[Collected] = deque()
+        # Of what is closed, kept up to date: it may be many small batches.
+        self._closed_events = self._closed_bytes = 0
         self.paused_at: float | None = None
         """When the broker was asked that had nothing more; None if there may be more at hand."""
 
@@ -62,13 +64,12 @@ class Collector:
     @property
     def event_count(self) -> int:
         """Events in all that is held."""
-        return self._open.event_count + sum(collected.batch.event_count for collected in self._closed)
+        return self._open.event_count + self._closed_events
 
     @property
     def byte_count(self) -> int:
         """Bytes of the messages of all that is held."""
-        held = self._open.byte_count + sum(collected.batch.byte_count for collected in self._closed)
-        return held + sum(len(message.body) for message in self._received)
+        return self._open.byte_count + self._closed_bytes + sum(len(message.body) for message in self._received)
 
     @property
     def holds_too_much(self) -> bool:
@@ -114,8 +115,9 @@ class Collector:
     def _close_with(self, mark: Mark | None) -> None:
         if self._open.message_count:
             *parts, last = slices(self._open)
-            self._closed.extend(Collected(part, None) for part in parts)
-            self._closed.append(Collected(last, self._once(mark)))
+            for collected in (*(Collected(part, None) for part in parts), Collected(last, self._once(mark))):
+                self._closed.append(collected)
+                self._count(collected, 1)
             self._open = Batch()
 
     def _once(self, mark: Mark | None) -> Mark | None:
@@ -132,13 +134,6 @@ class Collector:
         self.close_open()
         return bool(self._closed)
 
-    def drop_excess(self) -> int:
-        """Drop the oldest batches of what is too much; returns how many events those had."""
-        dropped = 0
-        while self._closed and self.holds_too_much:
-            dropped += self.take().batch.event_count
-        return dropped
-
     def drop_all(self) -> int:
         """Drop all that is held, also what is not decoded yet; returns how many events it had."""
         while self._received:
@@ -149,17 +144,25 @@ class Collector:
 
     def take(self) -> Collected:
         """The oldest closed batch. :raises IndexError: if there is none."""
-        return self._closed.popleft()
+        collected = self._closed.popleft()
+        self._count(collected, -1)
+        return collected
 
     def give_back(self, collected: Collected) -> None:
         """Put a batch taken, and not known to be merged, first in line again."""
         self._closed.appendleft(collected)
+        self._count(collected, 1)
+
+    def _count(self, collected: Collected, sign: int) -> None:
+        self._closed_events += sign * collected.batch.event_count
+        self._closed_bytes += sign * collected.batch.byte_count
 
     def forget(self) -> None:
         """Drop everything; right only where the broker delivers it again."""
         self._received.clear()
         self._open = Batch()
         self._closed.clear()
+        self._closed_events = self._closed_bytes = 0
 
     def _is_full(self) -> bool:
         return self._open.event_count >= self._settings.events or self._open.byte_count >= MOST_BYTES

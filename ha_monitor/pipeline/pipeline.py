@@ -30,6 +30,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import BrokerLink
 from ha_monitor.pipeline.collector import Collected, Collector
+from ha_monitor.pipeline.excess import Excess
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.progress import Progress
@@ -98,6 +99,7 @@ class Pipeline:
         self._stopping = self._reload_asked = False
         self._tick_at = self._sent_at = 0.0
         self._collector = Collector(source, decoder, config.batch, clock)
+        self._excess = Excess(self._collector, stats, logger, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._tables = TableReport(logger, clock)
         self._leader = Leader(
@@ -110,7 +112,6 @@ class Pipeline:
             store=store,
             announcer=announcer,
             stats=self.stats,
-            keep_dead_letters=config.handlers.dead_letters,
             threads=threads,
             renew_lease=self._tick,
             keep_alive=self._keep_alive,
@@ -257,7 +258,6 @@ class Pipeline:
         batch, mark, _ = collected
         applied = self._store.receive_apply()
         self._under_way = None
-        self._store_link.answered(applied.trouble)
         is_left = applied.merged < len(batch.tasks)
         if is_left:
             batch, rest = split(batch, applied.merged)
@@ -276,6 +276,7 @@ class Pipeline:
         self._telemetry.batch_done(self._clock.monotonic() - self._sent_at)
         self._counted = True
         self._progress.merged(batch.message_count)
+        self._store_link.answered(applied.trouble)
         self._made_progress()
         return is_left
 
@@ -311,11 +312,11 @@ class Pipeline:
         self._rejects.samples_stored()
         self._progress.handed_back_told()
         report_takeovers(ticked.taken, self.stats, self._logger)
-        self._store_link.answered(ticked.trouble)
         due_in = min(self._config.store.lease / 5, math.inf if ticked.next_due is None else ticked.next_due)
         self._tick_at = self._clock.monotonic() + max(0.05, due_in)
         self._announcements.add(ticked.items)
         self._announcements.add(self._leader.after_tick(ticked))
+        self._store_link.answered(ticked.trouble)
         self._rejects.report()
         if self._telemetry.counting and (self._counted or ticked.items):
             self._telemetry.counts = self._store.counts()
@@ -329,6 +330,7 @@ class Pipeline:
     def _connect_store(self) -> bool:
         if not self._store_link.connect():
             return False
+        self._excess.say()
         self._announcements.announce()
         self._tick_at = 0.0
         return True
@@ -340,8 +342,7 @@ class Pipeline:
         # What a pub/sub broker sends now it will not send again.
         self._broker.keep_alive()
         self._collector.collect(IDLE_WAIT, only_full=True)
-        if dropped := self._collector.drop_excess():
-            self._logger.error("events-dropped", count=dropped, reason="the store is away for too long")
+        self._excess.drop()
 
     def _repeat_batches(self) -> None:
         """Make sure that batches of unknown fate are applied again."""
@@ -391,10 +392,7 @@ class Pipeline:
             self._repeat_batches()
         self._source.close()
         self._store.close()
-        if not self._source.redelivers and (dropped := self._collector.drop_all()):
-            self._logger.error("events-dropped", count=dropped, reason="stopped while the store is away")
+        if not self._source.redelivers:
+            self._excess.drop_all()
         self._rejects.report(at_once=True)
-        stats = self.stats
-        self._logger.info(
-            "instance-stopped", left_to_others=left, lines=stats.lines, events=stats.events, messages=stats.messages
-        )
+        self._logger.info("instance-stopped", left_to_others=left, **self.stats.totals())

@@ -8,12 +8,12 @@ from ha_monitor.events.decode import Batch
 from ha_monitor.events.facts import Fact
 
 MOST_EVENTS = 750
-"""Events that one call merges; one of a worker takes as long as three others, and counts as many."""
-WORKER_EVENT = 3
+"""Events that one call merges; one of a worker takes as long as four others, and counts as many."""
+WORKER_EVENT = 4
 """As how many events one of a worker counts."""
 CROWD = 100
 """Events of one task in a batch beyond which each takes longer: it is looked for among all that the record has seen."""
-CROWDED_EVENT = 2
+CROWDED_EVENT = 3
 """As how many events one of those counts."""
 MOST_BYTES = 1024 * 1024
 """Bytes that one call is given; a single event may be more."""

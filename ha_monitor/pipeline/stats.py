@@ -25,6 +25,8 @@ class Stats(Struct):
     rejected: int = 0
     set_aside: int = 0
     """Messages that nobody could merge, and that were acknowledged all the same."""
+    dropped: int = 0
+    """Events for which there was no room while the store was away, and which the broker does not deliver again."""
     batches: int = 0
     lines: int = 0
     waiting: int = 0
@@ -58,6 +60,10 @@ class Stats(Struct):
         self.last_event = now
         if batch.newest:
             self.lag = max(0.0, now - batch.newest)
+
+    def totals(self) -> dict[str, int]:
+        """What is said of the work of an instance when it stops."""
+        return {"lines": self.lines, "events": self.events, "messages": self.messages}
 
     def nothing_at_hand(self, now: float) -> None:
         """The broker had nothing for this instance.

@@ -10,9 +10,11 @@ from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.backoff import Backoff
+from ha_monitor.pipeline.outage import Outage
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Store
+from ha_monitor.store.results import is_about_foreign_value
 
 REFUSED_FOR = 15.0
 """Seconds for which a refusal of Redis is not over: longer than the longest pause between two attempts."""
@@ -45,6 +47,7 @@ class StoreLink:
         self._who = who
         self._clock = clock
         self._backoff = Backoff(clock, first=0.2, cap=5.0)
+        self._outage = Outage("store-unavailable", logger, clock)
         self._refused_at: float | None = None
         self._warned_at = float("-inf")
         self.registered = False
@@ -68,23 +71,30 @@ class StoreLink:
         if self._backoff.remaining():
             return False
         self._store.connect()
+        self._mend()
         if self.registered:
             self._announcements.recover(self._store.recover())
         else:
             self._store.register(self._who)
             self.registered = True
             self._announcements.start_anew()
-        if self._refused_at is None:
-            self._backoff.succeeded()
         self._stats.store_connects += 1
         self._health.store(None)
-        self._logger.info("store-connected", token=self._store.token, unannounced=len(self._announcements))
+        # One can connect to a Redis that refuses, so that is not its return.
+        if self._refused_at is None:
+            self._is_back()
         return True
+
+    def _is_back(self) -> None:
+        self._backoff.succeeded()
+        unannounced = len(self._announcements)
+        self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **self._outage.over())
 
     def answered(self, trouble: str) -> None:
         """A call went through.
 
         :param trouble: what of it Redis refused; empty if nothing.
+        :raises StoreRefused: if a key holds something foreign without which announcements would be lost.
         """
         now = self._clock.monotonic()
         if trouble:
@@ -92,14 +102,19 @@ class StoreLink:
             if now - self._warned_at >= WARN_EVERY:
                 self._warned_at = now
                 self._logger.warning("store-damaged", reason=trouble)
+            if is_about_foreign_value(trouble):
+                self._mend()
         elif self._refused_at is not None and now - self._refused_at >= REFUSED_FOR:
             self._refused_at = None
-            self._backoff.succeeded()
+            self._is_back()
+
+    def _mend(self) -> None:
+        for reason in self._store.mend(registered=self.registered):
+            self._logger.warning("store-damaged", reason=reason)
 
     def lost(self, error: StoreUnavailable) -> None:
         """Give the connection up; what is not announced is still in the outbox."""
-        wait = self._backoff.failed()
-        self._logger.warning("store-unavailable", reason=str(error), retry_in=round(wait, 3))
+        self._outage.failed(str(error), self._backoff.failed())
         self._health.store(str(error))
         if isinstance(error, StoreRefused):
             self._refused_at = self._clock.monotonic()

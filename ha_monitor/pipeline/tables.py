@@ -14,7 +14,7 @@ QUIET = 600.0
 """Seconds without an entry that was turned away, after which the next one is worth a line again."""
 STRANGERS = "`ha-monitor status` shows the workers; see who may publish events if there are strangers"
 EFFECTS = {
-    "workers": f"new workers are not watched until others were silent for an hour; {STRANGERS}",
+    "workers": f"new workers are not watched until others fall silent; {STRANGERS}",
     "processes": f"losses of new workers are not found until others were silent for a minute; {STRANGERS}",
     "heartbeats": f"the account of what a worker lost began anew; {STRANGERS}",
     "starts": f"the account of what a worker lost began anew; {STRANGERS}",

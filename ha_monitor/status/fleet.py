@@ -9,7 +9,6 @@ from msgspec import Struct
 from ha_monitor.broker.inspection import queue_state
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
-from ha_monitor.config.schema import Workers as WorkerLimits
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.outputs.line import iso_time
 from ha_monitor.store.reader import Counts, InstanceEntry, StoreReader, WorkerEntry, Workers
@@ -50,7 +49,7 @@ class Worker(Struct):
     name: str
     silent: float
     state: str
-    """online; late, lost: silent for workers.late_after, workers.lost_after; offline: it said so."""
+    """online; late: silent for workers.late_after; lost: the leader has said so; offline: it said so itself."""
     active: Any = None
     processed: Any = None
     loadavg: Any = None
@@ -93,7 +92,7 @@ def read_fleet(config: Config, clock: Clock) -> Fleet:
     reader = StoreReader(config.store, config.node_id)
     reader.connect()
     try:
-        instances, workers, counts = reader.instances(), reader.workers(), reader.counts()
+        instances, workers, counts = reader.instances(), reader.workers(config.workers.late_after), reader.counts()
     finally:
         reader.close()
     return assemble(config, now=clock.time(), instances=instances, workers=workers, counts=counts, queue=_queue(config))
@@ -117,7 +116,7 @@ def assemble(
             (_instance(entry, now, total) for entry in instances), key=lambda one: (one.host, one.instance, -one.age)
         ),
         queue=queue,
-        workers=[_worker(entry, config.workers) for entry in workers.entries],
+        workers=[_worker(entry) for entry in workers.entries],
         more_workers=workers.more,
         waiting_announcements=counts.waiting,
         handler_retries=counts.retries,
@@ -159,25 +158,17 @@ def _number(values: dict[str, Any], name: str, otherwise: float = 0.0) -> float:
     return value if isinstance(value, int | float) and 0 <= value < 1e15 else otherwise
 
 
-def _worker(entry: WorkerEntry, limits: WorkerLimits) -> Worker:
+def _worker(entry: WorkerEntry) -> Worker:
     fields = entry.heartbeat
     return Worker(
         name=entry.name,
         silent=entry.silent,
-        state=_worker_state(entry, limits),
+        state=entry.state,
         active=fields.get("active"),
         processed=fields.get("processed"),
         loadavg=fields.get("loadavg"),
         software=" ".join(str(fields[key]) for key in ("sw_ident", "sw_ver") if fields.get(key)),
     )
-
-
-def _worker_state(entry: WorkerEntry, limits: WorkerLimits) -> str:
-    if entry.said == "worker-offline":
-        return "offline"
-    if entry.silent > limits.lost_after:
-        return "lost"
-    return "late" if entry.silent > limits.late_after else "online"
 
 
 def _queue(config: Config) -> Queue:

@@ -59,6 +59,15 @@ class Store(Protocol):
     def close(self) -> None:
         """Close the connection, if there is one. Does not block, never raises."""
 
+    def mend(self, *, registered: bool) -> list[str]:
+        """Set aside what is in the place of something shared and is not of the program's making. Blocks.
+
+        :param registered: whether this instance has a lease and an outbox, which are looked at, too.
+        :returns: a sentence for each thing that was set aside.
+        :raises StoreRefused: if announcements would be lost without it.
+        :raises LeaseLost: if it is in the place of what is this instance's own.
+        """
+
     def register(self, who: dict[str, Any]) -> None:
         """Enter this instance, with a new token, a lease and an empty outbox. Blocks.
 

@@ -14,6 +14,7 @@ import redis.sentinel
 
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.config.secrets import BAD_URL, mask
+from ha_monitor.config.urls import BAD_DATABASE, names_database
 from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable
 from ha_monitor.rights import redis as rights
 from ha_monitor.store.scripts import command_at
@@ -97,7 +98,12 @@ class StoreConnection:
     def call(self, *command: Any) -> Any:
         """Send a command and wait for its reply. Raises as `send` and `receive` do."""
         self.send(*command)
-        return self.receive()
+        try:
+            return self.receive()
+        except StoreRefused as error:
+            if "WRONGTYPE" in str(error) and not str(command[0]).startswith("EVAL"):
+                raise StoreRefused(f"{error}: {command[1]}") from None
+            raise
 
     @contextmanager
     def _closing_on_error(self) -> Iterator[None]:
@@ -126,6 +132,8 @@ class StoreConnection:
         except ValueError as error:
             reason = error if "scheme" in str(error) else BAD_URL
             raise ConfigurationError(f"store.url = {mask('store.url', url)}: {reason}") from None
+        if not names_database(url):
+            raise ConfigurationError(f"store.url = {mask('store.url', url)}: {BAD_DATABASE}")
         kind = parsed.pop("connection_class", redis.connection.Connection)
         if kind is redis.connection.UnixDomainSocketConnection:
             del options["socket_keepalive"]

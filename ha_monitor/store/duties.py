@@ -57,7 +57,7 @@ class Duties:
             [
                 *(keys.workers, keys.liveness, keys.waiting, keys.retries, keys.dead_letters, keys.queues),
                 *(keys.stuck, keys.orphaned, keys.newcomers, keys.named, keys.sweep, keys.turned_away),
-                *(keys.producers, keys.usual, keys.processes, keys.open, keys.crowd),
+                *(keys.producers, keys.usual, keys.processes, keys.open, keys.crowd, keys.young),
             ],
             [
                 int(watching.late_after * 1000),

@@ -2,8 +2,52 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 FORMAT = 2
 """Version of the layout of the keys and values; instances of two formats refuse to run together."""
+
+
+class Kind(NamedTuple):
+    """What a key is."""
+
+    type: str
+    """As Redis calls it."""
+    needed: bool = False
+    """Whether announcements would be lost with it. What is in place of any other may be set aside."""
+
+
+TYPES = {
+    "leases": Kind("zset", needed=True),
+    "waiting": Kind("zset", needed=True),
+    "tokens": Kind("string"),
+    "format": Kind("string"),
+    "unfinished": Kind("string"),
+    "interrupted": Kind("set"),
+    "producers": Kind("hash"),
+    "workers": Kind("zset"),
+    "retries": Kind("zset"),
+    "takeovers": Kind("list"),
+    "rejected": Kind("list"),
+    "leader": Kind("string"),
+    "liveness": Kind("hash"),
+    "processes": Kind("zset"),
+    "returned": Kind("string"),
+    "queues": Kind("zset"),
+    "dead_letters": Kind("list"),
+    "open": Kind("zset"),
+    "stuck": Kind("hash"),
+    "orphaned": Kind("hash"),
+    "usual": Kind("hash"),
+    "set_aside": Kind("list"),
+    "sweep": Kind("string"),
+    "newcomers": Kind("zset"),
+    "young": Kind("zset"),
+    "named": Kind("hash"),
+    "crowd": Kind("string"),
+    "turned_away": Kind("hash"),
+}
+"""The keys of which there is one, by their attribute of `Keys`."""
 
 
 class Keys:
@@ -37,9 +81,14 @@ class Keys:
         self.set_aside = self.prefix + "set-aside"
         self.sweep = self.prefix + "sweep"
         self.newcomers = self.prefix + "newcomers"
+        self.young = self.prefix + "young"
         self.named = self.prefix + "named"
         self.crowd = self.prefix + "crowd"
         self.turned_away = self.prefix + "turned-away"
+        self.unfinished = self.prefix + "unfinished"
+        self.interrupted = self.prefix + "interrupted"
+        self.aside = self.prefix + "foreign:"
+        """Prefix of what was in place of a key and was not the program's."""
 
     def task(self, task_id: str) -> str:
         return f"{self.prefix}t:{task_id}"

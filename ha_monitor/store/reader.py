@@ -41,8 +41,8 @@ class WorkerEntry(NamedTuple):
     """Seconds since any instance heard of it."""
     heartbeat: dict[str, Any]
     """The fields of its latest heartbeat."""
-    said: str | None
-    """`worker-online` or `worker-offline`, if that came after its latest heartbeat."""
+    state: str
+    """As `WorkerState.state`."""
     sends: bool = False
     """An event shows that its process sends task events."""
     unsent: int = 0
@@ -111,8 +111,11 @@ class StoreReader:
             )
         return entries
 
-    def workers(self) -> Workers:
-        """The workers of which an instance has heard, by name: the `MOST_WORKERS` of which it heard last."""
+    def workers(self, late_after: float) -> Workers:
+        """The workers of which an instance has heard, by name: the `MOST_WORKERS` of which it heard last.
+
+        :param late_after: seconds of silence until a worker is late; which one is lost the leader has said.
+        """
         call, keys = self._connection.call, self._keys
         source = read_scripts()["workers"].source
         now = self._now()
@@ -124,7 +127,9 @@ class StoreReader:
             some = heard[start : start + AT_ONCE]
             names = [name for name, _ in some]
             records = [keys.prefix.encode() + b"w:" + name for name in names]
-            rows = call("EVAL", source, len(records), *records, keys.prefix, *names)
+            limits = [int(now * 1000), int(late_after * 1000)]
+            named = [part for name, at in some for part in (name, int(at))]
+            rows = call("EVAL", source, 1 + len(records), keys.liveness, *records, keys.prefix, *limits, *named)
             found += [_worker(name, at, row, now) for (name, at), row in zip(some, rows, strict=True)]
         return Workers(sorted(found, key=lambda one: one.name), max(known, len(found)) - len(found))
 
@@ -168,15 +173,14 @@ class StoreReader:
 
 def _worker(name: bytes, heard: float, row: bytes, now: float) -> WorkerEntry:
     record = _object(row)
-    # cjson writes an empty table as an object, and no table at all if nothing is known.
+    # cjson writes an empty table as an object.
     heartbeat, said = record.get("heartbeat"), record.get("said")
     fields = (heartbeat or said or {}).get("fields")
-    latest = said["type"] if said and (not heartbeat or said["time"] >= heartbeat["time"]) else None
     return WorkerEntry(
         name=name.decode("utf-8", "replace"),
         silent=max(0.0, now - heard / 1000),
         heartbeat=fields if isinstance(fields, dict) else {},
-        said=latest,
+        state=str(record["state"]),
         sends=bool(record.get("sends")),
         unsent=int(record.get("unsent", 0)),
     )

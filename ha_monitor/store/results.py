@@ -25,6 +25,11 @@ class Applied(NamedTuple):
     """How many of the batch's tasks are merged. If not all of them, nothing else of the batch is: send the rest."""
 
 
+def is_about_foreign_value(trouble: str) -> bool:
+    """Whether what was refused touched something of another type than the program's own: `Store.mend` may help."""
+    return "WRONGTYPE" in trouble
+
+
 class Recovered(NamedTuple):
     """What the outbox held after a broken connection."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 _NAMES = (
     *("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses", "suspects", "judge"),
-    *("attempt", "set_aside"),
+    *("attempt", "set_aside", "mend"),
 )
 _PRELUDES: dict[str, tuple[str, ...]] = {
     "apply": ("record", "outbox", "tables", "worker", "phases", "counting"),
@@ -17,8 +17,8 @@ _PRELUDES: dict[str, tuple[str, ...]] = {
     "settle": ("record", "outbox"),
     "recover": ("record", "outbox"),
     "leave": ("record", "outbox"),
-    "workers": ("worker",),
-    "watch": ("record", "outbox", "duty", "tables", "worker", "sweep", "phases"),
+    "workers": ("worker", "liveness"),
+    "watch": ("record", "outbox", "duty", "tables", "worker", "liveness", "sweep", "phases"),
     "losses": ("record", "outbox", "duty", "tables", "merged", "counting"),
     "suspects": ("record", "outbox", "duty", "tables", "sweep", "phases"),
     "judge": ("record", "outbox", "duty", "tables", "phases", "merged", "counting"),

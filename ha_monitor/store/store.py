@@ -14,6 +14,7 @@ from ha_monitor.events.decode import Batch
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.contact import Contact
 from ha_monitor.store.counts import Counts
+from ha_monitor.store.damage import mend
 from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.outbox import read_items
 from ha_monitor.store.packing import as_lua_string
@@ -80,7 +81,7 @@ class RedisStore:
         self._shared_apply = (
             *(keys.waiting, keys.producers, keys.workers, self.counts_key, keys.processes),
             *(keys.open, keys.stuck, keys.orphaned, keys.usual),
-            *(keys.newcomers, keys.liveness, keys.turned_away),
+            *(keys.newcomers, keys.liveness, keys.turned_away, keys.young),
         )
         self._shared_tick = (
             *(keys.waiting, keys.retries, keys.takeovers, keys.rejected),
@@ -112,6 +113,14 @@ class RedisStore:
 
     def close(self) -> None:
         self._connection.close()
+
+    def mend(self, *, registered: bool) -> list[str]:
+        """Set aside what is in place of the shared keys and is not the program's; a sentence for each. Raises as
+        `damage.mend` does.
+
+        :param registered: whether this instance has an entry and an outbox.
+        """
+        return mend(self.run, self.keys, self._token if registered else 0, self.counts_key)
 
     def register(self, who: dict[str, Any]) -> None:
         """Enter this instance, with a new token and an empty outbox.

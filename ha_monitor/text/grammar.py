@@ -29,26 +29,29 @@ _ESCAPED = (
 PLAIN_STRING = rf"[bruf]{{0,2}}+(?:{_SINGLE}|{_DOUBLE})"
 STRING = rf"[bruf]{{0,2}}+(?:{_TRIPLE}|{_SINGLE}|{_DOUBLE}|{_ESCAPED})"
 
+# With lost escapes, and if that does not end, as Python writes it. Bounded, because both may be tried at each mark.
 _CLOSED_STRING = (
-    # With lost escapes, and if that does not end, as Python writes it. Bounded, because both may be tried at each mark.
-    r"""'(?:[^'\\\n]++|\\.|'(?=\w)){0,40}+'|'(?:[^'\\\n]++|\\.)*+'"""
-    r"""|"(?:[^"\\\n]++|\\{2}"|\\.|"(?=\w)){0,40}+"|"(?:[^"\\\n]++|\\.)*+"|["']"""
+    r"""'(?:[^'\\\n]++|\\.|'(?=\w)){0,AHEAD}+'|'(?:[^'\\\n]++|\\.)*+'"""
+    r"""|"(?:[^"\\\n]++|\\{2}"|\\.|"(?=\w)){0,AHEAD}+"|"(?:[^"\\\n]++|\\.)*+"|["']"""
     # The same in a string of JSON: a quotation mark in it has three backslashes.
-    r"""|\\"(?:[^"\\\n]++|\\{4}|\\{3}"|\\{1,2}(?=[^"\\\n])){0,40}+\\"|\\'(?:[^'\\\n]++|\\{4}|\\{3}'|\\{1,2}(?=[^'\\\n])){0,40}+\\'"""
+    r'''|\\"(?:[^"\\\n]++|\\{4}|\\{3}"|\\{1,2}(?=[^"\\\n])){0,AHEAD}+\\"'''
+    r"""|\\'(?:[^'\\\n]++|\\{4}|\\{3}'|\\{1,2}(?=[^'\\\n])){0,AHEAD}+\\'"""
 )
 # A value goes on in the next line if that is indented or closes something, but not into the next frame of a traceback.
 _NEXT_LINE = r"""\n(?=[ \t]++(?!file "|[\^~])|[)\]}"'])"""
 
 
-def _bracketed(depth: int) -> str:
+def _bracketed(ahead: int, depth: int = _DEPTH) -> str:
     """What stands in brackets, to its closing bracket, or to the end of the text if that was cut short."""
-    inner = rf"""[^()\[\]{{}}"'\\\n]++|{_CLOSED_STRING}|\\.|{_NEXT_LINE}"""
+    inner = rf"""[^()\[\]{{}}"'\\\n]++|{_CLOSED_STRING.replace("AHEAD", str(ahead))}|\\.|{_NEXT_LINE}"""
     if depth:
-        inner += "|" + _bracketed(depth - 1)
+        inner += "|" + _bracketed(ahead, depth - 1)
     return rf"[(\[{{](?:{inner})*+(?:[)\]}}]|\Z)"
 
 
-_BRACKETED = rf"[\w.]{{0,60}}+(?:{_bracketed(_DEPTH)}|[(\[{{][^\n]*+)"
+def _in_brackets(ahead: int) -> str:
+    return rf"[\w.]{{0,60}}+(?:{_bracketed(ahead)}|[(\[{{][^\n]*+)"
+
 
 # These end a value without quotation marks, unless it goes on right behind them and no other key begins there.
 _GOES_ON = r"""["',;&)\]}<>](?=\w)(?!\w{1,40}+[=:])"""
@@ -60,14 +63,25 @@ _REST_OF_LINE = rf"""(?:[^\n"',;&)\]}}<>\\]++|{_GOES_ON}|{_NO_ESCAPE})++"""
 WORD = rf"(?:{STRING}|{_WORD})"
 """A value that ends with a blank: of an option on a command line."""
 
-# key=value ends at a blank; key: value and key = value go to the end of the line.
-VALUE = (
-    rf"(?:{STRING}|{_BRACKETED}|(?<=\w>)[^<\n]++|(?<=[^\s:=]=){_WORD}|{_REST_OF_LINE})"
-    rf"(?:[ \t]*+=[ \t]*+{PLAIN_STRING})?+"
-)
+# Python puts strings together that stand side by side, and pprint writes long ones so.
+_STRINGS = rf"{STRING}(?:[ \t]*+(?:\\?\n[ \t]++)?+{PLAIN_STRING})*+"
 
-ITEM = rf"(?:{STRING}|{_BRACKETED}|[\d.]++)"
-"""A value that stands in a list: a text, a number, or a list."""
+
+def value(ahead: int) -> str:
+    """A value behind its key. key=value ends at a blank; key: value and key = value go to the end of the line.
+
+    :param ahead: how many pieces of a string are looked at for its end, since marks in it may have lost their escape.
+    """
+    return (
+        rf"(?:{_STRINGS}|{_in_brackets(ahead)}|(?<=\w>)[^<\n]++|(?<=[^\s:=]=){_WORD}|{_REST_OF_LINE})"
+        rf"(?:[ \t]*+=[ \t]*+{PLAIN_STRING})?+"
+    )
+
+
+def item(ahead: int) -> str:
+    """A value that stands in a list: a text, a number, or a list."""
+    return rf"(?:{STRING}|{_in_brackets(ahead)}|[\d.]++)"
+
 
 HEADER = r"""(?:="[^"\n\\]*+"|=|[^\n"'\\=]++|["'](?=\w)|\\(?![nr"']))++"""
 """The value of a header of HTTP: the rest of its line."""

@@ -8,64 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick, Implementation
 
-from ha_monitor.text.grammar import HEADER, ITEM, QUOTE, STRING, VALUE, WORD
+from ha_monitor.text.grammar import QUOTE, WORD, item, value
+from ha_monitor.text.shapes import SHAPES, Shape, is_given_to
 
 HIDDEN = "***"
-MOST = 500
+MOST = 150
 """How many secrets of a kind are taken out of a text singly; all that follows the last of them is hidden as a whole."""
 WHOLE_WORD = 4
 """Letters. A part of a key's name that is no longer counts only as a word of its own."""
+ENDS = {"pwd": "", "pass": "all band by com encom get high keep last low out over ssh sur tres under"}
+"""Short parts that count at the end of a word, too (`dbpass`), and what makes other words of them (`compass`)."""
 Span = tuple[int, int]
 
 
-class Shape(NamedTuple):
-    """Secrets that show by themselves."""
-
-    words: tuple[str, ...]
-    """One of them is in every such text."""
-    expression: re.Pattern[str]
-    """The group `hidden` is the secret."""
-
-
-def _shape(words: str, expression: str) -> Shape:
-    return Shape(tuple(words.split()), re.compile(expression))
-
-
-_USER = r"""[^/\s:"'?#]{0,256}+"""
-_PORT = r"""\d{1,5}+(?:[/\s"',;)\]}?#&<>]|\Z)"""
-SHAPES = (
-    # The password of a URL, to the last @ before the path, or, if it has a /, behind it.
-    _shape(
-        "://", rf"""://{_USER}:(?!{_PORT})(?P<hidden>[^/\s]*(?=@)|(?:(?!://)[^\s"'<>?#])*(?=@)|[^/\s:@]++(?=\s*+\Z))"""
-    ),
-    # https://<token>@host
-    _shape("://", r"://(?P<hidden>[\w.~%+-]{20,}+)(?=@)"),
-    _shape("authorization cookie", rf"(?:authorization|cookie)[ \t]*+:[ \t]*+(?P<hidden>{HEADER})"),
-    # A word is no secret: 'basic authentication', 'the bearer of the token'.
-    _shape("bearer basic", r"(?:bearer|basic)[ ]++(?P<hidden>(?=[a-z]*+[\d+/=._~-])[\w+/=.~-]{6,}+)"),
-    _shape(
-        "password passwd passphrase",
-        rf"""pass(?:word|wd|phrase)[ ]++(?:is[ ]++|was[ ]++)?+(?P<hidden>{STRING})""",
-    ),
-    _shape("identified", rf"identified by (?:password )?+(?P<hidden>{STRING})"),
-    _shape("signature= sig= accountkey=", r"(?:signature|[?&;]sig|accountkey)=(?P<hidden>[\w%+/=.~-]{16,}+)"),
-    _shape("eyj", r"eyj(?<![\w-]eyj)[\w-]{8,}+\.(?P<hidden>[\w-]{4,}+(?:\.[\w-]*+)?)"),
-    _shape("akia asia", r"(?:akia|asia)(?P<hidden>[a-z\d]{16})(?![a-z\d])"),
-    _shape("ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"(?:gh[pousr]_|github_pat_)(?P<hidden>\w{20,}+)"),
-    _shape("xox", r"xox[a-z][.-](?P<hidden>[\w.-]{10,}+)"),
-    _shape("hooks.slack.com", r"hooks\.slack\.com/[a-z]++/(?P<hidden>[\w/]{20,}+)"),
-    _shape("k_live_ k_test_", r"[sr]k_(?:live|test)_(?P<hidden>\w{10,}+)"),
-    _shape("sk-", r"sk-(?<![a-z\d]sk-)(?P<hidden>[\w-]{20,}+)"),
-    _shape(
-        "aiza ya29. glpat- npm_ pypi- shpat_ dop_v1_ hvs.",
-        r"(?:aiza|ya29\.|glpat-|npm_|pypi-|shpat_|dop_v1_|hvs\.)(?P<hidden>[\w-]{20,}+)",
-    ),
-)
 _PRIVATE_KEY = "private key"
 _PEM_MARK = re.compile(r"-----(?P<mark>begin|end) [a-z ]{0,30}?private key(?: block)?+-----")
 _PEM_LINES = re.compile(r"(?:(?:\s|\\[nrt])*+[a-z\d+/=]{16,}+)*+(?:(?:\s|\\[nrt])*+[a-z\d+/=]++(?=\s*+\Z))?+")
@@ -91,7 +52,11 @@ class SecretFinder:
         key = _one_of(self._inner, self._whole)
         # {'name': 'password', 'value': …} and name="password" value=…
         named = rf"{QUOTE}[ ]*+,?+[ ]*+(?:{QUOTE})?+value(?:{QUOTE})?+[ ]*+[:=]"
-        separator = rf"(?:{QUOTE}|&(?:quot|#39|#x27);)?+\]?+[ \t]*+(?::=|=>|[:=]{{1,2}}+|>(?=[^<>\n]*+</))"
+        # The = may stand in the next line, and so may the value, if it is quoted.
+        separator = (
+            rf"(?:{QUOTE}|&(?:quot|#39|#x27);)?+\]?+[ \t]*+(?:\n[ \t]*+(?==(?!=)))?+"
+            r"(?::=|=>|[:=]{1,2}+(?:[ \t]*+(?:\\\n|\n(?=[ \t]*+[bruf]?+[\"'])))?+|>(?=[^<>\n]*+</))"
+        )
         self._key = re.compile(key)
         # A word without an end is taken whole: each of its parts would be looked at to its end otherwise.
         self._assignment = re.compile(
@@ -120,19 +85,22 @@ class SecretFinder:
 
     def _spans(self, text: str, lower: str, words: set[str]) -> Iterator[Span]:
         if not words.isdisjoint(self._parts):
-            yield from self._assigned(text, lower)
-            for expression in (_PAIR, _OPTION):
+            values = _USUAL if lower.count("'") + lower.count('"') < MANY_MARKS else _OF_MANY_MARKS
+            yield from self._assigned(text, lower, values.behind_key)
+            for expression in (values.in_pair, _OPTION):
                 yield from _found(expression, lower, self._names_secret)
         for shape in SHAPES:
             if not words.isdisjoint(shape.words):
-                yield from _found(shape.expression, lower)
+                accept = partial(_is_option_of, lower, shape) if shape.is_option else _always
+                yield from _found(shape.expression, lower, accept)
         if _PRIVATE_KEY in words:
             yield from _private_keys(lower)
 
     def _names_secret(self, match: re.Match[str]) -> bool:
-        return self._key.search(match["name"]) is not None
+        name = match["name"]
+        return any(not _is_ordinary(name, key.start()) for key in self._key.finditer(name))
 
-    def _assigned(self, text: str, lower: str) -> Iterator[Span]:
+    def _assigned(self, text: str, lower: str, values: re.Pattern[str]) -> Iterator[Span]:
         position = 0
         for _ in range(MOST):
             match = self._assignment.search(lower, position)
@@ -141,9 +109,9 @@ class SecretFinder:
             key, position = match.span()
             if match.start("value") < 0 or not self._counts(text, lower, key):
                 continue
-            if _is_place_or_error(text, lower, key, position):
+            if _is_place_or_error(text, lower, key, position) or _is_result(text, lower, key, position):
                 continue
-            value = _VALUE.match(lower, position)
+            value = values.match(lower, position)
             if value is not None:
                 yield value.span()
                 position = value.end()
@@ -151,17 +119,32 @@ class SecretFinder:
 
     def _counts(self, text: str, lower: str, start: int) -> bool:
         """Whether the part of a key's name that is there counts: a short one only at the beginning of a word, as in
-        `auth`, `proxy_auth` and `proxyAuth`.
+        `auth`, `proxy_auth` and `proxyAuth`, or, some, at its end.
         """
         if start == 0 or not lower.startswith(self._whole, start) or lower.startswith(self._inner, start):
             return True
         before, first = text[start - 1], text[start]
-        return not (before.isalpha() and first.isalpha()) or (before.islower() and first.isupper())
+        if not (before.isalpha() and first.isalpha()) or (before.islower() and first.isupper()):
+            return True
+        return lower.startswith(tuple(ENDS), start) and not _is_ordinary(lower, start)
 
 
-_VALUE = re.compile(VALUE)
-# ('password', …), ['user', 'bob', 'password', …]; not {'field': 'password', 'error': …}
-_PAIR = re.compile(rf"[(\[,][ ]*+[bu]?+{QUOTE}(?P<name>[\w.-]{{2,80}}+){QUOTE}[ ]*+,[ ]*+(?P<hidden>{ITEM})(?![ ]*+:)")
+class _Values(NamedTuple):
+    """What finds values in a text."""
+
+    behind_key: re.Pattern[str]
+    in_pair: re.Pattern[str]
+    """('password', …), ['user', 'bob', 'password', …]; not {'field': 'password', 'error': …}"""
+
+
+def _values(ahead: int) -> _Values:
+    pair = rf"[(\[,][ ]*+[bu]?+{QUOTE}(?P<name>[\w.-]{{2,80}}+){QUOTE}[ ]*+,[ ]*+(?P<hidden>{item(ahead)})(?![ ]*+:)"
+    return _Values(re.compile(value(ahead)), re.compile(pair))
+
+
+# In a text of very many quotation marks, looking far ahead at each would take long.
+_USUAL, _OF_MANY_MARKS = _values(40), _values(8)
+MANY_MARKS = 800
 # --password …, also in a list of arguments
 _OPTION = re.compile(rf"""-(?<![\w-]-)-?(?P<name>[\w-]{{2,80}}+)["']?,?[ ]++(?!-)(?P<hidden>{WORD})""")
 
@@ -194,6 +177,27 @@ def _is_place_or_error(text: str, lower: str, key: int, value: int) -> bool:
     return (path != "" and name[0].isupper()) or _ERROR_NAME.fullmatch(name.lower()) is not None
 
 
+def _is_ordinary(lower: str, start: int) -> bool:
+    """Whether a short part, and the letters before it, are a word that is the name of no secret, such as `compass`."""
+    for part, heads in ENDS.items():
+        if lower.startswith(part, start):
+            head = _LETTERS.search(lower[max(0, start - 8) : start])
+            return head is not None and head[0] in heads.split()
+    return False
+
+
+def _is_result(text: str, lower: str, key: int, value: int) -> bool:
+    """Whether what looks like a key says how many tests passed, or that one did: `pass: 3`, `PASS: test_pay`."""
+    if not lower.startswith("pass", key) or lower[key + 4 : key + 5].isalpha():
+        return False
+    stands_alone = key == 0 or not (lower[key - 1].isalnum() or lower[key - 1] in "_\"'")
+    return (stands_alone and text.startswith("PASS:", key)) or _RESULT.match(lower, value) is not None
+
+
+_LETTERS = re.compile(r"[a-z]*\Z")
+_RESULT = re.compile(r"[ \t]*+(?:\d{1,3}+|true|false|yes|no|none|null|ok)(?![\w.+/=@$!#*~^%&-])")
+
+
 def _one_of(inner: Iterable[str], whole: Iterable[str]) -> str:
     """An expression for the parts of keys' names, by their first letters: so most places are passed over at once."""
     by_first: dict[str, list[str]] = {}
@@ -205,8 +209,16 @@ def _one_of(inner: Iterable[str], whole: Iterable[str]) -> str:
     return f"(?:{'|'.join(alternatives) or '(?!)'})"
 
 
+def _always(_match: re.Match[str]) -> bool:
+    return True
+
+
+def _is_option_of(lower: str, shape: Shape, match: re.Match[str]) -> bool:
+    return is_given_to(lower, shape, match.start())
+
+
 def _found(
-    expression: re.Pattern[str], lower: str, accept: Callable[[re.Match[str]], bool] = lambda _match: True
+    expression: re.Pattern[str], lower: str, accept: Callable[[re.Match[str]], bool] = _always
 ) -> Iterator[Span]:
     end = 0
     for count, match in enumerate(expression.finditer(lower)):

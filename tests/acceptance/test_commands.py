@@ -32,6 +32,18 @@ def command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str
     )
 
 
+def test_a_wrong_password_is_reported_once(broker_url: str, store_url: str) -> None:
+    """Given a broker that refuses the password, check says so in one line, though it cannot ask the workers either."""
+    user, _, rest = as_monitor(broker_url).partition("@")
+    wrong = f"{user.rpartition(':')[0]}:hunter22@{rest}"
+
+    checked = command("check", "--online", broker_url=wrong, store_url=as_monitor(store_url))
+
+    assert checked.returncode == 1
+    assert checked.stdout.count("the user name or password in broker.url is wrong") == 1
+    assert [row for row in checked.stdout.splitlines() if " workers: " in row] == []
+
+
 def test_check_and_status_of_a_running_instance(broker_url: str, store_url: str, tmp_path: Path) -> None:
     """Given a running instance, check finds broker, queue and store in order, and status shows it as consuming."""
     declare_event_exchange(broker_url)
@@ -113,6 +125,8 @@ def test_no_worker_writes_a_row_of_its_own(broker_url: str, store_url: str, tmp_
         ),
         (["check"], {"store_url": "sentinel://:hunter22@h"}, 78, "store.url = sentinel://:***@h"),
         (["nonsense"], {}, 64, "invalid choice: 'nonsense'"),
+        (["run", "--instance", ""], {}, 64, "argument --instance: '': expected up to 100 letters, digits"),
+        (["check", "--instance", "a/b"], {}, 64, "argument --instance: 'a/b': expected up to 100 letters, digits"),
         (["status"], {"store_url": "redis://:hunter22@127.0.0.1:{port}/0"}, 69, "Connection refused"),
         (["check", "--online"], {"store_url": "redis://:hunter22@127.0.0.1:{port}/0"}, 1, "failed"),
     ],

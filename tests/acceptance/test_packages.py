@@ -138,7 +138,14 @@ def test_a_debian_package_is_the_same_wherever_it_is_built(
     packages: dict[str, Path], suite: str, tmp_path: Path
 ) -> None:
     """Given a second build in another folder and with another umask, each byte of the package is the same."""
-    command = ["packaging/build-deb", suite, ROOTS / suite, ROOT / "build/wheelhouse", tmp_path, "/srv/other/place"]
+    command: list[str | Path] = [
+        "packaging/build-deb",
+        suite,
+        ROOTS / suite,
+        ROOT / "build/wheelhouse",
+        tmp_path,
+        "/srv/other/place",
+    ]
 
     subprocess.run(command, cwd=ROOT, check=True, umask=0o077)
 

@@ -121,7 +121,8 @@ class Watch:
         wait_until(quiet, 120, "the end of all tasks", interval=0.25)
         published = Published()
         events = self._truth.events()
-        published.events = {one: events[one] for one in events.keys() - self._counted}
+        for one in events.keys() - self._counted:
+            published.add_event(events[one])
         return published
 
     def _read(self) -> None:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from tests.hosts.conftest import Measured
 from tests.support.hosts import Bridge, CommandFailed, Host
+from tests.support.measured import Measured
 from tests.support.process import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,9 +12,9 @@ import amqp
 import pytest
 import redis
 
-from tests.hosts.conftest import Measured
 from tests.support.hosts import RABBITMQ, REDIS, Bridge, Services
 from tests.support.machine import patient
+from tests.support.measured import Measured
 from tests.support.process import wait_until
 from tests.support.services import NO_RETRY
 

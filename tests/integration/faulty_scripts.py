@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha1
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
@@ -14,28 +14,30 @@ from ha_monitor.store.scripts import Script
 from tests.integration.storing import Instance
 
 PRELUDE = """
-local real_redis, calls = redis, 0
-local fail_at, fail_all_after = unpack(real_redis.call('HMGET', 'fault', 'at', 'all_after'))
-fail_at = tonumber(fail_at or nil)
+local redis = (function(real_redis)
+  local calls = 0
+  local fail_at, fail_all_after = unpack(real_redis.call('HMGET', 'fault', 'at', 'all_after'))
+  fail_at = tonumber(fail_at or nil)
 
-local function fails()
-  calls = calls + 1
-  if not fail_at or calls < fail_at or (calls > fail_at and fail_all_after ~= '1') then return false end
-  real_redis.call('HSET', 'fault', 'hit', 1)
-  return true
-end
+  local function fails()
+    calls = calls + 1
+    if not fail_at or calls < fail_at or (calls > fail_at and fail_all_after ~= '1') then return false end
+    real_redis.call('HSET', 'fault', 'hit', 1)
+    return true
+  end
 
-local redis = setmetatable({
-  call = function(...)
-    if fails() then error('made to fail') end
-    return real_redis.call(...)
-  end,
-  pcall = function(...)
-    if not fails() then return real_redis.pcall(...) end
-    if fail_all_after == '1' then error('made to fail') end
-    return { err = 'ERR made to fail' }
-  end,
-}, { __index = real_redis })
+  return setmetatable({
+    call = function(...)
+      if fails() then error('made to fail') end
+      return real_redis.call(...)
+    end,
+    pcall = function(...)
+      if not fails() then return real_redis.pcall(...) end
+      if fail_all_after == '1' then error('made to fail') end
+      return { err = 'ERR made to fail' }
+    end,
+  }, { __index = real_redis })
+end)(redis)
 """
 
 
@@ -74,7 +76,7 @@ def was_hit(client: redis.Redis) -> bool:
 class Snapshot:
     """What Redis and some instances were at a moment."""
 
-    def __init__(self, client: redis.Redis, *instances: Instance) -> None:
+    def __init__(self, client: Any, *instances: Instance) -> None:
         self._client = client
         self._instances = instances
         self._values = [(key, max(0, client.pttl(key)), client.dump(key)) for key in client.scan_iter()]

@@ -14,7 +14,8 @@ from ha_monitor.pipeline.slices import split
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, TaskRecord, record_of
-from ha_monitor.store.store import Applied, Counting, RedisStore, Ticked
+from ha_monitor.store.results import Applied, Counting, Ticked
+from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import first_look
 from tests.unit.builders import TurnedClock, decode
 
@@ -100,7 +101,8 @@ class Inside:
     """Looks into Redis, and makes time pass there."""
 
     def __init__(self, url: str) -> None:
-        self.redis = redis.Redis.from_url(url)
+        self.redis: Any = redis.Redis.from_url(url)
+        """Not typed: the client's types name whatever a command could return under any protocol."""
         self.keys = Keys("ha-monitor", NODE)
         self._unpack = self.redis.register_script(UNPACK)
 

@@ -16,7 +16,7 @@ from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.outbox import Entry, retry_entry
-from ha_monitor.store.results import Counting, Finished, Stuck, Watching
+from ha_monitor.store.results import Counting, Finished, Stuck, Suspect, Verdict, Watching
 from ha_monitor.store.stuck import StuckTasks
 from tests.integration.faulty_scripts import Fault, Snapshot, failing, make_faulty, was_hit
 from tests.integration.storing import Inside, Instance
@@ -154,7 +154,9 @@ def judge(one: Instance) -> None:
     assert suspects is not None
     end = event("task-succeeded", at=NOW - 10, uuid="c", pid=None, clock=None)
     repair = Finished(fact_builder().task_fact(end, "task-succeeded", "reconciled"))
-    verdicts = [(one, repair if one.task_id == "c" else Stuck("started", ["worker"], 1)) for one in suspects.tasks]
+    verdicts: list[tuple[Suspect, Verdict]] = [
+        (one, repair if one.task_id == "c" else Stuck("started", ["worker"], 1)) for one in suspects.tasks
+    ]
     items = tasks.judge(0, verdicts)
     assert items is not None
     one.announce(items)
@@ -192,7 +194,7 @@ def prepared(url: str, case: Case) -> Snapshot:
         pair.append(instance.start())
     if case.leads:
         pair[0].tick()
-    case.prepare(*pair, inside)
+    case.prepare(pair[0], pair[1], inside)
     return Snapshot(inside.redis, *pair)
 
 

@@ -16,7 +16,7 @@ from tests.support import clients
 from tests.support.certificates import Certificate
 from tests.support.clients import many, over_tls
 from tests.support.fault_handlers import VARIABLE, calls
-from tests.support.instances import Fleet
+from tests.support.instances import Fleet, Overrides
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.scraping import free_listen, probe, scrape
@@ -130,7 +130,10 @@ def test_an_instance_without_any_thread_does_its_work(tmp_path: Path, broker_url
     """
     traces = tmp_path / "traces"
     traces.mkdir()
-    settings = {"http": {"listen": free_listen(1)}, "handlers": {"modules": ["tests.support.fault_handlers"]}}
+    settings: Overrides = {
+        "http": {"listen": free_listen(1)},
+        "handlers": {"modules": ["tests.support.fault_handlers"]},
+    }
     env = {VARIABLE: str(traces)}
     with Fleet(tmp_path, broker_url, store_url, size=1, settings=settings, env=env) as fleet:
         fleet.instances[0].start(launcher=("tests.support.threadless",))

@@ -37,7 +37,7 @@ def test_a_broken_worker_record_breaks_one_row(one: Instance, inside: Inside, va
     watched = watch(one)
     reader = StoreReader(one.settings, NODE)
     reader.connect()
-    entries = {entry.name: entry for entry in reader.workers().entries}
+    entries = {entry.name: entry for entry in reader.workers(late_after=10.0).entries}
 
     assert {worker.name: worker.state for worker in watched.workers} == dict.fromkeys(
         ("a@host", "broken@host", "c@host"), "online"

@@ -97,11 +97,16 @@ def test_no_worker_at_all_is_told_of(broker_url: str, store_url: str) -> None:
     ("entry", "answers", "enable", "said"),
     [
         (None, True, False, ok("workers", f"w@h: {UNKNOWN}")),
-        (WorkerEntry("w@h", 1.0, {}, None), False, False, ok("workers", f"w@h: {UNKNOWN}{SILENT}")),
-        (WorkerEntry("w@h", 1.0, {}, None, sends=True), True, False, ok("workers", "w@h sends task events")),
-        (WorkerEntry("w@h", 1.0, {}, None, sends=True), False, True, ok("workers", f"w@h sends task events{SILENT}")),
+        (WorkerEntry("w@h", 1.0, {}, "online"), False, False, ok("workers", f"w@h: {UNKNOWN}{SILENT}")),
+        (WorkerEntry("w@h", 1.0, {}, "online", sends=True), True, False, ok("workers", "w@h sends task events")),
         (
-            WorkerEntry("w@h", 1.0, {}, None, unsent=3),
+            WorkerEntry("w@h", 1.0, {}, "online", sends=True),
+            False,
+            True,
+            ok("workers", f"w@h sends task events{SILENT}"),
+        ),
+        (
+            WorkerEntry("w@h", 1.0, {}, "online", unsent=3),
             True,
             True,
             warning(

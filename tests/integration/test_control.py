@@ -112,7 +112,14 @@ def test_workers_are_asked_over_verified_rediss(certificates: list[Certificate])
     """
     ours, others = certificates
     port = free_port()
-    options = ("--tls-port", str(port), "--tls-auth-clients", "yes", "--tls-ca-cert-file", str(ours.ca))
+    options: tuple[str, ...] = (
+        "--tls-port",
+        str(port),
+        "--tls-auth-clients",
+        "yes",
+        "--tls-ca-cert-file",
+        str(ours.ca),
+    )
     options += ("--tls-cert-file", str(ours.cert), "--tls-key-file", str(ours.key))
     with PrivateRedis(options=options) as server, heard_on_redis(server, 0) as heard:
         url = f"rediss://127.0.0.1:{port}/0"

@@ -10,7 +10,7 @@ import pytest
 
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.metrics.counts import TaskCounts
-from ha_monitor.store.store import Counting
+from ha_monitor.store.results import Counting
 from tests.integration.storing import Inside, Instance
 from tests.support.scraping import Samples
 from tests.unit.builders import TIME, event

@@ -23,6 +23,7 @@ class CrashingHandler:
     """Remembers the lines; at the first handler's failure Redis is gone with what it was told since `keep`."""
 
     has_handlers = True
+    keep_dead_letters = 10
 
     def __init__(self, server: PrivateRedis) -> None:
         self.lines: list[str] = []
@@ -62,7 +63,6 @@ def test_what_comes_after_the_forgotten_is_announced(own_redis: PrivateRedis) ->
         store=one.store,
         announcer=announcer,  # type: ignore[arg-type]
         stats=Stats(),
-        keep_dead_letters=10,
         threads=plain_threads(),
         renew_lease=lambda: None,
         keep_alive=lambda: None,

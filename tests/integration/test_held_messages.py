@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 
 import amqp
 
@@ -36,7 +37,7 @@ def test_a_silent_client_loses_what_it_held_within_the_time_that_the_others_wait
             stack.callback(client.collect)
             channel.basic_publish(amqp.Message(str(number)), routing_key="held")
             own = client.channel()
-            wait_until(lambda own=own: own.basic_get("held"), 10, "the message")
+            wait_until(partial(own.basic_get, "held"), 10, "the message")
             silent[str(number)] = time.monotonic()
 
         def came_back() -> bool:

@@ -39,7 +39,7 @@ def working() -> tuple[Health, TurnedClock]:
 
 def made(settings: Http, health: Health | None = None, registry: Any = None, **more: Any) -> HttpServer:
     """A server that was not started yet."""
-    options = {"threads": plain_threads(), "clock": SystemClock(), "warn": lambda *_, **__: None} | more
+    options: dict[str, Any] = {"threads": plain_threads(), "clock": SystemClock(), "warn": lambda *_, **__: None} | more
     return HttpServer(settings, "1", health or working()[0], registry or CollectorRegistry(), **options)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.support.instances import Fleet, Instance
+from tests.support.instances import Fleet, Instance, Overrides
 from tests.support.machine import Timed
 from tests.support.measured import Measured
 from tests.support.process import wait_until
@@ -112,9 +112,10 @@ def test_fleet_wide_gauges_are_there_once_and_come_back_within_ten_seconds(
 def test_a_frozen_leader_says_nothing_when_it_wakes(tmp_path: Path, broker_url: str, store_url: str) -> None:
     """Given a leader frozen past its lease, another leads, and the woken one does not export fleet-wide gauges."""
     listen = free_listen(2)
-    settings = {**QUICK, "store": {"lease": 2.0}, "http": {"listen": listen}}
+    settings: Overrides = {**QUICK, "store": {"lease": 2.0}, "http": {"listen": listen}}
     with Fleet(tmp_path, broker_url, store_url, size=2, settings=settings).start() as fleet:
         frozen = wait_until(lambda: leader(fleet, listen), 20, "a leader", 0.2)
+        assert frozen is not None
         (other,) = (one for one in fleet.instances if one is not frozen)
         frozen.freeze()
         wait_until(lambda: other.said("leading"), 10, "another leader")
@@ -134,7 +135,7 @@ def test_a_killed_worker_is_lost_once_and_recovers_once(
     other worker is not mentioned, and celery_worker_up follows.
     """
     listen = free_listen(2)
-    settings = {**QUICK, "http": {"listen": listen}}
+    settings: Overrides = {**QUICK, "http": {"listen": listen}}
     with (
         Fleet(tmp_path, broker_url, store_url, size=2, settings=settings).start() as fleet,
         CeleryWorker(broker_url, "a") as victim,

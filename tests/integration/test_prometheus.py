@@ -18,7 +18,7 @@ from tests.conftest import missing, served
 from tests.support.celery_app import make_app
 from tests.support.certificates import Certificate
 from tests.support.dashboard import Window, filled, panels, picture, variables
-from tests.support.instances import Fleet
+from tests.support.instances import Fleet, Overrides
 from tests.support.measured import Measured
 from tests.support.process import ServiceMissing, wait_until
 from tests.support.prometheus import PrivatePrometheus
@@ -85,7 +85,7 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
     broker_url = exporting_rabbitmq.url()
     prometheus = scraping(rules=RULES, others={"rabbitmq": f"127.0.0.1:{exporting_rabbitmq.exporter_port}"})
     app = make_app(broker_url, send_sent_event=True)
-    settings = {**SETTINGS, "http": {"listen": listen}}
+    settings: Overrides = {**SETTINGS, "http": {"listen": listen}}
     with (
         Fleet(tmp_path, broker_url, store_url, settings=settings).start() as fleet,
         CeleryWorker(broker_url, "a", send_sent_event=True),

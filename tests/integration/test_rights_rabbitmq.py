@@ -10,6 +10,7 @@ import amqp
 import pytest
 
 from ha_monitor.broker.amqp_source import AmqpSource
+from ha_monitor.check.findings import Verdict
 from ha_monitor.check.online import check_broker
 from ha_monitor.config.schema import Broker, Config
 from ha_monitor.errors import BrokerUnavailable
@@ -133,6 +134,31 @@ def test_an_exchange_that_no_worker_has_declared_yet_is_waited_for(rabbitmq: Pri
     source.connect()
 
     source.close()
+
+
+def test_the_check_says_beforehand_that_an_exchange_will_be_waited_for(
+    rabbitmq: PrivateRabbitMQ, broker_url: str
+) -> None:
+    """Given no worker so far, `check --online` says that an instance would wait, and what to do; it says nothing where
+    the exchange is there, or the user may declare it, and declares none itself."""
+    vhost = broker_url.rpartition("/")[2]
+
+    def warnings(url: str) -> list[str]:
+        findings = list(check_broker(Config(broker=Broker(url=url))))
+        assert [one for one in findings if one.verdict is Verdict.FAILED] == []
+        return [one.text for one in findings if one.verdict is Verdict.WARNING]
+
+    (told,) = warnings(as_monitor(broker_url))
+
+    assert f"user monitor may not configure the exchange celeryev in vhost {vhost}, which does not exist yet" in told
+    assert told.endswith("Until then an instance waits: start a worker")
+    assert warnings(broker_url) == []
+    with rabbitmq.connection(vhost) as connection:
+        channel = connection.channel()
+        with pytest.raises(amqp.exceptions.NotFound):
+            channel.exchange_declare("celeryev", "topic", passive=True)
+        connection.channel().exchange_declare("celeryev", "topic", durable=True, auto_delete=False)
+    assert warnings(as_monitor(broker_url)) == []
 
 
 def test_a_vhost_that_may_not_be_used_is_named(rabbitmq: PrivateRabbitMQ, broker_url: str) -> None:

@@ -104,7 +104,7 @@ def store_uses(url: str) -> Uses:
         reader.connect()
         try:
             reader.instances()
-            reader.workers()
+            reader.workers(late_after=10.0)
             reader.counts()
         finally:
             reader.close()

@@ -19,7 +19,7 @@ from tests.support.celery_app import chain_of, make_app
 from tests.support.machine import patient
 from tests.support.proxy import CutLink
 from tests.support.services import NO_RETRY, PrivateRabbitMQ, PrivateRedis, free_port, wait_until
-from tests.support.workers import CeleryWorker
+from tests.support.workers import CeleryWorker, Pool
 
 
 def test_wait_until_names_what_did_not_happen() -> None:
@@ -189,7 +189,7 @@ def test_a_link_to_a_dead_server_closes_at_once() -> None:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-def test_events_of_a_worker_arrive(broker_url: str, result_url: str, pool: str) -> None:
+def test_events_of_a_worker_arrive(broker_url: str, result_url: str, pool: Pool) -> None:
     app = make_app(broker_url, result_url, send_sent_event=True)
     with capture(broker_url) as captured:
         with CeleryWorker(broker_url, "bed", pool=pool, result_backend=result_url) as worker:

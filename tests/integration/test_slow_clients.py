@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -99,6 +100,7 @@ def served(tls: Certificate | None = None, **settings: Any) -> Iterator[Served]:
 
 
 def slow(kind: str, certificates: list[Certificate]) -> tuple[Connect, Certificate | None]:
+    connect: Connect
     connect, tls = SLOW[kind]
     if tls and connect in (clients.half_head, clients.does_not_read):
         connect = over_tls(connect, certificates[0].ca)
@@ -224,7 +226,7 @@ def test_stopping_does_not_wait_for_a_scrape_and_says_nothing(
             wait_until(lambda: len(one.askers) == 3, 30, "all to wait")
             one.server.stop()
             for client in waiting:
-                wait_until(lambda client=client: is_over(client), 30, "the end")
+                wait_until(partial(is_over, client), 30, "the end")
         one.apples.go_on.set()
         wait_until(lambda: one.apples.collected == 1, 30, "the scrape's end")
         done = one.server._scrapes._aside.begin(lambda: "next")
@@ -271,7 +273,7 @@ def test_plain_http_to_tls_and_garbage_are_no_event(
         for garbage in (HEAD + b"\r\n", b"\x00" * 1000, b"\x16\x03\x01" + b"\xff" * 1000):
             with clients.silent(one.port) as client:
                 client.sendall(garbage)
-                wait_until(lambda client=client: is_over(client), 30, "the end")
+                wait_until(partial(is_over, client), 30, "the end")
         assert one.get("/livez")[0] == 200
     assert one.lines == []
     assert capfd.readouterr().err == ""
@@ -360,7 +362,7 @@ def test_whoever_guesses_the_password_is_slowed_down_told_of_and_counted() -> No
 def test_an_error_of_ours_is_an_answer_and_a_line() -> None:
     """Given a bug, the client gets 500, one line says what it was, and the server goes on."""
     with served() as one:
-        one.server._application._probes["/livez"] = lambda: json.loads("")  # type: ignore[assignment]
+        one.server._application._probes["/livez"] = lambda: json.loads("")
         for _ in range(5):
             assert one.get("/livez")[0] == 500
         assert one.get("/readyz")[0] == 200

@@ -457,11 +457,11 @@ def test_workers_are_known_to_all_whoever_heard_them(store_url: str, one: Instan
     reader = StoreReader(one.settings, NODE)
     reader.connect()
 
-    first, second = reader.workers().entries
+    first, second = reader.workers(late_after=10.0).entries
     reader.close()
 
-    assert (first.name, first.heartbeat["active"], first.said) == ("celery@host", 2, None)
-    assert (second.name, second.said) == ("celery@other", "worker-offline")
+    assert (first.name, first.heartbeat["active"], first.state) == ("celery@host", 2, "online")
+    assert (second.name, second.state) == ("celery@other", "offline")
     assert 0 <= first.silent < 30
 
 
@@ -482,7 +482,7 @@ def test_a_strange_heartbeat_does_not_break_the_status_of_all(
     reader = StoreReader(one.settings, NODE)
     reader.connect()
 
-    assert [worker.name for worker in reader.workers().entries] == ["celery@host", "celery@other"]
+    assert [worker.name for worker in reader.workers(late_after=10.0).entries] == ["celery@host", "celery@other"]
     reader.close()
 
 

@@ -227,7 +227,7 @@ def test_tls_is_verified(certificates: list[Certificate]) -> None:
     """Given a Redis with TLS, it is used if its certificate is of the authority named in the URL, and only then."""
     ours, others = certificates
     port = free_port()
-    options = ("--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(ours.ca))
+    options: tuple[str, ...] = ("--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(ours.ca))
     options += ("--tls-cert-file", str(ours.cert), "--tls-key-file", str(ours.key))
     with PrivateRedis(options=options):
         url = f"rediss://127.0.0.1:{port}/0"

@@ -82,12 +82,39 @@ def hear_twice(one: Instance, inside: Inside, *names: str, at: float = TIME) -> 
     one.apply(heartbeats(list(names), at + 2))
 
 
+def grow_up(one: Instance, inside: Inside, *names: str, at: float = TIME) -> None:
+    """Have words of workers over more than ten minutes."""
+    one.apply(heartbeats(list(names), at))
+    for name in names:
+        make_older(inside, name, 700_000)
+    one.apply(heartbeats(list(names), at + 2))
+
+
 OLDER = """
 local record = cmsgpack.unpack(redis.call('GET', KEYS[1]))
 record.f = record.f - tonumber(ARGV[1])
 redis.call('SET', KEYS[1], cmsgpack.pack(record))
 redis.call('ZINCRBY', KEYS[2], -tonumber(ARGV[1]), ARGV[2])
 """
+
+
+EARLIER = """
+for _, name in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZINCRBY', KEYS[1], ARGV[1], name) end
+"""
+ALL_OLDER = """
+for _, name in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local key = ARGV[1] .. 'w:' .. name
+  local record = cmsgpack.unpack(redis.call('GET', key))
+  record.f = record.f - tonumber(ARGV[2])
+  redis.call('SET', key, cmsgpack.pack(record))
+end
+"""
+
+
+def age(inside: Inside, by: int) -> None:
+    """As if nothing had been heard of any worker for so many ms, which were there for as long before."""
+    for key in (inside.keys.workers, inside.keys.newcomers, inside.keys.young):
+        inside.redis.eval(EARLIER, 1, key, -by)
 
 
 def make_older(inside: Inside, name: str, by: int) -> None:
@@ -157,10 +184,12 @@ def test_a_real_worker_finds_room_after_a_flood(store_url: str, inside: Inside) 
 
 @pytest.mark.usefixtures("small")
 def test_confirmed_workers_make_room_when_silent_for_an_hour(store_url: str, inside: Inside) -> None:
-    """Given a full table of confirmed workers, a new one is refused, until one of them was silent for an hour."""
+    """Given a full table of workers that were there for long, a new one is refused, until one of them was silent for an
+    hour.
+    """
     one = Instance(store_url).start()
     names = invented(SMALL["workers"])
-    hear_twice(one, inside, *names)
+    grow_up(one, inside, *names)
     one.apply(heartbeats(["new@host"]))
     assert inside.redis.zscore(inside.keys.workers, "new@host") is None
     silence(inside, names[3], seconds=3700)
@@ -168,6 +197,57 @@ def test_confirmed_workers_make_room_when_silent_for_an_hour(store_url: str, ins
 
     kept = {name.decode() for name in inside.redis.zrange(inside.keys.workers, 0, -1)}
     assert kept == {*names, "new@host"} - {names[3]}
+
+
+@pytest.mark.usefixtures("small")
+def test_who_fell_silent_after_a_short_life_makes_room(store_url: str, inside: Inside) -> None:
+    """Given invented workers that were confirmed and real ones that were there for long or go on, a new one is refused
+    while all are heard of, takes the place of an invented one ten seconds later, and keeps it; the real ones, also one
+    that was silent for half an hour, stay through every flood.
+    """
+    one = Instance(store_url).start()
+    grow_up(one, inside, "old@host", "silent@host")
+    silence(inside, "silent@host", seconds=1800)
+    hear_twice(one, inside, "young@host", *invented(SMALL["workers"] - 3))
+    one.apply(heartbeats(["new@host"]))
+    assert inside.redis.zscore(inside.keys.workers, "new@host") is None
+
+    at = TIME + 10
+    for flood in range(5):
+        age(inside, 11_000)
+        one.apply(heartbeats(["new@host", "young@host"], at + flood))
+        if flood == 0:
+            make_older(inside, "new@host", 2_000)
+        one.apply(heartbeats(["new@host", "young@host"], at + flood + 0.5))
+        for again in (0, 2):
+            one.apply(heartbeats(invented(100, f"{flood}-"), at + flood + again))
+            inside.redis.eval(ALL_OLDER, 1, inside.keys.newcomers, inside.keys.prefix, 2_000)
+        kept = {name.decode() for name in inside.redis.zrange(inside.keys.workers, 0, -1)}
+        assert kept >= {"old@host", "silent@host", "young@host", "new@host"}, flood
+        assert len(kept) == SMALL["workers"]
+
+
+def test_a_flood_of_25000_confirmed_workers_is_over_ten_seconds_later(store_url: str, inside: Inside) -> None:
+    """Given 25,000 invented workers that were each heard of twice, a real one is known from its next heartbeat on once
+    they were silent for ten seconds, and confirmed by the one after it; those that were there stay.
+    """
+    one = Instance(store_url).start()
+    grow_up(one, inside, "old@host")
+    for at in (TIME, TIME + 2):
+        for start in range(0, 25_000, 250):
+            one.apply(heartbeats(invented(25_000)[start : start + 250], at))
+        inside.redis.eval(ALL_OLDER, 1, inside.keys.newcomers, inside.keys.prefix, 2_000)
+    assert inside.redis.zcard(inside.keys.workers) == 10_000
+    assert inside.redis.zcard(inside.keys.young) == 10_000 - 1
+    age(inside, 11_000)
+    one.apply(heartbeats(["new@host"]))
+    assert inside.redis.zscore(inside.keys.workers, "new@host") is not None
+    make_older(inside, "new@host", 2_000)
+    one.apply(heartbeats(["new@host"], TIME + 2))
+
+    assert inside.redis.zscore(inside.keys.newcomers, "new@host") is None
+    assert inside.redis.zscore(inside.keys.workers, "old@host") is not None
+    assert inside.redis.zcard(inside.keys.workers) == 10_000
 
 
 def test_who_was_heard_of_once_is_forgotten_after_an_hour(one: Instance, inside: Inside) -> None:
@@ -402,7 +482,7 @@ def test_status_of_a_hundred_thousand_invented_workers(one: Instance, inside: In
     reader = StoreReader(one.settings, NODE)
     reader.connect()
     inside.redis.config_resetstat()
-    workers = reader.workers()
+    workers = reader.workers(late_after=10.0)
     reader.close()
 
     assert len(workers.entries) == MOST_WORKERS

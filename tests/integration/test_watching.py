@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ha_monitor.errors import LeaseLost
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.outbox import OutboxItem
+from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.results import Ticked, Watched, Watching
-from tests.integration.storing import Inside, Instance
+from tests.integration.storing import NODE, Inside, Instance
 from tests.unit.builders import TIME, event
 
 NAME = "celery@host"
@@ -24,7 +27,18 @@ def watch(instance: Instance, *, may_judge: bool = True) -> Watched:
     watched = Duties(instance.store).watch(WATCHING, [], may_judge=may_judge)
     assert watched is not None
     instance.announce(watched.items)
+    assert shown_to_anybody(instance) == states(watched)
     return watched
+
+
+def shown_to_anybody(instance: Instance, late_after: float = WATCHING.late_after) -> dict[str, str]:
+    """The states of the workers, as `ha-monitor status` says."""
+    reader = StoreReader(instance.settings, NODE)
+    reader.connect()
+    try:
+        return {entry.name: entry.state for entry in reader.workers(late_after).entries}
+    finally:
+        reader.close()
 
 
 def silence(inside: Inside, seconds: float, name: str = NAME) -> None:
@@ -179,6 +193,26 @@ def test_who_was_deaf_does_not_judge(one: Instance, inside: Inside) -> None:
     assert own(one) == []
     watch(one)
     assert own(one) == [("worker-lost", NAME)]
+
+
+@pytest.mark.parametrize(
+    ("bodies", "seconds", "state"),
+    [
+        ([event("worker-heartbeat")], 1, "online"),
+        ([event("worker-heartbeat")], 11, "late"),
+        ([event("worker-heartbeat")], 61, "late"),
+        ([event("worker-heartbeat"), event("worker-online", at=TIME + 1)], 1, "online"),
+        ([event("worker-heartbeat"), event("worker-offline", at=TIME + 1)], 61, "offline"),
+    ],
+)
+def test_what_a_person_sees_where_nobody_leads(
+    one: Instance, inside: Inside, bodies: list[dict[str, Any]], seconds: float, state: str
+) -> None:
+    """Given no leader, a worker is shown by its silence and its last word, and as lost only if a leader said so."""
+    one.apply(*bodies)
+    silence(inside, seconds)
+
+    assert shown_to_anybody(one) == {NAME: state}
 
 
 def test_two_workers_on_one_host_are_kept_apart(one: Instance, inside: Inside) -> None:

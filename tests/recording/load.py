@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -113,7 +114,7 @@ class Load:
 
         Tasks that are revoked before they are sent are announced to the workers by the first step.
         """
-        kinds = self._random.choices(list(weights), weights.values(), k=steps)
+        kinds = self._random.choices(list(weights), list(weights.values()), k=steps)
         # Every kind at least a few times, however rare it is.
         kinds += [kind for kind in weights for _ in range(3)]
         self._random.shuffle(kinds)
@@ -121,7 +122,7 @@ class Load:
         if self._revoked_before:
             yield lambda: self.app.control.revoke(list(self._revoked_before))
         for kind in kinds:
-            yield lambda kind=kind: self._send_kind(kind)
+            yield partial(self._send_kind, kind)
 
     def revoke_due(self, *, now: bool = False) -> None:
         """Revoke what waits at a worker, once a second."""
@@ -134,8 +135,8 @@ class Load:
         """A task on the other queue that runs until something ends it; returns its id."""
         return self._send(kind, "tests.slow", 600, queue=OTHER_QUEUE)
 
-    def _send(self, kind: str, name: str, *args: object, kwargs: dict | None = None, **options: object) -> str:
-        task_id = options.setdefault("task_id", str(uuid.uuid4()))
+    def _send(self, kind: str, name: str, *args: object, kwargs: dict[str, Any] | None = None, **options: Any) -> str:
+        task_id: str = options.setdefault("task_id", str(uuid.uuid4()))
         self.app.tasks[name].apply_async(args, kwargs, **options)
         self.kinds[task_id] = kind
         self.names[name] += 1

@@ -100,7 +100,10 @@ def record(name: str) -> None:
 
 def statistics(messages: Iterable[Recorded]) -> dict[str, Any]:
     """Counts of what is in a recording."""
-    keys, types, sizes, singles = Counter(), Counter(), Counter(), 0
+    keys: Counter[str] = Counter()
+    types: Counter[str] = Counter()
+    sizes: Counter[int] = Counter()
+    singles = 0
     for message in messages:
         body = json.loads(message.body)
         keys[message.key] += 1
@@ -124,7 +127,7 @@ def _workers(broker: PrivateRabbitMQ, results: PrivateRedis, folder: Path) -> It
     # Tracebacks name the files of the code. They shall not tell where this working copy is.
     (folder / "venv").symlink_to(sys.prefix)
     (folder / "app").symlink_to(ROOT)
-    common = {
+    common: dict[str, Any] = {
         "result_backend": results.url(),
         "send_sent_event": True,
         "python": folder / "venv" / "bin" / "python",

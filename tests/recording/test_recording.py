@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
+from typing import Any
 
 import pytest
 import redis
@@ -78,7 +79,7 @@ def test_publishing_to_a_redis_broker(redis_broker_url: str) -> None:
         app = make_app(redis_broker_url)
         receiver = app.events.Receiver(connection, handlers={"*": lambda event: None})
 
-        def take(body: object, message: object) -> None:
+        def take(body: object, message: Any) -> None:
             headers = message.delivery_info["routing_key"], message.content_type, message.content_encoding
             text = message.body if isinstance(message.body, str) else message.body.decode()
             received.append(Recorded(*headers, text))

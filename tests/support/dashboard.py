@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,7 +110,7 @@ class _Drawing:
         for target in self._panel["targets"]:
             expression = filled(target["expr"], self._values)
             for labels, points in self._prometheus.query_range(expression, *self._window):
-                legend = re.sub(r"\{\{(\w+)\}\}", lambda found, of=labels: of.get(found[1], ""), target["legendFormat"])
+                legend = re.sub(r"\{\{(\w+)\}\}", partial(_label, labels), target["legendFormat"])
                 results.append((legend, (labels, [point for point in points if point[1] == point[1]])))
         return results
 
@@ -189,13 +190,19 @@ class _Drawing:
         return f'<line {look} {ends} y2="{self._y + bottom:.1f}"/>'
 
 
+def _label(labels: Mapping[str, str], found: re.Match[str]) -> str:
+    return labels.get(found[1], "")
+
+
 def nice(value: float) -> float:
     """The next number above that is 1, 2, 5 or 10 times a power of ten."""
     if value <= 0:
         return 1.0
-    power = (
-        10.0 ** (len(f"{int(value)}") - 1) if value >= 1 else 10.0 ** -len(re.match(r"0\.0*", f"{value:.9f}")[0][1:])
-    )
+    if value >= 1:
+        power = 10.0 ** (len(f"{int(value)}") - 1)
+    else:
+        fraction = f"{value:.9f}".removeprefix("0.")
+        power = 10.0 ** -(len(fraction) - len(fraction.lstrip("0")) + 1)
     return next(step * power for step in (1, 2, 5, 10, 20) if step * power >= value)
 
 

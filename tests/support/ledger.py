@@ -1,9 +1,14 @@
-"""Counts what was published against what was announced."""
+"""Counts what was published against what was announced.
+
+An event is known here by what its raw body says: about which task, of which type, of which attempt. Not by the
+monitor's own event id: if two events fell on one id, the monitor would announce one of them, and a count by ids would
+miss none.
+"""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import resources
@@ -15,18 +20,45 @@ from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.facts import usable_time
 from ha_monitor.events.identity import event_id
 from ha_monitor.events.policy import EmissionPolicy
+from ha_monitor.events.types import custom_type
+from ha_monitor.outputs.line import iso_time
 from tests.support.recording import Recorded
 
 Line = dict[str, Any]
-Key = tuple[Any, ...]
+
+
+class Key(NamedTuple):
+    """Which event it is."""
+
+    task_id: str | None
+    type: str
+    time: str | None
+    """Tells the attempts of a task apart: an attempt has its events at times of its own."""
+    worker: str
+
+
+def key_of_event(event: dict[str, Any]) -> Key:
+    """By its raw body."""
+    time = usable_time(event.get("timestamp"))
+    stamp = None if time is None else iso_time(time)
+    return Key(event.get("uuid"), custom_type(event["type"]), stamp, event.get("hostname") or "")
+
+
+def key_of_line(line: Line) -> Key:
+    return Key(line.get("task_id"), line["event"], line["event_time"], line["worker"])
 
 
 class Published:
-    """The events of some messages that must be announced, by the identity that their raw bodies give them."""
+    """The events of some messages that must be announced. One that comes twice with the same body is one event."""
 
     def __init__(self, messages: Iterable[Recorded] = (), level: LogLevel = LogLevel.INFO) -> None:
         """:param level: the least level that the instances write."""
         self.events: dict[str, dict[str, Any]] = {}
+        """By their event ids, for what else names an event so, such as the call of a handler."""
+        self._keys: dict[str, Key] = {}
+        """By their raw bodies."""
+        self.counts: Counter[Key] = Counter()
+        """How many different events there are of each key."""
         self._policy = EmissionPolicy(level, ())
         for message in messages:
             self.add(message)
@@ -38,16 +70,41 @@ class Published:
     def add_event(self, event: dict[str, Any]) -> None:
         if self._policy.emits(event["type"]):
             self.events[event_id(event, usable_time(event.get("timestamp"))).hex()] = event
+            self._add(json.dumps(event, sort_keys=True), key_of_event(event))
 
     def update(self, other: Published) -> None:
-        self.events.update(other.events)
+        """Add those of another one, to which a thread may just be adding."""
+        self.events.update(other.events.copy())
+        for body, key in other._keys.copy().items():
+            self._add(body, key)
+
+    def _add(self, body: str, key: Key) -> None:
+        if body not in self._keys:
+            self._keys[body] = key
+            self.counts[key] += 1
 
     def missing(self, lines: Iterable[Line]) -> int:
         """How many have no line."""
-        return len(self.events.keys() - {line["event_id"] for line in lines if is_event(line)})
+        return _missing(self.counts, _copies(lines)).total()
 
     def __len__(self) -> int:
-        return len(self.events)
+        return len(self._keys)
+
+
+Copies = dict[Key, Counter[str]]
+"""How often each event id has a line, for each key."""
+
+
+def _copies(lines: Iterable[Line]) -> Copies:
+    copies: Copies = defaultdict(Counter)
+    for line in lines:
+        if is_event(line):
+            copies[key_of_line(line)][line["event_id"]] += 1
+    return copies
+
+
+def _missing(counts: Counter[Key], copies: Copies) -> Counter[Key]:
+    return counts - Counter({key: len(ids) for key, ids in copies.items()})
 
 
 class Account(NamedTuple):
@@ -61,6 +118,8 @@ class Account(NamedTuple):
     """How many of them have more than one line."""
     renamed: int
     """Lines about an event that has another line with another event_id, or that was never published."""
+    shared: int
+    """Event ids that several events have."""
     nameless: int
     """Lines about a task without its name."""
     torn: int
@@ -96,26 +155,26 @@ def violations(lines: Iterable[Line]) -> Iterator[str]:
 def balance(published: Published, lines: list[Line], *, torn: int = 0, bad: list[str] | None = None) -> Account:
     """Count lines against events."""
     announced = [line for line in lines if is_event(line)]
-    copies = Counter(line["event_id"] for line in announced)
-    lost = published.events.keys() - copies.keys()
-    doubled = [one for one, count in copies.items() if count > 1 and one in published.events]
-    renamed = [one for one in copies if one not in published.events]
-    nameless = [line["event_id"] for line in announced if "task_id" in line and line["task_name"] is None]
-    troubles = {"lost": lost, "doubled": doubled, "renamed": renamed, "nameless": nameless}
+    counts, copies = published.counts, _copies(lines)
+    lost = _missing(counts, copies)
+    doubled = [key for key, ids in copies.items() for count in ids.values() if count > 1 and key in counts]
+    # The ids that came first are those of the events.
+    renamed = Counter({key: sum(list(ids.values())[counts[key] :]) for key, ids in copies.items()})
+    ids_of = Counter(one for ids in copies.values() for one in ids)
+    shared = [key for key, ids in copies.items() if any(ids_of[one] > 1 for one in ids)]
+    nameless = [key_of_line(line) for line in announced if "task_id" in line and line["task_name"] is None]
+    troubles = {"lost": lost, "doubled": doubled, "renamed": +renamed, "shared": shared, "nameless": nameless}
     return Account(
         published=len(published),
-        announced=len(published.events.keys() & copies.keys()),
-        lost=len(lost),
+        announced=len(published) - lost.total(),
+        lost=lost.total(),
         doubled=len(doubled),
-        renamed=sum(copies[one] for one in renamed),
+        renamed=renamed.total(),
+        shared=sum(count > 1 for count in ids_of.values()),
         nameless=len(nameless),
         torn=torn,
         bad=[*(bad or []), *violations(lines)],
-        examples={
-            kind: [f"{one} {published.events.get(one, {}).get('type')}" for one in list(ids)[:5]]
-            for kind, ids in troubles.items()
-            if ids
-        },
+        examples={kind: [" ".join(map(str, key)) for key in list(keys)[:5]] for kind, keys in troubles.items() if keys},
     )
 
 
@@ -127,6 +186,7 @@ def assert_guarantee(account: Account, *, may_double: bool = False) -> None:
     assert account.published > 0, "nothing was published: the test would prove nothing"
     assert account.lost == 0, account
     assert account.renamed == 0, account
+    assert account.shared == 0, account
     assert account.nameless == 0, account
     assert account.bad == [], account
     if not may_double:

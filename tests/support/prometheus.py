@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.machine import patient
+from tests.support.private import PrivateService
 from tests.support.process import OwnProcess, program
-from tests.support.services import PrivateService
 
 Series = tuple[dict[str, str], list[tuple[float, float]]]
 

@@ -31,7 +31,7 @@ class Load:
     def so_far(self) -> Published:
         """What is published by now, or just being so."""
         published = Published()
-        published.events = self.published.events.copy()
+        published.update(self.published)
         return published
 
     def stop(self) -> Published:

@@ -17,6 +17,9 @@ from tests.support.process import OwnProcess, wait_until
 ROOT = Path(__file__).resolve().parents[2]
 
 
+Pool = Literal["prefork", "threads", "solo"]
+
+
 class CeleryWorker:
     """A worker of the test application, ready to take tasks once the context is entered."""
 
@@ -26,7 +29,7 @@ class CeleryWorker:
         name: str = "worker",
         *,
         host: str = "%h",
-        pool: Literal["prefork", "threads", "solo"] = "prefork",
+        pool: Pool = "prefork",
         concurrency: int = 2,
         result_backend: str = "",
         send_sent_event: bool = False,

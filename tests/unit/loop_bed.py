@@ -52,6 +52,8 @@ class Trouble:
         """What each call fails with, before anything is done; None for nothing."""
         self.moments: Counter[str] = Counter()
         """How often each moment came."""
+        self.failed: Counter[str] = Counter()
+        """How often each was made to fail."""
 
     def at(self, moment: str, *errors: Exception) -> None:
         """Fail the next times that a moment comes."""
@@ -65,10 +67,12 @@ class Trouble:
         self.moments[moment] += 1
         if (hook := self._hooks.pop(moment, None)) is not None:
             hook()
-        if self.away is not None and moment.startswith("before"):
-            raise self.away
-        if planned := self._planned.get(moment):
-            raise planned.pop(0)
+        error = self.away if moment.startswith("before") else None
+        if error is None and (planned := self._planned.get(moment)):
+            error = planned.pop(0)
+        if error is not None:
+            self.failed[moment] += 1
+            raise error
 
 
 class Told:

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import address_of, connection_to, is_amqp, urls_of
 from ha_monitor.config.schema import Broker, Store
+from ha_monitor.config.schema import ResultBackend as ResultSettings
+from ha_monitor.config.urls import names_database
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.store.connection import StoreConnection, parse_sentinel_url
 
@@ -136,3 +139,32 @@ def test_a_store_url_that_cannot_be_used_is_refused_without_the_password(url: st
         StoreConnection(Store(url=url)).connect()
 
     assert "hunt" not in str(caught.value).replace("hunger", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        *(("redis://h", True), ("redis://h/", True), ("redis://h:1/15", True), ("rediss://u:p@h/0?x=/abc", True)),
+        *(("redis://h/abc", False), ("rediss://h/0x", False), ("redis://h/1/2", False), ("redis://h/\u0661", False)),
+        ("sentinel://a:1;sentinel://b:1/2", True),
+        ("sentinel://a:1;sentinel://b:1/main", False),
+        *(("amqp://h/abc", True), ("unix:///run/redis.sock", True), ("redis+socket:///run/redis", True)),
+        ("redis://[::1/0", True),
+    ],
+)
+def test_a_database_of_redis_is_a_number(url: str, good: bool) -> None:
+    """Given a URL, the database in it is a number, or not there."""
+    assert names_database(url) is good
+
+
+@pytest.mark.parametrize("url", ["redis://:hunter2@h/abc", "sentinel://:hunter2@h:1/abc"])
+def test_a_database_that_is_no_number_is_refused_at_once(url: str) -> None:
+    """Given a database that is no number, as broker, store or result backend, it is refused with a text that says what
+    is expected and no password."""
+    refusals = [lambda: urls_of(url), lambda: ResultBackend(ResultSettings(url=url))]
+    if url.startswith("redis"):
+        refusals.append(StoreConnection(Store(url=url)).validate)
+    for refused in refusals:
+        with pytest.raises(ConfigurationError, match="expected a number as the database") as caught:
+            refused()
+        assert "hunter2" not in str(caught.value)

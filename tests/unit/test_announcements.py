@@ -38,6 +38,8 @@ class FakeStore:
 
 
 class FakeAnnouncer:
+    keep_dead_letters = 10
+
     """Calls one function for each item."""
 
     has_handlers = True
@@ -72,7 +74,6 @@ def announcements(
         store=store,  # type: ignore[arg-type]
         announcer=FakeAnnouncer(handler),  # type: ignore[arg-type]
         stats=Stats(),
-        keep_dead_letters=10,
         threads=plain_threads(),
         renew_lease=lambda: None,
         keep_alive=keep_alive,

@@ -25,13 +25,13 @@ def announcer(clock: TurnedClock, said: list[str]) -> Announcer:
         said.append(event)
 
     return Announcer(
-        output=SimpleNamespace(write=lambda lines: None),  # type: ignore[arg-type]
+        output=SimpleNamespace(write=lambda lines: None),
         identity=Identity("shop", "1", "host", 1),
         policy=EmissionPolicy(LogLevel.INFO, ()),
         handlers=Handlers([], Redactor([], 1000)),
         settings=Settings(),
-        logger=SimpleNamespace(warning=say, error=say),  # type: ignore[arg-type]
-        clock=clock,  # type: ignore[arg-type]
+        logger=SimpleNamespace(warning=say, error=say),
+        clock=clock,
     )
 
 

@@ -195,8 +195,8 @@ def test_any_messages_cut_anyhow(messages: list[Any], data: st.DataObject) -> No
         stream += message(
             tag, body, redelivered=redelivered, content_type=kind, content_encoding=encoding, frame_max=frame_max
         )
-        texts = [(text or b"").decode("utf-8", "replace") for text in (kind, encoding)]
-        expected.append(delivery(tag, redelivered, *texts, body))
+        content_type, content_encoding = ((text or b"").decode("utf-8", "replace") for text in (kind, encoding))
+        expected.append(delivery(tag, redelivered, content_type, content_encoding, body))
     places = data.draw(st.sets(st.integers(1, max(1, len(stream) - 1)), max_size=30))
 
     assert read(cut(stream, places))[0] == expected
@@ -214,7 +214,7 @@ def test_deliveries_on_another_channel_are_left_to_py_amqp() -> None:
     assert [kind for kind, _, _ in others] == [1, 2, 3]
 
 
-def test_a_large_body_is_joined_once() -> None:
+def test_a_large_body_is_joined_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a body of many pieces, the pieces are not joined again and again: that would take time by the square."""
     body = b"x" * 4_000_000
     stream = message(1, body, frame_max=131_072)
@@ -227,7 +227,7 @@ def test_a_large_body_is_joined_once() -> None:
         handled += bool(not connection._pieces)
         return original()
 
-    connection._handle_buffered = counted
+    monkeypatch.setattr(connection, "_handle_buffered", counted)
     connection.drain_events(1)
 
     assert connection.deliveries.popleft()[1].body == body

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ha_monitor.config.load import load, settings
+from ha_monitor.config.load import instance_name, load, settings
 from ha_monitor.config.schema import Config, LogLevel, QueueType
 from ha_monitor.errors import ConfigurationError
 
@@ -152,7 +152,7 @@ MISTAKES = [
     ),
     pytest.param(
         '[result_backend]\nurl = "rpc://"\n',
-        "{file}: result_backend.url = rpc://: expected str matching regex '^(?!rpc:|amqp:)'",
+        "{file}: result_backend.url = rpc://: expected a URL of another kind than rpc:// and amqp://",
         id="a result backend that cannot be read without taking away",
     ),
     pytest.param(
@@ -164,7 +164,7 @@ MISTAKES = [
     pytest.param("store = 5\n", "{file}: store = 5: expected a table, got int", id="no table"),
     pytest.param(
         'node_id = "a b"\n',
-        "{file}: node_id = a b: expected str matching regex '^[A-Za-z0-9_.@:-]{1,100}$'",
+        "{file}: node_id = a b: expected up to 100 letters, digits, and characters of _ . @ : -",
         id="pattern",
     ),
     pytest.param(
@@ -190,6 +190,18 @@ MISTAKES = [
         "{file}: store.failure_ttl = 3600: expected at least queue.message_ttl (43200), "
         "or a late redelivery could not be recognised",
         id="failed tasks forgotten too soon",
+    ),
+    pytest.param(
+        "[broker]\nconnect_timeout = 5\n",
+        "{file}: broker.connect_timeout = 5: expected less than store.lease (5), "
+        "or an instance that is connecting would lose its lease",
+        id="connecting may take as long as the lease",
+    ),
+    pytest.param(
+        "[store]\nlease = 2\n",
+        "{file}: broker.connect_timeout = 3: expected less than store.lease (2), "
+        "or an instance that is connecting would lose its lease",
+        id="a lease shorter than connecting may take",
     ),
     *(
         pytest.param(
@@ -291,3 +303,31 @@ def test_a_password_is_in_no_error(file: Path, text: str) -> None:
     file.write_text(text)
 
     assert "hunter2" not in wrong(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('node_id = "a\\n"', "expected up to 100 letters, digits, and characters of _ . @ : -"),
+        ("[http]\nlisten = 9540", "http.listen = 9540: expected host:port, such as 127.0.0.1:9540 or [::1]:954%i"),
+        ('[http]\nlisten = "9540"', "http.listen = 9540: expected host:port, such as 127.0.0.1:9540 or [::1]:954%i"),
+    ],
+)
+def test_what_must_look_like_something_is_said_in_words(file: Path, text: str, expected: str) -> None:
+    """Given a value that does not fit its pattern, or is no text, the line says in words what does."""
+    file.write_text(text)
+
+    assert wrong(file).endswith(expected)
+
+
+@pytest.mark.parametrize("name", ["1", "blue", "host:1", "a_b.c@d-e"])
+def test_an_instance_has_a_name_that_units_can_have(name: str) -> None:
+    """Given a name that can be a part of a unit's and a file's name, it stays as it is."""
+    assert instance_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "a b", "x" * 101, "a\n", "é", "1\n"])
+def test_an_instance_has_no_name_that_would_lead_elsewhere(name: str) -> None:
+    """Given nothing, or what would lead to another file or spoil a line, the text says what is expected."""
+    with pytest.raises(ValueError, match="expected up to 100 letters, digits"):
+        instance_name(name)

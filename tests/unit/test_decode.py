@@ -220,7 +220,8 @@ def test_any_field_may_be_missing_or_wrong(event_type: str, field: str, level: L
 @pytest.mark.parametrize("field", ["loadavg", "active", "sw_ident"])
 def test_a_worker_cannot_fill_the_store(field: str) -> None:
     """Given a heartbeat with an endless field, only a few bytes of it are kept."""
-    for value in (list(range(100_000)), "x" * 100_000, {"a": "x" * 100_000}):
+    values: tuple[Any, ...] = (list(range(100_000)), "x" * 100_000, {"a": "x" * 100_000})
+    for value in values:
         batch = decode(event("worker-heartbeat", **{field: value}))
         assert len(msgspec.msgpack.encode(batch.workers)) < 1500
 

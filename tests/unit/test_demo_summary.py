@@ -13,7 +13,7 @@ import pytest
 from ha_monitor.cli import demo as cli_demo
 from ha_monitor.config.load import load
 from ha_monitor.config.schema import Config
-from ha_monitor.demo.demo import Demo
+from ha_monitor.demo.demo import Demo, Plan
 from ha_monitor.demo.environment import clean, monitor_environment
 from ha_monitor.demo.pieces import Pieces
 from ha_monitor.demo.redis_server import start_redis
@@ -40,7 +40,7 @@ def line(task: str, event: str = "task-succeeded", instance: str = "1", **fields
 
 def summary_of(lines: list[Line], outcomes: dict[str, str] | None = None, **run: Any) -> Summary:
     outcomes = {"a": "task-succeeded", "b": "task-failed"} if outcomes is None else outcomes
-    facts = {
+    facts: dict[str, Any] = {
         "instances": ["1", "2"],
         "sent": len(outcomes),
         "reached": {},
@@ -194,6 +194,15 @@ def test_the_monitors_obey_no_file(tmp_path: Path) -> None:
     assert (config.queue, config.store, config.batch) == (expected.queue, expected.store, expected.batch)
     assert (config.log, config.handlers) == (expected.log, expected.handlers)
     assert config.broker.exchange == expected.broker.exchange
+
+
+def test_the_monitors_of_the_demo_are_configured_as_the_rules_demand() -> None:
+    """Given the settings that the demo chooses, they are valid together, as those of any instance must be."""
+    demo = Demo(Plan(3, 400, None), Screen(standard_output(), cut=False))
+
+    config = load(None, demo.monitor_environment("redis://127.0.0.1:1/0", "redis://127.0.0.1:1"))
+
+    assert config.broker.connect_timeout < config.store.lease
 
 
 def test_a_missing_redis_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 from ha_monitor.config.schema import DEFAULT_REDACTED
@@ -15,6 +18,38 @@ def test_every_setting_is_documented_as_it_is() -> None:
     text = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
 
     assert table() in text, "run `python -m tests.support.configuration_table` and put its output there"
+
+
+def test_contributors_are_sent_to_what_there_is() -> None:
+    """Given the files, folders and targets of make that CONTRIBUTING.md names, they exist."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = [*re.findall(r"`([^`\n]+)`", text), *re.findall(r"```\n(.*?)```", text, re.DOTALL)]
+    paths = {
+        word.rstrip(",") for part in code for word in re.findall(r"[\w.-]+/[\w./-]*|[\w-]+\.(?:md|toml|cfg)", part)
+    }
+    targets = set(re.findall(r"\bmake ([a-z-]+)", " ".join(code)))
+    known = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert len(paths) > 40
+    assert [path for path in sorted(paths) if not (ROOT / path).exists() and not path.startswith(".venv")] == []
+    assert targets >= {"test", "test-unit", "hooks", "lint"}
+    assert targets <= known
+
+
+def test_the_hooks_check_what_make_lint_checks() -> None:
+    """Given the hooks before a commit, they run the tools of `make lint`, and from the same environment."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "validate-config", ".pre-commit-config.yaml"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    hooks = re.findall(r"^ +entry: (.*)$", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = makefile.split("\nlint-python:")[1].split("\n\n")[0]
+    tools = [line.split()[:2] for line in recipe.replace("$(BIN)", ".venv/bin").splitlines()[1:]]
+
+    assert [tool for tool in tools if not any(hook.split()[: len(tool)] == tool for hook in hooks)] == []
+    assert "make lint-ansible" in hooks
 
 
 def test_the_default_redaction_is_documented() -> None:

@@ -35,10 +35,11 @@ MOST_KEPT = 96 * 1024
 
 def events(text: str) -> list[dict[str, Any]]:
     """Events of all types with one text in all of their places that need not name a worker."""
-    changes = dict.fromkeys(TEXTS, text)
+    changes: dict[str, Any] = dict.fromkeys(TEXTS, text)
     made = [event(kind, **changes) for kind in (*TASK_TYPES, "task-custom")]
     made += [event(kind, **(changes | {"hostname": "celery@host"})) for kind in WORKERS]
-    return [*made, event("deploy", uuid=None, **changes), event("deploy", uuid=None, **{text[:50_000]: text})]
+    named: dict[str, Any] = {text[:50_000]: text}
+    return [*made, event("deploy", uuid=None, **changes), event("deploy", uuid=None, **named)]
 
 
 def payloads(batch: Batch) -> list[dict[str, Any]]:
@@ -68,7 +69,8 @@ def test_no_text_of_an_event_is_without_a_limit(character: str) -> None:
 @pytest.mark.parametrize("field", ["uuid", "type"])
 def test_what_names_an_event_is_refused_if_it_is_too_long(field: str) -> None:
     """Given a name of a task or an event of 500,000 characters, it cannot be cut without becoming another's."""
-    batch = decode(event("task-started", **{field: "x" * 500_000}))
+    changes: dict[str, Any] = {field: "x" * 500_000}
+    batch = decode(event("task-started", **changes))
 
     assert batch.rejected_count == 1
     assert len(batch.rejected[0].reason) < 250
@@ -92,7 +94,7 @@ def test_the_same_event_is_the_same_though_its_texts_are_cut() -> None:
 
 def test_custom_data_is_kept_as_far_as_a_line_holds_it() -> None:
     """Given a custom event with fields of megabytes, what is kept is the beginning of their text."""
-    many = {f"key{number}": "x" * 100 for number in range(20_000)}
+    many: dict[str, Any] = {f"key{number}": "x" * 100 for number in range(20_000)}
 
     (kept,) = payloads(decode(event("deploy", uuid=None, **many)))
     data = kept["fields"]["data"]
@@ -200,7 +202,7 @@ def test_the_list_of_the_program_s_own_names_is_complete() -> None:
                 continue
             on = ast.unparse(node.func.value).rpartition(".")[2]
             if node.func.attr in ("debug", "info", "warning", "error") and on in ("logger", "_logger"):
-                names = [part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)]
+                names = [str(part.value) for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)]
                 assert set(names) <= OWN_NAMES, f"{path.name}:{node.lineno} logs {names}"
                 found |= set(names)
     for path in PACKAGE.rglob("*.lua"):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
 from typing import Any
 
 import msgspec
 import pytest
 
-from ha_monitor.config.schema import LogLevel
-from ha_monitor.events.facts import MAX_TRACEBACK, moment
+from ha_monitor.config.schema import DEFAULT_REDACTED, LogLevel
+from ha_monitor.events.decode import Batch, Decoder, Message
+from ha_monitor.events.facts import MAX_TRACEBACK, FactBuilder, moment
 from ha_monitor.events.identity import ID_SIZE, event_id
 from ha_monitor.events.policy import EmissionPolicy
+from ha_monitor.events.redact import Redactor
 from ha_monitor.events.types import Code, level_of
+from ha_monitor.store.packing import as_lua_string
 from tests.unit.builders import TIME, UUID, event, fact_builder
 from tests.unit.test_decode import payload
 
@@ -134,6 +139,25 @@ def test_an_announcement_has_the_events_own_fields(event_type: str, fields: dict
     assert (made["type"], made["worker"], made["task_id"], made["time"]) == (event_type, "celery@host", UUID, TIME)
 
 
+def test_a_retried_task_is_not_its_own_parent() -> None:
+    """Given a task that was retried, which Celery sends with its own id as parent, it has no parent; one that another
+    task sent keeps it.
+    """
+    retried = fact("task-received", parent_id=UUID, retries=1)[5]
+    child = fact("task-received", parent_id="another", retries=1)[5]
+
+    assert ("p" in retried, child["p"]) == (False, "another")
+
+
+@pytest.mark.parametrize("exception", ["None", "Retry(Retry(...), None, 0)", "", None])
+def test_a_retry_without_an_exception_has_none(exception: str | None) -> None:
+    """Given `self.retry()` without an exception, in any pool, the announcement has none; given one, it has it."""
+    retried = payload(fact("task-retried", exception=exception)[4])
+    assert "exception" not in retried["fields"]
+    for known in ("ValueError('None')", "Retry(Retry(...), ValueError('None'), 0)"):
+        assert payload(fact("task-retried", exception=known)[4])["fields"]["exception"] == known
+
+
 def test_an_event_that_nobody_wants_has_no_payload() -> None:
     """Given a level above the event's, its fact is merged, and nothing of it is put into an outbox."""
     builder = fact_builder(LogLevel.ERROR)
@@ -229,9 +253,28 @@ def test_a_handler_gets_events_below_the_level_and_they_are_not_written() -> Non
 
 
 def test_endless_event_types_do_not_fill_the_memory() -> None:
-    """Given types from the network without end, the policy remembers only some of them and still answers right."""
-    policy = EmissionPolicy(LogLevel.ERROR, ["wanted-5000"])
-    answers = [policy.emits(f"wanted-{number}") for number in range(6000)]
+    """Given 100,000 invented types, with and without a task, nothing of them stays in the parts that decode, and the
+    types that are known, or have a handler, are treated as before."""
+    policy = EmissionPolicy(LogLevel.ERROR, ["wanted"])
+    facts = FactBuilder(policy, Redactor(DEFAULT_REDACTED, 1024), arguments=True, results=True, binary=as_lua_string)
+    decoder = Decoder(facts, Redactor(DEFAULT_REDACTED, 500))
 
-    assert [number for number, emits in enumerate(answers) if emits] == [5000]
-    assert len(policy._emits) <= 1000
+    def decoded(number: int) -> bool:
+        batch = Batch()
+        event = {"type": f"invented-{number}", "uuid": "1" if number % 2 else None, "timestamp": TIME}
+        decoder.decode([Message(json.dumps(event).encode())], batch)
+        return batch.event_count == 1 and not batch.rejected
+
+    assert all(decoded(number) for number in range(10))
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    assert all(decoded(number) for number in range(10, 100_000))
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert after - before < 20_000  # a thousand of the names alone have more
+    emitted = {kind: policy.emits(kind) for kind in ("wanted", "task-failed", "task-started", "invented-5", "new")}
+    assert emitted == {
+        **{"wanted": True, "task-failed": True, "task-started": False},
+        **{"invented-5": False, "new": False},
+    }

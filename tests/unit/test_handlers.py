@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +15,7 @@ from ha_monitor import Event, State, TaskRecord, on
 from ha_monitor.config.schema import DEFAULT_REDACTED
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.events.redact import Redactor
+from ha_monitor.handling import ATTRIBUTE
 from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
 from ha_monitor.store.outbox import Entry
 from ha_monitor.store.record import Facts
@@ -22,7 +25,7 @@ REDACTOR = Redactor(DEFAULT_REDACTED, 1000)
 
 
 @pytest.fixture
-def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of modules that can be imported."""
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
@@ -178,7 +181,7 @@ def test_whatever_a_handler_raises_can_be_written(error: BaseException, said: st
 
 
 @pytest.mark.parametrize("wrong", [(), ("",), (None,), (len,)])
-def test_on_needs_event_types(wrong: tuple[object, ...]) -> None:
+def test_on_needs_event_types(wrong: tuple[Any, ...]) -> None:
     """Given @on without types, or @on without brackets, the mistake shows at once."""
     with pytest.raises(TypeError, match=r"on\(\) needs event types"):
         on(*wrong)
@@ -193,4 +196,4 @@ def test_on_leaves_the_function_as_it_is() -> None:
         return event + task
 
     assert handler("a", "b") == "ab"
-    assert handler.__ha_monitor_types__ == ("task-revoked", "task-failed")
+    assert getattr(handler, ATTRIBUTE) == ("task-revoked", "task-failed")

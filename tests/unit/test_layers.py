@@ -105,7 +105,9 @@ def test_the_package_itself_only_exports() -> None:
     body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
 
     assert [type(node) for node in body[1:]] == [ast.ImportFrom] * (len(body) - 2) + [ast.Assign]
-    assert all(isinstance(node, ast.ImportFrom) and node.module.startswith("ha_monitor.") for node in body[1:-1])
+    assert all(
+        isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ha_monitor.") for node in body[1:-1]
+    )
 
 
 def test_foreign_libraries_enter_at_one_place_each() -> None:

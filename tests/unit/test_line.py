@@ -116,6 +116,7 @@ def test_what_is_not_known_is_left_out() -> None:
     assert "queue" not in line
     assert "runtime" not in line
     assert problems(line) == []
+    assert problems(written("task-retried", Facts(name="shop.pay"), fields={})) == []
 
 
 def test_the_workers_pid_does_not_hide_the_monitors() -> None:

@@ -176,3 +176,12 @@ def test_the_dashboard_can_be_laid_out() -> None:
     assert len({panel["id"] for panel in found}) == len(found)
     assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in found}) == len(found)
     assert all(panel["title"] and panel["targets"] for panel in found)
+
+
+def test_every_alert_is_tested_both_ways() -> None:
+    """Given the tests of the rules, which promtool runs in tests/integration, each alert fires and is silent there."""
+    alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text()))
+    text = RULES.with_name("ha-monitor.rules.test.yml").read_text()
+    silent = set(re.findall(r"alertname: (\w+), exp_alerts: \[\]", text))
+    firing = set(re.findall(r"alertname: (\w+)\n +exp_alerts:\n", text))
+    assert alerts == silent == firing

@@ -48,7 +48,8 @@ def test_one_address_has_a_few_attempts_a_minute(monkeypatch: pytest.MonkeyPatch
     """Given one that guesses, after ten failures nothing is compared for it any more, not even the right one, until the
     minute is over; others are not affected.
     """
-    clock, failed = TurnedClock(), []
+    clock = TurnedClock()
+    failed: list[str] = []
     checked = passwords(clock, failed)
     compared = []
     compare = hmac.compare_digest

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ha_monitor.events.decode import Batch
-from ha_monitor.pipeline.slices import MOST_BYTES, MOST_EVENTS, slices, split
+from ha_monitor.pipeline.slices import CROWDED_EVENT, MOST_BYTES, MOST_EVENTS, slices, split
 from tests.unit.builders import TIME, decode, event
 
 MANY = [
@@ -66,11 +66,11 @@ def test_a_batch_of_usual_size_stays_as_it_is() -> None:
 
 
 def test_many_events_of_one_task_take_more_calls() -> None:
-    """Given as many events as one call merges, they are two calls if all are of one task."""
+    """Given as many events as one call merges, they are several calls if all are of one task."""
     one = decode([event("task-custom", clock=number, uuid="t") for number in range(MOST_EVENTS)])
     each = decode([event("task-custom", clock=number, uuid=f"t{number}") for number in range(MOST_EVENTS)])
 
-    assert [part.event_count for part in slices(one)] == [MOST_EVENTS // 2, MOST_EVENTS // 2]
+    assert [part.event_count for part in slices(one)] == [MOST_EVENTS // CROWDED_EVENT] * CROWDED_EVENT
     assert slices(each) == [each]
 
 

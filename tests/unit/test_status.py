@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ha_monitor.config.schema import Config, Workers
+from ha_monitor.config.schema import Config
 from ha_monitor.status.fleet import Fleet, Queue, assemble
 from ha_monitor.status.render import render
 from ha_monitor.store.reader import Counts, InstanceEntry, WorkerEntry
@@ -19,8 +19,8 @@ def instance(name: str, *, lease_left: float = 4.0, leads: bool = False, new: in
     return InstanceEntry(1, lease_left, who, {"state": "consuming", "new": new}, 0.5, 0, leads)
 
 
-def worker(name: str, *, silent: float = 1.0, said: str | None = None) -> WorkerEntry:
-    return WorkerEntry(name, silent, {"active": 2, "processed": 40}, said)
+def worker(name: str, *, silent: float = 1.0, state: str = "online") -> WorkerEntry:
+    return WorkerEntry(name, silent, {"active": 2, "processed": 40}, state)
 
 
 def fleet(
@@ -30,32 +30,14 @@ def fleet(
     more: int = 0,
     counts: Counts = NONE,
 ) -> Fleet:
-    config = Config(workers=Workers(late_after=10, lost_after=60))
     return assemble(
-        config,
+        Config(),
         now=NOW,
         instances=list(instances),
         workers=WorkerEntries(list(workers), more),
         counts=counts,
         queue=Queue("celeryev.x", 3, 2),
     )
-
-
-@pytest.mark.parametrize(
-    ("entry", "state"),
-    [
-        (worker("a@1"), "online"),
-        (worker("a@1", silent=11), "late"),
-        (worker("a@1", silent=61), "lost"),
-        (worker("a@1", silent=61, said="worker-offline"), "offline"),
-        (worker("a@1", said="worker-online"), "online"),
-    ],
-)
-def test_the_state_of_a_worker(entry: WorkerEntry, state: str) -> None:
-    """Given a worker's last sign of life, it is judged by the limits by which the leader judges it."""
-    (found,) = fleet(workers=(entry,)).workers
-
-    assert found.state == state
 
 
 def test_who_leads_and_who_is_dead() -> None:
@@ -74,7 +56,11 @@ def test_what_a_person_reads() -> None:
     """Given a fleet, the text has a row for each instance and worker, and the counts of what needs attention."""
     counts = NONE._replace(stuck=2, orphaned=1, dead_letters=4)
     lines = render(
-        fleet(instances=(instance("1", leads=True),), workers=(worker("celery@app1", silent=70),), counts=counts)
+        fleet(
+            instances=(instance("1", leads=True),),
+            workers=(worker("celery@app1", silent=70, state="lost"),),
+            counts=counts,
+        )
     )
 
     assert lines[0] == "ha-monitor  queue celeryev.x: 3 messages, 2 consumers"

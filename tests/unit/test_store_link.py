@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from ha_monitor.errors import StoreRefused, StoreUnavailable
 from ha_monitor.metrics.health import Health
+from ha_monitor.outputs.line import iso_time
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.report import Report
@@ -27,6 +28,9 @@ class FakeStore:
 
     def close(self) -> None:
         self.connected = False
+
+    def mend(self, *, registered: bool) -> list[str]:
+        return []
 
     def register(self, who: dict[str, Any]) -> None: ...
 
@@ -127,3 +131,47 @@ def test_what_a_call_did_without_is_said() -> None:
     bed.clock.now += REFUSED_FOR
     bed.health.progress()
     assert bed.reasons() == []
+
+
+def lines(bed: Bed, event: str) -> list[dict[str, Any]]:
+    return [fields for what, fields in bed.log.told if what == event]
+
+
+def test_that_it_is_away_is_said_ever_more_seldom_and_its_return_once() -> None:
+    """Given a Redis that is away for an hour, there is a line at once and then at growing pauses, and the line about
+    its return says for how long it was away."""
+    bed = Bed()
+    bed.connect()
+    begun, began = bed.clock.now, iso_time(bed.clock.time())
+    while bed.clock.now < begun + 3600:
+        bed.link.lost(StoreUnavailable("Redis: refused"))
+        bed.clock.now += bed.link.remaining()
+    away_for = round(bed.clock.now - begun, 3)
+    bed.connect()
+
+    told = lines(bed, "store-unavailable")
+    assert 10 < len(told) < 20
+    assert (told[0]["attempts"], told[0]["reason"]) == (1, "Redis: refused")
+    assert told[-1]["attempts"] > 700
+    assert {one["since"] for one in told} == {began}
+    first, back = lines(bed, "store-connected")
+    assert "away_for" not in first
+    assert back["away_for"] == away_for
+    assert back["attempts"] >= told[-1]["attempts"]
+
+
+def test_a_redis_that_refuses_is_back_when_it_refuses_no_more() -> None:
+    """Given a Redis to which one can connect each time and that then refuses, its return is said when it is over."""
+    bed = Bed()
+    bed.connect()
+    for _ in range(50):
+        bed.link.lost(StoreRefused("Redis refused: NOPERM"))
+        bed.connect()
+        bed.link.answered("")
+    assert len(lines(bed, "store-unavailable")) < 10
+    assert len(lines(bed, "store-connected")) == 1
+
+    bed.clock.now += REFUSED_FOR
+    bed.link.answered("")
+
+    assert [one.get("attempts") for one in lines(bed, "store-connected")] == [None, 50]

@@ -11,6 +11,7 @@ import logging
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +29,6 @@ from hypothesis import strategies as st
 from ha_monitor.check.findings import ok
 from ha_monitor.check.workers import judge
 from ha_monitor.cli import check as cli_check
-from ha_monitor.cli import demo as cli_demo
 from ha_monitor.cli import status as cli_status
 from ha_monitor.cli.bug import Complaints, report_of_thread
 from ha_monitor.cli.main import build_parser, main
@@ -147,7 +147,7 @@ def demo(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
         self._screen.plain(text)
         raise ServiceMissing(text)
 
-    monkeypatch.setattr(cli_demo.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(Demo, "run", run)
     return main(["demo"])
 
@@ -258,6 +258,26 @@ def test_a_line_for_people_is_one_row_and_what_follows_is_indented(text: str) ->
 
         assert unseen(shown, colors=colors) == []
         assert [row for row in shown.split("\n")[1:] if row.strip() and not row.startswith("    ")] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "task_name=plain "),
+        ("two words", "task_name='two words' "),
+        ("red\x1b[31m", r"task_name=red\x1b[31m "),
+        ("a red\x1b[31m\nword", r"task_name='a red\x1b[31m\nword' "),
+        ("it's", 'task_name="it\'s" '),
+        ("""it's "so\"""", r"""task_name='it\'s "so"' """),
+    ],
+)
+def test_a_field_for_people_is_written_out_once(text: str, shown: str) -> None:
+    """Given a text with or without blanks, quotation marks and controls, each control is written out, with one
+    backslash."""
+    known = line("x")
+    known.task_name = text
+
+    assert shown in console_renderer(colors=False)(fields_of(known)).decode()
 
 
 @settings(deadline=None)
@@ -407,8 +427,10 @@ def test_nothing_but_one_module_writes_to_a_terminal() -> None:
         asked = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ALLOWED}
         compared = {id(side) for node in ast.walk(tree) if isinstance(node, ast.Compare) for side in node.comparators}
         for node in ast.walk(tree):
-            stream = isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "__stdout__", "__stderr__")
-            named = stream and isinstance(node.value, ast.Name) and node.value.id == "sys"
+            if not isinstance(node, ast.Attribute | ast.Name):
+                continue
+            named = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sys"
+            named &= isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "__stdout__", "__stderr__")
             printed = isinstance(node, ast.Name) and node.id == "print"
             if printed or (named and id(node) not in asked | compared):
                 wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")

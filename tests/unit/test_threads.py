@@ -27,7 +27,8 @@ def test_a_thread_that_cannot_start_is_told_once_and_tried_again_after_a_pause()
     """Given a system without a thread to give, it is asked every ten seconds, and that is told once; when it has one
     again, the work begins.
     """
-    clock, told = TurnedClock(), []
+    clock = TurnedClock()
+    told: list[tuple[str, str]] = []
     began = threading.Event()
     standing = Standing(plain_threads(clock, told), "http", began.set)
 
@@ -47,7 +48,9 @@ def test_a_thread_that_cannot_start_is_told_once_and_tried_again_after_a_pause()
 
 def test_a_thread_that_dies_is_told_and_begun_anew_and_one_that_is_done_is_not() -> None:
     """Given work that raises at first and then returns, it is done twice, not more."""
-    clock, told, runs = TurnedClock(), [], []
+    clock = TurnedClock()
+    told: list[tuple[str, str]] = []
+    runs: list[threading.Thread] = []
 
     def work() -> None:
         runs.append(threading.current_thread())
@@ -86,7 +89,9 @@ def test_calls_aside_fail_without_a_thread_and_work_with_one() -> None:
 
 def test_workers_that_could_not_be_greeted_are_greeted_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a connection while there was no thread, its workers are greeted once there is one, and once only."""
-    clock, told, greeted = TurnedClock(), [], []
+    clock = TurnedClock()
+    told: list[tuple[str, str]] = []
+    greeted: list[str] = []
     monkeypatch.setattr(control, "greet_workers", lambda url, _settings: greeted.append(url))
     greeter = Greeter(plain_threads(clock, told), Broker(), pytest.fail)
 

@@ -17,6 +17,7 @@
 -- KEYS[13] newcomers  zset   nodename of a worker that is not confirmed -> when it was first heard of, ms
 -- KEYS[14] liveness   hash   nodename -> its state, as watch.lua writes it
 -- KEYS[15] turned away  hash  as tables.lua describes it
+-- KEYS[16] young      zset   nodename of a confirmed worker that has a short life so far -> when last heard of, ms
 -- and, by prefix (all keys share one hash tag): ARGV[2]t:<task id> the records, ARGV[2]w:<nodename> the workers',
 -- ARGV[2]s:<event id> the ids of other events seen; for each process of a worker, appended for losses.lua,
 -- ARGV[2]p:<process> the times of its task-started (a double each, in µs), ARGV[2]b:<process> its heartbeats (four
@@ -39,20 +40,21 @@ if not holds_lease(KEYS[1], ARGV[1]) then
 end
 begin(KEYS[3], KEYS[2], tonumber(ARGV[3]))
 
+local now = now_ms()
 local prefix = ARGV[2]
 local success_ttl, failure_ttl, worker_ttl, wait, to_count, first_look = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
 local tasks, workers, others = unpack(cmsgpack.unpack(ARGV[5]))
-local now = now_ms()
 local new, repeated = 0, 0
 local items = {}
 local waiting_tasks = redis.call('ZCARD', KEYS[4])
 -- More waits in one record for a name that does not come: what is above goes out at once.
 local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
--- A call merges no more tasks once it has read so many bytes of records, or has worked for so many ms, which is looked
--- at every few tasks: Redis serves nobody else meanwhile.
-local A_CALL = { loaded = 2 ^ 20, work = 5, tasks_a_look = 16 }
-local MOST_PID = 2 ^ 32
+-- Redis serves nobody else meanwhile: so a call merges no more tasks once it has read so many bytes of records, or has
+-- so much to write, or has worked for so many ms, which is looked at after so many events or so many bytes read.
+local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, events_a_look = 32, bytes_a_look = 65536 }
+
+local write = {} -- functions that write what was computed; one table, since a script has few locals to spare
 
 -- A queue is known only from task-sent, which is optional. Where a task's producers send it, it is worth waiting for.
 local sends, producers = {}, {}
@@ -62,10 +64,11 @@ local function note_producer(name)
     sends[name] = true
     producers[#producers + 1] = name
     producers[#producers + 1] = math.floor(now / 1000)
+    to_write = to_write + TO_WRITE.index
   end
 end
 
-local function write_producers()
+function write.producers()
   if #producers == 0 then return end
   if (attempt('HLEN', KEYS[5]) or 0) + #producers / 2 <= MOST.producers then
     in_pieces(producers, 2 * PUSH_AT_ONCE, function(...) attempt('HSET', KEYS[5], ...) end)
@@ -97,10 +100,6 @@ local function is_complete(facts, code)
   return facts.q ~= nil or not is_sent_with_event(facts.n)
 end
 
-local function by_time(a, b)
-  return a[3] < b[3]
-end
-
 local starts, beats = {}, {}
 
 local function append(texts, worker, pid, text)
@@ -110,12 +109,13 @@ local function append(texts, worker, pid, text)
     known[#known + 1] = text
   else
     texts[process] = { text, worker = worker }
+    to_write = to_write + TO_WRITE.process
   end
 end
 
 local unwelcome = {} -- nodename -> true: there was no room for it
 
-local function write_appended(kind, texts, table_name, size)
+function write.appended(kind, texts, table_name, size)
   local heard_of, count = {}, 0
   for _ in pairs(texts) do count = count + 1 end
   local any_room = (attempt('ZCARD', KEYS[8]) or 0) + count <= MOST.processes
@@ -124,9 +124,9 @@ local function write_appended(kind, texts, table_name, size)
       local key = prefix .. kind .. process
       local length = attempt('APPEND', key, table.concat(pieces))
       attempt('EXPIRE', key, worker_ttl)
-      if length and length > MOST[table_name] * size then
+      if not length or length > MOST[table_name] * size then
         -- Without some of them the rest says nothing: the account of the process begins anew.
-        turn_away(table_name, length / size)
+        if length then turn_away(table_name, length / size) end
         redis.call('DEL', keys_of_process(prefix, process))
       end
       heard_of[#heard_of + 1] = now
@@ -170,6 +170,7 @@ local function note_run_time(name, seconds)
     sum[1], sum[2] = sum[1] + 1, sum[2] + seconds
   else
     run_times[name] = { 1, seconds }
+    to_write = to_write + TO_WRITE.name
   end
 end
 
@@ -195,6 +196,7 @@ local function note_task(uuid, facts, is_new, was_open, at)
   elseif is_new then
     opened[#opened + 1] = look_at(at > 0 and at or now * 1000)
     opened[#opened + 1] = uuid
+    to_write = to_write + TO_WRITE.index
   end
 end
 
@@ -210,7 +212,7 @@ local function note_move(uuid, facts, before, since_before)
   end
 end
 
-local function write_open()
+function write.open()
   if #opened == 0 then return end
   if (attempt('ZCARD', KEYS[9]) or 0) < MOST.open then
     in_pieces(opened, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', KEYS[9], ...) end)
@@ -220,7 +222,7 @@ local function write_open()
   end
 end
 
-local function write_moved()
+function write.moved()
   in_pieces(closed, PUSH_AT_ONCE, function(...) attempt('ZREM', KEYS[9], ...) end)
   if any_found then
     forget_found(KEYS[10], KEYS[11], closed)
@@ -231,19 +233,13 @@ end
 
 local wait_from, wait_over = {}, {}
 
-local function write_waiting()
-  in_pieces(wait_from, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[4], 'NX', ...) end)
-end
-
-local function write_wait_over()
-  in_pieces(wait_over, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[4], ...) end)
-end
-
 -- Announces what is complete, and what no more of may wait; returns what waits from now on.
 local function announce_complete(announce, facts, facts_text)
   if #announce == 0 then return announce end
   local still, bytes = {}, 0
-  if #announce > 1 then table.sort(announce, by_time) end
+  -- Each has a copy of the facts; what else it has, this call was given or has read.
+  to_write = to_write + #announce * #facts_text / TO_WRITE.text
+  if #announce > 1 then table.sort(announce, function(a, b) return a[3] < b[3] end) end
   for _, entry in ipairs(announce) do
     local complete = is_complete(facts, entry[2])
     if complete or #still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES then
@@ -274,7 +270,7 @@ local function apply_task(uuid, batch)
       merge_fact(facts, fact)
       if fact[2] == SENT and fact[8] and facts.n then note_producer(facts.n) end
       if fact[2] == STARTED and fact[6] and fact[3] > 0 then
-        append(starts, fact[4], whole(fact[6], MOST_PID), struct.pack('>d', fact[3]))
+        append(starts, fact[4], whole(fact[6], 2 ^ 32), struct.pack('>d', fact[3]))
       end
       if first_look and fact[2] == SUCCEEDED and fact[6] and facts.n then note_run_time(facts.n, fact[6]) end
       if counting and is_counted(fact[2]) and not announced then
@@ -296,6 +292,7 @@ local function apply_task(uuid, batch)
   if #still > 0 or (uncounted and #uncounted > 0) then
     wait_from[#wait_from + 1] = now + wait
     wait_from[#wait_from + 1] = uuid
+    to_write = to_write + TO_WRITE.index
     if not had_waiting then waiting_tasks = waiting_tasks + 1 end
   elseif had_waiting then
     wait_over[#wait_over + 1] = uuid
@@ -318,26 +315,20 @@ local function first_time(id)
   return true
 end
 
-local function write_ids()
-  for _, id in ipairs(ids) do
-    redis.call('SET', prefix .. 's:' .. id, '', 'EX', success_ttl)
-  end
-end
-
 -- A worker's clock may be wrong and be put right: what it says is from later than this counts as from then, since nothing
 -- that it says afterwards could be later; of two such in one millisecond, what came last is the later. Where clocks are
 -- right, nothing is.
-local CLOCK_TOLERANCE = 1000 -- ms
-local latest = (now + CLOCK_TOLERANCE) * 1000 -- µs
+local latest = (now + 1000) * 1000 -- µs
 
 local function is_later(at, id, entry)
   return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2])) or entry[1] >= latest
 end
 
-local heard, is_newcomer, confirmed = {}, {}, {} -- nodename -> its record, true; nodenames
-local worker_keys = { workers = KEYS[6], newcomers = KEYS[13], liveness = KEYS[14] }
+local heard, is_newcomer = {}, {} -- nodename -> its record, true
+local proven = { confirmed = {}, young = {}, grown = {} } -- nodenames; those that are young, each behind a time
+local worker_keys = { workers = KEYS[6], newcomers = KEYS[13], young = KEYS[16], liveness = KEYS[14] }
 
-local function write_workers()
+function write.workers()
   local heard_of = {}
   for name, record in pairs(heard) do
     if is_newcomer[name] and not admit_worker(worker_keys, prefix, name, now) then
@@ -349,7 +340,9 @@ local function write_workers()
     end
   end
   in_pieces(heard_of, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[6], ...) end)
-  in_pieces(confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[13], ...) end)
+  in_pieces(proven.young, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[16], ...) end)
+  in_pieces(proven.confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[13], ...) end)
+  in_pieces(proven.grown, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[16], ...) end)
 end
 
 local function load_worker(name)
@@ -357,6 +350,22 @@ local function load_worker(name)
   if record then return checked_worker(record) end
   is_newcomer[name] = true
   return { f = now }
+end
+
+-- What one more word proves of a worker.
+local function note_proof(name, record)
+  if record.f and now - record.f >= KEPT_FOR.proof then
+    record.f, record.y = nil, record.f
+    proven.confirmed[#proven.confirmed + 1] = name
+  end
+  if not record.y then return end
+  if now - record.y < KEPT_FOR.youth then
+    proven.young[#proven.young + 1] = now
+    proven.young[#proven.young + 1] = name
+  else
+    record.y = nil
+    proven.grown[#proven.grown + 1] = name
+  end
 end
 
 local function apply_worker(fact)
@@ -380,24 +389,37 @@ local function apply_worker(fact)
     if advances then new = new + 1 else repeated = repeated + 1 end
   end
   heard[name] = record
-  if advances and record.f and now - record.f >= KEPT_FOR.proof then
-    record.f = nil
-    confirmed[#confirmed + 1] = name
-  end
-  local pid, processed = whole(fields.pid, MOST_PID), fields.processed
+  if advances then note_proof(name, record) end
+  local pid, processed = whole(fields.pid, 2 ^ 32), fields.processed
   if pid > 0 and at > 0 and (processed == 0 or whole(processed, MOST_COUNT) > 0) then
     processed = whole(processed, MOST_COUNT)
     append(beats, name, pid, struct.pack('>dddd', at, processed, now, kind == 'worker-offline' and 1 or 0))
   end
 end
 
-local merged = 0
-for _, task in ipairs(tasks) do
-  if loaded > A_CALL.loaded then break end
-  if merged % A_CALL.tasks_a_look == A_CALL.tasks_a_look - 1 and now_ms() - now > A_CALL.work then break end
-  apply_task(task[1], task[2])
-  merged = merged + 1
+-- Merges tasks until this call has done enough, at least one; returns how many. What is behind the tasks is small, and
+-- comes with the last of them.
+local function merge_tasks()
+  local merged, events, events_at_look, loaded_at_look = 0, 0, 0, 0
+
+  local function is_enough()
+    if loaded > A_CALL.loaded or to_write > A_CALL.to_write then return true end
+    if events < events_at_look + A_CALL.events_a_look and loaded < loaded_at_look + A_CALL.bytes_a_look then
+      return false
+    end
+    events_at_look, loaded_at_look = events, loaded
+    return now_ms() - now >= A_CALL.work
+  end
+
+  for _, task in ipairs(tasks) do
+    if merged > 0 and is_enough() then break end
+    apply_task(task[1], task[2])
+    merged, events = merged + 1, events + #task[2]
+  end
+  return merged
 end
+
+local merged = merge_tasks()
 if merged == #tasks then
   for _, fact in ipairs(workers) do
     apply_worker(fact)
@@ -411,18 +433,18 @@ end
 
 -- What can be found by an index must be in it before it is there.
 local function write_indexes()
-  write_waiting()
-  if first_look then write_open() end
+  in_pieces(wait_from, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[4], 'NX', ...) end)
+  if first_look then write.open() end
 end
 
 local function write_rest()
-  write_wait_over()
-  write_ids()
-  write_workers()
-  write_producers()
-  write_appended('p:', starts, 'starts', START_SIZE)
-  write_appended('b:', beats, 'heartbeats', BEAT_SIZE)
-  if first_look then write_moved() end
+  in_pieces(wait_over, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[4], ...) end)
+  for _, id in ipairs(ids) do redis.call('SET', prefix .. 's:' .. id, '', 'EX', success_ttl) end
+  write.workers()
+  write.producers()
+  write.appended('p:', starts, 'starts', START_SIZE)
+  write.appended('b:', beats, 'heartbeats', BEAT_SIZE)
+  if first_look then write.moved() end
   if counting then write_counts(KEYS[7], failure_ttl) end
   write_turned_away(KEYS[15])
 end

@@ -10,7 +10,9 @@
 local most, keep = tonumber(ARGV[1]), tonumber(ARGV[2])
 local begun = {}
 for index, key in ipairs(KEYS) do
-  local before = tonumber(redis.call('GET', key) or '0') or 0
+  local noted = redis.pcall('GET', key)
+  -- What is no text is not of our making, and is written over.
+  local before = type(noted) == 'string' and tonumber(noted) or 0
   if before < most then
     redis.call('SET', key, before + 1, 'EX', keep)
   end

@@ -32,11 +32,13 @@ end
 
 -- Often the next event has the same labels.
 local last_name, last_worker, last_queue, last_cell
+local field_to_write = 0 -- what one more field of that cell adds to `to_write`
 
 local function cell_of(name, worker, queue)
   if last_name ~= name or last_worker ~= worker or last_queue ~= queue then
     last_name, last_worker, last_queue = name, worker, queue
     last_cell = inner(inner(inner(counts, name), worker), queue)
+    field_to_write = TO_WRITE.index + (#name + #worker + #queue) / TO_WRITE.labels
   end
   return last_cell
 end
@@ -52,7 +54,13 @@ local function observe(cell, buckets, sum, seconds)
   end
   seconds = clamped(seconds, MOST_SECONDS)
   local counted = inner(cell, buckets)
-  counted[le] = (counted[le] or 0) + 1
+  local before = counted[le]
+  if before then
+    counted[le] = before + 1
+  else
+    counted[le] = 1
+    to_write = to_write + 2 * field_to_write -- with the sum
+  end
   cell[sum] = (cell[sum] or 0) + math.floor(seconds * 1000000 + 0.5)
 end
 
@@ -74,9 +82,16 @@ local function count_event(facts, code, at, worker, extra)
     local failed = inner(cell, 'failed')
     local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
     failed[exception] = (failed[exception] or 0) + 1
+    to_write = to_write + field_to_write -- at most
     return
   end
-  cell[code] = (cell[code] or 0) + 1
+  local before = cell[code]
+  if before then
+    cell[code] = before + 1
+  else
+    cell[code] = 1
+    to_write = to_write + field_to_write
+  end
   if code == SUCCEEDED then
     if extra then observe(cell, 'r', 'R', extra) end
   elseif code == STARTED and at > 0 then

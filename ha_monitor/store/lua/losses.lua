@@ -313,15 +313,15 @@ local function account(process, key, raw_beats, merged)
   keep(key[3], cmsgpack.pack(state))
 end
 
--- How much work a process is: nothing without heartbeats. What is more than apply.lua appends is of another version.
+-- How much work a process is: nothing without heartbeats. What is more than apply.lua appends is of another version, and
+-- what is no text is not of our making.
 local function work_of(key)
-  local beats = redis.call('STRLEN', key[1]) / BEAT_SIZE
-  local starts = redis.call('STRLEN', key[2]) / START_SIZE
-  if beats > MOST.heartbeats or starts > MOST.starts then
+  local beats, starts, known = unless_foreign('STRLEN', key[1]), unless_foreign('STRLEN', key[2]), unless_foreign('STRLEN', key[3])
+  if not (beats and starts and known) or beats > MOST.heartbeats * BEAT_SIZE or starts > MOST.starts * START_SIZE then
     begin_anew(key)
     return 0
   end
-  return beats > 0 and beats + starts or 0
+  return beats > 0 and beats / BEAT_SIZE + starts / START_SIZE or 0
 end
 
 -- Looks at processes until it was work enough; returns where to go on.

@@ -10,7 +10,7 @@ local MERGE_GRACE = 1000 -- ms
 local function merged_by_all(leases, takeovers, returned, prefix, held, now)
   local least = now
   for _, token in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
-    least = math.min(least, tonumber(redis.call('HGET', prefix .. 'instance:' .. token, 'merged') or 0))
+    least = math.min(least, tonumber(unless_foreign('HGET', prefix .. 'instance:' .. token, 'merged') or 0) or 0)
   end
   local latest = latest_takeover(takeovers)
   local again = latest and latest + held or 0

@@ -47,13 +47,13 @@ local function settle_unfinished()
   local entry, outbox_of_it, first, before = unpack(load_packed(unfinished) or {})
   if entry then
     local names = {}
-    local pushed = redis.call('LRANGE', outbox_of_it, before, -1)
+    local pushed = unless_foreign('LRANGE', outbox_of_it, before, -1) or {}
     for number, item in ipairs(pushed) do names[number] = name_of_entry(item) end
     if #names > 0 and redis.call('SCARD', interrupted) < MOST_INTERRUPTED then
       in_pieces(names, PUSH_AT_ONCE, function(...) redis.call('SADD', interrupted, ...) end)
       redis.call('EXPIRE', interrupted, INTERRUPTED_TTL)
     end
-    if redis.call('EXISTS', entry) == 1 then redis.call('HSET', entry, 'behind', first + #pushed) end
+    if redis.call('EXISTS', entry) == 1 then unless_foreign('HSET', entry, 'behind', first + #pushed) end
   end
   redis.call('DEL', unfinished)
 end

@@ -58,6 +58,15 @@ local function attempt(command, key, ...)
   return reply
 end
 
+-- A command whose reply is needed, unless the key holds what is not of our making: nil then.
+local function unless_foreign(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if string.sub(reply.err, 1, 9) ~= 'WRONGTYPE' then error(reply.err) end
+  refused(key, reply.err)
+  return nil
+end
+
 -- A number from 0 to `most`; 0 for anything else, such as NaN.
 local function clamped(value, most)
   if type(value) == 'number' and value > 0 then
@@ -71,15 +80,21 @@ local function whole(value, most)
 end
 
 local loaded = 0 -- bytes of values that this call has read
+-- What this call will write when all is computed, as a number of records of usual size that take as long.
+local to_write = 0
+local TO_WRITE = {
+  process = 2,
+  index = 0.5,
+  name = 1.5,
+  -- Long texts take longer, since they are copied several times: bytes of them that take as long as a record.
+  text = 2048,
+  labels = 512, -- of a count
+}
 
 -- The parts of a MessagePack value in Redis; nil if there is none, or if it is broken.
 local function load_packed(key)
-  local raw = redis.pcall('GET', key)
-  if type(raw) == 'table' then
-    -- Only what is no value at all may be written over.
-    if string.sub(raw.err, 1, 9) ~= 'WRONGTYPE' then error(raw.err) end
-    refused(key, raw.err)
-  end
+  -- Only what is no value at all may be written over.
+  local raw = unless_foreign('GET', key)
   if type(raw) ~= 'string' then return nil end
   loaded = loaded + #raw
   local good, first, second, third, fourth = pcall(cmsgpack.unpack, raw)
@@ -115,6 +130,7 @@ local function save_record(key, facts_text, seen, waiting, uncounted, ttl)
   end
   unsaved[unsaved_size + 1], unsaved[unsaved_size + 2], unsaved[unsaved_size + 3] = key, value, ttl
   unsaved_size = unsaved_size + 3
+  to_write = to_write + 1 + #value / TO_WRITE.text
 end
 
 local function write_records()
@@ -167,6 +183,10 @@ local function add_id(seen, id)
     else
       high = middle
     end
+  end
+  if low == count then
+    -- Mostly it is the newest.
+    return (count >= MAX_IDS and string.sub(seen, ID_SIZE + 1) or seen) .. id
   end
   local offset = low * ID_SIZE
   if string.sub(seen, offset + 1, offset + ID_SIZE) == id then

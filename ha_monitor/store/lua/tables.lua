@@ -24,6 +24,8 @@ local BEAT_SIZE, START_SIZE = 32, 8 -- bytes
 local KEPT_FOR = {
   proof = 1000, -- between two words that prove a worker: one message has only one
   trial = 10000, -- a worker that was never confirmed, in a full table
+  silent_young = 10000, -- a worker that has not been heard of for as long as `youth`, in a full table
+  youth = 600000,
   newcomer = 3600000, -- the same in any case
   silent_worker = 3600000, -- in a full table
   silent_process = 60000, -- in a full table
@@ -44,34 +46,39 @@ local function write_turned_away(key)
   end
 end
 
--- keys: {workers = …, newcomers = …, liveness = …}
+-- keys: {workers = …, newcomers = …, young = …, liveness = …}
 local function forget_worker(keys, prefix, name)
   redis.call('ZREM', keys.workers, name)
   redis.call('ZREM', keys.newcomers, name)
+  redis.call('ZREM', keys.young, name)
   redis.call('HDEL', keys.liveness, name)
   redis.call('DEL', prefix .. 'w:' .. name)
 end
 
 local workers_full = false
 
--- Takes in a worker that was not heard of before; whether there is room for it. A full table makes room by what was
--- never confirmed, then by what has been silent for longest.
+-- Forgets the worker that has proven itself least, if any may go: one that was never confirmed, then one that has fallen
+-- silent after a short life, then one that has been silent for long. Whether one did.
+local function make_room(keys, prefix, now)
+  local candidates = {
+    { keys.newcomers, KEPT_FOR.trial }, { keys.young, KEPT_FOR.silent_young }, { keys.workers, KEPT_FOR.silent_worker },
+  }
+  for _, candidate in ipairs(candidates) do
+    local first = redis.call('ZRANGE', candidate[1], 0, 0, 'WITHSCORES')
+    if first[2] and tonumber(first[2]) <= now - candidate[2] then
+      forget_worker(keys, prefix, first[1])
+      return true
+    end
+  end
+  return false
+end
+
+-- Takes in a worker that was not heard of before; whether there is room for it.
 local function admit_worker(keys, prefix, name, now)
-  if not workers_full and redis.call('ZCARD', keys.workers) >= MOST.workers then
+  if workers_full or redis.call('ZCARD', keys.workers) >= MOST.workers then
     turn_away('workers')
-    local first = redis.call('ZRANGE', keys.newcomers, 0, 0, 'WITHSCORES')
-    local silence = KEPT_FOR.trial
-    if not first[2] or tonumber(first[2]) > now - KEPT_FOR.trial then
-      first, silence = redis.call('ZRANGE', keys.workers, 0, 0, 'WITHSCORES'), KEPT_FOR.silent_worker
-    end
-    if tonumber(first[2]) > now - silence then
-      workers_full = true
-      return false
-    end
-    forget_worker(keys, prefix, first[1])
-  elseif workers_full then
-    turn_away('workers')
-    return false
+    workers_full = workers_full or not make_room(keys, prefix, now)
+    if workers_full then return false end
   end
   redis.call('ZADD', keys.newcomers, now, name)
   redis.call('ZADD', keys.workers, now, name)

@@ -34,6 +34,7 @@ end
 
 local KEPT = 100
 local MOST_BYTES = 2 ^ 20 -- of items, before the last record
+local MOST_TO_WRITE = 1200 -- as in record.lua, before the last record
 local prefix = ARGV[2]
 local lease, may_take_over, failure_ttl, most, held, to_count, fit, merged_ago, handed_back = unpack(cmsgpack.unpack(ARGV[4]))
 counting = to_count or nil
@@ -92,7 +93,7 @@ local bytes = 0
 
 -- Whether one more entry fits into this call.
 local function has_room()
-  return #items < most and bytes < MOST_BYTES
+  return #items < most and bytes < MOST_BYTES and to_write < MOST_TO_WRITE
 end
 
 local function take(entry)
@@ -142,9 +143,12 @@ if may_take_over then
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
     if not has_room() then break end
     local outbox = prefix .. 'outbox:' .. token
-    local left = redis.call('LRANGE', outbox, 0, most - #items - 1)
-    for _, entry in ipairs(left) do take(entry) end
-    left_behind[#left_behind + 1] = { token, #left, #left == redis.call('LLEN', outbox) }
+    local left = unless_foreign('LRANGE', outbox, 0, most - #items - 1)
+    -- What is no outbox stays until somebody has looked at it; it is said at each tick.
+    if left then
+      for _, entry in ipairs(left) do take(entry) end
+      left_behind[#left_behind + 1] = { token, #left, #left == redis.call('LLEN', outbox) }
+    end
   end
 end
 
@@ -152,14 +156,14 @@ end
 -- taken over once more, and announced again, as `recovered`.
 local function write_takeover(token, count, whole)
   local outbox, instance = prefix .. 'outbox:' .. token, prefix .. 'instance:' .. token
-  local who = redis.call('HMGET', instance, 'who', 'seen', 'taken')
-  local entries = (tonumber(who[3]) or 0) + count
+  local who = unless_foreign('HMGET', instance, 'who', 'seen', 'taken') or {}
+  local entries = (tonumber(who[3] or nil) or 0) + count
   if not whole then
     redis.call('LTRIM', outbox, count, -1)
-    redis.call('HSET', instance, 'taken', entries)
+    unless_foreign('HSET', instance, 'taken', entries)
     return
   end
-  local report = cjson.encode({ who = who[1] or '{}', seen = tonumber(who[2]) or 0, at = now, entries = entries })
+  local report = cjson.encode({ who = who[1] or '{}', seen = tonumber(who[2] or nil) or 0, at = now, entries = entries })
   taken[#taken + 1] = report
   attempt('LPUSH', KEYS[6], report)
   attempt('LTRIM', KEYS[6], 0, KEPT - 1)

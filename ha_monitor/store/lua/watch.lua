@@ -9,8 +9,9 @@
 -- KEYS[3] outbox        list    entries that the caller has yet to announce
 -- KEYS[4] leader        string  the token of the leader
 -- KEYS[5] workers       zset    nodename -> when an instance last heard of it, ms since the epoch
--- KEYS[6] liveness      hash    nodename -> its state, as below; behind a lost one, the time in µs of its last event, when
---                               it was last heard of before (ms), and when it was first heard of again (ms), or 0
+-- KEYS[6] liveness      hash    nodename -> its state, as in liveness.lua; behind a lost one, the time in µs of its last
+--                               event, when it was last heard of before (ms), and when it was first heard of again
+--                               (ms), or 0
 -- KEYS[7] waiting       zset    tasks with announcements that wait
 -- KEYS[8] retries       zset    handlers to be called again
 -- KEYS[9] dead letters  list    what failed for good
@@ -23,6 +24,7 @@
 -- KEYS[16] turned away  hash    as tables.lua describes it
 -- KEYS[17] producers    hash    KEYS[18] usual  hash  KEYS[19] processes  zset  KEYS[20] open  zset: as in apply.lua
 -- KEYS[21] crowd        string  MessagePack: {kind of line -> {workers to be told of in one, the first of them}}
+-- KEYS[22] young        zset    as in apply.lua
 -- and, by prefix: ARGV[2]w:<nodename> the workers' records.
 --
 -- ARGV[1] the caller's token
@@ -38,7 +40,6 @@
 -- {{table, entries, most entries, turned away}, …}}: the first place to go on is '0' when all workers were looked at.
 -- Nothing if the caller does not lead; or the error LEASELOST.
 
-local ONLINE, LATE, LOST, OFFLINE = 'online', 'late', 'lost', 'offline'
 -- So many workers are named in a minute, those that were never confirmed and the others; the rest in one line when all
 -- workers were looked at.
 local MOST_NAMED, NAMED_FOR = { newcomer = 20, confirmed = 1000 }, 60
@@ -51,12 +52,7 @@ local late_after, lost_after, may_judge, worker_ttl, most_looks, places = unpack
 local now = now_ms()
 local items, shown = {}, {}
 local changed = {} -- nodenames and their new states, one after the other
-local tables = { workers = KEYS[5], newcomers = KEYS[13], liveness = KEYS[6] }
-
--- Numbers as texts: Lua would round a time in µs when it makes one.
-local function exact(number)
-  return string.format('%.0f', number)
-end
+local tables = { workers = KEYS[5], newcomers = KEYS[13], young = KEYS[22], liveness = KEYS[6] }
 
 -- An event of the monitor's own about workers; `since` makes it differ from the next one of its kind.
 local function emit(kind, name, since, fields)
@@ -95,52 +91,14 @@ local function tell_of_crowds()
   crowds, crowds_changed = {}, next(crowds) ~= nil
 end
 
-local function lost_text(at, heard_before, heard_again)
-  return table.concat({ LOST, at, heard_before, heard_again }, ' ')
-end
-
--- Since when a worker is lost, as it was kept: the texts and their numbers, or nil.
-local function read_lost(before)
-  local at, heard_before, heard_again = string.match(before or '', '^lost (%S+) (%S+) (%S+)$')
-  if tonumber(at) and tonumber(heard_before) and tonumber(heard_again) then return at, heard_before, heard_again end
-  return nil
-end
-
--- What a worker is, and how that is kept. heard: when an instance last heard of it, ms; before: how it was kept.
-local function state_of(name, record, heard, before)
-  local silent = math.max(0, now - heard)
-  local beat, said = record.b and record.b[1] or -1, record.s and record.s[1] or -1
-  local last = math.max(beat, said)
-  local lost_at, heard_before, heard_again = read_lost(before)
-  if said >= beat and record.s and record.s[4] == 'worker-offline' then
-    return OFFLINE, OFFLINE
-  elseif silent > lost_after and (lost_at or may_judge) then
-    if not lost_at then
-      tell('worker-lost', name, record.f, exact(heard), math.floor(silent))
-      return LOST, lost_text(exact(last), exact(heard), 0)
-    end
-    return LOST, lost_text(lost_at, heard_before, 0)
-  elseif lost_at then
-    -- By what it sent after it was lost; what an instance held back meanwhile is no sign of life. Or, since its clock
-    -- may have been put back, because it goes on sending.
-    local since = tonumber(heard_again)
-    if since == 0 then since = heard end
-    if last <= tonumber(lost_at) and heard - since < late_after then
-      local sends = heard > tonumber(heard_before) and silent <= late_after
-      return LOST, lost_text(lost_at, heard_before, sends and exact(since) or 0)
-    end
-    tell('worker-recovered', name, record.f, heard_before, since - tonumber(heard_before))
-  end
-  local state = silent > late_after and LATE or ONLINE
-  return state, state
-end
-
 local any_lost, newly_lost = false, false
 
 local function look_at(name, heard)
   local record = read_worker(attempt('GET', prefix .. 'w:' .. name))
   local before = redis.call('HGET', KEYS[6], name)
-  local state, kept = state_of(name, record, heard, before)
+  local judges = may_judge or read_lost(before)
+  local state, kept, change = state_of(record, heard, before, now, late_after, judges and lost_after)
+  if change then tell(change[1], name, record.f, change[2], change[3]) end
   if kept ~= before then
     changed[#changed + 1] = name
     changed[#changed + 1] = kept
@@ -166,7 +124,8 @@ end
 
 -- Forgets what is too old, some at a call.
 local function tidy_workers()
-  for _, old in ipairs({ { KEYS[5], worker_ttl * 1000 }, { KEYS[13], KEPT_FOR.newcomer } }) do
+  local ttl = worker_ttl * 1000
+  for _, old in ipairs({ { KEYS[5], ttl }, { KEYS[22], ttl }, { KEYS[13], KEPT_FOR.newcomer } }) do
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', old[1], '-inf', now - old[2], 'LIMIT', 0, TIDIED)) do
       forget_worker(tables, prefix, name)
     end

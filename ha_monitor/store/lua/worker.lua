@@ -2,7 +2,8 @@
 -- reads one.
 --
 -- b = {time in µs, id, fields} of its latest heartbeat; s = {time, id, fields, type} of its latest worker-online or
--- worker-offline; f = when it was first heard of in ms, until it is confirmed (tables.lua).
+-- worker-offline; f = when it was first heard of in ms, until it is confirmed; y = the same from then on, while it is
+-- young (tables.lua).
 
 -- The number that a value is or says, or nil if it is none from 0 to `most`.
 local function number_within(value, most)
@@ -21,6 +22,7 @@ local function checked_worker(record)
     b = is_word(record.b) and record.b or nil,
     s = is_word(record.s) and type(record.s[4]) == 'string' and record.s or nil,
     f = type(record.f) == 'number' and record.f or nil,
+    y = type(record.y) == 'number' and record.y or nil,
   }
 end
 

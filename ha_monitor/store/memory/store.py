@@ -56,6 +56,9 @@ class MemoryStore:
     def close(self) -> None:
         self._connected = False
 
+    def mend(self, *, registered: bool) -> list[str]:
+        return self.call("mend registered" if registered else "mend", list[str])
+
     def register(self, who: dict[str, Any]) -> None:
         def entered() -> int:
             return self.server.enter(MemoryInstance(who, self._next_lease()))

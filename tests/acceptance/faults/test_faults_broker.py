@@ -35,6 +35,10 @@ def test_broker_restarts(
         for end in (own_rabbitmq.stop, own_rabbitmq.kill):
             fleet.wait_until_consuming()
             known = len(fleet.said("broker-unavailable"))
+
+            def noticed(before: int = known) -> bool:
+                return len(fleet.said("broker-unavailable")) >= before + 3
+
             slice_ = list(islice(messages, 2000))
             fill_queue(fleet, url, slice_)
             for message in slice_:
@@ -42,7 +46,7 @@ def test_broker_restarts(
             end()
             for instance in fleet.instances:
                 instance.thaw()
-            wait_until(lambda n=known: len(fleet.said("broker-unavailable")) >= n + 3, 30, "that all notice")
+            wait_until(noticed, 30, "that all notice")
             own_rabbitmq.start()
             fleet.wait_until_announced(published)
         account = fault_table.add("RabbitMQ: stop, start; kill -9, start", fleet.close_account(published))

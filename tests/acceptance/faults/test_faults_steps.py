@@ -14,7 +14,7 @@ from tests.acceptance.faults.conftest import FaultTable
 from tests.conftest import missing
 from tests.support.crash_points import STEPS, TAKEN_OVER
 from tests.support.fault_handlers import ENDS, VARIABLE, calls
-from tests.support.instances import Fleet
+from tests.support.instances import Fleet, Overrides
 from tests.support.ledger import Account, Published, assert_guarantee, balance, is_event
 from tests.support.process import ServiceMissing, wait_until
 from tests.support.publishing import Load
@@ -83,10 +83,10 @@ def bed(rabbitmq: PrivateRabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("steps")
     traces = folder / "traces"
     traces.mkdir()
-    settings = {
+    settings: Overrides = {
         "store": {"lease": 1.0},
         "batch": {"events": 50},
-        "broker": {"prefetch": 50},
+        "broker": {"prefetch": 50, "connect_timeout": 0.95},
         "handlers": {"modules": ["tests.support.fault_handlers"], "backoff": 0.1, "attempts": 3},
     }
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_store_restarts(tmp_path: Path, broker_url: str, safe_redis: PrivateRedi
             time.sleep(0.5)
             safe_redis.kill()
             safe_redis.start()
-            wait_until(lambda n=number: all_said(fleet, "store-connected", n + 1), 30, "the instances' return")
+            wait_until(partial(all_said, fleet, "store-connected", number + 1), 30, "the instances' return")
         published = load.stop()
         account = fault_table.add("3 x Redis: kill -9, start", fleet.close_account(published))
     assert_guarantee(account)
@@ -121,9 +122,9 @@ def test_link_to_the_store_is_cut_without_a_word(
         for number in range(1, 4):
             time.sleep(0.5)
             link.cut()
-            wait_until(lambda n=number: all_said(fleet, "store-unavailable", n), 30, "that all notice")
+            wait_until(partial(all_said, fleet, "store-unavailable", number), 30, "that all notice")
             link.heal()
-            wait_until(lambda n=number: all_said(fleet, "store-connected", n + 1), 30, "their return")
+            wait_until(partial(all_said, fleet, "store-connected", number + 1), 30, "their return")
         published = load.stop()
         account = fault_table.add("3 x Redis: link half-open", fleet.close_account(published))
     assert_guarantee(account)

@@ -13,7 +13,7 @@ import amqp
 from ha_monitor.config.schema import LogLevel
 from tests.acceptance.faults.conftest import FaultTable
 from tests.support.celery_app import make_app
-from tests.support.instances import Fleet
+from tests.support.instances import Fleet, Overrides
 from tests.support.ledger import Published, assert_guarantee
 from tests.support.process import wait_until
 from tests.support.recording import Recorded
@@ -76,7 +76,7 @@ def test_pieces_of_one_story_at_different_instances(
     """given three instances that take one message at a time, when a worker runs tasks, then many a task's events are
     dealt to several instances, and every line has the task's name and queue
     """
-    settings = {"broker": {"prefetch": 1}, "batch": {"events": 1}, "log": {"level": "debug"}}
+    settings: Overrides = {"broker": {"prefetch": 1}, "batch": {"events": 1}, "log": {"level": "debug"}}
     with (
         tap(broker_url) as tapped,
         Fleet(tmp_path, broker_url, store_url, settings=settings).start() as fleet,

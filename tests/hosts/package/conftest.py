@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hosts.conftest import Measured
 from tests.support.hosts import Bridge, Suite
 from tests.support.hosts_package import RELEASES, Site
+from tests.support.measured import Measured
 
 Sites = dict[Suite, Site]
 

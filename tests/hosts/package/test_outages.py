@@ -6,11 +6,11 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.hosts.conftest import Measured
 from tests.support.hosts import RABBITMQ, REDIS
 from tests.support.hosts_events import fresh_copies
 from tests.support.hosts_package import Site
 from tests.support.ledger import Account, Published, assert_guarantee
+from tests.support.measured import Measured
 from tests.support.recording import Recorded, publish
 
 AWAY = 60.0

@@ -6,10 +6,10 @@ import json
 import re
 from collections import Counter
 
-from tests.hosts.conftest import Measured
 from tests.support.hosts_events import fresh_copies
 from tests.support.hosts_package import NAMES, Site
 from tests.support.ledger import assert_guarantee, is_event
+from tests.support.measured import Measured
 from tests.support.process import wait_until
 from tests.support.publishing import Load
 

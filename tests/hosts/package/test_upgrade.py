@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.hosts.conftest import Measured
 from tests.support.hosts_events import fresh_copies
 from tests.support.hosts_package import CONFIGURATION, DEFAULT, NAMES, Site, newer_package
 from tests.support.ledger import assert_guarantee
+from tests.support.measured import Measured
 from tests.support.process import wait_until
 from tests.support.publishing import Load
 

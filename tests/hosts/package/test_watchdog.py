@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hosts.conftest import Measured
 from tests.support.hosts_events import failures, fresh_copies, fresh_event, message
 from tests.support.hosts_package import CONFIGURATION, DEFAULT, Site
 from tests.support.ledger import Published, assert_guarantee
 from tests.support.machine import Timed
+from tests.support.measured import Measured
 from tests.support.process import wait_until
 from tests.support.publishing import Load
 from tests.support.recording import publish

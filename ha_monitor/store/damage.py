@@ -1,0 +1,41 @@
+"""Keys in whose place there is something that is not of the program's making: named, and set aside where possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ha_monitor.errors import LeaseLost, StoreRefused
+from ha_monitor.store.keys import TYPES, Keys
+
+KEPT = 7 * 86400
+"""Seconds for which is kept what was set aside."""
+
+Run = Callable[[str, Sequence[str], Sequence[Any]], Any]
+
+
+def mend(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
+    """Set aside whatever is in place of a key, if the fleet can go on without what that held.
+
+    :param run: runs a script, given its name, keys and arguments.
+    :param token: of this instance; 0 if it has none.
+    :returns: a sentence for each.
+    :raises StoreRefused: naming a key without which announcements would be lost.
+    :raises LeaseLost: if it is this instance's own entry or outbox; entered anew, it gets others.
+    """
+    wanted = {getattr(keys, name): (kind.type, not kind.needed) for name, kind in TYPES.items()}
+    wanted[counts_key] = ("hash", True)
+    own = {keys.instance(token): ("hash", False), keys.outbox(token): ("list", False)} if token else {}
+    wanted |= own
+    arguments = [value for kind, may_go in wanted.values() for value in (kind, int(may_go))]
+    raw = run("mend", list(wanted), [keys.prefix, keys.aside, KEPT, *arguments])
+    told = []
+    for key, found, aside in ((key.decode(), found.decode(), aside.decode()) for key, found, aside in raw):
+        said = f"{key} is a {found}, not a {wanted[key][0]}, so something else writes to this Redis"
+        if aside:
+            told.append(f"{said}; it is begun anew, and what was there is kept for a week as {aside}")
+        elif key in own:
+            raise LeaseLost(f"{said}; this instance is entered anew; look at the key, then delete it")
+        else:
+            raise StoreRefused(f"{said}; nothing is merged meanwhile: restore the key, or delete it if you cannot")
+    return told

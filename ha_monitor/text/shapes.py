@@ -1,0 +1,104 @@
+"""Secrets that show by themselves: by their looks, or by the command that they are given to."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ha_monitor.text.grammar import HEADER, STRING, WORD
+
+FAR = 300
+"""Characters between the name of a command and an option of it, at most."""
+
+
+class Shape(NamedTuple):
+    """What such a secret looks like, in lower case."""
+
+    words: tuple[str, ...]
+    """One of them is in every such text."""
+    expression: re.Pattern[str]
+    """The group `hidden` is the secret."""
+    is_option: bool = False
+    """Whether it is one only if a word, the name of a command, stands before it in the same line."""
+
+
+def _shape(words: str, expression: str) -> Shape:
+    return Shape(tuple(words.split()), re.compile(expression))
+
+
+def _option(commands: str, *names: str, value: str) -> Shape:
+    """:param commands: their names, each one word or several joined by `+`."""
+    words = tuple(command.replace("+", " ") for command in commands.split())
+    return Shape(words, re.compile(rf"(?<![\w-])(?:{'|'.join(names)}){value}"), is_option=True)
+
+
+_USER = r"""[^/\s:"'?#]{0,256}+"""
+_PORT = r"""\d{1,5}+(?:[/\s"',;)\]}?#&<>]|\Z)"""
+# Also in a list of arguments.
+_APART = r"""["']?,?[ ]++(?!-)"""
+_APART_OR_NOT = rf"(?:{_APART}|=)?+"
+_USER_AND = _APART_OR_NOT + r"""["']?[^\s{mark}"']{{1,100}}+{mark}(?P<hidden>[^\s"']++)"""
+_VALUE = rf"(?P<hidden>{WORD})"
+SHAPES = (
+    # The password of a URL, to the last @ before the path, or, if it has a /, behind it.
+    _shape(
+        "://",
+        rf"""://{_USER}:(?!{_PORT})(?P<hidden>[^/\s]{{0,2048}}(?=@)|(?:(?!://)[^\s"'<>?#]){{0,2048}}(?=@)|[^/\s:@]++(?=\s*+\Z))""",
+    ),
+    # https://<token>@host
+    _shape("://", r"://(?P<hidden>[\w.~%+-]{20,}+)(?=@)"),
+    _shape("@tcp( @unix(", r""":(?P<hidden>[^\s:@"'/]++)(?=@(?:tcp|unix)\()"""),
+    _shape("jdbc:oracle:", r"jdbc:oracle:\w++:[^/\s@]{1,100}+/(?P<hidden>[^/\s@]++)(?=@)"),
+    _shape("authorization cookie", rf"(?:authorization|cookie)[ \t]*+:[ \t]*+(?P<hidden>{HEADER})"),
+    # A word is no secret: 'basic authentication', 'the bearer of the token'.
+    _shape("bearer basic", r"(?:bearer|basic)[ ]++(?P<hidden>(?=[a-z]*+[\d+/=._~-])[\w+/=.~-]{6,}+)"),
+    _shape(
+        "password passwd passphrase",
+        rf"""pass(?:word|wd|phrase)(?:[ ]++(?:is[ ]++|was[ ]++)?+|\()(?P<hidden>{STRING})""",
+    ),
+    # .netrc
+    _shape("password", r"login[ \t\n]++\S{1,100}+[ \t\n]++password[ \t]++(?P<hidden>\S++)"),
+    _shape("basicauth(", rf"""basicauth\(["'][^"'\n]{{0,100}}+["'],[ ]*+(?P<hidden>{STRING})"""),
+    _shape("identified", rf"identified by (?:password )?+(?P<hidden>{STRING})"),
+    _shape("requirepass masterauth", rf"""(?:requirepass|masterauth)["']?,?[ ]++(?!is|was|not)(?P<hidden>{WORD})"""),
+    _shape(
+        "add_user change_password authenticate_user",
+        rf"(?:add_user|change_password|authenticate_user){_APART}[^\s,]{{1,100}}+,?[ ]++(?P<hidden>{WORD})",
+    ),
+    _shape("sig=", r"""[?&]sig=(?P<hidden>[\w%+/=.~-]++)"""),
+    _shape("signature= sig=", r"(?:signature|;sig)=(?P<hidden>[\w%+/=.~-]{16,}+)"),
+    _shape("eyj", r"eyj(?<![\w-]eyj)[\w-]{8,}+\.(?P<hidden>[\w-]{4,}+(?:\.[\w-]*+)?)"),
+    _shape("akia asia", r"(?:akia|asia)(?P<hidden>[a-z\d]{16})(?![a-z\d])"),
+    _shape("ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"(?:gh[pousr]_|github_pat_)(?P<hidden>\w{20,}+)"),
+    _shape("xox xapp-", r"(?:xox[a-z]|xapp)[.-](?P<hidden>[\w.-]{10,}+)"),
+    _shape("hooks.slack.com", r"hooks\.slack\.com/[a-z]++/(?P<hidden>[\w/]{20,}+)"),
+    _shape("k_live_ k_test_ whsec_", r"(?:[sr]k_(?:live|test)|whsec)_(?P<hidden>\w{10,}+)"),
+    _shape("sk-", r"sk-(?<![a-z\d]sk-)(?P<hidden>[\w-]{20,}+)"),
+    _shape(
+        "aiza ya29. gocspx- glpat- npm_ pypi- rubygems_ shpat_ shpss_ dop_v1_ hvs. dckr_pat_ pmak- lin_api_ sntrys_",
+        r"(?:aiza|ya29\.|gocspx-|glpat-|npm_|pypi-|rubygems_|shpat_|shpss_|dop_v1_|hvs\.|dckr_pat_|pmak-|lin_api_|sntrys_)"
+        r"(?P<hidden>[\w-]{20,}+)",
+    ),
+    _shape("sg.", r"sg\.(?<![\w.-]sg\.)(?P<hidden>[\w-]{16,}+\.[\w-]{16,}+)"),
+    _shape("hf_", r"hf_(?<![\w.-]hf_)(?P<hidden>[a-z\d]{30,}+)"),
+    _option("curl", "-u", "--user", "--proxy-user", value=_USER_AND.format(mark=":")),
+    _option("smbclient", "-u", "--user", value=_USER_AND.format(mark="%")),
+    _option("sshpass rabbitmqadmin", "-p", value=_APART_OR_NOT + _VALUE),
+    _option("mongo docker+login podman+login", "-p", value=_APART + _VALUE),
+    # With a blank behind it, the option has no value.
+    _option("mysql mariadb", "-p", value=_VALUE),
+    _option("redis-cli", "-a", value=_APART + _VALUE),
+    _option("ldap", "-w", value=_APART_OR_NOT + _VALUE),
+)
+
+
+def is_given_to(lower: str, shape: Shape, start: int) -> bool:
+    """Whether the option that begins there is one of a command of the shape."""
+    for word in shape.words:
+        name = lower.rfind(word, max(0, start - FAR), start)
+        if name >= 0 and _END_OF_COMMAND.search(lower, name, start) is None:
+            return True
+    return False
+
+
+_END_OF_COMMAND = re.compile(r"(?<!\\)\n|\|")

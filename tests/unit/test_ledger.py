@@ -1,0 +1,92 @@
+"""The ledger of the fault tests sees each trouble, also where the monitor's own event ids hide it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from ha_monitor.outputs.line import iso_time
+from tests.support import ledger
+from tests.support.ledger import Account, Published, assert_guarantee, balance
+from tests.unit.builders import TIME, event
+
+FIRST = event("task-failed", at=TIME)
+SECOND = event("task-failed", at=TIME + 1)
+"""The ends of two attempts of one task."""
+
+
+def line(body: dict[str, Any], event_id: str) -> dict[str, Any]:
+    """The line of an event."""
+    return {
+        "timestamp": "2026-11-25T06:00:00.000000Z",
+        "level": "error",
+        "event": body["type"],
+        "node_id": "shop",
+        "instance": "1",
+        "host": "mon1",
+        "pid": 1,
+        "event_id": event_id * 24,
+        "event_time": iso_time(body["timestamp"]),
+        "worker": body["hostname"],
+        "task_id": body["uuid"],
+        "task_name": "shop.pay",
+        "retries": 0,
+        "exception": body["exception"],
+    }
+
+
+def account(bodies: Sequence[dict[str, Any]], lines: list[dict[str, Any]]) -> Account:
+    published = Published()
+    for body in bodies:
+        published.add_event(body)
+    assert published.missing(lines) == balance(published, lines).lost
+    return balance(published, lines)
+
+
+def test_each_event_has_its_line() -> None:
+    """Given a line for each of two attempts, one of which was delivered twice, the guarantee was kept."""
+    found = account([FIRST, SECOND, dict(SECOND)], [line(FIRST, "a"), line(SECOND, "b")])
+
+    assert (found.published, found.announced, found.bad) == (2, 2, [])
+    assert_guarantee(found)
+
+
+@pytest.mark.parametrize(
+    ("lines", "trouble"),
+    [
+        ([line(FIRST, "a")], "lost"),
+        ([line(FIRST, "a"), line(SECOND, "b"), line(SECOND, "b")], "doubled"),
+        ([line(FIRST, "a"), line(SECOND, "b"), line(SECOND, "c")], "renamed"),
+        ([line(FIRST, "a"), line(SECOND, "b"), line(event("task-retried"), "c")], "renamed"),
+        ([line(FIRST, "a"), line(SECOND, "a")], "shared"),
+    ],
+)
+def test_each_trouble_is_counted(lines: list[dict[str, Any]], trouble: str) -> None:
+    """Given lines that break the guarantee in one way, that trouble is counted, once, and no other one is."""
+    found = account([FIRST, SECOND], lines)
+
+    troubles = ("lost", "doubled", "renamed", "shared", "nameless")
+    assert {name: getattr(found, name) for name in troubles} == dict.fromkeys(troubles, 0) | {trouble: 1}
+    with pytest.raises(AssertionError):
+        assert_guarantee(found)
+
+
+def test_two_events_that_fall_on_one_id_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given an id that leaves the attempt out, by which the monitor takes the second attempt's end for the first one's
+    and announces it once, the second one is lost: the ids themselves would say that all is there.
+    """
+    monkeypatch.setattr(ledger, "event_id", lambda body, _time: f"{body['uuid']}{body['type']}".encode())
+    found = account([FIRST, SECOND], [line(FIRST, "a")])
+
+    assert (found.published, found.lost) == (2, 1)
+    assert "task-failed" in found.examples["lost"][0]
+
+
+def test_two_events_of_one_moment_are_two() -> None:
+    """Given two events that differ in the sender's clock alone, each must have its line."""
+    twin = {**FIRST, "clock": 987_654_321}
+
+    assert account([FIRST, twin], [line(FIRST, "a"), line(twin, "b")]).lost == 0
+    assert account([FIRST, twin], [line(FIRST, "a")]).lost == 1

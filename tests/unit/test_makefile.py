@@ -1,0 +1,73 @@
+"""What `make test` installs and builds for the tests that are asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine import patient
+
+ROOT = Path(__file__).resolve().parents[2]
+SIGNS = {
+    "lint": "ruff check",
+    "redis": "redis-server",
+    "rabbitmq": "rabbitmq-server",
+    "prometheus": "promtool",
+    "host tools": "systemd-nspawn",
+    "packages": "packaging/build-deb",
+    "ansible": "installing Ansible",
+    "develop": "installing the development tools",
+}
+"""What stands in the commands that provide each."""
+PACKAGES = {"packages"} if os.getuid() == 0 else set()
+SERVICES = {"redis", "rabbitmq"}
+
+
+def provided(tests: str) -> set[str]:
+    """What `make test TESTS=…` would provide on a machine that has nothing yet."""
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "TESTS"}
+    done = subprocess.run(
+        [make, "--dry-run", "--always-make", "--no-print-directory", "test", f"TESTS={tests}"],
+        cwd=ROOT, env=inherited, capture_output=True, text=True, timeout=patient(60), check=True,
+    )  # fmt: skip
+    return {name for name, sign in SIGNS.items() if sign in done.stdout} - {"develop"}
+
+
+@pytest.mark.parametrize(
+    ("tests", "needs"),
+    [
+        ("tests/unit", set()),
+        ("tests/unit/test_config.py::test_a_mistake tests/unit/ -x -k name", set()),
+        ("tests/recording", SERVICES),
+        ("tests/integration/test_store.py", SERVICES | {"prometheus"}),
+        ("tests/acceptance/faults/test_faults_store.py tests/unit", SERVICES),
+        ("tests/acceptance/test_demo.py", SERVICES | PACKAGES),
+        ("tests/hosts", {"host tools"} | PACKAGES),
+        ("tests/fleet", {"host tools", "prometheus", "ansible"} | PACKAGES),
+        ("tests", SIGNS.keys() - {"lint", "develop", "packages"} | PACKAGES),
+        ("-k lease", SIGNS.keys() - {"lint", "develop", "packages"} | PACKAGES),
+        ("", SIGNS.keys() - {"develop", "packages"} | PACKAGES),
+    ],
+)
+def test_only_what_the_chosen_tests_need_is_provided(tests: str, needs: set[str]) -> None:
+    """Given some tests, what they stand on is installed and built, and nothing else; given none, everything."""
+    assert provided(tests) == needs
+
+
+def test_each_folder_says_what_it_needs() -> None:
+    """Given all files with tests, the Makefile knows what their folder stands on."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    folders = set(re.findall(r"^NEEDS_(\S+) :=", text, re.MULTILINE))
+    files = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")]
+
+    (listed,) = re.findall(r"^TEST_FOLDERS := (.*)$", text, re.MULTILINE)
+    assert folders == set(listed.split())
+    assert [str(file) for file in files if not any(file.is_relative_to(folder) for folder in folders)] == []

@@ -1,0 +1,80 @@
+"""A reload applies what can be applied, and says what needs a restart."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ha_monitor.config.schema import Config
+from ha_monitor.config.schema import Handlers as HandlerSettings
+from ha_monitor.service import FIXED, Service
+
+APPLIED = {"log", "handlers"}
+"""The sections that a reload applies; `log.format` alone is not, which `restart-needed` says."""
+
+
+class Instance:
+    """An instance that was put together, and never started."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.config = config
+        self._lines = (folder / "lines").open("w+b")
+        self.service = Service(config, "1", {}, reread=lambda: self.config, output=self._lines.fileno())
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        self._lines.seek(0)
+        return [line for line in map(json.loads, self._lines) if line["event"] == event]
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a module of handlers, and one that it imports."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    (tmp_path / "reload_sms.py").write_text("def send(): return 1\n")
+    (tmp_path / "reload_alerts.py").write_text(
+        "import reload_sms\nfrom ha_monitor import on\n@on('*')\ndef alert(event, task): reload_sms.send()\n"
+    )
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("file", ["reload_alerts.py", "reload_sms.py"])
+def test_changed_code_of_handlers_needs_a_restart(modules: Path, tmp_path: Path, file: str) -> None:
+    """Given a handler's file, or one that it imports, that has changed, each reload says that a restart is needed for
+    it: the code that runs is still the old one. Given an unchanged one, no reload says so.
+    """
+    instance = Instance(tmp_path, Config(handlers=HandlerSettings(modules=["reload_alerts"])))
+    instance.service.read_again()
+    assert instance.said("restart-needed") == []
+
+    (modules / file).write_text((modules / file).read_text() + "# changed\n")
+    instance.service.read_again()
+    instance.service.read_again()
+
+    assert [line["changed"] for line in instance.said("restart-needed")] == [[str(modules / file)]] * 2
+
+
+def test_the_number_of_dead_letters_is_applied(tmp_path: Path) -> None:
+    """Given another `handlers.dead_letters`, a reload applies it."""
+    instance = Instance(tmp_path, Config(handlers=HandlerSettings(dead_letters=7)))
+    instance.config = Config(handlers=HandlerSettings(dead_letters=8))
+
+    parts = instance.service.read_again()
+
+    assert parts is not None
+    assert parts.announcer.keep_dead_letters == 8
+    assert instance.said("restart-needed") == []
+
+
+def test_each_section_is_applied_or_needs_a_restart() -> None:
+    """Given the schema, each part of it is among those that a reload applies or among those that need a restart."""
+    assert {field.name for field in msgspec.structs.fields(Config)} == APPLIED | set(FIXED)
+    assert not APPLIED & set(FIXED)
