@@ -384,6 +384,8 @@ class Pipeline:
                     while self._collector or (not self._source.redelivers and self._collector.close_all()):
                         self._send(self._collector.take())
                         self._finish()
+                    if self._rejects.samples:
+                        self._tick()  # no later one would tell of them
                 elif self._under_way is not None:
                     self._store.receive_apply()
                 left = self._store.leave()

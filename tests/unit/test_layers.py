@@ -146,9 +146,23 @@ def test_what_keeps_the_shared_record_is_known_to_the_wiring_alone() -> None:
     assert wrong == []
 
 
+def test_the_loop_knows_no_particular_broker() -> None:
+    """Given all imports of the loop from `broker/`, they are of its port and of answers that workers give."""
+    wrong = [
+        f"{name_of(path)} imports {imported}"
+        for path in MODULES
+        if part_of(name_of(path)) == "pipeline"
+        for imported in imports_of(path)
+        if part_of(imported) == "broker"
+        and imported not in ("ha_monitor.broker.source", "ha_monitor.broker.whereabouts")
+    ]
+
+    assert wrong == []
+
+
 def test_the_port_of_the_store_knows_nothing_of_redis() -> None:
     """Given the modules that others know, those of the port itself stand on no module that talks to Redis."""
-    kept_by_redis = {"connection", "keys", "scripts", "packing", "store", "duties", "stuck", "attempts"}
+    kept_by_redis = {"connection", "keys", "scripts", "packing", "store", "duties", "stuck", "attempts", "damage"}
     wrong = [
         f"{module} imports {imported}"
         for module in sorted(PORT - {"reader"})

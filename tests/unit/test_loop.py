@@ -27,7 +27,7 @@ TASKS = ("a", "b", "c")
 ALL = [(kind, task) for task in TASKS for kind in KINDS]
 STORE_MOMENTS = [
     f"{when} {call}"
-    for call in ("connect", "register", "send", "apply", "tick", "settle", "recover")
+    for call in ("connect", "mend", "register", "send", "apply", "tick", "settle", "recover", "mend registered")
     for when in ("before", "after")
     if (when, call) != ("after", "send")
 ]
@@ -135,7 +135,7 @@ def test_a_message_of_many_events_is_merged_in_parts(bed: Bed) -> None:
 def test_the_store_may_go_away_at_any_step(bed: Bed, moment: str) -> None:
     """Given a store that fails before or after any call, up to three times, each event is announced once in the end."""
     one = Instance(bed)
-    if moment.endswith(("settle", "recover")):
+    if moment.endswith(("settle", "recover", "mend registered")):
         bed.store_trouble.at("before tick", StoreUnavailable("so that there is something to recover"))
     bed.store_trouble.at(moment, *(StoreUnavailable(moment) for _ in range(3)))
     publish_all(bed)
@@ -275,12 +275,12 @@ def test_an_instance_that_froze_announces_nothing_of_what_others_have_taken(amqp
     assert amqp.is_settled
 
 
-@pytest.mark.parametrize("call", ["apply", "tick", "settle", "recover"])
+@pytest.mark.parametrize("call", ["apply", "tick", "settle", "recover", "mend registered"])
 def test_the_lease_may_be_lost_at_any_step(bed: Bed, call: str) -> None:
     """Given a lease that another instance took, whichever call finds out, the instance registers anew and goes on."""
     one = Instance(bed)
     one.cycle(2)
-    if call == "recover":
+    if call in ("recover", "mend registered"):
         bed.store_trouble.at("before tick", StoreUnavailable("away"))
     bed.store_trouble.at(f"before {call}", LeaseLost("taken over"))
     publish_all(bed)
@@ -656,7 +656,8 @@ def test_a_takeover_is_told_though_the_tick_does_not_come_to_its_end(amqp: Bed) 
 
 
 def test_rejections_are_told_at_the_end(amqp: Bed) -> None:
-    """Given rejections right after one that was told, the end of the instance tells of them."""
+    """Given rejections right after one that was told, the end of the instance tells of them, and their samples are in
+    the store."""
     one = Instance(amqp)
     amqp.publish(b"one")
     one.cycle(2)
@@ -665,6 +666,8 @@ def test_rejections_are_told_at_the_end(amqp: Bed) -> None:
     one.pipeline._shutdown(finish=True)
 
     assert [line["count"] for line in one.said("event-rejected")] == [1, 2]
+    assert len(amqp.server.rejected) == 3
+    assert amqp.server.instances == {}
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), LeaseLost("taken over")])
