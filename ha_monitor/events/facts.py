@@ -203,7 +203,8 @@ class FactBuilder:
         if type(root) is str:
             # Most tasks are their own root; a flag is 36 bytes shorter.
             definition["r"] = True if root == uuid else root[:MAX_NAME]
-        if type(parent) is str:
+        if type(parent) is str and parent != uuid:
+            # Celery gives a retry its own first run as parent.
             definition["p"] = parent[:MAX_NAME]
         if eta is not None and (due := moment(eta)) is not None:
             definition["e"] = int(due * 1_000_000)
