@@ -12,10 +12,11 @@ from prometheus_client.utils import floatToGoString
 
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.metrics import definitions
-from ha_monitor.metrics.definitions import BY_CODE, LOST, QUEUE_WAIT, RECONCILED, RUNTIME
+from ha_monitor.metrics.definitions import BY_CODE, LOST, QUEUE_WAIT, RECONCILED, RUNTIME, SKEW, SKEWED
 from ha_monitor.store.counts import Count, Counts
 
 HISTOGRAMS = {"r": RUNTIME, "w": QUEUE_WAIT}
+ONE_LABEL = {"l": LOST, "z": RECONCILED, "s": SKEWED, "S": SKEW}
 Labels = tuple[str, ...]
 _METRICS = {int(code): metric for code, metric in BY_CODE.items()}
 
@@ -31,8 +32,7 @@ class TaskCounts:
         self._buckets: dict[str, dict[Labels, dict[float, int]]] = {
             kind: defaultdict(lambda: defaultdict(int)) for kind in HISTOGRAMS
         }
-        self._lost: dict[Labels, int] = defaultdict(int)
-        self._reconciled: dict[Labels, int] = defaultdict(int)
+        self._with_one_label: dict[str, dict[Labels, int]] = {kind: defaultdict(int) for kind in ONE_LABEL}
         self._sums: dict[str, dict[Labels, int]] = {kind: defaultdict(int) for kind in HISTOGRAMS}
 
     def expect(self, nodenames: Iterable[str]) -> None:
@@ -40,7 +40,7 @@ class TaskCounts:
         cannot say that it grew.
         """
         for nodename in nodenames:
-            self._lost[worker_values(nodename, self._worker_labels)] += 0
+            self._with_one_label["l"][worker_values(nodename, self._worker_labels)] += 0
 
     def add(self, counts: Iterable[Count]) -> None:
         """Add what one instance has counted."""
@@ -48,17 +48,16 @@ class TaskCounts:
             self._add(*count)
 
     def _add(self, kind: str, parts: list[str], count: int) -> None:
-        if kind == "l":
-            self._lost[worker_values(parts[0], self._worker_labels)] += count
-            return
-        if kind == "z":
-            self._reconciled[(parts[0],)] += count
+        if kind in ONE_LABEL:
+            (label,) = parts
+            labels = self._worker(label) if ONE_LABEL[kind].labels == definitions.WORKER else (label,)
+            self._with_one_label[kind][labels] += count
             return
         if len(parts) != 4:
             # A name with the separator in it.
             parts = [*[definitions.OVERFLOW] * 3, parts[-1]]
         name, worker, queue, last = parts
-        labels: Labels = (name, *self._worker(worker), queue)
+        labels = (name, *self._worker(worker), queue)
         if kind.isdecimal():
             metric = _METRICS.get(int(kind))
             if metric is not None:
@@ -75,14 +74,11 @@ class TaskCounts:
             for labels, count in sorted(self._counters[metric.name].items()):
                 family.add_metric(labels, count)
             yield family
-        lost = CounterMetricFamily(LOST.name, LOST.meaning, labels=label_names(LOST, self._worker_labels))
-        for labels, count in sorted(self._lost.items()):
-            lost.add_metric(labels, count)
-        yield lost
-        reconciled = CounterMetricFamily(RECONCILED.name, RECONCILED.meaning, labels=RECONCILED.labels)
-        for labels, count in sorted(self._reconciled.items()):
-            reconciled.add_metric(labels, count)
-        yield reconciled
+        for kind, metric in ONE_LABEL.items():
+            family = CounterMetricFamily(metric.name, metric.meaning, labels=label_names(metric, self._worker_labels))
+            for labels, count in sorted(self._with_one_label[kind].items()):
+                family.add_metric(labels, count / 1e6 if metric is SKEW else count)
+            yield family
         for kind, metric in HISTOGRAMS.items():
             histogram = HistogramMetricFamily(
                 metric.name, metric.meaning, labels=label_names(metric, self._worker_labels)

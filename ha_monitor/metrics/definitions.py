@@ -57,7 +57,7 @@ RUNTIME = Metric("celery_task_runtime", Kind.HISTOGRAM, "Seconds that successful
 QUEUE_WAIT = Metric(
     "celery_task_queue_wait_time",
     Kind.HISTOGRAM,
-    "Seconds from being sent (or due, with an eta; without task-sent: received) to the start",
+    "Seconds from being sent (without task-sent: received), or from the eta if that is later, to the start of the run",
     TASK,
 )
 LOST = Metric(
@@ -71,6 +71,19 @@ RECONCILED = Metric(
     Kind.COUNTER,
     "Ends of tasks whose event never came, taken from the result backend; counted among the task's ends, too",
     ("name",),
+)
+SKEWED = Metric(
+    "ha_monitor_clock_skew_total",
+    Kind.COUNTER,
+    "Runs that by the clocks of two hosts began before they were sent; their wait counts as 0",
+    WORKER,
+)
+SKEW = Metric(
+    "ha_monitor_clock_skew_seconds_total",
+    Kind.COUNTER,
+    "By how many seconds they did, in all; without skew some milliseconds each, since a worker may begin before the "
+    "producer says that it has sent",
+    WORKER,
 )
 
 CONSUMING = Metric("ha_monitor_consuming", Kind.GAUGE, "1 while this instance consumes events")
@@ -184,7 +197,7 @@ FLEET = (
 
 ALL = (
     *dict.fromkeys(BY_CODE.values()),
-    *(RUNTIME, QUEUE_WAIT, LOST, RECONCILED, *OWN.values(), LAST_EVENT, SERIES, BATCH_SECONDS),
+    *(RUNTIME, QUEUE_WAIT, LOST, RECONCILED, SKEWED, SKEW, *OWN.values(), LAST_EVENT, SERIES, BATCH_SECONDS),
     *(CONSUMING, STORE_UP, BUILD, HTTP_REFUSED, LEFT_OUT),
     *FLEET,
 )

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from ha_monitor.events.model import Event
 from ha_monitor.events.types import level_of
 from ha_monitor.store.outbox import OutboxItem
-from ha_monitor.store.record import Facts, queue_time_of, retries_of, root_of, runtime_of
+from ha_monitor.store.record import Facts, elapsed, queue_time_of, root_of
 from ha_monitor.text.visible import visible_json
 
 MAX_LINE = 48 * 1024
@@ -129,7 +130,7 @@ def build_line(item: OutboxItem, identity: Identity, timestamp: str) -> EventLin
     if "since" in event.fields:
         line.since = iso_time(event.fields["since"])
     if event.task_id is not None:
-        _add_task(line, event.task_id, entry.facts or Facts())
+        _add_task(line, event, entry.facts or Facts())
         if entry.incomplete:
             line.incomplete = True
     if item.recovered:
@@ -137,15 +138,17 @@ def build_line(item: OutboxItem, identity: Identity, timestamp: str) -> EventLin
     return line
 
 
-def _add_task(line: EventLine, task_id: str, facts: Facts) -> None:
+def _add_task(line: EventLine, event: Event, facts: Facts) -> None:
+    task_id = event.task_id or ""
     line.task_id = task_id
     line.task_name = facts.name
-    line.retries = retries_of(facts)
+    line.retries = facts.retries
     if facts.queue is not None:
         line.queue = facts.queue
     # Only an end has the run's duration; a retry's is not over.
-    if line.runtime is UNSET and line.event in ("task-succeeded", "task-failed"):
-        runtime = runtime_of(facts)
+    is_end = line.event in ("task-succeeded", "task-failed")
+    if is_end and line.runtime is UNSET and event.time is not None:
+        runtime = elapsed(facts, int(event.time * 1e6))
         line.runtime = UNSET if runtime is None else runtime
     if (queue_time := queue_time_of(facts)) is not None:
         line.queue_time = queue_time

@@ -8,7 +8,7 @@ from typing import NamedTuple
 SEPARATOR = "\x1f"
 MOST_COUNT = 1 << 53
 """No count grows larger, as `counting.lua` sees to."""
-SINGLE = frozenset({"l", "z"})
+SINGLE = frozenset({"l", "s", "S", "z"})
 """Kinds with one value only, which may contain anything."""
 
 

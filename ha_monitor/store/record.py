@@ -34,6 +34,8 @@ class Facts(Struct, frozen=True, omit_defaults=True):
     finished: int | None = field(name="tt", default=None)
     runtime: float | None = field(name="rt", default=None)
     exception: str | None = field(name="ex", default=None)
+    queue_wait: int | None = field(name="qw", default=None)
+    """Of the event's run, in µs, as `store/lua/runs.lua` worked it out."""
 
 
 class State(StrEnum):
@@ -82,7 +84,7 @@ class TaskRecord(Struct, frozen=True, kw_only=True):
     finished: float | None = None
     runtime: float | None = None
     queue_time: float | None = None
-    """From being sent (or due, with an eta; without task-sent: received) to the last start."""
+    """From being sent (without task-sent: received), or from a later eta, to the start of the event's run."""
     exception: str | None = None
 
 
@@ -101,35 +103,25 @@ def state_of(facts: Facts) -> State:
 
 
 def queue_time_of(facts: Facts) -> float | None:
-    """Seconds between the moment a worker could have run the task and the moment one did."""
-    started = facts.started
-    if not started:
-        return None
-    available = facts.sent or facts.received
-    if not available:
-        return None
-    if facts.sent and facts.eta:
-        available = max(available, facts.eta)
-    return max(0, started - available) / 1e6
+    """Seconds between the moment a worker could have begun the run and the moment one did."""
+    return None if facts.queue_wait is None else facts.queue_wait / 1e6
 
 
 def runtime_of(facts: Facts) -> float | None:
-    """Seconds the run took: as the worker measured it, else from its start to the end."""
+    """Seconds the last run took: as the worker measured it, else from its start to the end."""
     if facts.runtime is not None:
         return facts.runtime
-    if facts.finished and facts.started and facts.finish in (Code.SUCCEEDED, Code.FAILED):
-        return max(0, facts.finished - facts.started) / 1e6
-    return None
+    return elapsed(facts, facts.finished) if facts.finish in (Code.SUCCEEDED, Code.FAILED) else None
+
+
+def elapsed(facts: Facts, ended: int | None) -> float | None:
+    """Seconds from the start of the event's run to a time in µs."""
+    return max(0, ended - facts.started) / 1e6 if ended and facts.started else None
 
 
 def root_of(facts: Facts, task_id: str) -> str | None:
     """The id of the task at the root of its tree."""
     return task_id if facts.root_id is True else facts.root_id or None
-
-
-def retries_of(facts: Facts) -> int:
-    """How often the task was retried: as a worker counted, or as events of retries came."""
-    return max(facts.retries, facts.retried_count)
 
 
 def record_of(task_id: str, facts: Facts) -> TaskRecord:
@@ -145,7 +137,7 @@ def record_of(task_id: str, facts: Facts) -> TaskRecord:
         parent_id=facts.parent_id,
         eta=_seconds(facts.eta),
         worker=facts.worker,
-        retries=retries_of(facts),
+        retries=facts.retries,
         runs=facts.started_count,
         sent=_seconds(facts.sent),
         received=_seconds(facts.received),

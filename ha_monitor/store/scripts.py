@@ -12,16 +12,16 @@ _NAMES = (
     *("attempt", "set_aside", "mend"),
 )
 _PRELUDES: dict[str, tuple[str, ...]] = {
-    "apply": ("record", "outbox", "tables", "worker", "phases", "counting"),
-    "tick": ("record", "outbox", "counting"),
+    "apply": ("record", "runs", "outbox", "tables", "worker", "phases", "counting"),
+    "tick": ("record", "runs", "outbox", "counting"),
     "settle": ("record", "outbox"),
     "recover": ("record", "outbox"),
     "leave": ("record", "outbox"),
     "workers": ("worker", "liveness"),
     "watch": ("record", "outbox", "duty", "tables", "worker", "liveness", "sweep", "phases"),
-    "losses": ("record", "outbox", "duty", "tables", "merged", "counting"),
+    "losses": ("record", "runs", "outbox", "duty", "tables", "merged", "counting"),
     "suspects": ("record", "outbox", "duty", "tables", "sweep", "phases"),
-    "judge": ("record", "outbox", "duty", "tables", "phases", "merged", "counting"),
+    "judge": ("record", "runs", "outbox", "duty", "tables", "phases", "merged", "counting"),
 }
 """The files with what several scripts share that stand in front of one."""
 

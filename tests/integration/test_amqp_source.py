@@ -30,7 +30,8 @@ QUEUE = "celeryev.ha-monitor"
 
 
 def config(url: str, *, broker: dict[str, Any] | None = None, **queue: Any) -> Config:
-    return Config(broker=Broker(**{"url": url, "heartbeat": 10.0, **(broker or {})}), queue=Queue(**queue))
+    # The tests wait, for RabbitMQ's statistics and lists, for longer than it lets a silent client live by default.
+    return Config(broker=Broker(**{"url": url, "heartbeat": 60.0, **(broker or {})}), queue=Queue(**queue))
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def test_published_messages_are_as_recorded(broker_url: str) -> None:
     messages = read_stream("small")
     with capture(broker_url) as captured:
         assert publish(broker_url, messages) == len(messages)
-        captured.drain()
+        captured.wait_for_messages(len(messages))
         assert captured.messages == messages
 
 

@@ -41,10 +41,19 @@ class Capture:
         self.events += recorded.events
 
     def drain(self) -> None:
-        """Take what has come."""
+        """Take what has come: perhaps not all that was sent."""
         with suppress(TimeoutError):
             while True:
                 self.amqp.drain_events(timeout=0.1)
+
+    def wait_for_messages(self, count: int) -> None:
+        """Wait for so many messages."""
+
+        def seen() -> bool:
+            self.drain()
+            return len(self.messages) >= count
+
+        wait_until(seen, what=f"{count} messages")
 
     def wait_for(self, event_type: str, count: int = 1) -> None:
         """Wait for so many events of a type."""

@@ -77,6 +77,7 @@ def test_a_line_in_full() -> None:
         started=int(TIME * 1e6) - 1_000_000,
         started_count=2,
         retries=1,
+        queue_wait=2_000_000,
     )
 
     line = written(facts=facts, fields={"runtime": 0.25, "result": "'done'"}, recovered=True)
@@ -132,7 +133,7 @@ def test_a_runtime_that_the_worker_did_not_measure_is_computed_for_an_end_only()
     """Given a start and an end, a failure's runtime is their distance; a retry, which is no end, has none."""
     facts = Facts(name="x", started=1_000_000, finished=3_500_000, finish=9)
 
-    assert written("task-failed", facts, fields={"exception": ""})["runtime"] == 2.5
+    assert written("task-failed", facts, fields={"exception": ""}, time=3.5)["runtime"] == 2.5
     assert "runtime" not in written("task-retried", facts, fields={"exception": ""})
 
 

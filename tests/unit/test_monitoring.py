@@ -116,6 +116,8 @@ def test_what_is_exported_is_what_is_defined() -> None:
         f"9{labels}KeyError",
         "l\x1fcelery@host",
         "z\x1fshop.pay",
+        "s\x1fcelery@host",
+        "S\x1fcelery@host",
     ]
     fields += [f"r{labels}0.1", f"R{labels}", f"w{labels}0.1", f"W{labels}"]
     telemetry.counts = Counts([piece for field in fields for piece in (field.encode(), b"1")])

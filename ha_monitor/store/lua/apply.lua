@@ -6,7 +6,8 @@
 -- KEYS[2] instance    hash   the caller's entry, as outbox.lua describes it
 -- KEYS[3] outbox      list   entries that the caller has yet to announce
 -- KEYS[4] waiting     zset   id of a task with announcements that wait for its name -> their deadline in ms
--- KEYS[5] producers   hash   task name -> when an instance last saw a task-sent event for it, s since the epoch
+-- KEYS[5] producers   hash   task name -> when an instance last saw a task-sent event for it, s since the epoch; for
+--                             retries, <task name>\31retry
 -- KEYS[6] workers     zset   nodename -> when an instance last heard of it, ms since the epoch
 -- KEYS[7] counts      hash   the caller's, as counting.lua describes them
 -- KEYS[8] processes   zset   <nodename>\31<pid> of a worker's process -> when an instance last heard of it, ms
@@ -78,26 +79,34 @@ function write.producers()
   attempt('EXPIRE', KEYS[5], 86400)
 end
 
-local function is_sent_with_event(name)
-  if sends[name] == nil then
-    local last = tonumber(attempt('HGET', KEYS[5], name) or nil)
-    sends[name] = last and now - last * 1000 < KEPT_FOR.producer or false
+-- A retry is sent by a worker, which need not do as the producers do.
+local function sender_of(name, is_retry)
+  return is_retry and name .. SEPARATOR .. 'retry' or name
+end
+
+local function is_sent_with_event(name, is_retry)
+  local sender = sender_of(name, is_retry)
+  if sends[sender] == nil then
+    local last = tonumber(attempt('HGET', KEYS[5], sender) or nil)
+    sends[sender] = last and now - last * 1000 < KEPT_FOR.producer or false
   end
-  return sends[name]
+  return sends[sender]
 end
 
 -- Whether the pieces that an announcement is made of are there.
-local function is_complete(facts, code)
+local function is_complete(facts, code, at, worker)
   if code == SENT or code == RECEIVED then
     return true
   elseif facts.n == nil then
     return false
   elseif code == SUCCEEDED or code == FAILED then
-    if (facts.sc or 0) <= math.max(facts.xc or 0, facts.re or 0) then return false end
+    if (facts.sc or 0) <= (facts.re or 0) + (facts.jc or 0) then return false end
   elseif code == RETRIED then
-    if (facts.sc or 0) < (facts.xc or 0) then return false end
+    if (facts.sc or 0) < facts.xc then return false end
+  elseif code == REJECTED or code == REQUEUED then
+    if (facts.sc or 0) == 0 then return false end
   end
-  return facts.q ~= nil or not is_sent_with_event(facts.n)
+  return runs.is_known(facts, code, at, worker, is_sent_with_event)
 end
 
 local starts, beats = {}, {}
@@ -139,27 +148,43 @@ end
 -- The new events of a task that are to be counted; one table for all tasks, of which the first `fresh_size` hold.
 local fresh, fresh_size = {}, 0
 
--- Counts them, those that waited first, if their labels are known or too many wait; returns those that wait from now on.
+-- Counts those of which all is known, or all if too many wait; returns those that wait from now on.
 local function count_events(facts, uncounted)
-  if is_countable(facts, is_sent_with_event) or #(uncounted or {}) + fresh_size > MOST_WAITING then
-    if uncounted then
-      for _, entry in ipairs(uncounted) do
-        count_event(facts, entry[1], entry[2], entry[3], entry[4] or nil)
-      end
+  local all = #(uncounted or {}) + fresh_size > MOST_WAITING
+  local still = {}
+  local function may_count(code, at, worker)
+    if all then
+      return true
+    elseif code == WAIT then
+      return is_complete(facts, STARTED, at, worker)
     end
-    for index = 1, fresh_size do
-      local fact = fresh[index]
-      count_event(facts, fact[2], fact[3], fact[4], fact[2] == FAILED and fact[7] or fact[6])
-    end
-    return nil
+    return is_countable(facts, code, at, worker, is_sent_with_event)
   end
-  uncounted = uncounted or {}
+  for _, entry in ipairs(uncounted or {}) do
+    if may_count(entry[1], entry[2], entry[3]) then
+      count_waiting(facts, entry)
+    else
+      still[#still + 1] = entry
+    end
+  end
   for index = 1, fresh_size do
     local fact = fresh[index]
-    local extra = fact[2] == FAILED and fact[7] or fact[2] == SUCCEEDED and fact[6] or false
-    uncounted[#uncounted + 1] = { fact[2], fact[3], fact[4], extra, now }
+    local code, at, worker = fact[2], fact[3], fact[4]
+    if may_count(code, at, worker) then
+      count_event(facts, code, at, worker, code == FAILED and fact[7] or fact[6])
+    else
+      local extra = code == FAILED and fact[7] or code == SUCCEEDED and fact[6] or false
+      still[#still + 1] = { code, at, worker, extra, now }
+    end
+    if code == STARTED then
+      if may_count(WAIT, at, worker) then
+        count_wait(facts, at, worker)
+      else
+        still[#still + 1] = { WAIT, at, worker, false, now }
+      end
+    end
   end
-  return uncounted
+  return still
 end
 
 local opened, closed, moved, run_times = {}, {}, {}, {}
@@ -241,9 +266,10 @@ local function announce_complete(announce, facts, facts_text)
   to_write = to_write + #announce * #facts_text / TO_WRITE.text
   if #announce > 1 then table.sort(announce, function(a, b) return a[3] < b[3] end) end
   for _, entry in ipairs(announce) do
-    local complete = is_complete(facts, entry[2])
+    local complete = is_complete(facts, entry[2], entry[3], entry[5])
     if complete or #still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES then
-      items[#items + 1] = event_item(entry[1], facts_text, not complete or facts.n == nil)
+      local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5])
+      items[#items + 1] = event_item(entry[1], text, not complete or facts.n == nil)
     else
       still[#still + 1] = entry
       bytes = bytes + #entry[1]
@@ -267,8 +293,8 @@ local function apply_task(uuid, batch)
     if with then
       seen, changed, new = with, true, new + 1
       local announced = is_reconciled(facts, fact[2])
-      merge_fact(facts, fact)
-      if fact[2] == SENT and fact[8] and facts.n then note_producer(facts.n) end
+      runs.merge(facts, fact)
+      if fact[2] == SENT and fact[8] and facts.n then note_producer(sender_of(facts.n, fact[7] ~= 0)) end
       if fact[2] == STARTED and fact[6] and fact[3] > 0 then
         append(starts, fact[4], whole(fact[6], 2 ^ 32), struct.pack('>d', fact[3]))
       end
@@ -277,7 +303,7 @@ local function apply_task(uuid, batch)
         fresh_size = fresh_size + 1
         fresh[fresh_size] = fact
       end
-      if fact[5] and not announced then announce[#announce + 1] = { fact[5], fact[2], fact[3], now } end
+      if fact[5] and not announced then announce[#announce + 1] = { fact[5], fact[2], fact[3], now, fact[4] } end
     else
       repeated = repeated + 1
     end
@@ -286,6 +312,7 @@ local function apply_task(uuid, batch)
   if first_look then note_task(uuid, facts, is_new, was_open, batch[1][3]) end
   if any_found then note_move(uuid, facts, before, since_before) end
 
+  runs.keep_wait(facts)
   local facts_text = pack_facts(facts)
   local still = announce_complete(announce, facts, facts_text)
   if counting then uncounted = count_events(facts, uncounted) end

@@ -7,13 +7,15 @@
 --   {code, name, worker, queue, exception}   how many events of that code (see record.lua); exception with FAILED only
 --   {'r', name, worker, queue, le}           runs that took at most `le` seconds, and more than the bound before
 --   {'R', name, worker, queue, ''}           their sum in µs
---   {'w', …} {'W', …}                        the same for the time between sent (or due) and started
+--   {'w', …} {'W', …}                        the same for the wait before each run (runs.lua)
 -- `worker` is a nodename, or for SENT the host of the producer, whose nodename has its process id in it.
 -- {'l', nodename} is the number of events lost (see losses.lua; nodename is empty where workers are not told apart),
--- {'z', name} that of missing ends that were added (see judge.lua).
+-- {'z', name} that of missing ends that were added (see judge.lua). {'s', nodename} is the number of runs that by the
+-- clocks of two hosts began before their attempt was sent, {'S', nodename} by how much in all, in µs.
 
 local SEPARATOR = '\31'
 local UNKNOWN, OVERFLOW = 'unknown', 'overflow'
+local WAIT = -1 -- a code that no event has
 -- What was counted under the same labels is a cell: {[code] = events, failed = {[exception] = events},
 -- r = {[le] = runs}, R = sum, w, W}. The fields' texts are put together when they are written, once for many events.
 local counts = {} -- name -> worker -> queue -> cell
@@ -30,17 +32,21 @@ local function inner(outer, key)
   return found
 end
 
--- Often the next event has the same labels.
-local last_name, last_worker, last_queue, last_cell
-local field_to_write = 0 -- what one more field of that cell adds to `to_write`
+local cell_of
+local field_to_write = 0 -- what one more field of the last cell adds to `to_write`
 
-local function cell_of(name, worker, queue)
-  if last_name ~= name or last_worker ~= worker or last_queue ~= queue then
-    last_name, last_worker, last_queue = name, worker, queue
-    last_cell = inner(inner(inner(counts, name), worker), queue)
-    field_to_write = TO_WRITE.index + (#name + #worker + #queue) / TO_WRITE.labels
+do
+  -- Often the next event has the same labels.
+  local last_name, last_worker, last_queue, last_cell
+
+  function cell_of(name, worker, queue)
+    if last_name ~= name or last_worker ~= worker or last_queue ~= queue then
+      last_name, last_worker, last_queue = name, worker, queue
+      last_cell = inner(inner(inner(counts, name), worker), queue)
+      field_to_write = TO_WRITE.index + (#name + #worker + #queue) / TO_WRITE.labels
+    end
+    return last_cell
   end
-  return last_cell
 end
 
 -- buckets, sum: the keys of the cell that have them.
@@ -64,20 +70,29 @@ local function observe(cell, buckets, sum, seconds)
   cell[sum] = (cell[sum] or 0) + math.floor(seconds * 1000000 + 0.5)
 end
 
--- Whether the labels of a task's events are known: its name, and its queue where the producers send task-sent.
-local function is_countable(facts, sends)
-  return facts.n ~= nil and (facts.q ~= nil or not sends(facts.n))
+-- The kinds with one label: label -> how much. A nodename is empty where workers are not told apart.
+local with_one_label = { z = {}, l = {}, s = {}, S = {} }
+
+local function add_to(kind, label, by)
+  with_one_label[kind][label] = (with_one_label[kind][label] or 0) + by
 end
 
--- Counts one event. extra: the run time in seconds with SUCCEEDED, the exception's text with FAILED; or nil.
+-- Whether the labels of an event are known.
+local function is_countable(facts, code, at, worker, sends)
+  return facts.n ~= nil and runs.is_queue_known(facts, code, at, worker, sends)
+end
+
+-- Counts one event, but for a start the wait before it.
+-- extra: the run time in seconds with SUCCEEDED, the exception's text with FAILED; or nil.
 local function count_event(facts, code, at, worker, extra)
+  local queue = runs.queue(facts, code, at, worker) or UNKNOWN
   if code == SENT then
     worker = string.match(worker, '@(.*)$') or worker
   end
   if not counting[3] then
     worker = ''
   end
-  local cell = cell_of(facts.n or UNKNOWN, worker, facts.q or UNKNOWN)
+  local cell = cell_of(facts.n or UNKNOWN, worker, queue)
   if code == FAILED then
     local failed = inner(cell, 'failed')
     local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
@@ -94,27 +109,37 @@ local function count_event(facts, code, at, worker, extra)
   end
   if code == SUCCEEDED then
     if extra then observe(cell, 'r', 'R', extra) end
-  elseif code == STARTED and at > 0 then
-    local available = facts.st and math.max(facts.st, facts.e or 0) or facts.rl
-    -- A producer says that it has sent a task when that is done, and a worker may be faster. A time well after the
-    -- start is that of another run of the task.
-    if available and available > 0 and available <= at + 1000000 then
-      observe(cell, 'w', 'W', math.max(0, at - available) / 1000000)
-    end
   end
 end
 
-local reconciled = {} -- task name -> missing ends that were added
-local lost_events = {} -- nodename, or empty where workers are not told apart -> events lost
+-- Counts the wait before a start. A negative one is the clocks' fault.
+local function count_wait(facts, at, worker)
+  local wait = runs.wait(facts, at, worker)
+  if not wait then return end
+  local queue = runs.queue(facts, STARTED, at, worker) or UNKNOWN
+  if not counting[3] then worker = '' end
+  observe(cell_of(facts.n or UNKNOWN, worker, queue), 'w', 'W', math.max(0, wait) / 1000000)
+  if wait < 0 then
+    add_to('s', worker, 1)
+    add_to('S', worker, -wait)
+  end
+end
+
+-- Counts an event that waited; one of code WAIT is the wait before a start.
+local function count_waiting(facts, entry)
+  if entry[1] == WAIT then
+    count_wait(facts, entry[2], entry[3])
+  else
+    count_event(facts, entry[1], entry[2], entry[3], entry[4] or nil)
+  end
+end
 
 local function count_reconciled(facts)
-  local name = facts.n or UNKNOWN
-  reconciled[name] = (reconciled[name] or 0) + 1
+  add_to('z', facts.n or UNKNOWN, 1)
 end
 
 local function count_lost(nodename, by)
-  local worker = counting[3] and nodename or ''
-  lost_events[worker] = (lost_events[worker] or 0) + by
+  add_to('l', counting[3] and nodename or '', by)
 end
 
 -- Whether events of a code are counted.
@@ -122,86 +147,90 @@ local function is_counted(code)
   return code ~= 0 and code ~= FINISHED
 end
 
--- What was counted as fields: their texts, and {kind, last part, how much} of each.
-local function counted_fields()
-  local fields, parts = {}, {}
-  local function add(kind, labels, last, by)
-    fields[#fields + 1] = kind .. labels .. last
-    parts[#parts + 1] = { kind, last, by }
-  end
-  for name, workers in pairs(counts) do
-    for worker, queues in pairs(workers) do
-      for queue, cell in pairs(queues) do
-        local labels = SEPARATOR .. name .. SEPARATOR .. worker .. SEPARATOR .. queue .. SEPARATOR
-        for key, counted in pairs(cell) do
-          if type(counted) == 'table' then
-            local kind = key == 'failed' and FAILED or key
-            for last, by in pairs(counted) do add(kind, labels, last, by) end
-          else
-            add(key, labels, '', counted)
+local write_counts
+
+do
+  -- What was counted as fields: their texts, and {kind, last part, how much} of each.
+  local function counted_fields()
+    local fields, parts = {}, {}
+    local function add(kind, labels, last, by)
+      fields[#fields + 1] = kind .. labels .. last
+      parts[#parts + 1] = { kind, last, by }
+    end
+    for name, workers in pairs(counts) do
+      for worker, queues in pairs(workers) do
+        for queue, cell in pairs(queues) do
+          local labels = SEPARATOR .. name .. SEPARATOR .. worker .. SEPARATOR .. queue .. SEPARATOR
+          for key, counted in pairs(cell) do
+            if type(counted) == 'table' then
+              local kind = key == 'failed' and FAILED or key
+              for last, by in pairs(counted) do add(kind, labels, last, by) end
+            else
+              add(key, labels, '', counted)
+            end
           end
         end
       end
     end
-  end
-  for kind, counted in pairs({ z = reconciled, l = lost_events }) do
-    for name, by in pairs(counted) do
-      fields[#fields + 1] = kind .. SEPARATOR .. name
-      parts[#parts + 1] = { kind, '', by }
-    end
-  end
-  return fields, parts
-end
-
-local function overflow_of(kind, last)
-  if kind == 'z' or kind == 'l' then
-    return kind .. SEPARATOR .. OVERFLOW
-  end
-  local parts = { kind, OVERFLOW, OVERFLOW, OVERFLOW, kind == FAILED and OVERFLOW or last }
-  return table.concat(parts, SEPARATOR)
-end
-
--- The sum of what a field holds, if anything, and more. Lua would round a sum in µs when it makes a text of it.
-local function sum_text(known, by)
-  local sum = (tonumber(known or nil) or 0) + by
-  if not (sum >= 0 and sum <= MOST_COUNT) then sum = clamped(sum, MOST_COUNT) end
-  return string.format('%.0f', sum)
-end
-
--- Adds to the fields under which the rest is added up. overflow: field -> how much.
-local function write_overflow(key, overflow)
-  for field, by in pairs(overflow) do
-    -- Not by HINCRBY, which stops at a value that is no integer.
-    attempt('HSET', key, field, sum_text(attempt('HGET', key, field), by))
-  end
-end
-
--- Adds what was counted to the hash. New fields beyond the limit are added up under labels of their own.
-local function write_counts(key, ttl)
-  if next(counts) == nil and next(reconciled) == nil and next(lost_events) == nil then return end
-  local fields, parts = counted_fields()
-  local held = attempt('HLEN', key)
-  if not held then return end
-  local room, overflow = counting[1] - held, {}
-  for first = 1, #fields, PUSH_AT_ONCE do
-    local last = math.min(first + PUSH_AT_ONCE - 1, #fields)
-    -- Two calls for many fields cost less than one HINCRBY a field.
-    local before = attempt('HMGET', key, unpack(fields, first, last))
-    if not before then return end
-    local after, size = {}, 0
-    for index = first, last do
-      local known, part = before[index - first + 1], parts[index]
-      if known or room > 0 then
-        if not known then room = room - 1 end
-        after[size + 1], after[size + 2] = fields[index], sum_text(known, part[3])
-        size = size + 2
-      else
-        local field = overflow_of(part[1], part[2])
-        overflow[field] = (overflow[field] or 0) + part[3]
+    for kind, counted in pairs(with_one_label) do
+      for label, by in pairs(counted) do
+        fields[#fields + 1] = kind .. SEPARATOR .. label
+        parts[#parts + 1] = { kind, '', by }
       end
     end
-    if size > 0 then attempt('HSET', key, unpack(after)) end
+    return fields, parts
   end
-  write_overflow(key, overflow)
-  attempt('EXPIRE', key, ttl)
+
+  local function overflow_of(kind, last)
+    if with_one_label[kind] then
+      return kind .. SEPARATOR .. OVERFLOW
+    end
+    local parts = { kind, OVERFLOW, OVERFLOW, OVERFLOW, kind == FAILED and OVERFLOW or last }
+    return table.concat(parts, SEPARATOR)
+  end
+
+  -- The sum of what a field holds, if anything, and more. Lua would round a sum in µs when it makes a text of it.
+  local function sum_text(known, by)
+    local sum = (tonumber(known or nil) or 0) + by
+    if not (sum >= 0 and sum <= MOST_COUNT) then sum = clamped(sum, MOST_COUNT) end
+    return string.format('%.0f', sum)
+  end
+
+  -- Adds to the fields under which the rest is added up. overflow: field -> how much.
+  local function write_overflow(key, overflow)
+    for field, by in pairs(overflow) do
+      -- Not by HINCRBY, which stops at a value that is no integer.
+      attempt('HSET', key, field, sum_text(attempt('HGET', key, field), by))
+    end
+  end
+
+  -- Adds what was counted to the hash. New fields beyond the limit are added up under labels of their own.
+  function write_counts(key, ttl)
+    local fields, parts = counted_fields()
+    if #fields == 0 then return end
+    local held = attempt('HLEN', key)
+    if not held then return end
+    local room, overflow = counting[1] - held, {}
+    for first = 1, #fields, PUSH_AT_ONCE do
+      local last = math.min(first + PUSH_AT_ONCE - 1, #fields)
+      -- Two calls for many fields cost less than one HINCRBY a field.
+      local before = attempt('HMGET', key, unpack(fields, first, last))
+      if not before then return end
+      local after, size = {}, 0
+      for index = first, last do
+        local known, part = before[index - first + 1], parts[index]
+        if known or room > 0 then
+          if not known then room = room - 1 end
+          after[size + 1], after[size + 2] = fields[index], sum_text(known, part[3])
+          size = size + 2
+        else
+          local field = overflow_of(part[1], part[2])
+          overflow[field] = (overflow[field] or 0) + part[3]
+        end
+      end
+      if size > 0 then attempt('HSET', key, unpack(after)) end
+    end
+    write_overflow(key, overflow)
+    attempt('EXPIRE', key, ttl)
+  end
 end

@@ -96,10 +96,13 @@ local ended = {}
 local function repair(uuid, key, facts, fact, seen, waiting, uncounted)
   local with = add_id(seen, fact[1])
   if not with then return end
-  merge_fact(facts, fact)
+  runs.merge(facts, fact)
   facts.z, facts.zt = fact[2], fact[3]
   local facts_text = pack_facts(facts)
-  if fact[5] then items[#items + 1] = event_item(fact[5], facts_text, facts.n == nil) end
+  if fact[5] then
+    local text = runs.text(facts, facts_text, fact[2], fact[3], fact[4])
+    items[#items + 1] = event_item(fact[5], text, facts.n == nil)
+  end
   if counting then
     count_event(facts, fact[2], fact[3], fact[4], fact[2] == FAILED and fact[7] or fact[6])
     count_reconciled(facts)

@@ -14,11 +14,12 @@
 --   xc xl         how often it was retried, and when last
 --   jc            how often it was rejected back to its queue
 --   w             the worker that received or started it last
---   re            highest retry number that a worker or producer named
+--   re            how often it was retried: the highest number that a worker or producer named, or `xc`
 --   tc            how many events finished it (an acks-late task may run twice)
 --   tk tt rt ex   the event that counts among those: code, time, run time, exception. A success beats all
 --                 others, as in Celery's result backends, and a rejection beats none, since Celery sends it
 --                 after the failure of the same run; otherwise the latest wins
+--   at rs qw      its attempts and runs, and the wait before the last of them in µs (runs.lua)
 --   z zt          code and time of an end that judge.lua added because its event was missing, until that event comes
 --
 -- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
@@ -28,8 +29,9 @@
 --   failed:    nil, exception
 --   succeeded: run time or nil
 --
--- An announcement that waits: {payload, code, time in µs, since when it waits in ms}. An event that waits to be
--- counted (counting.lua): {code, time in µs, worker, run time or exception or nil, since when it waits in ms}.
+-- An announcement that waits: {payload, code, time in µs, since when it waits in ms, worker}. An event that waits to be
+-- counted (counting.lua): {code, time in µs, worker, run time or exception or nil, since when it waits in ms}; the wait
+-- before a start waits in the same way until the run is known.
 --
 -- Strings are never compared with < or >: Redis collates them by the server's locale.
 
@@ -201,9 +203,11 @@ local function add_id(seen, id)
   return string.sub(seen, 1, offset) .. id .. string.sub(seen, offset + 1)
 end
 
-local DEFINITION = { 'n', 'a', 'k', 'r', 'p', 'e' }
+local DEFINITION = { 'n', 'a', 'k', 'r', 'e' }
 
 local function merge_definition(facts, definition, at)
+  -- A task has one parent, and a retry does not say which.
+  if greater(definition.p, facts.p) then facts.p = definition.p end
   if facts.d == nil or at > facts.d then
     for _, key in ipairs(DEFINITION) do
       facts[key] = definition[key]
@@ -287,6 +291,7 @@ local function merge_fact(facts, fact)
     facts.sc, facts.sl = (facts.sc or 0) + 1, math.max(facts.sl or -1, at)
   elseif code == RETRIED then
     facts.xc, facts.xl = (facts.xc or 0) + 1, math.max(facts.xl or -1, at)
+    facts.re = math.max(facts.re or 0, facts.xc)
   elseif code == REQUEUED then
     facts.jc = (facts.jc or 0) + 1
   elseif code > FINISHED then

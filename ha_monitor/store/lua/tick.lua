@@ -117,11 +117,12 @@ for _, uuid in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT',
   if since and waited[#waited] == uuid then
     local facts_text = pack_facts(facts)
     for _, entry in ipairs(waiting) do
-      take(event_item(entry[1], facts_text, facts.n == nil))
+      local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5] or '')
+      take(event_item(entry[1], text, facts.n == nil))
     end
     if counting then
       for _, entry in ipairs(uncounted or {}) do
-        count_event(facts, entry[1], entry[2], entry[3], entry[4] or nil)
+        count_waiting(facts, entry)
       end
     end
     save_record(key, facts_text, seen, nil, nil, math.max(redis.call('TTL', key), 1))

@@ -2,5 +2,6 @@
 
 It is in the package, next to the port that it has to keep up with, so that the type checker holds it to that; nothing
 that runs in production imports it. It has the guarantees of `api.py`, and these simplifications: no bounds and no
-expiry, nothing is counted, what was lost is said by the test, and of the limits of `stuck` those for all tasks hold.
+expiry, nothing is counted, no wait for a run is worked out, what was lost is said by the test, and of the limits of
+`stuck` those for all tasks hold.
 """

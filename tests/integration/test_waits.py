@@ -1,0 +1,109 @@
+"""The wait before a run: each run's own, the same in line and metric."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from ha_monitor.outputs.line import EventLine, Identity, build_line
+from ha_monitor.store.results import Counting
+from tests.integration.storing import Inside, Instance
+from tests.integration.test_counting import BUCKETS, samples
+from tests.unit.builders import TIME, event
+
+ETA = datetime.fromtimestamp(TIME + 10, UTC).isoformat()
+RETRY: dict[str, Any] = {"retries": 1, "eta": ETA}
+RETRIED_ONCE = [
+    event("task-sent", at=TIME),
+    event("task-received", at=TIME + 1),
+    event("task-started", at=TIME + 2),
+    event("task-sent", at=TIME + 3, queue="later", **RETRY),
+    event("task-retried", at=TIME + 3.5),
+    event("task-received", at=TIME + 4, hostname="celery@other", **RETRY),
+    event("task-started", at=TIME + 10.5, hostname="celery@other"),
+    event("task-succeeded", at=TIME + 11, hostname="celery@other"),
+]
+
+
+def counter(url: str, name: str) -> Instance:
+    return Instance(url, counting=Counting(name, 1000, BUCKETS, True)).start()
+
+
+def lines(*instances: Instance) -> dict[str, EventLine]:
+    """The latest line of each type."""
+    items = [item for instance in instances for item in instance.emitted]
+    return {item.entry.event.type: build_line(item, Identity("shop", "1", "host", 1), "") for item in items}
+
+
+def told(line: EventLine) -> tuple[Any, ...]:
+    return line.queue_time, line.retries, line.queue
+
+
+@pytest.mark.parametrize("order", [RETRIED_ONCE, RETRIED_ONCE[::-1]], ids=["in order", "backwards"])
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "a batch each"])
+def test_each_run_has_its_own_wait(store_url: str, order: list[dict[str, Any]], together: bool) -> None:
+    """Given a task that waited 2 s, and 0.5 s from the eta of its retry, each line has the wait of its run, the retries
+    and the queue of its attempt, and the metric has both waits.
+    """
+    one = counter(store_url, "host/1")
+    one.apply([event("task-sent", uuid=f"other {retries}", retries=retries) for retries in (0, 1)])
+    for bodies in [order] if together else [[body] for body in order]:
+        one.apply(bodies)
+
+    found = lines(one)
+    assert told(found["task-retried"]) == (2.0, 1, "celery")
+    assert told(found["task-succeeded"]) == (0.5, 1, "later")
+    waits = samples(one)
+    assert waits.sum("celery_task_queue_wait_time_sum") == pytest.approx(2.5)
+    assert waits.sums("celery_task_queue_wait_time_count", by="queue_name") == {"celery": 1, "later": 1}
+    assert waits.sum("ha_monitor_clock_skew_total") == 0
+
+
+def test_a_wait_is_known_when_both_its_ends_are(store_url: str) -> None:
+    """Given a start at one instance before the sending comes to another, line and metric wait for it, and agree."""
+    one, two = counter(store_url, "host/1"), counter(store_url, "host/2")
+    one.apply(event("task-sent", uuid="other"))
+    one.apply([event("task-received", at=TIME + 1), event("task-started", at=TIME + 2)])
+    assert "task-started" not in one.types
+
+    two.apply(event("task-sent", at=TIME))
+
+    assert lines(one, two)["task-started"].queue_time == 2.0
+    assert samples(one, two).sum("celery_task_queue_wait_time_sum") == pytest.approx(2.0)
+
+
+def test_two_runs_in_one_batch_are_two_observations(store_url: str) -> None:
+    """Given two runs of one task that waited 2 s each, the histogram has two of 2 s."""
+    one = counter(store_url, "host/1")
+    first = [event("task-sent", at=TIME), event("task-received", at=TIME + 1), event("task-started", at=TIME + 2)]
+    again = [body | {"timestamp": body["timestamp"] + 10, "clock": body["clock"] + 10_000} for body in first]
+    one.apply([*first, event("task-retried", at=TIME + 3), *(body | {"retries": 1} for body in again)])
+
+    found = samples(one)
+    assert found.sum("celery_task_queue_wait_time_count") == 2
+    assert found.sum("celery_task_queue_wait_time_sum") == pytest.approx(4.0)
+
+
+def test_a_negative_wait_is_none_and_tells_of_clocks(store_url: str) -> None:
+    """Given a worker whose clock is 1.5 s behind the producer's, the wait is 0, and what was missing is counted."""
+    one = counter(store_url, "host/1")
+    one.apply([event("task-sent", at=TIME + 2), event("task-received", at=TIME), event("task-started", at=TIME + 0.5)])
+
+    found = samples(one)
+    assert lines(one)["task-started"].queue_time == 0.0
+    assert found.sum("celery_task_queue_wait_time_count") == 1
+    assert found.sum("celery_task_queue_wait_time_sum") == 0
+    assert found.sums("ha_monitor_clock_skew_total", by="worker") == {"celery@host": 1}
+    assert found.sum("ha_monitor_clock_skew_seconds_total") == pytest.approx(1.5)
+
+
+def test_a_task_that_runs_once_keeps_few_bytes_for_its_wait(store_url: str) -> None:
+    """Given a task that ran once, its record has one number more than without its wait, and nothing of steps."""
+    one = Instance(store_url).start()
+    one.apply(event("task-sent", at=TIME), event("task-received", at=TIME + 1), event("task-started", at=TIME + 2))
+    facts, _, _ = Inside(store_url).record(event("task-sent")["uuid"])
+
+    assert facts["qw"] == 2_000_000
+    assert not facts.keys() & {"at", "rs"}
