@@ -11,7 +11,7 @@ import pytest
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.decode import Batch, Message
 from ha_monitor.outputs.line import Identity, build_line
-from ha_monitor.store.store import Counting
+from ha_monitor.store.results import Counting
 from tests.integration.storing import Inside, Instance
 from tests.support.recording import Recorded, read_stream
 from tests.support.services import PrivateRedis

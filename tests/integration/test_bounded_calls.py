@@ -54,7 +54,7 @@ def lives(count: int, **changes: Any) -> list[dict[str, Any]]:
 
 def calls_for(one: Instance, batch: Batch) -> list[int]:
     """How many tasks each call merges, until all are."""
-    calls = []
+    calls: list[int] = []
     while not calls or batch.tasks:
         one.store.send_apply(batch)
         applied = one.store.receive_apply()
@@ -129,7 +129,7 @@ def test_a_tick_ends_sooner_where_there_is_more_to_write(store_url: str, inside:
             fact[4] = None  # nobody wants its line
         one.apply_batch(batch)
     inside.let_wait_end()
-    left = []
+    left: list[int] = []
     while not left or left[-1]:
         one.tick()
         left.append(inside.redis.zcard(inside.keys.waiting))

@@ -142,6 +142,9 @@ class Going:
             attempts.begin(["message"], 3)
             attempts.set_aside("other", b"{}")
 
+        def counts() -> None:
+            store.counts()
+
         self.do(lambda: one.apply(life(f"life-{number}"), failed, beats, start, custom).trouble)
         self._let_beats_settle()
         self.do(self._tick)
@@ -149,7 +152,7 @@ class Going:
             self.do(lambda duty=duty: duty() and None)  # type: ignore[misc]
         self.do(settle)
         self.do(note)
-        self.do(lambda: store.counts() and None)
+        self.do(counts)
         self.do(store.confirm)
 
     def _let_beats_settle(self) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from ha_monitor.outputs.line import EventLine, Identity, build_line
-from ha_monitor.store.store import Counting
+from ha_monitor.store.results import Counting
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_counting import BUCKETS, samples
 from tests.unit.builders import TIME, event
 
 ETA = datetime.fromtimestamp(TIME + 10, UTC).isoformat()
-RETRY = {"retries": 1, "eta": ETA}
+RETRY: dict[str, Any] = {"retries": 1, "eta": ETA}
 RETRIED_ONCE = [
     event("task-sent", at=TIME),
     event("task-received", at=TIME + 1),
