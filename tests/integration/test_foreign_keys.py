@@ -137,13 +137,13 @@ class Going:
             one.emitted += items
             store.settle((items[-1].sequence if items else store._announced) + 1, [(10**7, b"retry")], [b"{}"], 10)
 
-        def counts() -> None:
-            store.counts()
-
         def note() -> None:
             attempts.begin(["message"], 3)
             attempts.begin(["message"], 3)
             attempts.set_aside("other", b"{}")
+
+        def counts() -> None:
+            store.counts()
 
         self.do(lambda: one.apply(life(f"life-{number}"), failed, beats, start, custom).trouble)
         self._let_beats_settle()

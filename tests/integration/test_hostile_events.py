@@ -58,7 +58,7 @@ def go_through(instance: Instance, inside: Inside, *bodies: Any) -> list[str]:
     assert list(counts.families())
     reader = StoreReader(instance.settings, NODE)
     reader.connect()
-    reader.workers(late_after=10.0)
+    reader.workers(late_after=10)
     reader.close()
     return instance.types
 
