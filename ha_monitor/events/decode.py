@@ -16,6 +16,7 @@ from ha_monitor.events.facts import BadEvent, Fact, FactBuilder, usable_time
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.text import printable
 from ha_monitor.events.types import TASK_CODES, WORKER_TYPES
+from ha_monitor.text.values import Effort
 
 MAX_EVENTS = 25_000
 """Events in a message. Celery sends up to 24 at once; more of its events than this do not fit into a body."""
@@ -24,6 +25,10 @@ SAMPLE = 500
 MAX_REJECTED = 20
 """Rejections of a batch of which reason and sample are kept; all are counted."""
 _MAX_REASON = 200
+MOST_SEARCHED = 4_000_000
+"""Characters of a message that are searched closely for secrets, each as often as something is looked for in it. A
+message of Celery, of 24 failures with tracebacks, has some hundred thousand.
+"""
 _JSON = frozenset({"application/json", "application/x-json", "text/json"})
 _UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
 
@@ -97,6 +102,7 @@ class Decoder:
         for message in messages:
             batch.message_count += 1
             batch.byte_count += len(message.body)
+            self._facts.begin(Effort(MOST_SEARCHED))
             try:
                 body = self._body(message, batch)
                 if type(body) is not list:
@@ -128,6 +134,7 @@ class Decoder:
 
     def reconciled(self, event: dict[str, Any]) -> Fact:
         """The fact of a task's end of which no event came, in the form of the event that is missing."""
+        self._facts.begin(Effort(MOST_SEARCHED))
         return self._facts.task_fact(event, event["type"], "reconciled")
 
     def sample_of(self, message: Message) -> str:

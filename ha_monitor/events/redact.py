@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ha_monitor.text.secrets import HIDDEN, SecretFinder
+from ha_monitor.text.values import Effort
 
 _MAX_DEPTH = 8
 _MOST_HIDDEN = 8
@@ -24,6 +25,11 @@ class Redactor:
     def __init__(self, key_parts: Iterable[str], max_length: int) -> None:
         self._max_length = max_length
         self._secrets = SecretFinder(key_parts)
+        self._effort = Effort()
+
+    def begin(self, effort: Effort) -> None:
+        """Spend so much on the texts from here on, at most: what may have a secret is hidden as a whole beyond it."""
+        self._effort = effort
 
     def text(self, value: object, max_length: int | None = None) -> str:
         """The redacted text of a value, at most so many characters long."""
@@ -31,7 +37,7 @@ class Redactor:
         limit = max_length or self._max_length
         # A text of megabytes is not searched to its end for the sake of its beginning.
         whole, text = len(text), text[: limit * _MOST_HIDDEN]
-        text = self._secrets.hide(text)
+        text = self._secrets.hide(text, self._effort)
         if whole <= limit * _MOST_HIDDEN and len(text) <= limit:
             return text
         return text[: limit - 1] + "…"
@@ -44,7 +50,7 @@ class Redactor:
             begin = len(text) - 2 * max_length
             begin = text.find("\n", begin, begin + max_length) + 1 or begin
             text = text[begin:]
-        return self._secrets.hide(text)[-max_length:]
+        return self._secrets.hide(text, self._effort)[-max_length:]
 
     def value(self, value: Any, depth: int = 0) -> Any:
         """The redacted copy of a JSON value: texts cut, deep nesting replaced by its text."""

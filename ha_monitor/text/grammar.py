@@ -38,19 +38,30 @@ _CLOSED_STRING = (
     r"""|\\'(?:[^'\\\n]++|\\{4}|\\{3}'|\\{1,2}(?=[^'\\\n])){0,AHEAD}+\\'"""
 )
 # A value goes on in the next line if that is indented or closes something, but not into the next frame of a traceback.
-_NEXT_LINE = r"""\n(?=[ \t]++(?!file "|[\^~])|[)\]}"'])"""
+_BEGINS_IT = r"""[ \t]++(?!file "|[\^~])|[)\]}"']"""
+_NEXT_LINE = rf"\n(?={_BEGINS_IT})"
+NO_NEXT_LINE = rf"\n(?!{_BEGINS_IT})"
+"""Where a value in brackets ends at the latest."""
 
 
-def _bracketed(ahead: int, depth: int = _DEPTH) -> str:
-    """What stands in brackets, to its closing bracket, or to the end of the text if that was cut short."""
+def _in_brackets(ahead: int, depth: int = _DEPTH) -> str:
     inner = rf"""[^()\[\]{{}}"'\\\n]++|{_CLOSED_STRING.replace("AHEAD", str(ahead))}|\\.|{_NEXT_LINE}"""
     if depth:
-        inner += "|" + _bracketed(ahead, depth - 1)
+        inner += "|" + _in_brackets(ahead, depth - 1)
     return rf"[(\[{{](?:{inner})*+(?:[)\]}}]|\Z)"
 
 
-def _in_brackets(ahead: int) -> str:
-    return rf"[\w.]{{0,60}}+(?:{_bracketed(ahead)}|[(\[{{][^\n]*+)"
+_NAME = r"[\w.]{0,60}+"
+OPENING = rf"{_NAME}[(\[{{]"
+"""The beginning of a value in brackets, or of a call."""
+
+
+def bracketed(ahead: int) -> str:
+    """What stands in brackets, to its closing bracket, or to the end of the text if that was cut short.
+
+    :param ahead: how many pieces of a string are looked at for its end, since marks in it may have lost their escape.
+    """
+    return _NAME + _in_brackets(ahead)
 
 
 # These end a value without quotation marks, unless it goes on right behind them and no other key begins there.
@@ -67,21 +78,13 @@ WORD = rf"(?:{STRING}|{_WORD})"
 _STRINGS = rf"{STRING}(?:[ \t]*+(?:\\?\n[ \t]++)?+{PLAIN_STRING})*+"
 
 
-def value(ahead: int) -> str:
-    """A value behind its key. key=value ends at a blank; key: value and key = value go to the end of the line.
-
-    :param ahead: how many pieces of a string are looked at for its end, since marks in it may have lost their escape.
-    """
-    return (
-        rf"(?:{_STRINGS}|{_in_brackets(ahead)}|(?<=\w>)[^<\n]++|(?<=[^\s:=]=){_WORD}|{_REST_OF_LINE})"
-        rf"(?:[ \t]*+=[ \t]*+{PLAIN_STRING})?+"
-    )
-
-
-def item(ahead: int) -> str:
-    """A value that stands in a list: a text, a number, or a list."""
-    return rf"(?:{STRING}|{_in_brackets(ahead)}|[\d.]++)"
-
-
+FLAT_VALUE = rf"(?:{_STRINGS}|(?<=\w>)[^<\n]++|(?<=[^\s:=]=){_WORD}|{_REST_OF_LINE})"
+"""A value behind its key, without brackets. key=value ends at a blank; key: value and key = value go to the end of the
+line.
+"""
+GOES_ON = rf"(?:[ \t]*+(?:=|\+|or(?!\w))[ \t]*+{PLAIN_STRING})*+"
+"""What may follow a value behind its key, and is part of it."""
+FLAT_ITEM = rf"(?:{STRING}|[\d.]++)"
+"""A value that stands in a list, without brackets: a text or a number."""
 HEADER = r"""(?:="[^"\n\\]*+"|=|[^\n"'\\=]++|["'](?=\w)|\\(?![nr"']))++"""
 """The value of a header of HTTP: the rest of its line."""

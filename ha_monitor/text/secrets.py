@@ -10,16 +10,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import product
-from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick, Implementation
 
-from ha_monitor.text.grammar import QUOTE, WORD, item, value
+from ha_monitor.text.grammar import QUOTE, WORD
 from ha_monitor.text.shapes import SHAPES, Shape, is_given_to
+from ha_monitor.text.values import Effort, Exhausted, Values
 
 HIDDEN = "***"
 MOST = 150
 """How many secrets of a kind are taken out of a text singly; all that follows the last of them is hidden as a whole."""
+LOOK = 100
+"""Characters that a place which may be a secret counts as, beside those that are read to find its end."""
 WHOLE_WORD = 4
 """Letters. A part of a key's name that is no longer counts only as a word of its own."""
 ENDS = {"pwd": "", "pass": "all band by com encom get high keep last low out over ssh sur tres under"}
@@ -50,18 +52,25 @@ class SecretFinder:
         self._whole = tuple(part for part in parts if sum(map(str.isalpha, part)) <= WHOLE_WORD)
         self._inner = tuple(part for part in parts if part not in self._whole)
         key = _one_of(self._inner, self._whole)
-        # {'name': 'password', 'value': …} and name="password" value=…
-        named = rf"{QUOTE}[ ]*+,?+[ ]*+(?:{QUOTE})?+value(?:{QUOTE})?+[ ]*+[:=]"
+        # {'name': 'password', 'value': …} and name="password" value=…; in YAML, the value stands in the next line
+        named = rf"(?:{QUOTE}[ ]*+,?+[ ]*+(?:{QUOTE})?+value(?:{QUOTE})?+[ ]*+[:=]|(?:{QUOTE})?+\n[ ]++value:)"
         # The = may stand in the next line, and so may the value, if it is quoted.
         separator = (
-            rf"(?:{QUOTE}|&(?:quot|#39|#x27);)?+\]?+[ \t]*+(?:\n[ \t]*+(?==(?!=)))?+"
-            r"(?::=|=>|[:=]{1,2}+(?:[ \t]*+(?:\\\n|\n(?=[ \t]*+[bruf]?+[\"'])))?+|>(?=[^<>\n]*+</))"
+            rf"(?:{QUOTE}(?:[ \t]*+\n[ \t]*+(?=:))?+|&(?:quot|#39|#x27);)?+(?:\]|\[\d{{1,4}}+\])?+"
+            r"[ \t]*+(?:\n[ \t]*+(?==(?!=)))?+"
+            r"(?::=|=>|[:=]{1,2}+(?:[ \t]*+(?:\\\n|\n(?=[ \t]*+[bruf]?+[\"'])))?+|[!+|]=(?=[ \t]*+[bruf]?+[\"'])"
+            r"|>(?=[^<>\n]*+</))"
+        )
+        # What PostgreSQL, XML and pydantic say: (token, x)=(…), <password type="x">…</, token⏎  … input_value=…
+        special = (
+            r"(?:(?:,[ ][\w, ]{1,100}+)?+\)=(?=\()|(?:[ ]++[\w:.-]{1,40}+=\"[^\"<>\n]{0,200}+\"){1,4}+>(?=[^<>\n]*+</)"
+            r"|\n  [^\[\n]{1,200}+\[type=\w{1,60}+, input_value=)"
         )
         self._key = re.compile(key)
         # A word without an end is taken whole: each of its parts would be looked at to its end otherwise.
         self._assignment = re.compile(
-            rf"{key}(?P<long>[\w.-]{{32,}}+)?+[\w.-]*+"
-            rf"(?:(?:{named}|{separator})[ \t]*+(?P<value>)|(?(long)|(?!)))"
+            rf"{key}(?P<long>[\w.-]{{32,}}+)?+[\w.-]*+(?<!_count)"
+            rf"(?:(?:{named}|{separator}|{special})[ \t]*+(?P<value>)|(?(long)|(?!)))"
         )
 
     def names_secret(self, key: str) -> bool:
@@ -69,53 +78,86 @@ class SecretFinder:
         lower = lowered(key)
         return any(self._counts(key, lower, match.start()) for match in self._key.finditer(lower))
 
-    def hide(self, text: str) -> str:
-        """The text with `***` in the place of each secret."""
+    def hide(self, text: str, effort: Effort | None = None) -> str:
+        """The text with `***` in the place of each secret.
+
+        :param effort: what may still be done for several texts. Once it is spent, one that may have a secret is hidden
+            as a whole.
+        """
         lower = lowered(text)
         words = set(self._words.find_matches_as_strings(lower, overlapping=True))
         if not words:
             return text
+        effort = effort or Effort()
+        if effort.left <= 0:
+            return HIDDEN
         kept: list[str] = []
         position = 0
-        for start, end in sorted(self._spans(text, lower, words)):
+        for start, end in sorted(self._spans(text, lower, words, effort)):
             if start >= position:
                 kept += (text[position:start], HIDDEN)
             position = max(position, end)
         return "".join(kept) + text[position:]
 
-    def _spans(self, text: str, lower: str, words: set[str]) -> Iterator[Span]:
+    def _spans(self, text: str, lower: str, words: set[str], effort: Effort) -> Iterator[Span]:
         if not words.isdisjoint(self._parts):
-            values = _USUAL if lower.count("'") + lower.count('"') < MANY_MARKS else _OF_MANY_MARKS
-            yield from self._assigned(text, lower, values.behind_key)
-            for expression in (values.in_pair, _OPTION):
-                yield from _found(expression, lower, self._names_secret)
+            values = Values(lower, effort)
+            yield from self._assigned(text, lower, values, effort)
+            yield from self._paired(lower, values, effort)
+            for expression in (_OPTION, _NAMED_BEHIND):
+                yield from _found(expression, lower, effort, self._names_secret)
         for shape in SHAPES:
             if not words.isdisjoint(shape.words):
                 accept = partial(_is_option_of, lower, shape) if shape.is_option else _always
-                yield from _found(shape.expression, lower, accept)
+                yield from _found(shape.expression, lower, effort, accept)
         if _PRIVATE_KEY in words:
+            effort.left -= len(lower)
             yield from _private_keys(lower)
 
     def _names_secret(self, match: re.Match[str]) -> bool:
         name = match["name"]
         return any(not _is_ordinary(name, key.start()) for key in self._key.finditer(name))
 
-    def _assigned(self, text: str, lower: str, values: re.Pattern[str]) -> Iterator[Span]:
+    def _assigned(self, text: str, lower: str, values: Values, effort: Effort) -> Iterator[Span]:
+        effort.left -= len(lower)
         position = 0
         for _ in range(MOST):
             match = self._assignment.search(lower, position)
             if match is None:
                 return
+            effort.left -= LOOK
             key, position = match.span()
             if match.start("value") < 0 or not self._counts(text, lower, key):
                 continue
             if _is_place_or_error(text, lower, key, position) or _is_result(text, lower, key, position):
                 continue
-            value = values.match(lower, position)
-            if value is not None:
-                yield value.span()
-                position = value.end()
+            try:
+                end = values.behind_key(position)
+            except Exhausted:
+                break
+            if end is not None:
+                if not _says_nothing(lower, key, position, end):
+                    yield position, end
+                position = end
         yield position, len(text)
+
+    def _paired(self, lower: str, values: Values, effort: Effort) -> Iterator[Span]:
+        effort.left -= len(lower)
+        position = 0
+        for _ in range(MOST):
+            match = _PAIR.search(lower, position)
+            if match is None:
+                return
+            effort.left -= LOOK
+            try:
+                end = values.in_list(match.end())
+            except Exhausted:
+                position = match.end()
+                break
+            position = end or match.start() + 1
+            if end is not None and self._names_secret(match):
+                yield match.end(), end
+        yield position, len(lower)
 
     def _counts(self, text: str, lower: str, start: int) -> bool:
         """Whether the part of a key's name that is there counts: a short one only at the beginning of a word, as in
@@ -129,22 +171,13 @@ class SecretFinder:
         return lower.startswith(tuple(ENDS), start) and not _is_ordinary(lower, start)
 
 
-class _Values(NamedTuple):
-    """What finds values in a text."""
-
-    behind_key: re.Pattern[str]
-    in_pair: re.Pattern[str]
-    """('password', …), ['user', 'bob', 'password', …]; not {'field': 'password', 'error': …}"""
-
-
-def _values(ahead: int) -> _Values:
-    pair = rf"[(\[,][ ]*+[bu]?+{QUOTE}(?P<name>[\w.-]{{2,80}}+){QUOTE}[ ]*+,[ ]*+(?P<hidden>{item(ahead)})(?![ ]*+:)"
-    return _Values(re.compile(value(ahead)), re.compile(pair))
-
-
-# In a text of very many quotation marks, looking far ahead at each would take long.
-_USUAL, _OF_MANY_MARKS = _values(40), _values(8)
-MANY_MARKS = 800
+# ('password', …), ['user', 'bob', 'password', …]; not {'field': 'password', 'error': …}
+_PAIR = re.compile(rf"[(\[,][ ]*+[bu]?+{QUOTE}(?P<name>[\w.-]{{2,80}}+){QUOTE}[ ]*+,(?:\n[ ]++|[ ]*+)")
+# {'value': …, 'name': 'DB_PASSWORD'}
+_NAMED_BEHIND = re.compile(
+    rf"value{QUOTE}[ ]*+:[ ]*+{QUOTE}(?P<hidden>[^\"'\\\n]{{1,500}}+){QUOTE}[ ]*+,[ ]*+"
+    rf"{QUOTE}(?:name|key){QUOTE}[ ]*+:[ ]*+{QUOTE}(?P<name>[\w.-]{{2,80}}+)"
+)
 # --password …, also in a list of arguments
 _OPTION = re.compile(rf"""-(?<![\w-]-)-?(?P<name>[\w-]{{2,80}}+)["']?,?[ ]++(?!-)(?P<hidden>{WORD})""")
 
@@ -167,6 +200,8 @@ def _is_place_or_error(text: str, lower: str, key: int, value: int) -> bool:
     """Whether what looks like a key is the place `token.py:12`, or the name of an exception before its message."""
     if lower[value - 1] == ":":
         return lower[value : value + 1].isdigit() and "." in lower[key:value]
+    if lower.startswith("unexpected token", max(0, key - 11)) and lower[value - 2 : value] == ": ":
+        return True
     if lower[value - 2 : value] != ": " or lower[value - 3] in "\"'":
         return False
     start = value - 2
@@ -194,6 +229,18 @@ def _is_result(text: str, lower: str, key: int, value: int) -> bool:
     return (stands_alone and text.startswith("PASS:", key)) or _RESULT.match(lower, value) is not None
 
 
+def _says_nothing(lower: str, key: int, start: int, end: int) -> bool:
+    """Whether what looks like a key has a number of tokens, or what a call without arguments gives: `max_tokens=512`,
+    `session = Session()`.
+    """
+    value = lower[start:end].strip()
+    if value.isdigit():
+        return len(value) < TOKEN_DIGITS and lower.startswith("tokens", key)
+    return value.endswith("()") and _NAME.fullmatch(value, 0, len(value) - 2) is not None
+
+
+TOKEN_DIGITS = 8
+_NAME = re.compile(r"[a-z_][\w.]*+")
 _LETTERS = re.compile(r"[a-z]*\Z")
 _RESULT = re.compile(r"[ \t]*+(?:\d{1,3}+|true|false|yes|no|none|null|ok)(?![\w.+/=@$!#*~^%&-])")
 
@@ -206,7 +253,7 @@ def _one_of(inner: Iterable[str], whole: Iterable[str]) -> str:
     for part in whole:
         by_first.setdefault(part[0], []).append(re.escape(part[1:]) + "(?![a-z])")
     alternatives = [f"{re.escape(first)}(?:{'|'.join(rest)})" for first, rest in by_first.items()]
-    return f"(?:{'|'.join(alternatives) or '(?!)'})"
+    return rf"(?:{'|'.join(alternatives) or '(?!)'})(?!(?<=token)iz|(?<=secret)ar[iy])"
 
 
 def _always(_match: re.Match[str]) -> bool:
@@ -218,13 +265,15 @@ def _is_option_of(lower: str, shape: Shape, match: re.Match[str]) -> bool:
 
 
 def _found(
-    expression: re.Pattern[str], lower: str, accept: Callable[[re.Match[str]], bool] = _always
+    expression: re.Pattern[str], lower: str, effort: Effort, accept: Callable[[re.Match[str]], bool] = _always
 ) -> Iterator[Span]:
+    effort.left -= len(lower)
     end = 0
     for count, match in enumerate(expression.finditer(lower)):
         if count == MOST:
             yield end, len(lower)
             return
+        effort.left -= LOOK
         start, end = match.span("hidden")
         if accept(match):
             yield start, end

@@ -51,7 +51,8 @@ SHAPES = (
     _shape("jdbc:oracle:", r"jdbc:oracle:\w++:[^/\s@]{1,100}+/(?P<hidden>[^/\s@]++)(?=@)"),
     _shape("authorization cookie", rf"(?:authorization|cookie)[ \t]*+:[ \t]*+(?P<hidden>{HEADER})"),
     # A word is no secret: 'basic authentication', 'the bearer of the token'.
-    _shape("bearer basic", r"(?:bearer|basic)[ ]++(?P<hidden>(?=[a-z]*+[\d+/=._~-])[\w+/=.~-]{6,}+)"),
+    _shape("bearer", r"bearer[ ]++(?P<hidden>(?=[a-z]*+[\d+/=._~-])[\w+/=.~-]{6,}+)"),
+    _shape("basic", r"basic[ ]++(?P<hidden>(?=[a-z]*+[\d+/=])[a-z\d+/=]{6,}+)(?![\w~-]|\.\w)"),
     _shape(
         "password passwd passphrase",
         rf"""pass(?:word|wd|phrase)(?:[ ]++(?:is[ ]++|was[ ]++)?+|\()(?P<hidden>{STRING})""",
@@ -60,7 +61,10 @@ SHAPES = (
     _shape("password", r"login[ \t\n]++\S{1,100}+[ \t\n]++password[ \t]++(?P<hidden>\S++)"),
     _shape("basicauth(", rf"""basicauth\(["'][^"'\n]{{0,100}}+["'],[ ]*+(?P<hidden>{STRING})"""),
     _shape("identified", rf"identified by (?:password )?+(?P<hidden>{STRING})"),
-    _shape("requirepass masterauth", rf"""(?:requirepass|masterauth)["']?,?[ ]++(?!is|was|not)(?P<hidden>{WORD})"""),
+    _shape(
+        "requirepass masterauth",
+        rf"""(?:requirepass|masterauth)["']?,?[ ]++(?!(?:is|was|not|must|has|needs)[ ])(?P<hidden>{WORD})""",
+    ),
     _shape(
         "add_user change_password authenticate_user",
         rf"(?:add_user|change_password|authenticate_user){_APART}[^\s,]{{1,100}}+,?[ ]++(?P<hidden>{WORD})",
@@ -73,12 +77,14 @@ SHAPES = (
     _shape("xox xapp-", r"(?:xox[a-z]|xapp)[.-](?P<hidden>[\w.-]{10,}+)"),
     _shape("hooks.slack.com", r"hooks\.slack\.com/[a-z]++/(?P<hidden>[\w/]{20,}+)"),
     _shape("k_live_ k_test_ whsec_", r"(?:[sr]k_(?:live|test)|whsec)_(?P<hidden>\w{10,}+)"),
-    _shape("sk-", r"sk-(?<![a-z\d]sk-)(?P<hidden>[\w-]{20,}+)"),
+    _shape("sk-", r"sk-(?<![a-z\d]sk-)(?P<hidden>(?=[a-z_-]{0,60}+\d)[\w-]{20,}+)"),
     _shape(
-        "aiza ya29. gocspx- glpat- npm_ pypi- rubygems_ shpat_ shpss_ dop_v1_ hvs. dckr_pat_ pmak- lin_api_ sntrys_",
-        r"(?:aiza|ya29\.|gocspx-|glpat-|npm_|pypi-|rubygems_|shpat_|shpss_|dop_v1_|hvs\.|dckr_pat_|pmak-|lin_api_|sntrys_)"
-        r"(?P<hidden>[\w-]{20,}+)",
+        "aiza ya29. 1//0 gocspx- glpat- glptt- gldt- glrt- pypi- rubygems_ shpat_ shpss_ dop_v1_ doo_v1_ dor_v1_ hvs. "
+        "dckr_pat_ pmak- lin_api_ sntrys_",
+        r"(?:aiza|ya29\.|1//0|gocspx-|gl(?:pat|ptt|dt|rt)-|pypi-|rubygems_|shpat_|shpss_|do[opr]_v1_|hvs\.|dckr_pat_|pmak-|"
+        r"lin_api_|sntrys_)(?P<hidden>[\w-]{20,}+)",
     ),
+    _shape("npm_", r"npm_(?P<hidden>[a-z\d]{20,}+)"),
     _shape("sg.", r"sg\.(?<![\w.-]sg\.)(?P<hidden>[\w-]{16,}+\.[\w-]{16,}+)"),
     _shape("hf_", r"hf_(?<![\w.-]hf_)(?P<hidden>[a-z\d]{30,}+)"),
     _option("curl", "-u", "--user", "--proxy-user", value=_USER_AND.format(mark=":")),

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ha_monitor.config.schema import DEFAULT_REDACTED
 from ha_monitor.events.redact import Redactor
-from ha_monitor.text.secrets import MANY_MARKS, SecretFinder
+from ha_monitor.text.secrets import SecretFinder
+from ha_monitor.text.values import MANY_MARKS
 
 redactor = Redactor(DEFAULT_REDACTED, 32_768)
 KEY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7hunter2VJTUt9Us8"
