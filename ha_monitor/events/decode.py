@@ -16,7 +16,6 @@ from ha_monitor.events.facts import BadEvent, Fact, FactBuilder, usable_time
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.text import printable
 from ha_monitor.events.types import TASK_CODES, WORKER_TYPES
-from ha_monitor.text.values import Effort
 
 MAX_EVENTS = 25_000
 """Events in a message. Celery sends up to 24 at once; more of its events than this do not fit into a body."""
@@ -98,11 +97,11 @@ class Decoder:
 
     def decode(self, messages: Iterable[Message], batch: Batch) -> None:
         """Add all facts of the messages, and what had to be rejected. Never raises for what a message contains."""
-        add = self._add
+        add, effort = self._add, self._facts.effort
         for message in messages:
             batch.message_count += 1
             batch.byte_count += len(message.body)
-            self._facts.begin(Effort(MOST_SEARCHED))
+            effort.left = MOST_SEARCHED
             try:
                 body = self._body(message, batch)
                 if type(body) is not list:
@@ -134,7 +133,7 @@ class Decoder:
 
     def reconciled(self, event: dict[str, Any]) -> Fact:
         """The fact of a task's end of which no event came, in the form of the event that is missing."""
-        self._facts.begin(Effort(MOST_SEARCHED))
+        self._facts.effort.left = MOST_SEARCHED
         return self._facts.task_fact(event, event["type"], "reconciled")
 
     def sample_of(self, message: Message) -> str:

@@ -17,7 +17,6 @@ from ha_monitor.events.model import Event
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.types import TASK_CODES, WORKER_TYPES, Code, custom_type
-from ha_monitor.text.values import Effort
 
 Fact = list[Any]
 """A list as `store/lua/record.lua` documents it."""
@@ -48,7 +47,7 @@ class BadEvent(ValueError):
 
 
 class FactBuilder:
-    """Builds the facts of single events. Holds the settings, and no state but what may still be spent."""
+    """Builds the facts of single events. Holds the settings, and no state but its effort."""
 
     def __init__(
         self,
@@ -63,6 +62,8 @@ class FactBuilder:
         self._policy = policy
         self._binary = binary
         self._redactor = redactor
+        self.effort = redactor.effort
+        """What may still be spent on the secrets of the next events."""
         self._arguments = arguments
         self._results = results
         self._pack = msgspec.msgpack.Encoder().encode
@@ -90,10 +91,6 @@ class FactBuilder:
             Code.FAILED: lambda event: [None, self._redactor.text(event.get("exception") or "", 200)],
             Code.SUCCEEDED: lambda event: [number(event.get("runtime"))],
         }
-
-    def begin(self, effort: Effort) -> None:
-        """Spend so much on the secrets of the events from here on, at most."""
-        self._redactor.begin(effort)
 
     def task_fact(self, event: dict[str, Any], event_type: str, source: str | None = None) -> Fact:
         """The fact of an event about a task: [id, code, time in µs, worker, payload or None, …extras].

@@ -25,11 +25,8 @@ class Redactor:
     def __init__(self, key_parts: Iterable[str], max_length: int) -> None:
         self._max_length = max_length
         self._secrets = SecretFinder(key_parts)
-        self._effort = Effort()
-
-    def begin(self, effort: Effort) -> None:
-        """Spend so much on the texts from here on, at most: what may have a secret is hidden as a whole beyond it."""
-        self._effort = effort
+        self.effort = Effort()
+        """What may still be spent on the next texts. Beyond it, what may have a secret is hidden as a whole."""
 
     def text(self, value: object, max_length: int | None = None) -> str:
         """The redacted text of a value, at most so many characters long."""
@@ -37,7 +34,7 @@ class Redactor:
         limit = max_length or self._max_length
         # A text of megabytes is not searched to its end for the sake of its beginning.
         whole, text = len(text), text[: limit * _MOST_HIDDEN]
-        text = self._secrets.hide(text, self._effort)
+        text = self._secrets.hide(text, self.effort)
         if whole <= limit * _MOST_HIDDEN and len(text) <= limit:
             return text
         return text[: limit - 1] + "…"
@@ -50,7 +47,7 @@ class Redactor:
             begin = len(text) - 2 * max_length
             begin = text.find("\n", begin, begin + max_length) + 1 or begin
             text = text[begin:]
-        return self._secrets.hide(text, self._effort)[-max_length:]
+        return self._secrets.hide(text, self.effort)[-max_length:]
 
     def value(self, value: Any, depth: int = 0) -> Any:
         """The redacted copy of a JSON value: texts cut, deep nesting replaced by its text."""

@@ -45,23 +45,23 @@ NO_NEXT_LINE = rf"\n(?!{_BEGINS_IT})"
 
 
 def _in_brackets(ahead: int, depth: int = _DEPTH) -> str:
+    """What stands in brackets, to its closing bracket, or to the end of the text if that was cut short."""
     inner = rf"""[^()\[\]{{}}"'\\\n]++|{_CLOSED_STRING.replace("AHEAD", str(ahead))}|\\.|{_NEXT_LINE}"""
     if depth:
         inner += "|" + _in_brackets(ahead, depth - 1)
     return rf"[(\[{{](?:{inner})*+(?:[)\]}}]|\Z)"
 
 
-_NAME = r"[\w.]{0,60}+"
-OPENING = rf"{_NAME}[(\[{{]"
-"""The beginning of a value in brackets, or of a call."""
+_OPENING = r"[\w.]{0,60}+[(\[{]"
+# A call of what a call gave: a.b('x').c('y').
+_ONE_OF_THEM = r"(?:(?<![)\]}])|(?=[.(\[]))"
 
 
-def bracketed(ahead: int) -> str:
-    """What stands in brackets, to its closing bracket, or to the end of the text if that was cut short.
-
-    :param ahead: how many pieces of a string are looked at for its end, since marks in it may have lost their escape.
-    """
-    return _NAME + _in_brackets(ahead)
+def _in_all_brackets(ahead: int) -> str:
+    return (
+        rf"(?={_OPENING})(?:{_ONE_OF_THEM}[\w.]{{0,60}}+{_in_brackets(ahead)})*+"
+        rf"(?:{_ONE_OF_THEM}(?P<unclosed>{_OPENING})[^\n]*+)?+"
+    )
 
 
 # These end a value without quotation marks, unless it goes on right behind them and no other key begins there.
@@ -78,13 +78,22 @@ WORD = rf"(?:{STRING}|{_WORD})"
 _STRINGS = rf"{STRING}(?:[ \t]*+(?:\\?\n[ \t]++)?+{PLAIN_STRING})*+"
 
 
-FLAT_VALUE = rf"(?:{_STRINGS}|(?<=\w>)[^<\n]++|(?<=[^\s:=]=){_WORD}|{_REST_OF_LINE})"
-"""A value behind its key, without brackets. key=value ends at a blank; key: value and key = value go to the end of the
-line.
-"""
-GOES_ON = rf"(?:[ \t]*+(?:=|\+|or(?!\w))[ \t]*+{PLAIN_STRING})*+"
-"""What may follow a value behind its key, and is part of it."""
-FLAT_ITEM = rf"(?:{STRING}|[\d.]++)"
-"""A value that stands in a list, without brackets: a text or a number."""
+def value(ahead: int) -> str:
+    """A value behind its key. key=value ends at a blank; key: value and key = value go to the end of the line. The last
+    group is `unclosed` if it has a bracket without an end.
+
+    :param ahead: how many pieces of a string are looked at for its end, since marks in it may have lost their escape.
+    """
+    return (
+        rf"(?:{_STRINGS}|{_in_all_brackets(ahead)}|(?<=\w>)[^<\n]++|(?<=[^\s:=]=){_WORD}|{_REST_OF_LINE})"
+        rf"(?:[ \t]*+(?:=|\+|or(?!\w))[ \t]*+{PLAIN_STRING})*+"
+    )
+
+
+def item(ahead: int) -> str:
+    """A value that stands in a list: a text, a number, or a list. The last group is `unclosed` as in `value`."""
+    return rf"(?:{STRING}|{_in_all_brackets(ahead)}|[\d.]++)"
+
+
 HEADER = r"""(?:="[^"\n\\]*+"|=|[^\n"'\\=]++|["'](?=\w)|\\(?![nr"']))++"""
 """The value of a header of HTTP: the rest of its line."""

@@ -14,6 +14,7 @@ from itertools import product
 from ahocorasick_rs import AhoCorasick, Implementation
 
 from ha_monitor.text.grammar import QUOTE, WORD
+from ha_monitor.text.ordinary import ENDS, LAST_OF_NOTHING, is_ordinary, is_place_or_error, is_result, says_nothing
 from ha_monitor.text.shapes import SHAPES, Shape, is_given_to
 from ha_monitor.text.values import Effort, Exhausted, Values
 
@@ -24,8 +25,8 @@ LOOK = 100
 """Characters that a place which may be a secret counts as, beside those that are read to find its end."""
 WHOLE_WORD = 4
 """Letters. A part of a key's name that is no longer counts only as a word of its own."""
-ENDS = {"pwd": "", "pass": "all band by com encom get high keep last low out over ssh sur tres under"}
-"""Short parts that count at the end of a word, too (`dbpass`), and what makes other words of them (`compass`)."""
+OTHER_WORDS = {"token": "(?!iz)", "secret": "(?!ar[iy])"}
+"""What must not follow a part, since it makes another word of it: `tokenizer`, `secretary`."""
 Span = tuple[int, int]
 
 
@@ -33,11 +34,6 @@ _PRIVATE_KEY = "private key"
 _PEM_MARK = re.compile(r"-----(?P<mark>begin|end) [a-z ]{0,30}?private key(?: block)?+-----")
 _PEM_LINES = re.compile(r"(?:(?:\s|\\[nrt])*+[a-z\d+/=]{16,}+)*+(?:(?:\s|\\[nrt])*+[a-z\d+/=]++(?=\s*+\Z))?+")
 _BASE64 = "abcdefghijklmnopqrstuvwxyz0123456789+/= \r\n\\"
-_ERROR_NAME = re.compile(
-    r"(?:invalid|missing|expired|unexpected|unknown|wrong|bad|no)[a-z]++:|[a-z]*?(?:error|exception|warning|failed|failure|"
-    r"expired|revoked|missing|required|needed|denied|refused|rejected|invalid|notfound|notallowed|doesnotexist|exists|"
-    r"interrupted|closed|disabled|locked|timeout|exhausted|tooshort|toolong|mismatch)s?:"
-)
 
 
 class SecretFinder:
@@ -53,7 +49,9 @@ class SecretFinder:
         self._inner = tuple(part for part in parts if part not in self._whole)
         key = _one_of(self._inner, self._whole)
         # {'name': 'password', 'value': …} and name="password" value=…; in YAML, the value stands in the next line
-        named = rf"(?:{QUOTE}[ ]*+,?+[ ]*+(?:{QUOTE})?+value(?:{QUOTE})?+[ ]*+[:=]|(?:{QUOTE})?+\n[ ]++value:)"
+        named = (
+            rf"(?:{QUOTE}[ ]*+,?+[ ]*+(?:{QUOTE})?+value(?:{QUOTE})?+[ ]*+[:=]|(?=[\\\"'\n])(?:{QUOTE})?+\n[ ]++value:)"
+        )
         # The = may stand in the next line, and so may the value, if it is quoted.
         separator = (
             rf"(?:{QUOTE}(?:[ \t]*+\n[ \t]*+(?=:))?+|&(?:quot|#39|#x27);)?+(?:\]|\[\d{{1,4}}+\])?+"
@@ -63,14 +61,16 @@ class SecretFinder:
         )
         # What PostgreSQL, XML and pydantic say: (token, x)=(…), <password type="x">…</, token⏎  … input_value=…
         special = (
-            r"(?:(?:,[ ][\w, ]{1,100}+)?+\)=(?=\()|(?:[ ]++[\w:.-]{1,40}+=\"[^\"<>\n]{0,200}+\"){1,4}+>(?=[^<>\n]*+</)"
+            r"(?:(?=[,)])(?:,[ ][\w, ]{1,100}+)?+\)=(?=\()"
+            r"|(?:[ ]++[\w:.-]{1,40}+=\"[^\"<>\n]{0,200}+\"){1,4}+>(?=[^<>\n]*+</)"
             r"|\n  [^\[\n]{1,200}+\[type=\w{1,60}+, input_value=)"
         )
         self._key = re.compile(key)
         # A word without an end is taken whole: each of its parts would be looked at to its end otherwise.
         self._assignment = re.compile(
-            rf"{key}(?P<long>[\w.-]{{32,}}+)?+[\w.-]*+(?<!_count)"
-            rf"(?:(?:{named}|{separator}|{special})[ \t]*+(?P<value>)|(?(long)|(?!)))"
+            rf"{key}(?P<long>[\w.-]{{32,}}+)?+[\w.-]*+"
+            rf"(?:(?=[\\\"'&\]\[ \t\n:=!+|>,)])(?<!_count)"
+            rf"(?:{separator}|{named}|{special})[ \t]*+(?P<value>)|(?(long)|(?!)))"
         )
 
     def names_secret(self, key: str) -> bool:
@@ -101,11 +101,13 @@ class SecretFinder:
 
     def _spans(self, text: str, lower: str, words: set[str], effort: Effort) -> Iterator[Span]:
         if not words.isdisjoint(self._parts):
-            values = Values(lower, effort)
+            values = Values(lower)
             yield from self._assigned(text, lower, values, effort)
             yield from self._paired(lower, values, effort)
-            for expression in (_OPTION, _NAMED_BEHIND):
-                yield from _found(expression, lower, effort, self._names_secret)
+            effort.left -= values.read
+            for first, expression in (("-", _OPTION), ("value", _NAMED_BEHIND)):
+                if first in lower:
+                    yield from _found(expression, lower, effort, self._names_secret)
         for shape in SHAPES:
             if not words.isdisjoint(shape.words):
                 accept = partial(_is_option_of, lower, shape) if shape.is_option else _always
@@ -116,7 +118,7 @@ class SecretFinder:
 
     def _names_secret(self, match: re.Match[str]) -> bool:
         name = match["name"]
-        return any(not _is_ordinary(name, key.start()) for key in self._key.finditer(name))
+        return any(not is_ordinary(name, key.start()) for key in self._key.finditer(name))
 
     def _assigned(self, text: str, lower: str, values: Values, effort: Effort) -> Iterator[Span]:
         effort.left -= len(lower)
@@ -129,14 +131,16 @@ class SecretFinder:
             key, position = match.span()
             if match.start("value") < 0 or not self._counts(text, lower, key):
                 continue
-            if _is_place_or_error(text, lower, key, position) or _is_result(text, lower, key, position):
+            if is_place_or_error(text, lower, key, position):
+                continue
+            if lower.startswith("pass", key) and is_result(text, lower, key, position):
                 continue
             try:
                 end = values.behind_key(position)
             except Exhausted:
                 break
             if end is not None:
-                if not _says_nothing(lower, key, position, end):
+                if lower[end - 1] not in LAST_OF_NOTHING or not says_nothing(lower, key, position, end):
                     yield position, end
                 position = end
         yield position, len(text)
@@ -168,7 +172,7 @@ class SecretFinder:
         before, first = text[start - 1], text[start]
         if not (before.isalpha() and first.isalpha()) or (before.islower() and first.isupper()):
             return True
-        return lower.startswith(tuple(ENDS), start) and not _is_ordinary(lower, start)
+        return lower.startswith(tuple(ENDS), start) and not is_ordinary(lower, start)
 
 
 # ('password', …), ['user', 'bob', 'password', …]; not {'field': 'password', 'error': …}
@@ -196,64 +200,15 @@ def _variants(part: str) -> Iterator[str]:
         yield first + "".join(mark + other for mark, other in zip(marks, others, strict=False))
 
 
-def _is_place_or_error(text: str, lower: str, key: int, value: int) -> bool:
-    """Whether what looks like a key is the place `token.py:12`, or the name of an exception before its message."""
-    if lower[value - 1] == ":":
-        return lower[value : value + 1].isdigit() and "." in lower[key:value]
-    if lower.startswith("unexpected token", max(0, key - 11)) and lower[value - 2 : value] == ": ":
-        return True
-    if lower[value - 2 : value] != ": " or lower[value - 3] in "\"'":
-        return False
-    start = value - 2
-    while start > max(0, value - 80) and (lower[start - 1].isalnum() or lower[start - 1] in "._"):
-        start -= 1
-    path, _, name = text[start : value - 1].rpartition(".")
-    # jwt.exceptions.InvalidToken: …
-    return (path != "" and name[0].isupper()) or _ERROR_NAME.fullmatch(name.lower()) is not None
-
-
-def _is_ordinary(lower: str, start: int) -> bool:
-    """Whether a short part, and the letters before it, are a word that is the name of no secret, such as `compass`."""
-    for part, heads in ENDS.items():
-        if lower.startswith(part, start):
-            head = _LETTERS.search(lower[max(0, start - 8) : start])
-            return head is not None and head[0] in heads.split()
-    return False
-
-
-def _is_result(text: str, lower: str, key: int, value: int) -> bool:
-    """Whether what looks like a key says how many tests passed, or that one did: `pass: 3`, `PASS: test_pay`."""
-    if not lower.startswith("pass", key) or lower[key + 4 : key + 5].isalpha():
-        return False
-    stands_alone = key == 0 or not (lower[key - 1].isalnum() or lower[key - 1] in "_\"'")
-    return (stands_alone and text.startswith("PASS:", key)) or _RESULT.match(lower, value) is not None
-
-
-def _says_nothing(lower: str, key: int, start: int, end: int) -> bool:
-    """Whether what looks like a key has a number of tokens, or what a call without arguments gives: `max_tokens=512`,
-    `session = Session()`.
-    """
-    value = lower[start:end].strip()
-    if value.isdigit():
-        return len(value) < TOKEN_DIGITS and lower.startswith("tokens", key)
-    return value.endswith("()") and _NAME.fullmatch(value, 0, len(value) - 2) is not None
-
-
-TOKEN_DIGITS = 8
-_NAME = re.compile(r"[a-z_][\w.]*+")
-_LETTERS = re.compile(r"[a-z]*\Z")
-_RESULT = re.compile(r"[ \t]*+(?:\d{1,3}+|true|false|yes|no|none|null|ok)(?![\w.+/=@$!#*~^%&-])")
-
-
 def _one_of(inner: Iterable[str], whole: Iterable[str]) -> str:
     """An expression for the parts of keys' names, by their first letters: so most places are passed over at once."""
     by_first: dict[str, list[str]] = {}
     for part in inner:
-        by_first.setdefault(part[0], []).append(re.escape(part[1:]))
+        by_first.setdefault(part[0], []).append(re.escape(part[1:]) + OTHER_WORDS.get(part, ""))
     for part in whole:
         by_first.setdefault(part[0], []).append(re.escape(part[1:]) + "(?![a-z])")
     alternatives = [f"{re.escape(first)}(?:{'|'.join(rest)})" for first, rest in by_first.items()]
-    return rf"(?:{'|'.join(alternatives) or '(?!)'})(?!(?<=token)iz|(?<=secret)ar[iy])"
+    return f"(?:{'|'.join(alternatives) or '(?!)'})"
 
 
 def _always(_match: re.Match[str]) -> bool:

@@ -1,17 +1,17 @@
 """Finds the ends of values in a text that anybody may have written, and bounds how much of it is looked at for that.
 
 Where a bracket is not closed, that shows only after all has been read that might stand in it, and the next value may
-have the same before it. So what is read is counted: a text is read a few times at most, and then hidden as a whole.
+have the same before it. So what is read is counted: a text is read a few times at most, and then its rest is hidden as a whole.
 """
 
 from __future__ import annotations
 
 import re
 
-from ha_monitor.text.grammar import FLAT_ITEM, FLAT_VALUE, GOES_ON, NO_NEXT_LINE, OPENING, bracketed
+from ha_monitor.text.grammar import NO_NEXT_LINE, item, value
 
 MOST_READ = 4
-"""How many times its length is read of a text, at most, to find the ends of values."""
+"""How many times its length is read of a text, at most, in search of the ends of values that may not have one."""
 
 
 class Effort:
@@ -30,66 +30,50 @@ class Exhausted(Exception):
 class Values:
     """Finds the ends of values in one text."""
 
-    def __init__(self, lower: str, effort: Effort) -> None:
-        """:param lower: the text in lower case.
-        :param effort: what is read is taken off it.
-        """
+    def __init__(self, lower: str) -> None:
+        """:param lower: the text in lower case."""
         self._lower = lower
-        self._effort = effort
-        self._left = MOST_READ * len(lower)
-        self._bracketed = _USUAL if lower.count("'") + lower.count('"') < MANY_MARKS else _OF_MANY_MARKS
+        self._most = MOST_READ * len(lower)
+        self.read = 0
+        """Characters that were read until now, and may be read again."""
+        marks = lower.count("'") + lower.count('"')
+        self._value, self._item = _USUAL if marks < MANY_MARKS else _OF_MANY_MARKS
         self._limit = 0
 
     def behind_key(self, start: int) -> int | None:
         """The end of the value there, behind a key; None if there is none. :raises Exhausted: see there."""
-        end = self._end(start, _FLAT_VALUE)
-        if end is None:
+        match = self._value.match(self._lower, start)
+        if match is None:
             return None
-        more = _GOES_ON.match(self._lower, end)
-        return more.end() if more else end
+        if match.lastgroup == "unclosed":
+            self._count(self._limit_from(start) - start)
+        # The search goes on behind the value, so none that is closed is read again.
+        return match.end()
 
     def in_list(self, start: int) -> int | None:
         """The end of the value there, in a list; None if there is none, or a key. :raises Exhausted: see there."""
-        end = self._end(start, _FLAT_ITEM)
-        return None if end is None or _COLON.match(self._lower, end) else end
+        match = self._item.match(self._lower, start)
+        if match is None:
+            return None
+        end = match.end()
+        self._count((self._limit_from(start) if match.lastgroup == "unclosed" else end) - start)
+        return None if _COLON.match(self._lower, end) else end
 
-    def _end(self, start: int, flat: re.Pattern[str]) -> int | None:
-        if not _OPENING.match(self._lower, start):
-            match = flat.match(self._lower, start)
-            if match is None:
-                return None
-            self._read(match.end() - start)
-            return match.end()
-        end = self._behind_brackets(start)
-        # a.b('x').c('y')
-        while self._lower.startswith((".", "(", "["), end) and _OPENING.match(self._lower, end):
-            end = self._behind_brackets(end)
-        return end
+    def _count(self, characters: int) -> None:
+        self.read += characters
+        if self.read > self._most:
+            raise Exhausted
 
-    def _behind_brackets(self, start: int) -> int:
-        match = self._bracketed.match(self._lower, start)
-        if match is not None:
-            self._read(match.end() - start)
-            return match.end()
-        # It may have been read so far in vain.
+    def _limit_from(self, start: int) -> int:
+        """How far a value is read at most to see that a bracket in it is not closed."""
         if self._limit <= start:
             limit = _NO_NEXT_LINE.search(self._lower, start)
             self._limit = limit.start() if limit else len(self._lower)
-        self._read(self._limit - start)
-        end = self._lower.find("\n", start)
-        return len(self._lower) if end < 0 else end
-
-    def _read(self, characters: int) -> None:
-        self._effort.left -= characters
-        self._left -= characters
-        if self._left < 0:
-            raise Exhausted
+        return self._limit
 
 
 MANY_MARKS = 800
 # In a text of very many quotation marks, looking far ahead at each would take long.
-_USUAL, _OF_MANY_MARKS = re.compile(bracketed(40)), re.compile(bracketed(8))
-_FLAT_VALUE, _FLAT_ITEM, _OPENING = re.compile(FLAT_VALUE), re.compile(FLAT_ITEM), re.compile(OPENING)
-_GOES_ON = re.compile(GOES_ON)
+_USUAL, _OF_MANY_MARKS = ((re.compile(value(ahead)), re.compile(item(ahead))) for ahead in (40, 8))
 _COLON = re.compile(r"[ ]*+:")
 _NO_NEXT_LINE = re.compile(NO_NEXT_LINE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.body import MAX_BODY
-from ha_monitor.events.decode import Batch, Message
+from ha_monitor.events.decode import MAX_EVENTS, Batch, Message
 from tests.unit.builders import TASK_TYPES, TIME, UUID, WORKER_TYPES, decode, event
 
 
@@ -122,6 +123,55 @@ def test_the_largest_body_with_a_secret_in_it_takes_a_moment_only() -> None:
 
     plain = min(cost("tokin", "passwird=1") for _ in range(3))
     assert min(cost("token", "password=1") for _ in range(3)) < 10 * plain
+
+
+HOSTILE = [
+    "{(\"password\", \"'=\\\"\\'\\[=\n\t\\\\''\"authorization: (('token', ('password='",
+    "('password', '-p://-u)://u:mysql{cookiexauthorization: password='a:\"'] = \\\\'?",
+    "password=x ",
+]
+
+
+def failures(exception: str, traceback: str) -> bytes:
+    """A message of as many failures with these texts as are read of one."""
+    one = len(json.dumps(event("task-failed", exception=exception, traceback=traceback))) + 30
+    count = min(MAX_EVENTS, (MAX_BODY - 10) // one)
+    changes = {"exception": exception, "traceback": traceback}
+    return json.dumps([event("task-failed", uuid=f"u{i}", at=TIME + i, **changes) for i in range(count)]).encode()
+
+
+def test_no_message_costs_much_more_than_one_of_many_small_events() -> None:
+    """Given messages of 4 MiB of texts made to take the time of who looks for secrets, large ones and small ones, the
+    dearest takes a few times as long as one of as many small events as fit: too little for a lease to be lost."""
+
+    def cost(body: bytes) -> float:
+        began = time.thread_time()
+        assert decode(body, arguments=False, results=False).rejected_count == 0
+        return time.thread_time() - began
+
+    ordinary = failures("KeyError: 5", "")
+    bodies = [failures(piece * (200 // len(piece)), "") for piece in HOSTILE]
+    bodies += [failures(piece * (8000 // len(piece)), piece * (32_600 // len(piece))) for piece in HOSTILE]
+    dearest = max(bodies, key=cost)
+
+    assert statistics.median(cost(dearest) / cost(ordinary) for _ in range(3)) < 8  # it was a hundred
+
+
+def test_a_message_is_searched_for_secrets_until_its_effort_is_spent_and_the_next_one_again() -> None:
+    """Given a message of far more secrets than tasks have, none stays; in the next one, of as many failures as Celery
+    sends at once, what stands beside secrets stays."""
+    traceback = "Traceback (most recent call last):\n" + '  File "/a.py", line 3, in pay\n    pay(1)\n' * 100
+    traceback += "ConnectionError: redis://:hunter2@cache refused token=hunter2 for bob\n"
+    ordinary = [event("task-failed", uuid=f"o{i}", traceback=traceback) for i in range(24)]
+    hostile = failures("password=hunter2 of bob " * 30, "")
+
+    tasks = decode(hostile, ordinary).tasks
+    shown = {uuid: payload(fact[4])["fields"] for uuid, (fact,) in tasks.items()}
+
+    assert "hunter2" not in repr(shown)
+    assert shown["u0"]["exception"].startswith("password=*** of bob password=***")
+    assert shown["u3000"]["exception"] == "***"
+    assert all("redis://:***@cache refused token=*** for bob" in shown[f"o{i}"]["traceback"] for i in range(24))
 
 
 @pytest.mark.parametrize("depth", [200, 100_000])

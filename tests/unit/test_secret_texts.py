@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ha_monitor.config.schema import DEFAULT_REDACTED
 from ha_monitor.events.redact import Redactor
 from ha_monitor.text.secrets import SecretFinder
-from ha_monitor.text.values import MANY_MARKS
+from ha_monitor.text.values import MANY_MARKS, Effort
 
 redactor = Redactor(DEFAULT_REDACTED, 32_768)
 KEY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7hunter2VJTUt9Us8"
@@ -199,6 +199,27 @@ SECRET = [
     ("GOCSPX-" + "hunter2abcdefghijklmnopqrst refused", [" refused"]),
     ("dckr_pat_" + "hunter2abcdefghijklmnopqr refused", [" refused"]),
     ("hf_" + "hunter2abcdefghijklmnopqrstuvwxyz refused", [" refused"]),
+    *((start + "hunter2abcdefghijklmnop no", [" no"]) for start in ("glptt-", "gldt-", "glrt-", "doo_v1_", "1//0g")),
+    # what databases, XML, YAML and pydantic say of a key and its value
+    ("DETAIL:  Key (api_token)=(hunter2) already exists.", ["Key (api_token)=", " already exists."]),
+    ("Key (shop_id, token)=(3, hunter2) already exists.", ["Key (shop_id, token)=", " already exists."]),
+    ("Key (token, shop_id)=(hunter2, 3) already exists.", ["Key (token, shop_id)=", " already exists."]),
+    ('<wsse:Password Type="x">hunter2</wsse:Password><n>1</n>', ['<wsse:Password Type="x">', "</wsse:Password><n>1"]),
+    ("{'value': 'hunter2', 'name': 'DB_PASSWORD'}, {'value': '1', 'name': 'N'}", ["{'value': '1', 'name': 'N'}"]),
+    ('[{"value": "hunter2", "key": "token", "n": 1}]', ['"key": "token", "n": 1']),
+    ("- name: DB_PASSWORD\n  value: hunter2\n- name: N\n  value: 1", ["- name: N\n  value: 1"]),
+    ('- name: "DB_PASSWORD"\n  value: "hunter2"\n- name: N', ["- name: N"]),
+    ("password\n  Input is short [type=short, input_value='hunter2', input_type=x]", ["is short [", "input_type=x]"]),
+    # in code
+    ("    if password != 'hunter2':\n        refuse()", ["    if password != ", ":\n        refuse()"]),
+    ("password += 'hunter2'; go()", ["password += ", "; go()"]),
+    ("token = getenv('X') or 'hunter2'; go()", ["token = ", "; go()"]),
+    ("password='a' + 'hunter2' + 'b', n=1", ["n=1"]),
+    ("password[0]=hunter2 n=1", ["password[0]=", " n=1"]),
+    ("password = a.b('hunter2').c('hunter2'); go()", ["; go()"]),
+    ("password = a['x']('hunter2'); go()", ["; go()"]),
+    ("(('password',\n  'hunter2'),\n ('n', 1))", ["('n', 1))"]),
+    ("{'password'\n: 'hunter2', 'n': 1}", ["'n': 1}"]),
 ]
 
 # A value without quotation marks, in a traceback: its end is the end of the value, of its line at most.
@@ -262,7 +283,14 @@ HARMLESS = [
     *("tar -u x:y", "sort -u file:x", "curl failed\nsort -u file:x", "curl x | sort -u file:x"),
     "curl https://shop/ -o a:b",
     *("mysql -p shop", "mkdir -p /srv/mysql", "docker run -p 80:80 nginx", "redis-cli -p 6379", "ssh -p 22 host"),
-    "requirepass is not set",
+    *("requirepass is not set", "requirepass must be set", "masterauth has no default"),
+    *("Unexpected token: '<' at line 1", "SyntaxError: unexpected token: EOF while parsing"),
+    *("max_tokens=4096, temperature=0.2", "{'prompt_tokens': 512, 'total_tokens': 545}", "token_count = len(tokens)"),
+    *("tokenizer=bert, n=3", "tokenize: 3 words", "secretary: Ms Smith", "SECRET_COUNT=5"),
+    *("    session = Session()\n    go()", "self.session = requests.Session()"),
+    *("sk-learn-contrib-extension-package", "task-sk-abcdefghijklmnopqrstuvwx", "npm_config_registry_default_x_y_z"),
+    *("the basic plan_2 costs 3", "Basic v1.2.3 plan", "basic 3.14-abc", "basic auth-scheme required"),
+    *("the token\n  value 5", "(token, id) is missing", "if token != expected:"),
 ]
 # fmt: on
 
@@ -316,12 +344,45 @@ def test_more_secrets_than_a_text_can_have_are_hidden_as_a_whole() -> None:
     assert shown.endswith("***")
 
 
+def test_where_too_much_would_have_to_be_read_the_rest_is_hidden() -> None:
+    """Given lines with brackets that are never closed, and each of which may go on to the end of the text, it is read a
+    few times and not once for each, and no secret stays."""
+    lines = 100
+    text = " password=[[[[[[[[[ hunter2\n" * lines
+
+    effort = Effort()
+    before = effort.left = 1_000_000_000
+    shown = SecretFinder(["password"]).hide(text, effort)
+
+    assert "hunter2" not in shown
+    assert shown.endswith("***")
+    assert shown.count("***") < 10
+    assert before - effort.left < 20 * len(text)  # it was fifty times
+
+
+def test_once_the_effort_is_spent_only_texts_without_the_words_of_secrets_stay() -> None:
+    """Given no effort that is left, a text that may have a secret is hidden as a whole, and any other stays."""
+    finder = SecretFinder(DEFAULT_REDACTED)
+
+    shown = [finder.hide(text, Effort(0)) for text in ("KeyError: 5", "user=bob password=hunter2", "the token is old")]
+
+    assert shown == ["KeyError: 5", "***", "***"]
+
+
 def _seconds(call: Callable[[], object]) -> float:
     begun = time.process_time()
     call()
     return time.process_time() - begun
 
 
+# The dearest that were found by trying mixtures for hours: values in brackets that are not closed, before other keys.
+KEPT = [
+    "{(\"password\", \"'=\\\"\\'\\[=\n\t\\\\''\"authorization: (('token', ('password='",
+    "<\"\"\"://\\\"\\'\n  \t\\\\''authorization: ('password', '",
+    "('password', '-p://-u)://u:mysql{cookiexauthorization: password='a:\"'] = \\\\'?",
+    *("('a', (", "('token', (\n ", "password=(\n 'x\\", ",'aa',\"x", "('aa',[\n ", "token(\n ", "://://a:", "sk-sk-"),
+    "name':'value':'sk-\\\\\\' a=\"b\"1//0\\\"=\"dbpass=&sig=password =\n 'a' -a\"\"\",'aa',\\\"-p(('token', (\"\"\"",
+]
 SIZE = 32_500
 # fmt: off
 HOSTILE = [
@@ -334,7 +395,7 @@ HOSTILE = [
 # fmt: on
 
 
-@pytest.mark.parametrize("piece", HOSTILE)
+@pytest.mark.parametrize("piece", HOSTILE + KEPT)
 @pytest.mark.parametrize("lead", ["", "password=", "token:{", "Cookie: ", "x://a:", "password '"])
 def test_the_time_grows_with_the_text_and_no_faster(piece: str, lead: str) -> None:
     """Given a text made to take a search engine's time, one of four times the length takes about four times as long."""
@@ -349,6 +410,7 @@ def test_the_time_grows_with_the_text_and_no_faster(piece: str, lead: str) -> No
 # What costs most in a text is found by putting such pieces together.
 COSTLY = [
     *HOSTILE,
+    *KEPT,
     *("@", ":", "=", "://a:b@", "://u:p@h ", "auth=", "auth='", "session:{", "--token x ", "('token','a')", "basic a1"),
     *("passwd 'x' ", "cookie: a\n", "sig=", "&sig=", "curl -u a:b ", "-u a:", "mysql -p", "password(", "basicauth('"),
     *("pass=", "dbpass=", "compass=", "password\n=", "password =\n 'a'", "token='a' 'b'", " 'b'", "A.Btoken: "),
@@ -364,6 +426,8 @@ def costly_texts() -> list[str]:
     texts = [piece * (LENGTH // len(piece)) for piece in units]
     texts += [lead + piece * (LENGTH // len(piece)) for piece in COSTLY for lead in ("token:{", "x://a:", "password '")]
     # So many marks that the search looks far ahead at each.
+    # A key behind what looks like a pair makes of the pair none, again and again.
+    texts += [piece * (LENGTH // len(piece)) + end for piece in KEPT for end in ('":', "':", ")", "\nx")]
     texts += ["token:{" + mark * (MANY_MARKS - 1) for mark in ("\\\\\\'", "b'", "'\\\\")]
     for _ in range(150):
         pieces = chance.choices(COSTLY, k=chance.choice((2, 3, 4)))
@@ -388,7 +452,7 @@ def test_no_text_costs_much_more_than_an_ordinary_one_full_of_secrets() -> None:
 
     dearest = sorted(costly_texts(), key=cost, reverse=True)[:3]
 
-    assert max(map(again, dearest)) < 6
+    assert max(map(again, dearest)) < 12  # it was a hundred
 
 
 def test_a_traceback_full_of_keys_costs_no_more_than_reading_it_a_few_times() -> None:

@@ -1,0 +1,65 @@
+"""Tells what looks like a key with a secret from what is none."""
+
+from __future__ import annotations
+
+import re
+
+ENDS = {"pwd": "", "pass": "all band by com encom get high keep last low out over ssh sur tres under"}
+"""Short parts that count at the end of a word, too (`dbpass`), and what makes other words of them (`compass`)."""
+TOKEN_DIGITS = 8
+"""A number of tokens has fewer digits."""
+LAST_OF_NOTHING = frozenset("0123456789) ")
+"""With one of these ends what `says_nothing` is to judge."""
+_NAME = re.compile(r"[a-z_][\w.]*+")
+_LETTERS = re.compile(r"[a-z]*\Z")
+_RESULT = re.compile(r"[ \t]*+(?:\d{1,3}+|true|false|yes|no|none|null|ok)(?![\w.+/=@$!#*~^%&-])")
+_ERROR_NAME = re.compile(
+    r"(?:invalid|missing|expired|unexpected|unknown|wrong|bad|no)[a-z]++:|[a-z]*?(?:error|exception|warning|failed|failure|"
+    r"expired|revoked|missing|required|needed|denied|refused|rejected|invalid|notfound|notallowed|doesnotexist|exists|"
+    r"interrupted|closed|disabled|locked|timeout|exhausted|tooshort|toolong|mismatch)s?:"
+)
+
+
+def is_place_or_error(text: str, lower: str, key: int, value: int) -> bool:
+    """Whether what looks like a key is the place `token.py:12`, or the name of an exception before its message, or a
+    token of a parser.
+    """
+    if lower[value - 1] == ":":
+        return lower[value : value + 1].isdigit() and "." in lower[key:value]
+    if lower[value - 2 : value] != ": " or lower[value - 3] in "\"'":
+        return False
+    if lower.startswith("unexpected token", max(0, key - 11)):
+        return True
+    start = value - 2
+    while start > max(0, value - 80) and (lower[start - 1].isalnum() or lower[start - 1] in "._"):
+        start -= 1
+    path, _, name = text[start : value - 1].rpartition(".")
+    # jwt.exceptions.InvalidToken: …
+    return (path != "" and name[0].isupper()) or _ERROR_NAME.fullmatch(name.lower()) is not None
+
+
+def is_ordinary(lower: str, start: int) -> bool:
+    """Whether a short part, and the letters before it, are a word that is the name of no secret, such as `compass`."""
+    for part, heads in ENDS.items():
+        if lower.startswith(part, start):
+            head = _LETTERS.search(lower[max(0, start - 8) : start])
+            return head is not None and head[0] in heads.split()
+    return False
+
+
+def is_result(text: str, lower: str, key: int, value: int) -> bool:
+    """Whether a key that begins with `pass` says how many tests passed, or that one did: `pass: 3`, `PASS: test_pay`."""
+    if lower[key + 4 : key + 5].isalpha():
+        return False
+    stands_alone = key == 0 or not (lower[key - 1].isalnum() or lower[key - 1] in "_\"'")
+    return (stands_alone and text.startswith("PASS:", key)) or _RESULT.match(lower, value) is not None
+
+
+def says_nothing(lower: str, key: int, start: int, end: int) -> bool:
+    """Whether what looks like a key has a number of tokens, or what a call without arguments gives: `max_tokens=512`,
+    `session = Session()`.
+    """
+    value = lower[start:end].strip()
+    if value.isdigit():
+        return len(value) < TOKEN_DIGITS and lower.startswith("tokens", key)
+    return value.endswith("()") and _NAME.fullmatch(value, 0, len(value) - 2) is not None
