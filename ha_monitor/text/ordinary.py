@@ -48,7 +48,7 @@ def is_ordinary(lower: str, start: int) -> bool:
 
 
 def is_result(text: str, lower: str, key: int, value: int) -> bool:
-    """Whether a key that begins with `pass` says how many tests passed, or that one did: `pass: 3`, `PASS: test_pay`."""
+    """Whether a key that begins with `pass` says how many tests passed, or that one did: `pass: 3`, `PASS: test`."""
     if lower[key + 4 : key + 5].isalpha():
         return False
     stands_alone = key == 0 or not (lower[key - 1].isalnum() or lower[key - 1] in "_\"'")

@@ -1,7 +1,8 @@
 """Finds the ends of values in a text that anybody may have written, and bounds how much of it is looked at for that.
 
 Where a bracket is not closed, that shows only after all has been read that might stand in it, and the next value may
-have the same before it. So what is read is counted: a text is read a few times at most, and then its rest is hidden as a whole.
+have the same before it. So what is read is counted: a text is read a few times at most, and then its rest is hidden as
+a whole.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 
 from ha_monitor.text.grammar import NO_NEXT_LINE, item, value
 
-MOST_READ = 4
+MOST_READ = 3
 """How many times its length is read of a text, at most, in search of the ends of values that may not have one."""
 
 
