@@ -62,4 +62,8 @@ def says_nothing(lower: str, key: int, start: int, end: int) -> bool:
     value = lower[start:end].strip()
     if value.isdigit():
         return len(value) < TOKEN_DIGITS and lower.startswith("tokens", key)
-    return value.endswith("()") and _NAME.fullmatch(value, 0, len(value) - 2) is not None
+    return (
+        lower.endswith("= ", 0, start)
+        and value.endswith("()")
+        and _NAME.fullmatch(value, 0, len(value) - 2) is not None
+    )

@@ -52,7 +52,12 @@ SHAPES = (
     _shape("authorization cookie", rf"(?:authorization|cookie)[ \t]*+:[ \t]*+(?P<hidden>{HEADER})"),
     # A word is no secret: 'basic authentication', 'the bearer of the token'.
     _shape("bearer", r"bearer[ ]++(?P<hidden>(?=[a-z]*+[\d+/=._~-])[\w+/=.~-]{6,}+)"),
-    _shape("basic", r"basic[ ]++(?P<hidden>(?=[a-z]*+[\d+/=])[a-z\d+/=]{6,}+)(?![\w~-]|\.\w)"),
+    # In base64, or longer than a word: not 'basic plan_2'.
+    _shape(
+        "basic",
+        r"basic[ ]++(?P<hidden>(?=[a-z]*+[\d+/=])[a-z\d+/=]{6,}+(?![\w~-]|\.\w)"
+        r"|(?=[a-z_.-]{0,60}+[\d+/=])[\w+/=.~-]{20,}+)",
+    ),
     _shape(
         "password passwd passphrase",
         rf"""pass(?:word|wd|phrase)(?:[ ]++(?:is[ ]++|was[ ]++)?+|\()(?P<hidden>{STRING})""",

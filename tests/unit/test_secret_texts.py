@@ -210,6 +210,8 @@ SECRET = [
     ("- name: DB_PASSWORD\n  value: hunter2\n- name: N\n  value: 1", ["- name: N\n  value: 1"]),
     ('- name: "DB_PASSWORD"\n  value: "hunter2"\n- name: N', ["- name: N"]),
     ("password\n  Input is short [type=short, input_value='hunter2', input_type=x]", ["is short [", "input_type=x]"]),
+    ("auth failed with Basic Ym9iOmh1bnRl_hunter2- for bob", ["failed with Basic ", " for bob"]),
+    ("{'token': hunter2()", ["{'token': "]),
     # in code
     ("    if password != 'hunter2':\n        refuse()", ["    if password != ", ":\n        refuse()"]),
     ("password += 'hunter2'; go()", ["password += ", "; go()"]),
