@@ -12,11 +12,11 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.connection import StoreConnection
-from ha_monitor.store.contact import Contact
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.damage import mend
 from ha_monitor.store.keys import FORMAT, Keys
-from ha_monitor.store.outbox import read_items
+from ha_monitor.store.lease import Lease
+from ha_monitor.store.outbox import OutboxProgress, read_items
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
@@ -57,13 +57,8 @@ class RedisStore:
         self._connection = StoreConnection(settings)
         self._scripts = read_scripts()
         self._encode = msgspec.msgpack.Encoder().encode
-        self._token = 0
-        self._announced = 0
-        self._told = 0
-        """What the call under way tells Redis."""
-        self._confirmed = 0
-        self._lease_until = 0.0
-        self._contact = Contact(clock, settings.lease)
+        self._lease = Lease(clock, settings.lease)
+        self._progress = OutboxProgress()
         self.counting = [counting.max_series, counting.buckets, counting.per_worker] if counting else False
         """How events are counted, as the scripts read it."""
         self._apply_options = self._encode(
@@ -91,12 +86,12 @@ class RedisStore:
     @property
     def token(self) -> int:
         """The fencing token of this instance: higher than that of every instance before; 0 before `register`."""
-        return self._token
+        return self._lease.token
 
     @property
     def lease_until(self) -> float:
         """When the lease may end, by this machine's monotonic clock."""
-        return self._lease_until
+        return self._lease.until
 
     @property
     def connected(self) -> bool:
@@ -120,7 +115,7 @@ class RedisStore:
 
         :param registered: whether this instance has an entry and an outbox.
         """
-        return mend(self.run, self.keys, self._token if registered else 0, self.counts_key)
+        return mend(self.run, self.keys, self.token if registered else 0, self.counts_key)
 
     def register(self, who: dict[str, Any]) -> None:
         """Enter this instance, with a new token and an empty outbox.
@@ -129,13 +124,13 @@ class RedisStore:
         """
         asked = self._clock.monotonic()
         keys = self.keys
-        self._token = self._call(
+        token = self._call(
             "register",
             [keys.leases, keys.tokens, keys.format],
             [keys.prefix, self._lease_ms(), json.dumps(who), FORMAT],
         )
-        self._announced = self._told = self._confirmed = 0
-        self._lease_until = asked + self.settings.lease
+        self._progress.start_anew()
+        self._lease.granted(token, asked)
 
     def recover(self) -> Recovered:
         """After a broken connection: renew the lease under a new token and return what has not been announced yet.
@@ -147,17 +142,17 @@ class RedisStore:
         """
         asked = self._clock.monotonic()
         keys = self.keys
-        self._token, first, raw = self._call(
+        token, first, raw = self._call(
             "recover",
             [*self._own_keys(), keys.tokens],
-            [self._token, self._lease_ms(), keys.prefix, self._announced],
+            [self.token, self._lease_ms(), keys.prefix, self._progress.announced],
         )
-        self._lease_until = asked + self.settings.lease
+        self._lease.granted(token, asked)
         return Recovered(read_items(first, raw), first + len(raw))
 
     def announced(self, upto: int) -> None:
         """Note that all items below a sequence number are out. Redis hears of it with the next call."""
-        self._announced = max(self._announced, upto)
+        self._progress.announce(upto)
 
     def send_apply(self, batch: Batch) -> None:
         """Hand a batch to Redis, without waiting for it.
@@ -168,7 +163,7 @@ class RedisStore:
         self._send(
             "apply",
             [*self._own_keys(), *self._shared_apply],
-            [self._token, self.keys.prefix, self._announced, self._apply_options, data],
+            [self.token, self.keys.prefix, self._progress.announced, self._apply_options, data],
         )
 
     def receive_apply(self) -> Applied:
@@ -201,7 +196,7 @@ class RedisStore:
         asked = self._clock.monotonic()
         options = [
             self._lease_ms(),
-            self._contact.may_take_over(),
+            self._lease.may_take_over(),
             int(self.settings.failure_ttl),
             MOST_DUE,
             int(self.held * 1000),
@@ -213,9 +208,9 @@ class RedisStore:
         first, raw, next_due, taken, own, leads, trouble = self._call(
             "tick",
             [*self._own_keys(), *self._shared_tick],
-            [self._token, self.keys.prefix, self._announced, self._encode(options), stats, *rejected],
+            [self.token, self.keys.prefix, self._progress.announced, self._encode(options), stats, *rejected],
         )
-        self._lease_until = asked + self.settings.lease
+        self._lease.renewed(asked)
         return Ticked(
             read_items(first, raw, own),
             next_due / 1000 if next_due >= 0 else None,
@@ -232,7 +227,7 @@ class RedisStore:
         :param arguments: those behind the sequence number, to be packed.
         """
         packed = [self._encode(argument) for argument in arguments]
-        first = [self._token, self.keys.prefix, self._announced]
+        first = [self.token, self.keys.prefix, self._progress.announced]
         return self._call(script, [*self._own_keys(), self.keys.leader, *keys], [*first, *packed])
 
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
@@ -257,7 +252,7 @@ class RedisStore:
             "settle",
             [*self._own_keys(), self.keys.retries, self.keys.dead_letters],
             [
-                self._token,
+                self.token,
                 upto,
                 keep,
                 self._encode(
@@ -265,42 +260,41 @@ class RedisStore:
                 ),
             ],
         )
-        self.announced(upto)
-        self._confirmed = max(self._confirmed, upto)
+        self._progress.settle(upto)
 
     def confirm(self) -> None:
         """Tell Redis what has been announced, if it does not know."""
-        if self._announced > self._confirmed:
-            self.settle(self._announced, [], [], 1_000_000)
+        if not self._progress.is_confirmed:
+            self.settle(self._progress.announced, [], [], 1_000_000)
 
     def leave(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
-        left: int = self._call("leave", [*self._own_keys(), self.keys.returned], [self._token, self._announced])
-        self._lease_until = 0.0
+        left: int = self._call("leave", [*self._own_keys(), self.keys.returned], [self.token, self._progress.announced])
+        self._lease.given_up()
         return left
 
     def holds_lease(self) -> bool:
         """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
-        return self._clock.monotonic() < self._lease_until
+        return self._lease.holds()
 
     def _own_keys(self) -> list[str]:
-        return [self.keys.leases, self.keys.instance(self._token), self.keys.outbox(self._token)]
+        return [self.keys.leases, self.keys.instance(self.token), self.keys.outbox(self.token)]
 
     def _lease_ms(self) -> int:
-        return int(self.settings.lease * 1000)
+        return int(self._lease.duration * 1000)
 
     def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         self._send(name, keys, arguments)
         return self._receive()
 
     def _send(self, name: str, keys: list[str], arguments: list[Any]) -> None:
-        self._told = self._announced
+        self._progress.tell()
         self._connection.send("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments)
 
     def _receive(self) -> Any:
         reply = self._connection.receive()
-        self._confirmed = self._told
-        self._contact.replied()
+        self._progress.confirm()
+        self._lease.replied()
         return reply
 
 

@@ -135,7 +135,9 @@ class Going:
         def settle() -> None:
             items = one.apply(event("custom", at=TIME + 1000 + number, uuid=None), announce=False).items
             one.emitted += items
-            store.settle((items[-1].sequence if items else store._announced) + 1, [(10**7, b"retry")], [b"{}"], 10)
+            store.settle(
+                (items[-1].sequence if items else store._progress.announced) + 1, [(10**7, b"retry")], [b"{}"], 10
+            )
 
         def note() -> None:
             attempts.begin(["message"], 3)
