@@ -121,14 +121,13 @@ class Service:
             self.surveyor = Surveyor(
                 config, telemetry, lambda reason: warn("queues-not-surveyed", reason=reason), threads
             )
-        parts = self._parts(config)
+        settings = self._parts(config)
         record = make_record(config, self._identity, clock)
         self.pipeline = Pipeline(
             config=config,
             source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
             record=record,
-            decoder=parts.decoder,
-            announcer=parts.announcer,
+            settings=settings,
             rejects=Rejects(self._identity, self.logger, clock),
             redeliveries=Redeliveries(record.attempts, self._identity, stats, self.logger, clock),
             supervisor=Systemd(environment, clock),
@@ -200,7 +199,7 @@ class Service:
         """What a reload replaces, built anew; None if the configuration is wrong. Says what needs a restart."""
         try:
             config = self._reread()
-            parts = self._parts(config)
+            settings = self._parts(config)
         except ConfigurationError as error:
             self.logger.error("reload-failed", reason=str(error))
             return None
@@ -212,7 +211,7 @@ class Service:
         if fixed:
             self.logger.warning("restart-needed", changed=fixed)
         self.logger.info("reloaded", log_level=config.log.level.value)
-        return parts
+        return settings
 
 
 FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend")

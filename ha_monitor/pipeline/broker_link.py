@@ -14,6 +14,7 @@ from ha_monitor.pipeline.outage import Outage
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.schedule import Schedule
 
 HEARTBEAT_EVERY = 1.0
 """Seconds between two looks whether the connection needs a sign of life."""
@@ -56,8 +57,8 @@ class BrokerLink:
         self._depth_seen = depth_seen
         self._backoff = Backoff(clock, first=0.5, cap=10.0)
         self._outage = Outage("broker-unavailable", logger, clock)
-        self._heartbeat_at = 0.0
-        self._depth_at = 0.0
+        self._heartbeat = Schedule(clock, HEARTBEAT_EVERY)
+        self._look = Schedule(clock, DEPTH_EVERY)
         self.consuming = False
 
     def remaining(self) -> float:
@@ -78,7 +79,7 @@ class BrokerLink:
         self._stats.broker = address
         self._health.broker(None)
         self._progress.connected()
-        self._heartbeat_at = 0.0
+        self._heartbeat.hasten()
         self._logger.info("broker-connected", broker=address, queue=self._queue, **self._outage.over())
         self._report.consuming()
         self._greet(self._source.url)
@@ -89,14 +90,14 @@ class BrokerLink:
 
         :raises BrokerUnavailable: if the connection broke.
         """
-        now = self._clock.monotonic()
-        if self.consuming and now >= self._heartbeat_at:
-            self._heartbeat_at = now + HEARTBEAT_EVERY
+        if self.consuming and self._heartbeat.is_due():
+            asked_at = self._clock.monotonic()
+            self._heartbeat.restart()
             self._source.heartbeat()
-            if now >= self._depth_at:
-                self._depth_at = now + DEPTH_EVERY
+            if self._look.is_due():
+                self._look.restart()
                 self._stats.depth = self._source.depth()
-                self._depth_seen(self._stats.depth, now)
+                self._depth_seen(self._stats.depth, asked_at)
 
     def lost(self, error: BrokerUnavailable) -> None:
         """Give the connection up; what was not acknowledged goes back to the queue."""

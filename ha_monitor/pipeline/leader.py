@@ -9,6 +9,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.stuck import Reconcile, StuckDuty
 from ha_monitor.pipeline.tables import TableReport
+from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
@@ -52,7 +53,8 @@ class Leader:
                 record.open_tasks, investigator=investigator, reconcile=reconcile, logger=logger, clock=clock
             )
         self._leads = False
-        self._watch_at = self._losses_at = 0.0
+        self._watch_due = Schedule(clock, WATCH_EVERY)
+        self._losses_due = Schedule(clock, LOSSES_EVERY)
         self._heard_at = float("-inf")
         self._listening_since = clock.monotonic()
 
@@ -78,20 +80,19 @@ class Leader:
         if ticked.leads != self._leads:
             self._leads = ticked.leads
             self._duties.start_anew()
-            self._watch_at = 0.0
+            self._watch_due.hasten()
             self._logger.info("leading" if self._leads else "not-leading", token=self._store.token)
         if not ticked.leads:
             self._telemetry.does_not_lead()
             return []
         self._telemetry.leads(self._store.lease_until, followed=ticked.followed)
         items: list[OutboxItem] = []
-        now = self._clock.monotonic()
-        if now >= self._watch_at:
-            self._watch_at = now + WATCH_EVERY
+        if self._watch_due.is_due():
+            self._watch_due.restart()
             items += self._watch()
-        if now >= self._losses_at:
+        if self._losses_due.is_due():
             items += self._duties.losses(report=self._count_losses)
-            self._losses_at = now + (LOSSES_EVERY if self._duties.all_accounted else WATCH_EVERY)
+            self._losses_due.restart(None if self._duties.all_accounted else WATCH_EVERY)
         return items if self._stuck is None else items + self._stuck.proceed()
 
     def _watch(self) -> list[OutboxItem]:

@@ -13,7 +13,6 @@ While Redis merges one batch, the next is collected; at most one is under way. E
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +22,7 @@ from ha_monitor.broker.source import Mark, Source, longest_held
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
-from ha_monitor.events.decode import Decoder
 from ha_monitor.metrics.telemetry import Telemetry
-from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import BrokerLink
@@ -43,12 +40,15 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.tables import TableReport, series_table
 from ha_monitor.pipeline.takeovers import report_takeovers
+from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.supervision import Supervisor
 from ha_monitor.threads import Threads
 
 IDLE_WAIT = 0.25
 """Seconds that the loop waits for a message at most, so that it notices a signal."""
+SHORTEST_TICK = 0.05
+"""Seconds between two ticks at least, however much is due."""
 
 
 class Pipeline:
@@ -60,8 +60,7 @@ class Pipeline:
         config: Config,
         source: Source,
         record: SharedRecord,
-        decoder: Decoder,
-        announcer: Announcer,
+        settings: Settings,
         rejects: Rejects,
         redeliveries: Redeliveries,
         supervisor: Supervisor,
@@ -97,8 +96,9 @@ class Pipeline:
         self._tend = tend
         self.stats = stats
         self._stopping = self._reload_asked = False
-        self._tick_at = self._sent_at = 0.0
-        self._collector = Collector(source, decoder, config.batch, clock)
+        self._tick_due = Schedule(clock, config.store.lease / 5)
+        self._sent_at = 0.0
+        self._collector = Collector(source, settings.decoder, config.batch, clock)
         self._excess = Excess(self._collector, stats, logger, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._tables = TableReport(logger, clock)
@@ -110,7 +110,7 @@ class Pipeline:
         self._counted = True
         self._announcements = Announcements(
             store=store,
-            announcer=announcer,
+            announcer=settings.announcer,
             stats=self.stats,
             threads=threads,
             renew_lease=self._tick,
@@ -199,7 +199,8 @@ class Pipeline:
     # --- consume ---------------------------------------------------------------------------
 
     def _consume(self) -> None:
-        full = self._collector.collect(self._patience())
+        wait = 0.0 if self._under_way is not None else min(IDLE_WAIT, self._tick_due.remaining())
+        full = self._collector.collect(wait)
         self._leader.listened()
         self._finish()
         while self._collector:
@@ -213,11 +214,6 @@ class Pipeline:
             self.stats.nothing_at_hand(self._clock.time())
         self._announcements.announce()
         self._store.confirm()
-
-    def _patience(self) -> float:
-        if self._under_way is not None:
-            return 0.0
-        return min(IDLE_WAIT, max(0.0, self._tick_at - self._clock.monotonic()))
 
     def _send(self, collected: Collected) -> None:
         if collected.redelivered:
@@ -269,7 +265,7 @@ class Pipeline:
         )
         self._rejects.add(batch.rejected, batch.rejected_count)
         if applied.waiting:
-            self._tick_at = min(self._tick_at, self._clock.monotonic() + self._config.store.name_wait)
+            self._tick_due.hasten(self._config.store.name_wait)
         self._announcements.announce()
         self._acknowledge(mark)
         self._health.batch_committed()
@@ -283,7 +279,7 @@ class Pipeline:
     # --- time ------------------------------------------------------------------------------
 
     def _tick_if_due(self) -> None:
-        if self._clock.monotonic() < self._tick_at:
+        if not self._tick_due.is_due():
             return
         self._finish()
         self._tick()
@@ -292,7 +288,7 @@ class Pipeline:
 
     def _keep_alive(self) -> None:
         # What takes its time must cost neither the lease nor the broker's patience.
-        if self._clock.monotonic() >= self._tick_at:
+        if self._tick_due.is_due():
             self._tick()
         try:
             self._broker.keep_alive()
@@ -312,8 +308,9 @@ class Pipeline:
         self._rejects.samples_stored()
         self._progress.handed_back_told()
         report_takeovers(ticked.taken, self.stats, self._logger)
-        due_in = min(self._config.store.lease / 5, math.inf if ticked.next_due is None else ticked.next_due)
-        self._tick_at = self._clock.monotonic() + max(0.05, due_in)
+        self._tick_due.restart()
+        if ticked.next_due is not None:
+            self._tick_due.hasten(max(SHORTEST_TICK, ticked.next_due))
         self._announcements.add(ticked.items)
         self._announcements.add(self._leader.after_tick(ticked))
         self._store_link.answered(ticked.trouble)
@@ -332,7 +329,7 @@ class Pipeline:
             return False
         self._excess.say()
         self._announcements.announce()
-        self._tick_at = 0.0
+        self._tick_due.hasten()
         return True
 
     def _wait_for_store(self) -> None:

@@ -13,6 +13,7 @@ from ha_monitor.pipeline.backoff import Backoff
 from ha_monitor.pipeline.outage import Outage
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
 from ha_monitor.store.results import is_about_foreign_value
 
@@ -49,7 +50,7 @@ class StoreLink:
         self._backoff = Backoff(clock, first=0.2, cap=5.0)
         self._outage = Outage("store-unavailable", logger, clock)
         self._refused_at: float | None = None
-        self._warned_at = float("-inf")
+        self._warning = Schedule(clock, WARN_EVERY)
         self.registered = False
 
     @property
@@ -99,8 +100,8 @@ class StoreLink:
         now = self._clock.monotonic()
         if trouble:
             self._health.store_refused(f"Redis refused: {trouble}", now + REFUSED_FOR)
-            if now - self._warned_at >= WARN_EVERY:
-                self._warned_at = now
+            if self._warning.is_due():
+                self._warning.restart()
                 self._logger.warning("store-damaged", reason=trouble)
             if is_about_foreign_value(trouble):
                 self._mend()

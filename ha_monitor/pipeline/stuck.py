@@ -10,6 +10,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.events.facts import Fact
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.investigator import Findings, Investigator
+from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import OpenTasks
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Finished, Suspect, Verdict
@@ -58,8 +59,8 @@ class StuckDuty:
         self._reconcile = reconcile
         self._logger = logger
         self._clock = clock
-        self._round_at = 0.0
-        self._asked_at = 0.0
+        self._round = Schedule(clock, ROUND_EVERY)
+        self._answer = Schedule(clock, LONGEST_ANSWER)
         self._empty_at = float("-inf")
         self._pending: Pending | None = None
         self._failing = False
@@ -78,25 +79,25 @@ class StuckDuty:
             return self._judge(self._pending, now)
         if self._investigator.busy:
             self._take_answer(now)
-        elif now >= self._round_at and now - self._empty_at < EMPTY_WITHIN:
-            self._round_at = now + ROUND_EVERY
-            self._look(now)
+        elif self._round.is_due() and now - self._empty_at < EMPTY_WITHIN:
+            self._round.restart()
+            self._look()
         return []
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         found = self._tasks.suspects()
         if found is None:
             return
         if found.more:
-            self._round_at = now
+            self._round.hasten()
         if found.tasks:
-            self._asked_at = now
+            self._answer.restart()
             self._investigator.ask(found)
 
     def _take_answer(self, now: float) -> None:
         findings = self._investigator.take()
         if findings is None:
-            if now - self._asked_at > LONGEST_ANSWER:
+            if self._answer.is_due():
                 self._failed(f"no answer for {LONGEST_ANSWER:g} s")
             return
         if findings.problem is not None:

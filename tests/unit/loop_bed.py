@@ -158,13 +158,11 @@ class Instance:
         self.source = MemorySource(bed.broker, prefetch)
         self.greeted: list[str] = []
         self.reread: Callable[[], Settings | None] = lambda: None
-        settings = self.settings(handlers)
         self.pipeline = Pipeline(
             config=config,
             source=self.source,
             record=self.record,
-            decoder=settings.decoder,
-            announcer=settings.announcer,
+            settings=self.settings(handlers),
             rejects=Rejects(self.identity, self.logger, clock),
             redeliveries=Redeliveries(self.record.attempts, self.identity, self.stats, self.logger, clock),
             supervisor=self.supervisor,

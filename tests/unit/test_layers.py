@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ha_monitor"
 LAYERS = [
-    {"errors", "clock", "version", "exit_status", "handling", "supervision", "text", "threads"},
+    {"errors", "clock", "version", "exit_status", "handling", "schedule", "supervision", "text", "threads"},
     {"config", "rights"},
     {"events"},
     {"broker", "store", "backend"},
