@@ -103,7 +103,7 @@ class Pipeline:
         self._report = Report(supervisor, self.stats, clock)
         self._tables = TableReport(logger, clock)
         self._leader = Leader(
-            record, config, telemetry, logger, clock, investigator=investigator, reconcile=self._collector.reconcile
+            record, config, telemetry, logger, clock, investigator=investigator, reconciler=self._collector
         )
         self._progress = Progress(clock, source.most_in_hand, longest_held(config.broker.heartbeat))
         self._under_way: Collected | None = None

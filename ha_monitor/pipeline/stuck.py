@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ha_monitor.backend.results import Result
 from ha_monitor.clock import Clock
@@ -25,7 +24,12 @@ LONGEST_ANSWER = 120.0
 EMPTY_WITHIN = 15.0
 """Seconds for which the queue of events counts as empty after it was seen so; it is looked at every few seconds."""
 
-Reconcile = Callable[[dict[str, Any]], Fact]
+
+class Reconciler(Protocol):
+    """Whoever makes facts, under the settings as they are now."""
+
+    def reconcile(self, event: dict[str, Any]) -> Fact:
+        """The fact of an event that never came."""
 
 
 class Pending(NamedTuple):
@@ -37,7 +41,7 @@ class Pending(NamedTuple):
 
 
 class StuckDuty:
-    """Goes on a little at each call of `proceed`, and never waits for an answer.
+    """Goes on a little at each `run`, and never waits for an answer.
 
     An event that is missed may wait in the queue, behind others. So verdicts have to wait until the queue has been seen
     empty after the questions were answered, and until all instances have merged what they had been given by then; and
@@ -49,14 +53,13 @@ class StuckDuty:
         tasks: OpenTasks,
         *,
         investigator: Investigator,
-        reconcile: Reconcile,
+        reconciler: Reconciler,
         logger: Logger,
         clock: Clock,
     ) -> None:
-        """:param reconcile: makes a fact of an event that never came."""
         self._tasks = tasks
         self._investigator = investigator
-        self._reconcile = reconcile
+        self._reconciler = reconciler
         self._logger = logger
         self._clock = clock
         self._round = Schedule(clock, ROUND_EVERY)
@@ -72,8 +75,10 @@ class StuckDuty:
         """
         self._empty_at = at
 
-    def proceed(self) -> list[OutboxItem]:
-        """Do what is next; returns what is to be announced."""
+    def start_anew(self) -> None:
+        self._round.hasten()
+
+    def run(self) -> list[OutboxItem]:
         now = self._clock.monotonic()
         if self._pending is not None:
             return self._judge(self._pending, now)
@@ -139,4 +144,4 @@ class StuckDuty:
             "timestamp": suspect.since / 1e6 if result.time is None else result.time,
             **result.fields,
         }
-        return Finished(self._reconcile(event))
+        return Finished(self._reconciler.reconcile(event))
