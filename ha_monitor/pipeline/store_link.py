@@ -1,16 +1,15 @@
-"""The connection to the store: made with growing pauses, and given up when it broke."""
+"""The connection to the store: whether this instance is entered there, and what is out of order."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ha_monitor.clock import Clock
-from ha_monitor.errors import LeaseLost, StoreRefused, StoreUnavailable
+from ha_monitor.errors import HaMonitorError, LeaseLost, StoreRefused
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
-from ha_monitor.pipeline.backoff import Backoff
-from ha_monitor.pipeline.outage import Outage
+from ha_monitor.pipeline.link import Link
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
@@ -23,7 +22,7 @@ WARN_EVERY = 10.0
 """Seconds between two warnings about what Redis refused and a call did without."""
 
 
-class StoreLink:
+class StoreLink(Link):
     """Whether this instance is entered in the shared record, and what is to be done for it."""
 
     def __init__(
@@ -39,16 +38,14 @@ class StoreLink:
         who: dict[str, Any],
     ) -> None:
         """:param who: what `status` shows of this instance."""
+        super().__init__(
+            *("Redis", "store-unavailable"), first=0.2, longest=5.0, report=report, logger=logger, clock=clock
+        )
         self._store = store
         self._announcements = announcements
         self._stats = stats
         self._health = health
-        self._report = report
-        self._logger = logger
         self._who = who
-        self._clock = clock
-        self._backoff = Backoff(clock, first=0.2, cap=5.0)
-        self._outage = Outage("store-unavailable", logger, clock)
         self._refused_at: float | None = None
         self._warning = Schedule(clock, WARN_EVERY)
         self.registered = False
@@ -57,20 +54,14 @@ class StoreLink:
     def connected(self) -> bool:
         return self._store.connected
 
-    def remaining(self) -> float:
-        """Seconds until the next attempt to connect; 0 if it is due."""
-        return self._backoff.remaining()
-
-    def connect(self) -> bool:
-        """Connect, if the time for it has come, and enter this instance or take its outbox up again; whether it did.
+    def _open(self) -> None:
+        """Connect, and enter this instance or take its outbox up again.
 
         What was not announced before is to be announced now.
 
         :raises StoreUnavailable: if Redis is away. :raises LeaseLost: if another instance has the outbox; the next call
             enters this one anew.
         """
-        if self._backoff.remaining():
-            return False
         self._store.connect()
         self._mend()
         if self.registered:
@@ -84,12 +75,11 @@ class StoreLink:
         # One can connect to a Redis that refuses, so that is not its return.
         if self._refused_at is None:
             self._is_back()
-        return True
 
     def _is_back(self) -> None:
-        self._backoff.succeeded()
+        away = self._returned()
         unannounced = len(self._announcements)
-        self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **self._outage.over())
+        self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **away)
 
     def answered(self, trouble: str) -> None:
         """A call went through.
@@ -113,16 +103,11 @@ class StoreLink:
         for reason in self._store.mend(registered=self.registered):
             self._logger.warning("store-damaged", reason=reason)
 
-    def lost(self, error: StoreUnavailable) -> None:
-        """Give the connection up; what is not announced is still in the outbox."""
-        self._outage.failed(str(error), self._backoff.failed())
-        self._health.store(str(error))
+    def lost(self, error: HaMonitorError) -> None:
         if isinstance(error, StoreRefused):
             self._refused_at = self._clock.monotonic()
             self._health.store_refused(str(error), self._refused_at + REFUSED_FOR)
-        self._report.waiting("Redis", self._backoff.failing_since, str(error))
-        self._store.close()
-        self._announcements.forget()
+        super().lost(error)
 
     def lease_lost(self, error: LeaseLost) -> None:
         """Begin anew: another instance has the outbox."""
@@ -130,5 +115,12 @@ class StoreLink:
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
         self._health.store("the lease was lost")
         self.registered = False
+        self._close()
+
+    def _unhealthy(self, problem: str) -> None:
+        self._health.store(problem)
+
+    def _close(self) -> None:
+        # What is not announced is still in the outbox.
         self._store.close()
         self._announcements.forget()
