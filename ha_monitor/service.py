@@ -142,11 +142,10 @@ class Service:
                 "version": __version__,
                 "started": clock.time(),
             },
-            greet=self._greeter.greet,
-            reread=self.read_again,
+            program=self,
+            greeter=self._greeter,
             investigator=make_investigator(config, clock, threads),
             threads=threads,
-            tend=self._tend,
         )
 
     def run(self) -> ExitStatus:
@@ -170,7 +169,7 @@ class Service:
                 self.http.stop()
         return ExitStatus.OK
 
-    def _tend(self) -> None:
+    def tend(self) -> None:
         """What runs beside the loop, and does not run, gets another chance."""
         self._greeter.tend()
         if self.http is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from ha_monitor.broker.source import Source
 from ha_monitor.clock import Clock
@@ -20,6 +20,23 @@ DEPTH_EVERY = 5.0
 """Seconds between two looks at the length of the queue."""
 
 
+class Greeter(Protocol):
+    """Whoever asks the workers for a heartbeat."""
+
+    def greet(self, url: str) -> object:
+        """Ask the workers of a broker. Does not wait for it, never raises."""
+
+
+class QueueWatcher(Protocol):
+    """Whoever needs to know how many messages wait."""
+
+    def queue_seen(self, depth: int | None, asked_at: float) -> None:
+        """The broker said how many messages wait in the shared queue; None if there is no queue. Does not block.
+
+        :param asked_at: when it was asked, by the monotonic clock.
+        """
+
+
 class BrokerLink(Link):
     """Whether this instance consumes, and what is to be done for it."""
 
@@ -34,15 +51,10 @@ class BrokerLink(Link):
         progress: Progress,
         logger: Logger,
         clock: Clock,
-        greet: Callable[[str], object],
-        depth_seen: Callable[[int | None, float], None],
+        greeter: Greeter,
+        watcher: QueueWatcher,
     ) -> None:
-        """
-        :param queue: its name, for the log.
-        :param greet: asks the workers for a heartbeat, given the broker's URL, and does not wait for it.
-        :param depth_seen: is told how many messages wait in the queue (None if there is none), and when the broker was
-            asked, by the monotonic clock.
-        """
+        """:param queue: its name, for the log."""
         super().__init__(
             *("the broker", "broker-unavailable"), first=0.5, longest=10.0, report=report, logger=logger, clock=clock
         )
@@ -51,8 +63,8 @@ class BrokerLink(Link):
         self._stats = stats
         self._health = health
         self._progress = progress
-        self._greet = greet
-        self._depth_seen = depth_seen
+        self._greeter = greeter
+        self._watcher = watcher
         self._heartbeat = Schedule(clock, HEARTBEAT_EVERY)
         self._look = Schedule(clock, DEPTH_EVERY)
         self.consuming = False
@@ -69,7 +81,7 @@ class BrokerLink(Link):
         self._heartbeat.hasten()
         self._logger.info("broker-connected", broker=address, queue=self._queue, **away)
         self._report.consuming()
-        self._greet(self._source.url)
+        self._greeter.greet(self._source.url)
 
     def keep_alive(self) -> None:
         """Send and check heartbeats, and look at the queue, as often as is needed.
@@ -83,7 +95,7 @@ class BrokerLink(Link):
             if self._look.is_due():
                 self._look.restart()
                 self._stats.depth = self._source.depth()
-                self._depth_seen(self._stats.depth, asked_at)
+                self._watcher.queue_seen(self._stats.depth, asked_at)
 
     def hand_back(self) -> None:
         """Close the connection so that other instances get what is in hand here."""

@@ -13,8 +13,7 @@ While Redis merges one batch, the next is collected; at most one is under way. E
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -25,7 +24,7 @@ from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
-from ha_monitor.pipeline.broker_link import BrokerLink
+from ha_monitor.pipeline.broker_link import BrokerLink, Greeter
 from ha_monitor.pipeline.collector import Collected, Collector
 from ha_monitor.pipeline.excess import Excess
 from ha_monitor.pipeline.investigator import Investigator
@@ -51,6 +50,16 @@ SHORTEST_TICK = 0.05
 """Seconds between two ticks at least, however much is due."""
 
 
+class Program(Protocol):
+    """What the loop asks of the program around it."""
+
+    def read_again(self) -> Settings | None:
+        """Read the configuration again; what can change while running, or None if it is wrong. Never raises."""
+
+    def tend(self) -> None:
+        """Start what runs beside the loop and does not run. Called once a cycle; never waits, never raises."""
+
+
 class Pipeline:
     """Moves events from the broker to the outputs. One thread; `stop` may be called from a signal handler."""
 
@@ -69,18 +78,14 @@ class Pipeline:
         logger: Logger,
         clock: Clock,
         who: dict[str, Any],
-        greet: Callable[[str], object],
-        reread: Callable[[], Settings | None],
+        program: Program,
+        greeter: Greeter,
         investigator: Investigator | None,
         threads: Threads,
-        tend: Callable[[], None],
     ) -> None:
         """
         :param who: what `status` shows of this instance.
-        :param greet: asks the workers for a heartbeat, given the broker's URL, and does not wait for it.
-        :param reread: reads the configuration again; returns what can change while running, or None if it is wrong.
         :param investigator: asks about tasks that go no further; None if nobody looks for them.
-        :param tend: starts what runs beside the loop and does not run; is called once a cycle.
         """
         self._config = config
         self._source = source
@@ -92,8 +97,7 @@ class Pipeline:
         self._health = telemetry.health
         self._logger = logger
         self._clock = clock
-        self._reread = reread
-        self._tend = tend
+        self._program = program
         self.stats = stats
         self._stopping = self._reload_asked = False
         self._tick_due = Schedule(clock, config.store.lease / 5)
@@ -113,9 +117,7 @@ class Pipeline:
             announcer=settings.announcer,
             stats=self.stats,
             threads=threads,
-            renew_lease=self._tick,
-            keep_alive=self._keep_alive,
-            handled=self._made_progress,
+            upkeep=self,
         )
         self._store_link = StoreLink(
             store,
@@ -136,8 +138,8 @@ class Pipeline:
             progress=self._progress,
             logger=logger,
             clock=clock,
-            greet=greet,
-            depth_seen=self._leader.queue_seen,
+            greeter=greeter,
+            watcher=self._leader,
         )
 
     def stop(self) -> None:
@@ -157,19 +159,19 @@ class Pipeline:
             self.cycle()
             self._supervisor.ready()
             while not self._stopping:
-                self._tend()
+                self._program.tend()
                 if self._reload_asked:
                     self._reload()
                 self.cycle()
-                self._made_progress()
+                self.made_progress()
         except BaseException:
             # Nobody knows what state this came from: what was not announced is for the others.
             self._shutdown(finish=False)
             raise
         self._shutdown(finish=True)
 
-    def _made_progress(self) -> None:
-        # Also said when a handler returned; one that hangs makes none.
+    def made_progress(self) -> None:
+        """Also said when a handler returned; one that hangs makes none."""
         self._health.progress()
         self._supervisor.progress()
 
@@ -208,7 +210,7 @@ class Pipeline:
             if full and not self._collector:
                 return  # more is at hand: Redis works while it is collected
             self._finish()
-            self._keep_alive()
+            self.keep_alive()
         if self._collector.paused_at is not None:
             self._progress.nothing_in_hand(self._collector.paused_at)
             self.stats.nothing_at_hand(self._clock.time())
@@ -230,7 +232,7 @@ class Pipeline:
             for part in slices(batch):
                 self._send(Collected(part, None))
                 self._finish()
-                self._keep_alive()
+                self.keep_alive()
         self._announcements.announce()
         self._acknowledge(collected.mark)
 
@@ -245,7 +247,7 @@ class Pipeline:
     def _finish(self) -> None:
         """Wait for the batch under way, announce what it brought, and let the broker forget its messages."""
         while self._under_way is not None and self._finish_call(self._under_way):
-            self._keep_alive()
+            self.keep_alive()
             if self._collector:
                 self._send(self._collector.take())
 
@@ -273,7 +275,7 @@ class Pipeline:
         self._counted = True
         self._progress.merged(batch.message_count)
         self._store_link.answered(applied.trouble)
-        self._made_progress()
+        self.made_progress()
         return is_left
 
     # --- time ------------------------------------------------------------------------------
@@ -282,20 +284,21 @@ class Pipeline:
         if not self._tick_due.is_due():
             return
         self._finish()
-        self._tick()
+        self.renew_lease()
         self._announcements.announce()
         self._store.confirm()
 
-    def _keep_alive(self) -> None:
-        # What takes its time must cost neither the lease nor the broker's patience.
+    def keep_alive(self) -> None:
+        """What takes its time must cost neither the lease nor the broker's patience."""
         if self._tick_due.is_due():
-            self._tick()
+            self.renew_lease()
         try:
             self._broker.keep_alive()
         except BrokerUnavailable as error:
             self._broker_lost(error)
 
-    def _tick(self) -> None:
+    def renew_lease(self) -> None:
+        """Tick: tell the store and hear from it what time has brought."""
         self.stats.redelivered = self._source.redelivered
         ticked = self._store.tick(
             msgspec.json.encode(self.stats),
@@ -364,7 +367,7 @@ class Pipeline:
     def _reload(self) -> None:
         self._reload_asked = False
         self._supervisor.reloading()
-        if (settings := self._reread()) is not None:
+        if (settings := self._program.read_again()) is not None:
             # A batch under way was decoded by the old settings, and its lines may be written by the new ones.
             self._collector.decoder = settings.decoder
             self._announcements.announcer = settings.announcer
@@ -382,7 +385,7 @@ class Pipeline:
                         self._send(self._collector.take())
                         self._finish()
                     if self._rejects.samples:
-                        self._tick()  # no later one would tell of them
+                        self.renew_lease()  # no later one would tell of them
                 elif self._under_way is not None:
                     self._store.receive_apply()
                 left = self._store.leave()

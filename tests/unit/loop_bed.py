@@ -158,6 +158,8 @@ class Instance:
         self.source = MemorySource(bed.broker, prefetch)
         self.greeted: list[str] = []
         self.reread: Callable[[], Settings | None] = lambda: None
+        self.todo: list[Callable[[], object]] = []
+        """What is done after each cycle of `Pipeline.run`, one at a time."""
         self.pipeline = Pipeline(
             config=config,
             source=self.source,
@@ -171,11 +173,10 @@ class Instance:
             logger=self.logger,
             clock=clock,
             who={"instance": name, "host": "host", "pid": 1},
-            greet=self.greeted.append,
-            reread=self._read_again,
+            program=self,
+            greeter=self,
             investigator=investigator,
             threads=plain_threads(clock),
-            tend=lambda: None,
         )
 
     def settings(self, handlers: Sequence[Function] = (), level: LogLevel = LogLevel.DEBUG) -> Settings:
@@ -195,14 +196,21 @@ class Instance:
         )
         return Settings(Decoder(facts, redactor), announcer)
 
-    def _read_again(self) -> Settings | None:
+    def read_again(self) -> Settings | None:
         return self.reread()
+
+    def tend(self) -> None:
+        if self.todo:
+            self.todo.pop(0)()
+
+    def greet(self, url: str) -> None:
+        self.greeted.append(url)
 
     def cycle(self, times: int = 1) -> None:
         """Go round, as `Pipeline.run` does."""
         for _ in range(times):
             self.pipeline.cycle()
-            self.pipeline._made_progress()
+            self.pipeline.made_progress()
 
     def live(self, seconds: float) -> None:
         """Go round until so much time has passed."""

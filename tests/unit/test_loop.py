@@ -434,13 +434,7 @@ def test_a_handler_that_failed_while_the_store_was_away_is_called_again(amqp: Be
 
 def run(one: Instance, *requests: Any) -> None:
     """Run, and do one thing after each cycle; stops in the end."""
-    todo = [*requests, one.pipeline.stop]
-
-    def tend() -> None:
-        if todo:
-            todo.pop(0)()
-
-    one.pipeline._tend = tend
+    one.todo = [*requests, one.pipeline.stop]
     one.pipeline.run()
 
 
