@@ -9,7 +9,9 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.duty import Duty
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.losses import LossesDuty
+from ha_monitor.pipeline.progress import Listening
 from ha_monitor.pipeline.stuck import Reconciler, StuckDuty
+from ha_monitor.pipeline.tables import TableReport
 from ha_monitor.pipeline.watch import WatchDuty
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.outbox import OutboxItem
@@ -36,9 +38,20 @@ class Leader:
         self._record_duties = record.duties
         self._telemetry = telemetry
         self._logger = logger
+        self.listening = Listening(clock, settings.late_after)
+        """Is told whenever the instance has received."""
         watching = Watching(settings.late_after, settings.lost_after)
-        self._watch = WatchDuty(record.duties, watching, telemetry, logger, clock)
-        self._duties: list[Duty] = [self._watch, LossesDuty(record.duties, clock, report=settings.count_losses)]
+        self._duties: list[Duty] = [
+            WatchDuty(
+                record.duties,
+                watching,
+                self.listening,
+                telemetry=telemetry,
+                tables=TableReport(logger, clock),
+                clock=clock,
+            ),
+            LossesDuty(record.duties, clock, report=settings.count_losses),
+        ]
         self._stuck: StuckDuty | None = None
         if investigator is not None:
             self._stuck = StuckDuty(
@@ -46,10 +59,6 @@ class Leader:
             )
             self._duties.append(self._stuck)
         self._leads = False
-
-    def listened(self) -> None:
-        """The instance has just received what the broker had for it, if anything."""
-        self._watch.listened()
 
     def queue_seen(self, depth: int | None, asked_at: float) -> None:
         """The broker said how many messages wait in the shared queue; None if there is no queue.

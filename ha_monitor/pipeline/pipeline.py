@@ -101,7 +101,6 @@ class Pipeline:
         self.stats = stats
         self._stopping = self._reload_asked = False
         self._tick_due = Schedule(clock, config.store.lease / 5)
-        self._sent_at = 0.0
         self._collector = Collector(source, settings.decoder, config.batch, clock)
         self._excess = Excess(self._collector, stats, logger, clock)
         self._report = Report(supervisor, self.stats, clock)
@@ -111,7 +110,7 @@ class Pipeline:
         )
         self._progress = Progress(clock, source.most_in_hand, longest_held(config.broker.heartbeat))
         self._under_way: Collected | None = None
-        self._counted = True
+        self._sent_at, self._counted = 0.0, True
         self._announcements = Announcements(
             store=store,
             announcer=settings.announcer,
@@ -203,7 +202,7 @@ class Pipeline:
     def _consume(self) -> None:
         wait = 0.0 if self._under_way is not None else min(IDLE_WAIT, self._tick_due.remaining())
         full = self._collector.collect(wait)
-        self._leader.listened()
+        self._leader.listening.listened()
         self._finish()
         while self._collector:
             self._send(self._collector.take())
@@ -265,7 +264,8 @@ class Pipeline:
         self.stats.add_batch(
             batch, new=applied.new, repeated=applied.repeated, waiting=applied.waiting, now=self._clock.time()
         )
-        self._rejects.add(batch.rejected, batch.rejected_count)
+        if batch.rejected_count:
+            self._rejects.add(batch.rejected, batch.rejected_count)
         if applied.waiting:
             self._tick_due.hasten(self._config.store.name_wait)
         self._announcements.announce()

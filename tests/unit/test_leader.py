@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.pipeline.losses import LOSSES_EVERY, MORE_EVERY, LossesDuty
+from ha_monitor.pipeline.progress import Listening
 from ha_monitor.pipeline.watch import WATCH_EVERY, WatchDuty
 from ha_monitor.store.results import Watching
 from tests.unit.builders import TurnedClock
@@ -41,10 +42,11 @@ def clock() -> TurnedClock:
     return TurnedClock()
 
 
-def watch_duty(fleet: Any, clock: TurnedClock) -> WatchDuty:
+def watch_duty(fleet: Any, clock: TurnedClock, listening: Listening | None = None) -> WatchDuty:
     telemetry: Any = SimpleNamespace(surveyed_queues=list)
-    logger: Any = None
-    return WatchDuty(fleet, Watching(LATE, LOST), telemetry, logger, clock)
+    tables: Any = None
+    listening = listening or Listening(clock, LATE)
+    return WatchDuty(fleet, Watching(LATE, LOST), listening, telemetry=telemetry, tables=tables, clock=clock)
 
 
 def test_the_fleet_is_looked_at_now_and_then_and_at_once_by_a_new_leader(fleet: Fleet, clock: TurnedClock) -> None:
@@ -65,13 +67,14 @@ def test_the_fleet_is_looked_at_now_and_then_and_at_once_by_a_new_leader(fleet: 
 def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock) -> None:
     """Given an instance that has received nothing for a while, workers are not judged until it has listened for as long
     as one may be silent."""
-    duty = watch_duty(fleet, clock)
+    listening = Listening(clock, LATE)
+    duty = watch_duty(fleet, clock, listening)
 
     def listen(seconds: float) -> bool:
         until = clock.now + seconds
         while clock.now < until:
             clock.now += 1
-            duty.listened()
+            listening.listened()
         duty.run()
         return fleet.may_judge[-1]
 
