@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import msgspec
-
 from ha_monitor.broker.source import Mark, Source, longest_held
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
@@ -37,17 +35,13 @@ from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.slices import slices, split
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
-from ha_monitor.pipeline.tables import TableReport, series_table
-from ha_monitor.pipeline.takeovers import report_takeovers
-from ha_monitor.schedule import Schedule
+from ha_monitor.pipeline.ticker import Ticker
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.supervision import Supervisor
 from ha_monitor.threads import Threads
 
 IDLE_WAIT = 0.25
 """Seconds that the loop waits for a message at most, so that it notices a signal."""
-SHORTEST_TICK = 0.05
-"""Seconds between two ticks at least, however much is due."""
 
 
 class Program(Protocol):
@@ -100,17 +94,15 @@ class Pipeline:
         self._program = program
         self.stats = stats
         self._stopping = self._reload_asked = False
-        self._tick_due = Schedule(clock, config.store.lease / 5)
+        self._sent_at = 0.0
         self._collector = Collector(source, settings.decoder, config.batch, clock)
         self._excess = Excess(self._collector, stats, logger, clock)
         self._report = Report(supervisor, self.stats, clock)
-        self._tables = TableReport(logger, clock)
         self._leader = Leader(
             record, config, telemetry, logger, clock, investigator=investigator, reconciler=self._collector
         )
         self._progress = Progress(clock, source.most_in_hand, longest_held(config.broker.heartbeat))
         self._under_way: Collected | None = None
-        self._sent_at, self._counted = 0.0, True
         self._announcements = Announcements(
             store=store,
             announcer=settings.announcer,
@@ -139,6 +131,22 @@ class Pipeline:
             clock=clock,
             greeter=greeter,
             watcher=self._leader,
+        )
+        self._ticker = Ticker(
+            store,
+            source,
+            config=config,
+            store_link=self._store_link,
+            broker=self._broker,
+            leader=self._leader,
+            announcements=self._announcements,
+            progress=self._progress,
+            rejects=rejects,
+            report=self._report,
+            stats=stats,
+            telemetry=telemetry,
+            logger=logger,
+            clock=clock,
         )
 
     def stop(self) -> None:
@@ -177,7 +185,7 @@ class Pipeline:
     def cycle(self) -> None:
         """Go round once; takes a fraction of a second unless a connection or a handler blocks."""
         try:
-            if not self._store_link.connected and not self._connect_store():
+            if not self._store.connected and not self._connect_store():
                 self._wait_for_store()
                 return
             self._tick_if_due()
@@ -200,7 +208,7 @@ class Pipeline:
     # --- consume ---------------------------------------------------------------------------
 
     def _consume(self) -> None:
-        wait = 0.0 if self._under_way is not None else min(IDLE_WAIT, self._tick_due.remaining())
+        wait = 0.0 if self._under_way is not None else min(IDLE_WAIT, self._ticker.due.remaining())
         full = self._collector.collect(wait)
         self._leader.listening.listened()
         self._finish()
@@ -267,21 +275,21 @@ class Pipeline:
         if batch.rejected_count:
             self._rejects.add(batch.rejected, batch.rejected_count)
         if applied.waiting:
-            self._tick_due.hasten(self._config.store.name_wait)
+            self._ticker.due.hasten(self._config.store.name_wait)
         self._announcements.announce()
         self._acknowledge(mark)
         self._health.batch_committed()
         self._telemetry.batch_done(self._clock.monotonic() - self._sent_at)
-        self._counted = True
         self._progress.merged(batch.message_count)
-        self._store_link.answered(applied.trouble)
+        if applied.trouble:  # that there is none any more is seen at a tick
+            self._store_link.answered(applied.trouble)
         self.made_progress()
         return is_left
 
     # --- time ------------------------------------------------------------------------------
 
     def _tick_if_due(self) -> None:
-        if not self._tick_due.is_due():
+        if not self._ticker.due.is_due():
             return
         self._finish()
         self.renew_lease()
@@ -290,7 +298,7 @@ class Pipeline:
 
     def keep_alive(self) -> None:
         """What takes its time must cost neither the lease nor the broker's patience."""
-        if self._tick_due.is_due():
+        if self._ticker.due.is_due():
             self.renew_lease()
         try:
             self._broker.keep_alive()
@@ -298,32 +306,8 @@ class Pipeline:
             self._broker_lost(error)
 
     def renew_lease(self) -> None:
-        """Tick: tell the store and hear from it what time has brought."""
-        self.stats.redelivered = self._source.redelivered
-        ticked = self._store.tick(
-            msgspec.json.encode(self.stats),
-            self._rejects.samples,
-            fit=self._broker.consuming,
-            merged_ago=self._progress.ago(),
-            handed_back=self._progress.handed_back,
-        )
-        # A tick that failed has told nothing of that. What this one brought comes only once: no other call before it.
-        self._rejects.samples_stored()
-        self._progress.handed_back_told()
-        report_takeovers(ticked.taken, self.stats, self._logger)
-        self._tick_due.restart()
-        if ticked.next_due is not None:
-            self._tick_due.hasten(max(SHORTEST_TICK, ticked.next_due))
-        self._announcements.add(ticked.items)
-        self._announcements.add(self._leader.after_tick(ticked))
-        self._store_link.answered(ticked.trouble)
-        self._rejects.report()
-        if self._telemetry.counting and (self._counted or ticked.items):
-            self._telemetry.counts = self._store.counts()
-            self._tables.look([series_table(self._telemetry.counts, self._config.metrics.max_series)])
-            self._counted = False
-        if self._broker.consuming:
-            self._report.consuming()
+        """Tick, whether it is due or not."""
+        self._ticker.tick()
 
     # --- connections -----------------------------------------------------------------------
 
@@ -332,7 +316,7 @@ class Pipeline:
             return False
         self._excess.say()
         self._announcements.announce()
-        self._tick_due.hasten()
+        self._ticker.due.hasten()
         return True
 
     def _wait_for_store(self) -> None:
@@ -378,7 +362,7 @@ class Pipeline:
         self._report.stopping()
         left = 0
         try:
-            if self._store_link.connected and self._store_link.registered:
+            if self._store.connected and self._store_link.registered:
                 if finish:
                     self._finish()
                     while self._collector or (not self._source.redelivers and self._collector.close_all()):
