@@ -46,8 +46,6 @@ from ha_monitor.outputs.output import Output, StreamOutput
 from ha_monitor.outputs.writer import LineWriter
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.pipeline import Pipeline
-from ha_monitor.pipeline.redeliveries import Redeliveries
-from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.replaceable import Settings
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import SharedRecord
@@ -122,26 +120,17 @@ class Service:
                 config, telemetry, lambda reason: warn("queues-not-surveyed", reason=reason), threads
             )
         settings = self._parts(config)
-        record = make_record(config, self._identity, clock)
         self.pipeline = Pipeline(
             config=config,
             source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
-            record=record,
+            record=make_record(config, self._identity, clock),
             settings=settings,
-            rejects=Rejects(self._identity, self.logger, clock),
-            redeliveries=Redeliveries(record.attempts, self._identity, stats, self.logger, clock),
+            identity=self._identity,
             supervisor=Systemd(environment, clock),
             stats=stats,
             telemetry=telemetry,
             logger=self.logger,
             clock=clock,
-            who={
-                "instance": instance,
-                "host": self._identity.host,
-                "pid": self._identity.pid,
-                "version": __version__,
-                "started": clock.time(),
-            },
             program=self,
             greeter=self._greeter,
             investigator=make_investigator(config, clock, threads),

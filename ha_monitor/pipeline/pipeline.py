@@ -13,13 +13,14 @@ While Redis merges one batch, the next is collected; at most one is under way. E
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from ha_monitor.broker.source import Mark, Source, longest_held
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
 from ha_monitor.metrics.telemetry import Telemetry
+from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import BrokerLink, Greeter
@@ -64,28 +65,23 @@ class Pipeline:
         source: Source,
         record: SharedRecord,
         settings: Settings,
-        rejects: Rejects,
-        redeliveries: Redeliveries,
+        identity: Identity,
         supervisor: Supervisor,
         stats: Stats,
         telemetry: Telemetry,
         logger: Logger,
         clock: Clock,
-        who: dict[str, Any],
         program: Program,
         greeter: Greeter,
         investigator: Investigator | None,
         threads: Threads,
     ) -> None:
-        """
-        :param who: what `status` shows of this instance.
-        :param investigator: asks about tasks that go no further; None if nobody looks for them.
-        """
+        """:param investigator: asks about tasks that go no further; None if nobody looks for them."""
         self._config = config
         self._source = source
         self._store = store = record.store
-        self._rejects = rejects
-        self._redeliveries = redeliveries
+        self._rejects = Rejects(identity, logger, clock)
+        self._redeliveries = Redeliveries(record.attempts, identity, stats, logger, clock)
         self._supervisor = supervisor
         self._telemetry = telemetry
         self._health = telemetry.health
@@ -118,7 +114,7 @@ class Pipeline:
             report=self._report,
             logger=logger,
             clock=clock,
-            who=who,
+            identity=identity,
         )
         self._broker = BrokerLink(
             source,
@@ -141,7 +137,7 @@ class Pipeline:
             leader=self._leader,
             announcements=self._announcements,
             progress=self._progress,
-            rejects=rejects,
+            rejects=self._rejects,
             report=self._report,
             stats=stats,
             telemetry=telemetry,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ha_monitor.clock import Clock
 from ha_monitor.errors import HaMonitorError, LeaseLost, StoreRefused
 from ha_monitor.metrics.health import Health
+from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.link import Link
@@ -15,6 +14,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
 from ha_monitor.store.results import is_about_foreign_value
+from ha_monitor.version import __version__
 
 REFUSED_FOR = 15.0
 """Seconds for which a refusal of Redis is not over: longer than the longest pause between two attempts."""
@@ -35,9 +35,8 @@ class StoreLink(Link):
         report: Report,
         logger: Logger,
         clock: Clock,
-        who: dict[str, Any],
+        identity: Identity,
     ) -> None:
-        """:param who: what `status` shows of this instance."""
         super().__init__(
             *("Redis", "store-unavailable"), first=0.2, longest=5.0, report=report, logger=logger, clock=clock
         )
@@ -45,7 +44,14 @@ class StoreLink(Link):
         self._announcements = announcements
         self._stats = stats
         self._health = health
-        self._who = who
+        self._who = {
+            "instance": identity.instance,
+            "host": identity.host,
+            "pid": identity.pid,
+            "version": __version__,
+            "started": clock.time(),
+        }
+        """What `status` shows of this instance."""
         self._refused_at: float | None = None
         self._warning = Schedule(clock, WARN_EVERY)
         self.registered = False

@@ -23,8 +23,6 @@ from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.pipeline import Pipeline
-from ha_monitor.pipeline.redeliveries import Redeliveries
-from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.replaceable import Settings
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.memory.record import memory_record
@@ -165,14 +163,12 @@ class Instance:
             source=self.source,
             record=self.record,
             settings=self.settings(handlers),
-            rejects=Rejects(self.identity, self.logger, clock),
-            redeliveries=Redeliveries(self.record.attempts, self.identity, self.stats, self.logger, clock),
+            identity=self.identity,
             supervisor=self.supervisor,
             stats=self.stats,
             telemetry=self.telemetry,
             logger=self.logger,
             clock=clock,
-            who={"instance": name, "host": "host", "pid": 1},
             program=self,
             greeter=self,
             investigator=investigator,
