@@ -16,13 +16,13 @@ from ha_monitor.config.urls import BAD_DATABASE, names_database
 from ha_monitor.errors import ConfigurationError, ResultBackendUnavailable, reason_of
 from ha_monitor.events.facts import moment
 from ha_monitor.events.text import printable
+from ha_monitor.events.types import RESULT_TYPES
 from ha_monitor.rights import redis as rights
 
 TIMEOUT = 5.0
 """Seconds to wait for the backend, where it lets itself be told."""
 TRIES = 3
 """Failures in a row after which the backend counts as away."""
-ENDS = {"SUCCESS": "task-succeeded", "FAILURE": "task-failed", "REVOKED": "task-revoked"}
 
 
 class Result(NamedTuple):
@@ -85,7 +85,7 @@ class ResultBackend:
 
 def read_result(meta: dict[str, Any]) -> Result | None:
     """The result that Celery's `get_task_meta` describes; None if the task has not ended."""
-    event_type = ENDS.get(str(meta.get("status")))
+    event_type = RESULT_TYPES.get(str(meta.get("status")))
     if event_type is None:
         return None
     done, worker = meta.get("date_done"), meta.get("worker")

@@ -23,8 +23,9 @@ from ha_monitor.demo.process import Child
 from ha_monitor.demo.producer import Producer
 from ha_monitor.demo.redis_server import start_redis
 from ha_monitor.demo.show import Screen
-from ha_monitor.demo.summary import ENDS, Run, Summary, summarise
+from ha_monitor.demo.summary import Run, Summary, summarise
 from ha_monitor.errors import ServiceMissing
+from ha_monitor.events.types import END_TYPES
 
 LEASE = 2.0
 """Seconds that the killed instance stays away, so that the others take over what it left."""
@@ -166,7 +167,7 @@ class Demo:
         return summarise(run, self._lines)
 
     def _ended(self) -> set[str]:
-        return {line["task_id"] for line in self._lines if line.get("event") in ENDS}
+        return {line["task_id"] for line in self._lines if line.get("event") in END_TYPES}
 
     def _read(self, monitors: Monitors) -> bool:
         self._show(monitors)

@@ -10,8 +10,8 @@ from typing import Any
 from celery import Celery
 from celery.utils import uuid
 
-ENDS = {"SUCCESS": "task-succeeded", "FAILURE": "task-failed", "REVOKED": "task-revoked"}
-"""What the result backend says, and the event that announces it."""
+from ha_monitor.events.types import RESULT_TYPES
+
 REVOKED = "shop.send_offer"
 """The task that is called off before it is sent."""
 
@@ -63,8 +63,8 @@ class Producer(threading.Thread):
         known: dict[str, str] = {}
         while len(known) < len(self.sent) and time.monotonic() < deadline and keep_on():
             for task_id in self.sent:
-                if task_id not in known and (state := self._backend.get_state(task_id)) in ENDS:
-                    known[task_id] = ENDS[state]
+                if task_id not in known and (state := self._backend.get_state(task_id)) in RESULT_TYPES:
+                    known[task_id] = RESULT_TYPES[state]
             time.sleep(0.1)
         return known
 

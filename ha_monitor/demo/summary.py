@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-ENDS = frozenset({"task-succeeded", "task-failed", "task-rejected", "task-revoked"})
+from ha_monitor.events.types import END_TYPES
+
 EVEN = 0.5
 """Shares are called even if no instance is further than this from an equal one. That is a matter of chance and of who
 was given time by the machine, and so no promise; that each instance gets work is one."""
@@ -94,7 +95,7 @@ def summarise(run: Run, lines: Iterable[Mapping[str, Any]]) -> Summary:
         copies[line["event_id"]] += 1
         if copies[line["event_id"]] > 1:
             marked += bool(line.get("recovered"))
-        elif line["event"] in ENDS:
+        elif line["event"] in END_TYPES:
             ends.setdefault(line["task_id"], []).append(line["event"])
         nameless += "task_id" in line and not line.get("task_name")
     announced = sum(end in ends.get(task_id, ()) for task_id, end in run.outcomes.items())

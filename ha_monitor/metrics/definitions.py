@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from ha_monitor.events.types import Code
+from ha_monitor.events.catalogue import TASK_EVENTS, Code
 
 
 class Kind(StrEnum):
@@ -40,19 +40,12 @@ UNKNOWN = "unknown"
 OVERFLOW = "overflow"
 
 BY_CODE: dict[Code, Metric] = {
-    code: Metric(f"celery_task_{word}_total", Kind.COUNTER, meaning, labels)
-    for code, word, meaning, labels in (
-        (Code.SENT, "sent", "Tasks sent; only where producers send task-sent; hostname is the producer's", TASK),
-        (Code.RECEIVED, "received", "Tasks received by a worker; once more at each retry", TASK),
-        (Code.STARTED, "started", "Runs begun", TASK),
-        (Code.SUCCEEDED, "succeeded", "Runs that succeeded", TASK),
-        (Code.FAILED, "failed", "Runs that failed for good, by the exception's class", (*TASK, "exception")),
-        (Code.REJECTED, "rejected", "Tasks rejected, put back to their queue or not", TASK),
-        (Code.REVOKED, "revoked", "Tasks revoked or expired, once for each worker that says so", TASK),
-        (Code.RETRIED, "retried", "Runs that ended with a retry", TASK),
+    row.code: Metric(
+        f"celery_task_{row.counter.word}_total", Kind.COUNTER, row.counter.meaning, (*TASK, *row.counter.labels)
     )
+    for row in TASK_EVENTS
+    if row.counter is not None
 }
-BY_CODE[Code.REQUEUED] = BY_CODE[Code.REJECTED]
 RUNTIME = Metric("celery_task_runtime", Kind.HISTOGRAM, "Seconds that successful runs took, as the worker says", TASK)
 QUEUE_WAIT = Metric(
     "celery_task_queue_wait_time",

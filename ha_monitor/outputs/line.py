@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from ha_monitor.events.catalogue import FIELDS
 from ha_monitor.events.model import Event
-from ha_monitor.events.types import level_of
+from ha_monitor.events.types import RUNTIME_TYPES, level_of
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, elapsed, queue_time_of, root_of
 from ha_monitor.text.visible import visible_json
@@ -88,13 +89,7 @@ class EventLine(Struct, omit_defaults=True):
     shortened: list[str] | UnsetType = UNSET
 
 
-_OWN_FIELDS = (
-    *("runtime", "exception", "traceback", "result", "requeue", "terminated", "signum", "expired"),
-    *("freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys", "reason", "silent", "lost", "data"),
-    *("count", "workers"),
-    *("phase", "seconds", "confirmed_by", "answered", "source"),
-)
-_FIELDS = {name: name for name in _OWN_FIELDS} | {"pid": "worker_pid"}
+_FIELDS = {field.name: field.in_line or field.name for field in FIELDS if field.name != "since"}
 """The event's own fields, and what they are called in the line, whose `pid` is the monitor's."""
 
 _to_json = msgspec.json.Encoder().encode
@@ -146,8 +141,7 @@ def _add_task(line: EventLine, event: Event, facts: Facts) -> None:
     if facts.queue is not None:
         line.queue = facts.queue
     # Only an end has the run's duration; a retry's is not over.
-    is_end = line.event in ("task-succeeded", "task-failed")
-    if is_end and line.runtime is UNSET and event.time is not None:
+    if line.event in RUNTIME_TYPES and line.runtime is UNSET and event.time is not None:
         runtime = elapsed(facts, int(event.time * 1e6))
         line.runtime = UNSET if runtime is None else runtime
     if (queue_time := queue_time_of(facts)) is not None:
