@@ -119,6 +119,10 @@ hooks: $(DEVELOP) $(ANSIBLE)/.ready ## check what make lint checks before each c
 test-unit: $(DEVELOP) ## only what needs no services
 	$(BIN)/python -m pytest tests/unit
 
+.PHONY: documents
+documents: $(DEVELOP) ## write what README, docs and schema say of the types of events anew
+	$(BIN)/python -m tests.support.documents
+
 .PHONY: record
 record: $(DEVELOP) redis rabbitmq ## record the event stream of the tests anew
 	$(BIN)/python -m tests.recording.record

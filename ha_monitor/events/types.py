@@ -6,7 +6,7 @@ from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.catalogue import OWN_EVENTS, TASK_EVENTS, WORKER_EVENTS, Code, End, TaskEvent, WorkerEvent
 
 # The first row of a type is the usual one.
-_USUAL = {row.type: row for row in reversed(TASK_EVENTS)}
+_USUAL = dict(reversed({row.type: row for row in reversed(TASK_EVENTS)}.items()))
 _CELERY: list[TaskEvent | WorkerEvent] = [*_USUAL.values(), *WORKER_EVENTS]
 
 TASK_CODES: dict[str, Code] = {row.type: row.code for row in _USUAL.values()}
