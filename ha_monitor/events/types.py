@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from ha_monitor.config.schema import LogLevel
-from ha_monitor.events.catalogue import OWN_EVENTS, TASK_EVENTS, WORKER_EVENTS, Code, End, TaskEvent, WorkerEvent
+from ha_monitor.events.catalogue import (
+    OWN_EVENTS,
+    TASK_EVENTS,
+    WORKER_EVENTS,
+    Awaits,
+    Code,
+    End,
+    TaskEvent,
+    WorkerEvent,
+)
 
 # The first row of a type is the usual one.
 _USUAL = dict(reversed({row.type: row for row in reversed(TASK_EVENTS)}.items()))
@@ -20,6 +29,8 @@ LEVELS: dict[str, LogLevel] = {
     **{row.name: row.level for row in OWN_EVENTS if row.fields is not None},
 }
 ENDS: dict[int, End] = {row.code: row.end for row in TASK_EVENTS if row.end is not None}
+"""By code."""
+AWAITS: dict[int, Awaits] = {row.code: row.awaits for row in TASK_EVENTS}
 """By code."""
 END_TYPES = frozenset(row.type for row in TASK_EVENTS if row.end is not None)
 RUNTIME_TYPES = frozenset(row.type for row in TASK_EVENTS if row.end is not None and row.end.has_runtime)
