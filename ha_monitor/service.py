@@ -97,8 +97,8 @@ class Service:
         stats = Stats()
         warn = self.logger.warning
         telemetry = Telemetry(config, clock, stats, warn)
-        threads = Threads(clock, lambda name, reason: warn("thread-not-running", thread=name, reason=reason))
-        self._greeter = Greeter(threads, config.broker, lambda reason: warn("workers-not-asked", reason=reason))
+        threads = Threads(clock, lambda name, reason: warn("thread-failed", thread=name, reason=reason))
+        self._greeter = Greeter(threads, config.broker, lambda reason: warn("workers-unreachable", reason=reason))
         self.http: HttpServer | None = None
         self.surveyor: Surveyor | None = None
         if config.http.listen:
@@ -113,10 +113,10 @@ class Service:
                 broken=telemetry.broken,
                 scraped=telemetry.lease.scraped,
                 not_served=telemetry.client_not_served,
-                refused=lambda reason: self.logger.error("http-not-listening", reason=reason),
+                refused=lambda reason: self.logger.error("http-listen-failed", reason=reason),
             )
             self.surveyor = Surveyor(
-                config, telemetry, lambda reason: warn("queues-not-surveyed", reason=reason), threads
+                config, telemetry, lambda reason: warn("queue-survey-failed", reason=reason), threads
             )
         parts = self._parts(config)
         store = Store(
@@ -214,7 +214,7 @@ class Service:
         fixed += self._handler_code.changed()
         self._threshold.level = config.log.level
         if fixed:
-            self.logger.warning("restart-needed", changed=fixed)
+            self.logger.warning("restart-required", changed=fixed)
         self.logger.info("reloaded", log_level=config.log.level.value)
         return parts
 

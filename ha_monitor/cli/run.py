@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
             raise
         # Whoever reads the log as JSON must find this there, too.
         logger = logger or plain_logger(options.instance, os.environ)
-        logger.error("configuration-wrong", reason=str(error))
+        logger.error("configuration-invalid", reason=str(error))
         return ExitStatus.CONFIGURATION
     except BrokenPipeError:
         raise

@@ -45,14 +45,15 @@ WORKER_TYPES = frozenset({"worker-heartbeat", "worker-online", "worker-offline"}
 
 OWN_NAMES = frozenset(
     {
-        *("broker-connected", "broker-unavailable", "configuration-wrong", "dead-letter", "entry-unreadable"),
-        *("event-rejected", "events-dropped", "events-lost", "handler-failed", "http-failed", "http-not-listening"),
-        *("instance-crashed", "instance-started", "instance-stopped", "leading", "lease-lost", "library-message"),
-        *("message-set-aside", "metrics-incomplete", "not-leading", "outbox-taken-over", "password-refused"),
-        *("queues-not-surveyed", "reload-failed", "reloaded", "restart-needed", "stopped-early", "store-connected"),
-        *("store-damaged", "store-unavailable", "table-full", "task-orphaned", "task-stuck", "tasks-not-asked-for"),
-        *("thread-not-running", "worker-lost", "worker-recovered", "workers-lost", "workers-not-asked"),
-        *("workers-recovered",),
+        *("broker-connected", "broker-unavailable", "configuration-invalid", "dead-letter", "event-rejected"),
+        *("events-dropped", "events-lost", "handler-failed", "http-auth-failed", "http-listen-failed"),
+        *("http-request-failed", "instance-crashed", "instance-started", "instance-stopped"),
+        *("leadership-acquired", "leadership-lost", "lease-lost", "library-message", "message-set-aside"),
+        *("metrics-incomplete", "outbox-entry-unreadable", "outbox-taken-over", "queue-survey-failed"),
+        *("reload-failed", "reloaded", "restart-required", "shutdown-incomplete", "store-connected"),
+        *("store-damaged", "store-unavailable", "table-full", "task-inspection-failed", "task-orphaned"),
+        *("task-stuck", "thread-failed", "worker-lost", "worker-recovered", "workers-lost"),
+        *("workers-recovered", "workers-unreachable"),
     }
 )
 """All that the program says in its own name: its lines about itself, and the events that it finds out."""
@@ -76,7 +77,7 @@ LEVELS: dict[str, LogLevel] = {
     "task-revoked": LogLevel.WARNING,
     "task-cancelled": LogLevel.WARNING,
     "task-failed": LogLevel.ERROR,
-    "entry-unreadable": LogLevel.ERROR,
+    "outbox-entry-unreadable": LogLevel.ERROR,
     "events-lost": LogLevel.ERROR,
     "worker-lost": LogLevel.WARNING,
     "workers-lost": LogLevel.WARNING,

@@ -76,10 +76,10 @@ class HttpServer:
         self._address = address_of(settings.listen, instance)
         self._refused = refused
         self._not_served = not_served
-        self._unforeseen = Rarely(clock, lambda reason, times: warn("http-failed", reason=reason, times=times))
+        self._unforeseen = Rarely(clock, lambda reason, times: warn("http-request-failed", reason=reason, times=times))
         passwords = None
         if settings.username:
-            failed = Rarely(clock, lambda client, times: warn("password-refused", client=client, times=times))
+            failed = Rarely(clock, lambda client, times: warn("http-auth-failed", client=client, times=times))
             passwords = Passwords(settings.username, settings.password, clock, failed.happened)
         self._scrapes = Scrapes(registry, Aside(threads, "scrapes"), clock, broken)
         self._application = Application(

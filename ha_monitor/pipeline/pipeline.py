@@ -390,7 +390,7 @@ class Pipeline:
                     self._store.receive_apply()
                 left = self._store.leave()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
-            self._logger.warning("stopped-early", reason=str(error))
+            self._logger.warning("shutdown-incomplete", reason=str(error))
         self._source.close()
         self._store.close()
         stats = self.stats

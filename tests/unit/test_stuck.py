@@ -367,7 +367,7 @@ def test_that_nobody_can_be_asked_is_said_once() -> None:
     one = Duty(answer)
     one.look()
     one.look()
-    assert one.warnings == ["tasks-not-asked-for"]
+    assert one.warnings == ["task-inspection-failed"]
     away = False
     one.look()
     one.duty.queue_was_empty(one.clock.now + 1)
@@ -375,7 +375,7 @@ def test_that_nobody_can_be_asked_is_said_once() -> None:
     away = True
     one.look()
 
-    assert one.warnings == ["tasks-not-asked-for"] * 2
+    assert one.warnings == ["task-inspection-failed"] * 2
 
 
 def test_an_answer_that_never_comes_is_said() -> None:
@@ -398,7 +398,7 @@ def test_an_answer_that_never_comes_is_said() -> None:
         one.duty.proceed()
     never.set()
 
-    assert one.warnings == ["tasks-not-asked-for"]
+    assert one.warnings == ["task-inspection-failed"]
 
 
 # --- limits --------------------------------------------------------------------------------
