@@ -150,7 +150,7 @@ OWN: dict[str, Metric] = {
             "lag",
             "lag_seconds",
             Kind.GAUGE,
-            "Age of the newest event of the last batch when it was merged; 0 once the queue has been empty for ten seconds",
+            "Age of the newest event of the last batch when merged; 0 after ten seconds with an empty queue",
         ),
     )
 }
