@@ -76,6 +76,13 @@ class StoreReader:
         self._connection = StoreConnection(settings)
         self._keys = Keys(settings.prefix, node_id)
 
+    def validate(self) -> None:
+        """See whether `store.url` could ever be used, without connecting.
+
+        :raises ConfigurationError: if not.
+        """
+        self._connection.validate()
+
     def connect(self) -> None:
         self._connection.connect()
 
