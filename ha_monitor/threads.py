@@ -43,7 +43,7 @@ class Threads:
         """
         now = self._clock.monotonic()
         if now < self._not_before.get(name, now):
-            raise ThreadUnavailable(f"the thread {name} is not tried again yet")
+            raise ThreadUnavailable(f"the thread {name} is not retried yet")
         thread = threading.Thread(target=self._run, args=(name, work), name=name, daemon=True)
         try:
             thread.start()

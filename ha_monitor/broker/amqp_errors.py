@@ -65,10 +65,10 @@ def explain_conflict(text: str, address: str) -> str:
     setting = _SETTINGS.get(argument) if theirs != "none" else None
     difference = f"the {match['kind']} {name} exists with another {argument}: it has {theirs}, configured is {ours}"
     if match["kind"] == "exchange":
-        return f"{address}: {difference}; broker.exchange must be an exchange as Celery's workers declare it"
+        return f"{address}: {difference}; broker.exchange must be the exchange that Celery's workers declare"
     keep = f"set {setting} = {_in_our_units(argument, theirs)}, or " if setting else ""
     return (
-        f"{address}: {difference}; {keep}move to a new queue by another queue.prefix, or stop all instances, "
+        f"{address}: {difference}; {keep}use a new queue with another queue.prefix, or stop all instances, "
         f"delete the queue (rabbitmqctl delete_queue {name}) and start them again"
     )
 

@@ -25,7 +25,7 @@ def check_broker(config: Config) -> Iterator[Finding]:
                 yield from _check_amqp(url, config)
             else:
                 reach_redis(url, config)
-                yield ok("broker", f"{address_of(url)}: Redis answers; every instance gets every event")
+                yield ok("broker", f"{address_of(url)}: Redis answers; every instance receives every event")
         except BrokerUnavailable as error:
             yield failed("broker", str(error))
         except ConfigurationError as error:

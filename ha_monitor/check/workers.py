@@ -29,7 +29,7 @@ def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Findin
             answering = answering_workers(url, config, PATIENCE)
         except BrokerUnavailable as error:
             if str(error) not in told:
-                yield warning("workers", f"they cannot be asked: {error}")
+                yield warning("workers", f"workers cannot be reached: {error}")
             continue
         known = _recorded(config)
         if not answering:
@@ -44,19 +44,20 @@ def judge(name: str, entry: WorkerEntry | None, *, answers: bool, enable_events:
 
     :param entry: what the instances have recorded of it, if anything.
     """
-    silence = "" if answers else f"; it did not answer within {PATIENCE:g} s, as when it is busy"
+    silence = "" if answers else f"; it did not answer within {PATIENCE:g} s; it may be busy"
     if entry is not None and entry.sends:
         return ok("workers", f"{name} sends task events{silence}")
     if entry is not None and entry.unsent:
         cure = (
-            "an instance switches them on when it connects to the broker"
+            "an instance enables them when it connects to the broker"
             if enable_events
             else "start it with -E, set worker_send_task_events, or set broker.enable_events"
         )
         return warning(
-            "workers", f"{name} does not send task events: none came of its latest {entry.unsent} runs; {cure}{silence}"
+            "workers",
+            f"{name} does not send task events: none arrived for its latest {entry.unsent} runs; {cure}{silence}",
         )
-    return ok("workers", f"{name}: no task event seen yet; whether it sends them shows once it runs tasks{silence}")
+    return ok("workers", f"{name}: no task event received yet; run tasks to find out whether it sends them{silence}")
 
 
 def _recorded(config: Config) -> dict[str, WorkerEntry]:

@@ -25,15 +25,15 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "check",
         parents=[common],
-        help="validate the configuration; with --online also ask broker, store, workers and result backend",
-        description="Validates the configuration as `run` does. Exit status 0 if all is well, also with warnings; "
-        "78 if the configuration is wrong; 1 if --online found that an instance could not work.",
-        epilog="environment variables, each for one key:\n  "
+        help="validate the configuration; with --online also test broker, store, workers and result backend",
+        description="Validates the configuration as `run` does. Exit status 0 if it is valid, even with warnings; "
+        "78 if the configuration is wrong; 1 if --online found that an instance could not run.",
+        epilog="environment variables, one per key:\n  "
         + "\n  ".join(f"{setting.variable:36} {setting.dotted}" for setting in settings()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--instance", type=named, metavar="NAME", help="also read the overlay of this instance")
-    parser.add_argument("--online", action="store_true", help="connect, and report line by line; changes nothing")
+    parser.add_argument("--online", action="store_true", help="test all connections; changes nothing")
     parser.set_defaults(run=run)
 
 

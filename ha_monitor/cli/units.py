@@ -25,16 +25,16 @@ HIDDEN = tuple(Path(folder) for folder in ("/home", "/root", "/run/user", "/tmp"
 def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "units",
-        help="write the systemd units for an installation by pip",
-        description="Writes ha-monitor@.service and ha-monitor.target, and says what remains to be done. "
-        "The Debian package brings them along.",
+        help="write the systemd units for a pip installation",
+        description="Writes ha-monitor@.service and ha-monitor.target, and prints the remaining steps. "
+        "The Debian package contains them.",
     )
     parser.add_argument(
         "--prefix",
         type=Path,
         default=Path(sys.prefix),
         metavar="PATH",
-        help="the virtual environment that has bin/ha-monitor (default: the one of this command)",
+        help="the virtual environment that contains bin/ha-monitor (default: the one of this command)",
     )
     parser.add_argument(
         "--output",

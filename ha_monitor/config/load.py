@@ -228,7 +228,7 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
             source = sources.get(f"store.{key}") or sources.get("queue.message_ttl", "the configuration")
             raise ConfigurationError(
                 f"{source}: store.{key} = {kept:g}: expected at least queue.message_ttl "
-                f"({config.queue.message_ttl:g}), or a late redelivery could not be recognised"
+                f"({config.queue.message_ttl:g}), or a late redelivery could not be deduplicated"
             )
     if config.broker.url.startswith("sentinel:") and not config.broker.transport_options.get("master_name"):
         source = sources.get("broker.url", "the configuration")

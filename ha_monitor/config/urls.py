@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-BAD_DATABASE = "expected a number as the database behind the host, such as redis://host:6379/0"
+BAD_DATABASE = "expected a number as the database after the host, such as redis://host:6379/0"
 _DATABASE = re.compile(r"/?|/\d{1,9}/?", re.ASCII)
 
 

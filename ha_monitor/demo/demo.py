@@ -66,7 +66,7 @@ class Demo:
         """
         with contextlib.ExitStack() as cleanup:
             folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ha-monitor-demo-")))
-            self._screen.note("starting a Redis of the demo's own")
+            self._screen.note("starting the demo's own Redis")
             redis, url = start_redis(folder)
             cleanup.callback(redis.end)
             broker = self._plan.broker or f"{url}/0"

@@ -63,7 +63,7 @@ class Screen:
         self._row("seen by several instances", summary.split, told)
         self._shares(summary)
         self._output.row()
-        verdict = "nothing lost, nothing twice, every task by its name" if summary.good else "the promise was not kept"
+        verdict = "nothing lost, nothing twice, every task by its name" if summary.good else "the guarantee is broken"
         self._output.row(Painted(f"  {verdict}", "1;32" if summary.good else "1;31"))
 
     def _row(self, name: str, number: int, remark: str = "", *, good: bool | None = None) -> None:
@@ -124,4 +124,4 @@ def _cause(exception: str) -> str:
 def _marked(summary: Summary) -> str:
     if not summary.marked:
         return ""
-    return f"{summary.marked} marked: killed in the act"
+    return f"{summary.marked} marked: killed while writing"

@@ -48,7 +48,7 @@ class Application:
         if probe is None and (refusal := self._refusal(request, client)) is not None:
             return refusal
         if probe is None and request.path != "/metrics":
-            return text(HTTPStatus.NOT_FOUND, "there are /livez, /readyz and /metrics\n")
+            return text(HTTPStatus.NOT_FOUND, "not found; available: /livez, /readyz and /metrics\n")
         if request.method not in READ_METHODS:
             allowed = ", ".join(READ_METHODS)
             return text(HTTPStatus.METHOD_NOT_ALLOWED, f"only {allowed}\n", ("Allow", allowed))
@@ -67,7 +67,7 @@ class Application:
         if verdict is Verdict.WRONG:
             self._refused(Refusal.PASSWORD)
         challenge = ("WWW-Authenticate", 'Basic realm="ha-monitor", charset="UTF-8"')
-        return text(HTTPStatus.UNAUTHORIZED, "user name and password, please\n", challenge)
+        return text(HTTPStatus.UNAUTHORIZED, "user name and password required\n", challenge)
 
     async def _metrics(self, request: Request, client: Client) -> Reply:
         if self._scrapers >= MOST_SCRAPERS:

@@ -87,11 +87,11 @@ async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> 
     if not isinstance(event, h11.Request):
         return None
     if not event.http_version.startswith(b"1."):
-        raise h11.RemoteProtocolError("HTTP/1.1 is spoken here", 505)
+        raise h11.RemoteProtocolError("HTTP/1.1 required", 505)
     try:
         path = unquote(urlsplit(event.target.decode("ascii")).path)
     except ValueError:
-        raise h11.RemoteProtocolError("no such target can be asked for") from None
+        raise h11.RemoteProtocolError("invalid request target") from None
     headers: dict[str, str] = {}
     for name, value in event.headers:
         key, given = name.decode("ascii"), value.decode("latin-1")
@@ -106,7 +106,7 @@ async def _answered(
         return await answer(request)
     except Exception as error:
         unforeseen(f"{request.path[:100]}: {type(error).__name__}: {reason_of(error)}")
-        return text(HTTPStatus.INTERNAL_SERVER_ERROR, "an error in the program; its log has the reason\n")
+        return text(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the log\n")
 
 
 async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, reply: Reply, *, with_body: bool) -> None:

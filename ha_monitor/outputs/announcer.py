@@ -107,7 +107,7 @@ class Announcer:
 
     def _absent(self, entry: Entry, outcome: Outcome) -> None:
         if self._clock.time() - (entry.event.time or 0.0) > ABSENT_FOR:
-            self._bury(entry, Failure(entry.handler, "no such handler on this instance", ""), outcome)
+            self._bury(entry, Failure(entry.handler, "this instance has no such handler", ""), outcome)
         else:
             outcome.retries.append((int(ABSENT_BACKOFF * 1000), retry_entry(entry, entry.handler, entry.attempt)))
 

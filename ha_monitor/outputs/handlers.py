@@ -126,5 +126,5 @@ def _text_of(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:  # by a __str__ of the user's
-        text = "its text cannot be had"
+        text = "no text available"
     return f"{type(error).__name__}: {text}"

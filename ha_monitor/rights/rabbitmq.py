@@ -67,7 +67,7 @@ def explain(text: str, method: tuple[int, int]) -> str | None:
         return f"vhost {vhost} not found; correct the end of broker.url, or rabbitmqctl add_vhost {shlex.quote(vhost)}"
     if "Login was refused" in text:
         return (
-            "the user name or password in broker.url is wrong, or the user, as guest, may log in from the broker's own "
-            "machine only"
+            "the user name or password in broker.url is wrong, or the user, like guest, may log in only from the "
+            "broker's own machine"
         )
     return None

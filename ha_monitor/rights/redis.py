@@ -73,9 +73,9 @@ def explain(text: str, needs: Needs, command: str | None = None) -> str | None:
     :param command: what a script called when it was refused, if that is known: Redis 7.0 does not say.
     """
     if _NO_PASSWORD.search(text):
-        return f"Redis wants a password in {needs.setting}"
+        return f"Redis requires a password in {needs.setting}"
     if _WRONG_PASSWORD.search(text):
-        return f"the user name or password in {needs.setting} is wrong, or the user is off"
+        return f"the user name or password in {needs.setting} is wrong, or the user is disabled"
     if refused := _COMMAND.search(text):
         missing = f"run {refused['command'].upper().replace('|', ' ')}"
     elif _SCRIPTS_COMMAND.search(text):

@@ -18,7 +18,7 @@ def render(fleet: Fleet) -> list[str]:
     rows += _table(_INSTANCE, instances) if instances else ["no instance has started yet"]
     rows.append("")
     workers = [_worker(worker) for worker in fleet.workers]
-    rows += _table(_WORKER, workers) if workers else ["no worker has been heard of yet"]
+    rows += _table(_WORKER, workers) if workers else ["no worker seen yet"]
     if fleet.more_workers:
         rows.append(f"… and {fleet.more_workers} more workers")
     rows.append("")
@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
 
 def _queue(queue: Queue) -> str:
     if queue.problem is not None:
-        return f"queue {queue.name}: not known: {queue.problem}"
+        return f"queue {queue.name}: unknown: {queue.problem}"
     if queue.depth is None:
         return f"queue {queue.name}: none (it does not exist yet, or the broker is Redis)"
     return f"queue {queue.name}: {queue.depth} messages, {queue.consumers} consumers"

@@ -280,7 +280,7 @@ def test_a_right_that_is_taken_away_meanwhile_is_named(trial: Trial, store_url: 
     ("change", "says"),
     [
         (lambda url: url.replace(PASSWORD, "hunter2"), "the user name or password in broker.url is wrong"),
-        (lambda url: url.replace(f"trial:{PASSWORD}@", ""), "Redis wants a password in broker.url"),
+        (lambda url: url.replace(f"trial:{PASSWORD}@", ""), "Redis requires a password in broker.url"),
     ],
 )
 def test_a_redis_broker_with_a_password(own_redis: PrivateRedis, change: Callable[[str], str], says: str) -> None:
