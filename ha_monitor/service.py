@@ -19,10 +19,10 @@ import msgspec
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.amqp_source import AmqpSource
-from ha_monitor.broker.control import Greeter
+from ha_monitor.broker.control import WorkerBroadcast
 from ha_monitor.broker.redis_source import RedisSource
-from ha_monitor.broker.source import Source, longest_held
-from ha_monitor.broker.whereabouts import ask_workers
+from ha_monitor.broker.source import Source, max_requeue_delay
+from ha_monitor.broker.task_query import query_tasks
 from ha_monitor.clock import Clock, SystemClock
 from ha_monitor.config.schema import Config, LogFormat, WorkerLabels
 from ha_monitor.config.secrets import Scrubber, mask_url
@@ -101,7 +101,9 @@ class Service:
         warn = self.logger.warning
         telemetry = Telemetry(config, clock, stats, warn)
         threads = Threads(clock, lambda name, reason: warn("thread-failed", thread=name, reason=reason))
-        self._greeter = Greeter(threads, config.broker, lambda reason: warn("workers-unreachable", reason=reason))
+        self._broadcast = WorkerBroadcast(
+            threads, config.broker, lambda reason: warn("workers-unreachable", reason=reason)
+        )
         self.http: HttpServer | None = None
         self.surveyor: Surveyor | None = None
         if config.http.listen:
@@ -143,7 +145,7 @@ class Service:
                 "version": __version__,
                 "started": clock.time(),
             },
-            greet=self._greeter.greet,
+            greet=self._broadcast.send,
             reread=self.read_again,
             investigator=make_investigator(config, clock, threads),
             threads=threads,
@@ -173,11 +175,11 @@ class Service:
 
     def _tend(self) -> None:
         """What runs beside the loop, and does not run, gets another chance."""
-        self._greeter.tend()
+        self._broadcast.retry()
         if self.http is not None:
-            self.http.tend()
+            self.http.ensure_running()
         if self.surveyor is not None:
-            self.surveyor.tend()
+            self.surveyor.ensure_running()
 
     def _parts(self, config: Config) -> Settings:
         """What follows from the settings that may change while running."""
@@ -272,7 +274,7 @@ def make_investigator(config: Config, clock: Clock, threads: Threads) -> Investi
     if not config.stuck.enabled:
         return None
     backend = ResultBackend(config.result_backend).results if config.result_backend.url else None
-    return Investigator(partial(ask_workers, config), backend, clock, threads)
+    return Investigator(partial(query_tasks, config), backend, clock, threads)
 
 
 def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecord:
@@ -281,17 +283,17 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
         config.store,
         config.node_id,
         clock,
-        held_messages(config),
+        requeue_delay(config),
         counting(config, identity),
         first_look=first_look(config.stuck),
     )
     return SharedRecord(store, Duties(store), StuckTasks(store, config.stuck), RedisAttempts(store))
 
 
-def held_messages(config: Config) -> float:
+def requeue_delay(config: Config) -> float:
     """Seconds until a broker delivers elsewhere what it gave to an instance that vanished without a word."""
     # Pub/sub holds nothing back.
-    return longest_held(config.broker.heartbeat) if is_amqp(config.broker.url) else 0.0
+    return max_requeue_delay(config.broker.heartbeat) if is_amqp(config.broker.url) else 0.0
 
 
 def counting(config: Config, identity: Identity) -> Counting | None:

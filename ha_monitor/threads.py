@@ -1,7 +1,7 @@
 """Threads beside the loop. All are optional: one that cannot start is told in one line, and tried again later.
 
 Their number does not depend on what comes from outside. Besides the main thread there are at most six: `http`,
-`scrapes`, `surveyor`, `investigator`, `greeter` and `handlers`.
+`scrapes`, `surveyor`, `investigator`, `broadcast` and `handlers`.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Threads:
             self._trouble(name, f"{type(error).__name__}: {reason_of(error)}")
 
 
-class Standing:
-    """A thread for as long as the program runs. Whoever owns it calls `tend` every now and then."""
+class ServiceThread:
+    """A thread for as long as the program runs. Whoever owns it calls `ensure_running` every now and then."""
 
     def __init__(self, threads: Threads, name: str, work: Callable[[], None]) -> None:
         """:param work: returns when it is no longer wanted; if it raises, it is begun anew after a pause."""
@@ -76,7 +76,7 @@ class Standing:
         self._thread: threading.Thread | None = None
         self._done = False
 
-    def tend(self) -> None:
+    def ensure_running(self) -> None:
         """Start it if it does not run. Never waits, never raises."""
         if self._done or (self._thread is not None and self._thread.is_alive()):
             return
@@ -93,7 +93,7 @@ class Standing:
         self._done = True
 
 
-class Aside:
+class CallThread:
     """Makes calls in one thread of its own, one after the other. The thread begins with the first call.
 
     It does not keep the process from ending, unlike those of `concurrent.futures`: what hangs must not.
@@ -105,7 +105,7 @@ class Aside:
         self._calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def begin(self, call: Callable[[], Result]) -> Future[Result]:
+    def submit(self, call: Callable[[], Result]) -> Future[Result]:
         """Have a call made; returns at once. Whatever it returns or raises is in the future.
         A call that was not begun yet may be cancelled.
 

@@ -70,9 +70,9 @@ def connection_to(url: str, settings: Broker, *, transport: Any = None, options:
     :param transport: a transport class to be used instead of kombu's own.
     :param options: transport options; those of the configuration win.
     """
-    options = {**_patience(url, settings), **options, **settings.transport_options}
+    options = {**_timeouts(url, settings), **options, **settings.transport_options}
     if scheme_of(url) == "sentinel":
-        options["sentinel_kwargs"] = {**_sentinels_patience(url, settings), **options.get("sentinel_kwargs", {})}
+        options["sentinel_kwargs"] = {**_sentinel_timeouts(url, settings), **options.get("sentinel_kwargs", {})}
     return Connection(
         url.replace("redis+socket://", "unix://"),
         transport=transport,
@@ -93,13 +93,13 @@ def connect_once(client: Connection) -> Any:
     return client.connection
 
 
-def _patience(url: str, settings: Broker) -> dict[str, Any]:
+def _timeouts(url: str, settings: Broker) -> dict[str, Any]:
     if scheme_of(url) in AMQP:
         return {}  # kombu itself hands connect_timeout on
     return {"socket_connect_timeout": settings.connect_timeout, "socket_timeout": settings.connect_timeout}
 
 
-def _sentinels_patience(url: str, settings: Broker) -> dict[str, Any]:
+def _sentinel_timeouts(url: str, settings: Broker) -> dict[str, Any]:
     # redis-py asks one after the other, each up to four times unless told otherwise, and kombu has it done twice, for
     # two pools of connections. All together get the time of one.
     share = settings.connect_timeout / (2 * len(url.rstrip(";").split(";")))

@@ -26,7 +26,7 @@ class AmqpSource:
         """:param consumer_name: what `rabbitmqctl list_consumers` shows, such as `ha-monitor@1.host`."""
         self._config = config
         self._name = consumer_name
-        self.most_in_hand: int | None = config.broker.prefetch
+        self.prefetch_limit: int | None = config.broker.prefetch
         self._urls = urls_of(config.broker.url)
         self._next_url = 0
         self._address = ""

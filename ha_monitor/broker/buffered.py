@@ -47,7 +47,7 @@ class BufferedConnection(pyamqp.Connection):
         self._missing = 0
         # py-amqp waits for ever for the answer to a method. A broker that is up and does not answer, such as one
         # whose queue has no leader, must not hang the caller.
-        self._patience: float | None = kwargs.get("connect_timeout")
+        self._connect_timeout: float | None = kwargs.get("connect_timeout")
         self.fast_channel: int | None = None
         """Number of the channel whose deliveries are put into `deliveries`."""
         self.deliveries: deque[tuple[int, Message]] = deque()
@@ -74,7 +74,7 @@ class BufferedConnection(pyamqp.Connection):
         if transport is None or transport.sock is None:
             raise RecoverableConnectionError("connection already closed")
         try:
-            with transport.having_timeout(self._patience if timeout is None else timeout) as sock:
+            with transport.having_timeout(self._connect_timeout if timeout is None else timeout) as sock:
                 data = sock.recv(READ_SIZE)
         except TimeoutError:
             raise

@@ -135,11 +135,11 @@ def reach_redis(url: str, config: Config) -> None:
             raise unavailable(url, settings, error) from None
 
 
-def answering_workers(url: str, config: Config, patience: float) -> set[str]:
+def answering_workers(url: str, config: Config, timeout: float) -> set[str]:
     """The workers that answer.
 
-    :param patience: seconds to wait for answers.
+    :param timeout: seconds to wait for answers.
     :raises BrokerUnavailable: if the broker cannot be used.
     """
     with asking(url, config.broker) as (client, control):
-        return {name for reply in control.ping(timeout=patience, connection=client) or [] for name in reply}
+        return {name for reply in control.ping(timeout=timeout, connection=client) or [] for name in reply}

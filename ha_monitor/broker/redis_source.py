@@ -44,7 +44,7 @@ class RedisSource:
     def __init__(self, config: Config, consumer_name: str, clock: Clock) -> None:
         self._config = config
         self._name = consumer_name
-        self.most_in_hand: int | None = None
+        self.prefetch_limit: int | None = None
         self._clock = clock
         self._urls = urls_of(config.broker.url)
         self._next_url = 0
@@ -55,7 +55,7 @@ class RedisSource:
         self._received: deque[Message] = deque()
         self._held_bytes = 0
         self._limit = 1
-        self._heard_at = 0.0
+        self._last_reply_at = 0.0
 
     def connect(self) -> str:
         self.close()
@@ -111,15 +111,15 @@ class RedisSource:
 
     def _expect_answer(self, client: Connection) -> None:
         subscription, now = self._channel.subclient, self._clock.monotonic()
-        if now - self._heard_at > _SILENCE * self._config.broker.heartbeat:
+        if now - self._last_reply_at > _SILENCE * self._config.broker.heartbeat:
             # A slow handler may have kept the loop from reading for as long.
             with contextlib.suppress(TimeoutError):
                 while subscription.health_check_response_counter and self._has_room():
                     self._read(client, 1e-6)
-            if subscription.health_check_response_counter and now > self._heard_at:
+            if subscription.health_check_response_counter and now > self._last_reply_at:
                 raise BrokerUnavailable(f"{self._address}: the subscription does not answer")
         if not subscription.health_check_response_counter:
-            self._heard_at = now
+            self._last_reply_at = now
 
     def depth(self) -> int | None:
         """Pub/sub has no queue."""
@@ -153,7 +153,7 @@ class RedisSource:
 
         Until then another instance is needed that does; whoever restarts one after the other relies on it.
         """
-        began = self._heard_at = self._clock.monotonic()
+        began = self._last_reply_at = self._clock.monotonic()
         self._poll(client)  # kombu subscribes when it first polls
         subscription = self._channel.subclient
         # A server answers in order, so the answer to a health check, which is due now, comes after the subscription.
@@ -186,7 +186,7 @@ class RedisSource:
         taken = False
         while True:
             response = subscription.parse_response()
-            self._heard_at = self._clock.monotonic()
+            self._last_reply_at = self._clock.monotonic()
             # Anything else is the answer to the subscription or to a health check.
             if isinstance(response, list | tuple) and response[0] in _MESSAGE_KINDS:
                 message = read_envelope(response[-1])

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from ha_monitor.events.decode import Message
 
 
-def longest_held(heartbeat: float) -> float:
+def max_requeue_delay(heartbeat: float) -> float:
     """Seconds for which RabbitMQ keeps what it gave to a client that vanished without a word, at most.
 
     It looks once a heartbeat whether something came, and closes the connection at the second look in vain
@@ -33,7 +33,7 @@ class Source(Protocol):
     redelivered: int
     """Messages so far that the broker marked as delivered before."""
 
-    most_in_hand: int | None
+    prefetch_limit: int | None
     """Messages that the broker gives without an acknowledgement at most; None if there is no limit."""
 
     url: str

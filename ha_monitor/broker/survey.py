@@ -13,7 +13,7 @@ from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.config.schema import Config
 
-PATIENCE = 1.0
+ANSWER_TIMEOUT = 1.0
 """Seconds to wait for the workers' answers."""
 
 
@@ -42,7 +42,7 @@ def survey(config: Config, known: Iterable[str]) -> list[TaskQueue]:
 
 def _survey_at(url: str, config: Config, known: Iterable[str]) -> list[TaskQueue]:
     with asking(url, config.broker) as (client, control):
-        inspect = control.inspect(timeout=PATIENCE, connection=client)
+        inspect = control.inspect(timeout=ANSWER_TIMEOUT, connection=client)
         consumed: dict[str, list[dict[str, Any]]] = inspect.active_queues() or {}
         stats: dict[str, dict[str, Any]] = inspect.stats() or {}
         workers, processes = Counter[str](), Counter[str]()

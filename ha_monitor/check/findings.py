@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Verdict(StrEnum):
+class Severity(StrEnum):
     """How bad it is."""
 
     OK = "ok"
@@ -19,18 +19,18 @@ class Verdict(StrEnum):
 class Finding(NamedTuple):
     """One line of the answer."""
 
-    verdict: Verdict
+    severity: Severity
     subject: str
     text: str
 
 
 def ok(subject: str, text: str) -> Finding:
-    return Finding(Verdict.OK, subject, text)
+    return Finding(Severity.OK, subject, text)
 
 
 def warning(subject: str, text: str) -> Finding:
-    return Finding(Verdict.WARNING, subject, text)
+    return Finding(Severity.WARNING, subject, text)
 
 
 def failed(subject: str, text: str) -> Finding:
-    return Finding(Verdict.FAILED, subject, text)
+    return Finding(Severity.FAILED, subject, text)

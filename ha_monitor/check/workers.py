@@ -15,7 +15,7 @@ from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.store.reader import StoreReader, WorkerEntry
 
-PATIENCE = 2.0
+ANSWER_TIMEOUT = 2.0
 """Seconds to wait for the workers' answers."""
 
 
@@ -26,25 +26,27 @@ def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Findin
     """
     for url in urls_of(config.broker.url):
         try:
-            answering = answering_workers(url, config, PATIENCE)
+            answering = answering_workers(url, config, ANSWER_TIMEOUT)
         except BrokerUnavailable as error:
             if str(error) not in told:
                 yield warning("workers", f"workers cannot be reached: {error}")
             continue
         known = _recorded(config)
         if not answering:
-            yield warning("workers", f"{address_of(url)}: no worker answered within {PATIENCE:g} s")
+            yield warning("workers", f"{address_of(url)}: no worker answered within {ANSWER_TIMEOUT:g} s")
         for name in sorted(answering | known.keys()):
-            yield judge(name, known.get(name), answers=name in answering, enable_events=config.broker.enable_events)
+            yield assess_worker(
+                name, known.get(name), answers=name in answering, enable_events=config.broker.enable_events
+            )
         return
 
 
-def judge(name: str, entry: WorkerEntry | None, *, answers: bool, enable_events: bool) -> Finding:
+def assess_worker(name: str, entry: WorkerEntry | None, *, answers: bool, enable_events: bool) -> Finding:
     """What is to be said of one worker.
 
     :param entry: what the instances have recorded of it, if anything.
     """
-    silence = "" if answers else f"; it did not answer within {PATIENCE:g} s; it may be busy"
+    silence = "" if answers else f"; it did not answer within {ANSWER_TIMEOUT:g} s; it may be busy"
     if entry is not None and entry.sends:
         return ok("workers", f"{name} sends task events{silence}")
     if entry is not None and entry.unsent:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import urls_of
-from ha_monitor.check.findings import Finding, Verdict, ok
+from ha_monitor.check.findings import Finding, Severity, ok
 from ha_monitor.check.online import check_broker, check_result_backend, check_store
 from ha_monitor.check.workers import check_workers
 from ha_monitor.cli.run import OVERLAYS, named
@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> ExitStatus:
     config = load(options.config, os.environ, overlay)
     output, status = standard_output(), ExitStatus.OK
     for finding in _findings(config, online=options.online):
-        output.row(f"{finding.verdict:8} {finding.subject}: {finding.text}")
-        if finding.verdict is Verdict.FAILED:
+        output.row(f"{finding.severity:8} {finding.subject}: {finding.text}")
+        if finding.severity is Severity.FAILED:
             status = ExitStatus.FAILURE
     return status
 

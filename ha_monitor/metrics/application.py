@@ -9,7 +9,7 @@ from http import HTTPStatus
 from ha_monitor.metrics.connections import PLACES, Client, Refusal
 from ha_monitor.metrics.exchange import READ_METHODS, Reply, Request, text
 from ha_monitor.metrics.health import Answer, Health
-from ha_monitor.metrics.passwords import WINDOW, Passwords, Verdict
+from ha_monitor.metrics.passwords import WINDOW, PasswordResult, Passwords
 from ha_monitor.metrics.scrapes import Scrapes
 
 MOST_SCRAPERS = PLACES // 2
@@ -57,14 +57,14 @@ class Application:
     def _refusal(self, request: Request, client: Client) -> Reply | None:
         if self._passwords is None:
             return None
-        verdict = self._passwords.check(request.headers.get("authorization"), client.address)
-        if verdict is Verdict.RIGHT:
+        result = self._passwords.check(request.headers.get("authorization"), client.address)
+        if result is PasswordResult.RIGHT:
             return None
-        if verdict is Verdict.TOO_MANY:
+        if result is PasswordResult.TOO_MANY:
             self._refused(Refusal.TOO_MANY_PASSWORDS)
             again = ("Retry-After", f"{WINDOW:.0f}")
             return text(HTTPStatus.TOO_MANY_REQUESTS, "too many wrong passwords; try again later\n", again)
-        if verdict is Verdict.WRONG:
+        if result is PasswordResult.WRONG:
             self._refused(Refusal.PASSWORD)
         challenge = ("WWW-Authenticate", 'Basic realm="ha-monitor", charset="UTF-8"')
         return text(HTTPStatus.UNAUTHORIZED, "user name and password required\n", challenge)

@@ -21,9 +21,9 @@ from ha_monitor.metrics.connections import PIECE, PLACES, Client, Connections, R
 from ha_monitor.metrics.exchange import exchange
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.passwords import Passwords
-from ha_monitor.metrics.rarely import Rarely
+from ha_monitor.metrics.rate_limited import RateLimited
 from ha_monitor.metrics.scrapes import Broken, Scrapes
-from ha_monitor.threads import Aside, Standing, Threads
+from ha_monitor.threads import CallThread, ServiceThread, Threads
 
 AGAIN_AFTER = 5.0
 """Seconds between two attempts to bind the address."""
@@ -76,12 +76,14 @@ class HttpServer:
         self._address = address_of(settings.listen, instance)
         self._refused = refused
         self._not_served = not_served
-        self._unforeseen = Rarely(clock, lambda reason, times: warn("http-request-failed", reason=reason, times=times))
+        self._unforeseen = RateLimited(
+            clock, lambda reason, times: warn("http-request-failed", reason=reason, times=times)
+        )
         passwords = None
         if settings.username:
-            failed = Rarely(clock, lambda client, times: warn("http-auth-failed", client=client, times=times))
-            passwords = Passwords(settings.username, settings.password, clock, failed.happened)
-        self._scrapes = Scrapes(registry, Aside(threads, "scrapes"), clock, broken)
+            failed = RateLimited(clock, lambda client, times: warn("http-auth-failed", client=client, times=times))
+            passwords = Passwords(settings.username, settings.password, clock, failed.report)
+        self._scrapes = Scrapes(registry, CallThread(threads, "scrapes"), clock, broken)
         self._application = Application(
             health,
             self._scrapes,
@@ -91,13 +93,13 @@ class HttpServer:
         )
         self._tls = _tls(settings) if settings.tls_certificate else None
         self._connections = Connections(
-            self._converse, self._tls, refused=not_served, unforeseen=self._unforeseen.happened
+            self._converse, self._tls, refused=not_served, unforeseen=self._unforeseen.report
         )
         self._reason = ""
         self._listening: socket.socket | None = self._bind()
         self._ended = threading.Event()
         self._stop: Callable[[], object] | None = None
-        self._thread = Standing(threads, "http", self._serve)
+        self._thread = ServiceThread(threads, "http", self._serve)
 
     @property
     def port(self) -> int:
@@ -111,11 +113,11 @@ class HttpServer:
     def start(self) -> None:
         if self._reason:
             self._refused(self._reason)
-        self.tend()
+        self.ensure_running()
 
-    def tend(self) -> None:
+    def ensure_running(self) -> None:
         """See that it still serves."""
-        self._thread.tend()
+        self._thread.ensure_running()
 
     def stop(self) -> None:
         """Serve no more. Does not wait for requests under way."""
@@ -151,7 +153,7 @@ class HttpServer:
             writer,
             lambda request: self._application.answer(request, client),
             malformed=lambda: self._not_served(Refusal.MALFORMED),
-            unforeseen=self._unforeseen.happened,
+            unforeseen=self._unforeseen.report,
         )
 
     def _bind(self) -> socket.socket | None:

@@ -24,7 +24,7 @@ MOST_ADDRESSES = 1000
 """That are remembered."""
 
 
-class Verdict(Enum):
+class PasswordResult(Enum):
     """What became of one attempt."""
 
     RIGHT = auto()
@@ -60,30 +60,30 @@ class Passwords:
         self._trusted: dict[str, None] = {}
         """Addresses that gave the right one; the latest last."""
 
-    def check(self, header: str | None, address: str) -> Verdict:
+    def check(self, header: str | None, address: str) -> PasswordResult:
         """
         :param header: the field Authorization; None if there is none.
         :param address: of the client; the addresses of one IPv6 network count as one.
         """
         if header is None:
-            return Verdict.NONE_GIVEN
+            return PasswordResult.NONE_GIVEN
         now = self._clock.monotonic()
         who = _network(address)
         mine = self._failures.get(who)
         if mine is not None and mine.at(now) >= MOST_FAILURES:
-            return Verdict.TOO_MANY
+            return PasswordResult.TOO_MANY
         if self._overall.at(now) >= MOST_OVERALL and who not in self._trusted:
-            return Verdict.TOO_MANY
+            return PasswordResult.TOO_MANY
         if hmac.compare_digest(_digest(_given(header)), self._expected):
             self._failures.pop(who, None)
             _remember(self._trusted, who, None)
-            return Verdict.RIGHT
+            return PasswordResult.RIGHT
         mine = mine or _Failures(now)
         mine.count += 1
         self._overall.count += 1
         _remember(self._failures, who, mine)
         self._failed(address)
-        return Verdict.WRONG
+        return PasswordResult.WRONG
 
 
 def _remember(table: dict[str, T], key: str, value: T) -> None:

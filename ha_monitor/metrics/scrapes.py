@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from ha_monitor.clock import Clock
 from ha_monitor.errors import reason_of
-from ha_monitor.threads import Aside, ThreadUnavailable
+from ha_monitor.threads import CallThread, ThreadUnavailable
 
 FRESH = 0.5
 """Seconds for which a page is given to others who ask; at least as long as it took to make."""
@@ -59,9 +59,9 @@ def encoded(registry: Collector, encode: Encode, broken: Broken) -> bytes:
 class Scrapes:
     """Makes pages in a thread, one at a time, so that probes are answered meanwhile."""
 
-    def __init__(self, registry: CollectorRegistry, aside: Aside, clock: Clock, broken: Broken) -> None:
+    def __init__(self, registry: CollectorRegistry, thread: CallThread, clock: Clock, broken: Broken) -> None:
         self._registry = registry
-        self._aside = aside
+        self._thread = thread
         self._clock = clock
         self._broken = broken
         self._under_way: dict[tuple[str, bool], asyncio.Future[Page]] = {}
@@ -78,7 +78,7 @@ class Scrapes:
         under_way = self._under_way.get(kind)
         if under_way is None:
             make = partial(self._make, encode, *kind)
-            under_way = self._under_way[kind] = asyncio.wrap_future(self._aside.begin(make))
+            under_way = self._under_way[kind] = asyncio.wrap_future(self._thread.submit(make))
             under_way.add_done_callback(lambda _: self._under_way.pop(kind, None))
         try:
             return await asyncio.shield(under_way)  # one who gives up must not take it from the others

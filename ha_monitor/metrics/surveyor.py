@@ -9,14 +9,14 @@ from ha_monitor.broker.survey import survey
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import HaMonitorError
 from ha_monitor.metrics.telemetry import Telemetry
-from ha_monitor.threads import Standing, Threads
+from ha_monitor.threads import ServiceThread, Threads
 
 FIRST_LOOK = 1.0
 """Seconds between two questions whether this instance leads."""
 
 
 class Surveyor:
-    """Looks once `tend` was called, until `stop`."""
+    """Looks once `ensure_running` was called, until `stop`."""
 
     def __init__(self, config: Config, telemetry: Telemetry, failed: Callable[[str], None], threads: Threads) -> None:
         """:param failed: is told the reason when looking begins to fail."""
@@ -24,11 +24,11 @@ class Surveyor:
         self._telemetry = telemetry
         self._failed = failed
         self._stop = threading.Event()
-        self._thread = Standing(threads, "surveyor", self._run)
+        self._thread = ServiceThread(threads, "surveyor", self._run)
 
-    def tend(self) -> None:
+    def ensure_running(self) -> None:
         """See that it looks."""
-        self._thread.tend()
+        self._thread.ensure_running()
 
     def stop(self) -> None:
         """Look no more. Does not wait for a look under way."""

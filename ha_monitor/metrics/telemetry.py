@@ -35,7 +35,7 @@ from ha_monitor.metrics.definitions import (
 from ha_monitor.metrics.fleet import fleet_families, queue_families
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.lease import LeaderLease
-from ha_monitor.metrics.rarely import Rarely
+from ha_monitor.metrics.rate_limited import RateLimited
 from ha_monitor.metrics.scrapes import Guarded
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Watched
@@ -72,7 +72,7 @@ class Telemetry:
         """Clients that did not get what they asked for over HTTP."""
         self.left_out = 0
         """What was broken at scrapes."""
-        self._broken = Rarely(clock, lambda reason, times: warn("metrics-incomplete", reason=reason, times=times))
+        self._broken = RateLimited(clock, lambda reason, times: warn("metrics-incomplete", reason=reason, times=times))
         self._batches = Histogram(BATCH_SECONDS.name, BATCH_SECONDS.meaning, buckets=BATCH_BUCKETS, registry=None)
         self.registry = CollectorRegistry()
         families = _Families(self, stats, config)
@@ -82,7 +82,7 @@ class Telemetry:
     def broken(self, what: str) -> None:
         """Something was left out of a scrape."""
         self.left_out += 1
-        self._broken.happened(what)
+        self._broken.report(what)
 
     def client_not_served(self, why: Refusal) -> None:
         """A client did not get what it asked for over HTTP."""

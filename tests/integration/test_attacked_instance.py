@@ -151,7 +151,9 @@ def test_an_instance_without_any_thread_does_its_work(tmp_path: Path, broker_url
         silent = [(line["thread"], line["reason"]) for line in fleet.said("thread-failed")]
         assert fleet.instances[0].stop() == 0
 
-    assert sorted(silent) == [(name, "can't start new thread") for name in ("greeter", "handlers", "http", "surveyor")]
+    assert sorted(silent) == [
+        (name, "can't start new thread") for name in ("broadcast", "handlers", "http", "surveyor")
+    ]
     assert len(fleet.said("instance-crashed")) == 0
 
 

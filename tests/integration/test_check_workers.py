@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.check.findings import Finding, ok, warning
-from ha_monitor.check.workers import check_workers, judge
+from ha_monitor.check.workers import assess_worker, check_workers
 from ha_monitor.config.schema import Broker, Config
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.store.reader import WorkerEntry
@@ -46,7 +46,7 @@ def test_what_workers_send_is_found_out_and_not_changed(broker_url: str, store_u
         run(sending, 0.0)
         run(plain, 0.0)
         # The leader compares the runs that two heartbeats tell of with the events that came.
-        wait_until(lambda: check()[names[plain]].verdict == "warning", 60, "that missing events are noticed")
+        wait_until(lambda: check()[names[plain]].severity == "warning", 60, "that missing events are noticed")
         run(busy, 8.0)
         wait_until(lambda: "received" in busy.log(), 30, "the long task")
         with Timed() as timed:
@@ -119,4 +119,4 @@ def test_no_worker_at_all_is_told_of(broker_url: str, store_url: str) -> None:
 )
 def test_each_worker_has_its_line(entry: WorkerEntry | None, answers: bool, enable: bool, said: Finding) -> None:
     """Given what is recorded of a worker, and whether it answers, the line says what is known and what to do."""
-    assert judge("w@h", entry, answers=answers, enable_events=enable) == said
+    assert assess_worker("w@h", entry, answers=answers, enable_events=enable) == said

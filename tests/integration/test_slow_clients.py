@@ -229,7 +229,7 @@ def test_stopping_does_not_wait_for_a_scrape_and_says_nothing(
                 wait_until(partial(is_over, client), 30, "the end")
         one.apples.go_on.set()
         wait_until(lambda: one.apples.collected == 1, 30, "the scrape's end")
-        done = one.server._scrapes._aside.begin(lambda: "next")
+        done = one.server._scrapes._thread.submit(lambda: "next")
         assert done.result(30) == "next"
     assert one.lines == []
     assert caplog.text == capfd.readouterr().err == ""

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ha_monitor.backend.results import Result
-from ha_monitor.broker.whereabouts import Held, Whereabouts
+from ha_monitor.broker.task_query import Held, WorkerAnswers
 from ha_monitor.config.schema import Http, Stuck, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
@@ -224,9 +224,9 @@ class Answers:
         self.held, self.results = held or {}, results
         self.asked: list[list[str]] = []
 
-    def workers(self, task_ids: Sequence[str]) -> Whereabouts:
+    def workers(self, task_ids: Sequence[str]) -> WorkerAnswers:
         self.asked.append(list(task_ids))
-        return Whereabouts(frozenset([WORKER]), self.held)
+        return WorkerAnswers(frozenset([WORKER]), self.held)
 
     def backend(self, task_ids: Sequence[str]) -> dict[str, Result | None]:
         results = self.results or {}

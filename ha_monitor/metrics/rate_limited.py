@@ -10,7 +10,7 @@ PAUSE = 60.0
 """Seconds between two lines."""
 
 
-class Rarely:
+class RateLimited:
     """Says that something happened at once, but then not again for a while; how often it happened is not lost."""
 
     def __init__(self, clock: Clock, say: Callable[[str, int], None]) -> None:
@@ -20,7 +20,7 @@ class Rarely:
         self._times = 0
         self._next_at = float("-inf")
 
-    def happened(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """It happened."""
         self._times += 1
         now = self._clock.monotonic()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.config.schema import Config
 
-PATIENCE = 2.0
+ANSWER_TIMEOUT = 2.0
 """Seconds to wait for the workers' answers."""
 
 
@@ -20,7 +20,7 @@ class Held(NamedTuple):
     """It runs; else it waits there."""
 
 
-class Whereabouts(NamedTuple):
+class WorkerAnswers(NamedTuple):
     """What the workers say."""
 
     answered: frozenset[str]
@@ -29,7 +29,7 @@ class Whereabouts(NamedTuple):
     """By the task's id; what is missing, none of them has."""
 
 
-def ask_workers(config: Config, task_ids: Sequence[str]) -> Whereabouts:
+def query_tasks(config: Config, task_ids: Sequence[str]) -> WorkerAnswers:
     """Ask all workers, on a connection of its own.
 
     :raises BrokerUnavailable: if no broker of `broker.url` answers.
@@ -39,10 +39,10 @@ def ask_workers(config: Config, task_ids: Sequence[str]) -> Whereabouts:
 
 def _ask_at(url: str, config: Config, task_ids: Sequence[str]) -> dict[str, Any]:
     with asking(url, config.broker) as (client, control):
-        return control.inspect(timeout=PATIENCE, connection=client).query_task(*task_ids) or {}
+        return control.inspect(timeout=ANSWER_TIMEOUT, connection=client).query_task(*task_ids) or {}
 
 
-def read_answers(answers: dict[str, Any]) -> Whereabouts:
+def read_answers(answers: dict[str, Any]) -> WorkerAnswers:
     """What Celery's `query_task` brought: worker → task id → [state, …]. A worker that could not say is as one that did
     not answer.
     """
@@ -55,4 +55,4 @@ def read_answers(answers: dict[str, Any]) -> Whereabouts:
             runs = isinstance(found, list | tuple) and bool(found) and found[0] == "active"
             if runs or task_id not in held:
                 held[task_id] = Held(worker, runs)
-    return Whereabouts(frozenset(answered), held)
+    return WorkerAnswers(frozenset(answered), held)
