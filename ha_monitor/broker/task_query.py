@@ -1,4 +1,4 @@
-"""Asks the workers which of some tasks they have."""
+"""Asks the workers which of the given tasks they have."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Held(NamedTuple):
 
     worker: str
     runs: bool
-    """It runs; else it waits there."""
+    """Whether it is running; else it waits in the worker."""
 
 
 class WorkerAnswers(NamedTuple):
-    """What the workers say."""
+    """The workers' answers."""
 
     answered: frozenset[str]
     """The workers that answered."""
     held: dict[str, Held]
-    """By the task's id; what is missing, none of them has."""
+    """By task id; a task that is missing here is with none of them."""
 
 
 def query_tasks(config: Config, task_ids: Sequence[str]) -> WorkerAnswers:
@@ -43,8 +43,8 @@ def _ask_at(url: str, config: Config, task_ids: Sequence[str]) -> dict[str, Any]
 
 
 def read_answers(answers: dict[str, Any]) -> WorkerAnswers:
-    """What Celery's `query_task` brought: worker → task id → [state, …]. A worker that could not say is as one that did
-    not answer.
+    """The reply to Celery's `query_task`: worker → task id → [state, …]. A worker that replied with an error counts
+    as one that did not answer.
     """
     answered, held = set(), {}
     for worker, tasks in answers.items():
