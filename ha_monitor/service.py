@@ -76,10 +76,10 @@ class Service:
         output: int = 1,
     ) -> None:
         """
-        :param instance: its name, unlike that of the other instances on this host.
+        :param instance: its name, unique among the instances on this host.
         :param reread: loads the configuration again, for SIGHUP.
         :param output: the file descriptor that gets the lines.
-        :raises ConfigurationError: if a handler's module or a URL cannot be used.
+        :raises ConfigurationError: if a handler module or a URL cannot be used.
         """
         clock = self._clock = SystemClock()
         self._handler_code = HandlerCode()
@@ -153,9 +153,9 @@ class Service:
         )
 
     def run(self) -> ExitStatus:
-        """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+        """Run until SIGTERM or SIGINT; SIGHUP reloads the configuration.
 
-        :raises ConfigurationError: if it turns out that the program cannot run as it is configured.
+        :raises ConfigurationError: if the program cannot run with this configuration.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: self.pipeline.stop())
@@ -174,7 +174,7 @@ class Service:
         return ExitStatus.OK
 
     def _tend(self) -> None:
-        """What runs beside the loop, and does not run, gets another chance."""
+        """Restart the threads besides the loop that are not running."""
         self._broadcast.retry()
         if self.http is not None:
             self.http.ensure_running()
@@ -182,7 +182,7 @@ class Service:
             self.surveyor.ensure_running()
 
     def _parts(self, config: Config) -> Settings:
-        """What follows from the settings that may change while running."""
+        """The parts that a reload replaces."""
         redactor = Redactor(config.log.redact, config.log.max_value_length)
         handlers = Handlers(self._handler_code.load(config.handlers.modules), redactor)
         policy = EmissionPolicy(config.log.level, handlers.types)
@@ -199,7 +199,7 @@ class Service:
         return Settings(make_decoder(config, policy), announcer)
 
     def read_again(self) -> Settings | None:
-        """What a reload replaces, built anew; None if the configuration is wrong. Says what needs a restart."""
+        """New parts for a reload; None if the configuration is wrong. Logs what needs a restart."""
         try:
             config = self._reread()
             parts = self._parts(config)
@@ -222,12 +222,12 @@ FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "wor
 
 
 def identity_of(node_id: str, instance: str) -> Identity:
-    """What this process calls itself in its lines."""
+    """The identity of this process in its lines."""
     return Identity(node_id, instance, socket.gethostname(), os.getpid())
 
 
 def plain_logger(instance: str, environment: Mapping[str, str]) -> Logger:
-    """A logger for when there is no valid configuration."""
+    """A logger for use without a valid configuration."""
     config = Config()
     return make_logger(
         output=make_output(1, environment),
@@ -239,7 +239,7 @@ def plain_logger(instance: str, environment: Mapping[str, str]) -> Logger:
 
 
 def make_output(file_descriptor: int, environment: Mapping[str, str]) -> Output:
-    """The journal itself where the descriptor leads there, so that lines get fields; else the descriptor."""
+    """The journal if the descriptor leads there, so that lines get fields; else the descriptor."""
     if is_journal(file_descriptor, environment) and Path(JOURNAL_SOCKET).exists():
         return JournalOutput()
     return StreamOutput(LineWriter(file_descriptor))
@@ -248,7 +248,7 @@ def make_output(file_descriptor: int, environment: Mapping[str, str]) -> Output:
 def make_renderer(
     chosen: LogFormat, file_descriptor: int, environment: Mapping[str, str]
 ) -> Callable[[dict[str, Any]], bytes] | None:
-    """How lines are written where a terminal or a person needs another form than JSON in UTF-8; None for that."""
+    """The renderer of lines if a person or a terminal needs another form than JSON in UTF-8; else None."""
     terminal = os.isatty(file_descriptor)
     encoding = locale.getencoding() if terminal else "utf-8"
     if chosen is LogFormat.CONSOLE:
@@ -260,14 +260,14 @@ def make_renderer(
 
 
 def make_source(config: Config, consumer_name: str, clock: Clock) -> Source:
-    """The source that fits `broker.url`."""
+    """The source for `broker.url`."""
     if is_amqp(config.broker.url):
         return AmqpSource(config, consumer_name)
     return RedisSource(config, consumer_name, clock)
 
 
 def make_investigator(config: Config, clock: Clock, threads: Threads) -> Investigator | None:
-    """Who asks about tasks that go no further; None if nobody looks for them.
+    """The investigator of stuck tasks; None if their detection is disabled.
 
     :raises ConfigurationError: if `result_backend.url` cannot be used.
     """
@@ -291,13 +291,13 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
 
 
 def requeue_delay(config: Config) -> float:
-    """Seconds until a broker delivers elsewhere what it gave to an instance that vanished without a word."""
-    # Pub/sub holds nothing back.
+    """Most seconds until the broker requeues the unacknowledged messages of an instance that disappeared."""
+    # Pub/sub requeues nothing.
     return max_requeue_delay(config.broker.heartbeat) if is_amqp(config.broker.url) else 0.0
 
 
 def counting(config: Config, identity: Identity) -> Counting | None:
-    """How this instance counts; None if nobody can ask for the numbers."""
+    """How this instance counts; None without HTTP."""
     if not config.http.listen:
         return None
     metrics = config.metrics
@@ -310,7 +310,7 @@ def counting(config: Config, identity: Identity) -> Counting | None:
 
 
 def make_decoder(config: Config, policy: EmissionPolicy) -> Decoder:
-    """A decoder that keeps of an event what the configuration allows."""
+    """A decoder that keeps the fields that the configuration allows."""
     log = config.log
     redactor = Redactor(log.redact, log.max_value_length)
     facts = FactBuilder(policy, redactor, arguments=log.arguments, results=log.results, binary=as_lua_string)

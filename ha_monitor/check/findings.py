@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The findings of a check."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 
 class Severity(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
-    """It works, but not as well or as safely as it should."""
+    """An instance works, but not as well or as safely as it should."""
     FAILED = "failed"
-    """An instance could not work."""
+    """An instance could not run."""
 
 
 class Finding(NamedTuple):
-    """One line of the answer."""
+    """One line of the output."""
 
     severity: Severity
     subject: str

@@ -1,7 +1,7 @@
 """Checks the workers. Changes nothing.
 
-Celery cannot be asked whether a worker sends task events: it can only be told to switch them on or off, and a worker
-that is busy obeys when nobody waits for its answer any more. So it is judged by what the instances have recorded.
+Celery cannot be asked whether a worker sends task events, only told to enable or disable them, and a busy worker may
+do so after the timeout. So the check uses what the instances have recorded.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ANSWER_TIMEOUT = 2.0
 
 
 def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Finding]:
-    """Whether workers answer, and have been seen to send task events.
+    """Whether workers answer, and whether task events of theirs have been received.
 
-    :param told: what is known of the brokers already, and is not repeated.
+    :param told: problems of brokers that were reported already.
     """
     for url in urls_of(config.broker.url):
         try:
@@ -42,9 +42,9 @@ def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Findin
 
 
 def assess_worker(name: str, entry: WorkerEntry | None, *, answers: bool, enable_events: bool) -> Finding:
-    """What is to be said of one worker.
+    """The finding about one worker.
 
-    :param entry: what the instances have recorded of it, if anything.
+    :param entry: its record in the store, if there is one.
     """
     silence = "" if answers else f"; it did not answer within {ANSWER_TIMEOUT:g} s; it may be busy"
     if entry is not None and entry.sends:
@@ -63,13 +63,13 @@ def assess_worker(name: str, entry: WorkerEntry | None, *, answers: bool, enable
 
 
 def _recorded(config: Config) -> dict[str, WorkerEntry]:
-    """The workers of which an instance has heard lately."""
+    """The workers that are online by the shared record."""
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()
         entries = reader.workers(config.workers.late_after).entries
     except StoreUnavailable:
-        return {}  # `check_store` tells
+        return {}  # `check_store` reports it
     finally:
         reader.close()
     return {one.name: one for one in entries if one.state == "online"}

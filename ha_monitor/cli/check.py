@@ -1,4 +1,4 @@
-"""`ha-monitor check`: is the configuration right, and would an instance work?"""
+"""`ha-monitor check`: validates the configuration, and tests what an instance needs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """Print one line a finding."""
+    """Print one line per finding."""
     overlay = OVERLAYS / f"{options.instance}.toml" if options.instance else None
     config = load(options.config, os.environ, overlay)
     output, status = standard_output(), ExitStatus.OK

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoreUnavailable as error:
         return _fail(ExitStatus.UNAVAILABLE, str(error))
     except BrokenPipeError:
-        # Whoever read the output is gone. Python would complain again when it flushes at exit.
+        # The reader of the output is gone. Python would report that again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.FAILURE
     except KeyboardInterrupt:

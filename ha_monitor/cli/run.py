@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     except ConfigurationError as error:
         if sys.stdout.isatty():
             raise
-        # Whoever reads the log as JSON must find this there, too.
+        # It must also be in the JSON log.
         logger = logger or plain_logger(options.instance, os.environ)
         logger.error("configuration-invalid", reason=str(error))
         return ExitStatus.CONFIGURATION

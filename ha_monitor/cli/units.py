@@ -1,4 +1,4 @@
-"""`ha-monitor units`: the systemd units for an installation by pip."""
+"""`ha-monitor units`: the systemd units for a pip installation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ha_monitor.text.terminal import standard_error, standard_output
 UNITS = ("ha-monitor@.service", "ha-monitor.target")
 SYSUSERS = "ha-monitor.sysusers.conf"
 PACKAGED_COMMAND = "/usr/bin/ha-monitor"
-"""The command in the units as the Debian package installs them."""
+"""The command in the units of the Debian package."""
 
 HIDDEN = tuple(Path(folder) for folder in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))
-"""Folders of which the units' sandbox shows nothing: ProtectHome=, PrivateTmp=."""
+"""Folders hidden by the units' sandbox: ProtectHome=, PrivateTmp=."""
 
 
 def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""What several parts must know of URLs."""
+"""URL checks that several parts share."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ def names_database(url: str) -> bool:
     try:
         return all(_DATABASE.fullmatch(urlsplit(part).path) for part in parts)
     except ValueError:
-        return True  # it is no URL, which is said elsewhere
+        return True  # not a URL, which is reported elsewhere

@@ -1,4 +1,4 @@
-"""What is answered to which request: the probes to everybody, the metrics to those who may read them."""
+"""The HTTP application: probes for everybody, metrics for authorised clients."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ha_monitor.metrics.passwords import WINDOW, PasswordResult, Passwords
 from ha_monitor.metrics.scrapes import Scrapes
 
 MOST_SCRAPERS = PLACES // 2
-"""Who wait for a scrape at once. They keep their places meanwhile, and the others are for probes."""
+"""Clients that may wait for a scrape at once. They keep their slots meanwhile; the other slots are for probes."""
 LONGEST_NAME = 200
-"""Characters of what a client calls itself that are kept."""
+"""Characters of a client's name that are kept."""
 
 
 class Application:
@@ -31,8 +31,8 @@ class Application:
         refused: Callable[[Refusal], None],
     ) -> None:
         """
-        :param passwords: None if everybody may read.
-        :param scraped: is told who is about to get metrics.
+        :param passwords: None if no password is required.
+        :param scraped: called with the client before it gets metrics.
         """
         self._probes = {"/livez": health.live, "/readyz": health.ready}
         self._scrapes = scrapes
@@ -44,7 +44,7 @@ class Application:
     async def answer(self, request: Request, client: Client) -> Reply:
         """The reply to a request."""
         probe = self._probes.get(request.path)
-        # A probe of the machine's own service manager rarely has a password, and its answer is no secret.
+        # The machine's own service manager rarely has a password, and a probe's answer is no secret.
         if probe is None and (refusal := self._refusal(request, client)) is not None:
             return refusal
         if probe is None and request.path != "/metrics":

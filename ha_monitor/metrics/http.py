@@ -1,4 +1,4 @@
-"""The HTTP server of an instance: /livez, /readyz and /metrics, in a thread that only reads what the loop left."""
+"""The HTTP server of an instance: /livez, /readyz and /metrics, in a thread that only reads the loop's state."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from ha_monitor.threads import CallThread, ServiceThread, Threads
 AGAIN_AFTER = 5.0
 """Seconds between two attempts to bind the address."""
 NEVER = {errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
-"""What no waiting mends. An address or a name may yet come, at boot or by fail-over, and a port may become free."""
+"""Permanent errors. An address or a name may appear later, at boot or by failover, and a port may become free."""
 LAST_WORD = 5.0
-"""Seconds that stopping waits for at most."""
+"""Most seconds that stopping waits."""
 
 
 def address_of(listen: str, instance: str) -> tuple[str, int]:
     """Host and port of `http.listen` for an instance.
 
-    :raises ConfigurationError: if the instance's name does not make it a port.
+    :raises ConfigurationError: if there is no valid port with the instance's name.
     """
     host, _, port = listen.replace("%i", instance).rpartition(":")
     if not port.isascii() or not port.isdigit() or int(port) > 65535:
@@ -64,12 +64,12 @@ class HttpServer:
         not_served: Callable[[Refusal], None] = lambda _why: None,
         refused: Callable[[str], None] = lambda _reason: None,
     ) -> None:
-        """Bind the address, without serving yet; if it cannot be had now, that is tried again once started.
+        """Bind the address, without serving yet; if that fails, it is retried once started.
 
         :param warn: writes a line, given its event and fields.
-        :param broken: is told what is missing in a scrape.
-        :param scraped: is told the address of a client before it gets metrics.
-        :param not_served: is told why a client did not get what it asked for.
+        :param broken: called with what is missing in a scrape.
+        :param scraped: called with the address of a client before it gets metrics.
+        :param not_served: called with the reason when a client is refused.
         :param refused: is told, once, why the address cannot be had.
         :raises ConfigurationError: if the address, the certificate or its key never can be used.
         """
@@ -107,7 +107,7 @@ class HttpServer:
         return 0 if self._listening is None else int(self._listening.getsockname()[1])
 
     def connections(self) -> int:
-        """How many there are now."""
+        """Current number of connections."""
         return len(self._connections)
 
     def start(self) -> None:
@@ -116,14 +116,14 @@ class HttpServer:
         self.ensure_running()
 
     def ensure_running(self) -> None:
-        """See that it still serves."""
+        """Start the thread if it is not running."""
         self._thread.ensure_running()
 
     def stop(self) -> None:
-        """Serve no more. Does not wait for requests under way."""
+        """Stop serving. Does not wait for requests in progress."""
         self._ended.set()
         if self._stop is not None:
-            with suppress(RuntimeError):  # it has ended by itself
+            with suppress(RuntimeError):  # it has already ended
                 self._stop()
             self._thread.join(LAST_WORD)
         if self._listening is not None:
@@ -133,7 +133,7 @@ class HttpServer:
         while self._listening is None:
             if self._ended.wait(AGAIN_AFTER):
                 return
-            with suppress(ConfigurationError):  # such as a name that now means an address of somebody else's
+            with suppress(ConfigurationError):  # such as a name that now resolves to another machine's address
                 self._listening = self._bind()
         asyncio.run(self._accept(self._listening))
 
