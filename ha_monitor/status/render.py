@@ -12,7 +12,7 @@ _WORKER = ("WORKER", "STATE", "SEEN", "ACTIVE", "PROCESSED", "LOAD", "SOFTWARE")
 
 
 def render(fleet: Fleet) -> list[str]:
-    """Rows: tables of instances and workers, and a row each for the rest."""
+    """Tables of instances and workers, and a row for each of the rest."""
     rows = [f"{fleet.node_id}  {_queue(fleet.queue)}", ""]
     instances = [_instance(instance) for instance in fleet.instances]
     rows += _table(_INSTANCE, instances) if instances else ["no instance has started yet"]
@@ -77,7 +77,7 @@ def _text(value: object) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    # Visible here already, so that the columns are as wide as what will be seen.
+    # Escaped here already, so that the columns have the width of what is displayed.
     shown = [[visible(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(columns, cells)) for cells in zip(*shown, strict=True)]
     return ["  ".join(map(padded, row, widths)).rstrip() for row in shown]
