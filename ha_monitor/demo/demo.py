@@ -67,7 +67,7 @@ class Demo:
         """
         with contextlib.ExitStack() as cleanup:
             folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ha-monitor-demo-")))
-            self._screen.note("starting a Redis of the demo's own")
+            self._screen.note("starting the demo's own Redis")
             redis, url = start_redis(folder)
             cleanup.callback(redis.end)
             broker = self._plan.broker or f"{url}/0"
@@ -187,12 +187,12 @@ class Demo:
         self._lines += new
         return new
 
-    def _until(self, monitors: Monitors, condition: Callable[[], bool], patience: float = 3600) -> None:
+    def _until(self, monitors: Monitors, condition: Callable[[], bool], timeout: float = 3600) -> None:
         """Show lines until the condition holds, the time is over, or the user has had enough."""
-        self._wait(lambda: self._read(monitors) and condition(), patience)
+        self._wait(lambda: self._read(monitors) and condition(), timeout)
 
-    def _wait(self, condition: Callable[[], bool], patience: float) -> bool:
-        deadline = time.monotonic() + patience
+    def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
         while not self._stopped and time.monotonic() < deadline:
             if condition():
                 return True

@@ -53,13 +53,13 @@ class Producer(threading.Thread):
     def stop(self) -> None:
         self._asked_to_stop.set()
 
-    def outcomes(self, patience: float, keep_on: Callable[[], bool]) -> dict[str, str]:
+    def outcomes(self, timeout: float, keep_on: Callable[[], bool]) -> dict[str, str]:
         """The event that should announce each task, from the result backend.
 
-        :param patience: seconds to wait for the last result.
+        :param timeout: seconds to wait for the last result.
         :param keep_on: asked while waiting.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         known: dict[str, str] = {}
         while len(known) < len(self.sent) and time.monotonic() < deadline and keep_on():
             for task_id in self.sent:

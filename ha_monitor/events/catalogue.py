@@ -95,21 +95,21 @@ class TaskEvent(NamedTuple):
     end: End | None = None
 
 
-_REJECTED = Counter("rejected", "Tasks rejected, put back to their queue or not")
+_REJECTED = Counter("rejected", "Tasks rejected, requeued or not")
 _ERROR_FIELDS = ("exception", "traceback")
 
 TASK_EVENTS = (
     TaskEvent(
         *("task-sent", Code.SENT, DEBUG),
-        Counter("sent", "Tasks sent; only where producers send task-sent; hostname is the producer's"),
+        Counter("sent", "Tasks sent; only if producers send task-sent; hostname is the producer's"),
         awaits=Awaits.NOTHING,
     ),
     TaskEvent(
         *("task-received", Code.RECEIVED, DEBUG),
-        Counter("received", "Tasks received by a worker; once more at each retry"),
+        Counter("received", "Tasks received by workers; each retry counts again"),
         awaits=Awaits.NOTHING,
     ),
-    TaskEvent("task-started", Code.STARTED, DEBUG, Counter("started", "Runs begun")),
+    TaskEvent("task-started", Code.STARTED, DEBUG, Counter("started", "Runs started")),
     TaskEvent(
         *("task-succeeded", Code.SUCCEEDED, INFO),
         Counter("succeeded", "Runs that succeeded"),
@@ -119,7 +119,7 @@ TASK_EVENTS = (
     ),
     TaskEvent(
         *("task-failed", Code.FAILED, ERROR),
-        Counter("failed", "Runs that failed for good, by the exception's class", ("exception",)),
+        Counter("failed", "Runs that failed and are not retried, by the exception's class", ("exception",)),
         _ERROR_FIELDS,
         Awaits.ALL_STARTS,
         End(State.FAILURE, rank=1, tie=2, has_runtime=True, result="FAILURE"),
@@ -132,7 +132,7 @@ TASK_EVENTS = (
     TaskEvent("task-rejected", Code.REQUEUED, WARNING, _REJECTED, ("requeue",), Awaits.ONE_START),
     TaskEvent(
         *("task-revoked", Code.REVOKED, WARNING),
-        Counter("revoked", "Tasks revoked or expired, once for each worker that says so"),
+        Counter("revoked", "Tasks revoked or expired, once per worker that reports it"),
         ("terminated", "signum", "expired"),
         end=End(State.REVOKED, rank=1, tie=1, result="REVOKED"),
     ),
@@ -222,10 +222,10 @@ OWN_EVENTS = (
     OwnEvent("instance-started", INFO, "the instance runs"),
     OwnEvent("instance-stopped", INFO, "the instance ended in an orderly way"),
     OwnEvent("instance-crashed", ERROR, "a bug ended the instance"),
-    OwnEvent("stopped-early", WARNING, "broker or store failed while the instance stopped"),
-    OwnEvent("configuration-wrong", ERROR, "the instance cannot work with these settings"),
+    OwnEvent("shutdown-incomplete", WARNING, "broker or store failed while the instance stopped"),
+    OwnEvent("configuration-invalid", ERROR, "the instance cannot work with these settings"),
     OwnEvent("reloaded", INFO, "settings were read anew"),
-    OwnEvent("restart-needed", WARNING, "some of the new settings wait for a restart"),
+    OwnEvent("restart-required", WARNING, "some of the new settings wait for a restart"),
     OwnEvent("reload-failed", ERROR, "the new settings are wrong; the old ones hold"),
     OwnEvent("store-connected", INFO, "the store answers"),
     OwnEvent("store-unavailable", WARNING, "the store does not answer, or refuses"),
@@ -234,8 +234,8 @@ OWN_EVENTS = (
     OwnEvent("broker-unavailable", WARNING, "the broker does not answer, or refuses"),
     OwnEvent("lease-lost", WARNING, "the instance was frozen or cut off for too long"),
     OwnEvent("outbox-taken-over", WARNING, "an instance died; another announces what it left"),
-    OwnEvent("leading", INFO, "the instance became the leader"),
-    OwnEvent("not-leading", INFO, "the instance ceased to be the leader"),
+    OwnEvent("leadership-acquired", INFO, "the instance became the leader"),
+    OwnEvent("leadership-lost", INFO, "the instance ceased to be the leader"),
     OwnEvent("worker-lost", WARNING, "a worker sends no heartbeats any more", ("silent",)),
     OwnEvent("worker-recovered", INFO, "a lost worker sends heartbeats again", ("silent",)),
     OwnEvent("workers-lost", WARNING, "more workers were lost than get a line each", ("count", "workers")),
@@ -243,20 +243,20 @@ OWN_EVENTS = (
     OwnEvent("task-stuck", WARNING, "a task goes no further", _STUCK_FIELDS),
     OwnEvent("task-orphaned", ERROR, "no worker has the task any more, and it has no result", _STUCK_FIELDS),
     OwnEvent("events-lost", ERROR, "events of a worker never came", ("lost",)),
-    OwnEvent("entry-unreadable", ERROR, "an entry of the outbox is of an unknown version", ("reason",)),
-    OwnEvent("tasks-not-asked-for", WARNING, "workers or result backend could not be asked about overdue tasks"),
-    OwnEvent("queues-not-surveyed", WARNING, "the queues of tasks could not be looked at"),
-    OwnEvent("workers-not-asked", WARNING, "the workers could not be asked for heartbeats or events"),
+    OwnEvent("outbox-entry-unreadable", ERROR, "an entry of the outbox is of an unknown version", ("reason",)),
+    OwnEvent("task-inspection-failed", WARNING, "workers or result backend could not be asked about overdue tasks"),
+    OwnEvent("queue-survey-failed", WARNING, "the queues of tasks could not be looked at"),
+    OwnEvent("workers-unreachable", WARNING, "the workers could not be asked for heartbeats or events"),
     OwnEvent("table-full", WARNING, "a table of the shared record turns new entries away"),
     OwnEvent("event-rejected", WARNING, "messages are no events"),
     OwnEvent("events-dropped", ERROR, "more events waited for the store than an instance keeps"),
     OwnEvent("message-set-aside", ERROR, "no instance could merge a message"),
     OwnEvent("handler-failed", WARNING, "a handler raised; it is called again"),
     OwnEvent("dead-letter", ERROR, "a handler was given up on"),
-    OwnEvent("http-not-listening", ERROR, "the HTTP server's address cannot be bound"),
-    OwnEvent("http-failed", WARNING, "a bug in answering a request"),
-    OwnEvent("password-refused", WARNING, "wrong passwords were given over HTTP"),
+    OwnEvent("http-listen-failed", ERROR, "the HTTP server's address cannot be bound"),
+    OwnEvent("http-request-failed", WARNING, "a bug in answering a request"),
+    OwnEvent("http-auth-failed", WARNING, "wrong passwords were given over HTTP"),
     OwnEvent("metrics-incomplete", WARNING, "series are missing, since a value is broken"),
-    OwnEvent("thread-not-running", WARNING, "a thread could not be started, or died"),
+    OwnEvent("thread-failed", WARNING, "a thread could not be started, or died"),
     OwnEvent("library-message", WARNING, "a library had something to say"),
 )

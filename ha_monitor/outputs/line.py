@@ -1,4 +1,4 @@
-"""One event as one line of JSON. `schema/line.schema.json` describes it for those who read it."""
+"""One event as one line of JSON, described by `schema/line.schema.json`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MAX_LINE = 48 * 1024
 """Bytes. journald splits what is longer."""
 _SHORTENED = ("data", "args", "kwargs", "result", "traceback", "exception")
 _KEPT = (4096, 1024, 256)
-"""Characters. The first is enough unless each takes several bytes."""
+"""Characters. The first limit suffices unless each takes several bytes."""
 
 
 class Identity(NamedTuple):
-    """Who writes: the part of every line that does not change."""
+    """The writing process: the constant part of every line."""
 
     node_id: str
     instance: str
@@ -96,7 +96,7 @@ _to_json = msgspec.json.Encoder().encode
 
 
 def _encode(value: Any) -> bytes:
-    # Safe to look at, too: many do so with `tail -f` or `journalctl -o cat`.
+    # Also safe to display: many people use `tail -f` or `journalctl -o cat`.
     return visible_json(_to_json(value))
 
 
@@ -140,7 +140,7 @@ def _add_task(line: EventLine, event: Event, facts: Facts) -> None:
     line.retries = facts.retries
     if facts.queue is not None:
         line.queue = facts.queue
-    # Only an end has the run's duration; a retry's is not over.
+    # Only an end has the run's duration.
     if line.event in RUNTIME_TYPES and line.runtime is UNSET and event.time is not None:
         runtime = elapsed(facts, int(event.time * 1e6))
         line.runtime = UNSET if runtime is None else runtime
@@ -157,7 +157,7 @@ def _add_task(line: EventLine, event: Event, facts: Facts) -> None:
 
 
 def encode_line(line: EventLine) -> bytes:
-    """The line as JSON without a newline, at most `MAX_LINE` bytes: long fields are cut, not the JSON."""
+    """The line as JSON without a newline, at most `MAX_LINE` bytes: long fields are truncated, not the JSON."""
     encoded = _encode(line)
     if len(encoded) <= MAX_LINE:
         return encoded
@@ -175,7 +175,7 @@ def encode_line(line: EventLine) -> bytes:
 
 
 def _shorten(line: EventLine, name: str, kept: int) -> bool:
-    """Cut a field to so many characters; whether it was longer."""
+    """Truncate a field to this many characters; whether it was longer."""
     value = getattr(line, name)
     if value is UNSET:
         return False

@@ -14,7 +14,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Store
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Recovered
-from ha_monitor.threads import Aside, Threads, ThreadUnavailable
+from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
 
 AT_ONCE = 500
 """Items whose lines are written together."""
@@ -47,7 +47,7 @@ class Announcements:
         self._renew_lease = renew_lease
         self._keep_alive = keep_alive
         self._handled = handled
-        self._aside = Aside(threads, "handlers")
+        self._thread = CallThread(threads, "handlers")
         self._pending: deque[OutboxItem] = deque()
         self._lines_until = 0
         """Sequence number below which the lines are written, though the handlers may not have been called."""
@@ -108,7 +108,7 @@ class Announcements:
         """
         outcome = Outcome()
         call = partial(self.announcer.call_handlers, item, outcome)
-        called = self._aside.begin(call)
+        called = self._thread.submit(call)
         trouble = self._wait_for(called)
         try:
             called.result()

@@ -107,7 +107,7 @@ class BrokerLink:
 
     def hand_back(self) -> None:
         """Close the connection so that other instances get what is in hand here."""
-        self._health.broker("messages were handed back while the store is away")
+        self._health.broker("messages were requeued while the store is unavailable")
         self._close()
 
     def _close(self) -> None:

@@ -38,7 +38,7 @@ class Excess:
         self._unsaid += dropped
         self.say("stopped while the store is away")
 
-    def say(self, reason: str = "the store is away for too long") -> None:
+    def say(self, reason: str = "the store was unavailable for too long") -> None:
         """Write a line about what no line has been written about."""
         if self._unsaid:
             count, self._unsaid = self._unsaid, 0

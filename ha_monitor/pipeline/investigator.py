@@ -7,14 +7,14 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 from ha_monitor.backend.results import Result
-from ha_monitor.broker.whereabouts import Whereabouts
+from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
 from ha_monitor.errors import HaMonitorError
 from ha_monitor.pipeline.verdicts import Opinion, opinion_of
 from ha_monitor.store.results import Suspect, Suspects
-from ha_monitor.threads import Aside, Threads, ThreadUnavailable
+from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
 
-AskWorkers = Callable[[Sequence[str]], Whereabouts]
+AskWorkers = Callable[[Sequence[str]], WorkerAnswers]
 AskBackend = Callable[[Sequence[str]], Mapping[str, Result | None]]
 
 
@@ -41,7 +41,7 @@ class Investigator:
         self._workers = workers
         self._backend = backend
         self._clock = clock
-        self._aside = Aside(threads, "investigator")
+        self._thread = CallThread(threads, "investigator")
         self._asked: Future[Findings] | None = None
 
     @property
@@ -57,7 +57,7 @@ class Investigator:
     def ask(self, suspects: Suspects) -> None:
         """Begin to ask about tasks. Only while it is not busy."""
         began = self._clock.monotonic()
-        self._asked = self._aside.begin(lambda: self._investigate(suspects, began))
+        self._asked = self._thread.submit(lambda: self._investigate(suspects, began))
 
     def take(self) -> Findings | None:
         """The answer, once it is there."""
@@ -71,11 +71,11 @@ class Investigator:
 
     def _investigate(self, suspects: Suspects, began: float) -> Findings:
         try:
-            whereabouts = self._workers([one.task_id for one in suspects.tasks])
+            answers = self._workers([one.task_id for one in suspects.tasks])
             results = None
             if self._backend is not None:
-                results = self._backend([one.task_id for one in suspects.tasks if one.task_id not in whereabouts.held])
-            opinions = [(one, opinion_of(one, whereabouts, results)) for one in suspects.tasks]
+                results = self._backend([one.task_id for one in suspects.tasks if one.task_id not in answers.held])
+            opinions = [(one, opinion_of(one, answers, results)) for one in suspects.tasks]
             problem = None
         except HaMonitorError as error:
             opinions, problem = [], str(error)

@@ -79,7 +79,7 @@ class Leader:
             self._leads = ticked.leads
             self._duties.start_anew()
             self._watch_at = 0.0
-            self._logger.info("leading" if self._leads else "not-leading", token=self._store.token)
+            self._logger.info("leadership-acquired" if self._leads else "leadership-lost", token=self._store.token)
         if not ticked.leads:
             self._telemetry.does_not_lead()
             return []

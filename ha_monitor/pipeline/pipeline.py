@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from ha_monitor.broker.source import Mark, Source, longest_held
+from ha_monitor.broker.source import Mark, Source, max_requeue_delay
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
@@ -105,7 +105,7 @@ class Pipeline:
         self._leader = Leader(
             record, config, telemetry, logger, clock, investigator=investigator, reconcile=self._collector.reconcile
         )
-        self._progress = Progress(clock, source.most_in_hand, longest_held(config.broker.heartbeat))
+        self._progress = Progress(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
         self._under_way: Collected | None = None
         self._counted = True
         self._announcements = Announcements(
@@ -390,7 +390,7 @@ class Pipeline:
                     self._store.receive_apply()
                 left = self._store.leave()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
-            self._logger.warning("stopped-early", reason=str(error))
+            self._logger.warning("shutdown-incomplete", reason=str(error))
             self._repeat_batches()
         self._source.close()
         self._store.close()

@@ -113,7 +113,7 @@ class StuckDuty:
 
     def _failed(self, reason: str) -> None:
         if not self._failing:
-            self._logger.warning("tasks-not-asked-for", reason=reason)
+            self._logger.warning("task-inspection-failed", reason=reason)
         self._failing = True
 
     def _judge(self, pending: Pending, now: float) -> list[OutboxItem]:
