@@ -115,6 +115,15 @@ def test_documents_and_schema_say_what_the_catalogue_says() -> None:
     assert list(documents.outdated()) == [], "run `make documents`"
 
 
+def test_readme_names_each_field() -> None:
+    """Given the fields that a line may have, README has a row with each."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert [
+        name for name in EventLine.__struct_fields__ if not re.search(rf"^\| [^|]*`{name}`", text, re.MULTILINE)
+    ] == []
+
+
 def test_the_table_of_the_program_s_own_lines() -> None:
     """Given docs/operations.md, its table has all that the program says in its own name, with the level."""
     text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
