@@ -24,7 +24,7 @@ def visible(text: str) -> str:
 
 
 def visible_json(data: bytes) -> bytes:
-    """JSON with the same characters written as `\\u001b`: to a program it says the same."""
+    """JSON with the same characters escaped as `\\u001b`: equivalent for a program."""
     if data.isascii() and b"\x7f" not in data:
         return data  # JSON itself escapes the rest of ASCII
     return _written_out(data.decode("utf-8", "replace"), _json_escaped).encode("utf-8")
