@@ -1,4 +1,4 @@
-"""When to try again."""
+"""Exponential backoff."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Backoff:
         return self._clock.monotonic() if self._failing_since is None else self._failing_since
 
     def remaining(self) -> float:
-        """Seconds until the next try is due; 0 if it is."""
+        """Seconds until the next attempt is due; 0 if it is."""
         return max(0.0, self._due_at - self._clock.monotonic())
 
     def failed(self) -> float:
-        """Note a failure; returns the seconds until the next try."""
+        """Note a failure; returns the seconds until the next attempt."""
         now = self._clock.monotonic()
         if self._failing_since is None:
             self._failing_since = now

@@ -1,4 +1,4 @@
-"""Asks workers and result backend about tasks, in a thread: they answer slowly."""
+"""Asks workers and result backend about candidates, in a thread: they answer slowly."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ AskBackend = Callable[[Sequence[str]], Mapping[str, Result | None]]
 
 
 class Findings(NamedTuple):
-    """What became of one question."""
+    """The result of one query."""
 
     answered_at: int
-    """When it was answered, as `Suspects.at`."""
+    """When it was answered, in the time of `Suspects.at`."""
     answered: float
     """The same by the monotonic clock."""
     opinions: list[tuple[Suspect, Opinion]]
     problem: str | None
-    """Why it was not answered, if it was not."""
+    """Why it failed, if it did."""
 
 
 class Investigator:
-    """Answers one question at a time. `ask` and `take` never wait."""
+    """Runs one query at a time. `ask` and `take` never block."""
 
     def __init__(self, workers: AskWorkers, backend: AskBackend | None, clock: Clock, threads: Threads) -> None:
         """
@@ -46,7 +46,7 @@ class Investigator:
 
     @property
     def busy(self) -> bool:
-        """A question is under way, or its answer was not taken yet."""
+        """A query is in progress, or its result was not taken yet."""
         return self._asked is not None
 
     @property
@@ -55,12 +55,12 @@ class Investigator:
         return self._asked is not None and not self._asked.done()
 
     def ask(self, suspects: Suspects) -> None:
-        """Begin to ask about tasks. Only while it is not busy."""
+        """Start a query about tasks. Only while it is not busy."""
         began = self._clock.monotonic()
         self._asked = self._thread.submit(lambda: self._investigate(suspects, began))
 
     def take(self) -> Findings | None:
-        """The answer, once it is there."""
+        """The result, once it is available."""
         if self._asked is None or self.alive:
             return None
         asked, self._asked = self._asked, None
@@ -79,7 +79,7 @@ class Investigator:
             problem = None
         except HaMonitorError as error:
             opinions, problem = [], str(error)
-        except Exception as error:  # of a library, unforeseen: the loop waits for an answer
+        except Exception as error:  # unexpected, from a library: the loop waits for a result
             opinions, problem = [], f"{type(error).__name__}: {error}"
         answered = self._clock.monotonic()
         return Findings(suspects.at + int((answered - began) * 1000) + 1, answered, opinions, problem)

@@ -1,4 +1,4 @@
-"""Says when a table of the shared record is full."""
+"""Reports full tables of the shared record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Table
 
 QUIET = 600.0
-"""Seconds without an entry that was turned away, after which the next one is worth a line again."""
+"""Seconds without a refused entry, after which the next one is logged again."""
 STRANGERS = "`ha-monitor status` shows the workers; if some are unknown, check who may publish events"
 EFFECTS = {
     "workers": f"new workers are not monitored until others fall silent; {STRANGERS}",
@@ -24,11 +24,11 @@ EFFECTS = {
     "open": "new tasks are not checked for being stuck or orphaned; find out which tasks pile up",
     "series": "new series are added up as `overflow`; raise metrics.max_series, or check who may publish events",
 }
-"""What it means that a table is full, and what to do."""
+"""The effect of a full table, and what to do."""
 
 
 class TableReport:
-    """Writes one line when a table begins to turn entries away, not one for each."""
+    """Writes one line when a table begins to refuse entries, not one for each."""
 
     def __init__(self, logger: Logger, clock: Clock) -> None:
         self._logger = logger

@@ -1,4 +1,4 @@
-"""What to make of a task that goes no further, given what workers and result backend say of it."""
+"""Evaluates the answers of workers and result backend about a candidate."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.store.results import Orphaned, Stuck, Suspect
 
 BY_WORKER, BY_WORKERS, BY_LOSS, BY_BACKEND = "worker", "workers", "worker-lost", "result-backend"
-"""What confirmed it: a worker has the task; none that answered has it; its worker is lost; there is no result."""
+"""Confirmations: a worker has the task; none that answered has it; its worker is lost; there is no result."""
 CLOCKS_APART = 60.0
 """Seconds by which the clocks of two workers may differ."""
 Opinion = Stuck | Orphaned | Result | None
 
 
 def opinion_of(suspect: Suspect, answers: WorkerAnswers, results: Mapping[str, Result | None] | None) -> Opinion:
-    """The verdict, the result if the task has ended, or None if nothing is certain.
+    """What is confirmed, the result if the task has ended, or None if nothing is certain.
 
-    :param results: what the result backend says of the tasks that no worker has; None if there is none to ask.
+    :param results: the result backend's answers about the tasks that no worker has; None without a result backend.
     """
     held = answers.held.get(suspect.task_id)
     if held is not None:
@@ -34,7 +34,7 @@ def opinion_of(suspect: Suspect, answers: WorkerAnswers, results: Mapping[str, R
 
 
 def _is_of_this_run(suspect: Suspect, result: Result) -> bool:
-    # Some give their tasks the same id again and again: the result of the last time may still be there.
+    # Some applications reuse task ids: the result of an earlier task may still be there.
     return result.time is None or result.time > suspect.since / 1e6 - CLOCKS_APART
 
 
