@@ -15,30 +15,30 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 
 HEARTBEAT_EVERY = 1.0
-"""Seconds between two looks whether the connection needs a sign of life."""
+"""Seconds between two checks of the heartbeats."""
 DEPTH_EVERY = 5.0
-"""Seconds between two looks at the length of the queue."""
+"""Seconds between two queries of the queue's length."""
 
 
-class Greeter(Protocol):
-    """Whoever asks the workers for a heartbeat."""
+class Broadcast(Protocol):
+    """Requests a heartbeat from the workers."""
 
-    def greet(self, url: str) -> object:
-        """Ask the workers of a broker. Does not wait for it, never raises."""
+    def send(self, url: str) -> object:
+        """Send the request to the workers of a broker. Does not block, never raises."""
 
 
 class QueueWatcher(Protocol):
-    """Whoever needs to know how many messages wait."""
+    """Needs the length of the shared queue."""
 
     def queue_seen(self, depth: int | None, asked_at: float) -> None:
-        """The broker said how many messages wait in the shared queue; None if there is no queue. Does not block.
+        """The length of the shared queue was queried; None if there is no queue. Does not block.
 
         :param asked_at: when it was asked, by the monotonic clock.
         """
 
 
 class BrokerLink(Link):
-    """Whether this instance consumes, and what is to be done for it."""
+    """The state of the connection: whether this instance consumes."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class BrokerLink(Link):
         progress: Progress,
         logger: Logger,
         clock: Clock,
-        greeter: Greeter,
+        broadcast: Broadcast,
         watcher: QueueWatcher,
     ) -> None:
         """:param queue: its name, for the log."""
@@ -63,14 +63,14 @@ class BrokerLink(Link):
         self._stats = stats
         self._health = health
         self._progress = progress
-        self._greeter = greeter
+        self._broadcast = broadcast
         self._watcher = watcher
         self._heartbeat = Schedule(clock, HEARTBEAT_EVERY)
         self._look = Schedule(clock, DEPTH_EVERY)
         self.consuming = False
 
     def _open(self) -> None:
-        """Connect and consume. :raises BrokerUnavailable: if the broker is away."""
+        """Connect and consume. :raises BrokerUnavailable: if the broker is unavailable."""
         address = self._source.connect()
         away = self._returned()
         self.consuming = True
@@ -81,10 +81,10 @@ class BrokerLink(Link):
         self._heartbeat.hasten()
         self._logger.info("broker-connected", broker=address, queue=self._queue, **away)
         self._report.consuming()
-        self._greeter.greet(self._source.url)
+        self._broadcast.send(self._source.url)
 
     def keep_alive(self) -> None:
-        """Send and check heartbeats, and look at the queue, as often as is needed.
+        """Send and check heartbeats, and query the queue's length, when due.
 
         :raises BrokerUnavailable: if the connection broke.
         """
@@ -98,8 +98,8 @@ class BrokerLink(Link):
                 self._watcher.queue_seen(self._stats.depth, asked_at)
 
     def hand_back(self) -> None:
-        """Close the connection so that other instances get what is in hand here."""
-        self._health.broker("messages were handed back while the store is away")
+        """Close the connection so that the unacknowledged messages are requeued for other instances."""
+        self._health.broker("messages were requeued while the store is unavailable")
         self._close()
 
     def _unhealthy(self, problem: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether this instance leads, and what it does then. Which instance leads is decided in the store at each tick."""
+"""The leader's duties, in addition to its share of the events. Redis decides at each tick which instance leads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Leader:
         investigator: Investigator | None,
         reconciler: Reconciler,
     ) -> None:
-        """:param investigator: asks about tasks that go no further; None if nobody looks for them."""
+        """:param investigator: asks about candidates; None if the detection of stuck tasks is disabled."""
         settings = config.workers
         self._store = record.store
         self._record_duties = record.duties
@@ -61,7 +61,7 @@ class Leader:
         self._leads = False
 
     def queue_seen(self, depth: int | None, asked_at: float) -> None:
-        """The broker said how many messages wait in the shared queue; None if there is no queue.
+        """The length of the shared queue was queried; None if there is no queue.
 
         :param asked_at: when it was asked, by the monotonic clock.
         """
@@ -69,13 +69,13 @@ class Leader:
             self._stuck.queue_was_empty(asked_at)
 
     def after_tick(self, ticked: Ticked) -> list[OutboxItem]:
-        """Do the duties if this instance leads; returns what is to be announced."""
+        """Perform the duties if this instance leads; returns the items to announce."""
         if ticked.leads != self._leads:
             self._leads = ticked.leads
             self._record_duties.start_anew()
             for duty in self._duties:
                 duty.start_anew()
-            self._logger.info("leading" if self._leads else "not-leading", token=self._store.token)
+            self._logger.info("leadership-acquired" if self._leads else "leadership-lost", token=self._store.token)
         if not ticked.leads:
             self._telemetry.does_not_lead()
             return []

@@ -1,4 +1,4 @@
-"""The connection to the store: whether this instance is entered there, and what is out of order."""
+"""The connection to the store: whether this instance is registered there, and what Redis refuses."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ha_monitor.store.results import is_about_foreign_value
 from ha_monitor.version import __version__
 
 REFUSED_FOR = 15.0
-"""Seconds for which a refusal of Redis is not over: longer than the longest pause between two attempts."""
+"""Seconds until a refusal of Redis counts as over: longer than the longest backoff."""
 WARN_EVERY = 10.0
-"""Seconds between two warnings about what Redis refused and a call did without."""
+"""Seconds between two warnings about writes that Redis refused and that a call did without."""
 
 
 class StoreLink(Link):
-    """Whether this instance is entered in the shared record, and what is to be done for it."""
+    """The state of the connection, and of this instance's registration in the shared record."""
 
     def __init__(
         self,
@@ -61,12 +61,12 @@ class StoreLink(Link):
         return self._store.connected
 
     def _open(self) -> None:
-        """Connect, and enter this instance or take its outbox up again.
+        """Connect, and register this instance or recover its outbox.
 
-        What was not announced before is to be announced now.
+        What is left in the outbox becomes pending.
 
-        :raises StoreUnavailable: if Redis is away. :raises LeaseLost: if another instance has the outbox; the next call
-            enters this one anew.
+        :raises StoreUnavailable: if Redis is away. :raises LeaseLost: if another instance has the outbox; the next
+        call registers again.
         """
         self._store.connect()
         self._mend()
@@ -78,7 +78,7 @@ class StoreLink(Link):
             self._announcements.start_anew()
         self._stats.store_connects += 1
         self._health.store(None)
-        # One can connect to a Redis that refuses, so that is not its return.
+        # A Redis that refuses accepts connections, so this is not the end of the outage.
         if self._refused_at is None:
             self._is_back()
 
@@ -88,10 +88,10 @@ class StoreLink(Link):
         self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **away)
 
     def answered(self, trouble: str) -> None:
-        """A call went through.
+        """A call succeeded.
 
-        :param trouble: what of it Redis refused; empty if nothing.
-        :raises StoreRefused: if a key holds something foreign without which announcements would be lost.
+        :param trouble: the writes that Redis refused; empty if none.
+        :raises StoreRefused: if a key without which announcements would be lost has a foreign value.
         """
         now = self._clock.monotonic()
         if trouble:
@@ -116,7 +116,7 @@ class StoreLink(Link):
         super().lost(error)
 
     def lease_lost(self, error: LeaseLost) -> None:
-        """Begin anew: another instance has the outbox."""
+        """Register again: another instance has the outbox."""
         self._stats.leases_lost += 1
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
         self._health.store("the lease was lost")

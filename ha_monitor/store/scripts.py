@@ -7,6 +7,8 @@ from hashlib import sha1
 from importlib import resources
 from typing import NamedTuple
 
+from ha_monitor.events.catalogue import TASK_EVENTS, Awaits, Code
+
 _NAMES = (
     *("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses", "suspects", "judge"),
     *("attempt", "set_aside", "mend"),
@@ -44,10 +46,30 @@ def read_scripts() -> dict[str, Script]:
     scripts = {}
     for name in _NAMES:
         files = (*_PRELUDES.get(name, ()), name)
-        source = "\n".join((folder / f"{file}.lua").read_text(encoding="utf-8") for file in files)
+        texts = [(folder / f"{file}.lua").read_text(encoding="utf-8") for file in files]
+        source = "\n".join([event_constants(), *texts] if "record" in files else texts)
         digest = sha1(source.encode("utf-8"), usedforsecurity=False).hexdigest()
         scripts[name] = Script(name, source, digest)
     return scripts
+
+
+def event_constants() -> str:
+    """The catalogue of events for the scripts: a local for each code, and what they must know by code in `EVENTS`."""
+    codes = [code for code in Code if code is not Code.OTHER]
+    rows = [row for row in TASK_EVENTS if row.code is not Code.OTHER]
+    of_a_run = [row for row in rows if row.code is Code.STARTED or row.awaits in (Awaits.ONE_START, Awaits.ALL_STARTS)]
+    tables = {
+        "ends": {row.code: f"{{ rank = {row.end.rank}, tie = {row.end.tie} }}" for row in rows if row.end is not None},
+        "awaits": {row.code: f"'{row.awaits}'" for row in rows},
+        "of_a_run": {row.code: "true" for row in of_a_run},
+        "counted": {row.code: "true" for row in rows if row.counter is not None},
+    }
+    lines = [
+        f"  {name} = {{ {', '.join(f'[{code:d}] = {value}' for code, value in table.items())} }},"
+        for name, table in tables.items()
+    ]
+    names = ", ".join(code.name for code in codes)
+    return "\n".join([f"local {names} = {', '.join(map(str, map(int, codes)))}", "local EVENTS = {", *lines, "}"])
 
 
 def command_at(error: str) -> str | None:

@@ -170,7 +170,7 @@ class Instance:
             logger=self.logger,
             clock=clock,
             program=self,
-            greeter=self,
+            broadcast=self,
             investigator=investigator,
             threads=plain_threads(clock),
         )
@@ -199,7 +199,7 @@ class Instance:
         if self.todo:
             self.todo.pop(0)()
 
-    def greet(self, url: str) -> None:
+    def send(self, url: str) -> None:
         self.greeted.append(url)
 
     def cycle(self, times: int = 1) -> None:

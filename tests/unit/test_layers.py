@@ -37,8 +37,8 @@ WORK = "the work of a thread or a part, of the object that makes it"
 ASKS = "a function of a lower part, without a state that it shares"
 CALLBACKS = {
     "threads.Threads.trouble": A_LINE,
-    "threads.Standing.work": WORK,
-    "broker.control.Greeter.failed": A_LINE,
+    "threads.ServiceThread.work": WORK,
+    "broker.control.WorkerBroadcast.failed": A_LINE,
     "events.facts.FactBuilder.binary": PURE,
     "metrics.application.Application.refused": COUNTS,
     "metrics.application.Application.scraped": COUNTS,
@@ -51,7 +51,7 @@ CALLBACKS = {
     "metrics.http.HttpServer.scraped": COUNTS,
     "metrics.http.HttpServer.warn": A_LINE,
     "metrics.passwords.Passwords.failed": COUNTS,
-    "metrics.rarely.Rarely.say": A_LINE,
+    "metrics.rate_limited.RateLimited.say": A_LINE,
     "metrics.scrapes.Guarded.broken": COUNTS,
     "metrics.scrapes.Scrapes.broken": COUNTS,
     "metrics.surveyor.Surveyor.failed": A_LINE,
@@ -189,7 +189,7 @@ def test_the_loop_knows_no_particular_broker() -> None:
         if part_of(name_of(path)) == "pipeline"
         for imported in imports_of(path)
         if part_of(imported) == "broker"
-        and imported not in ("ha_monitor.broker.source", "ha_monitor.broker.whereabouts")
+        and imported not in ("ha_monitor.broker.source", "ha_monitor.broker.task_query")
     ]
 
     assert wrong == []

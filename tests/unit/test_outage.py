@@ -10,7 +10,7 @@ from ha_monitor.broker.source import Source
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.broker_link import BrokerLink, Greeter, QueueWatcher
+from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink, QueueWatcher
 from ha_monitor.pipeline.outage import LONGEST_PAUSE, MOST_REASONS, Outage
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.report import Report
@@ -115,7 +115,7 @@ def test_a_broker_that_is_back_was_away(clock: TurnedClock, lines: Lines) -> Non
         progress=Progress(clock, 10, 1.0),
         logger=cast(Logger, lines),
         clock=clock,
-        greeter=cast(Greeter, Quiet()),
+        broadcast=cast(Broadcast, Quiet()),
         watcher=cast(QueueWatcher, Quiet()),
     )
     while clock.now < 3600:

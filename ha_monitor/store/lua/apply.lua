@@ -95,15 +95,16 @@ end
 
 -- Whether the pieces that an announcement is made of are there.
 local function is_complete(facts, code, at, worker)
-  if code == SENT or code == RECEIVED then
+  local awaits = EVENTS.awaits[code]
+  if awaits == 'nothing' then
     return true
   elseif facts.n == nil then
     return false
-  elseif code == SUCCEEDED or code == FAILED then
-    if (facts.sc or 0) <= (facts.re or 0) + (facts.jc or 0) then return false end
   elseif code == RETRIED then
     if (facts.sc or 0) < facts.xc then return false end
-  elseif code == REJECTED or code == REQUEUED then
+  elseif awaits == 'all starts' then
+    if (facts.sc or 0) <= (facts.re or 0) + (facts.jc or 0) then return false end
+  elseif awaits == 'one start' then
     if (facts.sc or 0) == 0 then return false end
   end
   return runs.is_known(facts, code, at, worker, is_sent_with_event)

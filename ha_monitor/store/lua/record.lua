@@ -1,4 +1,5 @@
--- Functions on the record of a task. This file is put in front of every script that touches records.
+-- Functions on the record of a task. This file is put in front of every script that touches records, and in front of it
+-- the codes of the events, from events/catalogue.py (scripts.py).
 --
 -- One string key a task holds concatenated MessagePack values: the facts, the ids seen, the announcements that wait,
 -- the events that wait to be counted. The facts commute: whatever the order, the repetition and the instance in which
@@ -35,9 +36,6 @@
 --
 -- Strings are never compared with < or >: Redis collates them by the server's locale.
 
-local SENT, RECEIVED, STARTED, RETRIED, REQUEUED = 1, 2, 3, 4, 5
-local FINISHED, REJECTED, FAILED, SUCCEEDED = 6, 7, 9, 10
-local END_RANK = { [REJECTED] = 0, [SUCCEEDED] = 2 } -- all others: 1
 local ID_SIZE, MAX_IDS = 12, 1000
 local PUSH_AT_ONCE = 100
 local MOST_TIME, MOST_SECONDS = 4e15, 2e9 -- µs since the epoch; of a run
@@ -232,13 +230,14 @@ end
 local function merge_end(facts, code, at, runtime, exception)
   facts.tc = (facts.tc or 0) + 1
   if facts.tk ~= nil then
-    local new_rank, old_rank = END_RANK[code] or 1, END_RANK[facts.tk] or 1
-    if new_rank ~= old_rank then
-      if new_rank < old_rank then return end
+    -- A later version may know more ends.
+    local new, old = EVENTS.ends[code], EVENTS.ends[facts.tk] or { rank = 1, tie = 0 }
+    if new.rank ~= old.rank then
+      if new.rank < old.rank then return end
     elseif at ~= facts.tt then
       if at < facts.tt then return end
-    elseif code ~= facts.tk then
-      if code < facts.tk then return end
+    elseif new.tie ~= old.tie then
+      if new.tie < old.tie then return end
     elseif (runtime or -1) ~= (facts.rt or -1) then
       if (runtime or -1) < (facts.rt or -1) then return end
     elseif not greater(exception, facts.ex) then
@@ -294,7 +293,7 @@ local function merge_fact(facts, fact)
     facts.re = math.max(facts.re or 0, facts.xc)
   elseif code == REQUEUED then
     facts.jc = (facts.jc or 0) + 1
-  elseif code > FINISHED then
+  elseif EVENTS.ends[code] then
     local runtime, exception = nil, nil
     if code == SUCCEEDED then runtime = fact[6] elseif code == FAILED then exception = fact[7] end
     merge_end(facts, code, at, runtime, exception)

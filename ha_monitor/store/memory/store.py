@@ -186,7 +186,7 @@ class MemoryStore:
         def checked() -> Reply:
             own = self.server.instances.get(self.token)
             if own is None:
-                raise LeaseLost("the lease of this instance ran out and another one took over")
+                raise LeaseLost("the lease of this instance expired and another one took over")
             own.trim(self._progress.announced)
             return work(own)
 
