@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
-
-import msgspec
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Store as StoreSettings
@@ -21,6 +20,7 @@ from ha_monitor.store.scripts import read_scripts
 
 MOST_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Store:
@@ -54,7 +54,6 @@ class Store:
         self.keys = Keys(settings.prefix, node_id)
         self._connection = StoreConnection(settings)
         self._scripts = read_scripts()
-        self._encode = msgspec.msgpack.Encoder().encode
         self._token = 0
         self._announced = 0
         self._told = 0
@@ -63,29 +62,22 @@ class Store:
         self._lease_until = 0.0
         self._in_contact_since: float | None = None
         self._last_contact: float | None = None
-        self.counting = [counting.max_series, counting.buckets, counting.per_worker] if counting else False
-        """How events are counted, as the scripts read it."""
-        self._apply_options = self._encode(
-            [
-                int(settings.success_ttl),
-                int(settings.failure_ttl),
-                int(settings.worker_ttl),
-                int(settings.name_wait * 1000),
-                self.counting,
-                False if first_look is None else int(first_look * 1000),
-            ]
-        )
-        keys = self.keys
-        self.counts_key = keys.counts(counting.name if counting else "")
-        self._shared_apply = (
-            *(keys.waiting, keys.producers, keys.workers, self.counts_key, keys.processes),
-            *(keys.open, keys.stuck, keys.orphaned, keys.usual),
-            *(keys.newcomers, keys.liveness, keys.turned_away, keys.young),
-        )
-        self._shared_tick = (
-            *(keys.waiting, keys.retries, keys.takeovers, keys.rejected),
-            *(self.counts_key, keys.leader, keys.returned),
-        )
+        self.counts_key = self.keys.counts(counting.name if counting else "")
+        self._common = {
+            "prefix": self.keys.prefix,
+            "lease": self._lease_ms(),
+            "held": int(held * 1000),
+            "success_ttl": int(settings.success_ttl),
+            "failure_ttl": int(settings.failure_ttl),
+            "worker_ttl": int(settings.worker_ttl),
+            "name_wait": int(settings.name_wait * 1000),
+            "first_look": None if first_look is None else int(first_look * 1000),
+            "counting": None
+            if counting is None
+            else {"max_series": counting.max_series, "buckets": counting.buckets, "per_worker": counting.per_worker},
+        }
+        """What each script that wants it is told, by the name of the option."""
+        self._named_keys = self.keys.for_scripts(0, self.counts_key)
 
     @property
     def token(self) -> int:
@@ -127,12 +119,7 @@ class Store:
         :param who: what people should see of it: `instance`, `host`, `pid`, `version`, `started`.
         """
         asked = self._clock.monotonic()
-        keys = self.keys
-        self._token = self._call(
-            "register",
-            [keys.leases, keys.tokens, keys.format],
-            [keys.prefix, self._lease_ms(), json.dumps(who), FORMAT],
-        )
+        self._take_token(self._call("register", {"who": json.dumps(who), "format": str(FORMAT)}))
         self._announced = self._told = self._confirmed = 0
         self._lease_until = asked + self.settings.lease
 
@@ -145,12 +132,8 @@ class Store:
         :raises LeaseLost: if another instance took the outbox over; `register` anew then.
         """
         asked = self._clock.monotonic()
-        keys = self.keys
-        self._token, first, raw = self._call(
-            "recover",
-            [*self._own_keys(), keys.tokens],
-            [self._token, self._lease_ms(), keys.prefix, self._announced],
-        )
+        token, first, raw = self._call("recover")
+        self._take_token(token)
         self._lease_until = asked + self.settings.lease
         return Recovered(read_items(first, raw), first + len(raw))
 
@@ -163,12 +146,8 @@ class Store:
 
         :raises StoreUnavailable: if the connection breaks.
         """
-        data = self._encode([list(batch.tasks.items()), batch.workers, batch.others])
-        self._send(
-            "apply",
-            [*self._own_keys(), *self._shared_apply],
-            [self._token, self.keys.prefix, self._announced, self._apply_options, data],
-        )
+        tasks = list(batch.tasks.items())
+        self._send("apply", {"tasks": tasks, "workers": batch.workers, "others": batch.others})
 
     def receive_apply(self) -> Applied:
         """Wait until the batch handed over is merged, or its first tasks, if their records are large. Returning means
@@ -198,22 +177,16 @@ class Store:
         :param handed_back: whether it handed messages back to the broker since the last tick.
         """
         asked = self._clock.monotonic()
-        options = [
-            self._lease_ms(),
-            self._may_take_over(asked),
-            int(self.settings.failure_ttl),
-            MOST_DUE,
-            int(self.held * 1000),
-            self.counting,
-            fit,
-            -1 if merged_ago is None else int(merged_ago * 1000),
-            handed_back,
-        ]
-        first, raw, next_due, taken, own, leads, trouble = self._call(
-            "tick",
-            [*self._own_keys(), *self._shared_tick],
-            [self._token, self.keys.prefix, self._announced, self._encode(options), stats, *rejected],
-        )
+        options = {
+            "may_take_over": self._may_take_over(asked),
+            "most": MOST_DUE,
+            "fit": fit,
+            "merged_ago": None if merged_ago is None else int(merged_ago * 1000),
+            "handed_back": handed_back,
+            "stats": as_lua_string(stats),
+            "rejected": [as_lua_string(sample) for sample in rejected],
+        }
+        first, raw, next_due, taken, own, leads, trouble = self._call("tick", options)
         self._lease_until = asked + self.settings.lease
         return Ticked(
             read_items(first, raw, own),
@@ -224,19 +197,13 @@ class Store:
             trouble.decode("utf-8", "replace"),
         )
 
-    def run_duty(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
-        """Run one of the leader's scripts, and return its reply: None if this instance does not lead.
+    def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:
+        """Run a script, and return its reply: of one of the leader's, None if this instance does not lead.
 
-        :param keys: those behind the caller's own and `leader`.
-        :param arguments: those behind the sequence number, to be packed.
+        :param options: what it is told besides what the store tells all, by name.
+        :param more_keys: those that it takes besides the ones that it names.
         """
-        packed = [self._encode(argument) for argument in arguments]
-        first = [self._token, self.keys.prefix, self._announced]
-        return self._call(script, [*self._own_keys(), self.keys.leader, *keys], [*first, *packed])
-
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run a script that concerns no outbox, and return its reply."""
-        return self._call(script, list(keys), list(arguments))
+        return self._call(script, options, more_keys)
 
     def command(self, *command: Any) -> Any:
         """Run a command, and return its reply."""
@@ -255,18 +222,13 @@ class Store:
         :param retries: (delay in ms, entry) of handlers to be called again.
         :param dead: dead letters as JSON; the `keep` newest are kept.
         """
-        self._call(
-            "settle",
-            [*self._own_keys(), self.keys.retries, self.keys.dead_letters],
-            [
-                self._token,
-                upto,
-                keep,
-                self._encode(
-                    [[(delay, as_lua_string(entry)) for delay, entry in retries], list(map(as_lua_string, dead))]
-                ),
-            ],
-        )
+        options = {
+            "announced": upto,
+            "failed": [(delay, as_lua_string(entry)) for delay, entry in retries],
+            "dead": [as_lua_string(letter) for letter in dead],
+            "most_dead": keep,
+        }
+        self._call("settle", options)
         self.announced(upto)
         self._confirmed = max(self._confirmed, upto)
 
@@ -277,7 +239,7 @@ class Store:
 
     def leave(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
-        left: int = self._call("leave", [*self._own_keys(), self.keys.returned], [self._token, self._announced])
+        left: int = self._call("leave")
         self._lease_until = 0.0
         return left
 
@@ -293,19 +255,23 @@ class Store:
         lease = self.settings.lease
         return now - self._last_contact <= lease / 2 and now - self._in_contact_since >= lease
 
-    def _own_keys(self) -> list[str]:
-        return [self.keys.leases, self.keys.instance(self._token), self.keys.outbox(self._token)]
+    def _take_token(self, token: int) -> None:
+        self._token = token
+        self._named_keys = self.keys.for_scripts(token, self.counts_key)
 
     def _lease_ms(self) -> int:
         return int(self.settings.lease * 1000)
 
-    def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
-        self._send(name, keys, arguments)
+    def _call(self, name: str, options: Mapping[str, Any] = NOTHING, more_keys: Sequence[str] = ()) -> Any:
+        self._send(name, options, more_keys)
         return self._receive()
 
-    def _send(self, name: str, keys: list[str], arguments: list[Any]) -> None:
+    def _send(self, name: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> None:
         self._told = self._announced
-        self._connection.send("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments)
+        script = self._scripts[name]
+        common = {**self._common, "token": str(self._token), "announced": self._announced}
+        arguments = script.arguments(self._named_keys, common, options, more_keys)
+        self._connection.send("EVALSHA", script.sha, *arguments)
 
     def _receive(self) -> Any:
         reply = self._connection.receive()

@@ -1,0 +1,34 @@
+-- Events that belong to no task.
+--
+-- @include outbox merge/tally
+-- @families event
+-- @options success_ttl
+-- @option others  {{id, payload}, …}
+
+local others = {}
+
+do
+  local ids, is_known = {}, {}
+
+  -- Remembers an event that belongs to no task; whether it is new.
+  function others.is_new(id)
+    if is_known[id] or redis.call('EXISTS', families.event .. id) == 1 then
+      tally(0, 1)
+      return false
+    end
+    is_known[id] = true
+    ids[#ids + 1] = id
+    tally(1, 0)
+    return true
+  end
+
+  function others.merge()
+    for _, fact in ipairs(options.others) do
+      if others.is_new(fact[1]) then put(event_item(fact[2], NIL, false)) end
+    end
+  end
+
+  function others.write()
+    for _, id in ipairs(ids) do redis.call('SET', families.event .. id, '', 'EX', options.success_ttl) end
+  end
+end
