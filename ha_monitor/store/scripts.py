@@ -7,7 +7,8 @@
 - `-- @option <name>  <meaning>`: a value that the caller passes, as `options.<name>`; nil where it passes None.
 - `-- @options <name> …`: those whose meaning another file tells.
 
-All options travel as one MessagePack map, so both sides name them, and nobody counts places.
+So both sides name them, and the places in which they travel are worked out here, once: the keys as they are declared,
+the options as MessagePack values one after the other, in alphabetical order.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class Script(NamedTuple):
     sha: str
     keys: tuple[str, ...]
     """Names of the keys that it needs, in the order in which they travel."""
-    options: frozenset[str]
-    """Names of the values that it needs."""
+    options: tuple[str, ...]
+    """Names of the values that it needs, in the order in which they travel."""
     takes_more: bool
     """Whether it takes any number of keys besides."""
 
@@ -81,15 +82,16 @@ class Script(NamedTuple):
         """
         given = {name: common[name] for name in self.options if name in common}
         given.update(options)
-        if given.keys() != self.options:
-            raise ScriptError(f"{self.name}: missing or unknown options: {sorted(given.keys() ^ self.options)}")
+        if len(given) != len(self.options) or not all(name in given for name in self.options):
+            raise ScriptError(f"{self.name}: missing or unknown options: {sorted(given.keys() ^ set(self.options))}")
         if more_keys and not self.takes_more:
             raise ScriptError(f"{self.name} takes no keys besides those that it names")
         try:
             named = [keys[name] for name in self.keys]
         except KeyError as error:
             raise ScriptError(f"{self.name} needs the key {error}") from None
-        return [len(named) + len(more_keys), *named, *more_keys, _pack(given)]
+        packed = b"".join([_pack(given[name]) for name in self.options])
+        return [len(named) + len(more_keys), *named, *more_keys, packed]
 
 
 def read_scripts() -> dict[str, Script]:
@@ -164,17 +166,22 @@ def assemble(parts: Sequence[Part]) -> Script:
     if len(more) > 1 or any(owner != name for owner, _ in more):
         raise ScriptError(f"{name}: only a script itself takes any number of keys, and once")
     families = sorted({family for part in parts for family in part.families})
-    source = "\n".join([_head(keys, families, [key for _, key in more]), *(part.text for part in parts)])
+    options = tuple(sorted({option for part in parts for option in part.options}))
+    head = _head(keys, options, families, [key for _, key in more])
+    source = "\n".join([head, *(part.text for part in parts)])
     digest = sha1(source.encode("utf-8"), usedforsecurity=False).hexdigest()
-    options = frozenset(option for part in parts for option in part.options)
     return Script(name, source, digest, keys, options, takes_more=bool(more))
 
 
-def _head(keys: Sequence[str], families: Sequence[str], more: Sequence[str]) -> str:
+def _head(keys: Sequence[str], options: Sequence[str], families: Sequence[str], more: Sequence[str]) -> str:
     named = [f"{key} = KEYS[{place}]" for place, key in enumerate(keys, start=1)]
     lines = [
         f"local keys = {{ {', '.join(named)} }}",
-        "local options = cmsgpack.unpack(ARGV[1])",
+        "local options",
+        "do",
+        f"  local {', '.join(options)} = cmsgpack.unpack(ARGV[1])",
+        f"  options = {{ {', '.join(f'{option} = {option}' for option in options)} }}",
+        "end",
     ]
     for key in more:
         lines += [

@@ -38,7 +38,8 @@ local function inner(outer, key)
 end
 
 local cell_of
-local field_to_write = 0 -- what one more field of the last cell adds to `to_write`
+local counts_to_write = 0 -- as `to_write`, of what was counted
+local field_to_write = 0 -- what one more field of the last cell adds to it
 
 do
   -- Often the next event has the same labels.
@@ -70,7 +71,7 @@ local function observe(cell, buckets, sum, seconds)
     counted[le] = before + 1
   else
     counted[le] = 1
-    will_write(2 * field_to_write) -- with the sum
+    counts_to_write = counts_to_write + 2 * field_to_write -- with the sum
   end
   cell[sum] = (cell[sum] or 0) + math.floor(seconds * 1000000 + 0.5)
 end
@@ -102,7 +103,7 @@ local function count_event(facts, code, at, worker, extra)
     local failed = inner(cell, 'failed')
     local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
     failed[exception] = (failed[exception] or 0) + 1
-    will_write(field_to_write) -- at most
+    counts_to_write = counts_to_write + field_to_write -- at most
     return
   end
   local before = cell[code]
@@ -110,7 +111,7 @@ local function count_event(facts, code, at, worker, extra)
     cell[code] = before + 1
   else
     cell[code] = 1
-    will_write(field_to_write)
+    counts_to_write = counts_to_write + field_to_write
   end
   if code == SUCCEEDED then
     if extra then observe(cell, 'r', 'R', extra) end

@@ -36,7 +36,7 @@ local function emit(kind, uuid, facts, phase, since, confirmed_by, answered)
   }
   local worker = phase ~= SENT_PHASE and facts.w or ''
   local event = { type = kind, id = id, worker = worker, time = now / 1000, task_id = uuid, fields = fields }
-  put(event_item(cmsgpack.pack(event), pack_facts(facts), facts.n == nil))
+  put_event(cmsgpack.pack(event), pack_facts(facts), facts.n == nil)
 end
 
 local function look_again(uuid, limit, since)
@@ -78,7 +78,7 @@ local function repair(uuid, key, facts, fact, seen, waiting, uncounted)
   local facts_text = pack_facts(facts)
   if fact[5] then
     local text = runs.text(facts, facts_text, fact[2], fact[3], fact[4])
-    put(event_item(fact[5], text, facts.n == nil))
+    put_event(fact[5], text, facts.n == nil)
   end
   if counting then
     count_event(facts, fact[2], fact[3], fact[4], fact[2] == FAILED and fact[7] or fact[6])

@@ -186,7 +186,7 @@ end
 local function report(process, name, lost, at)
   local id = string.sub(redis.sha1hex('events-lost\0' .. process .. '\0' .. string.format('%.0f', at)), 1, 24)
   local event = { type = 'events-lost', id = id, worker = name, time = now / 1000, fields = { lost = lost } }
-  put(event_item(cmsgpack.pack(event), NIL, false))
+  put_event(cmsgpack.pack(event), NIL, false)
 end
 
 local function is_settled(beat, following, merged)

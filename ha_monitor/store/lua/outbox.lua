@@ -22,7 +22,7 @@ local function put(entry)
   items[#items + 1] = entry
 end
 
-local event_item, begin, trim, commit
+local put_event, begin, trim, commit
 
 do
   local INTERRUPTED_TTL, MOST_INTERRUPTED = 86400, 100000 -- s; members
@@ -32,9 +32,9 @@ do
   local any_interrupted, left_out = false, {}
   local behind, length, done -- the caller's outbox: number behind its last entry, entries, how many are announced
 
-  -- An entry of an outbox: {0, event, facts or nil, incomplete}, as store/outbox.py reads it.
-  function event_item(payload, facts_text, incomplete)
-    return EVENT_ITEM .. payload .. facts_text .. (incomplete and '\195' or '\194')
+  -- Adds an entry that announces an event: {0, event, facts or nil, incomplete}, as store/outbox.py reads it.
+  function put_event(payload, facts_text, incomplete)
+    items[#items + 1] = EVENT_ITEM .. payload .. facts_text .. (incomplete and '\195' or '\194')
   end
 
   -- What tells an entry from all others.

@@ -75,7 +75,7 @@ local bytes = 0
 
 -- Whether one more entry fits into this call.
 local function has_room()
-  return #items < options.most and bytes < MOST_BYTES and to_write < MOST_TO_WRITE
+  return #items < options.most and bytes < MOST_BYTES and to_write + counts_to_write < MOST_TO_WRITE
 end
 
 local function take(entry)
@@ -102,7 +102,8 @@ local function take_waiting()
       local facts_text = pack_facts(facts)
       for _, entry in ipairs(waiting) do
         local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5] or '')
-        take(event_item(entry[1], text, facts.n == nil))
+        put_event(entry[1], text, facts.n == nil)
+      bytes = bytes + #items[#items]
       end
       if counting then
         for _, entry in ipairs(uncounted or {}) do

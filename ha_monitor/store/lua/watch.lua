@@ -35,7 +35,7 @@ local changed = {} -- nodenames and their new states, one after the other
 local function emit(kind, name, since, fields)
   local id = string.sub(redis.sha1hex(kind .. '\0' .. name .. '\0' .. since), 1, 24)
   local event = { type = kind, id = id, worker = fields.workers and '' or name, time = now / 1000, fields = fields }
-  put(event_item(cmsgpack.pack(event), NIL, false))
+  put_event(cmsgpack.pack(event), NIL, false)
 end
 
 local SEVERAL = { ['worker-lost'] = 'workers-lost', ['worker-recovered'] = 'workers-recovered' }

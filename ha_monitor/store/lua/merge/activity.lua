@@ -7,7 +7,7 @@
 -- @families starts heartbeats
 -- @option worker_ttl  s for which is kept what a worker says of itself
 
-local activity = {}
+local activity
 
 do
   local starts, beats = {}, {} -- <nodename>\31<pid> -> {text, …}
@@ -24,20 +24,21 @@ do
     end
   end
 
-  function activity.start(worker, pid, at)
+  local function start(worker, pid, at)
     append(starts, worker, whole(pid, 2 ^ 32), struct.pack('>d', at))
   end
 
-  function activity.heartbeat(worker, pid, at, processed, is_last)
+  local function heartbeat(worker, pid, at, processed, is_last)
     append(beats, worker, pid, struct.pack('>dddd', at, processed, now, is_last and 1 or 0))
   end
 
   -- What a worker's processes say is not kept: there is no room for it.
-  function activity.refuse(worker)
+  local function refuse(worker)
     unwelcome[worker] = true
   end
 
   local function write(family, texts, table_name, size)
+    if next(texts) == nil then return end
     local heard_of, count = {}, 0
     for _ in pairs(texts) do count = count + 1 end
     local any_room = (attempt('ZCARD', keys.processes) or 0) + count <= MOST.processes
@@ -58,8 +59,10 @@ do
     in_pieces(heard_of, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.processes, ...) end)
   end
 
-  function activity.write()
+  local function write_all()
     write(families.starts, starts, 'starts', START_SIZE)
     write(families.heartbeats, beats, 'heartbeats', BEAT_SIZE)
   end
+
+  activity = { start = start, heartbeat = heartbeat, refuse = refuse, write = write_all }
 end

@@ -36,7 +36,7 @@ do
       local complete = is_complete(facts, entry[2], entry[3], entry[5])
       if complete or #still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES then
         local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5])
-        put(event_item(entry[1], text, not complete or facts.n == nil))
+        put_event(entry[1], text, not complete or facts.n == nil)
       else
         still[#still + 1] = entry
         bytes = bytes + #entry[1]

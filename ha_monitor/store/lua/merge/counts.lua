@@ -2,20 +2,14 @@
 --
 -- @include clock counting record merge/announce merge/producers
 
-local note_fresh, count_events
+local count_events
 
 do
-  -- The new events of a task that are to be counted; one table for all tasks, of which the first `fresh_size` hold.
-  local fresh, fresh_size = {}, 0
   local send_event = producers.send_event
 
-  function note_fresh(fact)
-    fresh_size = fresh_size + 1
-    fresh[fresh_size] = fact
-  end
-
   -- Counts those of which all is known, or all if too many wait; returns those that wait from now on.
-  function count_events(facts, uncounted)
+  -- uncounted: those that have waited, or nil; fresh: the new ones, of which the first `fresh_size` hold.
+  function count_events(facts, uncounted, fresh, fresh_size)
     local all = #(uncounted or {}) + fresh_size > MOST_WAITING
     local still = {}
     local function may_count(code, at, worker)
@@ -50,7 +44,6 @@ do
         end
       end
     end
-    fresh_size = 0
     return still
   end
 end

@@ -4,12 +4,12 @@
 -- @keys open stuck orphaned
 -- @option first_look  ms after which the leader first looks at an open task; nil for never
 
-local open_tasks = {}
+local open_tasks
+local any_found = false -- whether any task is said to be stuck or orphaned
 
 do
   local first_look = options.first_look
   local opened, closed, moved = {}, {}, {}
-  local any_found = false
   local looks = {}
 
   -- When the leader first looks at a task that came somewhere at a time in µs. As text, since making one of a number
@@ -26,7 +26,7 @@ do
 
   -- A task is put into the index when it is first heard of, and taken out when it ends; nothing is done for what is
   -- between. The leader finds out at its looks where the task then is, and when to look again.
-  function open_tasks.note(uuid, facts, is_new, was_open, at)
+  local function note(uuid, facts, is_new, was_open, at)
     if facts.tk ~= nil then
       if was_open then closed[#closed + 1] = uuid end
     elseif is_new then
@@ -37,17 +37,11 @@ do
   end
 
   -- Before all others. A task of which something was said is news again once it is somewhere else.
-  function open_tasks.begin()
-    any_found = first_look and redis.call('EXISTS', keys.stuck, keys.orphaned) > 0
+  local function begin()
+    any_found = first_look ~= nil and redis.call('EXISTS', keys.stuck, keys.orphaned) > 0
   end
 
-  -- Where a task is before its events are merged, if that matters: its phase, and since when.
-  function open_tasks.place_of(facts)
-    if any_found then return phase_of(facts) end
-    return nil
-  end
-
-  function open_tasks.note_move(uuid, facts, before, since_before)
+  local function note_move(uuid, facts, before, since_before)
     local phase, since = phase_of(facts)
     if before and phase and (phase ~= before or since ~= since_before) then
       moved[#moved + 1] = uuid
@@ -56,7 +50,7 @@ do
     end
   end
 
-  function open_tasks.write()
+  local function write()
     if #opened == 0 then return end
     if (attempt('ZCARD', keys.open) or 0) < MOST.open then
       in_pieces(opened, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.open, ...) end)
@@ -66,11 +60,13 @@ do
     end
   end
 
-  function open_tasks.forget()
+  local function forget()
     in_pieces(closed, PUSH_AT_ONCE, function(...) attempt('ZREM', keys.open, ...) end)
     if any_found then
       forget_found(closed)
       forget_found(moved)
     end
   end
+
+  open_tasks = { begin = begin, note = note, note_move = note_move, write = write, forget = forget }
 end

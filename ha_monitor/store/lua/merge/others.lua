@@ -5,13 +5,13 @@
 -- @options success_ttl
 -- @option others  {{id, payload}, …}
 
-local others = {}
+local others
 
 do
   local ids, is_known = {}, {}
 
   -- Remembers an event that belongs to no task; whether it is new.
-  function others.is_new(id)
+  local function is_new(id)
     if is_known[id] or redis.call('EXISTS', families.event .. id) == 1 then
       tally(0, 1)
       return false
@@ -22,13 +22,15 @@ do
     return true
   end
 
-  function others.merge()
+  local function merge()
     for _, fact in ipairs(options.others) do
-      if others.is_new(fact[1]) then put(event_item(fact[2], NIL, false)) end
+      if is_new(fact[1]) then put_event(fact[2], NIL, false) end
     end
   end
 
-  function others.write()
+  local function write()
     for _, id in ipairs(ids) do redis.call('SET', families.event .. id, '', 'EX', options.success_ttl) end
   end
+
+  others = { is_new = is_new, merge = merge, write = write }
 end

@@ -4,7 +4,7 @@
 -- @include clock pieces tables trouble work
 -- @keys producers
 
-local producers = {}
+local producers
 
 do
   local REMEMBERED = 86400 -- s for which producers are remembered
@@ -15,7 +15,7 @@ do
     return is_retry and name .. '\31retry' or name
   end
 
-  function producers.note(name, is_retry)
+  local function note(name, is_retry)
     local sender = sender_of(name, is_retry)
     if sends[sender] ~= true then
       sends[sender] = true
@@ -26,7 +26,7 @@ do
   end
 
   -- Whether a task-sent is to be expected for a task of a name.
-  function producers.send_event(name, is_retry)
+  local function send_event(name, is_retry)
     local sender = sender_of(name, is_retry)
     if sends[sender] == nil then
       local last = tonumber(attempt('HGET', keys.producers, sender) or nil)
@@ -35,7 +35,7 @@ do
     return sends[sender]
   end
 
-  function producers.write()
+  local function write()
     if #noted == 0 then return end
     if (attempt('HLEN', keys.producers) or 0) + #noted / 2 <= MOST.producers then
       in_pieces(noted, 2 * PUSH_AT_ONCE, function(...) attempt('HSET', keys.producers, ...) end)
@@ -44,4 +44,6 @@ do
     end
     attempt('EXPIRE', keys.producers, REMEMBERED)
   end
+
+  producers = { note = note, send_event = send_event, write = write }
 end

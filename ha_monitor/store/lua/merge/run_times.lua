@@ -4,12 +4,12 @@
 -- @keys usual
 -- @options failure_ttl
 
-local run_times = {}
+local run_times
 
 do
   local sums = {} -- task name -> {runs, seconds in all}
 
-  function run_times.note(name, seconds)
+  local function note(name, seconds)
     local sum = sums[name]
     if sum then
       sum[1], sum[2] = sum[1] + 1, sum[2] + seconds
@@ -20,7 +20,7 @@ do
   end
 
   -- Adds them to what is usual. A mean in which the latest RUNS_REMEMBERED runs count most.
-  function run_times.write()
+  local function write()
     for name, sum in pairs(sums) do
       local number, mean = read_usual(attempt('HGET', keys.usual, name))
       number = math.min(RUNS_REMEMBERED, number + sum[1])
@@ -29,4 +29,6 @@ do
     end
     if next(sums) then attempt('EXPIRE', keys.usual, options.failure_ttl) end
   end
+
+  run_times = { note = note, write = write }
 end

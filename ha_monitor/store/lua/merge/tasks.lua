@@ -1,6 +1,6 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include clock counting record runs work merge/announce merge/counts merge/open_tasks merge/activity
+-- @include clock counting phases record runs work merge/announce merge/counts merge/open_tasks merge/activity
 -- @include merge/producers merge/run_times merge/tally merge/waiting
 -- @families task
 -- @options first_look
@@ -16,10 +16,14 @@ do
   local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, events_a_look = 32, bytes_a_look = 65536 }
   local first_look, success_ttl, failure_ttl = options.first_look, options.success_ttl, options.failure_ttl
 
+  local new_of_tasks, repeated_of_tasks = 0, 0
+  local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
+
   -- Merges the new events of a task, and adds to `announce` what is to be said of them; returns the ids seen, and how
   -- many events are new.
   local function merge_events(facts, seen, batch, announce)
     local new = 0
+    fresh_size = 0
     for _, fact in ipairs(batch) do
       local with = add_id(seen, fact[1])
       if with then
@@ -31,12 +35,15 @@ do
         if code == STARTED and fact[6] and fact[3] > 0 then activity.start(fact[4], fact[6], fact[3]) end
         if first_look and code == SUCCEEDED and fact[6] and facts.n then run_times.note(facts.n, fact[6]) end
         if not announced then
-          if counting and is_counted(code) then note_fresh(fact) end
+          if counting and is_counted(code) then
+            fresh_size = fresh_size + 1
+            fresh[fresh_size] = fact
+          end
           if fact[5] then announce[#announce + 1] = { fact[5], code, fact[3], now, fact[4] } end
         end
       end
     end
-    tally(new, #batch - new)
+    new_of_tasks, repeated_of_tasks = new_of_tasks + new, repeated_of_tasks + #batch - new
     return seen, new
   end
 
@@ -45,7 +52,8 @@ do
     local facts, seen_before, announce, uncounted = load_record(key)
     local was_waiting = announce ~= nil
     local was_open = seen_before ~= '' and facts.tk == nil
-    local phase_before, since_before = open_tasks.place_of(facts)
+    local phase_before, since_before = nil, nil
+    if any_found then phase_before, since_before = phase_of(facts) end
     announce = announce or {}
     local seen, new = merge_events(facts, seen_before, batch, announce)
     if new == 0 then return end
@@ -57,8 +65,9 @@ do
     runs.keep_wait(facts)
     local facts_text = pack_facts(facts)
     local still = announce_complete(announce, facts, facts_text)
-    if counting then uncounted = count_events(facts, uncounted) end
-    waiting.note(uuid, #still > 0 or (uncounted ~= nil and #uncounted > 0), was_waiting)
+    if counting then uncounted = count_events(facts, uncounted, fresh, fresh_size) end
+    local is_waiting = #still > 0 or (uncounted ~= nil and #uncounted > 0)
+    if is_waiting or was_waiting then waiting.note(uuid, is_waiting, was_waiting) end
     save_record(key, facts_text, seen, still, uncounted, facts.tk == SUCCEEDED and success_ttl or failure_ttl)
   end
 
@@ -68,7 +77,7 @@ do
     local merged, events, events_at_look, loaded_at_look = 0, 0, 0, 0
 
     local function is_enough()
-      if loaded > A_CALL.loaded or to_write > A_CALL.to_write then return true end
+      if loaded > A_CALL.loaded or to_write + counts_to_write > A_CALL.to_write then return true end
       if events < events_at_look + A_CALL.events_a_look and loaded < loaded_at_look + A_CALL.bytes_a_look then
         return false
       end
@@ -81,6 +90,7 @@ do
       merge(task[1], task[2])
       merged, events = merged + 1, events + #task[2]
     end
+    tally(new_of_tasks, repeated_of_tasks)
     return merged
   end
 end

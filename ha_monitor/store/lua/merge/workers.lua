@@ -6,7 +6,7 @@
 -- @options worker_ttl
 -- @option workers  {{nodename, id, time in µs, type, payload or nil, fields}, …}
 
-local workers = {}
+local workers
 
 do
   -- A worker's clock may be wrong and be put right: what it says is from later than this counts as from then, since
@@ -48,7 +48,7 @@ do
     local name, id, at, kind, payload, fields = fact[1], fact[2], whole(fact[3], MOST_TIME), fact[4], fact[5], fact[6]
     if payload then
       if not others.is_new(id) then return end
-      put(event_item(payload, NIL, false))
+      put_event(payload, NIL, false)
     end
     local record = heard[name] or load_worker(name)
     local part = kind == 'worker-heartbeat' and 'b' or 's'
@@ -73,11 +73,12 @@ do
     end
   end
 
-  function workers.merge()
+  local function merge_all()
     for _, fact in ipairs(options.workers) do merge(fact) end
   end
 
-  function workers.write()
+  local function write()
+    if next(heard) == nil then return end
     local heard_of = {}
     for name, record in pairs(heard) do
       if is_newcomer[name] and not admit_worker(name) then
@@ -93,4 +94,6 @@ do
     in_pieces(proven.confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.newcomers, ...) end)
     in_pieces(proven.grown, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.young, ...) end)
   end
+
+  workers = { merge = merge_all, write = write }
 end
