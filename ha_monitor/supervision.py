@@ -1,4 +1,4 @@
-"""What the supervisor (systemd) is told."""
+"""Notifications to the supervisor (systemd)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ha_monitor.text.visible import visible
 
 
 class Supervisor(Protocol):
-    """Whoever started the process and watches it."""
+    """The service manager that started the process and watches it."""
 
     def ready(self) -> None:
         """The configuration is valid and the loop runs."""
 
     def status(self, text: str) -> None:
-        """What the instance does now, in words."""
+        """What the instance is doing, in words."""
 
     def progress(self) -> None:
-        """The main loop went round once."""
+        """The main loop completed a cycle."""
 
     def reloading(self) -> None:
         """The configuration is being read again; `ready` follows."""
@@ -33,7 +33,7 @@ class Supervisor(Protocol):
 
 
 class Systemd:
-    """systemd's notification protocol (sd_notify(3)). Does nothing where nobody listens."""
+    """systemd's notification protocol (sd_notify(3)). Does nothing without a listener."""
 
     def __init__(self, environment: Mapping[str, str], clock: Clock) -> None:
         self._clock = clock
@@ -48,7 +48,7 @@ class Systemd:
     def status(self, text: str) -> None:
         if text != self._status:
             self._status = text
-            # One line: what follows a newline would be a message of its own.
+            # One line: text after a newline would be a separate message.
             self._notify(f"STATUS={visible(text)}")
 
     def progress(self) -> None:
@@ -72,7 +72,7 @@ class Systemd:
 
 
 def watchdog_interval(environment: Mapping[str, str], pid: int) -> float | None:
-    """Seconds between two signs of life: a quarter of what systemd allows; None without a watchdog.
+    """Seconds between two watchdog notifications: a quarter of the watchdog timeout; None without a watchdog.
 
     WATCHDOG_PID names the process that is meant; a child that inherits the variables is not (sd_watchdog_enabled(3)).
     """

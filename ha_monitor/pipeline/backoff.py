@@ -1,4 +1,4 @@
-"""When to try again."""
+"""Exponential backoff."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from ha_monitor.clock import Clock
 
 
 class Backoff:
-    """Capped exponential waiting with full jitter, so that many instances do not come back at once."""
+    """Capped exponential backoff with equal jitter (half of each wait is fixed, half is random), so that many
+    instances do not come back at once."""
 
     def __init__(self, clock: Clock, first: float, cap: float) -> None:
-        """:param first: seconds that the first wait lasts at most. :param cap: seconds that any lasts at most."""
+        """:param first: upper limit of the first wait in seconds. :param cap: upper limit of any wait in seconds."""
         self._clock = clock
         self._first = first
         self._cap = cap
@@ -21,15 +22,15 @@ class Backoff:
 
     @property
     def failing_since(self) -> float:
-        """When the first of the failures in a row was, by the monotonic clock; now if there is none."""
+        """When the first of the consecutive failures was, by the monotonic clock; now if there is none."""
         return self._clock.monotonic() if self._failing_since is None else self._failing_since
 
     def remaining(self) -> float:
-        """Seconds until the next try is due; 0 if it is."""
+        """Seconds until the next attempt is due; 0 if it is."""
         return max(0.0, self._due_at - self._clock.monotonic())
 
     def failed(self) -> float:
-        """Note a failure; returns the seconds until the next try."""
+        """Note a failure; returns the seconds until the next attempt."""
         now = self._clock.monotonic()
         if self._failing_since is None:
             self._failing_since = now

@@ -1,4 +1,4 @@
-"""The connection to the broker: made with growing pauses, kept alive, and given up when it broke."""
+"""The connection to the broker: established with backoff, kept alive, and closed when it breaks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 
 HEARTBEAT_EVERY = 1.0
-"""Seconds between two looks whether the connection needs a sign of life."""
+"""Seconds between two checks of the heartbeats."""
 DEPTH_EVERY = 5.0
-"""Seconds between two looks at the length of the queue."""
+"""Seconds between two queries of the queue's length."""
 
 
 class BrokerLink:
-    """Whether this instance consumes, and what is to be done for it."""
+    """The state of the connection: whether this instance consumes."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class BrokerLink:
     ) -> None:
         """
         :param queue: its name, for the log.
-        :param greet: asks the workers for a heartbeat, given the broker's URL, and does not wait for it.
-        :param depth_seen: is told how many messages wait in the queue (None if there is none), and when the broker was
-            asked, by the monotonic clock.
+        :param greet: broadcasts a heartbeat request to the workers, given the broker's URL; does not block.
+        :param depth_seen: called with the queue's length (None if there is none), and the time of the query by the
+        monotonic clock.
         """
         self._source = source
         self._queue = queue
@@ -65,9 +65,9 @@ class BrokerLink:
         return self._backoff.remaining()
 
     def connect(self) -> bool:
-        """Connect and consume, if the time for it has come; whether it did.
+        """Connect and consume, if an attempt is due; whether it did.
 
-        :raises BrokerUnavailable: if the broker is away.
+        :raises BrokerUnavailable: if the broker is unavailable.
         """
         if self._backoff.remaining():
             return False
@@ -85,7 +85,7 @@ class BrokerLink:
         return True
 
     def keep_alive(self) -> None:
-        """Send and check heartbeats, and look at the queue, as often as is needed.
+        """Send and check heartbeats, and query the queue's length, when due.
 
         :raises BrokerUnavailable: if the connection broke.
         """
@@ -99,15 +99,15 @@ class BrokerLink:
                 self._depth_seen(self._stats.depth, now)
 
     def lost(self, error: BrokerUnavailable) -> None:
-        """Give the connection up; what was not acknowledged goes back to the queue."""
+        """Close the connection; unacknowledged messages are requeued."""
         self._outage.failed(str(error), self._backoff.failed())
         self._health.broker(str(error))
         self._report.waiting("the broker", self._backoff.failing_since, str(error))
         self._close()
 
     def hand_back(self) -> None:
-        """Close the connection so that other instances get what is in hand here."""
-        self._health.broker("messages were handed back while the store is away")
+        """Close the connection so that the unacknowledged messages are requeued for other instances."""
+        self._health.broker("messages were requeued while the store is unavailable")
         self._close()
 
     def _close(self) -> None:

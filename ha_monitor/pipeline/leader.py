@@ -1,4 +1,4 @@
-"""What the leader does beside its share of the events. Which instance leads is decided in Redis at each tick."""
+"""The leader's duties, in addition to its share of the events. Redis decides at each tick which instance leads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
 
 WATCH_EVERY = 0.5
-"""Seconds at least between two looks at the workers: there may be many ticks a second while announcements wait."""
+"""Minimum seconds between two checks of the workers: there may be many ticks a second while announcements wait."""
 LOSSES_EVERY = 2.0
 """Seconds: as often as workers send heartbeats."""
 
@@ -34,8 +34,8 @@ class Leader:
         reconcile: Reconcile,
     ) -> None:
         """
-        :param investigator: asks about tasks that go no further; None if nobody looks for them.
-        :param reconcile: makes a fact of an event that never came.
+        :param investigator: asks about candidates; None if the detection of stuck tasks is disabled.
+        :param reconcile: builds the fact of an event that never arrived.
         """
         settings = config.workers
         self._store = record.store
@@ -57,16 +57,16 @@ class Leader:
         self._listening_since = clock.monotonic()
 
     def listened(self) -> None:
-        """The instance has just received what the broker had for it, if anything."""
+        """The instance has just received from the broker, even if there was no message."""
         now = self._clock.monotonic()
         if now - self._heard_at > self._watching.late_after:
-            # It was deaf: no broker, no store, or a handler that took long. What the workers sent meanwhile is yet to
-            # come, so their silence means nothing.
+            # It did not consume: no broker, no store, or a slow handler. The workers' events of that time are still
+            # to come, so their silence means nothing.
             self._listening_since = now
         self._heard_at = now
 
     def queue_seen(self, depth: int | None, asked_at: float) -> None:
-        """The broker said how many messages wait in the shared queue; None if there is no queue.
+        """The length of the shared queue was queried; None if there is no queue.
 
         :param asked_at: when it was asked, by the monotonic clock.
         """
@@ -74,12 +74,12 @@ class Leader:
             self._stuck.queue_was_empty(asked_at)
 
     def after_tick(self, ticked: Ticked) -> list[OutboxItem]:
-        """Do the duties if this instance leads; returns what is to be announced."""
+        """Perform the duties if this instance leads; returns the items to announce."""
         if ticked.leads != self._leads:
             self._leads = ticked.leads
             self._duties.start_anew()
             self._watch_at = 0.0
-            self._logger.info("leading" if self._leads else "not-leading", token=self._store.token)
+            self._logger.info("leadership-acquired" if self._leads else "leadership-lost", token=self._store.token)
         if not ticked.leads:
             self._telemetry.does_not_lead()
             return []

@@ -1,4 +1,4 @@
-"""Says that something is away: at once, then ever more seldom, and when it is back, for how long it was."""
+"""Logs an outage: at once, then at growing intervals, and its duration at the end."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
 """Seconds between two lines; each pause is twice as long as the one before."""
 MOST_REASONS = 10
-"""Reasons that are said at once when they are new."""
+"""New reasons that are logged at once."""
 
 
 class Outage:
-    """Counts the failures in a row, and writes a line for some of them."""
+    """Counts consecutive failures, and writes a line for some of them."""
 
     def __init__(self, event: str, logger: Logger, clock: Clock) -> None:
-        """:param event: what the line is called."""
+        """:param event: name of the log event."""
         self._event = event
         self._logger = logger
         self._clock = clock
@@ -32,7 +32,7 @@ class Outage:
         self._next_at = float("-inf")
 
     def failed(self, reason: str, retry_in: float) -> None:
-        """It is away, or still so.
+        """An attempt failed.
 
         :param retry_in: seconds until the next attempt.
         """
@@ -53,10 +53,10 @@ class Outage:
         )
 
     def over(self) -> dict[str, float]:
-        """It is back: the next failure begins anew.
+        """The outage is over: the next failure starts a new one.
 
-        :returns: what the line about it says: for how many seconds it was away, and how many attempts there were;
-            nothing if it was not away.
+        :returns: fields for the line: the duration in seconds and the number of attempts; empty if there was no
+        outage.
         """
         if self._since is None:
             return {}

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from ha_monitor.broker.source import Mark, Source, longest_held
+from ha_monitor.broker.source import Mark, Source, max_requeue_delay
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
@@ -48,11 +48,11 @@ from ha_monitor.supervision import Supervisor
 from ha_monitor.threads import Threads
 
 IDLE_WAIT = 0.25
-"""Seconds that the loop waits for a message at most, so that it notices a signal."""
+"""Most seconds that the loop waits for a message, so that it notices a signal."""
 
 
 class Pipeline:
-    """Moves events from the broker to the outputs. One thread; `stop` may be called from a signal handler."""
+    """Moves events from the broker to the outputs, in the main thread. `stop` may be called from a signal handler."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Pipeline:
     ) -> None:
         """
         :param who: what `status` shows of this instance.
-        :param greet: asks the workers for a heartbeat, given the broker's URL, and does not wait for it.
+        :param greet: broadcasts a heartbeat request to the workers, given the broker's URL; does not block.
         :param reread: reads the configuration again; returns what can change while running, or None if it is wrong.
         :param investigator: asks about tasks that go no further; None if nobody looks for them.
         :param tend: starts what runs beside the loop and does not run; is called once a cycle.
@@ -105,7 +105,7 @@ class Pipeline:
         self._leader = Leader(
             record, config, telemetry, logger, clock, investigator=investigator, reconcile=self._collector.reconcile
         )
-        self._progress = Progress(clock, source.most_in_hand, longest_held(config.broker.heartbeat))
+        self._progress = Progress(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
         self._under_way: Collected | None = None
         self._counted = True
         self._announcements = Announcements(
@@ -141,17 +141,17 @@ class Pipeline:
         )
 
     def stop(self) -> None:
-        """Finish what is under way and end `run`. Only sets a flag."""
+        """Finish what is in flight and end `run`. Only sets a flag."""
         self._stopping = True
 
     def reload(self) -> None:
-        """Read the configuration again before the next batch. Only sets a flag."""
+        """Reload the configuration before the next batch. Only sets a flag."""
         self._reload_asked = True
 
     def run(self) -> None:
-        """Go round until `stop`.
+        """Run cycles until `stop`.
 
-        :raises ConfigurationError: if it turns out that the program cannot run as it is configured.
+        :raises ConfigurationError: if the program cannot run with this configuration.
         """
         try:
             self.cycle()
@@ -163,18 +163,18 @@ class Pipeline:
                 self.cycle()
                 self._made_progress()
         except BaseException:
-            # Nobody knows what state this came from: what was not announced is for the others.
+            # The state is unknown: the other instances announce what is left.
             self._shutdown(finish=False)
             raise
         self._shutdown(finish=True)
 
     def _made_progress(self) -> None:
-        # Also said when a handler returned; one that hangs makes none.
+        # Also called when a handler returned; one that hangs makes no progress.
         self._health.progress()
         self._supervisor.progress()
 
     def cycle(self) -> None:
-        """Go round once; takes a fraction of a second unless a connection or a handler blocks."""
+        """Run one cycle; takes a fraction of a second unless a connection or a handler blocks."""
         try:
             if not self._store_link.connected and not self._connect_store():
                 self._wait_for_store()
@@ -205,7 +205,7 @@ class Pipeline:
         while self._collector:
             self._send(self._collector.take())
             if full and not self._collector:
-                return  # more is at hand: Redis works while it is collected
+                return  # more is available: Redis merges while it is collected
             self._finish()
             self._keep_alive()
         if self._collector.paused_at is not None:
@@ -229,7 +229,7 @@ class Pipeline:
         self._store.send_apply(collected.batch)
 
     def _merge_redelivered(self, collected: Collected) -> None:
-        """Merge messages that may be what ended another instance, each step before the next."""
+        """Merge redelivered messages, which may have crashed another instance, one step after the other."""
         for batch in self._redeliveries.batches(collected.redelivered, self._collector.decoder):
             for part in slices(batch):
                 self._send(Collected(part, None))
@@ -243,11 +243,11 @@ class Pipeline:
             if mark is not None:
                 self._source.acknowledge(mark)
         except BrokerUnavailable as error:
-            # All is merged and announced: the redelivery will be recognised.
+            # All is merged and announced: the redelivery will be deduplicated.
             self._broker_lost(error)
 
     def _finish(self) -> None:
-        """Wait for the batch under way, announce what it brought, and let the broker forget its messages."""
+        """Wait for the batch in flight, announce its items, and acknowledge its messages."""
         while self._under_way is not None and self._finish_call(self._under_way):
             self._keep_alive()
             if self._collector:
@@ -291,7 +291,7 @@ class Pipeline:
         self._store.confirm()
 
     def _keep_alive(self) -> None:
-        # What takes its time must cost neither the lease nor the broker's patience.
+        # Slow work must cost neither the lease nor the broker's heartbeats.
         if self._clock.monotonic() >= self._tick_at:
             self._tick()
         try:
@@ -339,13 +339,13 @@ class Pipeline:
         if self._source.redelivers or not (self._broker.consuming or self._broker.connect()):
             self._clock.sleep(min(IDLE_WAIT, self._store_link.remaining()))
             return
-        # What a pub/sub broker sends now it will not send again.
+        # A pub/sub broker does not redeliver what it sends now.
         self._broker.keep_alive()
         self._collector.collect(IDLE_WAIT, only_full=True)
         self._excess.drop()
 
     def _repeat_batches(self) -> None:
-        """Make sure that batches of unknown fate are applied again."""
+        """Make sure that batches that may not be merged are merged again."""
         if self._source.redelivers:
             # Nothing of it was acknowledged.
             self._broker.hand_back()
@@ -368,7 +368,7 @@ class Pipeline:
         self._reload_asked = False
         self._supervisor.reloading()
         if (settings := self._reread()) is not None:
-            # A batch under way was decoded by the old settings, and its lines may be written by the new ones.
+            # A batch in flight was decoded with the old settings, and its lines may be written with the new ones.
             self._collector.decoder = settings.decoder
             self._announcements.announcer = settings.announcer
         self._supervisor.ready()
@@ -390,7 +390,7 @@ class Pipeline:
                     self._store.receive_apply()
                 left = self._store.leave()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
-            self._logger.warning("stopped-early", reason=str(error))
+            self._logger.warning("shutdown-incomplete", reason=str(error))
             self._repeat_batches()
         self._source.close()
         self._store.close()

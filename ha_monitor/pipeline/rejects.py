@@ -1,4 +1,4 @@
-"""Keeps account of what could not be handled, within bounds."""
+"""Counts and samples what was rejected, within limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Rejects:
         self._logger = logger
         self._clock = clock
         self.samples: list[bytes] = []
-        """Those that are not in the store yet."""
+        """Samples that are not in the store yet."""
         self._unreported = 0
         self._last: Rejected | None = None
         self._warned_at = float("-inf")
@@ -49,7 +49,7 @@ class Rejects:
         self.report()
 
     def report(self, *, at_once: bool = False) -> None:
-        """Warn about what has not been warned about, unless that was done just now.
+        """Warn about rejections since the last warning, at a limited rate.
 
         :param at_once: even then, since there is no later.
         """

@@ -1,4 +1,4 @@
-"""The connection to the store: made with growing pauses, and given up when it broke."""
+"""The connection to the store: established with backoff, and closed when it breaks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ha_monitor.store.api import Store
 from ha_monitor.store.results import is_about_foreign_value
 
 REFUSED_FOR = 15.0
-"""Seconds for which a refusal of Redis is not over: longer than the longest pause between two attempts."""
+"""Seconds until a refusal of Redis counts as over: longer than the longest backoff."""
 WARN_EVERY = 10.0
-"""Seconds between two warnings about what Redis refused and a call did without."""
+"""Seconds between two warnings about writes that Redis refused and that a call did without."""
 
 
 class StoreLink:
-    """Whether this instance is entered in the shared record, and what is to be done for it."""
+    """The state of the connection, and of this instance's registration in the shared record."""
 
     def __init__(
         self,
@@ -61,12 +61,12 @@ class StoreLink:
         return self._backoff.remaining()
 
     def connect(self) -> bool:
-        """Connect, if the time for it has come, and enter this instance or take its outbox up again; whether it did.
+        """Connect, if an attempt is due, and register this instance or recover its outbox; whether it did.
 
-        What was not announced before is to be announced now.
+        What is left in the outbox becomes pending.
 
-        :raises StoreUnavailable: if Redis is away. :raises LeaseLost: if another instance has the outbox; the next call
-            enters this one anew.
+        :raises StoreUnavailable: if Redis is away. :raises LeaseLost: if another instance has the outbox; the next
+        call registers again.
         """
         if self._backoff.remaining():
             return False
@@ -80,7 +80,7 @@ class StoreLink:
             self._announcements.start_anew()
         self._stats.store_connects += 1
         self._health.store(None)
-        # One can connect to a Redis that refuses, so that is not its return.
+        # A Redis that refuses accepts connections, so this is not the end of the outage.
         if self._refused_at is None:
             self._is_back()
         return True
@@ -91,10 +91,10 @@ class StoreLink:
         self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **self._outage.over())
 
     def answered(self, trouble: str) -> None:
-        """A call went through.
+        """A call succeeded.
 
-        :param trouble: what of it Redis refused; empty if nothing.
-        :raises StoreRefused: if a key holds something foreign without which announcements would be lost.
+        :param trouble: the writes that Redis refused; empty if none.
+        :raises StoreRefused: if a key without which announcements would be lost has a foreign value.
         """
         now = self._clock.monotonic()
         if trouble:
@@ -113,7 +113,7 @@ class StoreLink:
             self._logger.warning("store-damaged", reason=reason)
 
     def lost(self, error: StoreUnavailable) -> None:
-        """Give the connection up; what is not announced is still in the outbox."""
+        """Close the connection; what is not announced is still in the outbox."""
         self._outage.failed(str(error), self._backoff.failed())
         self._health.store(str(error))
         if isinstance(error, StoreRefused):
@@ -124,7 +124,7 @@ class StoreLink:
         self._announcements.forget()
 
     def lease_lost(self, error: LeaseLost) -> None:
-        """Begin anew: another instance has the outbox."""
+        """Register again: another instance has the outbox."""
         self._stats.leases_lost += 1
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
         self._health.store("the lease was lost")

@@ -1,4 +1,4 @@
-"""The leader's duty towards tasks that go no further: find them, ask about them, announce or repair them."""
+"""The leader's duty for stuck tasks: find candidates, confirm, and announce or reconcile them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Finished, Suspect, Verdict
 
 ROUND_EVERY = 5.0
-"""Seconds between two looks at what is overdue."""
+"""Seconds between two searches for candidates."""
 PATIENCE = 60.0
-"""Seconds after which verdicts are dropped that came too early all the time: then the tasks are found again."""
+"""Seconds after which unconfirmed results are dropped: the tasks are then found again."""
 
 LONGEST_ANSWER = 120.0
-"""Seconds after which a question that is not answered is worth a word: a library waits for ever."""
+"""Seconds after which an unanswered query is logged: a library may wait forever."""
 EMPTY_WITHIN = 15.0
-"""Seconds for which the queue of events counts as empty after it was seen so; it is looked at every few seconds."""
+"""Seconds for which the event queue counts as empty after a query found it so; it is queried every few seconds."""
 
 Reconcile = Callable[[dict[str, Any]], Fact]
 
 
 class Pending(NamedTuple):
-    """Verdicts that are to be announced once no event that was sent before them can be on its way."""
+    """Results to be announced once no earlier event can be in flight."""
 
     findings: Findings
     verdicts: list[tuple[Suspect, Verdict]]
@@ -36,11 +36,10 @@ class Pending(NamedTuple):
 
 
 class StuckDuty:
-    """Goes on a little at each call of `proceed`, and never waits for an answer.
+    """Advances one step at each call of `proceed`, and never blocks.
 
-    An event that is missed may wait in the queue, behind others. So verdicts have to wait until the queue has been seen
-    empty after the questions were answered, and until all instances have merged what they had been given by then; and
-    nothing is looked for while the queue is not empty.
+    A missing event may still be in the queue. So results wait until the queue has been empty once after the answers,
+    and until the watermark of every instance is later; and no candidates are selected while the queue is not empty.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class StuckDuty:
         logger: Logger,
         clock: Clock,
     ) -> None:
-        """:param reconcile: makes a fact of an event that never came."""
+        """:param reconcile: builds the fact of an event that never arrived."""
         self._tasks = tasks
         self._investigator = investigator
         self._reconcile = reconcile
@@ -72,7 +71,7 @@ class StuckDuty:
         self._empty_at = at
 
     def proceed(self) -> list[OutboxItem]:
-        """Do what is next; returns what is to be announced."""
+        """Perform the next step; returns the items to announce."""
         now = self._clock.monotonic()
         if self._pending is not None:
             return self._judge(self._pending, now)
@@ -113,7 +112,7 @@ class StuckDuty:
 
     def _failed(self, reason: str) -> None:
         if not self._failing:
-            self._logger.warning("tasks-not-asked-for", reason=reason)
+            self._logger.warning("task-inspection-failed", reason=reason)
         self._failing = True
 
     def _judge(self, pending: Pending, now: float) -> list[OutboxItem]:
@@ -134,7 +133,7 @@ class StuckDuty:
             "type": result.event_type,
             "hostname": suspect.worker or result.worker,
             "uuid": suspect.task_id,
-            # Of the task, not of now: so that the event is the same whoever finds it.
+            # From the task, not the current time, so that the event is the same whichever instance finds it.
             "timestamp": suspect.since / 1e6 if result.time is None else result.time,
             **result.fields,
         }

@@ -33,9 +33,9 @@ def mend(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
     for key, found, aside in ((key.decode(), found.decode(), aside.decode()) for key, found, aside in raw):
         said = f"{key} is a {found}, not a {wanted[key][0]}, so something else writes to this Redis"
         if aside:
-            told.append(f"{said}; it is begun anew, and what was there is kept for a week as {aside}")
+            told.append(f"{said}; a new key is begun, and the old value is kept for a week as {aside}")
         elif key in own:
-            raise LeaseLost(f"{said}; this instance is entered anew; look at the key, then delete it")
+            raise LeaseLost(f"{said}; this instance registers again; look at the key, then delete it")
         else:
             raise StoreRefused(f"{said}; nothing is merged meanwhile: restore the key, or delete it if you cannot")
     return told

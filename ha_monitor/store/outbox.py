@@ -56,7 +56,9 @@ def read_entry(raw: bytes) -> Entry:
         return _decode(raw)
     except msgspec.DecodeError as error:
         # Written by a version that this one does not know. It must neither stop the loop nor vanish.
-        event = Event("entry-unreadable", blake2b(raw, digest_size=12).hexdigest(), fields={"reason": str(error)})
+        event = Event(
+            "outbox-entry-unreadable", blake2b(raw, digest_size=12).hexdigest(), fields={"reason": str(error)}
+        )
         return Entry(0, event, None, False)
 
 

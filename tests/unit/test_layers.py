@@ -154,7 +154,7 @@ def test_the_loop_knows_no_particular_broker() -> None:
         if part_of(name_of(path)) == "pipeline"
         for imported in imports_of(path)
         if part_of(imported) == "broker"
-        and imported not in ("ha_monitor.broker.source", "ha_monitor.broker.whereabouts")
+        and imported not in ("ha_monitor.broker.source", "ha_monitor.broker.task_query")
     ]
 
     assert wrong == []

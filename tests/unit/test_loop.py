@@ -636,7 +636,7 @@ def test_a_takeover_is_told_though_the_tick_does_not_come_to_its_end(amqp: Bed) 
     config = msgspec.structs.replace(OWN_CONFIG, http=Http(listen="127.0.0.1:0"))
     one, two = Instance(amqp, config=config), Instance(amqp, "2", config=config)
     live(LEASE + 1, one, two)
-    assert one.said("leading")
+    assert one.said("leadership-acquired")
     token = one.record.store.token
     failed: list[str] = []
 
@@ -651,7 +651,7 @@ def test_a_takeover_is_told_though_the_tick_does_not_come_to_its_end(amqp: Bed) 
 
     assert failed
     assert two.stats.takeovers == 1
-    assert two.said("leading")
+    assert two.said("leadership-acquired")
     assert two.telemetry.lease._silent_since is not None
 
 

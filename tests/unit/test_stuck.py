@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.backend.results import Result, ResultBackend, exception_text, read_result
-from ha_monitor.broker.whereabouts import Held, Whereabouts, read_answers
+from ha_monitor.broker.task_query import Held, WorkerAnswers, read_answers
 from ha_monitor.config import schema
 from ha_monitor.config.schema import Stuck as Settings
 from ha_monitor.config.schema import TaskLimits
@@ -37,8 +37,8 @@ def later() -> Suspect:
     return suspect()._replace(since=1_000_000_000)
 
 
-def where(*answered: str, **held: Held) -> Whereabouts:
-    return Whereabouts(frozenset(answered), held)
+def where(*answered: str, **held: Held) -> WorkerAnswers:
+    return WorkerAnswers(frozenset(answered), held)
 
 
 RUNS, WAITS = Held(WORKER, True), Held(WORKER, False)
@@ -48,7 +48,7 @@ ALL = where("other@host", WORKER)
 
 
 @pytest.mark.parametrize(
-    ("of", "whereabouts", "results", "opinion"),
+    ("of", "answers", "results", "opinion"),
     [
         # A worker has it: it is there, whatever else is said.
         (suspect(), where(WORKER, a=RUNS), None, Stuck("started", ["worker"], 1)),
@@ -80,9 +80,9 @@ ALL = where("other@host", WORKER)
     ],
 )
 def test_what_is_made_of_the_answers(
-    of: Suspect, whereabouts: Whereabouts, results: Mapping[str, Result | None] | None, opinion: Opinion
+    of: Suspect, answers: WorkerAnswers, results: Mapping[str, Result | None] | None, opinion: Opinion
 ) -> None:
-    assert opinion_of(of, whereabouts, results) == opinion
+    assert opinion_of(of, answers, results) == opinion
 
 
 def test_answers_of_all_kinds_are_read() -> None:
@@ -241,7 +241,7 @@ def test_only_tasks_that_no_worker_has_are_looked_up() -> None:
 def test_who_cannot_be_asked_gives_no_opinion() -> None:
     """Given a broker that is away, there is a reason instead of opinions."""
 
-    def workers(_ids: Sequence[str]) -> Whereabouts:
+    def workers(_ids: Sequence[str]) -> WorkerAnswers:
         raise BrokerUnavailable("127.0.0.1:5672: refused")
 
     findings = ask(workers)
@@ -252,7 +252,7 @@ def test_who_cannot_be_asked_gives_no_opinion() -> None:
 def test_a_mistake_of_a_library_is_a_reason_and_not_the_end() -> None:
     """Given a library that raises what nobody foresaw, there is a reason, too, and the next question can be asked."""
 
-    def workers(_ids: Sequence[str]) -> Whereabouts:
+    def workers(_ids: Sequence[str]) -> WorkerAnswers:
         raise ZeroDivisionError("odd")
 
     assert ask(workers).problem == "ZeroDivisionError: odd"
@@ -281,12 +281,12 @@ class Tasks:
 class Duty:
     """The duty, with answers that are there at once."""
 
-    def __init__(self, answer: Callable[[Sequence[str]], Whereabouts] = lambda _ids: where(WORKER, a=RUNS)) -> None:
+    def __init__(self, answer: Callable[[Sequence[str]], WorkerAnswers] = lambda _ids: where(WORKER, a=RUNS)) -> None:
         self.clock = TurnedClock()
         self.tasks = Tasks()
         self.warnings: list[str] = []
 
-        def takes_time(ids: Sequence[str]) -> Whereabouts:
+        def takes_time(ids: Sequence[str]) -> WorkerAnswers:
             self.clock.now += 2
             return answer(ids)
 
@@ -357,7 +357,7 @@ def test_that_nobody_can_be_asked_is_said_once() -> None:
     """Given a broker that is away for some rounds, one line says so; another one when it is away again later."""
     away = True
 
-    def answer(_ids: Sequence[str]) -> Whereabouts:
+    def answer(_ids: Sequence[str]) -> WorkerAnswers:
         if away:
             raise BrokerUnavailable("refused")
         return where(WORKER)
@@ -365,7 +365,7 @@ def test_that_nobody_can_be_asked_is_said_once() -> None:
     one = Duty(answer)
     one.look()
     one.look()
-    assert one.warnings == ["tasks-not-asked-for"]
+    assert one.warnings == ["task-inspection-failed"]
     away = False
     one.look()
     one.duty.queue_was_empty(one.clock.now + 1)
@@ -373,14 +373,14 @@ def test_that_nobody_can_be_asked_is_said_once() -> None:
     away = True
     one.look()
 
-    assert one.warnings == ["tasks-not-asked-for"] * 2
+    assert one.warnings == ["task-inspection-failed"] * 2
 
 
 def test_an_answer_that_never_comes_is_said() -> None:
     """Given a library that waits for ever, one line says so."""
     never = threading.Event()
 
-    def answer(_ids: Sequence[str]) -> Whereabouts:
+    def answer(_ids: Sequence[str]) -> WorkerAnswers:
         never.wait(60)
         return where(WORKER)
 
@@ -396,7 +396,7 @@ def test_an_answer_that_never_comes_is_said() -> None:
         one.duty.proceed()
     never.set()
 
-    assert one.warnings == ["tasks-not-asked-for"]
+    assert one.warnings == ["task-inspection-failed"]
 
 
 # --- limits --------------------------------------------------------------------------------

@@ -188,7 +188,7 @@ class MemoryStore:
         def checked() -> Reply:
             own = self.server.instances.get(self._token)
             if own is None:
-                raise LeaseLost("the lease of this instance ran out and another one took over")
+                raise LeaseLost("the lease of this instance expired and another one took over")
             own.trim(self._announced)
             return work(own)
 

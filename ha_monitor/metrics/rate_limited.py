@@ -1,4 +1,4 @@
-"""Lines for what anybody on the network can make happen as often as they like."""
+"""Rate-limited lines, for what any client on the network can cause at will."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ PAUSE = 60.0
 """Seconds between two lines."""
 
 
-class Rarely:
-    """Says that something happened at once, but then not again for a while; how often it happened is not lost."""
+class RateLimited:
+    """Reports an occurrence at once, and further ones at most once per pause, with their number."""
 
     def __init__(self, clock: Clock, say: Callable[[str, int], None]) -> None:
-        """:param say: is given the latest text, and how many times it happened since the last line."""
+        """:param say: called with the latest text, and the number of occurrences since the last line."""
         self._clock = clock
         self._say = say
         self._times = 0
         self._next_at = float("-inf")
 
-    def happened(self, text: str) -> None:
-        """It happened."""
+    def report(self, text: str) -> None:
+        """Count one occurrence, and write a line if one is due."""
         self._times += 1
         now = self._clock.monotonic()
         if now >= self._next_at:
