@@ -34,7 +34,7 @@ define debian_packages
 	fi
 endef
 
-.PHONY: redis rabbitmq prometheus host-tools
+.PHONY: redis rabbitmq prometheus host-tools lua-tools
 redis:
 	$(call debian_packages,redis-server,command -v redis-server)
 
@@ -43,6 +43,9 @@ rabbitmq:
 
 prometheus:
 	$(call debian_packages,prometheus,command -v prometheus && command -v promtool)
+
+lua-tools:
+	$(call debian_packages,lua-check,command -v luacheck)
 
 host-tools:
 	$(call debian_packages,systemd-container mmdebstrap debian-archive-keyring openssh-client iproute2 procps,\
@@ -103,13 +106,17 @@ bench: $(DEVELOP) redis rabbitmq ## speed, latency, memory, side by side with th
 # --- for developers ------------------------------------------------------------------------
 
 .PHONY: lint
-lint: lint-python lint-ansible ## ruff, mypy, ansible-lint and yamllint
+lint: lint-python lint-lua lint-ansible ## ruff, mypy, luacheck, ansible-lint and yamllint
 
 .PHONY: lint-python
 lint-python: $(DEVELOP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+.PHONY: lint-lua
+lint-lua: $(DEVELOP) lua-tools ## luacheck, and what the Lua files use of each other
+	$(BIN)/python -m tests.lua_lint
 
 .PHONY: hooks
 hooks: $(DEVELOP) $(ANSIBLE)/.ready ## check what make lint checks before each commit

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
-
-import msgspec
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Store as StoreSettings
@@ -23,6 +22,7 @@ from ha_monitor.store.scripts import read_scripts
 
 MOST_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class RedisStore:
@@ -50,38 +50,28 @@ class RedisStore:
         :param first_look: seconds after which the leader first looks at an open task; None if it never does.
         """
         self.settings = settings
-        self.held = held
-        """Seconds for which the broker may keep messages of an instance that vanished."""
         self._clock = clock
         self.keys = Keys(settings.prefix, node_id)
         self._connection = StoreConnection(settings)
         self._scripts = read_scripts()
-        self._encode = msgspec.msgpack.Encoder().encode
         self._lease = Lease(clock, settings.lease)
         self._progress = OutboxProgress()
-        self.counting = [counting.max_series, counting.buckets, counting.per_worker] if counting else False
-        """How events are counted, as the scripts read it."""
-        self._apply_options = self._encode(
-            [
-                int(settings.success_ttl),
-                int(settings.failure_ttl),
-                int(settings.worker_ttl),
-                int(settings.name_wait * 1000),
-                self.counting,
-                False if first_look is None else int(first_look * 1000),
-            ]
-        )
-        keys = self.keys
-        self.counts_key = keys.counts(counting.name if counting else "")
-        self._shared_apply = (
-            *(keys.waiting, keys.producers, keys.workers, self.counts_key, keys.processes),
-            *(keys.open, keys.stuck, keys.orphaned, keys.usual),
-            *(keys.newcomers, keys.liveness, keys.turned_away, keys.young),
-        )
-        self._shared_tick = (
-            *(keys.waiting, keys.retries, keys.takeovers, keys.rejected),
-            *(self.counts_key, keys.leader, keys.returned),
-        )
+        self.counts_key = self.keys.counts(counting.name if counting else "")
+        self._common = {
+            "prefix": self.keys.prefix,
+            "lease": self._lease_ms(),
+            "held": int(held * 1000),
+            "success_ttl": int(settings.success_ttl),
+            "failure_ttl": int(settings.failure_ttl),
+            "worker_ttl": int(settings.worker_ttl),
+            "name_wait": int(settings.name_wait * 1000),
+            "first_look": None if first_look is None else int(first_look * 1000),
+            "counting": None
+            if counting is None
+            else {"max_series": counting.max_series, "buckets": counting.buckets, "per_worker": counting.per_worker},
+        }
+        """What each script that wants it is told, by the name of the option."""
+        self._named_keys = self.keys.for_scripts(0, self.counts_key)
 
     @property
     def token(self) -> int:
@@ -123,14 +113,9 @@ class RedisStore:
         :param who: what people should see of it: `instance`, `host`, `pid`, `version`, `started`.
         """
         asked = self._clock.monotonic()
-        keys = self.keys
-        token = self._call(
-            "register",
-            [keys.leases, keys.tokens, keys.format],
-            [keys.prefix, self._lease_ms(), json.dumps(who), FORMAT],
-        )
+        token = self._call("register", {"who": json.dumps(who), "format": str(FORMAT)})
         self._progress.start_anew()
-        self._lease.granted(token, asked)
+        self._take_token(token, asked)
 
     def recover(self) -> Recovered:
         """After a broken connection: renew the lease under a new token and return what has not been announced yet.
@@ -141,13 +126,8 @@ class RedisStore:
         :raises LeaseLost: if another instance took the outbox over; `register` anew then.
         """
         asked = self._clock.monotonic()
-        keys = self.keys
-        token, first, raw = self._call(
-            "recover",
-            [*self._own_keys(), keys.tokens],
-            [self.token, self._lease_ms(), keys.prefix, self._progress.announced],
-        )
-        self._lease.granted(token, asked)
+        token, first, raw = self._call("recover")
+        self._take_token(token, asked)
         return Recovered(read_items(first, raw), first + len(raw))
 
     def announced(self, upto: int) -> None:
@@ -159,12 +139,8 @@ class RedisStore:
 
         :raises StoreUnavailable: if the connection breaks.
         """
-        data = self._encode([list(batch.tasks.items()), batch.workers, batch.others])
-        self._send(
-            "apply",
-            [*self._own_keys(), *self._shared_apply],
-            [self.token, self.keys.prefix, self._progress.announced, self._apply_options, data],
-        )
+        tasks = list(batch.tasks.items())
+        self._send("apply", {"tasks": tasks, "workers": batch.workers, "others": batch.others})
 
     def receive_apply(self) -> Applied:
         """Wait until the batch handed over is merged, or its first tasks, if their records are large. Returning means
@@ -194,22 +170,16 @@ class RedisStore:
         :param handed_back: whether it handed messages back to the broker since the last tick.
         """
         asked = self._clock.monotonic()
-        options = [
-            self._lease_ms(),
-            self._lease.may_take_over(),
-            int(self.settings.failure_ttl),
-            MOST_DUE,
-            int(self.held * 1000),
-            self.counting,
-            fit,
-            -1 if merged_ago is None else int(merged_ago * 1000),
-            handed_back,
-        ]
-        first, raw, next_due, taken, own, leads, trouble = self._call(
-            "tick",
-            [*self._own_keys(), *self._shared_tick],
-            [self.token, self.keys.prefix, self._progress.announced, self._encode(options), stats, *rejected],
-        )
+        options = {
+            "may_take_over": self._lease.may_take_over(),
+            "most": MOST_DUE,
+            "fit": fit,
+            "merged_ago": None if merged_ago is None else int(merged_ago * 1000),
+            "handed_back": handed_back,
+            "stats": as_lua_string(stats),
+            "rejected": [as_lua_string(sample) for sample in rejected],
+        }
+        first, raw, next_due, taken, own, leads, trouble = self._call("tick", options)
         self._lease.renewed(asked)
         return Ticked(
             read_items(first, raw, own),
@@ -220,19 +190,13 @@ class RedisStore:
             trouble.decode("utf-8", "replace"),
         )
 
-    def run_duty(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
-        """Run one of the leader's scripts, and return its reply: None if this instance does not lead.
+    def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:
+        """Run a script, and return its reply: of one of the leader's, None if this instance does not lead.
 
-        :param keys: those behind the caller's own and `leader`.
-        :param arguments: those behind the sequence number, to be packed.
+        :param options: what it is told besides what the store tells all, by name.
+        :param more_keys: those that it takes besides the ones that it names.
         """
-        packed = [self._encode(argument) for argument in arguments]
-        first = [self.token, self.keys.prefix, self._progress.announced]
-        return self._call(script, [*self._own_keys(), self.keys.leader, *keys], [*first, *packed])
-
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run a script that concerns no outbox, and return its reply."""
-        return self._call(script, list(keys), list(arguments))
+        return self._call(script, options, more_keys)
 
     def command(self, *command: Any) -> Any:
         """Run a command, and return its reply."""
@@ -248,18 +212,13 @@ class RedisStore:
         :param retries: (delay in ms, entry) of handlers to be called again.
         :param dead: dead letters as JSON; the `keep` newest are kept.
         """
-        self._call(
-            "settle",
-            [*self._own_keys(), self.keys.retries, self.keys.dead_letters],
-            [
-                self.token,
-                upto,
-                keep,
-                self._encode(
-                    [[(delay, as_lua_string(entry)) for delay, entry in retries], list(map(as_lua_string, dead))]
-                ),
-            ],
-        )
+        options = {
+            "announced": upto,
+            "failed": [(delay, as_lua_string(entry)) for delay, entry in retries],
+            "dead": [as_lua_string(letter) for letter in dead],
+            "most_dead": keep,
+        }
+        self._call("settle", options)
         self._progress.settle(upto)
 
     def confirm(self) -> None:
@@ -269,7 +228,7 @@ class RedisStore:
 
     def leave(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
-        left: int = self._call("leave", [*self._own_keys(), self.keys.returned], [self.token, self._progress.announced])
+        left: int = self._call("leave")
         self._lease.given_up()
         return left
 
@@ -277,19 +236,23 @@ class RedisStore:
         """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
         return self._lease.holds()
 
-    def _own_keys(self) -> list[str]:
-        return [self.keys.leases, self.keys.instance(self.token), self.keys.outbox(self.token)]
+    def _take_token(self, token: int, asked: float) -> None:
+        self._lease.granted(token, asked)
+        self._named_keys = self.keys.for_scripts(token, self.counts_key)
 
     def _lease_ms(self) -> int:
         return int(self._lease.duration * 1000)
 
-    def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
-        self._send(name, keys, arguments)
+    def _call(self, name: str, options: Mapping[str, Any] = NOTHING, more_keys: Sequence[str] = ()) -> Any:
+        self._send(name, options, more_keys)
         return self._receive()
 
-    def _send(self, name: str, keys: list[str], arguments: list[Any]) -> None:
+    def _send(self, name: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> None:
         self._progress.tell()
-        self._connection.send("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments)
+        script = self._scripts[name]
+        common = {**self._common, "token": str(self.token), "announced": self._progress.announced}
+        arguments = script.arguments(self._named_keys, common, options, more_keys)
+        self._connection.send("EVALSHA", script.sha, *arguments)
 
     def _receive(self) -> Any:
         reply = self._connection.receive()

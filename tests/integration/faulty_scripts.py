@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import redis
 
-from ha_monitor.store.scripts import Script
 from tests.integration.storing import Instance
 
 PRELUDE = """
@@ -55,7 +54,7 @@ def make_faulty(instance: Instance) -> None:
     for name, script in instance.store._scripts.items():
         source = PRELUDE + script.source
         digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
-        instance.store._scripts[name] = Script(name, source, digest)
+        instance.store._scripts[name] = script._replace(source=source, sha=digest)
 
 
 @contextmanager
