@@ -46,8 +46,6 @@ from ha_monitor.outputs.output import Output, StreamOutput
 from ha_monitor.outputs.writer import LineWriter
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.pipeline import Pipeline
-from ha_monitor.pipeline.redeliveries import Redeliveries
-from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.replaceable import Settings
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import SharedRecord
@@ -123,33 +121,22 @@ class Service:
             self.surveyor = Surveyor(
                 config, telemetry, lambda reason: warn("queue-survey-failed", reason=reason), threads
             )
-        parts = self._parts(config)
-        record = make_record(config, self._identity, clock)
+        settings = self._parts(config)
         self.pipeline = Pipeline(
             config=config,
             source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
-            record=record,
-            decoder=parts.decoder,
-            announcer=parts.announcer,
-            rejects=Rejects(self._identity, self.logger, clock),
-            redeliveries=Redeliveries(record.attempts, self._identity, stats, self.logger, clock),
+            record=make_record(config, self._identity, clock),
+            settings=settings,
+            identity=self._identity,
             supervisor=Systemd(environment, clock),
             stats=stats,
             telemetry=telemetry,
             logger=self.logger,
             clock=clock,
-            who={
-                "instance": instance,
-                "host": self._identity.host,
-                "pid": self._identity.pid,
-                "version": __version__,
-                "started": clock.time(),
-            },
-            greet=self._broadcast.send,
-            reread=self.read_again,
+            program=self,
+            broadcast=self._broadcast,
             investigator=make_investigator(config, clock, threads),
             threads=threads,
-            tend=self._tend,
         )
 
     def run(self) -> ExitStatus:
@@ -173,7 +160,7 @@ class Service:
                 self.http.stop()
         return ExitStatus.OK
 
-    def _tend(self) -> None:
+    def tend(self) -> None:
         """Restart the threads besides the loop that are not running."""
         self._broadcast.retry()
         if self.http is not None:
@@ -202,7 +189,7 @@ class Service:
         """New parts for a reload; None if the configuration is wrong. Logs what needs a restart."""
         try:
             config = self._reread()
-            parts = self._parts(config)
+            settings = self._parts(config)
         except ConfigurationError as error:
             self.logger.error("reload-failed", reason=str(error))
             return None
@@ -214,7 +201,7 @@ class Service:
         if fixed:
             self.logger.warning("restart-required", changed=fixed)
         self.logger.info("reloaded", log_level=config.log.level.value)
-        return parts
+        return settings
 
 
 FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import sdnotify
 
 from ha_monitor.clock import Clock
+from ha_monitor.schedule import Schedule
 from ha_monitor.text.visible import visible
 
 
@@ -36,10 +37,9 @@ class Systemd:
     """systemd's notification protocol (sd_notify(3)). Does nothing without a listener."""
 
     def __init__(self, environment: Mapping[str, str], clock: Clock) -> None:
-        self._clock = clock
         self._notifier: Any = sdnotify.SystemdNotifier() if environment.get("NOTIFY_SOCKET") else None
-        self._interval = watchdog_interval(environment, os.getpid())
-        self._fed_at = float("-inf")
+        interval = watchdog_interval(environment, os.getpid())
+        self._watchdog = None if interval is None else Schedule(clock, interval)
         self._status = ""
 
     def ready(self) -> None:
@@ -52,11 +52,8 @@ class Systemd:
             self._notify(f"STATUS={visible(text)}")
 
     def progress(self) -> None:
-        if self._interval is None or self._notifier is None:
-            return
-        now = self._clock.monotonic()
-        if now - self._fed_at >= self._interval:
-            self._fed_at = now
+        if self._watchdog is not None and self._watchdog.is_due():
+            self._watchdog.restart()
             self._notify("WATCHDOG=1")
 
     def reloading(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ha_monitor.clock import Clock
+from ha_monitor.schedule import Schedule
 
 PAUSE = 60.0
 """Seconds between two lines."""
@@ -15,16 +16,14 @@ class RateLimited:
 
     def __init__(self, clock: Clock, say: Callable[[str, int], None]) -> None:
         """:param say: called with the latest text, and the number of occurrences since the last line."""
-        self._clock = clock
+        self._line = Schedule(clock, PAUSE)
         self._say = say
         self._times = 0
-        self._next_at = float("-inf")
 
     def report(self, text: str) -> None:
         """Count one occurrence, and write a line if one is due."""
         self._times += 1
-        now = self._clock.monotonic()
-        if now >= self._next_at:
-            self._next_at = now + PAUSE
+        if self._line.is_due():
+            self._line.restart()
             times, self._times = self._times, 0
             self._say(text, times)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from functools import partial
 from itertools import islice
+from typing import Protocol
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.outputs.announcer import Announcer, Outcome
@@ -22,6 +23,19 @@ BREATH = 0.1
 """Seconds between two checks of the lease while a handler runs."""
 
 
+class Upkeep(Protocol):
+    """What must go on while something is announced, by whoever announces. The first two may add items."""
+
+    def renew_lease(self) -> None:
+        """Renew the lease. Blocks. :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says."""
+
+    def keep_alive(self) -> None:
+        """Renew the lease if it is time, and keep the connection to the broker. Raises as `renew_lease` does."""
+
+    def made_progress(self) -> None:
+        """The handlers of an item have returned: the loop does not hang."""
+
+
 class Announcements:
     """The items of this instance's outbox that are not announced yet, in order."""
 
@@ -32,21 +46,12 @@ class Announcements:
         announcer: Announcer,
         stats: Stats,
         threads: Threads,
-        renew_lease: Callable[[], None],
-        keep_alive: Callable[[], None],
-        handled: Callable[[], None],
+        upkeep: Upkeep,
     ) -> None:
-        """
-        :param renew_lease: renews the lease or raises; may add items.
-        :param keep_alive: called repeatedly while a handler runs; may add items.
-        :param handled: called when the handlers of an item have returned.
-        """
         self._store = store
         self.announcer = announcer
         self._stats = stats
-        self._renew_lease = renew_lease
-        self._keep_alive = keep_alive
-        self._handled = handled
+        self._upkeep = upkeep
         self._thread = CallThread(threads, "handlers")
         self._pending: deque[OutboxItem] = deque()
         self._lines_until = 0
@@ -83,7 +88,7 @@ class Announcements:
         """
         while self._pending:
             if not self._store.holds_lease():
-                self._renew_lease()
+                self._upkeep.renew_lease()
             chunk = list(islice(self._pending, AT_ONCE))
             behind = chunk[-1].sequence + 1
             unwritten = [item for item in chunk if item.sequence >= self._lines_until]
@@ -123,14 +128,14 @@ class Announcements:
             self._stats.dead_letters += len(outcome.dead_letters)
             keep = self.announcer.keep_dead_letters
             self._store.settle(item.sequence + 1, outcome.retries, outcome.dead_letters, keep)
-        self._handled()
-        self._keep_alive()
+        self._upkeep.made_progress()
+        self._upkeep.keep_alive()
 
     def _wait_for(self, called: Future[None]) -> LeaseLost | StoreUnavailable | None:
         """Wait until the handlers have returned; returns what happened to the store meanwhile."""
         while not wait([called], BREATH).done:
             try:
-                self._keep_alive()
+                self._upkeep.keep_alive()
             except (LeaseLost, StoreUnavailable) as error:
                 # A running handler must not be called a second time meanwhile, and its success must be known.
                 wait([called])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from ha_monitor.clock import Clock
+from ha_monitor.schedule import Schedule
 
 
 class Backoff:
@@ -17,7 +18,7 @@ class Backoff:
         self._first = first
         self._cap = cap
         self._attempts = 0
-        self._due_at = float("-inf")
+        self._retry = Schedule(clock, first)
         self._failing_since: float | None = None
 
     @property
@@ -27,21 +28,20 @@ class Backoff:
 
     def remaining(self) -> float:
         """Seconds until the next attempt is due; 0 if it is."""
-        return max(0.0, self._due_at - self._clock.monotonic())
+        return self._retry.remaining()
 
     def failed(self) -> float:
         """Note a failure; returns the seconds until the next attempt."""
-        now = self._clock.monotonic()
         if self._failing_since is None:
-            self._failing_since = now
+            self._failing_since = self._clock.monotonic()
         longest = min(self._cap, self._first * 2.0 ** min(self._attempts, 30))
         self._attempts += 1
         wait = random.uniform(longest / 2, longest)
-        self._due_at = now + wait
+        self._retry.restart(wait)
         return wait
 
     def succeeded(self) -> None:
         """Note a success: the next failure starts from the beginning."""
         self._attempts = 0
-        self._due_at = float("-inf")
+        self._retry.hasten()
         self._failing_since = None

@@ -6,6 +6,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.collector import Collector
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.schedule import Schedule
 
 SAY_EVERY = 10.0
 """Minimum seconds between two lines: a flood drops a batch many times a second."""
@@ -18,9 +19,8 @@ class Excess:
         self._collector = collector
         self._stats = stats
         self._logger = logger
-        self._clock = clock
+        self._line = Schedule(clock, SAY_EVERY)
         self._unsaid = 0
-        self._said_at = float("-inf")
 
     def drop(self) -> None:
         """Make room."""
@@ -28,7 +28,7 @@ class Excess:
             dropped = self._collector.take().batch.event_count
             self._stats.dropped += dropped
             self._unsaid += dropped
-        if self._clock.monotonic() - self._said_at >= SAY_EVERY:
+        if self._line.is_due():
             self.say()
 
     def drop_all(self) -> None:
@@ -42,5 +42,5 @@ class Excess:
         """Write a line about what was dropped since the last one."""
         if self._unsaid:
             count, self._unsaid = self._unsaid, 0
-            self._said_at = self._clock.monotonic()
+            self._line.restart()
             self._logger.error("events-dropped", count=count, reason=reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ha_monitor.clock import Clock
 from ha_monitor.outputs.line import iso_time
 from ha_monitor.outputs.log import Logger
+from ha_monitor.schedule import Schedule
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
@@ -21,6 +22,7 @@ class Outage:
         self._event = event
         self._logger = logger
         self._clock = clock
+        self._line = Schedule(clock, FIRST_PAUSE)
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -29,24 +31,23 @@ class Outage:
         self._attempts = 0
         self._reasons: set[str] = set()
         self._pause = FIRST_PAUSE
-        self._next_at = float("-inf")
+        self._line.hasten()
 
     def failed(self, reason: str, retry_in: float) -> None:
         """An attempt failed.
 
         :param retry_in: seconds until the next attempt.
         """
-        now = self._clock.monotonic()
         if self._since is None:
-            self._since, self._began = now, iso_time(self._clock.time())
+            self._since, self._began = self._clock.monotonic(), iso_time(self._clock.time())
         self._attempts += 1
-        is_due = now >= self._next_at
+        is_due = self._line.is_due()
         is_news = reason not in self._reasons and len(self._reasons) < MOST_REASONS
         if not is_due and not is_news:
             return
         self._reasons.add(reason)
         if is_due:
-            self._next_at = now + self._pause
+            self._line.restart(self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._logger.warning(
             self._event, reason=reason, retry_in=round(retry_in, 3), attempts=self._attempts, since=self._began

@@ -1,4 +1,4 @@
-"""The watermark of this instance."""
+"""The watermark of this instance, and since when it listens."""
 
 from __future__ import annotations
 
@@ -61,3 +61,27 @@ class Progress:
         if self._lost_at is not None and now - self._lost_at > self._held:
             return 0.0
         return None if self._merged_until is None else now - self._merged_until
+
+
+class Listening:
+    """Since when this instance hears whatever is sent. Who was deaf must not take silence for anything."""
+
+    def __init__(self, clock: Clock, deaf_after: float) -> None:
+        """:param deaf_after: seconds without a look at what the broker has, after which the instance was deaf."""
+        self._clock = clock
+        self._deaf_after = deaf_after
+        self._heard_at = float("-inf")
+        self._since = clock.monotonic()
+
+    def listened(self) -> None:
+        """The instance has just received what the broker had for it, if anything."""
+        now = self._clock.monotonic()
+        if now - self._heard_at > self._deaf_after:
+            # No broker, no store, or a handler that took long: what was sent meanwhile is yet to come.
+            self._since = now
+        self._heard_at = now
+
+    def has_lasted(self, seconds: float) -> bool:
+        """Whether it listens, and has for so long."""
+        now = self._clock.monotonic()
+        return now - self._heard_at <= self._deaf_after and now - self._since >= seconds

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ha_monitor.backend.results import Result
 from ha_monitor.clock import Clock
 from ha_monitor.events.facts import Fact
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.investigator import Findings, Investigator
+from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import OpenTasks
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Finished, Suspect, Verdict
@@ -24,7 +24,12 @@ LONGEST_ANSWER = 120.0
 EMPTY_WITHIN = 15.0
 """Seconds for which the event queue counts as empty after a query found it so; it is queried every few seconds."""
 
-Reconcile = Callable[[dict[str, Any]], Fact]
+
+class Reconciler(Protocol):
+    """Whoever makes facts, under the settings as they are now."""
+
+    def reconcile(self, event: dict[str, Any]) -> Fact:
+        """The fact of an event that never came."""
 
 
 class Pending(NamedTuple):
@@ -36,7 +41,7 @@ class Pending(NamedTuple):
 
 
 class StuckDuty:
-    """Advances one step at each call of `proceed`, and never blocks.
+    """Advances one step at each `run`, and never blocks.
 
     A missing event may still be in the queue. So results wait until the queue has been empty once after the answers,
     and until the watermark of every instance is later; and no candidates are selected while the queue is not empty.
@@ -47,18 +52,17 @@ class StuckDuty:
         tasks: OpenTasks,
         *,
         investigator: Investigator,
-        reconcile: Reconcile,
+        reconciler: Reconciler,
         logger: Logger,
         clock: Clock,
     ) -> None:
-        """:param reconcile: builds the fact of an event that never arrived."""
         self._tasks = tasks
         self._investigator = investigator
-        self._reconcile = reconcile
+        self._reconciler = reconciler
         self._logger = logger
         self._clock = clock
-        self._round_at = 0.0
-        self._asked_at = 0.0
+        self._round = Schedule(clock, ROUND_EVERY)
+        self._answer = Schedule(clock, LONGEST_ANSWER)
         self._empty_at = float("-inf")
         self._pending: Pending | None = None
         self._failing = False
@@ -70,32 +74,34 @@ class StuckDuty:
         """
         self._empty_at = at
 
-    def proceed(self) -> list[OutboxItem]:
-        """Perform the next step; returns the items to announce."""
+    def start_anew(self) -> None:
+        self._round.hasten()
+
+    def run(self) -> list[OutboxItem]:
         now = self._clock.monotonic()
         if self._pending is not None:
             return self._judge(self._pending, now)
         if self._investigator.busy:
             self._take_answer(now)
-        elif now >= self._round_at and now - self._empty_at < EMPTY_WITHIN:
-            self._round_at = now + ROUND_EVERY
-            self._look(now)
+        elif self._round.is_due() and now - self._empty_at < EMPTY_WITHIN:
+            self._round.restart()
+            self._look()
         return []
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         found = self._tasks.suspects()
         if found is None:
             return
         if found.more:
-            self._round_at = now
+            self._round.hasten()
         if found.tasks:
-            self._asked_at = now
+            self._answer.restart()
             self._investigator.ask(found)
 
     def _take_answer(self, now: float) -> None:
         findings = self._investigator.take()
         if findings is None:
-            if now - self._asked_at > LONGEST_ANSWER:
+            if self._answer.is_due():
                 self._failed(f"no answer for {LONGEST_ANSWER:g} s")
             return
         if findings.problem is not None:
@@ -137,4 +143,4 @@ class StuckDuty:
             "timestamp": suspect.since / 1e6 if result.time is None else result.time,
             **result.fields,
         }
-        return Finished(self._reconcile(event))
+        return Finished(self._reconciler.reconcile(event))

@@ -434,13 +434,7 @@ def test_a_handler_that_failed_while_the_store_was_away_is_called_again(amqp: Be
 
 def run(one: Instance, *requests: Any) -> None:
     """Run, and do one thing after each cycle; stops in the end."""
-    todo = [*requests, one.pipeline.stop]
-
-    def tend() -> None:
-        if todo:
-            todo.pop(0)()
-
-    one.pipeline._tend = tend
+    one.todo = [*requests, one.pipeline.stop]
     one.pipeline.run()
 
 
@@ -641,7 +635,7 @@ def test_a_takeover_is_told_though_the_tick_does_not_come_to_its_end(amqp: Bed) 
     failed: list[str] = []
 
     def trouble(moment: str) -> None:
-        two.pipeline._counted = True
+        two.pipeline._ticker._counted_batches = -1
         if moment == "before counts" and token not in amqp.server.instances and not failed:
             failed.append(moment)
             raise StoreUnavailable("away")
