@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 ENDS = {"pwd": "", "pass": "all band by com encom get high keep last low out over ssh sur tres under"}
-"""Short parts that count at the end of a word, too (`dbpass`), and what makes other words of them (`compass`)."""
+"""Short parts that also match at the end of a word (`dbpass`), and the prefixes that make other words of them
+(`compass`).
+"""
 TOKEN_DIGITS = 8
 """A number of tokens has fewer digits."""
 LAST_OF_NOTHING = frozenset("0123456789) ")

@@ -1,4 +1,4 @@
-"""Finds secrets in texts: behind a key such as `password`, and by what they look like.
+"""Finds secrets in texts: by a key such as `password`, and by known patterns.
 
 A text is first searched for the words that a secret has about it, all at once; most texts have none. Only then is it
 looked at closely, and in lower case: an expression that ignores case is ten times as slow.
@@ -20,11 +20,11 @@ from ha_monitor.text.values import Effort, Exhausted, Values
 
 HIDDEN = "***"
 MOST = 150
-"""How many secrets of a kind are taken out of a text singly; all that follows the last of them is hidden as a whole."""
+"""Secrets of a kind that are redacted singly; everything after the last of them is redacted as a whole."""
 LOOK = 100
-"""Characters that a place which may be a secret counts as, beside those that are read to find its end."""
+"""Characters that a candidate counts as, in addition to those that are read to find its end."""
 WHOLE_WORD = 4
-"""Letters. A part of a key's name that is no longer counts only as a word of its own."""
+"""Letters. A part of a key's name of at most this length matches whole words only."""
 OTHER_WORDS = {"token": "(?!iz)", "secret": "(?!ar[iy])"}
 """What must not follow a part, since it makes another word of it: `tokenizer`, `secretary`."""
 Span = tuple[int, int]
@@ -37,7 +37,7 @@ _BASE64 = "abcdefghijklmnopqrstuvwxyz0123456789+/= \r\n\\"
 
 
 class SecretFinder:
-    """Finds what is to be hidden in texts: the values of some keys, and what shows by itself."""
+    """Redacts texts: the values of some keys, and known secret patterns."""
 
     def __init__(self, key_parts: Iterable[str] = ()) -> None:
         """:param key_parts: parts of the names of keys; `_` in one also stands for `-` and for nothing."""
@@ -74,15 +74,15 @@ class SecretFinder:
         )
 
     def names_secret(self, key: str) -> bool:
-        """Whether what a key of this name has is to be hidden."""
+        """Whether the value of a key with this name must be redacted."""
         lower = lowered(key)
         return any(self._counts(key, lower, match.start()) for match in self._key.finditer(lower))
 
     def hide(self, text: str, effort: Effort | None = None) -> str:
-        """The text with `***` in the place of each secret.
+        """The text with `***` in place of each secret.
 
-        :param effort: what may still be done for several texts. Once it is spent, one that may have a secret is hidden
-            as a whole.
+        :param effort: what may still be spent on several texts. Once it is used up, a text that may have a secret is
+            redacted as a whole.
         """
         lower = lowered(text)
         words = set(self._words.find_matches_as_strings(lower, overlapping=True))
@@ -254,4 +254,4 @@ def _end_of_lines(lower: str, start: int) -> int:
 
 
 BY_LOOKS = SecretFinder()
-"""Finds what shows by itself."""
+"""Finds known secret patterns."""
