@@ -61,7 +61,7 @@ def reason_of(error: BaseException) -> str:
     """
     try:
         text = str(error)
-    except Exception:  # by a __str__ that fails
+    except BaseException:  # by a __str__ that fails
         text = ""
     # A text of megabytes is not looked at to its end, and a secret is found before it is cut in two.
     text = BY_LOOKS.hide(" ".join(text[:_READ].split()))
