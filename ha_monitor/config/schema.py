@@ -63,7 +63,7 @@ class Broker(Struct, forbid_unknown_fields=True, frozen=True):
         float, Meta(ge=1, le=600, description="AMQP heartbeat, and Redis health check, in seconds")
     ] = 10.0
     connect_timeout: Annotated[
-        Seconds, Meta(description="Seconds that one attempt to connect may take; less than store.lease")
+        Seconds, Meta(description="Seconds that one attempt to connect may take; at most 3/5 of store.lease")
     ] = 3.0
     prefetch: Annotated[
         int, Meta(ge=1, le=65535, description="Messages in hand before the broker waits for acknowledgements")
@@ -119,6 +119,17 @@ class Store(Struct, forbid_unknown_fields=True, frozen=True):
         float,
         Meta(ge=0, le=60, description="Seconds an announcement waits for the piece with the task's name"),
     ] = 2.0
+
+    @property
+    def tick_every(self) -> float:
+        """Seconds between two calls that renew the lease at most, unless the instance is busy with one thing."""
+        return self.lease / 5
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds that the instance may be busy with one thing. The latest renewal may be a tick old when that begins,
+        and one more tick is left for the next one to arrive."""
+        return round(self.lease - 2 * self.tick_every, 6)
 
 
 class Batch(Struct, forbid_unknown_fields=True, frozen=True):

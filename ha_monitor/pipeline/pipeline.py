@@ -312,7 +312,7 @@ class Pipeline:
         self._rejects.samples_stored()
         self._progress.handed_back_told()
         report_takeovers(ticked.taken, self.stats, self._logger)
-        due_in = min(self._config.store.lease / 5, math.inf if ticked.next_due is None else ticked.next_due)
+        due_in = min(self._config.store.tick_every, math.inf if ticked.next_due is None else ticked.next_due)
         self._tick_at = self._clock.monotonic() + max(0.05, due_in)
         self._announcements.add(ticked.items)
         self._announcements.add(self._leader.after_tick(ticked))

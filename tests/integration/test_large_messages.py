@@ -38,7 +38,7 @@ def test_messages_of_very_many_events_do_not_stop_the_fleet(tmp_path: Path, brok
     large = [
         message(*({"type": "task-sent", "uuid": f"{number}-{n}"} for n in range(EVENTS))) for number in range(MESSAGES)
     ]
-    settings = {"store": {"lease": 1.0}, "broker": {"connect_timeout": 0.95}}
+    settings = {"store": {"lease": 1.0}, "broker": {"connect_timeout": 0.6}}
 
     with Fleet(tmp_path, broker_url, store_url, size=2, settings=settings).start() as fleet:
         life = [event(f"task-{what}", at=TIME + n) for n, what in enumerate(("received", "started", "succeeded"))]

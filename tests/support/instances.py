@@ -30,7 +30,7 @@ QUICK: dict[str, dict[str, Any]] = {
     # Short, so that a take-over does not take long. The wait for a name is long: what an instance holds when it
     # dies or freezes reaches the others later, and these tests demand a name in every line.
     "store": {"lease": 2.0, "timeout": 1.0, "name_wait": 30.0},
-    "broker": {"heartbeat": 2.0, "prefetch": 200, "connect_timeout": 1.5},
+    "broker": {"heartbeat": 2.0, "prefetch": 200, "connect_timeout": 1.2},
     "batch": {"events": 100},
 }
 

@@ -353,6 +353,28 @@ def test_the_broker_is_not_tried_all_the_time_and_the_lease_is_kept(amqp: Bed) -
 # --- handlers ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("takes", "lost"), [(OWN_CONFIG.store.longest_wait, False), (LEASE - 0.1, True)])
+def test_an_attempt_to_connect_costs_no_lease(amqp: Bed, takes: float, lost: bool) -> None:
+    """Given a broker that does not answer, and attempts to connect that each take as long as the configuration allows,
+    nobody takes the outbox over, however long ago the latest tick was; given ones that take nearly the whole lease,
+    somebody does.
+    """
+    present, away = Instance(amqp, "present"), Instance(amqp, "away")
+    present.live(LEASE + 1)
+
+    def trouble(moment: str) -> None:
+        if moment == "before connect":
+            live(takes, present)
+            raise BrokerUnavailable("no answer")
+
+    amqp.broker.trouble = trouble
+    live(600, away, present)
+
+    assert (away.stats.leases_lost > 0) is lost
+    assert (present.stats.takeovers > 0) is lost
+    assert len(away.said("broker-unavailable")) > 1
+
+
 def test_a_handler_that_hangs_costs_neither_the_lease_nor_the_connection(amqp: Bed) -> None:
     """Given a handler that works for three leases, ticks and heartbeats go on meanwhile, the supervisor hears of no
     progress, and no other instance takes over."""
