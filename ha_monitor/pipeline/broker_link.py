@@ -79,7 +79,8 @@ class BrokerLink:
         self._health.broker(None)
         self._progress.connected()
         self._heartbeat_at = 0.0
-        self._logger.info("broker-connected", broker=address, queue=self._queue, **self._outage.over())
+        if (away := self._outage.over()) is not None:
+            self._logger.info("broker-connected", broker=address, queue=self._queue, **away)
         self._report.consuming()
         self._greet(self._source.url)
         return True
@@ -108,6 +109,8 @@ class BrokerLink:
     def hand_back(self) -> None:
         """Close the connection so that other instances get what is in hand here."""
         self._health.broker("messages were handed back while the store is away")
+        if self.consuming:
+            self._outage.given_up()
         self._close()
 
     def _close(self) -> None:

@@ -9,15 +9,15 @@ from ha_monitor.errors import LeaseLost, StoreRefused, StoreUnavailable
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
-from ha_monitor.pipeline.backoff import Backoff
+from ha_monitor.pipeline.backoff import LASTING, Backoff
 from ha_monitor.pipeline.outage import Outage
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Store
 from ha_monitor.store.results import is_about_foreign_value
 
-REFUSED_FOR = 15.0
-"""Seconds for which a refusal of Redis is not over: longer than the longest pause between two attempts."""
+REFUSED_FOR = LASTING
+"""Seconds for which a refusal of Redis is not over."""
 WARN_EVERY = 10.0
 """Seconds between two warnings about what Redis refused and a call did without."""
 
@@ -88,7 +88,8 @@ class StoreLink:
     def _is_back(self) -> None:
         self._backoff.succeeded()
         unannounced = len(self._announcements)
-        self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **self._outage.over())
+        if (away := self._outage.over()) is not None:
+            self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **away)
 
     def answered(self, trouble: str) -> None:
         """A call went through.

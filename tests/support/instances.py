@@ -202,6 +202,18 @@ class Fleet:
         with self._reader() as reader:
             return reader.instances()
 
+    def wait_until_connected(self, service: str, times: int) -> None:
+        """Wait until each instance has connected to `broker` or `store` so often. Not each time has a line."""
+
+        def connected() -> bool:
+            try:
+                counts = [entry.stats.get(f"{service}_connects", 0) for entry in self.entries() if entry.lease_left > 0]
+            except StoreUnavailable:
+                return False
+            return sum(count >= times for count in counts) == len(self.instances)
+
+        wait_until(connected, 60, f"the instances' return to the {service}", 0.1)
+
     def wait_until_merged(self, events: int) -> None:
         """Wait until the instances have merged so many events since they started."""
         wait_until(
