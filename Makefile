@@ -34,7 +34,7 @@ define debian_packages
 	fi
 endef
 
-.PHONY: redis rabbitmq prometheus host-tools
+.PHONY: redis rabbitmq prometheus host-tools lua-tools
 redis:
 	$(call debian_packages,redis-server,command -v redis-server)
 
@@ -43,6 +43,9 @@ rabbitmq:
 
 prometheus:
 	$(call debian_packages,prometheus,command -v prometheus && command -v promtool)
+
+lua-tools:
+	$(call debian_packages,lua-check,command -v luacheck)
 
 host-tools:
 	$(call debian_packages,systemd-container mmdebstrap debian-archive-keyring openssh-client iproute2 procps,\
@@ -103,7 +106,7 @@ bench: $(DEVELOP) redis rabbitmq ## speed, latency, memory, side by side with th
 # --- for developers ------------------------------------------------------------------------
 
 .PHONY: lint
-lint: lint-python lint-ansible ## ruff, mypy, ansible-lint and yamllint
+lint: lint-python lint-lua lint-ansible ## ruff, mypy, luacheck, ansible-lint and yamllint
 
 .PHONY: lint-python
 lint-python: $(DEVELOP) ## ruff and mypy
@@ -111,13 +114,21 @@ lint-python: $(DEVELOP) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: lint-lua
+lint-lua: $(DEVELOP) lua-tools ## luacheck, and what the Lua files use of each other
+	$(BIN)/python -m tests.lua_lint
+
 .PHONY: hooks
 hooks: $(DEVELOP) $(ANSIBLE)/.ready ## check what make lint checks before each commit
 	$(BIN)/pre-commit install
 
 .PHONY: test-unit
-test-unit: $(DEVELOP) ## only what needs no services
+test-unit: $(DEVELOP) ## the tests that need no services
 	$(BIN)/python -m pytest tests/unit
+
+.PHONY: documents
+documents: $(DEVELOP) ## write what README, docs and schema say of the types of events anew
+	$(BIN)/python -m tests.support.documents
 
 .PHONY: coverage
 coverage: $(DEVELOP) ## which lines the tests without services cover; at least 90 % of those of the loop and the leader
@@ -125,11 +136,11 @@ coverage: $(DEVELOP) ## which lines the tests without services cover; at least 9
 	$(BIN)/python -m coverage report --include='ha_monitor/pipeline/*' --fail-under=90
 
 .PHONY: record
-record: $(DEVELOP) redis rabbitmq ## record the event stream of the tests anew
+record: $(DEVELOP) redis rabbitmq ## record a new event stream for the tests
 	$(BIN)/python -m tests.recording.record
 
 .PHONY: dashboard
-dashboard: $(DEVELOP) redis rabbitmq prometheus ## draw the picture of the dashboard in docs anew, from real data
+dashboard: $(DEVELOP) redis rabbitmq prometheus ## render the picture of the dashboard in docs from real data
 	@mkdir -p build
 	$(BIN)/python -m benchmarks.dashboard >build/dashboard.svg && mv build/dashboard.svg docs/dashboard.svg
 

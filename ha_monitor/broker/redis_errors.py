@@ -1,4 +1,4 @@
-"""What a Redis broker says, as one line for a person."""
+"""Errors of a Redis broker, as one line for a person."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def subscription_lost(url: str, settings: Broker, error: Exception) -> BrokerUna
 
 
 def unavailable(url: str, settings: Broker, error: Exception) -> BrokerUnavailable:
-    """The program's error for one of kombu's or redis-py's; it names a right that is missing."""
+    """The program's error for one of kombu's or redis-py's; it names a missing right."""
     parts = urlsplit(url)
     database = parts.path.strip("/")
     number = int(database) if database.isdigit() else 0

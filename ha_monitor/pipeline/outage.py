@@ -1,31 +1,34 @@
-"""Says that something is away: at once, then ever more seldom, and when it is back, how long that took."""
+"""Logs an outage: at once, then at growing intervals, and its duration at the end."""
 
 from __future__ import annotations
 
 from ha_monitor.clock import Clock
 from ha_monitor.outputs.line import iso_time
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.backoff import Spell
+from ha_monitor.pipeline.backoff import FailureStreak
+from ha_monitor.schedule import Schedule
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
 """Seconds between two lines; each pause is twice as long as the one before."""
 MOST_REASONS = 10
-"""Reasons that are said at once when they are new."""
+"""New reasons that are logged at once."""
 
 
 class Outage:
-    """Counts the failures, and writes a line for some of them; says for which ones their end is worth a line.
+    """Counts failures, and writes a line for some of them; decides which of them get a line about their end.
 
-    A return that does not last ends nothing: what fails, is back and fails again is said ever more seldom, too.
+    A connection that is not stable ends no outage: a service that fails, is back and fails again is logged at growing
+    intervals, too.
     """
 
     def __init__(self, event: str, logger: Logger, clock: Clock) -> None:
-        """:param event: what the line is called."""
+        """:param event: name of the log event."""
         self._event = event
         self._logger = logger
         self._clock = clock
-        self._spell = Spell(clock)
+        self._streak = FailureStreak(clock)
+        self._line = Schedule(clock, FIRST_PAUSE)
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -33,52 +36,51 @@ class Outage:
         self._attempts = 0
         self._reasons: set[str] = set()
         self._pause = FIRST_PAUSE
-        self._next_at = float("-inf")
-        self._is_return_awaited = False
+        self._line.hasten()
+        self._end_is_due = False
 
     def failed(self, reason: str, retry_in: float) -> None:
-        """It is away, or still so.
+        """An attempt failed, or the connection broke.
 
         :param retry_in: seconds until the next attempt.
         """
-        is_due = self._is_due()
+        is_due = self._count()
         is_news = reason not in self._reasons and len(self._reasons) < MOST_REASONS
         if not is_due and not is_news:
             return
         self._reasons.add(reason)
-        self._is_return_awaited = True
+        self._end_is_due = True
         self._logger.warning(
             self._event, reason=reason, retry_in=round(retry_in, 3), attempts=self._attempts, since=self._began
         )
 
-    def given_up(self) -> None:
-        """It was left for a reason that is not its own, which somebody else says."""
-        if self._is_due():
-            self._is_return_awaited = True
+    def closed(self) -> None:
+        """The connection was closed for another reason, which is logged elsewhere."""
+        if self._count():
+            self._end_is_due = True
 
-    def _is_due(self) -> bool:
+    def _count(self) -> bool:
         """Count a failure; whether it is time for a line."""
-        if self._spell.failed():
+        if self._streak.failed():
             self._begin_anew()
         self._attempts += 1
-        now = self._clock.monotonic()
-        is_due = now >= self._next_at
+        is_due = self._line.is_due()
         if is_due:
-            self._next_at = now + self._pause
+            self._line.restart(self._pause)
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         return is_due
 
     def over(self) -> dict[str, float] | None:
-        """It is back.
+        """The service is back.
 
-        :returns: what the line about it says: since the first failure, how many seconds it took and how many attempts
-            there were; nothing if it was not away. None if there is to be no line, as there was none about the failure.
+        :returns: fields for the line: the seconds since the first failure and the number of attempts; empty if there
+            was no outage. None if there is to be no line, because the failure had none either.
         """
-        if not self._spell.is_failing:
+        if not self._streak.is_failing:
             return {}
-        self._spell.succeeded()
-        if not self._is_return_awaited:
+        self._streak.succeeded()
+        if not self._end_is_due:
             return None
-        self._is_return_awaited = False
-        began = self._spell.since or 0.0
+        self._end_is_due = False
+        began = self._streak.since or 0.0
         return {"away_for": round(self._clock.monotonic() - began, 3), "attempts": self._attempts}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.store import RedisStore
 
 KEEP = 24 * 3600
@@ -23,7 +24,8 @@ class RedisAttempts:
 
         :returns: how often it had begun before, for each.
         """
-        begun: list[int] = self._store.run("attempt", list(map(self._store.keys.attempt, names)), [below, KEEP])
+        keys = list(map(self._store.keys.attempt, names))
+        begun: list[int] = self._store.run("attempt", {"below": below, "keep": KEEP}, keys)
         return begun
 
     def succeeded(self, names: Sequence[str]) -> None:
@@ -32,5 +34,4 @@ class RedisAttempts:
 
     def set_aside(self, name: str, entry: bytes) -> None:
         """Keep what can be told of a message, as JSON; only the newest are kept."""
-        keys = self._store.keys
-        self._store.run("set_aside", [keys.set_aside, keys.attempt(name)], [entry, MOST_KEPT])
+        self._store.run("set_aside", {"message": name, "told": as_lua_string(entry), "most_kept": MOST_KEPT})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ha_monitor.errors import LeaseLost, StoreRefused
@@ -11,13 +11,13 @@ from ha_monitor.store.keys import TYPES, Keys
 KEPT = 7 * 86400
 """Seconds for which is kept what was set aside."""
 
-Run = Callable[[str, Sequence[str], Sequence[Any]], Any]
+Run = Callable[[str, Mapping[str, Any], Sequence[str]], Any]
 
 
 def mend(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
     """Set aside whatever is in place of a key, if the fleet can go on without what that held.
 
-    :param run: runs a script, given its name, keys and arguments.
+    :param run: runs a script, given its name, its options, and keys.
     :param token: of this instance; 0 if it has none.
     :returns: a sentence for each.
     :raises StoreRefused: naming a key without which announcements would be lost.
@@ -27,15 +27,15 @@ def mend(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
     wanted[counts_key] = ("hash", True)
     own = {keys.instance(token): ("hash", False), keys.outbox(token): ("list", False)} if token else {}
     wanted |= own
-    arguments = [value for kind, may_go in wanted.values() for value in (kind, int(may_go))]
-    raw = run("mend", list(wanted), [keys.prefix, keys.aside, KEPT, *arguments])
+    options = {"aside": keys.aside, "kept_for": KEPT, "expected": list(wanted.values())}
+    raw = run("mend", options, list(wanted))
     told = []
     for key, found, aside in ((key.decode(), found.decode(), aside.decode()) for key, found, aside in raw):
         said = f"{key} is a {found}, not a {wanted[key][0]}, so something else writes to this Redis"
         if aside:
-            told.append(f"{said}; it is begun anew, and what was there is kept for a week as {aside}")
+            told.append(f"{said}; a new key is begun, and the old value is kept for a week as {aside}")
         elif key in own:
-            raise LeaseLost(f"{said}; this instance is entered anew; look at the key, then delete it")
+            raise LeaseLost(f"{said}; this instance registers again; look at the key, then delete it")
         else:
             raise StoreRefused(f"{said}; nothing is merged meanwhile: restore the key, or delete it if you cannot")
     return told

@@ -51,24 +51,15 @@ class Duties:
         return watched
 
     def _watch_some(self, watching: Watching, queues: Sequence[str], *, may_judge: bool) -> Watched | None:
-        keys = self._store.keys
-        reply = self._store.run_duty(
-            "watch",
-            [
-                *(keys.workers, keys.liveness, keys.waiting, keys.retries, keys.dead_letters, keys.queues),
-                *(keys.stuck, keys.orphaned, keys.newcomers, keys.named, keys.sweep, keys.turned_away),
-                *(keys.producers, keys.usual, keys.processes, keys.open, keys.crowd, keys.young),
-            ],
-            [
-                int(watching.late_after * 1000),
-                int(watching.lost_after * 1000),
-                may_judge,
-                int(self._store.settings.worker_ttl),
-                MOST_LOOKS,
-                self._watch_places,
-            ],
-            queues,
-        )
+        options = {
+            "late_after": int(watching.late_after * 1000),
+            "lost_after": int(watching.lost_after * 1000),
+            "may_judge": may_judge,
+            "most_looks": MOST_LOOKS,
+            "places": self._watch_places,
+            "queues": queues,
+        }
+        reply = self._store.run("watch", options)
         if reply is None:
             return None
         first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known, places, tables = reply
@@ -114,19 +105,7 @@ class Duties:
         return not self._losses_place
 
     def _some_losses(self, *, report: bool) -> list[OutboxItem]:
-        keys, settings = self._store.keys, self._store.settings
-        reply = self._store.run_duty(
-            "losses",
-            [keys.processes, keys.takeovers, keys.returned, self._store.counts_key],
-            [
-                int(self._store.held * 1000),
-                int(settings.worker_ttl),
-                self._store.counting,
-                int(settings.failure_ttl),
-                report,
-                self._losses_place,
-            ],
-        )
+        reply = self._store.run("losses", {"report": report, "place": self._losses_place})
         if reply is None:
             self._losses_place = []
             return []

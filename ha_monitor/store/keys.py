@@ -13,48 +13,94 @@ class Kind(NamedTuple):
 
     type: str
     """As Redis calls it."""
+    holds: str
+    """Times are in ms since the epoch, unless it says otherwise."""
     needed: bool = False
     """Whether announcements would be lost with it. What is in place of any other may be set aside."""
 
 
 TYPES = {
-    "leases": Kind("zset", needed=True),
-    "waiting": Kind("zset", needed=True),
-    "tokens": Kind("string"),
-    "format": Kind("string"),
-    "unfinished": Kind("string"),
-    "interrupted": Kind("set"),
-    "producers": Kind("hash"),
-    "workers": Kind("zset"),
-    "retries": Kind("zset"),
-    "takeovers": Kind("list"),
-    "rejected": Kind("list"),
-    "leader": Kind("string"),
-    "liveness": Kind("hash"),
-    "processes": Kind("zset"),
-    "returned": Kind("string"),
-    "queues": Kind("zset"),
-    "dead_letters": Kind("list"),
-    "open": Kind("zset"),
-    "stuck": Kind("hash"),
-    "orphaned": Kind("hash"),
-    "usual": Kind("hash"),
-    "set_aside": Kind("list"),
-    "sweep": Kind("string"),
-    "newcomers": Kind("zset"),
-    "young": Kind("zset"),
-    "named": Kind("hash"),
-    "crowd": Kind("string"),
-    "turned_away": Kind("hash"),
+    "leases": Kind("zset", "token of a living instance -> end of its lease", needed=True),
+    "waiting": Kind("zset", "id of a task with announcements or counts that wait -> their deadline", needed=True),
+    "tokens": Kind("string", "the last token given out"),
+    "format": Kind("string", "version of this layout"),
+    "unfinished": Kind("string", "MessagePack: {instance, outbox, number of the first entry, entries before it}"),
+    "interrupted": Kind("set", "what a call announced that did not come to its end: ids of events, digests of entries"),
+    "producers": Kind("hash", "task name, or for retries <name>\\31retry -> when its task-sent was last seen, in s"),
+    "workers": Kind("zset", "nodename -> when an instance last heard of it"),
+    "retries": Kind("zset", "outbox entry for one handler -> when it is due"),
+    "takeovers": Kind("list", "the latest takeovers as JSON, newest first"),
+    "rejected": Kind("list", "the latest messages that could not be handled as JSON, newest first"),
+    "leader": Kind("string", "the token of the leader"),
+    "liveness": Kind(
+        "hash",
+        "nodename -> its state (liveness.lua); behind a lost one, the time in µs of its last event, when it was last "
+        "heard of before, and when it was first heard of again, or 0",
+    ),
+    "processes": Kind("zset", "<nodename>\\31<pid> of a worker's process -> when an instance last heard of it"),
+    "returned": Kind("string", "when messages were last handed back to the broker"),
+    "queues": Kind("zset", "queue of tasks -> when a worker was last seen to consume it"),
+    "dead_letters": Kind("list", "what failed for good as JSON, newest first"),
+    "open": Kind("zset", "id of a task that is not finished -> when suspects.lua looks at it"),
+    "stuck": Kind("hash", "id of a task that was said to be stuck -> the phase it then was in, and since when in µs"),
+    "orphaned": Kind("hash", "the same for those that were said to be orphaned"),
+    "usual": Kind("hash", "task name -> '<runs> <mean in s>' (usual.lua)"),
+    "set_aside": Kind("list", "messages that nobody could handle as JSON, newest first"),
+    "sweep": Kind("string", "'<cursor of ZSCAN> <times to go through `open`>' (sweep.lua); expires after a minute"),
+    "newcomers": Kind("zset", "nodename of a worker that is not confirmed -> when it was first heard of"),
+    "young": Kind("zset", "nodename of a confirmed worker with a short life so far -> when it was last heard of"),
+    "named": Kind("hash", "newcomer, confirmed -> lines of single workers that were written lately; expires"),
+    "crowd": Kind("string", "MessagePack: {kind of line -> {workers to be told of in one, the first of them}}"),
+    "turned_away": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
 }
 """The keys of which there is one, by their attribute of `Keys`."""
+
+OWN = {
+    "instance": Kind(
+        "hash",
+        "who, stats, seen, merged; `behind`: the sequence number behind the last entry of its outbox; `taken`: how "
+        "many entries of it another one has taken",
+        needed=True,
+    ),
+    "outbox": Kind("list", "entries that the instance has yet to announce (outbox.py)", needed=True),
+    "counts": Kind("hash", "what the instance has counted (counting.lua)"),
+}
+"""The keys of which each instance has one."""
+
+NAMES = TYPES | OWN
+"""All keys that scripts name."""
+
+
+class Family(NamedTuple):
+    """Keys of which there are many; what tells one from another stands behind the mark."""
+
+    mark: str
+    """What their names begin with, behind the prefix."""
+    type: str
+    """As Redis calls it."""
+    holds: str
+
+
+FAMILIES = {
+    "task": Family("t:", "string", "the record of a task, by its id (record.lua)"),
+    "worker": Family("w:", "string", "the record of a worker, by its nodename (worker.lua)"),
+    "event": Family("s:", "string", "nothing; the event of that id, which belongs to no task, was seen"),
+    "heartbeats": Family("b:", "string", "those of a process (merge/activity.lua)"),
+    "starts": Family("p:", "string", "the times of a process's task-started (merge/activity.lua)"),
+    "account": Family("l:", "string", "what losses.lua knows of a process"),
+    "attempt": Family("a:", "string", "how often the handling of a message has begun since it last succeeded"),
+    "instance": Family("instance:", *OWN["instance"][:2]),
+    "outbox": Family("outbox:", *OWN["outbox"][:2]),
+    "counts": Family("counts:", *OWN["counts"][:2]),
+}
+"""The keys of which there are many."""
 
 
 class Keys:
     """The keys of one `node_id`.
 
     All carry one hash tag, so they live in one slot of a Redis Cluster and a script may touch all of them.
-    What each holds is documented at the head of the script that writes it.
+    What each holds, `TYPES`, `OWN` and `FAMILIES` say.
     """
 
     def __init__(self, prefix: str, node_id: str) -> None:
@@ -90,21 +136,36 @@ class Keys:
         self.aside = self.prefix + "foreign:"
         """Prefix of what was in place of a key and was not the program's."""
 
+    def shared(self) -> dict[str, str]:
+        """The keys of which there is one, by name."""
+        return {name: getattr(self, name) for name in TYPES}
+
+    def for_scripts(self, token: int, counts: str) -> dict[str, str]:
+        """All keys that scripts name, by name.
+
+        :param token: of the instance whose calls these are.
+        :param counts: the key of its counts.
+        """
+        return self.shared() | {"instance": self.instance(token), "outbox": self.outbox(token), "counts": counts}
+
     def task(self, task_id: str) -> str:
-        return f"{self.prefix}t:{task_id}"
+        return self._one_of("task", task_id)
 
     def worker(self, nodename: str) -> str:
-        return f"{self.prefix}w:{nodename}"
+        return self._one_of("worker", nodename)
 
     def instance(self, token: int) -> str:
-        return f"{self.prefix}instance:{token}"
+        return self._one_of("instance", str(token))
 
     def outbox(self, token: int) -> str:
-        return f"{self.prefix}outbox:{token}"
+        return self._one_of("outbox", str(token))
 
     def attempt(self, name: str) -> str:
-        return f"{self.prefix}a:{name}"
+        return self._one_of("attempt", name)
 
     def counts(self, name: str) -> str:
         """:param name: the instance's, unlike its token the same after a restart."""
-        return f"{self.prefix}counts:{name}"
+        return self._one_of("counts", name)
+
+    def _one_of(self, family: str, name: str) -> str:
+        return f"{self.prefix}{FAMILIES[family].mark}{name}"

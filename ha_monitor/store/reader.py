@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import Keys
+from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.scripts import read_scripts
 
 MOST_WORKERS = 2000
@@ -117,7 +118,7 @@ class StoreReader:
         :param late_after: seconds of silence until a worker is late; which one is lost the leader has said.
         """
         call, keys = self._connection.call, self._keys
-        source = read_scripts()["workers"].source
+        script = read_scripts()["workers"]
         now = self._now()
         known = call("ZCARD", keys.workers)
         raw = call("ZREVRANGE", keys.workers, 0, MOST_WORKERS - 1, "WITHSCORES")
@@ -125,11 +126,14 @@ class StoreReader:
         found = []
         for start in range(0, len(heard), AT_ONCE):
             some = heard[start : start + AT_ONCE]
-            names = [name for name, _ in some]
-            records = [keys.prefix.encode() + b"w:" + name for name in names]
-            limits = [int(now * 1000), int(late_after * 1000)]
-            named = [part for name, at in some for part in (name, int(at))]
-            rows = call("EVAL", source, 1 + len(records), keys.liveness, *records, keys.prefix, *limits, *named)
+            records = [keys.worker("").encode() + name for name, _ in some]
+            options = {
+                "prefix": keys.prefix,
+                "at": int(now * 1000),
+                "late_after": int(late_after * 1000),
+                "heard": [(as_lua_string(name), int(at)) for name, at in some],
+            }
+            rows = call("EVAL", script.source, *script.arguments(keys.shared(), {}, options, records))
             found += [_worker(name, at, row, now) for (name, at), row in zip(some, rows, strict=True)]
         return Workers(sorted(found, key=lambda one: one.name), max(known, len(found)) - len(found))
 

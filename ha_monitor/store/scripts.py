@@ -1,33 +1,55 @@
-"""The Lua scripts as they are sent to Redis."""
+"""The Lua scripts as they are sent to Redis: each is put together from files, whose heads say what they need.
+
+- `-- @include <file> …`: the files whose functions it uses. Each stands once in a script, behind all that it includes.
+- `-- @keys <name> …`: the keys that it touches, by their names in `keys.py`, as `keys.<name>`. `<name>...` is a list of
+  all that the caller names besides; only a script itself may have it.
+- `-- @families <name> …`: families of keys in `keys.py`, as `families.<name>`, to which the name of one is appended.
+- `-- @option <name>  <meaning>`: a value that the caller passes, as `options.<name>`; nil where it passes None.
+- `-- @options <name> …`: those whose meaning another file tells.
+
+So both sides name them, and the places in which they travel are worked out here, once: the keys as they are declared,
+the options as MessagePack values one after the other, in alphabetical order.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha1
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ha_monitor.events.catalogue import TASK_EVENTS, Awaits, Code
+from ha_monitor.store.keys import FAMILIES, NAMES
 
 _NAMES = (
     *("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses", "suspects", "judge"),
     *("attempt", "set_aside", "mend"),
 )
-_PRELUDES: dict[str, tuple[str, ...]] = {
-    "apply": ("record", "runs", "outbox", "tables", "worker", "phases", "counting"),
-    "tick": ("record", "runs", "outbox", "counting"),
-    "settle": ("record", "outbox"),
-    "recover": ("record", "outbox"),
-    "leave": ("record", "outbox"),
-    "workers": ("worker", "liveness"),
-    "watch": ("record", "outbox", "duty", "tables", "worker", "liveness", "sweep", "phases"),
-    "losses": ("record", "runs", "outbox", "duty", "tables", "merged", "counting"),
-    "suspects": ("record", "outbox", "duty", "tables", "sweep", "phases"),
-    "judge": ("record", "runs", "outbox", "duty", "tables", "phases", "merged", "counting"),
-}
-"""The files with what several scripts share that stand in front of one."""
 
-
+_DIRECTIVE = re.compile(r"^-- @(\w+) +(.+)$", re.MULTILINE)
 _PLACE = re.compile(r"(?:script: |f_)(?P<sha>[0-9a-f]{40})\b.*@user_script: ?(?P<line>\d+)")
 _CALL = re.compile(r"redis\.call\('(?P<command>\w+)'")
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class ScriptError(Exception):
+    """A script, or a call of one, that names what there is not."""
+
+
+class Part(NamedTuple):
+    """A file, or a generated text, and what its head declares."""
+
+    name: str
+    text: str
+    includes: tuple[str, ...]
+    keys: tuple[str, ...]
+    families: tuple[str, ...]
+    options: tuple[str, ...]
+    meanings: Mapping[str, str]
+    """Of the options that it documents."""
 
 
 class Script(NamedTuple):
@@ -36,18 +58,162 @@ class Script(NamedTuple):
     name: str
     source: str
     sha: str
+    keys: tuple[str, ...]
+    """Names of the keys that it needs, in the order in which they travel."""
+    options: tuple[str, ...]
+    """Names of the values that it needs, in the order in which they travel."""
+    takes_more: bool
+    """Whether it takes any number of keys besides."""
+
+    def arguments(
+        self,
+        keys: Mapping[str, str],
+        common: Mapping[str, Any],
+        options: Mapping[str, Any],
+        more_keys: Sequence[str | bytes] = (),
+    ) -> list[Any]:
+        """What stands behind the script or its digest in a call.
+
+        :param keys: the keys by name; of these, the script gets those that it declares.
+        :param common: values that many scripts need; of these, too.
+        :param options: all others that it declares, and no more; they come before the common ones.
+        :raises ScriptError: naming what is missing or unknown.
+        """
+        given = {name: common[name] for name in self.options if name in common}
+        given.update(options)
+        if len(given) != len(self.options) or not all(name in given for name in self.options):
+            raise ScriptError(f"{self.name}: missing or unknown options: {sorted(given.keys() ^ set(self.options))}")
+        if more_keys and not self.takes_more:
+            raise ScriptError(f"{self.name} takes no keys besides those that it names")
+        try:
+            named = [keys[name] for name in self.keys]
+        except KeyError as error:
+            raise ScriptError(f"{self.name} needs the key {error}") from None
+        packed = b"".join([_pack(given[name]) for name in self.options])
+        return [len(named) + len(more_keys), *named, *more_keys, packed]
 
 
 def read_scripts() -> dict[str, Script]:
-    """Every script by name, each with the shared functions that it needs in front."""
-    folder = resources.files("ha_monitor.store") / "lua"
-    scripts = {}
-    for name in _NAMES:
-        files = (*_PRELUDES.get(name, ()), name)
-        source = "\n".join((folder / f"{file}.lua").read_text(encoding="utf-8") for file in files)
-        digest = sha1(source.encode("utf-8"), usedforsecurity=False).hexdigest()
-        scripts[name] = Script(name, source, digest)
-    return scripts
+    """Every script by name, with all that it includes."""
+    return {name: assemble(parts_of(name, read_part)) for name in _NAMES}
+
+
+def read_part(name: str) -> Part:
+    """A file by its name without `.lua`, or a generated text.
+
+    :raises ScriptError: if there is none.
+    """
+    if name in GENERATED:
+        return part_from(name, GENERATED[name]())
+    path = (resources.files("ha_monitor.store") / "lua").joinpath(f"{name}.lua")
+    if not path.is_file():
+        raise ScriptError(f"there is no {name}.lua")
+    return part_from(name, path.read_text(encoding="utf-8"))
+
+
+def part_from(name: str, text: str) -> Part:
+    """A text with what its head declares.
+
+    :raises ScriptError: if it declares what there is not.
+    """
+    found: dict[str, list[str]] = {"include": [], "keys": [], "families": [], "options": []}
+    meanings = {}
+    for directive, rest in _DIRECTIVE.findall(text):
+        if directive == "option":
+            option, _, meaning = rest.partition(" ")
+            meanings[option] = meaning.strip()
+            found["options"].append(option)
+        elif directive in found:
+            found[directive] += rest.split()
+        else:
+            raise ScriptError(f"{name}.lua: unknown directive @{directive}")
+    unknown = {key for key in found["keys"] if not key.endswith("...")} - NAMES.keys()
+    if unknown := unknown | (set(found["families"]) - FAMILIES.keys()):
+        raise ScriptError(f"{name}.lua: unknown keys: {sorted(unknown)}")
+    if found["families"]:
+        found["options"].append("prefix")
+    includes, keys, families, options = (tuple(dict.fromkeys(names)) for names in found.values())
+    return Part(name, text, includes, keys, families, options, meanings)
+
+
+def parts_of(name: str, read: Callable[[str], Part]) -> list[Part]:
+    """A script's parts, each behind all that it includes.
+
+    :param read: gives a part by its name.
+    :raises ScriptError: if one includes itself by a detour.
+    """
+    done: dict[str, Part] = {}
+
+    def add(one: str, includers: tuple[str, ...]) -> None:
+        if one in includers:
+            raise ScriptError(f"{' includes '.join((*includers[includers.index(one) :], one))}")
+        if one not in done:
+            part = read(one)
+            for included in part.includes:
+                add(included, (*includers, one))
+            done[one] = part
+
+    add(name, ())
+    return list(done.values())
+
+
+def assemble(parts: Sequence[Part]) -> Script:
+    """The script whose parts these are; the last is its own."""
+    keys = tuple(dict.fromkeys(key for part in parts for key in part.keys if not key.endswith("...")))
+    more = [(part.name, key[:-3]) for part in parts for key in part.keys if key.endswith("...")]
+    name = parts[-1].name
+    if len(more) > 1 or any(owner != name for owner, _ in more):
+        raise ScriptError(f"{name}: only a script itself takes any number of keys, and once")
+    families = sorted({family for part in parts for family in part.families})
+    options = tuple(sorted({option for part in parts for option in part.options}))
+    head = _head(keys, options, families, [key for _, key in more])
+    source = "\n".join([head, *(part.text for part in parts)])
+    digest = sha1(source.encode("utf-8"), usedforsecurity=False).hexdigest()
+    return Script(name, source, digest, keys, options, takes_more=bool(more))
+
+
+def _head(keys: Sequence[str], options: Sequence[str], families: Sequence[str], more: Sequence[str]) -> str:
+    named = [f"{key} = KEYS[{place}]" for place, key in enumerate(keys, start=1)]
+    lines = [
+        f"local keys = {{ {', '.join(named)} }}",
+        "local options",
+        "do",
+        f"  local {', '.join(options)} = cmsgpack.unpack(ARGV[1])",
+        f"  options = {{ {', '.join(f'{option} = {option}' for option in options)} }}",
+        "end",
+    ]
+    for key in more:
+        lines += [
+            f"keys.{key} = {{}}",
+            f"for index = {len(keys) + 1}, #KEYS do keys.{key}[index - {len(keys)}] = KEYS[index] end",
+        ]
+    if families:
+        marks = [f"{family} = options.prefix .. '{FAMILIES[family].mark}'" for family in families]
+        lines.append(f"local families = {{ {', '.join(marks)} }}")
+    return "\n".join(lines) + "\n"
+
+
+def event_constants() -> str:
+    """The catalogue of events for the scripts: a local for each code, and what they must know by code in `EVENTS`."""
+    codes = [code for code in Code if code is not Code.OTHER]
+    rows = [row for row in TASK_EVENTS if row.code is not Code.OTHER]
+    of_a_run = [row for row in rows if row.code is Code.STARTED or row.awaits in (Awaits.ONE_START, Awaits.ALL_STARTS)]
+    tables = {
+        "ends": {row.code: f"{{ rank = {row.end.rank}, tie = {row.end.tie} }}" for row in rows if row.end is not None},
+        "awaits": {row.code: f"'{row.awaits}'" for row in rows},
+        "of_a_run": {row.code: "true" for row in of_a_run},
+        "counted": {row.code: "true" for row in rows if row.counter is not None},
+    }
+    lines = [
+        f"  {name} = {{ {', '.join(f'[{code:d}] = {value}' for code, value in table.items())} }},"
+        for name, table in tables.items()
+    ]
+    names = ", ".join(code.name for code in codes)
+    return "\n".join([f"local {names} = {', '.join(map(str, map(int, codes)))}", "local EVENTS = {", *lines, "}", ""])
+
+
+GENERATED: Mapping[str, Callable[[], str]] = {"generated/catalogue": event_constants}
+"""What makes the text of an include that is no file, by the name of that."""
 
 
 def command_at(error: str) -> str | None:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
-
-import msgspec
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.connection import StoreConnection
-from ha_monitor.store.contact import Contact
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.damage import mend
 from ha_monitor.store.keys import FORMAT, Keys
-from ha_monitor.store.outbox import read_items
+from ha_monitor.store.lease import Lease
+from ha_monitor.store.outbox import OutboxProgress, read_items
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
 
 MOST_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class RedisStore:
@@ -50,53 +50,38 @@ class RedisStore:
         :param first_look: seconds after which the leader first looks at an open task; None if it never does.
         """
         self.settings = settings
-        self.held = held
-        """Seconds for which the broker may keep messages of an instance that vanished."""
         self._clock = clock
         self.keys = Keys(settings.prefix, node_id)
         self._connection = StoreConnection(settings)
         self._scripts = read_scripts()
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._token = 0
-        self._announced = 0
-        self._told = 0
-        """What the call under way tells Redis."""
-        self._confirmed = 0
-        self._lease_until = 0.0
-        self._contact = Contact(clock, settings.lease)
-        self.counting = [counting.max_series, counting.buckets, counting.per_worker] if counting else False
-        """How events are counted, as the scripts read it."""
-        self._apply_options = self._encode(
-            [
-                int(settings.success_ttl),
-                int(settings.failure_ttl),
-                int(settings.worker_ttl),
-                int(settings.name_wait * 1000),
-                self.counting,
-                False if first_look is None else int(first_look * 1000),
-            ]
-        )
-        keys = self.keys
-        self.counts_key = keys.counts(counting.name if counting else "")
-        self._shared_apply = (
-            *(keys.waiting, keys.producers, keys.workers, self.counts_key, keys.processes),
-            *(keys.open, keys.stuck, keys.orphaned, keys.usual),
-            *(keys.newcomers, keys.liveness, keys.turned_away, keys.young),
-        )
-        self._shared_tick = (
-            *(keys.waiting, keys.retries, keys.takeovers, keys.rejected),
-            *(self.counts_key, keys.leader, keys.returned),
-        )
+        self._lease = Lease(clock, settings.lease)
+        self._progress = OutboxProgress()
+        self.counts_key = self.keys.counts(counting.name if counting else "")
+        self._common = {
+            "prefix": self.keys.prefix,
+            "lease": self._lease_ms(),
+            "held": int(held * 1000),
+            "success_ttl": int(settings.success_ttl),
+            "failure_ttl": int(settings.failure_ttl),
+            "worker_ttl": int(settings.worker_ttl),
+            "name_wait": int(settings.name_wait * 1000),
+            "first_look": None if first_look is None else int(first_look * 1000),
+            "counting": None
+            if counting is None
+            else {"max_series": counting.max_series, "buckets": counting.buckets, "per_worker": counting.per_worker},
+        }
+        """What each script that wants it is told, by the name of the option."""
+        self._named_keys = self.keys.for_scripts(0, self.counts_key)
 
     @property
     def token(self) -> int:
         """The fencing token of this instance: higher than that of every instance before; 0 before `register`."""
-        return self._token
+        return self._lease.token
 
     @property
     def lease_until(self) -> float:
         """When the lease may end, by this machine's monotonic clock."""
-        return self._lease_until
+        return self._lease.until
 
     @property
     def connected(self) -> bool:
@@ -120,7 +105,7 @@ class RedisStore:
 
         :param registered: whether this instance has an entry and an outbox.
         """
-        return mend(self.run, self.keys, self._token if registered else 0, self.counts_key)
+        return mend(self.run, self.keys, self.token if registered else 0, self.counts_key)
 
     def register(self, who: dict[str, Any]) -> None:
         """Enter this instance, with a new token and an empty outbox.
@@ -128,14 +113,9 @@ class RedisStore:
         :param who: what people should see of it: `instance`, `host`, `pid`, `version`, `started`.
         """
         asked = self._clock.monotonic()
-        keys = self.keys
-        self._token = self._call(
-            "register",
-            [keys.leases, keys.tokens, keys.format],
-            [keys.prefix, self._lease_ms(), json.dumps(who), FORMAT],
-        )
-        self._announced = self._told = self._confirmed = 0
-        self._lease_until = asked + self.settings.lease
+        token = self._call("register", {"who": json.dumps(who), "format": str(FORMAT)})
+        self._progress.start_anew()
+        self._take_token(token, asked)
 
     def recover(self) -> Recovered:
         """After a broken connection: renew the lease under a new token and return what has not been announced yet.
@@ -146,30 +126,21 @@ class RedisStore:
         :raises LeaseLost: if another instance took the outbox over; `register` anew then.
         """
         asked = self._clock.monotonic()
-        keys = self.keys
-        self._token, first, raw = self._call(
-            "recover",
-            [*self._own_keys(), keys.tokens],
-            [self._token, self._lease_ms(), keys.prefix, self._announced],
-        )
-        self._lease_until = asked + self.settings.lease
+        token, first, raw = self._call("recover")
+        self._take_token(token, asked)
         return Recovered(read_items(first, raw), first + len(raw))
 
     def announced(self, upto: int) -> None:
         """Note that all items below a sequence number are out. Redis hears of it with the next call."""
-        self._announced = max(self._announced, upto)
+        self._progress.announce(upto)
 
     def send_apply(self, batch: Batch) -> None:
         """Hand a batch to Redis, without waiting for it.
 
         :raises StoreUnavailable: if the connection breaks.
         """
-        data = self._encode([list(batch.tasks.items()), batch.workers, batch.others])
-        self._send(
-            "apply",
-            [*self._own_keys(), *self._shared_apply],
-            [self._token, self.keys.prefix, self._announced, self._apply_options, data],
-        )
+        tasks = list(batch.tasks.items())
+        self._send("apply", {"tasks": tasks, "workers": batch.workers, "others": batch.others})
 
     def receive_apply(self) -> Applied:
         """Wait until the batch handed over is merged, or its first tasks, if their records are large. Returning means
@@ -199,23 +170,17 @@ class RedisStore:
         :param handed_back: whether it handed messages back to the broker since the last tick.
         """
         asked = self._clock.monotonic()
-        options = [
-            self._lease_ms(),
-            self._contact.may_take_over(),
-            int(self.settings.failure_ttl),
-            MOST_DUE,
-            int(self.held * 1000),
-            self.counting,
-            fit,
-            -1 if merged_ago is None else int(merged_ago * 1000),
-            handed_back,
-        ]
-        first, raw, next_due, taken, own, leads, trouble = self._call(
-            "tick",
-            [*self._own_keys(), *self._shared_tick],
-            [self._token, self.keys.prefix, self._announced, self._encode(options), stats, *rejected],
-        )
-        self._lease_until = asked + self.settings.lease
+        options = {
+            "may_take_over": self._lease.may_take_over(),
+            "most": MOST_DUE,
+            "fit": fit,
+            "merged_ago": None if merged_ago is None else int(merged_ago * 1000),
+            "handed_back": handed_back,
+            "stats": as_lua_string(stats),
+            "rejected": [as_lua_string(sample) for sample in rejected],
+        }
+        first, raw, next_due, taken, own, leads, trouble = self._call("tick", options)
+        self._lease.renewed(asked)
         return Ticked(
             read_items(first, raw, own),
             next_due / 1000 if next_due >= 0 else None,
@@ -225,19 +190,13 @@ class RedisStore:
             trouble.decode("utf-8", "replace"),
         )
 
-    def run_duty(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
-        """Run one of the leader's scripts, and return its reply: None if this instance does not lead.
+    def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:
+        """Run a script, and return its reply: of one of the leader's, None if this instance does not lead.
 
-        :param keys: those behind the caller's own and `leader`.
-        :param arguments: those behind the sequence number, to be packed.
+        :param options: what it is told besides what the store tells all, by name.
+        :param more_keys: those that it takes besides the ones that it names.
         """
-        packed = [self._encode(argument) for argument in arguments]
-        first = [self._token, self.keys.prefix, self._announced]
-        return self._call(script, [*self._own_keys(), self.keys.leader, *keys], [*first, *packed])
-
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run a script that concerns no outbox, and return its reply."""
-        return self._call(script, list(keys), list(arguments))
+        return self._call(script, options, more_keys)
 
     def command(self, *command: Any) -> Any:
         """Run a command, and return its reply."""
@@ -253,54 +212,52 @@ class RedisStore:
         :param retries: (delay in ms, entry) of handlers to be called again.
         :param dead: dead letters as JSON; the `keep` newest are kept.
         """
-        self._call(
-            "settle",
-            [*self._own_keys(), self.keys.retries, self.keys.dead_letters],
-            [
-                self._token,
-                upto,
-                keep,
-                self._encode(
-                    [[(delay, as_lua_string(entry)) for delay, entry in retries], list(map(as_lua_string, dead))]
-                ),
-            ],
-        )
-        self.announced(upto)
-        self._confirmed = max(self._confirmed, upto)
+        options = {
+            "announced": upto,
+            "failed": [(delay, as_lua_string(entry)) for delay, entry in retries],
+            "dead": [as_lua_string(letter) for letter in dead],
+            "most_dead": keep,
+        }
+        self._call("settle", options)
+        self._progress.settle(upto)
 
     def confirm(self) -> None:
         """Tell Redis what has been announced, if it does not know."""
-        if self._announced > self._confirmed:
-            self.settle(self._announced, [], [], 1_000_000)
+        if not self._progress.is_confirmed:
+            self.settle(self._progress.announced, [], [], 1_000_000)
 
     def leave(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
-        left: int = self._call("leave", [*self._own_keys(), self.keys.returned], [self._token, self._announced])
-        self._lease_until = 0.0
+        left: int = self._call("leave")
+        self._lease.given_up()
         return left
 
     def holds_lease(self) -> bool:
         """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
-        return self._clock.monotonic() < self._lease_until
+        return self._lease.holds()
 
-    def _own_keys(self) -> list[str]:
-        return [self.keys.leases, self.keys.instance(self._token), self.keys.outbox(self._token)]
+    def _take_token(self, token: int, asked: float) -> None:
+        self._lease.granted(token, asked)
+        self._named_keys = self.keys.for_scripts(token, self.counts_key)
 
     def _lease_ms(self) -> int:
-        return int(self.settings.lease * 1000)
+        return int(self._lease.duration * 1000)
 
-    def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
-        self._send(name, keys, arguments)
+    def _call(self, name: str, options: Mapping[str, Any] = NOTHING, more_keys: Sequence[str] = ()) -> Any:
+        self._send(name, options, more_keys)
         return self._receive()
 
-    def _send(self, name: str, keys: list[str], arguments: list[Any]) -> None:
-        self._told = self._announced
-        self._connection.send("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments)
+    def _send(self, name: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> None:
+        self._progress.tell()
+        script = self._scripts[name]
+        common = {**self._common, "token": str(self.token), "announced": self._progress.announced}
+        arguments = script.arguments(self._named_keys, common, options, more_keys)
+        self._connection.send("EVALSHA", script.sha, *arguments)
 
     def _receive(self) -> Any:
         reply = self._connection.receive()
-        self._confirmed = self._told
-        self._contact.replied()
+        self._progress.confirm()
+        self._lease.replied()
         return reply
 
 

@@ -29,12 +29,8 @@ class StuckTasks:
 
     def suspects(self) -> Suspects | None:
         """What there is to ask about; None if this instance does not lead."""
-        keys = self._store.keys
-        reply = self._store.run_duty(
-            "suspects",
-            [keys.open, keys.stuck, keys.orphaned, keys.usual, keys.liveness, keys.workers, keys.sweep, keys.newcomers],
-            [self._limits, MOST_LOOKS, MOST_SUSPECTS],
-        )
+        options = {"limits": self._limits, "most_records": MOST_LOOKS, "most_found": MOST_SUSPECTS}
+        reply = self._store.run("suspects", options)
         return None if reply is None else Suspects(reply[0], [_suspect(row) for row in reply[1]], bool(reply[2]))
 
     def judge(self, settled_at: int, verdicts: Sequence[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
@@ -43,20 +39,9 @@ class StuckTasks:
         :param settled_at: when the questions were answered and no message waited in the queue of events, as
             `Suspects.at`: all instances must have merged what they had been given by then.
         """
-        keys, settings = self._store.keys, self._store.settings
-        options = [
-            *(self._limits, settled_at, int(self._store.held * 1000)),
-            *(int(settings.success_ttl), int(settings.failure_ttl), self._store.counting),
-        ]
-        reply = self._store.run_duty(
-            "judge",
-            [
-                *(keys.open, keys.stuck, keys.orphaned, keys.usual, keys.liveness),
-                *(keys.takeovers, keys.returned, self._store.counts_key),
-            ],
-            options,
-            [[one.task_id, one.phase, one.since, _name(verdict), *verdict] for one, verdict in verdicts],
-        )
+        rows = [[one.task_id, one.phase, one.since, _name(verdict), *verdict] for one, verdict in verdicts]
+        options = {"limits": self._limits, "settled_at": settled_at, "verdicts": rows}
+        reply = self._store.run("judge", options)
         if reply is None:
             return []
         first, raw, judged = reply
@@ -74,7 +59,7 @@ def _suspect(row: list[Any]) -> Suspect:
 
 
 def limits_of(settings: StuckSettings) -> list[Any]:
-    """The limits as `phases.lua` reads them."""
+    """The limits as `limits.lua` reads them."""
     return [
         *(_milliseconds(limit) for limit in (settings.sent_after, settings.received_after, settings.started_after)),
         settings.run_time_factor,

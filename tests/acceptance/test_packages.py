@@ -25,7 +25,7 @@ DIST = ROOT / "dist"
 ROOTS = ROOT / "build/roots"
 SUITES = {"bookworm": "12", "trixie": "13"}
 CONTENTS = {
-    *(f"store/lua/{path.name}" for path in (ROOT / "ha_monitor/store/lua").iterdir()),
+    *(str(path.relative_to(ROOT / "ha_monitor")) for path in (ROOT / "ha_monitor/store/lua").rglob("*.lua")),
     *(f"schema/{path.name}" for path in (ROOT / "ha_monitor/schema").glob("*.json")),
     *(f"units/{path.name}" for path in (ROOT / "systemd").iterdir()),
     "py.typed",

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import redis
 
-from ha_monitor.store.scripts import Script
 from tests.integration.storing import Instance
 
 PRELUDE = """
@@ -55,7 +54,7 @@ def make_faulty(instance: Instance) -> None:
     for name, script in instance.store._scripts.items():
         source = PRELUDE + script.source
         digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
-        instance.store._scripts[name] = Script(name, source, digest)
+        instance.store._scripts[name] = script._replace(source=source, sha=digest)
 
 
 @contextmanager
@@ -90,7 +89,8 @@ class Snapshot:
         for instance in self._instances:
             one = copy.copy(instance)
             one.clock, one.store, one.emitted = copy.copy(instance.clock), copy.copy(instance.store), []
-            one.store._contact = copy.copy(instance.store._contact)
-            one.store._clock = one.store._contact._clock = one.clock
+            one.store._lease = copy.copy(instance.store._lease)
+            one.store._progress = copy.copy(instance.store._progress)
+            one.store._clock = one.store._lease._clock = one.clock
             restored.append(one)
         return restored

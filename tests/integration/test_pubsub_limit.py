@@ -9,7 +9,7 @@ import redis
 
 from ha_monitor.broker.pubsub_limit import RECOMMENDED, SETTING
 from ha_monitor.broker.redis_source import RedisSource
-from ha_monitor.check.findings import Verdict
+from ha_monitor.check.findings import Severity
 from ha_monitor.check.online import check_broker
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker, Config
@@ -70,8 +70,8 @@ def test_a_low_limit_is_told_before(server: PrivateRedis, admin: redis.Redis) ->
 
     def warnings(url: str) -> list[str]:
         found = list(check_broker(config(url)))
-        assert found[0].verdict is Verdict.OK, found
-        return [finding.text for finding in found if finding.verdict is Verdict.WARNING]
+        assert found[0].severity is Severity.OK, found
+        return [finding.text for finding in found if finding.severity is Severity.WARNING]
 
     (text,) = warnings(server.url(0))
     assert f"{SETTING} is pubsub 32mb 8mb 60" in text

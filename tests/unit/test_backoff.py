@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ha_monitor.pipeline.backoff import LASTING, Backoff
+from ha_monitor.pipeline.backoff import STABLE_AFTER, Backoff
 from ha_monitor.supervision import Systemd, watchdog_interval
 from tests.unit.builders import TurnedClock
 
@@ -42,7 +42,7 @@ def test_it_is_due_when_the_wait_is_over() -> None:
     backoff.failed()
     backoff.succeeded()
     assert backoff.remaining() == 0
-    clock.now += LASTING
+    clock.now += STABLE_AFTER
     assert backoff.failed() <= 1.0
 
 
@@ -57,7 +57,7 @@ def test_a_success_that_does_not_last_changes_nothing() -> None:
         waits.append(backoff.failed())
         backoff.succeeded()
         assert backoff.remaining() == 0
-        clock.now += LASTING - 0.1
+        clock.now += STABLE_AFTER - 0.1
     assert waits[3:] == [pytest.approx(6, abs=2)] * 7
 
     backoff.succeeded()

@@ -10,8 +10,8 @@ from ha_monitor.broker.source import Source
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.backoff import LASTING
-from ha_monitor.pipeline.broker_link import BrokerLink
+from ha_monitor.pipeline.backoff import STABLE_AFTER
+from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink, QueueWatcher
 from ha_monitor.pipeline.outage import LONGEST_PAUSE, MOST_REASONS, Outage
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.report import Report
@@ -79,9 +79,9 @@ def test_the_next_time_begins_anew(outage: Outage, clock: TurnedClock, lines: Li
 
     assert outage.over() == {"away_for": 7.5, "attempts": 2}
     assert outage.over() == {}
-    clock.now = 7.5 + LASTING
+    clock.now = 7.5 + STABLE_AFTER
     outage.failed("refused", 1.0)
-    assert [(at, fields["attempts"]) for at, _, fields in lines.told] == [(0, 1), (7.5, 2), (7.5 + LASTING, 1)]
+    assert [(at, fields["attempts"]) for at, _, fields in lines.told] == [(0, 1), (7.5, 2), (7.5 + STABLE_AFTER, 1)]
 
 
 def test_a_return_that_does_not_last_is_said_as_often_as_the_failure(
@@ -103,14 +103,16 @@ def test_a_return_that_does_not_last_is_said_as_often_as_the_failure(
     ]
 
 
-def test_what_was_given_up_is_said_when_it_is_back_as_seldom(outage: Outage, clock: TurnedClock, lines: Lines) -> None:
-    """Given a connection that is given up again and again because of something else, there is no line about that, and
-    its return is said ever more seldom.
+def test_what_was_closed_for_another_reason_is_said_when_it_is_back_as_seldom(
+    outage: Outage, clock: TurnedClock, lines: Lines
+) -> None:
+    """Given a connection that is closed again and again because of something else, there is no line about that, and
+    its return is said at growing intervals.
     """
     said = []
     for second in range(100):
         clock.now = float(second)
-        outage.given_up()
+        outage.closed()
         if outage.over() is not None:
             said.append(second)
 
@@ -134,18 +136,24 @@ def test_a_broker_that_is_back_was_away(clock: TurnedClock, lines: Lines) -> Non
 
         def close(self) -> None: ...
 
+    class Quiet:
+        """Takes whatever it is told."""
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: None
+
     stats, broker = Stats(), Broker()
     link = BrokerLink(
         cast(Source, broker),
         queue="celeryev.shop",
         stats=stats,
         health=Health(clock, 30.0),
-        report=Report(cast(Supervisor, type("Quiet", (), {"status": lambda *_: None})()), stats, clock),
+        report=Report(cast(Supervisor, Quiet()), stats, clock),
         progress=Progress(clock, 10, 1.0),
         logger=cast(Logger, lines),
         clock=clock,
-        greet=lambda _url: None,
-        depth_seen=lambda _depth, _at: None,
+        broadcast=cast(Broadcast, Quiet()),
+        watcher=cast(QueueWatcher, Quiet()),
     )
     while clock.now < 3600:
         try:

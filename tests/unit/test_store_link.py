@@ -6,10 +6,10 @@ from typing import Any, cast
 
 from ha_monitor.errors import StoreRefused, StoreUnavailable
 from ha_monitor.metrics.health import Health
-from ha_monitor.outputs.line import iso_time
+from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
-from ha_monitor.pipeline.backoff import LASTING
+from ha_monitor.pipeline.backoff import STABLE_AFTER
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import REFUSED_FOR, StoreLink
@@ -68,7 +68,7 @@ class Bed:
             report=cast(Report, Nothing()),
             logger=cast(Logger, self.log),
             clock=self.clock,
-            who={},
+            identity=Identity("tests", "1", "host", 1),
         )
 
     def connect(self) -> float:
@@ -103,7 +103,7 @@ def test_an_instance_is_not_ready_while_its_calls_are_refused() -> None:
     bed.health.progress()
     bed.link.answered("")
     assert bed.reasons() == []
-    bed.clock.now += LASTING
+    bed.clock.now += STABLE_AFTER
     bed.link.lost(StoreRefused("Redis refused: WRONGTYPE"))
     assert bed.connect() < 0.5
 
@@ -179,7 +179,7 @@ def test_a_redis_that_closes_each_connection_is_said_ever_more_seldom() -> None:
     assert 10 < len(told) / 2 < 20
     assert told == ["store-connected", *["store-unavailable", "store-connected"] * (len(told) // 2)]
     assert len(waits) < 3600 / 4
-    bed.clock.now += LASTING
+    bed.clock.now += STABLE_AFTER
     bed.link.lost(StoreUnavailable("Redis: closed"))
     assert bed.connect() <= 0.2
     assert lines(bed, "store-unavailable")[-1]["attempts"] == 1

@@ -1,20 +1,18 @@
 -- Notes that the handling of messages begins which the broker had delivered before. Atomic.
 --
--- KEYS[…]  string  how often the handling of one message has begun since it last succeeded
+-- @keys noted...
+-- @option below  a message whose handling has begun so often, or more often, is not noted
+-- @option keep  seconds for which a note is kept
 --
--- ARGV[1] a message whose handling has begun so often, or more often, is not noted
--- ARGV[2] seconds for which a note is kept
---
--- Returns for each key how often it had begun before.
+-- Returns for each key how often the handling of its message had begun before.
 
-local most, keep = tonumber(ARGV[1]), tonumber(ARGV[2])
 local begun = {}
-for index, key in ipairs(KEYS) do
+for index, key in ipairs(keys.noted) do
   local noted = redis.pcall('GET', key)
   -- What is no text is not of our making, and is written over.
   local before = type(noted) == 'string' and tonumber(noted) or 0
-  if before < most then
-    redis.call('SET', key, before + 1, 'EX', keep)
+  if before < options.below then
+    redis.call('SET', key, before + 1, 'EX', options.keep)
   end
   begun[index] = before
 end

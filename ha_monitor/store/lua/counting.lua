@@ -1,10 +1,10 @@
--- Counts events for the metrics of an instance. Put behind record.lua, in front of the scripts that count.
+-- Counts events for the metrics of an instance.
 --
 -- The counts lie in one hash an instance, written in the same call that merges the events: what is merged once is
 -- counted once, whatever dies meanwhile, and the counts go on where they were when the instance starts again.
 --
 -- A field is made of parts with SEPARATOR between:
---   {code, name, worker, queue, exception}   how many events of that code (see record.lua); exception with FAILED only
+--   {code, name, worker, queue, exception}   events of that code (events/catalogue.py); exception with FAILED only
 --   {'r', name, worker, queue, le}           runs that took at most `le` seconds, and more than the bound before
 --   {'R', name, worker, queue, ''}           their sum in µs
 --   {'w', …} {'W', …}                        the same for the wait before each run (runs.lua)
@@ -12,6 +12,11 @@
 -- {'l', nodename} is the number of events lost (see losses.lua; nodename is empty where workers are not told apart),
 -- {'z', name} that of missing ends that were added (see judge.lua). {'s', nodename} is the number of runs that by the
 -- clocks of two hosts began before their attempt was sent, {'S', nodename} by how much in all, in µs.
+--
+-- @include generated/catalogue numbers pieces runs trouble work
+-- @keys counts
+-- @option counting  how events are counted, see below; nil for not at all
+-- @options failure_ttl
 
 local SEPARATOR = '\31'
 local UNKNOWN, OVERFLOW = 'unknown', 'overflow'
@@ -19,9 +24,9 @@ local WAIT = -1 -- a code that no event has
 -- What was counted under the same labels is a cell: {[code] = events, failed = {[exception] = events},
 -- r = {[le] = runs}, R = sum, w, W}. The fields' texts are put together when they are written, once for many events.
 local counts = {} -- name -> worker -> queue -> cell
--- {most fields of the hash, upper bounds of the histograms in ascending order, whether the worker is told apart},
--- or nil where nothing is counted.
-local counting
+-- {max_series = most fields of the hash, buckets = upper bounds of the histograms in ascending order, per_worker =
+-- whether the workers are told apart}; nil where nothing is counted.
+local counting = options.counting
 
 local function inner(outer, key)
   local found = outer[key]
@@ -33,7 +38,8 @@ local function inner(outer, key)
 end
 
 local cell_of
-local field_to_write = 0 -- what one more field of the last cell adds to `to_write`
+local counts_to_write = 0 -- as `to_write`, of what was counted
+local field_to_write = 0 -- what one more field of the last cell adds to it
 
 do
   -- Often the next event has the same labels.
@@ -51,7 +57,7 @@ end
 
 -- buckets, sum: the keys of the cell that have them.
 local function observe(cell, buckets, sum, seconds)
-  local bounds, le = counting[2], '+Inf'
+  local bounds, le = counting.buckets, '+Inf'
   for index = 1, #bounds do
     if seconds <= bounds[index] then
       le = bounds[index]
@@ -65,7 +71,7 @@ local function observe(cell, buckets, sum, seconds)
     counted[le] = before + 1
   else
     counted[le] = 1
-    to_write = to_write + 2 * field_to_write -- with the sum
+    counts_to_write = counts_to_write + 2 * field_to_write -- with the sum
   end
   cell[sum] = (cell[sum] or 0) + math.floor(seconds * 1000000 + 0.5)
 end
@@ -89,7 +95,7 @@ local function count_event(facts, code, at, worker, extra)
   if code == SENT then
     worker = string.match(worker, '@(.*)$') or worker
   end
-  if not counting[3] then
+  if not counting.per_worker then
     worker = ''
   end
   local cell = cell_of(facts.n or UNKNOWN, worker, queue)
@@ -97,7 +103,7 @@ local function count_event(facts, code, at, worker, extra)
     local failed = inner(cell, 'failed')
     local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
     failed[exception] = (failed[exception] or 0) + 1
-    to_write = to_write + field_to_write -- at most
+    counts_to_write = counts_to_write + field_to_write -- at most
     return
   end
   local before = cell[code]
@@ -105,7 +111,7 @@ local function count_event(facts, code, at, worker, extra)
     cell[code] = before + 1
   else
     cell[code] = 1
-    to_write = to_write + field_to_write
+    counts_to_write = counts_to_write + field_to_write
   end
   if code == SUCCEEDED then
     if extra then observe(cell, 'r', 'R', extra) end
@@ -117,7 +123,7 @@ local function count_wait(facts, at, worker)
   local wait = runs.wait(facts, at, worker)
   if not wait then return end
   local queue = runs.queue(facts, STARTED, at, worker) or UNKNOWN
-  if not counting[3] then worker = '' end
+  if not counting.per_worker then worker = '' end
   observe(cell_of(facts.n or UNKNOWN, worker, queue), 'w', 'W', math.max(0, wait) / 1000000)
   if wait < 0 then
     add_to('s', worker, 1)
@@ -139,12 +145,12 @@ local function count_reconciled(facts)
 end
 
 local function count_lost(nodename, by)
-  add_to('l', counting[3] and nodename or '', by)
+  add_to('l', counting.per_worker and nodename or '', by)
 end
 
 -- Whether events of a code are counted.
 local function is_counted(code)
-  return code ~= 0 and code ~= FINISHED
+  return EVENTS.counted[code]
 end
 
 local write_counts
@@ -197,24 +203,24 @@ do
   end
 
   -- Adds to the fields under which the rest is added up. overflow: field -> how much.
-  local function write_overflow(key, overflow)
+  local function write_overflow(overflow)
     for field, by in pairs(overflow) do
       -- Not by HINCRBY, which stops at a value that is no integer.
-      attempt('HSET', key, field, sum_text(attempt('HGET', key, field), by))
+      attempt('HSET', keys.counts, field, sum_text(attempt('HGET', keys.counts, field), by))
     end
   end
 
   -- Adds what was counted to the hash. New fields beyond the limit are added up under labels of their own.
-  function write_counts(key, ttl)
+  function write_counts()
     local fields, parts = counted_fields()
     if #fields == 0 then return end
-    local held = attempt('HLEN', key)
+    local held = attempt('HLEN', keys.counts)
     if not held then return end
-    local room, overflow = counting[1] - held, {}
+    local room, overflow = counting.max_series - held, {}
     for first = 1, #fields, PUSH_AT_ONCE do
       local last = math.min(first + PUSH_AT_ONCE - 1, #fields)
       -- Two calls for many fields cost less than one HINCRBY a field.
-      local before = attempt('HMGET', key, unpack(fields, first, last))
+      local before = attempt('HMGET', keys.counts, unpack(fields, first, last))
       if not before then return end
       local after, size = {}, 0
       for index = first, last do
@@ -228,9 +234,9 @@ do
           overflow[field] = (overflow[field] or 0) + part[3]
         end
       end
-      if size > 0 then attempt('HSET', key, unpack(after)) end
+      if size > 0 then attempt('HSET', keys.counts, unpack(after)) end
     end
-    write_overflow(key, overflow)
-    attempt('EXPIRE', key, ttl)
+    write_overflow(overflow)
+    attempt('EXPIRE', keys.counts, options.failure_ttl)
   end
 end

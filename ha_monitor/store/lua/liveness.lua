@@ -1,5 +1,5 @@
--- What a worker is, worked out here alone. Put in front of the leader's duty, which keeps and announces it, and of the
--- script that shows workers to anybody.
+-- What a worker is, worked out here alone: for the leader's duty, which keeps and announces it, and for the script that
+-- shows workers to anybody.
 
 local ONLINE, LATE, LOST, OFFLINE = 'online', 'late', 'lost', 'offline'
 

@@ -19,23 +19,11 @@
 --
 -- It looks at some processes a call, and goes on where it was at the next.
 --
--- KEYS[1] leases     zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance   hash    the caller's entry, as in outbox.lua
--- KEYS[3] outbox     list    entries that the caller has yet to announce
--- KEYS[4] leader     string  the token of the leader
--- KEYS[5] processes  zset    <nodename>SEPARATOR<pid> -> when an instance last heard of it, ms since the epoch
--- KEYS[6] takeovers  list    the latest takeovers as JSON, newest first
--- KEYS[7] returned   string  when messages were last handed back to the broker, ms since the epoch
--- KEYS[8] counts     hash    the caller's, as counting.lua describes them
--- and, by prefix, for each process: ARGV[2]b:… its heartbeats, ARGV[2]p:… the times of its task-started, as apply.lua
--- appends them, ARGV[2]l:… what is known; ARGV[2]instance:<token> of all instances.
---
--- ARGV[1] the caller's token
--- ARGV[2] prefix of the keys
--- ARGV[3] sequence number below which the caller has announced everything
--- ARGV[4] MessagePack: {ms for which the broker may keep messages of an instance that vanished, worker ttl s,
---         counting as in counting.lua or false, ttl of the counts s, whether to report and count what is found, {where to go
---         on, {process, …}} as returned by the call before or empty}
+-- @include clock counting duty merged outbox processes tables trouble
+-- @keys processes
+-- @options worker_ttl
+-- @option report  whether to report and count what is found
+-- @option place  {where to go on, {process, …}} as returned by the call before or empty
 --
 -- Returns {sequence number of the first item, items, {where to go on, {process, …}}}: the place to go on is '0' and
 -- there is no process when all were looked at. Nothing if the caller does not lead; or the error LEASELOST.
@@ -48,11 +36,7 @@ local MOST_RUNS, MOST_RUNS_A_SECOND = 1e12, 20000 -- what says more is no number
 local LATEST_TIME = 1e17 -- µs
 local AT_ONCE = 50 -- numbers packed or unpacked by one call
 local MOST_PROCESSES, MOST_WORK = 200, 10000 -- a call; work: heartbeats and starts
-local prefix = ARGV[2]
-local held, ttl, to_count, counts_ttl, to_report, place = unpack(cmsgpack.unpack(ARGV[4]))
-counting = to_count or nil
-local now = now_ms()
-local items, writes = {}, {}
+local writes = {}
 
 -- A write of what is known of a process, for after the outbox.
 local function later(...)
@@ -202,7 +186,7 @@ end
 local function report(process, name, lost, at)
   local id = string.sub(redis.sha1hex('events-lost\0' .. process .. '\0' .. string.format('%.0f', at)), 1, 24)
   local event = { type = 'events-lost', id = id, worker = name, time = now / 1000, fields = { lost = lost } }
-  items[#items + 1] = event_item(cmsgpack.pack(event), NIL, false)
+  put_event(cmsgpack.pack(event), NIL, false)
 end
 
 local function is_settled(beat, following, merged)
@@ -251,7 +235,7 @@ local function keep(key, value)
   if value == '' then
     later('DEL', key)
   else
-    later('SET', key, value, 'EX', ttl)
+    later('SET', key, value, 'EX', options.worker_ttl)
   end
 end
 
@@ -303,7 +287,7 @@ local function account(process, key, raw_beats, merged)
     end
     starts = rest
   end
-  if lost > 0 and to_report then
+  if lost > 0 and options.report then
     report(process, name, lost, state.at)
     if counting then count_lost(name, lost) end
   end
@@ -313,10 +297,11 @@ local function account(process, key, raw_beats, merged)
   keep(key[3], cmsgpack.pack(state))
 end
 
--- How much work a process is: nothing without heartbeats. What is more than apply.lua appends is of another version, and
--- what is no text is not of our making.
+-- How much work a process is: nothing without heartbeats. What is more than apply.lua appends is of another version,
+-- and what is no text is not of our making.
 local function work_of(key)
-  local beats, starts, known = unless_foreign('STRLEN', key[1]), unless_foreign('STRLEN', key[2]), unless_foreign('STRLEN', key[3])
+  local beats, starts = unless_foreign('STRLEN', key[1]), unless_foreign('STRLEN', key[2])
+  local known = unless_foreign('STRLEN', key[3])
   if not (beats and starts and known) or beats > MOST.heartbeats * BEAT_SIZE or starts > MOST.starts * START_SIZE then
     begin_anew(key)
     return 0
@@ -326,15 +311,15 @@ end
 
 -- Looks at processes until it was work enough; returns where to go on.
 local function look_at_processes(merged)
-  local cursor, left = place[1] or '0', place[2] or {}
+  local cursor, left = options.place[1] or '0', options.place[2] or {}
   if #left == 0 then
     local scanned
-    cursor, scanned = unpack(redis.call('ZSCAN', KEYS[5], cursor, 'COUNT', MOST_PROCESSES))
+    cursor, scanned = unpack(redis.call('ZSCAN', keys.processes, cursor, 'COUNT', MOST_PROCESSES))
     for index = 1, #scanned, 2 do left[#left + 1] = scanned[index] end
   end
   local done, work = 0, 0
   for _, process in ipairs(left) do
-    local key = { keys_of_process(prefix, process) }
+    local key = { keys_of_process(process) }
     local more = work_of(key)
     if done > 0 and (work + more > MOST_WORK or done >= MOST_PROCESSES) then break end
     done, work = done + 1, work + more
@@ -343,14 +328,19 @@ local function look_at_processes(merged)
   return { cursor, { unpack(left, done + 1) } }
 end
 
-local merged = merged_by_all(KEYS[1], KEYS[6], KEYS[7], prefix, held, now)
-local following = { '0', {} }
-if merged then following = look_at_processes(merged) end
-local old = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now - ttl * 1000, 'LIMIT', 0, MOST_PROCESSES)
-if #old > 0 then later('ZREM', KEYS[5], unpack(old)) end
-
-local first = commit(KEYS[3], KEYS[2], items, nil, function()
+local function write_rest()
   for _, write in ipairs(writes) do redis.call(unpack(write)) end
-  if counting then write_counts(KEYS[8], counts_ttl) end
+  if counting then write_counts() end
+end
+
+return leading(function()
+  local merged = merged_by_all()
+  local following = { '0', {} }
+  if merged then following = look_at_processes(merged) end
+  local latest = now - options.worker_ttl * 1000
+  local old = redis.call('ZRANGEBYSCORE', keys.processes, '-inf', latest, 'LIMIT', 0, MOST_PROCESSES)
+  if #old > 0 then later('ZREM', keys.processes, unpack(old)) end
+
+  local first = commit(nil, write_rest)
+  return { first, items, following }
 end)
-return { first, items, following }

@@ -1,5 +1,4 @@
--- The outbox of an instance, and how a call is all or nothing. Put behind record.lua, in front of every script that
--- announces something.
+-- The outbox of an instance, and how a call is all or nothing.
 --
 -- Redis does not take back what a script wrote before it failed. So a script reads and computes first, and then calls
 -- `commit`, which writes in this order:
@@ -12,112 +11,117 @@
 -- time. So whoever finds `unfinished` puts the ids of the entries into `interrupted`, and `commit` leaves out what is
 -- in there.
 --
--- instance  hash    the caller's entry; `behind` is the sequence number behind the last entry of its outbox
--- outbox    list    entries that the caller has yet to announce
--- and beside KEYS[1], `leases`:
--- unfinished   string  MessagePack: {instance, outbox, number of the first entry, entries before it}
--- interrupted  set     what a call announced that did not come to its end: ids of events, digests of other entries
+-- @include pieces record stored trouble
+-- @keys instance outbox unfinished interrupted
+-- @option announced  sequence number below which the caller has announced everything
 
-local INTERRUPTED_TTL, MOST_INTERRUPTED = 86400, 100000 -- s; members
-local NIL, EVENT_ITEM = '\192', '\148\0' -- MessagePack: nil; an array of four, the first a 0
-local ID_IN_ENTRY = '\162id\184(' .. string.rep('%x', 2 * ID_SIZE) .. ')' -- its key and its length cannot be in a text
-local shared_prefix = string.sub(KEYS[1], 1, -1 - #'leases')
-local unfinished, interrupted = shared_prefix .. 'unfinished', shared_prefix .. 'interrupted'
-local any_interrupted, left_out = false, {}
-local behind, length, done -- the caller's outbox: number behind its last entry, entries, how many are announced
+local NIL = '\192' -- in MessagePack
+local items = {} -- entries that this call adds to the outbox
 
--- An entry of an outbox: {0, event, facts or nil, incomplete}, as store/outbox.py reads it.
-local function event_item(payload, facts_text, incomplete)
-  return EVENT_ITEM .. payload .. facts_text .. (incomplete and '\195' or '\194')
+local function put(entry)
+  items[#items + 1] = entry
 end
 
-local function in_pieces(values, size, use)
-  for start = 1, #values, size do
-    use(unpack(values, start, math.min(start + size - 1, #values)))
+local put_event, begin, trim, commit
+
+do
+  local INTERRUPTED_TTL, MOST_INTERRUPTED = 86400, 100000 -- s; members
+  local EVENT_ITEM = '\148\0' -- MessagePack: an array of four, the first a 0
+  -- Its key and its length cannot be in a text.
+  local ID_IN_ENTRY = '\162id\184(' .. string.rep('%x', 2 * ID_SIZE) .. ')'
+  local any_interrupted, left_out = false, {}
+  local behind, length, done -- the caller's outbox: number behind its last entry, entries, how many are announced
+
+  -- Adds an entry that announces an event: {0, event, facts or nil, incomplete}, as store/outbox.py reads it.
+  function put_event(payload, facts_text, incomplete)
+    items[#items + 1] = EVENT_ITEM .. payload .. facts_text .. (incomplete and '\195' or '\194')
   end
-end
 
--- What tells an entry from all others.
-local function name_of_entry(entry)
-  return string.sub(entry, 1, #EVENT_ITEM) == EVENT_ITEM and string.match(entry, ID_IN_ENTRY) or redis.sha1hex(entry)
-end
+  -- What tells an entry from all others.
+  local function name_of_entry(entry)
+    return string.sub(entry, 1, #EVENT_ITEM) == EVENT_ITEM and string.match(entry, ID_IN_ENTRY) or redis.sha1hex(entry)
+  end
 
--- Brings what a call left that did not come to its end into order.
-local function settle_unfinished()
-  local entry, outbox_of_it, first, before = unpack(load_packed(unfinished) or {})
-  if entry then
-    local names = {}
-    local pushed = unless_foreign('LRANGE', outbox_of_it, before, -1) or {}
-    for number, item in ipairs(pushed) do names[number] = name_of_entry(item) end
-    if #names > 0 and redis.call('SCARD', interrupted) < MOST_INTERRUPTED then
-      in_pieces(names, PUSH_AT_ONCE, function(...) redis.call('SADD', interrupted, ...) end)
-      redis.call('EXPIRE', interrupted, INTERRUPTED_TTL)
+  -- Brings what a call left that did not come to its end into order.
+  local function settle_unfinished()
+    local entry, outbox_of_it, first, before = unpack(load_packed(keys.unfinished) or {})
+    if entry then
+      local names = {}
+      local pushed = unless_foreign('LRANGE', outbox_of_it, before, -1) or {}
+      for number, item in ipairs(pushed) do names[number] = name_of_entry(item) end
+      if #names > 0 and redis.call('SCARD', keys.interrupted) < MOST_INTERRUPTED then
+        in_pieces(names, PUSH_AT_ONCE, function(...) redis.call('SADD', keys.interrupted, ...) end)
+        redis.call('EXPIRE', keys.interrupted, INTERRUPTED_TTL)
+      end
+      if redis.call('EXISTS', entry) == 1 then unless_foreign('HSET', entry, 'behind', first + #pushed) end
     end
-    if redis.call('EXISTS', entry) == 1 then unless_foreign('HSET', entry, 'behind', first + #pushed) end
+    redis.call('DEL', keys.unfinished)
   end
-  redis.call('DEL', unfinished)
-end
 
--- Begins every call. announced: the sequence number below which the caller has announced everything.
-local function begin(outbox, instance, announced)
-  if redis.call('EXISTS', unfinished, interrupted) > 0 then
-    settle_unfinished()
-    any_interrupted = redis.call('EXISTS', interrupted) == 1
-  end
-  length = redis.call('LLEN', outbox)
-  behind = tonumber(redis.call('HGET', instance, 'behind')) or length
-  if announced > behind then
-    -- This Redis has forgotten what it said last. What it gives out next must have numbers that were not used.
-    redis.call('HSET', instance, 'behind', announced)
-    behind = announced
-  end
-  done = math.max(0, announced - behind + length)
-end
-
--- Forgets the entries of the caller's outbox that are announced. Repeating it changes nothing.
-local function trim(outbox)
-  if done > 0 then redis.call('LTRIM', outbox, done, -1) end
-  length, done = length - done, 0
-end
-
--- Takes out of the first `own` items what a call that did not come to its end announced. Returns how many of them are
--- left. What is behind them comes from another outbox: it is only moved.
-local function leave_out_interrupted(items, own)
-  local kept = {}
-  for number = 1, own do
-    local name = name_of_entry(items[number])
-    if redis.call('SISMEMBER', interrupted, name) == 1 then
-      left_out[#left_out + 1] = name
-    else
-      kept[#kept + 1] = items[number]
+  -- Begins the work of every call; returns how many entries of the caller's outbox are announced.
+  function begin()
+    if redis.call('EXISTS', keys.unfinished, keys.interrupted) > 0 then
+      settle_unfinished()
+      any_interrupted = redis.call('EXISTS', keys.interrupted) == 1
     end
+    length = redis.call('LLEN', keys.outbox)
+    behind = tonumber(redis.call('HGET', keys.instance, 'behind')) or length
+    if options.announced > behind then
+      -- This Redis has forgotten what it said last. What it gives out next must have numbers that were not used.
+      redis.call('HSET', keys.instance, 'behind', options.announced)
+      behind = options.announced
+    end
+    done = math.max(0, options.announced - behind + length)
+    return done
   end
-  local own_kept = #kept
-  for number = own + 1, #items do kept[#kept + 1] = items[number] end
-  for number = 1, #items do items[number] = kept[number] end
-  return own_kept
-end
 
-local function push_items(outbox, instance, items)
-  if #items == 0 then return end
-  redis.call('SET', unfinished, cmsgpack.pack({ instance, outbox, behind, length }))
-  in_pieces(items, PUSH_AT_ONCE, function(...) redis.call('RPUSH', outbox, ...) end)
-  redis.call('HSET', instance, 'behind', behind + #items)
-end
+  -- Forgets the entries of the caller's outbox that are announced; returns the sequence number of the first that is
+  -- left. Repeating it changes nothing.
+  function trim()
+    if done > 0 then redis.call('LTRIM', keys.outbox, done, -1) end
+    length, done = length - done, 0
+    return behind - length
+  end
 
--- Writes, which ends the call: appends the items to the caller's outbox, then calls `write_indexes`, by which records
--- are found, writes the records, and calls `write_rest`. Returns the sequence number of the first item, and how many of
--- the first `own` items are left; the items that are left out are taken out of the table.
-local function commit(outbox, instance, items, write_indexes, write_rest, own)
-  own = own or #items
-  if any_interrupted then own = leave_out_interrupted(items, own) end
-  push_items(outbox, instance, items)
-  if write_indexes then write_indexes() end
-  write_records()
-  if write_rest then write_rest() end
-  in_pieces(left_out, PUSH_AT_ONCE, function(...) redis.call('SREM', interrupted, ...) end)
-  if #items > 0 then redis.call('DEL', unfinished) end
-  -- Not earlier: at its limit of memory, Redis refuses the first write, but none behind one that it let through.
-  trim(outbox)
-  return behind, own
+  -- Takes out of the first `own` items what a call that did not come to its end announced. Returns how many of them are
+  -- left. What is behind them comes from another outbox: it is only moved.
+  local function leave_out_interrupted(own)
+    local kept = {}
+    for number = 1, own do
+      local name = name_of_entry(items[number])
+      if redis.call('SISMEMBER', keys.interrupted, name) == 1 then
+        left_out[#left_out + 1] = name
+      else
+        kept[#kept + 1] = items[number]
+      end
+    end
+    local own_kept = #kept
+    for number = own + 1, #items do kept[#kept + 1] = items[number] end
+    for number = 1, #items do items[number] = kept[number] end
+    return own_kept
+  end
+
+  local function push_items()
+    if #items == 0 then return end
+    redis.call('SET', keys.unfinished, cmsgpack.pack({ keys.instance, keys.outbox, behind, length }))
+    in_pieces(items, PUSH_AT_ONCE, function(...) redis.call('RPUSH', keys.outbox, ...) end)
+    redis.call('HSET', keys.instance, 'behind', behind + #items)
+  end
+
+  -- Writes, which ends the call: appends the items to the caller's outbox, then calls `write_indexes`, by which records
+  -- are found, writes the records, and calls `write_rest`. Returns the sequence number of the first item, and how many
+  -- of the first `own` items are left; the items that are left out are taken out of the table.
+  function commit(write_indexes, write_rest, own)
+    own = own or #items
+    if any_interrupted then own = leave_out_interrupted(own) end
+    push_items()
+    if write_indexes then write_indexes() end
+    write_records()
+    if write_rest then write_rest() end
+    in_pieces(left_out, PUSH_AT_ONCE, function(...) redis.call('SREM', keys.interrupted, ...) end)
+    if #items > 0 then redis.call('DEL', keys.unfinished) end
+    -- Not earlier: at its limit of memory, Redis refuses the first write, but none behind one that it let through.
+    trim()
+    return behind, own
+  end
 end

@@ -1,4 +1,4 @@
--- Functions on the record of a task. This file is put in front of every script that touches records.
+-- The record of a task, and how events are merged into it.
 --
 -- One string key a task holds concatenated MessagePack values: the facts, the ids seen, the announcements that wait,
 -- the events that wait to be counted. The facts commute: whatever the order, the repetition and the instance in which
@@ -34,78 +34,10 @@
 -- before a start waits in the same way until the run is known.
 --
 -- Strings are never compared with < or >: Redis collates them by the server's locale.
+--
+-- @include generated/catalogue numbers stored work
 
-local SENT, RECEIVED, STARTED, RETRIED, REQUEUED = 1, 2, 3, 4, 5
-local FINISHED, REJECTED, FAILED, SUCCEEDED = 6, 7, 9, 10
-local END_RANK = { [REJECTED] = 0, [SUCCEEDED] = 2 } -- all others: 1
 local ID_SIZE, MAX_IDS = 12, 1000
-local PUSH_AT_ONCE = 100
-local MOST_TIME, MOST_SECONDS = 4e15, 2e9 -- µs since the epoch; of a run
-local MOST_RETRIES, MOST_COUNT = 2 ^ 31, 2 ^ 53
-
--- What Redis refused and the script did without, or nil; the caller reports it.
-local trouble
-
-local function refused(key, why)
-  trouble = trouble or key .. ': ' .. why
-end
-
--- A command that the script can do without: nil if Redis refuses it.
-local function attempt(command, key, ...)
-  local reply = redis.pcall(command, key, ...)
-  if type(reply) == 'table' and reply.err then
-    refused(key, reply.err)
-    return nil
-  end
-  return reply
-end
-
--- A command whose reply is needed, unless the key holds what is not of our making: nil then.
-local function unless_foreign(command, key, ...)
-  local reply = redis.pcall(command, key, ...)
-  if type(reply) ~= 'table' or not reply.err then return reply end
-  if string.sub(reply.err, 1, 9) ~= 'WRONGTYPE' then error(reply.err) end
-  refused(key, reply.err)
-  return nil
-end
-
--- A number from 0 to `most`; 0 for anything else, such as NaN.
-local function clamped(value, most)
-  if type(value) == 'number' and value > 0 then
-    return value < most and value or most
-  end
-  return 0
-end
-
-local function whole(value, most)
-  return math.floor(clamped(value, most))
-end
-
-local loaded = 0 -- bytes of values that this call has read
--- What this call will write when all is computed, as a number of records of usual size that take as long.
-local to_write = 0
-local TO_WRITE = {
-  process = 2,
-  index = 0.5,
-  name = 1.5,
-  -- Long texts take longer, since they are copied several times: bytes of them that take as long as a record.
-  text = 2048,
-  labels = 512, -- of a count
-}
-
--- The parts of a MessagePack value in Redis; nil if there is none, or if it is broken.
-local function load_packed(key)
-  -- Only what is no value at all may be written over.
-  local raw = unless_foreign('GET', key)
-  if type(raw) ~= 'string' then return nil end
-  loaded = loaded + #raw
-  local good, first, second, third, fourth = pcall(cmsgpack.unpack, raw)
-  if good and type(first) == 'table' then
-    return first, second, third, fourth
-  end
-  refused(key, 'the value is broken')
-  return nil
-end
 
 local function load_record(key)
   local facts, seen, waiting, uncounted = load_packed(key)
@@ -132,7 +64,7 @@ local function save_record(key, facts_text, seen, waiting, uncounted, ttl)
   end
   unsaved[unsaved_size + 1], unsaved[unsaved_size + 2], unsaved[unsaved_size + 3] = key, value, ttl
   unsaved_size = unsaved_size + 3
-  to_write = to_write + 1 + #value / TO_WRITE.text
+  will_write(1 + #value / TO_WRITE.text)
 end
 
 local function write_records()
@@ -232,13 +164,14 @@ end
 local function merge_end(facts, code, at, runtime, exception)
   facts.tc = (facts.tc or 0) + 1
   if facts.tk ~= nil then
-    local new_rank, old_rank = END_RANK[code] or 1, END_RANK[facts.tk] or 1
-    if new_rank ~= old_rank then
-      if new_rank < old_rank then return end
+    -- A later version may know more ends.
+    local new, old = EVENTS.ends[code], EVENTS.ends[facts.tk] or { rank = 1, tie = 0 }
+    if new.rank ~= old.rank then
+      if new.rank < old.rank then return end
     elseif at ~= facts.tt then
       if at < facts.tt then return end
-    elseif code ~= facts.tk then
-      if code < facts.tk then return end
+    elseif new.tie ~= old.tie then
+      if new.tie < old.tie then return end
     elseif (runtime or -1) ~= (facts.rt or -1) then
       if (runtime or -1) < (facts.rt or -1) then return end
     elseif not greater(exception, facts.ex) then
@@ -294,24 +227,9 @@ local function merge_fact(facts, fact)
     facts.re = math.max(facts.re or 0, facts.xc)
   elseif code == REQUEUED then
     facts.jc = (facts.jc or 0) + 1
-  elseif code > FINISHED then
+  elseif EVENTS.ends[code] then
     local runtime, exception = nil, nil
     if code == SUCCEEDED then runtime = fact[6] elseif code == FAILED then exception = fact[7] end
     merge_end(facts, code, at, runtime, exception)
   end
-end
-
-local function now_ms()
-  local now = redis.call('TIME')
-  return now[1] * 1000 + math.floor(now[2] / 1000)
-end
-
--- When an outbox was taken over last, ms since the epoch; nil if none was, as far as is known.
-local function latest_takeover(takeovers)
-  local good, report = pcall(cjson.decode, attempt('LINDEX', takeovers, 0) or '')
-  return good and type(report) == 'table' and tonumber(report.at) or nil
-end
-
-local function holds_lease(leases, token)
-  return redis.call('ZSCORE', leases, token) ~= false
 end

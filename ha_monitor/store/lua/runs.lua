@@ -1,13 +1,13 @@
--- Which run an event of a task belongs to, and how long that run had to wait. Put behind record.lua, in front of every
--- script that announces or counts events of tasks.
+-- Which run an event of a task belongs to, and how long that run had to wait.
 --
--- A retry is a new attempt under the same id: it is sent, received and started again, perhaps with an eta and in another
--- queue. Only task-sent and task-received name the number of their attempt (`retries`, from 0). So for a task that was
--- retried, received or started more than once, or received and started by different workers, these facts are kept, too:
+-- A retry is a new attempt under the same id: it is sent, received and started again, perhaps with an eta and in
+-- another queue. Only task-sent and task-received name the number of their attempt (`retries`, from 0). So for a task
+-- that was retried, received or started more than once, or received and started by different workers, these facts are
+-- kept, too:
 --   at  attempt -> {when it was last sent or 0, its queue or false, its eta or 0, when the definition with the eta was
 --       made or -1}
---   rs  the steps: {time, worker, attempt} for each time it was received, {time, worker} for each start, in the order of
---       time. `worker` is a number made from the nodename.
+--   rs  the steps: {time, worker, attempt} for each time it was received, {time, worker} for each start, in the order
+--       of time. `worker` is a number made from the nodename.
 -- They commute as all facts do: the MOST_STEPS latest steps and the MOST_ATTEMPTS highest attempts are kept. Of a task
 -- without them there is at most one run, of attempt 0, and the other facts say all about it.
 --
@@ -15,16 +15,18 @@
 -- begun (it was delivered again), to the highest. An end belongs to the latest start of its worker before it, a
 -- retry to the latest of an attempt before the one that was sent. Clocks of different hosts are not compared for that.
 --
--- The wait of a run is the time from when its attempt was sent (without task-sent: received), or from its eta if that is
--- later, to its start. `qw` is that of the latest start.
+-- The wait of a run is the time from when its attempt was sent (without task-sent: received), or from its eta if that
+-- is later, to its start. `qw` is that of the latest start.
+--
+-- @include generated/catalogue numbers record
 
 local runs = {}
 
 do
   local MOST_STEPS, MOST_ATTEMPTS = 32, 16
   -- Events of a run that has begun; all others do not depend on a start.
-  local OF_A_RUN = { [STARTED] = true, [RETRIED] = true, [REQUEUED] = true, [REJECTED] = true, [FAILED] = true,
-    [SUCCEEDED] = true }
+  local OF_A_RUN = EVENTS.of_a_run
+  local IS_STEP = { [SENT] = true, [RECEIVED] = true, [STARTED] = true, [RETRIED] = true }
   local marks = {}
 
   local function mark_of(worker)
@@ -92,9 +94,9 @@ do
 
   local known, known_of -- the runs found last, and the facts they were found in
 
-  -- {{time, worker, attempt or nil, when that was received or nil, attempt or false}, …} in the order of time. Without an
-  -- attempt, the receipt of that start is not known yet. The last is what the start may turn out to be of, if the start of
-  -- the first is still to come.
+  -- {{time, worker, attempt or nil, when that was received or nil, attempt or false}, …} in the order of time. Without
+  -- an attempt, the receipt of that start is not known yet. The last is what the start may turn out to be of, if the
+  -- start of the first is still to come.
   local function all_runs(facts)
     if known_of == facts then return known end
     local waiting, begun = {}, {}
@@ -141,8 +143,8 @@ do
     return latest
   end
 
-  -- The run of an event of a worker, or of any worker if that is nil; nil if its start is not known. A worker may say that
-  -- a run was retried when it has begun the retry.
+  -- The run of an event of a worker, or of any worker if that is nil; nil if its start is not known. A worker may say
+  -- that a run was retried when it has begun the retry.
   local function run_of(facts, code, at, mark)
     local found = nil
     local below = math.huge
@@ -218,7 +220,7 @@ do
   -- Merges an event.
   function runs.merge(facts, fact)
     local code = fact[2]
-    if code > RETRIED or code < SENT then return merge_fact(facts, fact) end
+    if not IS_STEP[code] then return merge_fact(facts, fact) end
     if not facts.at and needs_steps(facts, code, fact) then begin_steps(facts) end
     merge_fact(facts, fact)
     if facts.at then merge_step(facts, fact) end

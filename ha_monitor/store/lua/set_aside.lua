@@ -1,14 +1,14 @@
 -- Keeps what can be told of a message that nobody could handle, before it is acknowledged. Atomic.
 --
--- KEYS[1] set-aside  list    such messages as JSON, newest first
--- KEYS[2]            string  how often its handling has begun
---
--- ARGV[1] the message as JSON
--- ARGV[2] most messages to keep
+-- @keys set_aside
+-- @families attempt
+-- @option message  what names it among the attempts
+-- @option told  what can be told of it, as JSON
+-- @option most_kept  messages to keep
 --
 -- Returns 1.
 
-redis.call('LPUSH', KEYS[1], ARGV[1])
-redis.call('LTRIM', KEYS[1], 0, tonumber(ARGV[2]) - 1)
-redis.call('DEL', KEYS[2])
+redis.call('LPUSH', keys.set_aside, options.told)
+redis.call('LTRIM', keys.set_aside, 0, options.most_kept - 1)
+redis.call('DEL', families.attempt .. options.message)
 return 1

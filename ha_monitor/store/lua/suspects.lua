@@ -8,43 +8,27 @@
 -- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
 -- So each call looks at others, and a crowd of which one could not have anything keeps nobody away for long.
 --
--- KEYS[1] leases     zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance   hash    the caller's entry, as in outbox.lua
--- KEYS[3] outbox     list    entries that the caller has yet to announce
--- KEYS[4] leader     string  the token of the leader
--- KEYS[5] open       zset    id of a task that is not finished -> when to look at it, ms since the epoch
--- KEYS[6] stuck      hash    id of a task that was said to be stuck -> the phase it then was in, and since when
--- KEYS[7] orphaned   hash    the same for those said to be orphaned
--- KEYS[8] usual      hash    usual run times, as phases.lua describes them
--- KEYS[9] liveness   hash    nodename -> its state, as watch.lua writes it
--- KEYS[10] workers   zset    nodename -> when an instance last heard of it, ms since the epoch
--- KEYS[11] sweep     string  as sweep.lua describes it
--- KEYS[12] newcomers zset    nodename of a worker that is not confirmed -> when it was first heard of, ms
--- and, by prefix: ARGV[2]t:<task id> the records.
---
--- ARGV[1] the caller's token
--- ARGV[2] prefix of the keys
--- ARGV[3] sequence number below which the caller has announced everything
--- ARGV[4] MessagePack: {limits as in phases.lua, most records to look at, most tasks to return}
+-- @include clock duty found limits phases pieces record sweep usual
+-- @keys open orphaned liveness workers newcomers
+-- @families task
+-- @option most_records  most records to look at
+-- @option most_found  most tasks to return
 --
 -- Returns {ms since the epoch, {{task id, phase, since when in µs, name, queue, worker, its state}, …}, 1 if more is
 -- due or 0}: a text is empty where nothing is known, the state is as in `liveness`, or `gone` if the worker was not
 -- heard of for very long. Nothing if the caller does not lead; or the error LEASELOST.
 
 local ASKED_FOR, LOOK_ANYWAY = 60000, 86400000 -- ms
-local prefix = ARGV[2]
-local limits, most_looks, most_found = unpack(cmsgpack.unpack(ARGV[4]))
-local now = now_ms()
 
 local states = {}
 
 local function state_of_worker(name)
   if states[name] == nil then
-    local state = redis.call('HGET', KEYS[9], name)
+    local state = redis.call('HGET', keys.liveness, name)
     if state then
       states[name] = string.match(state, '^%a+')
     else
-      states[name] = redis.call('ZSCORE', KEYS[10], name) and 'unknown' or 'gone'
+      states[name] = redis.call('ZSCORE', keys.workers, name) and 'unknown' or 'gone'
     end
   end
   return states[name]
@@ -61,24 +45,24 @@ end
 -- Makes the tasks of lost workers due, before all others, some at each call. Also those that were handed out before:
 -- they were asked of a worker that did not answer.
 local function sweep()
-  local cursor, turns = read_sweep(KEYS[11])
+  local cursor, turns = read_sweep()
   if not turns or turns == 0 then return 0 end
-  local following, scanned = unpack(redis.call('ZSCAN', KEYS[5], cursor, 'COUNT', most_looks / 2))
+  local following, scanned = unpack(redis.call('ZSCAN', keys.open, cursor, 'COUNT', options.most_records / 2))
   local due_now = {}
   for index = 1, #scanned, 2 do
     local uuid = scanned[index]
-    local facts = load_record(prefix .. 't:' .. uuid)
+    local facts = load_record(families.task .. uuid)
     local phase = phase_of(facts)
     if phase and phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) == 'lost'
-      and redis.call('HEXISTS', KEYS[7], uuid) == 0 then
+      and redis.call('HEXISTS', keys.orphaned, uuid) == 0 then
       due_now[#due_now + 1] = 0
       due_now[#due_now + 1] = uuid
     end
   end
-  in_pieces(due_now, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[5], ...) end)
+  in_pieces(due_now, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.open, ...) end)
   if following == '0' then turns = turns - 1 end
   if turns > 0 then more = 1 end
-  write_sweep(KEYS[11], following, turns)
+  write_sweep(following, turns)
   return #scanned / 2
 end
 
@@ -90,9 +74,9 @@ local function is_known(worker, name)
   if known[key] == nil then
     if worker ~= '' then
       local state = state_of_worker(worker)
-      known[key] = state ~= 'gone' and not redis.call('ZSCORE', KEYS[12], worker)
+      known[key] = state ~= 'gone' and not redis.call('ZSCORE', keys.newcomers, worker)
     else
-      known[key] = usual_run_time(KEYS[8], name) and true or false
+      known[key] = usual_run_time(name) and true or false
     end
   end
   return known[key]
@@ -116,15 +100,15 @@ end
 -- Looks at an open task: notes it if it is overdue, or says when to look again.
 local function look(uuid, facts)
   local phase, since = phase_of(facts)
-  local least = least_limit(limits, KEYS[8], facts.n) or LOOK_ANYWAY
+  local least = least_limit(facts.n) or LOOK_ANYWAY
   if phase == nil then
     look_again(uuid, now + least)
     return
   end
-  local limit = limit_of(limits, KEYS[8], facts.n, phase)
+  local limit = limit_of(facts.n, phase)
   local state = phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) or ''
   local left = limit and since > 0 and since / 1000 + limit - now or LOOK_ANYWAY
-  if left > 0 and (state ~= 'lost' or redis.call('HEXISTS', KEYS[7], uuid) == 1) then
+  if left > 0 and (state ~= 'lost' or redis.call('HEXISTS', keys.orphaned, uuid) == 1) then
     look_again(uuid, now + math.min(left, least))
   else
     note_overdue({ uuid, phase, since, facts.n or '', facts.q or '', facts.w or '', state })
@@ -141,7 +125,7 @@ local function hand_out(of_known)
     local longer = {}
     for _, group in ipairs(left) do
       local suspect = group[round]
-      if #found < most_found then
+      if #found < options.most_found then
         found[#found + 1] = suspect
         look_again(suspect[1], now + ASKED_FOR)
       else
@@ -154,20 +138,22 @@ local function hand_out(of_known)
   end
 end
 
-most_looks = math.max(1, most_looks - sweep())
-local due = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, most_looks)
-if #due >= most_looks then more = 1 end
-for _, uuid in ipairs(due) do
-  local facts, seen = load_record(prefix .. 't:' .. uuid)
-  if facts.tk ~= nil or seen == '' then
-    closed[#closed + 1] = uuid
-  else
-    look(uuid, facts)
+return leading(function()
+  local most_looks = math.max(1, options.most_records - sweep())
+  local due = redis.call('ZRANGEBYSCORE', keys.open, '-inf', now, 'LIMIT', 0, most_looks)
+  if #due >= most_looks then more = 1 end
+  for _, uuid in ipairs(due) do
+    local facts, seen = load_record(families.task .. uuid)
+    if facts.tk ~= nil or seen == '' then
+      closed[#closed + 1] = uuid
+    else
+      look(uuid, facts)
+    end
   end
-end
-hand_out(true)
-hand_out(false)
-in_pieces(looks, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', KEYS[5], ...) end)
-in_pieces(closed, PUSH_AT_ONCE, function(...) redis.call('ZREM', KEYS[5], ...) end)
-forget_found(KEYS[6], KEYS[7], closed)
-return { now, found, more }
+  hand_out(true)
+  hand_out(false)
+  in_pieces(looks, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.open, ...) end)
+  in_pieces(closed, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.open, ...) end)
+  forget_found(closed)
+  return { now, found, more }
+end)

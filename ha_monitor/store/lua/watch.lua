@@ -4,36 +4,16 @@
 -- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies
 -- up.
 --
--- KEYS[1] leases        zset    token of a living instance -> end of its lease, ms since the epoch
--- KEYS[2] instance      hash    the caller's entry, as in outbox.lua
--- KEYS[3] outbox        list    entries that the caller has yet to announce
--- KEYS[4] leader        string  the token of the leader
--- KEYS[5] workers       zset    nodename -> when an instance last heard of it, ms since the epoch
--- KEYS[6] liveness      hash    nodename -> its state, as in liveness.lua; behind a lost one, the time in µs of its last
---                               event, when it was last heard of before (ms), and when it was first heard of again
---                               (ms), or 0
--- KEYS[7] waiting       zset    tasks with announcements that wait
--- KEYS[8] retries       zset    handlers to be called again
--- KEYS[9] dead letters  list    what failed for good
--- KEYS[10] queues       zset    queue of tasks -> when a worker was last seen to consume it, ms since the epoch
--- KEYS[11] stuck        hash    tasks that were said to be stuck and still are
--- KEYS[12] orphaned     hash    tasks that were said to be orphaned and still are
--- KEYS[13] newcomers    zset    nodename of a worker that is not confirmed -> when it was first heard of, ms
--- KEYS[14] named        hash    how many lines of single workers were written lately, as below; expires
--- KEYS[15] sweep        string  as suspects.lua keeps it
--- KEYS[16] turned away  hash    as tables.lua describes it
--- KEYS[17] producers    hash    KEYS[18] usual  hash  KEYS[19] processes  zset  KEYS[20] open  zset: as in apply.lua
--- KEYS[21] crowd        string  MessagePack: {kind of line -> {workers to be told of in one, the first of them}}
--- KEYS[22] young        zset    as in apply.lua
--- and, by prefix: ARGV[2]w:<nodename> the workers' records.
---
--- ARGV[1] the caller's token
--- ARGV[2] prefix of the keys
--- ARGV[3] sequence number below which the caller has announced everything
--- ARGV[4] MessagePack: {ms of silence until a worker is late, until it is lost, whether the caller has listened for so
---         long that silence means something, worker ttl s, most workers to look at, {where to go on, …} as returned by
---         the call before or empty}
--- ARGV[5] MessagePack: {queue of tasks, …} as the workers say
+-- @include clock duty liveness newcomers outbox pieces stored sweep tables trouble usual worker
+-- @keys leases waiting retries dead_letters queues stuck orphaned
+-- @keys workers liveness newcomers young producers usual processes open turned_away named crowd
+-- @families worker
+-- @options worker_ttl late_after
+-- @option lost_after  ms of silence until a worker is lost
+-- @option may_judge  whether the caller has listened for so long that silence means something
+-- @option most_looks  most workers to look at
+-- @option places  {where to go on, …} as returned by the call before or empty
+-- @option queues  {queue of tasks, …} as the workers say
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
 -- stuck, tasks orphaned}, {{nodename, state, tasks active or -1}, …}, {queue, …}, {where to go on, …},
@@ -47,27 +27,29 @@ local MOST_IN_A_LINE, CROWD_KEPT_FOR = 20, 600 -- names; s
 local MOST_ACTIVE = 1000000 -- tasks that a worker runs: what says more is no number of tasks
 local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'usual', 'queues', 'open' }
 local SCANNED, TIDIED = 100, 100
-local prefix = ARGV[2]
-local late_after, lost_after, may_judge, worker_ttl, most_looks, places = unpack(cmsgpack.unpack(ARGV[4]))
-local now = now_ms()
-local items, shown = {}, {}
+local places = options.places
+local shown = {}
 local changed = {} -- nodenames and their new states, one after the other
-local tables = { workers = KEYS[5], newcomers = KEYS[13], young = KEYS[22], liveness = KEYS[6] }
 
 -- An event of the monitor's own about workers; `since` makes it differ from the next one of its kind.
 local function emit(kind, name, since, fields)
   local id = string.sub(redis.sha1hex(kind .. '\0' .. name .. '\0' .. since), 1, 24)
   local event = { type = kind, id = id, worker = fields.workers and '' or name, time = now / 1000, fields = fields }
-  items[#items + 1] = event_item(cmsgpack.pack(event), NIL, false)
+  put_event(cmsgpack.pack(event), NIL, false)
 end
 
-local named = redis.call('HMGET', KEYS[14], 'newcomer', 'confirmed')
-named = { newcomer = tonumber(named[1] or nil) or 0, confirmed = tonumber(named[2] or nil) or 0 }
 local SEVERAL = { ['worker-lost'] = 'workers-lost', ['worker-recovered'] = 'workers-recovered' }
-local crowds, crowds_changed = {}, false
-for kind, crowd in pairs(load_packed(KEYS[21]) or {}) do
-  local count, names = unpack(type(crowd) == 'table' and crowd or {})
-  if type(count) == 'number' and type(names) == 'table' and type(names[1]) == 'string' and SEVERAL[kind] then crowds[kind] = crowd end
+local named, crowds, crowds_changed = {}, {}, false
+
+-- What the calls before have said, and what they have left to be said.
+local function read_told()
+  local counts = redis.call('HMGET', keys.named, 'newcomer', 'confirmed')
+  named.newcomer, named.confirmed = tonumber(counts[1] or nil) or 0, tonumber(counts[2] or nil) or 0
+  for kind, crowd in pairs(load_packed(keys.crowd) or {}) do
+    local count, names = unpack(type(crowd) == 'table' and crowd or {})
+    local is_crowd = type(count) == 'number' and type(names) == 'table' and type(names[1]) == 'string'
+    if is_crowd and SEVERAL[kind] then crowds[kind] = crowd end
+  end
 end
 
 -- Says what became of one worker, or adds it to a line for many.
@@ -94,10 +76,10 @@ end
 local any_lost, newly_lost = false, false
 
 local function look_at(name, heard)
-  local record = read_worker(attempt('GET', prefix .. 'w:' .. name))
-  local before = redis.call('HGET', KEYS[6], name)
-  local judges = may_judge or read_lost(before)
-  local state, kept, change = state_of(record, heard, before, now, late_after, judges and lost_after)
+  local record = read_worker(attempt('GET', families.worker .. name))
+  local before = redis.call('HGET', keys.liveness, name)
+  local judges = options.may_judge or read_lost(before)
+  local state, kept, change = state_of(record, heard, before, now, options.late_after, judges and options.lost_after)
   if change then tell(change[1], name, record.f, change[2], change[3]) end
   if kept ~= before then
     changed[#changed + 1] = name
@@ -124,25 +106,25 @@ end
 
 -- Forgets what is too old, some at a call.
 local function tidy_workers()
-  local ttl = worker_ttl * 1000
-  for _, old in ipairs({ { KEYS[5], ttl }, { KEYS[22], ttl }, { KEYS[13], KEPT_FOR.newcomer } }) do
+  local ttl = options.worker_ttl * 1000
+  for _, old in ipairs({ { keys.workers, ttl }, { keys.young, ttl }, { keys.newcomers, KEPT_FOR.newcomer } }) do
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', old[1], '-inf', now - old[2], 'LIMIT', 0, TIDIED)) do
-      forget_worker(tables, prefix, name)
+      forget_worker(name)
     end
   end
-  if redis.call('HLEN', KEYS[6]) <= redis.call('ZCARD', KEYS[5]) then return '0' end
-  local states, following = scan('HSCAN', KEYS[6], places[2], TIDIED)
+  if redis.call('HLEN', keys.liveness) <= redis.call('ZCARD', keys.workers) then return '0' end
+  local states, following = scan('HSCAN', keys.liveness, places[2], TIDIED)
   for index = 1, #states, 2 do
-    if not redis.call('ZSCORE', KEYS[5], states[index]) then redis.call('HDEL', KEYS[6], states[index]) end
+    if not redis.call('ZSCORE', keys.workers, states[index]) then redis.call('HDEL', keys.liveness, states[index]) end
   end
   return following
 end
 
 local function tidy_producers()
-  local producers, following = scan('HSCAN', KEYS[17], places[3], TIDIED)
+  local producers, following = scan('HSCAN', keys.producers, places[3], TIDIED)
   for index = 1, #producers, 2 do
     if now - (tonumber(producers[index + 1]) or 0) * 1000 > KEPT_FOR.producer then
-      redis.call('HDEL', KEYS[17], producers[index])
+      redis.call('HDEL', keys.producers, producers[index])
     end
   end
   return following
@@ -150,15 +132,15 @@ end
 
 -- Where too many names have usual run times, each loses half of its runs, and those that are left with too few go.
 local function tidy_usual()
-  if redis.call('HLEN', KEYS[18]) < MOST.usual then return '0' end
-  local names, following = scan('HSCAN', KEYS[18], places[4], TIDIED)
+  if redis.call('HLEN', keys.usual) < MOST.usual then return '0' end
+  local names, following = scan('HSCAN', keys.usual, places[4], TIDIED)
   for index = 1, #names, 2 do
     local runs, mean = read_usual(names[index + 1])
     runs = math.floor(runs / 2)
     if runs < RUNS_NEEDED / 2 then
-      redis.call('HDEL', KEYS[18], names[index])
+      redis.call('HDEL', keys.usual, names[index])
     else
-      redis.call('HSET', KEYS[18], names[index], string.format('%d %.6f', runs, mean))
+      redis.call('HSET', keys.usual, names[index], string.format('%d %.6f', runs, mean))
     end
   end
   return following
@@ -168,71 +150,74 @@ local function look_at_workers()
   local place = places[1] or '0'
   repeat
     local found
-    found, place = scan('ZSCAN', KEYS[5], place, SCANNED)
+    found, place = scan('ZSCAN', keys.workers, place, SCANNED)
     for index = 1, #found, 2 do
       look_at(found[index], tonumber(found[index + 1]))
     end
-  until place == '0' or #shown >= most_looks
+  until place == '0' or #shown >= options.most_looks
   if place == '0' then tell_of_crowds() end
   return place
 end
 
 local function write_states()
-  in_pieces(changed, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', KEYS[6], ...) end)
+  in_pieces(changed, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', keys.liveness, ...) end)
   if #items > 0 then
-    redis.call('HSET', KEYS[14], 'newcomer', named.newcomer, 'confirmed', named.confirmed)
-    if redis.call('TTL', KEYS[14]) == -1 then redis.call('EXPIRE', KEYS[14], NAMED_FOR) end
+    redis.call('HSET', keys.named, 'newcomer', named.newcomer, 'confirmed', named.confirmed)
+    if redis.call('TTL', keys.named) == -1 then redis.call('EXPIRE', keys.named, NAMED_FOR) end
   end
   if next(crowds) then
-    if crowds_changed then redis.call('SET', KEYS[21], cmsgpack.pack(crowds), 'EX', CROWD_KEPT_FOR) end
+    if crowds_changed then redis.call('SET', keys.crowd, cmsgpack.pack(crowds), 'EX', CROWD_KEPT_FOR) end
   elseif crowds_changed then
-    redis.call('DEL', KEYS[21])
+    redis.call('DEL', keys.crowd)
   end
-  want_sweep(KEYS[15], any_lost, newly_lost)
+  want_sweep(any_lost, newly_lost)
 end
 
 local function note_queues()
-  for _, queue in ipairs(cmsgpack.unpack(ARGV[5])) do
-    if redis.call('ZADD', KEYS[10], now, queue) == 1 and redis.call('ZCARD', KEYS[10]) > MOST.queues then
-      redis.call('ZREM', KEYS[10], queue)
+  for _, queue in ipairs(options.queues) do
+    if redis.call('ZADD', keys.queues, now, queue) == 1 and redis.call('ZCARD', keys.queues) > MOST.queues then
+      redis.call('ZREM', keys.queues, queue)
       turn_away('queues')
     end
   end
-  redis.call('ZREMRANGEBYSCORE', KEYS[10], '-inf', now - worker_ttl * 1000)
+  redis.call('ZREMRANGEBYSCORE', keys.queues, '-inf', now - options.worker_ttl * 1000)
 end
 
 local function sizes()
-  write_turned_away(KEYS[16])
-  local keys = {
-    workers = KEYS[5], processes = KEYS[19], producers = KEYS[17], usual = KEYS[18], queues = KEYS[10], open = KEYS[20],
+  write_turned_away()
+  local size_of = { -- of those that are one key each
+    workers = { 'ZCARD', keys.workers }, processes = { 'ZCARD', keys.processes }, open = { 'ZCARD', keys.open },
+    producers = { 'HLEN', keys.producers }, usual = { 'HLEN', keys.usual }, queues = { 'ZCARD', keys.queues },
   }
   local found = {}
   for _, name in ipairs(TABLES) do
-    local key = keys[name]
-    local size = key and redis.call((name == 'producers' or name == 'usual') and 'HLEN' or 'ZCARD', key) or -1
-    found[#found + 1] = { name, size, MOST[name], tonumber(redis.call('HGET', KEYS[16], name) or nil) or 0 }
+    local size = size_of[name] and redis.call(unpack(size_of[name])) or -1
+    found[#found + 1] = { name, size, MOST[name], tonumber(redis.call('HGET', keys.turned_away, name) or nil) or 0 }
   end
   return found
 end
 
-local following = { look_at_workers() }
-local first = commit(KEYS[3], KEYS[2], items, nil, write_states)
-following[2], following[3], following[4] = tidy_workers(), tidy_producers(), tidy_usual()
-note_queues()
+return leading(function()
+  read_told()
+  local following = { look_at_workers() }
+  local first = commit(nil, write_states)
+  following[2], following[3], following[4] = tidy_workers(), tidy_producers(), tidy_usual()
+  note_queues()
 
-return {
-  first,
-  items,
-  {
-    redis.call('ZCOUNT', KEYS[1], now, '+inf'),
-    redis.call('ZCARD', KEYS[7]),
-    redis.call('ZCARD', KEYS[8]),
-    redis.call('LLEN', KEYS[9]),
-    redis.call('HLEN', KEYS[11]),
-    redis.call('HLEN', KEYS[12]),
-  },
-  shown,
-  redis.call('ZRANGE', KEYS[10], 0, -1),
-  following,
-  sizes(),
-}
+  return {
+    first,
+    items,
+    {
+      redis.call('ZCOUNT', keys.leases, now, '+inf'),
+      redis.call('ZCARD', keys.waiting),
+      redis.call('ZCARD', keys.retries),
+      redis.call('LLEN', keys.dead_letters),
+      redis.call('HLEN', keys.stuck),
+      redis.call('HLEN', keys.orphaned),
+    },
+    shown,
+    redis.call('ZRANGE', keys.queues, 0, -1),
+    following,
+    sizes(),
+  }
+end)

@@ -1,5 +1,4 @@
--- The record of a worker, read so that a broken one costs nothing but what it says. Put in front of every script that
--- reads one.
+-- The record of a worker, read so that a broken one costs nothing but what it says.
 --
 -- b = {time in µs, id, fields} of its latest heartbeat; s = {time, id, fields, type} of its latest worker-online or
 -- worker-offline; f = when it was first heard of in ms, until it is confirmed; y = the same from then on, while it is

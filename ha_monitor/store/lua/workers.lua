@@ -1,28 +1,25 @@
 -- Reads the records of some workers. Changes nothing.
 --
--- KEYS[1] liveness  hash  nodename -> its state, as liveness.lua says
--- KEYS[2] … their records, as apply.lua writes them
--- and, by prefix, for the process of the latest heartbeat: ARGV[1]p:<process> the times of its task-started, as
--- apply.lua appends them, ARGV[1]l:<process> its account, as losses.lua keeps it.
---
--- ARGV[1] prefix of the keys
--- ARGV[2] now, in ms since the epoch
--- ARGV[3] ms of silence until a worker is late
--- ARGV[4] … their nodenames, and when an instance last heard of each, in ms since the epoch
+-- @include liveness worker
+-- @keys liveness records...
+-- @families starts account
+-- @option at  now, in ms since the epoch
+-- @option late_after  ms of silence until a worker is late
+-- @option heard  {{nodename, when an instance last heard of it in ms since the epoch}, …} of the records
 --
 -- Returns {record as JSON, …}: without the ids, which are no text, and with `state`: what the leader says of it, and
--- only the leader says that one is lost; `sends`: whether an event shows that its latest process sends task events, and `unsent`: the latest runs of that process of which no event came. Of a record that
--- cannot be read, what can be.
+-- only the leader says that one is lost; `sends`: whether an event shows that its latest process sends task events, and
+-- `unsent`: the latest runs of that process of which no event came. Of a record that cannot be read, what can be.
 
 local function task_events(name, record)
   local word = record.b or record.s
   local pid = word and number_within(word[3].pid, 2 ^ 32)
   if not pid then return false, 0 end
   local process = name .. '\31' .. string.format('%.0f', pid)
-  local raw = redis.pcall('GET', ARGV[1] .. 'l:' .. process)
+  local raw = redis.pcall('GET', families.account .. process)
   local readable, account = pcall(cmsgpack.unpack, type(raw) == 'string' and raw or '\128')
   account = readable and type(account) == 'table' and account or {}
-  local starts = redis.pcall('STRLEN', ARGV[1] .. 'p:' .. process)
+  local starts = redis.pcall('STRLEN', families.starts .. process)
   if account.sends == true or type(starts) == 'number' and starts > 0 then return true, 0 end
   return false, number_within(account.unsent, 1e12) or 0
 end
@@ -31,9 +28,9 @@ local function shown_of(key, name, heard)
   local raw = redis.pcall('GET', key)
   local record = read_worker(type(raw) == 'string' and raw or nil)
   local shown = {}
-  local before = redis.pcall('HGET', KEYS[1], name)
+  local before = redis.pcall('HGET', keys.liveness, name)
   before = type(before) == 'string' and before or nil
-  shown.state = state_of(record, heard, before, tonumber(ARGV[2]), tonumber(ARGV[3]))
+  shown.state = state_of(record, heard, before, options.at, options.late_after)
   shown.sends, shown.unsent = task_events(name, record)
   if record.b then
     shown.heartbeat = { fields = record.b[3] }
@@ -45,8 +42,8 @@ local function shown_of(key, name, heard)
 end
 
 local found = {}
-for index = 1, #KEYS - 1 do
-  local shown = shown_of(KEYS[index + 1], ARGV[2 * index + 2], tonumber(ARGV[2 * index + 3]))
+for index, worker in ipairs(options.heard) do
+  local shown = shown_of(keys.records[index], worker[1], worker[2])
   -- JSON has neither infinity nor nesting without end.
   local encodable, text = pcall(cjson.encode, shown)
   found[index] = encodable and text or cjson.encode({ state = shown.state })

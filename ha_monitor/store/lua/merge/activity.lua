@@ -1,0 +1,68 @@
+-- What the workers' processes say of the runs that they begin, appended for losses.lua: of each the times of its
+-- task-started (a double each, in µs), and its heartbeats (four doubles each: time in µs, runs begun, when it came in
+-- ms, 1 if it is the last).
+--
+-- @include clock numbers pieces processes tables trouble work
+-- @keys processes
+-- @families starts heartbeats
+-- @option worker_ttl  s for which is kept what a worker says of itself
+
+local activity
+
+do
+  local starts, beats = {}, {} -- <nodename>\31<pid> -> {text, …}
+  local unwelcome = {} -- nodename -> true: there was no room for it
+
+  local function append(texts, worker, pid, text)
+    local process = worker .. '\31' .. string.format('%.0f', pid)
+    local known = texts[process]
+    if known then
+      known[#known + 1] = text
+    else
+      texts[process] = { text, worker = worker }
+      will_write(TO_WRITE.process)
+    end
+  end
+
+  local function start(worker, pid, at)
+    append(starts, worker, whole(pid, 2 ^ 32), struct.pack('>d', at))
+  end
+
+  local function heartbeat(worker, pid, at, processed, is_last)
+    append(beats, worker, pid, struct.pack('>dddd', at, processed, now, is_last and 1 or 0))
+  end
+
+  -- What a worker's processes say is not kept: there is no room for it.
+  local function refuse(worker)
+    unwelcome[worker] = true
+  end
+
+  local function write(family, texts, table_name, size)
+    if next(texts) == nil then return end
+    local heard_of, count = {}, 0
+    for _ in pairs(texts) do count = count + 1 end
+    local any_room = (attempt('ZCARD', keys.processes) or 0) + count <= MOST.processes
+    for process, pieces in pairs(texts) do
+      if not unwelcome[pieces.worker] and (any_room or enter_process(process)) then
+        local key = family .. process
+        local length = attempt('APPEND', key, table.concat(pieces))
+        attempt('EXPIRE', key, options.worker_ttl)
+        if not length or length > MOST[table_name] * size then
+          -- Without some of them the rest says nothing: the account of the process begins anew.
+          if length then turn_away(table_name, length / size) end
+          redis.call('DEL', keys_of_process(process))
+        end
+        heard_of[#heard_of + 1] = now
+        heard_of[#heard_of + 1] = process
+      end
+    end
+    in_pieces(heard_of, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.processes, ...) end)
+  end
+
+  local function write_all()
+    write(families.starts, starts, 'starts', START_SIZE)
+    write(families.heartbeats, beats, 'heartbeats', BEAT_SIZE)
+  end
+
+  activity = { start = start, heartbeat = heartbeat, refuse = refuse, write = write_all }
+end

@@ -1,0 +1,48 @@
+-- What can be announced, and what waits for a piece.
+--
+-- @include generated/catalogue outbox runs work merge/producers
+
+local is_complete, announce_complete
+-- More waits in one record for a name that does not come: what is above goes out at once.
+local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
+
+do
+  local send_event = producers.send_event
+
+  -- Whether the pieces that an announcement is made of are there.
+  function is_complete(facts, code, at, worker)
+    local awaits = EVENTS.awaits[code]
+    if awaits == 'nothing' then
+      return true
+    elseif facts.n == nil then
+      return false
+    elseif code == RETRIED then
+      if (facts.sc or 0) < facts.xc then return false end
+    elseif awaits == 'all starts' then
+      if (facts.sc or 0) <= (facts.re or 0) + (facts.jc or 0) then return false end
+    elseif awaits == 'one start' then
+      if (facts.sc or 0) == 0 then return false end
+    end
+    return runs.is_known(facts, code, at, worker, send_event)
+  end
+
+  -- Announces what is complete, and what no more of may wait; returns what waits from now on.
+  function announce_complete(announce, facts, facts_text)
+    if #announce == 0 then return announce end
+    local still, bytes = {}, 0
+    -- Each has a copy of the facts; what else it has, this call was given or has read.
+    will_write(#announce * #facts_text / TO_WRITE.text)
+    if #announce > 1 then table.sort(announce, function(a, b) return a[3] < b[3] end) end
+    for _, entry in ipairs(announce) do
+      local complete = is_complete(facts, entry[2], entry[3], entry[5])
+      if complete or #still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES then
+        local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5])
+        put_event(entry[1], text, not complete or facts.n == nil)
+      else
+        still[#still + 1] = entry
+        bytes = bytes + #entry[1]
+      end
+    end
+    return still
+  end
+end

@@ -1,0 +1,49 @@
+-- What can be counted, and what waits for a piece.
+--
+-- @include clock counting generated/catalogue merge/announce merge/producers
+
+local count_events
+
+do
+  local send_event = producers.send_event
+
+  -- Counts those of which all is known, or all if too many wait; returns those that wait from now on.
+  -- uncounted: those that have waited, or nil; fresh: the new ones, of which the first `fresh_size` hold.
+  function count_events(facts, uncounted, fresh, fresh_size)
+    local all = #(uncounted or {}) + fresh_size > MOST_WAITING
+    local still = {}
+    local function may_count(code, at, worker)
+      if all then
+        return true
+      elseif code == WAIT then
+        return is_complete(facts, STARTED, at, worker)
+      end
+      return is_countable(facts, code, at, worker, send_event)
+    end
+    for _, entry in ipairs(uncounted or {}) do
+      if may_count(entry[1], entry[2], entry[3]) then
+        count_waiting(facts, entry)
+      else
+        still[#still + 1] = entry
+      end
+    end
+    for index = 1, fresh_size do
+      local fact = fresh[index]
+      local code, at, worker = fact[2], fact[3], fact[4]
+      if may_count(code, at, worker) then
+        count_event(facts, code, at, worker, code == FAILED and fact[7] or fact[6])
+      else
+        local extra = code == FAILED and fact[7] or code == SUCCEEDED and fact[6] or false
+        still[#still + 1] = { code, at, worker, extra, now }
+      end
+      if code == STARTED then
+        if may_count(WAIT, at, worker) then
+          count_wait(facts, at, worker)
+        else
+          still[#still + 1] = { WAIT, at, worker, false, now }
+        end
+      end
+    end
+    return still
+  end
+end

@@ -1,0 +1,72 @@
+-- The index of open tasks, by which the leader looks at them, and what it said of them.
+--
+-- @include clock found phases pieces tables trouble work
+-- @keys open stuck orphaned
+-- @option first_look  ms after which the leader first looks at an open task; nil for never
+
+local open_tasks
+local any_found = false -- whether any task is said to be stuck or orphaned
+
+do
+  local first_look = options.first_look
+  local opened, closed, moved = {}, {}, {}
+  local looks = {}
+
+  -- When the leader first looks at a task that came somewhere at a time in µs. As text, since making one of a number
+  -- takes longer than all the rest; the same for a whole second, since there are many.
+  local function look_at(at)
+    local second = math.floor(at / 1000000)
+    local text = looks[second]
+    if text == nil then
+      text = string.format('%.0f', second * 1000 + first_look)
+      looks[second] = text
+    end
+    return text
+  end
+
+  -- A task is put into the index when it is first heard of, and taken out when it ends; nothing is done for what is
+  -- between. The leader finds out at its looks where the task then is, and when to look again.
+  local function note(uuid, facts, is_new, was_open, at)
+    if facts.tk ~= nil then
+      if was_open then closed[#closed + 1] = uuid end
+    elseif is_new then
+      opened[#opened + 1] = look_at(at > 0 and at or now * 1000)
+      opened[#opened + 1] = uuid
+      will_write(TO_WRITE.index)
+    end
+  end
+
+  -- Before all others. A task of which something was said is news again once it is somewhere else.
+  local function begin()
+    any_found = first_look ~= nil and redis.call('EXISTS', keys.stuck, keys.orphaned) > 0
+  end
+
+  local function note_move(uuid, facts, before, since_before)
+    local phase, since = phase_of(facts)
+    if before and phase and (phase ~= before or since ~= since_before) then
+      moved[#moved + 1] = uuid
+      opened[#opened + 1] = look_at(since)
+      opened[#opened + 1] = uuid
+    end
+  end
+
+  local function write()
+    if #opened == 0 then return end
+    if (attempt('ZCARD', keys.open) or 0) < MOST.open then
+      in_pieces(opened, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.open, ...) end)
+    else
+      turn_away('open', #opened / 2)
+      in_pieces(opened, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.open, 'XX', ...) end)
+    end
+  end
+
+  local function forget()
+    in_pieces(closed, PUSH_AT_ONCE, function(...) attempt('ZREM', keys.open, ...) end)
+    if any_found then
+      forget_found(closed)
+      forget_found(moved)
+    end
+  end
+
+  open_tasks = { begin = begin, note = note, note_move = note_move, write = write, forget = forget }
+end

@@ -1,0 +1,96 @@
+-- Events of tasks: each is merged into the record of its task.
+--
+-- @include clock counting generated/catalogue phases record runs work merge/activity merge/announce merge/counts
+-- @include merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting
+-- @families task
+-- @options first_look
+-- @option success_ttl  s for which the record of a task that succeeded is kept, and ids of events without a task
+-- @option failure_ttl  s for which that of any other is kept, and what is derived from events
+-- @option tasks  {{task id, {fact, …}}, …}
+
+local merge_tasks
+
+do
+  -- Redis serves nobody else meanwhile: so a call merges no more tasks once it has read so many bytes of records, or
+  -- has so much to write, or has worked for so many ms, which is looked at after so many events or so many bytes read.
+  local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, events_a_look = 32, bytes_a_look = 65536 }
+  local first_look, success_ttl, failure_ttl = options.first_look, options.success_ttl, options.failure_ttl
+
+  local new_of_tasks, repeated_of_tasks = 0, 0
+  local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
+
+  -- Merges the new events of a task, and adds to `announce` what is to be said of them; returns the ids seen, and how
+  -- many events are new.
+  local function merge_events(facts, seen, batch, announce)
+    local new = 0
+    fresh_size = 0
+    for _, fact in ipairs(batch) do
+      local with = add_id(seen, fact[1])
+      if with then
+        seen, new = with, new + 1
+        local code = fact[2]
+        local announced = is_reconciled(facts, code)
+        runs.merge(facts, fact)
+        if code == SENT and fact[8] and facts.n then producers.note(facts.n, fact[7] ~= 0) end
+        if code == STARTED and fact[6] and fact[3] > 0 then activity.start(fact[4], fact[6], fact[3]) end
+        if first_look and code == SUCCEEDED and fact[6] and facts.n then run_times.note(facts.n, fact[6]) end
+        if not announced then
+          if counting and is_counted(code) then
+            fresh_size = fresh_size + 1
+            fresh[fresh_size] = fact
+          end
+          if fact[5] then announce[#announce + 1] = { fact[5], code, fact[3], now, fact[4] } end
+        end
+      end
+    end
+    new_of_tasks, repeated_of_tasks = new_of_tasks + new, repeated_of_tasks + #batch - new
+    return seen, new
+  end
+
+  local function merge(uuid, batch)
+    local key = families.task .. uuid
+    local facts, seen_before, announce, uncounted = load_record(key)
+    local was_waiting = announce ~= nil
+    local was_open = seen_before ~= '' and facts.tk == nil
+    local phase_before, since_before = nil, nil
+    if any_found then phase_before, since_before = phase_of(facts) end
+    announce = announce or {}
+    local seen, new = merge_events(facts, seen_before, batch, announce)
+    if new == 0 then return end
+    if first_look then
+      open_tasks.note(uuid, facts, seen_before == '', was_open, batch[1][3])
+      if phase_before then open_tasks.note_move(uuid, facts, phase_before, since_before) end
+    end
+
+    runs.keep_wait(facts)
+    local facts_text = pack_facts(facts)
+    local still = announce_complete(announce, facts, facts_text)
+    if counting then uncounted = count_events(facts, uncounted, fresh, fresh_size) end
+    local is_waiting = #still > 0 or (uncounted ~= nil and #uncounted > 0)
+    if is_waiting or was_waiting then waiting.note(uuid, is_waiting, was_waiting) end
+    save_record(key, facts_text, seen, still, uncounted, facts.tk == SUCCEEDED and success_ttl or failure_ttl)
+  end
+
+  -- Merges tasks until this call has done enough, at least one; returns how many. What is behind the tasks is small,
+  -- and comes with the last of them.
+  function merge_tasks()
+    local merged, events, events_at_look, loaded_at_look = 0, 0, 0, 0
+
+    local function is_enough()
+      if loaded > A_CALL.loaded or to_write + counts_to_write > A_CALL.to_write then return true end
+      if events < events_at_look + A_CALL.events_a_look and loaded < loaded_at_look + A_CALL.bytes_a_look then
+        return false
+      end
+      events_at_look, loaded_at_look = events, loaded
+      return now_ms() - now >= A_CALL.work
+    end
+
+    for _, task in ipairs(options.tasks) do
+      if merged > 0 and is_enough() then break end
+      merge(task[1], task[2])
+      merged, events = merged + 1, events + #task[2]
+    end
+    tally(new_of_tasks, repeated_of_tasks)
+    return merged
+  end
+end

@@ -1,0 +1,99 @@
+-- What the workers say of themselves.
+--
+-- @include clock newcomers numbers outbox pieces record stored tables worker merge/others merge/activity merge/tally
+-- @keys workers newcomers young
+-- @families worker
+-- @options worker_ttl
+-- @option workers  {{nodename, id, time in µs, type, payload or nil, fields}, …}
+
+local workers
+
+do
+  -- A worker's clock may be wrong and be put right: what it says is from later than this counts as from then, since
+  -- nothing that it says afterwards could be later; of two such in one millisecond, what came last is the later. Where
+  -- clocks are right, nothing is.
+  local latest = (now + 1000) * 1000 -- µs
+
+  local function is_later(at, id, entry)
+    return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2])) or entry[1] >= latest
+  end
+
+  local heard, is_newcomer = {}, {} -- nodename -> its record, true
+  local proven = { confirmed = {}, young = {}, grown = {} } -- nodenames; those that are young, each behind a time
+
+  local function load_worker(name)
+    local record = load_packed(families.worker .. name)
+    if record then return checked_worker(record) end
+    is_newcomer[name] = true
+    return { f = now }
+  end
+
+  -- What one more word proves of a worker.
+  local function note_proof(name, record)
+    if record.f and now - record.f >= KEPT_FOR.proof then
+      record.f, record.y = nil, record.f
+      proven.confirmed[#proven.confirmed + 1] = name
+    end
+    if not record.y then return end
+    if now - record.y < KEPT_FOR.youth then
+      proven.young[#proven.young + 1] = now
+      proven.young[#proven.young + 1] = name
+    else
+      record.y = nil
+      proven.grown[#proven.grown + 1] = name
+    end
+  end
+
+  local function merge(fact)
+    local name, id, at, kind, payload, fields = fact[1], fact[2], whole(fact[3], MOST_TIME), fact[4], fact[5], fact[6]
+    if payload then
+      if not others.is_new(id) then return end
+      put_event(payload, NIL, false)
+    end
+    local record = heard[name] or load_worker(name)
+    local part = kind == 'worker-heartbeat' and 'b' or 's'
+    local merged_at, entry = math.min(at, latest), record[part]
+    if entry and entry[2] == id then
+      -- Another instance was given it as well.
+      if not payload then tally(0, 1) end
+      return
+    end
+    local advances = is_later(merged_at, id, entry)
+    if advances then record[part] = { merged_at, id, fields, part == 's' and kind or nil } end
+    if not payload then
+      -- Their ids are not kept; what comes too late to tell anything has mostly been merged before.
+      tally(advances and 1 or 0, advances and 0 or 1)
+    end
+    heard[name] = record
+    if advances then note_proof(name, record) end
+    local pid, processed = whole(fields.pid, 2 ^ 32), fields.processed
+    if pid > 0 and at > 0 and (processed == 0 or whole(processed, MOST_COUNT) > 0) then
+      processed = whole(processed, MOST_COUNT)
+      activity.heartbeat(name, pid, at, processed, kind == 'worker-offline')
+    end
+  end
+
+  local function merge_all()
+    for _, fact in ipairs(options.workers) do merge(fact) end
+  end
+
+  local function write()
+    if next(heard) == nil then return end
+    local heard_of = {}
+    for name, record in pairs(heard) do
+      if is_newcomer[name] and not admit_worker(name) then
+        activity.refuse(name)
+      else
+        redis.call('SET', families.worker .. name, cmsgpack.pack(record), 'EX', options.worker_ttl)
+        heard_of[#heard_of + 1] = now
+        heard_of[#heard_of + 1] = name
+      end
+    end
+    in_pieces(heard_of, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.workers, ...) end)
+    in_pieces(proven.young, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.young, ...) end)
+    in_pieces(proven.confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.newcomers, ...) end)
+    in_pieces(proven.grown, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.young, ...) end)
+  end
+
+  workers = { merge = merge_all, write = write }
+end

@@ -1,0 +1,9 @@
+-- Many values to one command, so many at a time: Lua's stack holds some thousand.
+
+local PUSH_AT_ONCE = 100
+
+local function in_pieces(values, size, use)
+  for start = 1, #values, size do
+    use(unpack(values, start, math.min(start + size - 1, #values)))
+  end
+end

@@ -1,0 +1,8 @@
+-- @include trouble
+-- @keys takeovers
+
+-- When an outbox was taken over last, ms since the epoch; nil if none was, as far as is known.
+local function latest_takeover()
+  local good, report = pcall(cjson.decode, attempt('LINDEX', keys.takeovers, 0) or '')
+  return good and type(report) == 'table' and tonumber(report.at) or nil
+end
