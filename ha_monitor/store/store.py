@@ -115,7 +115,7 @@ class RedisStore:
         asked = self._clock.monotonic()
         token = self._call("register", {"who": json.dumps(who), "format": str(FORMAT)})
         self._progress.start_anew()
-        self._take_token(token, asked)
+        self._lease_granted(token, asked)
 
     def recover(self) -> Recovered:
         """After a broken connection: renew the lease under a new token and return what has not been announced yet.
@@ -127,7 +127,7 @@ class RedisStore:
         """
         asked = self._clock.monotonic()
         token, first, raw = self._call("recover")
-        self._take_token(token, asked)
+        self._lease_granted(token, asked)
         return Recovered(read_items(first, raw), first + len(raw))
 
     def announced(self, upto: int) -> None:
@@ -236,7 +236,7 @@ class RedisStore:
         """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
         return self._lease.holds()
 
-    def _take_token(self, token: int, asked: float) -> None:
+    def _lease_granted(self, token: int, asked: float) -> None:
         self._lease.granted(token, asked)
         self._named_keys = self.keys.for_scripts(token, self.counts_key)
 
