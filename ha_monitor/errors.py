@@ -61,7 +61,7 @@ def reason_of(error: BaseException) -> str:
     """
     try:
         text = str(error)
-    except Exception:  # from a __str__ that fails
+    except BaseException:  # from a __str__ that fails
         text = ""
     # A text of megabytes is not searched to its end; secrets are masked before the text is truncated.
     text = BY_LOOKS.hide(" ".join(text[:_READ].split()))

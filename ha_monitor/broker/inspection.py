@@ -6,11 +6,13 @@ import contextlib
 from typing import Any, NamedTuple
 
 import amqp.exceptions
+import redis.exceptions
 
 from ha_monitor.broker.address import address_of, connect_once, connection_to, is_amqp
 from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.broker.amqp_source import declare
 from ha_monitor.broker.asking import asking, first_answer
+from ha_monitor.broker.pubsub_limit import SETTING, PubSubLimit, limit_in
 from ha_monitor.broker.redis_errors import unavailable
 from ha_monitor.config.schema import Config
 from ha_monitor.rights import rabbitmq as rights
@@ -117,9 +119,10 @@ def exchange_awaited(url: str, config: Config) -> str:
     return ""
 
 
-def reach_redis(url: str, config: Config) -> None:
+def reach_redis(url: str, config: Config) -> PubSubLimit | None:
     """Connect to one Redis broker, and subscribe as an instance does.
 
+    :returns: its limit for subscribers; None if it does not tell, as the user need not have the right to ask.
     :raises BrokerUnavailable: if it cannot be used.
     """
     settings = config.broker
@@ -131,6 +134,9 @@ def reach_redis(url: str, config: Config) -> None:
                 with channel.client.pubsub() as subscription:
                     subscription.psubscribe(f"{channel.keyprefix_fanout}{settings.exchange}/*")
                     subscription.get_message(timeout=settings.connect_timeout)
+                with contextlib.suppress(redis.exceptions.ResponseError):
+                    return limit_in(channel.client.config_get(SETTING))
+                return None
         except Exception as error:
             raise unavailable(url, settings, error) from None
 

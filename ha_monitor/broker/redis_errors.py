@@ -5,9 +5,20 @@ from __future__ import annotations
 from urllib.parse import unquote, urlsplit
 
 from ha_monitor.broker.address import address_of
+from ha_monitor.broker.pubsub_limit import SETTING
 from ha_monitor.config.schema import Broker
 from ha_monitor.errors import BrokerUnavailable, reason_of
 from ha_monitor.rights import redis as rights
+
+_CLOSED = ("closed by server", "reset by peer", "Broken pipe")
+
+
+def subscription_lost(url: str, settings: Broker, error: Exception) -> BrokerUnavailable:
+    """The same for a subscription that stood. If the server closed it, the likeliest reason that it had goes along."""
+    lost = unavailable(url, settings, error)
+    if any(text in str(error) for text in _CLOSED):
+        return BrokerUnavailable(f"{lost} (perhaps by {SETTING} pubsub)")
+    return lost
 
 
 def unavailable(url: str, settings: Broker, error: Exception) -> BrokerUnavailable:

@@ -17,7 +17,7 @@ from kombu.messaging import Consumer
 
 from ha_monitor.broker.address import address_of, connect_once, connection_to, urls_of
 from ha_monitor.broker.envelope import read_envelope
-from ha_monitor.broker.redis_errors import unavailable
+from ha_monitor.broker.redis_errors import subscription_lost, unavailable
 from ha_monitor.broker.source import Mark
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
@@ -88,7 +88,7 @@ class RedisSource:
         except TimeoutError:
             pass
         except _FOREIGN as error:
-            raise self._unavailable(error) from None
+            raise self._lost(error) from None
         messages = [received.popleft() for _ in range(min(limit, len(received)))]
         self._held_bytes -= sum(len(message.body) for message in messages)
         return messages
@@ -107,7 +107,7 @@ class RedisSource:
             self._expect_answer(self._client)
             self._client.transport.cycle.maybe_check_subclient_health()
         except _FOREIGN as error:
-            raise self._unavailable(error) from None
+            raise self._lost(error) from None
 
     def _expect_answer(self, client: Connection) -> None:
         subscription, now = self._channel.subclient, self._clock.monotonic()
@@ -198,3 +198,6 @@ class RedisSource:
 
     def _unavailable(self, error: Exception) -> BrokerUnavailable:
         return unavailable(self.url, self._config.broker, error)
+
+    def _lost(self, error: Exception) -> BrokerUnavailable:
+        return subscription_lost(self.url, self._config.broker, error)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import address_of, is_amqp, urls_of
 from ha_monitor.broker.inspection import exchange_awaited, look_at, reach_redis, verify_arguments, verify_rights
+from ha_monitor.broker.pubsub_limit import RECOMMENDED, SETTING
 from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config, QueueType
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable, StoreUnavailable
@@ -24,8 +25,14 @@ def check_broker(config: Config) -> Iterator[Finding]:
             if is_amqp(url):
                 yield from _check_amqp(url, config)
             else:
-                reach_redis(url, config)
+                limit = reach_redis(url, config)
                 yield ok("broker", f"{address_of(url)}: Redis answers; every instance receives every event")
+                if limit is not None and limit.is_low:
+                    yield warning(
+                        "broker",
+                        f"{address_of(url)}: {SETTING} is {limit}: a large message, or many at once, disconnects all "
+                        f"instances together, and what follows is lost until they are back; set it to {RECOMMENDED}",
+                    )
         except BrokerUnavailable as error:
             yield failed("broker", str(error))
         except ConfigurationError as error:

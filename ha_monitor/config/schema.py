@@ -63,7 +63,7 @@ class Broker(Struct, forbid_unknown_fields=True, frozen=True):
         float, Meta(ge=1, le=600, description="AMQP heartbeat and Redis health check interval in seconds")
     ] = 10.0
     connect_timeout: Annotated[
-        Seconds, Meta(description="Timeout of one attempt to connect in seconds; less than store.lease")
+        Seconds, Meta(description="Timeout of one attempt to connect in seconds; at most 3/5 of store.lease")
     ] = 3.0
     prefetch: Annotated[
         int, Meta(ge=1, le=65535, description="Maximum number of unacknowledged messages per instance")
@@ -123,6 +123,17 @@ class Store(Struct, forbid_unknown_fields=True, frozen=True):
         float,
         Meta(ge=0, le=60, description="Seconds that an announcement waits for the event with the task's name"),
     ] = 2.0
+
+    @property
+    def tick_every(self) -> float:
+        """Seconds between two ticks, each of which renews the lease."""
+        return self.lease / 5
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds for which the loop may block. The latest renewal may be a tick old when that begins, and one more
+        tick is left for the next renewal to arrive."""
+        return round(self.lease - 2 * self.tick_every, 6)
 
 
 class Batch(Struct, forbid_unknown_fields=True, frozen=True):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ha_monitor.errors import ConfigurationError
+from ha_monitor.errors import ConfigurationError, reason_of
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.text import printable
 from ha_monitor.handling import ATTRIBUTE
@@ -22,7 +23,7 @@ class Handler(NamedTuple):
     """One function, and its event types."""
 
     name: str
-    """Module and function: by this name a retry finds it, on any instance."""
+    """Module and function, or the variable that holds it: by this name a retry finds it, on any instance."""
     types: frozenset[str]
     function: Callable[..., object]
 
@@ -41,22 +42,83 @@ class Failure(NamedTuple):
 def load_handlers(modules: Iterable[str]) -> list[Handler]:
     """Import the modules and collect their handlers, in the order of definition.
 
-    :raises ConfigurationError: if a module cannot be imported or has no handler.
+    :raises ConfigurationError: if a module cannot be imported, has no handler, or has one that would never run.
     """
-    handlers: dict[str, Handler] = {}
+    found: dict[int, Handler] = {}
     for name in modules:
+        # The code is the user's: it may raise anything, when it is imported and when it is looked at.
         try:
             module = importlib.import_module(name)
-        except (Exception, SystemExit) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ConfigurationError(f"handlers.modules: {name} cannot be imported: {reason}") from None
-        found = [value for value in vars(module).values() if callable(value) and hasattr(value, ATTRIBUTE)]
-        if not found:
+        except BaseException as error:
+            raise ConfigurationError(f"handlers.modules: {name} cannot be imported: {_reason(error)}") from None
+        try:
+            own = _handlers_of(name, module)
+        except ConfigurationError:
+            raise
+        except BaseException as error:
+            raise ConfigurationError(f"handlers.modules: {name} cannot be used: {_reason(error)}") from None
+        if not own:
             raise ConfigurationError(f'handlers.modules: {name} has no handler; mark one with @on("task-failed")')
-        for function in found:
-            full_name = f"{function.__module__}.{function.__qualname__}"
-            handlers[full_name] = Handler(full_name, frozenset(getattr(function, ATTRIBUTE)), function)
+        for handler in own:
+            found.setdefault(id(handler.function), handler)
+    handlers: dict[str, Handler] = {}
+    for handler in found.values():
+        if handlers.setdefault(handler.name, handler) is not handler:
+            raise ConfigurationError(f"handlers.modules: two handlers are called {handler.name}; rename one")
     return list(handlers.values())
+
+
+def _handlers_of(name: str, module: object) -> list[Handler]:
+    handlers = []
+    for variable, value in list(vars(module).items()):
+        types = _mark_of(value) if callable(value) else ()
+        if not types:
+            continue
+        full_name = printable(_importable_name(value) or f"{name}.{variable}")
+        if _is_deferred(value):
+            raise ConfigurationError(
+                f"handlers.modules: {full_name} is async or a generator, so that a call would not run it; "
+                "make it a plain function"
+            )
+        handlers.append(Handler(full_name, frozenset(types), value))
+    return handlers
+
+
+def _mark_of(value: object) -> tuple[str, ...]:
+    """The event types that `on` has given to it."""
+    try:
+        mark = getattr(value, ATTRIBUTE, None)
+    except BaseException:  # as by a proxy of something that is not there yet, such as Flask's current_app
+        return ()
+    # Some objects have a value for any name.
+    return mark if type(mark) is tuple else ()
+
+
+def _importable_name(function: object) -> str:
+    """The module and the name in it that lead to a function, wherever it was found; empty if none do, as for a lambda,
+    for what a function returned, and for a functools.partial.
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if type(module) is not str or type(name) is not str:
+        return ""
+    value: object = sys.modules.get(module)
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return f"{module}.{name}" if value is function else ""
+
+
+def _is_deferred(function: Callable[..., object]) -> bool:
+    """Whether a call only returns something that runs later."""
+    return any(
+        inspect.iscoroutinefunction(one) or inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
+        for one in (function, type(function).__call__)
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """What was raised, in one line."""
+    kind, text = type(error).__name__, reason_of(error)
+    return kind if text == kind else f"{kind}: {text}"
 
 
 class HandlerCode:
@@ -73,19 +135,26 @@ class HandlerCode:
             return load_handlers(modules)
         finally:
             for name in {*modules, *(sys.modules.keys() - before)}:
-                file = getattr(sys.modules.get(name), "__file__", None)
-                if file:
-                    self._imported.setdefault(Path(file), _digest(Path(file)))
+                if (file := _file_of(name)) is not None:
+                    self._imported.setdefault(file, _digest(file))
 
     def changed(self) -> list[str]:
         """The files that differ from the running code."""
         return sorted(str(file) for file, digest in self._imported.items() if _digest(file) != digest)
 
 
+def _file_of(module: str) -> Path | None:
+    try:
+        file = getattr(sys.modules.get(module), "__file__", None)
+    except BaseException:  # a module may be any object
+        return None
+    return Path(file) if type(file) is str else None
+
+
 def _digest(file: Path) -> bytes:
     try:
         return hashlib.sha256(file.read_bytes()).digest()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no name of a file
         return b""
 
 
@@ -125,6 +194,6 @@ class Handlers:
 def _text_of(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # from a __str__ of the user
+    except BaseException:  # from a __str__ of the user
         text = "no text available"
     return f"{type(error).__name__}: {text}"

@@ -7,6 +7,39 @@ import random
 from ha_monitor.clock import Clock
 from ha_monitor.schedule import Schedule
 
+STABLE_AFTER = 15.0
+"""Seconds for which a connection must hold before the outage counts as over: longer than the longest backoff."""
+
+
+class FailureStreak:
+    """Failures without a stable success between them: a service may accept each connection, and close it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._succeeded_at: float | None = None
+        self.since: float | None = None
+        """When the first failure was, by the monotonic clock; None if there was none yet."""
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether there was no success since the latest failure."""
+        return self.since is not None and self._succeeded_at is None
+
+    def failed(self) -> bool:
+        """Note a failure; whether a new streak begins with it."""
+        now = self._clock.monotonic()
+        was_stable = self._succeeded_at is not None and now - self._succeeded_at >= STABLE_AFTER
+        is_new = self.since is None or was_stable
+        if is_new:
+            self.since = now
+        self._succeeded_at = None
+        return is_new
+
+    def succeeded(self) -> None:
+        """Note a success."""
+        if self._succeeded_at is None:
+            self._succeeded_at = self._clock.monotonic()
+
 
 class Backoff:
     """Capped exponential backoff with equal jitter (half of each wait is fixed, half is random), so that many
@@ -19,12 +52,13 @@ class Backoff:
         self._cap = cap
         self._attempts = 0
         self._retry = Schedule(clock, first)
-        self._failing_since: float | None = None
+        self._streak = FailureStreak(clock)
 
     @property
     def failing_since(self) -> float:
-        """When the first of the consecutive failures was, by the monotonic clock; now if there is none."""
-        return self._clock.monotonic() if self._failing_since is None else self._failing_since
+        """When the first of the failures was, by the monotonic clock; now if the latest was followed by a success."""
+        since = self._streak.since
+        return since if since is not None and self._streak.is_failing else self._clock.monotonic()
 
     def remaining(self) -> float:
         """Seconds until the next attempt is due; 0 if it is."""
@@ -32,8 +66,8 @@ class Backoff:
 
     def failed(self) -> float:
         """Note a failure; returns the seconds until the next attempt."""
-        if self._failing_since is None:
-            self._failing_since = self._clock.monotonic()
+        if self._streak.failed():
+            self._attempts = 0
         longest = min(self._cap, self._first * 2.0 ** min(self._attempts, 30))
         self._attempts += 1
         wait = random.uniform(longest / 2, longest)
@@ -41,7 +75,6 @@ class Backoff:
         return wait
 
     def succeeded(self) -> None:
-        """Note a success: the next failure starts from the beginning."""
-        self._attempts = 0
+        """Note a success: if it proves stable, the next failure starts from the beginning."""
+        self._streak.succeeded()
         self._retry.hasten()
-        self._failing_since = None

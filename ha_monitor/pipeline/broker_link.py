@@ -79,7 +79,8 @@ class BrokerLink(Link):
         self._health.broker(None)
         self._progress.connected()
         self._heartbeat.hasten()
-        self._logger.info("broker-connected", broker=address, queue=self._queue, **away)
+        if away is not None:
+            self._logger.info("broker-connected", broker=address, queue=self._queue, **away)
         self._report.consuming()
         self._broadcast.send(self._source.url)
 
@@ -100,6 +101,8 @@ class BrokerLink(Link):
     def hand_back(self) -> None:
         """Close the connection so that the unacknowledged messages are requeued for other instances."""
         self._health.broker("messages were requeued while the store is unavailable")
+        if self.consuming:
+            self._outage.closed()
         self._close()
 
     def _unhealthy(self, problem: str) -> None:

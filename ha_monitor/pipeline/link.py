@@ -53,8 +53,8 @@ class Link(ABC):
         self._report.waiting(self._service, self._backoff.failing_since, reason)
         self._close()
 
-    def _returned(self) -> dict[str, float]:
-        """The service is back: the next failure begins anew. Returns what the line about it says, as `Outage.over`."""
+    def _returned(self) -> dict[str, float] | None:
+        """The service is back. Returns what the line about it says, as `Outage.over`; None for no line."""
         self._backoff.succeeded()
         return self._outage.over()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ha_monitor.clock import Clock
 from ha_monitor.outputs.line import iso_time
 from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.backoff import FailureStreak
 from ha_monitor.schedule import Schedule
 
 FIRST_PAUSE = 5.0
@@ -15,52 +16,71 @@ MOST_REASONS = 10
 
 
 class Outage:
-    """Counts consecutive failures, and writes a line for some of them."""
+    """Counts failures, and writes a line for some of them; decides which of them get a line about their end.
+
+    A connection that is not stable ends no outage: a service that fails, is back and fails again is logged at growing
+    intervals, too.
+    """
 
     def __init__(self, event: str, logger: Logger, clock: Clock) -> None:
         """:param event: name of the log event."""
         self._event = event
         self._logger = logger
         self._clock = clock
+        self._streak = FailureStreak(clock)
         self._line = Schedule(clock, FIRST_PAUSE)
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self._since: float | None = None
-        self._began = ""
+        self._began = iso_time(self._clock.time())
         self._attempts = 0
         self._reasons: set[str] = set()
         self._pause = FIRST_PAUSE
         self._line.hasten()
+        self._end_is_due = False
 
     def failed(self, reason: str, retry_in: float) -> None:
-        """An attempt failed.
+        """An attempt failed, or the connection broke.
 
         :param retry_in: seconds until the next attempt.
         """
-        if self._since is None:
-            self._since, self._began = self._clock.monotonic(), iso_time(self._clock.time())
-        self._attempts += 1
-        is_due = self._line.is_due()
+        is_due = self._count()
         is_news = reason not in self._reasons and len(self._reasons) < MOST_REASONS
         if not is_due and not is_news:
             return
         self._reasons.add(reason)
-        if is_due:
-            self._line.restart(self._pause)
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._end_is_due = True
         self._logger.warning(
             self._event, reason=reason, retry_in=round(retry_in, 3), attempts=self._attempts, since=self._began
         )
 
-    def over(self) -> dict[str, float]:
-        """The outage is over: the next failure starts a new one.
+    def closed(self) -> None:
+        """The connection was closed for another reason, which is logged elsewhere."""
+        if self._count():
+            self._end_is_due = True
 
-        :returns: fields for the line: the duration in seconds and the number of attempts; empty if there was no
-        outage.
+    def _count(self) -> bool:
+        """Count a failure; whether it is time for a line."""
+        if self._streak.failed():
+            self._begin_anew()
+        self._attempts += 1
+        is_due = self._line.is_due()
+        if is_due:
+            self._line.restart(self._pause)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        return is_due
+
+    def over(self) -> dict[str, float] | None:
+        """The service is back.
+
+        :returns: fields for the line: the seconds since the first failure and the number of attempts; empty if there
+            was no outage. None if there is to be no line, because the failure had none either.
         """
-        if self._since is None:
+        if not self._streak.is_failing:
             return {}
-        told = {"away_for": round(self._clock.monotonic() - self._since, 3), "attempts": self._attempts}
-        self._begin_anew()
-        return told
+        self._streak.succeeded()
+        if not self._end_is_due:
+            return None
+        self._end_is_due = False
+        began = self._streak.since or 0.0
+        return {"away_for": round(self._clock.monotonic() - began, 3), "attempts": self._attempts}

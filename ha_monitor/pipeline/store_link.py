@@ -8,6 +8,7 @@ from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
+from ha_monitor.pipeline.backoff import STABLE_AFTER
 from ha_monitor.pipeline.link import Link
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
@@ -16,8 +17,8 @@ from ha_monitor.store.api import Store
 from ha_monitor.store.results import is_about_foreign_value
 from ha_monitor.version import __version__
 
-REFUSED_FOR = 15.0
-"""Seconds until a refusal of Redis counts as over: longer than the longest backoff."""
+REFUSED_FOR = STABLE_AFTER
+"""Seconds until a refusal of Redis counts as over."""
 WARN_EVERY = 10.0
 """Seconds between two warnings about writes that Redis refused and that a call did without."""
 
@@ -85,7 +86,8 @@ class StoreLink(Link):
     def _is_back(self) -> None:
         away = self._returned()
         unannounced = len(self._announcements)
-        self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **away)
+        if away is not None:
+            self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **away)
 
     def answered(self, trouble: str) -> None:
         """A call succeeded.

@@ -61,7 +61,7 @@ class Ticker:
         self._telemetry = telemetry
         self._logger = logger
         self._tables = TableReport(logger, clock)
-        self.due = Schedule(clock, config.store.lease / 5)
+        self.due = Schedule(clock, config.store.tick_every)
         """When the next tick is due; whoever knows of something earlier hastens it."""
         self._counted_batches = -1
         """As many as there were when the store was asked for the counts."""

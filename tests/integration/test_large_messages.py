@@ -25,6 +25,9 @@ def message(*bodies: Any) -> Recorded:
     return Recorded("worker.multi", "application/json", "utf-8", json.dumps(bodies))
 
 
+SHORT_LEASE = {"store": {"lease": 1.0}, "broker": {"connect_timeout": 0.6}}
+
+
 def troubles(fleet: Fleet) -> list[Any]:
     """What it said of a lease, an outbox or a connection that was lost."""
     kinds = ("lease-lost", "outbox-taken-over", "store-unavailable", "broker-unavailable")
@@ -38,9 +41,7 @@ def test_messages_of_very_many_events_do_not_stop_the_fleet(tmp_path: Path, brok
     large = [
         message(*({"type": "task-sent", "uuid": f"{number}-{n}"} for n in range(EVENTS))) for number in range(MESSAGES)
     ]
-    settings = {"store": {"lease": 1.0}, "broker": {"connect_timeout": 0.95}}
-
-    with Fleet(tmp_path, broker_url, store_url, size=2, settings=settings).start() as fleet:
+    with Fleet(tmp_path, broker_url, store_url, size=2, settings=SHORT_LEASE).start() as fleet:
         life = [event(f"task-{what}", at=TIME + n) for n, what in enumerate(("received", "started", "succeeded"))]
         publish(broker_url, [*large, message(*life)])
         wait_until(lambda: queue_depth(broker_url) == 0, 120, "the end of the queue")
@@ -71,7 +72,7 @@ def test_messages_of_too_many_events_keep_no_good_one(
         ]
         messages += [tiny, message(*life)]
 
-    with Fleet(tmp_path, broker_url, store_url, size=1, settings={"store": {"lease": 1.0}}).start() as fleet:
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings=SHORT_LEASE).start() as fleet:
         publish(broker_url, messages)
         wait_until(lambda: len(fleet.said("task-succeeded")) == count, patient(60), "the good tasks", 0.2)
         wait_until(

@@ -30,7 +30,7 @@ QUICK: dict[str, dict[str, Any]] = {
     # Short, so that a take-over does not take long. The wait for a name is long: what an instance holds when it
     # dies or freezes reaches the others later, and these tests demand a name in every line.
     "store": {"lease": 2.0, "timeout": 1.0, "name_wait": 30.0},
-    "broker": {"heartbeat": 2.0, "prefetch": 200, "connect_timeout": 1.5},
+    "broker": {"heartbeat": 2.0, "prefetch": 200, "connect_timeout": 1.2},
     "batch": {"events": 100},
 }
 
@@ -201,6 +201,18 @@ class Fleet:
         """What the store holds about the instances, living and dead."""
         with self._reader() as reader:
             return reader.instances()
+
+    def wait_until_connected(self, service: str, times: int) -> None:
+        """Wait until each instance has connected to `broker` or `store` so often. Not each time has a line."""
+
+        def connected() -> bool:
+            try:
+                counts = [entry.stats.get(f"{service}_connects", 0) for entry in self.entries() if entry.lease_left > 0]
+            except StoreUnavailable:
+                return False
+            return sum(count >= times for count in counts) == len(self.instances)
+
+        wait_until(connected, 60, f"the instances' return to the {service}", 0.1)
 
     def wait_until_merged(self, events: int) -> None:
         """Wait until the instances have merged so many events since they started."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ha_monitor.pipeline.backoff import Backoff
+from ha_monitor.pipeline.backoff import STABLE_AFTER, Backoff
 from ha_monitor.supervision import Systemd, watchdog_interval
 from tests.unit.builders import TurnedClock
 
@@ -42,6 +42,26 @@ def test_it_is_due_when_the_wait_is_over() -> None:
     backoff.failed()
     backoff.succeeded()
     assert backoff.remaining() == 0
+    clock.now += STABLE_AFTER
+    assert backoff.failed() <= 1.0
+
+
+def test_a_success_that_does_not_last_changes_nothing() -> None:
+    """Given a success before each failure, the waits grow all the same, and are over at each success; after one that
+    lasts, they begin anew. It lasts from the first success on.
+    """
+    clock = TurnedClock()
+    backoff = Backoff(clock, first=1.0, cap=8.0)
+    waits = []
+    for _ in range(10):
+        waits.append(backoff.failed())
+        backoff.succeeded()
+        assert backoff.remaining() == 0
+        clock.now += STABLE_AFTER - 0.1
+    assert waits[3:] == [pytest.approx(6, abs=2)] * 7
+
+    backoff.succeeded()
+    clock.now += 0.1
     assert backoff.failed() <= 1.0
 
 

@@ -193,13 +193,13 @@ MISTAKES = [
     ),
     pytest.param(
         "[broker]\nconnect_timeout = 5\n",
-        "{file}: broker.connect_timeout = 5: expected less than store.lease (5), "
+        "{file}: broker.connect_timeout = 5: expected at most 3, which is 3/5 of store.lease (5), "
         "or an instance that is connecting would lose its lease",
         id="connecting may take as long as the lease",
     ),
     pytest.param(
         "[store]\nlease = 2\n",
-        "{file}: broker.connect_timeout = 3: expected less than store.lease (2), "
+        "{file}: broker.connect_timeout = 3: expected at most 1.2, which is 3/5 of store.lease (2), "
         "or an instance that is connecting would lose its lease",
         id="a lease shorter than connecting may take",
     ),

@@ -16,7 +16,7 @@ from ha_monitor.config.schema import DEFAULT_REDACTED
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.events.redact import Redactor
 from ha_monitor.handling import ATTRIBUTE
-from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
+from ha_monitor.outputs.handlers import Handler, HandlerCode, Handlers, load_handlers
 from ha_monitor.store.outbox import Entry
 from ha_monitor.store.record import Facts
 from tests.unit.builders import TIME, UUID
@@ -63,6 +63,119 @@ def test_a_handler_imported_into_two_modules_is_called_once(modules: Path) -> No
     assert [handler.name for handler in load_handlers(["alerts_b", "alerts_c"])] == ["alerts_b.one"]
 
 
+UNLIKE_FUNCTIONS = """\
+import functools
+from ha_monitor import on
+
+def send(event, task, to): CALLED.append(to)
+def to(whom):
+    @on("task-failed")
+    def page(event, task): send(event, task, whom)
+    return page
+class Mailer:
+    def __init__(self, whom): self.whom = whom
+    def __call__(self, event, task): send(event, task, self.whom)
+    @on("task-failed")
+    def mail(self, event, task): send(event, task, self.whom)
+
+CALLED = []
+part = on("task-failed")(functools.partial(send, to="part"))
+one, two = to("one"), to("two")
+three = on("task-failed")(lambda event, task: send(event, task, "three"))
+four = on("task-failed")(lambda event, task: send(event, task, "four"))
+also_four = four
+five = on("task-failed")(Mailer("five"))
+six, seven = Mailer("six").mail, Mailer("seven").mail
+globals()["page half \\ud83d"] = to("half")
+"""
+
+
+def test_each_handler_is_called_whatever_it_is_made_of(modules: Path) -> None:
+    """Given handlers that are no plain functions, or several from one piece of code, each is one handler, called by the
+    name of the variable that holds it: the same on each instance, and after each start.
+    """
+    (modules / "alerts_d.py").write_text(UNLIKE_FUNCTIONS)
+    handlers = Handlers(load_handlers(["alerts_d"]), REDACTOR)
+    due = handlers.due(entry())
+
+    assert [handler.name for handler in due] == [
+        *("alerts_d.part", "alerts_d.one", "alerts_d.two", "alerts_d.three", "alerts_d.four", "alerts_d.five"),
+        *("alerts_d.six", "alerts_d.seven", "alerts_d.page half ?"),
+    ]
+    assert [handlers.call(handler, entry()) for handler in due] == [None] * len(due)
+    assert sys.modules["alerts_d"].CALLED == ["part", "one", "two", "three", "four", "five", "six", "seven", "half"]
+    assert [handlers.due(entry(kind=1, handler=handler.name)) for handler in due] == [[handler] for handler in due]
+
+
+def test_a_decorated_handler_keeps_its_name(modules: Path) -> None:
+    """Given a handler under a decorator of the user's, its name is that of the function."""
+    (modules / "alerts_e.py").write_text(
+        "import functools\nfrom ha_monitor import on\n"
+        "def twice(function):\n"
+        "  @functools.wraps(function)\n  def wrapper(event, task): function(event, task); function(event, task)\n"
+        "  return wrapper\n"
+        "@twice\n@on('*')\ndef one(event, task): ...\n"
+        "@on('*')\n@twice\ndef two(event, task): ...\n"
+    )
+
+    assert [handler.name for handler in load_handlers(["alerts_e"])] == ["alerts_e.one", "alerts_e.two"]
+
+
+def test_two_handlers_of_one_name_are_refused(modules: Path) -> None:
+    """Given two handlers of which a retry could not tell which one failed, the error names them."""
+    (modules / "alerts_f").mkdir()
+    (modules / "alerts_f" / "__init__.py").write_text(
+        "import alerts_f.Part\nfrom ha_monitor import on\n"
+        "class Part:\n  @on('*')\n  def page(event, task): ...\n"
+        "own = Part.page\n"
+    )
+    (modules / "alerts_f" / "Part.py").write_text("from ha_monitor import on\npage = on('*')(lambda event, task: 0)\n")
+
+    with pytest.raises(ConfigurationError, match=r"^handlers.modules: two handlers are called alerts_f.Part.page; ren"):
+        load_handlers(["alerts_f", "alerts_f.Part"])
+
+
+HOSTILE = """\
+import sys
+from ha_monitor import on
+
+class Proxy:  # as Flask's current_app
+    def __init__(self, error): object.__setattr__(self, "error", error)
+    def __call__(self): raise self.error
+    def __getattribute__(self, name): raise object.__getattribute__(self, "error")
+    __class__ = property(lambda self: self.anything)
+
+class Obliging:  # as xmlrpc.client.ServerProxy
+    def __call__(self): ...
+    def __getattr__(self, name): return Obliging()
+
+class Growing:  # as an object that imports something when it is used
+    def __call__(self): ...
+    def __getattr__(self, name): globals()["more"] = 1; raise AttributeError(name)
+
+proxies = [Proxy(RuntimeError("no context")), Proxy(SystemExit()), Proxy(KeyboardInterrupt()), Growing(), Obliging()]
+current_app, exiting, interrupted, growing, obliging = proxies
+
+@on("*")
+def alert(event, task): ...
+
+sys.modules["alerts_helper"] = current_app
+sys.modules["alerts_other_helper"] = obliging
+"""
+
+
+def test_what_else_a_module_holds_is_left_alone(modules: Path) -> None:
+    """Given a module that holds objects that raise whatever they are asked for, or have an answer to everything, its
+    handler is found, and so are the files that it came from.
+    """
+    (modules / "alerts_g.py").write_text(HOSTILE)
+    code = HandlerCode()
+
+    assert [handler.name for handler in code.load(["alerts_g"])] == ["alerts_g.alert"]
+    (modules / "alerts_g.py").write_text(HOSTILE + "# changed")
+    assert code.changed() == [str(modules / "alerts_g.py")]
+
+
 def test_an_entry_for_one_handler_goes_to_that_one_only(modules: Path) -> None:
     """Given a retry, only the handler that failed is due; none if this instance does not have it."""
     handlers = Handlers(
@@ -80,6 +193,24 @@ def test_an_entry_for_one_handler_goes_to_that_one_only(modules: Path) -> None:
         ("def f(:\n", "broken cannot be imported: SyntaxError: invalid syntax (broken.py, line 1)"),
         ("raise ValueError('two\\nlines')", "broken cannot be imported: ValueError: two lines"),
         ("import sys; sys.exit(3)", "broken cannot be imported: SystemExit: 3"),
+        ("raise KeyboardInterrupt", "broken cannot be imported: KeyboardInterrupt"),
+        (
+            "class Odd(BaseException):\n  def __str__(self): raise SystemExit\nraise Odd",
+            "broken cannot be imported: Odd",
+        ),
+        ("import sys; sys.modules[__name__] = 5", "broken cannot be used: TypeError: vars() argument must have"),
+        (
+            "from ha_monitor import on\n@on('*')\nasync def f(event, task): ...\n",
+            "broken.f is async or a generator, so that a call would not run it; make it a plain function",
+        ),
+        (
+            "from ha_monitor import on\n@on('*')\ndef f(event, task): yield\n",
+            "broken.f is async or a generator, so that a call would not run it; make it a plain function",
+        ),
+        (
+            "from ha_monitor import on\nclass A:\n  async def __call__(self, event, task): ...\nf = on('*')(A())",
+            "broken.f is async or a generator, so that a call would not run it; make it a plain function",
+        ),
         ("def f(event, task): ...\n", 'broken has no handler; mark one with @on("task-failed")'),
         (
             "from ha_monitor import on\n@on()\ndef f(event, task): ...\n",
@@ -95,7 +226,10 @@ def test_a_module_that_cannot_be_used_is_one_line(modules: Path, source: str | N
     with pytest.raises(ConfigurationError) as caught:
         load_handlers(["broken"])
 
-    assert str(caught.value) == f"handlers.modules: {reason}"
+    said = str(caught.value)
+    assert said.startswith(f"handlers.modules: {reason}")
+    assert said.isprintable()
+    assert len(said) < 400
 
 
 def test_a_handler_gets_the_event_and_the_record() -> None:

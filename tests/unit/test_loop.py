@@ -353,6 +353,55 @@ def test_the_broker_is_not_tried_all_the_time_and_the_lease_is_kept(amqp: Bed) -
 # --- handlers ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("takes", "lost"), [(OWN_CONFIG.store.longest_wait, False), (LEASE - 0.1, True)])
+def test_an_attempt_to_connect_costs_no_lease(amqp: Bed, takes: float, lost: bool) -> None:
+    """Given a broker that does not answer, and attempts to connect that each take as long as the configuration allows,
+    nobody takes the outbox over, however long ago the latest tick was; given ones that take nearly the whole lease,
+    somebody does.
+    """
+    present, away = Instance(amqp, "present"), Instance(amqp, "away")
+    present.live(LEASE + 1)
+
+    def trouble(moment: str) -> None:
+        if moment == "before connect":
+            live(takes, present)
+            raise BrokerUnavailable("no answer")
+
+    amqp.broker.trouble = trouble
+    live(600, away, present)
+
+    assert (away.stats.leases_lost > 0) is lost
+    assert (present.stats.takeovers > 0) is lost
+    assert len(away.said("broker-unavailable")) > 1
+
+
+@pytest.mark.parametrize("service", ["broker", "store"])
+def test_a_connection_that_is_lost_again_and_again_is_said_ever_more_seldom(bed: Bed, service: str) -> None:
+    """Given a broker, or a store, that takes each connection and closes it after two seconds, for an hour, the lines
+    about both connections are few, and every event is announced.
+    """
+    one = Instance(bed)
+    one.cycle(2)
+    bed.publish(*(event(f"task-{what}") for what in ("received", "started", "succeeded")))
+    connected_at = [bed.clock.now]
+
+    def trouble(moment: str) -> None:
+        if moment == "after connect" or (moment == "before connect" and service == "broker"):
+            connected_at.append(bed.clock.now)
+        elif moment in ("before heartbeat", "before tick") and bed.clock.now >= connected_at[-1] + 2:
+            raise (BrokerUnavailable if service == "broker" else StoreUnavailable)("closed")
+
+    (bed.broker if service == "broker" else bed.server).trouble = trouble
+    one.live(3600)
+
+    assert len(connected_at) > 100
+    for what in ("broker-connected", "store-connected", f"{service}-unavailable"):
+        assert len(one.said(what)) < 20
+    assert len(one.said(f"{service}-unavailable")) > 10
+    assert len(one.said(f"{service}-connected")) > 10
+    assert len(one.announced) == 3
+
+
 def test_a_handler_that_hangs_costs_neither_the_lease_nor_the_connection(amqp: Bed) -> None:
     """Given a handler that works for three leases, ticks and heartbeats go on meanwhile, the supervisor hears of no
     progress, and no other instance takes over."""

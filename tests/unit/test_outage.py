@@ -10,6 +10,7 @@ from ha_monitor.broker.source import Source
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.backoff import STABLE_AFTER
 from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink, QueueWatcher
 from ha_monitor.pipeline.outage import LONGEST_PAUSE, MOST_REASONS, Outage
 from ha_monitor.pipeline.progress import Progress
@@ -78,9 +79,45 @@ def test_the_next_time_begins_anew(outage: Outage, clock: TurnedClock, lines: Li
 
     assert outage.over() == {"away_for": 7.5, "attempts": 2}
     assert outage.over() == {}
-    clock.now = 8.0
+    clock.now = 7.5 + STABLE_AFTER
     outage.failed("refused", 1.0)
-    assert [(at, fields["attempts"]) for at, _, fields in lines.told] == [(0, 1), (7.5, 2), (8, 1)]
+    assert [(at, fields["attempts"]) for at, _, fields in lines.told] == [(0, 1), (7.5, 2), (7.5 + STABLE_AFTER, 1)]
+
+
+def test_a_return_that_does_not_last_is_said_as_often_as_the_failure(
+    outage: Outage, clock: TurnedClock, lines: Lines
+) -> None:
+    """Given a broker that is back and lost again each second, there are as few lines as if it were away, and each is
+    followed by one about its return, which counts from the first failure on.
+    """
+    returns = []
+    for second in range(100):
+        clock.now = float(second)
+        outage.failed("closed", 0.4)
+        clock.now += 0.4
+        returns.append((clock.now, outage.over()))
+
+    assert [at for at, _, _ in lines.told] == [0, 5, 15, 35, 75]
+    assert [one for one in returns if one[1] is not None] == [
+        (at + 0.4, {"away_for": at + 0.4, "attempts": at + 1}) for at in (0, 5, 15, 35, 75)
+    ]
+
+
+def test_what_was_closed_for_another_reason_is_said_when_it_is_back_as_seldom(
+    outage: Outage, clock: TurnedClock, lines: Lines
+) -> None:
+    """Given a connection that is closed again and again because of something else, there is no line about that, and
+    its return is said at growing intervals.
+    """
+    said = []
+    for second in range(100):
+        clock.now = float(second)
+        outage.closed()
+        if outage.over() is not None:
+            said.append(second)
+
+    assert lines.told == []
+    assert said == [0, 5, 15, 35, 75]
 
 
 def test_a_broker_that_is_back_was_away(clock: TurnedClock, lines: Lines) -> None:

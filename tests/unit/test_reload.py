@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -60,6 +61,28 @@ def test_changed_code_of_handlers_needs_a_restart(modules: Path, tmp_path: Path,
     instance.service.read_again()
 
     assert [line["changed"] for line in instance.said("restart-required")] == [[str(modules / file)]] * 2
+
+
+@pytest.mark.parametrize(
+    "code", ["raise SystemExit(3)", "raise KeyboardInterrupt", "raise ValueError('two\\nlines')", "def f(:", "x = 1"]
+)
+def test_handlers_that_cannot_be_used_change_nothing(modules: Path, tmp_path: Path, code: str) -> None:
+    """Given a reload that names a module of handlers that cannot be used, one line says why, and nothing is replaced;
+    given one that can, the next reload takes it.
+    """
+    instance = Instance(tmp_path, Config(handlers=HandlerSettings(modules=["reload_alerts"])))
+    instance.config = Config(handlers=HandlerSettings(modules=["reload_alerts", "reload_broken"]))
+    (modules / "reload_broken.py").write_text(code)
+
+    assert instance.service.read_again() is None
+    (line,) = instance.said("reload-failed")
+    assert line["reason"].startswith("handlers.modules: reload_broken ")
+    assert line["reason"].isprintable()
+
+    instance.config = Config(handlers=HandlerSettings(modules=["reload_alerts", "reload_mended"]))
+    (modules / "reload_mended.py").write_text("from ha_monitor import on\nf = on('*')(lambda event, task: ...)\n")
+    importlib.invalidate_caches()
+    assert instance.service.read_again() is not None
 
 
 def test_the_number_of_dead_letters_is_applied(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
+from ha_monitor.pipeline.backoff import STABLE_AFTER
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import REFUSED_FOR, StoreLink
@@ -102,6 +103,7 @@ def test_an_instance_is_not_ready_while_its_calls_are_refused() -> None:
     bed.health.progress()
     bed.link.answered("")
     assert bed.reasons() == []
+    bed.clock.now += STABLE_AFTER
     bed.link.lost(StoreRefused("Redis refused: WRONGTYPE"))
     assert bed.connect() < 0.5
 
@@ -158,6 +160,29 @@ def test_that_it_is_away_is_said_ever_more_seldom_and_its_return_once() -> None:
     assert "away_for" not in first
     assert back["away_for"] == away_for
     assert back["attempts"] >= told[-1]["attempts"]
+
+
+def test_a_redis_that_closes_each_connection_is_said_ever_more_seldom() -> None:
+    """Given a Redis that takes each connection and closes it two seconds later, for an hour, the attempts become rarer
+    as if it were away, and each of the few lines about it is followed by one about its return; connected for long, and
+    lost again, it is said at once.
+    """
+    bed = Bed()
+    bed.connect()
+    began, waits = bed.clock.now, []
+    while bed.clock.now < began + 3600:
+        bed.clock.now += 2
+        bed.link.lost(StoreUnavailable("Redis: closed"))
+        waits.append(bed.connect())
+
+    told = [what for what, _ in bed.log.told if what.startswith("store-")]
+    assert 10 < len(told) / 2 < 20
+    assert told == ["store-connected", *["store-unavailable", "store-connected"] * (len(told) // 2)]
+    assert len(waits) < 3600 / 4
+    bed.clock.now += STABLE_AFTER
+    bed.link.lost(StoreUnavailable("Redis: closed"))
+    assert bed.connect() <= 0.2
+    assert lines(bed, "store-unavailable")[-1]["attempts"] == 1
 
 
 def test_a_redis_that_refuses_is_back_when_it_refuses_no_more() -> None:

@@ -32,13 +32,8 @@ def test_broker_restarts(
     with Fleet(tmp_path, url, store_url).start() as fleet:
         # In this order: RabbitMQ 3.10 writes to disk where a new queue's messages are only some time after its
         # declaration, and a kill before that loses them.
-        for end in (own_rabbitmq.stop, own_rabbitmq.kill):
-            fleet.wait_until_consuming()
-            known = len(fleet.said("broker-unavailable"))
-
-            def noticed(before: int = known) -> bool:
-                return len(fleet.said("broker-unavailable")) >= before + 3
-
+        for number, end in enumerate((own_rabbitmq.stop, own_rabbitmq.kill), 1):
+            fleet.wait_until_connected("broker", number)
             slice_ = list(islice(messages, 2000))
             fill_queue(fleet, url, slice_)
             for message in slice_:
@@ -46,8 +41,8 @@ def test_broker_restarts(
             end()
             for instance in fleet.instances:
                 instance.thaw()
-            wait_until(noticed, 30, "that all notice")
             own_rabbitmq.start()
+            fleet.wait_until_connected("broker", number + 1)
             fleet.wait_until_announced(published)
         account = fault_table.add("RabbitMQ: stop, start; kill -9, start", fleet.close_account(published))
     assert_guarantee(account)
