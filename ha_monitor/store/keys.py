@@ -46,7 +46,11 @@ TYPES = {
     "orphaned": Kind("hash", "the same for those that were said to be orphaned"),
     "usual": Kind("hash", "task name -> '<runs> <mean in s>' (usual.lua)"),
     "set_aside": Kind("list", "messages that nobody could handle as JSON, newest first"),
-    "sweep": Kind("string", "'<cursor of ZSCAN> <times to go through `open`>' (sweep.lua); expires after a minute"),
+    "sweep": Kind(
+        "string",
+        "MessagePack: {cursor of ZSCAN, times to go through `open`, {task to look at before that, …}} (sweep.lua); "
+        "expires after a minute",
+    ),
     "newcomers": Kind("zset", "nodename of a worker that is not confirmed -> when it was first heard of"),
     "young": Kind("zset", "nodename of a confirmed worker with a short life so far -> when it was last heard of"),
     "named": Kind("hash", "newcomer, confirmed -> lines of single workers that were written lately; expires"),

@@ -4,7 +4,7 @@
 -- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies
 -- up.
 --
--- @include clock duty liveness newcomers outbox pieces stored sweep tables trouble usual worker
+-- @include clock duty liveness newcomers outbox pieces stored sweep tables trouble usual work worker
 -- @keys leases waiting retries dead_letters queues stuck orphaned
 -- @keys workers liveness newcomers young producers usual processes open turned_away named crowd
 -- @families worker
@@ -76,7 +76,9 @@ end
 local any_lost, newly_lost = false, false
 
 local function look_at(name, heard)
-  local record = read_worker(attempt('GET', families.worker .. name))
+  local raw = attempt('GET', families.worker .. name)
+  has_loaded(raw and #raw or 0)
+  local record = read_worker(raw)
   local before = redis.call('HGET', keys.liveness, name)
   local judges = options.may_judge or read_lost(before)
   local state, kept, change = state_of(record, heard, before, now, options.late_after, judges and options.lost_after)
@@ -154,7 +156,7 @@ local function look_at_workers()
     for index = 1, #found, 2 do
       look_at(found[index], tonumber(found[index + 1]))
     end
-  until place == '0' or #shown >= options.most_looks
+  until place == '0' or #shown >= options.most_looks or is_enough(#found / 2)
   if place == '0' then tell_of_crowds() end
   return place
 end
