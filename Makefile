@@ -126,6 +126,11 @@ hooks: $(DEVELOP) $(ANSIBLE)/.ready ## check what make lint checks before each c
 test-unit: $(DEVELOP) ## only what needs no services
 	$(BIN)/python -m pytest tests/unit
 
+.PHONY: coverage
+coverage: $(DEVELOP) ## which lines the tests without services cover; at least 90 % of those of the loop and the leader
+	$(BIN)/python -m pytest tests/unit --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m coverage report --include='ha_monitor/pipeline/*' --fail-under=90
+
 .PHONY: record
 record: $(DEVELOP) redis rabbitmq ## record the event stream of the tests anew
 	$(BIN)/python -m tests.recording.record
@@ -137,5 +142,5 @@ dashboard: $(DEVELOP) redis rabbitmq prometheus ## draw the picture of the dashb
 
 .PHONY: clean
 clean: ## remove what the targets made
-	$(SUDO) rm -rf $(VENV) .venv-* dist build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	$(SUDO) rm -rf $(VENV) .venv-* dist build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 

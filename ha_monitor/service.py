@@ -50,10 +50,13 @@ from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.replaceable import Settings
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.store.attempts import Attempts
+from ha_monitor.store.api import SharedRecord
+from ha_monitor.store.attempts import RedisAttempts
+from ha_monitor.store.duties import Duties
+from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Counting
-from ha_monitor.store.store import Store
-from ha_monitor.store.stuck import first_look
+from ha_monitor.store.store import RedisStore
+from ha_monitor.store.stuck import StuckTasks, first_look
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.visible import ascii_json
 from ha_monitor.threads import Threads
@@ -119,22 +122,15 @@ class Service:
                 config, telemetry, lambda reason: warn("queues-not-surveyed", reason=reason), threads
             )
         parts = self._parts(config)
-        store = Store(
-            config.store,
-            config.node_id,
-            clock,
-            held_messages(config),
-            counting(config, self._identity),
-            first_look=first_look(config.stuck),
-        )
+        record = make_record(config, self._identity, clock)
         self.pipeline = Pipeline(
             config=config,
             source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
-            store=store,
+            record=record,
             decoder=parts.decoder,
             announcer=parts.announcer,
             rejects=Rejects(self._identity, self.logger, clock),
-            redeliveries=Redeliveries(Attempts(store), self._identity, stats, self.logger, clock),
+            redeliveries=Redeliveries(record.attempts, self._identity, stats, self.logger, clock),
             supervisor=Systemd(environment, clock),
             stats=stats,
             telemetry=telemetry,
@@ -279,6 +275,19 @@ def make_investigator(config: Config, clock: Clock, threads: Threads) -> Investi
     return Investigator(partial(ask_workers, config), backend, clock, threads)
 
 
+def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecord:
+    """The shared record in Redis, not connected yet."""
+    store = RedisStore(
+        config.store,
+        config.node_id,
+        clock,
+        held_messages(config),
+        counting(config, identity),
+        first_look=first_look(config.stuck),
+    )
+    return SharedRecord(store, Duties(store), StuckTasks(store, config.stuck), RedisAttempts(store))
+
+
 def held_messages(config: Config) -> float:
     """Seconds until a broker delivers elsewhere what it gave to an instance that vanished without a word."""
     # Pub/sub holds nothing back.
@@ -302,7 +311,7 @@ def make_decoder(config: Config, policy: EmissionPolicy) -> Decoder:
     """A decoder that keeps of an event what the configuration allows."""
     log = config.log
     redactor = Redactor(log.redact, log.max_value_length)
-    facts = FactBuilder(policy, redactor, arguments=log.arguments, results=log.results)
+    facts = FactBuilder(policy, redactor, arguments=log.arguments, results=log.results, binary=as_lua_string)
     hidden = list(log.redact)
     hidden += [] if log.arguments else ["args", "kwargs"]
     hidden += [] if log.results else ["result"]

@@ -16,6 +16,7 @@ from tests.support.machine import machine_load
 from tests.support.private import PrivateService
 from tests.support.services import PrivateRabbitMQ, PrivateRedis, ServiceMissing
 
+pytest.register_assert_rewrite("tests.support.store_contract")
 Server = TypeVar("Server", bound=PrivateService)
 _numbers = itertools.count(1)
 

@@ -17,7 +17,7 @@ from ha_monitor.config.load import load, settings
 from ha_monitor.config.schema import Config
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.outputs.handlers import load_handlers
-from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.reader import StoreReader
 from ha_monitor.text.terminal import standard_output
 
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 def _findings(config: Config, *, online: bool) -> Iterator[Finding]:
     urls_of(config.broker.url)
-    StoreConnection(config.store).validate()
+    StoreReader(config.store, config.node_id).validate()
     handlers = load_handlers(config.handlers.modules)
     if config.result_backend.url:
         ResultBackend(config.result_backend)

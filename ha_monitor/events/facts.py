@@ -42,16 +42,6 @@ _MAX_NUMBERS = 16
 _OTHER, _REJECTED = Code.OTHER, Code.REJECTED
 
 
-def as_lua_string(data: bytes) -> msgspec.Raw:
-    """Bytes in the only MessagePack type for them that Redis can read: its cmsgpack has no `bin`, but takes a
-    `str` that is not UTF-8.
-    """
-    size = len(data)
-    if size < 32:
-        return msgspec.Raw(bytes((0xA0 | size,)) + data)
-    return msgspec.Raw(b"\xdb" + size.to_bytes(4, "big") + data)
-
-
 class BadEvent(ValueError):
     """An event that cannot be handled; the text says why."""
 
@@ -59,8 +49,18 @@ class BadEvent(ValueError):
 class FactBuilder:
     """Builds the facts of single events. Holds the settings, no state."""
 
-    def __init__(self, policy: EmissionPolicy, redactor: Redactor, *, arguments: bool, results: bool) -> None:
+    def __init__(
+        self,
+        policy: EmissionPolicy,
+        redactor: Redactor,
+        *,
+        arguments: bool,
+        results: bool,
+        binary: Callable[[bytes], msgspec.Raw],
+    ) -> None:
+        """:param binary: gives the ids and payloads in facts the form in which the store takes bytes."""
         self._policy = policy
+        self._binary = binary
         self._redactor = redactor
         self._arguments = arguments
         self._results = results
@@ -112,7 +112,7 @@ class FactBuilder:
             if self._policy.emits(event_type)
             else None
         )
-        fact = [as_lua_string(identity), code, int((timestamp or 0) * 1_000_000), worker, payload]
+        fact = [self._binary(identity), code, int((timestamp or 0) * 1_000_000), worker, payload]
         extras = self._extras.get(code)
         return fact if extras is None else fact + extras(event)
 
@@ -125,7 +125,7 @@ class FactBuilder:
             self._payload(event, event_type, identity, worker, timestamp) if self._policy.emits(event_type) else None
         )
         fields = _read(event, self._worker_fields)
-        return [worker, as_lua_string(identity), int((timestamp or 0) * 1_000_000), event_type, payload, fields]
+        return [worker, self._binary(identity), int((timestamp or 0) * 1_000_000), event_type, payload, fields]
 
     def other_fact(self, event: dict[str, Any], event_type: str) -> Fact | None:
         """The fact of a custom event that is about no task: [id, payload]; None when nobody wants it."""
@@ -136,7 +136,7 @@ class FactBuilder:
         identity = event_id(event, timestamp)
         worker = event.get("hostname")
         return [
-            as_lua_string(identity),
+            self._binary(identity),
             self._payload(event, event_type, identity, worker[:MAX_NAME] if type(worker) is str else "", timestamp),
         ]
 
@@ -154,7 +154,7 @@ class FactBuilder:
         if source is not None:
             fields["source"] = source
         packed = self._pack(Event(event_type, identity.hex(), worker, timestamp, event.get("uuid"), fields))
-        return as_lua_string(packed)
+        return self._binary(packed)
 
     def _fields(self, event: dict[str, Any], event_type: str) -> dict[str, Any]:
         get, text = event.get, self._redactor.text

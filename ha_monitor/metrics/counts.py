@@ -1,10 +1,10 @@
-"""From the counts that the store keeps to metric families. `store/lua/counting.lua` documents the fields."""
+"""From the counts that the store keeps to metric families. `store/lua/counting.lua` documents the kinds."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -13,10 +13,8 @@ from prometheus_client.utils import floatToGoString
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.metrics import definitions
 from ha_monitor.metrics.definitions import BY_CODE, LOST, QUEUE_WAIT, RECONCILED, RUNTIME, SKEW, SKEWED
+from ha_monitor.store.counts import Count, Counts
 
-SEPARATOR = "\x1f"
-MOST_COUNT = 1 << 53
-"""No count grows larger, as `counting.lua` sees to."""
 HISTOGRAMS = {"r": RUNTIME, "w": QUEUE_WAIT}
 ONE_LABEL = {"l": LOST, "z": RECONCILED, "s": SKEWED, "S": SKEW}
 Labels = tuple[str, ...]
@@ -44,23 +42,20 @@ class TaskCounts:
         for nodename in nodenames:
             self._with_one_label["l"][worker_values(nodename, self._worker_labels)] += 0
 
-    def add(self, raw: Sequence[bytes]) -> None:
-        """:param raw: field, number, field, number, …; what cannot be read is left out."""
-        for index in range(0, len(raw), 2):
-            count = _count(raw[index + 1])
-            if count is not None:
-                self._add(raw[index].decode("utf-8", "replace"), count)
+    def add(self, counts: Iterable[Count]) -> None:
+        """Add what one instance has counted."""
+        for count in counts:
+            self._add(*count)
 
-    def _add(self, field: str, count: int) -> None:
-        kind, *parts = field.split(SEPARATOR)
+    def _add(self, kind: str, parts: list[str], count: int) -> None:
         if kind in ONE_LABEL:
-            label = SEPARATOR.join(parts)
+            (label,) = parts
             labels = self._worker(label) if ONE_LABEL[kind].labels == definitions.WORKER else (label,)
             self._with_one_label[kind][labels] += count
             return
         if len(parts) != 4:
             # A name with the separator in it.
-            parts = [*[definitions.OVERFLOW] * 3, parts[-1] if parts else ""]
+            parts = [*[definitions.OVERFLOW] * 3, parts[-1]]
         name, worker, queue, last = parts
         labels = (name, *self._worker(worker), queue)
         if kind.isdecimal():
@@ -104,22 +99,9 @@ def _bound(text: str) -> float:
     return math.inf if math.isnan(bound) else bound
 
 
-def _count(raw: bytes) -> int | None:
-    """A count as the store keeps it; None if it is none."""
-    try:
-        count = int(raw)
-    except ValueError:
-        return None
-    return count if 0 <= count <= MOST_COUNT else None
-
-
-def overflowed(raw: Sequence[bytes]) -> int:
-    """How many events were counted under `overflow`, because there were too many series.
-
-    :param raw: field, number, field, number, …
-    """
-    mark = f"{SEPARATOR}{definitions.OVERFLOW}{SEPARATOR}".encode()
-    return sum(_count(raw[index + 1]) or 0 for index in range(0, len(raw), 2) if mark in raw[index])
+def overflowed(counts: Counts) -> int:
+    """How many events were counted under `overflow`, because there were too many series."""
+    return counts.of_label(definitions.OVERFLOW)
 
 
 def cumulated(buckets: dict[float, int]) -> list[Any]:

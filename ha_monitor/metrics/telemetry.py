@@ -37,6 +37,7 @@ from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.lease import LeaderLease
 from ha_monitor.metrics.rarely import Rarely
 from ha_monitor.metrics.scrapes import Guarded
+from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Watched
 from ha_monitor.version import __version__
 
@@ -59,8 +60,8 @@ class Telemetry:
         self.counting = bool(config.http.listen)
         """Whether anybody could ask."""
         self.health = Health(clock, config.http.stalled_after)
-        self.counts: Sequence[bytes] = ()
-        """What this instance has counted, as the store keeps it."""
+        self.counts = Counts()
+        """What this instance has counted."""
         self.fleet: Watched | None = None
         """What this instance saw when it last did the leader's duties."""
         self.lease = LeaderLease(clock)
@@ -187,7 +188,7 @@ class _Families:
             family = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
             yield family(metric.name, metric.meaning, value=value)
         yield GaugeMetricFamily(LAST_EVENT.name, LAST_EVENT.meaning, value=getattr(self._stats, "last_event", 0.0))
-        yield GaugeMetricFamily(SERIES.name, SERIES.meaning, value=len(self._telemetry.counts) // 2)
+        yield GaugeMetricFamily(SERIES.name, SERIES.meaning, value=len(self._telemetry.counts))
         ready = self._telemetry.health.ready().details
         yield GaugeMetricFamily(CONSUMING.name, CONSUMING.meaning, value=float(ready["consuming"]))
         yield GaugeMetricFamily(STORE_UP.name, STORE_UP.meaning, value=float(ready["store"]))

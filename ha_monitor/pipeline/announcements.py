@@ -11,9 +11,9 @@ from itertools import islice
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.outputs.announcer import Announcer, Outcome
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.api import Store
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Recovered
-from ha_monitor.store.store import Store
 from ha_monitor.threads import Aside, Threads, ThreadUnavailable
 
 AT_ONCE = 500

@@ -134,6 +134,14 @@ class Collector:
         self.close_open()
         return bool(self._closed)
 
+    def drop_all(self) -> int:
+        """Drop all that is held, also what is not decoded yet; returns how many events it had."""
+        while self._received:
+            self._decode()
+        dropped = self.event_count
+        self.forget()
+        return dropped
+
     def take(self) -> Collected:
         """The oldest closed batch. :raises IndexError: if there is none."""
         collected = self._closed.popleft()

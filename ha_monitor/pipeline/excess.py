@@ -31,9 +31,16 @@ class Excess:
         if self._clock.monotonic() - self._said_at >= SAY_EVERY:
             self.say()
 
-    def say(self) -> None:
+    def drop_all(self) -> None:
+        """Drop all that is held, since nobody will merge it any more."""
+        dropped = self._collector.drop_all()
+        self._stats.dropped += dropped
+        self._unsaid += dropped
+        self.say("stopped while the store is away")
+
+    def say(self, reason: str = "the store is away for too long") -> None:
         """Write a line about what no line has been written about."""
         if self._unsaid:
             count, self._unsaid = self._unsaid, 0
             self._said_at = self._clock.monotonic()
-            self._logger.error("events-dropped", count=count, reason="the store is away for too long")
+            self._logger.error("events-dropped", count=count, reason=reason)

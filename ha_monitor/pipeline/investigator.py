@@ -11,7 +11,7 @@ from ha_monitor.broker.whereabouts import Whereabouts
 from ha_monitor.clock import Clock
 from ha_monitor.errors import HaMonitorError
 from ha_monitor.pipeline.verdicts import Opinion, opinion_of
-from ha_monitor.store.stuck import Suspect, Suspects
+from ha_monitor.store.results import Suspect, Suspects
 from ha_monitor.threads import Aside, Threads, ThreadUnavailable
 
 AskWorkers = Callable[[Sequence[str]], Whereabouts]

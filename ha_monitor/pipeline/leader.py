@@ -9,10 +9,9 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.stuck import Reconcile, StuckDuty
 from ha_monitor.pipeline.tables import TableReport
-from ha_monitor.store.duties import Duties
+from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
-from ha_monitor.store.store import Store
 
 WATCH_EVERY = 0.5
 """Seconds at least between two looks at the workers: there may be many ticks a second while announcements wait."""
@@ -25,7 +24,7 @@ class Leader:
 
     def __init__(
         self,
-        store: Store,
+        record: SharedRecord,
         config: Config,
         telemetry: Telemetry,
         logger: Logger,
@@ -39,8 +38,8 @@ class Leader:
         :param reconcile: makes a fact of an event that never came.
         """
         settings = config.workers
-        self._store = store
-        self._duties = Duties(store)
+        self._store = record.store
+        self._duties = record.duties
         self._tables = TableReport(logger, clock)
         self._watching = Watching(settings.late_after, settings.lost_after)
         self._count_losses = settings.count_losses
@@ -50,7 +49,7 @@ class Leader:
         self._stuck: StuckDuty | None = None
         if investigator is not None:
             self._stuck = StuckDuty(
-                store, config.stuck, investigator=investigator, reconcile=reconcile, logger=logger, clock=clock
+                record.open_tasks, investigator=investigator, reconcile=reconcile, logger=logger, clock=clock
             )
         self._leads = False
         self._watch_at = self._losses_at = 0.0

@@ -13,6 +13,7 @@ While Redis merges one batch, the next is collected; at most one is under way. E
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.tables import TableReport, series_table
 from ha_monitor.pipeline.takeovers import report_takeovers
-from ha_monitor.store.store import Store
+from ha_monitor.store.api import SharedRecord
 from ha_monitor.supervision import Supervisor
 from ha_monitor.threads import Threads
 
@@ -58,7 +59,7 @@ class Pipeline:
         *,
         config: Config,
         source: Source,
-        store: Store,
+        record: SharedRecord,
         decoder: Decoder,
         announcer: Announcer,
         rejects: Rejects,
@@ -84,7 +85,7 @@ class Pipeline:
         """
         self._config = config
         self._source = source
-        self._store = store
+        self._store = store = record.store
         self._rejects = rejects
         self._redeliveries = redeliveries
         self._supervisor = supervisor
@@ -95,19 +96,17 @@ class Pipeline:
         self._reread = reread
         self._tend = tend
         self.stats = stats
-        self._stopping = False
-        self._reload_asked = False
-        self._tick_at = 0.0
+        self._stopping = self._reload_asked = False
+        self._tick_at = self._sent_at = 0.0
         self._collector = Collector(source, decoder, config.batch, clock)
         self._excess = Excess(self._collector, stats, logger, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._tables = TableReport(logger, clock)
         self._leader = Leader(
-            store, config, telemetry, logger, clock, investigator=investigator, reconcile=self._collector.reconcile
+            record, config, telemetry, logger, clock, investigator=investigator, reconcile=self._collector.reconcile
         )
         self._progress = Progress(clock, source.most_in_hand, longest_held(config.broker.heartbeat))
         self._under_way: Collected | None = None
-        self._sent_at = 0.0
         self._counted = True
         self._announcements = Announcements(
             store=store,
@@ -268,6 +267,7 @@ class Pipeline:
         self.stats.add_batch(
             batch, new=applied.new, repeated=applied.repeated, waiting=applied.waiting, now=self._clock.time()
         )
+        self._rejects.add(batch.rejected, batch.rejected_count)
         if applied.waiting:
             self._tick_at = min(self._tick_at, self._clock.monotonic() + self._config.store.name_wait)
         self._announcements.announce()
@@ -276,8 +276,6 @@ class Pipeline:
         self._telemetry.batch_done(self._clock.monotonic() - self._sent_at)
         self._counted = True
         self._progress.merged(batch.message_count)
-        if batch.rejected:
-            self._rejects.add(batch.rejected, batch.rejected_count)
         self._store_link.answered(applied.trouble)
         self._made_progress()
         return is_left
@@ -305,25 +303,25 @@ class Pipeline:
         self.stats.redelivered = self._source.redelivered
         ticked = self._store.tick(
             msgspec.json.encode(self.stats),
-            self._rejects.take_samples(),
+            self._rejects.samples,
             fit=self._broker.consuming,
             merged_ago=self._progress.ago(),
-            handed_back=self._progress.take_handed_back(),
+            handed_back=self._progress.handed_back,
         )
+        # A tick that failed has told nothing of that. What this one brought comes only once: no other call before it.
+        self._rejects.samples_stored()
+        self._progress.handed_back_told()
+        report_takeovers(ticked.taken, self.stats, self._logger)
+        due_in = min(self._config.store.lease / 5, math.inf if ticked.next_due is None else ticked.next_due)
+        self._tick_at = self._clock.monotonic() + max(0.05, due_in)
+        self._announcements.add(ticked.items)
+        self._announcements.add(self._leader.after_tick(ticked))
         self._store_link.answered(ticked.trouble)
+        self._rejects.report()
         if self._telemetry.counting and (self._counted or ticked.items):
             self._telemetry.counts = self._store.counts()
             self._tables.look([series_table(self._telemetry.counts, self._config.metrics.max_series)])
             self._counted = False
-        now = self._clock.monotonic()
-        due_in = self._config.store.lease / 5
-        if ticked.next_due is not None:
-            due_in = min(due_in, ticked.next_due)
-        self._tick_at = now + max(0.05, due_in)
-        self._announcements.add(ticked.items)
-        self._announcements.add(self._leader.after_tick(ticked))
-        self._rejects.report()
-        report_takeovers(ticked.taken, self.stats, self._logger)
         if self._broker.consuming:
             self._report.consuming()
 
@@ -338,7 +336,7 @@ class Pipeline:
         return True
 
     def _wait_for_store(self) -> None:
-        if self._source.redelivers or not self._broker.consuming:
+        if self._source.redelivers or not (self._broker.consuming or self._broker.connect()):
             self._clock.sleep(min(IDLE_WAIT, self._store_link.remaining()))
             return
         # What a pub/sub broker sends now it will not send again.
@@ -386,14 +384,17 @@ class Pipeline:
                     while self._collector or (not self._source.redelivers and self._collector.close_all()):
                         self._send(self._collector.take())
                         self._finish()
+                    if self._rejects.samples:
+                        self._tick()  # no later one would tell of them
                 elif self._under_way is not None:
                     self._store.receive_apply()
                 left = self._store.leave()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
             self._logger.warning("stopped-early", reason=str(error))
+            self._repeat_batches()
         self._source.close()
         self._store.close()
-        stats = self.stats
-        self._logger.info(
-            "instance-stopped", left_to_others=left, lines=stats.lines, events=stats.events, messages=stats.messages
-        )
+        if not self._source.redelivers:
+            self._excess.drop_all()
+        self._rejects.report(at_once=True)
+        self._logger.info("instance-stopped", left_to_others=left, **self.stats.totals())

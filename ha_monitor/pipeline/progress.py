@@ -23,7 +23,8 @@ class Progress:
         self._mark = clock.monotonic()
         self._since_mark = 0
         self._lost_at: float | None = clock.monotonic()
-        self._handed_back = False
+        self.handed_back = False
+        """Whether messages went back to the queue, and the other instances do not know it yet."""
 
     def merged(self, messages: int) -> None:
         """So many messages were merged."""
@@ -48,12 +49,11 @@ class Progress:
         """What was in hand goes back to the queue."""
         if self._lost_at is None:
             self._lost_at = self._clock.monotonic()
-            self._handed_back = True
+            self.handed_back = True
 
-    def take_handed_back(self) -> bool:
-        """Whether messages went back to the queue since the last call."""
-        handed_back, self._handed_back = self._handed_back, False
-        return handed_back
+    def handed_back_told(self) -> None:
+        """The other instances know it."""
+        self.handed_back = False
 
     def ago(self) -> float | None:
         """Seconds since that moment; None if there was none yet."""

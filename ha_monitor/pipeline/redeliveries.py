@@ -23,7 +23,7 @@ from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.store.attempts import Attempts
+from ha_monitor.store.api import Attempts
 
 ALONE_AFTER = 3
 """Attempts in vain after which a message is merged alone."""

@@ -23,7 +23,8 @@ class Rejects:
         self._identity = identity
         self._logger = logger
         self._clock = clock
-        self._samples: list[bytes] = []
+        self.samples: list[bytes] = []
+        """Those that are not in the store yet."""
         self._unreported = 0
         self._last: Rejected | None = None
         self._warned_at = float("-inf")
@@ -36,7 +37,7 @@ class Rejects:
         self._unreported += count
         for reject in rejected:
             self._last = reject
-            if len(self._samples) < SAMPLES:
+            if len(self.samples) < SAMPLES:
                 sample = {
                     "time": iso_time(self._clock.time()),
                     "instance": self._identity.instance,
@@ -44,19 +45,21 @@ class Rejects:
                     "reason": reject.reason,
                     "sample": reject.sample,
                 }
-                self._samples.append(visible_json(msgspec.json.encode(sample)))
+                self.samples.append(visible_json(msgspec.json.encode(sample)))
         self.report()
 
-    def report(self) -> None:
-        """Warn about what has not been warned about, unless that was done just now."""
+    def report(self, *, at_once: bool = False) -> None:
+        """Warn about what has not been warned about, unless that was done just now.
+
+        :param at_once: even then, since there is no later.
+        """
         now = self._clock.monotonic()
-        if self._last is None or not self._unreported or now - self._warned_at < WARN_EVERY:
+        if self._last is None or not self._unreported or (now - self._warned_at < WARN_EVERY and not at_once):
             return
         self._logger.warning("event-rejected", count=self._unreported, reason=self._last.reason)
         self._warned_at = now
         self._unreported = 0
 
-    def take_samples(self) -> list[bytes]:
-        """The samples since the last call."""
-        samples, self._samples = self._samples, []
-        return samples
+    def samples_stored(self) -> None:
+        """The samples are in the store."""
+        self.samples = []

@@ -61,6 +61,10 @@ class Stats(Struct):
         if batch.newest:
             self.lag = max(0.0, now - batch.newest)
 
+    def totals(self) -> dict[str, int]:
+        """What is said of the work of an instance when it stops."""
+        return {"lines": self.lines, "events": self.events, "messages": self.messages}
+
     def nothing_at_hand(self, now: float) -> None:
         """The broker had nothing for this instance.
 

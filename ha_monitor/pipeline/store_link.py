@@ -13,12 +13,11 @@ from ha_monitor.pipeline.backoff import Backoff
 from ha_monitor.pipeline.outage import Outage
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.store.store import Store
+from ha_monitor.store.api import Store
+from ha_monitor.store.results import is_about_foreign_value
 
 REFUSED_FOR = 15.0
 """Seconds for which a refusal of Redis is not over: longer than the longest pause between two attempts."""
-FOREIGN = "WRONGTYPE"
-"""What Redis says of a key that holds something of another type."""
 WARN_EVERY = 10.0
 """Seconds between two warnings about what Redis refused and a call did without."""
 
@@ -103,7 +102,7 @@ class StoreLink:
             if now - self._warned_at >= WARN_EVERY:
                 self._warned_at = now
                 self._logger.warning("store-damaged", reason=trouble)
-            if FOREIGN in trouble:
+            if is_about_foreign_value(trouble):
                 self._mend()
         elif self._refused_at is not None and now - self._refused_at >= REFUSED_FOR:
             self._refused_at = None

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 from ha_monitor.backend.results import Result
 from ha_monitor.clock import Clock
-from ha_monitor.config.schema import Stuck as StuckSettings
 from ha_monitor.events.facts import Fact
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.investigator import Findings, Investigator
+from ha_monitor.store.api import OpenTasks
 from ha_monitor.store.outbox import OutboxItem
-from ha_monitor.store.store import Store
-from ha_monitor.store.stuck import Finished, StuckTasks, Suspect, Verdict
+from ha_monitor.store.results import Finished, Suspect, Verdict
 
 ROUND_EVERY = 5.0
 """Seconds between two looks at what is overdue."""
@@ -46,8 +45,7 @@ class StuckDuty:
 
     def __init__(
         self,
-        store: Store,
-        settings: StuckSettings,
+        tasks: OpenTasks,
         *,
         investigator: Investigator,
         reconcile: Reconcile,
@@ -55,7 +53,7 @@ class StuckDuty:
         clock: Clock,
     ) -> None:
         """:param reconcile: makes a fact of an event that never came."""
-        self._tasks = StuckTasks(store, settings)
+        self._tasks = tasks
         self._investigator = investigator
         self._reconcile = reconcile
         self._logger = logger

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ha_monitor.clock import Clock
 from ha_monitor.metrics.counts import overflowed
 from ha_monitor.outputs.log import Logger
+from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Table
 
 QUIET = 600.0
@@ -55,10 +56,10 @@ class TableReport:
                 )
 
 
-def series_table(counts: Sequence[bytes], limit: int) -> Table:
+def series_table(counts: Counts, limit: int) -> Table:
     """The counts of an instance as a table.
 
-    :param counts: field, number, field, number, … :param limit: `metrics.max_series`.
+    :param limit: `metrics.max_series`.
     """
-    size = len(counts) // 2
+    size = len(counts)
     return Table("series", size, limit, overflowed(counts) if size >= limit else 0)

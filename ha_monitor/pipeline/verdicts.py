@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ha_monitor.backend.results import Result
 from ha_monitor.broker.whereabouts import Whereabouts
-from ha_monitor.store.stuck import Orphaned, Stuck, Suspect
+from ha_monitor.store.results import Orphaned, Stuck, Suspect
 
 BY_WORKER, BY_WORKERS, BY_LOSS, BY_BACKEND = "worker", "workers", "worker-lost", "result-backend"
 """What confirmed it: a worker has the task; none that answered has it; its worker is lost; there is no result."""

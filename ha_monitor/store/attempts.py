@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ha_monitor.events.facts import as_lua_string
-from ha_monitor.store.store import Store
+from ha_monitor.store.packing import as_lua_string
+from ha_monitor.store.store import RedisStore
 
 KEEP = 24 * 3600
 """Seconds for which an attempt is remembered."""
@@ -13,10 +13,10 @@ MOST_KEPT = 100
 """Messages set aside that are kept for looking at."""
 
 
-class Attempts:
+class RedisAttempts:
     """Counts the attempts at messages, each named by a text of its own. All raise `StoreUnavailable`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: RedisStore) -> None:
         self._store = store
 
     def begin(self, names: Sequence[str], below: int) -> list[int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ha_monitor.events.facts import as_lua_string
 from ha_monitor.store.outbox import OutboxItem, read_items
+from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Table, Watched, Watching, WorkerState
-from ha_monitor.store.store import Store
+from ha_monitor.store.store import RedisStore
 
 MOST_LOOKS = 250
 """Workers that one call looks at, so that none keeps Redis from its work for long."""
@@ -18,7 +19,7 @@ MOST_CALLS = 5
 class Duties:
     """The leader's look at the fleet and at its workers. Tasks that go no further are in `stuck.py`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: RedisStore) -> None:
         self._store = store
         self.start_anew()
 
@@ -31,7 +32,7 @@ class Duties:
         self._looked_at: dict[str, WorkerState] = {}
         """Those that were looked at since then."""
 
-    def watch(self, watching: Watching, queues: list[str], *, may_judge: bool) -> Watched | None:
+    def watch(self, watching: Watching, queues: Sequence[str], *, may_judge: bool) -> Watched | None:
         """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
 
         Of very many workers some are looked at, and the others the next times; `Watched.workers` has them all.
@@ -49,7 +50,7 @@ class Duties:
             watched = more._replace(items=watched.items + more.items)
         return watched
 
-    def _watch_some(self, watching: Watching, queues: list[str], *, may_judge: bool) -> Watched | None:
+    def _watch_some(self, watching: Watching, queues: Sequence[str], *, may_judge: bool) -> Watched | None:
         options = {
             "late_after": int(watching.late_after * 1000),
             "lost_after": int(watching.lost_after * 1000),

@@ -47,10 +47,11 @@ def read_items(first: int, raw: list[bytes], own: int | None = None) -> list[Out
     :param own: how many there are before those taken over from another outbox; None for all.
     """
     own = len(raw) if own is None else own
-    return [OutboxItem(first + index, _read(entry), index >= own) for index, entry in enumerate(raw)]
+    return [OutboxItem(first + index, read_entry(entry), index >= own) for index, entry in enumerate(raw)]
 
 
-def _read(raw: bytes) -> Entry:
+def read_entry(raw: bytes) -> Entry:
+    """An entry as it lies in Redis."""
     try:
         return _decode(raw)
     except msgspec.DecodeError as error:

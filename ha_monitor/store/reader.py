@@ -7,9 +7,9 @@ import math
 from typing import Any, NamedTuple
 
 from ha_monitor.config.schema import Store as StoreSettings
-from ha_monitor.events.facts import as_lua_string
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import Keys
+from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.scripts import read_scripts
 
 MOST_WORKERS = 2000
@@ -76,6 +76,13 @@ class StoreReader:
     def __init__(self, settings: StoreSettings, node_id: str) -> None:
         self._connection = StoreConnection(settings)
         self._keys = Keys(settings.prefix, node_id)
+
+    def validate(self) -> None:
+        """See whether `store.url` could ever be used, without connecting.
+
+        :raises ConfigurationError: if not.
+        """
+        self._connection.validate()
 
     def connect(self) -> None:
         self._connection.connect()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from ha_monitor.events.facts import Fact
 from ha_monitor.store.outbox import OutboxItem
 
 
@@ -22,6 +23,11 @@ class Applied(NamedTuple):
     """What Redis refused: something that is derived from the events, such as a count. Empty if nothing."""
     merged: int = 0
     """How many of the batch's tasks are merged. If not all of them, nothing else of the batch is: send the rest."""
+
+
+def is_about_foreign_value(trouble: str) -> bool:
+    """Whether what was refused touched something of another type than the program's own: `Store.mend` may help."""
+    return "WRONGTYPE" in trouble
 
 
 class Recovered(NamedTuple):
@@ -116,3 +122,60 @@ class Counting(NamedTuple):
     """Upper bounds of the histograms, ascending."""
     per_worker: bool
     """Whether the workers are told apart."""
+
+
+Phase = Literal["sent", "received", "started"]
+
+
+class Suspect(NamedTuple):
+    """An open task that is overdue, or whose worker is lost."""
+
+    task_id: str
+    phase: Phase
+    since: int
+    """When it came to the phase, or was due, in µs since the epoch."""
+    name: str
+    """Empty where it is not known, like the next two."""
+    queue: str
+    worker: str
+    """Who received it last."""
+    worker_state: str
+    """As in `WorkerState`; `unknown` if it was not judged yet, `gone` if nothing was heard for very long, or empty."""
+
+
+class Suspects(NamedTuple):
+    """What one round found."""
+
+    at: int
+    """When, by Redis's clock, in ms since the epoch."""
+    tasks: list[Suspect]
+    more: bool = False
+    """More tasks are to be looked at."""
+
+
+class Stuck(NamedTuple):
+    """The task is there and does not go on."""
+
+    seen_in: Phase
+    """Where the workers have it, which may be further than its record says."""
+    confirmed_by: list[str]
+    answered: int
+    """Workers that answered."""
+
+
+class Orphaned(NamedTuple):
+    """Nobody has the task any more."""
+
+    must_be_lost: bool
+    """It is so only if its worker is still lost when that is announced."""
+    confirmed_by: list[str]
+    answered: int
+
+
+class Finished(NamedTuple):
+    """The task has ended, and the event that says so is missing."""
+
+    fact: Fact
+
+
+Verdict = Stuck | Orphaned | Finished

@@ -1,4 +1,4 @@
-"""What an instance does with the shared record: each method is one atomic call of a script in Redis."""
+"""The shared record in Redis, as one instance uses it: each method is one atomic call of a script (see `api.py`)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.events.decode import Batch
-from ha_monitor.events.facts import as_lua_string
 from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.contact import Contact
+from ha_monitor.store.counts import Counts
 from ha_monitor.store.damage import mend
 from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.outbox import read_items
+from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
 
@@ -23,7 +25,7 @@ MOST_DUE = 500
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Store:
+class RedisStore:
     """The shared record as one instance uses it.
 
     Everything returned as an `OutboxItem` is also kept in this instance's outbox in Redis until the instance
@@ -48,8 +50,6 @@ class Store:
         :param first_look: seconds after which the leader first looks at an open task; None if it never does.
         """
         self.settings = settings
-        self.held = held
-        """Seconds for which the broker may keep messages of an instance that vanished."""
         self._clock = clock
         self.keys = Keys(settings.prefix, node_id)
         self._connection = StoreConnection(settings)
@@ -60,8 +60,7 @@ class Store:
         """What the call under way tells Redis."""
         self._confirmed = 0
         self._lease_until = 0.0
-        self._in_contact_since: float | None = None
-        self._last_contact: float | None = None
+        self._contact = Contact(clock, settings.lease)
         self.counts_key = self.keys.counts(counting.name if counting else "")
         self._common = {
             "prefix": self.keys.prefix,
@@ -162,7 +161,7 @@ class Store:
     def tick(
         self,
         stats: bytes,
-        rejected: list[bytes],
+        rejected: Sequence[bytes],
         *,
         fit: bool = True,
         merged_ago: float | None = None,
@@ -178,7 +177,7 @@ class Store:
         """
         asked = self._clock.monotonic()
         options = {
-            "may_take_over": self._may_take_over(asked),
+            "may_take_over": self._contact.may_take_over(),
             "most": MOST_DUE,
             "fit": fit,
             "merged_ago": None if merged_ago is None else int(merged_ago * 1000),
@@ -209,14 +208,11 @@ class Store:
         """Run a command, and return its reply."""
         return self._connection.call(*command)
 
-    def counts(self) -> list[bytes]:
-        """What this instance has counted, over all its starts: field, number, field, number, …; counting.lua says what
-        the fields mean.
-        """
-        raw: list[bytes] = self._connection.call("HGETALL", self.counts_key)
-        return raw
+    def counts(self) -> Counts:
+        """What this instance has counted, over all its starts."""
+        return Counts(self._connection.call("HGETALL", self.counts_key))
 
-    def settle(self, upto: int, retries: list[tuple[int, bytes]], dead: list[bytes], keep: int) -> None:
+    def settle(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
         """Close all items below a sequence number, some of whose handlers failed.
 
         :param retries: (delay in ms, entry) of handlers to be called again.
@@ -247,14 +243,6 @@ class Store:
         """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
         return self._clock.monotonic() < self._lease_until
 
-    def _may_take_over(self, now: float) -> bool:
-        # After an outage of Redis every lease has run out, and each instance is about to renew its own. Only one
-        # that has been in contact for a whole lease can tell an instance that died from one that could not renew.
-        if self._in_contact_since is None or self._last_contact is None:
-            return False
-        lease = self.settings.lease
-        return now - self._last_contact <= lease / 2 and now - self._in_contact_since >= lease
-
     def _take_token(self, token: int) -> None:
         self._token = token
         self._named_keys = self.keys.for_scripts(token, self.counts_key)
@@ -276,10 +264,7 @@ class Store:
     def _receive(self) -> Any:
         reply = self._connection.receive()
         self._confirmed = self._told
-        now = self._clock.monotonic()
-        if self._last_contact is None or now - self._last_contact > self.settings.lease / 2:
-            self._in_contact_since = now
-        self._last_contact = now
+        self._contact.replied()
         return reply
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from ha_monitor.config.schema import Stuck as StuckSettings
 from ha_monitor.config.schema import TaskLimits
-from ha_monitor.events.facts import Fact
 from ha_monitor.store.outbox import OutboxItem, read_items
-from ha_monitor.store.store import Store
+from ha_monitor.store.results import Suspect, Suspects, Verdict
+from ha_monitor.store.store import RedisStore
 
 LEAST_RUN_TIME = 300.0
 """Seconds that a run may take by `run_time_factor` in any case, however short its usual run time is."""
@@ -17,67 +18,12 @@ MOST_LOOKS = 1000
 """Records that one round looks at, so that many open tasks cannot block Redis for long."""
 MOST_SUSPECTS = 100
 """Tasks that one round asks about, so that neither the question nor the answers are long."""
-Phase = Literal["sent", "received", "started"]
-
-
-class Suspect(NamedTuple):
-    """An open task that is overdue, or whose worker is lost."""
-
-    task_id: str
-    phase: Phase
-    since: int
-    """When it came to the phase, or was due, in µs since the epoch."""
-    name: str
-    """Empty where it is not known, like the next two."""
-    queue: str
-    worker: str
-    """Who received it last."""
-    worker_state: str
-    """As in `WorkerState`; `unknown` if it was not judged yet, `gone` if nothing was heard for very long, or empty."""
-
-
-class Suspects(NamedTuple):
-    """What one round found."""
-
-    at: int
-    """When, by Redis's clock, in ms since the epoch."""
-    tasks: list[Suspect]
-    more: bool = False
-    """More tasks are to be looked at."""
-
-
-class Stuck(NamedTuple):
-    """The task is there and does not go on."""
-
-    seen_in: Phase
-    """Where the workers have it, which may be further than its record says."""
-    confirmed_by: list[str]
-    answered: int
-    """Workers that answered."""
-
-
-class Orphaned(NamedTuple):
-    """Nobody has the task any more."""
-
-    must_be_lost: bool
-    """It is so only if its worker is still lost when that is announced."""
-    confirmed_by: list[str]
-    answered: int
-
-
-class Finished(NamedTuple):
-    """The task has ended, and the event that says so is missing."""
-
-    fact: Fact
-
-
-Verdict = Stuck | Orphaned | Finished
 
 
 class StuckTasks:
     """The part of the shared record that is about tasks that go no further."""
 
-    def __init__(self, store: Store, settings: StuckSettings) -> None:
+    def __init__(self, store: RedisStore, settings: StuckSettings) -> None:
         self._store = store
         self._limits = limits_of(settings)
 
@@ -87,7 +33,7 @@ class StuckTasks:
         reply = self._store.run("suspects", options)
         return None if reply is None else Suspects(reply[0], [_suspect(row) for row in reply[1]], bool(reply[2]))
 
-    def judge(self, settled_at: int, verdicts: list[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
+    def judge(self, settled_at: int, verdicts: Sequence[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
         """Announce and repair what is still as it was found; None if it is too early for that.
 
         :param settled_at: when the questions were answered and no message waited in the queue of events, as

@@ -15,7 +15,7 @@ from ha_monitor.store.keys import Keys
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, TaskRecord, record_of
 from ha_monitor.store.results import Applied, Counting, Ticked
-from ha_monitor.store.store import Store
+from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import first_look
 from tests.unit.builders import TurnedClock, decode
 
@@ -48,7 +48,7 @@ class Instance:
     ) -> None:
         self.clock = TurnedClock()
         self.settings = settings(url, **changes)
-        self.store = Store(
+        self.store = RedisStore(
             self.settings,
             NODE,
             self.clock,

@@ -30,7 +30,7 @@ class Outcome(msgspec.Struct):
 
     lines: dict[str, bytes]
     """Event id -> its line."""
-    counts: dict[bytes, int]
+    counts: dict[tuple[str, ...], int]
     written: int
     """How many lines there were."""
     size: int
@@ -66,11 +66,11 @@ def outcome(url: str, parts: Iterator[tuple[Instance, Batch]], all_instances: li
             line = build_line(item, identity, "")
             lines[line.event_id] = msgspec.json.encode(line)
             written += 1
-    counts: dict[bytes, int] = {}
+    counts: dict[tuple[str, ...], int] = {}
     for instance in all_instances:
-        raw = instance.store.counts()
-        for field, number in zip(raw[::2], raw[1::2], strict=True):
-            counts[field] = counts.get(field, 0) + int(number)
+        for count in instance.store.counts():
+            about = (count.kind, *count.parts)
+            counts[about] = counts.get(about, 0) + count.number
     size = sum(map(inside.redis.strlen, inside.redis.scan_iter(inside.keys.prefix + "t:*", count=1000)))
     inside.redis.flushdb()
     return Outcome(lines, counts, written, size)

@@ -74,10 +74,9 @@ def calls_for(one: Instance, batch: Batch) -> list[int]:
 
 def counted(one: Instance) -> Counter[str]:
     """Events counted, by their code or what else stands first in the field."""
-    raw = one.store.counts()
     found: Counter[str] = Counter()
-    for index in range(0, len(raw), 2):
-        found[raw[index].split(b"\x1f")[0].decode()] += int(raw[index + 1])
+    for count in one.store.counts():
+        found[count.kind] += count.number
     return found
 
 

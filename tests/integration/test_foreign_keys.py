@@ -22,7 +22,7 @@ from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
-from ha_monitor.store.attempts import Attempts
+from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.keys import TYPES, Keys
 from ha_monitor.store.reader import StoreReader
@@ -121,7 +121,7 @@ class Going:
     def round(self, number: int) -> None:
         """Everything that an instance does with the store."""
         one, store = self.one, self.one.store
-        duties, tasks, attempts = Duties(store), StuckTasks(store, LIMITS), Attempts(store)
+        duties, tasks, attempts = Duties(store), StuckTasks(store, LIMITS), RedisAttempts(store)
         failed = event("task-failed", at=TIME + number, uuid=f"waits-{number // 2}")
         beats = [event("worker-heartbeat", at=TIME + 3 * number + n, processed=n + 2 * number) for n in range(2)]
         start = event("task-started", at=TIME + number, uuid=f"starts-{number}")

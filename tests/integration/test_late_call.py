@@ -9,7 +9,7 @@ import pytest
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.errors import LeaseLost
-from ha_monitor.store.store import Store
+from ha_monitor.store.store import RedisStore
 from tests.unit.builders import decode, event
 
 
@@ -17,7 +17,7 @@ def test_a_late_call_is_shut_out(store_url: str) -> None:
     """Given an instance that recovered on a new connection, when a call of the old one arrives, it is refused, so that
     the batch, which the broker delivers again, is announced.
     """
-    store = Store(StoreSettings(url=store_url, lease=60.0), "tests", SystemClock())
+    store = RedisStore(StoreSettings(url=store_url, lease=60.0), "tests", SystemClock())
     store.connect()
     store.register({"instance": "1"})
     before = copy.copy(store)  # what a call of now carries

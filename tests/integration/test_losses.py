@@ -278,8 +278,7 @@ def test_where_workers_are_not_told_apart_losses_are_one_series(store_url: str) 
         lose_some(one, name, 4)
 
     assert lost(one) == {"a@host": 4, "b@host": 4}
-    raw = one.store.counts()
-    assert [int(raw[index + 1]) for index in range(0, len(raw), 2) if raw[index].startswith(b"l")] == [8]
+    assert [count.number for count in one.store.counts() if count.kind == "l"] == [8]
     assert samples(one, labels=WorkerLabels.NONE).values[("ha_monitor_events_lost_total", frozenset())] == 8
 
 

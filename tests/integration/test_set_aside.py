@@ -11,7 +11,7 @@ from pathlib import Path
 import redis
 
 from ha_monitor.pipeline.redeliveries import GIVE_UP_AFTER
-from ha_monitor.store.attempts import MOST_KEPT, Attempts
+from ha_monitor.store.attempts import MOST_KEPT, RedisAttempts
 from ha_monitor.store.keys import Keys
 from tests.integration.storing import Instance as StoreInstance
 from tests.support.instances import Fleet, queue_depth
@@ -94,7 +94,7 @@ def test_a_message_that_kills_everybody_costs_no_other_event(
 
 def test_attempts_are_shared_and_forgotten(one: StoreInstance, two: StoreInstance) -> None:
     """Given two instances, each sees what the other began; what succeeded is forgotten."""
-    mine, theirs = Attempts(one.store), Attempts(two.store)
+    mine, theirs = RedisAttempts(one.store), RedisAttempts(two.store)
 
     assert mine.begin(["a", "b"], 3) == [0, 0]
     assert theirs.begin(["b", "c"], 3) == [1, 0]
@@ -106,7 +106,7 @@ def test_attempts_are_shared_and_forgotten(one: StoreInstance, two: StoreInstanc
 
 def test_attempts_do_not_stay_for_ever(one: StoreInstance, store_url: str) -> None:
     """Given an attempt whose message never came again, the store forgets it after a day."""
-    Attempts(one.store).begin(["a"], 3)
+    RedisAttempts(one.store).begin(["a"], 3)
 
     left = redis.Redis.from_url(store_url).ttl(one.store.keys.attempt("a"))
     assert 0 < left <= 24 * 3600
@@ -115,7 +115,7 @@ def test_attempts_do_not_stay_for_ever(one: StoreInstance, store_url: str) -> No
 def test_only_the_newest_messages_set_aside_are_kept(one: StoreInstance, store_url: str) -> None:
     """Given more messages than are kept, the oldest go."""
     for number in range(MOST_KEPT + 5):
-        Attempts(one.store).set_aside("a", b"%d" % number)
+        RedisAttempts(one.store).set_aside("a", b"%d" % number)
 
     kept = redis.Redis.from_url(store_url).lrange(one.store.keys.set_aside, 0, -1)
     assert kept == [b"%d" % number for number in range(MOST_KEPT + 4, 4, -1)]

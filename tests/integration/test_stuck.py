@@ -17,18 +17,8 @@ from ha_monitor.events.facts import Fact
 from ha_monitor.outputs.line import Identity, build_line, encode_line
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.record import State
-from ha_monitor.store.results import Watching
-from ha_monitor.store.stuck import (
-    LEAST_RUN_TIME,
-    MOST_LOOKS,
-    MOST_SUSPECTS,
-    Finished,
-    Orphaned,
-    Stuck,
-    StuckTasks,
-    Suspect,
-    Verdict,
-)
+from ha_monitor.store.results import Finished, Orphaned, Stuck, Suspect, Verdict, Watching
+from ha_monitor.store.stuck import LEAST_RUN_TIME, MOST_LOOKS, MOST_SUSPECTS, StuckTasks
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_counting import counter, samples
 from tests.unit.builders import UUID, event, fact_builder

@@ -58,25 +58,25 @@ class Step(NamedTuple):
 STEPS = {
     "received": Step("ha_monitor.broker.amqp_source:AmqpSource.receive", "after", has_result),
     "decoded": Step("ha_monitor.events.decode:Decoder.decode", "after"),
-    "sent-to-store": Step("ha_monitor.store.store:Store.send_apply", "after"),
-    "merged": Step("ha_monitor.store.store:Store.receive_apply", "after", has_items),
+    "sent-to-store": Step("ha_monitor.store.store:RedisStore.send_apply", "after"),
+    "merged": Step("ha_monitor.store.store:RedisStore.receive_apply", "after", has_items),
     "before-lines": Step("ha_monitor.outputs.announcer:Announcer.write_lines", "before", has_argument),
     "halfway-through-lines": Step("ha_monitor.outputs.writer:LineWriter._write_all", "halfway", has_events),
     "after-lines": Step("ha_monitor.outputs.announcer:Announcer.write_lines", "after", has_result),
     "before-handler": Step("ha_monitor.outputs.handlers:Handlers.call", "before"),
     "after-handler": Step("ha_monitor.outputs.handlers:Handlers.call", "after"),
-    "before-failed-handler-recorded": Step("ha_monitor.store.store:Store.settle", "before"),
-    "after-failed-handler-recorded": Step("ha_monitor.store.store:Store.settle", "after"),
-    "before-noted": Step("ha_monitor.store.store:Store.announced", "before"),
+    "before-failed-handler-recorded": Step("ha_monitor.store.store:RedisStore.settle", "before"),
+    "after-failed-handler-recorded": Step("ha_monitor.store.store:RedisStore.settle", "after"),
+    "before-noted": Step("ha_monitor.store.store:RedisStore.announced", "before"),
     "before-acknowledgement": Step("ha_monitor.broker.amqp_source:AmqpSource.acknowledge", "before"),
     "after-acknowledgement": Step("ha_monitor.broker.amqp_source:AmqpSource.acknowledge", "after"),
-    "after-tick": Step("ha_monitor.store.store:Store.tick", "after"),
+    "after-tick": Step("ha_monitor.store.store:RedisStore.tick", "after"),
 }
 TAKEN_OVER = "taken-over"
 """Not on the way of every event: right after a dead instance's outbox became this one's."""
 UNEXPECTED = "unexpected-error"
 ALL_STEPS = STEPS | {
-    TAKEN_OVER: Step("ha_monitor.store.store:Store.tick", "after", has_taken_over),
+    TAKEN_OVER: Step("ha_monitor.store.store:RedisStore.tick", "after", has_taken_over),
     UNEXPECTED: Step("ha_monitor.outputs.announcer:Announcer.call_handlers", "raises"),
 }
 

@@ -10,6 +10,7 @@ from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import FactBuilder
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
+from ha_monitor.store.packing import as_lua_string
 
 UUID = "8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90"
 TIME = 1_795_586_043.5
@@ -51,7 +52,11 @@ def fact_builder(
     level: LogLevel = LogLevel.DEBUG, *, arguments: bool = True, results: bool = True, max_length: int = 1024
 ) -> FactBuilder:
     return FactBuilder(
-        EmissionPolicy(level, ()), Redactor(DEFAULT_REDACTED, max_length), arguments=arguments, results=results
+        EmissionPolicy(level, ()),
+        Redactor(DEFAULT_REDACTED, max_length),
+        arguments=arguments,
+        results=results,
+        binary=as_lua_string,
     )
 
 

@@ -28,6 +28,8 @@ APART = [
     *(("status", "check"), ("demo", "service"), ("demo", "pipeline")),
 ]
 """Neither may know the other, although the order would allow it."""
+PORT = {"api", "results", "outbox", "record", "counts", "reader"}
+"""The modules of `store/` that others may know: what the store is asked and answers, whatever keeps it."""
 LONGEST = 400
 """Lines."""
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -125,5 +127,47 @@ def test_foreign_libraries_enter_at_one_place_each() -> None:
                 home = homes.get(module.split(".")[0])
                 if home is not None and part_of(name_of(path)) not in home:
                     wrong.append(f"{name_of(path)} imports {module}")
+
+    assert wrong == []
+
+
+def test_what_keeps_the_shared_record_is_known_to_the_wiring_alone() -> None:
+    """Given all imports from `store/`, only the service, which puts the parts together, knows more than its port: no
+    names of keys, no scripts, and no form in which Redis takes values get above it.
+    """
+    wrong = [
+        f"{name_of(path)} imports {imported}"
+        for path in MODULES
+        if part_of(name_of(path)) not in ("store", "service")
+        for imported in imports_of(path)
+        if part_of(imported) == "store" and imported.removeprefix("ha_monitor.store.") not in PORT
+    ]
+
+    assert wrong == []
+
+
+def test_the_loop_knows_no_particular_broker() -> None:
+    """Given all imports of the loop from `broker/`, they are of its port and of answers that workers give."""
+    wrong = [
+        f"{name_of(path)} imports {imported}"
+        for path in MODULES
+        if part_of(name_of(path)) == "pipeline"
+        for imported in imports_of(path)
+        if part_of(imported) == "broker"
+        and imported not in ("ha_monitor.broker.source", "ha_monitor.broker.whereabouts")
+    ]
+
+    assert wrong == []
+
+
+def test_the_port_of_the_store_knows_nothing_of_redis() -> None:
+    """Given the modules that others know, those of the port itself stand on no module that talks to Redis."""
+    kept_by_redis = {"connection", "keys", "scripts", "packing", "store", "duties", "stuck", "attempts", "damage"}
+    wrong = [
+        f"{module} imports {imported}"
+        for module in sorted(PORT - {"reader"})
+        for imported in imports_of(PACKAGE / "store" / f"{module}.py")
+        if imported.removeprefix("ha_monitor.store.") in kept_by_redis
+    ]
 
     assert wrong == []

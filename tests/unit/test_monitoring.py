@@ -12,6 +12,7 @@ from ha_monitor.config.schema import Config, Http, Workers
 from ha_monitor.metrics.definitions import ALL, Kind
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Table, Watched, WorkerState
 from tests.support.metrics_table import table
 from tests.support.scraping import Samples
@@ -119,7 +120,7 @@ def test_what_is_exported_is_what_is_defined() -> None:
         "S\x1fcelery@host",
     ]
     fields += [f"r{labels}0.1", f"R{labels}", f"w{labels}0.1", f"W{labels}"]
-    telemetry.counts = [piece for field in fields for piece in (field.encode(), b"1")]
+    telemetry.counts = Counts([piece for field in fields for piece in (field.encode(), b"1")])
     telemetry.leads(clock.now + 5, followed=False)
     tables = [Table("workers", 1, 10_000, 0), Table("starts", None, 20_000, 0)]
     telemetry.fleet = Watched([], 1, 2, 3, 4, [WorkerState("celery@host", "online", 1)], ["celery"], tables=tables)
@@ -139,7 +140,7 @@ def test_the_leader_shows_workers_that_have_lost_nothing() -> None:
 
     clock = TurnedClock()
     telemetry = Telemetry(Config(http=Http(listen="127.0.0.1:0")), clock, Stats())
-    telemetry.counts = [b"l\x1fa@host", b"3"]
+    telemetry.counts = Counts([b"l\x1fa@host", b"3"])
     telemetry.fleet = Watched([], 1, 0, 0, 0, [WorkerState(f"{name}@host", "online", 0) for name in "ab"], [])
     telemetry.leads(clock.now + 5, followed=False)
 

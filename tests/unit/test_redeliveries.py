@@ -17,7 +17,7 @@ from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.redeliveries import ALONE_AFTER, GIVE_UP_AFTER, Redeliveries
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.store.attempts import Attempts
+from ha_monitor.store.api import Attempts
 from tests.unit.builders import TurnedClock, event, fact_builder
 
 

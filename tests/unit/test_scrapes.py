@@ -17,6 +17,7 @@ from ha_monitor.config.schema import Config, Http
 from ha_monitor.metrics.scrapes import FRESH, MOST_KEPT, Guarded, Page, Scrapes
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Watched, WorkerState
 from ha_monitor.threads import Aside
 from tests.support.scraping import Samples
@@ -217,7 +218,7 @@ def test_an_instance_with_a_broken_record_says_so_once_and_counts_it() -> None:
     telemetry = Telemetry(
         Config(http=Http(listen="127.0.0.1:0")), clock, Stats(depth=3), lambda event, **fields: lines.append(event)
     )
-    telemetry.counts = [b"not", b"a number"]
+    telemetry.counts = Counts([b"not", b"a number"])
     telemetry.leads(clock.now + 1000, followed=False)
     watched: Any = WorkerState("celery@host", "online", "several")  # type: ignore[arg-type]
     telemetry.fleet = Watched([], 1, 2, 3, 4, [watched, watched], ["celery"])

@@ -1,4 +1,4 @@
-"""Python and Lua name the same things, and each script is one that Redis can compile."""
+"""Python and Lua name the same things, by names that each mean one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,6 @@ from ha_monitor.store.scripts import Part, Script, ScriptError, assemble, part_f
 from tests.support.lua_files import FILES, LUA, SCRIPTS, top_locals
 
 PACKAGE = LUA.parents[1]
-MOST_LOCALS = 200
-"""Of one function, by Lua. Those at the top of a script are one function's."""
-ROOM = 30
-"""Of them that are left for whoever adds something."""
 
 
 def code_of(part: Part) -> str:
@@ -122,12 +118,9 @@ def test_python_passes_what_the_scripts_declare() -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
-def test_a_script_keeps_away_from_lua_s_limits(script: Script) -> None:
-    """Given the names that a script declares outside of all functions, there is room for more."""
-    names = top_locals(script.source)
-
-    assert len(names) <= MOST_LOCALS - ROOM
-    assert {name for name, count in Counter(names).items() if count > 1} == set(), "declared twice"
+def test_no_two_files_of_a_script_declare_the_same_name(script: Script) -> None:
+    """Given the names that a script declares outside of all functions, each is one thing."""
+    assert [name for name, count in Counter(top_locals(script.source)).items() if count > 1] == []
 
 
 def example() -> Script:

@@ -12,8 +12,8 @@ from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import REFUSED_FOR, StoreLink
+from ha_monitor.store.api import Store
 from ha_monitor.store.results import Recovered
-from ha_monitor.store.store import Store
 from tests.unit.builders import TurnedClock
 
 

@@ -18,7 +18,8 @@ from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBacke
 from ha_monitor.pipeline.investigator import Findings, Investigator
 from ha_monitor.pipeline.stuck import StuckDuty
 from ha_monitor.pipeline.verdicts import Opinion, opinion_of
-from ha_monitor.store.stuck import Orphaned, Stuck, Suspect, Suspects, first_look, limits_of, lua_pattern
+from ha_monitor.store.results import Orphaned, Stuck, Suspect, Suspects
+from ha_monitor.store.stuck import first_look, limits_of, lua_pattern
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
 from tests.unit.builders import TurnedClock, fact_builder
@@ -292,12 +293,9 @@ class Duty:
         self.investigator = Investigator(takes_time, None, self.clock, plain_threads(self.clock))
         logger: Any = SimpleNamespace(warning=lambda event, **_fields: self.warnings.append(event))
         reconcile: Any = None
-        store: Any = SimpleNamespace()
         self.duty = StuckDuty(
-            store, Settings(), investigator=self.investigator, reconcile=reconcile, logger=logger, clock=self.clock
+            self.tasks, investigator=self.investigator, reconcile=reconcile, logger=logger, clock=self.clock
         )
-        tasks: Any = self.tasks
-        self.duty._tasks = tasks
 
     def look(self) -> None:
         """Look, and take the answer."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.pipeline.tables import EFFECTS, QUIET, TableReport, series_table
+from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Table
 from ha_monitor.store.scripts import read_scripts
 from tests.unit.builders import TurnedClock
@@ -77,7 +78,9 @@ def test_a_second_flood_is_said_again(report: TableReport, lines: Lines, clock: 
 
 def test_series_that_overflow(report: TableReport, lines: Lines) -> None:
     """Given an instance with more series than it may have, what was added up as overflow is what was turned away."""
-    counts = [b"2\x1fshop.pay\x1fcelery@a\x1fcelery\x1f", b"7", b"2\x1foverflow\x1foverflow\x1foverflow\x1f", b"40"]
+    counts = Counts(
+        [b"2\x1fshop.pay\x1fcelery@a\x1fcelery\x1f", b"7", b"2\x1foverflow\x1foverflow\x1foverflow\x1f", b"40"]
+    )
 
     assert series_table(counts, 2) == Table("series", 2, 2, 40)
     assert series_table(counts, 10) == Table("series", 2, 10, 0)

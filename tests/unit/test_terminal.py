@@ -215,7 +215,7 @@ def test_no_text_at_all_gets_through_a_command(name: str) -> None:
     """Given any text, what a command writes has no character that cannot be seen but newlines."""
     call, _ = COMMANDS[name]
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(texts)
     def shown(text: str) -> None:
         with pytest.MonkeyPatch.context() as patch:

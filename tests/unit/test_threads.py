@@ -13,7 +13,7 @@ from ha_monitor.broker import control
 from ha_monitor.broker.control import Greeter
 from ha_monitor.config.schema import Broker
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.store.stuck import Suspects
+from ha_monitor.store.results import Suspects
 from ha_monitor.threads import AGAIN_AFTER, Aside, Standing, ThreadUnavailable
 from tests.support.process import wait_until
 from tests.support.threads import no_thread_left, plain_threads

@@ -7,6 +7,7 @@ process of its own, waits for that lock and removes the run. If the janitor is k
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -62,7 +63,8 @@ class Run:
             for folder in runs.glob("hosts*"):
                 _remove_if_dead(folder)
             used = ip("-4", "address") + ip("-4", "route")
-            for number in range(1, 255):
+            # Beginning anywhere: a name that was given up is not taken again at once.
+            for number in (1 + (os.getpid() + step) % 254 for step in range(254)):
                 folder = runs / f"hosts{number}"
                 taken = f" {NETWORK}.{number}." in used or Path("/sys/class/net", folder.name).exists()
                 if not (taken or folder.exists() or ControlGroups(folder.name).folders):

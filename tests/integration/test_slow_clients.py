@@ -22,11 +22,11 @@ from ha_monitor.config.schema import Http
 from ha_monitor.metrics import connections, exchange
 from ha_monitor.metrics.application import MOST_SCRAPERS
 from ha_monitor.metrics.connections import PLACES, Refusal
+from tests.integration.test_http import get, made
 from tests.support import clients
 from tests.support.certificates import Certificate
 from tests.support.clients import HEAD, Connect, is_over, many, over_tls
 from tests.support.process import wait_until
-from tests.unit.test_http import get, made
 
 SLOW = {
     "silent": (clients.silent, False),

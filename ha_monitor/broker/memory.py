@@ -1,0 +1,113 @@
+"""A broker in this process, with one shared queue: for driving the loop without RabbitMQ, in tests and experiments.
+
+In the package for the reason for which `store/memory/` is: nothing that runs in production imports it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from ha_monitor.broker.source import Mark
+from ha_monitor.clock import Clock
+from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.events.decode import Message
+
+
+class MemoryBroker:
+    """The queue that all sources share."""
+
+    def __init__(self, clock: Clock, *, redelivers: bool = True) -> None:
+        """:param redelivers: whether it keeps what is not acknowledged; False is as Redis' pub/sub is."""
+        self.clock = clock
+        self.redelivers = redelivers
+        self.ready: deque[Message] = deque()
+        self.in_flight = 0
+        """Messages that some source has and has not acknowledged."""
+        self.trouble: Callable[[str], None] = lambda _moment: None
+        """Is told before and after each call, as in `before acknowledge`; what it raises is what the caller gets. A
+        `BrokerUnavailable` ends the connection.
+        """
+
+    def publish(self, bodies: Iterable[bytes]) -> None:
+        """Put messages behind the others."""
+        self.ready += [Message(body) for body in bodies]
+
+
+class MemorySource:
+    """See `Source`. Where it has to wait, it lets the clock sleep."""
+
+    url = "memory://"
+
+    def __init__(self, broker: MemoryBroker, prefetch: int | None = 1000) -> None:
+        self._broker = broker
+        self.redelivers = broker.redelivers
+        self.redelivered = 0
+        self.most_in_hand = prefetch
+        self._connected = False
+        self._in_flight: deque[tuple[int, Message]] = deque()
+        self._mark = Mark(0, 0)
+
+    def connect(self) -> str:
+        self.close()
+        self._broker.trouble("before connect")
+        self._connected = True
+        return "memory"
+
+    def receive(self, limit: int, timeout: float) -> list[Message]:
+        self._call("receive", lambda: None)
+        ready = self._broker.ready
+        if self.most_in_hand is not None:
+            limit = min(limit, self.most_in_hand - len(self._in_flight))
+        messages: list[Message] = []
+        redelivered = bool(ready) and ready[0].redelivered
+        while ready and len(messages) < limit and ready[0].redelivered is redelivered:
+            message = ready.popleft()
+            messages.append(message)
+            self._mark = Mark(self._mark.generation, self._mark.delivery_tag + 1)
+            if self.redelivers:
+                self._in_flight.append((self._mark.delivery_tag, message))
+                self._broker.in_flight += 1
+        if redelivered:
+            self.redelivered += len(messages)
+        if not messages and timeout > 0:
+            self._broker.clock.sleep(timeout)
+        return messages
+
+    def mark(self) -> Mark:
+        return self._mark
+
+    def acknowledge(self, mark: Mark) -> None:
+        def forget() -> None:
+            while self._in_flight and self._in_flight[0][0] <= mark.delivery_tag:
+                self._in_flight.popleft()
+                self._broker.in_flight -= 1
+
+        if self._connected and mark.generation == self._mark.generation:
+            self._call("acknowledge", forget)
+
+    def heartbeat(self) -> None:
+        self._call("heartbeat", lambda: None)
+
+    def depth(self) -> int | None:
+        self._call("depth", lambda: None)
+        return len(self._broker.ready) if self.redelivers else None
+
+    def close(self) -> None:
+        again = [message._replace(redelivered=True) for _, message in self._in_flight]
+        self._broker.ready.extendleft(reversed(again))
+        self._broker.in_flight -= len(again)
+        self._in_flight.clear()
+        self._connected = False
+        self._mark = Mark(self._mark.generation + 1, 0)
+
+    def _call(self, name: str, work: Callable[[], None]) -> None:
+        if not self._connected:
+            raise BrokerUnavailable("not connected to the broker")
+        try:
+            self._broker.trouble(f"before {name}")
+            work()
+            self._broker.trouble(f"after {name}")
+        except BrokerUnavailable:
+            self.close()
+            raise

@@ -1,0 +1,206 @@
+"""What the program asks of the shared record, whatever keeps it: the port between the loop and the store.
+
+`store.py`, `duties.py`, `stuck.py` and `attempts.py` keep it in Redis, `memory/` in this process. Everything above
+`store/` knows this module, the values in `results.py`, `outbox.py`, `record.py` and `counts.py`, and no more.
+
+The guarantees that the loop leans on, which every implementation has (`tests/support/store_contract.py`):
+
+- Merging is atomic: of one call either all is merged and in the outbox, or nothing is.
+- An event counts once, whoever merges it and however often. So a call of unknown fate may always be repeated.
+- What was merged stays in the outbox of its instance until that instance has said that it is announced. When its lease
+  ends first, another instance gets what is left, marked as `recovered`.
+- The lease goes with a token, higher than all before. A call with a token that is no longer valid changes nothing.
+- At most one instance leads, and only its calls of `LeaderDuties` and `OpenTasks` do anything.
+
+All of it is used by one thread. Whatever blocks does so for at most `store.timeout` seconds, and raises:
+
+- `StoreUnavailable` if the store does not answer, or refuses (`StoreRefused`). The fate of the call is unknown:
+  `connect`, `recover`, and repeat it.
+- `LeaseLost` if another instance has taken the outbox over. Nothing of the call was done: `register` anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ha_monitor.events.decode import Batch
+from ha_monitor.store.counts import Counts
+from ha_monitor.store.outbox import OutboxItem
+from ha_monitor.store.results import Applied, Recovered, Suspect, Suspects, Ticked, Verdict, Watched, Watching
+
+
+class Store(Protocol):
+    """The shared record as one instance uses it: its lease, its outbox, and the merge.
+
+    Everything returned as an `OutboxItem` stays in the outbox until `announced` says that it is out. Between
+    `send_apply` and `receive_apply` no other call may be made.
+    """
+
+    @property
+    def token(self) -> int:
+        """The fencing token of this instance: higher than that of every instance before; 0 before `register`."""
+
+    @property
+    def lease_until(self) -> float:
+        """When the lease may end, by this machine's monotonic clock."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as is known. Asks nobody."""
+
+    def connect(self) -> None:
+        """Connect anew. Blocks.
+
+        :raises StoreUnavailable: if there is no usable store now.
+        :raises ConfigurationError: if there never could be one.
+        """
+
+    def close(self) -> None:
+        """Close the connection, if there is one. Does not block, never raises."""
+
+    def mend(self, *, registered: bool) -> list[str]:
+        """Set aside what is in the place of something shared and is not of the program's making. Blocks.
+
+        :param registered: whether this instance has a lease and an outbox, which are looked at, too.
+        :returns: a sentence for each thing that was set aside.
+        :raises StoreRefused: if announcements would be lost without it.
+        :raises LeaseLost: if it is in the place of what is this instance's own.
+        """
+
+    def register(self, who: dict[str, Any]) -> None:
+        """Enter this instance, with a new token, a lease and an empty outbox. Blocks.
+
+        :param who: what people should see of it: `instance`, `host`, `pid`, `version`, `started`.
+        """
+
+    def recover(self) -> Recovered:
+        """After a broken connection: renew the lease under a new token, and return what is not announced yet. Blocks.
+
+        The new token shuts out a call of the old connection that arrives late.
+
+        :raises LeaseLost: if another instance took the outbox over.
+        """
+
+    def announced(self, upto: int) -> None:
+        """Note that all items below a sequence number are out. Does not block: the next call carries it."""
+
+    def send_apply(self, batch: Batch) -> None:
+        """Hand a batch over, without waiting for it. Returning means nothing yet.
+
+        :raises StoreUnavailable: as said above; the batch may be merged or not.
+        """
+
+    def receive_apply(self) -> Applied:
+        """Wait until the batch handed over is merged, or its first tasks (`Applied.merged`). Blocks. Returning means
+        that what is merged cannot be lost any more.
+
+        :raises StoreUnavailable: as said above; the batch may be merged or not.
+        :raises LeaseLost: the batch is not merged.
+        """
+
+    def tick(
+        self,
+        stats: bytes,
+        rejected: Sequence[bytes],
+        *,
+        fit: bool,
+        merged_ago: float | None,
+        handed_back: bool,
+    ) -> Ticked:
+        """Renew the lease, publish this instance's counters, elect a leader, and fetch what has become due or was left
+        behind by an instance whose lease ended. Blocks. Returning means that all arguments are published.
+
+        :param stats: counters as JSON, for `ha-monitor status`.
+        :param rejected: samples of rejected messages as JSON.
+        :param fit: whether this instance may lead.
+        :param merged_ago: seconds since it had merged whatever it was given until then; None if that is not known.
+        :param handed_back: whether it handed messages back to the broker since the last tick that returned.
+        """
+
+    def settle(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
+        """Close all items below a sequence number, some of whose handlers failed. Blocks.
+
+        :param retries: (delay in ms, entry) of handlers to be called again; `outbox.retry_entry` makes the entries.
+        :param dead: dead letters as JSON; the `keep` newest are kept.
+        """
+
+    def confirm(self) -> None:
+        """Make known what has been announced, if it is not known yet. Blocks if so."""
+
+    def leave(self) -> int:
+        """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is. Blocks;
+        without a lease it does nothing.
+        """
+
+    def holds_lease(self) -> bool:
+        """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
+
+    def counts(self) -> Counts:
+        """What this instance has counted for its metrics, over all its starts. Blocks."""
+
+
+class LeaderDuties(Protocol):
+    """What the leader does with the whole fleet. Each call blocks, and does nothing if this instance does not lead."""
+
+    def start_anew(self) -> None:
+        """Forget how far it was: another instance led meanwhile. Does not block."""
+
+    def watch(self, watching: Watching, queues: Sequence[str], *, may_judge: bool) -> Watched | None:
+        """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
+
+        :param queues: queues of tasks that workers consume.
+        :param may_judge: whether it has listened for so long that a worker's silence means something.
+        """
+
+    def losses(self, *, report: bool) -> list[OutboxItem]:
+        """Find out which events were lost.
+
+        :param report: whether it is announced and counted; else what is kept to find it is only brought up to date.
+        """
+
+    @property
+    def all_accounted(self) -> bool:
+        """Whether `losses` has looked at all processes, so that it begins with the first again. Asks nobody."""
+
+
+class OpenTasks(Protocol):
+    """Tasks that go no further, as the leader finds and judges them. Each call blocks."""
+
+    def suspects(self) -> Suspects | None:
+        """What there is to ask about; None if this instance does not lead."""
+
+    def judge(self, settled_at: int, verdicts: Sequence[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
+        """Announce and repair what is still as it was found; None if it is too early for that.
+
+        :param settled_at: when the questions were answered and no message waited in the queue of events, as
+            `Suspects.at`: all instances must have merged what they had been given by then.
+        """
+
+
+class Attempts(Protocol):
+    """How often the handling of a redelivered message began, over all instances. Each call blocks.
+
+    Messages are named by a text of their own.
+    """
+
+    def begin(self, names: Sequence[str], below: int) -> list[int]:
+        """Note that the handling of messages begins, of each only if it began fewer than `below` times so far.
+
+        :returns: how often it had begun before, for each.
+        """
+
+    def succeeded(self, names: Sequence[str]) -> None:
+        """Messages were merged: how often they were begun does not matter any more."""
+
+    def set_aside(self, name: str, entry: bytes) -> None:
+        """Keep what can be told of a message, as JSON; only the newest are kept."""
+
+
+class SharedRecord(NamedTuple):
+    """All that one instance needs of the shared record. `attempts` apart, only the loop may use it."""
+
+    store: Store
+    duties: LeaderDuties
+    open_tasks: OpenTasks
+    attempts: Attempts

@@ -1,0 +1,205 @@
+"""What the leader does with the whole fleet, and what else is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+from ha_monitor.config.schema import Stuck as StuckSettings
+from ha_monitor.events.model import Event
+from ha_monitor.store.memory.server import MemoryInstance
+from ha_monitor.store.memory.store import MemoryStore
+from ha_monitor.store.outbox import Entry, OutboxItem
+from ha_monitor.store.results import (
+    Finished,
+    Orphaned,
+    Stuck,
+    Suspect,
+    Suspects,
+    Verdict,
+    Watched,
+    Watching,
+    WorkerState,
+)
+
+ASKED_FOR = 60.0
+"""Seconds for which a task that was handed out is not handed out again."""
+
+
+def own_event(kind: str, name: str, since: object, **rest: Any) -> Event:
+    """An event of the monitor's own; `since` makes it differ from the next one of its kind."""
+    return Event(kind, blake2b(f"{kind}\0{name}\0{since}".encode(), digest_size=12).hexdigest(), **rest)
+
+
+class MemoryDuties:
+    """See `api.LeaderDuties`. Looks at everything at each call."""
+
+    all_accounted = True
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._server = store.server
+
+    def start_anew(self) -> None:
+        pass
+
+    def watch(self, watching: Watching, queues: Sequence[str], *, may_judge: bool) -> Watched | None:
+        def watched(own: MemoryInstance) -> Watched | None:
+            if not self._store.leads():
+                return None
+            server, now = self._server, self._server.clock.time()
+            server.queues = sorted({*server.queues, *queues})
+            entries: list[Entry] = []
+            states = [self._look_at(name, watching, may_judge, entries) for name in sorted(server.workers)]
+            return Watched(
+                own.push(entries),
+                sum(one.lease_until > now for one in server.instances.values()),
+                sum(task.announce_until is not None for task in server.tasks.values()),
+                len(server.retries),
+                len(server.dead_letters),
+                states,
+                server.queues,
+                sum(kind == "task-stuck" for kind, *_ in server.found.values()),
+                sum(kind == "task-orphaned" for kind, *_ in server.found.values()),
+            )
+
+        return self._store.own_call("watch", watched)
+
+    def losses(self, *, report: bool) -> list[OutboxItem]:
+        def looked(own: MemoryInstance) -> list[OutboxItem]:
+            if not self._store.leads():
+                return []
+            lost, self._server.lost_events = self._server.lost_events, []
+            return own.push([Entry(0, event, None, False) for event in lost] if report else [])
+
+        return self._store.own_call("losses", looked)
+
+    def _look_at(self, name: str, watching: Watching, may_judge: bool, entries: list[Entry]) -> WorkerState:
+        server, now = self._server, self._server.clock.time()
+        heard, said = server.workers[name]
+        silent = now - heard
+        was_lost = name in server.lost_workers
+        if said == "worker-offline":
+            state = "offline"
+        elif silent > watching.lost_after and (was_lost or may_judge):
+            state = "lost"
+        else:
+            state = "late" if silent > watching.late_after else "online"
+        if (state == "lost") is not was_lost:
+            kind = "worker-recovered" if was_lost else "worker-lost"
+            event = own_event(kind, name, heard, worker=name, time=now, fields={"silent": silent})
+            if kind == "worker-lost" or state != "offline":
+                entries.append(Entry(0, event, None, False))
+            server.lost_workers ^= {name}
+        return WorkerState(name, state, None)
+
+
+class MemoryOpenTasks:
+    """See `api.OpenTasks`."""
+
+    def __init__(self, store: MemoryStore, settings: StuckSettings) -> None:
+        self._store = store
+        self._server = store.server
+        self._limits = {
+            "sent": settings.sent_after,
+            "received": settings.received_after,
+            "started": settings.started_after,
+        }
+        self._asked_for: dict[str, float] = {}
+
+    def suspects(self) -> Suspects | None:
+        def found(_own: MemoryInstance) -> Suspects | None:
+            if not self._store.leads():
+                return None
+            now = self._server.clock.time()
+            tasks = [one for task_id in self._server.tasks if (one := self._suspect(task_id, now)) is not None]
+            self._asked_for.update({one.task_id: now for one in tasks})
+            return Suspects(int(now * 1000), tasks)
+
+        return self._store.own_call("suspects", found)
+
+    def judge(self, settled_at: int, verdicts: Sequence[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
+        def judged(own: MemoryInstance) -> list[OutboxItem] | None:
+            if not self._store.leads():
+                return []
+            if self._server.merged_by_all() * 1000 < settled_at:
+                return None
+            entries = [entry for suspect, verdict in verdicts for entry in self._judge(suspect, verdict)]
+            return own.push(entries)
+
+        return self._store.own_call("judge", judged)
+
+    def _suspect(self, task_id: str, now: float) -> Suspect | None:
+        stay = self._server.tasks[task_id].phase()
+        if stay is None or now - self._asked_for.get(task_id, float("-inf")) < ASKED_FOR:
+            return None
+        phase, since = stay
+        facts = self._server.tasks[task_id].facts
+        worker = facts.worker or ""
+        is_lost = worker in self._server.lost_workers
+        limit = self._limits[phase]
+        if not is_lost and (not limit or now - since / 1e6 < limit):
+            return None
+        state = ("lost" if is_lost else "online") if worker in self._server.workers else ""
+        return Suspect(task_id, phase, since, facts.name or "", facts.queue or "", worker, state)
+
+    def _judge(self, suspect: Suspect, verdict: Verdict) -> list[Entry]:
+        server, now = self._server, self._server.clock.time()
+        task = server.tasks.get(suspect.task_id)
+        if task is None or task.phase() != (suspect.phase, suspect.since):
+            return []
+        if isinstance(verdict, Finished):
+            server.tasks[suspect.task_id] = task = task.copy()
+            task.merge(verdict.fact)
+            return task.announce(now, all_of_it=True)
+        kind = "task-stuck" if isinstance(verdict, Stuck) else "task-orphaned"
+        said = (kind, suspect.phase, suspect.since)
+        if server.found.get(suspect.task_id) == said:
+            return []
+        if isinstance(verdict, Orphaned) and verdict.must_be_lost and suspect.worker not in server.lost_workers:
+            return []
+        server.found[suspect.task_id] = said
+        fields = {
+            "phase": verdict.seen_in if isinstance(verdict, Stuck) else suspect.phase,
+            "since": suspect.since / 1e6,
+            "seconds": now - suspect.since / 1e6,
+            "confirmed_by": verdict.confirmed_by,
+            "answered": verdict.answered,
+        }
+        event = own_event(
+            kind, suspect.task_id, said, worker=suspect.worker, time=now, task_id=suspect.task_id, fields=fields
+        )
+        return [Entry(0, event, task.facts, task.facts.name is None)]
+
+
+class MemoryAttempts:
+    """See `api.Attempts`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._server = store.server
+
+    def begin(self, names: Sequence[str], below: int) -> list[int]:
+        def begun() -> list[int]:
+            before = [self._server.begun.get(name, 0) for name in names]
+            self._server.begun.update(
+                {name: count + 1 for name, count in zip(names, before, strict=True) if count < below}
+            )
+            return before
+
+        return self._store.call("begin", begun)
+
+    def succeeded(self, names: Sequence[str]) -> None:
+        def forgotten() -> None:
+            for name in names:
+                self._server.begun.pop(name, None)
+
+        self._store.call("succeeded", forgotten)
+
+    def set_aside(self, name: str, entry: bytes) -> None:
+        def kept() -> None:
+            self._server.begun.pop(name, None)
+            self._server.set_aside.insert(0, entry)
+
+        self._store.call("set aside", kept)

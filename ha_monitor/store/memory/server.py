@@ -1,0 +1,85 @@
+"""What the instances share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec import Struct, field
+
+from ha_monitor.clock import Clock
+from ha_monitor.events.model import Event
+from ha_monitor.store.memory.task import MemoryTask
+from ha_monitor.store.outbox import Entry, OutboxItem
+
+
+class MemoryInstance(Struct):
+    """What is kept of one instance."""
+
+    who: dict[str, Any]
+    lease_until: float
+    """Seconds since the epoch."""
+    stats: dict[str, Any] = field(default_factory=dict)
+    merged_until: float = 0.0
+    outbox: list[Entry] = field(default_factory=list)
+    behind: int = 0
+    """Sequence number of the item that comes next."""
+    seen: float = 0.0
+
+    def push(self, entries: Sequence[Entry], *, recovered: int = 0) -> list[OutboxItem]:
+        """Append entries. :param recovered: how many of the last ones come from another outbox."""
+        first = self.behind
+        self.outbox += entries
+        self.behind += len(entries)
+        own = len(entries) - recovered
+        return [OutboxItem(first + number, entry, number >= own) for number, entry in enumerate(entries)]
+
+    def trim(self, announced: int) -> None:
+        """Forget what is below a sequence number."""
+        self.behind = max(self.behind, announced)
+        del self.outbox[: max(0, announced - (self.behind - len(self.outbox)))]
+
+
+class MemoryServer:
+    """The record of one `node_id`. Everything of it is for tests to look at."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.trouble: Callable[[str], None] = lambda _moment: None
+        """Is told before and after each call, as in `before tick`; the caller gets what it raises. That is a reply that
+        was lost, if it comes after a call.
+        """
+        self.most_tasks: int | None = None
+        """Tasks that one call merges at most, as where their records are large; None for all."""
+        self.instances: dict[int, MemoryInstance] = {}
+        self.tasks: dict[str, MemoryTask] = {}
+        self.others: set[bytes] = set()
+        """Ids of events that belong to no task."""
+        self.workers: dict[str, tuple[float, str]] = {}
+        """When each was last heard of, and the type of its latest event."""
+        self.lost_workers: set[str] = set()
+        self.lost_events: list[Event] = []
+        """What the next look of the leader at what was lost finds."""
+        self.queues: list[str] = []
+        self.found: dict[str, tuple[str, str, int]] = {}
+        """Tasks that were said to be stuck or orphaned, in which phase, and since when."""
+        self.leader: int | None = None
+        self.retries: list[tuple[float, Entry]] = []
+        self.dead_letters: list[bytes] = []
+        self.rejected: list[bytes] = []
+        self.begun: dict[str, int] = {}
+        self.set_aside: list[bytes] = []
+        self.returned_at = float("-inf")
+        self._last_token = 0
+
+    def enter(self, instance: MemoryInstance) -> int:
+        """Give an instance a new token."""
+        self._last_token += 1
+        self.instances[self._last_token] = instance
+        return self._last_token
+
+    def merged_by_all(self) -> float:
+        """Until when all living instances have merged what they were given, seconds since the epoch."""
+        now = self.clock.time()
+        living = [one.merged_until for one in self.instances.values() if one.lease_until > now]
+        return min(living, default=0.0)

@@ -1,0 +1,264 @@
+"""The shared record as one instance uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.errors import LeaseLost, StoreUnavailable
+from ha_monitor.events.decode import Batch
+from ha_monitor.store.contact import Contact
+from ha_monitor.store.counts import Counts
+from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
+from ha_monitor.store.memory.task import MemoryTask, read_event
+from ha_monitor.store.outbox import Entry, OutboxItem, read_entry
+from ha_monitor.store.packing import bytes_of
+from ha_monitor.store.results import Applied, Recovered, Takeover, Ticked
+
+Reply = TypeVar("Reply")
+
+
+class MemoryStore:
+    """See `api.Store`."""
+
+    def __init__(self, server: MemoryServer, settings: StoreSettings) -> None:
+        self.server = server
+        self.settings = settings
+        self._clock = server.clock
+        self._contact = Contact(self._clock, settings.lease)
+        self._connected = False
+        self._token = 0
+        self._announced = 0
+        self._confirmed = 0
+        self._lease_until = 0.0
+        self._under_way: Batch | None = None
+
+    @property
+    def token(self) -> int:
+        return self._token
+
+    @property
+    def lease_until(self) -> float:
+        return self._lease_until
+
+    @property
+    def connected(self) -> bool:
+        return self._connected
+
+    def connect(self) -> None:
+        self._under_way = None
+        self._connected = True
+        self.call("connect", lambda: None)
+
+    def close(self) -> None:
+        self._connected = False
+
+    def mend(self, *, registered: bool) -> list[str]:
+        return self.call("mend registered" if registered else "mend", list[str])
+
+    def register(self, who: dict[str, Any]) -> None:
+        def entered() -> int:
+            return self.server.enter(MemoryInstance(who, self._next_lease()))
+
+        self._token = self.call("register", entered)
+        self._announced = self._confirmed = 0
+        self._lease_until = self._clock.monotonic() + self.settings.lease
+
+    def recover(self) -> Recovered:
+        def moved(own: MemoryInstance) -> tuple[int, Recovered]:
+            del self.server.instances[self._token]
+            own.lease_until = self._next_lease()
+            first = own.behind - len(own.outbox)
+            items = [OutboxItem(first + number, entry) for number, entry in enumerate(own.outbox)]
+            return self.server.enter(own), Recovered(items, own.behind)
+
+        self._token, recovered = self.own_call("recover", moved)
+        self._lease_until = self._clock.monotonic() + self.settings.lease
+        return recovered
+
+    def announced(self, upto: int) -> None:
+        self._announced = max(self._announced, upto)
+
+    def send_apply(self, batch: Batch) -> None:
+        if not self._connected:
+            raise StoreUnavailable("not connected")
+        try:
+            self.server.trouble("before send")
+        except StoreUnavailable:
+            self.close()
+            raise
+        self._under_way = batch
+
+    def receive_apply(self) -> Applied:
+        batch, self._under_way = self._under_way, None
+        if batch is None:
+            raise StoreUnavailable("no batch was handed over")
+        return self.own_call("apply", lambda own: self._merge(own, batch))
+
+    def tick(
+        self,
+        stats: bytes,
+        rejected: Sequence[bytes],
+        *,
+        fit: bool,
+        merged_ago: float | None,
+        handed_back: bool,
+    ) -> Ticked:
+        def ticked(own: MemoryInstance) -> Ticked:
+            now = self._clock.time()
+            server = self.server
+            own.lease_until, own.seen, own.stats = self._next_lease(), now, json.loads(stats)
+            if merged_ago is not None:
+                own.merged_until = now - merged_ago
+            if handed_back:
+                server.returned_at = now
+            server.rejected[:0] = rejected
+            leads, followed = self._elect(now, fit=fit)
+            due = [entry for task in self._waited(now) for entry in task.announce(now, all_of_it=True)]
+            due += [entry for at, entry in server.retries if at <= now]
+            server.retries = [one for one in server.retries if one[0] > now]
+            left, taken = self._take_over(now) if self._contact.may_take_over() else ([], [])
+            waits = [task.announce_until for task in server.tasks.values() if task.announce_until is not None]
+            waits += [at for at, _ in server.retries]
+            next_due = max(0.0, min(waits) - now) if waits else None
+            return Ticked(own.push(due + left, recovered=len(left)), next_due, taken, leads, followed)
+
+        asked = self._clock.monotonic()
+        result = self.own_call("tick", ticked)
+        self._lease_until = asked + self.settings.lease
+        return result
+
+    def settle(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
+        def settled(own: MemoryInstance) -> None:
+            if upto > own.behind - len(own.outbox):
+                now = self._clock.time()
+                self.server.retries += [(now + delay / 1000, read_entry(entry)) for delay, entry in retries]
+                self.server.dead_letters[:0] = dead
+                del self.server.dead_letters[keep:]
+                own.trim(upto)
+
+        self.own_call("settle", settled)
+        self.announced(upto)
+        self._confirmed = max(self._confirmed, upto)
+
+    def confirm(self) -> None:
+        if self._announced > self._confirmed:
+            self.settle(self._announced, [], [], 1_000_000)
+
+    def leave(self) -> int:
+        def left(own: MemoryInstance) -> int:
+            self.server.returned_at = self._clock.time()
+            own.lease_until = 0.0
+            if not own.outbox:
+                del self.server.instances[self._token]
+            return len(own.outbox)
+
+        count = self.own_call("leave", left) if self._token in self.server.instances else 0
+        self._lease_until = 0.0
+        return count
+
+    def holds_lease(self) -> bool:
+        return self._clock.monotonic() < self._lease_until
+
+    def counts(self) -> Counts:
+        return self.call("counts", Counts)
+
+    # --- for the parts beside it -----------------------------------------------------------
+
+    def call(self, name: str, work: Callable[[], Reply]) -> Reply:
+        """Make a call: `StoreUnavailable` closes the connection, as it does with Redis."""
+        if not self._connected:
+            raise StoreUnavailable("not connected")
+        try:
+            self.server.trouble(f"before {name}")
+            reply = work()
+            self.server.trouble(f"after {name}")
+        except StoreUnavailable:
+            self.close()
+            raise
+        self._contact.replied()
+        return reply
+
+    def own_call(self, name: str, work: Callable[[MemoryInstance], Reply]) -> Reply:
+        """Make a call that needs this instance's lease, and tells what it has announced."""
+
+        def checked() -> Reply:
+            own = self.server.instances.get(self._token)
+            if own is None:
+                raise LeaseLost("the lease of this instance ran out and another one took over")
+            own.trim(self._announced)
+            return work(own)
+
+        told = self._announced
+        reply = self.call(name, checked)
+        self._confirmed = told
+        return reply
+
+    def leads(self) -> bool:
+        return self.server.leader == self._token
+
+    def _next_lease(self) -> float:
+        return self._clock.time() + self.settings.lease
+
+    def _merge(self, own: MemoryInstance, batch: Batch) -> Applied:
+        """Compute first, then write: what raises on the way has changed nothing."""
+        server, now = self.server, self._clock.time()
+        is_left = server.most_tasks is not None and len(batch.tasks) > server.most_tasks
+        tasks: dict[str, MemoryTask] = {}
+        entries: list[Entry] = []
+        others: set[bytes] = set()
+        new = repeated = 0
+        for task_id, facts in islice(batch.tasks.items(), server.most_tasks):
+            task = tasks[task_id] = server.tasks[task_id].copy() if task_id in server.tasks else MemoryTask()
+            merged = sum([task.merge(fact) for fact in facts])
+            new, repeated = new + merged, repeated + len(facts) - merged
+            entries += task.announce(now + self.settings.name_wait)
+        apart = [(fact[1], fact[4]) for fact in batch.workers] + [(fact[0], fact[1]) for fact in batch.others]
+        for raw_id, payload in () if is_left else apart:
+            identity = bytes_of(raw_id)
+            if identity in server.others or identity in others:
+                repeated += 1
+                continue
+            others.add(identity)
+            new += 1
+            if payload is not None:
+                entries.append(Entry(0, read_event(bytes_of(payload)), None, False))
+        server.tasks.update(tasks)
+        server.others |= others
+        if not is_left:
+            server.workers.update({fact[0]: (now, fact[3]) for fact in batch.workers})
+        for task_id, (_, *stay) in list(server.found.items()):
+            if task_id in tasks and tasks[task_id].phase() != tuple(stay):
+                del server.found[task_id]
+        waiting = sum(task.announce_until is not None for task in server.tasks.values())
+        return Applied(own.push(entries), new, repeated, waiting, merged=len(tasks))
+
+    def _elect(self, now: float, *, fit: bool) -> tuple[bool, bool]:
+        """Whether this instance leads, and whether it has just followed another."""
+        server, leader = self.server, self.server.leader
+        if leader == self._token:
+            # A token that nobody has: whoever is next must know that it follows another.
+            server.leader = leader if fit else 0
+            return fit, False
+        living = leader is not None and leader in server.instances and server.instances[leader].lease_until > now
+        if not fit or living:
+            return False, False
+        server.leader = self._token
+        return True, leader is not None
+
+    def _waited(self, now: float) -> list[MemoryTask]:
+        tasks = self.server.tasks.values()
+        return [task for task in tasks if task.announce_until is not None and task.announce_until <= now]
+
+    def _take_over(self, now: float) -> tuple[list[Entry], list[Takeover]]:
+        left: list[Entry] = []
+        taken = []
+        for token, other in list(self.server.instances.items()):
+            if token != self._token and other.lease_until <= now:
+                left += other.outbox
+                taken.append(Takeover(other.who, now - other.seen, len(other.outbox)))
+                del self.server.instances[token]
+        return left, taken

@@ -1,0 +1,126 @@
+"""The record of a task: facts merged as `lua/record.lua` merges them, without its bounds."""
+
+from __future__ import annotations
+
+from copy import copy
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from ha_monitor.events.facts import Fact
+from ha_monitor.events.model import Event
+from ha_monitor.events.types import Code
+from ha_monitor.store.outbox import Entry
+from ha_monitor.store.packing import bytes_of
+from ha_monitor.store.record import Facts
+from ha_monitor.store.results import Phase
+
+_RANK = {Code.REJECTED: 0, Code.SUCCEEDED: 2}
+_DEFINITION = "nakrpe"
+_LAST = {Code.RECEIVED: ("rc", "rl"), Code.STARTED: ("sc", "sl"), Code.RETRIED: ("xc", "xl")}
+by_time = itemgetter(0)
+read_event = msgspec.msgpack.Decoder(Event).decode
+
+
+class MemoryTask:
+    """What is known of one task. `copy` it before it is changed, so that a merge that fails changes nothing."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, Any] = {}
+        self._seen: set[bytes] = set()
+        self._waiting: list[tuple[int, Code, bytes]] = []
+        self.announce_until: float | None = None
+        """When what waits is announced as it is, seconds since the epoch; None if nothing waits."""
+
+    def copy(self) -> MemoryTask:
+        other = copy(self)
+        other._facts, other._seen, other._waiting = dict(self._facts), set(self._seen), list(self._waiting)
+        return other
+
+    @property
+    def facts(self) -> Facts:
+        return msgspec.convert(self._facts, Facts)
+
+    def merge(self, fact: Fact) -> bool:
+        """Merge a fact; whether it was new."""
+        identity = bytes_of(fact[0])
+        if identity in self._seen:
+            return False
+        self._seen.add(identity)
+        code, at = fact[1], fact[2]
+        if code in (Code.SENT, Code.RECEIVED):
+            self._define(fact[5], fact[6], at)
+        if code is Code.SENT and at >= self._facts.get("st", -1):
+            self._facts.update(st=at, q=fact[7])
+        if code in (Code.RECEIVED, Code.STARTED) and at >= max(self._facts.get("rl", -1), self._facts.get("sl", -1)):
+            self._facts["w"] = fact[3]
+        if code in _LAST:
+            count, last = _LAST[code]
+            self._facts[count] = self._facts.get(count, 0) + 1
+            self._facts[last] = max(self._facts.get(last, -1), at)
+        elif code is Code.REQUEUED:
+            self._facts["jc"] = self._facts.get("jc", 0) + 1
+        elif code > Code.FINISHED:
+            self._end(fact, at)
+        if fact[4] is not None:
+            self._waiting.append((at, code, bytes_of(fact[4])))
+        return True
+
+    def announce(self, deadline: float, *, all_of_it: bool = False) -> list[Entry]:
+        """What may be announced now; the rest waits for the piece that is missing.
+
+        :param deadline: until when what begins to wait does so, seconds since the epoch.
+        """
+        facts = self.facts
+        going = [one for one in self._waiting if all_of_it or self._is_complete(one[1])]
+        self._waiting = [one for one in self._waiting if one not in going]
+        if not self._waiting:
+            self.announce_until = None
+        elif self.announce_until is None:
+            self.announce_until = deadline
+        return [
+            Entry(0, read_event(payload), facts, not self._is_complete(code))
+            for _, code, payload in sorted(going, key=by_time)
+        ]
+
+    def phase(self) -> tuple[Phase, int] | None:
+        """Where the open task is, and since when in µs; None if it has ended or nothing tells."""
+        if "tk" in self._facts:
+            return None
+        get = self._facts.get
+        closed = get("xc", 0) + get("jc", 0)
+        started, received, due = get("sl", -1), get("rl", -1), get("e", -1)
+        if get("sc", 0) > closed and started >= received:
+            return "started", started
+        if get("rc", 0) > closed:
+            return "received", max(received, due)
+        if closed or "st" in self._facts:
+            return "sent", max(get("st", -1), get("xl", -1), received, started, due)
+        return None
+
+    def _define(self, definition: dict[str, Any] | None, retries: int, at: int) -> None:
+        if definition and at >= self._facts.get("d", -1):
+            for key in _DEFINITION:
+                self._facts.pop(key, None)
+            self._facts.update(definition, d=at)
+        self._facts["re"] = max(self._facts.get("re", 0), retries)
+
+    def _end(self, fact: Fact, at: int) -> None:
+        code = fact[1]
+        facts = self._facts
+        facts["tc"] = facts.get("tc", 0) + 1
+        before = (_RANK.get(facts["tk"], 1), facts["tt"], facts["tk"]) if "tk" in facts else (-1, -1, -1)
+        if (_RANK.get(code, 1), at, code) > before:
+            runtime = fact[5] if code is Code.SUCCEEDED else None
+            facts.update(tk=int(code), tt=at, rt=runtime, ex=fact[6] if code is Code.FAILED else None)
+
+    def _is_complete(self, code: Code) -> bool:
+        get = self._facts.get
+        if code in (Code.SENT, Code.RECEIVED):
+            return True
+        if get("n") is None:
+            return False
+        if code in (Code.SUCCEEDED, Code.FAILED):
+            return bool(get("sc", 0) > max(get("xc", 0), get("re", 0)))
+        return bool(code is not Code.RETRIED or get("sc", 0) >= get("xc", 0))

@@ -1,0 +1,43 @@
+"""The store in Redis keeps the contract that the loop leans on, and that the one in memory keeps, too."""
+
+from __future__ import annotations
+
+import pytest
+
+from ha_monitor.config.schema import Stuck
+from ha_monitor.store.api import SharedRecord
+from ha_monitor.store.attempts import RedisAttempts
+from ha_monitor.store.duties import Duties
+from ha_monitor.store.store import RedisStore
+from ha_monitor.store.stuck import StuckTasks
+from tests.integration.storing import NODE, Inside, settings
+from tests.support.store_contract import LEASE, StoreContract
+from tests.unit.builders import TurnedClock
+
+
+class RedisBed:
+    """See `store_contract.Bed`."""
+
+    def __init__(self, url: str) -> None:
+        self.clock = TurnedClock()
+        self._url = url
+        self._inside = Inside(url)
+
+    def record(self, *, name_wait: float = 0.0) -> SharedRecord:
+        store = RedisStore(settings(self._url, lease=LEASE, name_wait=name_wait), NODE, self.clock)
+        return SharedRecord(store, Duties(store), StuckTasks(store, Stuck()), RedisAttempts(store))
+
+    def let_lease_end(self, token: int) -> None:
+        self._inside.let_lease_end(token)
+
+    def let_wait_end(self) -> None:
+        self._inside.let_wait_end()
+
+
+@pytest.fixture
+def bed(store_url: str) -> RedisBed:
+    return RedisBed(store_url)
+
+
+class TestRedisStore(StoreContract):
+    """The contract."""

@@ -1,0 +1,241 @@
+"""What the loop leans on, as tests that every implementation of the store's port has to pass."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import pytest
+
+from ha_monitor.errors import LeaseLost
+from ha_monitor.events.decode import Batch
+from ha_monitor.store.api import SharedRecord
+from ha_monitor.store.outbox import OutboxItem, retry_entry
+from ha_monitor.store.record import State, state_of
+from ha_monitor.store.results import Ticked, Watching
+from tests.unit.builders import TIME, TurnedClock, decode, event
+
+LEASE = 100.0
+WATCHING = Watching(late_after=10.0, lost_after=60.0)
+
+
+class Bed(Protocol):
+    """One shared record, and the passing of time in it."""
+
+    clock: TurnedClock
+    """That of all instances; the record's own need not follow it."""
+
+    def record(self, *, name_wait: float = 0.0) -> SharedRecord:
+        """The access of another instance, whose lease is `LEASE`."""
+
+    def let_lease_end(self, token: int) -> None:
+        """As if the time of that lease were over."""
+
+    def let_wait_end(self) -> None:
+        """As if the time of all that waits were over."""
+
+
+def life(task_id: str, *, start: float = TIME, **changes: Any) -> list[dict[str, Any]]:
+    kinds = ("task-received", "task-started", "task-succeeded")
+    return [event(kind, uuid=task_id, at=start + number, **changes) for number, kind in enumerate(kinds)]
+
+
+def types(items: list[OutboxItem]) -> list[str]:
+    return [item.entry.event.type for item in items]
+
+
+def started(bed: Bed, **changes: Any) -> SharedRecord:
+    record = bed.record(**changes)
+    record.store.connect()
+    record.store.register({"instance": "1", "host": "host", "pid": 1})
+    return record
+
+
+def merge(record: SharedRecord, batch: Batch) -> list[OutboxItem]:
+    record.store.send_apply(batch)
+    return record.store.receive_apply().items
+
+
+def tick(record: SharedRecord, *rejected: bytes, fit: bool = False, merged_ago: float | None = None) -> Ticked:
+    return record.store.tick(b"{}", list(rejected), fit=fit, merged_ago=merged_ago, handed_back=False)
+
+
+def taken_over(bed: Bed, by: SharedRecord) -> list[Ticked]:
+    """Stay in contact for a whole lease, after which an instance may take over what others left."""
+    ticks = [tick(by)]
+    for _ in range(3):
+        bed.clock.now += LEASE * 0.4
+        ticks.append(tick(by))
+    return ticks
+
+
+class StoreContract:
+    """Inherit it beside a fixture `bed`."""
+
+    def test_what_is_merged_is_announced_in_order_with_what_is_known(self, bed: Bed) -> None:
+        """Given the events of a task, each is an item with a sequence number of its own and the facts until then."""
+        one = started(bed)
+
+        items = merge(one, decode(*life("a"), event("worker-heartbeat"), event("shop-closed", uuid=None)))
+
+        assert types(items) == ["task-received", "task-started", "task-succeeded", "worker-heartbeat", "shop-closed"]
+        assert [item.sequence for item in items] == [0, 1, 2, 3, 4]
+        facts = items[2].entry.facts
+        assert facts is not None
+        assert (facts.name, state_of(facts), facts.started_count, facts.runtime) == ("shop.pay", State.SUCCESS, 1, 0.25)
+        assert items[3].entry.facts is None
+
+    def test_an_event_counts_once_whoever_merges_it(self, bed: Bed) -> None:
+        """Given the same batch at two instances, the second brings nothing and says that all of it was there."""
+        one, two = started(bed), started(bed)
+        batch = decode(*life("a"), event("worker-heartbeat"), event("shop-closed", uuid=None))
+        merge(one, batch)
+
+        two.store.send_apply(batch)
+        again = two.store.receive_apply()
+
+        assert (again.items, again.new, again.repeated, again.merged) == ([], 0, 5, 1)
+
+    def test_any_order_of_events_gives_the_same_record(self, bed: Bed) -> None:
+        """Given a success that comes before the start of its task, the task has succeeded nevertheless."""
+        one = started(bed)
+        received, began, succeeded = life("a")
+        merge(one, decode(succeeded))
+        items = merge(one, decode(began)) + merge(one, decode(received))
+
+        (facts,) = (item.entry.facts for item in items if item.entry.event.type == "task-received")
+        assert facts is not None
+        assert state_of(facts) is State.SUCCESS
+
+    def test_what_is_not_announced_is_there_after_a_broken_connection(self, bed: Bed) -> None:
+        """Given items of which some were announced, the others come back, with their numbers and a new token."""
+        one = started(bed)
+        merge(one, decode(*life("a")))
+        token = one.store.token
+        one.store.announced(2)
+        one.store.close()
+        one.store.connect()
+
+        recovered = one.store.recover()
+
+        assert [(item.sequence, item.entry.event.type) for item in recovered.items] == [(2, "task-succeeded")]
+        assert recovered.behind == 3
+        assert one.store.token > token
+        one.store.announced(3)
+        one.store.confirm()
+        one.store.close()
+        one.store.connect()
+        assert one.store.recover().items == []
+
+    def test_another_instance_gets_what_a_dead_one_left_and_shuts_it_out(self, bed: Bed) -> None:
+        """Given a lease that ended, what was not announced goes to one other instance, and each call of the first is
+        refused from then on."""
+        one, two = started(bed), started(bed)
+        merge(one, decode(*life("a")))
+        one.store.announced(1)
+        one.store.confirm()
+        bed.let_lease_end(one.store.token)
+
+        ticks = taken_over(bed, two)
+
+        items = [item for ticked in ticks for item in ticked.items]
+        assert types(items) == ["task-started", "task-succeeded"]
+        assert all(item.recovered for item in items)
+        (takeover,) = (one for ticked in ticks for one in ticked.taken)
+        assert (takeover.who["instance"], takeover.entries) == ("1", 2)
+        for call in (
+            lambda: tick(one),
+            lambda: merge(one, decode(*life("b"))),
+            lambda: one.store.settle(3, [], [], 10),
+            one.store.recover,
+            lambda: one.duties.losses(report=True),
+        ):
+            with pytest.raises(LeaseLost):
+                call()
+        assert types(merge(two, decode(*life("b")))) == ["task-received", "task-started", "task-succeeded"]
+
+    def test_an_instance_that_leaves_frees_its_outbox_at_once(self, bed: Bed) -> None:
+        """Given an orderly end with two items left, they are said to be left, and another instance gets them."""
+        one, two = started(bed), started(bed)
+        merge(one, decode(*life("a")))
+        one.store.announced(1)
+
+        assert one.store.leave() == 2
+        assert not one.store.holds_lease()
+        items = [item for ticked in taken_over(bed, two) for item in ticked.items]
+
+        assert types(items) == ["task-started", "task-succeeded"]
+
+    def test_one_instance_leads_until_it_may_not(self, bed: Bed) -> None:
+        """Given two instances, the first leads and the second does not; once it is not fit, the second follows it."""
+        one, two = started(bed), started(bed)
+        first, second = tick(one, fit=True), tick(two, fit=True)
+        assert [(ticked.leads, ticked.followed) for ticked in (first, second)] == [(True, False), (False, False)]
+        assert one.duties.watch(WATCHING, [], may_judge=True) is not None
+        assert two.duties.watch(WATCHING, [], may_judge=True) is None
+        assert two.open_tasks.suspects() is None
+        assert two.duties.losses(report=True) == []
+
+        assert tick(one, fit=False).leads is False
+        followed = tick(two, fit=True)
+
+        assert (followed.leads, followed.followed) == (True, True)
+        assert tick(one, fit=True).leads is False
+        assert one.open_tasks.judge(0, []) == []
+
+    def test_the_leader_sees_the_fleet(self, bed: Bed) -> None:
+        """Given two instances and a worker that was just heard of, the leader sees them, and the queues it is told."""
+        one, two = started(bed), started(bed)
+        merge(two, decode(event("worker-heartbeat")))
+        tick(one, fit=True)
+
+        watched = one.duties.watch(WATCHING, ["celery"], may_judge=True)
+
+        assert watched is not None
+        assert (watched.instances, watched.queues, watched.items) == (2, ["celery"], [])
+        assert [(worker.name, worker.state) for worker in watched.workers] == [("celery@host", "online")]
+
+    def test_a_failed_handler_is_called_again_by_whichever_instance(self, bed: Bed) -> None:
+        """Given a retry, it is due after its delay and goes to one instance; a dead letter is kept."""
+        one, two = started(bed), started(bed)
+        (item,) = merge(one, decode(event("task-received")))
+        for _ in range(2):  # repeating it changes nothing
+            one.store.settle(1, [(50_000, retry_entry(item.entry, "alerts.mail", 1))], [b"{}"], 10)
+        ticked = tick(two)
+        assert ticked.items == []
+        assert 45 < (ticked.next_due or 0) <= 50
+        bed.let_wait_end()
+
+        (again,) = tick(two).items + tick(one).items
+
+        assert (again.entry.kind, again.entry.handler, again.entry.attempt) == (1, "alerts.mail", 1)
+        assert (again.entry.event, again.entry.facts) == (item.entry.event, item.entry.facts)
+        tick(two, fit=True)
+        watched = two.duties.watch(WATCHING, [], may_judge=False)
+        assert watched is not None
+        assert (watched.retries, watched.dead_letters) == (0, 1)
+
+    def test_an_announcement_waits_for_its_name(self, bed: Bed) -> None:
+        """Given a start whose task is not known by name, it goes out when the name comes, or in the end without."""
+        one = started(bed, name_wait=50.0)
+        one.store.send_apply(decode(*(event("task-started", uuid=name) for name in "ab")))
+        applied = one.store.receive_apply()
+        assert (applied.items, applied.waiting) == ([], 2)
+        received = event("task-received", uuid="a", at=TIME - 1)
+        assert types(merge(one, decode(received))) == ["task-received", "task-started"]
+        assert 45 < (tick(one).next_due or 0) <= 50
+        bed.let_wait_end()
+
+        (item,) = tick(one).items
+
+        assert (item.entry.event.task_id, item.entry.incomplete) == ("b", True)
+
+    def test_attempts_are_shared_and_forgotten(self, bed: Bed) -> None:
+        """Given two instances, each sees what the other began, up to a bound; what succeeded is forgotten."""
+        mine, theirs = started(bed).attempts, started(bed).attempts
+
+        assert mine.begin(["a", "b"], 3) == [0, 0]
+        assert theirs.begin(["b", "c"], 3) == [1, 0]
+        assert [mine.begin(["b"], 3) for _ in range(3)] == [[2], [3], [3]]
+        theirs.succeeded(["a"])
+        mine.set_aside("b", b"{}")
+        assert mine.begin(["a", "b"], 3) == [0, 0]

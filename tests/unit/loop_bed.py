@@ -1,0 +1,232 @@
+"""Instances whose loop a test drives by hand, with store and broker in memory and a clock that the test turns."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ha_monitor.broker.memory import MemoryBroker, MemorySource
+from ha_monitor.config.schema import DEFAULT_REDACTED, Batch, Config, LogLevel
+from ha_monitor.config.schema import Handlers as HandlerSettings
+from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.events.decode import Decoder
+from ha_monitor.events.facts import FactBuilder
+from ha_monitor.events.policy import EmissionPolicy
+from ha_monitor.events.redact import Redactor
+from ha_monitor.metrics.telemetry import Telemetry
+from ha_monitor.outputs.announcer import Announcer
+from ha_monitor.outputs.handlers import Handler, Handlers
+from ha_monitor.outputs.line import Identity
+from ha_monitor.outputs.log import Threshold, make_logger
+from ha_monitor.outputs.output import Line
+from ha_monitor.pipeline.investigator import Investigator
+from ha_monitor.pipeline.pipeline import Pipeline
+from ha_monitor.pipeline.redeliveries import Redeliveries
+from ha_monitor.pipeline.rejects import Rejects
+from ha_monitor.pipeline.replaceable import Settings
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.memory.record import memory_record
+from ha_monitor.store.memory.server import MemoryServer
+from ha_monitor.store.packing import as_lua_string
+from tests.support.threads import plain_threads
+from tests.unit.builders import TurnedClock
+
+LEASE = 5.0
+OWN_CONFIG = Config(
+    store=StoreSettings(lease=LEASE, name_wait=2.0),
+    batch=Batch(time=0.0),
+    handlers=HandlerSettings(attempts=3, backoff=10),
+)
+Function = Callable[..., object]
+
+
+class Trouble:
+    """Fails at moments, as `MemoryServer.trouble` and `MemoryBroker.trouble` name them."""
+
+    def __init__(self) -> None:
+        self._planned: dict[str, list[Exception]] = {}
+        self._hooks: dict[str, Callable[[], None]] = {}
+        self.away: Exception | None = None
+        """What each call fails with, before anything is done; None for nothing."""
+        self.moments: Counter[str] = Counter()
+        """How often each moment came."""
+        self.failed: Counter[str] = Counter()
+        """How often each was made to fail."""
+
+    def at(self, moment: str, *errors: Exception) -> None:
+        """Fail the next times that a moment comes."""
+        self._planned.setdefault(moment, []).extend(errors)
+
+    def when(self, moment: str, hook: Callable[[], None]) -> None:
+        """Do something the next time that a moment comes."""
+        self._hooks[moment] = hook
+
+    def __call__(self, moment: str) -> None:
+        self.moments[moment] += 1
+        if (hook := self._hooks.pop(moment, None)) is not None:
+            hook()
+        error = self.away if moment.startswith("before") else None
+        if error is None and (planned := self._planned.get(moment)):
+            error = planned.pop(0)
+        if error is not None:
+            self.failed[moment] += 1
+            raise error
+
+
+class Told:
+    """A supervisor that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def ready(self) -> None:
+        self.told.append("ready")
+
+    def status(self, text: str) -> None:
+        self.told.append(f"status {text}")
+
+    def progress(self) -> None:
+        self.told.append("progress")
+
+    def reloading(self) -> None:
+        self.told.append("reloading")
+
+    def stopping(self) -> None:
+        self.told.append("stopping")
+
+
+class Written:
+    """An output that keeps the lines, read."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def write(self, lines: list[Line]) -> None:
+        self.lines += [json.loads(line.text) for line in lines]
+
+
+class Bed:
+    """What the instances share."""
+
+    def __init__(self, *, redelivers: bool = True) -> None:
+        self.clock = TurnedClock()
+        self.store_trouble, self.broker_trouble = Trouble(), Trouble()
+        self.server = MemoryServer(self.clock)
+        self.server.trouble = self.store_trouble
+        self.broker = MemoryBroker(self.clock, redelivers=redelivers)
+        self.broker.trouble = self.broker_trouble
+
+    def publish(self, *bodies: Any) -> None:
+        """Put a message each into the queue: an event, a list of events, or bytes."""
+        self.broker.publish(body if isinstance(body, bytes) else json.dumps(body).encode() for body in bodies)
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is in the queue, in flight, or in an outbox."""
+        outboxes = [entry for one in self.server.instances.values() for entry in one.outbox]
+        return not self.broker.ready and not self.broker.in_flight and not outboxes
+
+
+class Instance:
+    """An instance with all that came out of it."""
+
+    def __init__(
+        self,
+        bed: Bed,
+        name: str = "1",
+        *,
+        config: Config = OWN_CONFIG,
+        handlers: Sequence[Function] = (),
+        investigator: Investigator | None = None,
+        prefetch: int | None = 1000,
+    ) -> None:
+        clock = self.clock = bed.clock
+        self.bed, self.config = bed, config
+        self.output, self.supervisor, self.stats = Written(), Told(), Stats()
+        self.identity = Identity("tests", name, "host", 1)
+        self.logger = make_logger(
+            output=self.output,
+            identity=self.identity,
+            clock=clock,
+            threshold=Threshold(LogLevel.DEBUG),
+            scrub=lambda text: text,
+        )
+        self.telemetry = Telemetry(config, clock, self.stats)
+        self.record = memory_record(bed.server, config)
+        self.source = MemorySource(bed.broker, prefetch)
+        self.greeted: list[str] = []
+        self.reread: Callable[[], Settings | None] = lambda: None
+        settings = self.settings(handlers)
+        self.pipeline = Pipeline(
+            config=config,
+            source=self.source,
+            record=self.record,
+            decoder=settings.decoder,
+            announcer=settings.announcer,
+            rejects=Rejects(self.identity, self.logger, clock),
+            redeliveries=Redeliveries(self.record.attempts, self.identity, self.stats, self.logger, clock),
+            supervisor=self.supervisor,
+            stats=self.stats,
+            telemetry=self.telemetry,
+            logger=self.logger,
+            clock=clock,
+            who={"instance": name, "host": "host", "pid": 1},
+            greet=self.greeted.append,
+            reread=self._read_again,
+            investigator=investigator,
+            threads=plain_threads(clock),
+            tend=lambda: None,
+        )
+
+    def settings(self, handlers: Sequence[Function] = (), level: LogLevel = LogLevel.DEBUG) -> Settings:
+        """What a reload may replace."""
+        redactor = Redactor(DEFAULT_REDACTED, 1024)
+        found = [Handler(one.__name__, frozenset(["task-succeeded"]), one) for one in handlers]
+        policy = EmissionPolicy(level, ["task-succeeded"] if handlers else [])
+        facts = FactBuilder(policy, redactor, arguments=True, results=True, binary=as_lua_string)
+        announcer = Announcer(
+            output=self.output,
+            identity=self.identity,
+            policy=policy,
+            handlers=Handlers(found, redactor),
+            settings=self.config.handlers,
+            logger=self.logger,
+            clock=self.clock,
+        )
+        return Settings(Decoder(facts, redactor), announcer)
+
+    def _read_again(self) -> Settings | None:
+        return self.reread()
+
+    def cycle(self, times: int = 1) -> None:
+        """Go round, as `Pipeline.run` does."""
+        for _ in range(times):
+            self.pipeline.cycle()
+            self.pipeline._made_progress()
+
+    def live(self, seconds: float) -> None:
+        """Go round until so much time has passed."""
+        live(seconds, self)
+
+    @property
+    def announced(self) -> list[tuple[str, str]]:
+        """(type, task id) of the events that it wrote lines of."""
+        return [(line["event"], line.get("task_id", "")) for line in self.output.lines if "event_time" in line]
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Its own lines of a kind."""
+        return [line for line in self.output.lines if line["event"] == event]
+
+
+def live(seconds: float, *instances: Instance) -> None:
+    """Let instances go round in turn until so much time has passed."""
+    clock = instances[0].clock
+    until = clock.now + seconds
+    while clock.now < until:
+        before = clock.now
+        for one in instances:
+            one.cycle()
+        if clock.now == before:
+            clock.now += 0.01

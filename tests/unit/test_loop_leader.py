@@ -1,0 +1,306 @@
+"""What an instance knows of the fleet, and does for it while it leads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from ha_monitor.backend.results import Result
+from ha_monitor.broker.whereabouts import Held, Whereabouts
+from ha_monitor.config.schema import Http, Stuck, Workers
+from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
+from ha_monitor.events.model import Event
+from ha_monitor.pipeline.investigator import Investigator
+from tests.support.process import wait_until
+from tests.support.threads import plain_threads
+from tests.unit.builders import TIME, event
+from tests.unit.loop_bed import LEASE, OWN_CONFIG, Bed, Instance, live
+
+CONFIG = msgspec.structs.replace(
+    OWN_CONFIG,
+    workers=Workers(late_after=4.0, lost_after=8.0),
+    stuck=Stuck(sent_after=60, received_after=60, started_after=60),
+)
+WORKER = "celery@host"
+
+
+@pytest.fixture
+def bed() -> Bed:
+    return Bed()
+
+
+@pytest.fixture
+def one(bed: Bed) -> Instance:
+    return Instance(bed, config=CONFIG)
+
+
+@pytest.fixture
+def two(bed: Bed) -> Instance:
+    return Instance(bed, "2", config=CONFIG)
+
+
+def leads(instance: Instance) -> bool:
+    return instance.telemetry.is_leader()
+
+
+# --- the watermark -------------------------------------------------------------------------
+
+
+def merged_ago(one: Instance) -> float:
+    """Seconds since the instance had merged whatever it was given, as the others know it."""
+    return one.clock.time() - one.bed.server.instances[one.record.store.token].merged_until
+
+
+def test_an_idle_instance_has_merged_all_that_it_was_given(one: Instance) -> None:
+    """Given nothing at hand, the watermark follows the time by a tick."""
+    one.live(10)
+
+    assert merged_ago(one) <= LEASE / 5 + 0.5
+
+
+def test_the_watermark_stands_while_a_message_is_held_up(bed: Bed, one: Instance) -> None:
+    """Given messages that the store does not let be merged, the watermark does not go on; it does when they are."""
+    one.live(5)
+    stands = one.clock.time() - merged_ago(one)
+    bed.publish(event("task-received"))
+    bed.store_trouble.at("before apply", *(StoreUnavailable("away") for _ in range(1000)))
+    one.live(20)
+    assert bed.server.instances[one.record.store.token].merged_until - stands <= LEASE / 5
+    bed.store_trouble._planned.clear()
+    one.live(10)
+
+    assert merged_ago(one) <= LEASE / 5 + 0.5
+
+
+def test_under_load_as_many_messages_as_may_be_in_flight_are_proof(bed: Bed) -> None:
+    """Given a queue that is never empty, the watermark goes on with every `broker.prefetch` messages merged."""
+    one = Instance(bed, config=CONFIG, prefetch=10)
+    one.live(3)
+    for number in range(40):
+        bed.publish(*(event("task-started", uuid=f"{number}-{n}", at=TIME + number + n / 100) for n in range(12)))
+        one.clock.now += 0.25
+        one.cycle()
+
+    assert bed.broker.ready
+    assert merged_ago(one) < 3
+
+
+def test_an_instance_without_a_broker_holds_nobody_up_for_long(bed: Bed, one: Instance) -> None:
+    """Given a broker that is away, what the instance had is surely with others after some heartbeats."""
+    one.live(3)
+    bed.broker_trouble.away = BrokerUnavailable("away")
+    one.live(20)
+    assert merged_ago(one) > 15
+    one.live(30)
+
+    assert merged_ago(one) <= LEASE / 5 + 0.5
+    assert bed.server.returned_at > 0
+
+
+# --- who leads -----------------------------------------------------------------------------
+
+
+def test_one_instance_leads_and_another_follows_it(bed: Bed, one: Instance, two: Instance) -> None:
+    """Given two instances, one leads; when it stops, the other does, and both say so."""
+    live(5, one, two)
+    assert (leads(one), leads(two)) == (True, False)
+    one.pipeline._shutdown(finish=True)
+    two.live(3)
+
+    assert leads(two)
+    assert [line["event"] for line in two.output.lines if "leading" in line["event"]] == ["leading"]
+
+
+def test_an_instance_that_does_not_consume_does_not_lead(bed: Bed, one: Instance, two: Instance) -> None:
+    """Given a leader that has lost the broker, another instance leads, and the first says that it does not."""
+    live(5, one, two)
+    bed.broker_trouble.at("before heartbeat", BrokerUnavailable("away"))
+    bed.broker_trouble.at("before connect", *(BrokerUnavailable("away") for _ in range(3)))
+    while leads(one):
+        one.live(0.5)
+    live(10, two, one)
+
+    assert (leads(one), leads(two)) == (False, True)
+    assert len(one.said("not-leading")) == 1
+
+
+def test_a_leader_that_froze_does_nothing_more(bed: Bed, one: Instance, two: Instance) -> None:
+    """Given a leader that freezes past its lease, it leads no more, neither by its own clock nor in the store."""
+    live(6, one, two)
+    two.live(2 * LEASE)
+    assert (leads(one), leads(two)) == (False, True)
+    one.live(1)
+
+    assert not leads(one)
+    assert one.stats.leases_lost == 1
+
+
+# --- workers -------------------------------------------------------------------------------
+
+
+def heartbeat(bed: Bed, number: int) -> None:
+    bed.publish(event("worker-heartbeat", at=TIME + number))
+
+
+def test_the_leader_alone_tells_of_a_lost_worker(bed: Bed, one: Instance, two: Instance) -> None:
+    """Given a worker that falls silent and speaks again, one instance writes that it is lost, and that it is back."""
+    live(10, one, two)
+    heartbeat(bed, 1)
+    live(15, one, two)
+    heartbeat(bed, 2)
+    live(3, one, two)
+
+    told = [kind for kind, _ in one.announced if kind.startswith("worker-") and kind != "worker-heartbeat"]
+    assert told == ["worker-lost", "worker-recovered"]
+    assert not [kind for kind, _ in two.announced if kind in told]
+    assert one.telemetry.fleet is not None
+    assert [(worker.name, worker.state) for worker in one.telemetry.fleet.workers] == [(WORKER, "online")]
+    assert two.telemetry.fleet is None
+
+
+def test_who_was_deaf_does_not_take_silence_for_a_loss(bed: Bed, one: Instance) -> None:
+    """Given a leader that heard nothing for a minute itself, it waits for as long as a worker may be silent."""
+    one.live(10)
+    heartbeat(bed, 1)
+    one.live(2)
+    one.clock.now += 60
+    one.live(CONFIG.workers.lost_after - 1)
+    assert ("worker-lost", "") not in one.announced
+    one.live(5)
+
+    assert ("worker-lost", "") in one.announced
+
+
+@pytest.mark.parametrize("count_losses", [True, False])
+def test_lost_events_are_announced_if_they_are_to_be_counted(bed: Bed, count_losses: bool) -> None:
+    """Given events that were lost, the leader announces them, unless `workers.count_losses` is off."""
+    config = msgspec.structs.replace(CONFIG, workers=Workers(count_losses=count_losses))
+    one = Instance(bed, config=config)
+    one.live(5)
+    bed.server.lost_events = [Event("events-lost", "0" * 24, WORKER, TIME, fields={"lost": 3})]
+    one.live(5)
+
+    assert [line["lost"] for line in one.said("events-lost")] == [3] * count_losses
+
+
+def test_the_store_may_go_away_in_a_duty(bed: Bed, one: Instance) -> None:
+    """Given a store that fails in each duty once, what the duty had found is announced once."""
+    one.live(10)
+    heartbeat(bed, 1)
+    for moment in ("before watch", "after watch", "before losses", "after losses"):
+        bed.store_trouble.at(moment, StoreUnavailable(moment))
+    one.live(40)
+
+    assert [kind for kind, _ in one.announced].count("worker-lost") == 1
+    assert len(one.said("store-unavailable")) == 4
+    assert bed.is_settled
+
+
+def test_what_was_counted_is_there_for_scrapes(bed: Bed) -> None:
+    """Given an instance that serves metrics, it asks for its counts after a batch, and not while nothing happens."""
+    one = Instance(bed, config=msgspec.structs.replace(CONFIG, http=Http(listen="127.0.0.1:0")))
+    one.live(5)
+    bed.publish(event("task-received"))
+    one.live(5)
+    asked = bed.store_trouble.moments["before counts"]
+    one.live(20)
+
+    assert asked >= 1
+    assert bed.store_trouble.moments["before counts"] == asked
+
+
+# --- tasks that go no further --------------------------------------------------------------
+
+
+class Answers:
+    """What workers and result backend say."""
+
+    def __init__(self, held: dict[str, Held] | None = None, results: dict[str, Result | None] | None = None) -> None:
+        self.held, self.results = held or {}, results
+        self.asked: list[list[str]] = []
+
+    def workers(self, task_ids: Sequence[str]) -> Whereabouts:
+        self.asked.append(list(task_ids))
+        return Whereabouts(frozenset([WORKER]), self.held)
+
+    def backend(self, task_ids: Sequence[str]) -> dict[str, Result | None]:
+        results = self.results or {}
+        return {task_id: results.get(task_id) for task_id in task_ids}
+
+
+def looking_instance(bed: Bed, answers: Answers) -> Instance:
+    investigator = Investigator(
+        answers.workers, None if answers.results is None else answers.backend, bed.clock, plain_threads(bed.clock)
+    )
+    one = Instance(bed, config=CONFIG, investigator=investigator)
+    one.live(3)
+    bed.publish(event("task-received", at=one.clock.time()), event("task-started", at=one.clock.time(), pid=1))
+    one.live(2)
+    return one
+
+
+def live_with_answers(one: Instance, answers: Answers, seconds: float) -> None:
+    """Go on, and wait for the thread that asks before time passes."""
+    stuck: Any = one.pipeline._leader._stuck
+    until = one.clock.now + seconds
+    while one.clock.now < until:
+        one.live(0.5)
+        wait_until(lambda: not stuck._investigator.alive, 10, "the answer", 0.001)
+
+
+def test_a_task_that_a_worker_has_for_too_long_is_stuck(bed: Bed) -> None:
+    """Given a run beyond its limit that a worker says it has, one line tells of it, and no second."""
+    answers = Answers(held={"8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90": Held(WORKER, True)})
+    one = looking_instance(bed, answers)
+    live_with_answers(one, answers, 50)
+    assert answers.asked == []
+    live_with_answers(one, answers, 200)
+
+    (line,) = one.said("task-stuck")
+    assert (line["phase"], line["confirmed_by"], line["answered"]) == ("started", ["worker"], 1)
+    assert len(answers.asked) > 1
+    assert bed.is_settled
+
+
+def test_a_task_that_no_worker_has_is_orphaned(bed: Bed) -> None:
+    """Given a run that its worker says it does not have, and of which there is no result, one line tells of it."""
+    answers = Answers(results={})
+    one = looking_instance(bed, answers)
+    live_with_answers(one, answers, 120)
+
+    (line,) = one.said("task-orphaned")
+    assert line["confirmed_by"] == ["workers", "result-backend"]
+
+
+def test_a_task_whose_result_is_there_is_repaired(bed: Bed) -> None:
+    """Given a run whose result the backend has, the event that is missing is announced in its form."""
+    result = Result("task-succeeded", None, WORKER, {"result": "'done'"})
+    answers = Answers(results={"8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90": result})
+    one = looking_instance(bed, answers)
+    live_with_answers(one, answers, 120)
+
+    (line,) = one.said("task-succeeded")
+    assert (line["source"], line["task_name"]) == ("reconciled", "shop.pay")
+    assert one.said("task-stuck") + one.said("task-orphaned") == []
+
+
+def test_a_verdict_waits_for_instances_that_have_not_merged_what_they_had(bed: Bed) -> None:
+    """Given another instance that stands still with a message in flight, no verdict is announced, until its messages
+    are surely with others."""
+    answers = Answers(held={"8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90": Held(WORKER, True)})
+    one = looking_instance(bed, answers)
+    token = one.record.store.token
+    other = Instance(bed, "2", config=CONFIG)
+    other.live(0.5)
+    entry = bed.server.instances[other.record.store.token]
+    entry.lease_until += 1000
+    live_with_answers(one, answers, 120)
+    assert one.said("task-stuck") == []
+    assert one.record.store.token == token
+    entry.lease_until = 0.0
+    live_with_answers(one, answers, 120)
+
+    assert len(one.said("task-stuck")) == 1

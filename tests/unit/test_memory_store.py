@@ -1,0 +1,94 @@
+"""The store in memory has the guarantees that Redis has, so that what the loop does with it means something."""
+
+from __future__ import annotations
+
+import pytest
+
+from ha_monitor.config.schema import Config
+from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.errors import StoreUnavailable
+from ha_monitor.store.api import SharedRecord
+from ha_monitor.store.memory.record import memory_record
+from ha_monitor.store.memory.server import MemoryServer
+from tests.support.store_contract import LEASE, WATCHING, StoreContract, life, merge, started, tick, types
+from tests.unit.builders import TurnedClock, decode, event
+
+
+class MemoryBed:
+    """See `store_contract.Bed`."""
+
+    def __init__(self) -> None:
+        self.clock = TurnedClock()
+        self.server = MemoryServer(self.clock)
+
+    def record(self, *, name_wait: float = 0.0) -> SharedRecord:
+        return memory_record(self.server, Config(store=StoreSettings(lease=LEASE, name_wait=name_wait)))
+
+    def let_lease_end(self, token: int) -> None:
+        self.server.instances[token].lease_until = 0.0
+
+    def let_wait_end(self) -> None:
+        now = self.clock.time()
+        for task in self.server.tasks.values():
+            task.announce_until = None if task.announce_until is None else now
+        self.server.retries = [(now, entry) for _, entry in self.server.retries]
+
+
+@pytest.fixture
+def bed() -> MemoryBed:
+    return MemoryBed()
+
+
+class TestMemoryStore(StoreContract):
+    """The contract."""
+
+
+def test_a_merge_that_fails_half_way_changes_nothing(bed: MemoryBed) -> None:
+    """Given a batch whose second task cannot be merged, nothing of the first is, and it can be merged later."""
+    one = started(bed)
+    batch = decode(*life("a"), *life("b"))
+    batch.tasks["b"][1] = ["broken"]
+    with pytest.raises(TypeError):
+        merge(one, batch)
+
+    assert bed.server.tasks == {}
+    assert len(merge(one, decode(*life("a")))) == 3
+
+
+@pytest.mark.parametrize(("moment", "merged"), [("before send", 0), ("before apply", 0), ("after apply", 3)])
+def test_the_store_may_go_away_at_each_step_of_a_merge(bed: MemoryBed, moment: str, merged: int) -> None:
+    """Given a store that goes away before, during or after a merge, the connection is closed, and what was merged is in
+    the outbox."""
+    one = started(bed)
+
+    def away(now: str) -> None:
+        if now == moment:
+            raise StoreUnavailable(now)
+
+    bed.server.trouble = away
+    with pytest.raises(StoreUnavailable, match=moment):
+        merge(one, decode(*life("a")))
+
+    assert not one.store.connected
+    bed.server.trouble = lambda _moment: None
+    one.store.connect()
+    assert len(one.store.recover().items) == merged
+    assert len(merge(one, decode(*life("a")))) == 3 - merged
+
+
+def test_a_worker_that_falls_silent_is_lost_and_comes_back_once(bed: MemoryBed) -> None:
+    """Given a worker that is silent and speaks again, the leader announces each of that once."""
+    one = started(bed)
+    tick(one, fit=True)
+    merge(one, decode(event("worker-heartbeat")))
+
+    def announced(may_judge: bool = True) -> list[str]:
+        watched = one.duties.watch(WATCHING, [], may_judge=may_judge)
+        assert watched is not None
+        return types(watched.items)
+
+    bed.clock.now += WATCHING.lost_after + 1
+    assert announced(may_judge=False) == []
+    assert (announced(), announced()) == (["worker-lost"], [])
+    merge(one, decode(event("worker-heartbeat", clock=2)))
+    assert (announced(), announced()) == (["worker-recovered"], [])
