@@ -47,6 +47,8 @@ class StoreLink:
         self._who = who
         self._clock = clock
         self._backoff = Backoff(clock, first=0.2, cap=5.0)
+        self._losing = Backoff(clock, first=0.2, cap=5.0)
+        self._lease_lost_at = float("-inf")
         self._outage = Outage("store-unavailable", logger, clock)
         self._refused_at: float | None = None
         self._warned_at = float("-inf")
@@ -58,7 +60,7 @@ class StoreLink:
 
     def remaining(self) -> float:
         """Seconds until the next attempt to connect; 0 if it is due."""
-        return self._backoff.remaining()
+        return max(self._backoff.remaining(), self._losing.remaining())
 
     def connect(self) -> bool:
         """Connect, if the time for it has come, and enter this instance or take its outbox up again; whether it did.
@@ -68,7 +70,7 @@ class StoreLink:
         :raises StoreUnavailable: if Redis is away. :raises LeaseLost: if another instance has the outbox; the next call
             enters this one anew.
         """
-        if self._backoff.remaining():
+        if self.remaining():
             return False
         self._store.connect()
         self._mend()
@@ -125,6 +127,13 @@ class StoreLink:
 
     def lease_lost(self, error: LeaseLost) -> None:
         """Begin anew: another instance has the outbox."""
+        now = self._clock.monotonic()
+        # Again so soon means that entering it anew is no cure.
+        if now - self._lease_lost_at < REFUSED_FOR:
+            self._losing.failed()
+        else:
+            self._losing.succeeded()
+        self._lease_lost_at = now
         self._stats.leases_lost += 1
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
         self._health.store("the lease was lost")

@@ -52,7 +52,7 @@ class State(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-_FINISHED = {
+_FINISHED: dict[int, State] = {
     Code.REJECTED: State.REJECTED,
     Code.REVOKED: State.REVOKED,
     Code.FAILED: State.FAILURE,
@@ -91,7 +91,7 @@ class TaskRecord(Struct, frozen=True, kw_only=True):
 def state_of(facts: Facts) -> State:
     """The state that the facts stand for. What finished stays finished, whatever comes late."""
     if facts.finish is not None:
-        return _FINISHED.get(Code(facts.finish), State.UNKNOWN)
+        return _FINISHED.get(facts.finish, State.UNKNOWN)
     closed = facts.retried_count + facts.requeued_count
     if closed > 0 and closed >= max(facts.received_count, facts.started_count):
         return State.RETRY

@@ -16,9 +16,10 @@ from ha_monitor.store.counts import Counts
 from ha_monitor.store.damage import mend
 from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.outbox import read_items
-from ha_monitor.store.packing import as_lua_string
+from ha_monitor.store.packing import as_lua_string, json_object
 from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
+from ha_monitor.text.visible import visible
 
 MOST_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
@@ -60,6 +61,8 @@ class RedisStore:
         """What the call under way tells Redis."""
         self._confirmed = 0
         self._lease_until = 0.0
+        self._trouble = ""
+        """What calls did without of which nothing was told yet."""
         self._contact = Contact(clock, settings.lease)
         self.counts_key = self.keys.counts(counting.name if counting else "")
         self._common = {
@@ -155,8 +158,8 @@ class RedisStore:
         :raises StoreUnavailable: if the connection breaks; the batch may be merged or not.
         :raises LeaseLost: if another instance took the outbox over; the batch is not merged.
         """
-        first, raw, new, repeated, waiting, trouble, merged = self._receive()
-        return Applied(read_items(first, raw), new, repeated, waiting, trouble.decode("utf-8", "replace"), merged)
+        first, raw, new, repeated, waiting, merged = self._receive("apply")
+        return Applied(read_items(first, raw), new, repeated, waiting, self._take_trouble(), merged)
 
     def tick(
         self,
@@ -185,7 +188,7 @@ class RedisStore:
             "stats": as_lua_string(stats),
             "rejected": [as_lua_string(sample) for sample in rejected],
         }
-        first, raw, next_due, taken, own, leads, trouble = self._call("tick", options)
+        first, raw, next_due, taken, own, leads = self._call("tick", options)
         self._lease_until = asked + self.settings.lease
         return Ticked(
             read_items(first, raw, own),
@@ -193,7 +196,7 @@ class RedisStore:
             [_takeover(report) for report in taken],
             leads > 0,
             leads == 2,
-            trouble.decode("utf-8", "replace"),
+            self._take_trouble(),
         )
 
     def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:
@@ -252,7 +255,7 @@ class RedisStore:
 
     def _call(self, name: str, options: Mapping[str, Any] = NOTHING, more_keys: Sequence[str] = ()) -> Any:
         self._send(name, options, more_keys)
-        return self._receive()
+        return self._receive(name)
 
     def _send(self, name: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> None:
         self._told = self._announced
@@ -261,13 +264,21 @@ class RedisStore:
         arguments = script.arguments(self._named_keys, common, options, more_keys)
         self._connection.send("EVALSHA", script.sha, *arguments)
 
-    def _receive(self) -> Any:
+    def _receive(self, name: str) -> Any:
         reply = self._connection.receive()
         self._confirmed = self._told
         self._contact.replied()
+        if self._scripts[name].is_under_lease:
+            trouble, reply = reply
+            self._trouble = self._trouble or visible(trouble.decode("utf-8", "replace"))
         return reply
+
+    def _take_trouble(self) -> str:
+        """What this call, or one since the last that could tell of it, did without."""
+        trouble, self._trouble = self._trouble, ""
+        return trouble
 
 
 def _takeover(report: bytes) -> Takeover:
-    data = json.loads(report)
-    return Takeover(json.loads(data["who"]), max(0, data["at"] - data["seen"]) / 1000, data["entries"])
+    data = json.loads(report.decode("utf-8", "replace"))
+    return Takeover(json_object(data["who"]), max(0, data["at"] - data["seen"]) / 1000, data["entries"])

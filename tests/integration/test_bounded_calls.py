@@ -14,10 +14,10 @@ from ha_monitor.config.schema import Stuck
 from ha_monitor.events.decode import Batch
 from ha_monitor.pipeline.slices import split
 from ha_monitor.store.duties import Duties
-from ha_monitor.store.results import Counting, Watching
+from ha_monitor.store.results import Counting, Suspect, Suspects, Watching
+from ha_monitor.store.results import Stuck as StuckVerdict
 from ha_monitor.store.scripts import read_scripts
-from ha_monitor.store.stuck import Stuck as StuckVerdict
-from ha_monitor.store.stuck import StuckTasks, Suspect, Suspects
+from ha_monitor.store.stuck import StuckTasks
 from tests.integration.storing import Inside, Instance
 from tests.support.machine import patient
 from tests.support.process import wait_until

@@ -2,7 +2,7 @@
 -- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by
 -- one instance.
 --
--- @include clock counting lease outbox pieces record runs takeovers trouble work
+-- @include clock counting lease outbox pieces record runs stored takeovers trouble work
 -- @keys leases instance waiting retries takeovers rejected leader returned
 -- @families task instance outbox
 -- @options token lease held
@@ -15,8 +15,8 @@
 -- @option handed_back  whether it handed messages back to the broker since its last tick
 --
 -- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over},
--- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0, what
--- Redis refused and is not worth stopping for, or an empty text} or the error LEASELOST.
+-- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0} or
+-- the error LEASELOST.
 
 local KEPT = 100
 local MOST_BYTES = 2 ^ 20 -- of items, before the last record
@@ -106,7 +106,7 @@ local function take_waiting()
     end
     if since and not held then
       local facts_text = pack_facts(facts)
-      for _, entry in ipairs(waiting) do
+      for _, entry in ipairs(waiting or {}) do
         local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5] or '')
         put_event(entry[1], text, facts.n == nil)
         bytes = bytes + #items[#items]
@@ -132,6 +132,15 @@ local function take_retries()
 end
 
 local left_behind = {} -- {token, entries taken, whether that is all}
+
+-- A lease that ends so late is none of ours: whoever lives renews it, and what it stands for is taken over else.
+local function end_endless_leases()
+  local latest = now + LATEST + options.lease
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', keys.leases, latest, '+inf', 'LIMIT', 0, KEPT)) do
+    refused(keys.leases, 'the lease of ' .. string.sub(token, 1, 50) .. ' has no end')
+    redis.call('ZADD', keys.leases, 'XX', now, token)
+  end
+end
 
 -- Takes what instances left behind whose leases ran out.
 local function take_over()
@@ -159,13 +168,13 @@ end
 local function write_takeover(token, count, whole)
   local outbox, instance = families.outbox .. token, families.instance .. token
   local who = unless_foreign('HMGET', instance, 'who', 'seen', 'taken') or {}
-  local entries = (tonumber(who[3] or nil) or 0) + count
+  local entries = (stored_number(instance, who[3]) or 0) + count
   if not whole then
     redis.call('LTRIM', outbox, count, -1)
     unless_foreign('HSET', instance, 'taken', entries)
     return
   end
-  local seen = tonumber(who[2] or nil) or 0
+  local seen = stored_number(instance, who[2]) or 0
   local report = cjson.encode({ who = who[1] or '{}', seen = seen, at = now, entries = entries })
   taken[#taken + 1] = report
   attempt('LPUSH', keys.takeovers, report)
@@ -188,7 +197,7 @@ local function next_due()
   for _, key in ipairs({ keys.waiting, keys.retries }) do
     local earliest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
     if earliest[2] then
-      local left = math.max(0, tonumber(earliest[2]) - now)
+      local left = math.min(LATEST, math.max(0, tonumber(earliest[2]) - now))
       least = least < 0 and left or math.min(least, left)
     end
   end
@@ -198,6 +207,7 @@ end
 return holding_lease(function()
   begin()
   renew()
+  end_endless_leases()
   local leads = lead()
   take_waiting()
   take_retries()
@@ -205,5 +215,5 @@ return holding_lease(function()
   if options.may_take_over then take_over() end
   local first
   first, own = commit(nil, write_rest, own)
-  return { first, items, next_due(), taken, own, leads, trouble or '' }
+  return { first, items, next_due(), taken, own, leads }
 end)

@@ -18,7 +18,7 @@ do
     elseif code == SUCCEEDED or code == FAILED then
       if (facts.sc or 0) <= (facts.re or 0) + (facts.jc or 0) then return false end
     elseif code == RETRIED then
-      if (facts.sc or 0) < facts.xc then return false end
+      if facts.xc == nil or (facts.sc or 0) < facts.xc then return false end
     elseif code == REJECTED or code == REQUEUED then
       if (facts.sc or 0) == 0 then return false end
     end
