@@ -123,8 +123,12 @@ hooks: $(DEVELOP) $(ANSIBLE)/.ready ## check what make lint checks before each c
 	$(BIN)/pre-commit install
 
 .PHONY: test-unit
-test-unit: $(DEVELOP) ## only what needs no services
+test-unit: $(DEVELOP) ## the tests that need no services
 	$(BIN)/python -m pytest tests/unit
+
+.PHONY: documents
+documents: $(DEVELOP) ## write what README, docs and schema say of the types of events anew
+	$(BIN)/python -m tests.support.documents
 
 .PHONY: coverage
 coverage: $(DEVELOP) ## which lines the tests without services cover; at least 90 % of those of the loop and the leader
@@ -132,11 +136,11 @@ coverage: $(DEVELOP) ## which lines the tests without services cover; at least 9
 	$(BIN)/python -m coverage report --include='ha_monitor/pipeline/*' --fail-under=90
 
 .PHONY: record
-record: $(DEVELOP) redis rabbitmq ## record the event stream of the tests anew
+record: $(DEVELOP) redis rabbitmq ## record a new event stream for the tests
 	$(BIN)/python -m tests.recording.record
 
 .PHONY: dashboard
-dashboard: $(DEVELOP) redis rabbitmq prometheus ## draw the picture of the dashboard in docs anew, from real data
+dashboard: $(DEVELOP) redis rabbitmq prometheus ## render the picture of the dashboard in docs from real data
 	@mkdir -p build
 	$(BIN)/python -m benchmarks.dashboard >build/dashboard.svg && mv build/dashboard.svg docs/dashboard.svg
 

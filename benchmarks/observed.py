@@ -44,9 +44,9 @@ class Cost(NamedTuple):
     rate: float
     """Events a second."""
     own: float
-    """µs of the instance's CPU an event."""
+    """µs of the instance's CPU per event."""
     redis: float
-    """µs of Redis's CPU an event."""
+    """µs of Redis's CPU per event."""
 
 
 class Subject:
@@ -114,8 +114,8 @@ def run(services: Services) -> list[Row]:
         ),
         Row(f"the same with http.listen, scraped every {SCRAPE_EVERY:g} s", _shown(on)),
         Row("… events/s against http off", f"{rate:+.1%}", f"≥ -{MOST_SLOWER:.0%}", "", rate >= -MOST_SLOWER),
-        Row("… CPU an event", f"{change(lambda cost: cost.own):+.1%}"),
-        Row("… Redis's own CPU an event", f"{change(lambda cost: cost.redis):+.1%}"),
+        Row("… CPU per event", f"{change(lambda cost: cost.own):+.1%}"),
+        Row("… Redis's own CPU per event", f"{change(lambda cost: cost.redis):+.1%}"),
     ]
 
 

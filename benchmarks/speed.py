@@ -1,4 +1,4 @@
-"""Events a second and CPU an event: the plain monitor against one instance, and the size of a task in Redis."""
+"""Events per second and CPU per event: the plain monitor against one instance, and the size of a task in Redis."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Result(NamedTuple):
     rate: float
     """Events a second."""
     cost: float
-    """µs of CPU an event."""
+    """µs of CPU per event."""
     redis_cost: float = 0.0
     bytes_a_task: float = 0.0
 
@@ -58,10 +58,10 @@ def run(services: Services) -> list[Row]:
         ),
         Row("one instance, the same events", f"{second.rate:,.0f} events/s, {second.cost:.1f} µs"),
         Row("… events/s against the plain monitor", f"{times:.1f} ×", "≥ 2 ×", "3 ×", times >= 2),
-        Row("… CPU an event against the plain monitor", f"{part:.2f} ×", "≤ 0.5 ×", "", part <= 0.5),
-        Row("… CPU an event", f"{second.cost:.1f} µs", "", "≤ 18 µs"),
-        Row("… Redis's own CPU an event", f"{second.redis_cost:.1f} µs"),
-        Row("… bytes a task in Redis", f"{second.bytes_a_task:.0f}", "≤ 700", "400", second.bytes_a_task <= 700),
+        Row("… CPU per event against the plain monitor", f"{part:.2f} ×", "≤ 0.5 ×", "", part <= 0.5),
+        Row("… CPU per event", f"{second.cost:.1f} µs", "", "≤ 18 µs"),
+        Row("… Redis's own CPU per event", f"{second.redis_cost:.1f} µs"),
+        Row("… bytes per task in Redis", f"{second.bytes_a_task:.0f}", "≤ 700", "400", second.bytes_a_task <= 700),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Time as a parameter, so that tests can turn it."""
+"""Time as a parameter, so that tests can control it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the program asks of time."""
+    """The clock that the program uses."""
 
     def time(self) -> float:
         """Seconds since the epoch, UTC. For what people read; may jump."""

@@ -1,11 +1,11 @@
-"""The errors of the program, by what has to be done about them.
+"""The errors of the program, by the required reaction.
 
 Foreign exceptions (kombu, py-amqp, redis-py) are translated where they enter, so that the rest of the
 program decides by class alone:
 
 ===================  =======================================================================
 `ConfigurationError`  a person must act: one line, exit status 78, systemd does not restart
-`Unavailable`         wait and try again: the broker or the store is away
+`Unavailable`         wait and try again: broker or store is unavailable
 `LeaseLost`           another instance took over: register anew, emit nothing that was pending
 ===================  =======================================================================
 """
@@ -24,11 +24,11 @@ class HaMonitorError(Exception):
 
 
 class ConfigurationError(HaMonitorError):
-    """The program cannot run as it is configured; trying again would change nothing."""
+    """The program cannot run with this configuration; a retry cannot help."""
 
 
 class Unavailable(HaMonitorError):
-    """Something the program depends on is away; trying again later is right."""
+    """A service that the program depends on is unavailable; retry later."""
 
 
 class BrokerUnavailable(Unavailable):
@@ -36,11 +36,11 @@ class BrokerUnavailable(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """Redis refused, dropped or did not answer. What was being applied may or may not be done."""
+    """Redis refused, dropped or did not answer. The call in flight may or may not have been applied."""
 
 
 class StoreRefused(StoreUnavailable):
-    """Redis answers, and refused a call. As long as that lasts, connecting again is no cure."""
+    """Redis answers, but refused a call. Connecting again does not help."""
 
 
 class ResultBackendUnavailable(Unavailable):
@@ -48,7 +48,7 @@ class ResultBackendUnavailable(Unavailable):
 
 
 class LeaseLost(HaMonitorError):
-    """This instance's lease ran out and another instance took over its outbox."""
+    """This instance's lease expired and another instance took its outbox over."""
 
 
 class ServiceMissing(HaMonitorError):
@@ -56,13 +56,13 @@ class ServiceMissing(HaMonitorError):
 
 
 def reason_of(error: BaseException) -> str:
-    """What a foreign exception says, visible and without secrets that show by their looks, in one line of at most 300
-    characters; its class if it says nothing.
+    """The text of a foreign exception, escaped and without known secret patterns, in one line of at most 300
+    characters; its class if it has no text.
     """
     try:
         text = str(error)
-    except Exception:  # by a __str__ that fails
+    except Exception:  # from a __str__ that fails
         text = ""
-    # A text of megabytes is not looked at to its end, and a secret is found before it is cut in two.
+    # A text of megabytes is not searched to its end; secrets are masked before the text is truncated.
     text = BY_LOOKS.hide(" ".join(text[:_READ].split()))
     return visible(text)[:300] or type(error).__name__

@@ -6,12 +6,12 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """What the process says when it ends."""
+    """Exit statuses of the process."""
 
     OK = 0
     """Done, or stopped on request with everything finished."""
     FAILURE = 1
-    """The command ran and its answer is no: `check` found a problem, `demo` lost or doubled something."""
+    """The command ran with a negative result: `check` found a problem, `demo` lost or doubled something."""
     USAGE = 64
     """The command line is wrong (EX_USAGE)."""
     UNAVAILABLE = 69

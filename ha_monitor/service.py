@@ -19,10 +19,10 @@ import msgspec
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.amqp_source import AmqpSource
-from ha_monitor.broker.control import Greeter
+from ha_monitor.broker.control import WorkerBroadcast
 from ha_monitor.broker.redis_source import RedisSource
-from ha_monitor.broker.source import Source, longest_held
-from ha_monitor.broker.whereabouts import ask_workers
+from ha_monitor.broker.source import Source, max_requeue_delay
+from ha_monitor.broker.task_query import query_tasks
 from ha_monitor.clock import Clock, SystemClock
 from ha_monitor.config.schema import Config, LogFormat, WorkerLabels
 from ha_monitor.config.secrets import Scrubber, mask_url
@@ -46,8 +46,6 @@ from ha_monitor.outputs.output import Output, StreamOutput
 from ha_monitor.outputs.writer import LineWriter
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.pipeline import Pipeline
-from ha_monitor.pipeline.redeliveries import Redeliveries
-from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.replaceable import Settings
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import SharedRecord
@@ -76,10 +74,10 @@ class Service:
         output: int = 1,
     ) -> None:
         """
-        :param instance: its name, unlike that of the other instances on this host.
+        :param instance: its name, unique among the instances on this host.
         :param reread: loads the configuration again, for SIGHUP.
         :param output: the file descriptor that gets the lines.
-        :raises ConfigurationError: if a handler's module or a URL cannot be used.
+        :raises ConfigurationError: if a handler module or a URL cannot be used.
         """
         clock = self._clock = SystemClock()
         self._handler_code = HandlerCode()
@@ -100,8 +98,10 @@ class Service:
         stats = Stats()
         warn = self.logger.warning
         telemetry = Telemetry(config, clock, stats, warn)
-        threads = Threads(clock, lambda name, reason: warn("thread-not-running", thread=name, reason=reason))
-        self._greeter = Greeter(threads, config.broker, lambda reason: warn("workers-not-asked", reason=reason))
+        threads = Threads(clock, lambda name, reason: warn("thread-failed", thread=name, reason=reason))
+        self._broadcast = WorkerBroadcast(
+            threads, config.broker, lambda reason: warn("workers-unreachable", reason=reason)
+        )
         self.http: HttpServer | None = None
         self.surveyor: Surveyor | None = None
         if config.http.listen:
@@ -116,44 +116,33 @@ class Service:
                 broken=telemetry.broken,
                 scraped=telemetry.lease.scraped,
                 not_served=telemetry.client_not_served,
-                refused=lambda reason: self.logger.error("http-not-listening", reason=reason),
+                refused=lambda reason: self.logger.error("http-listen-failed", reason=reason),
             )
             self.surveyor = Surveyor(
-                config, telemetry, lambda reason: warn("queues-not-surveyed", reason=reason), threads
+                config, telemetry, lambda reason: warn("queue-survey-failed", reason=reason), threads
             )
-        parts = self._parts(config)
-        record = make_record(config, self._identity, clock)
+        settings = self._parts(config)
         self.pipeline = Pipeline(
             config=config,
             source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
-            record=record,
-            decoder=parts.decoder,
-            announcer=parts.announcer,
-            rejects=Rejects(self._identity, self.logger, clock),
-            redeliveries=Redeliveries(record.attempts, self._identity, stats, self.logger, clock),
+            record=make_record(config, self._identity, clock),
+            settings=settings,
+            identity=self._identity,
             supervisor=Systemd(environment, clock),
             stats=stats,
             telemetry=telemetry,
             logger=self.logger,
             clock=clock,
-            who={
-                "instance": instance,
-                "host": self._identity.host,
-                "pid": self._identity.pid,
-                "version": __version__,
-                "started": clock.time(),
-            },
-            greet=self._greeter.greet,
-            reread=self.read_again,
+            program=self,
+            broadcast=self._broadcast,
             investigator=make_investigator(config, clock, threads),
             threads=threads,
-            tend=self._tend,
         )
 
     def run(self) -> ExitStatus:
-        """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+        """Run until SIGTERM or SIGINT; SIGHUP reloads the configuration.
 
-        :raises ConfigurationError: if it turns out that the program cannot run as it is configured.
+        :raises ConfigurationError: if the program cannot run with this configuration.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: self.pipeline.stop())
@@ -171,16 +160,16 @@ class Service:
                 self.http.stop()
         return ExitStatus.OK
 
-    def _tend(self) -> None:
-        """What runs beside the loop, and does not run, gets another chance."""
-        self._greeter.tend()
+    def tend(self) -> None:
+        """Restart the threads besides the loop that are not running."""
+        self._broadcast.retry()
         if self.http is not None:
-            self.http.tend()
+            self.http.ensure_running()
         if self.surveyor is not None:
-            self.surveyor.tend()
+            self.surveyor.ensure_running()
 
     def _parts(self, config: Config) -> Settings:
-        """What follows from the settings that may change while running."""
+        """The parts that a reload replaces."""
         redactor = Redactor(config.log.redact, config.log.max_value_length)
         handlers = Handlers(self._handler_code.load(config.handlers.modules), redactor)
         policy = EmissionPolicy(config.log.level, handlers.types)
@@ -197,10 +186,10 @@ class Service:
         return Settings(make_decoder(config, policy), announcer)
 
     def read_again(self) -> Settings | None:
-        """What a reload replaces, built anew; None if the configuration is wrong. Says what needs a restart."""
+        """New parts for a reload; None if the configuration is wrong. Logs what needs a restart."""
         try:
             config = self._reread()
-            parts = self._parts(config)
+            settings = self._parts(config)
         except ConfigurationError as error:
             self.logger.error("reload-failed", reason=str(error))
             return None
@@ -210,9 +199,9 @@ class Service:
         fixed += self._handler_code.changed()
         self._threshold.level = config.log.level
         if fixed:
-            self.logger.warning("restart-needed", changed=fixed)
+            self.logger.warning("restart-required", changed=fixed)
         self.logger.info("reloaded", log_level=config.log.level.value)
-        return parts
+        return settings
 
 
 FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend")
@@ -220,12 +209,12 @@ FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "wor
 
 
 def identity_of(node_id: str, instance: str) -> Identity:
-    """What this process calls itself in its lines."""
+    """The identity of this process in its lines."""
     return Identity(node_id, instance, socket.gethostname(), os.getpid())
 
 
 def plain_logger(instance: str, environment: Mapping[str, str]) -> Logger:
-    """A logger for when there is no valid configuration."""
+    """A logger for use without a valid configuration."""
     config = Config()
     return make_logger(
         output=make_output(1, environment),
@@ -237,7 +226,7 @@ def plain_logger(instance: str, environment: Mapping[str, str]) -> Logger:
 
 
 def make_output(file_descriptor: int, environment: Mapping[str, str]) -> Output:
-    """The journal itself where the descriptor leads there, so that lines get fields; else the descriptor."""
+    """The journal if the descriptor leads there, so that lines get fields; else the descriptor."""
     if is_journal(file_descriptor, environment) and Path(JOURNAL_SOCKET).exists():
         return JournalOutput()
     return StreamOutput(LineWriter(file_descriptor))
@@ -246,7 +235,7 @@ def make_output(file_descriptor: int, environment: Mapping[str, str]) -> Output:
 def make_renderer(
     chosen: LogFormat, file_descriptor: int, environment: Mapping[str, str]
 ) -> Callable[[dict[str, Any]], bytes] | None:
-    """How lines are written where a terminal or a person needs another form than JSON in UTF-8; None for that."""
+    """The renderer of lines if a person or a terminal needs another form than JSON in UTF-8; else None."""
     terminal = os.isatty(file_descriptor)
     encoding = locale.getencoding() if terminal else "utf-8"
     if chosen is LogFormat.CONSOLE:
@@ -258,21 +247,21 @@ def make_renderer(
 
 
 def make_source(config: Config, consumer_name: str, clock: Clock) -> Source:
-    """The source that fits `broker.url`."""
+    """The source for `broker.url`."""
     if is_amqp(config.broker.url):
         return AmqpSource(config, consumer_name)
     return RedisSource(config, consumer_name, clock)
 
 
 def make_investigator(config: Config, clock: Clock, threads: Threads) -> Investigator | None:
-    """Who asks about tasks that go no further; None if nobody looks for them.
+    """The investigator of stuck tasks; None if their detection is disabled.
 
     :raises ConfigurationError: if `result_backend.url` cannot be used.
     """
     if not config.stuck.enabled:
         return None
     backend = ResultBackend(config.result_backend).results if config.result_backend.url else None
-    return Investigator(partial(ask_workers, config), backend, clock, threads)
+    return Investigator(partial(query_tasks, config), backend, clock, threads)
 
 
 def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecord:
@@ -281,21 +270,21 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
         config.store,
         config.node_id,
         clock,
-        held_messages(config),
+        requeue_delay(config),
         counting(config, identity),
         first_look=first_look(config.stuck),
     )
     return SharedRecord(store, Duties(store), StuckTasks(store, config.stuck), RedisAttempts(store))
 
 
-def held_messages(config: Config) -> float:
-    """Seconds until a broker delivers elsewhere what it gave to an instance that vanished without a word."""
-    # Pub/sub holds nothing back.
-    return longest_held(config.broker.heartbeat) if is_amqp(config.broker.url) else 0.0
+def requeue_delay(config: Config) -> float:
+    """Most seconds until the broker requeues the unacknowledged messages of an instance that disappeared."""
+    # Pub/sub requeues nothing.
+    return max_requeue_delay(config.broker.heartbeat) if is_amqp(config.broker.url) else 0.0
 
 
 def counting(config: Config, identity: Identity) -> Counting | None:
-    """How this instance counts; None if nobody can ask for the numbers."""
+    """How this instance counts; None without HTTP."""
     if not config.http.listen:
         return None
     metrics = config.metrics
@@ -308,7 +297,7 @@ def counting(config: Config, identity: Identity) -> Counting | None:
 
 
 def make_decoder(config: Config, policy: EmissionPolicy) -> Decoder:
-    """A decoder that keeps of an event what the configuration allows."""
+    """A decoder that keeps the fields that the configuration allows."""
     log = config.log
     redactor = Redactor(log.redact, log.max_value_length)
     facts = FactBuilder(policy, redactor, arguments=log.arguments, results=log.results, binary=as_lua_string)

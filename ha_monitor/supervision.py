@@ -1,4 +1,4 @@
-"""What the supervisor (systemd) is told."""
+"""Notifications to the supervisor (systemd)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any, Protocol
 import sdnotify
 
 from ha_monitor.clock import Clock
+from ha_monitor.schedule import Schedule
 from ha_monitor.text.visible import visible
 
 
 class Supervisor(Protocol):
-    """Whoever started the process and watches it."""
+    """The service manager that started the process and watches it."""
 
     def ready(self) -> None:
         """The configuration is valid and the loop runs."""
 
     def status(self, text: str) -> None:
-        """What the instance does now, in words."""
+        """What the instance is doing, in words."""
 
     def progress(self) -> None:
-        """The main loop went round once."""
+        """The main loop completed a cycle."""
 
     def reloading(self) -> None:
         """The configuration is being read again; `ready` follows."""
@@ -33,13 +34,12 @@ class Supervisor(Protocol):
 
 
 class Systemd:
-    """systemd's notification protocol (sd_notify(3)). Does nothing where nobody listens."""
+    """systemd's notification protocol (sd_notify(3)). Does nothing without a listener."""
 
     def __init__(self, environment: Mapping[str, str], clock: Clock) -> None:
-        self._clock = clock
         self._notifier: Any = sdnotify.SystemdNotifier() if environment.get("NOTIFY_SOCKET") else None
-        self._interval = watchdog_interval(environment, os.getpid())
-        self._fed_at = float("-inf")
+        interval = watchdog_interval(environment, os.getpid())
+        self._watchdog = None if interval is None else Schedule(clock, interval)
         self._status = ""
 
     def ready(self) -> None:
@@ -48,15 +48,12 @@ class Systemd:
     def status(self, text: str) -> None:
         if text != self._status:
             self._status = text
-            # One line: what follows a newline would be a message of its own.
+            # One line: text after a newline would be a separate message.
             self._notify(f"STATUS={visible(text)}")
 
     def progress(self) -> None:
-        if self._interval is None or self._notifier is None:
-            return
-        now = self._clock.monotonic()
-        if now - self._fed_at >= self._interval:
-            self._fed_at = now
+        if self._watchdog is not None and self._watchdog.is_due():
+            self._watchdog.restart()
             self._notify("WATCHDOG=1")
 
     def reloading(self) -> None:
@@ -72,7 +69,7 @@ class Systemd:
 
 
 def watchdog_interval(environment: Mapping[str, str], pid: int) -> float | None:
-    """Seconds between two signs of life: a quarter of what systemd allows; None without a watchdog.
+    """Seconds between two watchdog notifications: a quarter of the watchdog timeout; None without a watchdog.
 
     WATCHDOG_PID names the process that is meant; a child that inherits the variables is not (sd_watchdog_enabled(3)).
     """

@@ -1,7 +1,8 @@
-"""Threads beside the loop. All are optional: one that cannot start is told in one line, and tried again later.
+"""Threads besides the main loop. All are optional: one that cannot be started is reported in one line, and retried
+later.
 
-Their number does not depend on what comes from outside. Besides the main thread there are at most six: `http`,
-`scrapes`, `surveyor`, `investigator`, `greeter` and `handlers`.
+Their number does not depend on outside input. Besides the main thread there are at most six: `http`,
+`scrapes`, `surveyor`, `investigator`, `broadcast` and `handlers`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from ha_monitor.clock import Clock
 from ha_monitor.errors import HaMonitorError, reason_of
 
 AGAIN_AFTER = 10.0
-"""Seconds between two attempts to have a thread run that could not start, or that ended by an error."""
+"""Seconds until a thread that could not be started, or that failed, is started again."""
 Result = TypeVar("Result")
 
 
 class ThreadUnavailable(HaMonitorError):
-    """The system gives this process no further thread now; later it may."""
+    """The system does not allow this process another thread at the moment."""
 
 
 class Threads:
@@ -30,7 +31,7 @@ class Threads:
 
     def __init__(self, clock: Clock, trouble: Callable[[str, str], None]) -> None:
         """
-        :param trouble: is told a thread's name and the reason when it begins to be refused, and when it dies.
+        :param trouble: called with a thread's name and the reason when starting it first fails, and when it dies.
         """
         self._clock = clock
         self._trouble = trouble
@@ -39,11 +40,11 @@ class Threads:
 
     def start(self, name: str, work: Callable[[], None]) -> threading.Thread:
         """
-        :raises ThreadUnavailable: if it cannot be started, or could not, or died, a short time ago.
+        :raises ThreadUnavailable: if it cannot be started, or failed to start or died a short time ago.
         """
         now = self._clock.monotonic()
         if now < self._not_before.get(name, now):
-            raise ThreadUnavailable(f"the thread {name} is not tried again yet")
+            raise ThreadUnavailable(f"the thread {name} is not retried yet")
         thread = threading.Thread(target=self._run, args=(name, work), name=name, daemon=True)
         try:
             thread.start()
@@ -60,31 +61,31 @@ class Threads:
     def _run(self, name: str, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # unforeseen: what it was good for is missing, the loop goes on
+        except Exception as error:  # unexpected: its function is missing, the loop continues
             self._not_before[name] = self._clock.monotonic() + AGAIN_AFTER
             self._trouble(name, f"{type(error).__name__}: {reason_of(error)}")
 
 
-class Standing:
-    """A thread for as long as the program runs. Whoever owns it calls `tend` every now and then."""
+class ServiceThread:
+    """A thread for as long as the program runs. The owner calls `ensure_running` regularly."""
 
     def __init__(self, threads: Threads, name: str, work: Callable[[], None]) -> None:
-        """:param work: returns when it is no longer wanted; if it raises, it is begun anew after a pause."""
+        """:param work: returns when it is no longer needed; if it raises, it is restarted after a pause."""
         self._threads = threads
         self._name = name
         self._work = work
         self._thread: threading.Thread | None = None
         self._done = False
 
-    def tend(self) -> None:
-        """Start it if it does not run. Never waits, never raises."""
+    def ensure_running(self) -> None:
+        """Start it if it is not running. Never blocks, never raises."""
         if self._done or (self._thread is not None and self._thread.is_alive()):
             return
         with suppress(ThreadUnavailable):
             self._thread = self._threads.start(self._name, self._until_done)
 
     def join(self, timeout: float) -> None:
-        """Wait for its end, for at most `timeout` seconds."""
+        """Wait until it ends, at most `timeout` seconds."""
         if self._thread is not None:
             self._thread.join(timeout)
 
@@ -93,10 +94,10 @@ class Standing:
         self._done = True
 
 
-class Aside:
-    """Makes calls in one thread of its own, one after the other. The thread begins with the first call.
+class CallThread:
+    """Executes calls in one thread, one after the other. The thread starts with the first call.
 
-    It does not keep the process from ending, unlike those of `concurrent.futures`: what hangs must not.
+    Unlike the threads of `concurrent.futures` it does not keep the process from exiting, even if a call hangs.
     """
 
     def __init__(self, threads: Threads, name: str) -> None:
@@ -105,11 +106,12 @@ class Aside:
         self._calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def begin(self, call: Callable[[], Result]) -> Future[Result]:
-        """Have a call made; returns at once. Whatever it returns or raises is in the future.
-        A call that was not begun yet may be cancelled.
+    def submit(self, call: Callable[[], Result]) -> Future[Result]:
+        """Submit a call; returns at once. Its result or exception is in the future.
+        A call that has not started may be cancelled.
 
-        If there is no thread, the call is not made, and `ThreadUnavailable` is in the future; the next one tries again.
+        Without a thread the call is not executed, and `ThreadUnavailable` is in the future; the next call tries
+        again.
         """
         done: Future[Result] = Future()
         if self._thread is None:

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The secrets that systemd gives to the service are root's to use in a shell, too: for check and status.
+# In a shell, root's check and status use the same secrets that systemd passes to the service.
 if [ -z "${CREDENTIALS_DIRECTORY-}" ] && [ -x /etc/ha-monitor/credentials ]; then
     export CREDENTIALS_DIRECTORY=/etc/ha-monitor/credentials
 fi
-# -I: nothing from the caller's environment or folder gets into the program.
+# -I: ignore Python variables of the caller's environment, and modules in the current folder.
 exec /usr/lib/ha-monitor/bin/python3 -I -m ha_monitor "$@"

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from ha_monitor.store.scripts import read_part
+from ha_monitor.store.scripts import GENERATED, read_part
 from tests.support.lua_files import FILES, LUA, SCRIPTS, top_locals
 
 UNKNOWN, UNUSED = "113", ("211", "221", "231", "241")
@@ -60,7 +60,8 @@ def look() -> list[Finding]:
 def complaints(findings: list[Finding]) -> list[str]:
     """What is wrong, a line each."""
     parts = {name: read_part(name) for name in FILES}
-    declares = {name: top_locals(part.text) for name, part in parts.items() if name not in SCRIPTS}
+    includes = {name: read_part(name) for name in (*FILES, *GENERATED) if name not in SCRIPTS}
+    declares = {name: top_locals(part.text) for name, part in includes.items()}
     reads: dict[str, set[str]] = {name: set() for name in FILES}
     for one in findings:
         if one.code == UNKNOWN:

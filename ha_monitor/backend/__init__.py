@@ -1,1 +1,1 @@
-"""Celery's result backend: what became of tasks, as their workers left it there."""
+"""Celery's result backend: the stored results of tasks."""

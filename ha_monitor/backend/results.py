@@ -1,4 +1,4 @@
-"""Reads results of tasks. Writes nothing, and builds nothing of what it reads but plain values."""
+"""Reads results of tasks. Writes nothing, and creates only plain values from what it reads."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ha_monitor.config.urls import BAD_DATABASE, names_database
 from ha_monitor.errors import ConfigurationError, ResultBackendUnavailable, reason_of
 from ha_monitor.events.facts import moment
 from ha_monitor.events.text import printable
+from ha_monitor.events.types import RESULT_TYPES
 from ha_monitor.rights import redis as rights
 
 TIMEOUT = 5.0
-"""Seconds to wait for the backend, where it lets itself be told."""
+"""Timeout of the backend in seconds, where it can be set."""
 TRIES = 3
-"""Failures in a row after which the backend counts as away."""
-ENDS = {"SUCCESS": "task-succeeded", "FAILURE": "task-failed", "REVOKED": "task-revoked"}
+"""Consecutive failures after which the backend counts as unavailable."""
 
 
 class Result(NamedTuple):
@@ -31,15 +31,15 @@ class Result(NamedTuple):
     event_type: str
     """The event that its worker must have sent."""
     time: float | None
-    """When, in seconds since the epoch; None if the backend does not say."""
+    """When, in seconds since the epoch; None if unknown."""
     worker: str
-    """Empty if the backend does not say (`result_extended`)."""
+    """Empty if unknown (`result_extended`)."""
     fields: dict[str, Any]
-    """What that event has beside that: `result`, or `exception` and `traceback`."""
+    """Further fields of that event: `result`, or `exception` and `traceback`."""
 
 
 class ResultBackend:
-    """A connection to the backend, made when it is first asked. One caller at a time."""
+    """A lazy connection to the backend. One caller at a time."""
 
     def __init__(self, settings: Settings) -> None:
         """:raises ConfigurationError: if the URL names no backend that can be used here."""
@@ -57,17 +57,17 @@ class ResultBackend:
             user = urlsplit(settings.url).username or "default"
         except (ImproperlyConfigured, ImportError, ValueError, AttributeError) as error:
             raise ConfigurationError(f"result_backend.url: {mask_url(reason_of(error))}") from None
-        # A result that is an exception shall not be built, which would run code of the class that it names.
+        # An exception must not be reconstructed: that would run code of the class that it names.
         self._backend.exception_to_python = lambda exception: exception
         prefix = settings.transport_options.get("global_keyprefix", "")
         self._needs = rights.needs_of_results(user, prefix)
 
     def results(self, task_ids: Iterable[str]) -> dict[str, Result | None]:
-        """How those of the tasks ended that have; None for one of which the backend knows no end.
+        """How the tasks ended; None for one without an end in the backend.
 
         One whose result cannot be read is missing.
 
-        :raises ResultBackendUnavailable: if the backend is away.
+        :raises ResultBackendUnavailable: if the backend is unavailable.
         """
         found: dict[str, Result | None] = {}
         failures = 0
@@ -85,7 +85,7 @@ class ResultBackend:
 
 def read_result(meta: dict[str, Any]) -> Result | None:
     """The result that Celery's `get_task_meta` describes; None if the task has not ended."""
-    event_type = ENDS.get(str(meta.get("status")))
+    event_type = RESULT_TYPES.get(str(meta.get("status")))
     if event_type is None:
         return None
     done, worker = meta.get("date_done"), meta.get("worker")
@@ -101,7 +101,7 @@ def read_result(meta: dict[str, Any]) -> Result | None:
 
 
 def exception_text(exception: Any) -> str:
-    """An exception as its worker writes it into task-failed, such as `KeyError('x')`.
+    """An exception in the form of task-failed, such as `KeyError('x')`.
 
     :param exception: as the backend keeps it: its type and arguments.
     """

@@ -28,9 +28,9 @@ def scheme_of(url: str) -> str:
 def urls_of(setting: str) -> list[str]:
     """The URLs of `broker.url`, in the order in which they are tried.
 
-    A `sentinel://` setting is one: there, `;` separates the sentinels of one Redis, as kombu has it.
+    A `sentinel://` setting is a single URL: there, as in kombu, `;` separates the sentinels of one Redis.
 
-    :raises ConfigurationError: if one of them cannot be used, or they are of different kinds.
+    :raises ConfigurationError: if one of them is invalid, or AMQP and Redis are mixed.
     """
     urls = [setting] if scheme_of(setting) == "sentinel" else [url.strip() for url in setting.split(";") if url.strip()]
     kinds = set()
@@ -54,7 +54,7 @@ def urls_of(setting: str) -> list[str]:
 
 
 def is_amqp(setting: str) -> bool:
-    """Whether the brokers of `broker.url` speak AMQP."""
+    """Whether `broker.url` names AMQP brokers."""
     return scheme_of(urls_of(setting)[0]) in AMQP
 
 
@@ -70,9 +70,9 @@ def connection_to(url: str, settings: Broker, *, transport: Any = None, options:
     :param transport: a transport class to be used instead of kombu's own.
     :param options: transport options; those of the configuration win.
     """
-    options = {**_patience(url, settings), **options, **settings.transport_options}
+    options = {**_timeouts(url, settings), **options, **settings.transport_options}
     if scheme_of(url) == "sentinel":
-        options["sentinel_kwargs"] = {**_sentinels_patience(url, settings), **options.get("sentinel_kwargs", {})}
+        options["sentinel_kwargs"] = {**_sentinel_timeouts(url, settings), **options.get("sentinel_kwargs", {})}
     return Connection(
         url.replace("redis+socket://", "unix://"),
         transport=transport,
@@ -84,24 +84,24 @@ def connection_to(url: str, settings: Broker, *, transport: Any = None, options:
 
 
 def connect_once(client: Connection) -> Any:
-    """Connect, in one attempt; returns the transport's own connection.
+    """Make one attempt to connect; returns the transport's own connection.
 
-    kombu connects by itself where a connection is needed, but then tries again after a pause of two seconds: an
-    instance whose broker does not answer would not come back to renew its lease in time.
+    kombu would connect by itself when needed, but retries after two seconds: if the broker does not answer, the
+    instance could not renew its lease in time.
     """
     client.ensure_connection(max_retries=0, reraise_as_library_errors=False)
     return client.connection
 
 
-def _patience(url: str, settings: Broker) -> dict[str, Any]:
+def _timeouts(url: str, settings: Broker) -> dict[str, Any]:
     if scheme_of(url) in AMQP:
-        return {}  # kombu itself hands connect_timeout on
+        return {}  # kombu itself passes connect_timeout on
     return {"socket_connect_timeout": settings.connect_timeout, "socket_timeout": settings.connect_timeout}
 
 
-def _sentinels_patience(url: str, settings: Broker) -> dict[str, Any]:
-    # redis-py asks one after the other, each up to four times unless told otherwise, and kombu has it done twice, for
-    # two pools of connections. All together get the time of one.
+def _sentinel_timeouts(url: str, settings: Broker) -> dict[str, Any]:
+    # redis-py tries one after the other, by default up to four times each, and kombu makes it do so twice, for two
+    # connection pools. All together share one timeout.
     share = settings.connect_timeout / (2 * len(url.rstrip(";").split(";")))
     return {"socket_connect_timeout": share, "socket_timeout": share, "retry": Retry(NoBackoff(), 0)}
 
@@ -110,7 +110,7 @@ def _tls(url: str, configured: dict[str, Any]) -> dict[str, Any] | bool:
     scheme = scheme_of(url)
     if scheme not in _TLS and not configured:
         return False
-    # py-amqp and redis-py would take any certificate unless told otherwise.
+    # By default py-amqp and redis-py would accept any certificate.
     options: dict[str, Any] = {"cert_reqs": "required", **configured}
     verify = options["cert_reqs"]
     if not isinstance(verify, ssl.VerifyMode):
@@ -121,7 +121,7 @@ def _tls(url: str, configured: dict[str, Any]) -> dict[str, Any] | bool:
                 f"broker.tls.cert_reqs = {verify!r}: expected one of {', '.join(_VERIFY)}"
             ) from None
     if options["cert_reqs"] is ssl.CERT_NONE:
-        # With a name to be checked, a certificate is asked for all the same.
+        # With a host name to check, a certificate would be required all the same.
         options.pop("server_hostname", None)
     elif scheme in AMQP:
         options.setdefault("server_hostname", urlsplit(url).hostname)

@@ -1,4 +1,4 @@
-"""From what py-amqp, kombu and the socket raise to the program's own errors."""
+"""Translates errors of py-amqp, kombu and the socket into the program's own."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def translated_errors(address: str) -> Iterator[None]:
     except amqp.exceptions.ConsumerCancelled:
         raise BrokerUnavailable(f"{address}: the queue was deleted or moved; declaring it again") from None
     except (amqp.exceptions.AccessRefused, amqp.exceptions.NotAllowed) as error:
-        # Tried again, though waiting alone does not cure it: whoever grants the right need not start anything.
+        # Retried, although waiting does not help: once the right is granted, nothing needs to be restarted.
         cure = rights.explain(error.reply_text or "", _method_of(error))
         raise BrokerUnavailable(f"{address}: {cure or _text(error)}") from None
     except (amqp.exceptions.AMQPError, kombu.exceptions.KombuError, OSError) as error:
@@ -53,7 +53,7 @@ def translated_errors(address: str) -> Iterator[None]:
 
 
 def explain_conflict(text: str, address: str) -> str:
-    """One line that names the argument on which a queue that exists differs, and the cures."""
+    """One line that names the differing argument of an existing queue, and the remedies."""
     match = _INEQUIVALENT.search(" ".join(text.split()))
     if match is None:
         return (
@@ -65,16 +65,16 @@ def explain_conflict(text: str, address: str) -> str:
     setting = _SETTINGS.get(argument) if theirs != "none" else None
     difference = f"the {match['kind']} {name} exists with another {argument}: it has {theirs}, configured is {ours}"
     if match["kind"] == "exchange":
-        return f"{address}: {difference}; broker.exchange must be an exchange as Celery's workers declare it"
+        return f"{address}: {difference}; broker.exchange must be the exchange that Celery's workers declare"
     keep = f"set {setting} = {_in_our_units(argument, theirs)}, or " if setting else ""
     return (
-        f"{address}: {difference}; {keep}move to a new queue by another queue.prefix, or stop all instances, "
+        f"{address}: {difference}; {keep}use a new queue with another queue.prefix, or stop all instances, "
         f"delete the queue (rabbitmqctl delete_queue {name}) and start them again"
     )
 
 
 def _plain(value: str) -> str:
-    """A value without what RabbitMQ says about its type."""
+    """A value without RabbitMQ's description of its type."""
     typed = _TYPED_VALUE.fullmatch(value)
     return typed[1] if typed else value.strip("'")
 

@@ -26,7 +26,7 @@ class AmqpSource:
         """:param consumer_name: what `rabbitmqctl list_consumers` shows, such as `ha-monitor@1.host`."""
         self._config = config
         self._name = consumer_name
-        self.most_in_hand: int | None = config.broker.prefetch
+        self.prefetch_limit: int | None = config.broker.prefetch
         self._urls = urls_of(config.broker.url)
         self._next_url = 0
         self._address = ""
@@ -40,7 +40,7 @@ class AmqpSource:
     def connect(self) -> str:
         self.close()
         url = self.url = self._urls[self._next_url % len(self._urls)]
-        # The next attempt, for whatever reason, goes to the next broker.
+        # Every attempt uses the next broker, whatever the reason.
         self._next_url += 1
         self._address = address_of(url)
         with translated_errors(self._address):
@@ -87,7 +87,7 @@ class AmqpSource:
     def heartbeat(self) -> None:
         if self._connection is not None:
             with translated_errors(self._address):
-                # Whoever calls this may not have received for long, while the broker's own signs of life waited.
+                # The caller may not have received for long, while the broker's own heartbeats were waiting.
                 self._connection.read_ahead()
                 self._connection.heartbeat_tick()
 
@@ -103,14 +103,14 @@ class AmqpSource:
         self._connection = self._channel = None
         self._mark = Mark(self._mark.generation + 1, 0)
         if client is not None:
-            # A half-open connection would make a polite goodbye hang.
+            # On a half-open connection an orderly close would hang.
             with contextlib.suppress(Exception):
                 client.collect(socket_timeout=1)
 
     def _open(self, url: str) -> None:
         heartbeat = self._config.broker.heartbeat
         options = {
-            # A broker that takes nothing must not block an acknowledgement for ever.
+            # A broker that reads nothing must not block an acknowledgement forever.
             "write_timeout": 2 * heartbeat,
             "client_properties": {"connection_name": self._name},
         }
@@ -129,8 +129,8 @@ def declare(channel: Any, config: Config) -> None:
     """Declare the shared queue and bind it to Celery's event exchange."""
     exchange = config.broker.exchange
     try:
-        # Passive first: whoever declared the exchange, as durable or not, may have been right, and a user with
-        # no right to configure it can still consume.
+        # Passive first: the exchange may have been declared as durable or not, and a user without the configure
+        # right can still consume.
         channel.exchange_declare(exchange, "topic", passive=True)
     except amqp.exceptions.NotFound:
         channel.open()
@@ -151,6 +151,6 @@ def queue_arguments(queue: Queue) -> dict[str, Any]:
         "x-expires": int(queue.expires * 1000),
     }
     if queue.type is QueueType.QUORUM:
-        # RabbitMQ 4 drops a message after 20 deliveries unless told otherwise; a series of crashes gets there.
+        # By default RabbitMQ 4 drops a message after 20 deliveries; a series of crashes reaches that.
         arguments["x-delivery-limit"] = queue.delivery_limit
     return arguments

@@ -1,4 +1,4 @@
-"""Asks workers and broker on a connection of its own, apart from the one that brings the events."""
+"""Questions to workers and broker, on a connection separate from the one that delivers the events."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ LONGEST = 10.0
 """Seconds to wait for the broker's answer to one question."""
 
 _UNTOUCHED = {name: f"{name}.reply.celery.pidbox" for name in ("unacked_key", "unacked_index_key", "unacked_mutex_key")}
-"""Whoever waits for a message through kombu's Redis also puts back what workers have held for too long. The tasks of
-the application are not the monitor's to touch: it looks where nothing ever is.
+"""A client that waits for a message through kombu's Redis transport also requeues what workers have held for too
+long. The monitor must not touch the application's tasks, so it uses keys that are always empty.
 """
 
 Answer = TypeVar("Answer")
 
 
 class Asking(NamedTuple):
-    """What is needed to ask."""
+    """A connection for questions."""
 
     client: Any
     """The connection."""
@@ -40,17 +40,17 @@ class Asking(NamedTuple):
 
 
 class _OneAttempt(Producer):
-    """Publishes or fails: kombu would try for ever, on connections that it makes anew."""
+    """Publishes or fails: kombu would retry forever, on new connections."""
 
     def publish(self, *arguments: Any, **options: Any) -> Any:
         return super().publish(*arguments, **{**options, "retry": False})
 
 
 class _Mailbox(Mailbox):
-    """Publishes on the connection that is to receive the answers, too.
+    """Publishes on the connection that receives the answers.
 
-    Celery publishes through a pool of the application's, whose connections know nothing of `broker.tls`,
-    `broker.transport_options` and the time-outs.
+    Celery publishes through the application's pool, whose connections ignore `broker.tls`,
+    `broker.transport_options` and the timeouts.
     """
 
     @contextmanager
@@ -66,11 +66,11 @@ class _Control(Control):  # type: ignore[misc]  # Celery has no type hints
 def asking(url: str, broker: Broker) -> Iterator[Asking]:
     """Connect to one broker for questions to the workers.
 
-    :raises BrokerUnavailable: if the broker cannot be used, also out of the block.
+    :raises BrokerUnavailable: if the broker cannot be used, also from within the block.
     """
-    # Without a broker of its own: whatever does not use the given connection fails.
+    # Without a broker of its own, so anything that does not use the given connection fails.
     app = Celery("ha-monitor", set_as_current=False, broker="memory://", control=_Control)
-    # Without heartbeats: each one that comes would begin the wait for answers anew. Instead, nothing may take long.
+    # Without heartbeats: each one received would restart the wait for answers. Timeouts replace them.
     settings = msgspec.structs.replace(broker, heartbeat=0.0)
     options = {"read_timeout": LONGEST, "write_timeout": LONGEST} if is_amqp(url) else {"socket_timeout": LONGEST}
     if not is_amqp(url):
@@ -81,7 +81,7 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
             yield Asking(client, app.control)
         except (OSError, amqp.exceptions.AMQPError, BrokerUnavailable):
             raise
-        except Exception as error:  # kombu's other transports raise their own kinds
+        except Exception as error:  # kombu's other transports raise their own errors
             raise unavailable(url, broker, error) from None
 
 

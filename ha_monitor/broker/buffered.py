@@ -41,23 +41,23 @@ class BufferedConnection(pyamqp.Connection):
         super().__init__(*args, **kwargs)
         self._buffer = b""
         self._position = 0
-        # Read but not yet joined to the buffer, and how much is missing to go on: joining a large body at
-        # every piece would copy it hundreds of times.
+        # Read but not yet joined to the buffer, and how much is missing: joining a large body at every read would
+        # copy it hundreds of times.
         self._pieces: list[bytes] = []
         self._missing = 0
-        # py-amqp waits for ever for the answer to a method. A broker that is up and does not answer, such as one
-        # whose queue has no leader, must not hang the caller.
-        self._patience: float | None = kwargs.get("connect_timeout")
+        # py-amqp waits forever for the answer to a method. A broker that is up and does not answer, such as one
+        # whose queue has no leader, must not block the caller.
+        self._connect_timeout: float | None = kwargs.get("connect_timeout")
         self.fast_channel: int | None = None
         """Number of the channel whose deliveries are put into `deliveries`."""
         self.deliveries: deque[tuple[int, Message]] = deque()
         """Delivery tags and messages."""
-        # Bytes that are still to come of a body that is too large to be kept.
+        # Remaining bytes of a body that is too large and is skipped.
         self._to_skip = 0
 
     def drain_events(self, timeout: float | None = None) -> None:
-        """Handle what the socket holds; wait up to `timeout` seconds for something. Returns after a delivery or
-        a method was handled.
+        """Handle the available bytes; wait up to `timeout` seconds for some. Returns after a delivery or a method
+        was handled.
 
         :raises TimeoutError: if nothing came.
         """
@@ -65,7 +65,8 @@ class BufferedConnection(pyamqp.Connection):
             self._fill(timeout)
 
     def read_ahead(self) -> None:
-        """Read what the socket holds, and handle nothing: py-amqp's heartbeat check looks whether something came."""
+        """Read the available bytes, and handle nothing: py-amqp's heartbeat check sees whether something was
+        received."""
         with contextlib.suppress(TimeoutError):
             self._fill(0)
 
@@ -74,7 +75,7 @@ class BufferedConnection(pyamqp.Connection):
         if transport is None or transport.sock is None:
             raise RecoverableConnectionError("connection already closed")
         try:
-            with transport.having_timeout(self._patience if timeout is None else timeout) as sock:
+            with transport.having_timeout(self._connect_timeout if timeout is None else timeout) as sock:
                 data = sock.recv(READ_SIZE)
         except TimeoutError:
             raise
@@ -84,7 +85,7 @@ class BufferedConnection(pyamqp.Connection):
         if not data:
             transport.connected = False
             raise RecoverableConnectionError("the broker closed the connection")
-        # py-amqp's heartbeat check only looks whether this number changes.
+        # py-amqp's heartbeat check only compares this number.
         self.bytes_recv += 1
         self._pieces.append(data)
         self._missing -= len(data)
@@ -120,7 +121,7 @@ class BufferedConnection(pyamqp.Connection):
                 continue
             if handled:
                 break
-            # Moved on first: handling a frame may raise, or read further frames.
+            # Advance first: handling a frame may raise, or read further frames.
             self._position = stop + 1
             if self.on_inbound_frame((kind, channel, buffer[start:stop])):
                 return True
@@ -172,7 +173,7 @@ class BufferedConnection(pyamqp.Connection):
 
 
 def _read_body(buffer: bytes, position: int, end: int, length: int) -> tuple[bytes | None, int]:
-    """The content, joined from its frames, and where the next frame begins; None if it is not all there."""
+    """The content, joined from its frames, and where the next frame begins; None if it is not complete."""
     if length == 0:
         return b"", position
     pieces: list[bytes] = []
@@ -195,10 +196,10 @@ def _read_body(buffer: bytes, position: int, end: int, length: int) -> tuple[byt
 
 
 def _read_compression(table: bytes) -> tuple[str, str]:
-    """The header `compression` of a table of headers, or why it cannot be told."""
+    """The header `compression`, or why it cannot be read."""
     try:
         compression = loads("F", table, 0)[0][0].get("compression")
-    except Exception as error:  # whatever py-amqp raises for what somebody else has written
+    except Exception as error:  # py-amqp's errors for bytes that somebody else has written
         return "", f"headers cannot be read: {type(error).__name__}"
     if compression is None:
         return "", ""

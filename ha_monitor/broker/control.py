@@ -1,4 +1,4 @@
-"""What the monitor asks of the workers."""
+"""Broadcasts to the workers."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ from concurrent.futures import Future
 from ha_monitor.broker.asking import asking
 from ha_monitor.config.schema import Broker
 from ha_monitor.errors import HaMonitorError, reason_of
-from ha_monitor.threads import Aside, Threads
+from ha_monitor.threads import CallThread, Threads
 
 
-def greet_workers(url: str, settings: Broker) -> None:
-    """Ask all workers for a heartbeat, and to send task events where `broker.enable_events` says so.
+def broadcast_to_workers(url: str, settings: Broker) -> None:
+    """Ask all workers for a heartbeat, and, with `broker.enable_events`, to send task events.
 
-    A connection of its own, so that a broker that forbids it does not cost the events.
+    Uses its own connection, so that missing rights do not affect the events.
 
-    :raises BrokerUnavailable: if they cannot be asked: the monitor works without.
+    :raises BrokerUnavailable: if they cannot be reached; the monitor works without it.
     """
     with asking(url, settings) as (client, control):
         control.heartbeat(connection=client)
         if settings.enable_events:
             control.enable_events(connection=client)
-        # A refusal comes behind what was published, and before the answer to a question.
+        # A refusal arrives after the publishing, and before the answer to this call.
         client.default_channel.basic_qos(0, 1, False)
 
 
-class Greeter:
-    """Greets the workers in a thread: a broker that is slow to answer must not cost the caller its lease."""
+class WorkerBroadcast:
+    """Sends the broadcasts in a thread: a slow broker must not cost the caller its lease."""
 
     def __init__(self, threads: Threads, settings: Broker, failed: Callable[[str], None]) -> None:
-        """:param failed: is told in the thread what went wrong, if something did."""
-        self._aside = Aside(threads, "greeter")
+        """:param failed: called in the thread with the reason of a failure."""
+        self._thread = CallThread(threads, "broadcast")
         self._settings = settings
         self._failed = failed
         self._url: str | None = None
-        """Of the latest connection, while its workers are still to be greeted."""
+        """Of the latest connection, until the broadcast to its workers begins."""
         self._asked: Future[None] | None = None
 
-    def greet(self, url: str) -> Future[None]:
-        """Greet the workers of a broker; of several it was asked to greet meanwhile only those of the latest."""
+    def send(self, url: str) -> Future[None]:
+        """Broadcast to the workers of a broker; of several calls meanwhile only the latest counts."""
         self._url = url
-        self._asked = self._aside.begin(self._greet)
+        self._asked = self._thread.submit(self._broadcast)
         return self._asked
 
-    def tend(self) -> None:
-        """Greet those who were not greeted because there was no thread."""
+    def retry(self) -> None:
+        """Repeat a broadcast that failed because there was no thread."""
         if self._url is not None and self._asked is not None and self._asked.done():
-            self.greet(self._url)
+            self.send(self._url)
 
-    def _greet(self) -> None:
+    def _broadcast(self) -> None:
         url, self._url = self._url, None
         if url is None:
             return
         try:
-            greet_workers(url, self._settings)
+            broadcast_to_workers(url, self._settings)
         except HaMonitorError as error:
             self._failed(str(error))
-        except Exception as error:  # of a library, unforeseen: the next connection tries again
+        except Exception as error:  # unexpected, from a library: the next connection tries again
             self._failed(f"{type(error).__name__}: {reason_of(error)}")

@@ -1,6 +1,6 @@
-"""kombu's wrapping of a message on a broker that has no properties of its own, such as Redis.
+"""kombu's envelope of a message on a broker without message properties, such as Redis.
 
-It is a JSON object, and comes from whoever may publish: every part of it may be missing, wrong or hostile.
+It is a JSON object from anybody who may publish: every part of it may be missing, wrong or hostile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Looks at the shared queue and at the workers without consuming."""
+"""Inspects the shared queue and the workers without consuming."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BrokerState(NamedTuple):
     product: str
     version: str
     queue: QueueState | None
-    """None if the queue does not exist yet, or the broker knows no queues of events (Redis)."""
+    """None if the queue does not exist yet, or the broker has no event queues (Redis)."""
 
 
 def queue_state(config: Config) -> QueueState | None:
@@ -63,9 +63,9 @@ def look_at(url: str, config: Config) -> BrokerState:
 
 
 def verify_arguments(url: str, config: Config) -> None:
-    """Declare the queue, which exists, as it is configured: that changes nothing if it is the same.
+    """Declare the existing queue with the configured arguments: a no-op if they are the same.
 
-    :raises ConfigurationError: naming the argument that differs, and the cure.
+    :raises ConfigurationError: naming the differing argument, and the remedy.
     """
     with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
         connect_once(client)
@@ -73,10 +73,10 @@ def verify_arguments(url: str, config: Config) -> None:
 
 
 def verify_rights(url: str, config: Config) -> None:
-    """See whether the user may do with queue and exchange what an instance does. Changes nothing.
+    """Check the user's rights on queue and exchange. Changes nothing.
 
-    RabbitMQ looks at the rights first. What it is asked to do then fails in any case: for want of a queue, or because
-    an argument is wrong.
+    RabbitMQ checks the rights first. The requests then fail in any case: the queue is missing, or an argument is
+    invalid.
 
     :raises BrokerUnavailable: naming the first right that is missing.
     """
@@ -106,7 +106,7 @@ def exchange_awaited(url: str, config: Config) -> str:
         try:
             client.channel().exchange_declare(name, "topic", passive=True)
         except amqp.exceptions.NotFound:
-            # The argument is wrong, so it is not declared now; RabbitMQ looks at the rights first.
+            # The argument is invalid, so nothing is declared; RabbitMQ checks the rights first.
             declaring = {"durable": True, "auto_delete": False, "arguments": {"alternate-exchange": 0}}
             try:
                 client.channel().exchange_declare(name, "topic", **declaring)
@@ -135,11 +135,11 @@ def reach_redis(url: str, config: Config) -> None:
             raise unavailable(url, settings, error) from None
 
 
-def answering_workers(url: str, config: Config, patience: float) -> set[str]:
+def answering_workers(url: str, config: Config, timeout: float) -> set[str]:
     """The workers that answer.
 
-    :param patience: seconds to wait for answers.
+    :param timeout: seconds to wait for answers.
     :raises BrokerUnavailable: if the broker cannot be used.
     """
     with asking(url, config.broker) as (client, control):
-        return {name for reply in control.ping(timeout=patience, connection=client) or [] for name in reply}
+        return {name for reply in control.ping(timeout=timeout, connection=client) or [] for name in reply}

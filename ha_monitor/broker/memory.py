@@ -43,7 +43,7 @@ class MemorySource:
         self._broker = broker
         self.redelivers = broker.redelivers
         self.redelivered = 0
-        self.most_in_hand = prefetch
+        self.prefetch_limit = prefetch
         self._connected = False
         self._in_flight: deque[tuple[int, Message]] = deque()
         self._mark = Mark(0, 0)
@@ -57,8 +57,8 @@ class MemorySource:
     def receive(self, limit: int, timeout: float) -> list[Message]:
         self._call("receive", lambda: None)
         ready = self._broker.ready
-        if self.most_in_hand is not None:
-            limit = min(limit, self.most_in_hand - len(self._in_flight))
+        if self.prefetch_limit is not None:
+            limit = min(limit, self.prefetch_limit - len(self._in_flight))
         messages: list[Message] = []
         redelivered = bool(ready) and ready[0].redelivered
         while ready and len(messages) < limit and ready[0].redelivered is redelivered:

@@ -1,4 +1,4 @@
-"""What a Redis broker says, as one line for a person."""
+"""Errors of a Redis broker, as one line for a person."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ha_monitor.rights import redis as rights
 
 
 def unavailable(url: str, settings: Broker, error: Exception) -> BrokerUnavailable:
-    """The program's error for one of kombu's or redis-py's; it names a right that is missing."""
+    """The program's error for one of kombu's or redis-py's; it names a missing right."""
     parts = urlsplit(url)
     database = parts.path.strip("/")
     number = int(database) if database.isdigit() else 0

@@ -1,6 +1,6 @@
-"""Events from Redis: pub/sub, where every instance gets every event.
+"""Events from Redis: pub/sub, where every instance receives every event.
 
-Which of them announces an event is decided by the store, where the first to merge it wins.
+The store decides which one announces an event: the first to merge it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ha_monitor.events.decode import Message
 
 _FOREIGN = (kombu.exceptions.KombuError, redis.exceptions.RedisError, OSError)
 _BYTES_AT_ONCE = 4 * 1024 * 1024
-"""Bytes of messages taken from the socket at once; the last one may exceed it."""
+"""Bytes of messages read from the socket at once; the last one may exceed it."""
 _MESSAGE_KINDS = frozenset({b"pmessage", b"message"})
 _SILENCE = 2
 """Health checks without an answer after which the subscription counts as dead."""
@@ -35,7 +35,7 @@ _SILENCE = 2
 class RedisSource:
     """Subscribes to Celery's event channel. See `Source` for the guarantees.
 
-    What is published while an instance is not connected does not reach it; the other instances get it.
+    An instance misses what is published while it is not connected; the other instances receive it.
     """
 
     redelivers = False
@@ -44,7 +44,7 @@ class RedisSource:
     def __init__(self, config: Config, consumer_name: str, clock: Clock) -> None:
         self._config = config
         self._name = consumer_name
-        self.most_in_hand: int | None = None
+        self.prefetch_limit: int | None = None
         self._clock = clock
         self._urls = urls_of(config.broker.url)
         self._next_url = 0
@@ -55,7 +55,7 @@ class RedisSource:
         self._received: deque[Message] = deque()
         self._held_bytes = 0
         self._limit = 1
-        self._heard_at = 0.0
+        self._last_reply_at = 0.0
 
     def connect(self) -> str:
         self.close()
@@ -83,7 +83,7 @@ class RedisSource:
         try:
             while self._has_room():
                 self._read(client, timeout)
-                # Only the first one is waited for; kombu takes 0 for no limit.
+                # It waits only for the first one; for kombu 0 means no timeout.
                 timeout = 1e-6
         except TimeoutError:
             pass
@@ -97,13 +97,13 @@ class RedisSource:
         return Mark(0, 0)
 
     def acknowledge(self, mark: Mark) -> None:
-        """Pub/sub knows no acknowledgements."""
+        """Pub/sub has no acknowledgements."""
 
     def heartbeat(self) -> None:
         if self._client is None:
             return
         try:
-            # kombu sends the question; whether an answer came is seen here. A half-open connection gives none.
+            # kombu sends the health check; here its answer is checked. A half-open connection gives none.
             self._expect_answer(self._client)
             self._client.transport.cycle.maybe_check_subclient_health()
         except _FOREIGN as error:
@@ -111,15 +111,15 @@ class RedisSource:
 
     def _expect_answer(self, client: Connection) -> None:
         subscription, now = self._channel.subclient, self._clock.monotonic()
-        if now - self._heard_at > _SILENCE * self._config.broker.heartbeat:
-            # A slow handler may have kept the loop from reading for as long.
+        if now - self._last_reply_at > _SILENCE * self._config.broker.heartbeat:
+            # A slow handler may have kept the loop from reading for that long.
             with contextlib.suppress(TimeoutError):
                 while subscription.health_check_response_counter and self._has_room():
                     self._read(client, 1e-6)
-            if subscription.health_check_response_counter and now > self._heard_at:
+            if subscription.health_check_response_counter and now > self._last_reply_at:
                 raise BrokerUnavailable(f"{self._address}: the subscription does not answer")
         if not subscription.health_check_response_counter:
-            self._heard_at = now
+            self._last_reply_at = now
 
     def depth(self) -> int | None:
         """Pub/sub has no queue."""
@@ -143,17 +143,17 @@ class RedisSource:
             f"{self._config.queue_name}.{self._name}", exchange, routing_key="#", durable=False, auto_delete=True
         )
         Consumer(self._channel, [queue], no_ack=True, auto_declare=True).consume()
-        # kombu decodes and expands messages itself, without limits, lets errors out, and reads for as long as more
-        # is at hand.
+        # kombu decodes and expands messages itself, without limits, raises, and reads for as long as more is
+        # available.
         self._channel.handlers["LISTEN"] = self._listen
         self._await_subscription(self._client, settings.connect_timeout)
 
     def _await_subscription(self, client: Connection, timeout: float) -> None:
-        """Return when the server has subscribed this connection: what is published from now on arrives.
+        """Return when the server has confirmed the subscription: what is published from now on arrives.
 
-        Until then another instance is needed that does; whoever restarts one after the other relies on it.
+        Until then another instance must be subscribed; rolling restarts rely on that.
         """
-        began = self._heard_at = self._clock.monotonic()
+        began = self._last_reply_at = self._clock.monotonic()
         self._poll(client)  # kombu subscribes when it first polls
         subscription = self._channel.subclient
         # A server answers in order, so the answer to a health check, which is due now, comes after the subscription.
@@ -172,22 +172,22 @@ class RedisSource:
         return len(self._received) < self._limit and self._held_bytes < _BYTES_AT_ONCE
 
     def _read(self, client: Connection, timeout: float) -> None:
-        """Take what is at hand, or comes within the time. :raises TimeoutError: if nothing came."""
+        """Take what is available, or arrives within the timeout. :raises TimeoutError: if nothing came."""
         subscription = self._channel.subclient.connection
-        # What redis-py has read and not handed out makes no socket readable, so kombu would not see it.
+        # What redis-py has already buffered makes no socket readable, so kombu would not see it.
         if subscription is not None and subscription.can_read(0):
             self._listen()
         else:
             client.drain_events(timeout=timeout)
 
     def _listen(self) -> bool:
-        """Take messages for which there is room, at least one answer; whether there was a message."""
+        """Read replies while there is room, at least one; whether there was a message."""
         subscription = self._channel.subclient
         taken = False
         while True:
             response = subscription.parse_response()
-            self._heard_at = self._clock.monotonic()
-            # Anything else is the answer to the subscription or to a health check.
+            self._last_reply_at = self._clock.monotonic()
+            # Anything else is the reply to the subscription or to a health check.
             if isinstance(response, list | tuple) and response[0] in _MESSAGE_KINDS:
                 message = read_envelope(response[-1])
                 self._received.append(message)

@@ -1,4 +1,4 @@
-"""What the pipeline asks of a broker."""
+"""The port to a broker: what the pipeline needs of it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import NamedTuple, Protocol
 from ha_monitor.events.decode import Message
 
 
-def longest_held(heartbeat: float) -> float:
-    """Seconds for which RabbitMQ keeps what it gave to a client that vanished without a word, at most.
+def max_requeue_delay(heartbeat: float) -> float:
+    """Most seconds until RabbitMQ requeues the unacknowledged messages of a client that disappeared.
 
-    It looks once a heartbeat whether something came, and closes the connection at the second look in vain
-    (rabbit_heartbeat.erl): between two and three heartbeats after the last sign. What else it takes is short.
+    Once per heartbeat interval it checks whether something was received, and closes the connection at the second
+    miss (rabbit_heartbeat.erl): two to three intervals after the last frame. The rest is short.
 
-    :param heartbeat: seconds, as agreed upon.
+    :param heartbeat: the negotiated interval in seconds.
     """
     return 3 * heartbeat + 2
 
 
 class Mark(NamedTuple):
-    """A place in the stream of deliveries. It is worth nothing on another connection than its own."""
+    """A position in the stream of deliveries. It is valid only on its own connection."""
 
     generation: int
     delivery_tag: int
@@ -29,53 +29,53 @@ class Source(Protocol):
     """A stream of event messages from a broker. Used by one thread."""
 
     redelivers: bool
-    """Whether what was not acknowledged is delivered again, to this instance or another."""
+    """Whether unacknowledged messages are redelivered, to this instance or another."""
     redelivered: int
-    """Messages so far that the broker marked as delivered before."""
+    """Messages so far that the broker marked as redelivered."""
 
-    most_in_hand: int | None
-    """Messages that the broker gives without an acknowledgement at most; None if there is no limit."""
+    prefetch_limit: int | None
+    """Maximum number of unacknowledged messages; None if there is no limit."""
 
     url: str
     """The broker that it is, or was last, connected to. Holds the password."""
 
     def connect(self) -> str:
-        """Connect, declare what is needed and start to consume; blocks for a few connection time-outs at most.
+        """Connect, declare what is needed and start to consume; blocks for a few connection timeouts at most.
 
         :returns: the address of the broker it is connected to, without user and password.
         :raises BrokerUnavailable: if no broker can be used at the moment.
-        :raises ConfigurationError: if trying again would change nothing.
+        :raises ConfigurationError: if a retry cannot help.
         """
 
     def receive(self, limit: int, timeout: float) -> list[Message]:
         """The next messages, at most `limit`; waits up to `timeout` seconds for the first one.
 
-        All of them had been delivered before, or none; `redelivered` says so.
+        Either all of them are redelivered or none; `redelivered` tells which.
 
-        :raises BrokerUnavailable: if the connection broke or the broker stopped the consumer. Messages received
-            and not acknowledged come again where `redelivers`.
+        :raises BrokerUnavailable: if the connection broke or the broker stopped the consumer. Unacknowledged
+        messages are redelivered if `redelivers`.
         """
 
     def mark(self) -> Mark:
-        """The place behind the last message received."""
+        """The position after the last message received."""
 
     def acknowledge(self, mark: Mark) -> None:
-        """Let the broker forget everything up to the mark. A mark of an earlier connection is ignored.
+        """Acknowledge everything up to the mark. A mark of an earlier connection is ignored.
 
         :raises BrokerUnavailable: if the connection broke.
         """
 
     def heartbeat(self) -> None:
-        """Keep the connection alive and check that the other side is; to be called about once a second.
+        """Send a heartbeat if due, and check those of the broker; to be called about once a second.
 
         :raises BrokerUnavailable: if the other side has been silent for too long.
         """
 
     def depth(self) -> int | None:
-        """How many messages wait in the shared queue; None where there is none.
+        """How many messages wait in the shared queue; None if there is no queue.
 
         :raises BrokerUnavailable: if the connection broke, or the queue is gone.
         """
 
     def close(self) -> None:
-        """Close the connection if there is one; what was not acknowledged goes back to the queue. Never raises."""
+        """Close the connection if there is one; unacknowledged messages are requeued. Never raises."""

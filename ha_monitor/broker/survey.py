@@ -1,4 +1,4 @@
-"""Looks at the queues of tasks and at who consumes them."""
+"""Survey of the task queues and their consumers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.config.schema import Config
 
-PATIENCE = 1.0
+ANSWER_TIMEOUT = 1.0
 """Seconds to wait for the workers' answers."""
 
 
 class TaskQueue(NamedTuple):
-    """One queue of tasks."""
+    """One task queue."""
 
     name: str
     length: int | None
@@ -26,7 +26,7 @@ class TaskQueue(NamedTuple):
     consumers: int | None
     """As the broker counts them; None where it does not (Redis)."""
     workers: int
-    """Workers that say that they consume it."""
+    """Workers that report to consume it."""
     processes: int
     """Processes or threads of those workers."""
 
@@ -34,7 +34,7 @@ class TaskQueue(NamedTuple):
 def survey(config: Config, known: Iterable[str]) -> list[TaskQueue]:
     """Ask workers and broker, on a connection of its own.
 
-    :param known: queues to be looked at even if no worker names them.
+    :param known: queues to include even if no worker names them.
     :raises BrokerUnavailable: if no broker of `broker.url` answers.
     """
     return first_answer(config, lambda url: _survey_at(url, config, known))
@@ -42,7 +42,7 @@ def survey(config: Config, known: Iterable[str]) -> list[TaskQueue]:
 
 def _survey_at(url: str, config: Config, known: Iterable[str]) -> list[TaskQueue]:
     with asking(url, config.broker) as (client, control):
-        inspect = control.inspect(timeout=PATIENCE, connection=client)
+        inspect = control.inspect(timeout=ANSWER_TIMEOUT, connection=client)
         consumed: dict[str, list[dict[str, Any]]] = inspect.active_queues() or {}
         stats: dict[str, dict[str, Any]] = inspect.stats() or {}
         workers, processes = Counter[str](), Counter[str]()
@@ -71,7 +71,7 @@ def _look_at(client: Any, name: str, url: str) -> tuple[int | None, int | None]:
     try:
         found = channel.queue_declare(name, passive=True)
     except (amqp.exceptions.NotFound, amqp.exceptions.ResourceLocked, kombu.exceptions.ChannelError):
-        # Redis knows no queue without messages.
+        # In Redis an empty queue does not exist.
         return (None, None) if is_amqp(url) else (0, None)
     finally:
         channel.close()

@@ -1,1 +1,1 @@
-"""Says what would go wrong before it does."""
+"""Checks that find problems before an instance is started."""

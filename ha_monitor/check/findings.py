@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The findings of a check."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Verdict(StrEnum):
-    """How bad it is."""
+class Severity(StrEnum):
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
-    """It works, but not as well or as safely as it should."""
+    """An instance works, but not as well or as safely as it should."""
     FAILED = "failed"
-    """An instance could not work."""
+    """An instance could not run."""
 
 
 class Finding(NamedTuple):
-    """One line of the answer."""
+    """One line of the output."""
 
-    verdict: Verdict
+    severity: Severity
     subject: str
     text: str
 
 
 def ok(subject: str, text: str) -> Finding:
-    return Finding(Verdict.OK, subject, text)
+    return Finding(Severity.OK, subject, text)
 
 
 def warning(subject: str, text: str) -> Finding:
-    return Finding(Verdict.WARNING, subject, text)
+    return Finding(Severity.WARNING, subject, text)
 
 
 def failed(subject: str, text: str) -> Finding:
-    return Finding(Verdict.FAILED, subject, text)
+    return Finding(Severity.FAILED, subject, text)

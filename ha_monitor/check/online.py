@@ -1,4 +1,4 @@
-"""Checks that ask the broker, the store and the result backend. They change nothing."""
+"""Checks of the broker, the store and the result backend. They change nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBacke
 from ha_monitor.store.reader import StoreReader
 
 OLDEST_QUORUM = (3, 10)
-"""RabbitMQ from which on quorum queues have a message TTL."""
+"""The oldest RabbitMQ with a message TTL for quorum queues."""
 OLDEST_REDIS = (6, 0)
 
 
@@ -25,7 +25,7 @@ def check_broker(config: Config) -> Iterator[Finding]:
                 yield from _check_amqp(url, config)
             else:
                 reach_redis(url, config)
-                yield ok("broker", f"{address_of(url)}: Redis answers; every instance gets every event")
+                yield ok("broker", f"{address_of(url)}: Redis answers; every instance receives every event")
         except BrokerUnavailable as error:
             yield failed("broker", str(error))
         except ConfigurationError as error:
@@ -33,7 +33,7 @@ def check_broker(config: Config) -> Iterator[Finding]:
 
 
 def check_store(config: Config) -> Iterator[Finding]:
-    """Whether Redis answers, is new enough, and keeps what it is given."""
+    """Whether Redis answers, is new enough, and persists its data."""
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()

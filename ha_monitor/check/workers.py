@@ -1,7 +1,7 @@
 """Checks the workers. Changes nothing.
 
-Celery cannot be asked whether a worker sends task events: it can only be told to switch them on or off, and a worker
-that is busy obeys when nobody waits for its answer any more. So it is judged by what the instances have recorded.
+Celery cannot be asked whether a worker sends task events, only told to enable or disable them, and a busy worker may
+do so after the timeout. So the check uses what the instances have recorded.
 """
 
 from __future__ import annotations
@@ -15,58 +15,61 @@ from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.store.reader import StoreReader, WorkerEntry
 
-PATIENCE = 2.0
+ANSWER_TIMEOUT = 2.0
 """Seconds to wait for the workers' answers."""
 
 
 def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Finding]:
-    """Whether workers answer, and have been seen to send task events.
+    """Whether workers answer, and whether task events of theirs have been received.
 
-    :param told: what is known of the brokers already, and is not repeated.
+    :param told: problems of brokers that were reported already.
     """
     for url in urls_of(config.broker.url):
         try:
-            answering = answering_workers(url, config, PATIENCE)
+            answering = answering_workers(url, config, ANSWER_TIMEOUT)
         except BrokerUnavailable as error:
             if str(error) not in told:
-                yield warning("workers", f"they cannot be asked: {error}")
+                yield warning("workers", f"workers cannot be reached: {error}")
             continue
         known = _recorded(config)
         if not answering:
-            yield warning("workers", f"{address_of(url)}: no worker answered within {PATIENCE:g} s")
+            yield warning("workers", f"{address_of(url)}: no worker answered within {ANSWER_TIMEOUT:g} s")
         for name in sorted(answering | known.keys()):
-            yield judge(name, known.get(name), answers=name in answering, enable_events=config.broker.enable_events)
+            yield assess_worker(
+                name, known.get(name), answers=name in answering, enable_events=config.broker.enable_events
+            )
         return
 
 
-def judge(name: str, entry: WorkerEntry | None, *, answers: bool, enable_events: bool) -> Finding:
-    """What is to be said of one worker.
+def assess_worker(name: str, entry: WorkerEntry | None, *, answers: bool, enable_events: bool) -> Finding:
+    """The finding about one worker.
 
-    :param entry: what the instances have recorded of it, if anything.
+    :param entry: its record in the store, if there is one.
     """
-    silence = "" if answers else f"; it did not answer within {PATIENCE:g} s, as when it is busy"
+    silence = "" if answers else f"; it did not answer within {ANSWER_TIMEOUT:g} s; it may be busy"
     if entry is not None and entry.sends:
         return ok("workers", f"{name} sends task events{silence}")
     if entry is not None and entry.unsent:
         cure = (
-            "an instance switches them on when it connects to the broker"
+            "an instance enables them when it connects to the broker"
             if enable_events
             else "start it with -E, set worker_send_task_events, or set broker.enable_events"
         )
         return warning(
-            "workers", f"{name} does not send task events: none came of its latest {entry.unsent} runs; {cure}{silence}"
+            "workers",
+            f"{name} does not send task events: none arrived for its latest {entry.unsent} runs; {cure}{silence}",
         )
-    return ok("workers", f"{name}: no task event seen yet; whether it sends them shows once it runs tasks{silence}")
+    return ok("workers", f"{name}: no task event received yet; run tasks to find out whether it sends them{silence}")
 
 
 def _recorded(config: Config) -> dict[str, WorkerEntry]:
-    """The workers of which an instance has heard lately."""
+    """The workers that are online by the shared record."""
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()
         entries = reader.workers(config.workers.late_after).entries
     except StoreUnavailable:
-        return {}  # `check_store` tells
+        return {}  # `check_store` reports it
     finally:
         reader.close()
     return {one.name: one for one in entries if one.state == "online"}

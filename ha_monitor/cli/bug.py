@@ -1,6 +1,6 @@
-"""What is said of an error that nobody foresaw, and of what libraries complain of while a command runs.
+"""Output for unexpected errors, and for warnings of libraries while a command runs.
 
-Python itself would write the texts of others as they are.
+Python itself would write foreign text unescaped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ha_monitor.text.terminal import standard_error
 
 
 class Complaints(logging.Handler):
-    """Writes what libraries say by the standard library's logging to standard error; to be `logging.lastResort`."""
+    """Writes log messages of libraries to standard error; to be `logging.lastResort`."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -28,7 +28,7 @@ class Complaints(logging.Handler):
 
 
 def report(error: BaseException, where: str = "") -> None:
-    """Write the traceback to standard error: indented, so that none of it passes for a line of ours."""
+    """Write the traceback to standard error, indented, so that none of it looks like a line of ours."""
     rows = mask_url("".join(traceback.format_exception(error))).rstrip().split("\n")
     standard_error().rows([f"ha-monitor: this is a bug{where}:", *(f"    {row}" for row in rows)])
 

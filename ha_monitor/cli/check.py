@@ -1,4 +1,4 @@
-"""`ha-monitor check`: is the configuration right, and would an instance work?"""
+"""`ha-monitor check`: validates the configuration, and tests what an instance needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import urls_of
-from ha_monitor.check.findings import Finding, Verdict, ok
+from ha_monitor.check.findings import Finding, Severity, ok
 from ha_monitor.check.online import check_broker, check_result_backend, check_store
 from ha_monitor.check.workers import check_workers
 from ha_monitor.cli.run import OVERLAYS, named
@@ -25,26 +25,26 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "check",
         parents=[common],
-        help="validate the configuration; with --online also ask broker, store, workers and result backend",
-        description="Validates the configuration as `run` does. Exit status 0 if all is well, also with warnings; "
-        "78 if the configuration is wrong; 1 if --online found that an instance could not work.",
-        epilog="environment variables, each for one key:\n  "
+        help="validate the configuration; with --online also test broker, store, workers and result backend",
+        description="Validates the configuration as `run` does. Exit status 0 if it is valid, even with warnings; "
+        "78 if the configuration is wrong; 1 if --online found that an instance could not run.",
+        epilog="environment variables, one per key:\n  "
         + "\n  ".join(f"{setting.variable:36} {setting.dotted}" for setting in settings()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--instance", type=named, metavar="NAME", help="also read the overlay of this instance")
-    parser.add_argument("--online", action="store_true", help="connect, and report line by line; changes nothing")
+    parser.add_argument("--online", action="store_true", help="test all connections; changes nothing")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """Print one line a finding."""
+    """Print one line per finding."""
     overlay = OVERLAYS / f"{options.instance}.toml" if options.instance else None
     config = load(options.config, os.environ, overlay)
     output, status = standard_output(), ExitStatus.OK
     for finding in _findings(config, online=options.online):
-        output.row(f"{finding.verdict:8} {finding.subject}: {finding.text}")
-        if finding.verdict is Verdict.FAILED:
+        output.row(f"{finding.severity:8} {finding.subject}: {finding.text}")
+        if finding.severity is Severity.FAILED:
             status = ExitStatus.FAILURE
     return status
 

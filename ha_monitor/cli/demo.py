@@ -22,8 +22,8 @@ def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "demo",
         help="see it work: broker, worker, producer and three monitors, one of which is killed half-way",
-        description="Starts a Redis of its own (broker and store), a Celery worker, a producer and the monitors, kills "
-        "one of them half-way, and counts. Exit status 1 if anything was lost or doubled. Cleans up after itself.",
+        description="Starts its own Redis (broker and store), a Celery worker, a producer and the monitors, kills "
+        "one of them half-way, and counts the events. Exit status 1 if one was lost or doubled. Cleans up at the end.",
     )
     parser.add_argument(
         "--broker", metavar="URL", help="a RabbitMQ to use instead of Redis, such as amqp://user:password@host//"

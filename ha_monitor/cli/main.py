@@ -19,14 +19,14 @@ from ha_monitor.version import __version__
 
 EXAMPLES = """\
 examples:
-  ha-monitor demo                      see it work, with a worker, a producer and a broker of its own
-  ha-monitor check --online            is the configuration right, can broker and store be used?
+  ha-monitor demo                      see it work, with its own broker, worker and producer
+  ha-monitor check --online            validate the configuration, test broker and store
   ha-monitor run --instance 1          one instance in the foreground
   ha-monitor status                    all instances, as seen from any machine
   HA_MONITOR_BROKER_URL=amqp://… HA_MONITOR_STORE_URL=redis://… ha-monitor run
 
 exit statuses:
-  0 done or stopped   1 the answer is no   64 wrong usage   69 store not reachable
+  0 done or stopped   1 negative result   64 wrong usage   69 store unreachable
   70 a bug            78 wrong configuration (a restart would change nothing)
 """
 Command = Callable[[argparse.Namespace], ExitStatus]
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoreUnavailable as error:
         return _fail(ExitStatus.UNAVAILABLE, str(error))
     except BrokenPipeError:
-        # Whoever read the output is gone. Python would complain again when it flushes at exit.
+        # The reader of the output is gone. Python would report that again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.FAILURE
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ OVERLAYS = Path("/etc/ha-monitor/instances")
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("run", parents=[common], help="run one instance in the foreground")
     parser.add_argument(
-        "--instance", type=named, default="1", metavar="NAME", help="its name on this host (default: 1)"
+        "--instance", type=named, default="1", metavar="NAME", help="name of the instance on this host (default: 1)"
     )
     parser.set_defaults(run=run)
 
@@ -53,9 +53,9 @@ def run(options: argparse.Namespace) -> ExitStatus:
     except ConfigurationError as error:
         if sys.stdout.isatty():
             raise
-        # Whoever reads the log as JSON must find this there, too.
+        # It must also be in the JSON log.
         logger = logger or plain_logger(options.instance, os.environ)
-        logger.error("configuration-wrong", reason=str(error))
+        logger.error("configuration-invalid", reason=str(error))
         return ExitStatus.CONFIGURATION
     except BrokenPipeError:
         raise

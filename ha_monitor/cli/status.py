@@ -22,7 +22,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="show all instances, the queue, the workers",
         description="Shows all instances, the queue and the workers, as recorded in the store. "
-        "Exit status 0 if an instance consumes, 1 if none does, 69 if the store cannot be reached.",
+        "Exit status 0 if an instance consumes, 1 if none does, 69 if the store is unreachable.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.set_defaults(run=run)

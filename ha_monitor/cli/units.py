@@ -1,4 +1,4 @@
-"""`ha-monitor units`: the systemd units for an installation by pip."""
+"""`ha-monitor units`: the systemd units for a pip installation."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ha_monitor.text.terminal import standard_error, standard_output
 UNITS = ("ha-monitor@.service", "ha-monitor.target")
 SYSUSERS = "ha-monitor.sysusers.conf"
 PACKAGED_COMMAND = "/usr/bin/ha-monitor"
-"""The command in the units as the Debian package installs them."""
+"""The command in the units of the Debian package."""
 
 HIDDEN = tuple(Path(folder) for folder in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))
-"""Folders of which the units' sandbox shows nothing: ProtectHome=, PrivateTmp=."""
+"""Folders hidden by the units' sandbox: ProtectHome=, PrivateTmp=."""
 
 
 def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "units",
-        help="write the systemd units for an installation by pip",
-        description="Writes ha-monitor@.service and ha-monitor.target, and says what remains to be done. "
-        "The Debian package brings them along.",
+        help="write the systemd units for a pip installation",
+        description="Writes ha-monitor@.service and ha-monitor.target, and prints the remaining steps. "
+        "The Debian package contains them.",
     )
     parser.add_argument(
         "--prefix",
         type=Path,
         default=Path(sys.prefix),
         metavar="PATH",
-        help="the virtual environment that has bin/ha-monitor (default: the one of this command)",
+        help="the virtual environment that contains bin/ha-monitor (default: the one of this command)",
     )
     parser.add_argument(
         "--output",

@@ -1,6 +1,6 @@
-"""From files and the environment to a validated `Config`.
+"""Loads files and the environment into a validated `Config`.
 
-Later sources win: defaults, the TOML file, the files of `$CREDENTIALS_DIRECTORY`, the environment.
+Later sources override earlier ones: defaults, the TOML file, the files of `$CREDENTIALS_DIRECTORY`, the environment.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Setting(NamedTuple):
 
 
 def settings() -> list[Setting]:
-    """Every key there is, in the order of the schema."""
+    """All keys, in the order of the schema."""
     found = []
     for field in msgspec.structs.fields(Config):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
@@ -133,7 +133,7 @@ def _put(data: dict[str, Any], sources: dict[str, str], setting: Setting, text: 
     if setting.section:
         section = data.setdefault(setting.section, {})
         if not isinstance(section, dict):
-            return  # the file's own error about this section is the one to report
+            return  # the error about this section of the file is reported instead
         section[setting.key] = value
     else:
         data[setting.key] = value
@@ -221,14 +221,14 @@ def _siblings(at: str) -> str:
 
 
 def _check_together(config: Config, sources: Mapping[str, str]) -> None:
-    """The rules between keys, each of which would otherwise break a guarantee silently."""
+    """Constraints between keys; a violation would silently break a guarantee."""
     for key in ("success_ttl", "failure_ttl"):
         kept = getattr(config.store, key)
         if kept < config.queue.message_ttl:
             source = sources.get(f"store.{key}") or sources.get("queue.message_ttl", "the configuration")
             raise ConfigurationError(
                 f"{source}: store.{key} = {kept:g}: expected at least queue.message_ttl "
-                f"({config.queue.message_ttl:g}), or a late redelivery could not be recognised"
+                f"({config.queue.message_ttl:g}), or a late redelivery could not be deduplicated"
             )
     if config.broker.url.startswith("sentinel:") and not config.broker.transport_options.get("master_name"):
         source = sources.get("broker.url", "the configuration")

@@ -1,7 +1,7 @@
 """Every setting, once: its name, type, bounds, default and meaning.
 
-The classes are the schema that the file, the environment and the credentials are validated against;
-`docs/configuration.md` and the packaged example are held to it by a test.
+File, environment and credentials are validated against these classes. A test compares `docs/configuration.md` and the
+packaged example with them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from msgspec import Meta, Struct, field
 
 Seconds = Annotated[float, Meta(gt=0, le=86400 * 366)]
 TimeToLive = Annotated[float, Meta(ge=1, le=86400 * 366)]
-"""Seconds for which Redis keeps something: whole ones, so at least one."""
+"""Time to live in Redis, in seconds: whole ones, so at least one."""
 Name = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_.@:-]{1,100}\Z", title="up to 100 letters, digits, and characters of _ . @ : -")
 ]
-"""The title of a pattern is what an error says is expected."""
+"""The title of a pattern is used in error messages."""
 
 DEFAULT_REDACTED = [
     "password", "passwd", "passphrase", "passcode", "pass", "pwd", "secret", "token", "api_key", "access_key",
@@ -31,21 +31,21 @@ DEFAULT_BUCKETS = [
 
 
 class QueueType(Enum):
-    """What the event queue is on RabbitMQ."""
+    """The type of the event queue on RabbitMQ."""
 
     QUORUM = "quorum"
     CLASSIC = "classic"
 
 
 class LogFormat(Enum):
-    """How a line is written."""
+    """The format of a line."""
 
     JSON = "json"
     CONSOLE = "console"
 
 
 class LogLevel(Enum):
-    """The least level that is written."""
+    """The minimum log level."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -54,40 +54,40 @@ class LogLevel(Enum):
 
 
 class Broker(Struct, forbid_unknown_fields=True, frozen=True):
-    """Where Celery's events come from."""
+    """The broker of Celery's events."""
 
-    url: Annotated[str, Meta(min_length=1, description="Broker URL; several with ; between for fail-over")] = (
+    url: Annotated[str, Meta(min_length=1, description="Broker URL; several, separated by ;, for failover")] = (
         "amqp://guest:guest@127.0.0.1:5672//"
     )
     heartbeat: Annotated[
-        float, Meta(ge=1, le=600, description="AMQP heartbeat, and Redis health check, in seconds")
+        float, Meta(ge=1, le=600, description="AMQP heartbeat and Redis health check interval in seconds")
     ] = 10.0
     connect_timeout: Annotated[
-        Seconds, Meta(description="Seconds that one attempt to connect may take; less than store.lease")
+        Seconds, Meta(description="Timeout of one attempt to connect in seconds; less than store.lease")
     ] = 3.0
     prefetch: Annotated[
-        int, Meta(ge=1, le=65535, description="Messages in hand before the broker waits for acknowledgements")
+        int, Meta(ge=1, le=65535, description="Maximum number of unacknowledged messages per instance")
     ] = 1000
-    enable_events: Annotated[bool, Meta(description="Switch task events on in the workers at each connect")] = False
+    enable_events: Annotated[bool, Meta(description="Enable task events in the workers at each connect")] = False
     exchange: Annotated[Name, Meta(description="Celery's event_exchange")] = "celeryev"
     tls: Annotated[
         dict[str, Any], Meta(description="TLS options for kombu (ca_certs, certfile, keyfile, cert_reqs)")
     ] = field(default_factory=dict)
-    transport_options: Annotated[dict[str, Any], Meta(description="kombu's transport options, as they are")] = field(
-        default_factory=dict
+    transport_options: Annotated[dict[str, Any], Meta(description="kombu's transport options, passed on unchanged")] = (
+        field(default_factory=dict)
     )
 
 
 class Queue(Struct, forbid_unknown_fields=True, frozen=True):
-    """The shared event queue on RabbitMQ. A queue that exists keeps its arguments: see docs/operations.md."""
+    """The shared event queue on RabbitMQ. An existing queue keeps its arguments: see docs/operations.md."""
 
-    type: Annotated[QueueType, Meta(description="quorum keeps events over a broker restart; classic does not")] = (
+    type: Annotated[QueueType, Meta(description="quorum keeps events through a broker restart; classic does not")] = (
         QueueType.QUORUM
     )
     prefix: Annotated[Name, Meta(description="Celery's event_queue_prefix")] = "celeryev"
-    message_ttl: Annotated[Seconds, Meta(description="Seconds an event waits when no instance runs")] = 43200.0
+    message_ttl: Annotated[Seconds, Meta(description="Seconds that the queue keeps an event")] = 43200.0
     max_length: Annotated[
-        int, Meta(ge=1, le=1_000_000_000, description="Messages kept; beyond it the oldest is dropped")
+        int, Meta(ge=1, le=1_000_000_000, description="Maximum number of messages; beyond it the oldest is dropped")
     ] = 1_000_000
     expires: Annotated[Seconds, Meta(description="Seconds after which an unused queue is deleted")] = 86400.0
     delivery_limit: Annotated[
@@ -97,66 +97,72 @@ class Queue(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Store(Struct, forbid_unknown_fields=True, frozen=True):
-    """The Redis that all instances share."""
+    """The Redis that all instances share: the store."""
 
     url: Annotated[
         str, Meta(min_length=1, description="redis://, rediss://, unix:// or sentinel://host,host/service/db")
     ] = "redis://127.0.0.1:6379/0"
-    prefix: Annotated[Name, Meta(description="First part of every key")] = "ha-monitor"
-    timeout: Annotated[Seconds, Meta(description="Seconds without an answer after which Redis counts as away")] = 3.0
+    prefix: Annotated[Name, Meta(description="Prefix of every key")] = "ha-monitor"
+    timeout: Annotated[Seconds, Meta(description="Timeout of Redis calls in seconds")] = 3.0
     lease: Annotated[
         float,
-        Meta(ge=1, le=300, description="Seconds without a sign of life until others take over an outbox"),
+        Meta(
+            ge=1,
+            le=300,
+            description="Lease of an instance in seconds; when it expires, another one takes its outbox over",
+        ),
     ] = 5.0
     success_ttl: Annotated[
-        TimeToLive, Meta(description="Seconds the record of a succeeded task is kept; not less than queue.message_ttl")
+        TimeToLive, Meta(description="Seconds that the record of a succeeded task is kept; at least queue.message_ttl")
     ] = 86400.0
     failure_ttl: Annotated[
-        TimeToLive, Meta(description="Seconds the record of any other task is kept; not less than queue.message_ttl")
+        TimeToLive, Meta(description="Seconds that the record of any other task is kept; at least queue.message_ttl")
     ] = 604800.0
-    worker_ttl: Annotated[TimeToLive, Meta(description="Seconds the record of a silent worker is kept")] = 86400.0
+    worker_ttl: Annotated[TimeToLive, Meta(description="Seconds that the record of a silent worker is kept")] = 86400.0
     name_wait: Annotated[
         float,
-        Meta(ge=0, le=60, description="Seconds an announcement waits for the piece with the task's name"),
+        Meta(ge=0, le=60, description="Seconds that an announcement waits for the event with the task's name"),
     ] = 2.0
 
 
 class Batch(Struct, forbid_unknown_fields=True, frozen=True):
-    """When a batch of events is closed and applied."""
+    """When a batch of events is closed and merged."""
 
     events: Annotated[
-        int, Meta(ge=1, le=5000, description="Events that close a batch; those of its last messages may be more")
+        int, Meta(ge=1, le=5000, description="Events that close a batch; its last messages may bring more")
     ] = 500
-    time: Annotated[float, Meta(ge=0, le=5, description="Seconds that close a batch")] = 0.02
+    time: Annotated[float, Meta(ge=0, le=5, description="Seconds after which a batch is closed")] = 0.02
 
 
 class Log(Struct, forbid_unknown_fields=True, frozen=True):
-    """What is written to standard output."""
+    """The lines on standard output."""
 
-    level: Annotated[LogLevel, Meta(description="Least level that is written")] = LogLevel.INFO
+    level: Annotated[LogLevel, Meta(description="Minimum log level")] = LogLevel.INFO
     format: Annotated[LogFormat, Meta(description="json for machines, console for people at a terminal")] = (
         LogFormat.JSON
     )
-    arguments: Annotated[bool, Meta(description="Keep and write the tasks' arguments")] = False
-    results: Annotated[bool, Meta(description="Keep and write the tasks' results")] = False
+    arguments: Annotated[bool, Meta(description="Store and write the tasks' arguments")] = False
+    results: Annotated[bool, Meta(description="Store and write the tasks' results")] = False
     redact: Annotated[
         list[Annotated[str, Meta(min_length=1)]],
         Meta(description="Parts of key names whose values are replaced by ***"),
     ] = field(default_factory=lambda: list(DEFAULT_REDACTED))
     max_value_length: Annotated[
-        int, Meta(ge=16, le=65536, description="Characters of an argument list, result or exception")
+        int, Meta(ge=16, le=65536, description="Maximum length of an argument list, result or exception in characters")
     ] = 1024
 
 
 class Handlers(Struct, forbid_unknown_fields=True, frozen=True):
-    """The user's own functions."""
+    """Your own functions, called for events."""
 
     modules: Annotated[
         list[Annotated[str, Meta(min_length=1)]], Meta(description="Python modules with @on functions")
     ] = field(default_factory=list)
-    attempts: Annotated[int, Meta(ge=1, le=100, description="Calls of a failing handler before the dead letter")] = 5
-    backoff: Annotated[Seconds, Meta(description="Seconds before the first retry; doubles each time")] = 1.0
-    dead_letters: Annotated[int, Meta(ge=1, le=1_000_000, description="Dead letters kept in Redis")] = 1000
+    attempts: Annotated[
+        int, Meta(ge=1, le=100, description="Calls of a failing handler before the event becomes a dead letter")
+    ] = 5
+    backoff: Annotated[Seconds, Meta(description="Seconds before the first retry; doubled at each further one")] = 1.0
+    dead_letters: Annotated[int, Meta(ge=1, le=1_000_000, description="Maximum number of dead letters in Redis")] = 1000
 
 
 class Http(Struct, forbid_unknown_fields=True, frozen=True):
@@ -170,17 +176,17 @@ class Http(Struct, forbid_unknown_fields=True, frozen=True):
             description="Address and port, such as 127.0.0.1:954%i; %i is the instance's name; empty for none",
         ),
     ] = ""
-    username: Annotated[str, Meta(description="User name that a client must give; empty for none")] = ""
-    password: Annotated[str, Meta(description="Password that a client must give")] = ""
+    username: Annotated[str, Meta(description="User name required of clients; empty for none")] = ""
+    password: Annotated[str, Meta(description="Password required of clients")] = ""
     tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain; empty for plain HTTP")] = ""
     tls_key: Annotated[str, Meta(description="PEM file with the certificate's key")] = ""
     stalled_after: Annotated[
-        float, Meta(ge=1, le=3600, description="Seconds without progress after which /livez and /readyz say no")
+        float, Meta(ge=1, le=3600, description="Seconds without progress after which /livez and /readyz fail")
     ] = 30.0
 
 
 class WorkerLabels(Enum):
-    """How the workers are told apart in the metrics."""
+    """How metrics label the workers."""
 
     NODENAME = "nodename"
     HOSTNAME = "hostname"
@@ -188,41 +194,51 @@ class WorkerLabels(Enum):
 
 
 class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
-    """What is counted for /metrics; only with http.listen, and the same for all instances. See docs/monitoring.md."""
+    """What /metrics counts; only with http.listen, and the same for all instances. See docs/monitoring.md."""
 
     worker_labels: Annotated[
         WorkerLabels,
-        Meta(description="nodename has labels hostname and worker, hostname only the first, none neither"),
+        Meta(description="nodename: labels hostname and worker; hostname: only the first; none: neither"),
     ] = WorkerLabels.NODENAME
     max_series: Annotated[
         int,
-        Meta(ge=100, le=1_000_000, description="Series of tasks an instance keeps; the rest is one labelled overflow"),
+        Meta(
+            ge=100,
+            le=1_000_000,
+            description="Maximum number of task series per instance; the rest is added up as overflow",
+        ),
     ] = 10_000
     buckets: Annotated[
         list[Annotated[float, Meta(gt=0, le=1e9)]],
         Meta(min_length=1, max_length=50, description="Upper bounds of the histograms in seconds"),
     ] = field(default_factory=lambda: list(DEFAULT_BUCKETS))
     survey_interval: Annotated[
-        float, Meta(ge=1, le=3600, description="Seconds between two looks of the leader at the queues of tasks")
+        float, Meta(ge=1, le=3600, description="Seconds between two surveys of the task queues by the leader")
     ] = 15.0
 
 
 class Workers(Struct, forbid_unknown_fields=True, frozen=True):
-    """When a Celery worker that sends no heartbeats counts as late and as lost, and whether to look for lost events."""
+    """When a Celery worker without heartbeats counts as late and as lost, and whether to detect lost events."""
 
     late_after: Annotated[
         float, Meta(ge=3, le=86400, description="Seconds of silence after which a worker is late")
     ] = 10.0
     lost_after: Annotated[
-        float, Meta(ge=5, le=86400, description="Seconds of silence after which a worker is lost: a line worker-lost")
+        float,
+        Meta(
+            ge=5,
+            le=86400,
+            description="Seconds of silence after which a worker is lost and the line worker-lost is written",
+        ),
     ] = 60.0
     count_losses: Annotated[
-        bool, Meta(description="Find lost events by the runs that workers count; false if tasks have send_events=False")
+        bool,
+        Meta(description="Detect lost events by the runs that workers count; false if tasks have send_events=False"),
     ] = True
 
 
 class ResultBackend(Struct, forbid_unknown_fields=True, frozen=True):
-    """Celery's result backend, which is only read, to find out how a task ended whose last event never came."""
+    """Celery's result backend. It is only read, to find out how a task ended whose last event never arrived."""
 
     url: Annotated[
         str,
@@ -233,7 +249,7 @@ class ResultBackend(Struct, forbid_unknown_fields=True, frozen=True):
         ),
     ] = ""
     transport_options: Annotated[
-        dict[str, Any], Meta(description="Celery's result_backend_transport_options, as they are")
+        dict[str, Any], Meta(description="Celery's result_backend_transport_options, passed on unchanged")
     ] = field(default_factory=dict)
 
 
@@ -241,7 +257,7 @@ Limit = Annotated[float, Meta(ge=0, le=86400 * 366)]
 
 
 class TaskLimits(Struct, forbid_unknown_fields=True, frozen=True):
-    """Limits for the tasks of some names; what is not given is as for all others. Seconds; 0 for no limit."""
+    """Limits for tasks by name; a limit left out is the general one. Seconds; 0 for no limit."""
 
     sent_after: Limit | None = None
     received_after: Limit | None = None
@@ -249,30 +265,34 @@ class TaskLimits(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Stuck(Struct, forbid_unknown_fields=True, frozen=True):
-    """When a task that goes no further counts as stuck: a line task-stuck. See docs/monitoring.md."""
+    """When a task counts as stuck and the line task-stuck is written. See docs/monitoring.md."""
 
-    enabled: Annotated[bool, Meta(description="Look for tasks that are stuck or whose worker is lost")] = True
-    sent_after: Annotated[Limit, Meta(description="Seconds until a task must be received; 0 for no limit")] = 3600.0
-    received_after: Annotated[Limit, Meta(description="Seconds until a received task must start; 0 for no limit")] = (
-        3600.0
-    )
+    enabled: Annotated[bool, Meta(description="Detect tasks that are stuck or whose worker is lost")] = True
+    sent_after: Annotated[
+        Limit, Meta(description="Seconds within which a sent task must be received; 0 for no limit")
+    ] = 3600.0
+    received_after: Annotated[
+        Limit, Meta(description="Seconds within which a received task must start; 0 for no limit")
+    ] = 3600.0
     started_after: Annotated[
-        Limit, Meta(description="Seconds a run may take while its usual run time is not known; 0 for no limit")
+        Limit, Meta(description="Seconds that a run may take while there is no baseline run time; 0 for no limit")
     ] = 3600.0
     run_time_factor: Annotated[
         float,
-        Meta(ge=0, le=10_000, description="How many times its usual run time a run may take; 0 for started_after"),
+        Meta(
+            ge=0, le=10_000, description="Multiple of its baseline run time that a run may take; 0 to use started_after"
+        ),
     ] = 10.0
     tasks: Annotated[
         dict[str, TaskLimits],
-        Meta(description='Limits by task name, the first that fits: {"reports.*" = {started_after = 14400}}'),
+        Meta(description='Limits by task name, the first match applies: {"reports.*" = {started_after = 14400}}'),
     ] = field(default_factory=dict)
 
 
 class Config(Struct, forbid_unknown_fields=True, frozen=True):
     """The whole configuration of one instance."""
 
-    node_id: Annotated[Name, Meta(description="Shared by the instances; the queue is <prefix>.<node_id>")] = (
+    node_id: Annotated[Name, Meta(description="Common to all instances; the queue is <prefix>.<node_id>")] = (
         "ha-monitor"
     )
     broker: Broker = field(default_factory=Broker)
@@ -289,5 +309,5 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
 
     @property
     def queue_name(self) -> str:
-        """Name of the shared queue, as Celery's receiver would build it."""
+        """Name of the shared queue, built as Celery's receiver does."""
         return f"{self.queue.prefix}.{self.node_id}"

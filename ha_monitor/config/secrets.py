@@ -1,4 +1,4 @@
-"""Keeps passwords out of everything that a person or a log can read."""
+"""Keeps passwords out of everything that is shown or logged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BAD_URL = "expected host:port; in a user name or password, /, #, ?, @ and : must
 
 
 def mask_url(text: str) -> str:
-    """Replace the password of every URL in a text, and all else that is a secret by its looks."""
+    """Replace the password of every URL in a text, and all other known secret patterns."""
     return _QUERY.sub(rf"\g<key>{HIDDEN}", BY_LOOKS.hide(text))
 
 
@@ -44,7 +44,7 @@ class Scrubber:
         for options in (config.broker.tls, config.broker.transport_options, config.result_backend.transport_options):
             found |= set(_secrets_in(options))
         found.add(config.http.password)
-        # Very short ones would turn ordinary words to stars; they are masked inside URLs all the same.
+        # Very short ones would mask ordinary words; inside URLs they are masked all the same.
         self._secrets = sorted(
             (secret for secret in found if len(secret) > 3 and secret != "guest"), key=len, reverse=True
         )

@@ -1,11 +1,11 @@
-"""What several parts must know of URLs."""
+"""URL checks that several parts share."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import urlsplit
 
-BAD_DATABASE = "expected a number as the database behind the host, such as redis://host:6379/0"
+BAD_DATABASE = "expected a number as the database after the host, such as redis://host:6379/0"
 _DATABASE = re.compile(r"/?|/\d{1,9}/?", re.ASCII)
 
 
@@ -21,4 +21,4 @@ def names_database(url: str) -> bool:
     try:
         return all(_DATABASE.fullmatch(urlsplit(part).path) for part in parts)
     except ValueError:
-        return True  # it is no URL, which is said elsewhere
+        return True  # not a URL, which is reported elsewhere

@@ -11,7 +11,7 @@ from kombu.entity import Exchange, Queue
 from ha_monitor.config.secrets import mask_url
 from ha_monitor.errors import ServiceMissing
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds to wait for a connection."""
 
 
@@ -21,8 +21,8 @@ def check_broker(url: str) -> None:
     :raises ServiceMissing: if that does not work.
     """
     try:
-        with Connection(url, connect_timeout=PATIENCE) as connection:
-            connection.ensure_connection(max_retries=1, timeout=PATIENCE)
+        with Connection(url, connect_timeout=TIMEOUT) as connection:
+            connection.ensure_connection(max_retries=1, timeout=TIMEOUT)
     except Exception as error:
         # kombu lets through whatever the transport raises, and its texts may have the URL in them.
         raise ServiceMissing(mask_url(f"the broker {url} cannot be used: {error}")) from None
@@ -30,7 +30,7 @@ def check_broker(url: str) -> None:
 
 def clean_broker(url: str, *, event_queue: str, task_queue: str) -> None:
     """Remove the queues of the demo, and the exchange that Celery names after the task queue. Never raises."""
-    with contextlib.suppress(Exception), Connection(url, connect_timeout=PATIENCE) as connection:
+    with contextlib.suppress(Exception), Connection(url, connect_timeout=TIMEOUT) as connection:
         queue = Queue(task_queue, Exchange(task_queue), routing_key=task_queue)(connection.default_channel)
         queue.declare()  # or Redis would keep the name of the queue
         queue.delete()

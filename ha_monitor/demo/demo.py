@@ -23,8 +23,9 @@ from ha_monitor.demo.process import Child
 from ha_monitor.demo.producer import Producer
 from ha_monitor.demo.redis_server import start_redis
 from ha_monitor.demo.show import Screen
-from ha_monitor.demo.summary import ENDS, Run, Summary, summarise
+from ha_monitor.demo.summary import Run, Summary, summarise
 from ha_monitor.errors import ServiceMissing
+from ha_monitor.events.types import END_TYPES
 
 LEASE = 2.0
 """Seconds that the killed instance stays away, so that the others take over what it left."""
@@ -66,7 +67,7 @@ class Demo:
         """
         with contextlib.ExitStack() as cleanup:
             folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ha-monitor-demo-")))
-            self._screen.note("starting a Redis of the demo's own")
+            self._screen.note("starting the demo's own Redis")
             redis, url = start_redis(folder)
             cleanup.callback(redis.end)
             broker = self._plan.broker or f"{url}/0"
@@ -166,7 +167,7 @@ class Demo:
         return summarise(run, self._lines)
 
     def _ended(self) -> set[str]:
-        return {line["task_id"] for line in self._lines if line.get("event") in ENDS}
+        return {line["task_id"] for line in self._lines if line.get("event") in END_TYPES}
 
     def _read(self, monitors: Monitors) -> bool:
         self._show(monitors)
@@ -186,12 +187,12 @@ class Demo:
         self._lines += new
         return new
 
-    def _until(self, monitors: Monitors, condition: Callable[[], bool], patience: float = 3600) -> None:
+    def _until(self, monitors: Monitors, condition: Callable[[], bool], timeout: float = 3600) -> None:
         """Show lines until the condition holds, the time is over, or the user has had enough."""
-        self._wait(lambda: self._read(monitors) and condition(), patience)
+        self._wait(lambda: self._read(monitors) and condition(), timeout)
 
-    def _wait(self, condition: Callable[[], bool], patience: float) -> bool:
-        deadline = time.monotonic() + patience
+    def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
         while not self._stopped and time.monotonic() < deadline:
             if condition():
                 return True

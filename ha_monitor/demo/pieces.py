@@ -1,7 +1,7 @@
-"""Which instance handed in which piece of a task, as the demo's own Redis sees it.
+"""Which instance merged which events of a task, as the demo's own Redis sees it.
 
-The lines only tell who announced an event. This listens with MONITOR to the calls that merge events, which carry
-the ids of their tasks.
+The lines only show who announced an event. This observes with MONITOR the calls that merge events, which contain the
+ids of their tasks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Pieces(threading.Thread):
     def __init__(self, url: str) -> None:
         """:param url: the store's Redis. :raises redis.RedisError: if it cannot be asked."""
         super().__init__(name="pieces", daemon=True)
-        # Without a time-out: nothing is said while nothing happens.
+        # Without a timeout: there may be no traffic.
         self._monitor = redis.Redis.from_url(url, socket_timeout=None).monitor().__enter__()
         self._instances: dict[bytes, str] = {}
         self._reached: dict[str, set[str]] = {}
@@ -34,7 +34,7 @@ class Pieces(threading.Thread):
                 self.note(self._monitor.connection.read_response(disable_decoding=True))
 
     def reached(self) -> dict[str, set[str]]:
-        """Task id → the instances that got a piece of it."""
+        """Task id → the instances that received events of it."""
         return {task_id: set(instances) for task_id, instances in list(self._reached.items())}
 
     def note(self, call: bytes) -> None:
@@ -47,5 +47,5 @@ class Pieces(threading.Thread):
             for task_id in _TASK_ID.findall(call):
                 self._reached.setdefault(task_id.decode(), set()).add(instance)
         elif (found := _INSTANCE.search(call)) is not None:
-            # An instance introduces itself before it merges anything.
+            # An instance registers before it merges anything.
             self._instances[client[1]] = found[1].decode()

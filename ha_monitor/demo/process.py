@@ -60,11 +60,11 @@ class Child:
             self._process.kill()
         self._process.wait()
 
-    def end(self, patience: float = 5.0) -> None:
+    def end(self, timeout: float = 5.0) -> None:
         """SIGTERM, and SIGKILL after so many seconds."""
         self.ask_to_end()
         try:
-            self._process.wait(patience)
+            self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
 

@@ -10,8 +10,8 @@ from typing import Any
 from celery import Celery
 from celery.utils import uuid
 
-ENDS = {"SUCCESS": "task-succeeded", "FAILURE": "task-failed", "REVOKED": "task-revoked"}
-"""What the result backend says, and the event that announces it."""
+from ha_monitor.events.types import RESULT_TYPES
+
 REVOKED = "shop.send_offer"
 """The task that is called off before it is sent."""
 
@@ -53,18 +53,18 @@ class Producer(threading.Thread):
     def stop(self) -> None:
         self._asked_to_stop.set()
 
-    def outcomes(self, patience: float, keep_on: Callable[[], bool]) -> dict[str, str]:
+    def outcomes(self, timeout: float, keep_on: Callable[[], bool]) -> dict[str, str]:
         """The event that should announce each task, from the result backend.
 
-        :param patience: seconds to wait for the last result.
+        :param timeout: seconds to wait for the last result.
         :param keep_on: asked while waiting.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         known: dict[str, str] = {}
         while len(known) < len(self.sent) and time.monotonic() < deadline and keep_on():
             for task_id in self.sent:
-                if task_id not in known and (state := self._backend.get_state(task_id)) in ENDS:
-                    known[task_id] = ENDS[state]
+                if task_id not in known and (state := self._backend.get_state(task_id)) in RESULT_TYPES:
+                    known[task_id] = RESULT_TYPES[state]
             time.sleep(0.1)
         return known
 

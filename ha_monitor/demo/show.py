@@ -43,7 +43,7 @@ class Screen:
         self._output.row(Painted(f"── {text} ".ljust(_WIDTH, "─"), "1"))
 
     def plain(self, text: str) -> None:
-        """Something that another program said, indented, so that it does not pass for a line of the demo."""
+        """Output of another program, indented, so that it does not look like a line of the demo."""
         self._output.rows(f"    {row}" for row in text.split("\n"))
 
     def summary(self, summary: Summary) -> None:
@@ -63,7 +63,7 @@ class Screen:
         self._row("seen by several instances", summary.split, told)
         self._shares(summary)
         self._output.row()
-        verdict = "nothing lost, nothing twice, every task by its name" if summary.good else "the promise was not kept"
+        verdict = "nothing lost, nothing twice, every task by its name" if summary.good else "the guarantee is broken"
         self._output.row(Painted(f"  {verdict}", "1;32" if summary.good else "1;31"))
 
     def _row(self, name: str, number: int, remark: str = "", *, good: bool | None = None) -> None:
@@ -99,7 +99,7 @@ class Screen:
 
 
 def about(fields: Mapping[str, Any]) -> str:
-    """What a line says apart from who says it and when."""
+    """The content of a line without its writer and time."""
     if "task_id" not in fields:
         shown = {key: value for key, value in fields.items() if key not in _ENVELOPE | _DULL}
         return " ".join(
@@ -124,4 +124,4 @@ def _cause(exception: str) -> str:
 def _marked(summary: Summary) -> str:
     if not summary.marked:
         return ""
-    return f"{summary.marked} marked: killed in the act"
+    return f"{summary.marked} marked: killed while writing"

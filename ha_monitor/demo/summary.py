@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-ENDS = frozenset({"task-succeeded", "task-failed", "task-rejected", "task-revoked"})
+from ha_monitor.events.types import END_TYPES
+
 EVEN = 0.5
-"""Shares are called even if no instance is further than this from an equal one. That is a matter of chance and of who
-was given time by the machine, and so no promise; that each instance gets work is one."""
+"""Shares are even if none deviates from an equal share by more than this fraction. That depends on chance and
+scheduling, so it is not guaranteed; that each instance gets work is."""
 ENOUGH = 30
-"""Lines an instance, on average, from which on shares say anything."""
+"""Lines per instance, on average, that shares need to be meaningful."""
 
 
 class Summary(Struct):
@@ -28,7 +29,7 @@ class Summary(Struct):
     lost: int
     """Tasks that ran, and whose end was not announced."""
     wrong: int
-    """Tasks whose end was announced as another than it was."""
+    """Tasks whose end was announced as a different one."""
     twice: int
     """Lines that announce an event once more, or another end of the same task."""
     marked: int
@@ -36,7 +37,7 @@ class Summary(Struct):
     nameless: int
     """Lines about a task without its name."""
     split: int
-    """Tasks whose pieces reached more than one instance."""
+    """Tasks whose events reached more than one instance."""
     dealt_out: bool
     """Whether the broker gives each event to one instance only; Redis gives it to all."""
     shares: dict[str, int]
@@ -44,26 +45,26 @@ class Summary(Struct):
     early_shares: dict[str, int]
     """Of those, the ones before the kill, when all instances ran."""
     even: bool | None
-    """Whether the early shares are: None where the broker does not deal out, or there are too few lines to say."""
+    """Whether the early shares are even: None if the broker gives each event to all, or there are too few lines."""
     killed: str | None
     """The instance that was killed half-way."""
     unfinished: int
-    """Tasks sent whose results never came: the demo itself went wrong."""
+    """Tasks sent whose results never arrived: the demo itself failed."""
 
     @property
     def starved(self) -> bool:
-        """Whether an instance got nothing although the broker deals out and all ran."""
+        """Whether an instance got nothing although the broker distributes and all ran."""
         return self.even is False and not all(self.early_shares.values())
 
     @property
     def good(self) -> bool:
-        """Whether the monitors kept their promise."""
+        """Whether the guarantee was kept."""
         failures = (self.lost, self.wrong, self.twice, self.nameless, self.unfinished)
         return self.run > 0 and not any(failures) and not self.starved
 
 
 class Run(NamedTuple):
-    """What happened, from other sources than the lines."""
+    """What really happened, independent of the lines."""
 
     instances: Sequence[str]
     sent: int
@@ -71,16 +72,16 @@ class Run(NamedTuple):
     outcomes: Mapping[str, str]
     """Task id → the event type that should announce its end."""
     reached: Mapping[str, Set[str]]
-    """Task id → the instances that got a piece of it."""
+    """Task id → the instances that received events of it."""
     dealt_out: bool
     """Whether the broker gives each event to one instance only."""
     killed: str | None
     lines_before_kill: int
-    """How many of the lines had come by then."""
+    """How many lines had been read before the kill."""
 
 
 def summarise(run: Run, lines: Iterable[Mapping[str, Any]]) -> Summary:
-    """Compare the lines, in the order in which they came, with what happened."""
+    """Compare the lines, in order of arrival, with what happened."""
     copies: Counter[str] = Counter()
     ends: dict[str, list[str]] = {}
     shares = Counter(dict.fromkeys(run.instances, 0))
@@ -94,7 +95,7 @@ def summarise(run: Run, lines: Iterable[Mapping[str, Any]]) -> Summary:
         copies[line["event_id"]] += 1
         if copies[line["event_id"]] > 1:
             marked += bool(line.get("recovered"))
-        elif line["event"] in ENDS:
+        elif line["event"] in END_TYPES:
             ends.setdefault(line["task_id"], []).append(line["event"])
         nameless += "task_id" in line and not line.get("task_name")
     announced = sum(end in ends.get(task_id, ()) for task_id, end in run.outcomes.items())

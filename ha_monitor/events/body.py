@@ -1,4 +1,4 @@
-"""From the bytes of one message to a JSON value: nothing here takes more memory or time than the limits allow."""
+"""Decodes the bytes of one message into a JSON value, within fixed limits of memory and time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, Protocol
 from ha_monitor.events.facts import BadEvent
 
 MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a body, expanded if it was compressed. Celery cuts the texts in its events and sends a few dozen events in
-one message, so a larger body is none of its making."""
+"""Bytes of a body, expanded if it was compressed. Celery truncates the texts in its events and sends a few dozen
+events in one message, so a larger body is not Celery's."""
 MAX_VALUES = 250_000
 """Values in a body. Celery's events take 20 bytes a value or more; each takes up to 100 bytes once it is decoded."""
 SMALL_BODY = 2 * MAX_VALUES
-"""Bytes of a body that cannot hold more: a value takes two at least, with its comma."""
+"""A body of fewer bytes cannot hold more values: each takes at least two bytes, with its comma."""
 _MAX_QUOTES = 4 * MAX_VALUES
 _DECODER_MEMORY = 16 * 1024 * 1024
-"""Bytes. What an LZMA stream asks for is in its header, and may be gigabytes."""
+"""Bytes. An LZMA stream requests memory in its header, possibly gigabytes."""
 _MAX_DIGITS = 25
-"""Of an integer. Python takes a second for a million of them, or refuses."""
+"""Digits of an integer. Python takes a second for a million of them, or refuses."""
 
 
 class _Decompressor(Protocol):
@@ -34,15 +34,15 @@ class _Decompressor(Protocol):
 
 
 def decompressed(body: bytes, compression: str, limit: int = MAX_BODY) -> bytes:
-    """A body as it was before kombu compressed it.
+    """Decompress a body that kombu compressed.
 
     :param compression: the header of that name, such as `application/x-gzip`.
-    :param limit: most bytes. No more are ever expanded.
+    :param limit: most bytes to expand.
     :raises BadEvent: if it is larger, broken, or compressed in a way that is not supported.
     """
     decompressor = _decompressor(compression)
     try:
-        # One byte more than the limit tells that there is more.
+        # One byte more than the limit shows that it is exceeded.
         expanded = decompressor.decompress(body, limit + 1)
     except (zlib.error, OSError, EOFError, lzma.LZMAError, ValueError, MemoryError) as error:
         raise BadEvent(f"the body is not {compression[:100]}: {str(error)[:100]}") from None
@@ -56,7 +56,7 @@ def decompressed(body: bytes, compression: str, limit: int = MAX_BODY) -> bytes:
 def _decompressor(compression: str) -> _Decompressor:
     kind = compression.lower()
     if kind in ("application/x-gzip", "gzip", "zlib"):
-        # kombu calls zlib's format by the name of gzip; this reads either.
+        # kombu uses zlib's format under the name gzip; this reads both.
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     if kind in ("application/x-bz2", "bzip2", "bzip"):
         return bz2.BZ2Decompressor()
@@ -66,7 +66,7 @@ def _decompressor(compression: str) -> _Decompressor:
 
 
 def check_size(body: bytes, limit: int = MAX_BODY) -> None:
-    """Refuse a body that is too large to be read, or would become so. Needless up to `SMALL_BODY`.
+    """Refuse a body that is too large, or would be once decoded. Not needed up to `SMALL_BODY`.
 
     :param limit: most bytes.
     :raises BadEvent: if it is.
@@ -74,18 +74,18 @@ def check_size(body: bytes, limit: int = MAX_BODY) -> None:
     size = len(body)
     if size > limit:
         raise BadEvent(f"body of {size} bytes is larger than {limit}")
-    # Commas and brackets in texts count at first: mostly there are few.
+    # First count those inside texts, too: usually there are few.
     if size > SMALL_BODY and _values(body) > MAX_VALUES and not _is_mostly_text(body):
         raise BadEvent(f"body of {size} bytes holds more than {MAX_VALUES} values")
 
 
 def _values(body: bytes) -> int:
-    """How many values there are outside texts, at most."""
+    """Upper bound of the number of values."""
     return body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
 def _is_mostly_text(body: bytes) -> bool:
-    """Whether it holds few values, and the rest of what looks like them is inside texts."""
+    """Whether most of what looks like values is inside texts."""
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     if plain.count(b'"') > _MAX_QUOTES:
         return False
@@ -93,9 +93,9 @@ def _is_mostly_text(body: bytes) -> bool:
 
 
 def lenient_json(body: bytes) -> Any:
-    """JSON as Python writes it, which msgspec refuses: NaN, Infinity, lone surrogates, integers without an end.
+    """Decode JSON that Python writes and msgspec refuses: NaN, Infinity, lone surrogates, endless integers.
 
-    :raises BadEvent: if it is not even that.
+    :raises BadEvent: if it is not JSON of that kind either.
     """
     try:
         value = json.loads(body.decode("utf-8", "replace"), parse_int=_integer)
@@ -106,5 +106,5 @@ def lenient_json(body: bytes) -> Any:
 
 
 def _integer(digits: str) -> int | float:
-    # One endless number must not cost the events beside it.
+    # One endless number must not affect the other events.
     return int(digits) if len(digits) <= _MAX_DIGITS else float("inf")

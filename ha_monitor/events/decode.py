@@ -1,7 +1,7 @@
-"""From the messages of a delivery to a batch for the store.
+"""Decodes messages into a batch for the store.
 
-Nothing that a message contains raises out of here: what cannot be handled is listed as rejected, and a bad
-event in a list does not cost its neighbours.
+Nothing in a message makes it raise: what cannot be handled is listed as rejected, and a bad event in a list does not
+affect the others.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ha_monitor.events.text import printable
 from ha_monitor.events.types import TASK_CODES, WORKER_TYPES
 
 MAX_EVENTS = 25_000
-"""Events in a message. Celery sends up to 24 at once; more of its events than this do not fit into a body."""
+"""Events in a message. Celery sends up to 24 at once; more than this do not fit into a body."""
 MAX_ID = 255
 SAMPLE = 500
 MAX_REJECTED = 20
-"""Rejections of a batch of which reason and sample are kept; all are counted."""
+"""Rejections per batch whose reason and sample are kept; all are counted."""
 _MAX_REASON = 200
 _JSON = frozenset({"application/json", "application/x-json", "text/json"})
 _UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
@@ -37,13 +37,13 @@ class Message(NamedTuple):
     compression: str = ""
     """kombu's header of that name; empty if the body is not compressed."""
     fault: str = ""
-    """Why the broker's wrapping of the body could not be read; there is no content type then."""
+    """Why the broker's envelope could not be read; there is no content type then."""
     redelivered: bool = False
-    """Whether the broker had delivered it before."""
+    """Whether the broker redelivered it."""
 
     @property
     def most_bytes(self) -> int:
-        """Bytes that the body may have once it is expanded."""
+        """Upper bound of the body's expanded size in bytes."""
         return MAX_BODY if self.compression else len(self.body)
 
 
@@ -55,7 +55,7 @@ class Rejected(NamedTuple):
 
 
 class Batch:
-    """Facts of some messages, by what they are about. Starts empty; `Decoder` adds to it."""
+    """Facts of some messages, by subject. Starts empty; `Decoder` adds to it."""
 
     __slots__ = (
         *("byte_count", "event_count", "message_count", "newest"),
@@ -67,17 +67,17 @@ class Batch:
         self.workers: list[Fact] = []
         self.others: list[Fact] = []
         self.rejected: list[Rejected] = []
-        """The first of them: at most `MAX_REJECTED`."""
+        """The first `MAX_REJECTED` of them."""
         self.rejected_count = 0
         self.message_count = 0
         self.event_count = 0
         self.byte_count = 0
-        """Bytes of the bodies, expanded. What is kept of them is smaller, or not much larger."""
+        """Bytes of the expanded bodies. The facts kept are smaller, or not much larger."""
         self.newest = 0.0
         """Latest timestamp of an event, seconds since the epoch; 0 if none has one."""
 
     def take_messages_of(self, other: Batch) -> None:
-        """Stand for the messages of a batch, of which this is the last part to be merged."""
+        """Take over the messages of a batch: this is its last part to be merged."""
         self.message_count, self.byte_count = other.message_count, other.byte_count
         self.rejected, self.rejected_count = other.rejected, other.rejected_count
 
@@ -86,13 +86,13 @@ class Decoder:
     """Decodes messages into batches."""
 
     def __init__(self, facts: FactBuilder, samples: Redactor) -> None:
-        """:param samples: what the samples of rejected messages pass through before they are kept."""
+        """:param samples: redacts the samples of rejected messages."""
         self._facts = facts
         self._samples = samples
         self._decode_json = msgspec.json.Decoder().decode
 
     def decode(self, messages: Iterable[Message], batch: Batch) -> None:
-        """Add all facts of the messages, and what had to be rejected. Never raises for what a message contains."""
+        """Add all facts of the messages, and the rejections. Never raises because of a message."""
         add = self._add
         for message in messages:
             batch.message_count += 1
@@ -115,31 +115,31 @@ class Decoder:
                     if self._keeps_another(batch):
                         batch.rejected.append(Rejected(str(error), self._sample(event)))
                 except (ValueError, TypeError, OverflowError, ArithmeticError, RecursionError) as error:
-                    # A value that no rule foresaw, such as a number beyond MessagePack's 64 bits.
+                    # An unexpected value, such as a number beyond MessagePack's 64 bits.
                     if self._keeps_another(batch):
                         reason = f"{type(error).__name__}: {error}"[:_MAX_REASON]
                         batch.rejected.append(Rejected(reason, self._sample(event)))
 
     @staticmethod
     def _keeps_another(batch: Batch) -> bool:
-        """Count a rejection; whether its reason and sample are to be kept."""
+        """Count a rejection; whether to keep its reason and sample."""
         batch.rejected_count += 1
         return batch.rejected_count <= MAX_REJECTED
 
     def reconciled(self, event: dict[str, Any]) -> Fact:
-        """The fact of a task's end of which no event came, in the form of the event that is missing."""
+        """The fact of a task's end whose event never arrived, built from an event of the missing form."""
         return self._facts.task_fact(event, event["type"], "reconciled")
 
     def sample_of(self, message: Message) -> str:
         """The beginning of a message, safe to store and print."""
-        # In a body that is no text, such as a pickle, no secret could be found and hidden.
+        # In a body that is not text, such as a pickle, secrets cannot be found.
         if message.content_type not in _JSON or message.content_encoding.lower() not in _UTF_8 or message.compression:
             return f"{len(message.body)} bytes" if message.body else ""
         return self._sample(message.body)
 
     def _sample(self, value: Any) -> str:
         """The beginning of something rejected, safe to store and print."""
-        # Cut before the redactor sees it: it may be megabytes. Not so short that a secret's key is cut off it.
+        # Truncated before redaction: it may be megabytes. Long enough to keep a secret's key with its value.
         if isinstance(value, bytes):
             text = value[: 4 * SAMPLE].decode("utf-8", "replace")
         else:

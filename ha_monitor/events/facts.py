@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
+from ha_monitor.events.catalogue import Code
 from ha_monitor.events.identity import event_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
-from ha_monitor.events.types import TASK_CODES, WORKER_TYPES, Code, custom_type
+from ha_monitor.events.types import CELERY_FIELDS, TASK_CODES, custom_type
 
 Fact = list[Any]
 """A list as `store/lua/record.lua` documents it."""
@@ -63,11 +64,19 @@ class FactBuilder:
         self._binary = binary
         self._redactor = redactor
         self._arguments = arguments
-        self._results = results
         self._pack = msgspec.msgpack.Encoder().encode
         self._json = msgspec.json.Encoder().encode
-        short_text = self._short_text
-        self._worker_fields: _Readers = {
+        text, short_text = redactor.text, self._short_text
+        readers: _Readers = {
+            "runtime": lambda value: None if (seconds := number(value)) is None else round(seconds, 6),
+            "exception": lambda value: text(value or ""),
+            # The end of a traceback says what happened.
+            "traceback": lambda value: redactor.tail(value, MAX_TRACEBACK) if value else None,
+            "result": lambda value: text(value) if results and value is not None else None,
+            "requeue": lambda value: value is not False,
+            "terminated": flag,
+            "signum": lambda value: short_text(value) if isinstance(value, str) else count(value),
+            "expired": flag,
             "pid": process_id,
             "freq": number,
             "active": count,
@@ -77,11 +86,10 @@ class FactBuilder:
             "sw_ver": short_text,
             "sw_sys": short_text,
         }
-        self._revoked_fields: _Readers = {
-            "terminated": flag,
-            "signum": lambda value: short_text(value) if isinstance(value, str) else count(value),
-            "expired": flag,
+        self._readers: dict[str, _Readers] = {
+            event_type: {name: readers[name] for name in names} for event_type, names in CELERY_FIELDS.items()
         }
+        self._readers["task-retried"]["exception"] = lambda value: None if is_none(value) else text(value or "")
         self._extras: dict[Code, Callable[[dict[str, Any]], list[Any]]] = {
             Code.SENT: self._sent_extras,
             Code.RECEIVED: self._definition_extras,
@@ -124,7 +132,7 @@ class FactBuilder:
         payload = (
             self._payload(event, event_type, identity, worker, timestamp) if self._policy.emits(event_type) else None
         )
-        fields = _read(event, self._worker_fields)
+        fields = _read(event, self._readers[event_type])
         return [worker, self._binary(identity), int((timestamp or 0) * 1_000_000), event_type, payload, fields]
 
     def other_fact(self, event: dict[str, Any], event_type: str) -> Fact | None:
@@ -157,31 +165,11 @@ class FactBuilder:
         return self._binary(packed)
 
     def _fields(self, event: dict[str, Any], event_type: str) -> dict[str, Any]:
-        get, text = event.get, self._redactor.text
-        fields: dict[str, Any] = {}
-        if event_type == "task-succeeded":
-            if (runtime := number(get("runtime"))) is not None:
-                fields["runtime"] = round(runtime, 6)
-            if self._results and get("result") is not None:
-                fields["result"] = text(get("result"))
-        elif event_type in ("task-failed", "task-retried"):
-            exception = get("exception")
-            if event_type == "task-failed" or not is_none(exception):
-                fields["exception"] = text(exception or "")
-            if get("traceback"):
-                # The end of a traceback says what happened.
-                fields["traceback"] = self._redactor.tail(get("traceback"), MAX_TRACEBACK)
-        elif event_type == "task-rejected":
-            fields["requeue"] = event.get("requeue") is not False
-        elif event_type == "task-revoked":
-            fields = _read(event, self._revoked_fields)
-        elif event_type in WORKER_TYPES:
-            fields = _read(event, self._worker_fields)
-        elif event_type not in TASK_CODES:
-            data = {key: value for key, value in event.items() if key not in _ENVELOPE}
-            if data:
-                fields["data"] = self._custom_data(data)
-        return fields
+        readers = self._readers.get(event_type)
+        if readers is not None:
+            return _read(event, readers)
+        data = {key: value for key, value in event.items() if key not in _ENVELOPE}
+        return {"data": self._custom_data(data)} if data else {}
 
     def _custom_data(self, data: dict[str, Any]) -> Any:
         """The redacted fields of a custom event; the beginning of their text if a line could not hold them."""

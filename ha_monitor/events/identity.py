@@ -1,4 +1,4 @@
-"""What makes two deliveries the same event."""
+"""The identity of an event."""
 
 from __future__ import annotations
 

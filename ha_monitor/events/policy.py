@@ -1,4 +1,4 @@
-"""Which events leave the monitor: as a line, to a handler, or not at all."""
+"""Which events are emitted: as a line, to a handler, or not at all."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _ORDER = list(LogLevel)
 
 
 class EmissionPolicy:
-    """Decides by event type. An event that nobody wants is merged but never put into an outbox.
+    """Decides by event type. An event that is not emitted is merged but never put into an outbox.
 
-    It knows the types that have an answer of their own; one answer is for all others, since anybody may invent types.
+    It stores decisions for known types, and a single one for all others, since anybody may invent types.
     """
 
     def __init__(self, level: LogLevel, handled_types: Iterable[str]) -> None:
         """
-        :param level: least level that is written as a line.
+        :param level: minimum log level.
         :param handled_types: types that have a handler; `*` stands for all.
         """
         self._least = _ORDER.index(level)
@@ -31,5 +31,5 @@ class EmissionPolicy:
         return _ORDER.index(level_of(event_type)) >= self._least
 
     def emits(self, event_type: str) -> bool:
-        """Whether such an event leaves at all. Called for every event."""
+        """Whether such an event is emitted at all. Called for every event."""
         return self._emits.get(event_type, self._emits_others)

@@ -1,6 +1,6 @@
-"""Takes secrets out of texts before they are stored or written.
+"""Redacts secrets in texts before they are stored or written.
 
-Celery sends arguments and results as the *text* of a Python value, often cut short, so they cannot be parsed;
+Celery sends arguments and results as the *text* of a Python value, often truncated, so they cannot be parsed;
 exceptions and tracebacks are texts of any kind. `ha_monitor.text.secrets` finds the secrets in them.
 """
 
@@ -13,12 +13,12 @@ from ha_monitor.text.secrets import HIDDEN, SecretFinder
 
 _MAX_DEPTH = 8
 _MOST_HIDDEN = 8
-"""How many times as long as the text that is kept the text that is searched may be: secrets become shorter."""
+"""The searched text may be this many times longer than the kept one: redaction shortens secrets."""
 
 
 class Redactor:
-    """Hides the values of keys whose names have one of the given parts, and what is a secret by its looks; cuts long
-    texts.
+    """Redacts the values of keys whose names contain one of the given parts, and known secret patterns; truncates
+    long texts.
     """
 
     def __init__(self, key_parts: Iterable[str], max_length: int) -> None:
@@ -29,7 +29,7 @@ class Redactor:
         """The redacted text of a value, at most so many characters long."""
         text = value if isinstance(value, str) else str(value)
         limit = max_length or self._max_length
-        # A text of megabytes is not searched to its end for the sake of its beginning.
+        # A text of megabytes is not searched to its end if only its beginning is kept.
         whole, text = len(text), text[: limit * _MOST_HIDDEN]
         text = self._secrets.hide(text)
         if whole <= limit * _MOST_HIDDEN and len(text) <= limit:
@@ -40,14 +40,14 @@ class Redactor:
         """The redacted end of a text, at most so many characters long."""
         text = value if isinstance(value, str) else str(value)
         if len(text) > 2 * max_length:
-            # More than is kept, from the beginning of a line, so that a key is not cut off from the value behind it.
+            # More than is kept, from the beginning of a line, so that a key stays with its value.
             begin = len(text) - 2 * max_length
             begin = text.find("\n", begin, begin + max_length) + 1 or begin
             text = text[begin:]
         return self._secrets.hide(text)[-max_length:]
 
     def value(self, value: Any, depth: int = 0) -> Any:
-        """The redacted copy of a JSON value: texts cut, deep nesting replaced by its text."""
+        """The redacted copy of a JSON value: texts truncated, deep nesting replaced by its text."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):

@@ -1,61 +1,43 @@
-"""Celery's event types and what the monitor makes of each.
-
-The codes travel to the store's scripts (see `store/lua/record.lua`), so a number, once given, stays.
-"""
+"""Look-ups by type in the catalogue of events."""
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from ha_monitor.config.schema import LogLevel
-
-
-class Code(IntEnum):
-    """What an event does to the record of its task. Above `FINISHED`, a higher code wins a tie in time."""
-
-    OTHER = 0
-    """Custom events, task-cancelled and types of later Celery versions: seen and emitted, change nothing."""
-    SENT = 1
-    RECEIVED = 2
-    STARTED = 3
-    RETRIED = 4
-    REQUEUED = 5
-    """task-rejected with requeue: the broker delivers the task again."""
-    FINISHED = 6
-    """Not an event: the codes from here on finish a task."""
-    REJECTED = 7
-    REVOKED = 8
-    FAILED = 9
-    SUCCEEDED = 10
-
-
-TASK_CODES: dict[str, Code] = {
-    "task-sent": Code.SENT,
-    "task-received": Code.RECEIVED,
-    "task-started": Code.STARTED,
-    "task-retried": Code.RETRIED,
-    "task-rejected": Code.REJECTED,
-    "task-revoked": Code.REVOKED,
-    "task-failed": Code.FAILED,
-    "task-succeeded": Code.SUCCEEDED,
-    "task-cancelled": Code.OTHER,
-}
-
-WORKER_TYPES = frozenset({"worker-heartbeat", "worker-online", "worker-offline"})
-
-OWN_NAMES = frozenset(
-    {
-        *("broker-connected", "broker-unavailable", "configuration-wrong", "dead-letter", "entry-unreadable"),
-        *("event-rejected", "events-dropped", "events-lost", "handler-failed", "http-failed", "http-not-listening"),
-        *("instance-crashed", "instance-started", "instance-stopped", "leading", "lease-lost", "library-message"),
-        *("message-set-aside", "metrics-incomplete", "not-leading", "outbox-taken-over", "password-refused"),
-        *("queues-not-surveyed", "reload-failed", "reloaded", "restart-needed", "stopped-early", "store-connected"),
-        *("store-damaged", "store-unavailable", "table-full", "task-orphaned", "task-stuck", "tasks-not-asked-for"),
-        *("thread-not-running", "worker-lost", "worker-recovered", "workers-lost", "workers-not-asked"),
-        *("workers-recovered",),
-    }
+from ha_monitor.events.catalogue import (
+    OWN_EVENTS,
+    TASK_EVENTS,
+    WORKER_EVENTS,
+    Awaits,
+    Code,
+    End,
+    TaskEvent,
+    WorkerEvent,
 )
+
+# The first row of a type is the usual one.
+_USUAL = dict(reversed({row.type: row for row in reversed(TASK_EVENTS)}.items()))
+_CELERY: list[TaskEvent | WorkerEvent] = [*_USUAL.values(), *WORKER_EVENTS]
+
+TASK_CODES: dict[str, Code] = {row.type: row.code for row in _USUAL.values()}
+WORKER_TYPES = frozenset(row.type for row in WORKER_EVENTS)
+OWN_NAMES = frozenset(row.name for row in OWN_EVENTS)
 """All that the program says in its own name: its lines about itself, and the events that it finds out."""
+CELERY_FIELDS: dict[str, tuple[str, ...]] = {row.type: row.fields for row in _CELERY}
+"""The own fields of each type that Celery sends."""
+LEVELS: dict[str, LogLevel] = {
+    **{row.type: row.level for row in _CELERY},
+    **{row.name: row.level for row in OWN_EVENTS if row.fields is not None},
+}
+ENDS: dict[int, End] = {row.code: row.end for row in TASK_EVENTS if row.end is not None}
+"""By code."""
+AWAITS: dict[int, Awaits] = {row.code: row.awaits for row in TASK_EVENTS}
+"""By code."""
+END_TYPES = frozenset(row.type for row in TASK_EVENTS if row.end is not None)
+RUNTIME_TYPES = frozenset(row.type for row in TASK_EVENTS if row.end is not None and row.end.has_runtime)
+RESULT_TYPES: dict[str, str] = {
+    row.end.result: row.type for row in TASK_EVENTS if row.end is not None and row.end.result is not None
+}
+"""What Celery's result backends say, and the event that announces it."""
 _RENAMED = {name: f"custom:{name}" for name in OWN_NAMES}
 
 
@@ -66,25 +48,6 @@ def custom_type(event_type: str) -> str:
     return _RENAMED.get(event_type, event_type)
 
 
-LEVELS: dict[str, LogLevel] = {
-    "task-sent": LogLevel.DEBUG,
-    "task-received": LogLevel.DEBUG,
-    "task-started": LogLevel.DEBUG,
-    "worker-heartbeat": LogLevel.DEBUG,
-    "task-retried": LogLevel.WARNING,
-    "task-rejected": LogLevel.WARNING,
-    "task-revoked": LogLevel.WARNING,
-    "task-cancelled": LogLevel.WARNING,
-    "task-failed": LogLevel.ERROR,
-    "entry-unreadable": LogLevel.ERROR,
-    "events-lost": LogLevel.ERROR,
-    "worker-lost": LogLevel.WARNING,
-    "workers-lost": LogLevel.WARNING,
-    "task-stuck": LogLevel.WARNING,
-    "task-orphaned": LogLevel.ERROR,
-}
-
-
 def level_of(event_type: str) -> LogLevel:
-    """The level of an event's line; success, worker-online/-offline and custom events are `info`."""
+    """The level of an event's line; that of custom events is `info`."""
     return LEVELS.get(event_type, LogLevel.INFO)

@@ -1,1 +1,1 @@
-"""What operators look at: health and metrics of an instance, over HTTP."""
+"""Health and metrics of an instance, over HTTP."""

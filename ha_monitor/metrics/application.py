@@ -1,4 +1,4 @@
-"""What is answered to which request: the probes to everybody, the metrics to those who may read them."""
+"""The HTTP application: probes for everybody, metrics for authorised clients."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from http import HTTPStatus
 from ha_monitor.metrics.connections import PLACES, Client, Refusal
 from ha_monitor.metrics.exchange import READ_METHODS, Reply, Request, text
 from ha_monitor.metrics.health import Answer, Health
-from ha_monitor.metrics.passwords import WINDOW, Passwords, Verdict
+from ha_monitor.metrics.passwords import WINDOW, PasswordResult, Passwords
 from ha_monitor.metrics.scrapes import Scrapes
 
 MOST_SCRAPERS = PLACES // 2
-"""Who wait for a scrape at once. They keep their places meanwhile, and the others are for probes."""
+"""Clients that may wait for a scrape at once. They keep their slots meanwhile; the other slots are for probes."""
 LONGEST_NAME = 200
-"""Characters of what a client calls itself that are kept."""
+"""Characters of a client's name that are kept."""
 
 
 class Application:
@@ -31,8 +31,8 @@ class Application:
         refused: Callable[[Refusal], None],
     ) -> None:
         """
-        :param passwords: None if everybody may read.
-        :param scraped: is told who is about to get metrics.
+        :param passwords: None if no password is required.
+        :param scraped: called with the client before it gets metrics.
         """
         self._probes = {"/livez": health.live, "/readyz": health.ready}
         self._scrapes = scrapes
@@ -44,11 +44,11 @@ class Application:
     async def answer(self, request: Request, client: Client) -> Reply:
         """The reply to a request."""
         probe = self._probes.get(request.path)
-        # A probe of the machine's own service manager rarely has a password, and its answer is no secret.
+        # The machine's own service manager rarely has a password, and a probe's answer is no secret.
         if probe is None and (refusal := self._refusal(request, client)) is not None:
             return refusal
         if probe is None and request.path != "/metrics":
-            return text(HTTPStatus.NOT_FOUND, "there are /livez, /readyz and /metrics\n")
+            return text(HTTPStatus.NOT_FOUND, "not found; available: /livez, /readyz and /metrics\n")
         if request.method not in READ_METHODS:
             allowed = ", ".join(READ_METHODS)
             return text(HTTPStatus.METHOD_NOT_ALLOWED, f"only {allowed}\n", ("Allow", allowed))
@@ -57,17 +57,17 @@ class Application:
     def _refusal(self, request: Request, client: Client) -> Reply | None:
         if self._passwords is None:
             return None
-        verdict = self._passwords.check(request.headers.get("authorization"), client.address)
-        if verdict is Verdict.RIGHT:
+        result = self._passwords.check(request.headers.get("authorization"), client.address)
+        if result is PasswordResult.RIGHT:
             return None
-        if verdict is Verdict.TOO_MANY:
+        if result is PasswordResult.TOO_MANY:
             self._refused(Refusal.TOO_MANY_PASSWORDS)
             again = ("Retry-After", f"{WINDOW:.0f}")
             return text(HTTPStatus.TOO_MANY_REQUESTS, "too many wrong passwords; try again later\n", again)
-        if verdict is Verdict.WRONG:
+        if result is PasswordResult.WRONG:
             self._refused(Refusal.PASSWORD)
         challenge = ("WWW-Authenticate", 'Basic realm="ha-monitor", charset="UTF-8"')
-        return text(HTTPStatus.UNAUTHORIZED, "user name and password, please\n", challenge)
+        return text(HTTPStatus.UNAUTHORIZED, "user name and password required\n", challenge)
 
     async def _metrics(self, request: Request, client: Client) -> Reply:
         if self._scrapers >= MOST_SCRAPERS:

@@ -1,4 +1,4 @@
-"""The connections of clients. Each has a place and no thread, and is over at a deadline, whatever the client does.
+"""Client connections. Each has a slot, a deadline, and no thread of its own.
 
 asyncio holds them all in one thread, so a thousand slow clients cost what sixty-four cost. No server library that was
 looked at (uvicorn, hypercorn, cheroot, waitress) ends a request whose head comes byte by byte, or counts a client that
@@ -17,22 +17,23 @@ from enum import StrEnum
 from typing import Any
 
 PLACES = 64
-"""Connections at once. One more takes the place of the one that keeps us waiting for the longest time."""
+"""Connections at once. A new one replaces the one that has kept the server waiting for longest."""
 DEADLINE = 30.0
-"""Seconds from the connection to the end of the answer, with the TLS handshake. No client of ours needs a second."""
+"""Seconds from the connection to the end of the answer, including the TLS handshake. A normal client needs less than
+one."""
 PIECE = 65536
-"""Bytes that are held for a client that does not read them, and as many again by the kernel."""
+"""Bytes buffered for a client that does not read them; the kernel buffers as many again."""
 AT_ONCE = struct.pack("ii", 1, 0)
-"""What the kernel still holds for a client that was cut off is dropped, too."""
+"""For SO_LINGER: drop what the kernel has buffered for a client that is cut off."""
 PAUSE = 0.02
-"""Seconds until the next try if a connection cannot be accepted, such as for want of a file descriptor."""
+"""Seconds until the next attempt if a connection cannot be accepted, such as without a free file descriptor."""
 
 
 class Refusal(StrEnum):
-    """Why a client did not get what it asked for; a label in the metrics."""
+    """Why a client was refused; a label in the metrics."""
 
     CROWDED = "crowded"
-    """It was slow while all places were taken, or too many were waiting for a scrape."""
+    """It was slow while all slots were taken, or too many clients were waiting for a scrape."""
     DEADLINE = "deadline"
     MALFORMED = "malformed"
     PASSWORD = "password"
@@ -40,17 +41,17 @@ class Refusal(StrEnum):
 
 
 class Client:
-    """Who is at the other end of one connection."""
+    """The client of one connection."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.waits = False
-        """It waits for us, not we for it: so it keeps its place."""
+        """It waits for the server, not the server for it: so it keeps its slot."""
         self.task: asyncio.Task[None] | None = None
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """While something is made for it."""
+        """While the server prepares its answer."""
         self.waits = True
         try:
             yield
@@ -62,7 +63,7 @@ Converse = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Client], Awaita
 
 
 class Connections:
-    """Accepts, and gives each connection its place and its deadline."""
+    """Accepts connections, and gives each a slot and a deadline."""
 
     def __init__(
         self,
@@ -74,15 +75,15 @@ class Connections:
     ) -> None:
         """
         :param converse: reads the request and writes the answer.
-        :param refused: is told when a client lost its place or its time was over.
-        :param unforeseen: is told of errors of ours.
+        :param refused: called when a client lost its slot or exceeded the deadline.
+        :param unforeseen: called with the text of an internal error.
         """
         self._converse = converse
         self._tls = tls
         self._refused = refused
         self._unforeseen = unforeseen
         self._clients: dict[Client, None] = {}
-        """In the order in which they came."""
+        """In order of arrival."""
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -94,7 +95,7 @@ class Connections:
         while True:
             try:
                 accepted, address = await loop.sock_accept(listening)
-            except OSError:  # a client that is gone already, or no descriptor is left
+            except OSError:  # the client is gone already, or there is no free descriptor
                 self._make_room()
                 await asyncio.sleep(PAUSE)
                 continue
@@ -103,7 +104,7 @@ class Connections:
             client = Client(str(address[0]))
             self._clients[client] = None
             client.task = loop.create_task(self._hold(accepted, client))
-            await asyncio.sleep(0)  # those who are here already get their turn, however many come
+            await asyncio.sleep(0)  # existing clients get their turn, however many arrive
 
     def _make_room(self) -> None:
         client = next((one for one in self._clients if not one.waits), next(iter(self._clients), None))
@@ -124,12 +125,12 @@ class Connections:
         except TimeoutError:
             self._refused(Refusal.DEADLINE)
         except (OSError, EOFError):
-            pass  # a client that hangs up is no event, nor is one that does not speak TLS
+            pass  # a client that disconnects, or does not speak TLS, is not worth a line
         except Exception as error:
             self._unforeseen(f"{type(error).__name__}: {error}")
         finally:
             if writer is not None:
-                with suppress(OSError):  # one that ended in order is closed already
+                with suppress(OSError):  # closed already after an orderly end
                     accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
                 writer.transport.abort()
             self._clients.pop(client, None)
@@ -140,7 +141,7 @@ class Connections:
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         options: dict[str, Any] = {}
         if self._tls is not None:
-            # asyncio's own limits would have the say only after ours.
+            # asyncio's own limits must not apply before ours.
             options = {
                 "ssl": self._tls,
                 "ssl_handshake_timeout": 2 * DEADLINE,

@@ -1,4 +1,4 @@
-"""From the counts that the store keeps to metric families. `store/lua/counting.lua` documents the kinds."""
+"""Converts the counts in the store to metric families. `store/lua/counting.lua` documents the kinds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _METRICS = {int(code): metric for code, metric in BY_CODE.items()}
 
 
 class TaskCounts:
-    """The counts of one instance as Prometheus shall see them."""
+    """The counts of one instance in Prometheus' form."""
 
     def __init__(self, worker_labels: WorkerLabels, bounds: Iterable[float]) -> None:
         """:param bounds: of the histograms; others that were in use before are shown too."""
@@ -36,8 +36,8 @@ class TaskCounts:
         self._sums: dict[str, dict[Labels, int]] = {kind: defaultdict(int) for kind in HISTOGRAMS}
 
     def expect(self, nodenames: Iterable[str]) -> None:
-        """Show these workers' losses as 0 while there are none: of a series that begins with its first loss, Prometheus
-        cannot say that it grew.
+        """Export 0 for workers without losses: for a series that starts with its first loss, Prometheus sees no
+        increase.
         """
         for nodename in nodenames:
             self._with_one_label["l"][worker_values(nodename, self._worker_labels)] += 0
@@ -105,7 +105,7 @@ def overflowed(counts: Counts) -> int:
 
 
 def cumulated(buckets: dict[float, int]) -> list[Any]:
-    """Buckets as Prometheus has them: each counts all that is below its bound."""
+    """Prometheus' cumulative buckets: each counts all values up to its bound."""
     total = 0
     result = []
     for bound in sorted(buckets):
@@ -125,11 +125,11 @@ def label_names(metric: definitions.Metric, worker_labels: WorkerLabels) -> list
 
 
 def worker_values(nodename: str, worker_labels: WorkerLabels) -> Labels:
-    """The values of the labels that tell workers apart."""
+    """The values of the labels that identify a worker."""
     if worker_labels is WorkerLabels.NONE:
         return ()
     hostname = nodename.partition("@")[2] or nodename
     if worker_labels is WorkerLabels.HOSTNAME:
         return (hostname,)
-    # A producer has no nodename that would stay the same.
+    # A producer has no stable nodename.
     return (hostname, nodename if "@" in nodename else "")

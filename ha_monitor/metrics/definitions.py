@@ -1,4 +1,4 @@
-"""Every metric, once: name, kind, meaning and labels. `docs/monitoring.md` is held to it by a test.
+"""Every metric, once: name, kind, help and labels. A test compares `docs/monitoring.md` with it.
 
 Names and labels are those of celery-exporter where it has the metric, so that its dashboards and alerts keep working.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from ha_monitor.events.types import Code
+from ha_monitor.events.catalogue import TASK_EVENTS, Code
 
 
 class Kind(StrEnum):
-    """What may be done with the numbers."""
+    """Prometheus' metric type."""
 
     COUNTER = "counter"
-    """Only grows; `sum()` over the instances is the truth."""
+    """Only grows; `sum()` over the instances is exact."""
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
 
@@ -30,7 +30,7 @@ class Metric(NamedTuple):
     """With the unit, where there is one."""
     labels: tuple[str, ...] = ()
     leader: bool = False
-    """Exported by the leader alone, because it is about the whole fleet."""
+    """Exported by the leader alone, because it describes the whole fleet."""
 
 
 WORKER = ("hostname", "worker")
@@ -40,49 +40,44 @@ UNKNOWN = "unknown"
 OVERFLOW = "overflow"
 
 BY_CODE: dict[Code, Metric] = {
-    code: Metric(f"celery_task_{word}_total", Kind.COUNTER, meaning, labels)
-    for code, word, meaning, labels in (
-        (Code.SENT, "sent", "Tasks sent; only where producers send task-sent; hostname is the producer's", TASK),
-        (Code.RECEIVED, "received", "Tasks received by a worker; once more at each retry", TASK),
-        (Code.STARTED, "started", "Runs begun", TASK),
-        (Code.SUCCEEDED, "succeeded", "Runs that succeeded", TASK),
-        (Code.FAILED, "failed", "Runs that failed for good, by the exception's class", (*TASK, "exception")),
-        (Code.REJECTED, "rejected", "Tasks rejected, put back to their queue or not", TASK),
-        (Code.REVOKED, "revoked", "Tasks revoked or expired, once for each worker that says so", TASK),
-        (Code.RETRIED, "retried", "Runs that ended with a retry", TASK),
+    row.code: Metric(
+        f"celery_task_{row.counter.word}_total", Kind.COUNTER, row.counter.meaning, (*TASK, *row.counter.labels)
     )
+    for row in TASK_EVENTS
+    if row.counter is not None
 }
-BY_CODE[Code.REQUEUED] = BY_CODE[Code.REJECTED]
-RUNTIME = Metric("celery_task_runtime", Kind.HISTOGRAM, "Seconds that successful runs took, as the worker says", TASK)
+RUNTIME = Metric(
+    "celery_task_runtime", Kind.HISTOGRAM, "Run time of successful runs in seconds, as reported by the worker", TASK
+)
 QUEUE_WAIT = Metric(
     "celery_task_queue_wait_time",
     Kind.HISTOGRAM,
-    "Seconds from being sent (without task-sent: received), or from the eta if that is later, to the start of the run",
+    "Seconds from sending (without task-sent: receiving), or from the eta if that is later, to the start of the run",
     TASK,
 )
 LOST = Metric(
     "ha_monitor_events_lost_total",
     Kind.COUNTER,
-    "Events lost, found by comparing the task-started events of a worker with the runs it says it has begun",
+    "Events lost: runs that a worker reports in its heartbeats, less its task-started events that arrived",
     WORKER,
 )
 RECONCILED = Metric(
     "ha_monitor_tasks_reconciled_total",
     Kind.COUNTER,
-    "Ends of tasks whose event never came, taken from the result backend; counted among the task's ends, too",
+    "Ends of tasks whose event never arrived, taken from the result backend; also counted as the task's ends",
     ("name",),
 )
 SKEWED = Metric(
     "ha_monitor_clock_skew_total",
     Kind.COUNTER,
-    "Runs that by the clocks of two hosts began before they were sent; their wait counts as 0",
+    "Runs that started before they were sent, by the clocks of two hosts; their wait counts as 0",
     WORKER,
 )
 SKEW = Metric(
     "ha_monitor_clock_skew_seconds_total",
     Kind.COUNTER,
-    "By how many seconds they did, in all; without skew some milliseconds each, since a worker may begin before the "
-    "producer says that it has sent",
+    "Sum of these negative waits in seconds; some milliseconds each without skew, since a worker may start before the "
+    "producer publishes task-sent",
     WORKER,
 )
 
@@ -91,98 +86,100 @@ STORE_UP = Metric("ha_monitor_store_up", Kind.GAUGE, "1 while the store answers 
 HTTP_REFUSED = Metric(
     "ha_monitor_http_refused_total",
     Kind.COUNTER,
-    "Clients that did not get what they asked for: crowded (slow, or one of too many), deadline (30 s were over), "
-    "malformed (no HTTP), password (a wrong one), too_many_passwords (after too many wrong ones)",
+    "HTTP clients refused: crowded (slow, or one of too many), deadline (30 s exceeded), "
+    "malformed (not HTTP), password (a wrong one), too_many_passwords (after too many wrong ones)",
     ("reason",),
 )
 LEFT_OUT = Metric(
     "ha_monitor_metrics_left_out_total",
     Kind.COUNTER,
-    "Series, or groups of them, that were left out of a scrape because a value is broken",
+    "Series, or groups of them, left out of a scrape because of a corrupt value",
 )
 BUILD = Metric("ha_monitor_build_info", Kind.GAUGE, "1; versions in the labels", ("version", "python", "celery"))
 BATCH_SECONDS = Metric(
     "ha_monitor_batch_seconds",
     Kind.HISTOGRAM,
-    "Seconds from handing a batch to the store until it is merged, announced and acknowledged",
+    "Seconds from sending a batch to the store until it is merged, announced and acknowledged",
 )
 LAST_EVENT = Metric(
-    "ha_monitor_last_event_timestamp_seconds", Kind.GAUGE, "When events were last merged, seconds since the epoch"
+    "ha_monitor_last_event_timestamp_seconds", Kind.GAUGE, "Time of the last merge, seconds since the epoch"
 )
-SERIES = Metric("ha_monitor_series", Kind.GAUGE, "Counts that this instance keeps; at most `metrics.max_series`")
+SERIES = Metric("ha_monitor_series", Kind.GAUGE, "Series that this instance keeps; at most `metrics.max_series`")
 OWN: dict[str, Metric] = {
     attribute: Metric(f"ha_monitor_{name}", kind, meaning)
     for attribute, name, kind, meaning in (
-        ("messages", "messages_total", Kind.COUNTER, "Messages taken from the broker"),
-        ("events", "events_total", Kind.COUNTER, "Events in them"),
+        ("messages", "messages_total", Kind.COUNTER, "Messages received from the broker"),
+        ("events", "events_total", Kind.COUNTER, "Events in these messages"),
         ("new", "events_merged_total", Kind.COUNTER, "Events that this instance merged first"),
         (
             "repeated",
             "events_repeated_total",
             Kind.COUNTER,
-            "Events dropped: an instance had merged them before",
+            "Duplicate events dropped: an instance had merged them before",
         ),
-        ("redelivered", "messages_redelivered_total", Kind.COUNTER, "Messages the broker had delivered before"),
-        ("rejected", "events_rejected_total", Kind.COUNTER, "Messages and events that could not be read"),
+        ("redelivered", "messages_redelivered_total", Kind.COUNTER, "Messages that the broker redelivered"),
+        ("rejected", "events_rejected_total", Kind.COUNTER, "Messages and events that could not be decoded"),
         (
             "set_aside",
             "messages_set_aside_total",
             Kind.COUNTER,
-            "Messages that no instance could merge, set aside and kept in the store",
+            "Messages that no instance could merge, set aside in the store",
         ),
         (
             "dropped",
             "events_dropped_total",
             Kind.COUNTER,
-            "Events for which there was no room while the store was away; only with Redis as the broker",
+            "Events dropped from a full buffer while the store was unavailable; only with Redis as the broker",
         ),
         ("batches", "batches_total", Kind.COUNTER, "Batches merged"),
-        ("lines", "lines_total", Kind.COUNTER, "Lines of events written"),
+        ("lines", "lines_total", Kind.COUNTER, "Lines written for events"),
         ("handler_failures", "handler_failures_total", Kind.COUNTER, "Calls of handlers that raised"),
-        ("dead_letters", "dead_letters_total", Kind.COUNTER, "Handlers given up on"),
+        ("dead_letters", "dead_letters_total", Kind.COUNTER, "Handler calls that became dead letters"),
         ("takeovers", "takeovers_total", Kind.COUNTER, "Outboxes of dead instances taken over"),
-        ("broker_connects", "broker_connects_total", Kind.COUNTER, "Connections made to the broker; the first counts"),
-        ("store_connects", "store_connects_total", Kind.COUNTER, "Connections made to the store; the first counts"),
-        ("leases_lost", "leases_lost_total", Kind.COUNTER, "Times this instance found its lease lost"),
+        ("broker_connects", "broker_connects_total", Kind.COUNTER, "Connections to the broker, the first included"),
+        ("store_connects", "store_connects_total", Kind.COUNTER, "Connections to the store, the first included"),
+        ("leases_lost", "leases_lost_total", Kind.COUNTER, "Times this instance lost its lease"),
         (
             "lag",
             "lag_seconds",
             Kind.GAUGE,
-            "Age of the newest event of the last batch when it was merged; 0 ten seconds after the queue ran empty",
+            "Age of the newest event of the last batch when merged; 0 after ten seconds with an empty queue",
         ),
     )
 }
 """By the name of the counter in `Stats`; since the start of the process."""
 
 LEADER = Metric("ha_monitor_leader", Kind.GAUGE, "1 on the instance that leads", leader=True)
-INSTANCES = Metric("ha_monitor_instances", Kind.GAUGE, "Instances whose lease holds", leader=True)
-WAITING = Metric("ha_monitor_waiting_tasks", Kind.GAUGE, "Tasks of which a piece is awaited", leader=True)
-RETRIES = Metric("ha_monitor_handler_retries", Kind.GAUGE, "Handlers to be called again", leader=True)
-DEAD_LETTERS_KEPT = Metric("ha_monitor_dead_letters", Kind.GAUGE, "Dead letters kept in the store", leader=True)
+INSTANCES = Metric("ha_monitor_instances", Kind.GAUGE, "Instances with a valid lease", leader=True)
+WAITING = Metric(
+    "ha_monitor_waiting_tasks", Kind.GAUGE, "Tasks with announcements that wait for a missing event", leader=True
+)
+RETRIES = Metric("ha_monitor_handler_retries", Kind.GAUGE, "Handler calls to be retried", leader=True)
+DEAD_LETTERS_KEPT = Metric("ha_monitor_dead_letters", Kind.GAUGE, "Dead letters in the store", leader=True)
 EVENT_QUEUE = Metric("ha_monitor_queue_length", Kind.GAUGE, "Messages in the shared queue of events", leader=True)
 WORKERS = Metric(
     "ha_monitor_workers", Kind.GAUGE, "Workers by state: online, late, lost, offline", ("state",), leader=True
 )
-STUCK = Metric("ha_monitor_tasks_stuck", Kind.GAUGE, "Tasks that were said to be stuck and still are", leader=True)
-ORPHANED = Metric(
-    "ha_monitor_tasks_orphaned", Kind.GAUGE, "Tasks that were said to be orphaned and still are", leader=True
-)
+STUCK = Metric("ha_monitor_tasks_stuck", Kind.GAUGE, "Tasks announced as stuck that still are", leader=True)
+ORPHANED = Metric("ha_monitor_tasks_orphaned", Kind.GAUGE, "Tasks announced as orphaned that still are", leader=True)
 WORKER_UP = Metric("celery_worker_up", Kind.GAUGE, "1 while the worker sends heartbeats, else 0", WORKER, leader=True)
-WORKER_ACTIVE = Metric("celery_worker_tasks_active", Kind.GAUGE, "Tasks that the worker runs", WORKER, leader=True)
+WORKER_ACTIVE = Metric(
+    "celery_worker_tasks_active", Kind.GAUGE, "Tasks that the worker is running", WORKER, leader=True
+)
 TABLE = ("table",)
 TABLE_SIZE = Metric("ha_monitor_table_size", Kind.GAUGE, "Entries of a table of the shared record", TABLE, leader=True)
-TABLE_LIMIT = Metric("ha_monitor_table_limit", Kind.GAUGE, "Entries that such a table may have", TABLE, leader=True)
+TABLE_LIMIT = Metric("ha_monitor_table_limit", Kind.GAUGE, "Most entries of this table", TABLE, leader=True)
 TABLE_TURNED_AWAY = Metric(
     "ha_monitor_table_turned_away",
     Kind.GAUGE,
-    "Entries for which such a table had no room, until a day passes without one",
+    "Entries that this table refused because it was full; 0 again after a day without one",
     TABLE,
     leader=True,
 )
 QUEUE = ("queue_name",)
-QUEUE_LENGTH = Metric("celery_queue_length", Kind.GAUGE, "Messages ready in a queue of tasks", QUEUE, leader=True)
+QUEUE_LENGTH = Metric("celery_queue_length", Kind.GAUGE, "Messages ready in a task queue", QUEUE, leader=True)
 CONSUMERS = Metric(
-    "celery_active_consumer_count", Kind.GAUGE, "Consumers of a queue, as RabbitMQ says", QUEUE, leader=True
+    "celery_active_consumer_count", Kind.GAUGE, "Consumers of a queue, as reported by RabbitMQ", QUEUE, leader=True
 )
 QUEUE_WORKERS = Metric("celery_active_worker_count", Kind.GAUGE, "Workers that consume a queue", QUEUE, leader=True)
 QUEUE_PROCESSES = Metric(
@@ -193,7 +190,7 @@ FLEET = (
     *(STUCK, ORPHANED, TABLE_SIZE, TABLE_LIMIT, TABLE_TURNED_AWAY),
     *(QUEUE_LENGTH, CONSUMERS, QUEUE_WORKERS, QUEUE_PROCESSES),
 )
-"""About the whole fleet, so exported by the leader alone: `sum()` over the instances is the value."""
+"""Fleet-wide, so exported by the leader alone: `sum()` over the instances is the value."""
 
 ALL = (
     *dict.fromkeys(BY_CODE.values()),

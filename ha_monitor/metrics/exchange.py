@@ -1,4 +1,4 @@
-"""One request and its answer over HTTP/1.1, as h11 reads and writes it; then the connection is closed."""
+"""One HTTP/1.1 request and its response, with h11; then the connection is closed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ READ_AT_ONCE = 4096
 WRITE_AT_ONCE = 65536
 """Bytes."""
 LINGER = 1.0
-"""Seconds in which what else a client sends is thrown away: it could not read the answer if we hung up on it."""
+"""Seconds for which further bytes of a client are read and dropped: if we closed at once, it could not read the
+response."""
 READ_METHODS = ("GET", "HEAD")
 
 
 class Request(NamedTuple):
-    """What a client asks for."""
+    """A request."""
 
     method: str
     path: str
@@ -35,7 +36,7 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What it gets."""
+    """A response."""
 
     status: HTTPStatus
     body: bytes
@@ -43,7 +44,7 @@ class Reply(NamedTuple):
 
 
 def text(status: HTTPStatus, body: str, *headers: tuple[str, str]) -> Reply:
-    """A reply of plain text, unless the headers say otherwise."""
+    """A plain text response, unless the headers say otherwise."""
     fields = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", **dict(headers)}
     return Reply(status, body.encode("utf-8"), tuple(fields.items()))
 
@@ -56,13 +57,13 @@ async def exchange(
     malformed: Callable[[], None],
     unforeseen: Callable[[str], None],
 ) -> None:
-    """Read a request, and write what `answer` makes of it; nothing if the client goes without a word.
+    """Read a request, and write the response of `answer`; nothing if the client disconnects first.
 
-    A body is not waited for: nothing here wants one.
+    A body is ignored.
 
-    :param malformed: is called when it is no HTTP.
-    :param unforeseen: is told of an error of ours.
-    :raises OSError: if the client hangs up.
+    :param malformed: called if it is not HTTP.
+    :param unforeseen: called with the text of an internal error.
+    :raises OSError: if the client disconnects.
     """
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST_HEAD)
     method, whole = "GET", False
@@ -87,11 +88,11 @@ async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> 
     if not isinstance(event, h11.Request):
         return None
     if not event.http_version.startswith(b"1."):
-        raise h11.RemoteProtocolError("HTTP/1.1 is spoken here", 505)
+        raise h11.RemoteProtocolError("HTTP/1.1 required", 505)
     try:
         path = unquote(urlsplit(event.target.decode("ascii")).path)
     except ValueError:
-        raise h11.RemoteProtocolError("no such target can be asked for") from None
+        raise h11.RemoteProtocolError("invalid request target") from None
     headers: dict[str, str] = {}
     for name, value in event.headers:
         key, given = name.decode("ascii"), value.decode("latin-1")
@@ -106,7 +107,7 @@ async def _answered(
         return await answer(request)
     except Exception as error:
         unforeseen(f"{request.path[:100]}: {type(error).__name__}: {reason_of(error)}")
-        return text(HTTPStatus.INTERNAL_SERVER_ERROR, "an error in the program; its log has the reason\n")
+        return text(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the log\n")
 
 
 async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, reply: Reply, *, with_body: bool) -> None:

@@ -1,4 +1,4 @@
-"""The gauges about the whole fleet, which the leader alone exports."""
+"""The fleet-wide gauges, which the leader alone exports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ha_monitor.store.results import Watched
 
 
 def fleet_families(watched: Watched, event_queue: int | None, worker_labels: WorkerLabels) -> Iterator[Metric]:
-    """What the leader last saw in the store."""
+    """The leader's latest view of the store."""
     for metric, value in (
         (definitions.INSTANCES, watched.instances),
         (definitions.WAITING, watched.waiting),
@@ -48,7 +48,7 @@ def fleet_families(watched: Watched, event_queue: int | None, worker_labels: Wor
 
 
 def queue_families(queues: Sequence[TaskQueue]) -> Iterator[Metric]:
-    """What the leader last saw of the queues of tasks."""
+    """The latest survey of the task queues."""
     for metric, attribute in (
         (definitions.QUEUE_LENGTH, "length"),
         (definitions.CONSUMERS, "consumers"),

@@ -1,4 +1,4 @@
-"""Whether an instance lives and works, as its loop last said. The loop writes, the HTTP threads only read."""
+"""Liveness and readiness of an instance. The loop writes, the HTTP threads only read."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from ha_monitor.clock import Clock
 
 
 class Answer(NamedTuple):
-    """What a probe is told."""
+    """The answer to a probe."""
 
     good: bool
     details: dict[str, Any]
 
 
 class Health:
-    """The state of the loop. Each attribute is replaced whole, so a reader in another thread never sees half of it."""
+    """The state of the loop. Each attribute is replaced atomically, so a reader in another thread never sees half of
+    it."""
 
     def __init__(self, clock: Clock, stalled_after: float) -> None:
         """:param stalled_after: seconds without progress after which the loop counts as stuck."""
@@ -32,7 +33,7 @@ class Health:
     # --- written by the loop ---------------------------------------------------------------
 
     def progress(self) -> None:
-        """The loop went round."""
+        """The loop completed a cycle."""
         self._progress_at = self._clock.monotonic()
 
     def broker(self, problem: str | None) -> None:
@@ -44,14 +45,14 @@ class Health:
         self._store = problem
 
     def store_refused(self, problem: str, until: float) -> None:
-        """Redis answers, and refused something: it may do so again at the next call.
+        """Redis answers, but refused something, and may do so again at the next call.
 
-        :param until: when that is over unless it is said again, by the monotonic clock.
+        :param until: when this expires unless it is repeated, by the monotonic clock.
         """
         self._refused = problem, until
 
     def batch_began(self) -> None:
-        """A batch is at hand that is not merged yet."""
+        """A batch is in flight."""
         if self._batch_since is None:
             self._batch_since = self._clock.monotonic()
 
@@ -61,7 +62,7 @@ class Health:
         self._committed_at = self._clock.monotonic()
 
     def batch_given_back(self) -> None:
-        """The broker will deliver it again, here or elsewhere."""
+        """The broker will redeliver it, here or elsewhere."""
         self._batch_since = None
 
     def stopping(self) -> None:
@@ -71,14 +72,14 @@ class Health:
     # --- read by others --------------------------------------------------------------------
 
     def live(self) -> Answer:
-        """Whether the loop made progress. If not, a restart is the only cure."""
+        """Whether the loop made progress. If not, only a restart helps."""
         idle = self._clock.monotonic() - self._progress_at
         return Answer(
             idle <= self._stalled_after, {"progress_age": round(idle, 3), "stalled_after": self._stalled_after}
         )
 
     def ready(self) -> Answer:
-        """Whether the instance does its share of the work, and if not, why."""
+        """Whether the instance works, and if not, why."""
         now = self._clock.monotonic()
         reasons = []
         if not self.live().good:

@@ -1,4 +1,4 @@
-"""The HTTP server of an instance: /livez, /readyz and /metrics, in a thread that only reads what the loop left."""
+"""The HTTP server of an instance: /livez, /readyz and /metrics, in a thread that only reads the loop's state."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from ha_monitor.metrics.connections import PIECE, PLACES, Client, Connections, R
 from ha_monitor.metrics.exchange import exchange
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.passwords import Passwords
-from ha_monitor.metrics.rarely import Rarely
+from ha_monitor.metrics.rate_limited import RateLimited
 from ha_monitor.metrics.scrapes import Broken, Scrapes
-from ha_monitor.threads import Aside, Standing, Threads
+from ha_monitor.threads import CallThread, ServiceThread, Threads
 
 AGAIN_AFTER = 5.0
 """Seconds between two attempts to bind the address."""
 NEVER = {errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
-"""What no waiting mends. An address or a name may yet come, at boot or by fail-over, and a port may become free."""
+"""Permanent errors. An address or a name may appear later, at boot or by failover, and a port may become free."""
 LAST_WORD = 5.0
-"""Seconds that stopping waits for at most."""
+"""Most seconds that stopping waits."""
 
 
 def address_of(listen: str, instance: str) -> tuple[str, int]:
     """Host and port of `http.listen` for an instance.
 
-    :raises ConfigurationError: if the instance's name does not make it a port.
+    :raises ConfigurationError: if there is no valid port with the instance's name.
     """
     host, _, port = listen.replace("%i", instance).rpartition(":")
     if not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ConfigurationError(
-            f"http.listen = {listen}: {port!r} is no port; give this instance a listen address of its own"
+            f"http.listen = {listen}: {port!r} is not a port; give this instance its own listen address"
         )
     return host.strip("[]"), int(port)
 
@@ -64,24 +64,26 @@ class HttpServer:
         not_served: Callable[[Refusal], None] = lambda _why: None,
         refused: Callable[[str], None] = lambda _reason: None,
     ) -> None:
-        """Bind the address, without serving yet; if it cannot be had now, that is tried again once started.
+        """Bind the address, without serving yet; if that fails, it is retried once started.
 
         :param warn: writes a line, given its event and fields.
-        :param broken: is told what is missing in a scrape.
-        :param scraped: is told the address of a client before it gets metrics.
-        :param not_served: is told why a client did not get what it asked for.
+        :param broken: called with what is missing in a scrape.
+        :param scraped: called with the address of a client before it gets metrics.
+        :param not_served: called with the reason when a client is refused.
         :param refused: is told, once, why the address cannot be had.
         :raises ConfigurationError: if the address, the certificate or its key never can be used.
         """
         self._address = address_of(settings.listen, instance)
         self._refused = refused
         self._not_served = not_served
-        self._unforeseen = Rarely(clock, lambda reason, times: warn("http-failed", reason=reason, times=times))
+        self._unforeseen = RateLimited(
+            clock, lambda reason, times: warn("http-request-failed", reason=reason, times=times)
+        )
         passwords = None
         if settings.username:
-            failed = Rarely(clock, lambda client, times: warn("password-refused", client=client, times=times))
-            passwords = Passwords(settings.username, settings.password, clock, failed.happened)
-        self._scrapes = Scrapes(registry, Aside(threads, "scrapes"), clock, broken)
+            failed = RateLimited(clock, lambda client, times: warn("http-auth-failed", client=client, times=times))
+            passwords = Passwords(settings.username, settings.password, clock, failed.report)
+        self._scrapes = Scrapes(registry, CallThread(threads, "scrapes"), clock, broken)
         self._application = Application(
             health,
             self._scrapes,
@@ -91,13 +93,13 @@ class HttpServer:
         )
         self._tls = _tls(settings) if settings.tls_certificate else None
         self._connections = Connections(
-            self._converse, self._tls, refused=not_served, unforeseen=self._unforeseen.happened
+            self._converse, self._tls, refused=not_served, unforeseen=self._unforeseen.report
         )
         self._reason = ""
         self._listening: socket.socket | None = self._bind()
         self._ended = threading.Event()
         self._stop: Callable[[], object] | None = None
-        self._thread = Standing(threads, "http", self._serve)
+        self._thread = ServiceThread(threads, "http", self._serve)
 
     @property
     def port(self) -> int:
@@ -105,23 +107,23 @@ class HttpServer:
         return 0 if self._listening is None else int(self._listening.getsockname()[1])
 
     def connections(self) -> int:
-        """How many there are now."""
+        """Current number of connections."""
         return len(self._connections)
 
     def start(self) -> None:
         if self._reason:
             self._refused(self._reason)
-        self.tend()
+        self.ensure_running()
 
-    def tend(self) -> None:
-        """See that it still serves."""
-        self._thread.tend()
+    def ensure_running(self) -> None:
+        """Start the thread if it is not running."""
+        self._thread.ensure_running()
 
     def stop(self) -> None:
-        """Serve no more. Does not wait for requests under way."""
+        """Stop serving. Does not wait for requests in progress."""
         self._ended.set()
         if self._stop is not None:
-            with suppress(RuntimeError):  # it has ended by itself
+            with suppress(RuntimeError):  # it has already ended
                 self._stop()
             self._thread.join(LAST_WORD)
         if self._listening is not None:
@@ -131,7 +133,7 @@ class HttpServer:
         while self._listening is None:
             if self._ended.wait(AGAIN_AFTER):
                 return
-            with suppress(ConfigurationError):  # such as a name that now means an address of somebody else's
+            with suppress(ConfigurationError):  # such as a name that now resolves to another machine's address
                 self._listening = self._bind()
         asyncio.run(self._accept(self._listening))
 
@@ -151,7 +153,7 @@ class HttpServer:
             writer,
             lambda request: self._application.answer(request, client),
             malformed=lambda: self._not_served(Refusal.MALFORMED),
-            unforeseen=self._unforeseen.happened,
+            unforeseen=self._unforeseen.report,
         )
 
     def _bind(self) -> socket.socket | None:

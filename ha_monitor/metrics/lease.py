@@ -1,19 +1,19 @@
-"""When this instance may speak for the whole fleet."""
+"""When this instance may export the fleet-wide metrics."""
 
 from __future__ import annotations
 
 from ha_monitor.clock import Clock
 
 LONGEST_INTERVAL = 120.0
-"""Seconds. Nobody who wants an answer within minutes scrapes more rarely."""
+"""Seconds. The longest scrape interval to expect."""
 MOST_CLIENTS = 100
 
 
 class LeaderLease:
     """The leader's lease by this machine's clock, and the pause of a new leader.
 
-    Prometheus shows what it scraped from a dead leader until it has tried to scrape it again. A leader that follows
-    another one therefore keeps silent for one scrape interval, as it observes it, so that no value is there twice.
+    Prometheus keeps the values of a dead leader until it has tried to scrape it again. A new leader that follows
+    another one therefore exports nothing for one observed scrape interval, so that no value is counted twice.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -21,7 +21,7 @@ class LeaderLease:
         self._until = float("-inf")
         self._silent_since: float | None = None
         self._scrapes: dict[str, tuple[float, float | None]] = {}
-        """Client → when it last came, and how long after the time before."""
+        """Client → time of its last scrape, and the interval before it."""
 
     def hold(self, until: float, *, followed: bool) -> None:
         """:param followed: this instance has just become the leader after another one."""
@@ -34,11 +34,11 @@ class LeaderLease:
         self._silent_since = None
 
     def holds(self) -> bool:
-        """Whether this instance leads: false from the end of its lease on, even if it was frozen meanwhile."""
+        """Whether this instance leads: false once its lease has expired, even if it was frozen meanwhile."""
         return self._clock.monotonic() < self._until
 
     def scraped(self, client: str) -> None:
-        """A client asks for the metrics."""
+        """A client scrapes."""
         now = self._clock.monotonic()
         before = self._scrapes.pop(client, None)
         if len(self._scrapes) >= MOST_CLIENTS:
@@ -46,7 +46,7 @@ class LeaderLease:
         self._scrapes[client] = now, None if before is None else now - before[0]
 
     def exports(self) -> bool:
-        """Whether to export what is about the whole fleet."""
+        """Whether to export the fleet-wide metrics."""
         if not self.holds():
             return False
         since = self._silent_since

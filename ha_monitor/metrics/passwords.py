@@ -1,4 +1,4 @@
-"""Who may read: one user name and one password, which nobody finds out by trying."""
+"""Basic authentication with one user name and password, limited against guessing."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ T = TypeVar("T")
 WINDOW = 60.0
 """Seconds in which failures are counted."""
 MOST_FAILURES = 10
-"""Of one address in that time. After them nothing is compared for it, right or wrong, until the time is over."""
+"""Per address and window. Beyond it every attempt is refused, right or wrong, until the window ends."""
 MOST_OVERALL = 100
-"""Of all addresses together. After them only an address that gave the right password before is listened to."""
+"""Of all addresses together. Beyond it only addresses that gave the right password before may try."""
 MOST_ADDRESSES = 1000
 """That are remembered."""
 
 
-class Verdict(Enum):
-    """What became of one attempt."""
+class PasswordResult(Enum):
+    """The result of one attempt."""
 
     RIGHT = auto()
     NONE_GIVEN = auto()
@@ -48,10 +48,10 @@ class _Failures:
 
 
 class Passwords:
-    """Compares in a time that does not depend on what was given, and counts failures by address and overall."""
+    """Compares in constant time, and counts failures by address and overall."""
 
     def __init__(self, username: str, password: str, clock: Clock, failed: Callable[[str], None]) -> None:
-        """:param failed: is told the address of who gave a wrong one."""
+        """:param failed: called with the address after a wrong password."""
         self._expected = _digest(f"{username}:{password}".encode())
         self._clock = clock
         self._failed = failed
@@ -60,30 +60,30 @@ class Passwords:
         self._trusted: dict[str, None] = {}
         """Addresses that gave the right one; the latest last."""
 
-    def check(self, header: str | None, address: str) -> Verdict:
+    def check(self, header: str | None, address: str) -> PasswordResult:
         """
         :param header: the field Authorization; None if there is none.
         :param address: of the client; the addresses of one IPv6 network count as one.
         """
         if header is None:
-            return Verdict.NONE_GIVEN
+            return PasswordResult.NONE_GIVEN
         now = self._clock.monotonic()
         who = _network(address)
         mine = self._failures.get(who)
         if mine is not None and mine.at(now) >= MOST_FAILURES:
-            return Verdict.TOO_MANY
+            return PasswordResult.TOO_MANY
         if self._overall.at(now) >= MOST_OVERALL and who not in self._trusted:
-            return Verdict.TOO_MANY
+            return PasswordResult.TOO_MANY
         if hmac.compare_digest(_digest(_given(header)), self._expected):
             self._failures.pop(who, None)
             _remember(self._trusted, who, None)
-            return Verdict.RIGHT
+            return PasswordResult.RIGHT
         mine = mine or _Failures(now)
         mine.count += 1
         self._overall.count += 1
         _remember(self._failures, who, mine)
         self._failed(address)
-        return Verdict.WRONG
+        return PasswordResult.WRONG
 
 
 def _remember(table: dict[str, T], key: str, value: T) -> None:
@@ -94,7 +94,7 @@ def _remember(table: dict[str, T], key: str, value: T) -> None:
 
 
 def _network(address: str) -> str:
-    """What one person can have as many addresses of as they like."""
+    """The network within which one client may have any number of addresses."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -103,7 +103,7 @@ def _network(address: str) -> str:
 
 
 def _given(header: str) -> bytes:
-    """User name and password as given by the scheme Basic, however it is spelled; empty if it is no such thing."""
+    """User name and password of the Basic scheme, in any case; empty if it is another scheme."""
     scheme, _, rest = header.strip().partition(" ")
     if scheme.lower() != "basic":
         return b""
@@ -115,5 +115,5 @@ def _given(header: str) -> bytes:
 
 
 def _digest(pair: bytes) -> bytes:
-    """Of one length whatever the pair's is, so that comparing tells nothing about it."""
+    """A digest of fixed length, so that comparing does not reveal the length."""
     return hashlib.sha256(pair).digest()

@@ -1,4 +1,4 @@
-"""From the collectors to the bytes of a scrape: made once for all who ask, and whole but for what is broken."""
+"""Scrapes: generated once for all clients that wait, complete except for corrupt values."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from prometheus_client.registry import Collector
 
 from ha_monitor.clock import Clock
 from ha_monitor.errors import reason_of
-from ha_monitor.threads import Aside, ThreadUnavailable
+from ha_monitor.threads import CallThread, ThreadUnavailable
 
 FRESH = 0.5
-"""Seconds for which a page is given to others who ask; at least as long as it took to make."""
+"""Seconds for which a page is reused; at least as long as it took to generate."""
 MOST_KEPT = 8
-"""Pages: of two formats, compressed or not, and of what an odd client asks for."""
+"""Cached pages: two formats, compressed or not, and those of unusual clients."""
 Encode = Callable[[Collector], bytes]
 Broken = Callable[[str], None]
 
 
 class Page(NamedTuple):
-    """What one kind of client gets."""
+    """The page for one kind of client."""
 
     body: bytes
     headers: tuple[tuple[str, str], ...]
 
 
 class Guarded(Collector):
-    """A collector whose failure costs its own families alone."""
+    """A collector whose failure affects its own families alone."""
 
     def __init__(self, collector: Collector, broken: Broken) -> None:
-        """:param broken: is told what went wrong."""
+        """:param broken: called with the reason."""
         self._collector = collector
         self._broken = broken
 
@@ -49,7 +49,7 @@ class Guarded(Collector):
 
 
 def encoded(registry: Collector, encode: Encode, broken: Broken) -> bytes:
-    """All families of a registry. If one has a series that cannot be written, it is written without."""
+    """All families of a registry, without the series that cannot be written."""
     try:
         return encode(registry)
     except Exception:
@@ -57,11 +57,11 @@ def encoded(registry: Collector, encode: Encode, broken: Broken) -> bytes:
 
 
 class Scrapes:
-    """Makes pages in a thread, one at a time, so that probes are answered meanwhile."""
+    """Generates pages in a thread, one at a time, so that probes are answered meanwhile."""
 
-    def __init__(self, registry: CollectorRegistry, aside: Aside, clock: Clock, broken: Broken) -> None:
+    def __init__(self, registry: CollectorRegistry, thread: CallThread, clock: Clock, broken: Broken) -> None:
         self._registry = registry
-        self._aside = aside
+        self._thread = thread
         self._clock = clock
         self._broken = broken
         self._under_way: dict[tuple[str, bool], asyncio.Future[Page]] = {}
@@ -70,7 +70,7 @@ class Scrapes:
         self.made = 0
 
     async def page(self, accept: str, accept_encoding: str) -> Page:
-        """What a client gets that sends these header fields."""
+        """The page for a client with these header fields."""
         encode, content_type = _encoder(accept)
         kind = content_type, gzip_accepted(accept_encoding)
         if (page := self._fresh(kind)) is not None:
@@ -78,15 +78,15 @@ class Scrapes:
         under_way = self._under_way.get(kind)
         if under_way is None:
             make = partial(self._make, encode, *kind)
-            under_way = self._under_way[kind] = asyncio.wrap_future(self._aside.begin(make))
+            under_way = self._under_way[kind] = asyncio.wrap_future(self._thread.submit(make))
             under_way.add_done_callback(lambda _: self._under_way.pop(kind, None))
         try:
-            return await asyncio.shield(under_way)  # one who gives up must not take it from the others
+            return await asyncio.shield(under_way)  # a client that gives up must not cancel it for the others
         except ThreadUnavailable:
             return self._fresh(kind) or self._make(encode, *kind)
 
     def give_up(self) -> None:
-        """Nobody waits any more: the server stops."""
+        """Cancel everything: the server stops."""
         for under_way in list(self._under_way.values()):
             under_way.cancel()
         self._under_way.clear()
@@ -122,12 +122,12 @@ class _Families(Collector):
 def _encoder(accept: str) -> tuple[Encode, str]:
     try:
         return choose_encoder(accept)
-    except Exception:  # of a version that is no number
+    except Exception:  # an invalid version number
         return choose_encoder("")
 
 
 def _sound(family: Metric, encode: Encode, broken: Broken) -> Metric | None:
-    """The family without what cannot be written; None if nothing of it can."""
+    """The family without the series that cannot be written; None if none is left."""
     if _writes(family, encode) is None:
         return family
     whole = copy(family)

@@ -1,4 +1,4 @@
-"""Looks at the queues of tasks every now and then while this instance leads, in a thread: workers answer slowly."""
+"""Surveys the task queues periodically while this instance leads, in a thread: workers answer slowly."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from ha_monitor.broker.survey import survey
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import HaMonitorError
 from ha_monitor.metrics.telemetry import Telemetry
-from ha_monitor.threads import Standing, Threads
+from ha_monitor.threads import ServiceThread, Threads
 
 FIRST_LOOK = 1.0
-"""Seconds between two questions whether this instance leads."""
+"""Seconds between two checks whether this instance leads."""
 
 
 class Surveyor:
-    """Looks once `tend` was called, until `stop`."""
+    """Surveys from the first `ensure_running` until `stop`."""
 
     def __init__(self, config: Config, telemetry: Telemetry, failed: Callable[[str], None], threads: Threads) -> None:
-        """:param failed: is told the reason when looking begins to fail."""
+        """:param failed: called with the reason when surveys begin to fail."""
         self._config = config
         self._telemetry = telemetry
         self._failed = failed
         self._stop = threading.Event()
-        self._thread = Standing(threads, "surveyor", self._run)
+        self._thread = ServiceThread(threads, "surveyor", self._run)
 
-    def tend(self) -> None:
-        """See that it looks."""
-        self._thread.tend()
+    def ensure_running(self) -> None:
+        """Start the thread if it is not running."""
+        self._thread.ensure_running()
 
     def stop(self) -> None:
-        """Look no more. Does not wait for a look under way."""
+        """Stop surveying. Does not wait for a survey in progress."""
         self._stop.set()
 
     def _run(self) -> None:

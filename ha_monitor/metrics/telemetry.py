@@ -1,6 +1,6 @@
-"""What the loop leaves for the HTTP threads, and the collector that makes metrics of it at a scrape.
+"""State that the loop publishes for the HTTP threads, and the collector that turns it into metrics at a scrape.
 
-The loop replaces whole attributes and never waits; a scrape reads what is there and asks nobody.
+The loop replaces whole attributes and never waits; a scrape reads them and does no I/O.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ha_monitor.metrics.definitions import (
 from ha_monitor.metrics.fleet import fleet_families, queue_families
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.lease import LeaderLease
-from ha_monitor.metrics.rarely import Rarely
+from ha_monitor.metrics.rate_limited import RateLimited
 from ha_monitor.metrics.scrapes import Guarded
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Watched
@@ -44,11 +44,11 @@ from ha_monitor.version import __version__
 BATCH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 SURVEY_TIME = 10.0
-"""Seconds that a look at the queues takes at most, mostly waiting for the workers' answers."""
+"""Most seconds that a survey takes, mostly waiting for the workers' answers."""
 
 
 class Telemetry:
-    """The meeting place of the loop, which writes, and the scrapes, which read."""
+    """Shared state: the loop writes, the scrapes read."""
 
     def __init__(
         self, config: Config, clock: Clock, stats: Struct, warn: Callable[..., None] = lambda *_, **__: None
@@ -63,16 +63,16 @@ class Telemetry:
         self.counts = Counts()
         """What this instance has counted."""
         self.fleet: Watched | None = None
-        """What this instance saw when it last did the leader's duties."""
+        """The view of the fleet from the last time this instance performed the leader's duties."""
         self.lease = LeaderLease(clock)
         self._clock = clock
         self._survey_interval = config.metrics.survey_interval
         self._survey: tuple[float, Sequence[TaskQueue]] | None = None
         self.not_served: dict[Refusal, int] = dict.fromkeys(Refusal, 0)
-        """Clients that did not get what they asked for over HTTP."""
+        """Refused HTTP clients, by reason."""
         self.left_out = 0
-        """What was broken at scrapes."""
-        self._broken = Rarely(clock, lambda reason, times: warn("metrics-incomplete", reason=reason, times=times))
+        """Parts left out of scrapes."""
+        self._broken = RateLimited(clock, lambda reason, times: warn("metrics-incomplete", reason=reason, times=times))
         self._batches = Histogram(BATCH_SECONDS.name, BATCH_SECONDS.meaning, buckets=BATCH_BUCKETS, registry=None)
         self.registry = CollectorRegistry()
         families = _Families(self, stats, config)
@@ -82,10 +82,10 @@ class Telemetry:
     def broken(self, what: str) -> None:
         """Something was left out of a scrape."""
         self.left_out += 1
-        self._broken.happened(what)
+        self._broken.report(what)
 
     def client_not_served(self, why: Refusal) -> None:
-        """A client did not get what it asked for over HTTP."""
+        """An HTTP client was refused."""
         self.not_served[why] += 1
 
     def leads(self, until: float, *, followed: bool) -> None:
@@ -106,11 +106,11 @@ class Telemetry:
         return self.lease.holds()
 
     def surveyed(self, queues: Sequence[TaskQueue]) -> None:
-        """The queues of tasks were looked at."""
+        """The task queues were surveyed."""
         self._survey = self._clock.monotonic(), queues
 
     def queues(self) -> Sequence[TaskQueue]:
-        """The queues of tasks as they were a short time ago; none if nobody could look at them."""
+        """The latest survey of the task queues; empty if there is no recent one."""
         survey = self._survey
         if survey is None or self._clock.monotonic() - survey[0] > 3 * self._survey_interval + SURVEY_TIME:
             return ()
@@ -121,7 +121,7 @@ class Telemetry:
         return [queue.name for queue in self.queues() if queue.workers]
 
     def known_queues(self) -> list[str]:
-        """Names of the queues that a worker consumed lately, whoever led then."""
+        """Names of the queues that a worker consumed lately, under any leader."""
         return self.fleet.queues if self.fleet is not None else []
 
     def batch_done(self, seconds: float) -> None:
@@ -130,7 +130,7 @@ class Telemetry:
 
 
 class _Part(Collector):
-    """Families that are made anew at each scrape."""
+    """Families that are generated at each scrape."""
 
     def __init__(self, name: str, make: Callable[[], Iterator[Metric]]) -> None:
         self._name = name
@@ -144,7 +144,7 @@ class _Part(Collector):
 
 
 class _Families:
-    """Makes the families at each scrape, in parts that do not depend on each other."""
+    """Generates the families at each scrape, in independent parts."""
 
     def __init__(self, telemetry: Telemetry, stats: Struct, config: Config) -> None:
         self._telemetry = telemetry
@@ -165,7 +165,7 @@ class _Families:
         tasks.add(telemetry.counts)
         watched = telemetry.fleet
         if watched is not None and self._count_losses and telemetry.lease.exports():
-            # Only the leader finds losses.
+            # Only the leader detects losses.
             tasks.expect(worker.name for worker in watched.workers)
         yield from tasks.families()
 

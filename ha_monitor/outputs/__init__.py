@@ -1,1 +1,1 @@
-"""What leaves the monitor: lines, and calls of the user's handlers."""
+"""The outputs: lines, and calls of the user's handlers."""

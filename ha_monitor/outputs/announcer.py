@@ -1,4 +1,4 @@
-"""Takes the items of the outbox out: the line first, then the handlers."""
+"""Announces the items of the outbox: the line first, then the handlers."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ from ha_monitor.text.visible import visible_json
 
 MAX_BACKOFF = 3600.0
 ABSENT_FOR = 3600.0
-"""Seconds after an event for which a handler that its instance does not have may be had by another one, as in the
-middle of a rollout."""
+"""Seconds after an event for which another instance may have a handler that this one lacks, as during a rollout."""
 ABSENT_BACKOFF = 15.0
-"""Seconds until the next instance is asked."""
+"""Seconds until another instance may try."""
 
 
 class Outcome(msgspec.Struct):
-    """What is left to be recorded after items went out."""
+    """What remains to be recorded after announcing."""
 
     retries: list[tuple[int, bytes]] = msgspec.field(default_factory=list)
-    """(delay in ms, entry) of handlers to be called again."""
+    """(delay in ms, entry) of handler calls to be retried."""
     dead_letters: list[bytes] = msgspec.field(default_factory=list)
     failures: int = 0
     """How many handlers failed."""
@@ -58,7 +57,7 @@ class Announcer:
         clock: Clock,
         render: Callable[[dict[str, Any]], bytes] | None = None,
     ) -> None:
-        """:param render: for people instead of JSON."""
+        """:param render: writes lines for people instead of JSON."""
         self._output = output
         self._identity = identity
         self._policy = policy
@@ -79,7 +78,7 @@ class Announcer:
         return self._settings.dead_letters
 
     def write_lines(self, items: Sequence[OutboxItem]) -> int:
-        """Write the lines of the items, and return how many those are; an item may have none."""
+        """Write the lines of the items, and return their number; an item may have none."""
         timestamp = iso_time(self._clock.time())
         lines: list[Line] = []
         for item in items:
@@ -95,7 +94,7 @@ class Announcer:
         return item.entry.kind == 1 or bool(self._handlers.due(item.entry))
 
     def call_handlers(self, item: OutboxItem, outcome: Outcome) -> None:
-        """Call the handlers that the item is for; what failed is noted in the outcome."""
+        """Call the handlers for the item; failures are added to the outcome."""
         entry = item.entry
         due = self._handlers.due(entry)
         if entry.kind == 1 and not due:
@@ -107,7 +106,7 @@ class Announcer:
 
     def _absent(self, entry: Entry, outcome: Outcome) -> None:
         if self._clock.time() - (entry.event.time or 0.0) > ABSENT_FOR:
-            self._bury(entry, Failure(entry.handler, "no such handler on this instance", ""), outcome)
+            self._bury(entry, Failure(entry.handler, "this instance has no such handler", ""), outcome)
         else:
             outcome.retries.append((int(ABSENT_BACKOFF * 1000), retry_entry(entry, entry.handler, entry.attempt)))
 

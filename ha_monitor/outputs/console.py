@@ -18,12 +18,12 @@ _HIDDEN = frozenset({"node_id", "host", "pid", "event_id", "event_time", "root_i
 def console_renderer(colors: bool, encoding: str = "utf-8") -> Callable[[dict[str, Any]], bytes]:
     """A function that renders the fields of a line for reading.
 
-    :param encoding: of the terminal; what it does not have is written out.
+    :param encoding: of the terminal; other characters are escaped.
     """
     render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=16, sort_keys=False)
 
     def rendered(fields: dict[str, Any]) -> bytes:
-        # Texts of several lines follow below, indented, so that no line of theirs passes for one of the log's.
+        # Texts of several lines follow below, indented, so that none of their lines looks like one of the log.
         below = [str(text) for key in ("exception", "traceback") if (text := fields.pop(key, None))]
         ordered = {key: fields.pop(key) for key in ("timestamp", "level", "event", *_SHOWN) if key in fields}
         ordered |= {key: value for key, value in fields.items() if key not in _HIDDEN}
@@ -40,7 +40,7 @@ def console_renderer(colors: bool, encoding: str = "utf-8") -> Callable[[dict[st
 
 
 class _Visible(str):
-    """A visible text. structlog puts some into quotation marks, and then must not escape again what is written out."""
+    """An escaped text. structlog quotes some texts, and must not escape them again."""
 
     __slots__ = ()
 
@@ -50,12 +50,12 @@ class _Visible(str):
 
 
 def _shown(value: Any) -> Any:
-    """A value as structlog may print it: a number, or a text that is visible."""
+    """A value for structlog to print: a number, or an escaped text."""
     if value is None or isinstance(value, int | float):
         return value
     return _Visible(visible(value if isinstance(value, str) else str(value)))
 
 
 def fields_of(line: EventLine) -> dict[str, Any]:
-    """The line as the JSON has it, in the same order."""
+    """The fields of the line, in the order of the JSON."""
     return {name: value for name, value in msgspec.structs.asdict(line).items() if value is not msgspec.UNSET}

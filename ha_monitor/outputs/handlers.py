@@ -19,10 +19,10 @@ from ha_monitor.store.record import record_of
 
 
 class Handler(NamedTuple):
-    """One function, and the event types that it is for."""
+    """One function, and its event types."""
 
     name: str
-    """Module and function: by this name a retry finds it, on whichever instance."""
+    """Module and function: by this name a retry finds it, on any instance."""
     types: frozenset[str]
     function: Callable[..., object]
 
@@ -60,14 +60,14 @@ def load_handlers(modules: Iterable[str]) -> list[Handler]:
 
 
 class HandlerCode:
-    """Imports the handlers' modules, and knows which of their files have changed since."""
+    """Imports the handler modules, and detects later changes of their files."""
 
     def __init__(self) -> None:
         self._imported: dict[Path, bytes] = {}
-        """Digests of the files of these modules, and of what was imported together with them."""
+        """Digests of the files of these modules, and of those that they imported."""
 
     def load(self, modules: Sequence[str]) -> list[Handler]:
-        """As `load_handlers`."""
+        """See `load_handlers`."""
         before = set(sys.modules)
         try:
             return load_handlers(modules)
@@ -78,7 +78,7 @@ class HandlerCode:
                     self._imported.setdefault(Path(file), _digest(Path(file)))
 
     def changed(self) -> list[str]:
-        """The files that are not any more what runs."""
+        """The files that differ from the running code."""
         return sorted(str(file) for file, digest in self._imported.items() if _digest(file) != digest)
 
 
@@ -93,7 +93,7 @@ class Handlers:
     """The handlers of this instance."""
 
     def __init__(self, handlers: Iterable[Handler], redactor: Redactor) -> None:
-        """:param redactor: what they raise passes through it before it is kept or written."""
+        """:param redactor: redacts their exceptions."""
         self._handlers = list(handlers)
         self._redactor = redactor
         self.any = bool(self._handlers)
@@ -104,13 +104,13 @@ class Handlers:
         return frozenset[str]().union(*(handler.types for handler in self._handlers))
 
     def due(self, entry: Entry) -> list[Handler]:
-        """The handlers to be called for an entry. An entry for a single handler names it; it may be gone."""
+        """The handlers to call for an entry. An entry for a single handler names it; it may no longer exist."""
         if entry.kind == 0:
             return [handler for handler in self._handlers if handler.wants(entry.event.type)]
         return [handler for handler in self._handlers if handler.name == entry.handler]
 
     def call(self, handler: Handler, entry: Entry) -> Failure | None:
-        """Call one handler. Whatever it raises is returned; not even a handler that exits ends the process."""
+        """Call one handler. Any exception is returned; not even SystemExit ends the process."""
         event = entry.event
         facts = entry.facts
         record = record_of(event.task_id, facts) if event.task_id is not None and facts is not None else None
@@ -125,6 +125,6 @@ class Handlers:
 def _text_of(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # by a __str__ of the user's
-        text = "its text cannot be had"
+    except Exception:  # from a __str__ of the user
+        text = "no text available"
     return f"{type(error).__name__}: {text}"

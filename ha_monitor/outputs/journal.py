@@ -18,7 +18,7 @@ from ha_monitor.outputs.output import Line
 
 SOCKET = "/run/systemd/journal/socket"
 RETRY_EVERY = 0.1
-"""Seconds between tries while journald is not there."""
+"""Seconds between attempts while journald is unavailable."""
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 _TOO_LARGE = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -27,8 +27,8 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 class JournalOutput:
     """Sends each line as one entry of the journal.
 
-    MESSAGE is the line; PRIORITY, HA_EVENT, HA_TASK_ID and HA_TASK_NAME are its index. When journald is slow the
-    socket blocks; while it restarts, sending is tried again: nothing is dropped.
+    MESSAGE is the line; PRIORITY, HA_EVENT, HA_TASK_ID and HA_TASK_NAME are its index. If journald is slow the
+    socket blocks; while it restarts, sending is retried: nothing is dropped.
     """
 
     def __init__(self, path: str = SOCKET, identifier: str = "ha-monitor") -> None:
@@ -66,7 +66,7 @@ class JournalOutput:
                 time.sleep(RETRY_EVERY)
 
     def _send_large(self, entry: bytes) -> None:
-        """As a sealed memory file, which the protocol asks for where a datagram cannot hold the entry."""
+        """Send it as a sealed memory file, as the protocol requires if a datagram cannot hold the entry."""
         memory = os.memfd_create("journal-entry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             view = memoryview(entry)

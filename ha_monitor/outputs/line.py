@@ -1,4 +1,4 @@
-"""One event as one line of JSON. `schema/line.schema.json` describes it for those who read it."""
+"""One event as one line of JSON, described by `schema/line.schema.json`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from ha_monitor.events.catalogue import FIELDS
 from ha_monitor.events.model import Event
-from ha_monitor.events.types import level_of
+from ha_monitor.events.types import RUNTIME_TYPES, level_of
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, elapsed, queue_time_of, root_of
 from ha_monitor.text.visible import visible_json
@@ -18,11 +19,11 @@ MAX_LINE = 48 * 1024
 """Bytes. journald splits what is longer."""
 _SHORTENED = ("data", "args", "kwargs", "result", "traceback", "exception")
 _KEPT = (4096, 1024, 256)
-"""Characters. The first is enough unless each takes several bytes."""
+"""Characters. The first limit suffices unless each takes several bytes."""
 
 
 class Identity(NamedTuple):
-    """Who writes: the part of every line that does not change."""
+    """The writing process: the constant part of every line."""
 
     node_id: str
     instance: str
@@ -88,20 +89,14 @@ class EventLine(Struct, omit_defaults=True):
     shortened: list[str] | UnsetType = UNSET
 
 
-_OWN_FIELDS = (
-    *("runtime", "exception", "traceback", "result", "requeue", "terminated", "signum", "expired"),
-    *("freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys", "reason", "silent", "lost", "data"),
-    *("count", "workers"),
-    *("phase", "seconds", "confirmed_by", "answered", "source"),
-)
-_FIELDS = {name: name for name in _OWN_FIELDS} | {"pid": "worker_pid"}
+_FIELDS = {field.name: field.in_line or field.name for field in FIELDS if field.name != "since"}
 """The event's own fields, and what they are called in the line, whose `pid` is the monitor's."""
 
 _to_json = msgspec.json.Encoder().encode
 
 
 def _encode(value: Any) -> bytes:
-    # Safe to look at, too: many do so with `tail -f` or `journalctl -o cat`.
+    # Also safe to display: many people use `tail -f` or `journalctl -o cat`.
     return visible_json(_to_json(value))
 
 
@@ -145,9 +140,8 @@ def _add_task(line: EventLine, event: Event, facts: Facts) -> None:
     line.retries = facts.retries
     if facts.queue is not None:
         line.queue = facts.queue
-    # Only an end has the run's duration; a retry's is not over.
-    is_end = line.event in ("task-succeeded", "task-failed")
-    if is_end and line.runtime is UNSET and event.time is not None:
+    # Only an end has the run's duration.
+    if line.event in RUNTIME_TYPES and line.runtime is UNSET and event.time is not None:
         runtime = elapsed(facts, int(event.time * 1e6))
         line.runtime = UNSET if runtime is None else runtime
     if (queue_time := queue_time_of(facts)) is not None:
@@ -163,7 +157,7 @@ def _add_task(line: EventLine, event: Event, facts: Facts) -> None:
 
 
 def encode_line(line: EventLine) -> bytes:
-    """The line as JSON without a newline, at most `MAX_LINE` bytes: long fields are cut, not the JSON."""
+    """The line as JSON without a newline, at most `MAX_LINE` bytes: long fields are truncated, not the JSON."""
     encoded = _encode(line)
     if len(encoded) <= MAX_LINE:
         return encoded
@@ -181,7 +175,7 @@ def encode_line(line: EventLine) -> bytes:
 
 
 def _shorten(line: EventLine, name: str, kept: int) -> bool:
-    """Cut a field to so many characters; whether it was longer."""
+    """Truncate a field to this many characters; whether it was longer."""
     value = getattr(line, name)
     if value is UNSET:
         return False

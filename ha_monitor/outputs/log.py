@@ -1,4 +1,4 @@
-"""The program's own log: the same lines, by structlog."""
+"""The program's own log events: lines of the same form, by structlog."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEVELS = {
 
 
 class Threshold:
-    """The least level that is written; may be changed while the logger is in use."""
+    """The minimum log level; may be changed while the logger is in use."""
 
     def __init__(self, level: LogLevel) -> None:
         self.level = level
@@ -48,9 +48,9 @@ def make_logger(
 ) -> Logger:
     """A logger of the program's own events.
 
-    :param threshold: what is below it is dropped.
-    :param scrub: takes passwords out of a text.
-    :param render: for people instead of JSON.
+    :param threshold: the minimum log level.
+    :param scrub: masks passwords in a text.
+    :param render: writes lines for people instead of JSON.
     """
     to_json = msgspec.json.Encoder(enc_hook=str).encode
     encode = render or (lambda fields: visible_json(to_json(fields)))
@@ -71,7 +71,7 @@ def make_logger(
         return {**head, **rest, **head}
 
     def rendered(_logger: Any, _method: str, fields: Fields) -> tuple[tuple[Line], dict[str, Any]]:
-        # structlog calls the method of the logger below with these arguments.
+        # structlog calls the logger below with these arguments.
         return (Line(encode(dict(fields)), fields["level"], fields["event"]),), {}
 
     logger: Logger = structlog.wrap_logger(
@@ -97,7 +97,7 @@ class _OutputLogger:
 
 
 class LibraryHandler(logging.Handler):
-    """Takes what libraries say by the standard library's logging into the program's log."""
+    """Forwards log messages of libraries to the program's log."""
 
     def __init__(self, logger: Logger) -> None:
         super().__init__(logging.WARNING)

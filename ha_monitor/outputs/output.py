@@ -8,7 +8,7 @@ from ha_monitor.outputs.writer import LineWriter
 
 
 class Line(NamedTuple):
-    """A finished line, and what of it a log system may index."""
+    """A finished line, and the fields that a log system may index."""
 
     text: bytes
     level: str
@@ -18,13 +18,13 @@ class Line(NamedTuple):
 
 
 class Output(Protocol):
-    """Something that takes lines."""
+    """A destination for lines."""
 
     def write(self, lines: list[Line]) -> None:
-        """Hand over the lines, in order; returns when they are out of this process's hands. A slow reader makes
-        it wait: nothing is dropped.
+        """Write the lines, in order; returns when the kernel or journald has them. Blocks if the reader is slow:
+        nothing is dropped.
 
-        :raises BrokenPipeError: if nobody reads any more.
+        :raises BrokenPipeError: if the reader is gone.
         """
 
 

@@ -7,11 +7,11 @@ import select
 import threading
 
 CHUNK = 64 * 1024
-"""Bytes a write: what a pipe takes at once."""
+"""Bytes per write: the capacity of a pipe."""
 
 
 class LineWriter:
-    """Writes lines, in order and completely. A reader that is slow makes it wait: nothing is dropped.
+    """Writes lines, in order and completely. Blocks if the reader is slow: nothing is dropped.
 
     Several threads may write: the lines of one call stay together.
     """
@@ -23,13 +23,13 @@ class LineWriter:
     def write(self, lines: list[bytes]) -> None:
         """Write each line and a newline; returns when the kernel has them.
 
-        :raises BrokenPipeError: if nobody reads any more.
+        :raises BrokenPipeError: if the reader is gone.
         """
         if lines:
             lines.append(b"")
             text = b"\n".join(lines)
             lines.pop()
-            # A pipe takes more than its capacity in pieces, between which other threads would write.
+            # A pipe splits what exceeds its capacity, and other threads could write in between.
             with self._lock:
                 self._write_all(text)
 
@@ -39,5 +39,5 @@ class LineWriter:
             try:
                 view = view[os.write(self._fd, view[:CHUNK]) :]
             except BlockingIOError:
-                # Whoever started the process may have left its standard output non-blocking.
+                # The parent process may have left standard output non-blocking.
                 select.select([], [self._fd], [])

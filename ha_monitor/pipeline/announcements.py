@@ -1,12 +1,13 @@
-"""From merged to announced: what of the outbox is still to go out, and how far it is."""
+"""From merged to announced: the pending items of the outbox, and how far it is announced."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from functools import partial
 from itertools import islice
+from typing import Protocol
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.outputs.announcer import Announcer, Outcome
@@ -14,16 +15,29 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Store
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Recovered
-from ha_monitor.threads import Aside, Threads, ThreadUnavailable
+from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
 
 AT_ONCE = 500
 """Items whose lines are written together."""
 BREATH = 0.1
-"""Seconds between two looks at the lease while a handler works."""
+"""Seconds between two checks of the lease while a handler runs."""
+
+
+class Upkeep(Protocol):
+    """What must go on while something is announced, by whoever announces. The first two may add items."""
+
+    def renew_lease(self) -> None:
+        """Renew the lease. Blocks. :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says."""
+
+    def keep_alive(self) -> None:
+        """Renew the lease if it is time, and keep the connection to the broker. Raises as `renew_lease` does."""
+
+    def made_progress(self) -> None:
+        """The handlers of an item have returned: the loop does not hang."""
 
 
 class Announcements:
-    """The items of this instance's outbox that are not out yet, in order."""
+    """The items of this instance's outbox that are not announced yet, in order."""
 
     def __init__(
         self,
@@ -32,22 +46,13 @@ class Announcements:
         announcer: Announcer,
         stats: Stats,
         threads: Threads,
-        renew_lease: Callable[[], None],
-        keep_alive: Callable[[], None],
-        handled: Callable[[], None],
+        upkeep: Upkeep,
     ) -> None:
-        """
-        :param renew_lease: renews the lease or raises; may add items.
-        :param keep_alive: is called again and again while a handler works; may add items.
-        :param handled: is called when the handlers of an item have returned.
-        """
         self._store = store
         self.announcer = announcer
         self._stats = stats
-        self._renew_lease = renew_lease
-        self._keep_alive = keep_alive
-        self._handled = handled
-        self._aside = Aside(threads, "handlers")
+        self._upkeep = upkeep
+        self._thread = CallThread(threads, "handlers")
         self._pending: deque[OutboxItem] = deque()
         self._lines_until = 0
         """Sequence number below which the lines are written, though the handlers may not have been called."""
@@ -59,8 +64,8 @@ class Announcements:
         self._pending.extend(items)
 
     def recover(self, recovered: Recovered) -> None:
-        """Go on after a broken connection with what the outbox held."""
-        # A Redis that crashed and forgot its last second gives sequence numbers out a second time.
+        """Continue after a broken connection with the content of the outbox."""
+        # A Redis that crashed and lost its last second reuses sequence numbers.
         self._lines_until = min(self._lines_until, recovered.behind)
         self.add(recovered.items)
 
@@ -76,14 +81,14 @@ class Announcements:
     def announce(self) -> None:
         """Write the lines and call the handlers of all that is pending.
 
-        A line is only written while the lease holds: after it, another instance may have taken the outbox over. An item
-        is pending until it is done, whatever happens.
+        A line is only written while the lease is valid: later, another instance may have taken the outbox over. An
+        item stays pending until it is done, whatever happens.
 
-        :raises LeaseLost: if that has happened. :raises StoreUnavailable: if Redis could not be asked.
+        :raises LeaseLost: if that has happened. :raises StoreUnavailable: if the lease could not be renewed.
         """
         while self._pending:
             if not self._store.holds_lease():
-                self._renew_lease()
+                self._upkeep.renew_lease()
             chunk = list(islice(self._pending, AT_ONCE))
             behind = chunk[-1].sequence + 1
             unwritten = [item for item in chunk if item.sequence >= self._lines_until]
@@ -104,11 +109,11 @@ class Announcements:
     def _handle(self, item: OutboxItem) -> None:
         """Call the handlers of one item, in a thread of their own: a slow one must not cost the lease.
 
-        Without a thread they are called here: that they are called is promised, and a lease can be had again.
+        Without a thread they are called here: the call is guaranteed, while a lease can be renewed.
         """
         outcome = Outcome()
         call = partial(self.announcer.call_handlers, item, outcome)
-        called = self._aside.begin(call)
+        called = self._thread.submit(call)
         trouble = self._wait_for(called)
         try:
             called.result()
@@ -123,16 +128,16 @@ class Announcements:
             self._stats.dead_letters += len(outcome.dead_letters)
             keep = self.announcer.keep_dead_letters
             self._store.settle(item.sequence + 1, outcome.retries, outcome.dead_letters, keep)
-        self._handled()
-        self._keep_alive()
+        self._upkeep.made_progress()
+        self._upkeep.keep_alive()
 
     def _wait_for(self, called: Future[None]) -> LeaseLost | StoreUnavailable | None:
         """Wait until the handlers have returned; returns what happened to the store meanwhile."""
         while not wait([called], BREATH).done:
             try:
-                self._keep_alive()
+                self._upkeep.keep_alive()
             except (LeaseLost, StoreUnavailable) as error:
-                # What works now must not be called again while it does, and that it worked must be known.
+                # A running handler must not be called a second time meanwhile, and its success must be known.
                 wait([called])
                 return error
         return None

@@ -1,28 +1,44 @@
-"""The connection to the broker: made with growing pauses, kept alive, and given up when it broke."""
+"""The connection to the broker: whether this instance consumes, and what keeps it alive."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from ha_monitor.broker.source import Source
 from ha_monitor.clock import Clock
-from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.backoff import Backoff
-from ha_monitor.pipeline.outage import Outage
+from ha_monitor.pipeline.link import Link
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.schedule import Schedule
 
 HEARTBEAT_EVERY = 1.0
-"""Seconds between two looks whether the connection needs a sign of life."""
+"""Seconds between two checks of the heartbeats."""
 DEPTH_EVERY = 5.0
-"""Seconds between two looks at the length of the queue."""
+"""Seconds between two queries of the queue's length."""
 
 
-class BrokerLink:
-    """Whether this instance consumes, and what is to be done for it."""
+class Broadcast(Protocol):
+    """Requests a heartbeat from the workers."""
+
+    def send(self, url: str) -> object:
+        """Send the request to the workers of a broker. Does not block, never raises."""
+
+
+class QueueWatcher(Protocol):
+    """Needs the length of the shared queue."""
+
+    def queue_seen(self, depth: int | None, asked_at: float) -> None:
+        """The length of the shared queue was queried; None if there is no queue. Does not block.
+
+        :param asked_at: when it was asked, by the monotonic clock.
+        """
+
+
+class BrokerLink(Link):
+    """The state of the connection: whether this instance consumes."""
 
     def __init__(
         self,
@@ -35,82 +51,62 @@ class BrokerLink:
         progress: Progress,
         logger: Logger,
         clock: Clock,
-        greet: Callable[[str], object],
-        depth_seen: Callable[[int | None, float], None],
+        broadcast: Broadcast,
+        watcher: QueueWatcher,
     ) -> None:
-        """
-        :param queue: its name, for the log.
-        :param greet: asks the workers for a heartbeat, given the broker's URL, and does not wait for it.
-        :param depth_seen: is told how many messages wait in the queue (None if there is none), and when the broker was
-            asked, by the monotonic clock.
-        """
+        """:param queue: its name, for the log."""
+        super().__init__(
+            *("the broker", "broker-unavailable"), first=0.5, longest=10.0, report=report, logger=logger, clock=clock
+        )
         self._source = source
         self._queue = queue
         self._stats = stats
         self._health = health
-        self._report = report
         self._progress = progress
-        self._logger = logger
-        self._clock = clock
-        self._greet = greet
-        self._depth_seen = depth_seen
-        self._backoff = Backoff(clock, first=0.5, cap=10.0)
-        self._outage = Outage("broker-unavailable", logger, clock)
-        self._heartbeat_at = 0.0
-        self._depth_at = 0.0
+        self._broadcast = broadcast
+        self._watcher = watcher
+        self._heartbeat = Schedule(clock, HEARTBEAT_EVERY)
+        self._look = Schedule(clock, DEPTH_EVERY)
         self.consuming = False
 
-    def remaining(self) -> float:
-        """Seconds until the next attempt to connect; 0 if it is due."""
-        return self._backoff.remaining()
-
-    def connect(self) -> bool:
-        """Connect and consume, if the time for it has come; whether it did.
-
-        :raises BrokerUnavailable: if the broker is away.
-        """
-        if self._backoff.remaining():
-            return False
+    def _open(self) -> None:
+        """Connect and consume. :raises BrokerUnavailable: if the broker is unavailable."""
         address = self._source.connect()
-        self._backoff.succeeded()
+        away = self._returned()
         self.consuming = True
         self._stats.broker_connects += 1
         self._stats.broker = address
         self._health.broker(None)
         self._progress.connected()
-        self._heartbeat_at = 0.0
-        self._logger.info("broker-connected", broker=address, queue=self._queue, **self._outage.over())
+        self._heartbeat.hasten()
+        self._logger.info("broker-connected", broker=address, queue=self._queue, **away)
         self._report.consuming()
-        self._greet(self._source.url)
-        return True
+        self._broadcast.send(self._source.url)
 
     def keep_alive(self) -> None:
-        """Send and check heartbeats, and look at the queue, as often as is needed.
+        """Send and check heartbeats, and query the queue's length, when due.
 
         :raises BrokerUnavailable: if the connection broke.
         """
-        now = self._clock.monotonic()
-        if self.consuming and now >= self._heartbeat_at:
-            self._heartbeat_at = now + HEARTBEAT_EVERY
+        if self.consuming and self._heartbeat.is_due():
+            asked_at = self._clock.monotonic()
+            self._heartbeat.restart()
             self._source.heartbeat()
-            if now >= self._depth_at:
-                self._depth_at = now + DEPTH_EVERY
+            if self._look.is_due():
+                self._look.restart()
                 self._stats.depth = self._source.depth()
-                self._depth_seen(self._stats.depth, now)
-
-    def lost(self, error: BrokerUnavailable) -> None:
-        """Give the connection up; what was not acknowledged goes back to the queue."""
-        self._outage.failed(str(error), self._backoff.failed())
-        self._health.broker(str(error))
-        self._report.waiting("the broker", self._backoff.failing_since, str(error))
-        self._close()
+                self._watcher.queue_seen(self._stats.depth, asked_at)
 
     def hand_back(self) -> None:
-        """Close the connection so that other instances get what is in hand here."""
-        self._health.broker("messages were handed back while the store is away")
+        """Close the connection so that the unacknowledged messages are requeued for other instances."""
+        self._health.broker("messages were requeued while the store is unavailable")
         self._close()
 
+    def _unhealthy(self, problem: str) -> None:
+        self._health.broker(problem)
+
     def _close(self) -> None:
+        # What was not acknowledged goes back to the queue.
         self._source.close()
         self.consuming = False
         self._progress.disconnected()

@@ -14,31 +14,31 @@ from ha_monitor.events.facts import Fact
 from ha_monitor.pipeline.slices import MOST_BYTES, slices
 
 RECEIVE_AT_ONCE = 100
-"""Most messages taken between two looks at the size of the batch; fewer if it lacks fewer events."""
+"""Most messages taken between two checks of the batch's size; fewer if it lacks fewer events."""
 DECODE_AT_ONCE = 8
-"""Most messages decoded between two such looks: a busy worker puts 24 events into each, and what one call merges should
-not have to be cut.
+"""Most messages decoded between two such checks: a busy worker puts 24 events into each, and a batch should not need
+to be split.
 """
 DECODE_BYTES = 256 * 1024
-"""Most bytes of them, unless a single one has more."""
+"""Most bytes of these messages, unless a single one has more."""
 MOST_KEPT = 100_000
-"""Events kept while the store is away and the broker would not deliver them again."""
+"""Events buffered while the store is unavailable, if the broker does not redeliver."""
 MOST_KEPT_BYTES = 64 * 1024 * 1024
 """Bytes of their messages."""
 
 
 class Collected(NamedTuple):
-    """A closed batch, or a part of one, and the place in the stream of deliveries behind it."""
+    """A closed batch, or a part of one, and the position in the stream of deliveries after it."""
 
     batch: Batch
     mark: Mark | None
     """None for a part: the mark of a later one covers its messages."""
     redelivered: Sequence[Message] = ()
-    """Messages that had been delivered before, still to be decoded; the batch is empty then."""
+    """Redelivered messages, not decoded yet; the batch is empty then."""
 
 
 class Collector:
-    """Decodes messages into batches, and holds those that are not merged yet.
+    """Decodes messages into batches, and keeps those that are not merged yet.
 
     Messages are decoded when there is room for them in a batch: a few of them may be many events.
     """
@@ -53,39 +53,39 @@ class Collector:
         self._last_mark: Mark | None = None
         self._open = Batch()
         self._closed: deque[Collected] = deque()
-        # Of what is closed, kept up to date: it may be many small batches.
+        # Sums over the closed batches: there may be many small ones.
         self._closed_events = self._closed_bytes = 0
         self.paused_at: float | None = None
-        """When the broker was asked that had nothing more; None if there may be more at hand."""
+        """When the broker was asked and had no more messages; None if there may be more."""
 
     def __len__(self) -> int:
         return len(self._closed)
 
     @property
     def event_count(self) -> int:
-        """Events in all that is held."""
+        """Events in all batches kept."""
         return self._open.event_count + self._closed_events
 
     @property
     def byte_count(self) -> int:
-        """Bytes of the messages of all that is held."""
+        """Bytes of all messages kept."""
         return self._open.byte_count + self._closed_bytes + sum(len(message.body) for message in self._received)
 
     @property
     def holds_too_much(self) -> bool:
-        """Whether it is more than may be kept where the broker delivers nothing again."""
+        """Whether the buffer is over its limit, for a broker that does not redeliver."""
         return self.event_count > MOST_KEPT or self.byte_count > MOST_KEPT_BYTES
 
     def reconcile(self, event: dict[str, Any]) -> Fact:
-        """The fact of an event that never came, under the settings as they are now."""
+        """The fact of an event that never arrived, under the current settings."""
         return self.decoder.reconciled(event)
 
     def collect(self, patience: float, *, only_full: bool = False) -> bool:
-        """Fill a batch until its size or its time closes it, or the stream pauses.
+        """Fill a batch until its size or time closes it, or the stream pauses.
 
         :param patience: seconds to wait for the first message.
-        :param only_full: let nothing but its size close it: the next call goes on with it.
-        :returns: whether the size closed it, so that more is likely at hand.
+        :param only_full: close it by size only: the next call continues with it.
+        :returns: whether the size closed it, so that more is probably available.
         :raises BrokerUnavailable: what was received until then is in the open batch.
         """
         closes_at: float | None = None
@@ -97,7 +97,7 @@ class Collector:
                 self.paused_at = now
                 break
             if not self._received:
-                return False  # what came had been delivered before
+                return False  # they are redelivered
             self._decode()
             if closes_at is None:
                 closes_at = self._clock.monotonic() + self._settings.time
@@ -128,14 +128,14 @@ class Collector:
         return mark
 
     def close_all(self) -> bool:
-        """Close what there is of messages received, a batch at a time; whether there was any."""
+        """Close the received messages, a batch at a time; whether there were any."""
         if self._received:
             self._decode()
         self.close_open()
         return bool(self._closed)
 
     def drop_all(self) -> int:
-        """Drop all that is held, also what is not decoded yet; returns how many events it had."""
+        """Drop everything kept, decoded or not; returns the number of events."""
         while self._received:
             self._decode()
         dropped = self.event_count
@@ -149,7 +149,7 @@ class Collector:
         return collected
 
     def give_back(self, collected: Collected) -> None:
-        """Put a batch taken, and not known to be merged, first in line again."""
+        """Put back at the front a batch that was taken, and is not known to be merged."""
         self._closed.appendleft(collected)
         self._count(collected, 1)
 
@@ -158,7 +158,7 @@ class Collector:
         self._closed_bytes += sign * collected.batch.byte_count
 
     def forget(self) -> None:
-        """Drop everything; right only where the broker delivers it again."""
+        """Drop everything; only for a broker that redelivers it."""
         self._received.clear()
         self._open = Batch()
         self._closed.clear()
@@ -168,7 +168,7 @@ class Collector:
         return self._open.event_count >= self._settings.events or self._open.byte_count >= MOST_BYTES
 
     def _receive(self, wait: float) -> bool:
-        """Whether there was anything. What had been delivered before is closed at once, behind what is open."""
+        """Whether there was anything. Redelivered messages are closed at once, after the open batch."""
         mark = self._before_received = self._source.mark()
         most = min(RECEIVE_AT_ONCE, self._settings.events - self._open.event_count)
         messages = self._source.receive(most, wait)

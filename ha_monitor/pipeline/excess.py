@@ -1,4 +1,4 @@
-"""What there is no room for while the store is away, and the broker delivers nothing twice."""
+"""The limit of the buffer while the store is unavailable and the broker does not redeliver."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from ha_monitor.clock import Clock
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.collector import Collector
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.schedule import Schedule
 
 SAY_EVERY = 10.0
-"""Seconds at least between two lines: a flood drops a batch many times a second."""
+"""Minimum seconds between two lines: a flood drops a batch many times a second."""
 
 
 class Excess:
-    """Drops the oldest batches beyond what may be kept; counts and says how many events that were."""
+    """Drops the oldest batches beyond the limit; counts and reports their events."""
 
     def __init__(self, collector: Collector, stats: Stats, logger: Logger, clock: Clock) -> None:
         self._collector = collector
         self._stats = stats
         self._logger = logger
-        self._clock = clock
+        self._line = Schedule(clock, SAY_EVERY)
         self._unsaid = 0
-        self._said_at = float("-inf")
 
     def drop(self) -> None:
         """Make room."""
@@ -28,19 +28,19 @@ class Excess:
             dropped = self._collector.take().batch.event_count
             self._stats.dropped += dropped
             self._unsaid += dropped
-        if self._clock.monotonic() - self._said_at >= SAY_EVERY:
+        if self._line.is_due():
             self.say()
 
     def drop_all(self) -> None:
-        """Drop all that is held, since nobody will merge it any more."""
+        """Drop everything, since it will not be merged any more."""
         dropped = self._collector.drop_all()
         self._stats.dropped += dropped
         self._unsaid += dropped
         self.say("stopped while the store is away")
 
-    def say(self, reason: str = "the store is away for too long") -> None:
-        """Write a line about what no line has been written about."""
+    def say(self, reason: str = "the store was unavailable for too long") -> None:
+        """Write a line about what was dropped since the last one."""
         if self._unsaid:
             count, self._unsaid = self._unsaid, 0
-            self._said_at = self._clock.monotonic()
+            self._line.restart()
             self._logger.error("events-dropped", count=count, reason=reason)

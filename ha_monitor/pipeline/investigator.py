@@ -1,4 +1,4 @@
-"""Asks workers and result backend about tasks, in a thread: they answer slowly."""
+"""Asks workers and result backend about candidates, in a thread: they answer slowly."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 from ha_monitor.backend.results import Result
-from ha_monitor.broker.whereabouts import Whereabouts
+from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
 from ha_monitor.errors import HaMonitorError
 from ha_monitor.pipeline.verdicts import Opinion, opinion_of
 from ha_monitor.store.results import Suspect, Suspects
-from ha_monitor.threads import Aside, Threads, ThreadUnavailable
+from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
 
-AskWorkers = Callable[[Sequence[str]], Whereabouts]
+AskWorkers = Callable[[Sequence[str]], WorkerAnswers]
 AskBackend = Callable[[Sequence[str]], Mapping[str, Result | None]]
 
 
 class Findings(NamedTuple):
-    """What became of one question."""
+    """The result of one query."""
 
     answered_at: int
-    """When it was answered, as `Suspects.at`."""
+    """When it was answered, in the time of `Suspects.at`."""
     answered: float
     """The same by the monotonic clock."""
     opinions: list[tuple[Suspect, Opinion]]
     problem: str | None
-    """Why it was not answered, if it was not."""
+    """Why it failed, if it did."""
 
 
 class Investigator:
-    """Answers one question at a time. `ask` and `take` never wait."""
+    """Runs one query at a time. `ask` and `take` never block."""
 
     def __init__(self, workers: AskWorkers, backend: AskBackend | None, clock: Clock, threads: Threads) -> None:
         """
@@ -41,12 +41,12 @@ class Investigator:
         self._workers = workers
         self._backend = backend
         self._clock = clock
-        self._aside = Aside(threads, "investigator")
+        self._thread = CallThread(threads, "investigator")
         self._asked: Future[Findings] | None = None
 
     @property
     def busy(self) -> bool:
-        """A question is under way, or its answer was not taken yet."""
+        """A query is in progress, or its result was not taken yet."""
         return self._asked is not None
 
     @property
@@ -55,12 +55,12 @@ class Investigator:
         return self._asked is not None and not self._asked.done()
 
     def ask(self, suspects: Suspects) -> None:
-        """Begin to ask about tasks. Only while it is not busy."""
+        """Start a query about tasks. Only while it is not busy."""
         began = self._clock.monotonic()
-        self._asked = self._aside.begin(lambda: self._investigate(suspects, began))
+        self._asked = self._thread.submit(lambda: self._investigate(suspects, began))
 
     def take(self) -> Findings | None:
-        """The answer, once it is there."""
+        """The result, once it is available."""
         if self._asked is None or self.alive:
             return None
         asked, self._asked = self._asked, None
@@ -71,15 +71,15 @@ class Investigator:
 
     def _investigate(self, suspects: Suspects, began: float) -> Findings:
         try:
-            whereabouts = self._workers([one.task_id for one in suspects.tasks])
+            answers = self._workers([one.task_id for one in suspects.tasks])
             results = None
             if self._backend is not None:
-                results = self._backend([one.task_id for one in suspects.tasks if one.task_id not in whereabouts.held])
-            opinions = [(one, opinion_of(one, whereabouts, results)) for one in suspects.tasks]
+                results = self._backend([one.task_id for one in suspects.tasks if one.task_id not in answers.held])
+            opinions = [(one, opinion_of(one, answers, results)) for one in suspects.tasks]
             problem = None
         except HaMonitorError as error:
             opinions, problem = [], str(error)
-        except Exception as error:  # of a library, unforeseen: the loop waits for an answer
+        except Exception as error:  # unexpected, from a library: the loop waits for a result
             opinions, problem = [], f"{type(error).__name__}: {error}"
         answered = self._clock.monotonic()
         return Findings(suspects.at + int((answered - began) * 1000) + 1, answered, opinions, problem)

@@ -1,4 +1,4 @@
-"""Until when this instance has merged whatever it was given."""
+"""The watermark of this instance, and since when it listens."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from ha_monitor.clock import Clock
 
 
 class Progress:
-    """Tells a moment of which it is certain that all that the broker had given to this instance until then is merged.
+    """The watermark: everything that the broker had delivered to this instance up to that time is merged.
 
-    Either it was found to have nothing in hand, or it has merged as many messages since as it may have in hand.
+    It advances when nothing is in flight, or when as many messages have been merged since as may be unacknowledged.
     """
 
     def __init__(self, clock: Clock, prefetch: int | None, held: float) -> None:
         """
-        :param prefetch: most messages in hand; None if there is no such limit.
-        :param held: seconds after which messages in hand of a lost connection are surely given to others.
+        :param prefetch: most unacknowledged messages; None if there is no limit.
+        :param held: seconds after which the unacknowledged messages of a lost connection are certainly requeued.
         """
         self._clock = clock
         self._prefetch = prefetch
@@ -24,7 +24,7 @@ class Progress:
         self._since_mark = 0
         self._lost_at: float | None = clock.monotonic()
         self.handed_back = False
-        """Whether messages went back to the queue, and the other instances do not know it yet."""
+        """Whether messages were requeued, and the other instances do not know it yet."""
 
     def merged(self, messages: int) -> None:
         """So many messages were merged."""
@@ -36,7 +36,7 @@ class Progress:
             self._mark, self._since_mark = self._clock.monotonic(), 0
 
     def nothing_in_hand(self, since: float) -> None:
-        """:param since: when the broker was asked, by the monotonic clock, and had nothing."""
+        """:param since: when the broker was asked, by the monotonic clock, and had no message."""
         self._merged_until = self._mark = since
         self._since_mark = 0
 
@@ -46,7 +46,7 @@ class Progress:
         self._mark, self._since_mark = self._clock.monotonic(), 0
 
     def disconnected(self) -> None:
-        """What was in hand goes back to the queue."""
+        """Unacknowledged messages are requeued."""
         if self._lost_at is None:
             self._lost_at = self._clock.monotonic()
             self.handed_back = True
@@ -56,8 +56,32 @@ class Progress:
         self.handed_back = False
 
     def ago(self) -> float | None:
-        """Seconds since that moment; None if there was none yet."""
+        """Age of the watermark in seconds; None if there is none yet."""
         now = self._clock.monotonic()
         if self._lost_at is not None and now - self._lost_at > self._held:
             return 0.0
         return None if self._merged_until is None else now - self._merged_until
+
+
+class Listening:
+    """Since when this instance hears whatever is sent. Who was deaf must not take silence for anything."""
+
+    def __init__(self, clock: Clock, deaf_after: float) -> None:
+        """:param deaf_after: seconds without a look at what the broker has, after which the instance was deaf."""
+        self._clock = clock
+        self._deaf_after = deaf_after
+        self._heard_at = float("-inf")
+        self._since = clock.monotonic()
+
+    def listened(self) -> None:
+        """The instance has just received what the broker had for it, if anything."""
+        now = self._clock.monotonic()
+        if now - self._heard_at > self._deaf_after:
+            # No broker, no store, or a handler that took long: what was sent meanwhile is yet to come.
+            self._since = now
+        self._heard_at = now
+
+    def has_lasted(self, seconds: float) -> bool:
+        """Whether it listens, and has for so long."""
+        now = self._clock.monotonic()
+        return now - self._heard_at <= self._deaf_after and now - self._since >= seconds

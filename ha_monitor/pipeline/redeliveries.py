@@ -1,13 +1,13 @@
-"""Messages that the broker had delivered before: handled with care, since one of them may be what ended its receiver.
+"""Redelivered messages: handled with care, since one of them may have crashed its last consumer.
 
     delivered again ─► begun < 3 times: merged together, as usual
                        begun < 30 times: merged alone, so that it can harm no other, and no other can harm it
                        else: set aside, which is kept in the store, and acknowledged
 
-What counts is how often the handling of this message was begun and not finished, which every instance notes in the
-store before it decodes it. How many instances died with it in hand does not: in a series of crashes each has hundreds
-of messages in hand and handles a few. Nor does an attempt alone that did not come right after another message was
-merged: the fault may be the store's or the program's.
+What counts is how often the handling of this message was begun and not finished; every instance records that in the
+store before it decodes it. Crashes while it was only prefetched do not count: in a series of crashes each instance
+has hundreds of unacknowledged messages and handles a few. Nor does an attempt alone that did not follow right after
+the merge of another message: the fault may be the store's or the program's.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Attempts
 
 ALONE_AFTER = 3
-"""Attempts in vain after which a message is merged alone."""
+"""Failed attempts after which a message is merged alone."""
 GIVE_UP_AFTER = 30
-"""Attempts in vain, nearly all of them alone, after which a message is set aside."""
+"""Failed attempts, nearly all of them alone, after which a message is set aside."""
 
 
 class Redeliveries:
-    """Says in which batches redelivered messages are merged, and sets aside those that nobody can merge."""
+    """Groups redelivered messages into batches, and sets aside those that no instance can merge."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Redeliveries:
         self._clock = clock
 
     def batches(self, messages: Sequence[Message], decoder: Decoder) -> Iterator[Batch]:
-        """The messages in batches; each must be merged before the next is asked for. What is not in one is set aside.
+        """The messages in batches; each must be merged before the next is requested. Messages in none are set aside.
 
         :raises StoreUnavailable: if the attempt cannot be noted.
         """
@@ -61,7 +61,7 @@ class Redeliveries:
         begun = self._attempts.begin([name for name, _ in named], ALONE_AFTER)
         together = [both for both, before in zip(named, begun, strict=True) if before < ALONE_AFTER]
         alone = [both for both, before in zip(named, begun, strict=True) if before >= ALONE_AFTER]
-        # In the same order each time, one that ends its instance would keep those behind it for ever.
+        # In the same order each time, one that crashes its instance would block those behind it forever.
         self._shuffle(alone)
         others_merge = False
         if together:
@@ -69,7 +69,7 @@ class Redeliveries:
             self._attempts.succeeded([name for name, _ in together])
             others_merge = True
         for name, message in alone:
-            # An attempt proves nothing against a message while it is not known that any other could be merged.
+            # A failed attempt proves nothing against a message unless another one could be merged.
             (before,) = self._attempts.begin([name], GIVE_UP_AFTER if others_merge else ALONE_AFTER)
             if before >= GIVE_UP_AFTER and others_merge:
                 self._set_aside(name, message, before, decoder)
@@ -102,5 +102,5 @@ def _decoded(messages: Sequence[Message], decoder: Decoder) -> Batch:
 
 
 def _name(message: Message) -> str:
-    """The same for a message at each of its deliveries."""
+    """A key that is the same at each delivery of a message."""
     return blake2b(message.body, digest_size=12).hexdigest()

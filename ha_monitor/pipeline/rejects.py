@@ -1,4 +1,4 @@
-"""Keeps account of what could not be handled, within bounds."""
+"""Counts and samples what was rejected, within limits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.events.decode import Rejected
 from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.log import Logger
+from ha_monitor.schedule import Schedule
 from ha_monitor.text.visible import visible_json
 
 WARN_EVERY = 10.0
@@ -24,10 +25,10 @@ class Rejects:
         self._logger = logger
         self._clock = clock
         self.samples: list[bytes] = []
-        """Those that are not in the store yet."""
+        """Samples that are not in the store yet."""
         self._unreported = 0
         self._last: Rejected | None = None
-        self._warned_at = float("-inf")
+        self._warning = Schedule(clock, WARN_EVERY)
 
     def add(self, rejected: list[Rejected], count: int) -> None:
         """
@@ -49,15 +50,14 @@ class Rejects:
         self.report()
 
     def report(self, *, at_once: bool = False) -> None:
-        """Warn about what has not been warned about, unless that was done just now.
+        """Warn about rejections since the last warning, at a limited rate.
 
         :param at_once: even then, since there is no later.
         """
-        now = self._clock.monotonic()
-        if self._last is None or not self._unreported or (now - self._warned_at < WARN_EVERY and not at_once):
+        if self._last is None or not self._unreported or not (at_once or self._warning.is_due()):
             return
         self._logger.warning("event-rejected", count=self._unreported, reason=self._last.reason)
-        self._warned_at = now
+        self._warning.restart()
         self._unreported = 0
 
     def samples_stored(self) -> None:

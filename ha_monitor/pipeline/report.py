@@ -1,4 +1,4 @@
-"""Tells the supervisor, in words, what the instance does now."""
+"""Reports the instance's state to the supervisor, in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ha_monitor.supervision import Supervisor
 
 
 class Report:
-    """Keeps the status line and `stats.state` true."""
+    """Keeps the status line and `stats.state` up to date."""
 
     def __init__(self, supervisor: Supervisor, stats: Stats, clock: Clock) -> None:
         self._supervisor = supervisor
@@ -32,9 +32,9 @@ class Report:
         self._supervisor.status(f"consuming from {self._stats.broker}: {rate:.0f} events/s{depth}")
 
     def waiting(self, what: str, since: float, reason: str) -> None:
-        """The instance waits for something that is away.
+        """The instance waits for an unavailable service.
 
-        :param since: when it was found to be away, by the monotonic clock.
+        :param since: when the outage was detected, by the monotonic clock.
         """
         self._stats.state = f"waiting for {what}"
         began = datetime.fromtimestamp(self._clock.time() - (self._clock.monotonic() - since)).astimezone()

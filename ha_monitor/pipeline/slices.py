@@ -1,4 +1,4 @@
-"""Cuts a batch into parts that Redis merges in one call each, so that none holds it for long."""
+"""Splits a batch into parts that Redis merges in one call each, so that no call blocks it for long."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from ha_monitor.events.decode import Batch
 from ha_monitor.events.facts import Fact
 
 MOST_EVENTS = 750
-"""Events that one call merges; one of a worker takes as long as four others, and counts as many."""
+"""Events that one call merges; a worker event takes as long as four others, and counts as four."""
 WORKER_EVENT = 4
-"""As how many events one of a worker counts."""
+"""The weight of a worker event."""
 CROWD = 100
-"""Events of one task in a batch beyond which each takes longer: it is looked for among all that the record has seen."""
+"""Events of one task in a batch beyond which each takes longer: it is searched for among all that the record has
+seen."""
 CROWDED_EVENT = 3
-"""As how many events one of those counts."""
+"""The weight of such an event."""
 MOST_BYTES = 1024 * 1024
-"""Bytes that one call is given; a single event may be more."""
+"""Bytes per call; a single event may be more."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def slices(batch: Batch) -> list[Batch]:
-    """A batch as parts of bounded size. The last one has its messages: with it, all of them are merged."""
+    """Split a batch into parts of limited size. The last one carries its messages: with it, all of them are merged."""
     longest = max(map(len, batch.tasks.values()), default=0)
     cost = batch.event_count + (WORKER_EVENT - 1) * len(batch.workers)
     if longest <= CROWD and cost <= MOST_EVENTS and batch.byte_count <= MOST_BYTES:
@@ -44,7 +45,8 @@ def slices(batch: Batch) -> list[Batch]:
 
 
 def split(batch: Batch, tasks: int) -> tuple[Batch, Batch]:
-    """A batch as what is merged of it, so many tasks and nothing else, and the rest, which has its messages."""
+    """Split a batch into the merged part, this many tasks and nothing else, and the rest, which carries its
+    messages."""
     merged, rest = Batch(), Batch()
     for number, (task_id, facts) in enumerate(batch.tasks.items()):
         (merged if number < tasks else rest).tasks[task_id] = facts
@@ -66,9 +68,9 @@ class _Cutter:
         self._begin()
 
     def part_for(self, fact: Fact, cost: int = 1) -> Batch:
-        """The part to which a fact belongs; it counts as being there.
+        """The part for a fact; adds the fact's weight to it.
 
-        :param cost: as how many events it counts.
+        :param cost: the fact's weight in events.
         """
         weight = len(_encode(fact))
         part = self.parts[-1]

@@ -7,11 +7,11 @@ from msgspec import Struct
 from ha_monitor.events.decode import Batch
 
 CAUGHT_UP_AFTER = 10.0
-"""Seconds without a batch, while the broker has none, after which the lag of the last one is over."""
+"""Seconds without messages after which the lag is 0."""
 
 
 class Stats(Struct):
-    """Counters since the start of the instance, and what it does now."""
+    """Counters since the start of the instance, and its state."""
 
     state: str = "starting"
     messages: int = 0
@@ -21,16 +21,16 @@ class Stats(Struct):
     repeated: int = 0
     """Events that some instance had merged before."""
     redelivered: int = 0
-    """Messages that the broker had delivered before."""
+    """Messages that the broker redelivered."""
     rejected: int = 0
     set_aside: int = 0
-    """Messages that nobody could merge, and that were acknowledged all the same."""
+    """Messages that no instance could merge, and that were acknowledged all the same."""
     dropped: int = 0
-    """Events for which there was no room while the store was away, and which the broker does not deliver again."""
+    """Events dropped from the full buffer while the store was unavailable; the broker does not redeliver them."""
     batches: int = 0
     lines: int = 0
     waiting: int = 0
-    """Tasks, over all instances, whose announcements wait for a piece; as of the last batch."""
+    """Tasks, over all instances, with announcements that wait for a missing event; as of the last batch."""
     handler_failures: int = 0
     dead_letters: int = 0
     takeovers: int = 0
@@ -40,10 +40,10 @@ class Stats(Struct):
     last_event: float = 0.0
     """When the last events were merged, seconds since the epoch."""
     lag: float = 0.0
-    """Seconds between the newest event of the last batch and its merge; 0 once there was nothing more for a while."""
+    """Seconds between the newest event of the last batch and its merge; 0 once there were no messages for a while."""
     broker: str = ""
     depth: int | None = None
-    """Messages in the shared queue, as of the last look."""
+    """Messages in the shared queue, as of the last query."""
 
     def add_batch(self, batch: Batch, *, new: int, repeated: int, waiting: int, now: float) -> None:
         """A batch was merged.
@@ -62,11 +62,11 @@ class Stats(Struct):
             self.lag = max(0.0, now - batch.newest)
 
     def totals(self) -> dict[str, int]:
-        """What is said of the work of an instance when it stops."""
+        """The totals for the line at the stop of an instance."""
         return {"lines": self.lines, "events": self.events, "messages": self.messages}
 
     def nothing_at_hand(self, now: float) -> None:
-        """The broker had nothing for this instance.
+        """The broker had no message for this instance.
 
         :param now: seconds since the epoch.
         """

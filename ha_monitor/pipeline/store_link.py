@@ -1,29 +1,30 @@
-"""The connection to the store: made with growing pauses, and given up when it broke."""
+"""The connection to the store: whether this instance is registered there, and what Redis refuses."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from ha_monitor.clock import Clock
-from ha_monitor.errors import LeaseLost, StoreRefused, StoreUnavailable
+from ha_monitor.errors import HaMonitorError, LeaseLost, StoreRefused
 from ha_monitor.metrics.health import Health
+from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.backoff import Backoff
-from ha_monitor.pipeline.outage import Outage
+from ha_monitor.pipeline.link import Link
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
 from ha_monitor.store.results import is_about_foreign_value
+from ha_monitor.version import __version__
 
 REFUSED_FOR = 15.0
-"""Seconds for which a refusal of Redis is not over: longer than the longest pause between two attempts."""
+"""Seconds until a refusal of Redis counts as over: longer than the longest backoff."""
 WARN_EVERY = 10.0
-"""Seconds between two warnings about what Redis refused and a call did without."""
+"""Seconds between two warnings about writes that Redis refused and that a call did without."""
 
 
-class StoreLink:
-    """Whether this instance is entered in the shared record, and what is to be done for it."""
+class StoreLink(Link):
+    """The state of the connection, and of this instance's registration in the shared record."""
 
     def __init__(
         self,
@@ -35,23 +36,27 @@ class StoreLink:
         report: Report,
         logger: Logger,
         clock: Clock,
-        who: dict[str, Any],
+        identity: Identity,
     ) -> None:
-        """:param who: what `status` shows of this instance."""
+        super().__init__(
+            *("Redis", "store-unavailable"), first=0.2, longest=5.0, report=report, logger=logger, clock=clock
+        )
         self._store = store
         self._announcements = announcements
         self._stats = stats
         self._health = health
-        self._report = report
-        self._logger = logger
-        self._who = who
-        self._clock = clock
-        self._backoff = Backoff(clock, first=0.2, cap=5.0)
-        self._losing = Backoff(clock, first=0.2, cap=5.0)
+        self._who = {
+            "instance": identity.instance,
+            "host": identity.host,
+            "pid": identity.pid,
+            "version": __version__,
+            "started": clock.time(),
+        }
+        """What `status` shows of this instance."""
+        self._leases_backoff = Backoff(clock, first=0.2, cap=5.0)
         self._lease_lost_at = float("-inf")
-        self._outage = Outage("store-unavailable", logger, clock)
         self._refused_at: float | None = None
-        self._warned_at = float("-inf")
+        self._warning = Schedule(clock, WARN_EVERY)
         self.registered = False
 
     @property
@@ -59,19 +64,16 @@ class StoreLink:
         return self._store.connected
 
     def remaining(self) -> float:
-        """Seconds until the next attempt to connect; 0 if it is due."""
-        return max(self._backoff.remaining(), self._losing.remaining())
+        return max(super().remaining(), self._leases_backoff.remaining())
 
-    def connect(self) -> bool:
-        """Connect, if the time for it has come, and enter this instance or take its outbox up again; whether it did.
+    def _open(self) -> None:
+        """Connect, and register this instance or recover its outbox.
 
-        What was not announced before is to be announced now.
+        What is left in the outbox becomes pending.
 
-        :raises StoreUnavailable: if Redis is away. :raises LeaseLost: if another instance has the outbox; the next call
-            enters this one anew.
+        :raises StoreUnavailable: if Redis is away. :raises LeaseLost: if another instance has the outbox; the next
+        call registers again.
         """
-        if self.remaining():
-            return False
         self._store.connect()
         self._mend()
         if self.registered:
@@ -82,27 +84,26 @@ class StoreLink:
             self._announcements.start_anew()
         self._stats.store_connects += 1
         self._health.store(None)
-        # One can connect to a Redis that refuses, so that is not its return.
+        # A Redis that refuses accepts connections, so this is not the end of the outage.
         if self._refused_at is None:
             self._is_back()
-        return True
 
     def _is_back(self) -> None:
-        self._backoff.succeeded()
+        away = self._returned()
         unannounced = len(self._announcements)
-        self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **self._outage.over())
+        self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **away)
 
     def answered(self, trouble: str) -> None:
-        """A call went through.
+        """A call succeeded.
 
-        :param trouble: what of it Redis refused; empty if nothing.
-        :raises StoreRefused: if a key holds something foreign without which announcements would be lost.
+        :param trouble: the writes that Redis refused; empty if none.
+        :raises StoreRefused: if a key without which announcements would be lost has a foreign value.
         """
         now = self._clock.monotonic()
         if trouble:
             self._health.store_refused(f"Redis refused: {trouble}", now + REFUSED_FOR)
-            if now - self._warned_at >= WARN_EVERY:
-                self._warned_at = now
+            if self._warning.is_due():
+                self._warning.restart()
                 self._logger.warning("store-damaged", reason=trouble)
             if is_about_foreign_value(trouble):
                 self._mend()
@@ -114,29 +115,31 @@ class StoreLink:
         for reason in self._store.mend(registered=self.registered):
             self._logger.warning("store-damaged", reason=reason)
 
-    def lost(self, error: StoreUnavailable) -> None:
-        """Give the connection up; what is not announced is still in the outbox."""
-        self._outage.failed(str(error), self._backoff.failed())
-        self._health.store(str(error))
+    def lost(self, error: HaMonitorError) -> None:
         if isinstance(error, StoreRefused):
             self._refused_at = self._clock.monotonic()
             self._health.store_refused(str(error), self._refused_at + REFUSED_FOR)
-        self._report.waiting("Redis", self._backoff.failing_since, str(error))
-        self._store.close()
-        self._announcements.forget()
+        super().lost(error)
 
     def lease_lost(self, error: LeaseLost) -> None:
-        """Begin anew: another instance has the outbox."""
+        """Register again: another instance has the outbox."""
         now = self._clock.monotonic()
-        # Again so soon means that entering it anew is no cure.
+        # Lost again so soon: registering is no cure.
         if now - self._lease_lost_at < REFUSED_FOR:
-            self._losing.failed()
+            self._leases_backoff.failed()
         else:
-            self._losing.succeeded()
+            self._leases_backoff.succeeded()
         self._lease_lost_at = now
         self._stats.leases_lost += 1
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
         self._health.store("the lease was lost")
         self.registered = False
+        self._close()
+
+    def _unhealthy(self, problem: str) -> None:
+        self._health.store(problem)
+
+    def _close(self) -> None:
+        # What is not announced is still in the outbox.
         self._store.close()
         self._announcements.forget()

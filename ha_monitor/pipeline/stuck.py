@@ -1,34 +1,39 @@
-"""The leader's duty towards tasks that go no further: find them, ask about them, announce or repair them."""
+"""The leader's duty for stuck tasks: find candidates, confirm, and announce or reconcile them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ha_monitor.backend.results import Result
 from ha_monitor.clock import Clock
 from ha_monitor.events.facts import Fact
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.investigator import Findings, Investigator
+from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import OpenTasks
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Finished, Suspect, Verdict
 
 ROUND_EVERY = 5.0
-"""Seconds between two looks at what is overdue."""
+"""Seconds between two searches for candidates."""
 PATIENCE = 60.0
-"""Seconds after which verdicts are dropped that came too early all the time: then the tasks are found again."""
+"""Seconds after which unconfirmed results are dropped: the tasks are then found again."""
 
 LONGEST_ANSWER = 120.0
-"""Seconds after which a question that is not answered is worth a word: a library waits for ever."""
+"""Seconds after which an unanswered query is logged: a library may wait forever."""
 EMPTY_WITHIN = 15.0
-"""Seconds for which the queue of events counts as empty after it was seen so; it is looked at every few seconds."""
+"""Seconds for which the event queue counts as empty after a query found it so; it is queried every few seconds."""
 
-Reconcile = Callable[[dict[str, Any]], Fact]
+
+class Reconciler(Protocol):
+    """Whoever makes facts, under the settings as they are now."""
+
+    def reconcile(self, event: dict[str, Any]) -> Fact:
+        """The fact of an event that never came."""
 
 
 class Pending(NamedTuple):
-    """Verdicts that are to be announced once no event that was sent before them can be on its way."""
+    """Results to be announced once no earlier event can be in flight."""
 
     findings: Findings
     verdicts: list[tuple[Suspect, Verdict]]
@@ -36,11 +41,10 @@ class Pending(NamedTuple):
 
 
 class StuckDuty:
-    """Goes on a little at each call of `proceed`, and never waits for an answer.
+    """Advances one step at each `run`, and never blocks.
 
-    An event that is missed may wait in the queue, behind others. So verdicts have to wait until the queue has been seen
-    empty after the questions were answered, and until all instances have merged what they had been given by then; and
-    nothing is looked for while the queue is not empty.
+    A missing event may still be in the queue. So results wait until the queue has been empty once after the answers,
+    and until the watermark of every instance is later; and no candidates are selected while the queue is not empty.
     """
 
     def __init__(
@@ -48,18 +52,17 @@ class StuckDuty:
         tasks: OpenTasks,
         *,
         investigator: Investigator,
-        reconcile: Reconcile,
+        reconciler: Reconciler,
         logger: Logger,
         clock: Clock,
     ) -> None:
-        """:param reconcile: makes a fact of an event that never came."""
         self._tasks = tasks
         self._investigator = investigator
-        self._reconcile = reconcile
+        self._reconciler = reconciler
         self._logger = logger
         self._clock = clock
-        self._round_at = 0.0
-        self._asked_at = 0.0
+        self._round = Schedule(clock, ROUND_EVERY)
+        self._answer = Schedule(clock, LONGEST_ANSWER)
         self._empty_at = float("-inf")
         self._pending: Pending | None = None
         self._failing = False
@@ -71,32 +74,34 @@ class StuckDuty:
         """
         self._empty_at = at
 
-    def proceed(self) -> list[OutboxItem]:
-        """Do what is next; returns what is to be announced."""
+    def start_anew(self) -> None:
+        self._round.hasten()
+
+    def run(self) -> list[OutboxItem]:
         now = self._clock.monotonic()
         if self._pending is not None:
             return self._judge(self._pending, now)
         if self._investigator.busy:
             self._take_answer(now)
-        elif now >= self._round_at and now - self._empty_at < EMPTY_WITHIN:
-            self._round_at = now + ROUND_EVERY
-            self._look(now)
+        elif self._round.is_due() and now - self._empty_at < EMPTY_WITHIN:
+            self._round.restart()
+            self._look()
         return []
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         found = self._tasks.suspects()
         if found is None:
             return
         if found.more:
-            self._round_at = now
+            self._round.hasten()
         if found.tasks:
-            self._asked_at = now
+            self._answer.restart()
             self._investigator.ask(found)
 
     def _take_answer(self, now: float) -> None:
         findings = self._investigator.take()
         if findings is None:
-            if now - self._asked_at > LONGEST_ANSWER:
+            if self._answer.is_due():
                 self._failed(f"no answer for {LONGEST_ANSWER:g} s")
             return
         if findings.problem is not None:
@@ -113,7 +118,7 @@ class StuckDuty:
 
     def _failed(self, reason: str) -> None:
         if not self._failing:
-            self._logger.warning("tasks-not-asked-for", reason=reason)
+            self._logger.warning("task-inspection-failed", reason=reason)
         self._failing = True
 
     def _judge(self, pending: Pending, now: float) -> list[OutboxItem]:
@@ -134,8 +139,8 @@ class StuckDuty:
             "type": result.event_type,
             "hostname": suspect.worker or result.worker,
             "uuid": suspect.task_id,
-            # Of the task, not of now: so that the event is the same whoever finds it.
+            # From the task, not the current time, so that the event is the same whichever instance finds it.
             "timestamp": suspect.since / 1e6 if result.time is None else result.time,
             **result.fields,
         }
-        return Finished(self._reconcile(event))
+        return Finished(self._reconciler.reconcile(event))

@@ -1,4 +1,4 @@
-"""Says when a table of the shared record is full."""
+"""Reports full tables of the shared record."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Table
 
 QUIET = 600.0
-"""Seconds without an entry that was turned away, after which the next one is worth a line again."""
-STRANGERS = "`ha-monitor status` shows the workers; see who may publish events if there are strangers"
+"""Seconds without a refused entry, after which the next one is logged again."""
+STRANGERS = "`ha-monitor status` shows the workers; if some are unknown, check who may publish events"
 EFFECTS = {
-    "workers": f"new workers are not watched until others fall silent; {STRANGERS}",
-    "processes": f"losses of new workers are not found until others were silent for a minute; {STRANGERS}",
-    "heartbeats": f"the account of what a worker lost began anew; {STRANGERS}",
-    "starts": f"the account of what a worker lost began anew; {STRANGERS}",
-    "producers": "lines of tasks of new names do not wait for their queue; see who may publish events",
-    "usual": "runs of new names have no usual run time, so stuck.started_after holds; see who may publish events",
-    "queues": "new queues of tasks are not looked at when no worker consumes them any more",
-    "open": "tasks that are new now are not found when they are stuck or orphaned; see what piles up",
-    "series": "new series are added up as `overflow`; raise metrics.max_series, or see who may publish events",
+    "workers": f"new workers are not monitored until others fall silent; {STRANGERS}",
+    "processes": f"losses of new workers are not detected until others were silent for a minute; {STRANGERS}",
+    "heartbeats": f"the count of lost events of a worker got a new baseline; {STRANGERS}",
+    "starts": f"the count of lost events of a worker got a new baseline; {STRANGERS}",
+    "producers": "lines of tasks with new names do not wait for their queue; check who may publish events",
+    "usual": "runs of new task names have no baseline, so stuck.started_after applies; check who may publish events",
+    "queues": "new task queues are not surveyed once no worker consumes them",
+    "open": "new tasks are not checked for being stuck or orphaned; find out which tasks pile up",
+    "series": "new series are added up as `overflow`; raise metrics.max_series, or check who may publish events",
 }
-"""What it means that a table is full, and what to do."""
+"""The effect of a full table, and what to do."""
 
 
 class TableReport:
-    """Writes one line when a table begins to turn entries away, not one for each."""
+    """Writes one line when a table begins to refuse entries, not one for each."""
 
     def __init__(self, logger: Logger, clock: Clock) -> None:
         self._logger = logger

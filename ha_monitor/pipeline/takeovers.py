@@ -1,4 +1,4 @@
-"""Says that an outbox was taken over."""
+"""Reports outboxes that were taken over."""
 
 from __future__ import annotations
 

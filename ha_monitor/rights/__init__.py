@@ -1,1 +1,1 @@
-"""What the program must be allowed to do on RabbitMQ and Redis, and what their refusals mean."""
+"""The rights that the program needs on RabbitMQ and Redis, and explanations of their refusals."""

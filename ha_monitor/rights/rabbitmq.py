@@ -1,6 +1,6 @@
-"""The rights of the monitor's RabbitMQ user, and the cure for each refusal.
+"""The rights of the monitor's RabbitMQ user, and the remedy for each refusal.
 
-docs/operations.md shows them to people; tests take each one away and see what breaks.
+docs/operations.md documents them; tests revoke each one and check what fails.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ RIGHTS = {
     "write": r"^(celeryev\..*|.*\.reply\.celery\.pidbox|celery\.pidbox)$",
     "read": r"^(celeryev(\..*)?|(.*\.)?reply\.celery\.pidbox)$",
 }
-"""Which queues and exchanges the user must be allowed to configure, write and read."""
+"""Patterns of queues and exchanges that the user must be allowed to configure, write and read."""
 
-# Newer versions name the right; the method that was refused tells it of any version.
+# Newer versions name the right; for any version the refused method implies it.
 _REFUSED = re.compile(
     r"(?:(?P<right>configure|write|read) )?access to (?P<kind>queue|exchange) '(?P<name>.*?)' "
     r"in vhost '(?P<vhost>.*)' refused for user '(?P<user>.*)'"
@@ -31,13 +31,13 @@ _METHODS: dict[tuple[int, int], dict[str, str]] = {
     (60, 20): {"queue": "read"},
     (60, 40): {"exchange": "write"},
 }
-"""AMQP's class and method → what it is refused on → the right that is missing."""
+"""AMQP's class and method → kind of object → the missing right."""
 
 
 def grant(user: str, vhost: str, right: str = "", name: str = "") -> str:
     """The command that grants all that is needed.
 
-    :param right: with `name`, one that must be granted on a queue or exchange of another name than usual, too.
+    :param right: with `name`, a right to add for a queue or exchange that the default patterns do not match.
     """
     patterns = dict(RIGHTS)
     if right in patterns and not re.search(patterns[right], name):
@@ -46,7 +46,7 @@ def grant(user: str, vhost: str, right: str = "", name: str = "") -> str:
 
 
 def explain(text: str, method: tuple[int, int]) -> str | None:
-    """Which right is missing, and its cure; None if the text is no refusal of that kind.
+    """The missing right and its remedy; None if the text is not such a refusal.
 
     :param text: RabbitMQ's own.
     :param method: AMQP's class and method that was refused.
@@ -67,7 +67,7 @@ def explain(text: str, method: tuple[int, int]) -> str | None:
         return f"vhost {vhost} not found; correct the end of broker.url, or rabbitmqctl add_vhost {shlex.quote(vhost)}"
     if "Login was refused" in text:
         return (
-            "the user name or password in broker.url is wrong, or the user, as guest, may log in from the broker's own "
-            "machine only"
+            "the user name or password in broker.url is wrong, or the user, like guest, may log in only from the "
+            "broker's own machine"
         )
     return None

@@ -1,6 +1,6 @@
-"""The rights of the monitor's Redis users, for store, broker and result backend, and the cure for each refusal.
+"""The rights of the monitor's Redis users, for store, broker and result backend, and the remedy for each refusal.
 
-docs/operations.md shows them to people; tests take each one away and see what breaks.
+docs/operations.md documents them; tests revoke each one and check what fails.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BROKER_COMMANDS = (
 )
 RESULTS_COMMANDS = "+@connection -@dangerous +get"
 _QUEUES_OF_TASKS = "(%R~* +exists +llen)"
-"""Their names are the application's; only their lengths are asked for."""
+"""The application chooses their names; only their lengths are read."""
 
 _COMMAND = re.compile(r"no permissions to run the '(?P<command>[^']+)' command")
 _SCRIPTS_COMMAND = re.compile(r"can't run this command or subcommand")
@@ -26,17 +26,17 @@ _WRONG_PASSWORD = re.compile(r"invalid (?:username-password pair|password)|user 
 
 
 class Needs(NamedTuple):
-    """What one user must be allowed."""
+    """The rights that one user needs."""
 
     setting: str
-    """Which URL names the user."""
+    """The setting whose URL names the user."""
     user: str
     keys: tuple[str, ...]
     """Patterns."""
     channels: tuple[str, ...]
     """Patterns."""
     rules: tuple[str, ...]
-    """All that is needed, as ACL SETUSER wants it."""
+    """All rules, in the syntax of ACL SETUSER."""
 
     @property
     def grant(self) -> str:
@@ -67,21 +67,21 @@ def needs_of_results(user: str, prefix: str) -> Needs:
 
 
 def explain(text: str, needs: Needs, command: str | None = None) -> str | None:
-    """Which right is missing, and its cure; None if the text is no refusal.
+    """The missing right and its remedy; None if the text is not a refusal.
 
     :param text: Redis's own, with or without the code in front.
-    :param command: what a script called when it was refused, if that is known: Redis 7.0 does not say.
+    :param command: the command that a script called when it was refused, if known: Redis 7.0 does not report it.
     """
     if _NO_PASSWORD.search(text):
-        return f"Redis wants a password in {needs.setting}"
+        return f"Redis requires a password in {needs.setting}"
     if _WRONG_PASSWORD.search(text):
-        return f"the user name or password in {needs.setting} is wrong, or the user is off"
+        return f"the user name or password in {needs.setting} is wrong, or the user is disabled"
     if refused := _COMMAND.search(text):
         missing = f"run {refused['command'].upper().replace('|', ' ')}"
     elif _SCRIPTS_COMMAND.search(text):
         missing = f"run {command.upper()}" if command else "run a command that a script calls"
     elif "EXEC without MULTI" in text:
-        missing = "run MULTI"  # redis-py keeps the refusal itself to itself
+        missing = "run MULTI"  # redis-py does not pass the refusal on
     elif _KEYS.search(text):
         missing = f"use the keys {' '.join(needs.keys)}"
     elif _CHANNELS.search(text):

@@ -1,1 +1,1 @@
-"""What all instances together are doing, for people and for scripts."""
+"""The state of all instances, for people and for scripts."""

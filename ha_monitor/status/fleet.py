@@ -22,20 +22,20 @@ class Instance(Struct):
     pid: int
     version: str
     alive: bool
-    """Its lease holds."""
+    """Its lease is valid."""
     state: str
     leads: bool
-    """It watches over workers and tasks for the fleet."""
+    """It is the leader."""
     age: float
     """Since it started."""
     silent: float
-    """Since its last sign of life."""
+    """Since its last tick."""
     share: float
-    """Its part of the events that the living instances merged since each started, 0 to 1."""
+    """Its share of the events merged by the living instances since each started, 0 to 1."""
     events: int
     lines: int
     lag: float
-    """Between the newest event of its last batch and the merge of it."""
+    """Between the newest event of its last batch and its merge."""
     last_event: str | None
     """When it merged events last."""
     unannounced: int
@@ -49,7 +49,7 @@ class Worker(Struct):
     name: str
     silent: float
     state: str
-    """online; late: silent for workers.late_after; lost: the leader has said so; offline: it said so itself."""
+    """online; late: silent for workers.late_after; lost: declared by the leader; offline: it sent worker-offline."""
     active: Any = None
     processed: Any = None
     loadavg: Any = None
@@ -74,7 +74,7 @@ class Fleet(Struct):
     queue: Queue
     workers: list[Worker]
     more_workers: int
-    """How many there are beside those: of them nothing was heard for longer."""
+    """How many more there are: those that have been silent for longer."""
     waiting_announcements: int
     handler_retries: int
     dead_letters: int
@@ -87,7 +87,7 @@ class Fleet(Struct):
 def read_fleet(config: Config, clock: Clock) -> Fleet:
     """Ask store and broker.
 
-    :raises StoreUnavailable: if the store cannot be read; a broker that is away is part of the answer.
+    :raises StoreUnavailable: if the store cannot be read; an unavailable broker is part of the answer.
     """
     reader = StoreReader(config.store, config.node_id)
     reader.connect()
@@ -107,7 +107,7 @@ def assemble(
     counts: Counts,
     queue: Queue,
 ) -> Fleet:
-    """Put what was read together."""
+    """Combine what was read."""
     total = sum(_number(entry.stats, "new") for entry in instances if entry.lease_left > 0)
     return Fleet(
         node_id=config.node_id,

@@ -12,13 +12,13 @@ _WORKER = ("WORKER", "STATE", "SEEN", "ACTIVE", "PROCESSED", "LOAD", "SOFTWARE")
 
 
 def render(fleet: Fleet) -> list[str]:
-    """Rows: tables of instances and workers, and a row each for the rest."""
+    """Tables of instances and workers, and a row for each of the rest."""
     rows = [f"{fleet.node_id}  {_queue(fleet.queue)}", ""]
     instances = [_instance(instance) for instance in fleet.instances]
     rows += _table(_INSTANCE, instances) if instances else ["no instance has started yet"]
     rows.append("")
     workers = [_worker(worker) for worker in fleet.workers]
-    rows += _table(_WORKER, workers) if workers else ["no worker has been heard of yet"]
+    rows += _table(_WORKER, workers) if workers else ["no worker seen yet"]
     if fleet.more_workers:
         rows.append(f"… and {fleet.more_workers} more workers")
     rows.append("")
@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
 
 def _queue(queue: Queue) -> str:
     if queue.problem is not None:
-        return f"queue {queue.name}: not known: {queue.problem}"
+        return f"queue {queue.name}: unknown: {queue.problem}"
     if queue.depth is None:
         return f"queue {queue.name}: none (it does not exist yet, or the broker is Redis)"
     return f"queue {queue.name}: {queue.depth} messages, {queue.consumers} consumers"
@@ -77,7 +77,7 @@ def _text(value: object) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    # Visible here already, so that the columns are as wide as what will be seen.
+    # Escaped here already, so that the columns have the width of what is displayed.
     shown = [[visible(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(columns, cells)) for cells in zip(*shown, strict=True)]
     return ["  ".join(map(padded, row, widths)).rstrip() for row in shown]

@@ -199,7 +199,7 @@ def translated_errors(settings: StoreSettings) -> Iterator[None]:
     except redis.exceptions.ResponseError as error:
         text = str(error)
         if text.startswith("LEASELOST"):
-            raise LeaseLost("the lease of this instance ran out and another one took over") from None
+            raise LeaseLost("the lease of this instance expired and another one took over") from None
         if text.startswith("FORMAT "):
             key, _, version = text.removeprefix("FORMAT ").rpartition(" ")
             raise ConfigurationError(

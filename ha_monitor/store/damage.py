@@ -35,9 +35,9 @@ def mend(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
         is_what = f"holds {value}, which is no number" if value else f"is a {found}, not a {wanted[key].type}"
         said = f"{key} {is_what}, so something else writes to this Redis"
         if aside:
-            told.append(f"{said}; it is begun anew, and what was there is kept for a week as {aside}")
+            told.append(f"{said}; a new key is begun, and the old value is kept for a week as {aside}")
         elif key in own:
-            raise LeaseLost(f"{said}; this instance is entered anew; look at the key, then delete it")
+            raise LeaseLost(f"{said}; this instance registers again; look at the key, then delete it")
         else:
             raise StoreRefused(f"{said}; nothing is merged meanwhile: restore the key, or delete it if you cannot")
     return told

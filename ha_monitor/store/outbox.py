@@ -36,6 +36,45 @@ class OutboxItem(NamedTuple):
     """It comes from an outbox that was left behind, so it may have been announced before."""
 
 
+class OutboxProgress:
+    """How far the outbox of this instance is announced, and how far the store knows that.
+
+    The one owner of these sequence numbers: all items below such a number are done.
+    """
+
+    def __init__(self) -> None:
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """The instance has a new token, hence an empty outbox with sequence numbers from 0."""
+        self.announced = 0
+        self._told = 0
+        """What the call under way tells the store."""
+        self._confirmed = 0
+
+    def announce(self, upto: int) -> None:
+        """All items below a sequence number are out."""
+        self.announced = max(self.announced, upto)
+
+    def tell(self) -> None:
+        """A call is made that tells the store how far it is."""
+        self._told = self.announced
+
+    def confirm(self) -> None:
+        """That call returned."""
+        self._confirmed = self._told
+
+    def settle(self, upto: int) -> None:
+        """The store was told, by a call of its own, that all items below a sequence number are out."""
+        self.announce(upto)
+        self._confirmed = max(self._confirmed, upto)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the store knows of all that is announced."""
+        return self.announced <= self._confirmed
+
+
 _LATEST_TIME = 253_402_300_000.0
 """Seconds since the epoch: the last that has a date."""
 _decode = msgspec.msgpack.Decoder(Entry).decode
@@ -62,7 +101,9 @@ def read_entry(raw: bytes) -> Entry:
     except ValueError as error:
         # Written by a version that this one does not know, or by something else. It must neither stop the loop nor
         # vanish. msgspec's own error is one of this class.
-        event = Event("entry-unreadable", blake2b(raw, digest_size=12).hexdigest(), fields={"reason": str(error)})
+        event = Event(
+            "outbox-entry-unreadable", blake2b(raw, digest_size=12).hexdigest(), fields={"reason": str(error)}
+        )
         return Entry(0, event, None, False)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from msgspec import Struct, field
 
-from ha_monitor.events.types import Code
+from ha_monitor.events.catalogue import State
+from ha_monitor.events.types import ENDS
 
 
 class Facts(Struct, frozen=True, omit_defaults=True):
@@ -36,28 +35,6 @@ class Facts(Struct, frozen=True, omit_defaults=True):
     exception: str | None = field(name="ex", default=None)
     queue_wait: int | None = field(name="qw", default=None)
     """Of the event's run, in µs, as `store/lua/runs.lua` worked it out."""
-
-
-class State(StrEnum):
-    """Celery's names for the states of a task, and SENT for one that no worker has received."""
-
-    SENT = "SENT"
-    RECEIVED = "RECEIVED"
-    STARTED = "STARTED"
-    RETRY = "RETRY"
-    REJECTED = "REJECTED"
-    REVOKED = "REVOKED"
-    FAILURE = "FAILURE"
-    SUCCESS = "SUCCESS"
-    UNKNOWN = "UNKNOWN"
-
-
-_FINISHED: dict[int, State] = {
-    Code.REJECTED: State.REJECTED,
-    Code.REVOKED: State.REVOKED,
-    Code.FAILED: State.FAILURE,
-    Code.SUCCEEDED: State.SUCCESS,
-}
 
 
 class TaskRecord(Struct, frozen=True, kw_only=True):
@@ -91,7 +68,8 @@ class TaskRecord(Struct, frozen=True, kw_only=True):
 def state_of(facts: Facts) -> State:
     """The state that the facts stand for. What finished stays finished, whatever comes late."""
     if facts.finish is not None:
-        return _FINISHED.get(facts.finish, State.UNKNOWN)
+        # A later version may know more ends.
+        return end.state if (end := ENDS.get(facts.finish)) is not None else State.UNKNOWN
     closed = facts.retried_count + facts.requeued_count
     if closed > 0 and closed >= max(facts.received_count, facts.started_count):
         return State.RETRY
@@ -111,7 +89,8 @@ def runtime_of(facts: Facts) -> float | None:
     """Seconds the last run took: as the worker measured it, else from its start to the end."""
     if facts.runtime is not None:
         return facts.runtime
-    return elapsed(facts, facts.finished) if facts.finish in (Code.SUCCEEDED, Code.FAILED) else None
+    end = ENDS.get(facts.finish or 0)
+    return elapsed(facts, facts.finished) if end is not None and end.has_runtime else None
 
 
 def elapsed(facts: Facts, ended: int | None) -> float | None:

@@ -21,14 +21,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ha_monitor.events.catalogue import TASK_EVENTS, Awaits, Code
 from ha_monitor.store.keys import FAMILIES, NAMES
 
 _NAMES = (
     *("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses", "suspects", "judge"),
     *("attempt", "set_aside", "mend"),
 )
-GENERATED: Mapping[str, str] = {}
-"""The text of includes that are no files, by name."""
 
 _DIRECTIVE = re.compile(r"^-- @(\w+) +(.+)$", re.MULTILINE)
 _PLACE = re.compile(r"(?:script: |f_)(?P<sha>[0-9a-f]{40})\b.*@user_script: ?(?P<line>\d+)")
@@ -109,12 +108,12 @@ def read_part(name: str) -> Part:
 
     :raises ScriptError: if there is none.
     """
-    if (text := GENERATED.get(name)) is None:
-        path = (resources.files("ha_monitor.store") / "lua").joinpath(f"{name}.lua")
-        if not path.is_file():
-            raise ScriptError(f"there is no {name}.lua")
-        text = path.read_text(encoding="utf-8")
-    return part_from(name, text)
+    if name in GENERATED:
+        return part_from(name, GENERATED[name]())
+    path = (resources.files("ha_monitor.store") / "lua").joinpath(f"{name}.lua")
+    if not path.is_file():
+        raise ScriptError(f"there is no {name}.lua")
+    return part_from(name, path.read_text(encoding="utf-8"))
 
 
 def part_from(name: str, text: str) -> Part:
@@ -197,6 +196,29 @@ def _head(keys: Sequence[str], options: Sequence[str], families: Sequence[str], 
         marks = [f"{family} = options.prefix .. '{FAMILIES[family].mark}'" for family in families]
         lines.append(f"local families = {{ {', '.join(marks)} }}")
     return "\n".join(lines) + "\n"
+
+
+def event_constants() -> str:
+    """The catalogue of events for the scripts: a local for each code, and what they must know by code in `EVENTS`."""
+    codes = [code for code in Code if code is not Code.OTHER]
+    rows = [row for row in TASK_EVENTS if row.code is not Code.OTHER]
+    of_a_run = [row for row in rows if row.code is Code.STARTED or row.awaits in (Awaits.ONE_START, Awaits.ALL_STARTS)]
+    tables = {
+        "ends": {row.code: f"{{ rank = {row.end.rank}, tie = {row.end.tie} }}" for row in rows if row.end is not None},
+        "awaits": {row.code: f"'{row.awaits}'" for row in rows},
+        "of_a_run": {row.code: "true" for row in of_a_run},
+        "counted": {row.code: "true" for row in rows if row.counter is not None},
+    }
+    lines = [
+        f"  {name} = {{ {', '.join(f'[{code:d}] = {value}' for code, value in table.items())} }},"
+        for name, table in tables.items()
+    ]
+    names = ", ".join(code.name for code in codes)
+    return "\n".join([f"local {names} = {', '.join(map(str, map(int, codes)))}", "local EVENTS = {", *lines, "}", ""])
+
+
+GENERATED: Mapping[str, Callable[[], str]] = {"generated/catalogue": event_constants}
+"""What makes the text of an include that is no file, by the name of that."""
 
 
 def command_at(error: str) -> str | None:

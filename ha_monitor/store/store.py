@@ -11,11 +11,11 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.connection import StoreConnection
-from ha_monitor.store.contact import Contact
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.damage import mend
 from ha_monitor.store.keys import FORMAT, Keys
-from ha_monitor.store.outbox import read_items
+from ha_monitor.store.lease import Lease
+from ha_monitor.store.outbox import OutboxProgress, read_items
 from ha_monitor.store.packing import as_lua_string, json_object
 from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
@@ -55,15 +55,10 @@ class RedisStore:
         self.keys = Keys(settings.prefix, node_id)
         self._connection = StoreConnection(settings)
         self._scripts = read_scripts()
-        self._token = 0
-        self._announced = 0
-        self._told = 0
-        """What the call under way tells Redis."""
-        self._confirmed = 0
-        self._lease_until = 0.0
+        self._lease = Lease(clock, settings.lease)
+        self._progress = OutboxProgress()
         self._trouble = ""
         """What calls did without of which nothing was told yet."""
-        self._contact = Contact(clock, settings.lease)
         self.counts_key = self.keys.counts(counting.name if counting else "")
         self._common = {
             "prefix": self.keys.prefix,
@@ -84,12 +79,12 @@ class RedisStore:
     @property
     def token(self) -> int:
         """The fencing token of this instance: higher than that of every instance before; 0 before `register`."""
-        return self._token
+        return self._lease.token
 
     @property
     def lease_until(self) -> float:
         """When the lease may end, by this machine's monotonic clock."""
-        return self._lease_until
+        return self._lease.until
 
     @property
     def connected(self) -> bool:
@@ -113,7 +108,7 @@ class RedisStore:
 
         :param registered: whether this instance has an entry and an outbox.
         """
-        return mend(self.run, self.keys, self._token if registered else 0, self.counts_key)
+        return mend(self.run, self.keys, self.token if registered else 0, self.counts_key)
 
     def register(self, who: dict[str, Any]) -> None:
         """Enter this instance, with a new token and an empty outbox.
@@ -121,9 +116,9 @@ class RedisStore:
         :param who: what people should see of it: `instance`, `host`, `pid`, `version`, `started`.
         """
         asked = self._clock.monotonic()
-        self._take_token(self._call("register", {"who": json.dumps(who), "format": str(FORMAT)}))
-        self._announced = self._told = self._confirmed = 0
-        self._lease_until = asked + self.settings.lease
+        token = self._call("register", {"who": json.dumps(who), "format": str(FORMAT)})
+        self._progress.start_anew()
+        self._lease_granted(token, asked)
 
     def recover(self) -> Recovered:
         """After a broken connection: renew the lease under a new token and return what has not been announced yet.
@@ -135,13 +130,12 @@ class RedisStore:
         """
         asked = self._clock.monotonic()
         token, first, raw = self._call("recover")
-        self._take_token(token)
-        self._lease_until = asked + self.settings.lease
+        self._lease_granted(token, asked)
         return Recovered(read_items(first, raw), first + len(raw))
 
     def announced(self, upto: int) -> None:
         """Note that all items below a sequence number are out. Redis hears of it with the next call."""
-        self._announced = max(self._announced, upto)
+        self._progress.announce(upto)
 
     def send_apply(self, batch: Batch) -> None:
         """Hand a batch to Redis, without waiting for it.
@@ -180,7 +174,7 @@ class RedisStore:
         """
         asked = self._clock.monotonic()
         options = {
-            "may_take_over": self._contact.may_take_over(),
+            "may_take_over": self._lease.may_take_over(),
             "most": MOST_DUE,
             "fit": fit,
             "merged_ago": None if merged_ago is None else int(merged_ago * 1000),
@@ -189,7 +183,7 @@ class RedisStore:
             "rejected": [as_lua_string(sample) for sample in rejected],
         }
         first, raw, next_due, taken, own, leads = self._call("tick", options)
-        self._lease_until = asked + self.settings.lease
+        self._lease.renewed(asked)
         return Ticked(
             read_items(first, raw, own),
             next_due / 1000 if next_due >= 0 else None,
@@ -228,46 +222,45 @@ class RedisStore:
             "most_dead": keep,
         }
         self._call("settle", options)
-        self.announced(upto)
-        self._confirmed = max(self._confirmed, upto)
+        self._progress.settle(upto)
 
     def confirm(self) -> None:
         """Tell Redis what has been announced, if it does not know."""
-        if self._announced > self._confirmed:
-            self.settle(self._announced, [], [], 1_000_000)
+        if not self._progress.is_confirmed:
+            self.settle(self._progress.announced, [], [], 1_000_000)
 
     def leave(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
         left: int = self._call("leave")
-        self._lease_until = 0.0
+        self._lease.given_up()
         return left
 
     def holds_lease(self) -> bool:
         """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
-        return self._clock.monotonic() < self._lease_until
+        return self._lease.holds()
 
-    def _take_token(self, token: int) -> None:
-        self._token = token
+    def _lease_granted(self, token: int, asked: float) -> None:
+        self._lease.granted(token, asked)
         self._named_keys = self.keys.for_scripts(token, self.counts_key)
 
     def _lease_ms(self) -> int:
-        return int(self.settings.lease * 1000)
+        return int(self._lease.duration * 1000)
 
     def _call(self, name: str, options: Mapping[str, Any] = NOTHING, more_keys: Sequence[str] = ()) -> Any:
         self._send(name, options, more_keys)
         return self._receive(name)
 
     def _send(self, name: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> None:
-        self._told = self._announced
+        self._progress.tell()
         script = self._scripts[name]
-        common = {**self._common, "token": str(self._token), "announced": self._announced}
+        common = {**self._common, "token": str(self.token), "announced": self._progress.announced}
         arguments = script.arguments(self._named_keys, common, options, more_keys)
         self._connection.send("EVALSHA", script.sha, *arguments)
 
     def _receive(self, name: str) -> Any:
         reply = self._connection.receive()
-        self._confirmed = self._told
-        self._contact.replied()
+        self._progress.confirm()
+        self._lease.replied()
         if self._scripts[name].is_under_lease:
             trouble, reply = reply
             self._trouble = self._trouble or visible(trouble.decode("utf-8", "replace"))

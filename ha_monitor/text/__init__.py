@@ -1,1 +1,1 @@
-"""Foreign text: made visible where a person reads it, and rid of secrets where it is kept or written."""
+"""Foreign text: escaped where a person reads it, and redacted where it is stored or written."""

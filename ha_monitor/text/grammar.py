@@ -1,4 +1,4 @@
-"""What a value looks like in a text: regular expressions for texts in lower case, put together by `secrets`.
+"""The form of values in a text: regular expressions for lower case texts, combined by `secrets`.
 
 Texts are searched that anybody may have written, so every repetition is possessive (`*+`): what it took is never given
 back, and the time grows with the length of the text and no faster.
@@ -7,12 +7,12 @@ back, and the time grows with the length of the text and no faster.
 from __future__ import annotations
 
 _DEPTH = 6
-"""Brackets within brackets that are told apart."""
+"""Supported depth of nested brackets."""
 
 QUOTE = r"""\\*+["']"""
 """A quotation mark, escaped as often as it may be: JSON in a string has `\\"`."""
 
-# It ends with its line at the latest, so that a quotation mark too many costs no frame of a traceback.
+# It ends with its line at the latest, so that a stray quotation mark costs no frame of a traceback.
 # A mark with a letter behind it is one of a text in the string, whose escape was lost; one with two backslashes before
 # it is escaped in JSON of which this is the text in Python.
 _SINGLE = r"""'(?:[^'\\\n]++|\\.|'(?=\w))*+'?+"""
@@ -42,7 +42,7 @@ _NEXT_LINE = r"""\n(?=[ \t]++(?!file "|[\^~])|[)\]}"'])"""
 
 
 def _bracketed(ahead: int, depth: int = _DEPTH) -> str:
-    """What stands in brackets, to its closing bracket, or to the end of the text if that was cut short."""
+    """The content of brackets, to the closing bracket, or to the end of a truncated text."""
     inner = rf"""[^()\[\]{{}}"'\\\n]++|{_CLOSED_STRING.replace("AHEAD", str(ahead))}|\\.|{_NEXT_LINE}"""
     if depth:
         inner += "|" + _bracketed(ahead, depth - 1)
@@ -53,7 +53,7 @@ def _in_brackets(ahead: int) -> str:
     return rf"[\w.]{{0,60}}+(?:{_bracketed(ahead)}|[(\[{{][^\n]*+)"
 
 
-# These end a value without quotation marks, unless it goes on right behind them and no other key begins there.
+# These end an unquoted value, unless it continues right after them and no other key begins there.
 _GOES_ON = r"""["',;&)\]}<>](?=\w)(?!\w{1,40}+[=:])"""
 _NO_ESCAPE = r"""\\(?![nrt"'])"""
 _SCHEME = r"(?:(?:bearer|basic|digest|negotiate|apikey|token)[ ]++)?+"
@@ -63,12 +63,12 @@ _REST_OF_LINE = rf"""(?:[^\n"',;&)\]}}<>\\]++|{_GOES_ON}|{_NO_ESCAPE})++"""
 WORD = rf"(?:{STRING}|{_WORD})"
 """A value that ends with a blank: of an option on a command line."""
 
-# Python puts strings together that stand side by side, and pprint writes long ones so.
+# Python joins adjacent strings, and pprint writes long ones that way.
 _STRINGS = rf"{STRING}(?:[ \t]*+(?:\\?\n[ \t]++)?+{PLAIN_STRING})*+"
 
 
 def value(ahead: int) -> str:
-    """A value behind its key. key=value ends at a blank; key: value and key = value go to the end of the line.
+    """A value after its key. key=value ends at a blank; key: value and key = value end with the line.
 
     :param ahead: how many pieces of a string are looked at for its end, since marks in it may have lost their escape.
     """
@@ -79,9 +79,9 @@ def value(ahead: int) -> str:
 
 
 def item(ahead: int) -> str:
-    """A value that stands in a list: a text, a number, or a list."""
+    """A value in a list: a text, a number, or a list."""
     return rf"(?:{STRING}|{_in_brackets(ahead)}|[\d.]++)"
 
 
 HEADER = r"""(?:="[^"\n\\]*+"|=|[^\n"'\\=]++|["'](?=\w)|\\(?![nr"']))++"""
-"""The value of a header of HTTP: the rest of its line."""
+"""The value of an HTTP header: the rest of its line."""

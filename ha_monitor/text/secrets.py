@@ -1,4 +1,4 @@
-"""Finds secrets in texts: behind a key such as `password`, and by what they look like.
+"""Finds secrets in texts: by a key such as `password`, and by known patterns.
 
 A text is first searched for the words that a secret has about it, all at once; most texts have none. Only then is it
 looked at closely, and in lower case: an expression that ignores case is ten times as slow.
@@ -19,11 +19,12 @@ from ha_monitor.text.shapes import SHAPES, Shape, is_given_to
 
 HIDDEN = "***"
 MOST = 150
-"""How many secrets of a kind are taken out of a text singly; all that follows the last of them is hidden as a whole."""
+"""Secrets of a kind that are redacted singly; everything after the last of them is redacted as a whole."""
 WHOLE_WORD = 4
-"""Letters. A part of a key's name that is no longer counts only as a word of its own."""
+"""Letters. A part of a key's name of at most this length matches whole words only."""
 ENDS = {"pwd": "", "pass": "all band by com encom get high keep last low out over ssh sur tres under"}
-"""Short parts that count at the end of a word, too (`dbpass`), and what makes other words of them (`compass`)."""
+"""Short parts that also match at the end of a word (`dbpass`), and the prefixes that make other words of them
+(`compass`)."""
 Span = tuple[int, int]
 
 
@@ -39,7 +40,7 @@ _ERROR_NAME = re.compile(
 
 
 class SecretFinder:
-    """Finds what is to be hidden in texts: the values of some keys, and what shows by itself."""
+    """Redacts texts: the values of some keys, and known secret patterns."""
 
     def __init__(self, key_parts: Iterable[str] = ()) -> None:
         """:param key_parts: parts of the names of keys; `_` in one also stands for `-` and for nothing."""
@@ -65,12 +66,12 @@ class SecretFinder:
         )
 
     def names_secret(self, key: str) -> bool:
-        """Whether what a key of this name has is to be hidden."""
+        """Whether the value of a key with this name must be redacted."""
         lower = lowered(key)
         return any(self._counts(key, lower, match.start()) for match in self._key.finditer(lower))
 
     def hide(self, text: str) -> str:
-        """The text with `***` in the place of each secret."""
+        """The text with `***` in place of each secret."""
         lower = lowered(text)
         words = set(self._words.find_matches_as_strings(lower, overlapping=True))
         if not words:
@@ -250,4 +251,4 @@ def _end_of_lines(lower: str, start: int) -> int:
 
 
 BY_LOOKS = SecretFinder()
-"""Finds what shows by itself."""
+"""Finds known secret patterns."""

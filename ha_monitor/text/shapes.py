@@ -1,4 +1,4 @@
-"""Secrets that show by themselves: by their looks, or by the command that they are given to."""
+"""Known secret patterns: by form, or by the command that they are an argument of."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ FAR = 300
 
 
 class Shape(NamedTuple):
-    """What such a secret looks like, in lower case."""
+    """The pattern of such a secret, in lower case."""
 
     words: tuple[str, ...]
     """One of them is in every such text."""
     expression: re.Pattern[str]
     """The group `hidden` is the secret."""
     is_option: bool = False
-    """Whether it is one only if a word, the name of a command, stands before it in the same line."""
+    """Whether it is a secret only after a word, the name of a command, in the same line."""
 
 
 def _shape(words: str, expression: str) -> Shape:
@@ -40,7 +40,7 @@ _APART_OR_NOT = rf"(?:{_APART}|=)?+"
 _USER_AND = _APART_OR_NOT + r"""["']?[^\s{mark}"']{{1,100}}+{mark}(?P<hidden>[^\s"']++)"""
 _VALUE = rf"(?P<hidden>{WORD})"
 SHAPES = (
-    # The password of a URL, to the last @ before the path, or, if it has a /, behind it.
+    # The password of a URL, to the last @ before the path, or, if it contains a /, after it.
     _shape(
         "://",
         rf"""://{_USER}:(?!{_PORT})(?P<hidden>[^/\s]{{0,2048}}(?=@)|(?:(?!://)[^\s"'<>?#]){{0,2048}}(?=@)|[^/\s:@]++(?=\s*+\Z))""",
@@ -50,7 +50,7 @@ SHAPES = (
     _shape("@tcp( @unix(", r""":(?P<hidden>[^\s:@"'/]++)(?=@(?:tcp|unix)\()"""),
     _shape("jdbc:oracle:", r"jdbc:oracle:\w++:[^/\s@]{1,100}+/(?P<hidden>[^/\s@]++)(?=@)"),
     _shape("authorization cookie", rf"(?:authorization|cookie)[ \t]*+:[ \t]*+(?P<hidden>{HEADER})"),
-    # A word is no secret: 'basic authentication', 'the bearer of the token'.
+    # A plain word is not a secret: 'basic authentication', 'the bearer of the token'.
     _shape("bearer basic", r"(?:bearer|basic)[ ]++(?P<hidden>(?=[a-z]*+[\d+/=._~-])[\w+/=.~-]{6,}+)"),
     _shape(
         "password passwd passphrase",
@@ -85,7 +85,7 @@ SHAPES = (
     _option("smbclient", "-u", "--user", value=_USER_AND.format(mark="%")),
     _option("sshpass rabbitmqadmin", "-p", value=_APART_OR_NOT + _VALUE),
     _option("mongo docker+login podman+login", "-p", value=_APART + _VALUE),
-    # With a blank behind it, the option has no value.
+    # With a blank after it, the option has no value.
     _option("mysql mariadb", "-p", value=_VALUE),
     _option("redis-cli", "-a", value=_APART + _VALUE),
     _option("ldap", "-w", value=_APART_OR_NOT + _VALUE),

@@ -1,7 +1,7 @@
 """The one place where text is written for a person at a terminal.
 
-A newline and a colour come from here alone, so that no text that came from elsewhere can end a line, begin one or paint
-it; what a command writes it gives as rows and parts of rows.
+Newlines and colours are written here alone, so that no foreign text can end, begin or colour a line; commands pass
+rows and parts of rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple, TextIO
 from ha_monitor.text.visible import ascii_json, visible, visible_json
 
 _PLAIN = str.maketrans({"─": "-", "█": "#", "…": "..."})
-"""What the program itself draws with, where the terminal has no such characters."""
+"""Replacements for the program's own symbols on a terminal that lacks them."""
 
 
 class Painted(NamedTuple):
@@ -23,11 +23,11 @@ class Painted(NamedTuple):
 
     text: str
     color: str
-    """As the terminal counts them (ECMA-48, SGR), such as `1;31`."""
+    """The SGR parameters (ECMA-48), such as `1;31`."""
 
 
 class Terminal:
-    """Writes rows of text. Whatever is in them comes out visible, in the characters that the terminal has."""
+    """Writes rows of text, escaped, in the terminal's character set."""
 
     def __init__(self, stream: TextIO, *, colors: bool = False) -> None:
         self._stream = stream
@@ -37,7 +37,7 @@ class Terminal:
     def row(self, *parts: str | Painted) -> None:
         """Write one row.
 
-        :raises BrokenPipeError: if nobody reads any more.
+        :raises BrokenPipeError: if the reader is gone.
         """
         shown = [self._part(part) for part in parts]
         self._stream.write("".join(shown).rstrip() + "\n")
@@ -55,7 +55,7 @@ class Terminal:
         self._stream.flush()
 
     def shown(self, text: str) -> str:
-        """The text as it will be seen, to know how much room it takes."""
+        """The text as it will be displayed, to measure its width."""
         text = visible(text)
         for encoding in self._encodings:
             try:
@@ -74,7 +74,7 @@ class Terminal:
 
 
 def encodings_of(stream: TextIO) -> list[str]:
-    """The encodings, other than UTF-8, that a text must fit to be seen."""
+    """The encodings, other than UTF-8, in which a text must be representable."""
     found = [stream.encoding or "utf-8"]
     if stream.isatty():
         # In the locale C, Python writes UTF-8 all the same; to a terminal of 8 bits its second bytes are controls.
@@ -83,10 +83,10 @@ def encodings_of(stream: TextIO) -> list[str]:
 
 
 def standard_output(*, colors: bool = False) -> Terminal:
-    """What a command answers goes here."""
+    """Output of commands."""
     return Terminal(sys.stdout, colors=colors)
 
 
 def standard_error() -> Terminal:
-    """What went wrong goes here."""
+    """Error messages of commands."""
     return Terminal(sys.stderr)

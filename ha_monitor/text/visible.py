@@ -1,4 +1,4 @@
-"""Foreign text as a person may see it: whatever a terminal would obey, reorder or not show is written out."""
+"""Escapes foreign text for display: every character that a terminal would obey, reorder or not show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BLANK = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 )
-"""Characters that Unicode counts among letters, marks and symbols, and that show nothing."""
+"""Invisible characters that Unicode classifies as letters, marks or symbols."""
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -24,7 +24,7 @@ def visible(text: str) -> str:
 
 
 def visible_json(data: bytes) -> bytes:
-    """JSON with the same characters written as `\\u001b`: to a program it says the same."""
+    """JSON with the same characters escaped as `\\u001b`: equivalent for a program."""
     if data.isascii() and b"\x7f" not in data:
         return data  # JSON itself escapes the rest of ASCII
     return _written_out(data.decode("utf-8", "replace"), _json_escaped).encode("utf-8")
@@ -38,17 +38,17 @@ def ascii_json(data: bytes) -> bytes:
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal a visible text takes."""
+    """The width of an escaped text in terminal columns."""
     return len(text) if text.isascii() else sum(max(0, wcwidth(character)) for character in text)
 
 
 def padded(text: str, width: int) -> str:
-    """A visible text, filled with blanks to so many columns."""
+    """An escaped text, padded with blanks to a number of columns."""
     return text + " " * (width - columns(text))
 
 
 def shortened(text: str, width: int | None) -> str:
-    """A visible text, cut to so many columns if there is a limit."""
+    """An escaped text, truncated to a number of columns if there is a limit."""
     if width is None or columns(text) <= width:
         return text
     kept, taken = [], 1

@@ -243,10 +243,10 @@ def test_a_result_backend_that_is_away_is_said_and_nothing_is_made_up(
         CeleryWorker(broker_url, "a"),
     ):
         ignored = app.tasks["tests.ignore"].delay().id
-        wait_until(lambda: fleet.said("tasks-not-asked-for"), 60, "the line", 0.2)
+        wait_until(lambda: fleet.said("task-inspection-failed"), 60, "the line", 0.2)
         time.sleep(SETTLED)
 
-        assert len(fleet.said("tasks-not-asked-for")) == 1
+        assert len(fleet.said("task-inspection-failed")) == 1
         assert [line for line in fleet.lines() if line.get("task_id") == ignored and line["level"] != "debug"] == []
 
 

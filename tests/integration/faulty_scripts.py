@@ -89,7 +89,8 @@ class Snapshot:
         for instance in self._instances:
             one = copy.copy(instance)
             one.clock, one.store, one.emitted = copy.copy(instance.clock), copy.copy(instance.store), []
-            one.store._contact = copy.copy(instance.store._contact)
-            one.store._clock = one.store._contact._clock = one.clock
+            one.store._lease = copy.copy(instance.store._lease)
+            one.store._progress = copy.copy(instance.store._progress)
+            one.store._clock = one.store._lease._clock = one.clock
             restored.append(one)
         return restored

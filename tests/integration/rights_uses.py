@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from unittest import mock
 
 from ha_monitor.broker import survey as surveying
-from ha_monitor.broker import whereabouts
-from ha_monitor.broker.control import greet_workers
+from ha_monitor.broker import task_query
+from ha_monitor.broker.control import broadcast_to_workers
 from ha_monitor.broker.inspection import answering_workers, queue_state
 from ha_monitor.broker.source import Source
-from ha_monitor.check.findings import Finding, Verdict
+from ha_monitor.check.findings import Finding, Severity
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import HaMonitorError
 from tests.support.process import wait_until
@@ -39,7 +39,7 @@ def uses_of(config: Config, source: Source, publish_event: Callable[[], object],
         wait_until(answer, 60, "the worker's answer")
 
     def asking() -> None:
-        heard(lambda: worker in whereabouts.ask_workers(config, ["no such task"]).answered)
+        heard(lambda: worker in task_query.query_tasks(config, ["no such task"]).answered)
 
     def survey() -> None:
         heard(
@@ -51,7 +51,7 @@ def uses_of(config: Config, source: Source, publish_event: Callable[[], object],
 
     return {
         "events": events,
-        "greeting": lambda: greet_workers(config.broker.url, config.broker),
+        "greeting": lambda: broadcast_to_workers(config.broker.url, config.broker),
         "stuck detection": asking,
         "survey": survey,
         "check of the workers": check,
@@ -62,7 +62,7 @@ def uses_of(config: Config, source: Source, publish_event: Callable[[], object],
 def refused(uses: Uses) -> dict[str, str]:
     """What cannot be done, up to the first such thing, and what is said of it."""
     # The worker here is idle, and mostly answers at once.
-    with mock.patch.object(surveying, "PATIENCE", 0.5), mock.patch.object(whereabouts, "PATIENCE", 0.5):
+    with mock.patch.object(surveying, "ANSWER_TIMEOUT", 0.5), mock.patch.object(task_query, "ANSWER_TIMEOUT", 0.5):
         for name, use in uses.items():
             try:
                 use()
@@ -72,4 +72,4 @@ def refused(uses: Uses) -> dict[str, str]:
 
 
 def failures(findings: Iterator[Finding]) -> list[str]:
-    return [finding.text for finding in findings if finding.verdict is Verdict.FAILED]
+    return [finding.text for finding in findings if finding.severity is Severity.FAILED]

@@ -98,7 +98,9 @@ def test_slow_tls_clients_of_each_kind_stop_nothing(
         assert fleet.instances[0].stop() == 0
         written = fleet.instances[0].process.output()
     assert "Traceback" not in written
-    assert [line["event"] for line in fleet.lines() if line["event"] in ("http-failed", "library-message")] == []
+    assert [
+        line["event"] for line in fleet.lines() if line["event"] in ("http-request-failed", "library-message")
+    ] == []
 
 
 def test_where_descriptors_run_out_slow_clients_give_theirs_back(
@@ -120,7 +122,7 @@ def test_where_descriptors_run_out_slow_clients_give_theirs_back(
             publish(broker_url, tasks(5))
             wait_until(lambda: len(fleet.said("task-succeeded")) == 5, 30, "all lines")
         assert fleet.instances[0].stop() == 0
-    unwanted = {"http-failed", "library-message", "thread-not-running", "store-unavailable", "instance-crashed"}
+    unwanted = {"http-request-failed", "library-message", "thread-failed", "store-unavailable", "instance-crashed"}
     assert unwanted & {line["event"] for line in fleet.lines()} == set()
 
 
@@ -145,11 +147,13 @@ def test_an_instance_without_any_thread_does_its_work(tmp_path: Path, broker_url
 
         wait_until(all_handled, 60, "the calls of the handlers")
         wait_until(lambda: len(fleet.said("task-succeeded")) == 20, 30, "all lines")
-        wait_until(lambda: len(fleet.said("thread-not-running")) >= 4, 30, "a line for each thread")
-        silent = [(line["thread"], line["reason"]) for line in fleet.said("thread-not-running")]
+        wait_until(lambda: len(fleet.said("thread-failed")) >= 4, 30, "a line for each thread")
+        silent = [(line["thread"], line["reason"]) for line in fleet.said("thread-failed")]
         assert fleet.instances[0].stop() == 0
 
-    assert sorted(silent) == [(name, "can't start new thread") for name in ("greeter", "handlers", "http", "surveyor")]
+    assert sorted(silent) == [
+        (name, "can't start new thread") for name in ("broadcast", "handlers", "http", "surveyor")
+    ]
     assert len(fleet.said("instance-crashed")) == 0
 
 

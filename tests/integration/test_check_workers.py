@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.check.findings import Finding, ok, warning
-from ha_monitor.check.workers import check_workers, judge
+from ha_monitor.check.workers import assess_worker, check_workers
 from ha_monitor.config.schema import Broker, Config
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.store.reader import WorkerEntry
@@ -18,8 +18,8 @@ from tests.support.machine import Timed
 from tests.support.process import free_port, wait_until
 from tests.support.workers import CeleryWorker
 
-UNKNOWN = "no task event seen yet; whether it sends them shows once it runs tasks"
-SILENT = "; it did not answer within 2 s, as when it is busy"
+UNKNOWN = "no task event received yet; run tasks to find out whether it sends them"
+SILENT = "; it did not answer within 2 s; it may be busy"
 CURE = "start it with -E, set worker_send_task_events, or set broker.enable_events"
 
 
@@ -46,7 +46,7 @@ def test_what_workers_send_is_found_out_and_not_changed(broker_url: str, store_u
         run(sending, 0.0)
         run(plain, 0.0)
         # The leader compares the runs that two heartbeats tell of with the events that came.
-        wait_until(lambda: check()[names[plain]].verdict == "warning", 60, "that missing events are noticed")
+        wait_until(lambda: check()[names[plain]].severity == "warning", 60, "that missing events are noticed")
         run(busy, 8.0)
         wait_until(lambda: "received" in busy.log(), 30, "the long task")
         with Timed() as timed:
@@ -56,7 +56,7 @@ def test_what_workers_send_is_found_out_and_not_changed(broker_url: str, store_u
         assert found == {
             names[sending]: ok("workers", f"{names[sending]} sends task events"),
             names[plain]: warning(
-                "workers", f"{names[plain]} does not send task events: none came of its latest 1 runs; {CURE}"
+                "workers", f"{names[plain]} does not send task events: none arrived for its latest 1 runs; {CURE}"
             ),
             names[busy]: ok("workers", f"{names[busy]}: {UNKNOWN}{SILENT}"),
         }
@@ -82,7 +82,7 @@ def test_workers_that_cannot_be_asked_are_told_of(store_url: str) -> None:
     findings = list(check_workers(Config(broker=Broker(url=url), store=StoreSettings(url=store_url))))
 
     assert findings == [
-        warning("workers", f"they cannot be asked: 127.0.0.1:{port}//: Connection refused") for port in ports
+        warning("workers", f"workers cannot be reached: 127.0.0.1:{port}//: Connection refused") for port in ports
     ]
 
 
@@ -111,12 +111,12 @@ def test_no_worker_at_all_is_told_of(broker_url: str, store_url: str) -> None:
             True,
             warning(
                 "workers",
-                "w@h does not send task events: none came of its latest 3 runs; "
-                "an instance switches them on when it connects to the broker",
+                "w@h does not send task events: none arrived for its latest 3 runs; "
+                "an instance enables them when it connects to the broker",
             ),
         ),
     ],
 )
 def test_each_worker_has_its_line(entry: WorkerEntry | None, answers: bool, enable: bool, said: Finding) -> None:
     """Given what is recorded of a worker, and whether it answers, the line says what is known and what to do."""
-    assert judge("w@h", entry, answers=answers, enable_events=enable) == said
+    assert assess_worker("w@h", entry, answers=answers, enable_events=enable) == said

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from ha_monitor.broker import asking
-from ha_monitor.broker.control import Greeter, greet_workers
+from ha_monitor.broker.control import WorkerBroadcast, broadcast_to_workers
 from ha_monitor.broker.survey import survey
-from ha_monitor.broker.whereabouts import ask_workers
+from ha_monitor.broker.task_query import query_tasks
 from ha_monitor.config.schema import Broker, Config, Store
 from ha_monitor.errors import BrokerUnavailable
 from tests.support.certificates import Certificate
@@ -73,7 +73,7 @@ def db_of(url: str) -> int:
 def test_workers_are_asked(rabbitmq: PrivateRabbitMQ, broker_url: str, enable: bool, asked: list[str]) -> None:
     """Given Celery's control exchange, all workers are asked for a heartbeat, and for events if the setting says so."""
     with heard_on_rabbitmq(rabbitmq, broker_url.rpartition("/")[2]) as heard:
-        greet_workers(broker_url, Broker(url=broker_url, enable_events=enable))
+        broadcast_to_workers(broker_url, Broker(url=broker_url, enable_events=enable))
 
         assert heard() == asked
 
@@ -82,7 +82,7 @@ def test_workers_are_asked(rabbitmq: PrivateRabbitMQ, broker_url: str, enable: b
 
 
 def test_workers_are_asked_over_verified_amqps(certificates: list[Certificate]) -> None:
-    """Given a RabbitMQ with a certificate of a private CA, the workers are greeted, and asked by the survey and about
+    """Given a RabbitMQ with a certificate of a private CA, the workers are sent, and asked by the survey and about
     tasks, in far less time than a lease; under another CA, nothing is sent.
     """
     ours, others = certificates
@@ -94,20 +94,20 @@ def test_workers_are_asked_over_verified_amqps(certificates: list[Certificate]) 
         settings = Broker(url=url, enable_events=True, tls={"ca_certs": str(ours.ca)})
 
         with Timed() as timed:
-            greet_workers(url, settings)
+            broadcast_to_workers(url, settings)
 
         assert timed.undisturbed < Store().lease / 2, timed
         assert heard() == ["heartbeat", "enable_events"]
         assert survey(Config(broker=settings), ["tasks"])[0].name == "tasks"
-        assert ask_workers(Config(broker=settings), ["id"]).answered == frozenset()
+        assert query_tasks(Config(broker=settings), ["id"]).answered == frozenset()
         assert heard() == ["active_queues", "stats", "query_task"]
         with pytest.raises(BrokerUnavailable, match=r"(?i)certificate verify failed"):
-            greet_workers(url, Broker(url=url, tls={"ca_certs": str(others.ca)}))
+            broadcast_to_workers(url, Broker(url=url, tls={"ca_certs": str(others.ca)}))
         assert heard() == []
 
 
 def test_workers_are_asked_over_verified_rediss(certificates: list[Certificate]) -> None:
-    """Given a Redis with a certificate of a private CA that wants one of its clients, the workers are greeted; under
+    """Given a Redis with a certificate of a private CA that wants one of its clients, the workers are sent; under
     another CA, nothing is sent.
     """
     ours, others = certificates
@@ -125,18 +125,18 @@ def test_workers_are_asked_over_verified_rediss(certificates: list[Certificate])
         url = f"rediss://127.0.0.1:{port}/0"
         own = {"certfile": str(ours.cert), "keyfile": str(ours.key)}
 
-        greet_workers(url, Broker(url=url, enable_events=True, tls={"ca_certs": str(ours.ca), **own}))
+        broadcast_to_workers(url, Broker(url=url, enable_events=True, tls={"ca_certs": str(ours.ca), **own}))
 
         assert heard() == ["heartbeat", "enable_events"]
         with pytest.raises(BrokerUnavailable, match=r"(?i)certificate verify failed"):
-            greet_workers(url, Broker(url=url, tls={"ca_certs": str(others.ca), **own}))
+            broadcast_to_workers(url, Broker(url=url, tls={"ca_certs": str(others.ca), **own}))
         assert heard() == []
 
 
 def test_workers_are_asked_behind_a_sentinel(
     redis_server: PrivateRedis, redis_broker_url: str, sentinel: int, unanswering: Callable[[str], int]
 ) -> None:
-    """Given sentinels of which one is silent, the workers are greeted on the primary, and asked by the survey and
+    """Given sentinels of which one is silent, the workers are sent on the primary, and asked by the survey and
     about tasks.
     """
     db = db_of(redis_broker_url)
@@ -145,12 +145,12 @@ def test_workers_are_asked_behind_a_sentinel(
         settings = Broker(url=url, enable_events=True, transport_options={"master_name": "main"})
 
         with Timed() as timed:
-            greet_workers(url, settings)
+            broadcast_to_workers(url, settings)
 
         assert timed.undisturbed < settings.connect_timeout, timed
         assert heard() == ["heartbeat", "enable_events"]
         assert survey(Config(broker=settings), ["tasks"])[0].name == "tasks"
-        assert ask_workers(Config(broker=settings), ["id"]).answered == frozenset()
+        assert query_tasks(Config(broker=settings), ["id"]).answered == frozenset()
         assert heard() == ["active_queues", "stats", "query_task"]
 
 
@@ -164,10 +164,10 @@ def test_a_broker_that_does_not_answer_does_not_hold_up_the_instance(unanswering
     url = f"amqp://127.0.0.1:{port}//"
 
     with Timed() as timed:
-        greeted = Greeter(plain_threads(), Broker(url=url, connect_timeout=1.0), told.append).greet(url)
+        sent = WorkerBroadcast(plain_threads(), Broker(url=url, connect_timeout=1.0), told.append).send(url)
 
     assert timed.undisturbed < 0.5, timed
-    greeted.result(patient(10))
+    sent.result(patient(10))
     assert told == [f"127.0.0.1:{port}//: timed out"]
 
 

@@ -17,6 +17,7 @@ import redis
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.metrics.health import Health
+from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.report import Report
@@ -94,7 +95,7 @@ class Going:
             report=cast(Report, Nothing()),
             logger=cast(Logger, self.log),
             clock=self.one.clock,
-            who={"instance": name},
+            identity=Identity("tests", name, "host", 1),
         )
 
     def do(self, step: Callable[[], str | None]) -> None:
@@ -135,7 +136,9 @@ class Going:
         def settle() -> None:
             items = one.apply(event("custom", at=TIME + 1000 + number, uuid=None), announce=False).items
             one.emitted += items
-            store.settle((items[-1].sequence if items else store._announced) + 1, [(10**7, b"retry")], [b"{}"], 10)
+            store.settle(
+                (items[-1].sequence if items else store._progress.announced) + 1, [(10**7, b"retry")], [b"{}"], 10
+            )
 
         def note() -> None:
             attempts.begin(["message"], 3)

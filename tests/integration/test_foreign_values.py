@@ -151,7 +151,9 @@ def check(url: str, inside: Inside, key_of: Callable[[Going], str], kind: str, *
 
         assert going.troubles[before:] == [], what
         found = going.announced()
-        unreadable = {item.entry.event.id for item in going.one.emitted if item.entry.event.type == "entry-unreadable"}
+        unreadable = {
+            item.entry.event.id for item in going.one.emitted if item.entry.event.type == "outbox-entry-unreadable"
+        }
         assert wanted - set(found) == set(), what
         assert {item for item, times in found.items() if times > 1} - unreadable == set(), what
 

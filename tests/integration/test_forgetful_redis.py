@@ -53,6 +53,16 @@ class CrashingHandler:
         outcome.retries.append((1000, b""))
 
 
+class Nothing:
+    """Nothing has to go on beside it."""
+
+    def renew_lease(self) -> None: ...
+
+    def keep_alive(self) -> None: ...
+
+    def made_progress(self) -> None: ...
+
+
 def test_what_comes_after_the_forgotten_is_announced(own_redis: PrivateRedis) -> None:
     """Given lines that are written and whose entries Redis forgot, the next events get their sequence numbers; they
     have lines nevertheless.
@@ -64,9 +74,7 @@ def test_what_comes_after_the_forgotten_is_announced(own_redis: PrivateRedis) ->
         announcer=announcer,  # type: ignore[arg-type]
         stats=Stats(),
         threads=plain_threads(),
-        renew_lease=lambda: None,
-        keep_alive=lambda: None,
-        handled=lambda: None,
+        upkeep=Nothing(),
     )
     announcer.keep()
     announcements.add(one.apply(*[event(f"old-{number}", uuid=None) for number in range(3)], announce=False).items)

@@ -20,7 +20,8 @@ def test_a_late_call_is_shut_out(store_url: str) -> None:
     store = RedisStore(StoreSettings(url=store_url, lease=60.0), "tests", SystemClock())
     store.connect()
     store.register({"instance": "1"})
-    before = copy.copy(store)  # what a call of now carries
+    before = copy.copy(store)
+    before._lease = copy.copy(store._lease)  # what a call of now carries
     store.connect()
     assert store.recover().items == []
 

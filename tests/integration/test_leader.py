@@ -118,13 +118,13 @@ def test_a_frozen_leader_says_nothing_when_it_wakes(tmp_path: Path, broker_url: 
         assert frozen is not None
         (other,) = (one for one in fleet.instances if one is not frozen)
         frozen.freeze()
-        wait_until(lambda: other.said("leading"), 10, "another leader")
+        wait_until(lambda: other.said("leadership-acquired"), 10, "another leader")
         frozen.thaw()
         # As soon as it answers, and until it has understood.
         for _ in range(20):
             assert scrape(listen, frozen.name).sum("ha_monitor_leader") == 0
             time.sleep(0.05)
-        wait_until(lambda: frozen.said("lease-lost") or frozen.said("not-leading"), 10, "its understanding")
+        wait_until(lambda: frozen.said("lease-lost") or frozen.said("leadership-lost"), 10, "its understanding")
         assert scrape(listen, frozen.name).of("celery_worker_up") == {}
 
 

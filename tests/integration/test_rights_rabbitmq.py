@@ -10,7 +10,7 @@ import amqp
 import pytest
 
 from ha_monitor.broker.amqp_source import AmqpSource
-from ha_monitor.check.findings import Verdict
+from ha_monitor.check.findings import Severity
 from ha_monitor.check.online import check_broker
 from ha_monitor.config.schema import Broker, Config
 from ha_monitor.errors import BrokerUnavailable
@@ -145,8 +145,8 @@ def test_the_check_says_beforehand_that_an_exchange_will_be_waited_for(
 
     def warnings(url: str) -> list[str]:
         findings = list(check_broker(Config(broker=Broker(url=url))))
-        assert [one for one in findings if one.verdict is Verdict.FAILED] == []
-        return [one.text for one in findings if one.verdict is Verdict.WARNING]
+        assert [one for one in findings if one.severity is Severity.FAILED] == []
+        return [one.text for one in findings if one.severity is Severity.WARNING]
 
     (told,) = warnings(as_monitor(broker_url))
 

@@ -9,7 +9,7 @@ import pytest
 import redis.exceptions
 
 from ha_monitor.backend.results import ResultBackend
-from ha_monitor.broker import whereabouts
+from ha_monitor.broker import task_query
 from ha_monitor.broker.redis_source import RedisSource
 from ha_monitor.check.online import check_broker, check_store
 from ha_monitor.clock import SystemClock
@@ -235,7 +235,7 @@ def test_the_monitor_leaves_alone_what_workers_hold(trial: Trial, redis_uses: Us
     trial.set([rule.replace("/0.", "/3.") for rule in broker_rules()])
     config = Config(broker=Broker(url=trial.url(3), transport_options={"unacked_key": "unacked"}))
 
-    whereabouts.ask_workers(config, ["no such task"])
+    task_query.query_tasks(config, ["no such task"])
 
     with redis_server.client(3) as client:
         assert client.hgetall("unacked") != {}
@@ -280,7 +280,7 @@ def test_a_right_that_is_taken_away_meanwhile_is_named(trial: Trial, store_url: 
     ("change", "says"),
     [
         (lambda url: url.replace(PASSWORD, "hunter2"), "the user name or password in broker.url is wrong"),
-        (lambda url: url.replace(f"trial:{PASSWORD}@", ""), "Redis wants a password in broker.url"),
+        (lambda url: url.replace(f"trial:{PASSWORD}@", ""), "Redis requires a password in broker.url"),
     ],
 )
 def test_a_redis_broker_with_a_password(own_redis: PrivateRedis, change: Callable[[str], str], says: str) -> None:

@@ -229,7 +229,7 @@ def test_stopping_does_not_wait_for_a_scrape_and_says_nothing(
                 wait_until(partial(is_over, client), 30, "the end")
         one.apples.go_on.set()
         wait_until(lambda: one.apples.collected == 1, 30, "the scrape's end")
-        done = one.server._scrapes._aside.begin(lambda: "next")
+        done = one.server._scrapes._thread.submit(lambda: "next")
         assert done.result(30) == "next"
     assert one.lines == []
     assert caplog.text == capfd.readouterr().err == ""
@@ -355,7 +355,7 @@ def test_whoever_guesses_the_password_is_slowed_down_told_of_and_counted() -> No
 
     assert statuses == [401] * 10 + [429] * 90
     assert (status, fields["retry-after"]) == (429, "60")
-    assert one.lines == [("password-refused", {"client": "127.0.0.1", "times": 1})]
+    assert one.lines == [("http-auth-failed", {"client": "127.0.0.1", "times": 1})]
     assert one.not_served == {Refusal.PASSWORD: 10, Refusal.TOO_MANY_PASSWORDS: 91}
 
 
@@ -366,7 +366,7 @@ def test_an_error_of_ours_is_an_answer_and_a_line() -> None:
         for _ in range(5):
             assert one.get("/livez")[0] == 500
         assert one.get("/readyz")[0] == 200
-    assert [event for event, _ in one.lines] == ["http-failed"]
+    assert [event for event, _ in one.lines] == ["http-request-failed"]
 
 
 def test_it_needs_no_thread_for_scrapes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ import pytest
 
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.errors import ConfigurationError, LeaseLost
+from ha_monitor.events.catalogue import State
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.outbox import retry_entry
 from ha_monitor.store.reader import StoreReader
-from ha_monitor.store.record import State
 from ha_monitor.store.results import Watching
 from tests.integration.storing import LEASE, NODE, Inside, Instance
 from tests.unit.builders import TIME, UUID, decode, event

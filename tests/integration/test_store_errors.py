@@ -154,7 +154,7 @@ def test_a_password_is_needed_or_wrong(own_redis: PrivateRedis) -> None:
     missing = why(Instance(f"redis://{address}"))
     wrong = why(Instance(f"redis://:hunter2@{address}"))
 
-    assert "Redis wants a password in store.url" in missing
+    assert "Redis requires a password in store.url" in missing
     assert "the user name or password in store.url is wrong" in wrong
     assert "hunter2" not in wrong
     Instance(f"redis://:opensesame@{address}").start()

@@ -13,10 +13,10 @@ import pytest
 from ha_monitor.config.schema import Stuck as Settings
 from ha_monitor.config.schema import TaskLimits
 from ha_monitor.errors import LeaseLost
+from ha_monitor.events.catalogue import State
 from ha_monitor.events.facts import Fact
 from ha_monitor.outputs.line import Identity, build_line, encode_line
 from ha_monitor.store.duties import Duties
-from ha_monitor.store.record import State
 from ha_monitor.store.results import Finished, Orphaned, Stuck, Suspect, Verdict, Watching
 from ha_monitor.store.stuck import LEAST_RUN_TIME, MOST_LOOKS, MOST_SUSPECTS, StuckTasks
 from tests.integration.storing import Inside, Instance

@@ -20,18 +20,18 @@ from ha_monitor.config.schema import Config
 HEADER = """\
 # Configuration of ha-monitor, for all instances on this host.
 #
-# Each key is shown with its default; remove the # to change it. `ha-monitor check` says whether the file is right, and
-# `ha-monitor check --online` whether broker and Redis can be used. Then `systemctl reload 'ha-monitor@*'` is enough for
+# Each key is shown with its default; remove the # to change it. `ha-monitor check` validates the file,
+# `ha-monitor check --online` also tests broker and Redis. Then `systemctl reload 'ha-monitor@*'` is enough for
 # log.level, log.arguments, log.results, log.redact, log.max_value_length and [handlers]; the rest needs a restart.
 #
-# What only one instance does otherwise goes to /etc/ha-monitor/instances/<name>.toml, with the same keys.
+# Settings for one instance go to /etc/ha-monitor/instances/<name>.toml, with the same keys.
 #
-# URLs with passwords, and passwords, go to files that only root can read, one value a file:
+# URLs with passwords, and passwords, go to files that only root can read, one value per file:
 #   /etc/ha-monitor/credentials/broker_url
 #   /etc/ha-monitor/credentials/store_url
 #   /etc/ha-monitor/credentials/result_backend_url
 #   /etc/ha-monitor/credentials/http_password
-# They win over this file. An empty file stands for "not set".
+# They override this file. An empty file means "not set".
 """
 WIDTH = 120
 

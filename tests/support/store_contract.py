@@ -7,10 +7,11 @@ from typing import Any, Protocol
 import pytest
 
 from ha_monitor.errors import LeaseLost
+from ha_monitor.events.catalogue import State
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.outbox import OutboxItem, retry_entry
-from ha_monitor.store.record import State, state_of
+from ha_monitor.store.record import state_of
 from ha_monitor.store.results import Ticked, Watching
 from tests.unit.builders import TIME, TurnedClock, decode, event
 

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 from ha_monitor.config.schema import DEFAULT_REDACTED, LogLevel
+from ha_monitor.events.catalogue import WORKER_EVENTS
 from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import FactBuilder
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
+from ha_monitor.events.types import TASK_CODES
 from ha_monitor.store.packing import as_lua_string
 
 UUID = "8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90"
@@ -25,11 +27,8 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
     "task-revoked": {"terminated": False, "signum": None, "expired": True},
     "worker-heartbeat": {"freq": 2.0, "active": 1, "processed": 7, "loadavg": [0.1, 0.2, 0.3], "sw_ver": "5.7.0"},
 }
-TASK_TYPES = (
-    *("task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried"),
-    *("task-rejected", "task-revoked", "task-cancelled"),
-)
-WORKER_TYPES = ("worker-heartbeat", "worker-online", "worker-offline")
+TASK_TYPES = tuple(TASK_CODES)
+WORKER_TYPES = tuple(row.type for row in WORKER_EVENTS)
 
 
 def event(event_type: str, *, at: float = TIME, uuid: str | None = UUID, **changes: Any) -> dict[str, Any]:

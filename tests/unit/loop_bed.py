@@ -23,8 +23,6 @@ from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.pipeline import Pipeline
-from ha_monitor.pipeline.redeliveries import Redeliveries
-from ha_monitor.pipeline.rejects import Rejects
 from ha_monitor.pipeline.replaceable import Settings
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.memory.record import memory_record
@@ -158,26 +156,23 @@ class Instance:
         self.source = MemorySource(bed.broker, prefetch)
         self.greeted: list[str] = []
         self.reread: Callable[[], Settings | None] = lambda: None
-        settings = self.settings(handlers)
+        self.todo: list[Callable[[], object]] = []
+        """What is done after each cycle of `Pipeline.run`, one at a time."""
         self.pipeline = Pipeline(
             config=config,
             source=self.source,
             record=self.record,
-            decoder=settings.decoder,
-            announcer=settings.announcer,
-            rejects=Rejects(self.identity, self.logger, clock),
-            redeliveries=Redeliveries(self.record.attempts, self.identity, self.stats, self.logger, clock),
+            settings=self.settings(handlers),
+            identity=self.identity,
             supervisor=self.supervisor,
             stats=self.stats,
             telemetry=self.telemetry,
             logger=self.logger,
             clock=clock,
-            who={"instance": name, "host": "host", "pid": 1},
-            greet=self.greeted.append,
-            reread=self._read_again,
+            program=self,
+            broadcast=self,
             investigator=investigator,
             threads=plain_threads(clock),
-            tend=lambda: None,
         )
 
     def settings(self, handlers: Sequence[Function] = (), level: LogLevel = LogLevel.DEBUG) -> Settings:
@@ -197,14 +192,21 @@ class Instance:
         )
         return Settings(Decoder(facts, redactor), announcer)
 
-    def _read_again(self) -> Settings | None:
+    def read_again(self) -> Settings | None:
         return self.reread()
+
+    def tend(self) -> None:
+        if self.todo:
+            self.todo.pop(0)()
+
+    def send(self, url: str) -> None:
+        self.greeted.append(url)
 
     def cycle(self, times: int = 1) -> None:
         """Go round, as `Pipeline.run` does."""
         for _ in range(times):
             self.pipeline.cycle()
-            self.pipeline._made_progress()
+            self.pipeline.made_progress()
 
     def live(self, seconds: float) -> None:
         """Go round until so much time has passed."""

@@ -9,7 +9,7 @@ from ha_monitor.broker.amqp_errors import explain_conflict, translated_errors
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError
 
 CURE = (
-    "move to a new queue by another queue.prefix, or stop all instances, delete the queue "
+    "use a new queue with another queue.prefix, or stop all instances, delete the queue "
     "(rabbitmqctl delete_queue celeryev.x) and start them again"
 )
 DECLARE = (50, 10)
@@ -51,7 +51,7 @@ def conflict(argument: str, received: str, current: str) -> str:
         (
             conflict("durable", "'true'", "'false'").replace("queue 'celeryev.x'", "exchange 'celeryev'"),
             "h:1/: the exchange celeryev exists with another durable: it has false, configured is true; "
-            "broker.exchange must be an exchange as Celery's workers declare it",
+            "broker.exchange must be the exchange that Celery's workers declare",
         ),
         (
             "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'celeryev.x' in vhost '/'",

@@ -63,6 +63,15 @@ def items(count: int) -> list[OutboxItem]:
     return [OutboxItem(number, Entry(0, Event("task-failed", str(number)), None, False)) for number in range(count)]
 
 
+class FakeUpkeep:
+    """Does what a test wants to be done."""
+
+    def __init__(self, keep_alive: Callable[[], None], handled: Callable[[], None]) -> None:
+        self.keep_alive, self.made_progress = keep_alive, handled
+
+    def renew_lease(self) -> None: ...
+
+
 def announcements(
     store: FakeStore,
     handler: Callable[[int, Outcome], object],
@@ -75,9 +84,7 @@ def announcements(
         announcer=FakeAnnouncer(handler),  # type: ignore[arg-type]
         stats=Stats(),
         threads=plain_threads(),
-        renew_lease=lambda: None,
-        keep_alive=keep_alive,
-        handled=handled,
+        upkeep=FakeUpkeep(keep_alive, handled),
     )
     made.add(items(3))
     return made

@@ -182,13 +182,13 @@ MISTAKES = [
     pytest.param(
         "[store]\nsuccess_ttl = 60\n",
         "{file}: store.success_ttl = 60: expected at least queue.message_ttl (43200), "
-        "or a late redelivery could not be recognised",
+        "or a late redelivery could not be deduplicated",
         id="two keys together",
     ),
     pytest.param(
         "[store]\nfailure_ttl = 3600\n",
         "{file}: store.failure_ttl = 3600: expected at least queue.message_ttl (43200), "
-        "or a late redelivery could not be recognised",
+        "or a late redelivery could not be deduplicated",
         id="failed tasks forgotten too soon",
     ),
     pytest.param(

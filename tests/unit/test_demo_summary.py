@@ -232,7 +232,7 @@ def test_the_summary_fits_80_columns_even_at_its_worst(capsys: pytest.CaptureFix
     rows = capsys.readouterr().out.splitlines()
     assert [row for row in rows if len(row) > 80 or "\x1b" in row] == []
     assert sum("WRONG" in row for row in rows) == 6
-    assert rows[-1] == "  the promise was not kept"
+    assert rows[-1] == "  the guarantee is broken"
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_the_list_of_the_program_s_own_names_is_complete() -> None:
     found = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and node.value in OWN_NAMES and path.name != "types.py":
+            if isinstance(node, ast.Constant) and node.value in OWN_NAMES and path.name != "catalogue.py":
                 found.add(node.value)
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
                 continue

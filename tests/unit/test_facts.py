@@ -10,12 +10,13 @@ import msgspec
 import pytest
 
 from ha_monitor.config.schema import DEFAULT_REDACTED, LogLevel
+from ha_monitor.events.catalogue import Code
 from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import MAX_TRACEBACK, FactBuilder, moment
 from ha_monitor.events.identity import ID_SIZE, event_id
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
-from ha_monitor.events.types import Code, level_of
+from ha_monitor.events.types import level_of
 from ha_monitor.store.packing import as_lua_string
 from tests.unit.builders import TIME, UUID, event, fact_builder
 from tests.unit.test_decode import payload
@@ -35,7 +36,6 @@ def fact(event_type: str, **changes: Any) -> list[Any]:
         ("task-revoked", Code.REVOKED),
         ("task-failed", Code.FAILED),
         ("task-succeeded", Code.SUCCEEDED),
-        ("task-cancelled", Code.OTHER),
         ("task-custom", Code.OTHER),
         ("task-of-a-later-celery", Code.OTHER),
     ],

@@ -161,7 +161,7 @@ class Unspeakable(Exception):
     ("error", "said"),
     [
         (ValueError("half of an emoji: \ud83d"), "ValueError: half of an emoji: ?"),
-        (Unspeakable(), "Unspeakable: its text cannot be had"),
+        (Unspeakable(), "Unspeakable: no text available"),
         (SystemExit(3), "SystemExit: 3"),
         (asyncio.CancelledError(), "CancelledError: "),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ha_monitor"
 LAYERS = [
-    {"errors", "clock", "version", "exit_status", "handling", "supervision", "text", "threads"},
+    {"errors", "clock", "version", "exit_status", "handling", "schedule", "supervision", "text", "threads"},
     {"config", "rights"},
     {"events"},
     {"broker", "store", "backend"},
@@ -30,6 +30,41 @@ APART = [
 """Neither may know the other, although the order would allow it."""
 PORT = {"api", "results", "outbox", "record", "counts", "reader"}
 """The modules of `store/` that others may know: what the store is asked and answers, whatever keeps it."""
+A_LINE = "writes a line; keeps nothing"
+COUNTS = "counts, and writes a line now and then; asks for nothing"
+PURE = "a function of its arguments"
+WORK = "the work of a thread or a part, of the object that makes it"
+ASKS = "a function of a lower part, without a state that it shares"
+CALLBACKS = {
+    "threads.Threads.trouble": A_LINE,
+    "threads.ServiceThread.work": WORK,
+    "broker.control.WorkerBroadcast.failed": A_LINE,
+    "events.facts.FactBuilder.binary": PURE,
+    "metrics.application.Application.refused": COUNTS,
+    "metrics.application.Application.scraped": COUNTS,
+    "metrics.connections.Connections.converse": WORK,
+    "metrics.connections.Connections.refused": COUNTS,
+    "metrics.connections.Connections.unforeseen": COUNTS,
+    "metrics.http.HttpServer.broken": COUNTS,
+    "metrics.http.HttpServer.not_served": COUNTS,
+    "metrics.http.HttpServer.refused": A_LINE,
+    "metrics.http.HttpServer.scraped": COUNTS,
+    "metrics.http.HttpServer.warn": A_LINE,
+    "metrics.passwords.Passwords.failed": COUNTS,
+    "metrics.rate_limited.RateLimited.say": A_LINE,
+    "metrics.scrapes.Guarded.broken": COUNTS,
+    "metrics.scrapes.Scrapes.broken": COUNTS,
+    "metrics.surveyor.Surveyor.failed": A_LINE,
+    "metrics.telemetry.Telemetry.warn": A_LINE,
+    "metrics.telemetry._Part.make": WORK,
+    "outputs.announcer.Announcer.render": PURE,
+    "pipeline.investigator.Investigator.backend": ASKS,
+    "pipeline.investigator.Investigator.workers": ASKS,
+    "pipeline.redeliveries.Redeliveries.shuffle": PURE,
+}
+"""The bare callables that constructors below the service take, and why each may be one. What shares a state with the
+object that it is given to has a name: a protocol beside that object.
+"""
 LONGEST = 400
 """Lines."""
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -154,7 +189,7 @@ def test_the_loop_knows_no_particular_broker() -> None:
         if part_of(name_of(path)) == "pipeline"
         for imported in imports_of(path)
         if part_of(imported) == "broker"
-        and imported not in ("ha_monitor.broker.source", "ha_monitor.broker.whereabouts")
+        and imported not in ("ha_monitor.broker.source", "ha_monitor.broker.task_query")
     ]
 
     assert wrong == []
@@ -171,3 +206,42 @@ def test_the_port_of_the_store_knows_nothing_of_redis() -> None:
     ]
 
     assert wrong == []
+
+
+def names_of_callables() -> set[str]:
+    """`Callable`, and what modules call a kind of it."""
+    return {"Callable"} | {
+        target.id
+        for path in MODULES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Callable[")
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def callables_of(path: Path, names: set[str]) -> set[str]:
+    """The parameters of constructors in a module that are bare callables, as `module.Class.parameter`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        f"{name_of(path).removeprefix('ha_monitor.')}.{found.name}.{argument.arg}"
+        for found in ast.walk(tree)
+        if isinstance(found, ast.ClassDef)
+        for method in found.body
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__"
+        for argument in (*method.args.posonlyargs, *method.args.args, *method.args.kwonlyargs)
+        if argument.annotation is not None
+        and names & {node.id for node in ast.walk(argument.annotation) if isinstance(node, ast.Name)}
+    }
+
+
+def test_a_callback_does_not_point_upwards_unseen() -> None:
+    """Given all constructors below the service, whatever calls back into what made it has a protocol for that; the bare
+    callables that are left are listed, each with the reason why it hides no circle."""
+    names = names_of_callables()
+    found: set[str] = set()
+    for path in MODULES:
+        if LEVEL.get(part_of(name_of(path)), 0) < LEVEL["service"]:
+            found |= callables_of(path, names)
+
+    assert found == set(CALLBACKS)

@@ -434,13 +434,7 @@ def test_a_handler_that_failed_while_the_store_was_away_is_called_again(amqp: Be
 
 def run(one: Instance, *requests: Any) -> None:
     """Run, and do one thing after each cycle; stops in the end."""
-    todo = [*requests, one.pipeline.stop]
-
-    def tend() -> None:
-        if todo:
-            todo.pop(0)()
-
-    one.pipeline._tend = tend
+    one.todo = [*requests, one.pipeline.stop]
     one.pipeline.run()
 
 
@@ -636,12 +630,12 @@ def test_a_takeover_is_told_though_the_tick_does_not_come_to_its_end(amqp: Bed) 
     config = msgspec.structs.replace(OWN_CONFIG, http=Http(listen="127.0.0.1:0"))
     one, two = Instance(amqp, config=config), Instance(amqp, "2", config=config)
     live(LEASE + 1, one, two)
-    assert one.said("leading")
+    assert one.said("leadership-acquired")
     token = one.record.store.token
     failed: list[str] = []
 
     def trouble(moment: str) -> None:
-        two.pipeline._counted = True
+        two.pipeline._ticker._counted_batches = -1
         if moment == "before counts" and token not in amqp.server.instances and not failed:
             failed.append(moment)
             raise StoreUnavailable("away")
@@ -651,7 +645,7 @@ def test_a_takeover_is_told_though_the_tick_does_not_come_to_its_end(amqp: Bed) 
 
     assert failed
     assert two.stats.takeovers == 1
-    assert two.said("leading")
+    assert two.said("leadership-acquired")
     assert two.telemetry.lease._silent_since is not None
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ha_monitor.backend.results import Result
-from ha_monitor.broker.whereabouts import Held, Whereabouts
+from ha_monitor.broker.task_query import Held, WorkerAnswers
 from ha_monitor.config.schema import Http, Stuck, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
@@ -111,7 +111,9 @@ def test_one_instance_leads_and_another_follows_it(bed: Bed, one: Instance, two:
     two.live(3)
 
     assert leads(two)
-    assert [line["event"] for line in two.output.lines if "leading" in line["event"]] == ["leading"]
+    assert [line["event"] for line in two.output.lines if "leadership-acquired" in line["event"]] == [
+        "leadership-acquired"
+    ]
 
 
 def test_an_instance_that_does_not_consume_does_not_lead(bed: Bed, one: Instance, two: Instance) -> None:
@@ -124,7 +126,7 @@ def test_an_instance_that_does_not_consume_does_not_lead(bed: Bed, one: Instance
     live(10, two, one)
 
     assert (leads(one), leads(two)) == (False, True)
-    assert len(one.said("not-leading")) == 1
+    assert len(one.said("leadership-lost")) == 1
 
 
 def test_a_leader_that_froze_does_nothing_more(bed: Bed, one: Instance, two: Instance) -> None:
@@ -222,9 +224,9 @@ class Answers:
         self.held, self.results = held or {}, results
         self.asked: list[list[str]] = []
 
-    def workers(self, task_ids: Sequence[str]) -> Whereabouts:
+    def workers(self, task_ids: Sequence[str]) -> WorkerAnswers:
         self.asked.append(list(task_ids))
-        return Whereabouts(frozenset([WORKER]), self.held)
+        return WorkerAnswers(frozenset([WORKER]), self.held)
 
     def backend(self, task_ids: Sequence[str]) -> dict[str, Result | None]:
         results = self.results or {}

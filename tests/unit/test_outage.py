@@ -10,7 +10,7 @@ from ha_monitor.broker.source import Source
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.broker_link import BrokerLink
+from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink, QueueWatcher
 from ha_monitor.pipeline.outage import LONGEST_PAUSE, MOST_REASONS, Outage
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.report import Report
@@ -99,18 +99,24 @@ def test_a_broker_that_is_back_was_away(clock: TurnedClock, lines: Lines) -> Non
 
         def close(self) -> None: ...
 
+    class Quiet:
+        """Takes whatever it is told."""
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: None
+
     stats, broker = Stats(), Broker()
     link = BrokerLink(
         cast(Source, broker),
         queue="celeryev.shop",
         stats=stats,
         health=Health(clock, 30.0),
-        report=Report(cast(Supervisor, type("Quiet", (), {"status": lambda *_: None})()), stats, clock),
+        report=Report(cast(Supervisor, Quiet()), stats, clock),
         progress=Progress(clock, 10, 1.0),
         logger=cast(Logger, lines),
         clock=clock,
-        greet=lambda _url: None,
-        depth_seen=lambda _depth, _at: None,
+        broadcast=cast(Broadcast, Quiet()),
+        watcher=cast(QueueWatcher, Quiet()),
     )
     while clock.now < 3600:
         try:

@@ -7,8 +7,8 @@ import hmac
 
 import pytest
 
-from ha_monitor.metrics.passwords import MOST_ADDRESSES, MOST_FAILURES, MOST_OVERALL, WINDOW, Passwords, Verdict
-from ha_monitor.metrics.rarely import PAUSE, Rarely
+from ha_monitor.metrics.passwords import MOST_ADDRESSES, MOST_FAILURES, MOST_OVERALL, WINDOW, PasswordResult, Passwords
+from ha_monitor.metrics.rate_limited import PAUSE, RateLimited
 from tests.unit.builders import TurnedClock
 
 PAIR = base64.b64encode("prometheus:s3cret:ü".encode()).decode()
@@ -25,7 +25,7 @@ def passwords(clock: TurnedClock | None = None, failed: list[str] | None = None)
     [f"Basic {PAIR}", f"basic {PAIR}", f"BASIC   {PAIR}", f"  bAsIc {PAIR}  ", f"Basic {PAIR.rstrip('=')}"],
 )
 def test_the_scheme_is_recognised_however_it_is_spelled(header: str) -> None:
-    assert passwords().check(header, "10.0.0.1") is Verdict.RIGHT
+    assert passwords().check(header, "10.0.0.1") is PasswordResult.RIGHT
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ def test_the_scheme_is_recognised_however_it_is_spelled(header: str) -> None:
     ["", "Basic", "Basic ", f"Bearer {PAIR}", PAIR, f"Basic {PAIR}x", "Basic \xff", "Basic " + "A" * 10000, WRONG],
 )
 def test_anything_else_is_wrong_and_raises_nothing(header: str) -> None:
-    assert passwords().check(header, "10.0.0.1") is Verdict.WRONG
+    assert passwords().check(header, "10.0.0.1") is PasswordResult.WRONG
 
 
 def test_who_gives_none_is_asked_and_not_counted() -> None:
     """Given a browser that asks without a password first, as they all do, it is never locked out for that."""
     checked = passwords()
 
-    assert {checked.check(None, "10.0.0.1") for _ in range(5 * MOST_FAILURES)} == {Verdict.NONE_GIVEN}
-    assert checked.check(f"Basic {PAIR}", "10.0.0.1") is Verdict.RIGHT
+    assert {checked.check(None, "10.0.0.1") for _ in range(5 * MOST_FAILURES)} == {PasswordResult.NONE_GIVEN}
+    assert checked.check(f"Basic {PAIR}", "10.0.0.1") is PasswordResult.RIGHT
 
 
 def test_one_address_has_a_few_attempts_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,35 +55,35 @@ def test_one_address_has_a_few_attempts_a_minute(monkeypatch: pytest.MonkeyPatch
     compare = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", lambda a, b: bool(compared.append(len(a))) or compare(a, b))
 
-    verdicts = [checked.check(WRONG, "10.0.0.1") for _ in range(1000)]
+    results = [checked.check(WRONG, "10.0.0.1") for _ in range(1000)]
 
-    assert verdicts.count(Verdict.WRONG) == len(failed) == len(compared) == MOST_FAILURES
-    assert set(verdicts[MOST_FAILURES:]) == {Verdict.TOO_MANY}
-    assert checked.check(f"Basic {PAIR}", "10.0.0.1") is Verdict.TOO_MANY
-    assert checked.check(f"Basic {PAIR}", "10.0.0.2") is Verdict.RIGHT
+    assert results.count(PasswordResult.WRONG) == len(failed) == len(compared) == MOST_FAILURES
+    assert set(results[MOST_FAILURES:]) == {PasswordResult.TOO_MANY}
+    assert checked.check(f"Basic {PAIR}", "10.0.0.1") is PasswordResult.TOO_MANY
+    assert checked.check(f"Basic {PAIR}", "10.0.0.2") is PasswordResult.RIGHT
     clock.now += WINDOW
-    assert checked.check(f"Basic {PAIR}", "10.0.0.1") is Verdict.RIGHT
+    assert checked.check(f"Basic {PAIR}", "10.0.0.1") is PasswordResult.RIGHT
 
 
 def test_many_addresses_have_together_not_much_more() -> None:
     """Given a botnet, it has a hundred attempts a minute in all; who gave the right one before is still let in."""
     checked = passwords()
-    assert checked.check(f"Basic {PAIR}", "192.0.2.1") is Verdict.RIGHT
+    assert checked.check(f"Basic {PAIR}", "192.0.2.1") is PasswordResult.RIGHT
 
-    verdicts = [checked.check(WRONG, f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in range(3 * MOST_ADDRESSES)]
+    results = [checked.check(WRONG, f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in range(3 * MOST_ADDRESSES)]
 
-    assert verdicts.count(Verdict.WRONG) == MOST_OVERALL
-    assert checked.check(f"Basic {PAIR}", "192.0.2.1") is Verdict.RIGHT
-    assert checked.check(f"Basic {PAIR}", "192.0.2.2") is Verdict.TOO_MANY
+    assert results.count(PasswordResult.WRONG) == MOST_OVERALL
+    assert checked.check(f"Basic {PAIR}", "192.0.2.1") is PasswordResult.RIGHT
+    assert checked.check(f"Basic {PAIR}", "192.0.2.2") is PasswordResult.TOO_MANY
 
 
 def test_the_addresses_of_one_ipv6_network_are_one() -> None:
     checked = passwords()
 
-    verdicts = [checked.check(WRONG, f"2001:db8::{n:x}") for n in range(100)]
+    results = [checked.check(WRONG, f"2001:db8::{n:x}") for n in range(100)]
 
-    assert verdicts.count(Verdict.WRONG) == MOST_FAILURES
-    assert checked.check(f"Basic {PAIR}", "2001:db8:0:1::1") is Verdict.RIGHT
+    assert results.count(PasswordResult.WRONG) == MOST_FAILURES
+    assert checked.check(f"Basic {PAIR}", "2001:db8:0:1::1") is PasswordResult.RIGHT
 
 
 def test_what_is_remembered_is_bounded() -> None:
@@ -111,11 +111,11 @@ def test_what_is_compared_is_of_one_length(given: str, monkeypatch: pytest.Monke
 def test_a_flood_is_one_line_a_minute_and_its_number_is_told() -> None:
     """Given a thousand failures in a minute, the first is told at once, and the next line says how many there were."""
     clock, said = TurnedClock(), []
-    rarely = Rarely(clock, lambda text, times: said.append((text, times)))
+    limited = RateLimited(clock, lambda text, times: said.append((text, times)))
 
     for _ in range(1000):
-        rarely.happened("10.0.0.1")
+        limited.report("10.0.0.1")
     clock.now += PAUSE
-    rarely.happened("10.0.0.2")
+    limited.report("10.0.0.2")
 
     assert said == [("10.0.0.1", 1), ("10.0.0.2", 1000)]

@@ -16,7 +16,7 @@ from ha_monitor.config.schema import Handlers as HandlerSettings
 from ha_monitor.service import FIXED, Service
 
 APPLIED = {"log", "handlers"}
-"""The sections that a reload applies; `log.format` alone is not, which `restart-needed` says."""
+"""The sections that a reload applies; `log.format` alone is not, which `restart-required` says."""
 
 
 class Instance:
@@ -53,13 +53,13 @@ def test_changed_code_of_handlers_needs_a_restart(modules: Path, tmp_path: Path,
     """
     instance = Instance(tmp_path, Config(handlers=HandlerSettings(modules=["reload_alerts"])))
     instance.service.read_again()
-    assert instance.said("restart-needed") == []
+    assert instance.said("restart-required") == []
 
     (modules / file).write_text((modules / file).read_text() + "# changed\n")
     instance.service.read_again()
     instance.service.read_again()
 
-    assert [line["changed"] for line in instance.said("restart-needed")] == [[str(modules / file)]] * 2
+    assert [line["changed"] for line in instance.said("restart-required")] == [[str(modules / file)]] * 2
 
 
 def test_the_number_of_dead_letters_is_applied(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_number_of_dead_letters_is_applied(tmp_path: Path) -> None:
 
     assert parts is not None
     assert parts.announcer.keep_dead_letters == 8
-    assert instance.said("restart-needed") == []
+    assert instance.said("restart-required") == []
 
 
 def test_each_section_is_applied_or_needs_a_restart() -> None:

@@ -65,8 +65,8 @@ def test_the_guide_names_the_rights_that_the_program_names() -> None:
         (
             "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details …",
             (0, 0),
-            "the user name or password in broker.url is wrong, or the user, as guest, may log in from the broker's own "
-            "machine only",
+            "the user name or password in broker.url is wrong, or the user, like guest, may log in only from the "
+            "broker's own machine",
         ),
         ("NOT_ALLOWED - access to vhost '/' refused for user 'm': connection limit (1) is reached", (10, 40), None),
         ("ACCESS_REFUSED - queue 'celeryev.x' in vhost '/' in exclusive use", (60, 20), None),
@@ -128,10 +128,10 @@ def test_what_a_broker_refuses(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("Authentication required.", "Redis wants a password in store.url"),
+        ("Authentication required.", "Redis requires a password in store.url"),
         (
             "invalid username-password pair or user is disabled.",
-            "the user name or password in store.url is wrong, or the user is off",
+            "the user name or password in store.url is wrong, or the user is disabled",
         ),
         ("Connection refused", None),
         ("READONLY You can't write against a read only replica.", None),

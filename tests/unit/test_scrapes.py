@@ -19,7 +19,7 @@ from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Watched, WorkerState
-from ha_monitor.threads import Aside
+from ha_monitor.threads import CallThread
 from tests.support.scraping import Samples
 from tests.support.threads import no_thread_left, plain_threads
 from tests.unit.builders import TurnedClock
@@ -54,7 +54,7 @@ def scrapes(*collectors: Collector, clock: Any = None, broken: list[str] | None 
     registry = CollectorRegistry()
     for one in collectors:
         registry.register(Guarded(one, told.append))
-    return Scrapes(registry, Aside(plain_threads(), "scrapes"), clock or SystemClock(), told.append)
+    return Scrapes(registry, CallThread(plain_threads(), "scrapes"), clock or SystemClock(), told.append)
 
 
 def pages(made: Scrapes, *kinds: tuple[str, str]) -> list[Page]:
@@ -222,7 +222,7 @@ def test_an_instance_with_a_broken_record_says_so_once_and_counts_it() -> None:
     telemetry.leads(clock.now + 1000, followed=False)
     watched: Any = WorkerState("celery@host", "online", "several")  # type: ignore[arg-type]
     telemetry.fleet = Watched([], 1, 2, 3, 4, [watched, watched], ["celery"])
-    made = Scrapes(telemetry.registry, Aside(plain_threads(), "scrapes"), clock, telemetry.broken)
+    made = Scrapes(telemetry.registry, CallThread(plain_threads(), "scrapes"), clock, telemetry.broken)
 
     for _ in range(3):
         (page,) = pages(made, ("", ""))

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from ha_monitor.errors import LeaseLost, StoreRefused, StoreUnavailable
 from ha_monitor.metrics.health import Health
-from ha_monitor.outputs.line import iso_time
+from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.report import Report
@@ -67,7 +67,7 @@ class Bed:
             report=cast(Report, Nothing()),
             logger=cast(Logger, self.log),
             clock=self.clock,
-            who={},
+            identity=Identity("tests", "1", "host", 1),
         )
 
     def connect(self) -> float:

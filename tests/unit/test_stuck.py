@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.backend.results import Result, ResultBackend, exception_text, read_result
-from ha_monitor.broker.whereabouts import Held, Whereabouts, read_answers
+from ha_monitor.broker.task_query import Held, WorkerAnswers, read_answers
 from ha_monitor.config import schema
 from ha_monitor.config.schema import Stuck as Settings
 from ha_monitor.config.schema import TaskLimits
@@ -37,8 +37,8 @@ def later() -> Suspect:
     return suspect()._replace(since=1_000_000_000)
 
 
-def where(*answered: str, **held: Held) -> Whereabouts:
-    return Whereabouts(frozenset(answered), held)
+def where(*answered: str, **held: Held) -> WorkerAnswers:
+    return WorkerAnswers(frozenset(answered), held)
 
 
 RUNS, WAITS = Held(WORKER, True), Held(WORKER, False)
@@ -48,7 +48,7 @@ ALL = where("other@host", WORKER)
 
 
 @pytest.mark.parametrize(
-    ("of", "whereabouts", "results", "opinion"),
+    ("of", "answers", "results", "opinion"),
     [
         # A worker has it: it is there, whatever else is said.
         (suspect(), where(WORKER, a=RUNS), None, Stuck("started", ["worker"], 1)),
@@ -80,9 +80,9 @@ ALL = where("other@host", WORKER)
     ],
 )
 def test_what_is_made_of_the_answers(
-    of: Suspect, whereabouts: Whereabouts, results: Mapping[str, Result | None] | None, opinion: Opinion
+    of: Suspect, answers: WorkerAnswers, results: Mapping[str, Result | None] | None, opinion: Opinion
 ) -> None:
-    assert opinion_of(of, whereabouts, results) == opinion
+    assert opinion_of(of, answers, results) == opinion
 
 
 def test_answers_of_all_kinds_are_read() -> None:
@@ -241,7 +241,7 @@ def test_only_tasks_that_no_worker_has_are_looked_up() -> None:
 def test_who_cannot_be_asked_gives_no_opinion() -> None:
     """Given a broker that is away, there is a reason instead of opinions."""
 
-    def workers(_ids: Sequence[str]) -> Whereabouts:
+    def workers(_ids: Sequence[str]) -> WorkerAnswers:
         raise BrokerUnavailable("127.0.0.1:5672: refused")
 
     findings = ask(workers)
@@ -252,7 +252,7 @@ def test_who_cannot_be_asked_gives_no_opinion() -> None:
 def test_a_mistake_of_a_library_is_a_reason_and_not_the_end() -> None:
     """Given a library that raises what nobody foresaw, there is a reason, too, and the next question can be asked."""
 
-    def workers(_ids: Sequence[str]) -> Whereabouts:
+    def workers(_ids: Sequence[str]) -> WorkerAnswers:
         raise ZeroDivisionError("odd")
 
     assert ask(workers).problem == "ZeroDivisionError: odd"
@@ -281,29 +281,32 @@ class Tasks:
 class Duty:
     """The duty, with answers that are there at once."""
 
-    def __init__(self, answer: Callable[[Sequence[str]], Whereabouts] = lambda _ids: where(WORKER, a=RUNS)) -> None:
+    def __init__(self, answer: Callable[[Sequence[str]], WorkerAnswers] = lambda _ids: where(WORKER, a=RUNS)) -> None:
         self.clock = TurnedClock()
         self.tasks = Tasks()
         self.warnings: list[str] = []
 
-        def takes_time(ids: Sequence[str]) -> Whereabouts:
+        def takes_time(ids: Sequence[str]) -> WorkerAnswers:
             self.clock.now += 2
             return answer(ids)
 
         self.investigator = Investigator(takes_time, None, self.clock, plain_threads(self.clock))
         logger: Any = SimpleNamespace(warning=lambda event, **_fields: self.warnings.append(event))
-        reconcile: Any = None
+        reconciler: Any = None
         self.duty = StuckDuty(
-            self.tasks, investigator=self.investigator, reconcile=reconcile, logger=logger, clock=self.clock
+            self.tasks, investigator=self.investigator, reconciler=reconciler, logger=logger, clock=self.clock
         )
+
+    def proceed(self) -> list[Any]:
+        return self.duty.run()
 
     def look(self) -> None:
         """Look, and take the answer."""
         self.clock.now += 5
         self.duty.queue_was_empty(self.clock.now)
-        assert self.duty.proceed() == []
+        assert self.proceed() == []
         wait_until(lambda: not self.investigator.alive, 10, "the answer", 0.01)
-        assert self.duty.proceed() == []
+        assert self.proceed() == []
 
 
 def test_a_verdict_waits_until_the_queue_was_empty_after_the_answer() -> None:
@@ -311,14 +314,14 @@ def test_a_verdict_waits_until_the_queue_was_empty_after_the_answer() -> None:
     one = Duty()
     one.look()
     one.clock.now += 3
-    assert (one.duty.proceed(), one.tasks.judged) == ([], [])
+    assert (one.proceed(), one.tasks.judged) == ([], [])
     one.duty.queue_was_empty(one.clock.now)
 
-    assert one.duty.proceed() == ["item"]
+    assert one.proceed() == ["item"]
     ((settled_at, ((judged, verdict),)),) = one.tasks.judged
     assert settled_at == pytest.approx(5_005_000, abs=5)
     assert (judged.task_id, verdict) == ("a", Stuck("started", ["worker"], 1))
-    assert one.duty.proceed() == []
+    assert one.proceed() == []
     assert len(one.tasks.judged) == 1
 
 
@@ -329,12 +332,12 @@ def test_a_verdict_that_comes_too_early_for_a_minute_is_dropped() -> None:
     one.look()
     one.duty.queue_was_empty(one.clock.now + 1)
     for _ in range(3):
-        assert one.duty.proceed() == []
+        assert one.proceed() == []
     assert len(one.tasks.judged) == 3
     one.clock.now += 61
     one.tasks.too_early = False
 
-    assert one.duty.proceed() == []
+    assert one.proceed() == []
     assert len(one.tasks.judged) == 3
 
 
@@ -342,11 +345,11 @@ def test_nothing_is_looked_for_while_messages_wait() -> None:
     """Given a queue that was not empty for some time, nothing is looked for, until it is."""
     one = Duty()
     one.clock.now += 100
-    one.duty.proceed()
+    one.proceed()
     assert one.tasks.looks == 0
     one.duty.queue_was_empty(one.clock.now)
     one.clock.now += 20
-    one.duty.proceed()
+    one.proceed()
     assert one.tasks.looks == 0
     one.look()
 
@@ -357,7 +360,7 @@ def test_that_nobody_can_be_asked_is_said_once() -> None:
     """Given a broker that is away for some rounds, one line says so; another one when it is away again later."""
     away = True
 
-    def answer(_ids: Sequence[str]) -> Whereabouts:
+    def answer(_ids: Sequence[str]) -> WorkerAnswers:
         if away:
             raise BrokerUnavailable("refused")
         return where(WORKER)
@@ -365,38 +368,38 @@ def test_that_nobody_can_be_asked_is_said_once() -> None:
     one = Duty(answer)
     one.look()
     one.look()
-    assert one.warnings == ["tasks-not-asked-for"]
+    assert one.warnings == ["task-inspection-failed"]
     away = False
     one.look()
     one.duty.queue_was_empty(one.clock.now + 1)
-    one.duty.proceed()
+    one.proceed()
     away = True
     one.look()
 
-    assert one.warnings == ["tasks-not-asked-for"] * 2
+    assert one.warnings == ["task-inspection-failed"] * 2
 
 
 def test_an_answer_that_never_comes_is_said() -> None:
     """Given a library that waits for ever, one line says so."""
     never = threading.Event()
 
-    def answer(_ids: Sequence[str]) -> Whereabouts:
+    def answer(_ids: Sequence[str]) -> WorkerAnswers:
         never.wait(60)
         return where(WORKER)
 
     one = Duty(answer)
     one.clock.now += 5
     one.duty.queue_was_empty(one.clock.now)
-    one.duty.proceed()
+    one.proceed()
     one.clock.now += 100
-    one.duty.proceed()
+    one.proceed()
     assert one.warnings == []
     one.clock.now += 30
     for _ in range(3):
-        one.duty.proceed()
+        one.proceed()
     never.set()
 
-    assert one.warnings == ["tasks-not-asked-for"]
+    assert one.warnings == ["task-inspection-failed"]
 
 
 # --- limits --------------------------------------------------------------------------------

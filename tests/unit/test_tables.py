@@ -93,7 +93,7 @@ def test_the_limits_are_documented_as_they_are() -> None:
     source = read_scripts()["watch"].source.split("local MOST = {")[1].split("\n}")[0]
     limits = dict(re.findall(r"^  (\w+) = (\d+),", source, re.MULTILINE))
     text = (Path(__file__).resolve().parents[2] / "docs/architecture.md").read_text(encoding="utf-8")
-    section = text.split("## How large the tables become")[1].split("\n## ")[0]
+    section = text.split("## Table limits")[1].split("\n## ")[0]
 
     documented = re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", section, re.MULTILINE)
     assert {name: int(limit.replace(",", "")) for name, limit in documented} == {

@@ -27,7 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ha_monitor.check.findings import ok
-from ha_monitor.check.workers import judge
+from ha_monitor.check.workers import assess_worker
 from ha_monitor.cli import check as cli_check
 from ha_monitor.cli import status as cli_status
 from ha_monitor.cli.bug import Complaints, report_of_thread
@@ -133,7 +133,7 @@ def status(monkeypatch: pytest.MonkeyPatch, text: str, *arguments: str) -> int:
 
 
 def check(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
-    found = [ok(text, text), judge(text, None, answers=False, enable_events=False)]
+    found = [ok(text, text), assess_worker(text, None, answers=False, enable_events=False)]
     monkeypatch.setattr(cli_check, "_findings", lambda *_, **__: found)
     return main(["check", "--online"])
 

@@ -10,17 +10,17 @@ import pytest
 
 from ha_monitor import threads
 from ha_monitor.broker import control
-from ha_monitor.broker.control import Greeter
+from ha_monitor.broker.control import WorkerBroadcast
 from ha_monitor.config.schema import Broker
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.store.results import Suspects
-from ha_monitor.threads import AGAIN_AFTER, Aside, Standing, ThreadUnavailable
+from ha_monitor.threads import AGAIN_AFTER, CallThread, ServiceThread, ThreadUnavailable
 from tests.support.process import wait_until
 from tests.support.threads import no_thread_left, plain_threads
 from tests.unit.builders import TurnedClock
 
 PACKAGE = Path(threads.__file__).parent
-REFUSED = ("greeter", "can't start new thread")
+REFUSED = ("broadcast", "can't start new thread")
 
 
 def test_a_thread_that_cannot_start_is_told_once_and_tried_again_after_a_pause() -> None:
@@ -30,17 +30,17 @@ def test_a_thread_that_cannot_start_is_told_once_and_tried_again_after_a_pause()
     clock = TurnedClock()
     told: list[tuple[str, str]] = []
     began = threading.Event()
-    standing = Standing(plain_threads(clock, told), "http", began.set)
+    thread = ServiceThread(plain_threads(clock, told), "http", began.set)
 
     with no_thread_left() as tried:
         for _ in range(5):
-            standing.tend()
+            thread.ensure_running()
         assert tried == ["http"]
         clock.now += AGAIN_AFTER
-        standing.tend()
+        thread.ensure_running()
         assert tried == ["http", "http"]
     clock.now += AGAIN_AFTER
-    standing.tend()
+    thread.ensure_running()
 
     assert began.wait(30)
     assert told == [("http", "can't start new thread")]
@@ -57,16 +57,16 @@ def test_a_thread_that_dies_is_told_and_begun_anew_and_one_that_is_done_is_not()
         if len(runs) == 1:
             raise OSError("no descriptor\nis left")
 
-    standing = Standing(plain_threads(clock, told), "surveyor", work)
-    standing.tend()
+    thread = ServiceThread(plain_threads(clock, told), "surveyor", work)
+    thread.ensure_running()
     wait_until(lambda: told == [("surveyor", "OSError: no descriptor is left")], 30, "the line")
-    standing.join(30)
-    standing.tend()
+    thread.join(30)
+    thread.ensure_running()
     assert len(runs) == 1
     for _ in range(3):
         clock.now += AGAIN_AFTER
-        standing.tend()
-        standing.join(30)
+        thread.ensure_running()
+        thread.join(30)
 
     assert len(runs) == 2
     assert len(told) == 1
@@ -75,60 +75,60 @@ def test_a_thread_that_dies_is_told_and_begun_anew_and_one_that_is_done_is_not()
 def test_calls_aside_fail_without_a_thread_and_work_with_one() -> None:
     """Given no thread, a call is not made and its future says so; the same object works once there is one."""
     clock, made = TurnedClock(), []
-    aside = Aside(plain_threads(clock), "handlers")
+    thread = CallThread(plain_threads(clock), "handlers")
 
     with no_thread_left():
-        refused = aside.begin(lambda: made.append("first"))
+        refused = thread.submit(lambda: made.append("first"))
     clock.now += AGAIN_AFTER
 
-    assert aside.begin(lambda: 42).result(30) == 42
+    assert thread.submit(lambda: 42).result(30) == 42
     with pytest.raises(ThreadUnavailable, match="handlers cannot be started: can't start new thread"):
         refused.result(0)
     assert made == []
 
 
 def test_workers_that_could_not_be_greeted_are_greeted_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given a connection while there was no thread, its workers are greeted once there is one, and once only."""
+    """Given a connection while there was no thread, its workers are reached once there is one, and once only."""
     clock = TurnedClock()
     told: list[tuple[str, str]] = []
-    greeted: list[str] = []
-    monkeypatch.setattr(control, "greet_workers", lambda url, _settings: greeted.append(url))
-    greeter = Greeter(plain_threads(clock, told), Broker(), pytest.fail)
+    reached: list[str] = []
+    monkeypatch.setattr(control, "broadcast_to_workers", lambda url, _settings: reached.append(url))
+    broadcast = WorkerBroadcast(plain_threads(clock, told), Broker(), pytest.fail)
 
     with no_thread_left():
-        greeter.greet("amqp://one")
-        greeter.tend()
+        broadcast.send("amqp://one")
+        broadcast.retry()
     clock.now += AGAIN_AFTER
-    greeter.tend()
-    wait_until(lambda: greeted == ["amqp://one"], 30, "the greeting")
+    broadcast.retry()
+    wait_until(lambda: reached == ["amqp://one"], 30, "the greeting")
     for _ in range(3):
-        greeter.tend()
-    greeter.greet("amqp://two").result(30)
+        broadcast.retry()
+    broadcast.send("amqp://two").result(30)
 
-    assert greeted == ["amqp://one", "amqp://two"]
+    assert reached == ["amqp://one", "amqp://two"]
     assert told == [REFUSED]
 
 
 def test_one_greeting_at_a_time_however_often_the_connection_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a broker that takes its time, and ten connections meanwhile, there is one thread, and of the ten only the
-    latest is greeted.
+    latest is reached.
     """
-    release, greeted = threading.Event(), []
+    release, reached = threading.Event(), []
 
     def slowly(url: str, _settings: Broker) -> None:
-        greeted.append((url, threading.current_thread()))
+        reached.append((url, threading.current_thread()))
         release.wait(30)
 
-    monkeypatch.setattr(control, "greet_workers", slowly)
-    greeter = Greeter(plain_threads(), Broker(), pytest.fail)
-    greeter.greet("amqp://first")
-    wait_until(lambda: len(greeted) == 1, 30, "the first greeting")
-    last = [greeter.greet(f"amqp://{number}") for number in range(10)][-1]
+    monkeypatch.setattr(control, "broadcast_to_workers", slowly)
+    broadcast = WorkerBroadcast(plain_threads(), Broker(), pytest.fail)
+    broadcast.send("amqp://first")
+    wait_until(lambda: len(reached) == 1, 30, "the first greeting")
+    last = [broadcast.send(f"amqp://{number}") for number in range(10)][-1]
     release.set()
     last.result(30)
 
-    assert [url for url, _ in greeted] == ["amqp://first", "amqp://9"]
-    assert len({thread for _, thread in greeted}) == 1
+    assert [url for url, _ in reached] == ["amqp://first", "amqp://9"]
+    assert len({thread for _, thread in reached}) == 1
 
 
 def test_a_question_without_a_thread_is_an_answer_with_a_problem() -> None:
@@ -154,7 +154,7 @@ def test_threads_are_started_in_one_place_and_the_unit_has_room_for_all() -> Non
         text = path.read_text(encoding="utf-8")
         if "demo" not in path.parts:
             starts += [path.name] * len(re.findall(r"threading\.Thread\(|ThreadPoolExecutor|to_thread|executor", text))
-            names |= set(re.findall(r'(?:Standing|Aside)\([^()]*?"([a-z]+)"', text))
+            names |= set(re.findall(r'(?:ServiceThread|CallThread)\([^()]*?"([a-z]+)"', text))
     unit = (PACKAGE / "units/ha-monitor@.service").read_text(encoding="utf-8")
 
     assert starts == ["threads.py"]

@@ -4,7 +4,7 @@
 -- counted once, whatever dies meanwhile, and the counts go on where they were when the instance starts again.
 --
 -- A field is made of parts with SEPARATOR between:
---   {code, name, worker, queue, exception}   how many events of that code (see record.lua); exception with FAILED only
+--   {code, name, worker, queue, exception}   events of that code (events/catalogue.py); exception with FAILED only
 --   {'r', name, worker, queue, le}           runs that took at most `le` seconds, and more than the bound before
 --   {'R', name, worker, queue, ''}           their sum in µs
 --   {'w', …} {'W', …}                        the same for the wait before each run (runs.lua)
@@ -13,7 +13,7 @@
 -- {'z', name} that of missing ends that were added (see judge.lua). {'s', nodename} is the number of runs that by the
 -- clocks of two hosts began before their attempt was sent, {'S', nodename} by how much in all, in µs.
 --
--- @include numbers pieces record runs trouble work
+-- @include generated/catalogue numbers pieces runs trouble work
 -- @keys counts
 -- @option counting  how events are counted, see below; nil for not at all
 -- @options failure_ttl
@@ -149,7 +149,7 @@ end
 
 -- Whether events of a code are counted.
 local function is_counted(code)
-  return code ~= 0 and code ~= FINISHED
+  return EVENTS.counted[code]
 end
 
 local write_counts

@@ -5,7 +5,7 @@
 -- Nothing is judged before all instances have merged what they had been given when the questions were answered and the
 -- queue of events was empty: the event that is missed may be on its way.
 --
--- @include clock counting duty found limits merged outbox phases record runs work
+-- @include clock counting duty found generated/catalogue limits merged outbox phases record runs work
 -- @keys open stuck orphaned liveness
 -- @families task
 -- @options success_ttl failure_ttl
@@ -117,7 +117,7 @@ return leading(function()
   end
   local judged = 0
   for _, entry in ipairs(options.verdicts) do
-    if judged > 0 and is_enough(1) then break end
+    if judged > 0 and is_full() then break end
     judge(unpack(entry))
     judged = judged + 1
   end

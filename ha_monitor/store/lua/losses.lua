@@ -326,7 +326,7 @@ local function look_at_processes(merged)
   for _, process in ipairs(left) do
     local key = { keys_of_process(process) }
     local more = work_of(key)
-    if done > 0 and (work + more > MOST_WORK or done >= MOST_PROCESSES or is_enough(1)) then break end
+    if done > 0 and (work + more > MOST_WORK or done >= MOST_PROCESSES or is_full()) then break end
     done, work = done + 1, work + more
     if more > 0 then account(process, key, redis.call('GET', key[1]), merged) end
   end

@@ -35,11 +35,8 @@
 --
 -- Strings are never compared with < or >: Redis collates them by the server's locale.
 --
--- @include numbers stored trouble work
+-- @include generated/catalogue numbers stored trouble work
 
-local SENT, RECEIVED, STARTED, RETRIED, REQUEUED = 1, 2, 3, 4, 5
-local FINISHED, REJECTED, FAILED, SUCCEEDED = 6, 7, 9, 10
-local END_RANK = { [REJECTED] = 0, [SUCCEEDED] = 2 } -- all others: 1
 local ID_SIZE, MAX_IDS = 12, 1000
 
 local load_record
@@ -108,7 +105,7 @@ do
       local with = WITH[index]
       if facts[with[1]] ~= nil and (facts[with[2]] == nil or facts[with[3]] == nil) then return false end
     end
-    return facts.tk == nil or facts.tk > FINISHED and facts.tk <= SUCCEEDED
+    return facts.tk == nil or EVENTS.ends[facts.tk] ~= nil
   end
 
   local function is_announcement(entry)
@@ -254,13 +251,14 @@ end
 local function merge_end(facts, code, at, runtime, exception)
   facts.tc = (facts.tc or 0) + 1
   if facts.tk ~= nil then
-    local new_rank, old_rank = END_RANK[code] or 1, END_RANK[facts.tk] or 1
-    if new_rank ~= old_rank then
-      if new_rank < old_rank then return end
+    -- A later version may know more ends.
+    local new, old = EVENTS.ends[code], EVENTS.ends[facts.tk] or { rank = 1, tie = 0 }
+    if new.rank ~= old.rank then
+      if new.rank < old.rank then return end
     elseif at ~= facts.tt then
       if at < facts.tt then return end
-    elseif code ~= facts.tk then
-      if code < facts.tk then return end
+    elseif new.tie ~= old.tie then
+      if new.tie < old.tie then return end
     elseif (runtime or -1) ~= (facts.rt or -1) then
       if (runtime or -1) < (facts.rt or -1) then return end
     elseif not greater(exception, facts.ex) then
@@ -316,7 +314,7 @@ local function merge_fact(facts, fact)
     facts.re = math.max(facts.re or 0, facts.xc)
   elseif code == REQUEUED then
     facts.jc = (facts.jc or 0) + 1
-  elseif code > FINISHED then
+  elseif EVENTS.ends[code] then
     local runtime, exception = nil, nil
     if code == SUCCEEDED then runtime = fact[6] elseif code == FAILED then exception = fact[7] end
     merge_end(facts, code, at, runtime, exception)

@@ -18,15 +18,15 @@
 -- The wait of a run is the time from when its attempt was sent (without task-sent: received), or from its eta if that
 -- is later, to its start. `qw` is that of the latest start.
 --
--- @include numbers record
+-- @include generated/catalogue numbers record
 
 local runs = {}
 
 do
   local MOST_STEPS, MOST_ATTEMPTS = 32, 16
   -- Events of a run that has begun; all others do not depend on a start.
-  local OF_A_RUN = { [STARTED] = true, [RETRIED] = true, [REQUEUED] = true, [REJECTED] = true, [FAILED] = true,
-    [SUCCEEDED] = true }
+  local OF_A_RUN = EVENTS.of_a_run
+  local IS_STEP = { [SENT] = true, [RECEIVED] = true, [STARTED] = true, [RETRIED] = true }
   local marks = {}
 
   local function mark_of(worker)
@@ -220,7 +220,7 @@ do
   -- Merges an event.
   function runs.merge(facts, fact)
     local code = fact[2]
-    if code > RETRIED or code < SENT then return merge_fact(facts, fact) end
+    if not IS_STEP[code] then return merge_fact(facts, fact) end
     if not facts.at and needs_steps(facts, code, fact) then begin_steps(facts) end
     merge_fact(facts, fact)
     if facts.at then merge_step(facts, fact) end

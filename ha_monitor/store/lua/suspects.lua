@@ -56,7 +56,7 @@ local function sweep()
   end
   local due_now, looked = {}, 0
   for _, uuid in ipairs(left) do
-    if looked > 0 and is_enough(1, SHARE_OF_SWEEP) then break end
+    if looked > 0 and is_full(SHARE_OF_SWEEP) then break end
     looked = looked + 1
     local facts = load_record(families.task .. uuid)
     local phase = phase_of(facts)
@@ -152,7 +152,7 @@ return leading(function()
   if #due >= most_looks then more = 1 end
   local looked = 0
   for _, uuid in ipairs(due) do
-    if looked > 0 and is_enough(1) then
+    if looked > 0 and is_full() then
       more = 1
       break
     end

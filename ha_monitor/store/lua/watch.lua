@@ -161,7 +161,7 @@ local function look_at_workers()
     for index = 1, #found, 2 do
       look_at(found[index], tonumber(found[index + 1]))
     end
-  until place == '0' or #shown >= options.most_looks or is_enough(#found / 2)
+  until place == '0' or #shown >= options.most_looks or is_full()
   if place == '0' then tell_of_crowds() end
   return place
 end

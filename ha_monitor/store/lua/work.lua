@@ -1,5 +1,6 @@
 -- How much one call does. Redis serves nobody else meanwhile, so a call that was given much ends early: every loop over
--- records asks `is_enough` before each but its first, and what is left is for the next call.
+-- records asks `is_enough` before each but its first, or `is_full` where it counts its steps, and what is left is for
+-- the next call.
 --
 -- @include clock
 
@@ -26,22 +27,26 @@ local function will_write(records)
   to_write = to_write + records
 end
 
+-- Whether this call has read, or has to write, as much as one may. share: of that, for one of several parts of the call
+-- that each want their turn; nil for all.
+local function is_full(share)
+  share = share or 1
+  return loaded > A_CALL.loaded * share or to_write > A_CALL.to_write * share
+end
+
 local is_enough
 
 do
   local steps, steps_at_look, loaded_at_look = 0, 0, 0
 
-  -- Whether this call has done enough.
-  -- done: steps since it was asked last: events, or records. share: of what a call does, for one of several parts of it
-  -- that each want their turn; nil for all.
-  function is_enough(done, share)
-    share = share or 1
+  -- Whether this call has done enough. done: steps since it was asked last: events, or records.
+  function is_enough(done)
     steps = steps + done
-    if loaded > A_CALL.loaded * share or to_write > A_CALL.to_write * share then return true end
+    if loaded > A_CALL.loaded or to_write > A_CALL.to_write then return true end
     if steps < steps_at_look + A_CALL.steps_a_look and loaded < loaded_at_look + A_CALL.bytes_a_look then
       return false
     end
     steps_at_look, loaded_at_look = steps, loaded
-    return now_ms() - now >= A_CALL.work * share
+    return now_ms() - now >= A_CALL.work
   end
 end

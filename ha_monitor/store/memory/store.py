@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.decode import Batch
-from ha_monitor.store.contact import Contact
 from ha_monitor.store.counts import Counts
+from ha_monitor.store.lease import Lease
 from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
 from ha_monitor.store.memory.task import MemoryTask, read_event
-from ha_monitor.store.outbox import Entry, OutboxItem, read_entry
+from ha_monitor.store.outbox import Entry, OutboxItem, OutboxProgress, read_entry
 from ha_monitor.store.packing import bytes_of
 from ha_monitor.store.results import Applied, Recovered, Takeover, Ticked
 
@@ -28,21 +28,18 @@ class MemoryStore:
         self.server = server
         self.settings = settings
         self._clock = server.clock
-        self._contact = Contact(self._clock, settings.lease)
+        self._lease = Lease(self._clock, settings.lease)
+        self._progress = OutboxProgress()
         self._connected = False
-        self._token = 0
-        self._announced = 0
-        self._confirmed = 0
-        self._lease_until = 0.0
         self._under_way: Batch | None = None
 
     @property
     def token(self) -> int:
-        return self._token
+        return self._lease.token
 
     @property
     def lease_until(self) -> float:
-        return self._lease_until
+        return self._lease.until
 
     @property
     def connected(self) -> bool:
@@ -63,24 +60,26 @@ class MemoryStore:
         def entered() -> int:
             return self.server.enter(MemoryInstance(who, self._next_lease()))
 
-        self._token = self.call("register", entered)
-        self._announced = self._confirmed = 0
-        self._lease_until = self._clock.monotonic() + self.settings.lease
+        asked = self._clock.monotonic()
+        token = self.call("register", entered)
+        self._progress.start_anew()
+        self._lease.granted(token, asked)
 
     def recover(self) -> Recovered:
         def moved(own: MemoryInstance) -> tuple[int, Recovered]:
-            del self.server.instances[self._token]
+            del self.server.instances[self.token]
             own.lease_until = self._next_lease()
             first = own.behind - len(own.outbox)
             items = [OutboxItem(first + number, entry) for number, entry in enumerate(own.outbox)]
             return self.server.enter(own), Recovered(items, own.behind)
 
-        self._token, recovered = self.own_call("recover", moved)
-        self._lease_until = self._clock.monotonic() + self.settings.lease
+        asked = self._clock.monotonic()
+        token, recovered = self.own_call("recover", moved)
+        self._lease.granted(token, asked)
         return recovered
 
     def announced(self, upto: int) -> None:
-        self._announced = max(self._announced, upto)
+        self._progress.announce(upto)
 
     def send_apply(self, batch: Batch) -> None:
         if not self._connected:
@@ -120,7 +119,7 @@ class MemoryStore:
             due = [entry for task in self._waited(now) for entry in task.announce(now, all_of_it=True)]
             due += [entry for at, entry in server.retries if at <= now]
             server.retries = [one for one in server.retries if one[0] > now]
-            left, taken = self._take_over(now) if self._contact.may_take_over() else ([], [])
+            left, taken = self._take_over(now) if self._lease.may_take_over() else ([], [])
             waits = [task.announce_until for task in server.tasks.values() if task.announce_until is not None]
             waits += [at for at, _ in server.retries]
             next_due = max(0.0, min(waits) - now) if waits else None
@@ -128,7 +127,7 @@ class MemoryStore:
 
         asked = self._clock.monotonic()
         result = self.own_call("tick", ticked)
-        self._lease_until = asked + self.settings.lease
+        self._lease.renewed(asked)
         return result
 
     def settle(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
@@ -141,27 +140,26 @@ class MemoryStore:
                 own.trim(upto)
 
         self.own_call("settle", settled)
-        self.announced(upto)
-        self._confirmed = max(self._confirmed, upto)
+        self._progress.settle(upto)
 
     def confirm(self) -> None:
-        if self._announced > self._confirmed:
-            self.settle(self._announced, [], [], 1_000_000)
+        if not self._progress.is_confirmed:
+            self.settle(self._progress.announced, [], [], 1_000_000)
 
     def leave(self) -> int:
         def left(own: MemoryInstance) -> int:
             self.server.returned_at = self._clock.time()
             own.lease_until = 0.0
             if not own.outbox:
-                del self.server.instances[self._token]
+                del self.server.instances[self.token]
             return len(own.outbox)
 
-        count = self.own_call("leave", left) if self._token in self.server.instances else 0
-        self._lease_until = 0.0
+        count = self.own_call("leave", left) if self.token in self.server.instances else 0
+        self._lease.given_up()
         return count
 
     def holds_lease(self) -> bool:
-        return self._clock.monotonic() < self._lease_until
+        return self._lease.holds()
 
     def counts(self) -> Counts:
         return self.call("counts", Counts)
@@ -179,29 +177,29 @@ class MemoryStore:
         except StoreUnavailable:
             self.close()
             raise
-        self._contact.replied()
+        self._lease.replied()
         return reply
 
     def own_call(self, name: str, work: Callable[[MemoryInstance], Reply]) -> Reply:
         """Make a call that needs this instance's lease, and tells what it has announced."""
 
         def checked() -> Reply:
-            own = self.server.instances.get(self._token)
+            own = self.server.instances.get(self.token)
             if own is None:
-                raise LeaseLost("the lease of this instance ran out and another one took over")
-            own.trim(self._announced)
+                raise LeaseLost("the lease of this instance expired and another one took over")
+            own.trim(self._progress.announced)
             return work(own)
 
-        told = self._announced
+        self._progress.tell()
         reply = self.call(name, checked)
-        self._confirmed = told
+        self._progress.confirm()
         return reply
 
     def leads(self) -> bool:
-        return self.server.leader == self._token
+        return self.server.leader == self.token
 
     def _next_lease(self) -> float:
-        return self._clock.time() + self.settings.lease
+        return self._clock.time() + self._lease.duration
 
     def _merge(self, own: MemoryInstance, batch: Batch) -> Applied:
         """Compute first, then write: what raises on the way has changed nothing."""
@@ -239,14 +237,14 @@ class MemoryStore:
     def _elect(self, now: float, *, fit: bool) -> tuple[bool, bool]:
         """Whether this instance leads, and whether it has just followed another."""
         server, leader = self.server, self.server.leader
-        if leader == self._token:
+        if leader == self.token:
             # A token that nobody has: whoever is next must know that it follows another.
             server.leader = leader if fit else 0
             return fit, False
         living = leader is not None and leader in server.instances and server.instances[leader].lease_until > now
         if not fit or living:
             return False, False
-        server.leader = self._token
+        server.leader = self.token
         return True, leader is not None
 
     def _waited(self, now: float) -> list[MemoryTask]:
@@ -257,7 +255,7 @@ class MemoryStore:
         left: list[Entry] = []
         taken = []
         for token, other in list(self.server.instances.items()):
-            if token != self._token and other.lease_until <= now:
+            if token != self.token and other.lease_until <= now:
                 left += other.outbox
                 taken.append(Takeover(other.who, now - other.seen, len(other.outbox)))
                 del self.server.instances[token]

@@ -8,15 +8,15 @@ from typing import Any
 
 import msgspec
 
+from ha_monitor.events.catalogue import Awaits, Code
 from ha_monitor.events.facts import Fact
 from ha_monitor.events.model import Event
-from ha_monitor.events.types import Code
+from ha_monitor.events.types import AWAITS, ENDS
 from ha_monitor.store.outbox import Entry
 from ha_monitor.store.packing import bytes_of
 from ha_monitor.store.record import Facts
 from ha_monitor.store.results import Phase
 
-_RANK = {Code.REJECTED: 0, Code.SUCCEEDED: 2}
 _DEFINITION = "nakrpe"
 _LAST = {Code.RECEIVED: ("rc", "rl"), Code.STARTED: ("sc", "sl"), Code.RETRIED: ("xc", "xl")}
 by_time = itemgetter(0)
@@ -61,7 +61,7 @@ class MemoryTask:
             self._facts[last] = max(self._facts.get(last, -1), at)
         elif code is Code.REQUEUED:
             self._facts["jc"] = self._facts.get("jc", 0) + 1
-        elif code > Code.FINISHED:
+        elif code in ENDS:
             self._end(fact, at)
         if fact[4] is not None:
             self._waiting.append((at, code, bytes_of(fact[4])))
@@ -110,17 +110,22 @@ class MemoryTask:
         code = fact[1]
         facts = self._facts
         facts["tc"] = facts.get("tc", 0) + 1
-        before = (_RANK.get(facts["tk"], 1), facts["tt"], facts["tk"]) if "tk" in facts else (-1, -1, -1)
-        if (_RANK.get(code, 1), at, code) > before:
+        before = self._precedence(facts["tk"], facts["tt"]) if "tk" in facts else (-1, -1, -1)
+        if self._precedence(code, at) > before:
             runtime = fact[5] if code is Code.SUCCEEDED else None
             facts.update(tk=int(code), tt=at, rt=runtime, ex=fact[6] if code is Code.FAILED else None)
 
+    @staticmethod
+    def _precedence(code: int, at: int) -> tuple[int, int, int]:
+        end = ENDS[code]
+        return end.rank, at, end.tie
+
     def _is_complete(self, code: Code) -> bool:
-        get = self._facts.get
-        if code in (Code.SENT, Code.RECEIVED):
+        get, awaits = self._facts.get, AWAITS.get(code, Awaits.NAME)
+        if awaits is Awaits.NOTHING:
             return True
         if get("n") is None:
             return False
-        if code in (Code.SUCCEEDED, Code.FAILED):
+        if awaits is Awaits.ALL_STARTS:
             return bool(get("sc", 0) > max(get("xc", 0), get("re", 0)))
         return bool(code is not Code.RETRIED or get("sc", 0) >= get("xc", 0))

@@ -139,7 +139,7 @@ def test_queue_exists_with_other_arguments(tmp_path: Path, broker_url: str, stor
         instance = other.instances[0]
         instance.start()
         assert instance.process.wait(30) == 78
-        (line,) = other.said("configuration-wrong")
+        (line,) = other.said("configuration-invalid")
     assert line["level"] == "error"
     assert "the queue celeryev.fleet exists with another x-message-ttl: it has 43200000" in line["reason"]
     assert "set queue.message_ttl = 43200" in line["reason"]
@@ -156,6 +156,6 @@ def test_broken_configuration(tmp_path: Path, broker_url: str, store_url: str) -
         assert instance.process.wait(30) == 78
         (line,) = fleet.lines()
         assert instance.outputs[0].bad == []
-    assert line["event"] == "configuration-wrong"
+    assert line["event"] == "configuration-invalid"
     assert "prefetch" in line["reason"]
     assert str(path) in line["reason"]

@@ -42,7 +42,7 @@ def test_a_wrong_configuration_ends_with_78_and_one_clear_line(site: Site) -> No
     assert site.show("ExecMainStatus", "wrong") == ["78"]
     assert site.show("NRestarts", "wrong") == ["0"]
     lines = [json.loads(text) for text in journal.query("-t ha-monitor", "-u ha-monitor@wrong")]
-    assert [(line["event"], line["level"]) for line in lines] == [("configuration-wrong", "error")]
+    assert [(line["event"], line["level"]) for line in lines] == [("configuration-invalid", "error")]
     assert lines[0]["reason"].startswith("/etc/ha-monitor/instances/wrong.toml: log.colour: unknown key; expected one")
     assert list(violations(lines)) == []
     site.host.run("systemctl reset-failed")

@@ -62,7 +62,7 @@ def test_an_upgrade_stops_restarting_at_the_first_instance_that_does_not_come_ba
     said = site.install(package)
     account = site.account(journal, load.finish())
 
-    assert "ha-monitor@1.service did not come back; the instances after it were not restarted." in said
+    assert "ha-monitor@1.service did not start again; the instances after it were not restarted." in said
     assert site.installed
     assert site.show("ActiveState") == ["failed", "active", "active"]
     assert site.show("MainPID", "2", "3") == before[1:]

@@ -1,6 +1,6 @@
 -- What can be announced, and what waits for a piece.
 --
--- @include outbox record runs work merge/producers
+-- @include generated/catalogue outbox runs work merge/producers
 
 local is_complete, announce_complete
 -- More waits in one record for a name that does not come: what is above goes out at once.
@@ -11,15 +11,16 @@ do
 
   -- Whether the pieces that an announcement is made of are there.
   function is_complete(facts, code, at, worker)
-    if code == SENT or code == RECEIVED then
+    local awaits = EVENTS.awaits[code]
+    if awaits == 'nothing' then
       return true
     elseif facts.n == nil then
       return false
-    elseif code == SUCCEEDED or code == FAILED then
-      if (facts.sc or 0) <= (facts.re or 0) + (facts.jc or 0) then return false end
     elseif code == RETRIED then
       if facts.xc == nil or (facts.sc or 0) < facts.xc then return false end
-    elseif code == REJECTED or code == REQUEUED then
+    elseif awaits == 'all starts' then
+      if (facts.sc or 0) <= (facts.re or 0) + (facts.jc or 0) then return false end
+    elseif awaits == 'one start' then
       if (facts.sc or 0) == 0 then return false end
     end
     return runs.is_known(facts, code, at, worker, send_event)

@@ -1,6 +1,6 @@
 -- What can be counted, and what waits for a piece.
 --
--- @include clock counting record merge/announce merge/producers
+-- @include clock counting generated/catalogue merge/announce merge/producers
 
 local count_events
 

@@ -1,7 +1,7 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include clock counting phases record runs work merge/announce merge/counts merge/open_tasks merge/activity
--- @include merge/producers merge/run_times merge/tally merge/waiting
+-- @include clock counting generated/catalogue phases record runs work merge/activity merge/announce merge/counts
+-- @include merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting
 -- @families task
 -- @options first_look
 -- @option success_ttl  s for which the record of a task that succeeded is kept, and ids of events without a task

@@ -1,4 +1,4 @@
-"""Asks the workers which of some tasks they have."""
+"""Asks the workers which of the given tasks they have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.config.schema import Config
 
-PATIENCE = 2.0
+ANSWER_TIMEOUT = 2.0
 """Seconds to wait for the workers' answers."""
 
 
@@ -17,19 +17,19 @@ class Held(NamedTuple):
 
     worker: str
     runs: bool
-    """It runs; else it waits there."""
+    """Whether it is running; else it waits in the worker."""
 
 
-class Whereabouts(NamedTuple):
-    """What the workers say."""
+class WorkerAnswers(NamedTuple):
+    """The workers' answers."""
 
     answered: frozenset[str]
     """The workers that answered."""
     held: dict[str, Held]
-    """By the task's id; what is missing, none of them has."""
+    """By task id; a task that is missing here is with none of them."""
 
 
-def ask_workers(config: Config, task_ids: Sequence[str]) -> Whereabouts:
+def query_tasks(config: Config, task_ids: Sequence[str]) -> WorkerAnswers:
     """Ask all workers, on a connection of its own.
 
     :raises BrokerUnavailable: if no broker of `broker.url` answers.
@@ -39,12 +39,12 @@ def ask_workers(config: Config, task_ids: Sequence[str]) -> Whereabouts:
 
 def _ask_at(url: str, config: Config, task_ids: Sequence[str]) -> dict[str, Any]:
     with asking(url, config.broker) as (client, control):
-        return control.inspect(timeout=PATIENCE, connection=client).query_task(*task_ids) or {}
+        return control.inspect(timeout=ANSWER_TIMEOUT, connection=client).query_task(*task_ids) or {}
 
 
-def read_answers(answers: dict[str, Any]) -> Whereabouts:
-    """What Celery's `query_task` brought: worker → task id → [state, …]. A worker that could not say is as one that did
-    not answer.
+def read_answers(answers: dict[str, Any]) -> WorkerAnswers:
+    """The reply to Celery's `query_task`: worker → task id → [state, …]. A worker that replied with an error counts
+    as one that did not answer.
     """
     answered, held = set(), {}
     for worker, tasks in answers.items():
@@ -55,4 +55,4 @@ def read_answers(answers: dict[str, Any]) -> Whereabouts:
             runs = isinstance(found, list | tuple) and bool(found) and found[0] == "active"
             if runs or task_id not in held:
                 held[task_id] = Held(worker, runs)
-    return Whereabouts(frozenset(answered), held)
+    return WorkerAnswers(frozenset(answered), held)

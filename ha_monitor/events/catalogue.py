@@ -1,0 +1,262 @@
+"""Every event that there is, a row each. What else has to know the types follows from here, or is held to it by a test.
+
+`events/types.py` has the look-ups by type, `store/scripts.py` gives the codes to the Lua scripts, and
+`make documents` writes the tables of the documentation and the line's schema. Nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+from ha_monitor.config.schema import LogLevel
+
+DEBUG, INFO, WARNING, ERROR = LogLevel.DEBUG, LogLevel.INFO, LogLevel.WARNING, LogLevel.ERROR
+
+
+class Code(IntEnum):
+    """What an event does to the record of its task. Records and counts in Redis hold the number: one that was given
+    stays, and a new one is the next that is free (6 is not). Their order means nothing.
+    """
+
+    OTHER = 0
+    """Custom events and types of later Celery versions: seen and emitted, change nothing."""
+    SENT = 1
+    RECEIVED = 2
+    STARTED = 3
+    RETRIED = 4
+    REQUEUED = 5
+    """task-rejected with requeue: the broker delivers the task again."""
+    REJECTED = 7
+    REVOKED = 8
+    FAILED = 9
+    SUCCEEDED = 10
+
+
+class State(StrEnum):
+    """Celery's names for the states of a task, and SENT for one that no worker has received."""
+
+    SENT = "SENT"
+    RECEIVED = "RECEIVED"
+    STARTED = "STARTED"
+    RETRY = "RETRY"
+    REJECTED = "REJECTED"
+    REVOKED = "REVOKED"
+    FAILURE = "FAILURE"
+    SUCCESS = "SUCCESS"
+    UNKNOWN = "UNKNOWN"
+
+
+class Awaits(StrEnum):
+    """What must be known of a task before the line of an event is written, since it says so."""
+
+    NOTHING = "nothing"
+    """The event has the task's name itself."""
+    NAME = "name"
+    ONE_START = "one start"
+    """The name, and that the task was started at all (for a retry: as often as it was retried)."""
+    ALL_STARTS = "all starts"
+    """The name, and a start for each attempt."""
+
+
+class End(NamedTuple):
+    """What an event that finishes a task makes of it."""
+
+    state: State
+    rank: int
+    """Of several ends, that of the highest rank counts, and among equal ranks the latest."""
+    tie: int
+    """Which counts of two of one rank and one time: the higher. No two ends have both in common."""
+    has_runtime: bool = False
+    """Whether its line says how long the run took."""
+    result: str | None = None
+    """What Celery's result backends call it; None if they do not keep it."""
+
+
+class Counter(NamedTuple):
+    """The metric that counts an event; see `metrics/definitions.py`."""
+
+    word: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+    """Beside those of all tasks."""
+
+
+class TaskEvent(NamedTuple):
+    """A type of event about a task. The first row of a type is the usual one."""
+
+    type: str
+    code: Code
+    level: LogLevel
+    counter: Counter | None = None
+    fields: tuple[str, ...] = ()
+    """Its own, as Celery calls them; what they are is in `FIELDS`."""
+    awaits: Awaits = Awaits.NAME
+    end: End | None = None
+
+
+_REJECTED = Counter("rejected", "Tasks rejected, requeued or not")
+_ERROR_FIELDS = ("exception", "traceback")
+
+TASK_EVENTS = (
+    TaskEvent(
+        *("task-sent", Code.SENT, DEBUG),
+        Counter("sent", "Tasks sent; only if producers send task-sent; hostname is the producer's"),
+        awaits=Awaits.NOTHING,
+    ),
+    TaskEvent(
+        *("task-received", Code.RECEIVED, DEBUG),
+        Counter("received", "Tasks received by workers; each retry counts again"),
+        awaits=Awaits.NOTHING,
+    ),
+    TaskEvent("task-started", Code.STARTED, DEBUG, Counter("started", "Runs started")),
+    TaskEvent(
+        *("task-succeeded", Code.SUCCEEDED, INFO),
+        Counter("succeeded", "Runs that succeeded"),
+        ("runtime", "result"),
+        Awaits.ALL_STARTS,
+        End(State.SUCCESS, rank=2, tie=1, has_runtime=True, result="SUCCESS"),
+    ),
+    TaskEvent(
+        *("task-failed", Code.FAILED, ERROR),
+        Counter("failed", "Runs that failed and are not retried, by the exception's class", ("exception",)),
+        _ERROR_FIELDS,
+        Awaits.ALL_STARTS,
+        End(State.FAILURE, rank=1, tie=2, has_runtime=True, result="FAILURE"),
+    ),
+    # Celery sends it after the failure of the same run.
+    TaskEvent(
+        *("task-rejected", Code.REJECTED, WARNING, _REJECTED, ("requeue",), Awaits.ONE_START),
+        End(State.REJECTED, rank=0, tie=1),
+    ),
+    TaskEvent("task-rejected", Code.REQUEUED, WARNING, _REJECTED, ("requeue",), Awaits.ONE_START),
+    TaskEvent(
+        *("task-revoked", Code.REVOKED, WARNING),
+        Counter("revoked", "Tasks revoked or expired, once per worker that reports it"),
+        ("terminated", "signum", "expired"),
+        end=End(State.REVOKED, rank=1, tie=1, result="REVOKED"),
+    ),
+    TaskEvent(
+        *("task-retried", Code.RETRIED, WARNING, Counter("retried", "Runs that ended with a retry")),
+        _ERROR_FIELDS,
+        Awaits.ONE_START,
+    ),
+    TaskEvent("task-cancelled", Code.OTHER, WARNING),
+)
+
+
+class WorkerEvent(NamedTuple):
+    """A type of event about a worker."""
+
+    type: str
+    level: LogLevel
+    fields: tuple[str, ...] = ("pid", "freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys")
+
+
+WORKER_EVENTS = (
+    WorkerEvent("worker-heartbeat", DEBUG),
+    WorkerEvent("worker-online", INFO),
+    WorkerEvent("worker-offline", INFO),
+)
+
+
+class Field(NamedTuple):
+    """A field of its own that an event's line may have, in the order of the line."""
+
+    name: str
+    meaning: str
+    in_line: str = ""
+    """What the line calls it, if not the same."""
+
+
+FIELDS = (
+    Field("runtime", "seconds that the run took."),
+    Field("exception", "the exception as text, redacted and cut; a retry may have none."),
+    Field("traceback", "the end of the traceback, redacted."),
+    Field("result", "the task's result as text, redacted and cut; only with log.results."),
+    Field("requeue", "whether the task was requeued."),
+    Field("terminated", "whether the running task was killed."),
+    Field("signum", "the signal with which the running task was killed, by name or number."),
+    Field("expired", "whether it had expired."),
+    Field("pid", "process id of the Celery worker.", in_line="worker_pid"),
+    Field("freq", "seconds between two heartbeats of the worker."),
+    Field("active", "how many tasks the worker is running."),
+    Field("processed", "how many runs the worker has started since its start."),
+    Field("loadavg", "load average of the worker's machine over 1, 5 and 15 minutes."),
+    Field("sw_ident", "name of the worker's software."),
+    Field("sw_ver", "version of the worker's software."),
+    Field("sw_sys", "operating system of the worker's machine."),
+    Field("reason", "why an entry of the outbox could not be read."),
+    Field("silent", "seconds without an event from the worker."),
+    Field("phase", "the task's phase: sent and not received, received and not started, started and not finished."),
+    Field("since", "when the phase began, or the eta if that is later."),
+    Field("seconds", "for how many seconds it has been in that phase."),
+    Field(
+        "confirmed_by",
+        "a worker says that it has the task (worker); no worker that answered has it (workers); its worker is lost "
+        "(worker-lost); the result backend knows no result (result-backend). Empty if no worker answered.",
+    ),
+    Field("answered", "how many workers answered."),
+    Field("source", "reconciled: the event never arrived; it was reconstructed from the result backend."),
+    Field("lost", "how many task-started events of the worker never arrived."),
+    Field("count", "how many workers there are beyond those with a line of their own."),
+    Field("workers", "the first names."),
+    Field("data", "The custom event's own fields, redacted; a text if they were truncated (shortened)."),
+)
+
+
+class OwnEvent(NamedTuple):
+    """Something that the program says in its own name; no event of an application may be called so."""
+
+    name: str
+    level: LogLevel
+    meaning: str
+    """In short; docs/operations.md says what to do."""
+    fields: tuple[str, ...] | None = None
+    """Of one that is announced as events are, with an id and to handlers; None for a mere line of the log."""
+
+
+_STUCK_FIELDS = ("phase", "since", "seconds", "confirmed_by", "answered")
+
+OWN_EVENTS = (
+    OwnEvent("instance-started", INFO, "the instance runs"),
+    OwnEvent("instance-stopped", INFO, "the instance ended in an orderly way"),
+    OwnEvent("instance-crashed", ERROR, "a bug ended the instance"),
+    OwnEvent("shutdown-incomplete", WARNING, "broker or store failed while the instance stopped"),
+    OwnEvent("configuration-invalid", ERROR, "the instance cannot work with these settings"),
+    OwnEvent("reloaded", INFO, "settings were read anew"),
+    OwnEvent("restart-required", WARNING, "some of the new settings wait for a restart"),
+    OwnEvent("reload-failed", ERROR, "the new settings are wrong; the old ones hold"),
+    OwnEvent("store-connected", INFO, "the store answers"),
+    OwnEvent("store-unavailable", WARNING, "the store does not answer, or refuses"),
+    OwnEvent("store-damaged", WARNING, "something foreign is in place of one of the program's keys"),
+    OwnEvent("broker-connected", INFO, "events are consumed"),
+    OwnEvent("broker-unavailable", WARNING, "the broker does not answer, or refuses"),
+    OwnEvent("lease-lost", WARNING, "the instance was frozen or cut off for too long"),
+    OwnEvent("outbox-taken-over", WARNING, "an instance died; another announces what it left"),
+    OwnEvent("leadership-acquired", INFO, "the instance became the leader"),
+    OwnEvent("leadership-lost", INFO, "the instance ceased to be the leader"),
+    OwnEvent("worker-lost", WARNING, "a worker sends no heartbeats any more", ("silent",)),
+    OwnEvent("worker-recovered", INFO, "a lost worker sends heartbeats again", ("silent",)),
+    OwnEvent("workers-lost", WARNING, "more workers were lost than get a line each", ("count", "workers")),
+    OwnEvent("workers-recovered", INFO, "more workers recovered than get a line each", ("count", "workers")),
+    OwnEvent("task-stuck", WARNING, "a task goes no further", _STUCK_FIELDS),
+    OwnEvent("task-orphaned", ERROR, "no worker has the task any more, and it has no result", _STUCK_FIELDS),
+    OwnEvent("events-lost", ERROR, "events of a worker never came", ("lost",)),
+    OwnEvent("outbox-entry-unreadable", ERROR, "an entry of the outbox is of an unknown version", ("reason",)),
+    OwnEvent("task-inspection-failed", WARNING, "workers or result backend could not be asked about overdue tasks"),
+    OwnEvent("queue-survey-failed", WARNING, "the queues of tasks could not be looked at"),
+    OwnEvent("workers-unreachable", WARNING, "the workers could not be asked for heartbeats or events"),
+    OwnEvent("table-full", WARNING, "a table of the shared record turns new entries away"),
+    OwnEvent("event-rejected", WARNING, "messages are no events"),
+    OwnEvent("events-dropped", ERROR, "more events waited for the store than an instance keeps"),
+    OwnEvent("message-set-aside", ERROR, "no instance could merge a message"),
+    OwnEvent("handler-failed", WARNING, "a handler raised; it is called again"),
+    OwnEvent("dead-letter", ERROR, "a handler was given up on"),
+    OwnEvent("http-listen-failed", ERROR, "the HTTP server's address cannot be bound"),
+    OwnEvent("http-request-failed", WARNING, "a bug in answering a request"),
+    OwnEvent("http-auth-failed", WARNING, "wrong passwords were given over HTTP"),
+    OwnEvent("metrics-incomplete", WARNING, "series are missing, since a value is broken"),
+    OwnEvent("thread-failed", WARNING, "a thread could not be started, or died"),
+    OwnEvent("library-message", WARNING, "a library had something to say"),
+)

@@ -1,0 +1,102 @@
+"""What an instance tells the store once in a while, and hears from it: its lease, its counters, what became due."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ha_monitor.broker.source import Source
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Config
+from ha_monitor.metrics.telemetry import Telemetry
+from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.announcements import Announcements
+from ha_monitor.pipeline.broker_link import BrokerLink
+from ha_monitor.pipeline.leader import Leader
+from ha_monitor.pipeline.progress import Progress
+from ha_monitor.pipeline.rejects import Rejects
+from ha_monitor.pipeline.report import Report
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.store_link import StoreLink
+from ha_monitor.pipeline.tables import TableReport, series_table
+from ha_monitor.pipeline.takeovers import report_takeovers
+from ha_monitor.schedule import Schedule
+from ha_monitor.store.api import Store
+
+SHORTEST_TICK = 0.05
+"""Seconds between two ticks at least, however much is due."""
+
+
+class Ticker:
+    """Ticks: often enough for the lease, and as soon as something becomes due."""
+
+    def __init__(
+        self,
+        store: Store,
+        source: Source,
+        *,
+        config: Config,
+        store_link: StoreLink,
+        broker: BrokerLink,
+        leader: Leader,
+        announcements: Announcements,
+        progress: Progress,
+        rejects: Rejects,
+        report: Report,
+        stats: Stats,
+        telemetry: Telemetry,
+        logger: Logger,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._max_series = config.metrics.max_series
+        self._store_link = store_link
+        self._broker = broker
+        self._leader = leader
+        self._announcements = announcements
+        self._progress = progress
+        self._rejects = rejects
+        self._report = report
+        self._stats = stats
+        self._telemetry = telemetry
+        self._logger = logger
+        self._tables = TableReport(logger, clock)
+        self.due = Schedule(clock, config.store.lease / 5)
+        """When the next tick is due; whoever knows of something earlier hastens it."""
+        self._counted_batches = -1
+        """As many as there were when the store was asked for the counts."""
+
+    def tick(self) -> None:
+        """Tick now. What it brings is to be announced then.
+
+        :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says.
+        """
+        self._stats.redelivered = self._source.redelivered
+        ticked = self._store.tick(
+            msgspec.json.encode(self._stats),
+            self._rejects.samples,
+            fit=self._broker.consuming,
+            merged_ago=self._progress.ago(),
+            handed_back=self._progress.handed_back,
+        )
+        # A tick that failed has told nothing of that. What this one brought comes only once: no other call before it.
+        self._rejects.samples_stored()
+        self._progress.handed_back_told()
+        report_takeovers(ticked.taken, self._stats, self._logger)
+        self.due.restart()
+        if ticked.next_due is not None:
+            self.due.hasten(max(SHORTEST_TICK, ticked.next_due))
+        self._announcements.add(ticked.items)
+        self._announcements.add(self._leader.after_tick(ticked))
+        self._store_link.answered(ticked.trouble)
+        self._rejects.report()
+        if self._telemetry.counting and (ticked.items or self._stats.batches != self._counted_batches):
+            self._look_at_counts()
+        if self._broker.consuming:
+            self._report.consuming()
+
+    def _look_at_counts(self) -> None:
+        batches = self._stats.batches
+        self._telemetry.counts = self._store.counts()
+        self._tables.look([series_table(self._telemetry.counts, self._max_series)])
+        self._counted_batches = batches

@@ -1,0 +1,52 @@
+"""The leader's duty towards the fleet: see which workers are there, and announce those that are lost or back."""
+
+from __future__ import annotations
+
+from ha_monitor.clock import Clock
+from ha_monitor.metrics.telemetry import Telemetry
+from ha_monitor.pipeline.progress import Listening
+from ha_monitor.pipeline.tables import TableReport
+from ha_monitor.schedule import Schedule
+from ha_monitor.store.api import LeaderDuties
+from ha_monitor.store.outbox import OutboxItem
+from ha_monitor.store.results import Watching
+
+WATCH_EVERY = 0.5
+"""Seconds at least between two looks at the workers: there may be many ticks a second while announcements wait."""
+
+
+class WatchDuty:
+    """Looks at the workers, and leaves what it saw for the metrics."""
+
+    def __init__(
+        self,
+        duties: LeaderDuties,
+        watching: Watching,
+        listening: Listening,
+        *,
+        telemetry: Telemetry,
+        tables: TableReport,
+        clock: Clock,
+    ) -> None:
+        self._duties = duties
+        self._watching = watching
+        self._listening = listening
+        self._telemetry = telemetry
+        self._tables = tables
+        self._due = Schedule(clock, WATCH_EVERY)
+
+    def start_anew(self) -> None:
+        self._due.hasten()
+
+    def run(self) -> list[OutboxItem]:
+        if not self._due.is_due():
+            return []
+        self._due.restart()
+        # The silence of workers means something to who has listened for as long as one may be silent.
+        may_judge = self._listening.has_lasted(self._watching.lost_after)
+        watched = self._duties.watch(self._watching, self._telemetry.surveyed_queues(), may_judge=may_judge)
+        if watched is None:
+            return []
+        self._telemetry.fleet = watched
+        self._tables.look(watched.tables)
+        return watched.items

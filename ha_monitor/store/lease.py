@@ -1,0 +1,58 @@
+"""The lease of an instance in the shared record, as the instance itself knows it."""
+
+from __future__ import annotations
+
+from ha_monitor.clock import Clock
+
+
+class Lease:
+    """The one owner of what an instance knows of its lease. Nothing here asks the store."""
+
+    def __init__(self, clock: Clock, duration: float) -> None:
+        """:param duration: seconds for which the store grants a lease."""
+        self._clock = clock
+        self.duration = duration
+        self.token = 0
+        """The fencing token that goes with it; 0 before the first."""
+        self.until = 0.0
+        """When it may end, by the monotonic clock."""
+        self._in_contact_since: float | None = None
+        self._last_contact: float | None = None
+
+    def granted(self, token: int, asked_at: float) -> None:
+        """The store has given a new token and, with it, a lease.
+
+        :param asked_at: when it was asked, by the monotonic clock: the lease does not begin before that.
+        """
+        self.token = token
+        self.renewed(asked_at)
+
+    def renewed(self, asked_at: float) -> None:
+        """The store has renewed it. :param asked_at: as for `granted`."""
+        self.until = asked_at + self.duration
+
+    def given_up(self) -> None:
+        """This instance has left."""
+        self.until = 0.0
+
+    def holds(self) -> bool:
+        """Whether it certainly still runs, by this machine's own clock."""
+        return self._clock.monotonic() < self.until
+
+    def replied(self) -> None:
+        """The store has just replied, whatever it was asked."""
+        now = self._clock.monotonic()
+        if self._last_contact is None or now - self._last_contact > self.duration / 2:
+            self._in_contact_since = now
+        self._last_contact = now
+
+    def may_take_over(self) -> bool:
+        """Whether leases of others that ran out are of instances that died.
+
+        After an outage of the store every lease has run out, and each instance is about to renew its own. Only an
+        instance that has been in contact for a whole lease may take over what another one left.
+        """
+        if self._in_contact_since is None or self._last_contact is None:
+            return False
+        now = self._clock.monotonic()
+        return now - self._last_contact <= self.duration / 2 and now - self._in_contact_since >= self.duration

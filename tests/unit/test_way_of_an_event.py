@@ -1,0 +1,44 @@
+"""How many modules one event goes through, so that its way can be read."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tests.unit.builders import event
+from tests.unit.loop_bed import Bed, Instance
+
+PACKAGE = Path(__file__).resolve().parents[2] / "ha_monitor"
+STAND_INS = ("broker/memory.py", "store/memory/")
+"""What a test has instead of RabbitMQ and Redis; the real parts between are not counted either."""
+MOST = 24
+"""Modules between what the broker gives and its acknowledgement."""
+
+
+def test_one_event_goes_through_few_modules() -> None:
+    """Given one event in a quiet instance, from receiving its message to its acknowledgement no more modules work on it
+    than a reader can follow. Whoever needs another one may join two that are read together."""
+    bed = Bed()
+    one = Instance(bed)
+    one.cycle(6)
+    bed.publish(event("task-received"))
+    entered: set[str] = set()
+
+    def note(frame: FrameType, what: str, _argument: Any) -> None:
+        path = Path(frame.f_code.co_filename)
+        if what == "call" and path.is_relative_to(PACKAGE):
+            entered.add(path.relative_to(PACKAGE).as_posix())
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        one.cycle()
+    finally:
+        sys.setprofile(before)
+
+    assert len(one.announced) == 1
+    assert bed.is_settled
+    modules = sorted(path for path in entered if not path.startswith(STAND_INS))
+    assert len(modules) <= MOST, modules
