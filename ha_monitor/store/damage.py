@@ -32,7 +32,11 @@ def mend(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
     raw = run("mend", {"aside": keys.aside, "kept_for": KEPT, "expected": expected}, list(wanted))
     told = []
     for key, found, aside, value in (map(_text, row) for row in raw):
-        is_what = f"holds {value}, a value that this program does not write" if value else f"is a {found}, not a {wanted[key].type}"
+        is_what = (
+            f"holds {value}, a value that this program does not write"
+            if value
+            else f"is a {found}, not a {wanted[key].type}"
+        )
         said = f"{key} {is_what}, so something else writes to this Redis"
         if aside:
             told.append(f"{said}; a new key is begun, and the old value is kept for a week as {aside}")
