@@ -40,7 +40,7 @@ class Link(ABC):
 
         :raises HaMonitorError: as the subclass says; `lost` is to be told of it.
         """
-        if self._backoff.remaining():
+        if self.remaining():
             return False
         self._open()
         return True

@@ -8,7 +8,7 @@ from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
-from ha_monitor.pipeline.backoff import STABLE_AFTER
+from ha_monitor.pipeline.backoff import STABLE_AFTER, Backoff
 from ha_monitor.pipeline.link import Link
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
@@ -53,6 +53,8 @@ class StoreLink(Link):
             "started": clock.time(),
         }
         """What `status` shows of this instance."""
+        self._leases_backoff = self._new_leases_backoff()
+        self._lease_lost_at = float("-inf")
         self._refused_at: float | None = None
         self._warning = Schedule(clock, WARN_EVERY)
         self.registered = False
@@ -60,6 +62,9 @@ class StoreLink(Link):
     @property
     def connected(self) -> bool:
         return self._store.connected
+
+    def remaining(self) -> float:
+        return max(super().remaining(), self._leases_backoff.remaining())
 
     def _open(self) -> None:
         """Connect, and register this instance or recover its outbox.
@@ -119,11 +124,21 @@ class StoreLink(Link):
 
     def lease_lost(self, error: LeaseLost) -> None:
         """Register again: another instance has the outbox."""
+        now = self._clock.monotonic()
+        # Lost again so soon: registering is no cure.
+        if now - self._lease_lost_at < REFUSED_FOR:
+            self._leases_backoff.failed()
+        else:
+            self._leases_backoff = self._new_leases_backoff()
+        self._lease_lost_at = now
         self._stats.leases_lost += 1
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
         self._health.store("the lease was lost")
         self.registered = False
         self._close()
+
+    def _new_leases_backoff(self) -> Backoff:
+        return Backoff(self._clock, first=0.2, cap=5.0)
 
     def _unhealthy(self, problem: str) -> None:
         self._health.store(problem)

@@ -18,6 +18,7 @@ from ha_monitor.config.urls import BAD_DATABASE, names_database
 from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable
 from ha_monitor.rights import redis as rights
 from ha_monitor.store.scripts import command_at
+from ha_monitor.text.visible import visible
 
 _HINTS = {
     "READONLY": "this is a replica; name the primary, or use a sentinel:// URL",
@@ -200,8 +201,9 @@ def translated_errors(settings: StoreSettings) -> Iterator[None]:
         if text.startswith("LEASELOST"):
             raise LeaseLost("the lease of this instance expired and another one took over") from None
         if text.startswith("FORMAT "):
+            key, _, version = text.removeprefix("FORMAT ").rpartition(" ")
             raise ConfigurationError(
-                f"the keys in Redis have format {text.split()[1]}, which this version cannot read; "
+                f"the keys in Redis have format {visible(version)}, which this version cannot read ({key}); "
                 "stop all instances of the other version, or choose another store.prefix"
             ) from None
         raise StoreRefused(f"Redis refused: {_explained(error, settings)}") from None

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ha_monitor.errors import LeaseLost, StoreRefused
-from ha_monitor.store.keys import TYPES, Keys
+from ha_monitor.store.keys import OWN, TYPES, Keys
+from ha_monitor.text.visible import visible
 
 KEPT = 7 * 86400
 """Seconds for which is kept what was set aside."""
@@ -23,15 +24,20 @@ def mend(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
     :raises StoreRefused: naming a key without which announcements would be lost.
     :raises LeaseLost: if it is this instance's own entry or outbox; entered anew, it gets others.
     """
-    wanted = {getattr(keys, name): (kind.type, not kind.needed) for name, kind in TYPES.items()}
-    wanted[counts_key] = ("hash", True)
-    own = {keys.instance(token): ("hash", False), keys.outbox(token): ("list", False)} if token else {}
+    wanted = {getattr(keys, name): kind for name, kind in TYPES.items()}
+    wanted[counts_key] = OWN["counts"]
+    own = {keys.instance(token): OWN["instance"], keys.outbox(token): OWN["outbox"]} if token else {}
     wanted |= own
-    options = {"aside": keys.aside, "kept_for": KEPT, "expected": list(wanted.values())}
-    raw = run("mend", options, list(wanted))
+    expected = [(kind.type, not kind.needed, kind.number, kind.is_number) for kind in wanted.values()]
+    raw = run("mend", {"aside": keys.aside, "kept_for": KEPT, "expected": expected}, list(wanted))
     told = []
-    for key, found, aside in ((key.decode(), found.decode(), aside.decode()) for key, found, aside in raw):
-        said = f"{key} is a {found}, not a {wanted[key][0]}, so something else writes to this Redis"
+    for key, found, aside, value in (map(_text, row) for row in raw):
+        is_what = (
+            f"holds {value}, a value that this program does not write"
+            if value
+            else f"is a {found}, not a {wanted[key].type}"
+        )
+        said = f"{key} {is_what}, so something else writes to this Redis"
         if aside:
             told.append(f"{said}; a new key is begun, and the old value is kept for a week as {aside}")
         elif key in own:
@@ -39,3 +45,7 @@ def mend(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
         else:
             raise StoreRefused(f"{said}; nothing is merged meanwhile: restore the key, or delete it if you cannot")
     return told
+
+
+def _text(raw: bytes) -> str:
+    return visible(raw.decode("utf-8", "replace"))

@@ -17,13 +17,17 @@ class Kind(NamedTuple):
     """Times are in ms since the epoch, unless it says otherwise."""
     needed: bool = False
     """Whether announcements would be lost with it. What is in place of any other may be set aside."""
+    is_number: bool = False
+    """Whether a string is a whole number."""
+    number: str = ""
+    """The field of a hash without which nothing can be made of it, a whole number; empty if there is none."""
 
 
 TYPES = {
     "leases": Kind("zset", "token of a living instance -> end of its lease", needed=True),
     "waiting": Kind("zset", "id of a task with announcements or counts that wait -> their deadline", needed=True),
-    "tokens": Kind("string", "the last token given out"),
-    "format": Kind("string", "version of this layout"),
+    "tokens": Kind("string", "the last token given out", is_number=True),
+    "format": Kind("string", "version of this layout", is_number=True),
     "unfinished": Kind("string", "MessagePack: {instance, outbox, number of the first entry, entries before it}"),
     "interrupted": Kind("set", "what a call announced that did not come to its end: ids of events, digests of entries"),
     "producers": Kind("hash", "task name, or for retries <name>\\31retry -> when its task-sent was last seen, in s"),
@@ -38,7 +42,7 @@ TYPES = {
         "heard of before, and when it was first heard of again, or 0",
     ),
     "processes": Kind("zset", "<nodename>\\31<pid> of a worker's process -> when an instance last heard of it"),
-    "returned": Kind("string", "when messages were last handed back to the broker"),
+    "returned": Kind("string", "when messages were last handed back to the broker", is_number=True),
     "queues": Kind("zset", "queue of tasks -> when a worker was last seen to consume it"),
     "dead_letters": Kind("list", "what failed for good as JSON, newest first"),
     "open": Kind("zset", "id of a task that is not finished -> when suspects.lua looks at it"),
@@ -46,7 +50,11 @@ TYPES = {
     "orphaned": Kind("hash", "the same for those that were said to be orphaned"),
     "usual": Kind("hash", "task name -> '<runs> <mean in s>' (usual.lua)"),
     "set_aside": Kind("list", "messages that nobody could handle as JSON, newest first"),
-    "sweep": Kind("string", "'<cursor of ZSCAN> <times to go through `open`>' (sweep.lua); expires after a minute"),
+    "sweep": Kind(
+        "string",
+        "MessagePack: {cursor of ZSCAN, times to go through `open`, {task to look at before that, …}} (sweep.lua); "
+        "expires after a minute",
+    ),
     "newcomers": Kind("zset", "nodename of a worker that is not confirmed -> when it was first heard of"),
     "young": Kind("zset", "nodename of a confirmed worker with a short life so far -> when it was last heard of"),
     "named": Kind("hash", "newcomer, confirmed -> lines of single workers that were written lately; expires"),
@@ -61,6 +69,7 @@ OWN = {
         "who, stats, seen, merged; `behind`: the sequence number behind the last entry of its outbox; `taken`: how "
         "many entries of it another one has taken",
         needed=True,
+        number="behind",
     ),
     "outbox": Kind("list", "entries that the instance has yet to announce (outbox.py)", needed=True),
     "counts": Kind("hash", "what the instance has counted (counting.lua)"),

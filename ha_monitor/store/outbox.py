@@ -75,6 +75,8 @@ class OutboxProgress:
         return self.announced <= self._confirmed
 
 
+_LATEST_TIME = 253_402_300_000.0
+"""Seconds since the epoch: the last that has a date."""
 _decode = msgspec.msgpack.Decoder(Entry).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -92,13 +94,21 @@ def read_items(first: int, raw: list[bytes], own: int | None = None) -> list[Out
 def read_entry(raw: bytes) -> Entry:
     """An entry as it lies in Redis."""
     try:
-        return _decode(raw)
-    except msgspec.DecodeError as error:
-        # Written by a version that this one does not know. It must neither stop the loop nor vanish.
+        entry = _decode(raw)
+        if not (_is_time(entry.event.time) and _is_time(entry.event.fields.get("since"))):
+            raise ValueError("a time that is none")
+        return entry
+    except ValueError as error:
+        # Written by a version that this one does not know, or by something else. It must neither stop the loop nor
+        # vanish. msgspec's own error is one of this class.
         event = Event(
             "outbox-entry-unreadable", blake2b(raw, digest_size=12).hexdigest(), fields={"reason": str(error)}
         )
         return Entry(0, event, None, False)
+
+
+def _is_time(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and 0 <= value < _LATEST_TIME)
 
 
 def retry_entry(entry: Entry, handler: str, attempt: int) -> bytes:

@@ -1,6 +1,9 @@
-"""How bytes travel to the scripts."""
+"""How bytes travel to the scripts, and how JSON in Redis is read."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import msgspec
 
@@ -19,3 +22,12 @@ def bytes_of(packed: msgspec.Raw) -> bytes:
     """What `as_lua_string` was given."""
     raw = bytes(packed)
     return raw[5:] if raw[0] == 0xDB else raw[1:]
+
+
+def json_object(raw: bytes | str | None) -> dict[str, Any]:
+    """A JSON object in Redis; empty if there is none, or if it cannot be read."""
+    try:
+        value = json.loads(raw or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import math
 from typing import Any, NamedTuple
 
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import Keys
-from ha_monitor.store.packing import as_lua_string
+from ha_monitor.store.packing import as_lua_string, json_object
 from ha_monitor.store.scripts import read_scripts
 
 MOST_WORKERS = 2000
 """Workers that are read at most, so that the answer is there in time."""
 AT_ONCE = 100
 """Workers that are read by one call, so that none keeps Redis from its work."""
+_MOST = 2**53
 
 
 class InstanceEntry(NamedTuple):
@@ -97,14 +96,15 @@ class StoreReader:
         leases = call("ZRANGE", self._keys.leases, 0, -1, "WITHSCORES")
         leader = call("GET", self._keys.leader)
         entries = []
-        for token, until in sorted((int(leases[i]), float(leases[i + 1])) for i in range(0, len(leases), 2)):
+        found = ((leases[i], _number(leases[i + 1])) for i in range(0, len(leases), 2))
+        for token, until in sorted((int(token), until) for token, until in found if token.isdigit()):
             who, stats, seen = call("HMGET", self._keys.instance(token), "who", "stats", "seen")
             entries.append(
                 InstanceEntry(
                     token=token,
                     lease_left=until / 1000 - now,
-                    who=_object(who),
-                    stats=_object(stats),
+                    who=json_object(who),
+                    stats=json_object(stats),
                     silent=max(0.0, now - _number(seen) / 1000),
                     outbox=call("LLEN", self._keys.outbox(token)),
                     leads=leader == b"%d" % token,
@@ -122,7 +122,7 @@ class StoreReader:
         now = self._now()
         known = call("ZCARD", keys.workers)
         raw = call("ZREVRANGE", keys.workers, 0, MOST_WORKERS - 1, "WITHSCORES")
-        heard = [(raw[index], float(raw[index + 1])) for index in range(0, len(raw), 2)]
+        heard = [(raw[index], _number(raw[index + 1])) for index in range(0, len(raw), 2)]
         found = []
         for start in range(0, len(heard), AT_ONCE):
             some = heard[start : start + AT_ONCE]
@@ -152,7 +152,7 @@ class StoreReader:
     def latest(self, kind: str, count: int) -> list[dict[str, Any]]:
         """The newest entries of `dead_letters`, `rejected` or `takeovers`, newest first."""
         key = getattr(self._keys, kind)
-        return [_object(entry) for entry in self._connection.call("LRANGE", key, 0, count - 1)]
+        return [json_object(entry) for entry in self._connection.call("LRANGE", key, 0, count - 1)]
 
     def server(self) -> dict[str, str]:
         """What Redis says about itself (INFO)."""
@@ -176,7 +176,7 @@ class StoreReader:
 
 
 def _worker(name: bytes, heard: float, row: bytes, now: float) -> WorkerEntry:
-    record = _object(row)
+    record = json_object(row)
     # cjson writes an empty table as an object.
     heartbeat, said = record.get("heartbeat"), record.get("said")
     fields = (heartbeat or said or {}).get("fields")
@@ -190,19 +190,10 @@ def _worker(name: bytes, heard: float, row: bytes, now: float) -> WorkerEntry:
     )
 
 
-def _object(raw: bytes | None) -> dict[str, Any]:
-    """A JSON object in Redis; empty if there is none, or if it cannot be read."""
-    try:
-        value = json.loads(raw or b"{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _number(raw: bytes | None) -> float:
-    """A number in Redis; 0 if there is none, or if it cannot be read."""
+    """A number in Redis; 0 if there is none, or if it is none that the program writes."""
     try:
         value = float(raw or 0)
     except ValueError:
         return 0.0
-    return value if math.isfinite(value) else 0.0
+    return value if abs(value) <= _MOST else 0.0

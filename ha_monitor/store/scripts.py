@@ -65,6 +65,11 @@ class Script(NamedTuple):
     takes_more: bool
     """Whether it takes any number of keys besides."""
 
+    @property
+    def is_under_lease(self) -> bool:
+        """Whether an instance makes it under its lease; its replies have what lease.lua puts before them."""
+        return "token" in self.options
+
     def arguments(
         self,
         keys: Mapping[str, str],

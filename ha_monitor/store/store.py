@@ -16,9 +16,10 @@ from ha_monitor.store.damage import mend
 from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.lease import Lease
 from ha_monitor.store.outbox import OutboxProgress, read_items
-from ha_monitor.store.packing import as_lua_string
+from ha_monitor.store.packing import as_lua_string, json_object
 from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
+from ha_monitor.text.visible import visible
 
 MOST_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
@@ -56,6 +57,8 @@ class RedisStore:
         self._scripts = read_scripts()
         self._lease = Lease(clock, settings.lease)
         self._progress = OutboxProgress()
+        self._trouble = ""
+        """What calls did without of which nothing was told yet."""
         self.counts_key = self.keys.counts(counting.name if counting else "")
         self._common = {
             "prefix": self.keys.prefix,
@@ -149,8 +152,8 @@ class RedisStore:
         :raises StoreUnavailable: if the connection breaks; the batch may be merged or not.
         :raises LeaseLost: if another instance took the outbox over; the batch is not merged.
         """
-        first, raw, new, repeated, waiting, trouble, merged = self._receive()
-        return Applied(read_items(first, raw), new, repeated, waiting, trouble.decode("utf-8", "replace"), merged)
+        first, raw, new, repeated, waiting, merged = self._receive("apply")
+        return Applied(read_items(first, raw), new, repeated, waiting, self._take_trouble(), merged)
 
     def tick(
         self,
@@ -179,7 +182,7 @@ class RedisStore:
             "stats": as_lua_string(stats),
             "rejected": [as_lua_string(sample) for sample in rejected],
         }
-        first, raw, next_due, taken, own, leads, trouble = self._call("tick", options)
+        first, raw, next_due, taken, own, leads = self._call("tick", options)
         self._lease.renewed(asked)
         return Ticked(
             read_items(first, raw, own),
@@ -187,7 +190,7 @@ class RedisStore:
             [_takeover(report) for report in taken],
             leads > 0,
             leads == 2,
-            trouble.decode("utf-8", "replace"),
+            self._take_trouble(),
         )
 
     def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:
@@ -245,7 +248,7 @@ class RedisStore:
 
     def _call(self, name: str, options: Mapping[str, Any] = NOTHING, more_keys: Sequence[str] = ()) -> Any:
         self._send(name, options, more_keys)
-        return self._receive()
+        return self._receive(name)
 
     def _send(self, name: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> None:
         self._progress.tell()
@@ -254,13 +257,21 @@ class RedisStore:
         arguments = script.arguments(self._named_keys, common, options, more_keys)
         self._connection.send("EVALSHA", script.sha, *arguments)
 
-    def _receive(self) -> Any:
+    def _receive(self, name: str) -> Any:
         reply = self._connection.receive()
         self._progress.confirm()
         self._lease.replied()
+        if self._scripts[name].is_under_lease:
+            trouble, reply = reply
+            self._trouble = self._trouble or visible(trouble.decode("utf-8", "replace"))
         return reply
+
+    def _take_trouble(self) -> str:
+        """What this call, or one since the last that could tell of it, did without."""
+        trouble, self._trouble = self._trouble, ""
+        return trouble
 
 
 def _takeover(report: bytes) -> Takeover:
-    data = json.loads(report)
-    return Takeover(json.loads(data["who"]), max(0, data["at"] - data["seen"]) / 1000, data["entries"])
+    data = json.loads(report.decode("utf-8", "replace"))
+    return Takeover(json_object(data["who"]), max(0, data["at"] - data["seen"]) / 1000, data["entries"])

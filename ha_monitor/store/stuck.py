@@ -40,12 +40,20 @@ class StuckTasks:
             `Suspects.at`: all instances must have merged what they had been given by then.
         """
         rows = [[one.task_id, one.phase, one.since, _name(verdict), *verdict] for one, verdict in verdicts]
-        options = {"limits": self._limits, "settled_at": settled_at, "verdicts": rows}
-        reply = self._store.run("judge", options)
-        if reply is None:
-            return []
-        first, raw, judged = reply
-        return read_items(first, raw) if judged else None
+        items: list[OutboxItem] = []
+        while True:
+            options = {"limits": self._limits, "settled_at": settled_at, "verdicts": rows}
+            reply = self._store.run("judge", options)
+            if reply is None:
+                return items
+            first, raw, judged = reply
+            if judged < 0:
+                # What is left is found again: a vanished instance makes it early again.
+                return items or None
+            items += read_items(first, raw)
+            rows = rows[judged:]
+            if not rows:
+                return items
 
 
 def _name(verdict: Verdict) -> str:

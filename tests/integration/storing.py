@@ -38,12 +38,23 @@ class Instance:
     """A store with what came out of it."""
 
     def __init__(
-        self, url: str, *, counting: Counting | None = None, stuck: Stuck | None = None, **changes: Any
+        self,
+        url: str,
+        *,
+        counting: Counting | None = None,
+        stuck: Stuck | None = None,
+        held: float = 0.0,
+        **changes: Any,
     ) -> None:
         self.clock = TurnedClock()
         self.settings = settings(url, **changes)
         self.store = RedisStore(
-            self.settings, NODE, self.clock, counting=counting, first_look=None if stuck is None else first_look(stuck)
+            self.settings,
+            NODE,
+            self.clock,
+            held,
+            counting=counting,
+            first_look=None if stuck is None else first_look(stuck),
         )
         self.emitted: list[OutboxItem] = []
 

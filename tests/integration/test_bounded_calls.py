@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from hashlib import sha1
@@ -12,9 +13,14 @@ import pytest
 from ha_monitor.config.schema import Stuck
 from ha_monitor.events.decode import Batch
 from ha_monitor.pipeline.slices import split
-from ha_monitor.store.results import Counting
+from ha_monitor.store.duties import Duties
+from ha_monitor.store.results import Counting, Suspect, Suspects, Watching
+from ha_monitor.store.results import Stuck as StuckVerdict
 from ha_monitor.store.scripts import read_scripts
+from ha_monitor.store.stuck import StuckTasks
 from tests.integration.storing import Inside, Instance
+from tests.support.machine import patient
+from tests.support.process import wait_until
 from tests.unit.builders import TIME, decode, event
 
 Patience = Callable[[float], None]
@@ -135,3 +141,156 @@ def test_a_tick_ends_sooner_where_there_is_more_to_write(store_url: str, inside:
 
     assert tasks > left[0] > 0
     assert counted(one)["3"] == tasks * starts
+
+
+LARGE, WAITING = 40, 3
+LARGE_DATA = ["x" * 990] * 45
+OTHER_READS = 12
+"""GETs of a call that are of no record."""
+
+
+def large(count: int, kind: str, at: float = TIME, **fields: Any) -> list[list[dict[str, Any]]]:
+    """Events of tasks whose name nobody knows, so that all of them wait: some 50 kB for each task."""
+    own = {"traceback": "x" * 16_000, "exception": "E" * 200, **fields}
+    return [[event(kind, at=at + n, uuid=f"t{number}", **own) for n in range(WAITING)] for number in range(count)]
+
+
+class Reads:
+    """Counts what is read of records that are all of one size."""
+
+    def __init__(self, inside: Inside, uuid: str) -> None:
+        self._redis = inside.redis
+        self.size: int = inside.redis.strlen(inside.keys.task(uuid))
+        assert self.size > 40_000
+
+    def _gets(self) -> int:
+        stats = self._redis.info("commandstats")
+        return int(stats.get("cmdstat_get", {"calls": 0})["calls"])
+
+    def of(self, call: Callable[[], Any]) -> Any:
+        """What a call returns, which has read no more than one may."""
+        before = self._gets()
+        reply = call()
+        assert (self._gets() - before - OTHER_READS) * self.size <= 2**20 + self.size
+        return reply
+
+
+def due(inside: Inside, key: str) -> list[bytes]:
+    """The members of such a key whose time has come."""
+    seconds, _ = inside.redis.time()
+    return list(inside.redis.zrangebyscore(key, "-inf", seconds * 1000))
+
+
+def test_a_tick_that_puts_off_reads_only_so_much(store_url: str, inside: Inside) -> None:
+    """Given many large records that wait while an instance has just vanished, a tick looks at some of them, and the
+    ticks that follow at the others, each once. What the vanished one left is taken over meanwhile.
+    """
+    dead, one = Instance(store_url).start(), Instance(store_url, held=60.0).start()
+    one.stay_in_contact()
+    for bodies in large(LARGE, "task-failed"):
+        one.apply(bodies)
+    dead.apply(event("custom", uuid=None), announce=False)
+    inside.let_lease_end(dead.store.token)
+    inside.let_wait_end()
+    reads, ticks = Reads(inside, "t0"), 0
+    while ticks == 0 or due(inside, inside.keys.waiting):
+        reads.of(one.tick)
+        ticks += 1
+        assert one.types == ["custom"], "the announcements are put off, and what was left is not"
+        assert ticks <= LARGE
+
+    assert ticks > 1
+    assert inside.redis.zcard(inside.keys.waiting) == LARGE
+    put_off = [score for _, score in inside.redis.zrange(inside.keys.waiting, -1, -1, withscores=True)]
+    assert put_off[0] - inside.redis.time()[0] * 1000 > 30_000, "it is known until when"
+
+
+def test_a_tick_takes_over_only_so_much(store_url: str, inside: Inside) -> None:
+    """Given a large outbox of an instance that vanished, each tick takes over some of it, and all together everything
+    once.
+    """
+    dead, one = Instance(store_url).start(), Instance(store_url).start()
+    one.stay_in_contact()
+    dead.apply(*[event("custom", uuid=None, clock=n, data=LARGE_DATA) for n in range(LARGE)], announce=False)
+    size = min(map(len, inside.redis.lrange(inside.keys.outbox(dead.store.token), 0, -1)))
+    inside.let_lease_end(dead.store.token)
+    ticks = 0
+    while inside.redis.zcard(inside.keys.leases) > 1:
+        taken = one.tick().items
+        ticks += 1
+        assert 0 < len(taken) * size <= 2**20 + 10 * size
+
+    assert ticks > 1
+    announced = Counter(item.entry.event.id for item in one.emitted)
+    assert (len(announced), set(announced.values())) == (LARGE, {1})
+    assert all(item.recovered for item in one.emitted)
+
+
+LIMITS = Stuck(sent_after=100, received_after=100, started_after=100, run_time_factor=0)
+NEVER = Stuck(sent_after=0, received_after=0, started_after=0, run_time_factor=0)
+LONG_AGO = TIME - 30 * 86_400
+
+
+class Looking:
+    """A leader that looks at large records of open tasks."""
+
+    def __init__(self, url: str, kind: str, limits: Stuck = LIMITS, **fields: Any) -> None:
+        self.one = Instance(url, stuck=limits, name_wait=600.0).start()
+        for bodies in large(LARGE, kind, **fields):
+            self.one.apply(bodies)
+        assert self.one.store.tick(b"{}", [], merged_ago=0.0).leads
+        self.tasks = StuckTasks(self.one.store, limits)
+
+    def found(self, reads: Reads) -> list[Suspect]:
+        """What all looks find until there is no more to look at."""
+        found: list[Suspect] = []
+        for _ in range(2 * LARGE):
+            suspects: Suspects = reads.of(self.tasks.suspects)
+            found += suspects.tasks
+            if not suspects.more:
+                return found
+        raise AssertionError("there is always more")
+
+
+def test_a_look_at_open_tasks_reads_only_so_much(
+    store_url: str, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given many large records of tasks that are overdue, a look reads some of them, and the looks that follow find
+    the others, each once. So do the calls that judge them.
+    """
+    looking = Looking(store_url, "task-retried", at=LONG_AGO)
+    reads = Reads(inside, "t0")
+    found = looking.found(reads)
+
+    assert Counter(suspect.task_id for suspect in found) == Counter(f"t{number}" for number in range(LARGE))
+    run, calls = looking.one.store.run, []
+
+    def bounded(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return reads.of(lambda: run(*arguments))
+
+    monkeypatch.setattr(looking.one.store, "run", bounded)
+    items = looking.tasks.judge(0, [(suspect, StuckVerdict("sent", ["queue"], 1)) for suspect in found])
+    assert items is not None
+    assert len(calls) > 1
+    assert Counter(item.entry.event.task_id for item in items) == Counter(suspect.task_id for suspect in found)
+
+
+def test_the_search_for_tasks_of_a_lost_worker_reads_only_so_much(store_url: str, inside: Inside) -> None:
+    """Given a worker that was lost and many large records of its tasks, a call looks through some of the index, and the
+    calls that follow find all of them, each once, while other tasks get their turn.
+    """
+    looking = Looking(store_url, "custom", NEVER, at=time.time(), data=LARGE_DATA[:16])
+    one = looking.one
+    one.apply([event("task-received", uuid=f"t{number}", at=time.time(), name=None) for number in range(LARGE)])
+    one.apply(event("worker-heartbeat"))
+    duties = Duties(one.store)
+
+    def is_lost() -> bool:
+        watched = duties.watch(Watching(0.001, 0.002), [], may_judge=True)
+        return watched is not None and [worker.state for worker in watched.workers] == ["lost"]
+
+    wait_until(is_lost, patient(10), "the loss")
+    found = looking.found(Reads(inside, "t0"))
+
+    assert Counter(suspect.task_id for suspect in found) == Counter(f"t{number}" for number in range(LARGE))

@@ -162,7 +162,8 @@ class Going:
         """As if the heartbeats had come a minute ago."""
         inside, key = Inside(self.one.settings.url), self.one.store.keys.prefix + "b:" + PROCESS
         if inside.redis.type(key) == b"string":
-            doubles = [list(beat) for beat in struct.iter_unpack(">dddd", cast(bytes, inside.redis.get(key)))]
+            raw = cast(bytes, inside.redis.get(key))
+            doubles = [list(beat) for beat in struct.iter_unpack(">dddd", raw[: len(raw) // 32 * 32])]
             inside.redis.set(key, b"".join(struct.pack(">dddd", *(at, runs, 1.0, 0)) for at, runs, _, _ in doubles))
 
     def _tick(self) -> str:

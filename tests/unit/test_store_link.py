@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ha_monitor.errors import StoreRefused, StoreUnavailable
+from ha_monitor.errors import LeaseLost, StoreRefused, StoreUnavailable
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.log import Logger
@@ -106,6 +106,24 @@ def test_an_instance_is_not_ready_while_its_calls_are_refused() -> None:
     bed.clock.now += STABLE_AFTER
     bed.link.lost(StoreRefused("Redis refused: WRONGTYPE"))
     assert bed.connect() < 0.5
+
+
+def test_an_instance_whose_lease_is_lost_again_and_again_waits_longer_each_time() -> None:
+    """Given a lease that is lost as soon as the instance has entered itself, it does so at once the first time, and
+    less and less often then; after some time without, at once again.
+    """
+    bed = Bed()
+    bed.connect()
+    waits = []
+    for _ in range(8):
+        bed.link.lease_lost(LeaseLost("lost"))
+        waits.append(bed.connect())
+
+    assert waits[0] == 0
+    assert waits[-1] > 4 * waits[1] > 0
+    bed.clock.now += REFUSED_FOR
+    bed.link.lease_lost(LeaseLost("lost"))
+    assert bed.connect() == 0
 
 
 def test_a_redis_that_was_away_is_over_when_it_is_back() -> None:

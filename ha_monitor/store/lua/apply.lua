@@ -2,14 +2,13 @@
 -- changes nothing and announces nothing, also after a call that failed half-way (outbox.lua). First everything is read
 -- and computed; then `commit` writes it.
 --
--- @include counting lease outbox tables trouble merge/open_tasks merge/others merge/activity merge/producers
+-- @include counting lease outbox tables merge/open_tasks merge/others merge/activity merge/producers
 -- @include merge/run_times merge/tally merge/tasks merge/waiting merge/workers
 -- @options tasks
 --
--- Returns {sequence number of the first item, items, events new, events repeated, announcements that wait, what Redis
--- refused and is not worth stopping for or an empty text, how many of the tasks are merged} or the error LEASELOST. If
--- their records are large, so that Redis would be held for long, these are not all of them, and nothing behind them is
--- merged.
+-- Returns {sequence number of the first item, items, events new, events repeated, announcements that wait, how many of
+-- the tasks are merged} or the error LEASELOST. If their records are large, so that Redis would be held for long, these
+-- are not all of them, and nothing behind them is merged.
 
 -- What can be found by an index must be in it before it is there.
 local function write_indexes()
@@ -39,5 +38,5 @@ return holding_lease(function()
     others.merge()
   end
   local first = commit(write_indexes, write_rest)
-  return { first, items, new_events, repeated_events, waiting.count(), trouble or '', merged }
+  return { first, items, new_events, repeated_events, waiting.count(), merged }
 end)

@@ -9,8 +9,9 @@
 local begun = {}
 for index, key in ipairs(keys.noted) do
   local noted = redis.pcall('GET', key)
-  -- What is no text is not of our making, and is written over.
-  local before = type(noted) == 'string' and tonumber(noted) or 0
+  -- What is no such number is not of our making, and is written over.
+  local before = type(noted) == 'string' and string.match(noted, '^%d+$') and tonumber(noted) or 0
+  if before > 2 ^ 31 then before = 0 end
   if before < options.below then
     redis.call('SET', key, before + 1, 'EX', options.keep)
   end

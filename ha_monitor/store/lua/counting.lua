@@ -38,7 +38,6 @@ local function inner(outer, key)
 end
 
 local cell_of
-local counts_to_write = 0 -- as `to_write`, of what was counted
 local field_to_write = 0 -- what one more field of the last cell adds to it
 
 do
@@ -71,7 +70,7 @@ local function observe(cell, buckets, sum, seconds)
     counted[le] = before + 1
   else
     counted[le] = 1
-    counts_to_write = counts_to_write + 2 * field_to_write -- with the sum
+    will_write(2 * field_to_write) -- with the sum
   end
   cell[sum] = (cell[sum] or 0) + math.floor(seconds * 1000000 + 0.5)
 end
@@ -103,7 +102,7 @@ local function count_event(facts, code, at, worker, extra)
     local failed = inner(cell, 'failed')
     local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
     failed[exception] = (failed[exception] or 0) + 1
-    counts_to_write = counts_to_write + field_to_write -- at most
+    will_write(field_to_write) -- at most
     return
   end
   local before = cell[code]
@@ -111,7 +110,7 @@ local function count_event(facts, code, at, worker, extra)
     cell[code] = before + 1
   else
     cell[code] = 1
-    counts_to_write = counts_to_write + field_to_write
+    will_write(field_to_write)
   end
   if code == SUCCEEDED then
     if extra then observe(cell, 'r', 'R', extra) end

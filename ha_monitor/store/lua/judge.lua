@@ -5,7 +5,7 @@
 -- Nothing is judged before all instances have merged what they had been given when the questions were answered and the
 -- queue of events was empty: the event that is missed may be on its way.
 --
--- @include clock counting duty found generated/catalogue limits merged outbox phases record runs
+-- @include clock counting duty found generated/catalogue limits merged outbox phases record runs work
 -- @keys open stuck orphaned liveness
 -- @families task
 -- @options success_ttl failure_ttl
@@ -15,8 +15,8 @@
 --         'orphaned', whether its worker must be lost, {what confirmed it, …}, workers that answered
 --         'finished', fact of the missing event as in record.lua
 --
--- Returns {sequence number of the first item, items, 1}; with 0 instead of 1 if it is too early; nothing if the caller
--- does not lead; or the error LEASELOST.
+-- Returns {sequence number of the first item, items, verdicts that it has looked at}: not all of them where the records
+-- are large, and -1 if it is too early. Nothing if the caller does not lead; or the error LEASELOST.
 
 -- Until a task that was announced is asked for again, in ms: a quarter of the time for which it has been there, so that
 -- many that never change leave room for others.
@@ -113,9 +113,14 @@ end
 return leading(function()
   local merged = merged_by_all()
   if merged == nil or merged < options.settled_at + MERGE_GRACE then
-    return { 0, {}, 0 }
+    return { 0, {}, -1 }
   end
-  for _, entry in ipairs(options.verdicts) do judge(unpack(entry)) end
+  local judged = 0
+  for _, entry in ipairs(options.verdicts) do
+    if judged > 0 and is_full() then break end
+    judge(unpack(entry))
+    judged = judged + 1
+  end
   local first = commit(nil, write_rest)
-  return { first, items, 1 }
+  return { first, items, judged }
 end)

@@ -19,7 +19,7 @@
 --
 -- It looks at some processes a call, and goes on where it was at the next.
 --
--- @include clock counting duty merged outbox processes tables trouble
+-- @include clock counting duty merged outbox processes tables trouble work
 -- @keys processes
 -- @options worker_ttl
 -- @option report  whether to report and count what is found
@@ -36,6 +36,7 @@ local MOST_RUNS, MOST_RUNS_A_SECOND = 1e12, 20000 -- what says more is no number
 local LATEST_TIME = 1e17 -- µs
 local AT_ONCE = 50 -- numbers packed or unpacked by one call
 local MOST_PROCESSES, MOST_WORK = 200, 10000 -- a call; work: heartbeats and starts
+local LARGEST_ACCOUNT = 4096 -- bytes; ten times what one has
 local writes = {}
 
 -- A write of what is known of a process, for after the outbox.
@@ -269,7 +270,9 @@ local function account(process, key, raw_beats, merged)
     return
   end
   local settled, kept = settled_beats(beats, state, merged)
-  local starts = read_starts(redis.call('GET', key[2]) or '')
+  local starts_raw = redis.call('GET', key[2]) or ''
+  has_loaded(#raw_beats + #starts_raw)
+  local starts = read_starts(starts_raw)
   local lost, taken = 0, 0
   if #settled > 0 then
     local times, last, rest = {}, settled[#settled][1], {}
@@ -302,7 +305,9 @@ end
 local function work_of(key)
   local beats, starts = unless_foreign('STRLEN', key[1]), unless_foreign('STRLEN', key[2])
   local known = unless_foreign('STRLEN', key[3])
-  if not (beats and starts and known) or beats > MOST.heartbeats * BEAT_SIZE or starts > MOST.starts * START_SIZE then
+  local is_ours = beats and starts and known and beats <= MOST.heartbeats * BEAT_SIZE
+    and starts <= MOST.starts * START_SIZE and known <= LARGEST_ACCOUNT
+  if not is_ours then
     begin_anew(key)
     return 0
   end
@@ -321,7 +326,7 @@ local function look_at_processes(merged)
   for _, process in ipairs(left) do
     local key = { keys_of_process(process) }
     local more = work_of(key)
-    if done > 0 and (work + more > MOST_WORK or done >= MOST_PROCESSES) then break end
+    if done > 0 and (work + more > MOST_WORK or done >= MOST_PROCESSES or is_full()) then break end
     done, work = done + 1, work + more
     if more > 0 then account(process, key, redis.call('GET', key[1]), merged) end
   end

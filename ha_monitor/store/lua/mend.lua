@@ -1,26 +1,39 @@
--- Finds keys in whose place there is something of another type, of which no script can make anything, and sets it
--- aside where the fleet can go on without what the key held. Atomic.
+-- Finds keys in whose place there is something of another type, of which no script can make anything, or a value that
+-- the program does not write, and sets it aside where the fleet can go on without what the key held. Atomic.
 --
 -- @keys checked...
 -- @option prefix  of all keys
 -- @option aside  prefix under which something is kept that was set aside
 -- @option kept_for  seconds for which it is kept
--- @option expected  {{type, whether it may be set aside}, …} of the keys
+-- @option expected  {{type, whether it may be set aside, field of the hash that holds a number or an empty text,
+--         whether the string is a number}, …} of the keys
 --
--- Returns {{key, type of what is there, where it is now or an empty text}, …}.
+-- Returns {{key, type of what is there, where it is now or an empty text, the value that is none or an empty text}, …}.
+
+local SHOWN = 50 -- bytes of a value
+
+-- What is in place of a number, or an empty text if that is one, or nothing. Above 2 ^ 52, Lua would soon round it.
+local function no_number(text)
+  if not text then return '' end
+  local is_one = string.match(text, '^%d+$') and tonumber(text) <= 2 ^ 52
+  return is_one and '' or '"' .. string.sub(text, 1, SHOWN) .. '"'
+end
 
 local found = {}
 for index, key in ipairs(keys.checked) do
   local is = redis.call('TYPE', key).ok
-  local expected, may_go = unpack(options.expected[index])
-  if is ~= 'none' and is ~= expected then
+  local expected, may_go, field, is_number = unpack(options.expected[index])
+  local wrong = ''
+  if is == expected and field ~= '' then wrong = no_number(redis.call('HGET', key, field)) end
+  if is == expected and is_number then wrong = no_number(redis.call('GET', key)) end
+  if is ~= 'none' and (is ~= expected or wrong ~= '') then
     local aside = ''
     if may_go then
       aside = options.aside .. string.sub(key, #options.prefix + 1)
       redis.call('RENAME', key, aside)
       redis.call('EXPIRE', aside, options.kept_for)
     end
-    found[#found + 1] = { key, is, aside }
+    found[#found + 1] = { key, is, aside, wrong }
   end
 end
 return found

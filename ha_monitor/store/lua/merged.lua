@@ -1,6 +1,6 @@
 -- What all instances together have merged, for scripts that must not judge by what is on its way.
 --
--- @include clock takeovers trouble
+-- @include clock stored takeovers trouble
 -- @keys leases returned
 -- @families instance
 -- @option held  ms for which the broker may keep messages of an instance that vanished
@@ -12,10 +12,11 @@ local MERGE_GRACE = 1000 -- ms
 local function merged_by_all()
   local least = now
   for _, token in ipairs(redis.call('ZRANGE', keys.leases, 0, -1)) do
-    least = math.min(least, tonumber(unless_foreign('HGET', families.instance .. token, 'merged') or 0) or 0)
+    local instance = families.instance .. token
+    least = math.min(least, stored_time(instance, unless_foreign('HGET', instance, 'merged')) or 0)
   end
   local latest = latest_takeover()
   local again = latest and latest + options.held or 0
-  again = math.max(again, tonumber(attempt('GET', keys.returned) or nil) or 0)
+  again = math.max(again, stored_time(keys.returned, attempt('GET', keys.returned)) or 0)
   return least >= again + MERGE_GRACE and least or nil
 end

@@ -11,8 +11,9 @@
 -- time. So whoever finds `unfinished` puts the ids of the entries into `interrupted`, and `commit` leaves out what is
 -- in there.
 --
--- @include pieces record stored trouble
+-- @include numbers pieces record stored trouble
 -- @keys instance outbox unfinished interrupted
+-- @families instance outbox
 -- @option announced  sequence number below which the caller has announced everything
 
 local NIL = '\192' -- in MessagePack
@@ -42,10 +43,21 @@ do
     return string.sub(entry, 1, #EVENT_ITEM) == EVENT_ITEM and string.match(entry, ID_IN_ENTRY) or redis.sha1hex(entry)
   end
 
+  local function is_key(value, family)
+    return type(value) == 'string' and string.sub(value, 1, #family) == family
+  end
+
+  local function is_place(value)
+    return type(value) == 'number' and value >= 0 and value <= MOST_COUNT and value % 1 == 0
+  end
+
   -- Brings what a call left that did not come to its end into order.
   local function settle_unfinished()
-    local entry, outbox_of_it, first, before = unpack(load_packed(keys.unfinished) or {})
-    if entry then
+    local entry, outbox_of_it, first, before = unpack(load_packed(keys.unfinished) or {}, 1, 4)
+    local is_ours = is_key(entry, families.instance) and is_key(outbox_of_it, families.outbox)
+      and is_place(first) and is_place(before)
+    if entry and not is_ours then refused(keys.unfinished, BROKEN) end
+    if is_ours then
       local names = {}
       local pushed = unless_foreign('LRANGE', outbox_of_it, before, -1) or {}
       for number, item in ipairs(pushed) do names[number] = name_of_entry(item) end
@@ -65,7 +77,10 @@ do
       any_interrupted = redis.call('EXISTS', keys.interrupted) == 1
     end
     length = redis.call('LLEN', keys.outbox)
-    behind = tonumber(redis.call('HGET', keys.instance, 'behind')) or length
+    local known = redis.call('HGET', keys.instance, 'behind')
+    behind = known and tonumber(known) or length
+    -- Without it, nothing says which entries are announced: this instance is entered anew, when `mend` finds it.
+    if not is_place(behind) or (known and not tonumber(known)) then error(keys.instance .. ': ' .. BROKEN) end
     if options.announced > behind then
       -- This Redis has forgotten what it said last. What it gives out next must have numbers that were not used.
       redis.call('HSET', keys.instance, 'behind', options.announced)

@@ -35,16 +35,101 @@
 --
 -- Strings are never compared with < or >: Redis collates them by the server's locale.
 --
--- @include generated/catalogue numbers stored work
+-- @include generated/catalogue numbers stored trouble work
 
 local ID_SIZE, MAX_IDS = 12, 1000
 
-local function load_record(key)
-  local facts, seen, waiting, uncounted = load_packed(key)
-  if facts and type(seen) == 'string' then
-    return facts, seen, waiting, uncounted
+local load_record
+
+do
+  local MOST_KEPT = 1000 -- of what waits; far more than the program keeps
+  -- What each fact is: a text, a number that counts or numbers something and from which value on, or what is told apart
+  -- by `is_other`. A fact that is not known here is of another version.
+  local TEXTS = { n = true, a = true, k = true, p = true, q = true, w = true, ex = true }
+  local LEAST = { rc = 1, sc = 1, xc = 1, jc = 1, tc = 1, e = 0, d = 0, st = 0, rl = 0, sl = 0, xl = 0, re = 0, tk = 0,
+    tt = 0, qw = 0, z = 0, zt = 0 }
+  local function is_number(value)
+    return type(value) == 'number' and value >= -1 and value <= MOST_COUNT
   end
-  return {}, '', nil, nil
+
+  -- Whether a value is a list of so many of such entries, at most.
+  local function is_list(value, is_entry)
+    if type(value) ~= 'table' or #value > MOST_KEPT then return false end
+    for _, entry in pairs(value) do
+      if type(entry) ~= 'table' or not is_entry(entry) then return false end
+    end
+    return true
+  end
+
+  local function is_step(step)
+    return is_number(step[1]) and is_number(step[2]) and (step[3] == nil or is_number(step[3]))
+  end
+
+  local function is_attempt(entry)
+    return is_number(entry[1]) and (not entry[2] or type(entry[2]) == 'string') and is_number(entry[3])
+      and is_number(entry[4])
+  end
+
+  local function is_other(key, value)
+    if key == 'rt' then
+      return is_number(value)
+    elseif key == 'r' then
+      return value == true or type(value) == 'string'
+    elseif key == 'rs' then
+      return is_list(value, is_step)
+    elseif key == 'at' then
+      for number in pairs(type(value) == 'table' and value or {}) do
+        if not is_number(number) then return false end
+      end
+      return is_list(value, is_attempt)
+    end
+    return type(key) == 'string'
+  end
+
+  -- Each load does this: the comparisons raise an error for what is no number, which costs less than to ask first.
+  local function are_facts(facts)
+    for key, value in next, facts do
+      local least = LEAST[key]
+      if least then
+        if not (value >= least and value <= MOST_COUNT) or value % 1 ~= 0 then return false end
+      elseif TEXTS[key] then
+        if type(value) ~= 'string' then return false end
+      elseif not is_other(key, value) then
+        return false
+      end
+    end
+    -- Each fact comes with some others.
+    if facts.rc and not (facts.rl and facts.w) or facts.sc and not (facts.sl and facts.w) then return false end
+    if facts.xc and not facts.xl or facts.z and not (facts.zt and facts.tc) then return false end
+    if (facts.at == nil) ~= (facts.rs == nil) then return false end
+    return facts.tk == nil or (facts.tt and facts.tc and EVENTS.ends[facts.tk]) ~= nil
+  end
+
+  local function is_announcement(entry)
+    return type(entry[1]) == 'string' and is_number(entry[2]) and is_number(entry[3]) and is_number(entry[4])
+      and (entry[5] == nil or type(entry[5]) == 'string')
+  end
+
+  local function is_uncounted(entry)
+    local extra = entry[4] or nil
+    return is_number(entry[1]) and is_number(entry[2]) and type(entry[3]) == 'string'
+      and (extra == nil or type(extra) == (entry[1] == FAILED and 'string' or 'number'))
+      and (entry[5] == nil or is_number(entry[5]))
+  end
+
+  -- The facts, ids, announcements and events of a record; nothing of one that is not of the program's making, which the
+  -- merge begins anew: what was wrong with it would be wrong again each time.
+  function load_record(key)
+    local facts, seen, waiting, uncounted = load_packed(key)
+    if not facts then return {}, '', nil, nil end
+    local good, are = pcall(are_facts, facts)
+    local is_ours = type(seen) == 'string' and #seen % ID_SIZE == 0 and good and are
+      and (waiting == nil or is_list(waiting, is_announcement))
+      and (uncounted == nil or is_list(uncounted, is_uncounted))
+    if is_ours then return facts, seen, waiting, uncounted end
+    refused(key, BROKEN)
+    return {}, '', nil, nil
+  end
 end
 
 -- cmsgpack would write an empty table as an array.

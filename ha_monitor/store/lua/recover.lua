@@ -2,8 +2,8 @@
 -- old connection may still arrive, at any later time; it carries the old token and is refused. Repeating it with the
 -- old token gives LEASELOST: what it moved is then taken over when the new token's lease runs out.
 --
--- @include clock lease outbox
--- @keys leases instance outbox tokens
+-- @include clock lease outbox tokens
+-- @keys leases instance outbox
 -- @families instance outbox
 -- @options token lease
 --
@@ -12,9 +12,8 @@
 return holding_lease(function()
   begin()
   local first = trim()
-  local token = math.max(tonumber(redis.call('GET', keys.tokens) or '0') + 1, now)
+  local token = new_token()
   local instance, outbox = families.instance .. token, families.outbox .. token
-  redis.call('SET', keys.tokens, token)
   -- Should it fail between two of these, the outbox that was moved is taken over when the new lease runs out.
   redis.call('ZADD', keys.leases, now + options.lease, token)
   if redis.call('EXISTS', keys.outbox) == 1 then
@@ -24,5 +23,5 @@ return holding_lease(function()
     redis.call('RENAME', keys.instance, instance)
   end
   redis.call('ZREM', keys.leases, options.token)
-  return { token, first, redis.call('LRANGE', outbox, 0, -1) }
+  return { tonumber(token), first, redis.call('LRANGE', outbox, 0, -1) }
 end)

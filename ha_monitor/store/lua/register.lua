@@ -1,9 +1,8 @@
 -- Enters a new instance. Each start gets a token of its own, higher than all before: the fencing token that later
--- calls are checked against. It is a time, so that it is a new one even if Redis lost its data: an instance that had
--- the token 1 before must not take itself for the one that has it now.
+-- calls are checked against.
 --
--- @include clock
--- @keys leases tokens format
+-- @include clock tokens
+-- @keys leases format
 -- @families instance
 -- @option lease  ms
 -- @option who  who the instance is, as JSON
@@ -12,12 +11,12 @@
 -- Returns the token, in ms since the epoch or a little above, or the error FORMAT.
 
 local format = redis.call('GET', keys.format)
-if format and format ~= options.format then
-  return redis.error_reply('FORMAT ' .. format)
+-- What is no number is of no version.
+if format and format ~= options.format and string.match(format, '^%d+$') then
+  return redis.error_reply('FORMAT ' .. keys.format .. ' ' .. string.sub(format, 1, 20))
 end
 redis.call('SET', keys.format, options.format)
-local token = math.max(tonumber(redis.call('GET', keys.tokens) or '0') + 1, now)
-redis.call('SET', keys.tokens, token)
+local token = new_token()
 redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now)
 redis.call('ZADD', keys.leases, now + options.lease, token)
-return token
+return tonumber(token)

@@ -185,7 +185,7 @@ do
   -- The wait in µs before a start; negative if the clocks of two hosts say so, or nil if it is not known.
   local function wait_before(started, sent, received, due)
     local available = (sent or 0) > 0 and sent or received or 0
-    if available <= 0 or started <= 0 then return nil end
+    if available <= 0 or (started or 0) <= 0 then return nil end
     return started - math.max(available, due or 0)
   end
 

@@ -1,6 +1,10 @@
--- Reads MessagePack values, so that a broken one costs nothing but what it says.
+-- Reads values, so that one that is not of the program's making costs nothing but what it says: it counts as absent,
+-- and the reply says which key it was.
 --
--- @include trouble work
+-- @include clock trouble work
+
+local BROKEN = 'the value is broken'
+local LATEST = 86400000 -- ms by which Redis's clock may have been put back
 
 -- The parts of a MessagePack value in Redis; nil if there is none, or if it is broken.
 local function load_packed(key)
@@ -12,6 +16,21 @@ local function load_packed(key)
   if good and type(first) == 'table' then
     return first, second, third, fourth
   end
-  refused(key, 'the value is broken')
+  refused(key, BROKEN)
   return nil
+end
+
+-- The whole number from 0 to `most` that a text in Redis says; nil if there is none, or if it says no such number. What
+-- is more than 2 ^ 53 is none in any case: Lua would round it.
+local function stored_number(key, text, most)
+  if not text then return nil end
+  local number = string.match(text, '^%d+$') and tonumber(text)
+  if number and number <= (most or 2 ^ 53) then return number end
+  refused(key, BROKEN)
+  return nil
+end
+
+-- The same for a time in ms: the program writes none that is still to come, but for some seconds.
+local function stored_time(key, text)
+  return stored_number(key, text, now + LATEST)
 end

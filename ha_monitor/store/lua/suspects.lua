@@ -1,14 +1,15 @@
 -- Finds open tasks that are overdue, or whose worker is lost, for the leader to ask about. A duty of the leader.
 --
--- Bounded: so many records are looked at a call. A task that is not overdue is put off until it would be, though not
--- for longer than the least limit of its name, since the merge does not say that it came to another phase; one that is
--- handed out, for a minute, so that the others get their turn and a new leader finds it again if this one dies.
+-- Bounded: so many records are looked at a call, or fewer large ones (work.lua). A task that is not overdue is put off
+-- until it would be, though not for longer than the least limit of its name, since the merge does not say that it came
+-- to another phase; one that is handed out, for a minute, so that the others get their turn and a new leader finds it
+-- again if this one dies.
 --
 -- Fair: of the overdue ones, tasks that belong together by name and worker are handed out in turn with all others,
 -- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
 -- So each call looks at others, and a crowd of which one could not have anything keeps nobody away for long.
 --
--- @include clock duty found limits phases pieces record sweep usual
+-- @include clock duty found limits phases pieces record sweep usual work
 -- @keys open orphaned liveness workers newcomers
 -- @families task
 -- @option most_records  most records to look at
@@ -19,6 +20,7 @@
 -- heard of for very long. Nothing if the caller does not lead; or the error LEASELOST.
 
 local ASKED_FOR, LOOK_ANYWAY = 60000, 86400000 -- ms
+local SHARE_OF_SWEEP = 0.5 -- of what a call does
 
 local states = {}
 
@@ -45,12 +47,17 @@ end
 -- Makes the tasks of lost workers due, before all others, some at each call. Also those that were handed out before:
 -- they were asked of a worker that did not answer.
 local function sweep()
-  local cursor, turns = read_sweep()
+  local cursor, turns, left = read_sweep()
   if not turns or turns == 0 then return 0 end
-  local following, scanned = unpack(redis.call('ZSCAN', keys.open, cursor, 'COUNT', options.most_records / 2))
-  local due_now = {}
-  for index = 1, #scanned, 2 do
-    local uuid = scanned[index]
+  if #left == 0 then
+    local scanned
+    cursor, scanned = unpack(redis.call('ZSCAN', keys.open, cursor, 'COUNT', options.most_records / 2))
+    for index = 1, #scanned, 2 do left[#left + 1] = scanned[index] end
+  end
+  local due_now, looked = {}, 0
+  for _, uuid in ipairs(left) do
+    if looked > 0 and is_full(SHARE_OF_SWEEP) then break end
+    looked = looked + 1
     local facts = load_record(families.task .. uuid)
     local phase = phase_of(facts)
     if phase and phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) == 'lost'
@@ -60,10 +67,11 @@ local function sweep()
     end
   end
   in_pieces(due_now, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.open, ...) end)
-  if following == '0' then turns = turns - 1 end
+  left = { unpack(left, looked + 1) }
+  if cursor == '0' and #left == 0 then turns = turns - 1 end
   if turns > 0 then more = 1 end
-  write_sweep(following, turns)
-  return #scanned / 2
+  write_sweep(cursor, turns, left)
+  return looked
 end
 
 local known = {}
@@ -142,7 +150,13 @@ return leading(function()
   local most_looks = math.max(1, options.most_records - sweep())
   local due = redis.call('ZRANGEBYSCORE', keys.open, '-inf', now, 'LIMIT', 0, most_looks)
   if #due >= most_looks then more = 1 end
+  local looked = 0
   for _, uuid in ipairs(due) do
+    if looked > 0 and is_full() then
+      more = 1
+      break
+    end
+    looked = looked + 1
     local facts, seen = load_record(families.task .. uuid)
     if facts.tk ~= nil or seen == '' then
       closed[#closed + 1] = uuid

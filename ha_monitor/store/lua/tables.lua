@@ -3,7 +3,7 @@
 -- What is there and is heard of stays; a newcomer is refused, or takes the place of what was never confirmed or has
 -- been silent for long. How many were turned away is counted. The leader says so in a line, and exports it.
 --
--- @include trouble
+-- @include stored trouble
 -- @keys turned_away
 
 local MOST = {
@@ -41,7 +41,9 @@ end
 
 local function write_turned_away()
   for name, by in pairs(turned_away) do
-    attempt('HINCRBY', keys.turned_away, name, by)
+    -- Not by HINCRBY, which stops at a value that is no integer.
+    local before = stored_number(keys.turned_away, attempt('HGET', keys.turned_away, name)) or 0
+    attempt('HSET', keys.turned_away, name, string.format('%.0f', math.min(before + by, 2 ^ 53)))
     attempt('PEXPIRE', keys.turned_away, KEPT_FOR.turned_away)
   end
 end

@@ -1,8 +1,10 @@
--- @include trouble
+-- @include clock stored trouble
 -- @keys takeovers
 
 -- When an outbox was taken over last, ms since the epoch; nil if none was, as far as is known.
 local function latest_takeover()
   local good, report = pcall(cjson.decode, attempt('LINDEX', keys.takeovers, 0) or '')
-  return good and type(report) == 'table' and tonumber(report.at) or nil
+  local at = good and type(report) == 'table' and tonumber(report.at) or nil
+  -- What is still to come is none of ours.
+  return at and at <= now + LATEST and at or nil
 end

@@ -2,7 +2,7 @@
 -- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by
 -- one instance.
 --
--- @include clock counting lease outbox pieces record runs takeovers trouble work
+-- @include clock counting lease outbox pieces record runs stored takeovers trouble work
 -- @keys leases instance waiting retries takeovers rejected leader returned
 -- @families task instance outbox
 -- @options token lease held
@@ -15,12 +15,12 @@
 -- @option handed_back  whether it handed messages back to the broker since its last tick
 --
 -- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over},
--- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0, what
--- Redis refused and is not worth stopping for, or an empty text} or the error LEASELOST.
+-- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0} or
+-- the error LEASELOST.
 
 local KEPT = 100
 local MOST_BYTES = 2 ^ 20 -- of items, before the last record
-local MOST_TO_WRITE = 1200 -- as in work.lua, before the last record
+local MOST_OUTBOXES, A_PIECE = 100, 10 -- that are taken over; entries of one that are read at once
 local taken = {}
 
 -- Renews the caller's lease, and publishes what it says of itself.
@@ -58,24 +58,27 @@ end
 -- be among them, so announcements without one wait for that long, but not for ever.
 local LONGEST_WAIT = 120000
 
-local function may_be_held(since)
+-- Until when it may be held, as far as that is known; nil if it is not.
+local function held_until(since)
   if now - since > LONGEST_WAIT then
-    return false
+    return nil
   end
   local first = redis.call('ZRANGE', keys.leases, 0, 0, 'WITHSCORES')
   -- Leases are renewed five times in their length: one this short is of an instance that has fallen silent.
   if first[2] and tonumber(first[2]) - now < 0.7 * options.lease then
-    return true
+    return now + 1000
   end
   local latest = latest_takeover()
-  return latest and now - latest < options.held
+  if not latest or now - latest >= options.held then return nil end
+  return math.max(now + 1000, math.min(latest + options.held, since + LONGEST_WAIT + 1))
 end
 
 local bytes = 0
 
--- Whether one more entry fits into this call.
+-- Whether one more entry fits into this call. What was read does not count: else waiting announcements, of which none
+-- is taken yet, could keep what was left behind from being taken over.
 local function has_room()
-  return #items < options.most and bytes < MOST_BYTES and to_write + counts_to_write < MOST_TO_WRITE
+  return #items < options.most and bytes < MOST_BYTES and to_write < A_CALL.to_write
 end
 
 local function take(entry)
@@ -87,23 +90,26 @@ local put_off, waited = {}, {}
 
 -- Takes the announcements whose wait is over.
 local function take_waiting()
+  local looked = 0
   for _, uuid in ipairs(redis.call('ZRANGEBYSCORE', keys.waiting, '-inf', now, 'LIMIT', 0, options.most)) do
-    if not has_room() then break end
+    if not has_room() or (looked > 0 and is_enough(1)) then break end
+    looked = looked + 1
     local key = families.task .. uuid
     local facts, seen, waiting, uncounted = load_record(key)
     local since = waiting and waiting[1] and waiting[1][4] or uncounted and uncounted[1][5]
-    if since and facts.n == nil and may_be_held(since) then
-      put_off[#put_off + 1] = now + 1000
+    local held = since and facts.n == nil and held_until(since)
+    if held then
+      put_off[#put_off + 1] = string.format('%.0f', held)
       put_off[#put_off + 1] = uuid
     else
       waited[#waited + 1] = uuid
     end
-    if since and waited[#waited] == uuid then
+    if since and not held then
       local facts_text = pack_facts(facts)
-      for _, entry in ipairs(waiting) do
+      for _, entry in ipairs(waiting or {}) do
         local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5] or '')
         put_event(entry[1], text, facts.n == nil)
-      bytes = bytes + #items[#items]
+        bytes = bytes + #items[#items]
       end
       if counting then
         for _, entry in ipairs(uncounted or {}) do
@@ -127,16 +133,32 @@ end
 
 local left_behind = {} -- {token, entries taken, whether that is all}
 
+-- A lease that ends so late is none of ours: whoever lives renews it, and what it stands for is taken over else.
+local function end_endless_leases()
+  local latest = now + LATEST + options.lease
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', keys.leases, latest, '+inf', 'LIMIT', 0, KEPT)) do
+    refused(keys.leases, 'the lease of ' .. string.sub(token, 1, 50) .. ' has no end')
+    redis.call('ZADD', keys.leases, 'XX', now, token)
+  end
+end
+
 -- Takes what instances left behind whose leases ran out.
 local function take_over()
-  for _, token in ipairs(redis.call('ZRANGEBYSCORE', keys.leases, '-inf', now)) do
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', keys.leases, '-inf', now, 'LIMIT', 0, MOST_OUTBOXES)) do
     if not has_room() then break end
     local outbox = families.outbox .. token
-    local left = unless_foreign('LRANGE', outbox, 0, options.most - #items - 1)
+    local left = unless_foreign('LLEN', outbox)
     -- What is no outbox stays until somebody has looked at it; it is said at each tick.
     if left then
-      for _, entry in ipairs(left) do take(entry) end
-      left_behind[#left_behind + 1] = { token, #left, #left == redis.call('LLEN', outbox) }
+      local count = 0
+      while count < left and has_room() do
+        local last = count + math.min(A_PIECE, options.most - #items) - 1
+        for _, entry in ipairs(redis.call('LRANGE', outbox, count, last)) do
+          take(entry)
+          count = count + 1
+        end
+      end
+      left_behind[#left_behind + 1] = { token, count, count == left }
     end
   end
 end
@@ -146,13 +168,13 @@ end
 local function write_takeover(token, count, whole)
   local outbox, instance = families.outbox .. token, families.instance .. token
   local who = unless_foreign('HMGET', instance, 'who', 'seen', 'taken') or {}
-  local entries = (tonumber(who[3] or nil) or 0) + count
+  local entries = (stored_number(instance, who[3]) or 0) + count
   if not whole then
     redis.call('LTRIM', outbox, count, -1)
     unless_foreign('HSET', instance, 'taken', entries)
     return
   end
-  local seen = tonumber(who[2] or nil) or 0
+  local seen = stored_number(instance, who[2]) or 0
   local report = cjson.encode({ who = who[1] or '{}', seen = seen, at = now, entries = entries })
   taken[#taken + 1] = report
   attempt('LPUSH', keys.takeovers, report)
@@ -175,7 +197,7 @@ local function next_due()
   for _, key in ipairs({ keys.waiting, keys.retries }) do
     local earliest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
     if earliest[2] then
-      local left = math.max(0, tonumber(earliest[2]) - now)
+      local left = math.min(LATEST, math.max(0, tonumber(earliest[2]) - now))
       least = least < 0 and left or math.min(least, left)
     end
   end
@@ -185,6 +207,7 @@ end
 return holding_lease(function()
   begin()
   renew()
+  end_endless_leases()
   local leads = lead()
   take_waiting()
   take_retries()
@@ -192,5 +215,5 @@ return holding_lease(function()
   if options.may_take_over then take_over() end
   local first
   first, own = commit(nil, write_rest, own)
-  return { first, items, next_due(), taken, own, leads, trouble or '' }
+  return { first, items, next_due(), taken, own, leads }
 end)

@@ -4,7 +4,7 @@
 -- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies
 -- up.
 --
--- @include clock duty liveness newcomers outbox pieces stored sweep tables trouble usual worker
+-- @include clock duty liveness newcomers outbox pieces stored sweep tables trouble usual work worker
 -- @keys leases waiting retries dead_letters queues stuck orphaned
 -- @keys workers liveness newcomers young producers usual processes open turned_away named crowd
 -- @families worker
@@ -44,10 +44,12 @@ local named, crowds, crowds_changed = {}, {}, false
 -- What the calls before have said, and what they have left to be said.
 local function read_told()
   local counts = redis.call('HMGET', keys.named, 'newcomer', 'confirmed')
-  named.newcomer, named.confirmed = tonumber(counts[1] or nil) or 0, tonumber(counts[2] or nil) or 0
+  named.newcomer = stored_number(keys.named, counts[1], MOST.workers) or 0
+  named.confirmed = stored_number(keys.named, counts[2], MOST.workers) or 0
   for kind, crowd in pairs(load_packed(keys.crowd) or {}) do
     local count, names = unpack(type(crowd) == 'table' and crowd or {})
-    local is_crowd = type(count) == 'number' and type(names) == 'table' and type(names[1]) == 'string'
+    local is_crowd = type(count) == 'number' and number_within(count, MOST.workers) and type(names) == 'table'
+      and type(names[1]) == 'string'
     if is_crowd and SEVERAL[kind] then crowds[kind] = crowd end
   end
 end
@@ -76,7 +78,11 @@ end
 local any_lost, newly_lost = false, false
 
 local function look_at(name, heard)
-  local record = read_worker(attempt('GET', families.worker .. name))
+  -- An instance hears of nobody in the future, nor before there were any.
+  heard = number_within(heard, now + LATEST) or now
+  local raw = attempt('GET', families.worker .. name)
+  has_loaded(raw and #raw or 0)
+  local record = read_worker(raw)
   local before = redis.call('HGET', keys.liveness, name)
   local judges = options.may_judge or read_lost(before)
   local state, kept, change = state_of(record, heard, before, now, options.late_after, judges and options.lost_after)
@@ -123,7 +129,8 @@ end
 local function tidy_producers()
   local producers, following = scan('HSCAN', keys.producers, places[3], TIDIED)
   for index = 1, #producers, 2 do
-    if now - (tonumber(producers[index + 1]) or 0) * 1000 > KEPT_FOR.producer then
+    local last = stored_number(keys.producers, producers[index + 1], (now + LATEST) / 1000) or 0
+    if now - last * 1000 > KEPT_FOR.producer then
       redis.call('HDEL', keys.producers, producers[index])
     end
   end
@@ -154,7 +161,7 @@ local function look_at_workers()
     for index = 1, #found, 2 do
       look_at(found[index], tonumber(found[index + 1]))
     end
-  until place == '0' or #shown >= options.most_looks
+  until place == '0' or #shown >= options.most_looks or is_full()
   if place == '0' then tell_of_crowds() end
   return place
 end
@@ -192,7 +199,8 @@ local function sizes()
   local found = {}
   for _, name in ipairs(TABLES) do
     local size = size_of[name] and redis.call(unpack(size_of[name])) or -1
-    found[#found + 1] = { name, size, MOST[name], tonumber(redis.call('HGET', keys.turned_away, name) or nil) or 0 }
+    local turned_away_before = stored_number(keys.turned_away, redis.call('HGET', keys.turned_away, name)) or 0
+    found[#found + 1] = { name, size, MOST[name], turned_away_before }
   end
   return found
 end

@@ -1,5 +1,12 @@
--- How much one call does. Redis serves nobody else meanwhile, so a call that was given much ends early.
+-- How much one call does. Redis serves nobody else meanwhile, so a call that was given much ends early: every loop over
+-- records asks `is_enough` before each but its first, or `is_full` where it counts its steps, and what is left is for
+-- the next call.
+--
+-- @include clock
 
+-- A call does no more once it has read so many bytes of records, has so much to write, or has worked for so many ms,
+-- which is looked at after so many steps or so many bytes read.
+local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, steps_a_look = 32, bytes_a_look = 65536 }
 local loaded = 0 -- bytes of values that this call has read
 -- What this call will write when all is computed, as a number of records of usual size that take as long.
 local to_write = 0
@@ -18,4 +25,28 @@ end
 
 local function will_write(records)
   to_write = to_write + records
+end
+
+-- Whether this call has read, or has to write, as much as one may. share: of that, for one of several parts of the call
+-- that each want their turn; nil for all.
+local function is_full(share)
+  share = share or 1
+  return loaded > A_CALL.loaded * share or to_write > A_CALL.to_write * share
+end
+
+local is_enough
+
+do
+  local steps, steps_at_look, loaded_at_look = 0, 0, 0
+
+  -- Whether this call has done enough. done: steps since it was asked last: events, or records.
+  function is_enough(done)
+    steps = steps + done
+    if loaded > A_CALL.loaded or to_write > A_CALL.to_write then return true end
+    if steps < steps_at_look + A_CALL.steps_a_look and loaded < loaded_at_look + A_CALL.bytes_a_look then
+      return false
+    end
+    steps_at_look, loaded_at_look = steps, loaded
+    return now_ms() - now >= A_CALL.work
+  end
 end

@@ -17,7 +17,7 @@ do
     elseif facts.n == nil then
       return false
     elseif code == RETRIED then
-      if (facts.sc or 0) < facts.xc then return false end
+      if facts.xc == nil or (facts.sc or 0) < facts.xc then return false end
     elseif awaits == 'all starts' then
       if (facts.sc or 0) <= (facts.re or 0) + (facts.jc or 0) then return false end
     elseif awaits == 'one start' then

@@ -1,7 +1,7 @@
 -- Whose producers send task-sent. A queue is known only from that event, which is optional; where it is sent, it is
 -- worth waiting for.
 --
--- @include clock pieces tables trouble work
+-- @include clock pieces stored tables trouble work
 -- @keys producers
 
 local producers
@@ -29,7 +29,7 @@ do
   local function send_event(name, is_retry)
     local sender = sender_of(name, is_retry)
     if sends[sender] == nil then
-      local last = tonumber(attempt('HGET', keys.producers, sender) or nil)
+      local last = stored_number(keys.producers, attempt('HGET', keys.producers, sender), (now + LATEST) / 1000)
       sends[sender] = last and now - last * 1000 < KEPT_FOR.producer or false
     end
     return sends[sender]

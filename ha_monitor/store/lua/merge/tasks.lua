@@ -11,9 +11,6 @@
 local merge_tasks
 
 do
-  -- Redis serves nobody else meanwhile: so a call merges no more tasks once it has read so many bytes of records, or
-  -- has so much to write, or has worked for so many ms, which is looked at after so many events or so many bytes read.
-  local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, events_a_look = 32, bytes_a_look = 65536 }
   local first_look, success_ttl, failure_ttl = options.first_look, options.success_ttl, options.failure_ttl
 
   local new_of_tasks, repeated_of_tasks = 0, 0
@@ -74,21 +71,11 @@ do
   -- Merges tasks until this call has done enough, at least one; returns how many. What is behind the tasks is small,
   -- and comes with the last of them.
   function merge_tasks()
-    local merged, events, events_at_look, loaded_at_look = 0, 0, 0, 0
-
-    local function is_enough()
-      if loaded > A_CALL.loaded or to_write + counts_to_write > A_CALL.to_write then return true end
-      if events < events_at_look + A_CALL.events_a_look and loaded < loaded_at_look + A_CALL.bytes_a_look then
-        return false
-      end
-      events_at_look, loaded_at_look = events, loaded
-      return now_ms() - now >= A_CALL.work
-    end
-
+    local merged, events = 0, 0
     for _, task in ipairs(options.tasks) do
-      if merged > 0 and is_enough() then break end
+      if merged > 0 and is_enough(events) then break end
       merge(task[1], task[2])
-      merged, events = merged + 1, events + #task[2]
+      merged, events = merged + 1, #task[2]
     end
     tally(new_of_tasks, repeated_of_tasks)
     return merged

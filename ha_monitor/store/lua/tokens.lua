@@ -1,0 +1,22 @@
+-- The fencing tokens of instances.
+--
+-- @include clock stored trouble
+-- @keys leases tokens
+
+local MOST_TOKEN = 2 ^ 52 -- leaves room for all that come after it, each a number that Lua holds exactly
+
+-- A new token, as text: higher than all before. It is a time, so that it is a new one even if Redis lost its data: an
+-- instance that had the token 1 before must not take itself for the one that has it now.
+local function new_token()
+  local last = stored_number(keys.tokens, unless_foreign('GET', keys.tokens), MOST_TOKEN)
+  if last == nil then
+    last = 0
+    for _, token in ipairs(redis.call('ZRANGE', keys.leases, 0, -1)) do
+      local known = string.match(token, '^%d+$') and tonumber(token)
+      if known and known <= MOST_TOKEN then last = math.max(last, known) end
+    end
+  end
+  local token = string.format('%.0f', math.max(last + 1, now))
+  redis.call('SET', keys.tokens, token)
+  return token
+end
