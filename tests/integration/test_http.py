@@ -213,5 +213,5 @@ def test_the_instance_is_part_of_the_port(listen: str, instance: str, expected: 
 
 @pytest.mark.parametrize(("listen", "instance"), [("127.0.0.1:954%i", "blue"), ("127.0.0.1:954%i", "123")])
 def test_a_name_that_makes_no_port_is_a_configuration_error(listen: str, instance: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no port"):
+    with pytest.raises(ConfigurationError, match="is not a port"):
         address_of(listen, instance)
