@@ -24,10 +24,10 @@ from tests.support.machine import machine_load
 ROOT = Path(__file__).resolve().parents[1]
 SESSIONS = {
     "fleet": ("tests/fleet",),
-    "package": ("tests/hosts/package",),
-    "faults": ("tests/acceptance/faults",),
     "services": ("tests/integration", "tests/recording"),
+    "package": ("tests/hosts/package",),
     "programs": ("tests/acceptance/test_*.py",),
+    "faults": ("tests/acceptance/faults",),
     "hosts": ("tests/hosts/test_*.py",),
     "unit": ("tests/unit",),
 }
