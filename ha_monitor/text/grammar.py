@@ -1,7 +1,9 @@
 """The form of values in a text: regular expressions for lower case texts, combined by `secrets`.
 
-Texts are searched that anybody may have written, so every repetition is possessive (`*+`): what it took is never given
-back, and the time grows with the length of the text and no faster.
+Texts are searched that anybody may have written, so every repetition is possessive (`[a-z]*+`), or that of a group
+atomic (`(?>(?:…)*)`): what it took is never given back, and the time grows with the length of the text and no faster.
+A group is not repeated possessively (`(?:…)*+`): Python before 3.11.5 matches that wrongly
+(https://github.com/python/cpython/issues/106052), and Debian 12 has 3.11.2.
 """
 
 from __future__ import annotations
@@ -15,27 +17,28 @@ QUOTE = r"""\\*+["']"""
 # It ends with its line at the latest, so that a stray quotation mark costs no frame of a traceback.
 # A mark with a letter behind it is one of a text in the string, whose escape was lost; one with two backslashes before
 # it is escaped in JSON of which this is the text in Python.
-_SINGLE = r"""'(?:[^'\\\n]++|\\.|'(?=\w))*+'?+"""
-_DOUBLE = r""""(?:[^"\\\n]++|\\{2}"|\\.|"(?=\w))*+"?+"""
+_SINGLE = r"""'(?>(?:[^'\\\n]++|\\.|'(?=\w))*)'?+"""
+_DOUBLE = r""""(?>(?:[^"\\\n]++|\\{2}"|\\.|"(?=\w))*)"?+"""
 _TRIPLE = (
-    r'''"""(?:(?:[^"\\]++|\\[\s\S]|"(?!""))*+"""|[^\n]*+)'''
-    r"""|'''(?:(?:[^'\\]++|\\[\s\S]|'(?!''))*+'''|[^\n]*+)"""
+    r'''"""(?:(?>(?:[^"\\]++|\\[\s\S]|"(?!""))*)"""|[^\n]*+)'''
+    r"""|'''(?:(?>(?:[^'\\]++|\\[\s\S]|'(?!''))*)'''|[^\n]*+)"""
 )
 # In a string in a string: ends at a mark that is escaped as often as its first one, or at the end of the outer string.
 _ESCAPED = (
     r"""(?P<slashes>\\++)(?P<mark>["'])"""
-    r"""(?:[^\\"'\n]++|(?!(?P=slashes)(?P=mark)|(?P=mark))\\*+["']|\\++(?!["']))*+(?:(?P=slashes)(?P=mark))?+"""
+    r"""(?>(?:[^\\"'\n]++|(?!(?P=slashes)(?P=mark)|(?P=mark))\\*+["']|\\++(?!["']))*)"""
+    r"""(?>(?:(?P=slashes)(?P=mark))?)"""
 )
 PLAIN_STRING = rf"[bruf]{{0,2}}+(?:{_SINGLE}|{_DOUBLE})"
 STRING = rf"[bruf]{{0,2}}+(?:{_TRIPLE}|{_SINGLE}|{_DOUBLE}|{_ESCAPED})"
 
 # With lost escapes, and if that does not end, as Python writes it. Bounded, because both may be tried at each mark.
 _CLOSED_STRING = (
-    r"""'(?:[^'\\\n]++|\\.|'(?=\w)){0,AHEAD}+'|'(?:[^'\\\n]++|\\.)*+'"""
-    r"""|"(?:[^"\\\n]++|\\{2}"|\\.|"(?=\w)){0,AHEAD}+"|"(?:[^"\\\n]++|\\.)*+"|["']"""
+    r"""'(?>(?:[^'\\\n]++|\\.|'(?=\w)){0,AHEAD})'|'(?>(?:[^'\\\n]++|\\.)*)'"""
+    r"""|"(?>(?:[^"\\\n]++|\\{2}"|\\.|"(?=\w)){0,AHEAD})"|"(?>(?:[^"\\\n]++|\\.)*)"|["']"""
     # The same in a string of JSON: a quotation mark in it has three backslashes.
-    r'''|\\"(?:[^"\\\n]++|\\{4}|\\{3}"|\\{1,2}(?=[^"\\\n])){0,AHEAD}+\\"'''
-    r"""|\\'(?:[^'\\\n]++|\\{4}|\\{3}'|\\{1,2}(?=[^'\\\n])){0,AHEAD}+\\'"""
+    r'''|\\"(?>(?:[^"\\\n]++|\\{4}|\\{3}"|\\{1,2}(?=[^"\\\n])){0,AHEAD})\\"'''
+    r"""|\\'(?>(?:[^'\\\n]++|\\{4}|\\{3}'|\\{1,2}(?=[^'\\\n])){0,AHEAD})\\'"""
 )
 # A value goes on in the next line if that is indented or closes something, but not into the next frame of a traceback.
 _BEGINS_IT = r"""[ \t]++(?!file "|[\^~])|[)\]}"']"""
@@ -49,7 +52,7 @@ def _in_brackets(ahead: int, depth: int = _DEPTH) -> str:
     inner = rf"""[^()\[\]{{}}"'\\\n]++|{_CLOSED_STRING.replace("AHEAD", str(ahead))}|\\.|{_NEXT_LINE}"""
     if depth:
         inner += "|" + _in_brackets(ahead, depth - 1)
-    return rf"[(\[{{](?:{inner})*+(?:[)\]}}]|\Z)"
+    return rf"[(\[{{](?>(?:{inner})*)(?:[)\]}}]|\Z)"
 
 
 _OPENING = r"[\w.]{0,60}+[(\[{]"
@@ -59,23 +62,23 @@ _ONE_OF_THEM = r"(?:(?<![)\]}])|(?=[.(\[]))"
 
 def _in_all_brackets(ahead: int) -> str:
     return (
-        rf"(?={_OPENING})(?:{_ONE_OF_THEM}[\w.]{{0,60}}+{_in_brackets(ahead)})*+"
-        rf"(?:{_ONE_OF_THEM}(?P<unclosed>{_OPENING})[^\n]*+)?+"
+        rf"(?={_OPENING})(?>(?:{_ONE_OF_THEM}[\w.]{{0,60}}+{_in_brackets(ahead)})*)"
+        rf"(?>(?:{_ONE_OF_THEM}(?P<unclosed>{_OPENING})[^\n]*+)?)"
     )
 
 
 # These end an unquoted value, unless it continues right after them and no other key begins there.
 _GOES_ON = r"""["',;&)\]}<>](?=\w)(?!\w{1,40}+[=:])"""
 _NO_ESCAPE = r"""\\(?![nrt"'])"""
-_SCHEME = r"(?:(?:bearer|basic|digest|negotiate|apikey|token)[ ]++)?+"
-_WORD = rf"""{_SCHEME}(?:[^\s"',;&)\]}}<>\\]++|{_GOES_ON}|{_NO_ESCAPE})++"""
-_REST_OF_LINE = rf"""(?:[^\n"',;&)\]}}<>\\]++|{_GOES_ON}|{_NO_ESCAPE})++"""
+_SCHEME = r"(?>(?:(?:bearer|basic|digest|negotiate|apikey|token)[ ]++)?)"
+_WORD = rf"""{_SCHEME}(?>(?:[^\s"',;&)\]}}<>\\]++|{_GOES_ON}|{_NO_ESCAPE})+)"""
+_REST_OF_LINE = rf"""(?>(?:[^\n"',;&)\]}}<>\\]++|{_GOES_ON}|{_NO_ESCAPE})+)"""
 
 WORD = rf"(?:{STRING}|{_WORD})"
 """A value that ends with a blank: of an option on a command line."""
 
 # Python joins adjacent strings, and pprint writes long ones that way.
-_STRINGS = rf"{STRING}(?:[ \t]*+(?:\\?\n[ \t]++)?+{PLAIN_STRING})*+"
+_STRINGS = rf"{STRING}(?>(?:[ \t]*+(?>(?:\\?\n[ \t]++)?){PLAIN_STRING})*)"
 
 
 def value(ahead: int) -> str:
@@ -86,7 +89,7 @@ def value(ahead: int) -> str:
     """
     return (
         rf"(?:{_STRINGS}|{_in_all_brackets(ahead)}|(?<=\w>)[^<\n]++|(?<=[^\s:=]=){_WORD}|{_REST_OF_LINE})"
-        rf"(?:[ \t]*+(?:=|\+|or(?!\w))[ \t]*+{PLAIN_STRING})*+"
+        rf"(?>(?:[ \t]*+(?:=|\+|or(?!\w))[ \t]*+{PLAIN_STRING})*)"
     )
 
 
@@ -95,5 +98,5 @@ def item(ahead: int) -> str:
     return rf"(?:{STRING}|{_in_all_brackets(ahead)}|[\d.]++)"
 
 
-HEADER = r"""(?:="[^"\n\\]*+"|=|[^\n"'\\=]++|["'](?=\w)|\\(?![nr"']))++"""
+HEADER = r"""(?>(?:="[^"\n\\]*+"|=|[^\n"'\\=]++|["'](?=\w)|\\(?![nr"']))+)"""
 """The value of an HTTP header: the rest of its line."""

@@ -31,8 +31,10 @@ Span = tuple[int, int]
 
 
 _PRIVATE_KEY = "private key"
-_PEM_MARK = re.compile(r"-----(?P<mark>begin|end) [a-z ]{0,30}?private key(?: block)?+-----")
-_PEM_LINES = re.compile(r"(?:(?:\s|\\[nrt])*+[a-z\d+/=]{16,}+)*+(?:(?:\s|\\[nrt])*+[a-z\d+/=]++(?=\s*+\Z))?+")
+_PEM_MARK = re.compile(r"-----(?P<mark>begin|end) [a-z ]{0,30}?private key(?>(?: block)?)-----")
+_PEM_LINES = re.compile(
+    r"(?>(?:(?>(?:\s|\\[nrt])*)[a-z\d+/=]{16,}+)*)(?>(?:(?>(?:\s|\\[nrt])*)[a-z\d+/=]++(?=\s*+\Z))?)"
+)
 _BASE64 = "abcdefghijklmnopqrstuvwxyz0123456789+/= \r\n\\"
 
 
@@ -50,25 +52,26 @@ class SecretFinder:
         key = _one_of(self._inner, self._whole)
         # {'name': 'password', 'value': …} and name="password" value=…; in YAML, the value stands in the next line
         named = (
-            rf"(?:{QUOTE}[ ]*+,?+[ ]*+(?:{QUOTE})?+value(?:{QUOTE})?+[ ]*+[:=]|(?=[\\\"'\n])(?:{QUOTE})?+\n[ ]++value:)"
+            rf"(?:{QUOTE}[ ]*+,?+[ ]*+(?>(?:{QUOTE})?)value(?>(?:{QUOTE})?)[ ]*+[:=]"
+            rf"|(?=[\\\"'\n])(?>(?:{QUOTE})?)\n[ ]++value:)"
         )
         # The = may stand in the next line, and so may the value, if it is quoted.
         separator = (
-            rf"(?:{QUOTE}(?:[ \t]*+\n[ \t]*+(?=:))?+|&(?:quot|#39|#x27);)?+(?:\]|\[\d{{1,4}}+\])?+"
-            r"[ \t]*+(?:\n[ \t]*+(?==(?!=)))?+"
-            r"(?::=|=>|[:=]{1,2}+(?:[ \t]*+(?:\\\n|\n(?=[ \t]*+[bruf]?+[\"'])))?+|[!+|]=(?=[ \t]*+[bruf]?+[\"'])"
+            rf"(?>(?:{QUOTE}(?>(?:[ \t]*+\n[ \t]*+(?=:))?)|&(?:quot|#39|#x27);)?)(?>(?:\]|\[\d{{1,4}}+\])?)"
+            r"[ \t]*+(?>(?:\n[ \t]*+(?==(?!=)))?)"
+            r"(?::=|=>|[:=]{1,2}+(?>(?:[ \t]*+(?:\\\n|\n(?=[ \t]*+[bruf]?+[\"'])))?)|[!+|]=(?=[ \t]*+[bruf]?+[\"'])"
             r"|>(?=[^<>\n]*+</))"
         )
         # What PostgreSQL, XML and pydantic say: (token, x)=(…), <password type="x">…</, token⏎  … input_value=…
         special = (
-            r"(?:(?=[,)])(?:,[ ][\w, ]{1,100}+)?+\)=(?=\()"
-            r"|(?:[ ]++[\w:.-]{1,40}+=\"[^\"<>\n]{0,200}+\"){1,4}+>(?=[^<>\n]*+</)"
+            r"(?:(?=[,)])(?>(?:,[ ][\w, ]{1,100}+)?)\)=(?=\()"
+            r"|(?>(?:[ ]++[\w:.-]{1,40}+=\"[^\"<>\n]{0,200}+\"){1,4})>(?=[^<>\n]*+</)"
             r"|\n  [^\[\n]{1,200}+\[type=\w{1,60}+, input_value=)"
         )
         self._key = re.compile(key)
         # A word without an end is taken whole: each of its parts would be looked at to its end otherwise.
         self._assignment = re.compile(
-            rf"{key}(?P<long>[\w.-]{{32,}}+)?+[\w.-]*+"
+            rf"{key}(?>(?P<long>[\w.-]{{32,}}+)?)[\w.-]*+"
             rf"(?:(?=[\\\"'&\]\[ \t\n:=!+|>,)])(?<!_count)"
             rf"(?:{separator}|{named}|{special})[ \t]*+(?P<value>)|(?(long)|(?!)))"
         )

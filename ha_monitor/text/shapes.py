@@ -36,7 +36,7 @@ _USER = r"""[^/\s:"'?#]{0,256}+"""
 _PORT = r"""\d{1,5}+(?:[/\s"',;)\]}?#&<>]|\Z)"""
 # Also in a list of arguments.
 _APART = r"""["']?,?[ ]++(?!-)"""
-_APART_OR_NOT = rf"(?:{_APART}|=)?+"
+_APART_OR_NOT = rf"(?>(?:{_APART}|=)?)"
 _USER_AND = _APART_OR_NOT + r"""["']?[^\s{mark}"']{{1,100}}+{mark}(?P<hidden>[^\s"']++)"""
 _VALUE = rf"(?P<hidden>{WORD})"
 SHAPES = (
@@ -60,12 +60,12 @@ SHAPES = (
     ),
     _shape(
         "password passwd passphrase",
-        rf"""pass(?:word|wd|phrase)(?:[ ]++(?:is[ ]++|was[ ]++)?+|\()(?P<hidden>{STRING})""",
+        rf"""pass(?:word|wd|phrase)(?:[ ]++(?>(?:is[ ]++|was[ ]++)?)|\()(?P<hidden>{STRING})""",
     ),
     # .netrc
     _shape("password", r"login[ \t\n]++\S{1,100}+[ \t\n]++password[ \t]++(?P<hidden>\S++)"),
     _shape("basicauth(", rf"""basicauth\(["'][^"'\n]{{0,100}}+["'],[ ]*+(?P<hidden>{STRING})"""),
-    _shape("identified", rf"identified by (?:password )?+(?P<hidden>{STRING})"),
+    _shape("identified", rf"identified by (?>(?:password )?)(?P<hidden>{STRING})"),
     _shape(
         "requirepass masterauth",
         rf"""(?:requirepass|masterauth)["']?,?[ ]++(?!(?:is|was|not|must|has|needs)[ ])(?P<hidden>{WORD})""",

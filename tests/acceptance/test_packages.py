@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ from tests.support.ci import need
 from tests.support.debian_root import DebianRoot
 from tests.support.machine import patient
 from tests.support.process import OwnProcess, wait_until
+from tests.unit.test_secret_texts import SECRET, redactor
 
 ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "dist"
@@ -176,6 +178,21 @@ def test_nothing_in_the_package_names_where_it_was_built(packages: dict[str, Pat
     assert [path for path in texts if re.search(r"/build/|/srv/|wheels/", path.read_text(encoding="utf-8"))] == []
 
 
+def hidden_by(host: DebianRoot, folder: Path, texts: list[str]) -> list[str]:
+    """What the installed program makes of texts, with the Python of its Debian."""
+    script = """
+import json, sys
+from ha_monitor.config.schema import DEFAULT_REDACTED
+from ha_monitor.events.redact import Redactor
+json.dump([Redactor(DEFAULT_REDACTED, 32_768).text(text) for text in json.load(open("/srv/texts.json"))], sys.stdout)
+"""
+    file = folder / "texts.json"
+    file.write_text(json.dumps(texts))
+    host.put(file, "/srv/texts.json")
+    hidden: list[str] = json.loads(host.run(f"/usr/lib/ha-monitor/bin/python3 -I -c '{script}'"))
+    return hidden
+
+
 def test_a_debian_package_from_its_installation_to_its_purge(
     packages: dict[str, Path], suite: str, tmp_path: Path
 ) -> None:
@@ -188,6 +205,7 @@ def test_a_debian_package_from_its_installation_to_its_purge(
     assert host.run("ha-monitor --version") == f"ha-monitor {__version__}\n"
     assert "valid; node_id ha-monitor" in host.run("ha-monitor check")
     host.run("/usr/lib/ha-monitor/bin/python3 -I -c 'import kombu.transport.pyamqp, kombu.transport.redis, hiredis'")
+    assert hidden_by(host, tmp_path, [text for text, _ in SECRET]) == [redactor.text(text) for text, _ in SECRET]
     modes = host.run("stat -c '%a %U %G' /etc/ha-monitor/credentials /etc/ha-monitor/credentials/*").splitlines()
     assert (modes[0], set(modes[1:])) == ("700 root root", {"600 root root"})
     assert "/usr/sbin/nologin" in host.run("getent passwd ha-monitor")
