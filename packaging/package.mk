@@ -13,7 +13,11 @@ deb: deb-tools $(WHEELHOUSE)/.fetched ## Debian packages for Debian 12 and 13, i
 	@$(MAKE) --no-print-directory --jobs=2 $(SUITES:%=dist/.deb-%)
 	@ls -l dist/*.deb
 
-dist/.deb-%: $(PACKAGED) $(WHEELHOUSE)/.fetched
+# Made by the user: root builds the packages, and what root made nobody else could write to.
+dist:
+	@mkdir -p $@
+
+dist/.deb-%: $(PACKAGED) $(WHEELHOUSE)/.fetched | dist
 	@$(SUDO) packaging/build-root $* build/roots/$*
 	@$(SUDO) packaging/build-deb $* build/roots/$* $(WHEELHOUSE) dist
 	@touch $@
