@@ -8,7 +8,7 @@ from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.packing import as_lua_string, json_object
-from ha_monitor.store.scripts import read_scripts
+from ha_monitor.store.scripts import read_script
 
 MOST_WORKERS = 2000
 """Workers that are read at most, so that the answer is there in time."""
@@ -118,7 +118,7 @@ class StoreReader:
         :param late_after: seconds of silence until a worker is late; which one is lost the leader has said.
         """
         call, keys = self._connection.call, self._keys
-        script = read_scripts()["workers"]
+        script = read_script("workers")
         now = self._now()
         known = call("ZCARD", keys.workers)
         raw = call("ZREVRANGE", keys.workers, 0, MOST_WORKERS - 1, "WITHSCORES")

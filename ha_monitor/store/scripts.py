@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from hashlib import sha1
 from importlib import resources
 from typing import Any, NamedTuple
@@ -100,7 +101,13 @@ class Script(NamedTuple):
 
 def read_scripts() -> dict[str, Script]:
     """Every script by name, with all that it includes."""
-    return {name: assemble(parts_of(name, read_part)) for name in _NAMES}
+    return {name: read_script(name) for name in _NAMES}
+
+
+@cache
+def read_script(name: str) -> Script:
+    """A script with all that it includes, put together once in a process."""
+    return assemble(parts_of(name, read_part))
 
 
 def read_part(name: str) -> Part:

@@ -1,17 +1,18 @@
 -- Notes that the handling of messages begins which the broker had delivered before. Atomic.
 --
+-- @include numbers
 -- @keys noted...
 -- @option below  a message whose handling has begun so often, or more often, is not noted
 -- @option keep  seconds for which a note is kept
 --
 -- Returns for each key how often the handling of its message had begun before.
 
+local MOST_BEGUN = 2 ^ 31
 local begun = {}
 for index, key in ipairs(keys.noted) do
   local noted = redis.pcall('GET', key)
   -- What is no such number is not of our making, and is written over.
-  local before = type(noted) == 'string' and string.match(noted, '^%d+$') and tonumber(noted) or 0
-  if before > 2 ^ 31 then before = 0 end
+  local before = type(noted) == 'string' and number_in(noted, MOST_BEGUN) or 0
   if before < options.below then
     redis.call('SET', key, before + 1, 'EX', options.keep)
   end

@@ -1,6 +1,7 @@
 -- Finds keys in whose place there is something of another type, of which no script can make anything, or a value that
 -- the program does not write, and sets it aside where the fleet can go on without what the key held. Atomic.
 --
+-- @include numbers
 -- @keys checked...
 -- @option prefix  of all keys
 -- @option aside  prefix under which something is kept that was set aside
@@ -15,8 +16,7 @@ local SHOWN = 50 -- bytes of a value
 -- What is in place of a number, or an empty text if that is one, or nothing. Above 2 ^ 52, Lua would soon round it.
 local function no_number(text)
   if not text then return '' end
-  local is_one = string.match(text, '^%d+$') and tonumber(text) <= 2 ^ 52
-  return is_one and '' or '"' .. string.sub(text, 1, SHOWN) .. '"'
+  return number_in(text, 2 ^ 52) and '' or '"' .. string.sub(text, 1, SHOWN) .. '"'
 end
 
 local found = {}

@@ -1,7 +1,7 @@
 -- Reads values, so that one that is not of the program's making costs nothing but what it says: it counts as absent,
 -- and the reply says which key it was.
 --
--- @include clock trouble work
+-- @include clock numbers trouble work
 
 local BROKEN = 'the value is broken'
 local LATEST = 86400000 -- ms by which Redis's clock may have been put back
@@ -20,14 +20,12 @@ local function load_packed(key)
   return nil
 end
 
--- The whole number from 0 to `most` that a text in Redis says; nil if there is none, or if it says no such number. What
--- is more than 2 ^ 53 is none in any case: Lua would round it.
+-- The whole number from 0 to `most` that a text in Redis says (numbers.lua); nil if there is none, or no such number.
 local function stored_number(key, text, most)
   if not text then return nil end
-  local number = string.match(text, '^%d+$') and tonumber(text)
-  if number and number <= (most or 2 ^ 53) then return number end
-  refused(key, BROKEN)
-  return nil
+  local number = number_in(text, most)
+  if not number then refused(key, BROKEN) end
+  return number
 end
 
 -- The same for a time in ms: the program writes none that is still to come, but for some seconds.

@@ -1,6 +1,6 @@
 -- The fencing tokens of instances.
 --
--- @include clock stored trouble
+-- @include clock numbers stored trouble
 -- @keys leases tokens
 
 local MOST_TOKEN = 2 ^ 52 -- leaves room for all that come after it, each a number that Lua holds exactly
@@ -12,8 +12,7 @@ local function new_token()
   if last == nil then
     last = 0
     for _, token in ipairs(redis.call('ZRANGE', keys.leases, 0, -1)) do
-      local known = string.match(token, '^%d+$') and tonumber(token)
-      if known and known <= MOST_TOKEN then last = math.max(last, known) end
+      last = math.max(last, number_in(token, MOST_TOKEN) or 0)
     end
   end
   local token = string.format('%.0f', math.max(last + 1, now))

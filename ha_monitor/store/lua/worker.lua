@@ -4,6 +4,12 @@
 -- worker-offline; f = when it was first heard of in ms, until it is confirmed; y = the same from then on, while it is
 -- young (tables.lua).
 
+-- The table that a MessagePack value in Redis holds; an empty one if there is none, or if it cannot be read.
+local function packed_table(raw)
+  local readable, found = pcall(cmsgpack.unpack, type(raw) == 'string' and raw or '\128')
+  return readable and type(found) == 'table' and found or {}
+end
+
 -- The number that a value is or says, or nil if it is none from 0 to `most`.
 local function number_within(value, most)
   local kind = type(value)
@@ -26,6 +32,5 @@ local function checked_worker(record)
 end
 
 local function read_worker(raw)
-  local readable, record = pcall(cmsgpack.unpack, raw or '\128')
-  return checked_worker(readable and type(record) == 'table' and record or {})
+  return checked_worker(packed_table(raw))
 end

@@ -16,18 +16,14 @@ local function task_events(name, record)
   local pid = word and number_within(word[3].pid, 2 ^ 32)
   if not pid then return false, 0 end
   local process = name .. '\31' .. string.format('%.0f', pid)
-  local raw = redis.pcall('GET', families.account .. process)
-  local readable, account = pcall(cmsgpack.unpack, type(raw) == 'string' and raw or '\128')
-  account = readable and type(account) == 'table' and account or {}
+  local account = packed_table(redis.pcall('GET', families.account .. process))
   local starts = redis.pcall('STRLEN', families.starts .. process)
   if account.sends == true or type(starts) == 'number' and starts > 0 then return true, 0 end
   return false, number_within(account.unsent, 1e12) or 0
 end
 
 local function shown_of(key, name, heard)
-  local raw = redis.pcall('GET', key)
-  local record = read_worker(type(raw) == 'string' and raw or nil)
-  local shown = {}
+  local record, shown = read_worker(redis.pcall('GET', key)), {}
   local before = redis.pcall('HGET', keys.liveness, name)
   before = type(before) == 'string' and before or nil
   shown.state = state_of(record, heard, before, options.at, options.late_after)
