@@ -59,10 +59,6 @@ class StoreLink(Link):
         self._warning = Schedule(clock, WARN_EVERY)
         self.registered = False
 
-    @property
-    def connected(self) -> bool:
-        return self._store.connected
-
     def remaining(self) -> float:
         return max(super().remaining(), self._lease_backoff.remaining())
 
