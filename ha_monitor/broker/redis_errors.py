@@ -14,7 +14,7 @@ _CLOSED = ("closed by server", "reset by peer", "Broken pipe")
 
 
 def subscription_lost(url: str, settings: Broker, error: Exception) -> BrokerUnavailable:
-    """The same for a subscription that stood. If the server closed it, the likeliest reason that it had goes along."""
+    """As `unavailable`, for a confirmed subscription. If the server closed it, the text names the likeliest cause."""
     lost = unavailable(url, settings, error)
     if any(text in str(error) for text in _CLOSED):
         return BrokerUnavailable(f"{lost} (perhaps by {SETTING} pubsub)")

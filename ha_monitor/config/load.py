@@ -200,10 +200,12 @@ def instance_name(text: str) -> str:
 
 def _expected(error: msgspec.ValidationError, dotted: str) -> str:
     for setting in settings():
+        if setting.dotted != dotted:
+            continue
         kind = _plain_type(setting.type)
-        if setting.dotted == dotted and isinstance(kind, msgspec.inspect.EnumType):
+        if isinstance(kind, msgspec.inspect.EnumType):
             return "expected one of " + ", ".join(str(member.value) for member in kind.cls)
-        if setting.dotted == dotted and (title := _title(setting.type)):
+        if title := _title(setting.type):
             return f"expected {title}"
     text = str(error).partition(" - at `$")[0].replace("`", "").replace("Expected", "expected")
     return text.replace("object", "a table").replace("array", "a list")

@@ -45,11 +45,16 @@ class Backoff:
     """Capped exponential backoff with equal jitter (half of each wait is fixed, half is random), so that many
     instances do not come back at once."""
 
-    def __init__(self, clock: Clock, first: float, cap: float) -> None:
-        """:param first: upper limit of the first wait in seconds. :param cap: upper limit of any wait in seconds."""
+    def __init__(self, clock: Clock, first: float, cap: float, *, at_once: bool = False) -> None:
+        """
+        :param first: upper limit of the first wait in seconds.
+        :param cap: upper limit of any wait in seconds.
+        :param at_once: whether the first failure of a streak is followed by no wait, and the second by the first wait.
+        """
         self._clock = clock
         self._first = first
         self._cap = cap
+        self._at_once = at_once
         self._attempts = 0
         self._retry = Schedule(clock, first)
         self._streak = FailureStreak(clock)
@@ -68,6 +73,8 @@ class Backoff:
         """Note a failure; returns the seconds until the next attempt."""
         if self._streak.failed():
             self._attempts = 0
+            if self._at_once:
+                return 0.0
         longest = min(self._cap, self._first * 2.0 ** min(self._attempts, 30))
         self._attempts += 1
         wait = random.uniform(longest / 2, longest)

@@ -11,7 +11,7 @@ class Duty(Protocol):
     """Something that only the leader does, a little at a time. Runs in the loop's thread."""
 
     def start_anew(self) -> None:
-        """Who leads has changed: what was known of how far this is may be out of date. Does not block."""
+        """The leader has changed: another one may have done some of this meanwhile. Does not block."""
 
     def run(self) -> list[OutboxItem]:
         """Do what is due, if anything is. Blocks for a few calls of the store at most.

@@ -1,4 +1,4 @@
-"""A connection to a service that may be away: made with growing pauses, and given up when it broke."""
+"""A connection to a service that may be unavailable: retried after growing pauses, closed after an error."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ha_monitor.pipeline.report import Report
 
 
 class Link(ABC):
-    """What is the same for each connection; a subclass says what connecting and giving up are."""
+    """What all connections have in common; a subclass defines how one is opened and closed."""
 
     def __init__(
         self, service: str, line: str, *, first: float, longest: float, report: Report, logger: Logger, clock: Clock
     ) -> None:
         """
-        :param service: what the supervisor is told to be waited for.
-        :param line: the event of the lines about it being away.
-        :param first: seconds that the first pause between two attempts lasts at most.
-        :param longest: seconds that any pause lasts at most.
+        :param service: its name in the supervisor's status line.
+        :param line: name of the log event of an outage.
+        :param first: upper limit of the first pause between two attempts in seconds.
+        :param longest: upper limit of any pause in seconds.
         """
         self._service = service
         self._backoff = Backoff(clock, first, longest)
@@ -36,9 +36,9 @@ class Link(ABC):
         return self._backoff.remaining()
 
     def connect(self) -> bool:
-        """Connect, if the time for it has come; whether it did. Blocks.
+        """Connect if an attempt is due; returns whether it did. Blocks.
 
-        :raises HaMonitorError: as the subclass says; `lost` is to be told of it.
+        :raises HaMonitorError: as the subclass says; the caller must pass it to `lost`.
         """
         if self.remaining():
             return False
@@ -46,7 +46,7 @@ class Link(ABC):
         return True
 
     def lost(self, error: HaMonitorError) -> None:
-        """Give the connection up, or the attempt to make it: the next one comes after a pause."""
+        """The connection broke, or could not be made. Close it; the next attempt comes after a pause."""
         reason = str(error)
         self._outage.failed(reason, self._backoff.failed())
         self._unhealthy(reason)
@@ -54,17 +54,17 @@ class Link(ABC):
         self._close()
 
     def _returned(self) -> dict[str, float] | None:
-        """The service is back. Returns what the line about it says, as `Outage.over`; None for no line."""
+        """The service is back. Returns the fields of the line about it, as `Outage.over` does; None for no line."""
         self._backoff.succeeded()
         return self._outage.over()
 
     @abstractmethod
     def _open(self) -> None:
-        """Connect, and say so."""
+        """Connect, and log that."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Close the connection, and forget what went with it. Never raises."""
+        """Close the connection, and drop what is only valid with it. Never raises."""
 
     @abstractmethod
     def _unhealthy(self, problem: str) -> None:

@@ -1,4 +1,4 @@
-"""The leader's duty towards events that were lost: find out which a worker sent and nobody has received."""
+"""The leader's duty for lost events: find those that a worker sent and no instance received."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MORE_EVERY = 0.5
 
 
 class LossesDuty:
-    """Looks at the accounts of the workers' processes."""
+    """Compares, for each process of the workers, what the worker counted with what was received."""
 
     def __init__(self, duties: LeaderDuties, clock: Clock, *, report: bool) -> None:
-        """:param report: whether losses are announced and counted; else only what finds them is kept up to date."""
+        """:param report: whether losses are announced and counted; else only the data to find them is updated."""
         self._duties = duties
         self._report = report
         self._due = Schedule(clock, LOSSES_EVERY)

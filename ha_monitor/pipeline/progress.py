@@ -64,10 +64,10 @@ class Progress:
 
 
 class Listening:
-    """Since when this instance hears whatever is sent. Who was deaf must not take silence for anything."""
+    """Since when this instance receives all events. A worker's silence means nothing while it does not."""
 
     def __init__(self, clock: Clock, deaf_after: float) -> None:
-        """:param deaf_after: seconds without a look at what the broker has, after which the instance was deaf."""
+        """:param deaf_after: seconds without `listened` after which the time counts from the next one."""
         self._clock = clock
         self._deaf_after = deaf_after
         self._heard_at = float("-inf")

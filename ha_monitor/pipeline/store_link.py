@@ -53,18 +53,14 @@ class StoreLink(Link):
             "started": clock.time(),
         }
         """What `status` shows of this instance."""
-        self._leases_backoff = self._new_leases_backoff()
-        self._lease_lost_at = float("-inf")
+        # If the lease is lost again soon after registering, registering is no cure.
+        self._lease_backoff = Backoff(clock, first=0.2, cap=5.0, at_once=True)
         self._refused_at: float | None = None
         self._warning = Schedule(clock, WARN_EVERY)
         self.registered = False
 
-    @property
-    def connected(self) -> bool:
-        return self._store.connected
-
     def remaining(self) -> float:
-        return max(super().remaining(), self._leases_backoff.remaining())
+        return max(super().remaining(), self._lease_backoff.remaining())
 
     def _open(self) -> None:
         """Connect, and register this instance or recover its outbox.
@@ -80,6 +76,7 @@ class StoreLink(Link):
             self._announcements.recover(self._store.recover())
         else:
             self._store.register(self._who)
+            self._lease_backoff.succeeded()
             self.registered = True
             self._announcements.start_anew()
         self._stats.store_connects += 1
@@ -124,21 +121,12 @@ class StoreLink(Link):
 
     def lease_lost(self, error: LeaseLost) -> None:
         """Register again: another instance has the outbox."""
-        now = self._clock.monotonic()
-        # Lost again so soon: registering is no cure.
-        if now - self._lease_lost_at < REFUSED_FOR:
-            self._leases_backoff.failed()
-        else:
-            self._leases_backoff = self._new_leases_backoff()
-        self._lease_lost_at = now
+        self._lease_backoff.failed()
         self._stats.leases_lost += 1
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
         self._health.store("the lease was lost")
         self.registered = False
         self._close()
-
-    def _new_leases_backoff(self) -> Backoff:
-        return Backoff(self._clock, first=0.2, cap=5.0)
 
     def _unhealthy(self, problem: str) -> None:
         self._health.store(problem)

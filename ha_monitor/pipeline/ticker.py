@@ -1,4 +1,4 @@
-"""What an instance tells the store once in a while, and hears from it: its lease, its counters, what became due."""
+"""The regular call of the store: renews the lease, publishes the counters, fetches what became due."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Ticker:
         self.due = Schedule(clock, config.store.tick_every)
         """When the next tick is due; whoever knows of something earlier hastens it."""
         self._counted_batches = -1
-        """As many as there were when the store was asked for the counts."""
+        """`stats.batches` when the store was last asked for the counts."""
 
     def tick(self) -> None:
         """Tick now. What it brings is to be announced then.
@@ -79,7 +79,7 @@ class Ticker:
             merged_ago=self._progress.ago(),
             handed_back=self._progress.handed_back,
         )
-        # A tick that failed has told nothing of that. What this one brought comes only once: no other call before it.
+        # Only now is that stored. What the tick returned is not returned again: add it before any other call can fail.
         self._rejects.samples_stored()
         self._progress.handed_back_told()
         report_takeovers(ticked.taken, self._stats, self._logger)

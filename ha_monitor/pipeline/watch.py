@@ -1,4 +1,4 @@
-"""The leader's duty towards the fleet: see which workers are there, and announce those that are lost or back."""
+"""The leader's duty for workers: find out which are online, and announce those that are lost or back."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class WatchDuty:
         if not self._due.is_due():
             return []
         self._due.restart()
-        # The silence of workers means something to who has listened for as long as one may be silent.
+        # A worker may be judged only after listening for as long as it may be silent.
         may_judge = self._listening.has_lasted(self._watching.lost_after)
         watched = self._duties.watch(self._watching, self._telemetry.surveyed_queues(), may_judge=may_judge)
         if watched is None:

@@ -102,7 +102,7 @@ class Going:
         """A call, again and again until it goes through, though not for ever."""
         for _ in range(5):
             try:
-                if not self.link.connected:
+                if not self.one.store.connected:
                     self.one.clock.now += self.link.remaining()
                     self.link.connect()
                 trouble = step() or ""

@@ -48,10 +48,16 @@ def event(event_type: str, *, at: float = TIME, uuid: str | None = UUID, **chang
 
 
 def fact_builder(
-    level: LogLevel = LogLevel.DEBUG, *, arguments: bool = True, results: bool = True, max_length: int = 1024
+    level: LogLevel = LogLevel.DEBUG,
+    *,
+    policy: EmissionPolicy | None = None,
+    arguments: bool = True,
+    results: bool = True,
+    max_length: int = 1024,
 ) -> FactBuilder:
+    """:param policy: in place of the one that the level stands for."""
     return FactBuilder(
-        EmissionPolicy(level, ()),
+        policy or EmissionPolicy(level, ()),
         Redactor(DEFAULT_REDACTED, max_length),
         arguments=arguments,
         results=results,

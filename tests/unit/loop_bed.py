@@ -12,7 +12,6 @@ from ha_monitor.config.schema import DEFAULT_REDACTED, Batch, Config, LogLevel
 from ha_monitor.config.schema import Handlers as HandlerSettings
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.events.decode import Decoder
-from ha_monitor.events.facts import FactBuilder
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
 from ha_monitor.metrics.telemetry import Telemetry
@@ -27,9 +26,8 @@ from ha_monitor.pipeline.replaceable import Settings
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.memory.record import memory_record
 from ha_monitor.store.memory.server import MemoryServer
-from ha_monitor.store.packing import as_lua_string
 from tests.support.threads import plain_threads
-from tests.unit.builders import TurnedClock
+from tests.unit.builders import TurnedClock, fact_builder
 
 LEASE = 5.0
 OWN_CONFIG = Config(
@@ -180,7 +178,6 @@ class Instance:
         redactor = Redactor(DEFAULT_REDACTED, 1024)
         found = [Handler(one.__name__, frozenset(["task-succeeded"]), one) for one in handlers]
         policy = EmissionPolicy(level, ["task-succeeded"] if handlers else [])
-        facts = FactBuilder(policy, redactor, arguments=True, results=True, binary=as_lua_string)
         announcer = Announcer(
             output=self.output,
             identity=self.identity,
@@ -190,7 +187,7 @@ class Instance:
             logger=self.logger,
             clock=self.clock,
         )
-        return Settings(Decoder(facts, redactor), announcer)
+        return Settings(Decoder(fact_builder(policy=policy), redactor), announcer)
 
     def read_again(self) -> Settings | None:
         return self.reread()

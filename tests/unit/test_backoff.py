@@ -65,6 +65,25 @@ def test_a_success_that_does_not_last_changes_nothing() -> None:
     assert backoff.failed() <= 1.0
 
 
+def test_the_first_failure_may_be_followed_by_no_wait() -> None:
+    """Given a backoff that begins at once, there is no wait after the first failure, and the waits grow from the second
+    on; after a success that lasts, there is none again.
+    """
+    clock = TurnedClock()
+    backoff = Backoff(clock, first=1.0, cap=8.0, at_once=True)
+    for _ in range(2):
+        assert (backoff.failed(), backoff.remaining()) == (0.0, 0.0)
+        waits = []
+        for _ in range(5):
+            backoff.succeeded()
+            waits.append(backoff.failed())
+            assert backoff.remaining() == pytest.approx(waits[-1])
+        assert 0.5 <= waits[0] <= 1.0
+        assert 4.0 <= waits[-1] <= 8.0
+        backoff.succeeded()
+        clock.now += STABLE_AFTER
+
+
 def test_it_knows_since_when_it_fails() -> None:
     """Given several failures, the time of the first is kept until a success."""
     clock = TurnedClock(100.0)

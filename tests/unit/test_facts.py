@@ -12,12 +12,11 @@ import pytest
 from ha_monitor.config.schema import DEFAULT_REDACTED, LogLevel
 from ha_monitor.events.catalogue import Code
 from ha_monitor.events.decode import Batch, Decoder, Message
-from ha_monitor.events.facts import MAX_TRACEBACK, FactBuilder, moment
+from ha_monitor.events.facts import MAX_TRACEBACK, moment
 from ha_monitor.events.identity import ID_SIZE, event_id
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.types import level_of
-from ha_monitor.store.packing import as_lua_string
 from tests.unit.builders import TIME, UUID, event, fact_builder
 from tests.unit.test_decode import payload
 
@@ -256,8 +255,7 @@ def test_endless_event_types_do_not_fill_the_memory() -> None:
     """Given 20,000 invented types, with and without a task, nothing of them stays in the parts that decode, and the
     types that are known, or have a handler, are treated as before."""
     policy = EmissionPolicy(LogLevel.ERROR, ["wanted"])
-    facts = FactBuilder(policy, Redactor(DEFAULT_REDACTED, 1024), arguments=True, results=True, binary=as_lua_string)
-    decoder = Decoder(facts, Redactor(DEFAULT_REDACTED, 500))
+    decoder = Decoder(fact_builder(policy=policy), Redactor(DEFAULT_REDACTED, 500))
 
     def decoded(number: int) -> bool:
         batch = Batch()

@@ -17,6 +17,9 @@ from ha_monitor.store.api import Store
 from ha_monitor.store.results import Recovered
 from tests.unit.builders import TurnedClock
 
+ROUNDING = 0.001
+"""Seconds added to a time that must have passed: the clock has random fractions, so that differences are inexact."""
+
 
 class FakeStore:
     """One can always connect to it."""
@@ -103,7 +106,7 @@ def test_an_instance_is_not_ready_while_its_calls_are_refused() -> None:
     bed.health.progress()
     bed.link.answered("")
     assert bed.reasons() == []
-    bed.clock.now += STABLE_AFTER + 0.01  # the waits before were of random length: sums of floats
+    bed.clock.now += STABLE_AFTER + ROUNDING
     bed.link.lost(StoreRefused("Redis refused: WRONGTYPE"))
     assert bed.connect() < 0.5
 
@@ -121,7 +124,7 @@ def test_an_instance_whose_lease_is_lost_again_and_again_waits_longer_each_time(
 
     assert waits[0] == 0
     assert waits[-1] > 4 * waits[1] > 0
-    bed.clock.now += REFUSED_FOR
+    bed.clock.now += REFUSED_FOR + ROUNDING
     bed.link.lease_lost(LeaseLost("lost"))
     assert bed.connect() == 0
 
@@ -197,7 +200,7 @@ def test_a_redis_that_closes_each_connection_is_said_ever_more_seldom() -> None:
     assert 10 < len(told) / 2 < 20
     assert told == ["store-connected", *["store-unavailable", "store-connected"] * (len(told) // 2)]
     assert len(waits) < 3600 / 4
-    bed.clock.now += STABLE_AFTER
+    bed.clock.now += STABLE_AFTER + ROUNDING
     bed.link.lost(StoreUnavailable("Redis: closed"))
     assert bed.connect() <= 0.2
     assert lines(bed, "store-unavailable")[-1]["attempts"] == 1
