@@ -171,9 +171,9 @@ class Field(NamedTuple):
 
 FIELDS = (
     Field("runtime", "seconds that the run took."),
-    Field("exception", "the exception as text, redacted and cut; a retry may have none."),
+    Field("exception", "the exception as text, redacted and truncated; a retry may have none."),
     Field("traceback", "the end of the traceback, redacted."),
-    Field("result", "the task's result as text, redacted and cut; only with log.results."),
+    Field("result", "the task's result as text, redacted and truncated; only with log.results."),
     Field("requeue", "whether the task was requeued."),
     Field("terminated", "whether the running task was killed."),
     Field("signum", "the signal with which the running task was killed, by name or number."),
