@@ -171,9 +171,9 @@ class Field(NamedTuple):
 
 FIELDS = (
     Field("runtime", "seconds that the run took."),
-    Field("exception", "the exception as text, redacted and cut; a retry may have none."),
+    Field("exception", "the exception as text, redacted and truncated; a retry may have none."),
     Field("traceback", "the end of the traceback, redacted."),
-    Field("result", "the task's result as text, redacted and cut; only with log.results."),
+    Field("result", "the task's result as text, redacted and truncated; only with log.results."),
     Field("requeue", "whether the task was requeued."),
     Field("terminated", "whether the running task was killed."),
     Field("signum", "the signal with which the running task was killed, by name or number."),
@@ -206,12 +206,12 @@ FIELDS = (
 
 
 class OwnEvent(NamedTuple):
-    """Something that the program says in its own name; no event of an application may be called so."""
+    """Something that the program says in its own name; no event of an application may be called so. What it means, and
+    what to do, is in docs/operations.md.
+    """
 
     name: str
     level: LogLevel
-    meaning: str
-    """In short; docs/operations.md says what to do."""
     fields: tuple[str, ...] | None = None
     """Of one that is announced as events are, with an id and to handlers; None for a mere line of the log."""
 
@@ -219,44 +219,44 @@ class OwnEvent(NamedTuple):
 _STUCK_FIELDS = ("phase", "since", "seconds", "confirmed_by", "answered")
 
 OWN_EVENTS = (
-    OwnEvent("instance-started", INFO, "the instance runs"),
-    OwnEvent("instance-stopped", INFO, "the instance ended in an orderly way"),
-    OwnEvent("instance-crashed", ERROR, "a bug ended the instance"),
-    OwnEvent("shutdown-incomplete", WARNING, "broker or store failed while the instance stopped"),
-    OwnEvent("configuration-invalid", ERROR, "the instance cannot work with these settings"),
-    OwnEvent("reloaded", INFO, "settings were read anew"),
-    OwnEvent("restart-required", WARNING, "some of the new settings wait for a restart"),
-    OwnEvent("reload-failed", ERROR, "the new settings are wrong; the old ones hold"),
-    OwnEvent("store-connected", INFO, "the store answers"),
-    OwnEvent("store-unavailable", WARNING, "the store does not answer, or refuses"),
-    OwnEvent("store-damaged", WARNING, "something foreign is in place of one of the program's keys"),
-    OwnEvent("broker-connected", INFO, "events are consumed"),
-    OwnEvent("broker-unavailable", WARNING, "the broker does not answer, or refuses"),
-    OwnEvent("lease-lost", WARNING, "the instance was frozen or cut off for too long"),
-    OwnEvent("outbox-taken-over", WARNING, "an instance died; another announces what it left"),
-    OwnEvent("leadership-acquired", INFO, "the instance became the leader"),
-    OwnEvent("leadership-lost", INFO, "the instance ceased to be the leader"),
-    OwnEvent("worker-lost", WARNING, "a worker sends no heartbeats any more", ("silent",)),
-    OwnEvent("worker-recovered", INFO, "a lost worker sends heartbeats again", ("silent",)),
-    OwnEvent("workers-lost", WARNING, "more workers were lost than get a line each", ("count", "workers")),
-    OwnEvent("workers-recovered", INFO, "more workers recovered than get a line each", ("count", "workers")),
-    OwnEvent("task-stuck", WARNING, "a task goes no further", _STUCK_FIELDS),
-    OwnEvent("task-orphaned", ERROR, "no worker has the task any more, and it has no result", _STUCK_FIELDS),
-    OwnEvent("events-lost", ERROR, "events of a worker never came", ("lost",)),
-    OwnEvent("outbox-entry-unreadable", ERROR, "an entry of the outbox is of an unknown version", ("reason",)),
-    OwnEvent("task-inspection-failed", WARNING, "workers or result backend could not be asked about overdue tasks"),
-    OwnEvent("queue-survey-failed", WARNING, "the queues of tasks could not be looked at"),
-    OwnEvent("workers-unreachable", WARNING, "the workers could not be asked for heartbeats or events"),
-    OwnEvent("table-full", WARNING, "a table of the shared record turns new entries away"),
-    OwnEvent("event-rejected", WARNING, "messages are no events"),
-    OwnEvent("events-dropped", ERROR, "more events waited for the store than an instance keeps"),
-    OwnEvent("message-set-aside", ERROR, "no instance could merge a message"),
-    OwnEvent("handler-failed", WARNING, "a handler raised; it is called again"),
-    OwnEvent("dead-letter", ERROR, "a handler was given up on"),
-    OwnEvent("http-listen-failed", ERROR, "the HTTP server's address cannot be bound"),
-    OwnEvent("http-request-failed", WARNING, "a bug in answering a request"),
-    OwnEvent("http-auth-failed", WARNING, "wrong passwords were given over HTTP"),
-    OwnEvent("metrics-incomplete", WARNING, "series are missing, since a value is broken"),
-    OwnEvent("thread-failed", WARNING, "a thread could not be started, or died"),
-    OwnEvent("library-message", WARNING, "a library had something to say"),
+    OwnEvent("instance-started", INFO),
+    OwnEvent("instance-stopped", INFO),
+    OwnEvent("instance-crashed", ERROR),
+    OwnEvent("shutdown-incomplete", WARNING),
+    OwnEvent("configuration-invalid", ERROR),
+    OwnEvent("reloaded", INFO),
+    OwnEvent("restart-required", WARNING),
+    OwnEvent("reload-failed", ERROR),
+    OwnEvent("store-connected", INFO),
+    OwnEvent("store-unavailable", WARNING),
+    OwnEvent("store-damaged", WARNING),
+    OwnEvent("broker-connected", INFO),
+    OwnEvent("broker-unavailable", WARNING),
+    OwnEvent("lease-lost", WARNING),
+    OwnEvent("outbox-taken-over", WARNING),
+    OwnEvent("leadership-acquired", INFO),
+    OwnEvent("leadership-lost", INFO),
+    OwnEvent("worker-lost", WARNING, ("silent",)),
+    OwnEvent("worker-recovered", INFO, ("silent",)),
+    OwnEvent("workers-lost", WARNING, ("count", "workers")),
+    OwnEvent("workers-recovered", INFO, ("count", "workers")),
+    OwnEvent("task-stuck", WARNING, _STUCK_FIELDS),
+    OwnEvent("task-orphaned", ERROR, _STUCK_FIELDS),
+    OwnEvent("events-lost", ERROR, ("lost",)),
+    OwnEvent("outbox-entry-unreadable", ERROR, ("reason",)),
+    OwnEvent("task-inspection-failed", WARNING),
+    OwnEvent("queue-survey-failed", WARNING),
+    OwnEvent("workers-unreachable", WARNING),
+    OwnEvent("table-full", WARNING),
+    OwnEvent("event-rejected", WARNING),
+    OwnEvent("events-dropped", ERROR),
+    OwnEvent("message-set-aside", ERROR),
+    OwnEvent("handler-failed", WARNING),
+    OwnEvent("dead-letter", ERROR),
+    OwnEvent("http-listen-failed", ERROR),
+    OwnEvent("http-request-failed", WARNING),
+    OwnEvent("http-auth-failed", WARNING),
+    OwnEvent("metrics-incomplete", WARNING),
+    OwnEvent("thread-failed", WARNING),
+    OwnEvent("library-message", WARNING),
 )

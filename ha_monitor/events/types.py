@@ -14,8 +14,9 @@ from ha_monitor.events.catalogue import (
     WorkerEvent,
 )
 
-# The first row of a type is the usual one.
-_USUAL = dict(reversed({row.type: row for row in reversed(TASK_EVENTS)}.items()))
+_USUAL: dict[str, TaskEvent] = {}
+for _row in TASK_EVENTS:
+    _USUAL.setdefault(_row.type, _row)  # the first row of a type is the usual one
 _CELERY: list[TaskEvent | WorkerEvent] = [*_USUAL.values(), *WORKER_EVENTS]
 
 TASK_CODES: dict[str, Code] = {row.type: row.code for row in _USUAL.values()}

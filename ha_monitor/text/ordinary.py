@@ -10,8 +10,8 @@ ENDS = {"pwd": "", "pass": "all band by com encom get high keep last low out ove
 """
 TOKEN_DIGITS = 8
 """A number of tokens has fewer digits."""
-LAST_OF_NOTHING = frozenset("0123456789) ")
-"""With one of these ends what `says_nothing` is to judge."""
+# The ends of values that say nothing.
+_NOTHING_ENDS_WITH = frozenset("0123456789) ")
 _NAME = re.compile(r"[a-z_][\w.]*+")
 _LETTERS = re.compile(r"[a-z]*\Z")
 _RESULT = re.compile(r"[ \t]*+(?:\d{1,3}+|true|false|yes|no|none|null|ok)(?![\w.+/=@$!#*~^%&-])")
@@ -61,6 +61,8 @@ def says_nothing(lower: str, key: int, start: int, end: int) -> bool:
     """Whether what looks like a key has a number of tokens, or what a call without arguments gives: `max_tokens=512`,
     `session = Session()`.
     """
+    if lower[end - 1] not in _NOTHING_ENDS_WITH:
+        return False
     value = lower[start:end].strip()
     if value.isdigit():
         return len(value) < TOKEN_DIGITS and lower.startswith("tokens", key)

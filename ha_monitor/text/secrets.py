@@ -14,7 +14,7 @@ from itertools import product
 from ahocorasick_rs import AhoCorasick, Implementation
 
 from ha_monitor.text.grammar import QUOTE, WORD
-from ha_monitor.text.ordinary import ENDS, LAST_OF_NOTHING, is_ordinary, is_place_or_error, is_result, says_nothing
+from ha_monitor.text.ordinary import ENDS, is_ordinary, is_place_or_error, is_result, says_nothing
 from ha_monitor.text.shapes import SHAPES, Shape, is_given_to
 from ha_monitor.text.values import Effort, Exhausted, Values
 
@@ -143,7 +143,7 @@ class SecretFinder:
             except Exhausted:
                 break
             if end is not None:
-                if lower[end - 1] not in LAST_OF_NOTHING or not says_nothing(lower, key, position, end):
+                if not says_nothing(lower, key, position, end):
                     yield position, end
                 position = end
         yield position, len(text)

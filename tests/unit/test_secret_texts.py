@@ -427,9 +427,9 @@ def costly_texts() -> list[str]:
     units = [lead + piece for piece in COSTLY for lead in ("", "password=")]
     texts = [piece * (LENGTH // len(piece)) for piece in units]
     texts += [lead + piece * (LENGTH // len(piece)) for piece in COSTLY for lead in ("token:{", "x://a:", "password '")]
-    # So many marks that the search looks far ahead at each.
     # A key behind what looks like a pair makes of the pair none, again and again.
     texts += [piece * (LENGTH // len(piece)) + end for piece in KEPT for end in ('":', "':", ")", "\nx")]
+    # So many marks that the search looks far ahead at each.
     texts += ["token:{" + mark * (MANY_MARKS - 1) for mark in ("\\\\\\'", "b'", "'\\\\")]
     for _ in range(150):
         pieces = chance.choices(COSTLY, k=chance.choice((2, 3, 4)))
