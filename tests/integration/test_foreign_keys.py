@@ -184,6 +184,12 @@ class Going:
         )
 
 
+def one_of_many(inside: Inside, prefix: str) -> Callable[[Going], str]:
+    """Gives the key of `BY_PREFIX` that an instance uses."""
+    which = BY_PREFIX[prefix][1]
+    return lambda going: inside.keys.prefix + prefix + which.replace("{token}", str(going.one.store.token))
+
+
 def put(client: redis.Redis, key: str, kind: str) -> None:
     client.delete(key)
     FOREIGN[kind](client, key)
@@ -255,13 +261,7 @@ def test_something_foreign_in_place_of_one_of_many_keys(store_url: str, inside: 
     """Given any other type in place of a record, an account, an entry or an outbox, all goes on, and nothing else is
     lost by it.
     """
-    kind, which = BY_PREFIX[prefix]
-    check(
-        store_url,
-        inside,
-        lambda going: inside.keys.prefix + prefix + which.replace("{token}", str(going.one.store.token)),
-        kind,
-    )
+    check(store_url, inside, one_of_many(inside, prefix), BY_PREFIX[prefix][0])
 
 
 def test_what_was_in_place_of_a_key_is_kept_for_a_while(store_url: str, inside: Inside) -> None:

@@ -18,7 +18,7 @@ from ha_monitor.store.keys import TYPES
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.record import record_of
 from tests.integration.storing import NODE, Inside, Instance
-from tests.integration.test_foreign_keys import BY_PREFIX, Going, expected
+from tests.integration.test_foreign_keys import BY_PREFIX, Going, expected, one_of_many
 from tests.unit.builders import event
 
 FACTS = ("st", "tk", "tt", "e", "rt", "qw", "sc")
@@ -169,14 +169,7 @@ def test_a_wrong_value_of_a_key(store_url: str, inside: Inside, name: str) -> No
 @pytest.mark.parametrize("prefix", BY_PREFIX)
 def test_a_wrong_value_of_one_of_many_keys(store_url: str, inside: Inside, prefix: str) -> None:
     """Given any wrong value of the right type in a record, an account, an entry or an outbox, the same."""
-    kind, which = BY_PREFIX[prefix]
-    check(
-        store_url,
-        inside,
-        lambda going: inside.keys.prefix + prefix + which.replace("{token}", str(going.one.store.token)),
-        kind,
-        records=prefix == "t:",
-    )
+    check(store_url, inside, one_of_many(inside, prefix), BY_PREFIX[prefix][0], records=prefix == "t:")
 
 
 @pytest.mark.parametrize("value", [*TEXTS, pack([1]), pack(["a", "b", 1, 0])], ids=repr)
