@@ -8,6 +8,7 @@ a whole.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from ha_monitor.text.grammar import NO_NEXT_LINE, item, value
 
@@ -38,7 +39,7 @@ class Values:
         self.read = 0
         """Characters that were read until now, and may be read again."""
         marks = lower.count("'") + lower.count('"')
-        self._value, self._item = _USUAL if marks < MANY_MARKS else _OF_MANY_MARKS
+        self._value, self._item = _expressions(_FAR if marks < MANY_MARKS else _NEAR)
         self._limit = 0
 
     def behind_key(self, start: int) -> int | None:
@@ -75,6 +76,16 @@ class Values:
 
 MANY_MARKS = 800
 # In a text of very many quotation marks, looking far ahead at each would take long.
-_USUAL, _OF_MANY_MARKS = ((re.compile(value(ahead)), re.compile(item(ahead))) for ahead in (40, 8))
+_FAR, _NEAR = 40, 8
+
+
+@cache
+def _expressions(ahead: int) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """For a value behind a key, and for one in a list. Compiled when first needed, which takes some milliseconds: most
+    commands need none, and most instances only those that look far ahead.
+    """
+    return re.compile(value(ahead)), re.compile(item(ahead))
+
+
 _COLON = re.compile(r"[ ]*+:")
 _NO_NEXT_LINE = re.compile(NO_NEXT_LINE)
