@@ -2,8 +2,8 @@
 
     python -m tests.side_by_side [option of pytest …]
 
-A session waits for most of its time and takes about a third of a core: one more than there are cores keep them busy.
-With many more, each would slow the others down until none gets its time. Each line of theirs is printed as it comes,
+A session waits for most of its time and takes about a third of a core: two for each core keep it busy. With many more,
+each would slow the others down until none gets its time. Each line of theirs is printed as it comes,
 behind the session's name, and what failed once more at the end, since a log is read from there. The exit status is 0 if
 all passed.
 """
@@ -101,7 +101,7 @@ class Runner:
 
 def main(options: list[str]) -> int:
     sessions = [Session(name, files_of(name), options) for name in SESSIONS]
-    Runner(sessions, at_once=(os.cpu_count() or 1) + 1).run()
+    Runner(sessions, at_once=2 * (os.cpu_count() or 1)).run()
     for session in sessions:
         result = "passed" if session.status == 0 else f"failed (pytest ended with {session.status})"
         sys.stdout.write(
