@@ -82,7 +82,9 @@ def library_wheels(folder: Path) -> list[Path]:
     fetched = ROOT / "build/wheelhouse"
     folder.mkdir(parents=True)
     for archive in fetched.glob("*.tar.gz"):
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(archive)]
+        # In an environment of its own: older versions of pip would need the package wheel in this one.
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--use-pep517"]
+        command += ["-w", str(folder), str(archive)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=patient(300), check=False)
         if done.returncode:
             raise ServiceMissing(f"no wheel of {archive.name} can be built: {done.stderr[-1500:]}")

@@ -76,10 +76,11 @@ class PrivateRedis(PrivateService):
         return OwnProcess([*command, *self._options], self.dir / "redis.log")
 
     def _ready(self) -> bool:
-        # While it loads its file it answers with an error, which is a subclass of ConnectionError.
+        # It answers INFO, though little else, while it loads its file.
         try:
             with redis.Redis(port=self.port, socket_timeout=2, retry=NO_RETRY) as client:
-                return client.info("server")["process_id"] == self.pid
+                info = client.info()
+                return info["process_id"] == self.pid and not info["loading"]
         except (redis.ConnectionError, redis.TimeoutError):
             return False
 
