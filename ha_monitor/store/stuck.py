@@ -66,14 +66,14 @@ def _suspect(row: list[Any]) -> Suspect:
     return Suspect(task_id.decode("utf-8", "replace"), phase.decode(), since, name, queue, worker, state)
 
 
-def limits_of(settings: StuckSettings) -> list[Any]:
+def limits_of(settings: StuckSettings) -> dict[str, Any]:
     """The limits as `limits.lua` reads them."""
-    return [
-        *(_milliseconds(limit) for limit in (settings.sent_after, settings.received_after, settings.started_after)),
-        settings.run_time_factor,
-        _milliseconds(LEAST_RUN_TIME),
-        [[lua_pattern(pattern), *_given(limits)] for pattern, limits in settings.tasks.items()],
-    ]
+    return {
+        **_by_phase(settings),
+        "run_time_factor": settings.run_time_factor,
+        "least_run_time": _milliseconds(LEAST_RUN_TIME),
+        "tasks": [{"pattern": lua_pattern(pattern), **_by_phase(limits)} for pattern, limits in settings.tasks.items()],
+    }
 
 
 def first_look(settings: StuckSettings) -> float | None:
@@ -94,11 +94,14 @@ def lua_pattern(pattern: str) -> str:
     return "^" + re.sub(r"[^\w*]", lambda found: "%" + found[0], pattern).replace("*", ".*") + "$"
 
 
-def _given(limits: TaskLimits) -> list[int | bool]:
-    return [
-        False if limit is None else _milliseconds(limit)
-        for limit in (limits.sent_after, limits.received_after, limits.started_after)
-    ]
+def _by_phase(limits: StuckSettings | TaskLimits) -> dict[str, int]:
+    """In ms, those that are given."""
+    of: dict[str, float | None] = {
+        "sent": limits.sent_after,
+        "received": limits.received_after,
+        "started": limits.started_after,
+    }
+    return {phase: _milliseconds(limit) for phase, limit in of.items() if limit is not None}
 
 
 def _milliseconds(seconds: float) -> int:
