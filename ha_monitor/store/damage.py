@@ -28,7 +28,10 @@ def mend(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
     wanted[counts_key] = OWN["counts"]
     own = {keys.instance(token): OWN["instance"], keys.outbox(token): OWN["outbox"]} if token else {}
     wanted |= own
-    expected = [(kind.type, not kind.needed, kind.number, kind.is_number) for kind in wanted.values()]
+    expected = [
+        {"type": kind.type, "may_go": not kind.needed, "number": kind.number, "is_number": kind.is_number}
+        for kind in wanted.values()
+    ]
     raw = run("mend", {"aside": keys.aside, "kept_for": KEPT, "expected": expected}, list(wanted))
     told = []
     for key, found, aside, value in (map(_text, row) for row in raw):

@@ -9,7 +9,7 @@ from typing import Any
 from ha_monitor.config.schema import Stuck as StuckSettings
 from ha_monitor.config.schema import TaskLimits
 from ha_monitor.store.outbox import OutboxItem, read_items
-from ha_monitor.store.results import Suspect, Suspects, Verdict
+from ha_monitor.store.results import Finished, Orphaned, Stuck, Suspect, Suspects, Verdict
 from ha_monitor.store.store import RedisStore
 
 LEAST_RUN_TIME = 300.0
@@ -18,6 +18,8 @@ MOST_LOOKS = 1000
 """Records that one round looks at, so that many open tasks cannot block Redis for long."""
 MOST_SUSPECTS = 100
 """Tasks that one round asks about, so that neither the question nor the answers are long."""
+
+KINDS: dict[type[Verdict], str] = {Stuck: "stuck", Orphaned: "orphaned", Finished: "finished"}
 
 
 class StuckTasks:
@@ -39,7 +41,7 @@ class StuckTasks:
         :param settled_at: when the questions were answered and no message waited in the queue of events, as
             `Suspects.at`: all instances must have merged what they had been given by then.
         """
-        rows = [[one.task_id, one.phase, one.since, _name(verdict), *verdict] for one, verdict in verdicts]
+        rows = [_row(suspect, verdict) for suspect, verdict in verdicts]
         items: list[OutboxItem] = []
         while True:
             options = {"limits": self._limits, "settled_at": settled_at, "verdicts": rows}
@@ -56,8 +58,9 @@ class StuckTasks:
                 return items
 
 
-def _name(verdict: Verdict) -> str:
-    return type(verdict).__name__.lower()
+def _row(suspect: Suspect, verdict: Verdict) -> dict[str, Any]:
+    found = {"task_id": suspect.task_id, "phase": suspect.phase, "since": suspect.since}
+    return {**found, "kind": KINDS[type(verdict)], **verdict._asdict()}
 
 
 def _suspect(row: list[Any]) -> Suspect:
@@ -66,14 +69,14 @@ def _suspect(row: list[Any]) -> Suspect:
     return Suspect(task_id.decode("utf-8", "replace"), phase.decode(), since, name, queue, worker, state)
 
 
-def limits_of(settings: StuckSettings) -> list[Any]:
+def limits_of(settings: StuckSettings) -> dict[str, Any]:
     """The limits as `limits.lua` reads them."""
-    return [
-        *(_milliseconds(limit) for limit in (settings.sent_after, settings.received_after, settings.started_after)),
-        settings.run_time_factor,
-        _milliseconds(LEAST_RUN_TIME),
-        [[lua_pattern(pattern), *_given(limits)] for pattern, limits in settings.tasks.items()],
-    ]
+    return {
+        **_by_phase(settings),
+        "run_time_factor": settings.run_time_factor,
+        "least_run_time": _milliseconds(LEAST_RUN_TIME),
+        "tasks": [{"pattern": lua_pattern(pattern), **_by_phase(limits)} for pattern, limits in settings.tasks.items()],
+    }
 
 
 def first_look(settings: StuckSettings) -> float | None:
@@ -94,11 +97,14 @@ def lua_pattern(pattern: str) -> str:
     return "^" + re.sub(r"[^\w*]", lambda found: "%" + found[0], pattern).replace("*", ".*") + "$"
 
 
-def _given(limits: TaskLimits) -> list[int | bool]:
-    return [
-        False if limit is None else _milliseconds(limit)
-        for limit in (limits.sent_after, limits.received_after, limits.started_after)
-    ]
+def _by_phase(limits: StuckSettings | TaskLimits) -> dict[str, int]:
+    """In ms, those that are given."""
+    of: dict[str, float | None] = {
+        "sent": limits.sent_after,
+        "received": limits.received_after,
+        "started": limits.started_after,
+    }
+    return {phase: _milliseconds(limit) for phase, limit in of.items() if limit is not None}
 
 
 def _milliseconds(seconds: float) -> int:

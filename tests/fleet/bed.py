@@ -86,7 +86,7 @@ class FleetBed:
         self._stack.enter_context(CeleryWorker(self.services.broker_url, confirm_publish=True))
         self._stack.enter_context(self.load)
         self._watch = Watch(self.hosts, self.load, truth)
-        wait_until(lambda: len(truth.events()) > 50, 60, "the load")
+        wait_until(lambda: len(truth.published()) > 50, 60, "the load")
 
     @property
     def loaded(self) -> bool:

@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 import amqp
@@ -83,10 +83,17 @@ class Truth:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def events(self) -> dict[str, dict[str, Any]]:
-        """Those so far that must be announced, by their identity."""
+    def add(self, message: Recorded) -> None:
+        """The broker was given a message. For any thread."""
         with self._lock:
-            return dict(self._published.events)
+            self._published.add(message)
+
+    def published(self) -> Published:
+        """Those so far that must be announced."""
+        copy = Published()
+        with self._lock:
+            copy.update(self._published)
+        return copy
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -111,7 +118,7 @@ class Truth:
             channel.queue_declare(self.QUEUE, durable=True, auto_delete=False, arguments=arguments)
             channel.queue_bind(self.QUEUE, "celeryev", "#")
             channel.basic_qos(0, 500, False)
-            channel.basic_consume(self.QUEUE, callback=self._add)
+            channel.basic_consume(self.QUEUE, callback=self._receive)
             self._ready.set()
             beat = time.monotonic()
             while not self._ended.is_set():
@@ -123,10 +130,9 @@ class Truth:
         finally:
             connection.collect()
 
-    def _add(self, message: amqp.Message) -> None:
+    def _receive(self, message: amqp.Message) -> None:
         kind, encoding = message.properties["content_type"], message.properties["content_encoding"]
-        with self._lock:
-            self._published.add(Recorded(message.delivery_info["routing_key"], kind, encoding, message.body))
+        self.add(Recorded(message.delivery_info["routing_key"], kind, encoding, message.body))
         message.channel.basic_ack(message.delivery_tag)
 
     def __enter__(self) -> Self:

@@ -9,9 +9,10 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import pairwise
 
+from ha_monitor.outputs.line import iso_time
 from tests.fleet.load import Load, Truth
 from tests.support.hosts import Host
-from tests.support.ledger import Account, Line, Published, assert_guarantee, balance, is_event
+from tests.support.ledger import Account, Line, Published, assert_guarantee, balance_after, is_event
 from tests.support.process import wait_until
 
 SETTLE_TIMEOUT = 120
@@ -62,7 +63,7 @@ class Watch:
         self._hosts = list(hosts)
         self._load, self._truth = load, truth
         self._cursors: dict[str, str] = {}
-        self._counted: set[str] = set()
+        self._counted = Published()
 
     @contextmanager
     def over(self, name: str) -> Iterator[Row]:
@@ -81,11 +82,13 @@ class Watch:
 
     def wait_for_runs(self, count: int) -> None:
         """Wait until so many tasks have succeeded from now on: a worker that was cut off is back then, too."""
-        began = time.time()
+        began = iso_time(time.time())
 
         def runs() -> int:
-            events = self._truth.events().values()
-            return sum(event["type"] == "task-succeeded" and event["timestamp"] > began for event in events)
+            counts = self._truth.published().counts
+            return sum(
+                count for key, count in counts.items() if key.type == "task-succeeded" and (key.time or "") > began
+            )
 
         wait_until(lambda: runs() >= count, 120, f"{count} runs", interval=0.25)
 
@@ -98,32 +101,27 @@ class Watch:
                 return published.missing(self._lines) == 0
 
             wait_until(announced, SETTLE_TIMEOUT, "every event in a journal", interval=0.5)
-        # What was announced again of an earlier row is doubled there. What nobody has published yet, as far as
-        # is known, is the next row's.
-        known = self._counted | published.events.keys()
+        # What nobody has published yet, as far as is known, is the next row's.
         early: list[Line] = []
         for line in self._lines:
-            (row.lines if not is_event(line) or line["event_id"] in known else early).append(line)
+            known = not is_event(line) or published.knows(line) or self._counted.knows(line)
+            (row.lines if known else early).append(line)
         self._lines = early
-        row.account = balance(published, [line for line in row.lines if line.get("event_id") in published.events])
+        row.account = balance_after(self._counted, published, row.lines)
+        self._counted.update(published)
         times = sorted(t for line in row.lines if is_event(line) and began <= (t := _seconds(line)) <= ended)
         row.gap = max((later - earlier for earlier, later in pairwise([began, *times, ended])), default=ended - began)
-        self._counted |= published.events.keys()
 
     def _settled(self) -> Published:
         """The events that were not counted yet, when no more come."""
         sizes: list[int] = []
 
         def quiet() -> bool:
-            sizes.append(len(self._truth.events()))
+            sizes.append(len(self._truth.published()))
             return len(sizes) > 5 and sizes[-1] == sizes[-6]
 
         wait_until(quiet, 120, "the end of all tasks", interval=0.25)
-        published = Published()
-        events = self._truth.events()
-        for one in events.keys() - self._counted:
-            published.add_event(events[one])
-        return published
+        return self._truth.published().without(self._counted)
 
     def _read(self) -> None:
         """Take the new lines of all hosts that run; not over their network, which may be cut."""

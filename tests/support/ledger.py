@@ -83,6 +83,18 @@ class Published:
             self._keys[body] = key
             self.counts[key] += 1
 
+    def without(self, earlier: Published) -> Published:
+        """Those that an earlier state does not have. They are told apart by their bodies: two of one id are two."""
+        left = Published()
+        left._policy = self._policy
+        for body in self._keys.keys() - earlier._keys.keys():
+            left.add_event(json.loads(body))
+        return left
+
+    def knows(self, line: Line) -> bool:
+        """Whether a line is about one of them, by what it says or by its event id."""
+        return key_of_line(line) in self.counts or line["event_id"] in self.events
+
     def missing(self, lines: Iterable[Line]) -> int:
         """How many have no line."""
         return _missing(self.counts, _copies(lines)).total()
@@ -176,6 +188,15 @@ def balance(published: Published, lines: list[Line], *, torn: int = 0, bad: list
         bad=[*(bad or []), *violations(lines)],
         examples={kind: [" ".join(map(str, key)) for key in list(keys)[:5]] for kind, keys in troubles.items() if keys},
     )
+
+
+def balance_after(earlier: Published, published: Published, lines: Iterable[Line]) -> Account:
+    """Count lines against events, where other events were counted before.
+
+    A line with the id of an earlier event is about that one, however late it is. If it says that it is about another
+    one, two events fell on one id, and the other one has no line.
+    """
+    return balance(published, [line for line in lines if is_event(line) and line["event_id"] not in earlier.events])
 
 
 def assert_guarantee(account: Account, *, may_double: bool = False) -> None:

@@ -1,15 +1,18 @@
-"""The ledger of the fault tests sees each trouble, also where the monitor's own event ids hide it."""
+"""The ledger of the fault and fleet tests sees each trouble, also where the monitor's own event ids hide it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from ha_monitor.outputs.line import iso_time
+from tests.fleet.load import Truth
 from tests.support import ledger
-from tests.support.ledger import Account, Published, assert_guarantee, balance
+from tests.support.ledger import Account, Published, assert_guarantee, balance, balance_after
+from tests.support.recording import Recorded
 from tests.unit.builders import TIME, event
 
 FIRST = event("task-failed", at=TIME)
@@ -35,6 +38,11 @@ def line(body: dict[str, Any], event_id: str) -> dict[str, Any]:
         "retries": 0,
         "exception": body["exception"],
     }
+
+
+def message(body: dict[str, Any]) -> Recorded:
+    """A message with one event."""
+    return Recorded("task", "application/json", "utf-8", json.dumps(body))
 
 
 def account(bodies: Sequence[dict[str, Any]], lines: list[dict[str, Any]]) -> Account:
@@ -82,6 +90,38 @@ def test_two_events_that_fall_on_one_id_are_seen(monkeypatch: pytest.MonkeyPatch
 
     assert (found.published, found.lost) == (2, 1)
     assert "task-failed" in found.examples["lost"][0]
+
+
+@pytest.mark.parametrize("line_of_second", [[], [line(SECOND, "a")]])
+def test_two_events_of_two_rows_that_fall_on_one_id_are_seen(
+    monkeypatch: pytest.MonkeyPatch, line_of_second: list[dict[str, Any]]
+) -> None:
+    """Given the truth of the tests of the fleet, which counts after each thing that is done to it, and a second event
+    that falls on the id of the first one, which was counted before, the second one is lost: with no line, and with one
+    that carries the first one's id.
+    """
+    monkeypatch.setattr(ledger, "event_id", lambda _body, _time: bytes.fromhex("a" * 24))
+    truth = Truth("amqp://localhost/")
+    truth.add(message(FIRST))
+    counted = truth.published()
+    truth.add(message(SECOND))
+    truth.add(message(FIRST))
+
+    left = truth.published().without(counted)
+    found = balance_after(counted, left, [line(FIRST, "a"), *line_of_second])
+
+    assert (len(truth.published()), len(left)) == (2, 1)
+    assert (found.published, found.lost) == (1, 1)
+
+
+def test_a_line_of_an_earlier_row_with_another_id_is_seen() -> None:
+    """Given an event that was counted before and is announced again under another id, that is counted."""
+    earlier, published = Published([message(FIRST)]), Published([message(SECOND)])
+    again = line(FIRST, "c")
+
+    assert earlier.knows(again)
+    assert not published.knows(again)
+    assert balance_after(earlier, published, [line(SECOND, "b"), again]).renamed == 1
 
 
 def test_two_events_of_one_moment_are_two() -> None:

@@ -412,10 +412,10 @@ def test_limits_are_handed_to_the_scripts_in_milliseconds() -> None:
         tasks={"a.*": TaskLimits(started_after=0.25), "*": TaskLimits(sent_after=0, received_after=9)},
     )
 
-    assert limits_of(settings) == [
-        *(1500, 0, 3_600_000, 10.0, 300_000),
-        [["^a%..*$", False, False, 250], ["^.*$", 0, 9000, False]],
-    ]
+    assert limits_of(settings) == {
+        **{"sent": 1500, "received": 0, "started": 3_600_000, "run_time_factor": 10.0, "least_run_time": 300_000},
+        "tasks": [{"pattern": "^a%..*$", "started": 250}, {"pattern": "^.*$", "sent": 0, "received": 9000}],
+    }
 
 
 @pytest.mark.parametrize(

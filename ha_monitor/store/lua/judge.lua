@@ -10,10 +10,10 @@
 -- @families task
 -- @options success_ttl failure_ttl
 -- @option settled_at  when that was, in ms since the epoch
--- @option verdicts  {{task id, phase, since when in µs, verdict, …}, …}, where a verdict is one of
---         'stuck', phase in which a worker has it, {what confirmed it, …}, workers that answered
---         'orphaned', whether its worker must be lost, {what confirmed it, …}, workers that answered
---         'finished', fact of the missing event as in record.lua
+-- @option verdicts  {{task_id, phase, since = in µs, kind = one of these three, with
+--         'stuck': seen_in = phase in which a worker has it, confirmed_by = {what confirmed it, …}, answered = workers
+--         'orphaned': must_be_lost = whether its worker must be lost, confirmed_by, answered
+--         'finished': fact = of the missing event as in record.lua}, …}
 --
 -- Returns {sequence number of the first item, items, verdicts that it has looked at}: not all of them where the records
 -- are large, and -1 if it is too early. Nothing if the caller does not lead; or the error LEASELOST.
@@ -28,11 +28,12 @@ local function later(...)
   writes[#writes + 1] = { ... }
 end
 
-local function emit(kind, uuid, facts, phase, since, confirmed_by, answered)
+local function emit(kind, uuid, facts, phase, since, told)
   local id = string.sub(redis.sha1hex(kind .. '\0' .. uuid .. '\0' .. stay_of(phase, since)), 1, 24)
   local seconds = math.floor(math.max(0, now - since / 1000)) / 1000
   local fields = {
-    phase = phase, since = since / 1000000, seconds = seconds, confirmed_by = confirmed_by, answered = answered,
+    phase = phase, since = since / 1000000, seconds = seconds,
+    confirmed_by = told.confirmed_by, answered = told.answered,
   }
   local worker = phase ~= SENT_PHASE and facts.w or ''
   local event = { type = kind, id = id, worker = worker, time = now / 1000, task_id = uuid, fields = fields }
@@ -44,8 +45,8 @@ local function look_again(uuid, limit, since)
   later('ZADD', keys.open, now + math.max(limit or 0, LEAST_LOOK_AGAIN, patience), uuid)
 end
 
-local function judge_stuck(uuid, facts, phase, since, seen_in, confirmed_by, answered)
-  local limit = limit_of(facts.n, seen_in)
+local function judge_stuck(uuid, facts, phase, since, told)
+  local limit = limit_of(facts.n, told.seen_in)
   if limit == nil or now - since / 1000 < limit then
     -- An event is missing: the task is further than its record, where it may stay for longer.
     later('ZADD', keys.open, limit and since / 1000 + limit or now + LEAST_LOOK_AGAIN, uuid)
@@ -55,17 +56,18 @@ local function judge_stuck(uuid, facts, phase, since, seen_in, confirmed_by, ans
   local stay = stay_of(phase, since)
   if redis.call('HGET', keys.stuck, uuid) == stay or redis.call('HGET', keys.orphaned, uuid) == stay then return end
   later('HSET', keys.stuck, uuid, stay)
-  emit('task-stuck', uuid, facts, seen_in, since, confirmed_by, answered)
+  emit('task-stuck', uuid, facts, told.seen_in, since, told)
 end
 
-local function judge_orphaned(uuid, facts, phase, since, must_be_lost, confirmed_by, answered)
-  if must_be_lost and string.sub(redis.call('HGET', keys.liveness, facts.w or '') or '', 1, 4) ~= 'lost' then return end
+local function judge_orphaned(uuid, facts, phase, since, told)
+  local state = told.must_be_lost and (redis.call('HGET', keys.liveness, facts.w or '') or '')
+  if state and string.sub(state, 1, 4) ~= 'lost' then return end
   look_again(uuid, limit_of(facts.n, phase), since)
   local stay = stay_of(phase, since)
   if redis.call('HGET', keys.orphaned, uuid) == stay then return end
   later('HDEL', keys.stuck, uuid)
   later('HSET', keys.orphaned, uuid, stay)
-  emit('task-orphaned', uuid, facts, phase, since, confirmed_by, answered)
+  emit('task-orphaned', uuid, facts, phase, since, told)
 end
 
 local ended = {}
@@ -90,17 +92,18 @@ local function repair(uuid, key, facts, fact, seen, waiting, uncounted)
   ended[#ended + 1] = uuid
 end
 
-local function judge(uuid, phase_found, since_found, verdict, ...)
+local function judge(told)
+  local uuid = told.task_id
   local key = families.task .. uuid
   local facts, seen, waiting, uncounted = load_record(key)
   local phase, since = phase_of(facts)
-  if phase ~= phase_found or since ~= since_found then return end
-  if verdict == 'stuck' then
-    judge_stuck(uuid, facts, phase, since, ...)
-  elseif verdict == 'orphaned' then
-    judge_orphaned(uuid, facts, phase, since, ...)
+  if phase ~= told.phase or since ~= told.since then return end
+  if told.kind == 'stuck' then
+    judge_stuck(uuid, facts, phase, since, told)
+  elseif told.kind == 'orphaned' then
+    judge_orphaned(uuid, facts, phase, since, told)
   else
-    repair(uuid, key, facts, (...), seen, waiting, uncounted)
+    repair(uuid, key, facts, told.fact, seen, waiting, uncounted)
   end
 end
 
@@ -118,7 +121,7 @@ return leading(function()
   local judged = 0
   for _, entry in ipairs(options.verdicts) do
     if judged > 0 and is_full() then break end
-    judge(unpack(entry))
+    judge(entry)
     judged = judged + 1
   end
   local first = commit(nil, write_rest)

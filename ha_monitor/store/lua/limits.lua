@@ -1,47 +1,44 @@
 -- For how long an open task may wait for what it waits for.
 --
--- The limits, as store/stuck.py sends them: {sent, received, started, factor, least, {{pattern, sent, received,
--- started}, …}}. The first three are ms, 0 for never. With a factor above 0, a run may take so many times the usual run
--- time of its name instead, but `least` ms in any case. The first pattern (Lua's) that matches a name comes before all
--- that; what it leaves open is false.
---
 -- @include phases usual
--- @option limits  as said above
+-- @option limits  {sent, received, started = ms that a task may stay in the phase, 0 for as long as it likes;
+--         run_time_factor = above 0, a run may take so many times the usual run time of its name instead of `started`;
+--         least_run_time = ms that it may take in any case then; tasks = {{pattern = Lua's, sent, received, started},
+--         …}: the first that matches a name comes before all that, for the phases that it names}
 
-local LIMIT_INDEX = { [SENT_PHASE] = 1, [RECEIVED_PHASE] = 2, [STARTED_PHASE] = 3 }
+local PHASES = { SENT_PHASE, RECEIVED_PHASE, STARTED_PHASE }
 local limits = options.limits
-local patterns_found = {}
+local own_found = {}
 
 local function own_limits(name)
-  if patterns_found[name] == nil then
-    patterns_found[name] = false
-    for _, entry in ipairs(limits[6]) do
-      if string.match(name, entry[1]) then
-        patterns_found[name] = { entry[2], entry[3], entry[4] }
+  if own_found[name] == nil then
+    own_found[name] = false
+    for _, own in ipairs(limits.tasks) do
+      if string.match(name, own.pattern) then
+        own_found[name] = own
         break
       end
     end
   end
-  return patterns_found[name]
+  return own_found[name]
 end
 
 -- How many ms a task may stay in a phase, or nil for as long as it likes.
 local function limit_of(name, phase)
-  local index = LIMIT_INDEX[phase]
   local own = name and own_limits(name)
-  local limit = own and own[index]
-  if not limit and name and phase == STARTED_PHASE and limits[4] > 0 then
+  local limit = own and own[phase]
+  if not limit and name and phase == STARTED_PHASE and limits.run_time_factor > 0 then
     local mean = usual_run_time(name)
-    limit = mean and math.max(limits[5], limits[4] * mean * 1000)
+    limit = mean and math.max(limits.least_run_time, limits.run_time_factor * mean * 1000)
   end
-  limit = limit or limits[index]
+  limit = limit or limits[phase]
   return limit > 0 and limit or nil
 end
 
 -- After how many ms a task is to be looked at again: it may be in any phase by then. Nil if it has no limit at all.
 local function least_limit(name)
   local least = nil
-  for phase in pairs(LIMIT_INDEX) do
+  for _, phase in ipairs(PHASES) do
     local limit = limit_of(name, phase)
     if limit and (least == nil or limit < least) then least = limit end
   end

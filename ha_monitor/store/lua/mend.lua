@@ -6,8 +6,8 @@
 -- @option prefix  of all keys
 -- @option aside  prefix under which something is kept that was set aside
 -- @option kept_for  seconds for which it is kept
--- @option expected  {{type, whether it may be set aside, field of the hash that holds a number or an empty text,
---         whether the string is a number}, …} of the keys
+-- @option expected  {{type, may_go = whether it may be set aside, number = field of the hash that holds a number or an
+--         empty text, is_number = whether the string is a number}, …} of the keys
 --
 -- Returns {{key, type of what is there, where it is now or an empty text, the value that is none or an empty text}, …}.
 
@@ -22,13 +22,15 @@ end
 local found = {}
 for index, key in ipairs(keys.checked) do
   local is = redis.call('TYPE', key).ok
-  local expected, may_go, field, is_number = unpack(options.expected[index])
+  local expected = options.expected[index]
   local wrong = ''
-  if is == expected and field ~= '' then wrong = no_number(redis.call('HGET', key, field)) end
-  if is == expected and is_number then wrong = no_number(redis.call('GET', key)) end
-  if is ~= 'none' and (is ~= expected or wrong ~= '') then
+  if is == expected.type and expected.number ~= '' then
+    wrong = no_number(redis.call('HGET', key, expected.number))
+  end
+  if is == expected.type and expected.is_number then wrong = no_number(redis.call('GET', key)) end
+  if is ~= 'none' and (is ~= expected.type or wrong ~= '') then
     local aside = ''
-    if may_go then
+    if expected.may_go then
       aside = options.aside .. string.sub(key, #options.prefix + 1)
       redis.call('RENAME', key, aside)
       redis.call('EXPIRE', aside, options.kept_for)
