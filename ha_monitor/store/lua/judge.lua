@@ -5,7 +5,7 @@
 -- Nothing is judged before all instances have merged what they had been given when the questions were answered and the
 -- queue of events was empty: the event that is missed may be on its way.
 --
--- @include clock counting duty found generated/catalogue limits merged outbox phases record runs work
+-- @include clock counting duty found generated/catalogue ids limits merged outbox phases record runs work
 -- @keys open stuck orphaned liveness
 -- @families task
 -- @options success_ttl failure_ttl

@@ -1,6 +1,6 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include clock counting generated/catalogue phases record runs work merge/activity merge/announce merge/counts
+-- @include clock counting generated/catalogue ids phases record runs work merge/activity merge/announce merge/counts
 -- @include merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting
 -- @families task
 -- @options first_look
