@@ -5,10 +5,9 @@
 -- Nothing is judged before all instances have merged what they had been given when the questions were answered and the
 -- queue of events was empty: the event that is missed may be on its way.
 --
--- @include clock counting duty found generated/catalogue ids limits merged outbox phases record runs work
+-- @include clock counting duty found generated/catalogue ids lifetime limits merged outbox phases record runs work
 -- @keys open stuck orphaned liveness
 -- @families task
--- @options success_ttl failure_ttl
 -- @option settled_at  when that was, in ms since the epoch
 -- @option verdicts  {{task id, phase, since when in µs, verdict, …}, …}, where a verdict is one of
 --         'stuck', phase in which a worker has it, {what confirmed it, …}, workers that answered
@@ -44,11 +43,19 @@ local function look_again(uuid, limit, since)
   later('ZADD', keys.open, now + math.max(limit or 0, LEAST_LOOK_AGAIN, patience), uuid)
 end
 
+local function is_overdue(facts, phase, since)
+  local limit = limit_of(facts.n, phase)
+  return limit ~= nil and now - since / 1000 >= limit
+end
+
 local function judge_stuck(uuid, facts, phase, since, seen_in, confirmed_by, answered)
+  writes[#writes + 1] = confirmed_by[1] == 'worker' and lifetime.renewal(families.task .. uuid) or nil
   local limit = limit_of(facts.n, seen_in)
   if limit == nil or now - since / 1000 < limit then
-    -- An event is missing: the task is further than its record, where it may stay for longer.
-    later('ZADD', keys.open, limit and since / 1000 + limit or now + LEAST_LOOK_AGAIN, uuid)
+    -- An event is missing, and the task is further than its record, where it may stay for longer; or it was asked for
+    -- because its record would expire.
+    local look_at = limit and since / 1000 + limit or now + LEAST_LOOK_AGAIN
+    later('ZADD', keys.open, math.min(look_at, now + MOST_LOOK_AGAIN), uuid)
     return
   end
   look_again(uuid, limit, since)
@@ -59,6 +66,11 @@ local function judge_stuck(uuid, facts, phase, since, seen_in, confirmed_by, ans
 end
 
 local function judge_orphaned(uuid, facts, phase, since, must_be_lost, confirmed_by, answered)
+  if not must_be_lost and not is_overdue(facts, phase, since) then
+    -- It was asked for because its record would expire, which it may.
+    later('ZADD', keys.open, now + MOST_LOOK_AGAIN, uuid)
+    return
+  end
   if must_be_lost and string.sub(redis.call('HGET', keys.liveness, facts.w or '') or '', 1, 4) ~= 'lost' then return end
   look_again(uuid, limit_of(facts.n, phase), since)
   local stay = stay_of(phase, since)
@@ -84,8 +96,7 @@ local function repair(uuid, key, facts, fact, seen, waiting, uncounted)
     count_event(facts, fact[2], fact[3], fact[4], fact[2] == FAILED and fact[7] or fact[6])
     count_reconciled(facts)
   end
-  local ttl = facts.tk == SUCCEEDED and options.success_ttl or options.failure_ttl
-  save_record(key, facts_text, with, waiting, uncounted, ttl)
+  save_record(key, facts_text, with, waiting, uncounted, lifetime.of(facts))
   later('ZREM', keys.open, uuid)
   ended[#ended + 1] = uuid
 end
