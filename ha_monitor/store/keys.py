@@ -93,7 +93,7 @@ class Family(NamedTuple):
 FAMILIES = {
     "task": Family("t:", "string", "the record of a task, by its id (record.lua)"),
     "worker": Family("w:", "string", "the record of a worker, by its nodename (worker.lua)"),
-    "event": Family("s:", "string", "nothing; the event of that id, which belongs to no task, was seen"),
+    "event": Family("s:", "string", "nothing; the event of that id was seen (ids.lua, merge/others.lua)"),
     "heartbeats": Family("b:", "string", "those of a process (merge/activity.lua)"),
     "starts": Family("p:", "string", "the times of a process's task-started (merge/activity.lua)"),
     "account": Family("l:", "string", "what losses.lua knows of a process"),

@@ -13,7 +13,7 @@ import pytest
 
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.errors import ConfigurationError, LeaseLost
-from ha_monitor.events.catalogue import State
+from ha_monitor.events.catalogue import Code, State
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.outbox import retry_entry
 from ha_monitor.store.reader import StoreReader
@@ -228,18 +228,28 @@ def test_a_tick_keeps_the_time_at_which_a_record_expires(store_url: str, inside:
     assert 490 < inside.ttl(inside.keys.task(UUID)) <= 500
 
 
-def test_only_the_latest_ids_of_a_task_are_remembered(one: Instance, inside: Inside) -> None:
-    """Given a task with more events than its record remembers, the record stays small; the newest are recognised,
-    and one older than all that are remembered is not announced.
+def test_a_record_holds_the_latest_ids_and_the_older_ones_have_keys_that_expire(store_url: str, inside: Inside) -> None:
+    """Given a task with more events than its record has ids of, the record stays small, and the other ids are kept
+    for as long as those of events without a task.
     """
-    flood = [event("task-custom", at=TIME + number) for number in range(1200)]
-    one.apply(event("task-received"), flood)
-    assert len(inside.record(UUID)[1]) == 1000 * 12
+    one = Instance(store_url, success_ttl=1000.0, failure_ttl=2000.0).start()
+    one.apply(event("task-received"), [event("task-custom", at=TIME + number) for number in range(1200)])
 
-    again = one.apply(flood[-1000:])
-    assert (again.new, again.repeated) == (0, 1000)
-    assert one.apply(flood[0]).new == 0
-    assert one.types.count("task-custom") == 1200
+    assert len(inside.record(UUID)[1]) == 1000 * 12
+    older = [key for key in inside.redis.scan_iter() if b":s:" in key]
+    assert len(older) == 201
+    assert all(990 < inside.ttl(key) <= 1000 for key in older)
+
+
+def test_events_dated_far_in_the_future_displace_none(one: Instance, inside: Inside) -> None:
+    """Given a message that fills the ids of a running task with invented dates, its true end is announced."""
+    one.apply(event("task-received"), event("task-started", at=TIME + 1))
+    one.apply([event("task-custom", at=3.9e9, clock=number) for number in range(1000)])
+
+    one.apply(event("task-failed", at=TIME + 2))
+
+    assert one.types[-1] == "task-failed"
+    assert inside.record(UUID)[0]["tk"] == Code.FAILED
 
 
 def test_an_event_without_a_task_is_announced_once(one: Instance, two: Instance) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -613,3 +614,72 @@ def test_a_repair_is_counted_once(store_url: str) -> None:
     found = samples(instance)
     assert found.sum("ha_monitor_tasks_reconciled_total", name="shop.pay") == 1
     assert found.sum("celery_task_succeeded_total", name="shop.pay") == 1
+
+
+# --- how long a record lives ---------------------------------------------------------------
+
+WEEK = 7 * 86400
+
+
+def at(seconds: float) -> str:
+    return datetime.fromtimestamp(time.time() + seconds, UTC).isoformat()
+
+
+def test_a_task_with_an_eta_keeps_its_name_until_then(one: Leader, inside: Inside) -> None:
+    """Given an eta later than `store.failure_ttl`, the record outlives it by that time; a success ends that, and an
+    eta in another century counts as one in a year."""
+    one.instance.apply(event("task-received", at=ago(1), eta=at(3 * WEEK)))
+    one.instance.apply(event("task-received", uuid="other", at=ago(1), eta="2090-01-01T00:00:00+00:00"))
+
+    assert inside.ttl(inside.keys.task(UUID)) == pytest.approx(4 * WEEK, abs=600)
+    assert inside.ttl(inside.keys.task("other")) == pytest.approx(366 * 86400 + WEEK, abs=600)
+
+    one.instance.apply(event("task-started", at=time.time()), event("task-succeeded", at=time.time()))
+    assert inside.ttl(inside.keys.task(UUID)) <= 86400
+
+
+@pytest.mark.parametrize("started_after", [0, 30 * 86400], ids=["without a limit", "with a long limit"])
+def test_a_long_run_keeps_its_name_while_a_worker_has_it(store_url: str, inside: Inside, started_after: float) -> None:
+    """Given a run that may take longer than `store.failure_ttl`, its worker is asked before the record expires, and
+    the record lives on if it has it; nothing is said."""
+    leader = Leader(store_url, Settings(started_after=started_after, run_time_factor=0))
+    leader.lead()
+    leader.instance.apply(event("task-received", at=ago(100)), event("task-started", at=ago(100)))
+    make_due(inside)
+    assert leader.found() == [], "there is time"
+
+    inside.redis.expire(inside.keys.task(UUID), WEEK // 2 - 60)
+    make_due(inside)
+    (suspect,) = leader.found()
+    assert leader.judge((suspect, held())) == []
+
+    assert inside.ttl(inside.keys.task(UUID)) > WEEK - 600
+    assert is_open(inside)
+    make_due(inside)
+    assert leader.found() == []
+
+
+def test_a_run_within_its_limit_that_no_worker_has_is_let_go_without_a_word(store_url: str, inside: Inside) -> None:
+    """Given a task that was asked for only because its record expires, that no worker has it is not said, and its
+    record expires."""
+    leader = Leader(store_url, Settings(started_after=0, run_time_factor=0))
+    leader.lead()
+    leader.instance.apply(event("task-received", at=ago(100)), event("task-started", at=ago(100)))
+    inside.redis.expire(inside.keys.task(UUID), 1000)
+    make_due(inside)
+    (suspect,) = leader.found()
+
+    assert leader.judge((suspect, Orphaned(False, ["workers"], 1))) == []
+
+    assert inside.ttl(inside.keys.task(UUID)) <= 1000
+
+
+def test_an_overdue_run_keeps_its_name_while_a_worker_has_it(one: Leader, inside: Inside) -> None:
+    """Given a run that is stuck and that its worker has, its record does not expire meanwhile."""
+    one.instance.apply(event("task-received", at=ago(500)), event("task-started", at=ago(500)))
+    inside.redis.expire(inside.keys.task(UUID), 1000)
+    (suspect,) = one.found()
+
+    assert one.judge((suspect, held())) == ["task-stuck"]
+
+    assert inside.ttl(inside.keys.task(UUID)) > WEEK - 600

@@ -96,6 +96,42 @@ class StoreContract:
 
         assert (again.items, again.new, again.repeated, again.merged) == ([], 0, 5, 1)
 
+    @pytest.mark.parametrize("behind", [0.0, 3600.0], ids=["one clock", "clocks an hour apart"])
+    def test_no_event_of_a_task_with_many_is_lost_or_announced_twice(self, bed: Bed, behind: float) -> None:
+        """Given 2,400 events of one task from two workers, however far apart their clocks are, each is announced; and
+        when all are delivered again, the latest first, none.
+        """
+        one, two = started(bed), started(bed)
+        sent = [event("task-received"), event("task-started", at=TIME + 1)]
+        for number in range(1200):
+            at = TIME + 2 + number
+            sent.append(event("task-progress", at=at, clock=number))
+            sent.append(event("task-progress", at=at - behind, clock=number, hostname="celery@behind"))
+        sent.append(event("task-failed", at=TIME + 1300 - behind, hostname="celery@behind"))
+        pieces = [sent[first : first + 300] for first in range(0, len(sent), 300)]
+
+        items = [item for number, piece in enumerate(pieces) for item in merge((one, two)[number % 2], decode(*piece))]
+        items += tick(one).items + tick(two).items
+        again = [item for piece in reversed(pieces) for item in merge(one, decode(*piece))]
+
+        assert len({item.entry.event.id for item in items}) == len(items) == len(sent)
+        assert again == []
+
+    def test_what_another_instance_was_given_first_is_not_taken_for_seen(self, bed: Bed) -> None:
+        """Given an instance that is behind with the first events of a task while another merges 1,500 later ones, the
+        first ones are announced when they come.
+        """
+        one, two = started(bed), started(bed)
+        first = life("a")[:2] + [event("task-progress", uuid="a", at=TIME + 2 + number) for number in range(300)]
+        for start in range(0, 1500, 500):
+            merge(two, decode(*[event("task-progress", uuid="a", at=TIME + 400 + start + n) for n in range(500)]))
+
+        announced = merge(one, decode(*first))
+
+        late = {item.entry.event.id for item in announced if (item.entry.event.time or 0) < TIME + 400}
+        assert len(late) == len(first)
+        assert merge(two, decode(*first)) == []
+
     def test_any_order_of_events_gives_the_same_record(self, bed: Bed) -> None:
         """Given a success that comes before the start of its task, the task has succeeded nevertheless."""
         one = started(bed)

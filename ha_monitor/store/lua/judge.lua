@@ -5,10 +5,9 @@
 -- Nothing is judged before all instances have merged what they had been given when the questions were answered and the
 -- queue of events was empty: the event that is missed may be on its way.
 --
--- @include clock counting duty found generated/catalogue limits merged outbox phases record runs work
+-- @include clock counting duty found generated/catalogue ids lifetime limits merged outbox phases record runs work
 -- @keys open stuck orphaned liveness
 -- @families task
--- @options success_ttl failure_ttl
 -- @option settled_at  when that was, in ms since the epoch
 -- @option verdicts  {{task_id, phase, since = in µs, kind = one of these three, with
 --         'stuck': seen_in = phase in which a worker has it, confirmed_by = {what confirmed it, …}, answered = workers
@@ -45,11 +44,19 @@ local function look_again(uuid, limit, since)
   later('ZADD', keys.open, now + math.max(limit or 0, LEAST_LOOK_AGAIN, patience), uuid)
 end
 
+local function is_overdue(facts, phase, since)
+  local limit = limit_of(facts.n, phase)
+  return limit ~= nil and now - since / 1000 >= limit
+end
+
 local function judge_stuck(uuid, facts, phase, since, told)
+  writes[#writes + 1] = told.confirmed_by[1] == 'worker' and lifetime.renewal(families.task .. uuid) or nil
   local limit = limit_of(facts.n, told.seen_in)
   if limit == nil or now - since / 1000 < limit then
-    -- An event is missing: the task is further than its record, where it may stay for longer.
-    later('ZADD', keys.open, limit and since / 1000 + limit or now + LEAST_LOOK_AGAIN, uuid)
+    -- An event is missing, and the task is further than its record, where it may stay for longer; or it was asked for
+    -- because its record would expire.
+    local look_at = limit and since / 1000 + limit or now + LEAST_LOOK_AGAIN
+    later('ZADD', keys.open, math.min(look_at, now + MOST_LOOK_AGAIN), uuid)
     return
   end
   look_again(uuid, limit, since)
@@ -60,6 +67,11 @@ local function judge_stuck(uuid, facts, phase, since, told)
 end
 
 local function judge_orphaned(uuid, facts, phase, since, told)
+  if not told.must_be_lost and not is_overdue(facts, phase, since) then
+    -- It was asked for because its record would expire, which it may.
+    later('ZADD', keys.open, now + MOST_LOOK_AGAIN, uuid)
+    return
+  end
   local state = told.must_be_lost and (redis.call('HGET', keys.liveness, facts.w or '') or '')
   if state and string.sub(state, 1, 4) ~= 'lost' then return end
   look_again(uuid, limit_of(facts.n, phase), since)
@@ -86,8 +98,7 @@ local function repair(uuid, key, facts, fact, seen, waiting, uncounted)
     count_event(facts, fact[2], fact[3], fact[4], fact[2] == FAILED and fact[7] or fact[6])
     count_reconciled(facts)
   end
-  local ttl = facts.tk == SUCCEEDED and options.success_ttl or options.failure_ttl
-  save_record(key, facts_text, with, waiting, uncounted, ttl)
+  save_record(key, facts_text, with, waiting, uncounted, lifetime.of(facts))
   later('ZREM', keys.open, uuid)
   ended[#ended + 1] = uuid
 end

@@ -11,7 +11,7 @@
 -- time. So whoever finds `unfinished` puts the ids of the entries into `interrupted`, and `commit` leaves out what is
 -- in there.
 --
--- @include numbers pieces record stored trouble
+-- @include ids numbers pieces record stored trouble
 -- @keys instance outbox unfinished interrupted
 -- @families instance outbox
 -- @option announced  sequence number below which the caller has announced everything

@@ -35,9 +35,7 @@
 --
 -- Strings are never compared with < or >: Redis collates them by the server's locale.
 --
--- @include generated/catalogue numbers stored trouble work
-
-local ID_SIZE, MAX_IDS = 12, 1000
+-- @include generated/catalogue ids numbers stored trouble work
 
 local load_record
 
@@ -156,6 +154,7 @@ local function write_records()
   for index = 1, unsaved_size, 3 do
     redis.call('SET', unsaved[index], unsaved[index + 1], 'EX', unsaved[index + 2])
   end
+  write_older_ids()
 end
 
 -- Whether a comes after b, byte by byte; nil comes before everything.
@@ -173,51 +172,6 @@ local function greater(a, b)
     end
   end
   return #a > #b
-end
-
--- Whether the id at an index (from 0) of the sorted ids comes before the given one.
-local function id_before(seen, index, t, h1, h2)
-  local st, s1, s2 = struct.unpack('>I4I4I4', seen, index * ID_SIZE + 1)
-  if st ~= t then
-    return st < t
-  elseif s1 ~= h1 then
-    return s1 < h1
-  end
-  return s2 < h2
-end
-
--- The ids with a new one added, or nil if it was among them. The ids are sorted by age. Beyond MAX_IDS the oldest
--- are forgotten, and an id older than all of a full list counts as seen.
-local function add_id(seen, id)
-  local count = #seen / ID_SIZE
-  local t, h1, h2 = struct.unpack('>I4I4I4', id)
-  local low, high = 0, count
-  if count > 0 and id_before(seen, count - 1, t, h1, h2) then
-    low = count
-  end
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if id_before(seen, middle, t, h1, h2) then
-      low = middle + 1
-    else
-      high = middle
-    end
-  end
-  if low == count then
-    -- Mostly it is the newest.
-    return (count >= MAX_IDS and string.sub(seen, ID_SIZE + 1) or seen) .. id
-  end
-  local offset = low * ID_SIZE
-  if string.sub(seen, offset + 1, offset + ID_SIZE) == id then
-    return nil
-  end
-  if count >= MAX_IDS then
-    if low == 0 then
-      return nil
-    end
-    return string.sub(seen, ID_SIZE + 1, offset) .. id .. string.sub(seen, offset + 1)
-  end
-  return string.sub(seen, 1, offset) .. id .. string.sub(seen, offset + 1)
 end
 
 local DEFINITION = { 'n', 'a', 'k', 'r', 'e' }

@@ -1,17 +1,15 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include clock counting generated/catalogue phases record runs work merge/activity merge/announce merge/counts
--- @include merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting
+-- @include clock counting generated/catalogue ids lifetime phases record runs work merge/activity merge/announce
+-- @include merge/counts merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting
 -- @families task
 -- @options first_look
--- @option success_ttl  s for which the record of a task that succeeded is kept, and ids of events without a task
--- @option failure_ttl  s for which that of any other is kept, and what is derived from events
 -- @option tasks  {{task id, {fact, …}}, …}
 
 local merge_tasks
 
 do
-  local first_look, success_ttl, failure_ttl = options.first_look, options.success_ttl, options.failure_ttl
+  local first_look = options.first_look
 
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
@@ -65,7 +63,7 @@ do
     if counting then uncounted = count_events(facts, uncounted, fresh, fresh_size) end
     local is_waiting = #still > 0 or (uncounted ~= nil and #uncounted > 0)
     if is_waiting or was_waiting then waiting.note(uuid, is_waiting, was_waiting) end
-    save_record(key, facts_text, seen, still, uncounted, facts.tk == SUCCEEDED and success_ttl or failure_ttl)
+    save_record(key, facts_text, seen, still, uncounted, lifetime.of(facts))
   end
 
   -- Merges tasks until this call has done enough, at least one; returns how many. What is behind the tasks is small,

@@ -1,0 +1,76 @@
+-- The ids of the events that a task has had.
+--
+-- A record holds those of the MAX_IDS latest events, by the events' own time. The id of an older one has a key of its
+-- own, as that of an event without a task has: the one that has to leave the list for a later one, and the one that
+-- comes late, or from a worker whose clock is behind. So the record stays small, and what is in neither place was never
+-- merged, however many events there are and whatever their clocks say.
+--
+-- @include work
+-- @families event
+-- @options success_ttl
+
+local ID_SIZE, MAX_IDS = 12, 1000
+local add_id, write_older_ids
+
+do
+  local older, is_older = {}, {} -- ids of this call that get a key of their own
+
+  local function keep_apart(id)
+    older[#older + 1], is_older[id] = id, true
+    will_write(TO_WRITE.index)
+  end
+
+  -- Whether the id at an index (from 0) of the sorted ids comes before the given one.
+  local function id_before(seen, index, t, h1, h2)
+    local st, s1, s2 = struct.unpack('>I4I4I4', seen, index * ID_SIZE + 1)
+    if st ~= t then
+      return st < t
+    elseif s1 ~= h1 then
+      return s1 < h1
+    end
+    return s2 < h2
+  end
+
+  -- The ids with a new one added, or nil if its event was merged before. The ids are sorted by age, and none in a key
+  -- of its own is later than the first of them.
+  function add_id(seen, id)
+    local count = #seen / ID_SIZE
+    local t, h1, h2 = struct.unpack('>I4I4I4', id)
+    local low, high = 0, count
+    if count > 0 and id_before(seen, count - 1, t, h1, h2) then
+      low = count
+    end
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      if id_before(seen, middle, t, h1, h2) then
+        low = middle + 1
+      else
+        high = middle
+      end
+    end
+    local offset = low * ID_SIZE
+    if low < count and string.sub(seen, offset + 1, offset + ID_SIZE) == id then
+      return nil
+    end
+    local kept_from = 1
+    if count >= MAX_IDS then
+      if low == 0 then
+        if is_older[id] or redis.call('EXISTS', families.event .. id) == 1 then return nil end
+        keep_apart(id)
+        return seen
+      end
+      keep_apart(string.sub(seen, 1, ID_SIZE))
+      kept_from = ID_SIZE + 1
+    end
+    if low == count then
+      -- Mostly it is the newest.
+      return (kept_from > 1 and string.sub(seen, kept_from) or seen) .. id
+    end
+    return string.sub(seen, kept_from, offset) .. id .. string.sub(seen, offset + 1)
+  end
+
+  -- After the records: should this call fail between the two, events are merged again rather than never.
+  function write_older_ids()
+    for _, id in ipairs(older) do redis.call('SET', families.event .. id, '', 'EX', options.success_ttl) end
+  end
+end
