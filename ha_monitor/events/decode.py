@@ -46,6 +46,11 @@ class Message(NamedTuple):
     """Whether the broker redelivered it."""
 
     @property
+    def is_plain_json(self) -> bool:
+        """Whether the body is JSON as text, neither in another format nor compressed."""
+        return self.content_type in _JSON and self.content_encoding.lower() in _UTF_8 and not self.compression
+
+    @property
     def most_bytes(self) -> int:
         """Upper bound of the body's expanded size in bytes."""
         return MAX_BODY if self.compression else len(self.body)
@@ -139,7 +144,7 @@ class Decoder:
     def sample_of(self, message: Message) -> str:
         """The beginning of a message, safe to store and print."""
         # In a body that is not text, such as a pickle, secrets cannot be found.
-        if message.content_type not in _JSON or message.content_encoding.lower() not in _UTF_8 or message.compression:
+        if not message.is_plain_json:
             return f"{len(message.body)} bytes" if message.body else ""
         return self._sample(message.body)
 

@@ -44,6 +44,11 @@ def _raise(text: str) -> None:
     raise KeyError(text)
 
 
+def decode(self: Task, size: int) -> None:
+    """Fail with an exception whose text holds all that was to be decoded."""
+    (b"\xff" * size).decode()
+
+
 def flaky(self: Task, failures: int = 1, countdown: float = 0) -> int:
     """Ask for a retry a number of times, and then succeed with the number of retries."""
     if self.request.retries < failures:
@@ -99,6 +104,7 @@ TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "tests.add": (add, {}),
     "tests.echo": (echo, {}),
     "tests.fail": (fail, {}),
+    "tests.decode": (decode, {}),
     "tests.flaky": (flaky, {}),
     "tests.reject": (reject, {"acks_late": True}),
     "tests.reject_once": (reject_once, {"acks_late": True}),
