@@ -61,9 +61,10 @@ def _name(verdict: Verdict) -> str:
 
 
 def _suspect(row: list[Any]) -> Suspect:
-    task_id, phase, since, *texts = row
-    name, queue, worker, state = (text.decode("utf-8", "replace") for text in texts)
-    return Suspect(task_id.decode("utf-8", "replace"), phase.decode(), since, name, queue, worker, state)
+    task_id, phase, since = row[:3]
+    name, queue, worker, state = (text.decode("utf-8", "replace") for text in row[3:7])
+    is_known = len(row) == 7
+    return Suspect(task_id.decode("utf-8", "replace"), phase.decode(), since, name, queue, worker, state, is_known)
 
 
 def limits_of(settings: StuckSettings) -> list[Any]:

@@ -183,6 +183,22 @@ class StoreContract:
         assert tick(one, fit=True).leads is False
         assert one.open_tasks.judge(0, []) == []
 
+    def test_a_task_that_workers_know_by_another_id_is_marked(self, bed: Bed) -> None:
+        """Given a task with a UUID for an id, and one with a text, the record tells them apart, and goes on to."""
+        one = started(bed)
+        other = {"__type__": "uuid", "__value__": {"hex": "0" * 31 + "1"}}
+        found = {}
+        for uuid in ("a", other):
+            for number, kind in enumerate(("task-sent", "task-received", "task-started")):
+                (item,) = merge(one, decode(event(kind, uuid=None, at=TIME + number) | {"uuid": uuid}))
+                assert item.entry.facts is not None
+                found[item.entry.event.task_id, kind] = item.entry.facts.is_other_id
+
+        assert {key for key, is_other in found.items() if is_other} == {
+            ("00000000-0000-0000-0000-000000000001", kind) for kind in ("task-sent", "task-received", "task-started")
+        }
+        assert len(found) == 6
+
     def test_the_leader_sees_the_fleet(self, bed: Bed) -> None:
         """Given two instances and a worker that was just heard of, the leader sees them, and the queues it is told."""
         one, two = started(bed), started(bed)

@@ -7,6 +7,7 @@
 --
 -- The facts, a map (a key is absent when nothing is known):
 --   n a k r p e   the definition: name, args, kwargs, root id (true: the task itself), parent id, eta in µs
+--   o             true if workers know the task by another id than the text that stands for it here
 --   d             time of the event that gave the definition; the latest wins
 --   st q          last time it was sent, and the queue it was then sent to
 --   rc rl         how often it was received, and when last
@@ -225,6 +226,7 @@ local DEFINITION = { 'n', 'a', 'k', 'r', 'e' }
 local function merge_definition(facts, definition, at)
   -- A task has one parent, and a retry does not say which.
   if greater(definition.p, facts.p) then facts.p = definition.p end
+  if definition.o then facts.o = true end
   if facts.d == nil or at > facts.d then
     for _, key in ipairs(DEFINITION) do
       facts[key] = definition[key]
