@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ha_monitor.events.catalogue import Code
+from ha_monitor.events.exceptions import unwrapped
 from ha_monitor.events.identity import event_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.policy import EmissionPolicy
@@ -41,7 +42,7 @@ _LATEST_TIME = 4_000_000_000.0
 _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timestamp", "uuid"})
 _MAX_NUMBERS = 16
 # Looking a member up in its class takes longer than all else that is done with it.
-_OTHER, _REJECTED = Code.OTHER, Code.REJECTED
+_OTHER, _REJECTED, _FAILED = Code.OTHER, Code.REJECTED, Code.FAILED
 
 
 class BadEvent(ValueError):
@@ -114,6 +115,8 @@ class FactBuilder:
             event_type = custom_type(event_type)
         elif code is _REJECTED and event.get("requeue") is not False:
             code = Code.REQUEUED
+        elif code is _FAILED:
+            event["exception"] = unwrapped(event.get("exception"), event.get("traceback"))
         timestamp = usable_time(event.get("timestamp"))
         identity = event_id(event, timestamp)
         worker = event.get("hostname")

@@ -282,6 +282,19 @@ local function is_reconciled(facts, code)
   return true
 end
 
+-- Whether a failure is the one that is known. Celery 5.7 sends two of a run that is stopped at its hard time limit,
+-- which may come to two instances; another run would have lasted for that limit. The later one takes the place of the
+-- other.
+local function is_told_twice(facts, fact)
+  if fact[2] ~= FAILED or facts.tk ~= FAILED or fact[7] ~= facts.ex or (facts.w and facts.w ~= fact[4]) then
+    return false
+  end
+  local limit = tonumber(string.match(facts.ex or '', '^TimeLimitExceeded%(([%d.]+)'))
+  if not limit or math.abs(whole(fact[3], MOST_TIME) - facts.tt) >= limit * 1000000 then return false end
+  facts.tc = facts.tc > 1 and facts.tc - 1 or nil
+  return true
+end
+
 -- Merges a fact. Whatever its numbers are, what is kept of them is something that Redis and MessagePack can hold.
 local function merge_fact(facts, fact)
   local code, at = fact[2], fact[3]
