@@ -78,6 +78,10 @@ class AmqpSource:
     def mark(self) -> Mark:
         return self._mark
 
+    @property
+    def is_receiving(self) -> bool:
+        return self._connection is not None and self._connection.is_receiving
+
     def acknowledge(self, mark: Mark) -> None:
         if mark.generation != self._mark.generation or mark.delivery_tag == 0 or self._channel is None:
             return

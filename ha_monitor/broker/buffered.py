@@ -20,8 +20,12 @@ from kombu.transport import pyamqp
 
 from ha_monitor.events.body import MAX_BODY
 from ha_monitor.events.decode import Message
+from ha_monitor.events.facts import BadEvent
+from ha_monitor.events.long_texts import TextTruncator
 
 READ_SIZE = 256 * 1024
+MOST_READS = 64
+"""Reads from the socket between two returns to the caller, who has other things to do while a large body arrives."""
 _FRAME = Struct(">BHI")
 _FRAME_HEAD = _FRAME.size
 _FRAME_END = 0xCE
@@ -52,16 +56,22 @@ class BufferedConnection(pyamqp.Connection):
         """Number of the channel whose deliveries are put into `deliveries`."""
         self.deliveries: deque[tuple[int, Message]] = deque()
         """Delivery tags and messages."""
-        # Remaining bytes of a body that is too large and is skipped.
-        self._to_skip = 0
+        self._large: _LargeBody | None = None
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a part of a message or frame has arrived, and the rest has not."""
+        return self._large is not None or bool(self._pieces) or self._position < len(self._buffer)
 
     def drain_events(self, timeout: float | None = None) -> None:
         """Handle the available bytes; wait up to `timeout` seconds for some. Returns after a delivery or a method
-        was handled.
+        was handled, or after `MOST_READS` pieces of one.
 
         :raises TimeoutError: if nothing came.
         """
-        while not self._handle_buffered():
+        for _ in range(MOST_READS):
+            if self._handle_buffered():
+                return
             self._fill(timeout)
 
     def read_ahead(self) -> None:
@@ -108,16 +118,16 @@ class BufferedConnection(pyamqp.Connection):
                 break
             if buffer[stop] != _FRAME_END:
                 raise UnexpectedFrame(f"frame ends with {buffer[stop]:#04x} instead of 0xce")
+            if self._large is not None and channel == self.fast_channel:
+                handled = self._take_part(kind, buffer[start:stop]) or handled
+                position = stop + 1
+                continue
             if kind == _METHOD and channel == self.fast_channel and buffer[start : start + 4] == _BASIC_DELIVER:
                 after = self._take_delivery(buffer, start, stop + 1, end)
                 if after is None:
                     break
                 position = after
-                handled = True
-                continue
-            if self._to_skip and kind == _BODY and channel == self.fast_channel:
-                self._to_skip = max(0, self._to_skip - size)
-                position = stop + 1
+                handled = handled or self._large is None
                 continue
             if handled:
                 break
@@ -145,12 +155,7 @@ class BufferedConnection(pyamqp.Connection):
             return None
         _, _, length, flags = _CONTENT.unpack_from(buffer, header + _FRAME_HEAD)
         tag, redelivered = _TAG_AND_FLAG.unpack_from(buffer, method + 5 + buffer[method + 4])
-        if length > MAX_BODY:
-            self._to_skip = length
-            fault = f"body of {length} bytes is larger than {MAX_BODY}"
-            self.deliveries.append((tag, Message(b"", "", "", "", fault, redelivered & 1 == 1)))
-            return body
-        content, after = _read_body(buffer, body, end, length)
+        content, after = (b"", body) if length > MAX_BODY else _read_body(buffer, body, end, length)
         if content is None:
             self._missing = length - (end - body)
             return None
@@ -168,8 +173,51 @@ class BufferedConnection(pyamqp.Connection):
         if fault:
             content_type = ""
         message = Message(content, content_type, content_encoding, compression, fault, redelivered & 1 == 1)
-        self.deliveries.append((tag, message))
+        if length > MAX_BODY:
+            self._large = _LargeBody(tag, message, length)
+        else:
+            self.deliveries.append((tag, message))
         return after
+
+    def _take_part(self, kind: int, data: bytes) -> bool:
+        """Take a part of a large body; whether it was the last one."""
+        if kind != _BODY:
+            raise UnexpectedFrame(f"frame of type {kind} instead of content")
+        if self._large is None or not self._large.add(data):
+            return False
+        self.deliveries.append((self._large.tag, self._large.message()))
+        self._large = None
+        return True
+
+
+class _LargeBody:
+    """A body that is not held as a whole: its long texts are truncated as it comes in."""
+
+    def __init__(self, tag: int, head: Message, length: int) -> None:
+        """:param head: the message without its body."""
+        self.tag = tag
+        self._head = head
+        self._length = self._left = length
+        # In any other content, texts cannot be told from the rest.
+        self._texts = TextTruncator() if head.is_plain_json else None
+
+    def add(self, data: bytes) -> bool:
+        """Take a part; whether it was the last one."""
+        self._left -= len(data)
+        if self._texts is not None:
+            self._texts.add(data)
+        return self._left <= 0
+
+    def message(self) -> Message:
+        """The message with what is left of its body."""
+        if self._texts is None:
+            fault = self._head.fault or f"body of {self._length} bytes is larger than {MAX_BODY}"
+        else:
+            try:
+                return self._head._replace(body=self._texts.finish())
+            except BadEvent as error:
+                fault = str(error)
+        return Message(b"", "", "", "", fault, self._head.redelivered)
 
 
 def _read_body(buffer: bytes, position: int, end: int, length: int) -> tuple[bytes | None, int]:

@@ -5,6 +5,7 @@ It is a JSON object from anybody who may publish: every part of it may be missin
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from typing import Any
 
@@ -13,21 +14,51 @@ import msgspec
 from ha_monitor.events.body import MAX_BODY, SMALL_BODY, check_size, lenient_json
 from ha_monitor.events.decode import Message
 from ha_monitor.events.facts import BadEvent
+from ha_monitor.events.long_texts import TextTruncator
 
-MAX_ENVELOPE = MAX_BODY // 3 * 4 + 64 * 1024
-"""Bytes: the largest body in base64, and room for headers and properties."""
+_MAX_REST = 64 * 1024
+"""Bytes of headers and properties."""
+MAX_ENVELOPE = MAX_BODY // 3 * 4 + _MAX_REST
+"""Bytes: the largest body in base64, and room for headers and properties. A larger body must be JSON: its long texts
+are truncated.
+"""
+MAX_LARGE_ENVELOPE = 32 * MAX_ENVELOPE
+"""Bytes. By default, Redis does not deliver a fifth of this."""
+_LARGE_BODY = re.compile(rb'"body"[ ]*+:[ ]*+"([A-Za-z0-9+/=]*+)"')
+_PIECE = 1024 * 1024
+"""Bytes of base64 that are decoded at once: a multiple of four."""
 
 _decode = msgspec.json.Decoder().decode
 
 
 def read_envelope(payload: bytes) -> Message:
     """The message in an envelope. Never raises: what is wrong with it is the message's `fault`."""
-    if len(payload) > MAX_ENVELOPE:
-        return Message(b"", "", "", fault=f"envelope of {len(payload)} bytes is larger than {MAX_ENVELOPE}")
+    if len(payload) > MAX_LARGE_ENVELOPE:
+        return Message(b"", "", "", fault=f"envelope of {len(payload)} bytes is larger than {MAX_LARGE_ENVELOPE}")
     try:
-        return _message(_json(payload))
+        return _message(_json(payload)) if len(payload) <= MAX_ENVELOPE else _large_message(payload)
     except BadEvent as error:
-        return Message(payload, "", "", fault=f"envelope: {error}")
+        return Message(payload[:MAX_ENVELOPE], "", "", fault=f"envelope: {error}")
+
+
+def _large_message(payload: bytes) -> Message:
+    """The message in an envelope whose body is never held decoded."""
+    too_large = f"envelope of {len(payload)} bytes is larger than {MAX_ENVELOPE}"
+    body = _LARGE_BODY.search(payload)
+    if body is None or len(payload) - (body.end(1) - body.start(1)) > _MAX_REST:
+        return Message(b"", "", "", fault=too_large)
+    start, end = body.span(1)
+    envelope = _json(payload[:start] + payload[end:])
+    message = _message(envelope)
+    if not message.is_plain_json or _encoding(envelope) != "base64":
+        return Message(b"", "", "", fault=too_large)
+    texts = TextTruncator()
+    try:
+        for piece in range(start, end, _PIECE):
+            texts.add(b64decode(payload[piece : min(piece + _PIECE, end)]))
+    except ValueError as error:
+        raise BadEvent(f"body is not base64: {error}") from None
+    return message._replace(body=texts.finish())
 
 
 def _json(payload: bytes) -> Any:
@@ -46,11 +77,15 @@ def _message(envelope: Any) -> Message:
     if type(body) is not str:
         raise BadEvent(f"body must be a text, not {type(body).__name__}")
     return Message(
-        _body(body, _part(envelope, "properties").get("body_encoding")),
+        _body(body, _encoding(envelope)),
         _text(envelope, "content-type"),
         _text(envelope, "content-encoding"),
         _text(_part(envelope, "headers"), "compression"),
     )
+
+
+def _encoding(envelope: dict[str, Any]) -> Any:
+    return _part(envelope, "properties").get("body_encoding")
 
 
 def _body(body: str, encoding: Any) -> bytes:

@@ -38,6 +38,7 @@ class MemorySource:
     """See `Source`. Where it has to wait, it lets the clock sleep."""
 
     url = "memory://"
+    is_receiving = False
 
     def __init__(self, broker: MemoryBroker, prefetch: int | None = 1000) -> None:
         self._broker = broker

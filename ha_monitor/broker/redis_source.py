@@ -26,7 +26,7 @@ from ha_monitor.events.decode import Message
 
 _FOREIGN = (kombu.exceptions.KombuError, redis.exceptions.RedisError, OSError)
 _BYTES_AT_ONCE = 4 * 1024 * 1024
-"""Bytes of messages read from the socket at once; the last one may exceed it."""
+"""Bytes of messages read from the socket at once, and of those held; the last one may exceed it."""
 _MESSAGE_KINDS = frozenset({b"pmessage", b"message"})
 _SILENCE = 2
 """Health checks without an answer after which the subscription counts as dead."""
@@ -40,6 +40,8 @@ class RedisSource:
 
     redelivers = False
     redelivered = 0
+    is_receiving = False
+    """A message is read as a whole."""
 
     def __init__(self, config: Config, consumer_name: str, clock: Clock) -> None:
         self._config = config
@@ -54,6 +56,7 @@ class RedisSource:
         self._channel: Any = None
         self._received: deque[Message] = deque()
         self._held_bytes = 0
+        self._read_bytes = 0
         self._limit = 1
         self._last_reply_at = 0.0
 
@@ -80,6 +83,7 @@ class RedisSource:
         if received:
             timeout = 1e-6
         self._limit = limit
+        self._read_bytes = 0
         try:
             while self._has_room():
                 self._read(client, timeout)
@@ -111,6 +115,7 @@ class RedisSource:
 
     def _expect_answer(self, client: Connection) -> None:
         subscription, now = self._channel.subclient, self._clock.monotonic()
+        self._read_bytes = 0
         if now - self._last_reply_at > _SILENCE * self._config.broker.heartbeat:
             # A slow handler may have kept the loop from reading for that long.
             with contextlib.suppress(TimeoutError):
@@ -169,7 +174,7 @@ class RedisSource:
             self._read(client, 0.01)
 
     def _has_room(self) -> bool:
-        return len(self._received) < self._limit and self._held_bytes < _BYTES_AT_ONCE
+        return len(self._received) < self._limit and max(self._held_bytes, self._read_bytes) < _BYTES_AT_ONCE
 
     def _read(self, client: Connection, timeout: float) -> None:
         """Take what is available, or arrives within the timeout. :raises TimeoutError: if nothing came."""
@@ -189,6 +194,7 @@ class RedisSource:
             self._last_reply_at = self._clock.monotonic()
             # Anything else is the reply to the subscription or to a health check.
             if isinstance(response, list | tuple) and response[0] in _MESSAGE_KINDS:
+                self._read_bytes += len(response[-1])
                 message = read_envelope(response[-1])
                 self._received.append(message)
                 self._held_bytes += len(message.body)

@@ -59,6 +59,10 @@ class Source(Protocol):
     def mark(self) -> Mark:
         """The position after the last message received."""
 
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a part of a message has arrived, and the rest has not."""
+
     def acknowledge(self, mark: Mark) -> None:
         """Acknowledge everything up to the mark. A mark of an earlier connection is ignored.
 

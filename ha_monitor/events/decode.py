@@ -14,12 +14,12 @@ import msgspec
 from ha_monitor.events.body import MAX_BODY, SMALL_BODY, check_size, decompressed, lenient_json
 from ha_monitor.events.facts import BadEvent, Fact, FactBuilder, usable_time
 from ha_monitor.events.redact import Redactor
+from ha_monitor.events.task_id import MAX_ID, text_of_id
 from ha_monitor.events.text import printable
 from ha_monitor.events.types import TASK_CODES, WORKER_TYPES
 
 MAX_EVENTS = 25_000
 """Events in a message. Celery sends up to 24 at once; more than this do not fit into a body."""
-MAX_ID = 255
 SAMPLE = 500
 MAX_REJECTED = 20
 """Rejections per batch whose reason and sample are kept; all are counted."""
@@ -44,6 +44,11 @@ class Message(NamedTuple):
     """Why the broker's envelope could not be read; there is no content type then."""
     redelivered: bool = False
     """Whether the broker redelivered it."""
+
+    @property
+    def is_plain_json(self) -> bool:
+        """Whether the body is JSON as text, neither in another format nor compressed."""
+        return self.content_type in _JSON and self.content_encoding.lower() in _UTF_8 and not self.compression
 
     @property
     def most_bytes(self) -> int:
@@ -139,7 +144,7 @@ class Decoder:
     def sample_of(self, message: Message) -> str:
         """The beginning of a message, safe to store and print."""
         # In a body that is not text, such as a pickle, secrets cannot be found.
-        if message.content_type not in _JSON or message.content_encoding.lower() not in _UTF_8 or message.compression:
+        if not message.is_plain_json:
             return f"{len(message.body)} bytes" if message.body else ""
         return self._sample(message.body)
 
@@ -181,9 +186,11 @@ class Decoder:
         timestamp = usable_time(event.get("timestamp"))
         uuid = event.get("uuid")
         if uuid is not None:
-            if type(uuid) is not str or not 0 < len(uuid) <= MAX_ID:
-                raise BadEvent(f"{event_type[:100]} has no usable uuid")
-            fact = self._facts.task_fact(event, event_type)
+            if is_other := type(uuid) is not str or not 0 < len(uuid) <= MAX_ID:
+                uuid = event["uuid"] = text_of_id(uuid)
+                if uuid is None:
+                    raise BadEvent(f"{event_type[:100]} has no usable uuid")
+            fact = self._facts.task_fact(event, event_type, is_other_id=is_other)
             known = batch.tasks.get(uuid)
             if known is None:
                 batch.tasks[uuid] = [fact]

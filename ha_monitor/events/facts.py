@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 
 from ha_monitor.events.catalogue import Code
+from ha_monitor.events.exceptions import unwrapped
 from ha_monitor.events.identity import event_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
+from ha_monitor.events.task_id import MAX_ID, text_of_id
 from ha_monitor.events.types import CELERY_FIELDS, TASK_CODES, custom_type
 
 Fact = list[Any]
@@ -40,7 +42,7 @@ _LATEST_TIME = 4_000_000_000.0
 _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timestamp", "uuid"})
 _MAX_NUMBERS = 16
 # Looking a member up in its class takes longer than all else that is done with it.
-_OTHER, _REJECTED = Code.OTHER, Code.REJECTED
+_OTHER, _REJECTED, _FAILED = Code.OTHER, Code.REJECTED, Code.FAILED
 
 
 class BadEvent(ValueError):
@@ -100,16 +102,21 @@ class FactBuilder:
             Code.SUCCEEDED: lambda event: [number(event.get("runtime"))],
         }
 
-    def task_fact(self, event: dict[str, Any], event_type: str, source: str | None = None) -> Fact:
+    def task_fact(
+        self, event: dict[str, Any], event_type: str, source: str | None = None, *, is_other_id: bool = False
+    ) -> Fact:
         """The fact of an event about a task: [id, code, time in µs, worker, payload or None, …extras].
 
         :param source: where the event comes from, if no worker sent it.
+        :param is_other_id: whether the workers know the task by another id than this text.
         """
         code = TASK_CODES.get(event_type, _OTHER)
         if code is _OTHER:
             event_type = custom_type(event_type)
         elif code is _REJECTED and event.get("requeue") is not False:
             code = Code.REQUEUED
+        elif code is _FAILED:
+            event["exception"] = unwrapped(event.get("exception"), event.get("traceback"))
         timestamp = usable_time(event.get("timestamp"))
         identity = event_id(event, timestamp)
         worker = event.get("hostname")
@@ -124,7 +131,12 @@ class FactBuilder:
         )
         fact = [self._binary(identity), code, int((timestamp or 0) * 1_000_000), worker, payload]
         extras = self._extras.get(code)
-        return fact if extras is None else fact + extras(event)
+        if extras is None:
+            return fact
+        fact += extras(event)
+        if is_other_id and type(fact[5]) is dict:
+            fact[5]["o"] = True
+        return fact
 
     def worker_fact(self, event: dict[str, Any], event_type: str) -> Fact:
         """The fact of an event about a worker: [nodename, id, time in µs, type, payload or None, fields]."""
@@ -192,12 +204,16 @@ class FactBuilder:
         definition: dict[str, Any] = {"n": name if len(name) <= MAX_NAME else name[:MAX_NAME]}
         uuid = event["uuid"]
         root, parent, eta = event.get("root_id"), event.get("parent_id"), event.get("eta")
-        if type(root) is str:
+        if type(root) is not str or len(root) > MAX_ID:
+            root = text_of_id(root)
+        if type(parent) is not str or len(parent) > MAX_ID:
+            parent = text_of_id(parent)
+        if root is not None:
             # Most tasks are their own root; a flag is 36 bytes shorter.
-            definition["r"] = True if root == uuid else root[:MAX_NAME]
-        if type(parent) is str and parent != uuid:
+            definition["r"] = True if root == uuid else root
+        if parent is not None and parent != uuid:
             # Celery gives a retry its own first run as parent.
-            definition["p"] = parent[:MAX_NAME]
+            definition["p"] = parent
         if eta is not None and (due := moment(eta)) is not None:
             definition["e"] = int(due * 1_000_000)
         if self._arguments:

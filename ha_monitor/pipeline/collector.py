@@ -94,7 +94,8 @@ class Collector:
             now = self._clock.monotonic()
             wait = patience if closes_at is None else max(0.0, closes_at - now)
             if not self._received and not self._receive(wait):
-                self.paused_at = now
+                # A large message that is still arriving is one that the broker had.
+                self.paused_at = None if self._source.is_receiving else now
                 break
             if not self._received:
                 return False  # they are redelivered

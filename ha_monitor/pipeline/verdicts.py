@@ -40,6 +40,10 @@ def _is_of_this_run(suspect: Suspect, result: Result) -> bool:
 
 def _without_result(suspect: Suspect, answers: WorkerAnswers, confirmed_by: list[str]) -> Stuck | Orphaned | None:
     answered = len(answers.answered)
+    if not suspect.is_known:
+        # Workers and backend know it by another id: what they do not say proves nothing.
+        is_lost = suspect.worker_state == "lost"
+        return Orphaned(True, [BY_LOSS], answered) if is_lost else Stuck(suspect.phase, [], answered)
     if answered:
         confirmed_by = [BY_WORKERS, *confirmed_by]
     if suspect.phase == "sent":

@@ -17,6 +17,7 @@ class Facts(Struct, frozen=True, omit_defaults=True):
     root_id: str | bool | None = field(name="r", default=None)
     parent_id: str | None = field(name="p", default=None)
     eta: int | None = field(name="e", default=None)
+    is_other_id: bool = field(name="o", default=False)
     sent: int | None = field(name="st", default=None)
     queue: str | None = field(name="q", default=None)
     received_count: int = field(name="rc", default=0)

@@ -141,6 +141,8 @@ class Suspect(NamedTuple):
     """Who received it last."""
     worker_state: str
     """As in `WorkerState`; `unknown` if it was not judged yet, `gone` if nothing was heard for very long, or empty."""
+    is_known: bool = True
+    """Whether workers know the task by this id; else they cannot be asked about it."""
 
 
 class Suspects(NamedTuple):

@@ -64,9 +64,10 @@ def _row(suspect: Suspect, verdict: Verdict) -> dict[str, Any]:
 
 
 def _suspect(row: list[Any]) -> Suspect:
-    task_id, phase, since, *texts = row
-    name, queue, worker, state = (text.decode("utf-8", "replace") for text in texts)
-    return Suspect(task_id.decode("utf-8", "replace"), phase.decode(), since, name, queue, worker, state)
+    task_id, phase, since = row[:3]
+    name, queue, worker, state = (text.decode("utf-8", "replace") for text in row[3:7])
+    is_known = len(row) == 7
+    return Suspect(task_id.decode("utf-8", "replace"), phase.decode(), since, name, queue, worker, state, is_known)
 
 
 def limits_of(settings: StuckSettings) -> dict[str, Any]:

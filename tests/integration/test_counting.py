@@ -71,6 +71,26 @@ def test_a_life_is_counted_event_by_event(store_url: str) -> None:
     assert {key: value for key, value in found.values.items() if key[0].endswith("_total")} == expected
 
 
+def test_a_run_over_its_hard_time_limit_is_one_failure(store_url: str) -> None:
+    """Given the two failures that Celery 5.7 sends of such a run, both with billiard's wrapper as their exception, one
+    is counted, under the exception's own class."""
+    one = counter(store_url)
+    trace = 'Traceback:\n  File "/pool.py"\n    raise\nbilliard.exceptions.TimeLimitExceeded: TimeLimitExceeded(3,)\n'
+    failed = [
+        event("task-failed", at=TIME + 4 + n / 100, exception="ExceptionWithTraceback()", traceback=trace)
+        for n in range(2)
+    ]
+    one.apply(event("task-sent"), event("task-received", at=TIME + 1), event("task-started", at=TIME + 1), failed[0])
+    one.apply(failed[1])
+
+    found = samples(one)
+
+    counted = {key: value for key, value in found.values.items() if key[0] == "celery_task_failed_total"}
+    assert [(dict(labels)["exception"], value) for (_, labels), value in counted.items()] == [
+        ("TimeLimitExceeded", 1.0)
+    ]
+
+
 def test_histograms(store_url: str) -> None:
     """Given run times and waits, the histograms count them up to each bound, and their sums are exact."""
     one = counter(store_url)

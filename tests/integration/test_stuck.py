@@ -275,6 +275,18 @@ def test_nothing_is_kept_where_nobody_looks(store_url: str, inside: Inside) -> N
     assert inside.redis.exists(inside.keys.open, inside.keys.usual) == 0
 
 
+def test_whether_workers_know_a_task_by_its_id_is_told(one: Leader) -> None:
+    """Given overdue tasks of which one has a UUID for an id, that one is marked: workers cannot be asked about it."""
+    other = {"__type__": "uuid", "__value__": {"hex": "0" * 31 + "1"}}
+    for uuid in ("a", other):
+        one.instance.apply(*(event(kind, at=ago(10_000), uuid=None) | {"uuid": uuid} for kind in STARTED))
+    one.instance.apply(event("worker-heartbeat"))
+
+    found = {suspect.task_id: suspect.is_known for suspect in one.found()}
+
+    assert found == {"a": True, "00000000-0000-0000-0000-000000000001": False}
+
+
 # --- lost workers --------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ It is configured from the environment, because a worker imports it, and it runs 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,6 +43,18 @@ def fail(self: Task, text: str = "no such thing") -> None:
 
 def _raise(text: str) -> None:
     raise KeyError(text)
+
+
+def decode(self: Task, size: int) -> None:
+    """Fail with an exception whose text holds all that was to be decoded."""
+    (b"\xff" * size).decode()
+
+
+def die(self: Task, by_signal: bool) -> None:
+    """End the process that runs it."""
+    if by_signal:
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise SystemExit(3)
 
 
 def flaky(self: Task, failures: int = 1, countdown: float = 0) -> int:
@@ -99,6 +112,8 @@ TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "tests.add": (add, {}),
     "tests.echo": (echo, {}),
     "tests.fail": (fail, {}),
+    "tests.decode": (decode, {}),
+    "tests.die": (die, {}),
     "tests.flaky": (flaky, {}),
     "tests.reject": (reject, {"acks_late": True}),
     "tests.reject_once": (reject_once, {"acks_late": True}),

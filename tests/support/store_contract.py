@@ -219,6 +219,44 @@ class StoreContract:
         assert tick(one, fit=True).leads is False
         assert one.open_tasks.judge(0, []) == []
 
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    @pytest.mark.parametrize("at_once", [True, False])
+    def test_a_run_that_is_stopped_at_its_time_limit_fails_once(
+        self, bed: Bed, order: tuple[int, int], at_once: bool
+    ) -> None:
+        """Given the two failures that Celery 5.7 sends of a run that is over its hard time limit, at one instance or
+        two, in any order, one is announced; the failure of the next run is another, and so is one of another kind."""
+        one, two = started(bed), started(bed)
+        stopped = {"exception": "TimeLimitExceeded(2,)", "traceback": "x"}
+        both = [event("task-failed", at=TIME + 2 + n / 100, **stopped) for n in range(2)]
+        merge(one, decode(event("task-received"), event("task-started")))
+
+        if at_once:
+            items = merge(one, decode([both[n] for n in order]))
+        else:
+            items = [*merge(one, decode(both[order[0]])), *merge(two, decode(both[order[1]]))]
+        assert types(items) == ["task-failed"]
+        (item,) = merge(one, decode(event("task-failed", at=TIME + 4.02, **stopped)))
+        assert item.entry.facts is not None
+        assert (item.entry.facts.finished_count, item.entry.facts.finished) == (2, int((TIME + 4.02) * 1_000_000))
+        assert types(merge(one, decode(event("task-failed", at=TIME + 4.1)))) == ["task-failed"]
+
+    def test_a_task_that_workers_know_by_another_id_is_marked(self, bed: Bed) -> None:
+        """Given a task with a UUID for an id, and one with a text, the record tells them apart, and goes on to."""
+        one = started(bed)
+        other = {"__type__": "uuid", "__value__": {"hex": "0" * 31 + "1"}}
+        found = {}
+        for uuid in ("a", other):
+            for number, kind in enumerate(("task-sent", "task-received", "task-started")):
+                (item,) = merge(one, decode(event(kind, uuid=None, at=TIME + number) | {"uuid": uuid}))
+                assert item.entry.facts is not None
+                found[item.entry.event.task_id, kind] = item.entry.facts.is_other_id
+
+        assert {key for key, is_other in found.items() if is_other} == {
+            ("00000000-0000-0000-0000-000000000001", kind) for kind in ("task-sent", "task-received", "task-started")
+        }
+        assert len(found) == 6
+
     def test_the_leader_sees_the_fleet(self, bed: Bed) -> None:
         """Given two instances and a worker that was just heard of, the leader sees them, and the queues it is told."""
         one, two = started(bed), started(bed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 
 import amqp
 import pytest
@@ -42,7 +42,7 @@ def received(pieces: Iterable[bytes]) -> list[Message]:
     source = AmqpSource(Config(), "ha-monitor@1.host")
     source._connection, _ = connection_on(pieces)
     messages: list[Message] = []
-    while got := source.receive(100, 0.0):
+    while (got := source.receive(100, 0.0)) or source._connection.is_receiving:
         messages += got
     return messages
 
@@ -80,7 +80,8 @@ def test_a_lie_about_the_compression_is_told() -> None:
 
 
 def test_a_body_that_is_too_large_is_never_held() -> None:
-    """Given a message of 200 MB, its bytes are passed over as they come, and the message after it is read."""
+    """Given a message of 200 MB in which nothing can be truncated, its bytes are passed over as they come, and the
+    message after it is read."""
     part = b"x" * 100_000
     count = 2000
     head = frame(2, struct.pack(">HHQH", 60, 0, count * len(part), 0))
@@ -98,6 +99,28 @@ def test_a_body_that_is_too_large_is_never_held() -> None:
     assert (first.fault, last.fault) == ("", "")
     assert large.body == b""
     assert decode(large).rejected[0].reason == f"body of 200000000 bytes is larger than {MAX_BODY}"
+    assert peak < 8 * corpus.MEGABYTE
+
+
+def test_a_large_text_is_truncated_as_it_comes() -> None:
+    """Given an event of 200 MB of which most is a text, the event is there, and little memory was taken."""
+    begin, end = b'{"type": "task-started", "uuid": "large", "x": "', b'"}'
+    part = b"x" * 100_000
+    pieces = chain([begin], repeat(part, 2000), [end])
+    length = len(begin) + 2000 * len(part) + len(end)
+    properties = amqp.Message(b"", content_type="application/json")._serialize_properties()
+    head = [next(delivery(2, b"", b"")), frame(2, struct.pack(">HHQ", 60, 0, length) + properties)]
+    stream = chain([FIRST], head, (frame(3, piece) for piece in pieces), [LAST])
+
+    tracemalloc.start()
+    try:
+        first, large, last = received(stream)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert (first.fault, large.fault, last.fault) == ("", "", "")
+    assert set(decode(large).tasks) == {"large"}
     assert peak < 8 * corpus.MEGABYTE
 
 

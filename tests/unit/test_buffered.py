@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,8 @@ from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ha_monitor.broker.buffered import BufferedConnection
+from ha_monitor.broker.buffered import MOST_READS, BufferedConnection
+from ha_monitor.events.body import MAX_BODY
 from ha_monitor.events.decode import Message
 
 CHANNEL = 1
@@ -80,6 +82,7 @@ DELIVERIES = [
     delivery(5, False, "", "binary", b"y"),
     delivery(6, False, "c" * 255, "utf-8", b"z" * 300),
 ]
+LARGE = json.dumps(["x" * MAX_BODY, "end"]).encode()
 OTHER_FRAMES = [(8, 0, b""), (8, 0, b""), (1, CHANNEL, CANCEL), (8, 0, b""), (8, 0, b"")]
 
 
@@ -228,10 +231,61 @@ def test_a_large_body_is_joined_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return original()
 
     monkeypatch.setattr(connection, "_handle_buffered", counted)
-    connection.drain_events(1)
+    while not connection.deliveries:
+        connection.drain_events(1)
 
     assert connection.deliveries.popleft()[1].body == body
     assert handled < 20
+
+
+def test_a_large_body_does_not_keep_the_reader() -> None:
+    """Given a body that arrives in many pieces, the reader returns in between, and says that more of it is to come."""
+    stream = message(1, b'"' + b"x" * 6_000_000 + b'"', frame_max=131_072)
+    connection, _ = connection_on(cut(stream, range(10_000, len(stream), 10_000)))
+    returns = 0
+    while not connection.deliveries:
+        connection.drain_events(1)
+        returns += 1
+        assert connection.is_receiving or connection.deliveries
+
+    assert returns >= len(stream) // 10_000 // MOST_READS
+    assert not connection.is_receiving
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(st.sets(st.integers(1, 4_600_000), max_size=60))
+def test_a_large_body_cut_anyhow(places: set[int]) -> None:
+    """Given a body above the limit between others, in any pieces, it comes out the same, with its long texts
+    truncated, and the others are whole."""
+    stream = HEARTBEAT + message(1, b"a") + message(2, LARGE, frame_max=60_000) + message(3, b"b") + HEARTBEAT
+    places |= set(range(200_000, len(stream), 200_000))
+
+    deliveries, others, _ = read(cut(stream, {place for place in places if place < len(stream)}))
+
+    assert [(tag, got.body[:30], got.fault) for tag, got in deliveries] == [
+        (1, b"a", ""),
+        (2, LARGE[:30], ""),
+        (3, b"b", ""),
+    ]
+    assert json.loads(deliveries[1][1].body)[1:] == ["end"]
+    assert others == [(8, 0, b""), (8, 0, b"")]
+
+
+def test_a_large_body_of_another_format_is_passed_over() -> None:
+    """Given large bodies whose texts cannot be found, such as pickles, their faults are told and what follows is
+    read."""
+    pickle = message(1, LARGE, content_type=b"application/x-python-serialize", redelivered=True)
+    latin = message(2, LARGE, content_encoding=b"latin-1")
+    stream = pickle + latin + message(3, b"b")
+
+    deliveries, _, _ = read(cut(stream, range(200_000, len(stream), 200_000)))
+
+    fault = f"body of {len(LARGE)} bytes is larger than {MAX_BODY}"
+    assert [(got.body, got.fault, got.redelivered) for _, got in deliveries] == [
+        (b"", fault, True),
+        (b"", fault, False),
+        (b"b", "", False),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -240,6 +294,7 @@ def test_a_large_body_is_joined_once(monkeypatch: pytest.MonkeyPatch) -> None:
         (HEARTBEAT[:-1] + b"\x00", "frame ends with 0x00 instead of 0xce"),
         (message(1, b"x").split(b"\x02\x00\x01")[0] + HEARTBEAT, "frame of type 8 instead of a content header"),
         (message(1, b"x")[: -len(frame(3, b"x"))] + frame(1, CANCEL), "frame of type 1 instead of content"),
+        (message(1, LARGE).split(b"\x03\x00\x01")[0] + frame(1, CANCEL), "frame of type 1 instead of content"),
     ],
 )
 def test_a_stream_that_breaks_the_protocol(stream: bytes, text: str) -> None:

@@ -22,6 +22,8 @@ from tests.unit.builders import TIME, TurnedClock, event, fact_builder
 class Stream:
     """A broker that has some messages at hand."""
 
+    is_receiving = False
+
     def __init__(self, *bodies: Any) -> None:
         self._messages = [Message(json.dumps(body).encode()) for body in bodies]
 
@@ -86,6 +88,29 @@ def test_messages_are_decoded_as_there_is_room() -> None:
     assert marks[-1] == 0
 
 
+def test_while_a_large_message_arrives_the_broker_may_have_more() -> None:
+    """Given a message of which only a part has arrived, the stream has not paused: nothing says that all the broker
+    had is merged."""
+
+    class Receiving(Stream):
+        is_receiving = True
+
+    stream = Receiving()
+    collector = Collector(
+        cast(Source, stream),
+        Decoder(fact_builder(), Redactor(DEFAULT_REDACTED, 500)),
+        BatchSettings(events=500, time=5.0),
+        TurnedClock(),
+    )
+
+    collector.collect(0.0)
+    assert collector.paused_at is None
+
+    stream.is_receiving = False
+    collector.collect(0.0)
+    assert collector.paused_at is not None
+
+
 def test_nothing_received_is_left_at_the_end() -> None:
     """Given messages that were received and not decoded yet, closing all brings them to the last one."""
     decoder = Decoder(fact_builder(), Redactor(DEFAULT_REDACTED, 500))
@@ -106,6 +131,8 @@ def test_what_was_delivered_before_is_held_apart_and_in_order() -> None:
 
     class Again:
         """A stream of which some messages are redelivered; a mark is how many were received."""
+
+        is_receiving = False
 
         def __init__(self) -> None:
             one = Message(json.dumps(event("task-started")).encode())

@@ -32,6 +32,11 @@ def suspect(phase: Any = "started", state: str = "online", worker: str = WORKER,
     return Suspect(task_id, phase, 1, "shop.pay", "celery", worker, state)
 
 
+def other_id(state: str = "online") -> Suspect:
+    """Its id is a UUID or a number to the workers."""
+    return suspect(state=state)._replace(is_known=False)
+
+
 def later() -> Suspect:
     """One that came to its phase a thousand seconds after the epoch."""
     return suspect()._replace(since=1_000_000_000)
@@ -68,6 +73,11 @@ ALL = where("other@host", WORKER)
         (suspect(), OTHERS, None, None),
         (suspect(state="late"), NOBODY, None, None),
         (suspect(state="unknown"), OTHERS, {"a": None}, None),
+        # The workers know it by another id: that none says that it has it proves nothing.
+        (other_id(), ALL, {"a": None}, Stuck("started", [], 2)),
+        (other_id(state="offline"), ALL, None, Stuck("started", [], 2)),
+        (other_id(state="lost"), ALL, {"a": None}, Orphaned(True, ["worker-lost"], 2)),
+        (other_id(), ALL, {"a": RESULT}, RESULT),
         # The result is known, or cannot be read.
         (suspect(), OTHERS, {"a": RESULT}, RESULT),
         (suspect("sent", ""), NOBODY, {"a": RESULT}, RESULT),

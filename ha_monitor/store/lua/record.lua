@@ -7,6 +7,7 @@
 --
 -- The facts, a map (a key is absent when nothing is known):
 --   n a k r p e   the definition: name, args, kwargs, root id (true: the task itself), parent id, eta in µs
+--   o             true if workers know the task by another id than the text that stands for it here
 --   d             time of the event that gave the definition; the latest wins
 --   st q          last time it was sent, and the queue it was then sent to
 --   rc rl         how often it was received, and when last
@@ -179,6 +180,7 @@ local DEFINITION = { 'n', 'a', 'k', 'r', 'e' }
 local function merge_definition(facts, definition, at)
   -- A task has one parent, and a retry does not say which.
   if greater(definition.p, facts.p) then facts.p = definition.p end
+  if definition.o then facts.o = true end
   if facts.d == nil or at > facts.d then
     for _, key in ipairs(DEFINITION) do
       facts[key] = definition[key]
@@ -231,6 +233,19 @@ local function is_reconciled(facts, code)
     facts.tk, facts.tt, facts.rt, facts.ex = nil, nil, nil, nil
   end
   facts.z, facts.zt = nil, nil
+  return true
+end
+
+-- Whether a failure is the one that is known. Celery 5.7 sends two of a run that is stopped at its hard time limit,
+-- which may come to two instances; another run would have lasted for that limit. The later one takes the place of the
+-- other.
+local function is_told_twice(facts, fact)
+  if fact[2] ~= FAILED or facts.tk ~= FAILED or fact[7] ~= facts.ex or (facts.w and facts.w ~= fact[4]) then
+    return false
+  end
+  local limit = tonumber(string.match(facts.ex or '', '^TimeLimitExceeded%(([%d.]+)'))
+  if not limit or math.abs(whole(fact[3], MOST_TIME) - facts.tt) >= limit * 1000000 then return false end
+  facts.tc = facts.tc > 1 and facts.tc - 1 or nil
   return true
 end
 

@@ -17,7 +17,8 @@
 --
 -- Returns {ms since the epoch, {{task id, phase, since when in µs, name, queue, worker, its state}, …}, 1 if more is
 -- due or 0}: a text is empty where nothing is known, the state is as in `liveness`, or `gone` if the worker was not
--- heard of for very long. Nothing if the caller does not lead; or the error LEASELOST.
+-- heard of for very long; 1 follows it if workers know the task by another id. Nothing if the caller does not lead; or
+-- the error LEASELOST.
 
 local ASKED_FOR, LOOK_ANYWAY = 60000, 86400000 -- ms
 local SHARE_OF_SWEEP = 0.5 -- of what a call does
@@ -120,7 +121,7 @@ local function look(uuid, facts)
   if left > 0 and (state ~= 'lost' or redis.call('HEXISTS', keys.orphaned, uuid) == 1) then
     look_again(uuid, now + math.min(left, least))
   else
-    note_overdue({ uuid, phase, since, facts.n or '', facts.q or '', facts.w or '', state })
+    note_overdue({ uuid, phase, since, facts.n or '', facts.q or '', facts.w or '', state, facts.o and 1 })
   end
 end
 

@@ -142,7 +142,7 @@ class MemoryOpenTasks:
         if not is_lost and (not limit or now - since / 1e6 < limit):
             return None
         state = ("lost" if is_lost else "online") if worker in self._server.workers else ""
-        return Suspect(task_id, phase, since, facts.name or "", facts.queue or "", worker, state)
+        return Suspect(task_id, phase, since, facts.name or "", facts.queue or "", worker, state, not facts.is_other_id)
 
     def _judge(self, suspect: Suspect, verdict: Verdict) -> list[Entry]:
         server, now = self._server, self._server.clock.time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import copy
 from operator import itemgetter
 from typing import Any
@@ -19,6 +20,7 @@ from ha_monitor.store.results import Phase
 
 _DEFINITION = "nakrpe"
 _LAST = {Code.RECEIVED: ("rc", "rl"), Code.STARTED: ("sc", "sl"), Code.RETRIED: ("xc", "xl")}
+_HARD_LIMIT = re.compile(r"TimeLimitExceeded\((\d++(?:\.\d++)?)")
 by_time = itemgetter(0)
 read_event = msgspec.msgpack.Decoder(Event).decode
 
@@ -62,6 +64,10 @@ class MemoryTask:
         elif code is Code.REQUEUED:
             self._facts["jc"] = self._facts.get("jc", 0) + 1
         elif code in ENDS:
+            if self._is_told_twice(fact, at):
+                self._facts["tc"] -= 1
+                self._end(fact, at)
+                return True
             self._end(fact, at)
         if fact[4] is not None:
             self._waiting.append((at, code, bytes_of(fact[4])))
@@ -114,6 +120,13 @@ class MemoryTask:
         if self._precedence(code, at) > before:
             runtime = fact[5] if code is Code.SUCCEEDED else None
             facts.update(tk=int(code), tt=at, rt=runtime, ex=fact[6] if code is Code.FAILED else None)
+
+    def _is_told_twice(self, fact: Fact, at: int) -> bool:
+        get = self._facts.get
+        if fact[1] is not Code.FAILED or get("tk") != Code.FAILED or fact[6] != get("ex"):
+            return False
+        limit = _HARD_LIMIT.match(fact[6] or "")
+        return get("w", fact[3]) == fact[3] and limit is not None and abs(at - get("tt", 0)) < float(limit[1]) * 1e6
 
     @staticmethod
     def _precedence(code: int, at: int) -> tuple[int, int, int]:

@@ -24,7 +24,7 @@ do
       if with then
         seen, new = with, new + 1
         local code = fact[2]
-        local announced = is_reconciled(facts, code)
+        local announced = is_reconciled(facts, code) or is_told_twice(facts, fact)
         runs.merge(facts, fact)
         if code == SENT and fact[8] and facts.n then producers.note(facts.n, fact[7] ~= 0) end
         if code == STARTED and fact[6] and fact[3] > 0 then activity.start(fact[4], fact[6], fact[3]) end
