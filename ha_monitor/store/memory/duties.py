@@ -115,7 +115,7 @@ class MemoryOpenTasks:
             now = self._server.clock.time()
             tasks = [one for task_id in self._server.tasks if (one := self._suspect(task_id, now)) is not None]
             self._asked_for.update({one.task_id: now for one in tasks})
-            return Suspects(int(now * 1000), tasks)
+            return Suspects(int(now * 1000), tasks, workers=sorted(self._server.workers))
 
         return self._store.own_call("suspects", found)
 
@@ -139,7 +139,7 @@ class MemoryOpenTasks:
         worker = facts.worker or ""
         is_lost = worker in self._server.lost_workers
         limit = self._limits[phase]
-        if not is_lost and (not limit or now - since / 1e6 < limit):
+        if not (is_lost and phase == "started") and (not limit or now - since / 1e6 < limit):
             return None
         state = ("lost" if is_lost else "online") if worker in self._server.workers else ""
         return Suspect(task_id, phase, since, facts.name or "", facts.queue or "", worker, state)
