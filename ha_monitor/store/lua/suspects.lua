@@ -18,8 +18,9 @@
 -- @option most_workers  most workers to return
 --
 -- Returns {ms since the epoch, {{task id, phase, since when in µs, name, queue, worker, its state}, …}, 1 if more is
--- due or 0, {nodename, …} of workers that were heard from last}: a text is empty where nothing is known, the state is as in `liveness`, or `gone` if the worker was not
--- heard of for very long. Nothing if the caller does not lead; or the error LEASELOST.
+-- due or 0, {nodename, …} of workers that were heard from last}: a text is empty where nothing is known, the state is
+-- as in `liveness`, or `gone` if the worker was not heard of for very long. Nothing if the caller does not lead; or the
+-- error LEASELOST.
 
 local ASKED_FOR, LOOK_ANYWAY = 60000, 86400000 -- ms
 local SHARE_OF_SWEEP = 0.5 -- of what a call does

@@ -12,6 +12,8 @@
 -- `unsent`: the latest runs of that process of which no event came. Of a record that cannot be read, what can be.
 
 local function task_events(name, record)
+  -- The process that was there before it said worker-online may have been another.
+  if record.t and record.t >= (record.s and record.s[1] or 0) then return true, 0 end
   local word = record.b or record.s
   local pid = word and number_within(word[3].pid, 2 ^ 32)
   if not pid then return false, 0 end

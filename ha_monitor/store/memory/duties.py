@@ -82,7 +82,7 @@ class MemoryDuties:
         was_lost = name in server.lost_workers
         if said == "worker-offline":
             state = "offline"
-        elif silent > watching.lost_after and (was_lost or may_judge):
+        elif said and silent > watching.lost_after and (was_lost or may_judge):
             state = "lost"
         else:
             state = "late" if silent > watching.late_after else "online"

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.errors import LeaseLost, StoreUnavailable
+from ha_monitor.events.catalogue import Code
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.lease import Lease
@@ -228,6 +229,9 @@ class MemoryStore:
         server.others |= others
         if not is_left:
             server.workers.update({fact[0]: (now, fact[3]) for fact in batch.workers})
+        for fact in (fact for task_id in tasks for fact in batch.tasks[task_id]):
+            if fact[1] not in (Code.SENT, Code.OTHER) and fact[3]:
+                server.workers[fact[3]] = (now, server.workers.get(fact[3], (now, ""))[1])
         for task_id, (_, *stay) in list(server.found.items()):
             if task_id in tasks and tasks[task_id].phase() != tuple(stay):
                 del server.found[task_id]

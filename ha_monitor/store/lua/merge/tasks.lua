@@ -1,7 +1,7 @@
 -- Events of tasks: each is merged into the record of its task.
 --
 -- @include clock counting generated/catalogue phases record runs work merge/activity merge/announce merge/counts
--- @include merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting
+-- @include merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting merge/workers
 -- @families task
 -- @options first_look
 -- @option success_ttl  s for which the record of a task that succeeded is kept, and ids of events without a task
@@ -13,6 +13,7 @@ local merge_tasks
 do
   local first_look, success_ttl, failure_ttl = options.first_look, options.success_ttl, options.failure_ttl
 
+  local hear = workers.hear
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
 
@@ -29,6 +30,8 @@ do
         local announced = is_reconciled(facts, code)
         runs.merge(facts, fact)
         if code == SENT and fact[8] and facts.n then producers.note(facts.n, fact[7] ~= 0) end
+        -- A producer sends task-sent, and may send what has no code (0).
+        if code ~= SENT and code > 0 then hear(fact[4], fact[3]) end
         if code == STARTED and fact[6] and fact[3] > 0 then activity.start(fact[4], fact[6], fact[3]) end
         if first_look and code == SUCCEEDED and fact[6] and facts.n then run_times.note(facts.n, fact[6]) end
         if not announced then
