@@ -11,8 +11,10 @@ import pytest
 
 from ha_monitor.check.findings import Severity
 from ha_monitor.check.workers import check_workers
+from ha_monitor.clock import SystemClock
+from ha_monitor.status.fleet import read_fleet
 from tests.support.celery_app import make_app
-from tests.support.instances import Fleet
+from tests.support.instances import ROOT, Fleet
 from tests.support.process import wait_until
 from tests.support.workers import CeleryWorker
 
@@ -20,7 +22,15 @@ LOST_AFTER = 6.0
 SETTINGS: dict[str, dict[str, Any]] = {
     "store": {"lease": 5.0},
     "workers": {"late_after": 3.0, "lost_after": LOST_AFTER},
+    "stuck": {"received_after": 600.0, "started_after": 600.0},
 }
+BEHIND = 7200
+CLOCK = f"""
+import time
+real = time.time
+time.time = lambda: real() - {BEHIND}
+"""
+"""A module that Python imports before all others."""
 
 
 @pytest.fixture
@@ -48,3 +58,24 @@ def test_a_worker_without_heartbeats_is_not_lost(fleet: Fleet, broker_url: str) 
         time.sleep(3 * LOST_AFTER)
 
         assert fleet.said("worker-lost") + fleet.said("worker-recovered") == []
+
+
+def test_a_worker_whose_clock_is_behind_is_called_that(fleet: Fleet, broker_url: str, tmp_path: Path) -> None:
+    """Given a worker whose clock is two hours behind, one line says so, and status shows it; its running task is not
+    stuck, and no instance lags.
+    """
+    (tmp_path / "behind").mkdir()
+    (tmp_path / "behind" / "sitecustomize.py").write_text(CLOCK)
+    app = make_app(broker_url)
+    with CeleryWorker(broker_url, "a", env={"PYTHONPATH": f"{tmp_path / 'behind'}:{ROOT}"}) as worker:
+        app.tasks["tests.slow"].delay(25)
+        wait_until(lambda: fleet.said("worker-clock-skew"), 60, "the line", 0.2)
+        wait_until(lambda: fleet.said("task-succeeded"), 60, "the end of the task", 0.2)
+
+        (line,) = fleet.said("worker-clock-skew")
+        assert (line["level"], line["worker"]) == ("warning", worker.nodename)
+        assert line["skew"] == pytest.approx(-BEHIND, abs=60)
+        status = read_fleet(fleet.config, SystemClock())
+        assert [one.skew for one in status.workers] == [pytest.approx(-BEHIND, abs=60)]
+        assert max(one.lag for one in status.instances) < BEHIND / 2
+        assert fleet.said("task-stuck") + fleet.said("task-orphaned") == []

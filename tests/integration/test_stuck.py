@@ -481,6 +481,20 @@ def test_nothing_is_judged_while_an_event_may_be_on_its_way(one: Leader, two: Le
     assert one.judge(*verdicts, settled_at=suspects.at - 2000) == ["task-stuck"]
 
 
+def test_ages_are_by_the_clock_of_the_store(one: Leader, inside: Inside) -> None:
+    """Given a worker whose clock is known to be two hours behind, its task is overdue when its limit is over, and not
+    at once; the line has the right age.
+    """
+    inside.redis.hset(inside.keys.skewed, "celery@host", 7_200_000)
+    one.instance.apply(*(event(kind, at=ago(7200 + 390), uuid="early") for kind in STARTED))
+    assert one.found() == []
+    one.instance.apply(*(event(kind, at=ago(7200 + 410)) for kind in STARTED))
+    (suspect,) = one.found()
+    assert suspect.task_id == UUID
+    assert one.judge((suspect, held())) == ["task-stuck"]
+    assert one.instance.emitted[-1].entry.event.fields["seconds"] == pytest.approx(410, abs=60)
+
+
 # --- who may write -------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.reader import StoreReader, WorkerEntry
 from ha_monitor.store.results import Ticked, Watched, Watching
 from tests.integration.storing import NODE, Inside, Instance
+from tests.support.process import wait_until
 from tests.unit.builders import TIME, event
 
 NAME = "celery@host"
@@ -375,3 +377,64 @@ def test_events_of_tasks_cost_one_note_a_second(one: Instance, inside: Inside) -
         inside.redis.zadd(inside.keys.workers, {NAME: inside.redis.time()[0] * 1000 + 500})
 
     assert inside.redis.get(inside.keys.worker(NAME)) == before
+
+
+# --- wrong clocks --------------------------------------------------------------------------
+
+
+def look_at_clocks(instance: Instance, empty_ago: float | None) -> list[float]:
+    """By how many seconds the clocks are ahead that a look finds wrong."""
+    instance.store.tick(b"{}", [], merged_ago=0.0)
+    watched = Duties(instance.store).watch(WATCHING, [], may_judge=True, empty_ago=empty_ago)
+    assert watched is not None
+    instance.announce(watched.items)
+    events = [item.entry.event for item in watched.items]
+    return [one.fields["skew"] for one in events if one.type == "worker-clock-skew"]
+
+
+def beat(instance: Instance, ahead: float) -> None:
+    """A heartbeat of a worker whose clock is ahead."""
+    instance.apply(event("worker-heartbeat", at=time.time() + ahead))
+
+
+def confirm(instance: Instance, inside: Inside, ahead: float) -> None:
+    """Heartbeats, until the worker is a newcomer no more."""
+
+    def is_confirmed() -> bool:
+        beat(instance, ahead)
+        return inside.redis.zscore(inside.keys.newcomers, NAME) is None
+
+    wait_until(is_confirmed, 60, "the confirmation", 0.2)
+
+
+@pytest.mark.parametrize("ahead", [-7200.0, 7200.0])
+def test_a_wrong_clock_is_told_once_and_shown(one: Instance, inside: Inside, ahead: float) -> None:
+    """Given a worker whose clock is two hours behind or ahead, one line says so, status shows it, and neither does when
+    it is right again. In the lines after that a wrong clock is news again.
+    """
+    leads(one)
+    confirm(one, inside, ahead)
+    assert look_at_clocks(one, 1.0) == [pytest.approx(ahead, abs=60)]
+    beat(one, ahead + 2)
+    assert look_at_clocks(one, 1.0) == []
+    assert entries(one)[0].skew == pytest.approx(ahead, abs=60)
+    beat(one, 0)
+    assert look_at_clocks(one, 1.0) == []
+    assert entries(one)[0].skew == 0
+    beat(one, ahead)
+    assert look_at_clocks(one, 1.0) != []
+
+
+def test_what_waited_in_the_queue_is_of_no_wrong_clock(one: Instance, two: Instance, inside: Inside) -> None:
+    """Given events of two hours ago, no clock is called wrong while they may have waited: in the queue, or with an
+    instance that has not merged what it was given.
+    """
+    leads(one)
+    confirm(one, inside, -7200)
+
+    assert look_at_clocks(one, None) == []
+    two.store.tick(b"{}", [], merged_ago=60.0)
+    assert look_at_clocks(one, 1.0) == []
+    two.store.tick(b"{}", [], merged_ago=0.0)
+    silence(inside, 5)
+    assert look_at_clocks(one, 1.0) == []

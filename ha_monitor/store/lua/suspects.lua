@@ -10,7 +10,7 @@
 -- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
 -- So each call looks at others, and a crowd of which one could not have anything keeps nobody away for long.
 --
--- @include clock duty found limits phases pieces record sweep usual work
+-- @include clock duty found limits own_time phases pieces record sweep usual work
 -- @keys open orphaned liveness workers newcomers
 -- @families task
 -- @option most_records  most records to look at
@@ -118,7 +118,8 @@ local function look(uuid, facts)
   end
   local limit = limit_of(facts.n, phase)
   local state = phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) or ''
-  local left = limit and since > 0 and since / 1000 + limit - now or LOOK_ANYWAY
+  local from = state ~= '' and by_own_clock(facts.w, since) or since
+  local left = limit and since > 0 and from / 1000 + limit - now or LOOK_ANYWAY
   if left > 0 and (phase ~= STARTED_PHASE or state ~= 'lost' or redis.call('HEXISTS', keys.orphaned, uuid) == 1) then
     look_again(uuid, now + math.min(left, least))
   else

@@ -33,7 +33,7 @@ def own_event(kind: str, name: str, since: object, **rest: Any) -> Event:
 
 
 class MemoryDuties:
-    """See `api.LeaderDuties`. Looks at everything at each call."""
+    """See `api.LeaderDuties`. Looks at everything at each call, and knows no wrong clocks."""
 
     all_accounted = True
 
@@ -44,7 +44,14 @@ class MemoryDuties:
     def start_anew(self) -> None:
         pass
 
-    def watch(self, watching: Watching, queues: Sequence[str], *, may_judge: bool) -> Watched | None:
+    def watch(
+        self,
+        watching: Watching,
+        queues: Sequence[str],
+        *,
+        may_judge: bool,
+        empty_ago: float | None = None,  # noqa: ARG002
+    ) -> Watched | None:
         def watched(own: MemoryInstance) -> Watched | None:
             if not self._store.leads():
                 return None

@@ -29,6 +29,7 @@ do
     return { f = now }
   end
 
+  local clocks = {} -- nodename -> the latest time in µs that it gave, as it gave it
   local latest_of = {} -- nodename -> time in µs of the latest event of a task, of those that this call merges
 
   -- A worker said something of a task. Each event comes here, so that there is little to do.
@@ -65,6 +66,7 @@ do
       put_event(payload, NIL, false)
     end
     local record = heard[name] or load_worker(name)
+    clocks[name] = math.max(clocks[name] or 0, at)
     local part = kind == 'worker-heartbeat' and 'b' or 's'
     local merged_at, entry = math.min(at, latest), record[part]
     if entry and entry[2] == id then
@@ -102,6 +104,7 @@ do
       if name ~= '' and (heard[name] or not last or now - tonumber(last) >= KEPT_FOR.sign_of_life) then
         local record = heard[name] or load_worker(name)
         record.t = math.max(record.t or 0, math.min(at, latest))
+        clocks[name] = math.max(clocks[name] or 0, at)
         if not heard[name] then note_proof(name, record) end
         heard[name] = record
       end
@@ -112,6 +115,7 @@ do
     if next(heard) == nil then return end
     local heard_of = {}
     for name, record in pairs(heard) do
+      if clocks[name] and clocks[name] > 0 then record.c = clocks[name] end
       if is_newcomer[name] and not admit_worker(name) then
         activity.refuse(name)
       else
