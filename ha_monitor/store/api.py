@@ -136,6 +136,10 @@ class Store(Protocol):
     def holds_lease(self) -> bool:
         """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
 
+    @property
+    def counts_changed(self) -> bool:
+        """Whether something may have been counted since `counts` was called. Asks nobody."""
+
     def counts(self) -> Counts:
         """What this instance has counted for its metrics, over all its starts. Blocks."""
 

@@ -613,7 +613,9 @@ def test_another_end_that_comes_after_a_repair_follows_the_rules_for_several_end
 
 
 def test_a_repair_is_counted_once(store_url: str) -> None:
-    """Given a repaired task whose real last event comes late, the task's counter and that of the repairs are 1."""
+    """Given a repaired task whose real last event comes late, the task's counter and that of the repairs are 1. The
+    repair is known as something counted, though nothing of it may be announced, and so is read for the next scrape.
+    """
     instance = counter(store_url, stuck=LIMITS)
     instance.store.tick(b"{}", [], merged_ago=0.0)
     tasks = StuckTasks(instance.store, LIMITS)
@@ -622,8 +624,11 @@ def test_a_repair_is_counted_once(store_url: str) -> None:
     suspects = tasks.suspects()
     assert suspects is not None
     fact: Fact = finished(at=began + 7).fact
+    instance.store.counts()
+    assert not instance.store.counts_changed
     items = tasks.judge(0, [(suspects.tasks[0], Finished(fact))])
     assert items is not None
+    assert instance.store.counts_changed
     instance.apply(event("task-succeeded", at=began + 6.9))
 
     found = samples(instance)

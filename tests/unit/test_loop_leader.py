@@ -10,7 +10,7 @@ import pytest
 
 from ha_monitor.backend.results import Result
 from ha_monitor.broker.task_query import Held, WorkerAnswers
-from ha_monitor.config.schema import Http, Stuck, Workers
+from ha_monitor.config.schema import Config, Http, Stuck, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.pipeline.investigator import Investigator
@@ -240,11 +240,11 @@ class Answers:
         return {task_id: results.get(task_id) for task_id in task_ids}
 
 
-def looking_instance(bed: Bed, answers: Answers) -> Instance:
+def looking_instance(bed: Bed, answers: Answers, config: Config = CONFIG) -> Instance:
     investigator = Investigator(
         answers.workers, None if answers.results is None else answers.backend, bed.clock, plain_threads(bed.clock)
     )
-    one = Instance(bed, config=CONFIG, investigator=investigator)
+    one = Instance(bed, config=config, investigator=investigator)
     one.live(3)
     bed.publish(event("task-received", at=one.clock.time()), event("task-started", at=one.clock.time(), pid=1))
     one.live(2)
@@ -322,6 +322,20 @@ def test_a_task_whose_result_is_there_is_repaired(bed: Bed) -> None:
     (line,) = one.said("task-succeeded")
     assert (line["source"], line["task_name"]) == ("reconciled", "shop.pay")
     assert one.said("task-stuck") + one.said("task-orphaned") == []
+
+
+def test_a_reconciled_end_is_in_the_metrics_at_once(bed: Bed) -> None:
+    """Given an end that is reconciled after the last event, the instance asks for its counts then, and not again."""
+    answers = Answers(results={})
+    config = msgspec.structs.replace(CONFIG, http=Http(listen="127.0.0.1:0"))
+    one = looking_instance(bed, answers, config)
+    live_with_answers(one, answers, 120)
+    asked = bed.store_trouble.moments["before counts"]
+    answers.results = {"8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90": Result("task-succeeded", None, WORKER, {})}
+    live_with_answers(one, answers, 120)
+
+    assert len(one.said("task-succeeded")) == 1
+    assert bed.store_trouble.moments["before counts"] == asked + 1
 
 
 def test_a_verdict_waits_for_instances_that_have_not_merged_what_they_had(bed: Bed) -> None:

@@ -159,6 +159,7 @@ class MemoryOpenTasks:
         if isinstance(verdict, Finished):
             server.tasks[suspect.task_id] = task = task.copy()
             task.merge(verdict.fact)
+            self._store.counted()
             return task.announce(now, all_of_it=True)
         kind = "task-stuck" if isinstance(verdict, Stuck) else "task-orphaned"
         said = (kind, suspect.phase, suspect.since)

@@ -32,6 +32,7 @@ class MemoryStore:
         self._lease = Lease(self._clock, settings.lease)
         self._progress = OutboxProgress()
         self._connected = False
+        self._counts_changed = True
         self._under_way: Batch | None = None
 
     @property
@@ -48,7 +49,7 @@ class MemoryStore:
 
     def connect(self) -> None:
         self._under_way = None
-        self._connected = True
+        self._connected = self._counts_changed = True
         self.call("connect", lambda: None)
 
     def close(self) -> None:
@@ -162,8 +163,14 @@ class MemoryStore:
     def holds_lease(self) -> bool:
         return self._lease.holds()
 
+    @property
+    def counts_changed(self) -> bool:
+        return self._counts_changed
+
     def counts(self) -> Counts:
-        return self.call("counts", Counts)
+        counts = self.call("counts", Counts)
+        self._counts_changed = False
+        return counts
 
     # --- for the parts beside it -----------------------------------------------------------
 
@@ -196,6 +203,10 @@ class MemoryStore:
         self._progress.confirm()
         return reply
 
+    def counted(self) -> None:
+        """A duty has counted something."""
+        self._counts_changed = True
+
     def leads(self) -> bool:
         return self.server.leader == self.token
 
@@ -225,6 +236,7 @@ class MemoryStore:
             new += 1
             if payload is not None:
                 entries.append(Entry(0, read_event(bytes_of(payload)), None, False))
+        self._counts_changed = self._counts_changed or new > 0
         server.tasks.update(tasks)
         server.others |= others
         if not is_left:
