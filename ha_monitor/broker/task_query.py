@@ -1,7 +1,8 @@
-"""Asks the workers which of the given tasks they have."""
+"""Asks the workers which of the given tasks they have, and when they acknowledge them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -26,20 +27,51 @@ class WorkerAnswers(NamedTuple):
     answered: frozenset[str]
     """The workers that answered."""
     held: dict[str, Held]
-    """By task id; a task that is missing here is with none of them."""
+    """By task id. A running task that is missing here is with none of them. One that waits may be missing: Celery does
+    not list what waits for a rate limit.
+    """
+    acks_late: dict[str, bool] = {}  # noqa: RUF012  # never changed
+    """By task name: whether the message is acknowledged when the task has ended, not when it starts. Of the names that
+    the workers told.
+    """
 
 
-def query_tasks(config: Config, task_ids: Sequence[str]) -> WorkerAnswers:
-    """Ask all workers, on a connection of its own.
+def query_tasks(config: Config, task_ids: Sequence[str], ask_settings: Sequence[str] = ()) -> WorkerAnswers:
+    """Ask all workers about tasks, on a connection of its own.
 
+    :param ask_settings: the workers to ask how they acknowledge; not all, since each answers with all its tasks.
     :raises BrokerUnavailable: if no broker of `broker.url` answers.
     """
-    return first_answer(config, lambda url: read_answers(_ask_at(url, config, task_ids)))
+    return first_answer(config, lambda url: _ask_at(url, config, task_ids, ask_settings))
 
 
-def _ask_at(url: str, config: Config, task_ids: Sequence[str]) -> dict[str, Any]:
+def _ask_at(url: str, config: Config, task_ids: Sequence[str], ask_settings: Sequence[str]) -> WorkerAnswers:
     with asking(url, config.broker) as (client, control):
-        return control.inspect(timeout=ANSWER_TIMEOUT, connection=client).query_task(*task_ids) or {}
+
+        def inspect(**destination: Any) -> Any:
+            return control.inspect(timeout=ANSWER_TIMEOUT, connection=client, **destination)
+
+        answers = read_answers(inspect().query_task(*task_ids) or {} if task_ids else {})
+        if not ask_settings:
+            return answers
+        registered = inspect(destination=list(ask_settings)).registered("acks_late") or {}
+        return answers._replace(acks_late=read_settings(registered))
+
+
+_SETTING = re.compile(r"^(.*) \[acks_late=(True|False)\]$")
+
+
+def read_settings(answers: dict[str, Any]) -> dict[str, bool]:
+    """The reply to Celery's `registered`: worker → [text of a task, …]. Where workers differ, a task counts as
+    acknowledged late.
+    """
+    found: dict[str, bool] = {}
+    for tasks in answers.values():
+        for text in tasks if isinstance(tasks, list) else ():
+            if isinstance(text, str) and (match := _SETTING.match(text)):
+                name, late = match.groups()
+                found[name] = found.get(name, False) or late == "True"
+    return found
 
 
 def read_answers(answers: dict[str, Any]) -> WorkerAnswers:

@@ -63,7 +63,7 @@ def assess_worker(name: str, entry: WorkerEntry | None, *, answers: bool, enable
 
 
 def _recorded(config: Config) -> dict[str, WorkerEntry]:
-    """The workers that are online by the shared record."""
+    """The workers that are there by the shared record; one without heartbeats is late while it has no task."""
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()
@@ -72,4 +72,4 @@ def _recorded(config: Config) -> dict[str, WorkerEntry]:
         return {}  # `check_store` reports it
     finally:
         reader.close()
-    return {one.name: one for one in entries if one.state == "online"}
+    return {one.name: one for one in entries if one.state in ("online", "late")}

@@ -188,12 +188,13 @@ FIELDS = (
     Field("sw_sys", "operating system of the worker's machine."),
     Field("reason", "why an entry of the outbox could not be read."),
     Field("silent", "seconds without an event from the worker."),
+    Field("skew", "seconds by which the worker's clock is ahead; negative: behind."),
     Field("phase", "the task's phase: sent and not received, received and not started, started and not finished."),
     Field("since", "when the phase began, or the eta if that is later."),
     Field("seconds", "for how many seconds it has been in that phase."),
     Field(
         "confirmed_by",
-        "a worker says that it has the task (worker); no worker that answered has it (workers); its worker is lost "
+        "a worker says that it has the task (worker); no worker that answered lists it (workers); its worker is lost "
         "(worker-lost); the result backend knows no result (result-backend). Empty if no worker answered.",
     ),
     Field("answered", "how many workers answered."),
@@ -240,6 +241,7 @@ OWN_EVENTS = (
     OwnEvent("worker-recovered", INFO, ("silent",)),
     OwnEvent("workers-lost", WARNING, ("count", "workers")),
     OwnEvent("workers-recovered", INFO, ("count", "workers")),
+    OwnEvent("worker-clock-skew", WARNING, ("skew",)),
     OwnEvent("task-stuck", WARNING, _STUCK_FIELDS),
     OwnEvent("task-orphaned", ERROR, _STUCK_FIELDS),
     OwnEvent("events-lost", ERROR, ("lost",)),

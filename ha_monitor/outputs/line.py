@@ -74,6 +74,7 @@ class EventLine(Struct, omit_defaults=True):
     sw_sys: Any = UNSET
     reason: str | UnsetType = UNSET
     silent: float | UnsetType = UNSET
+    skew: float | UnsetType = UNSET
     phase: str | UnsetType = UNSET
     since: str | UnsetType = UNSET
     seconds: float | UnsetType = UNSET

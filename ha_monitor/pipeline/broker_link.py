@@ -95,7 +95,10 @@ class BrokerLink(Link):
             self._source.heartbeat()
             if self._look.is_due():
                 self._look.restart()
+                began = self._clock.time()
                 self._stats.depth = self._source.depth()
+                if self._stats.depth == 0:
+                    self._stats.empty_at = began
                 self._watcher.queue_seen(self._stats.depth, asked_at)
 
     def hand_back(self) -> None:

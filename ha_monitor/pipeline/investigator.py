@@ -14,8 +14,15 @@ from ha_monitor.pipeline.verdicts import Opinion, opinion_of
 from ha_monitor.store.results import Suspect, Suspects
 from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
 
-AskWorkers = Callable[[Sequence[str]], WorkerAnswers]
+AskWorkers = Callable[[Sequence[str], Sequence[str]], WorkerAnswers]
+"""Given task ids, and workers to ask for their settings."""
 AskBackend = Callable[[Sequence[str]], Mapping[str, Result | None]]
+
+
+MOST_WITNESSES = 20
+"""Workers that one question asks for their settings: each answers with all the tasks that it knows."""
+MOST_NAMES = 10_000
+"""Task names of which it is known how they are acknowledged; as many as have a usual run time."""
 
 
 class Findings(NamedTuple):
@@ -43,6 +50,8 @@ class Investigator:
         self._clock = clock
         self._thread = CallThread(threads, "investigator")
         self._asked: Future[Findings] | None = None
+        self._acks_late: dict[str, bool] = {}
+        """As workers have said, by task name: who could say it now may be the worker that is lost."""
 
     @property
     def busy(self) -> bool:
@@ -71,11 +80,14 @@ class Investigator:
 
     def _investigate(self, suspects: Suspects, began: float) -> Findings:
         try:
-            answers = self._workers([one.task_id for one in suspects.tasks])
+            answers = self._workers([one.task_id for one in suspects.tasks], _witnesses(suspects))
+            self._learn(answers.acks_late)
             results = None
             if self._backend is not None:
                 results = self._backend([one.task_id for one in suspects.tasks if one.task_id not in answers.held])
-            opinions = [(one, opinion_of(one, answers, results)) for one in suspects.tasks]
+            opinions = [
+                (one, opinion_of(one, answers, results, self._acks_late.get(one.name))) for one in suspects.tasks
+            ]
             problem = None
         except HaMonitorError as error:
             opinions, problem = [], str(error)
@@ -83,3 +95,14 @@ class Investigator:
             opinions, problem = [], f"{type(error).__name__}: {error}"
         answered = self._clock.monotonic()
         return Findings(suspects.at + int((answered - began) * 1000) + 1, answered, opinions, problem)
+
+    def _learn(self, acks_late: Mapping[str, bool]) -> None:
+        if len(self._acks_late) > MOST_NAMES:
+            self._acks_late = {}
+        self._acks_late.update(acks_late)
+
+
+def _witnesses(suspects: Suspects) -> list[str]:
+    """Whom to ask how tasks are acknowledged: the workers of the candidates first."""
+    own = (one.worker for one in suspects.tasks if one.worker)
+    return list(dict.fromkeys([*own, *suspects.workers]))[:MOST_WITNESSES]

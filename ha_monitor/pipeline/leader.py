@@ -41,15 +41,16 @@ class Leader:
         self.listening = Listening(clock, settings.late_after)
         """Is told whenever the instance has received."""
         watching = Watching(settings.late_after, settings.lost_after)
+        self._watch = WatchDuty(
+            record.duties,
+            watching,
+            self.listening,
+            telemetry=telemetry,
+            tables=TableReport(logger, clock),
+            clock=clock,
+        )
         self._duties: list[Duty] = [
-            WatchDuty(
-                record.duties,
-                watching,
-                self.listening,
-                telemetry=telemetry,
-                tables=TableReport(logger, clock),
-                clock=clock,
-            ),
+            self._watch,
             LossesDuty(record.duties, clock, report=settings.count_losses),
         ]
         self._stuck: StuckDuty | None = None
@@ -65,7 +66,10 @@ class Leader:
 
         :param asked_at: when it was asked, by the monotonic clock.
         """
-        if not depth and self._stuck is not None:
+        if depth:
+            return
+        self._watch.queue_was_empty(asked_at)
+        if self._stuck is not None:
             self._stuck.queue_was_empty(asked_at)
 
     def after_tick(self, ticked: Ticked) -> list[OutboxItem]:

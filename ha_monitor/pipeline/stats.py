@@ -44,6 +44,8 @@ class Stats(Struct):
     broker: str = ""
     depth: int | None = None
     """Messages in the shared queue, as of the last query."""
+    empty_at: float = 0.0
+    """When a query found none last, seconds since the epoch."""
 
     def add_batch(self, batch: Batch, *, new: int, repeated: int, waiting: int, now: float) -> None:
         """A batch was merged.
@@ -59,7 +61,8 @@ class Stats(Struct):
         self.waiting = waiting
         self.last_event = now
         if batch.newest:
-            self.lag = max(0.0, now - batch.newest)
+            # What came since the queue was empty was sent since then, whatever its sender's clock says.
+            self.lag = max(0.0, now - max(batch.newest, self.empty_at))
 
     def totals(self) -> dict[str, int]:
         """The totals for the line at the stop of an instance."""

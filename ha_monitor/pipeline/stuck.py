@@ -21,6 +21,9 @@ PATIENCE = 60.0
 
 LONGEST_ANSWER = 120.0
 """Seconds after which an unanswered query is logged: a library may wait forever."""
+LEARN_EVERY = 300.0
+"""Seconds between two questions for the settings of tasks while there are no candidates: the worker that could answer
+may be the next one that is lost."""
 EMPTY_WITHIN = 15.0
 """Seconds for which the event queue counts as empty after a query found it so; it is queried every few seconds."""
 
@@ -63,6 +66,7 @@ class StuckDuty:
         self._clock = clock
         self._round = Schedule(clock, ROUND_EVERY)
         self._answer = Schedule(clock, LONGEST_ANSWER)
+        self._learn = Schedule(clock, LEARN_EVERY)
         self._empty_at = float("-inf")
         self._pending: Pending | None = None
         self._failing = False
@@ -76,6 +80,7 @@ class StuckDuty:
 
     def start_anew(self) -> None:
         self._round.hasten()
+        self._learn.hasten()
 
     def run(self) -> list[OutboxItem]:
         now = self._clock.monotonic()
@@ -94,7 +99,8 @@ class StuckDuty:
             return
         if found.more:
             self._round.hasten()
-        if found.tasks:
+        if found.tasks or (found.workers and self._learn.is_due()):
+            self._learn.restart()
             self._answer.restart()
             self._investigator.ask(found)
 

@@ -63,8 +63,6 @@ class Ticker:
         self._tables = TableReport(logger, clock)
         self.due = Schedule(clock, config.store.tick_every)
         """When the next tick is due; whoever knows of something earlier hastens it."""
-        self._counted_batches = -1
-        """`stats.batches` when the store was last asked for the counts."""
 
     def tick(self) -> None:
         """Tick now. What it brings is to be announced then.
@@ -90,13 +88,11 @@ class Ticker:
         self._announcements.add(self._leader.after_tick(ticked))
         self._store_link.answered(ticked.trouble)
         self._rejects.report()
-        if self._telemetry.counting and (ticked.items or self._stats.batches != self._counted_batches):
+        if self._telemetry.counting and self._store.counts_changed:
             self._look_at_counts()
         if self._broker.consuming:
             self._report.consuming()
 
     def _look_at_counts(self) -> None:
-        batches = self._stats.batches
         self._telemetry.counts = self._store.counts()
         self._tables.look([series_table(self._telemetry.counts, self._max_series)])
-        self._counted_batches = batches

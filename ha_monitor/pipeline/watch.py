@@ -33,7 +33,16 @@ class WatchDuty:
         self._listening = listening
         self._telemetry = telemetry
         self._tables = tables
+        self._clock = clock
+        self._empty_at: float | None = None
         self._due = Schedule(clock, WATCH_EVERY)
+
+    def queue_was_empty(self, at: float) -> None:
+        """No message waited in the shared queue, or there is none.
+
+        :param at: by the monotonic clock.
+        """
+        self._empty_at = at
 
     def start_anew(self) -> None:
         self._due.hasten()
@@ -44,7 +53,10 @@ class WatchDuty:
         self._due.restart()
         # A worker may be judged only after listening for as long as it may be silent.
         may_judge = self._listening.has_lasted(self._watching.lost_after)
-        watched = self._duties.watch(self._watching, self._telemetry.surveyed_queues(), may_judge=may_judge)
+        empty_ago = None if self._empty_at is None else self._clock.monotonic() - self._empty_at
+        watched = self._duties.watch(
+            self._watching, self._telemetry.surveyed_queues(), may_judge=may_judge, empty_ago=empty_ago
+        )
         if watched is None:
             return []
         self._telemetry.fleet = watched

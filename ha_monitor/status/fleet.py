@@ -54,6 +54,8 @@ class Worker(Struct):
     processed: Any = None
     loadavg: Any = None
     software: str = ""
+    skew: float = 0.0
+    """Seconds by which its clock is ahead (negative: behind); 0 if it is about right."""
 
 
 class Queue(Struct):
@@ -168,6 +170,7 @@ def _worker(entry: WorkerEntry) -> Worker:
         processed=fields.get("processed"),
         loadavg=fields.get("loadavg"),
         software=" ".join(str(fields[key]) for key in ("sw_ident", "sw_ver") if fields.get(key)),
+        skew=entry.skew,
     )
 
 

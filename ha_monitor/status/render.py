@@ -8,7 +8,7 @@ from ha_monitor.status.fleet import Fleet, Instance, Queue, Worker
 from ha_monitor.text.visible import columns, padded, visible
 
 _INSTANCE = ("INSTANCE", "HOST", "PID", "STATE", "AGE", "SEEN", "SHARE", "EVENTS", "LINES", "LAG", "OUTBOX", "VERSION")
-_WORKER = ("WORKER", "STATE", "SEEN", "ACTIVE", "PROCESSED", "LOAD", "SOFTWARE")
+_WORKER = ("WORKER", "STATE", "SEEN", "ACTIVE", "PROCESSED", "LOAD", "SOFTWARE", "CLOCK")
 
 
 def render(fleet: Fleet) -> list[str]:
@@ -69,7 +69,13 @@ def _instance(one: Instance) -> Sequence[str]:
 def _worker(one: Worker) -> Sequence[str]:
     load = " ".join(str(number) for number in one.loadavg) if isinstance(one.loadavg, list) else ""
     seen = f"{duration(one.silent)} ago"
-    return (one.name, one.state, seen, _text(one.active), _text(one.processed), load, one.software)
+    return (one.name, one.state, seen, _text(one.active), _text(one.processed), load, one.software, _clock(one.skew))
+
+
+def _clock(skew: float) -> str:
+    if not skew:
+        return ""
+    return f"{duration(abs(skew))} {'ahead' if skew > 0 else 'behind'}"
 
 
 def _text(value: object) -> str:

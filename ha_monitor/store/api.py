@@ -136,6 +136,10 @@ class Store(Protocol):
     def holds_lease(self) -> bool:
         """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
 
+    @property
+    def counts_changed(self) -> bool:
+        """Whether something may have been counted since `counts` was called. Asks nobody."""
+
     def counts(self) -> Counts:
         """What this instance has counted for its metrics, over all its starts. Blocks."""
 
@@ -146,11 +150,15 @@ class LeaderDuties(Protocol):
     def start_anew(self) -> None:
         """Forget how far it was: another instance led meanwhile. Does not block."""
 
-    def watch(self, watching: Watching, queues: Sequence[str], *, may_judge: bool) -> Watched | None:
+    def watch(
+        self, watching: Watching, queues: Sequence[str], *, may_judge: bool, empty_ago: float | None = None
+    ) -> Watched | None:
         """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
 
         :param queues: queues of tasks that workers consume.
         :param may_judge: whether it has listened for so long that a worker's silence means something.
+        :param empty_ago: seconds since no message waited in the queue of events; None if that is not known. What comes
+            since then and claims to be older is of a clock that is behind.
         """
 
     def losses(self, *, report: bool) -> list[OutboxItem]:

@@ -57,6 +57,7 @@ TYPES = {
     ),
     "newcomers": Kind("zset", "nodename of a worker that is not confirmed -> when it was first heard of"),
     "young": Kind("zset", "nodename of a confirmed worker with a short life so far -> when it was last heard of"),
+    "skewed": Kind("hash", "nodenames whose clocks are wrong -> ms by which they are behind (negative: ahead)"),
     "named": Kind("hash", "newcomer, confirmed -> lines of single workers that were written lately; expires"),
     "crowd": Kind("string", "MessagePack: {kind of line -> {workers to be told of in one, the first of them}}"),
     "turned_away": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
@@ -137,6 +138,7 @@ class Keys:
         self.sweep = self.prefix + "sweep"
         self.newcomers = self.prefix + "newcomers"
         self.young = self.prefix + "young"
+        self.skewed = self.prefix + "skewed"
         self.named = self.prefix + "named"
         self.crowd = self.prefix + "crowd"
         self.turned_away = self.prefix + "turned-away"

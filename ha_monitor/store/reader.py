@@ -47,6 +47,8 @@ class WorkerEntry(NamedTuple):
     """An event shows that its process sends task events."""
     unsent: int = 0
     """Its latest runs of which no event came: most likely it sends none."""
+    skew: float = 0.0
+    """Seconds by which its clock is ahead (negative: behind), as the leader has found out; 0 if it is about right."""
 
 
 class Workers(NamedTuple):
@@ -187,6 +189,7 @@ def _worker(name: bytes, heard: float, row: bytes, now: float) -> WorkerEntry:
         state=str(record["state"]),
         sends=bool(record.get("sends")),
         unsent=int(record.get("unsent", 0)),
+        skew=-float(record.get("skew", 0)) / 1000,
     )
 
 

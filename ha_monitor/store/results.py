@@ -153,6 +153,8 @@ class Suspects(NamedTuple):
     tasks: list[Suspect]
     more: bool = False
     """More tasks are to be looked at."""
+    workers: Sequence[str] = ()
+    """Some workers: those that were heard from last."""
 
 
 class Stuck(NamedTuple):

@@ -59,6 +59,7 @@ class RedisStore:
         self._progress = OutboxProgress()
         self._trouble = ""
         """What calls did without of which nothing was told yet."""
+        self._counts_changed = True
         self.counts_key = self.keys.counts(counting.name if counting else "")
         self._common = {
             "prefix": self.keys.prefix,
@@ -90,12 +91,18 @@ class RedisStore:
     def connected(self) -> bool:
         return self._connection.connected
 
+    @property
+    def counts_changed(self) -> bool:
+        """Whether something may have been counted since `counts` was called."""
+        return self._counts_changed
+
     def connect(self) -> None:
         """Connect, and hand the scripts to Redis, which forgets them at a restart.
 
         :raises StoreUnavailable: if Redis is away. :raises ConfigurationError: if it never could be there.
         """
         self._connection.connect()
+        self._counts_changed = True  # by a call whose reply was lost
         for script in self._scripts.values():
             self._connection.call("SCRIPT", "LOAD", script.source)
 
@@ -207,7 +214,9 @@ class RedisStore:
 
     def counts(self) -> Counts:
         """What this instance has counted, over all its starts."""
-        return Counts(self._connection.call("HGETALL", self.counts_key))
+        found = Counts(self._connection.call("HGETALL", self.counts_key))
+        self._counts_changed = False
+        return found
 
     def settle(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
         """Close all items below a sequence number, some of whose handlers failed.
@@ -262,7 +271,8 @@ class RedisStore:
         self._progress.confirm()
         self._lease.replied()
         if self._scripts[name].is_under_lease:
-            trouble, reply = reply
+            trouble, has_counted, reply = reply
+            self._counts_changed = self._counts_changed or has_counted == 1
             self._trouble = self._trouble or visible(trouble.decode("utf-8", "replace"))
         return reply
 

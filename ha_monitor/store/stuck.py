@@ -18,6 +18,8 @@ MOST_LOOKS = 1000
 """Records that one round looks at, so that many open tasks cannot block Redis for long."""
 MOST_SUSPECTS = 100
 """Tasks that one round asks about, so that neither the question nor the answers are long."""
+MOST_WORKERS = 20
+"""Workers that one round returns."""
 
 KINDS: dict[type[Verdict], str] = {Stuck: "stuck", Orphaned: "orphaned", Finished: "finished"}
 
@@ -31,9 +33,18 @@ class StuckTasks:
 
     def suspects(self) -> Suspects | None:
         """What there is to ask about; None if this instance does not lead."""
-        options = {"limits": self._limits, "most_records": MOST_LOOKS, "most_found": MOST_SUSPECTS}
+        options = {
+            "limits": self._limits,
+            "most_records": MOST_LOOKS,
+            "most_found": MOST_SUSPECTS,
+            "most_workers": MOST_WORKERS,
+        }
         reply = self._store.run("suspects", options)
-        return None if reply is None else Suspects(reply[0], [_suspect(row) for row in reply[1]], bool(reply[2]))
+        if reply is None:
+            return None
+        at, rows, more, workers = reply
+        names = [name.decode("utf-8", "replace") for name in workers]
+        return Suspects(at, [_suspect(row) for row in rows], bool(more), names)
 
     def judge(self, settled_at: int, verdicts: Sequence[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
         """Announce and repair what is still as it was found; None if it is too early for that.

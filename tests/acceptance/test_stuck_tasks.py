@@ -107,6 +107,31 @@ def test_a_hung_task_is_stuck_once_and_ends_as_any_other(fleet: Fleet, broker_ur
         assert said(fleet, "task-orphaned", hung) == []
 
 
+def test_what_a_worker_need_not_list_is_no_orphan(fleet: Fleet, broker_url: str) -> None:
+    """Given a task that waits in a worker for its rate limit, and one that is acknowledged late and whose worker is
+    killed, so that it is back in its queue, both are stuck, once, and no orphans.
+    """
+    app = make_app(broker_url, send_sent_event=True)
+    with (
+        capture(broker_url) as truth,
+        CeleryWorker(broker_url, "a") as victim,
+        CeleryWorker(broker_url, "b", queues=("other",)) as limited,
+    ):
+        for _ in range(2):
+            waiting = app.tasks["tests.limited"].apply_async((1, 2), queue="other").id
+        back = app.tasks["tests.slow_late"].delay(300).id
+        truth.wait_for("task-received", 3)
+        truth.wait_for("task-started", 2)
+        victim.kill()
+
+        line = told_once(fleet, "task-stuck", waiting)
+        assert (line["phase"], line["worker"], line["confirmed_by"]) == ("received", limited.nodename, ["workers"])
+        wait_until(lambda: fleet.said("worker-lost"), 60, "the loss of the worker", 0.2)
+        line = told_once(fleet, "task-stuck", back)
+        assert line["phase"] == "started"
+        assert fleet.said("task-orphaned") == []
+
+
 def test_a_task_that_no_worker_takes_is_stuck_once(fleet: Fleet, broker_url: str) -> None:
     """Given a task in a queue that nobody consumes, it is said to be stuck, sent and not received; one that a busy
     worker holds is received and not started; one with an eta is neither.
@@ -203,9 +228,12 @@ def test_a_backlog_is_no_alarm(tmp_path: Path, broker_url: str, store_url: str, 
         "handlers": {"modules": ["slow_handler"]},
     }
     began = time.time() - 1000
-    with Fleet(
-        tmp_path, broker_url, store_url, settings=settings, size=1, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"}
-    ) as fleet:
+    with (
+        Fleet(
+            tmp_path, broker_url, store_url, settings=settings, size=1, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+        ) as fleet,
+        CeleryWorker(broker_url, "a"),  # who knows how such a task is acknowledged
+    ):
         fleet.start()
         assert fleet.instances[0].stop() == 0  # it has declared the queue
         for kind in ("task-sent", "task-received", "task-started", "task-succeeded"):
@@ -216,7 +244,7 @@ def test_a_backlog_is_no_alarm(tmp_path: Path, broker_url: str, store_url: str, 
         wait_until(lambda: len(fleet.said("task-succeeded")) == 5000, 120, "the ends", 0.5)
         line = told_once(fleet, "task-orphaned", "task 5000")
 
-        assert line["confirmed_by"] == ["result-backend"]
+        assert line["confirmed_by"] == ["workers", "result-backend"]
         assert fleet.said("task-stuck") == []
         assert len(fleet.said("task-orphaned")) == 1
         assert len(fleet.said("task-succeeded")) == 5000

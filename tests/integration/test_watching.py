@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from ha_monitor.errors import LeaseLost
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.outbox import OutboxItem
-from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.reader import StoreReader, WorkerEntry
 from ha_monitor.store.results import Ticked, Watched, Watching
 from tests.integration.storing import NODE, Inside, Instance
+from tests.support.process import wait_until
 from tests.unit.builders import TIME, event
 
 NAME = "celery@host"
@@ -45,6 +47,16 @@ def silence(inside: Inside, seconds: float, name: str = NAME) -> None:
     """As if nothing had been heard of a worker for so long."""
     now = inside.redis.time()
     inside.redis.zadd(inside.keys.workers, {name: now[0] * 1000 + now[1] // 1000 - int(seconds * 1000)})
+
+
+def entries(instance: Instance) -> list[WorkerEntry]:
+    """The workers, as `ha-monitor status` and `check` read them."""
+    reader = StoreReader(instance.settings, NODE)
+    reader.connect()
+    try:
+        return reader.workers(WATCHING.late_after).entries
+    finally:
+        reader.close()
 
 
 def states(watched: Watched) -> dict[str, str]:
@@ -290,3 +302,139 @@ def test_what_was_held_back_and_then_silence_is_no_recovery(one: Instance, insid
 
     assert states(watch(one)) == {NAME: "lost"}
     assert own(one) == [("worker-lost", NAME)]
+
+
+# --- workers without heartbeats ------------------------------------------------------------
+
+ASKED: dict[str, Any] = {"freq": 5, "active": None, "processed": None, "loadavg": None}
+"""What a worker leaves out of a heartbeat that it was asked for."""
+
+
+def test_events_of_tasks_are_signs_of_life(one: Instance, inside: Inside) -> None:
+    """Given a worker whose heartbeats have stopped, it is online while it sends events of tasks, and lost when these
+    stop, too; what a producer sends is no such sign.
+    """
+    leads(one)
+    one.apply(event("worker-heartbeat"))
+    for second in (100, 200):
+        silence(inside, 61)
+        one.apply(event("task-started", uuid=f"{second}", at=TIME + second))
+        assert states(watch(one)) == {NAME: "online"}
+    silence(inside, 61)
+    one.apply(event("task-sent", uuid="sent", at=TIME + 300))
+
+    assert states(watch(one)) == {NAME: "lost"}
+    assert own(one) == [("worker-lost", NAME)]
+
+
+def test_a_worker_of_which_only_tasks_tell_is_never_lost(one: Instance, inside: Inside) -> None:
+    """Given a worker that sends no heartbeats but those that it is asked for, its silence is no loss: it may have no
+    task. It is known by its events of tasks alone, and sends them.
+    """
+    leads(one)
+    one.apply(event("task-started", at=TIME))
+    assert states(watch(one)) == {NAME: "online"}
+    one.apply(event("worker-heartbeat", at=TIME + 1, **ASKED))
+    silence(inside, 1000)
+
+    assert states(watch(one)) == {NAME: "late"}
+    one.apply(event("task-started", uuid="2", at=TIME + 1000))
+    assert states(watch(one)) == {NAME: "online"}
+    assert own(one) == []
+    (entry,) = entries(one)
+    assert entry.sends
+
+
+def test_an_answer_to_a_request_hides_no_heartbeat(one: Instance, inside: Inside) -> None:
+    """Given a worker that sends heartbeats and answers a request for one, it is lost if it is silent then, and what its
+    own heartbeat said is still shown.
+    """
+    leads(one)
+    one.apply(event("worker-heartbeat"), event("worker-heartbeat", at=TIME + 1, **ASKED))
+    assert entries(one)[0].heartbeat["processed"] == 7
+    silence(inside, 61)
+
+    assert states(watch(one)) == {NAME: "lost"}
+
+
+def test_last_events_behind_a_goodbye_are_none_of_a_new_life(one: Instance, inside: Inside) -> None:
+    """Given a worker that said goodbye, its last event of a task does not bring it back; one of much later does."""
+    leads(one)
+    one.apply(event("worker-online"), event("worker-offline", at=TIME + 1), event("task-succeeded", at=TIME + 2))
+    assert states(watch(one)) == {NAME: "offline"}
+    silence(inside, 60)
+    one.apply(event("task-started", uuid="2", at=TIME + 60))
+
+    assert states(watch(one)) == {NAME: "online"}
+
+
+def test_events_of_tasks_cost_one_note_a_second(one: Instance, inside: Inside) -> None:
+    """Given many events of tasks of a worker, its record is written once a second, not with each batch."""
+    one.apply(event("task-started", uuid="first"))
+    before = inside.redis.get(inside.keys.worker(NAME))
+    for number in range(5):
+        one.apply(event("task-started", uuid=str(number), at=TIME + number))
+        inside.redis.zadd(inside.keys.workers, {NAME: inside.redis.time()[0] * 1000 + 500})
+
+    assert inside.redis.get(inside.keys.worker(NAME)) == before
+
+
+# --- wrong clocks --------------------------------------------------------------------------
+
+
+def look_at_clocks(instance: Instance, empty_ago: float | None) -> list[float]:
+    """By how many seconds the clocks are ahead that a look finds wrong."""
+    instance.store.tick(b"{}", [], merged_ago=0.0)
+    watched = Duties(instance.store).watch(WATCHING, [], may_judge=True, empty_ago=empty_ago)
+    assert watched is not None
+    instance.announce(watched.items)
+    events = [item.entry.event for item in watched.items]
+    return [one.fields["skew"] for one in events if one.type == "worker-clock-skew"]
+
+
+def beat(instance: Instance, ahead: float) -> None:
+    """A heartbeat of a worker whose clock is ahead."""
+    instance.apply(event("worker-heartbeat", at=time.time() + ahead))
+
+
+def confirm(instance: Instance, inside: Inside, ahead: float) -> None:
+    """Heartbeats, until the worker is a newcomer no more."""
+
+    def is_confirmed() -> bool:
+        beat(instance, ahead)
+        return inside.redis.zscore(inside.keys.newcomers, NAME) is None
+
+    wait_until(is_confirmed, 60, "the confirmation", 0.2)
+
+
+@pytest.mark.parametrize("ahead", [-7200.0, 7200.0])
+def test_a_wrong_clock_is_told_once_and_shown(one: Instance, inside: Inside, ahead: float) -> None:
+    """Given a worker whose clock is two hours behind or ahead, one line says so, status shows it, and neither does when
+    it is right again. In the lines after that a wrong clock is news again.
+    """
+    leads(one)
+    confirm(one, inside, ahead)
+    assert look_at_clocks(one, 1.0) == [pytest.approx(ahead, abs=60)]
+    beat(one, ahead + 2)
+    assert look_at_clocks(one, 1.0) == []
+    assert entries(one)[0].skew == pytest.approx(ahead, abs=60)
+    beat(one, 0)
+    assert look_at_clocks(one, 1.0) == []
+    assert entries(one)[0].skew == 0
+    beat(one, ahead)
+    assert look_at_clocks(one, 1.0) != []
+
+
+def test_what_waited_in_the_queue_is_of_no_wrong_clock(one: Instance, two: Instance, inside: Inside) -> None:
+    """Given events of two hours ago, no clock is called wrong while they may have waited: in the queue, or with an
+    instance that has not merged what it was given.
+    """
+    leads(one)
+    confirm(one, inside, -7200)
+
+    assert look_at_clocks(one, None) == []
+    two.store.tick(b"{}", [], merged_ago=60.0)
+    assert look_at_clocks(one, 1.0) == []
+    two.store.tick(b"{}", [], merged_ago=0.0)
+    silence(inside, 5)
+    assert look_at_clocks(one, 1.0) == []

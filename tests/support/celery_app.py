@@ -119,6 +119,8 @@ TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "tests.reject_once": (reject_once, {"acks_late": True}),
     "tests.ignore": (ignore, {}),
     "tests.slow": (slow, {}),
+    "tests.limited": (add, {"rate_limit": "1/h"}),
+    "tests.slow_late": (slow, {"acks_late": True}),
     "tests.custom": (custom, {}),
     "tests.login": (login, {}),
     "tests.total": (total, {}),

@@ -269,6 +269,18 @@ class StoreContract:
         assert (watched.instances, watched.queues, watched.items) == (2, ["celery"], [])
         assert [(worker.name, worker.state) for worker in watched.workers] == [("celery@host", "online")]
 
+    def test_an_event_of_a_task_is_a_sign_of_life_of_its_worker(self, bed: Bed) -> None:
+        """Given events of a task, the leader knows the worker that sent some of them, and not the producer."""
+        one = started(bed)
+        sent = event("task-sent", hostname="gen1@producer")
+        merge(one, decode(sent, event("task-started", hostname="celery@worker")))
+        tick(one, fit=True)
+
+        watched = one.duties.watch(WATCHING, [], may_judge=True)
+
+        assert watched is not None
+        assert [(worker.name, worker.state) for worker in watched.workers] == [("celery@worker", "online")]
+
     def test_a_failed_handler_is_called_again_by_whichever_instance(self, bed: Bed) -> None:
         """Given a retry, it is due after its delay and goes to one instance; a dead letter is kept."""
         one, two = started(bed), started(bed)

@@ -24,7 +24,7 @@ class Fleet:
         self.reports: list[bool] = []
         self.all_accounted = True
 
-    def watch(self, watching: Watching, queues: list[str], *, may_judge: bool) -> None:
+    def watch(self, watching: Watching, queues: list[str], *, may_judge: bool, empty_ago: float | None = None) -> None:
         self.may_judge.append(may_judge)
 
     def losses(self, *, report: bool) -> list[Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from ha_monitor.backend.results import Result
 from ha_monitor.broker.task_query import Held, WorkerAnswers
-from ha_monitor.config.schema import Http, Stuck, Workers
+from ha_monitor.config.schema import Config, Http, Stuck, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.pipeline.investigator import Investigator
@@ -220,24 +220,31 @@ def test_what_was_counted_is_there_for_scrapes(bed: Bed) -> None:
 class Answers:
     """What workers and result backend say."""
 
-    def __init__(self, held: dict[str, Held] | None = None, results: dict[str, Result | None] | None = None) -> None:
-        self.held, self.results = held or {}, results
+    def __init__(
+        self,
+        held: dict[str, Held] | None = None,
+        results: dict[str, Result | None] | None = None,
+        acks_late: dict[str, bool] | None = None,
+    ) -> None:
+        self.held, self.results, self.acks_late = held or {}, results, acks_late or {}
+        self.answered = frozenset([WORKER])
         self.asked: list[list[str]] = []
 
-    def workers(self, task_ids: Sequence[str]) -> WorkerAnswers:
-        self.asked.append(list(task_ids))
-        return WorkerAnswers(frozenset([WORKER]), self.held)
+    def workers(self, task_ids: Sequence[str], ask_settings: Sequence[str]) -> WorkerAnswers:
+        if task_ids:
+            self.asked.append(list(task_ids))
+        return WorkerAnswers(self.answered, self.held, self.acks_late if ask_settings else {})
 
     def backend(self, task_ids: Sequence[str]) -> dict[str, Result | None]:
         results = self.results or {}
         return {task_id: results.get(task_id) for task_id in task_ids}
 
 
-def looking_instance(bed: Bed, answers: Answers) -> Instance:
+def looking_instance(bed: Bed, answers: Answers, config: Config = CONFIG) -> Instance:
     investigator = Investigator(
         answers.workers, None if answers.results is None else answers.backend, bed.clock, plain_threads(bed.clock)
     )
-    one = Instance(bed, config=CONFIG, investigator=investigator)
+    one = Instance(bed, config=config, investigator=investigator)
     one.live(3)
     bed.publish(event("task-received", at=one.clock.time()), event("task-started", at=one.clock.time(), pid=1))
     one.live(2)
@@ -269,12 +276,40 @@ def test_a_task_that_a_worker_has_for_too_long_is_stuck(bed: Bed) -> None:
 
 def test_a_task_that_no_worker_has_is_orphaned(bed: Bed) -> None:
     """Given a run that its worker says it does not have, and of which there is no result, one line tells of it."""
-    answers = Answers(results={})
+    answers = Answers(results={}, acks_late={"shop.pay": False})
     one = looking_instance(bed, answers)
     live_with_answers(one, answers, 120)
 
     (line,) = one.said("task-orphaned")
     assert line["confirmed_by"] == ["workers", "result-backend"]
+
+
+@pytest.mark.parametrize("acks_late", [{}, {"shop.pay": True}], ids=["unknown", "late"])
+def test_a_task_whose_message_may_be_back_in_its_queue_is_stuck(bed: Bed, acks_late: dict[str, bool]) -> None:
+    """Given a run that its worker says it does not have, and that is acknowledged at its end, as far as anybody said,
+    it is stuck and no orphan."""
+    answers = Answers(results={}, acks_late=acks_late)
+    one = looking_instance(bed, answers)
+    live_with_answers(one, answers, 120)
+
+    (line,) = one.said("task-stuck")
+    assert (line["phase"], line["confirmed_by"]) == ("started", ["workers", "result-backend"])
+    assert one.said("task-orphaned") == []
+
+
+def test_how_tasks_are_acknowledged_is_learned_before_a_worker_is_lost(bed: Bed) -> None:
+    """Given a fleet whose only worker has said how it acknowledges and is then killed, its task is orphaned, though
+    nobody is left to say it."""
+    answers = Answers(acks_late={"shop.pay": False})
+    one = looking_instance(bed, answers)
+    bed.publish(event("worker-heartbeat", at=one.clock.time()))
+    live_with_answers(one, answers, 10)
+    answers.acks_late = {}
+    answers.answered = frozenset()
+    live_with_answers(one, answers, 120)
+
+    (line,) = one.said("task-orphaned")
+    assert (line["confirmed_by"], line["answered"]) == (["worker-lost"], 0)
 
 
 def test_a_task_whose_result_is_there_is_repaired(bed: Bed) -> None:
@@ -287,6 +322,20 @@ def test_a_task_whose_result_is_there_is_repaired(bed: Bed) -> None:
     (line,) = one.said("task-succeeded")
     assert (line["source"], line["task_name"]) == ("reconciled", "shop.pay")
     assert one.said("task-stuck") + one.said("task-orphaned") == []
+
+
+def test_a_reconciled_end_is_in_the_metrics_at_once(bed: Bed) -> None:
+    """Given an end that is reconciled after the last event, the instance asks for its counts then, and not again."""
+    answers = Answers(results={})
+    config = msgspec.structs.replace(CONFIG, http=Http(listen="127.0.0.1:0"))
+    one = looking_instance(bed, answers, config)
+    live_with_answers(one, answers, 120)
+    asked = bed.store_trouble.moments["before counts"]
+    answers.results = {"8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90": Result("task-succeeded", None, WORKER, {})}
+    live_with_answers(one, answers, 120)
+
+    assert len(one.said("task-succeeded")) == 1
+    assert bed.store_trouble.moments["before counts"] == asked + 1
 
 
 def test_a_verdict_waits_for_instances_that_have_not_merged_what_they_had(bed: Bed) -> None:

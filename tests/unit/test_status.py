@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ha_monitor.config.schema import Config
+from ha_monitor.pipeline.stats import Stats
 from ha_monitor.status.fleet import Fleet, Queue, assemble
 from ha_monitor.status.render import render
 from ha_monitor.store.reader import Counts, InstanceEntry, WorkerEntry
 from ha_monitor.store.reader import Workers as WorkerEntries
+from tests.unit.builders import TIME, decode, event
 
 NOW = 1_800_000_000.0
 NONE = Counts(waiting=0, retries=0, dead_letters=0, rejected=0, takeovers=0, stuck=0, orphaned=0)
@@ -68,6 +70,19 @@ def test_what_a_person_reads() -> None:
     assert lines[6].split()[:2] == ["celery@app1", "lost"]
     assert lines[8] == "stuck tasks 2   orphaned tasks 1"
     assert lines[9] == "waiting announcements 0   handler retries 0   dead letters 4   rejected 0   takeovers 0"
+
+
+def test_the_lag_is_by_no_wrong_clock() -> None:
+    """Given an event of a sender whose clock is two hours behind, the lag is not larger than the time since the queue
+    was empty; with a backlog it is the age of the newest event.
+    """
+    stats = Stats()
+    batch = decode(event("worker-heartbeat", at=TIME - 7200))
+    stats.add_batch(batch, new=1, repeated=0, waiting=0, now=TIME)
+    assert stats.lag == 7200
+    stats.empty_at = TIME - 3
+    stats.add_batch(batch, new=1, repeated=0, waiting=0, now=TIME)
+    assert stats.lag == 3
 
 
 def test_more_workers_than_are_shown() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.backend.results import Result, ResultBackend, exception_text, read_result
-from ha_monitor.broker.task_query import Held, WorkerAnswers, read_answers
+from ha_monitor.broker.task_query import Held, WorkerAnswers, read_answers, read_settings
 from ha_monitor.config import schema
 from ha_monitor.config.schema import Stuck as Settings
 from ha_monitor.config.schema import TaskLimits
@@ -64,7 +64,11 @@ ALL = where("other@host", WORKER)
         (suspect("sent", ""), NOBODY, None, Stuck("sent", [], 0)),
         (suspect("sent", ""), OTHERS, {"a": None}, Stuck("sent", ["workers", "result-backend"], 1)),
         (suspect(), ALL, None, Orphaned(False, ["workers"], 2)),
-        (suspect("received"), ALL, {"a": None}, Orphaned(False, ["workers", "result-backend"], 2)),
+        # What was not started is still in its queue, or with a worker that need not list it (a rate limit).
+        (suspect("received"), ALL, {"a": None}, Stuck("received", ["workers", "result-backend"], 2)),
+        (suspect("received", "lost"), OTHERS, None, Stuck("received", ["worker-lost", "workers"], 1)),
+        (suspect("received", "offline"), OTHERS, None, Stuck("received", ["workers"], 1)),
+        (suspect("received"), OTHERS, None, None),
         (suspect(state="lost"), NOBODY, None, Orphaned(True, ["worker-lost"], 0)),
         (suspect(state="lost"), OTHERS, None, Orphaned(True, ["worker-lost", "workers"], 1)),
         (suspect(state="offline"), OTHERS, None, Orphaned(False, ["workers"], 1)),
@@ -92,7 +96,27 @@ ALL = where("other@host", WORKER)
 def test_what_is_made_of_the_answers(
     of: Suspect, answers: WorkerAnswers, results: Mapping[str, Result | None] | None, opinion: Opinion
 ) -> None:
-    assert opinion_of(of, answers, results) == opinion
+    assert opinion_of(of, answers, results, acks_late=False) == opinion
+
+
+@pytest.mark.parametrize("acks_late", [True, None], ids=["late", "unknown"])
+def test_only_a_start_that_took_the_message_away_makes_an_orphan(acks_late: bool | None) -> None:
+    """Given a task that is acknowledged when it ends, or of which nobody said when, it is stuck and no orphan: its
+    message may be back in its queue."""
+    assert opinion_of(suspect(), ALL, None, acks_late) == Stuck("started", ["workers"], 2)
+    lost = opinion_of(suspect(state="lost"), NOBODY, None, acks_late)
+    assert lost == Stuck("started", ["worker-lost"], 0)
+
+
+def test_settings_of_tasks_are_read() -> None:
+    """Given what workers say of their tasks, one that is acknowledged late anywhere is; what is no setting is left."""
+    answers: dict[str, Any] = {
+        "a@h": ["shop.pay [acks_late=False]", "shop.book [acks_late=True]", "odd [x] [acks_late=False]"],
+        "b@h": ["shop.pay [acks_late=True]", "shop.mail [rate_limit=1/m]", "shop.file", 7],
+        "c@h": {"error": "no such command"},
+    }
+
+    assert read_settings(answers) == {"shop.pay": True, "shop.book": True, "odd [x]": False}
 
 
 def test_answers_of_all_kinds_are_read() -> None:
@@ -240,7 +264,7 @@ def test_only_tasks_that_no_worker_has_are_looked_up() -> None:
         asked.append(task_ids)
         return {"b": RESULT}
 
-    findings = ask(lambda _ids: where(WORKER, a=RUNS), results)
+    findings = ask(lambda _ids, _workers: where(WORKER, a=RUNS), results)
 
     assert asked == [["b"]]
     assert [opinion for _, opinion in findings.opinions] == [Stuck("started", ["worker"], 1), RESULT]
@@ -251,7 +275,7 @@ def test_only_tasks_that_no_worker_has_are_looked_up() -> None:
 def test_who_cannot_be_asked_gives_no_opinion() -> None:
     """Given a broker that is away, there is a reason instead of opinions."""
 
-    def workers(_ids: Sequence[str]) -> WorkerAnswers:
+    def workers(_ids: Sequence[str], _workers: Sequence[str]) -> WorkerAnswers:
         raise BrokerUnavailable("127.0.0.1:5672: refused")
 
     findings = ask(workers)
@@ -262,7 +286,7 @@ def test_who_cannot_be_asked_gives_no_opinion() -> None:
 def test_a_mistake_of_a_library_is_a_reason_and_not_the_end() -> None:
     """Given a library that raises what nobody foresaw, there is a reason, too, and the next question can be asked."""
 
-    def workers(_ids: Sequence[str]) -> WorkerAnswers:
+    def workers(_ids: Sequence[str], _workers: Sequence[str]) -> WorkerAnswers:
         raise ZeroDivisionError("odd")
 
     assert ask(workers).problem == "ZeroDivisionError: odd"
@@ -296,7 +320,7 @@ class Duty:
         self.tasks = Tasks()
         self.warnings: list[str] = []
 
-        def takes_time(ids: Sequence[str]) -> WorkerAnswers:
+        def takes_time(ids: Sequence[str], _workers: Sequence[str]) -> WorkerAnswers:
             self.clock.now += 2
             return answer(ids)
 

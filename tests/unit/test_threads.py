@@ -134,7 +134,7 @@ def test_one_greeting_at_a_time_however_often_the_connection_breaks(monkeypatch:
 def test_a_question_without_a_thread_is_an_answer_with_a_problem() -> None:
     """Given no thread to ask workers in, the duty hears why, and can ask again."""
     clock = TurnedClock()
-    investigator = Investigator(lambda _ids: pytest.fail("nobody asks"), None, clock, plain_threads(clock))
+    investigator = Investigator(lambda _ids, _workers: pytest.fail("nobody asks"), None, clock, plain_threads(clock))
 
     with no_thread_left():
         investigator.ask(Suspects(5000, []))

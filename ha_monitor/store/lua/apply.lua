@@ -37,6 +37,7 @@ return holding_lease(function()
     workers.merge()
     others.merge()
   end
+  workers.note_heard()
   local first = commit(write_indexes, write_rest)
   return { first, items, new_events, repeated_events, waiting.count(), merged }
 end)

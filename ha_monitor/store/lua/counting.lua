@@ -13,7 +13,7 @@
 -- {'z', name} that of missing ends that were added (see judge.lua). {'s', nodename} is the number of runs that by the
 -- clocks of two hosts began before their attempt was sent, {'S', nodename} by how much in all, in µs.
 --
--- @include generated/catalogue numbers pieces runs trouble work
+-- @include counted generated/catalogue numbers pieces runs trouble work
 -- @keys counts
 -- @option counting  how events are counted, see below; nil for not at all
 -- @options failure_ttl
@@ -213,6 +213,7 @@ do
   function write_counts()
     local fields, parts = counted_fields()
     if #fields == 0 then return end
+    note_counted()
     local held = attempt('HLEN', keys.counts)
     if not held then return end
     local room, overflow = counting.max_series - held, {}

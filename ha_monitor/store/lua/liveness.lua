@@ -1,5 +1,7 @@
 -- What a worker is, worked out here alone: for the leader's duty, which keeps and announces it, and for the script that
 -- shows workers to anybody.
+--
+-- @include worker
 
 local ONLINE, LATE, LOST, OFFLINE = 'online', 'late', 'lost', 'offline'
 
@@ -23,16 +25,19 @@ end
 -- when as a text, ms for which nothing was heard}.
 --
 -- heard: when an instance last heard of it, ms; before: how it was kept. lost_after: ms of silence after which it is
--- lost, or nil if the caller may not say so of one that was not lost before; late_after: ms, too.
+-- lost, or nil if the caller may not say so of one that was not lost before; late_after: ms, too. The silence of a
+-- worker that sends no heartbeats tells nothing: it may have no task.
 local function state_of(record, heard, before, now, late_after, lost_after)
   local silent = math.max(0, now - heard)
   local beat, said = record.b and record.b[1] or -1, record.s and record.s[1] or -1
-  local last = math.max(beat, said)
+  local last = math.max(beat, said, record.t or -1)
   local lost_at, heard_before, heard_again = read_lost(before)
   local change
-  if said >= beat and record.s and record.s[4] == 'worker-offline' then
+  -- What it had to say of its tasks may come behind its goodbye.
+  local is_gone = said >= beat and record.s and record.s[4] == 'worker-offline'
+  if is_gone and last - said <= late_after * 1000 then
     return OFFLINE, OFFLINE
-  elseif lost_after and silent > lost_after then
+  elseif lost_after and silent > lost_after and (lost_at or sends_heartbeats(record)) then
     if not lost_at then
       return LOST, lost_text(exact(last), exact(heard), 0), { 'worker-lost', exact(heard), math.floor(silent) }
     end

@@ -1,7 +1,7 @@
 -- Which workers have a record: those that have proven themselves most.
 --
 -- @include clock tables
--- @keys workers newcomers young liveness
+-- @keys workers newcomers young liveness skewed
 -- @families worker
 
 local function forget_worker(name)
@@ -9,6 +9,7 @@ local function forget_worker(name)
   redis.call('ZREM', keys.newcomers, name)
   redis.call('ZREM', keys.young, name)
   redis.call('HDEL', keys.liveness, name)
+  redis.call('HDEL', keys.skewed, name)
   redis.call('DEL', families.worker .. name)
 end
 

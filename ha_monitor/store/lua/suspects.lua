@@ -1,4 +1,5 @@
--- Finds open tasks that are overdue, or whose worker is lost, for the leader to ask about. A duty of the leader.
+-- Finds open tasks that are overdue, or that a worker that is lost had started, for the leader to ask about. A duty of
+-- the leader. What a lost worker had not started comes back into its queue.
 --
 -- Bounded: so many records are looked at a call, or fewer large ones (work.lua). A task that is not overdue is put off
 -- until it would be, though not for longer than the least limit of its name, since the merge does not say that it came
@@ -9,16 +10,17 @@
 -- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
 -- So each call looks at others, and a crowd of which one could not have anything keeps nobody away for long.
 --
--- @include clock duty found lifetime limits phases pieces record sweep usual work
+-- @include clock duty found lifetime limits own_time phases pieces record sweep usual work
 -- @keys open orphaned liveness workers newcomers
 -- @families task
 -- @option most_records  most records to look at
 -- @option most_found  most tasks to return
+-- @option most_workers  most workers to return
 --
 -- Returns {ms since the epoch, {{task id, phase, since when in µs, name, queue, worker, its state}, …}, 1 if more is
--- due or 0}: a text is empty where nothing is known, the state is as in `liveness`, or `gone` if the worker was not
--- heard of for very long; 1 follows it if workers know the task by another id. Nothing if the caller does not lead; or
--- the error LEASELOST.
+-- due or 0, {nodename, …} of workers that were heard from last}: a text is empty where nothing is known, the state is
+-- as in `liveness`, or `gone` if the worker was not heard of for very long; 1 follows it if workers know the task by
+-- another id. Nothing if the caller does not lead; or the error LEASELOST.
 
 local ASKED_FOR, LOOK_ANYWAY = 60000, 86400000 -- ms
 local SHARE_OF_SWEEP = 0.5 -- of what a call does
@@ -61,7 +63,7 @@ local function sweep()
     looked = looked + 1
     local facts = load_record(families.task .. uuid)
     local phase = phase_of(facts)
-    if phase and phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) == 'lost'
+    if phase == STARTED_PHASE and facts.w and state_of_worker(facts.w) == 'lost'
       and redis.call('HEXISTS', keys.orphaned, uuid) == 0 then
       due_now[#due_now + 1] = 0
       due_now[#due_now + 1] = uuid
@@ -116,9 +118,10 @@ local function look(uuid, facts)
   end
   local limit = limit_of(facts.n, phase)
   local state = phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) or ''
-  local left = limit and since > 0 and since / 1000 + limit - now or LOOK_ANYWAY
+  local from = state ~= '' and by_own_clock(facts.w, since) or since
+  local left = limit and since > 0 and from / 1000 + limit - now or LOOK_ANYWAY
   if left > 0 and phase ~= SENT_PHASE then left = math.min(left, lifetime.left(families.task .. uuid)) end
-  if left > 0 and (state ~= 'lost' or redis.call('HEXISTS', keys.orphaned, uuid) == 1) then
+  if left > 0 and (phase ~= STARTED_PHASE or state ~= 'lost' or redis.call('HEXISTS', keys.orphaned, uuid) == 1) then
     look_again(uuid, now + math.min(left, least))
   else
     note_overdue({ uuid, phase, since, facts.n or '', facts.q or '', facts.w or '', state, facts.o and 1 })
@@ -171,5 +174,5 @@ return leading(function()
   in_pieces(looks, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.open, ...) end)
   in_pieces(closed, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.open, ...) end)
   forget_found(closed)
-  return { now, found, more }
+  return { now, found, more, redis.call('ZREVRANGE', keys.workers, 0, options.most_workers - 1) }
 end)

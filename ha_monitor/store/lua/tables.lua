@@ -23,6 +23,7 @@ local BEAT_SIZE, START_SIZE = 32, 8 -- bytes
 -- How long what is kept, in ms.
 local KEPT_FOR = {
   proof = 1000, -- between two words that prove a worker: one message has only one
+  sign_of_life = 1000, -- a worker of which only tasks tell is noted so often
   trial = 10000, -- a worker that was never confirmed, in a full table
   silent_young = 10000, -- a worker that has not been heard of for as long as `youth`, in a full table
   youth = 600000,

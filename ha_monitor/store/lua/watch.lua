@@ -4,15 +4,16 @@
 -- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies
 -- up.
 --
--- @include clock duty liveness newcomers outbox pieces stored sweep tables trouble usual work worker
+-- @include clock duty liveness merged newcomers outbox pieces skew stored sweep tables trouble usual work worker
 -- @keys leases waiting retries dead_letters queues stuck orphaned
--- @keys workers liveness newcomers young producers usual processes open turned_away named crowd
+-- @keys workers liveness skewed newcomers young producers usual processes open turned_away named crowd
 -- @families worker
 -- @options worker_ttl late_after
 -- @option lost_after  ms of silence until a worker is lost
 -- @option may_judge  whether the caller has listened for so long that silence means something
 -- @option most_looks  most workers to look at
 -- @option places  {where to go on, …} as returned by the call before or empty
+-- @option empty_ago  ms since no message waited in the queue of events; nil if that is not known
 -- @option queues  {queue of tasks, …} as the workers say
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
@@ -29,6 +30,7 @@ local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'u
 local SCANNED, TIDIED = 100, 100
 local places = options.places
 local shown = {}
+local skewed = {} -- {nodename, ms by which its clock is wrong or nil}, …
 local changed = {} -- nodenames and their new states, one after the other
 
 -- An event of the monitor's own about workers; `since` makes it differ from the next one of its kind.
@@ -75,6 +77,37 @@ local function tell_of_crowds()
   crowds, crowds_changed = {}, next(crowds) ~= nil
 end
 
+-- A clock is called wrong from WRONG ms on, and right again below RIGHT; the worker is told of once.
+local WRONG, RIGHT, NOTED = 60000, 30000, 5000
+local merged = options.empty_ago and merged_by_all()
+local empty_at = options.empty_ago and now - options.empty_ago
+
+-- By how many ms a worker's clock is behind (negative: ahead), by the event of it that came last; nil if nothing proves
+-- that. What was sent long ago may have waited: in the queue, unless that was empty since, or with an instance that has
+-- not merged it. Nothing comes from the future.
+local function skew_found(record, heard)
+  if not record.c then return nil end
+  local skew = heard - record.c / 1000
+  if skew < RIGHT then return skew end
+  local sent_since = merged and heard > empty_at and merged >= heard
+  return sent_since and skew or nil
+end
+
+local function look_at_clock(name, record, heard)
+  local skew = skew_found(record, heard)
+  if skew == nil or record.f then return end
+  local known = known_skew(name)
+  if math.abs(skew) < RIGHT then
+    if known then skewed[#skewed + 1] = { name } end
+  elseif known then
+    if math.abs(skew - known) >= NOTED then skewed[#skewed + 1] = { name, exact(skew) } end
+  elseif math.abs(skew) >= WRONG and named.confirmed < MOST_NAMED.confirmed then
+    named.confirmed = named.confirmed + 1
+    skewed[#skewed + 1] = { name, exact(skew) }
+    emit('worker-clock-skew', name, exact(heard), { skew = -math.floor(skew) / 1000 })
+  end
+end
+
 local any_lost, newly_lost = false, false
 
 local function look_at(name, heard)
@@ -86,6 +119,7 @@ local function look_at(name, heard)
   local before = redis.call('HGET', keys.liveness, name)
   local judges = options.may_judge or read_lost(before)
   local state, kept, change = state_of(record, heard, before, now, options.late_after, judges and options.lost_after)
+  look_at_clock(name, record, heard)
   if change then tell(change[1], name, record.f, change[2], change[3]) end
   if kept ~= before then
     changed[#changed + 1] = name
@@ -168,6 +202,13 @@ end
 
 local function write_states()
   in_pieces(changed, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', keys.liveness, ...) end)
+  for _, entry in ipairs(skewed) do
+    if entry[2] then
+      redis.call('HSET', keys.skewed, entry[1], entry[2])
+    else
+      redis.call('HDEL', keys.skewed, entry[1])
+    end
+  end
   if #items > 0 then
     redis.call('HSET', keys.named, 'newcomer', named.newcomer, 'confirmed', named.confirmed)
     if redis.call('TTL', keys.named) == -1 then redis.call('EXPIRE', keys.named, NAMED_FOR) end

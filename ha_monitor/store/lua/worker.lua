@@ -1,8 +1,9 @@
 -- The record of a worker, read so that a broken one costs nothing but what it says.
 --
 -- b = {time in µs, id, fields} of its latest heartbeat; s = {time, id, fields, type} of its latest worker-online or
--- worker-offline; f = when it was first heard of in ms, until it is confirmed; y = the same from then on, while it is
--- young (tables.lua).
+-- worker-offline; t = time in µs of its latest event of a task; c = what its clock said, in µs, in the
+-- event that came last; f = when it was first heard of in ms, until it is
+-- confirmed; y = the same from then on, while it is young (tables.lua).
 
 -- The table that a MessagePack value in Redis holds; an empty one if there is none, or if it cannot be read.
 local function packed_table(raw)
@@ -26,9 +27,17 @@ local function checked_worker(record)
   return {
     b = is_word(record.b) and record.b or nil,
     s = is_word(record.s) and type(record.s[4]) == 'string' and record.s or nil,
+    t = type(record.t) == 'number' and math.abs(record.t) < 1e18 and record.t or nil,
+    c = type(record.c) == 'number' and math.abs(record.c) < 1e18 and record.c or nil,
     f = type(record.f) == 'number' and record.f or nil,
     y = type(record.y) == 'number' and record.y or nil,
   }
+end
+
+-- Whether it sends heartbeats by itself: one that was asked for does not say how many runs were begun. A worker that is
+-- started --without-heartbeat says neither worker-online nor worker-offline.
+local function sends_heartbeats(record)
+  return record.s ~= nil or record.b ~= nil and record.b[3].processed ~= nil
 end
 
 local function read_worker(raw)

@@ -1,7 +1,7 @@
 -- Reads the records of some workers. Changes nothing.
 --
 -- @include liveness worker
--- @keys liveness records...
+-- @keys liveness skewed records...
 -- @families starts account
 -- @option at  now, in ms since the epoch
 -- @option late_after  ms of silence until a worker is late
@@ -9,9 +9,12 @@
 --
 -- Returns {record as JSON, …}: without the ids, which are no text, and with `state`: what the leader says of it, and
 -- only the leader says that one is lost; `sends`: whether an event shows that its latest process sends task events, and
--- `unsent`: the latest runs of that process of which no event came. Of a record that cannot be read, what can be.
+-- `unsent`: the latest runs of that process of which no event came, and `skew`: ms by which its
+-- clock is behind. Of a record that cannot be read, what can be.
 
 local function task_events(name, record)
+  -- The process that was there before it said worker-online may have been another.
+  if record.t and record.t >= (record.s and record.s[1] or 0) then return true, 0 end
   local word = record.b or record.s
   local pid = word and number_within(word[3].pid, 2 ^ 32)
   if not pid then return false, 0 end
@@ -28,6 +31,8 @@ local function shown_of(key, name, heard)
   before = type(before) == 'string' and before or nil
   shown.state = state_of(record, heard, before, options.at, options.late_after)
   shown.sends, shown.unsent = task_events(name, record)
+  local skew = redis.pcall('HGET', keys.skewed, name)
+  shown.skew = number_within(type(skew) == 'string' and math.abs(tonumber(skew) or 0), 1e13) and tonumber(skew) or 0
   if record.b then
     shown.heartbeat = { fields = record.b[3] }
   end

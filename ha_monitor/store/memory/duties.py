@@ -33,7 +33,7 @@ def own_event(kind: str, name: str, since: object, **rest: Any) -> Event:
 
 
 class MemoryDuties:
-    """See `api.LeaderDuties`. Looks at everything at each call."""
+    """See `api.LeaderDuties`. Looks at everything at each call, and knows no wrong clocks."""
 
     all_accounted = True
 
@@ -44,7 +44,14 @@ class MemoryDuties:
     def start_anew(self) -> None:
         pass
 
-    def watch(self, watching: Watching, queues: Sequence[str], *, may_judge: bool) -> Watched | None:
+    def watch(
+        self,
+        watching: Watching,
+        queues: Sequence[str],
+        *,
+        may_judge: bool,
+        empty_ago: float | None = None,  # noqa: ARG002
+    ) -> Watched | None:
         def watched(own: MemoryInstance) -> Watched | None:
             if not self._store.leads():
                 return None
@@ -82,7 +89,7 @@ class MemoryDuties:
         was_lost = name in server.lost_workers
         if said == "worker-offline":
             state = "offline"
-        elif silent > watching.lost_after and (was_lost or may_judge):
+        elif said and silent > watching.lost_after and (was_lost or may_judge):
             state = "lost"
         else:
             state = "late" if silent > watching.late_after else "online"
@@ -115,7 +122,7 @@ class MemoryOpenTasks:
             now = self._server.clock.time()
             tasks = [one for task_id in self._server.tasks if (one := self._suspect(task_id, now)) is not None]
             self._asked_for.update({one.task_id: now for one in tasks})
-            return Suspects(int(now * 1000), tasks)
+            return Suspects(int(now * 1000), tasks, workers=sorted(self._server.workers))
 
         return self._store.own_call("suspects", found)
 
@@ -139,7 +146,7 @@ class MemoryOpenTasks:
         worker = facts.worker or ""
         is_lost = worker in self._server.lost_workers
         limit = self._limits[phase]
-        if not is_lost and (not limit or now - since / 1e6 < limit):
+        if not (is_lost and phase == "started") and (not limit or now - since / 1e6 < limit):
             return None
         state = ("lost" if is_lost else "online") if worker in self._server.workers else ""
         return Suspect(task_id, phase, since, facts.name or "", facts.queue or "", worker, state, not facts.is_other_id)
@@ -152,6 +159,7 @@ class MemoryOpenTasks:
         if isinstance(verdict, Finished):
             server.tasks[suspect.task_id] = task = task.copy()
             task.merge(verdict.fact)
+            self._store.counted()
             return task.announce(now, all_of_it=True)
         kind = "task-stuck" if isinstance(verdict, Stuck) else "task-orphaned"
         said = (kind, suspect.phase, suspect.since)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.errors import LeaseLost, StoreUnavailable
+from ha_monitor.events.catalogue import Code
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.lease import Lease
@@ -31,6 +32,7 @@ class MemoryStore:
         self._lease = Lease(self._clock, settings.lease)
         self._progress = OutboxProgress()
         self._connected = False
+        self._counts_changed = True
         self._under_way: Batch | None = None
 
     @property
@@ -47,7 +49,7 @@ class MemoryStore:
 
     def connect(self) -> None:
         self._under_way = None
-        self._connected = True
+        self._connected = self._counts_changed = True
         self.call("connect", lambda: None)
 
     def close(self) -> None:
@@ -161,8 +163,14 @@ class MemoryStore:
     def holds_lease(self) -> bool:
         return self._lease.holds()
 
+    @property
+    def counts_changed(self) -> bool:
+        return self._counts_changed
+
     def counts(self) -> Counts:
-        return self.call("counts", Counts)
+        counts = self.call("counts", Counts)
+        self._counts_changed = False
+        return counts
 
     # --- for the parts beside it -----------------------------------------------------------
 
@@ -195,6 +203,10 @@ class MemoryStore:
         self._progress.confirm()
         return reply
 
+    def counted(self) -> None:
+        """A duty has counted something."""
+        self._counts_changed = True
+
     def leads(self) -> bool:
         return self.server.leader == self.token
 
@@ -224,10 +236,14 @@ class MemoryStore:
             new += 1
             if payload is not None:
                 entries.append(Entry(0, read_event(bytes_of(payload)), None, False))
+        self._counts_changed = self._counts_changed or new > 0
         server.tasks.update(tasks)
         server.others |= others
         if not is_left:
             server.workers.update({fact[0]: (now, fact[3]) for fact in batch.workers})
+        for fact in (fact for task_id in tasks for fact in batch.tasks[task_id]):
+            if fact[1] not in (Code.SENT, Code.OTHER) and fact[3]:
+                server.workers[fact[3]] = (now, server.workers.get(fact[3], (now, ""))[1])
         for task_id, (_, *stay) in list(server.found.items()):
             if task_id in tasks and tasks[task_id].phase() != tuple(stay):
                 del server.found[task_id]

@@ -4,7 +4,7 @@
 --
 -- @include clock numbers pieces processes tables trouble work
 -- @keys processes
--- @families starts heartbeats
+-- @families starts heartbeats account
 -- @option worker_ttl  s for which is kept what a worker says of itself
 
 local activity
@@ -49,7 +49,9 @@ do
         attempt('EXPIRE', key, options.worker_ttl)
         if not length or length > MOST[table_name] * size then
           -- Without some of them the rest says nothing: the account of the process begins anew.
-          if length then turn_away(table_name, length / size) end
+          -- Of one that sends no heartbeats there is no account.
+          local has_account = length and attempt('EXISTS', families.heartbeats .. process, families.account .. process)
+          if has_account and has_account > 0 then turn_away(table_name, length / size) end
           redis.call('DEL', keys_of_process(process))
         end
         heard_of[#heard_of + 1] = now

@@ -1,7 +1,7 @@
 -- Events of tasks: each is merged into the record of its task.
 --
 -- @include clock counting generated/catalogue ids lifetime phases record runs work merge/activity merge/announce
--- @include merge/counts merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting
+-- @include merge/counts merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting merge/workers
 -- @families task
 -- @options first_look
 -- @option tasks  {{task id, {fact, …}}, …}
@@ -11,6 +11,7 @@ local merge_tasks
 do
   local first_look = options.first_look
 
+  local hear = workers.hear
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
 
@@ -27,6 +28,8 @@ do
         local announced = is_reconciled(facts, code) or is_told_twice(facts, fact)
         runs.merge(facts, fact)
         if code == SENT and fact[8] and facts.n then producers.note(facts.n, fact[7] ~= 0) end
+        -- A producer sends task-sent, and may send what has no code (0).
+        if code ~= SENT and code > 0 then hear(fact[4], fact[3]) end
         if code == STARTED and fact[6] and fact[3] > 0 then activity.start(fact[4], fact[6], fact[3]) end
         if first_look and code == SUCCEEDED and fact[6] and facts.n then run_times.note(facts.n, fact[6]) end
         if not announced then

@@ -1,6 +1,7 @@
--- What the workers say of themselves.
+-- What the workers say of themselves, and that they live, which any event of theirs says.
 --
--- @include clock newcomers numbers outbox pieces record stored tables worker merge/others merge/activity merge/tally
+-- @include clock newcomers numbers outbox pieces record stored tables trouble work worker merge/others merge/activity
+-- @include merge/tally
 -- @keys workers newcomers young
 -- @families worker
 -- @options worker_ttl
@@ -28,6 +29,20 @@ do
     return { f = now }
   end
 
+  local clocks = {} -- nodename -> the latest time in µs that it gave, as it gave it
+  local latest_of = {} -- nodename -> time in µs of the latest event of a task, of those that this call merges
+
+  -- A worker said something of a task. Each event comes here, so that there is little to do.
+  local function hear(name, at)
+    local known = latest_of[name]
+    if known == nil then
+      will_write(TO_WRITE.name)
+      latest_of[name] = at
+    elseif at > known then
+      latest_of[name] = at
+    end
+  end
+
   -- What one more word proves of a worker.
   local function note_proof(name, record)
     if record.f and now - record.f >= KEPT_FOR.proof then
@@ -51,6 +66,7 @@ do
       put_event(payload, NIL, false)
     end
     local record = heard[name] or load_worker(name)
+    clocks[name] = math.max(clocks[name] or 0, at)
     local part = kind == 'worker-heartbeat' and 'b' or 's'
     local merged_at, entry = math.min(at, latest), record[part]
     if entry and entry[2] == id then
@@ -59,6 +75,10 @@ do
       return
     end
     local advances = is_later(merged_at, id, entry)
+    if part == 'b' and not fields.processed and entry and entry[3].processed then
+      -- An answer to a request, which says less than the worker's own: it tells that the worker lives.
+      record.t, advances = math.max(record.t or 0, merged_at), false
+    end
     if advances then record[part] = { merged_at, id, fields, part == 's' and kind or nil } end
     if not payload then
       -- Their ids are not kept; what comes too late to tell anything has mostly been merged before.
@@ -77,10 +97,25 @@ do
     for _, fact in ipairs(options.workers) do merge(fact) end
   end
 
+  -- Takes what was said of tasks as a sign of life, once a second of each worker: of most a heartbeat says more.
+  local function note_heard()
+    for name, at in pairs(latest_of) do
+      local last = not heard[name] and attempt('ZSCORE', keys.workers, name)
+      if name ~= '' and (heard[name] or not last or now - tonumber(last) >= KEPT_FOR.sign_of_life) then
+        local record = heard[name] or load_worker(name)
+        record.t = math.max(record.t or 0, math.min(at, latest))
+        clocks[name] = math.max(clocks[name] or 0, at)
+        if not heard[name] then note_proof(name, record) end
+        heard[name] = record
+      end
+    end
+  end
+
   local function write()
     if next(heard) == nil then return end
     local heard_of = {}
     for name, record in pairs(heard) do
+      if clocks[name] and clocks[name] > 0 then record.c = clocks[name] end
       if is_newcomer[name] and not admit_worker(name) then
         activity.refuse(name)
       else
@@ -95,5 +130,5 @@ do
     in_pieces(proven.grown, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.young, ...) end)
   end
 
-  workers = { merge = merge_all, write = write }
+  workers = { hear = hear, merge = merge_all, note_heard = note_heard, write = write }
 end
