@@ -5,20 +5,33 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+BAD_URL = "expected host:port; in a user name or password, /, #, ?, @ and : must be written as %2F, %23, %3F, %40, %3A"
+"""A library's own text would quote a piece of a password with a / in it."""
+BAD_PORT = "expected a port from 1 to 65535 after the host"
 BAD_DATABASE = "expected a number as the database after the host, such as redis://host:6379/0"
 _DATABASE = re.compile(r"/?|/\d{1,9}/?", re.ASCII)
+_REDIS = ("redis://", "rediss://", "sentinel://")
+_AMQP = ("amqp://", "amqps://", "pyamqp://")
 
 
-def names_database(url: str) -> bool:
-    """Whether there is a number, or nothing, where a Redis URL has the database: all else ends in an error at the first
-    connection, or passes for 0. URLs of other kinds are not looked at.
+def problem_of(url: str) -> str:
+    """What is wrong with the host, the port or the database of a URL of RabbitMQ or Redis; empty if nothing is.
 
-    :param url: `redis://…`, `rediss://…`, or `sentinel://…;sentinel://…` as kombu has it.
+    A port that is none, and a database that is no number, would end in an error at the first connection, or pass for
+    another one. URLs of other kinds, such as those of Unix sockets and of other result backends, are not looked at.
+
+    :param url: a `sentinel://` as kombu has it, with `;` between the sentinels.
     """
-    if not url.startswith(("redis://", "rediss://", "sentinel://")):
-        return True
-    parts = url.split(";") if url.startswith("sentinel://") else [url]
-    try:
-        return all(_DATABASE.fullmatch(urlsplit(part).path) for part in parts)
-    except ValueError:
-        return True  # not a URL, which is reported elsewhere
+    for part in url.split(";") if url.startswith("sentinel://") else [url]:
+        if not part.startswith(_REDIS + _AMQP):
+            continue
+        try:
+            split = urlsplit(part)
+            port = split.port
+        except ValueError as error:
+            return BAD_PORT if "out of range" in str(error) else BAD_URL
+        if port == 0:
+            return BAD_PORT
+        if part.startswith(_REDIS) and not _DATABASE.fullmatch(split.path):
+            return BAD_DATABASE
+    return ""

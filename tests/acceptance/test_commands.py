@@ -129,6 +129,37 @@ def test_no_worker_writes_a_row_of_its_own(broker_url: str, store_url: str, tmp_
         (["check", "--instance", "a/b"], {}, 64, "argument --instance: 'a/b': expected up to 100 letters, digits"),
         (["status"], {"store_url": "redis://:hunter22@127.0.0.1:{port}/0"}, 69, "Connection refused"),
         (["check", "--online"], {"store_url": "redis://:hunter22@127.0.0.1:{port}/0"}, 1, "failed"),
+        (
+            ["status"],
+            {"store_url": "redis://:hunter22@127.0.0.1:{port}/0"},
+            69,
+            "Connection refused. (store.url is from environment: HA_MONITOR_STORE_URL)",
+        ),
+        (
+            ["check"],
+            {"broker_url": "redis://:hunter22@h/abc"},
+            78,
+            "ha-monitor: environment: HA_MONITOR_BROKER_URL: broker.url = redis://:***@h/abc: expected a number as",
+        ),
+        (
+            ["status"],
+            {"store_url": "redis://:hunter22@h:99999/0"},
+            78,
+            "ha-monitor: environment: HA_MONITOR_STORE_URL: store.url = redis://:***@h:99999/0: expected a port from",
+        ),
+        (
+            ["run"],
+            {"broker_url": "amqp://h:99999//"},
+            78,
+            "environment: HA_MONITOR_BROKER_URL: broker.url = amqp://h:99999//: expected a port from",
+        ),
+        (
+            ["demo", "--broker", "amqp://u:hunter22@h:99999//"],
+            {},
+            78,
+            "ha-monitor: --broker: broker.url = amqp://u:***@h:99999//: expected a port from 1 to 65535",
+        ),
+        (["check"], {"store_url": "redis://h/0"}, 0, "store.url is from environment: HA_MONITOR_STORE_URL"),
     ],
 )
 def test_each_ending_has_its_status(arguments: list[str], settings: dict[str, str], status: int, text: str) -> None:
