@@ -16,6 +16,7 @@ from ha_monitor.cli.run import named
 from ha_monitor.config.load import NEEDED, Loaded, read, settings
 from ha_monitor.config.places import OVERLAYS
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.metrics.http import address_of
 from ha_monitor.outputs.handlers import load_handlers
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.text.terminal import standard_output
@@ -43,17 +44,19 @@ def run(options: argparse.Namespace) -> ExitStatus:
     loaded = read(options.config, os.environ, overlay)
     output, status = standard_output(), ExitStatus.OK
     with loaded.naming_sources():
-        for finding in _findings(loaded, online=options.online):
+        for finding in _findings(loaded, options.instance or "1", online=options.online):
             output.row(f"{finding.severity:8} {finding.subject}: {finding.text}")
             if finding.severity is Severity.FAILED:
                 status = ExitStatus.FAILURE
     return status
 
 
-def _findings(loaded: Loaded, *, online: bool) -> Iterator[Finding]:
+def _findings(loaded: Loaded, instance: str, *, online: bool) -> Iterator[Finding]:
     config = loaded.config
     urls_of(config.broker.url)
     StoreReader(config.store, config.node_id).validate()
+    if config.http.listen:
+        address_of(config.http.listen, instance)
     handlers = load_handlers(config.handlers.modules)
     if config.result_backend.url:
         ResultBackend(config.result_backend)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 BAD_URL = "expected host:port; in a user name or password, /, #, ?, @ and : must be written as %2F, %23, %3F, %40, %3A"
 """A library's own text would quote a piece of a password with a / in it."""
+BAD_HOST = "expected the name or the address of a host, of at most 63 characters between two dots"
 BAD_PORT = "expected a port from 1 to 65535 after the host"
 BAD_DATABASE = "expected a number as the database after the host, such as redis://host:6379/0"
 _DATABASE = re.compile(r"/?|/\d{1,9}/?", re.ASCII)
@@ -32,6 +33,17 @@ def problem_of(url: str) -> str:
             return BAD_PORT if "out of range" in str(error) else BAD_URL
         if port == 0:
             return BAD_PORT
+        if not can_be_host(split.hostname or ""):
+            return BAD_HOST
         if part.startswith(_REDIS) and not _DATABASE.fullmatch(split.path):
             return BAD_DATABASE
     return ""
+
+
+def can_be_host(name: str) -> bool:
+    """Whether a name could be looked up: Python raises for others what libraries do not expect."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True

@@ -14,7 +14,7 @@ import redis.sentinel
 
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.config.secrets import mask
-from ha_monitor.config.urls import BAD_URL, problem_of
+from ha_monitor.config.urls import BAD_URL, can_be_host, problem_of
 from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable
 from ha_monitor.rights import redis as rights
 from ha_monitor.store.scripts import command_at
@@ -132,7 +132,8 @@ class StoreConnection:
         try:
             parsed: dict[str, Any] = redis.connection.parse_url(url)
         except ValueError as error:
-            reason = str(error) if "scheme" in str(error) else problem_of(url) or BAD_URL
+            known = any(words in str(error) for words in ("scheme", "Invalid value for"))
+            reason = str(error) if known else problem_of(url) or BAD_URL
             raise _wrong(url, reason) from None
         if problem := problem_of(url):
             raise _wrong(url, problem)
@@ -172,6 +173,8 @@ def parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, 
         sentinels = []
         for address in filter(None, hosts.split(",")):
             host, _, port = address.partition(":")
+            if not can_be_host(host):
+                raise ValueError(host)
             sentinels.append((host, _port(port or "26379")))
         options: dict[str, Any] = {"db": int(database or 0)}
     except ValueError:

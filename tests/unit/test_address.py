@@ -11,7 +11,7 @@ from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import address_of, connection_to, is_amqp, urls_of
 from ha_monitor.config.schema import Broker, Store
 from ha_monitor.config.schema import ResultBackend as ResultSettings
-from ha_monitor.config.urls import BAD_DATABASE, BAD_PORT, BAD_URL, problem_of
+from ha_monitor.config.urls import BAD_DATABASE, BAD_HOST, BAD_PORT, BAD_URL, problem_of
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.store.connection import StoreConnection, parse_sentinel_url
 
@@ -127,6 +127,8 @@ def test_sentinel_urls_of_the_store() -> None:
         "sentinel://:hunter2@s1:x/main",
         "sentinel://:hunter2@s1:99999/main",
         "redis://:hunter2@host:99999/0",
+        "redis://:hunter2@a..b/0",
+        "sentinel://:hunter2@a..b/main",
         "sentinel://:hunter2@s1",
         "sentinel://:hunter2@s1/main/zero",
         "redis://:hunt/er2@host:6379/0",
@@ -154,6 +156,7 @@ def test_a_store_url_that_cannot_be_used_is_refused_without_the_password(url: st
         *(("amqp://h/abc", ""), ("unix:///run/redis.sock", ""), ("redis+socket:///run/redis", "")),
         *(("redis://h:99999/0", BAD_PORT), ("redis://h:0/0", BAD_PORT), ("amqps://h:65536//", BAD_PORT)),
         ("sentinel://a:1;sentinel://b:99999/2", BAD_PORT),
+        *((f"redis://{'x' * 64}/0", BAD_HOST), ("amqp://a..b//", BAD_HOST), ("redis://[::1]:6379/0", "")),
         *(("redis://h:port/0", BAD_URL), ("redis://:a/b@h/0", BAD_URL), ("redis://[::1/0", BAD_URL)),
         *(("mongodb://a:1,b:2/db", ""), ("cache+memcached://a:1;b:2/", ""), ("file:///results", "")),
     ],
