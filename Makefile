@@ -127,7 +127,7 @@ test-unit: $(DEVELOP) ## the tests that need no services
 	$(BIN)/python -m pytest tests/unit
 
 .PHONY: documents
-documents: $(DEVELOP) ## write what README, docs and schema say of the types of events anew
+documents: $(DEVELOP) ## write what docs and schema say of the types of events anew
 	$(BIN)/python -m tests.support.documents
 
 .PHONY: coverage

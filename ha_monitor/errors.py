@@ -26,6 +26,11 @@ class HaMonitorError(Exception):
 class ConfigurationError(HaMonitorError):
     """The program cannot run with this configuration; a retry cannot help."""
 
+    def __init__(self, text: str, key: str = "") -> None:
+        """:param key: the setting that is wrong, such as `store.url`, if the text does not say where it comes from."""
+        super().__init__(text)
+        self.key = key
+
 
 class Unavailable(HaMonitorError):
     """A service that the program depends on is unavailable; retry later."""

@@ -12,13 +12,14 @@ from celery.exceptions import ImproperlyConfigured
 
 from ha_monitor.config.schema import ResultBackend as Settings
 from ha_monitor.config.secrets import mask, mask_url
-from ha_monitor.config.urls import BAD_DATABASE, names_database
+from ha_monitor.config.urls import problem_of
 from ha_monitor.errors import ConfigurationError, ResultBackendUnavailable, reason_of
 from ha_monitor.events.facts import moment
 from ha_monitor.events.text import printable
 from ha_monitor.events.types import RESULT_TYPES
 from ha_monitor.rights import redis as rights
 
+_KEY = "result_backend.url"
 TIMEOUT = 5.0
 """Timeout of the backend in seconds, where it can be set."""
 TRIES = 3
@@ -43,8 +44,8 @@ class ResultBackend:
 
     def __init__(self, settings: Settings) -> None:
         """:raises ConfigurationError: if the URL names no backend that can be used here."""
-        if not names_database(settings.url):
-            raise ConfigurationError(f"result_backend.url = {mask('result_backend.url', settings.url)}: {BAD_DATABASE}")
+        if problem := problem_of(settings.url):
+            raise ConfigurationError(f"{_KEY} = {mask(_KEY, settings.url)}: {problem}", _KEY)
         app = Celery("ha-monitor", set_as_current=False, backend=settings.url)
         app.conf.update(
             result_backend_transport_options=settings.transport_options,
@@ -56,7 +57,7 @@ class ResultBackend:
             self._backend: Any = app.backend
             user = urlsplit(settings.url).username or "default"
         except (ImproperlyConfigured, ImportError, ValueError, AttributeError) as error:
-            raise ConfigurationError(f"result_backend.url: {mask_url(reason_of(error))}") from None
+            raise ConfigurationError(f"{_KEY}: {mask_url(reason_of(error))}", _KEY) from None
         # An exception must not be reconstructed: that would run code of the class that it names.
         self._backend.exception_to_python = lambda exception: exception
         prefix = settings.transport_options.get("global_keyprefix", "")

@@ -11,8 +11,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ha_monitor.config.schema import Broker
-from ha_monitor.config.secrets import BAD_URL, mask
-from ha_monitor.config.urls import BAD_DATABASE, names_database
+from ha_monitor.config.secrets import mask
+from ha_monitor.config.urls import problem_of
 from ha_monitor.errors import ConfigurationError
 
 AMQP = frozenset({"amqp", "amqps", "pyamqp"})
@@ -36,20 +36,12 @@ def urls_of(setting: str) -> list[str]:
     kinds = set()
     for url in urls:
         scheme = scheme_of(url)
-        if scheme not in AMQP | REDIS:
-            raise ConfigurationError(
-                f"broker.url = {mask('broker.url', url)}: expected amqp://, amqps://, redis://, rediss:// or sentinel://"
-            )
-        try:
-            urlsplit(url).port  # noqa: B018 - it raises for what is no port
-        except ValueError:
-            if scheme != "sentinel":
-                raise ConfigurationError(f"broker.url = {mask('broker.url', url)}: {BAD_URL}") from None
-        if not names_database(url):
-            raise ConfigurationError(f"broker.url = {mask('broker.url', url)}: {BAD_DATABASE}")
+        wrong_kind = "" if scheme in AMQP | REDIS else "expected amqp://, amqps://, redis://, rediss:// or sentinel://"
+        if problem := wrong_kind or problem_of(url):
+            raise ConfigurationError(f"broker.url = {mask('broker.url', url)}: {problem}", "broker.url")
         kinds.add(scheme in AMQP)
     if len(kinds) != 1:
-        raise ConfigurationError("broker.url: expected brokers of one kind, not AMQP and Redis together")
+        raise ConfigurationError("broker.url: expected brokers of one kind, not AMQP and Redis together", "broker.url")
     return urls
 
 

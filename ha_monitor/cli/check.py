@@ -12,10 +12,11 @@ from ha_monitor.broker.address import urls_of
 from ha_monitor.check.findings import Finding, Severity, ok
 from ha_monitor.check.online import check_broker, check_result_backend, check_store
 from ha_monitor.check.workers import check_workers
-from ha_monitor.cli.run import OVERLAYS, named
-from ha_monitor.config.load import load, settings
-from ha_monitor.config.schema import Config
+from ha_monitor.cli.run import named
+from ha_monitor.config.load import NEEDED, Loaded, read, settings
+from ha_monitor.config.places import OVERLAYS
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.metrics.http import address_of
 from ha_monitor.outputs.handlers import load_handlers
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.text.terminal import standard_output
@@ -40,22 +41,27 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """Print one line per finding."""
     overlay = OVERLAYS / f"{options.instance}.toml" if options.instance else None
-    config = load(options.config, os.environ, overlay)
+    loaded = read(options.config, os.environ, overlay)
     output, status = standard_output(), ExitStatus.OK
-    for finding in _findings(config, online=options.online):
-        output.row(f"{finding.severity:8} {finding.subject}: {finding.text}")
-        if finding.severity is Severity.FAILED:
-            status = ExitStatus.FAILURE
+    with loaded.naming_sources():
+        for finding in _findings(loaded, options.instance or "1", online=options.online):
+            output.row(f"{finding.severity:8} {finding.subject}: {finding.text}")
+            if finding.severity is Severity.FAILED:
+                status = ExitStatus.FAILURE
     return status
 
 
-def _findings(config: Config, *, online: bool) -> Iterator[Finding]:
+def _findings(loaded: Loaded, instance: str, *, online: bool) -> Iterator[Finding]:
+    config = loaded.config
     urls_of(config.broker.url)
     StoreReader(config.store, config.node_id).validate()
+    if config.http.listen:
+        address_of(config.http.listen, instance)
     handlers = load_handlers(config.handlers.modules)
     if config.result_backend.url:
         ResultBackend(config.result_backend)
     yield ok("configuration", f"valid; node_id {config.node_id}, queue {config.queue_name}, {len(handlers)} handlers")
+    yield ok("configuration", "; ".join(loaded.origin_of(key) for key in NEEDED))
     if online:
         told: set[str] = set()
         for finding in check_broker(config):

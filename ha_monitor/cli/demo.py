@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from ha_monitor.broker.address import urls_of
+from ha_monitor.config.load import Loaded
+from ha_monitor.config.schema import Config
 from ha_monitor.demo.demo import Demo, Plan
 from ha_monitor.demo.show import Screen
 from ha_monitor.errors import ServiceMissing
@@ -37,7 +39,8 @@ def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """Run the demo and print its summary."""
     if options.broker:
-        urls_of(options.broker)
+        with Loaded(Config(), {"broker.url": "--broker"}).naming_sources():
+            urls_of(options.broker)
     terminal = sys.stdout.isatty()
     output = standard_output(colors=terminal and not os.environ.get("NO_COLOR"))
     screen = Screen(output, cut=terminal)

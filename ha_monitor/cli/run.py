@@ -7,18 +7,15 @@ import faulthandler
 import os
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 from ha_monitor.cli.bug import report_of_thread
-from ha_monitor.config.load import instance_name, load
-from ha_monitor.config.schema import Config
+from ha_monitor.config.load import Loaded, instance_name, read
+from ha_monitor.config.places import OVERLAYS
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.outputs.log import Logger
 from ha_monitor.service import Service, plain_logger
-
-OVERLAYS = Path("/etc/ha-monitor/instances")
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -42,14 +39,16 @@ def run(options: argparse.Namespace) -> ExitStatus:
     faulthandler.enable()  # the watchdog's SIGABRT leaves the stacks of all threads on standard error
     threading.excepthook = report_of_thread
 
-    def read() -> Config:
-        return load(options.config, os.environ, OVERLAYS / f"{options.instance}.toml")
+    def configuration() -> Loaded:
+        return read(options.config, os.environ, OVERLAYS / f"{options.instance}.toml")
 
     logger: Logger | None = None
     try:
-        service = Service(read(), options.instance, os.environ, reread=read)
-        logger = service.logger
-        return service.run()
+        loaded = configuration()
+        with loaded.naming_sources():
+            service = Service(loaded.config, options.instance, os.environ, reread=lambda: configuration().config)
+            logger = service.logger
+            return service.run()
     except ConfigurationError as error:
         if sys.stdout.isatty():
             raise

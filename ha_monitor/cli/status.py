@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from ha_monitor.clock import SystemClock
-from ha_monitor.config.load import load
+from ha_monitor.config.load import read
+from ha_monitor.errors import StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.status.fleet import read_fleet
 from ha_monitor.status.render import render
@@ -30,11 +31,15 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Print the state of the fleet."""
-    fleet = read_fleet(load(options.config, os.environ), SystemClock())
-    output = standard_output()
+    loaded, output = read(options.config, os.environ), standard_output()
+    try:
+        with loaded.naming_sources():
+            fleet = read_fleet(loaded.config, SystemClock())
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{error} ({loaded.origin_of('store.url')})") from None
     if options.json:
         output.json(msgspec.json.encode(fleet))
     else:
-        output.rows(render(fleet))
+        output.rows(render(fleet, loaded.origin_of("store.url")))
     consuming = any(one.alive and one.state == "consuming" for one in fleet.instances)
     return ExitStatus.OK if consuming else ExitStatus.FAILURE

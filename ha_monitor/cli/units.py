@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
             output.row(str(path))
     except OSError as error:
         raise ConfigurationError(f"--output: {error.filename}: cannot be written: {error.strerror}") from None
-    output.rows(_next_steps())
+    output.rows(_next_steps(command))
     if not command.exists():
         standard_error().row(f"ha-monitor: there is no {command} on this host (yet)")
     return ExitStatus.OK
@@ -92,11 +92,12 @@ def _packaged(name: str) -> str:
     return (resources.files("ha_monitor") / "units" / name).read_text(encoding="utf-8")
 
 
-def _next_steps() -> list[str]:
+def _next_steps(command: Path) -> list[str]:
     user = next(line for line in _packaged(SYSUSERS).splitlines() if line.startswith("u "))
     return f"""
 Now, as root:
   systemd-sysusers --inline {shlex.quote(user)}
+  ln -sf {command} /usr/local/bin/
   install -d -m 0700 /etc/ha-monitor/credentials
   (umask 077; cat >/etc/ha-monitor/credentials/broker_url)   # paste the broker's URL; the same for store_url
   systemctl daemon-reload

@@ -1,24 +1,29 @@
 """Loads files and the environment into a validated `Config`.
 
-Later sources override earlier ones: defaults, the TOML file, the files of `$CREDENTIALS_DIRECTORY`, the environment.
+Later sources override earlier ones: defaults, the TOML file, the credentials, the environment.
 """
 
 from __future__ import annotations
 
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from ha_monitor.config.places import CREDENTIALS, DEFAULT_FILE
 from ha_monitor.config.schema import Config, Name
 from ha_monitor.config.secrets import mask
 from ha_monitor.errors import ConfigurationError
 
-DEFAULT_FILE = Path("/etc/ha-monitor/ha-monitor.toml")
 PREFIX = "HA_MONITOR_"
 FILE_VARIABLE = "HA_MONITOR_CONFIG"
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+NEEDED = ("broker.url", "store.url")
+"""The settings without which a command would look at another broker or store than the instances do."""
 
 
 class Setting(NamedTuple):
@@ -55,7 +60,36 @@ def settings() -> list[Setting]:
     return found
 
 
+class Loaded(NamedTuple):
+    """A configuration, and where its values come from."""
+
+    config: Config
+    sources: Mapping[str, str]
+    """Key → file or variable. Without an entry it is the default."""
+
+    def origin_of(self, key: str) -> str:
+        """In words, where the value of a key comes from."""
+        if key in self.sources:
+            return f"{key} is from {self.sources[key]}"
+        return f"{key} is the default: no file, credential or variable sets it"
+
+    @contextmanager
+    def naming_sources(self) -> Iterator[None]:
+        """Completes the errors about single settings by where the setting comes from."""
+        try:
+            yield
+        except ConfigurationError as error:
+            if not error.key:
+                raise
+            raise ConfigurationError(f"{self.sources.get(error.key, 'the default')}: {error}") from None
+
+
 def load(path: Path | None, environment: Mapping[str, str], overlay: Path | None = None) -> Config:
+    """The configuration alone; see `read`."""
+    return read(path, environment, overlay).config
+
+
+def read(path: Path | None, environment: Mapping[str, str], overlay: Path | None = None) -> Loaded:
     """Read, merge and validate the configuration.
 
     :param path: the file named on the command line, or None for `$HA_MONITOR_CONFIG` or the default place.
@@ -66,21 +100,28 @@ def load(path: Path | None, environment: Mapping[str, str], overlay: Path | None
     chosen = path or (Path(environment[FILE_VARIABLE]) if environment.get(FILE_VARIABLE) else None)
     data: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    if chosen is not None or DEFAULT_FILE.exists():
-        _merge_file(data, sources, chosen or DEFAULT_FILE)
-    if overlay is not None and overlay.exists():
-        _merge_file(data, sources, overlay)
-    _merge_credentials(data, sources, environment)
+    _merge_file(data, sources, chosen or DEFAULT_FILE, optional=chosen is None)
+    if overlay is not None:
+        _merge_file(data, sources, overlay, optional=True)
+    if directory := environment.get(CREDENTIALS_VARIABLE):
+        _merge_credentials(data, sources, environment, Path(directory))
+    elif chosen in {None, DEFAULT_FILE}:
+        # Another file is another configuration, to which the secrets of this host's units do not belong.
+        _merge_credentials(data, sources, environment, CREDENTIALS)
     _merge_environment(data, sources, environment)
     config = _convert(data, Config, lambda at: sources.get(at) or sources.get(at.split(".")[0], "the configuration"))
     _check_together(config, sources)
-    return config
+    return Loaded(config, sources)
 
 
-def _merge_file(data: dict[str, Any], sources: dict[str, str], path: Path) -> None:
+def _merge_file(data: dict[str, Any], sources: dict[str, str], path: Path, *, optional: bool) -> None:
     try:
         parsed = tomllib.loads(path.read_text(encoding="utf-8"))
+    except PermissionError:
+        raise ConfigurationError(f"{path}: this user may not read it; run the command as root") from None
     except (OSError, UnicodeDecodeError) as error:
+        if optional and isinstance(error, FileNotFoundError):
+            return
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(f"{path}: cannot be read: {reason}") from None
     except tomllib.TOMLDecodeError as error:
@@ -98,21 +139,33 @@ def _merge_file(data: dict[str, Any], sources: dict[str, str], path: Path) -> No
             sources.update({f"{key}.{inner}": str(path) for inner in value})
 
 
-def _merge_credentials(data: dict[str, Any], sources: dict[str, str], environment: Mapping[str, str]) -> None:
-    directory = environment.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        return
+def _merge_credentials(
+    data: dict[str, Any], sources: dict[str, str], environment: Mapping[str, str], directory: Path
+) -> None:
+    """:raises ConfigurationError: if one that is needed cannot be read, and the environment does not replace it."""
+    # Where the folder itself is closed, nobody knows which of them there are.
+    searchable, hidden = os.access(directory, os.X_OK, effective_ids=True), []
     for setting in settings():
-        file = Path(directory) / setting.credential
+        file = directory / setting.credential
         try:
             text = file.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError:
+            if (searchable or setting.dotted in NEEDED) and setting.variable not in environment:
+                hidden.append(setting)
             continue
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{file}: cannot be read: {error}") from None
         # A credential file that is empty but present stands for "not set", so that a package can ship one.
         if text:
             _put(data, sources, setting, text, str(file))
+    if hidden:
+        files = " and ".join(setting.credential for setting in hidden)
+        raise ConfigurationError(
+            f"{directory}: this user may not read {files}, which the instances of this host use: run the command as "
+            f"root, or set {' and '.join(setting.variable for setting in hidden)}"
+        )
 
 
 def _merge_environment(data: dict[str, Any], sources: dict[str, str], environment: Mapping[str, str]) -> None:

@@ -13,8 +13,6 @@ _USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/@\s:]*):(?
 _QUERY = re.compile(r"(?P<key>[?&](?:\w*_)?password=)(?P<password>[^&\s;]*)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"password|passwd|secret|token", re.IGNORECASE)
 _ASSIGNED = re.compile(rf"(?:{_SECRET_KEY.pattern})[^=:]{{0,10}}[=:]", re.IGNORECASE)
-# The library's own text would quote a piece of a password with a / in it.
-BAD_URL = "expected host:port; in a user name or password, /, #, ?, @ and : must be written as %2F, %23, %3F, %40, %3A"
 
 
 def mask_url(text: str) -> str:

@@ -7,7 +7,6 @@ import os
 import queue
 import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any, NamedTuple
 
 from ha_monitor.broker.address import address_of, is_amqp
 from ha_monitor.demo import tasks
-from ha_monitor.demo.brokers import check_broker, clean_broker
+from ha_monitor.demo.brokers import EXPIRES, clean_broker, prepare_broker
 from ha_monitor.demo.environment import clean, monitor_environment
+from ha_monitor.demo.folder import demo_folder
 from ha_monitor.demo.monitors import Monitors
 from ha_monitor.demo.pieces import Pieces
 from ha_monitor.demo.process import Child
@@ -54,6 +54,7 @@ class Demo:
         self._lines: list[dict[str, Any]] = []
         self._node_id = f"demo-{secrets.token_hex(4)}"
         self._queue = f"{self._node_id}-tasks"
+        self._exchange = f"{self._node_id}-events"
         self._worker_name = f"shop@{self._node_id}"
 
     def stop(self) -> None:
@@ -66,15 +67,20 @@ class Demo:
         :raises ServiceMissing: if something that the demo needs is not there.
         """
         with contextlib.ExitStack() as cleanup:
-            folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="ha-monitor-demo-")))
+            folder = cleanup.enter_context(demo_folder())
             self._screen.note("starting the demo's own Redis")
             redis, url = start_redis(folder)
             cleanup.callback(redis.end)
             broker = self._plan.broker or f"{url}/0"
             if self._plan.broker:
-                check_broker(broker)
-                event_queue = f"celeryev.{self._node_id}"
-                cleanup.callback(clean_broker, broker, event_queue=event_queue, task_queue=self._queue)
+                prepare_broker(broker, self._exchange, amqp_broker=is_amqp(broker))
+                cleanup.callback(
+                    clean_broker,
+                    broker,
+                    exchange=self._exchange,
+                    events=f"celeryev.{self._node_id}",
+                    tasks=self._queue,
+                )
             pieces = Pieces(url)
             pieces.start()
             self._screen.note(f"starting {self._plan.monitors} monitors and a Celery worker on {address_of(broker)}")
@@ -97,6 +103,8 @@ class Demo:
             broker_url=broker,
             broker_connect_timeout=str(LEASE / 2),
             broker_prefetch="20",
+            broker_exchange=self._exchange,
+            queue_expires=str(EXPIRES),
             store_url=f"{redis}/1",
             store_lease=str(LEASE),
             batch_events="20",
@@ -104,7 +112,12 @@ class Demo:
 
     def _start_worker(self, broker: str, redis: str, folder: Path, cleanup: contextlib.ExitStack) -> Child:
         log = cleanup.enter_context((folder / "worker.log").open("wb"))
-        own = {tasks.BROKER: broker, tasks.BACKEND: f"{redis}/2", tasks.QUEUE: self._queue}
+        own = {
+            tasks.BROKER: broker,
+            tasks.BACKEND: f"{redis}/2",
+            tasks.QUEUE: self._queue,
+            tasks.EXCHANGE: self._exchange,
+        }
         # Threads, because processes of a pool would outlive a worker that is killed.
         options = ["--pool", "threads", "--concurrency", "4", "--without-gossip", "--without-mingle", "-l", "INFO"]
         command = [sys.executable, "-m", "celery", "-A", "ha_monitor.demo.tasks", "worker", "-E", *options]
@@ -116,7 +129,8 @@ class Demo:
     def _producer(self, broker: str, redis: str) -> Producer:
         for name in os.environ.keys() - clean(os.environ).keys():
             del os.environ[name]  # Celery would look there in this process, too
-        sender, results = (tasks.make_app(broker, backend, self._queue) for backend in ("disabled://", f"{redis}/2"))
+        backends = ("disabled://", f"{redis}/2")
+        sender, results = (tasks.make_app(broker, backend, self._queue, self._exchange) for backend in backends)
         return Producer(sender, results.backend, worker=self._worker_name, count=self._plan.tasks, rate=RATE)
 
     def _wait_until_ready(self, monitors: Monitors, worker: Child, log: Path) -> None:

@@ -8,17 +8,36 @@ import time
 from typing import Any
 
 from celery import Celery
+from celery.events.dispatcher import EventDispatcher
+
+from ha_monitor.demo.brokers import task_queue
 
 BROKER = "HA_MONITOR_DEMO_BROKER"
 BACKEND = "HA_MONITOR_DEMO_BACKEND"
 QUEUE = "HA_MONITOR_DEMO_QUEUE"
+EXCHANGE = "HA_MONITOR_DEMO_EXCHANGE"
 
 
-def make_app(broker: str, backend: str, queue: str) -> Celery:
-    """The application, for the producer and the worker alike."""
+class Dispatcher(EventDispatcher):  # type: ignore[misc]
+    """Declares the event exchange as it is: Celery's own stays for ever."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.exchange.auto_delete = True
+
+
+def make_app(broker: str, backend: str, queue: str, exchange: str = "") -> Celery:
+    """The application, for the producer and the worker alike.
+
+    :param exchange: an event exchange of its own; empty for Celery's.
+    """
     app = Celery("shop", broker=broker, backend=backend, set_as_current=False)
+    if exchange:
+        app.conf.event_exchange = exchange
+        app.events.dispatcher_cls = Dispatcher
     app.conf.update(
         task_default_queue=queue,
+        task_queues=[task_queue(queue)],
         task_send_sent_event=True,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
@@ -52,5 +71,8 @@ def make_app(broker: str, backend: str, queue: str) -> Celery:
 
 
 app = make_app(
-    os.environ.get(BROKER, "memory://"), os.environ.get(BACKEND, "cache+memory://"), os.environ.get(QUEUE, "shop")
+    os.environ.get(BROKER, "memory://"),
+    os.environ.get(BACKEND, "cache+memory://"),
+    os.environ.get(QUEUE, "shop"),
+    os.environ.get(EXCHANGE, ""),
 )

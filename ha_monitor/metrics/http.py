@@ -41,7 +41,8 @@ def address_of(listen: str, instance: str) -> tuple[str, int]:
     host, _, port = listen.replace("%i", instance).rpartition(":")
     if not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ConfigurationError(
-            f"http.listen = {listen}: {port!r} is not a port; give this instance its own listen address"
+            f"http.listen = {listen}: {port!r} is not a port; give this instance its own listen address",
+            "http.listen",
         )
     return host.strip("[]"), int(port)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ha_monitor.config.places import HANDLERS
 from ha_monitor.errors import ConfigurationError, reason_of
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.text import printable
@@ -39,12 +40,16 @@ class Failure(NamedTuple):
     traceback: str
 
 
-def load_handlers(modules: Iterable[str]) -> list[Handler]:
+def load_handlers(modules: Sequence[str]) -> list[Handler]:
     """Import the modules and collect their handlers, in the order of definition.
+
+    Modules are also found in the administrator's folder for them.
 
     :raises ConfigurationError: if a module cannot be imported, has no handler, or has one that would never run.
     """
     found: dict[int, Handler] = {}
+    if modules and str(HANDLERS) not in sys.path:
+        sys.path.append(str(HANDLERS))
     for name in modules:
         # The code is the user's: it may raise anything, when it is imported and when it is looked at.
         try:

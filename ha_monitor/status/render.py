@@ -11,11 +11,18 @@ _INSTANCE = ("INSTANCE", "HOST", "PID", "STATE", "AGE", "SEEN", "SHARE", "EVENTS
 _WORKER = ("WORKER", "STATE", "SEEN", "ACTIVE", "PROCESSED", "LOAD", "SOFTWARE", "CLOCK")
 
 
-def render(fleet: Fleet) -> list[str]:
-    """Tables of instances and workers, and a row for each of the rest."""
+def render(fleet: Fleet, origin: str = "") -> list[str]:
+    """Tables of instances and workers, and a row for each of the rest.
+
+    :param origin: where the store's URL comes from, for whoever sees no instance.
+    """
     rows = [f"{fleet.node_id}  {_queue(fleet.queue)}", ""]
     instances = [_instance(instance) for instance in fleet.instances]
-    rows += _table(_INSTANCE, instances) if instances else ["no instance has started yet"]
+    rows += (
+        _table(_INSTANCE, instances)
+        if instances
+        else [f"no instance has started yet ({origin})" if origin else "no instance has started yet"]
+    )
     rows.append("")
     workers = [_worker(worker) for worker in fleet.workers]
     rows += _table(_WORKER, workers) if workers else ["no worker seen yet"]

@@ -13,13 +13,14 @@ import redis.exceptions
 import redis.sentinel
 
 from ha_monitor.config.schema import Store as StoreSettings
-from ha_monitor.config.secrets import BAD_URL, mask
-from ha_monitor.config.urls import BAD_DATABASE, names_database
+from ha_monitor.config.secrets import mask
+from ha_monitor.config.urls import BAD_URL, can_be_host, problem_of
 from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable
 from ha_monitor.rights import redis as rights
 from ha_monitor.store.scripts import command_at
 from ha_monitor.text.visible import visible
 
+MAX_PORT = 65_535
 _HINTS = {
     "READONLY": "this is a replica; name the primary, or use a sentinel:// URL",
     "OOM": "Redis is at its maxmemory; give it more, or shorten store.success_ttl",
@@ -131,17 +132,18 @@ class StoreConnection:
         try:
             parsed: dict[str, Any] = redis.connection.parse_url(url)
         except ValueError as error:
-            reason = error if "scheme" in str(error) else BAD_URL
-            raise ConfigurationError(f"store.url = {mask('store.url', url)}: {reason}") from None
-        if not names_database(url):
-            raise ConfigurationError(f"store.url = {mask('store.url', url)}: {BAD_DATABASE}")
+            known = any(words in str(error) for words in ("scheme", "Invalid value for"))
+            reason = str(error) if known else problem_of(url) or BAD_URL
+            raise _wrong(url, reason) from None
+        if problem := problem_of(url):
+            raise _wrong(url, problem)
         kind = parsed.pop("connection_class", redis.connection.Connection)
         if kind is redis.connection.UnixDomainSocketConnection:
             del options["socket_keepalive"]
         try:
             return kind(**{**options, **parsed})
         except TypeError as error:
-            raise ConfigurationError(f"store.url = {mask('store.url', url)}: {error}") from None
+            raise _wrong(url, str(error)) from None
 
     def _by_sentinel(self, options: dict[str, Any]) -> Any:
         sentinels, service, parsed = parse_sentinel_url(self._settings.url)
@@ -152,6 +154,10 @@ class StoreConnection:
         )
         host, port = finder.discover_master(service)
         return redis.connection.Connection(host=host, port=port, **options, **parsed)
+
+
+def _wrong(url: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"store.url = {mask('store.url', url)}: {reason}", "store.url")
 
 
 def parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
@@ -167,21 +173,28 @@ def parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, 
         sentinels = []
         for address in filter(None, hosts.split(",")):
             host, _, port = address.partition(":")
-            sentinels.append((host, int(port or 26379)))
+            if not can_be_host(host):
+                raise ValueError(host)
+            sentinels.append((host, _port(port or "26379")))
         options: dict[str, Any] = {"db": int(database or 0)}
     except ValueError:
         sentinels = []
         options = {}
     if not sentinels or not service:
-        raise ConfigurationError(
-            f"store.url = {mask('store.url', url)}: expected sentinel://host:26379,host:26379/service/db"
-        )
+        raise _wrong(url, "expected sentinel://host:26379,host:26379/service/db")
     user, _, password = user_info.partition(":")
     if user:
         options["username"] = unquote(user)
     if password:
         options["password"] = unquote(password)
     return sentinels, service, options
+
+
+def _port(text: str) -> int:
+    """:raises ValueError: if it is no port."""
+    if not 0 < int(text) <= MAX_PORT:
+        raise ValueError(text)
+    return int(text)
 
 
 def user_of(url: str) -> str:

@@ -129,6 +129,52 @@ def test_no_worker_writes_a_row_of_its_own(broker_url: str, store_url: str, tmp_
         (["check", "--instance", "a/b"], {}, 64, "argument --instance: 'a/b': expected up to 100 letters, digits"),
         (["status"], {"store_url": "redis://:hunter22@127.0.0.1:{port}/0"}, 69, "Connection refused"),
         (["check", "--online"], {"store_url": "redis://:hunter22@127.0.0.1:{port}/0"}, 1, "failed"),
+        (
+            ["status"],
+            {"store_url": "redis://:hunter22@127.0.0.1:{port}/0"},
+            69,
+            "Connection refused. (store.url is from environment: HA_MONITOR_STORE_URL)",
+        ),
+        (
+            ["check"],
+            {"broker_url": "redis://:hunter22@h/abc"},
+            78,
+            "ha-monitor: environment: HA_MONITOR_BROKER_URL: broker.url = redis://:***@h/abc: expected a number as",
+        ),
+        (
+            ["status"],
+            {"store_url": "redis://:hunter22@h:99999/0"},
+            78,
+            "ha-monitor: environment: HA_MONITOR_STORE_URL: store.url = redis://:***@h:99999/0: expected a port from",
+        ),
+        (
+            ["run"],
+            {"broker_url": "amqp://h:99999//"},
+            78,
+            "environment: HA_MONITOR_BROKER_URL: broker.url = amqp://h:99999//: expected a port from",
+        ),
+        (
+            ["demo", "--broker", "amqp://u:hunter22@h:99999//"],
+            {},
+            78,
+            "ha-monitor: --broker: broker.url = amqp://u:***@h:99999//: expected a port from 1 to 65535",
+        ),
+        (
+            ["check"],
+            {"http_listen": "127.0.0.1:99999"},
+            78,
+            "HTTP_LISTEN: http.listen = 127.0.0.1:99999: '99999' is not",
+        ),
+        (
+            ["check"],
+            {"store_url": "redis://h/0?db=x"},
+            78,
+            "redis://h/0?db=x: Invalid value for 'db' in connection URL",
+        ),
+        (["check", "--instance", "x" * 300], {}, 64, "xx': expected up to 100 letters, digits"),
+        (["check", "--config", f"/tmp/{'x' * 300}"], {}, 78, "xx: cannot be read: File name too long"),
+        (["status"], {"store_url": f"redis://{'x' * 300}/0"}, 78, "expected the name or the address of a host"),
+        (["check"], {"store_url": "redis://h/0"}, 0, "store.url is from environment: HA_MONITOR_STORE_URL"),
     ],
 )
 def test_each_ending_has_its_status(arguments: list[str], settings: dict[str, str], status: int, text: str) -> None:
@@ -139,3 +185,28 @@ def test_each_ending_has_its_status(arguments: list[str], settings: dict[str, st
     assert (result.returncode, text in result.stdout + result.stderr) == (status, True), result
     assert "hunter22" not in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("closed", "status"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), ("--instance / 2>&-", 64)])
+def test_an_output_that_is_closed_is_no_bug(closed: str, status: int) -> None:
+    """Given a shell that closed standard output or error, a command works and says nothing there."""
+    script = f"exec {sys.executable} -m ha_monitor check {closed}"
+
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=patient(60), check=False)
+
+    assert done.returncode == status
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-16"])
+def test_no_character_set_is_a_bug(encoding: str) -> None:
+    """Given an output that is not UTF-8, foreign characters in an error are one line in that character set."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ha_monitor", "check", "--instance", "é\N{SNOWMAN}"],
+        env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, timeout=patient(60), check=False,
+    )  # fmt: skip
+
+    shown = done.stderr.decode(encoding)
+    assert done.returncode == 64
+    assert shown.count("\n") == 1
+    assert "expected up to 100 letters" in shown

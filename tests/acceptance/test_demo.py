@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
 
 from tests.conftest import missing
 from tests.support.machine import Timed, patient
@@ -103,30 +106,43 @@ def test_redis_counts_right_whatever_the_user_has_configured(temporary: Path) ->
     assert list(temporary.iterdir()) == []
 
 
-def test_rabbitmq_shares_the_work_and_is_left_as_it_was(temporary: Path, rabbitmq: PrivateRabbitMQ) -> None:
-    """Given somebody's RabbitMQ, when the demo runs on it, the instances share the events, most tasks come in
-    pieces to several of them and still have their names, and neither queues nor exchanges of it remain."""
-    vhost = "demo"
-    url = rabbitmq.add_vhost(vhost)
-    try:
-        status, lines, errors = run(["--json", "--tasks", str(TASKS), "--broker", url], temporary)
-
-        summary = check(status, lines, errors)
-        assert summary["dealt_out"]
-        assert all(summary["early_shares"].values()), "an instance got nothing while all ran"
-        assert summary["split"] > TASKS / 2
-        assert rabbitmq.queues(vhost) == {}
-        exchanges = rabbitmq.ctl("list_exchanges", "-p", vhost, "name").split()
-        assert [name for name in exchanges if "demo" in name] == []
-        assert list(temporary.iterdir()) == []
-    finally:
-        rabbitmq.delete_vhost(vhost)
-
-
 @pytest.fixture
-def running(temporary: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
-    """A demo in the middle of its work, and all processes below it."""
-    process = start(["--tasks", "100000"], temporary)
+def vhost(rabbitmq: PrivateRabbitMQ) -> Iterator[tuple[str, str]]:
+    """A virtual host's name and URL."""
+    yield "demo", rabbitmq.add_vhost("demo")
+    rabbitmq.delete_vhost("demo")
+
+
+def names_of_the_demo(rabbitmq: PrivateRabbitMQ, vhost: str) -> list[str]:
+    """Its queues and exchanges."""
+    kinds = ("list_queues", "list_exchanges")
+    return [name for kind in kinds for name in rabbitmq.ctl(kind, "-p", vhost, "name").split() if "demo" in name]
+
+
+def test_rabbitmq_shares_the_work_and_is_left_as_it_was(
+    temporary: Path, rabbitmq: PrivateRabbitMQ, vhost: tuple[str, str]
+) -> None:
+    """Given somebody's RabbitMQ whose events a monitor receives, when the demo runs on it, the instances share the
+    events, most tasks come in pieces to several of them and still have their names; the other monitor's queue gets
+    nothing, and neither queues nor exchanges of the demo remain."""
+    name, url = vhost
+    with Connection(url) as connection:
+        monitored = Queue("celeryev.real", Exchange("celeryev", type="topic"), routing_key="#")
+        monitored(connection.default_channel).declare()
+    status, lines, errors = run(["--json", "--tasks", str(TASKS), "--broker", url], temporary)
+
+    summary = check(status, lines, errors)
+    assert summary["dealt_out"]
+    assert all(summary["early_shares"].values()), "an instance got nothing while all ran"
+    assert summary["split"] > TASKS / 2
+    assert {queue: state["messages"] for queue, state in rabbitmq.queues(name).items()} == {"celeryev.real": 0}
+    assert names_of_the_demo(rabbitmq, name) == []
+    assert list(temporary.iterdir()) == []
+
+
+@contextmanager
+def at_work(temporary: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    process = start(["--tasks", "100000", *arguments], temporary)
     try:
         assert process.stdout is not None
         seen = []
@@ -142,6 +158,13 @@ def running(temporary: Path) -> Iterator[tuple[subprocess.Popen[str], list[psuti
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def running(temporary: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """A demo in the middle of its work, and all processes below it."""
+    with at_work(temporary) as started:
+        yield started
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -176,15 +199,21 @@ def test_a_signal_cleans_up(
     assert list(temporary.iterdir()) == []
 
 
-def test_children_do_not_outlive_a_killed_demo(
-    running: tuple[subprocess.Popen[str], list[psutil.Process]],
-) -> None:
-    """Given a demo at work, when it gets SIGKILL, so that it cannot clean up, all its processes end all the same."""
-    process, children = running
+def test_nothing_outlives_a_killed_demo(temporary: Path, rabbitmq: PrivateRabbitMQ, vhost: tuple[str, str]) -> None:
+    """Given a demo at work on somebody's RabbitMQ, when it gets SIGKILL, so that it cannot clean up, all its processes
+    end all the same; RabbitMQ deletes its queues and its exchange after a minute, and the next demo its folder."""
+    name, url = vhost
+    with at_work(temporary, "--broker", url) as (process, children):
+        process.kill()
+        wait_until(lambda: not alive(children), 20, "the end of the children")
+    left = list(temporary.iterdir())
+    assert len(left) == 1
+    assert names_of_the_demo(rabbitmq, name) != []
 
-    process.kill()
+    run(["--tasks", "1", "--monitors", "1"], temporary)
 
-    wait_until(lambda: not alive(children), 20, "the end of the children")
+    assert list(temporary.iterdir()) == []
+    wait_until(lambda: not names_of_the_demo(rabbitmq, name), 120, "the end of queues and exchange")
 
 
 def test_a_reader_who_leaves_is_no_trouble(

@@ -218,7 +218,10 @@ def test_a_debian_package_from_its_installation_to_its_purge(
         """
         printf nonsense >/etc/ha-monitor/credentials/broker_url
         status=0; ha-monitor check || status=$?; test $status = 78
-        setpriv --reuid=nobody --regid=nogroup --clear-groups ha-monitor check
+        as_nobody() { setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"; }
+        said=$(as_nobody ha-monitor status 2>&1) && false || test $? = 78
+        echo "$said" | grep 'may not read broker_url and store_url, .* as root'
+        as_nobody env HA_MONITOR_BROKER_URL=amqp://b HA_MONITOR_STORE_URL=redis://s ha-monitor check
         printf amqp://user:word@broker// >/etc/ha-monitor/credentials/broker_url
         printf '[handlers]\\nmodules = ["tickets"]\\n' >/etc/ha-monitor/ha-monitor.toml
         cat >/etc/ha-monitor/handlers/tickets.py <<END

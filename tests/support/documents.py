@@ -33,13 +33,13 @@ def replaced(text: str, pattern: str, part: str) -> str:
     return text
 
 
-def with_levels(readme: str) -> str:
+def with_levels(log: str) -> str:
     by_level = {level: [f"`{name}`" for name in LEVELS if LEVELS[name] is level] for level in reversed(LogLevel)}
     by_level[LogLevel.INFO].append("custom events")
     sentence = "; ".join(f"{listed(names)} are {level.value}" for level, names in by_level.items())
     paragraph = f"Levels: {sentence}, and not written by default."
     wrapped = textwrap.fill(paragraph, WIDTH, break_on_hyphens=False, break_long_words=False)
-    return replaced(readme, r"Levels: `.*?written\s+by\s+default\.\s", f"{wrapped}\n")
+    return replaced(log, r"Levels: `.*?written\s+by\s+default\.\s", f"{wrapped}\n")
 
 
 def with_ends(states: str) -> str:
@@ -81,7 +81,7 @@ def with_fields(schema: str) -> str:
 
 
 WRITERS: dict[str, Callable[[str], str]] = {
-    "README.md": with_levels,
+    "docs/log.md": with_levels,
     "docs/states.md": with_ends,
     "docs/monitoring.md": with_metrics,
     "ha_monitor/schema/line.schema.json": with_fields,

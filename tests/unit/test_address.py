@@ -11,7 +11,7 @@ from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import address_of, connection_to, is_amqp, urls_of
 from ha_monitor.config.schema import Broker, Store
 from ha_monitor.config.schema import ResultBackend as ResultSettings
-from ha_monitor.config.urls import names_database
+from ha_monitor.config.urls import BAD_DATABASE, BAD_HOST, BAD_PORT, BAD_URL, problem_of
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.store.connection import StoreConnection, parse_sentinel_url
 
@@ -44,7 +44,7 @@ def test_a_setting_may_name_several_brokers(setting: str, urls: list[str], amqp:
         ("amqp://u:hunt/er2@a:5672//", "broker.url = amqp://u:***@a:5672//: expected host:port; "),
         ("amqp://u:hunt#er2@a:5672//", "broker.url = amqp://u:***@a:5672//: expected host:port; "),
         ("amqp://a:port//", "broker.url = amqp://a:port//: expected host:port; "),
-        ("amqp://a:70000//", "broker.url = amqp://a:70000//: expected host:port; "),
+        ("amqp://a:70000//", "broker.url = amqp://a:70000//: expected a port from 1 to 65535"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_one_line_without_the_password(setting: str, line: str) -> None:
@@ -125,6 +125,10 @@ def test_sentinel_urls_of_the_store() -> None:
     [
         "sentinel://:hunter2@/main",
         "sentinel://:hunter2@s1:x/main",
+        "sentinel://:hunter2@s1:99999/main",
+        "redis://:hunter2@host:99999/0",
+        "redis://:hunter2@a..b/0",
+        "sentinel://:hunter2@a..b/main",
         "sentinel://:hunter2@s1",
         "sentinel://:hunter2@s1/main/zero",
         "redis://:hunt/er2@host:6379/0",
@@ -142,19 +146,24 @@ def test_a_store_url_that_cannot_be_used_is_refused_without_the_password(url: st
 
 
 @pytest.mark.parametrize(
-    ("url", "good"),
+    ("url", "problem"),
     [
-        *(("redis://h", True), ("redis://h/", True), ("redis://h:1/15", True), ("rediss://u:p@h/0?x=/abc", True)),
-        *(("redis://h/abc", False), ("rediss://h/0x", False), ("redis://h/1/2", False), ("redis://h/\u0661", False)),
-        ("sentinel://a:1;sentinel://b:1/2", True),
-        ("sentinel://a:1;sentinel://b:1/main", False),
-        *(("amqp://h/abc", True), ("unix:///run/redis.sock", True), ("redis+socket:///run/redis", True)),
-        ("redis://[::1/0", True),
+        *(("redis://h", ""), ("redis://h/", ""), ("redis://h:1/15", ""), ("rediss://u:p@h/0?x=/abc", "")),
+        *(("redis://h/abc", BAD_DATABASE), ("rediss://h/0x", BAD_DATABASE), ("redis://h/1/2", BAD_DATABASE)),
+        ("redis://h/\u0661", BAD_DATABASE),
+        ("sentinel://a:1;sentinel://b:1/2", ""),
+        ("sentinel://a:1;sentinel://b:1/main", BAD_DATABASE),
+        *(("amqp://h/abc", ""), ("unix:///run/redis.sock", ""), ("redis+socket:///run/redis", "")),
+        *(("redis://h:99999/0", BAD_PORT), ("redis://h:0/0", BAD_PORT), ("amqps://h:65536//", BAD_PORT)),
+        ("sentinel://a:1;sentinel://b:99999/2", BAD_PORT),
+        *((f"redis://{'x' * 64}/0", BAD_HOST), ("amqp://a..b//", BAD_HOST), ("redis://[::1]:6379/0", "")),
+        *(("redis://h:port/0", BAD_URL), ("redis://:a/b@h/0", BAD_URL), ("redis://[::1/0", BAD_URL)),
+        *(("mongodb://a:1,b:2/db", ""), ("cache+memcached://a:1;b:2/", ""), ("file:///results", "")),
     ],
 )
-def test_a_database_of_redis_is_a_number(url: str, good: bool) -> None:
-    """Given a URL, the database in it is a number, or not there."""
-    assert names_database(url) is good
+def test_what_is_wrong_with_a_url_of_rabbitmq_or_redis(url: str, problem: str) -> None:
+    """Given a URL, its port is one, and the database of a Redis is a number or not there; other kinds pass."""
+    assert problem_of(url) == problem
 
 
 @pytest.mark.parametrize("url", ["redis://:hunter2@h/abc", "sentinel://:hunter2@h:1/abc"])

@@ -111,13 +111,13 @@ def test_the_line_of_each_type(kind: str) -> None:
 
 
 def test_documents_and_schema_say_what_the_catalogue_says() -> None:
-    """Given the catalogue, what README, docs and schema say of the types is the same to the letter."""
+    """Given the catalogue, what docs and schema say of the types is the same to the letter."""
     assert list(documents.outdated()) == [], "run `make documents`"
 
 
-def test_readme_names_each_field() -> None:
-    """Given the fields that a line may have, README has a row with each."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_each_field_is_documented() -> None:
+    """Given the fields that a line may have, docs/log.md has a row with each."""
+    text = (ROOT / "docs/log.md").read_text(encoding="utf-8")
 
     assert [
         name for name in EventLine.__struct_fields__ if not re.search(rf"^\| [^|]*`{name}`", text, re.MULTILINE)

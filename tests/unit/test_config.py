@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from ha_monitor.config.load import instance_name, load, settings
+from ha_monitor.config import load as module
+from ha_monitor.config.load import instance_name, load, read, settings
 from ha_monitor.config.schema import Config, LogLevel, QueueType
 from ha_monitor.errors import ConfigurationError
 
@@ -20,6 +24,40 @@ def wrong(path: Path | None, environment: dict[str, str] | None = None, overlay:
     with pytest.raises(ConfigurationError) as caught:
         load(path, environment or {}, overlay)
     return str(caught.value)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The folder of the units' configuration, with a file and two secrets."""
+    places = SimpleNamespace(file=tmp_path / "ha-monitor.toml", credentials=tmp_path / "credentials")
+    places.credentials.mkdir(0o700)
+    places.file.write_text('node_id = "units"\n[store]\nurl = "redis://file/0"')
+    (places.credentials / "broker_url").write_text("amqp://units//\n")
+    (places.credentials / "store_url").write_text("redis://units/0\n")
+    monkeypatch.setattr(module, "DEFAULT_FILE", places.file)
+    monkeypatch.setattr(module, "CREDENTIALS", places.credentials)
+    return places
+
+
+@pytest.fixture
+def nobody(host: SimpleNamespace) -> Iterator[None]:
+    """This process may read the configuration, and not the secrets."""
+    ways = (host.file, *host.file.parents)
+    before = [
+        (way, way.stat().st_mode & 0o7777) for way in ways if way.stat().st_uid == os.geteuid() and way != Path("/")
+    ]
+    for way, mode in before:
+        way.chmod(mode | (0o111 if way.is_dir() else 0o444))
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    else:
+        host.credentials.chmod(0)
+    yield
+    os.seteuid(user)
+    host.credentials.chmod(0o700)
+    for way, mode in before:
+        way.chmod(mode)
 
 
 def test_everything_has_a_default(file: Path) -> None:
@@ -114,6 +152,62 @@ def test_a_password_file_may_end_with_a_newline(tmp_path: Path) -> None:
     (tmp_path / "store_url").write_text("redis://:hunter2@redis1:6379/0\n")
 
     assert load(None, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).store.url == "redis://:hunter2@redis1:6379/0"
+
+
+def test_commands_find_what_the_units_use(host: SimpleNamespace) -> None:
+    """Given the file and the secrets of the units, and no variable, a command has the values that an instance has, and
+    can say where each comes from."""
+    loaded = read(None, {})
+
+    assert (loaded.config.node_id, loaded.config.broker.url) == ("units", "amqp://units//")
+    assert loaded.config.store.url == "redis://units/0", "a secret wins over the file"
+    assert loaded.origin_of("store.url") == f"store.url is from {host.credentials}/store_url"
+    assert loaded.origin_of("result_backend.url").startswith("result_backend.url is the default: no file, credential")
+    assert load(host.file, {}).broker.url == "amqp://units//", "the same file, named"
+
+
+def test_another_file_is_another_configuration(host: SimpleNamespace, tmp_path: Path) -> None:
+    """Given a file of one's own, by option or variable, the secrets of the units do not get into it."""
+    own = tmp_path / "own.toml"
+    own.write_text("")
+
+    assert load(own, {}).broker.url == load(None, {"HA_MONITOR_CONFIG": str(own)}).broker.url == Config().broker.url
+    assert load(own, {"CREDENTIALS_DIRECTORY": str(host.credentials)}).broker.url == "amqp://units//", "unless named"
+
+
+@pytest.mark.usefixtures("nobody")
+def test_secrets_that_a_user_may_not_read_are_named_with_the_cure(host: SimpleNamespace) -> None:
+    """Given secrets that this user may not read, the line names them and what to do, instead of a default being used;
+    a user who gives both URLs needs none of them."""
+    urls = {"HA_MONITOR_BROKER_URL": "amqp://own//", "HA_MONITOR_STORE_URL": "redis://own/0"}
+
+    assert wrong(None) == (
+        f"{host.credentials}: this user may not read broker_url and store_url, which the instances of this host use: "
+        "run the command as root, or set HA_MONITOR_BROKER_URL and HA_MONITOR_STORE_URL"
+    )
+    assert "may not read store_url, which" in wrong(None, {"HA_MONITOR_BROKER_URL": "amqp://own//"})
+    assert load(None, urls).broker.url == "amqp://own//"
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_file_that_a_user_may_not_read_is_named_with_the_cure(host: SimpleNamespace) -> None:
+    """Given a configuration in a folder that this user may not enter, the line names the file and what to do."""
+    hidden = host.credentials / "hidden.toml"
+
+    assert wrong(hidden) == f"{hidden}: this user may not read it; run the command as root"
+    assert wrong(None, overlay=hidden) == f"{hidden}: this user may not read it; run the command as root"
+
+
+def test_an_error_about_a_url_says_where_it_comes_from(host: SimpleNamespace) -> None:
+    """Given an error of a part that knows only the key, the file, the variable or the default is named before it."""
+    for environment, source in (
+        ({}, f"{host.credentials}/store_url"),
+        ({"HA_MONITOR_STORE_URL": "x"}, "environment: "),
+    ):
+        with pytest.raises(ConfigurationError) as caught, read(None, environment).naming_sources():
+            raise ConfigurationError("store.url = x: expected y", "store.url")
+        assert str(caught.value).startswith(source)
+        assert str(caught.value).endswith(": store.url = x: expected y")
 
 
 MISTAKES = [

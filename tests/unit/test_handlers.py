@@ -16,6 +16,7 @@ from ha_monitor.config.schema import DEFAULT_REDACTED
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.events.redact import Redactor
 from ha_monitor.handling import ATTRIBUTE
+from ha_monitor.outputs import handlers as module
 from ha_monitor.outputs.handlers import Handler, HandlerCode, Handlers, load_handlers
 from ha_monitor.store.outbox import Entry
 from ha_monitor.store.record import Facts
@@ -53,6 +54,19 @@ def test_the_functions_marked_with_on_are_found(modules: Path) -> None:
     assert handlers.types == {"task-failed", "task-revoked", "*"}
     assert [handler.name for handler in handlers.due(entry("task-failed"))] == ["alerts_a.first", "alerts_a.second"]
     assert [handler.name for handler in handlers.due(entry("task-sent"))] == ["alerts_a.second"]
+
+
+def test_modules_are_found_in_the_administrators_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a module in the folder for handlers, it can be imported however the program was installed; what the
+    program itself can import has precedence."""
+    (tmp_path / "own_alerts.py").write_text("from ha_monitor import on\n@on('*')\ndef one(event, task): ...\n")
+    (tmp_path / "json.py").write_text("raise SystemExit")
+    monkeypatch.setattr(module, "HANDLERS", tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+
+    assert [handler.name for handler in load_handlers(["own_alerts"])] == ["own_alerts.one"]
+    with pytest.raises(ConfigurationError, match="json has no handler"):
+        load_handlers(["json"])
 
 
 def test_a_handler_imported_into_two_modules_is_called_once(modules: Path) -> None:

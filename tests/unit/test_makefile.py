@@ -71,3 +71,40 @@ def test_each_folder_says_what_it_needs() -> None:
     (listed,) = re.findall(r"^TEST_FOLDERS := (.*)$", text, re.MULTILINE)
     assert folders == set(listed.split())
     assert [str(file) for file in files if not any(file.is_relative_to(folder) for folder in folders)] == []
+
+
+DPKG = """\
+dpkg-buildpackage: info: source package ha-monitor
+   debian/rules override_dh_auto_build
+make[1]: Entering directory
+   debian/rules override_dh_auto_install
+   dh_builddeb
+"""
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize("status", [0, 2])
+def test_the_build_of_the_package_says_what_takes_long(tmp_path: Path, status: int) -> None:
+    """Given a build of some minutes, each long step is said when it begins; one that fails shows its whole log."""
+    root, tools, wheels = tmp_path / "root", tmp_path / "tools", tmp_path / "wheels"
+    for folder in (root / "etc", tools, wheels):
+        folder.mkdir(parents=True)
+    (root / "etc/os-release").write_text('VERSION_ID="12"\n')
+    unshare = tools / "unshare"
+    unshare.write_text(f"#!/bin/sh\ncat <<END\n{DPKG}END\ntouch {root}/build/here/ha-monitor.deb\nexit {status}\n")
+    unshare.chmod(0o755)
+
+    done = subprocess.run(
+        [ROOT / "packaging/build-deb", "bookworm", root, wheels, tmp_path / "dist", "/build/here"],
+        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+        capture_output=True, text=True, timeout=patient(120), check=False,
+    )  # fmt: skip
+
+    said = [row.removeprefix("Debian bookworm: ") for row in done.stdout.splitlines()]
+    assert said[0] == "building the package, which takes some minutes"
+    assert said[1:4] == ["making wheels of the libraries", "installing them into the package", "packing"]
+    if status == 0:
+        assert (done.returncode, done.stderr, said[4:]) == (0, "", ["done"])
+        assert (tmp_path / "dist/ha-monitor.deb").exists()
+    else:
+        assert (done.returncode, done.stderr, said[4:]) == (1, DPKG, [])

@@ -110,3 +110,10 @@ def test_a_broken_counter_of_an_instance_breaks_its_row_only(value: object) -> N
 
     assert {one.instance: (one.share, one.events, one.lag) for one in rows} == {"1": (1.0, 0, 0.0), "?": (0.0, 0, 0.0)}
     assert render(fleet(instances=(broken,)))
+
+
+def test_who_sees_no_instance_is_told_where_the_address_comes_from() -> None:
+    """Given a store without instances, the row says where its URL comes from: it may be another store than theirs."""
+    assert "no instance has started yet (store.url is the default)" in render(
+        fleet(instances=()), "store.url is the default"
+    )

@@ -1,0 +1,51 @@
+"""The demo's folder for temporary files. A demo that is killed cannot remove it; the next one does."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PREFIX = "ha-monitor-demo-"
+_LOCK = "lock"
+"""This file of a folder is locked for as long as its demo lives: the system unlocks it, however the demo ends."""
+
+
+@contextlib.contextmanager
+def demo_folder() -> Iterator[Path]:
+    """A folder that is removed at the end, and with it those of demos that were killed."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
+        folder = Path(name)
+        with (folder / "unlocked").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Only now, or another demo might find a lock that nobody holds.
+            (folder / "unlocked").rename(folder / _LOCK)
+            remove_left(folder.parent)
+            yield folder
+
+
+def remove_left(parent: Path) -> None:
+    """Remove the folders that killed demos of this user left. Never raises."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            state = folder.lstat()
+            if stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and _is_left(folder / _LOCK):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left(lock: Path) -> bool:
+    """Whether nobody holds this lock.
+
+    :raises OSError: if there is none.
+    """
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
