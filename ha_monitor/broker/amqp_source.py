@@ -43,7 +43,7 @@ class AmqpSource:
         # Every attempt uses the next broker, whatever the reason.
         self._next_url += 1
         self._address = address_of(url)
-        with translated_errors(self._address):
+        with translated_errors(self._address, self._config.broker):
             try:
                 self._open(url)
             except BaseException:
@@ -57,7 +57,7 @@ class AmqpSource:
             raise BrokerUnavailable("not connected to the broker")
         deliveries = connection.deliveries
         if not deliveries:
-            with translated_errors(self._address), contextlib.suppress(TimeoutError):
+            with translated_errors(self._address, self._config.broker), contextlib.suppress(TimeoutError):
                 connection.drain_events(timeout)
         messages: list[Message] = []
         if not deliveries:
@@ -81,12 +81,12 @@ class AmqpSource:
     def acknowledge(self, mark: Mark) -> None:
         if mark.generation != self._mark.generation or mark.delivery_tag == 0 or self._channel is None:
             return
-        with translated_errors(self._address):
+        with translated_errors(self._address, self._config.broker):
             self._channel.basic_ack(mark.delivery_tag, multiple=True)
 
     def heartbeat(self) -> None:
         if self._connection is not None:
-            with translated_errors(self._address):
+            with translated_errors(self._address, self._config.broker):
                 # The caller may not have received for long, while the broker's own heartbeats were waiting.
                 self._connection.read_ahead()
                 self._connection.heartbeat_tick()
@@ -94,7 +94,7 @@ class AmqpSource:
     def depth(self) -> int | None:
         if self._channel is None:
             return None
-        with translated_errors(self._address):
+        with translated_errors(self._address, self._config.broker):
             count: int = self._channel.queue_declare(self._config.queue_name, passive=True).message_count
         return count
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from ha_monitor.broker.address import address_of, urls_of
+from ha_monitor.broker.control import ANSWER_TIMEOUT, silence_of
 from ha_monitor.broker.inspection import answering_workers
 from ha_monitor.check.findings import Finding, ok, warning
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.store.reader import StoreReader, WorkerEntry
-
-ANSWER_TIMEOUT = 2.0
-"""Seconds to wait for the workers' answers."""
 
 
 def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Finding]:
@@ -33,7 +31,7 @@ def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Findin
             continue
         known = _recorded(config)
         if not answering:
-            yield warning("workers", f"{address_of(url)}: no worker answered within {ANSWER_TIMEOUT:g} s")
+            yield warning("workers", f"{address_of(url)}: {silence_of(config.broker)}")
         for name in sorted(answering | known.keys()):
             yield assess_worker(
                 name, known.get(name), answers=name in answering, enable_events=config.broker.enable_events

@@ -247,6 +247,7 @@ OWN_EVENTS = (
     OwnEvent("task-inspection-failed", WARNING),
     OwnEvent("queue-survey-failed", WARNING),
     OwnEvent("workers-unreachable", WARNING),
+    OwnEvent("no-worker-answered", WARNING),
     OwnEvent("table-full", WARNING),
     OwnEvent("event-rejected", WARNING),
     OwnEvent("events-dropped", ERROR),

@@ -90,7 +90,10 @@ def test_no_worker_at_all_is_told_of(broker_url: str, store_url: str) -> None:
     """Given a broker without workers, and a store that knows of none, the check says that none answered."""
     findings = list(check_workers(Config(broker=Broker(url=broker_url), store=StoreSettings(url=store_url))))
 
-    assert findings == [warning("workers", f"{broker_url.rpartition('@')[2]}: no worker answered within 2 s")]
+    assert [(one.severity, one.subject) for one in findings] == [("warning", "workers")]
+    assert findings[0].text.startswith(
+        f"{broker_url.rpartition('@')[2]}: no worker answered within 2 s through celery.pidbox: none is running"
+    )
 
 
 @pytest.mark.parametrize(
