@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ha_monitor.check.findings import Finding, ok, warning
-from ha_monitor.check.workers import assess_worker, check_workers
+from ha_monitor.check.workers import assess_worker, check_workers, refused_lately
 from ha_monitor.config.schema import Broker, Config
 from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.events.serializers import refusal_of
 from ha_monitor.store.reader import WorkerEntry
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet
@@ -94,6 +97,60 @@ def test_no_worker_at_all_is_told_of(broker_url: str, store_url: str) -> None:
     assert findings[0].text.startswith(
         f"{broker_url.rpartition('@')[2]}: no worker answered within 2 s through celery.pidbox: none is running"
     )
+
+
+def test_a_sender_in_a_form_that_is_not_read_is_told_of(broker_url: str, store_url: str, tmp_path: Path) -> None:
+    """Given workers whose applications set `event_serializer` to msgpack and to pickle, the events of the first are
+    announced, those of the second are refused, and the check says which worker sends them, and what to do.
+    """
+    workers = {
+        name: CeleryWorker(
+            broker_url,
+            name,
+            pool="solo",
+            queues=[name],
+            env={"TESTS_SETTINGS": json.dumps({"event_serializer": name})},
+        )
+        for name in ("msgpack", "pickle")
+    }
+    app = make_app(broker_url)
+    with (
+        Fleet(tmp_path, broker_url, store_url, size=1).start() as fleet,
+        workers["msgpack"] as readable,
+        workers["pickle"] as refused,
+    ):
+        for name in workers:
+            app.tasks["tests.add"].apply_async((1, 2), queue=name)
+        wait_until(lambda: fleet.said("task-succeeded"), 30, "the end of the task of the readable worker")
+        wait_until(lambda: fleet.said("event-rejected"), 30, "the refusal")
+
+        def check() -> list[Finding]:
+            return list(check_workers(fleet.config))
+
+        # The leader finds out a little later what a worker sends.
+        wait_until(lambda: ok("workers", f"{readable.nodename} sends task events") in check(), 30, "the good worker")
+        (finding,) = (one for one in check() if one.severity == "warning")
+        assert finding.text.startswith("events serialized with pickle are refused, the latest at ")
+        assert finding.text.endswith(
+            f', most likely of {refused.nodename}: set event_serializer = "json" in the application'
+        )
+        assert {line["worker"] for line in fleet.said("task-succeeded")} == {readable.nodename}
+        assert 'set event_serializer = "json"' in fleet.said("event-rejected")[0]["reason"]
+
+
+def test_an_old_refusal_says_nothing_of_the_workers_that_run_now() -> None:
+    """Given samples of refused messages, the newest of each serializer counts, for ten minutes, and nothing else."""
+    yaml, pickle = refusal_of("application/x-yaml"), refusal_of("application/x-python-serialize")
+    samples = [
+        {"reason": yaml, "time": "2026-11-25T06:59:00Z"},
+        {"reason": yaml, "time": "2026-11-25T06:58:00Z"},
+        {"reason": pickle, "time": "2026-11-25T06:40:00Z"},
+        {"reason": "body is not JSON", "time": "2026-11-25T06:59:00Z"},
+        {"reason": yaml, "time": "yesterday"},
+        {},
+    ]
+
+    assert refused_lately(samples, datetime(2026, 11, 25, 7, tzinfo=UTC)) == {"yaml": "2026-11-25T06:59:00Z"}
 
 
 @pytest.mark.parametrize(
