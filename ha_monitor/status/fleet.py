@@ -54,6 +54,8 @@ class Worker(Struct):
     processed: Any = None
     loadavg: Any = None
     software: str = ""
+    task_events: bool | None = None
+    """Whether it sends them; null if it has not run a task since an instance has been listening."""
 
 
 class Queue(Struct):
@@ -164,6 +166,7 @@ def _worker(entry: WorkerEntry) -> Worker:
         name=entry.name,
         silent=entry.silent,
         state=entry.state,
+        task_events=True if entry.sends else False if entry.unsent else None,
         active=fields.get("active"),
         processed=fields.get("processed"),
         loadavg=fields.get("loadavg"),

@@ -102,6 +102,8 @@ class WorkerState(NamedTuple):
     """`online`; `late`, `lost`: silent for long; `offline`: it said so."""
     active: int | None
     """Tasks that it runs; None if that is not known."""
+    is_silent: bool = False
+    """It runs tasks and sends no events of them."""
 
 
 class Watching(NamedTuple):

@@ -11,9 +11,11 @@ import pytest
 
 from ha_monitor.check.findings import Finding, ok, warning
 from ha_monitor.check.workers import assess_worker, check_workers, refused_lately
+from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker, Config
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.events.serializers import refusal_of
+from ha_monitor.status.fleet import read_fleet
 from ha_monitor.store.reader import WorkerEntry
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet
@@ -50,6 +52,12 @@ def test_what_workers_send_is_found_out_and_not_changed(broker_url: str, store_u
         run(plain, 0.0)
         # The leader compares the runs that two heartbeats tell of with the events that came.
         wait_until(lambda: check()[names[plain]].severity == "warning", 60, "that missing events are noticed")
+        wait_until(lambda: fleet.said("task-events-missing"), 30, "the line about them")
+        assert [(line["level"], line["workers"]) for line in fleet.said("task-events-missing")] == [
+            ("warning", [names[plain]])
+        ]
+        shown = {worker.name: worker.task_events for worker in read_fleet(fleet.config, SystemClock()).workers}
+        assert shown == {names[sending]: True, names[plain]: False, names[busy]: None}
         run(busy, 8.0)
         wait_until(lambda: "received" in busy.log(), 30, "the long task")
         with Timed() as timed:
