@@ -30,6 +30,14 @@ def is_about_foreign_value(trouble: str) -> bool:
     return "WRONGTYPE" in trouble
 
 
+class Peer(NamedTuple):
+    """Another living instance."""
+
+    token: int
+    stats: dict[str, Any]
+    """Its counters and its state, as of its latest tick."""
+
+
 class Recovered(NamedTuple):
     """What the outbox held after a broken connection."""
 
