@@ -100,7 +100,10 @@ class Service:
         telemetry = Telemetry(config, clock, stats, warn)
         threads = Threads(clock, lambda name, reason: warn("thread-failed", thread=name, reason=reason))
         self._broadcast = WorkerBroadcast(
-            threads, config.broker, lambda reason: warn("workers-unreachable", reason=reason)
+            threads,
+            config.broker,
+            failed=lambda reason: warn("workers-unreachable", reason=reason),
+            unheard=lambda reason: warn("no-worker-answered", reason=reason),
         )
         self.http: HttpServer | None = None
         self.surveyor: Surveyor | None = None

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import amqp.exceptions
 import kombu.exceptions
 
+from ha_monitor.config.schema import Broker
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError
 from ha_monitor.rights import rabbitmq as rights
 
@@ -26,13 +27,17 @@ _SETTINGS = {
 }
 _MILLISECONDS = frozenset({"x-message-ttl", "x-expires"})
 _TYPED_VALUE = re.compile(r"the value '(.*)' of type '.*'")
+_DEFAULTS = Broker()
 _DECLARING = frozenset({40, 50})
 """AMQP's classes exchange and queue."""
 
 
 @contextmanager
-def translated_errors(address: str) -> Iterator[None]:
-    """Translates the errors of talking to the broker at an address."""
+def translated_errors(address: str, settings: Broker = _DEFAULTS) -> Iterator[None]:
+    """Translates the errors of talking to the broker at an address.
+
+    :param settings: they name the exchanges, on which rights are needed.
+    """
     try:
         yield
     except HaMonitorError:
@@ -46,10 +51,15 @@ def translated_errors(address: str) -> Iterator[None]:
         raise BrokerUnavailable(f"{address}: the queue was deleted or moved; declaring it again") from None
     except (amqp.exceptions.AccessRefused, amqp.exceptions.NotAllowed) as error:
         # Retried, although waiting does not help: once the right is granted, nothing needs to be restarted.
-        cure = rights.explain(error.reply_text or "", _method_of(error))
+        cure = rights.explain(error.reply_text or "", _method_of(error), names_of(settings))
         raise BrokerUnavailable(f"{address}: {cure or _text(error)}") from None
     except (amqp.exceptions.AMQPError, kombu.exceptions.KombuError, OSError) as error:
         raise BrokerUnavailable(f"{address}: {_text(error)}") from None
+
+
+def names_of(settings: Broker) -> rights.Names:
+    """The exchanges on which rights are needed."""
+    return rights.Names(settings.exchange, settings.control_exchange)
 
 
 def explain_conflict(text: str, address: str) -> str:

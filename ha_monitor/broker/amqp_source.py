@@ -31,6 +31,7 @@ class AmqpSource:
         self._next_url = 0
         self._address = ""
         self.url = self._urls[0]
+        self.place = ""
         self._client: Connection | None = None
         self._connection: BufferedConnection | None = None
         self._channel: Any = None
@@ -43,7 +44,7 @@ class AmqpSource:
         # Every attempt uses the next broker, whatever the reason.
         self._next_url += 1
         self._address = address_of(url)
-        with translated_errors(self._address):
+        with translated_errors(self._address, self._config.broker):
             try:
                 self._open(url)
             except BaseException:
@@ -57,7 +58,7 @@ class AmqpSource:
             raise BrokerUnavailable("not connected to the broker")
         deliveries = connection.deliveries
         if not deliveries:
-            with translated_errors(self._address), contextlib.suppress(TimeoutError):
+            with translated_errors(self._address, self._config.broker), contextlib.suppress(TimeoutError):
                 connection.drain_events(timeout)
         messages: list[Message] = []
         if not deliveries:
@@ -85,12 +86,12 @@ class AmqpSource:
     def acknowledge(self, mark: Mark) -> None:
         if mark.generation != self._mark.generation or mark.delivery_tag == 0 or self._channel is None:
             return
-        with translated_errors(self._address):
+        with translated_errors(self._address, self._config.broker):
             self._channel.basic_ack(mark.delivery_tag, multiple=True)
 
     def heartbeat(self) -> None:
         if self._connection is not None:
-            with translated_errors(self._address):
+            with translated_errors(self._address, self._config.broker):
                 # The caller may not have received for long, while the broker's own heartbeats were waiting.
                 self._connection.read_ahead()
                 self._connection.heartbeat_tick()
@@ -98,7 +99,7 @@ class AmqpSource:
     def depth(self) -> int | None:
         if self._channel is None:
             return None
-        with translated_errors(self._address):
+        with translated_errors(self._address, self._config.broker):
             count: int = self._channel.queue_declare(self._config.queue_name, passive=True).message_count
         return count
 
@@ -122,11 +123,18 @@ class AmqpSource:
         self._client = connection_to(url, self._config.broker, transport=transport, options=options)
         connection: BufferedConnection = connect_once(self._client)
         self._connection = connection
+        self.place = _place_of(connection)
         channel = self._channel = self._client.channel()
         declare(channel, self._config)
         channel.basic_qos(0, self._config.broker.prefetch, False)
         connection.fast_channel = channel.channel_id
         channel.basic_consume(self._config.queue_name, consumer_tag=self._name, no_ack=False)
+
+
+def _place_of(connection: BufferedConnection) -> str:
+    """The virtual host, and the cluster, whose nodes all have the same name for it."""
+    cluster = connection.server_properties.get("cluster_name", "")
+    return f"vhost {connection.virtual_host} of {str(cluster) or 'an unnamed broker'}"
 
 
 def declare(channel: Any, config: Config) -> None:

@@ -22,7 +22,7 @@ from ha_monitor.errors import BrokerUnavailable
 LONGEST = 10.0
 """Seconds to wait for the broker's answer to one question."""
 
-_UNTOUCHED = {name: f"{name}.reply.celery.pidbox" for name in ("unacked_key", "unacked_index_key", "unacked_mutex_key")}
+_UNTOUCHED = ("unacked_key", "unacked_index_key", "unacked_mutex_key")
 """A client that waits for a message through kombu's Redis transport also requeues what workers have held for too
 long. The monitor must not touch the application's tasks, so it uses keys that are always empty.
 """
@@ -70,12 +70,14 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
     """
     # Without a broker of its own, so anything that does not use the given connection fails.
     app = Celery("ha-monitor", set_as_current=False, broker="memory://", control=_Control)
+    app.conf.control_exchange = broker.control_exchange
     # Without heartbeats: each one received would restart the wait for answers. Timeouts replace them.
     settings = msgspec.structs.replace(broker, heartbeat=0.0)
     options = {"read_timeout": LONGEST, "write_timeout": LONGEST} if is_amqp(url) else {"socket_timeout": LONGEST}
     if not is_amqp(url):
-        settings = msgspec.structs.replace(settings, transport_options={**broker.transport_options, **_UNTOUCHED})
-    with translated_errors(address_of(url)), connection_to(url, settings, options=options) as client:
+        empty = {name: f"{name}.reply.{broker.control_exchange}.pidbox" for name in _UNTOUCHED}
+        settings = msgspec.structs.replace(settings, transport_options={**broker.transport_options, **empty})
+    with translated_errors(address_of(url), broker), connection_to(url, settings, options=options) as client:
         try:
             connect_once(client)
             yield Asking(client, app.control)

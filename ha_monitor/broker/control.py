@@ -10,6 +10,9 @@ from ha_monitor.config.schema import Broker
 from ha_monitor.errors import HaMonitorError, reason_of
 from ha_monitor.threads import CallThread, Threads
 
+ANSWER_TIMEOUT = 2.0
+"""Seconds to wait for the workers' answers."""
+
 
 def broadcast_to_workers(url: str, settings: Broker) -> None:
     """Ask all workers for a heartbeat, and, with `broker.enable_events`, to send task events.
@@ -26,14 +29,43 @@ def broadcast_to_workers(url: str, settings: Broker) -> None:
         client.default_channel.basic_qos(0, 1, False)
 
 
+def any_worker_answers(url: str, settings: Broker) -> bool:
+    """Whether a worker answers, so that a broadcast reaches somebody.
+
+    :raises BrokerUnavailable: if they cannot be asked.
+    """
+    with asking(url, settings) as (client, control):
+        return bool(control.ping(timeout=ANSWER_TIMEOUT, connection=client))
+
+
+def silence_of(settings: Broker) -> str:
+    """What it may mean that no worker answered."""
+    return (
+        f"no worker answered within {ANSWER_TIMEOUT:g} s through {settings.control_exchange}.pidbox: none is running, "
+        "all are busy, or broker.control_exchange is not their control_exchange"
+    )
+
+
 class WorkerBroadcast:
     """Sends the broadcasts in a thread: a slow broker must not cost the caller its lease."""
 
-    def __init__(self, threads: Threads, settings: Broker, failed: Callable[[str], None]) -> None:
-        """:param failed: called in the thread with the reason of a failure."""
+    def __init__(
+        self,
+        threads: Threads,
+        settings: Broker,
+        failed: Callable[[str], None],
+        unheard: Callable[[str], None],
+    ) -> None:
+        """
+        :param failed: called in the thread with the reason of a failure.
+        :param unheard: called in the thread with what it may mean when no worker answers any more.
+        """
         self._thread = CallThread(threads, "broadcast")
         self._settings = settings
         self._failed = failed
+        self._unheard = unheard
+        self._is_heard = True
+        """Whether a worker answered last; a reconnection to a broker without workers is no news."""
         self._url: str | None = None
         """Of the latest connection, until the broadcast to its workers begins."""
         self._asked: Future[None] | None = None
@@ -55,6 +87,9 @@ class WorkerBroadcast:
             return
         try:
             broadcast_to_workers(url, self._settings)
+            was_heard, self._is_heard = self._is_heard, any_worker_answers(url, self._settings)
+            if was_heard and not self._is_heard:
+                self._unheard(silence_of(self._settings))
         except HaMonitorError as error:
             self._failed(str(error))
         except Exception as error:  # unexpected, from a library: the next connection tries again

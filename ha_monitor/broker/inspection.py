@@ -9,11 +9,12 @@ import amqp.exceptions
 import redis.exceptions
 
 from ha_monitor.broker.address import address_of, connect_once, connection_to, is_amqp
-from ha_monitor.broker.amqp_errors import translated_errors
+from ha_monitor.broker.amqp_errors import names_of, translated_errors
 from ha_monitor.broker.amqp_source import declare
 from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.broker.pubsub_limit import SETTING, PubSubLimit, limit_in
 from ha_monitor.broker.redis_errors import unavailable
+from ha_monitor.broker.redis_layout import layout_of
 from ha_monitor.config.schema import Config
 from ha_monitor.rights import rabbitmq as rights
 
@@ -52,7 +53,7 @@ def look_at(url: str, config: Config) -> BrokerState:
 
     :raises BrokerUnavailable: if it cannot be used.
     """
-    with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+    with translated_errors(address_of(url), config.broker), connection_to(url, config.broker, options={}) as client:
         properties: dict[str, Any] = connect_once(client).server_properties
         product, version = str(properties.get("product", "?")), str(properties.get("version", "?"))
         channel = client.channel()
@@ -69,7 +70,7 @@ def verify_arguments(url: str, config: Config) -> None:
 
     :raises ConfigurationError: naming the differing argument, and the remedy.
     """
-    with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+    with translated_errors(address_of(url), config.broker), connection_to(url, config.broker, options={}) as client:
         connect_once(client)
         declare(client.channel(), config)
 
@@ -83,7 +84,7 @@ def verify_rights(url: str, config: Config) -> None:
     :raises BrokerUnavailable: naming the first right that is missing.
     """
     name, exchange = config.queue_name, config.broker.exchange
-    with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+    with translated_errors(address_of(url), config.broker), connection_to(url, config.broker, options={}) as client:
         connect_once(client)
         for attempt in (
             lambda channel: channel.queue_declare(name, durable=True, arguments={"x-message-ttl": -1}),
@@ -103,7 +104,7 @@ def exchange_awaited(url: str, config: Config) -> str:
     :raises BrokerUnavailable: if the broker cannot be used.
     """
     name = config.broker.exchange
-    with translated_errors(address_of(url)), connection_to(url, config.broker, options={}) as client:
+    with translated_errors(address_of(url), config.broker), connection_to(url, config.broker, options={}) as client:
         connect_once(client)
         try:
             client.channel().exchange_declare(name, "topic", passive=True)
@@ -113,7 +114,9 @@ def exchange_awaited(url: str, config: Config) -> str:
             try:
                 client.channel().exchange_declare(name, "topic", **declaring)
             except amqp.exceptions.AccessRefused as error:
-                return rights.explain(error.reply_text or "", error.method_sig or (0, 0)) or str(error.reply_text)
+                names = names_of(config.broker)
+                reason = rights.explain(error.reply_text or "", error.method_sig or (0, 0), names)
+                return reason or str(error.reply_text)
             except amqp.exceptions.PreconditionFailed:
                 pass
     return ""
@@ -132,7 +135,7 @@ def reach_redis(url: str, config: Config) -> PubSubLimit | None:
                 connect_once(client)
                 channel = client.default_channel
                 with channel.client.pubsub() as subscription:
-                    subscription.psubscribe(f"{channel.keyprefix_fanout}{settings.exchange}/*")
+                    subscription.psubscribe(layout_of(url, settings).events)
                     subscription.get_message(timeout=settings.connect_timeout)
                 with contextlib.suppress(redis.exceptions.ResponseError):
                     return limit_in(channel.client.config_get(SETTING))

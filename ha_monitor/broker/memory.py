@@ -24,6 +24,7 @@ class MemoryBroker:
         self.ready: deque[Message] = deque()
         self.in_flight = 0
         """Messages that some source has and has not acknowledged."""
+        self.place = "memory"
         self.trouble: Callable[[str], None] = lambda _moment: None
         """Is told before and after each call, as in `before acknowledge`; what it raises is what the caller gets. A
         `BrokerUnavailable` ends the connection.
@@ -45,6 +46,7 @@ class MemorySource:
         self.redelivers = broker.redelivers
         self.redelivered = 0
         self.prefetch_limit = prefetch
+        self.place = broker.place
         self._connected = False
         self._in_flight: deque[tuple[int, Message]] = deque()
         self._mark = Mark(0, 0)

@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from ha_monitor.broker.address import address_of
 from ha_monitor.broker.pubsub_limit import SETTING
+from ha_monitor.broker.redis_layout import layout_of
 from ha_monitor.config.schema import Broker
 from ha_monitor.errors import BrokerUnavailable, reason_of
 from ha_monitor.rights import redis as rights
@@ -23,8 +24,6 @@ def subscription_lost(url: str, settings: Broker, error: Exception) -> BrokerUna
 
 def unavailable(url: str, settings: Broker, error: Exception) -> BrokerUnavailable:
     """The program's error for one of kombu's or redis-py's; it names a missing right."""
-    parts = urlsplit(url)
-    database = parts.path.strip("/")
-    number = int(database) if database.isdigit() else 0
-    needs = rights.needs_of_broker(unquote(parts.username or "default"), number, settings.exchange)
+    layout = layout_of(url, settings)
+    needs = rights.needs_of_broker(unquote(urlsplit(url).username or "default"), layout.keys, layout.channels)
     return BrokerUnavailable(f"{address_of(url)}: {rights.explain(str(error), needs) or reason_of(error)}")

@@ -18,6 +18,7 @@ from kombu.messaging import Consumer
 from ha_monitor.broker.address import address_of, connect_once, connection_to, urls_of
 from ha_monitor.broker.envelope import read_envelope
 from ha_monitor.broker.redis_errors import subscription_lost, unavailable
+from ha_monitor.broker.redis_layout import database_of
 from ha_monitor.broker.source import Mark
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
@@ -52,6 +53,7 @@ class RedisSource:
         self._next_url = 0
         self._address = ""
         self.url = self._urls[0]
+        self.place = ""
         self._client: Connection | None = None
         self._channel: Any = None
         self._received: deque[Message] = deque()
@@ -142,6 +144,8 @@ class RedisSource:
         options = {"health_check_interval": settings.heartbeat, "socket_keepalive": True}
         self._client = connection_to(url, settings, options=options)
         connect_once(self._client)
+        # A Redis has no name of its own that outlives a failover.
+        self.place = f"database {database_of(url)}"
         self._channel = self._client.default_channel
         exchange = Exchange(settings.exchange, "fanout", durable=True)
         queue = Queue(

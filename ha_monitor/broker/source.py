@@ -39,6 +39,11 @@ class Source(Protocol):
     url: str
     """The broker that it is, or was last, connected to. Holds the password."""
 
+    place: str
+    """What tells that broker from another one, whichever of its addresses is used, as far as it can be told; empty
+    before it was connected.
+    """
+
     def connect(self) -> str:
         """Connect, declare what is needed and start to consume; blocks for a few connection timeouts at most.
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import amqp.exceptions
-import kombu.exceptions
 
 from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.asking import asking, first_answer
@@ -66,13 +65,16 @@ def _processes(stats: dict[str, Any]) -> int:
 
 
 def _look_at(client: Any, name: str, url: str) -> tuple[int | None, int | None]:
+    if not is_amqp(url):
+        # In Redis an empty queue does not exist, and declaring one changes nothing. kombu would look for an existing
+        # one without `global_keyprefix`.
+        return int(client.default_channel.queue_declare(name).message_count), None
     # A channel of its own: the broker closes it if there is no such queue.
     channel = client.channel()
     try:
         found = channel.queue_declare(name, passive=True)
-    except (amqp.exceptions.NotFound, amqp.exceptions.ResourceLocked, kombu.exceptions.ChannelError):
-        # In Redis an empty queue does not exist.
-        return (None, None) if is_amqp(url) else (0, None)
+    except (amqp.exceptions.NotFound, amqp.exceptions.ResourceLocked):
+        return None, None
     finally:
         channel.close()
-    return int(found.message_count), int(found.consumer_count) if is_amqp(url) else None
+    return int(found.message_count), int(found.consumer_count)

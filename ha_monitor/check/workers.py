@@ -7,16 +7,29 @@ do so after the timeout. So the check uses what the instances have recorded.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from ha_monitor.broker.address import address_of, urls_of
+from ha_monitor.broker.control import ANSWER_TIMEOUT, silence_of
 from ha_monitor.broker.inspection import answering_workers
 from ha_monitor.check.findings import Finding, ok, warning
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
+from ha_monitor.events.serializers import refused_serializer
 from ha_monitor.store.reader import StoreReader, WorkerEntry
 
-ANSWER_TIMEOUT = 2.0
-"""Seconds to wait for the workers' answers."""
+LATELY = timedelta(minutes=10)
+"""For how long a refused message says something of the workers that run now."""
+_REJECTED = 50
+
+
+class Recorded(NamedTuple):
+    """What the shared record has of the workers."""
+
+    online: dict[str, WorkerEntry]
+    refused: dict[str, str]
+    """Serializers whose messages were refused lately → when the latest was."""
 
 
 def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Finding]:
@@ -31,14 +44,25 @@ def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Findin
             if str(error) not in told:
                 yield warning("workers", f"workers cannot be reached: {error}")
             continue
-        known = _recorded(config)
+        known, refused = _recorded(config)
+        for serializer, at in refused.items():
+            yield warning("workers", _refusal(serializer, at, sorted(answering - known.keys())))
         if not answering:
-            yield warning("workers", f"{address_of(url)}: no worker answered within {ANSWER_TIMEOUT:g} s")
+            yield warning("workers", f"{address_of(url)}: {silence_of(config.broker)}")
         for name in sorted(answering | known.keys()):
             yield assess_worker(
                 name, known.get(name), answers=name in answering, enable_events=config.broker.enable_events
             )
         return
+
+
+def _refusal(serializer: str, at: str, unheard: list[str]) -> str:
+    """:param unheard: the workers that answer and of which no event could be read."""
+    senders = f"most likely of {', '.join(unheard)}" if unheard else "perhaps of a producer"
+    return (
+        f"events serialized with {serializer} are refused, the latest at {at}, {senders}: "
+        f'set event_serializer = "json" in the application'
+    )
 
 
 def assess_worker(name: str, entry: WorkerEntry | None, *, answers: bool, enable_events: bool) -> Finding:
@@ -62,14 +86,33 @@ def assess_worker(name: str, entry: WorkerEntry | None, *, answers: bool, enable
     return ok("workers", f"{name}: no task event received yet; run tasks to find out whether it sends them{silence}")
 
 
-def _recorded(config: Config) -> dict[str, WorkerEntry]:
-    """The workers that are there by the shared record; one without heartbeats is late while it has no task."""
+def _recorded(config: Config) -> Recorded:
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()
         entries = reader.workers(config.workers.late_after).entries
+        rejected = reader.latest("rejected", _REJECTED)
     except StoreUnavailable:
-        return {}  # `check_store` reports it
+        return Recorded({}, {})  # `check_store` reports it
     finally:
         reader.close()
-    return {one.name: one for one in entries if one.state in ("online", "late")}
+    # One without heartbeats is late while it has no task.
+    there = {one.name: one for one in entries if one.state in ("online", "late")}
+    return Recorded(there, refused_lately(rejected, datetime.now(UTC)))
+
+
+def refused_lately(rejected: list[dict[str, Any]], now: datetime) -> dict[str, str]:
+    """The serializers of messages that were refused → when the latest was.
+
+    :param rejected: the latest samples, newest first.
+    """
+    found: dict[str, str] = {}
+    for sample in rejected:
+        serializer, at = refused_serializer(str(sample.get("reason"))), str(sample.get("time"))
+        try:
+            is_new = now - datetime.fromisoformat(at) < LATELY
+        except (ValueError, TypeError):
+            continue
+        if serializer and is_new:
+            found.setdefault(serializer, at)
+    return found

@@ -70,6 +70,9 @@ class Broker(Struct, forbid_unknown_fields=True, frozen=True):
     ] = 1000
     enable_events: Annotated[bool, Meta(description="Enable task events in the workers at each connect")] = False
     exchange: Annotated[Name, Meta(description="Celery's event_exchange")] = "celeryev"
+    control_exchange: Annotated[
+        Name, Meta(description="Celery's control_exchange, through which the workers are asked")
+    ] = "celery"
     tls: Annotated[
         dict[str, Any], Meta(description="TLS options for kombu (ca_certs, certfile, keyfile, cert_reqs)")
     ] = field(default_factory=dict)

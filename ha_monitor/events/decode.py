@@ -13,7 +13,9 @@ import msgspec
 
 from ha_monitor.events.body import MAX_BODY, SMALL_BODY, check_size, decompressed, lenient_json
 from ha_monitor.events.facts import BadEvent, Fact, FactBuilder, usable_time
+from ha_monitor.events.message_pack import json_of
 from ha_monitor.events.redact import Redactor
+from ha_monitor.events.serializers import JSON, MESSAGE_PACK, READ, refusal_of
 from ha_monitor.events.task_id import MAX_ID, text_of_id
 from ha_monitor.events.text import printable
 from ha_monitor.events.types import TASK_CODES, WORKER_TYPES
@@ -28,7 +30,6 @@ MOST_SEARCHED = 4_000_000
 """Characters of a message that are searched closely for secrets, each as often as something is looked for in it. A
 message of Celery, of 24 failures with tracebacks, has some hundred thousand.
 """
-_JSON = frozenset({"application/json", "application/x-json", "text/json"})
 _UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
 
 
@@ -48,7 +49,7 @@ class Message(NamedTuple):
     @property
     def is_plain_json(self) -> bool:
         """Whether the body is JSON as text, neither in another format nor compressed."""
-        return self.content_type in _JSON and self.content_encoding.lower() in _UTF_8 and not self.compression
+        return self.content_type in JSON and self.content_encoding.lower() in _UTF_8 and not self.compression
 
     @property
     def most_bytes(self) -> int:
@@ -161,14 +162,16 @@ class Decoder:
         return self._samples.text(text, SAMPLE)
 
     def _body(self, message: Message, batch: Batch) -> Any:
-        if message.content_type not in _JSON:
-            raise BadEvent(message.fault or f"content type {message.content_type[:100]!r} is not JSON")
+        if message.content_type not in READ:
+            raise BadEvent(message.fault or refusal_of(message.content_type))
         if message.content_encoding.lower() not in _UTF_8:
             raise BadEvent(f"content encoding {message.content_encoding[:100]!r} is not UTF-8")
         body = message.body
         if message.compression:
             body = decompressed(body, message.compression)
             batch.byte_count += len(body) - len(message.body)
+        if message.content_type in MESSAGE_PACK:
+            body = json_of(body)
         if len(body) > SMALL_BODY:
             check_size(body)
         try:

@@ -160,6 +160,12 @@ EVENT_QUEUE = Metric("ha_monitor_queue_length", Kind.GAUGE, "Messages in the sha
 WORKERS = Metric(
     "ha_monitor_workers", Kind.GAUGE, "Workers by state: online, late, lost, offline", ("state",), leader=True
 )
+SILENT = Metric(
+    "ha_monitor_workers_without_task_events",
+    Kind.GAUGE,
+    "Workers that send heartbeats, run tasks, and send no events of them",
+    leader=True,
+)
 STUCK = Metric("ha_monitor_tasks_stuck", Kind.GAUGE, "Tasks announced as stuck that still are", leader=True)
 ORPHANED = Metric("ha_monitor_tasks_orphaned", Kind.GAUGE, "Tasks announced as orphaned that still are", leader=True)
 WORKER_UP = Metric("celery_worker_up", Kind.GAUGE, "1 while the worker sends heartbeats, else 0", WORKER, leader=True)
@@ -187,7 +193,7 @@ QUEUE_PROCESSES = Metric(
 )
 FLEET = (
     *(LEADER, INSTANCES, WAITING, RETRIES, DEAD_LETTERS_KEPT, EVENT_QUEUE, WORKERS, WORKER_UP, WORKER_ACTIVE),
-    *(STUCK, ORPHANED, TABLE_SIZE, TABLE_LIMIT, TABLE_TURNED_AWAY),
+    *(SILENT, STUCK, ORPHANED, TABLE_SIZE, TABLE_LIMIT, TABLE_TURNED_AWAY),
     *(QUEUE_LENGTH, CONSUMERS, QUEUE_WORKERS, QUEUE_PROCESSES),
 )
 """Fleet-wide, so exported by the leader alone: `sum()` over the instances is the value."""

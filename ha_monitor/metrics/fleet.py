@@ -21,6 +21,7 @@ def fleet_families(watched: Watched, event_queue: int | None, worker_labels: Wor
         (definitions.RETRIES, watched.retries),
         (definitions.DEAD_LETTERS_KEPT, watched.dead_letters),
         (definitions.EVENT_QUEUE, event_queue),
+        (definitions.SILENT, sum(worker.is_silent for worker in watched.workers)),
         (definitions.STUCK, watched.stuck),
         (definitions.ORPHANED, watched.orphaned),
     ):

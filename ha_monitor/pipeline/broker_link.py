@@ -9,6 +9,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.link import Link
+from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
@@ -53,6 +54,7 @@ class BrokerLink(Link):
         clock: Clock,
         broadcast: Broadcast,
         watcher: QueueWatcher,
+        peers: Peers,
     ) -> None:
         """:param queue: its name, for the log."""
         super().__init__(
@@ -65,13 +67,18 @@ class BrokerLink(Link):
         self._progress = progress
         self._broadcast = broadcast
         self._watcher = watcher
+        self._peers = peers
         self._heartbeat = Schedule(clock, HEARTBEAT_EVERY)
         self._look = Schedule(clock, DEPTH_EVERY)
         self.consuming = False
 
     def _open(self) -> None:
-        """Connect and consume. :raises BrokerUnavailable: if the broker is unavailable."""
+        """Connect and consume.
+
+        :raises BrokerUnavailable: if the broker is unavailable, or is not that of the other instances.
+        """
         address = self._source.connect()
+        self._peers.check(self._source.place)
         away = self._returned()
         self.consuming = True
         self._stats.broker_connects += 1
@@ -95,6 +102,7 @@ class BrokerLink(Link):
             self._source.heartbeat()
             if self._look.is_due():
                 self._look.restart()
+                self._peers.check(self._source.place, older_only=True)
                 began = self._clock.time()
                 self._stats.depth = self._source.depth()
                 if self._stats.depth == 0:

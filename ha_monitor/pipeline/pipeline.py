@@ -28,6 +28,7 @@ from ha_monitor.pipeline.collector import Collected, Collector
 from ha_monitor.pipeline.excess import Excess
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
+from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejects import Rejects
@@ -127,6 +128,7 @@ class Pipeline:
             clock=clock,
             broadcast=broadcast,
             watcher=self._leader,
+            peers=Peers(store, stats, config.node_id),
         )
         self._ticker = Ticker(
             store,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from ha_monitor.clock import Clock
-from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.stats import CONSUMING, Stats
 from ha_monitor.supervision import Supervisor
 
 
@@ -21,7 +21,7 @@ class Report:
 
     def consuming(self) -> None:
         """The instance consumes; the rate is measured over at least a second."""
-        self._stats.state = "consuming"
+        self._stats.state = CONSUMING
         now = self._clock.monotonic()
         elapsed = now - self._at
         if elapsed < 1:

@@ -6,6 +6,8 @@ from msgspec import Struct
 
 from ha_monitor.events.decode import Batch
 
+CONSUMING = "consuming"
+"""The state of an instance that does."""
 CAUGHT_UP_AFTER = 10.0
 """Seconds without messages after which the lag is 0."""
 
@@ -42,6 +44,8 @@ class Stats(Struct):
     lag: float = 0.0
     """Seconds between the newest event of the last batch and its merge; 0 once there were no messages for a while."""
     broker: str = ""
+    place: str = ""
+    """What tells the broker from another one: `Source.place`."""
     depth: int | None = None
     """Messages in the shared queue, as of the last query."""
     empty_at: float = 0.0

@@ -7,13 +7,32 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import NamedTuple
 
-RIGHTS = {
-    "configure": r"^(celeryev\..*|(.*\.)?reply\.celery\.pidbox|celery\.pidbox)$",
-    "write": r"^(celeryev\..*|.*\.reply\.celery\.pidbox|celery\.pidbox)$",
-    "read": r"^(celeryev(\..*)?|(.*\.)?reply\.celery\.pidbox)$",
-}
-"""Patterns of queues and exchanges that the user must be allowed to configure, write and read."""
+
+class Names(NamedTuple):
+    """Names of exchanges, as the configuration has them."""
+
+    exchange: str = "celeryev"
+    """That of the events."""
+    control_exchange: str = "celery"
+
+
+CELERYS = Names()
+"""By default."""
+
+
+def rights_of(names: Names = CELERYS) -> dict[str, str]:
+    """Patterns of queues and exchanges that the user must be allowed to configure, write and read."""
+    queues = r"celeryev\..*"
+    events, control = re.escape(names.exchange), re.escape(names.control_exchange)
+    readable = r"celeryev(\..*)?" if names.exchange == "celeryev" else rf"{queues}|{events}"
+    return {
+        "configure": rf"^({queues}|(.*\.)?reply\.{control}\.pidbox|{control}\.pidbox)$",
+        "write": rf"^({queues}|.*\.reply\.{control}\.pidbox|{control}\.pidbox)$",
+        "read": rf"^({readable}|(.*\.)?reply\.{control}\.pidbox)$",
+    }
+
 
 # Newer versions name the right; for any version the refused method implies it.
 _REFUSED = re.compile(
@@ -34,18 +53,18 @@ _METHODS: dict[tuple[int, int], dict[str, str]] = {
 """AMQP's class and method → kind of object → the missing right."""
 
 
-def grant(user: str, vhost: str, right: str = "", name: str = "") -> str:
+def grant(user: str, vhost: str, names: Names = CELERYS, queue: str = "") -> str:
     """The command that grants all that is needed.
 
-    :param right: with `name`, a right to add for a queue or exchange that the default patterns do not match.
+    :param queue: an event queue, for which all rights are needed, whatever its name.
     """
-    patterns = dict(RIGHTS)
-    if right in patterns and not re.search(patterns[right], name):
-        patterns[right] = patterns[right].replace("^(", f"^({re.escape(name)}|", 1)
+    patterns = rights_of(names)
+    if queue and not all(re.search(pattern, queue) for pattern in patterns.values()):
+        patterns = {right: pattern.replace("^(", f"^({re.escape(queue)}|", 1) for right, pattern in patterns.items()}
     return shlex.join(["rabbitmqctl", "set_permissions", "-p", vhost, user, *patterns.values()])
 
 
-def explain(text: str, method: tuple[int, int]) -> str | None:
+def explain(text: str, method: tuple[int, int], names: Names = CELERYS) -> str | None:
     """The missing right and its remedy; None if the text is not such a refusal.
 
     :param text: RabbitMQ's own.
@@ -56,12 +75,13 @@ def explain(text: str, method: tuple[int, int]) -> str | None:
         kind, name, vhost, user = refused["kind"], refused["name"], refused["vhost"], refused["user"]
         right = refused["right"] or _METHODS.get(method, {}).get(kind, "use")
         missing = f"user {user} may not {right} the {kind} {name} in vhost {vhost}"
-        if method == _EXCHANGE_DECLARE and not re.search(RIGHTS["configure"], name):
+        if method == _EXCHANGE_DECLARE and not re.search(rights_of(names)["configure"], name):
             return f"{missing}, which does not exist yet; the first worker that starts declares it"
-        return f"{missing}; grant it: {grant(user, vhost, right, name)}"
+        is_events = kind == "queue" and not name.endswith(".pidbox")
+        return f"{missing}; grant it: {grant(user, vhost, names, name if is_events else '')}"
     if refused := _VHOST_REFUSED.search(text):
         user, vhost = refused["user"], refused["vhost"]
-        return f"user {user} may not use the vhost {vhost}; grant it: {grant(user, vhost)}"
+        return f"user {user} may not use the vhost {vhost}; grant it: {grant(user, vhost, names)}"
     if missing_vhost := _NO_VHOST.search(text):
         vhost = missing_vhost["vhost"]
         return f"vhost {vhost} not found; correct the end of broker.url, or rabbitmqctl add_vhost {shlex.quote(vhost)}"

@@ -14,7 +14,7 @@ BROKER_COMMANDS = (
     "+multi +exec +psubscribe +publish +evalsha +script|load +script|exists +time"
 )
 RESULTS_COMMANDS = "+@connection -@dangerous +get"
-_QUEUES_OF_TASKS = "(%R~* +exists +llen)"
+_QUEUES_OF_TASKS = "(%R~* +llen)"
 """The application chooses their names; only their lengths are read."""
 
 _COMMAND = re.compile(r"no permissions to run the '(?P<command>[^']+)' command")
@@ -52,10 +52,8 @@ def needs_of_store(user: str, prefix: str) -> Needs:
     return Needs("store.url", user, keys, (), (*(f"~{key}" for key in keys), *STORE_COMMANDS.split()))
 
 
-def needs_of_broker(user: str, database: int, exchange: str) -> Needs:
-    """What the user in `broker.url` needs on a Redis, given the number of the database and `broker.exchange`."""
-    keys = ("_kombu.binding*", "*.reply.celery.pidbox*")
-    channels = (f"/{database}.{exchange}/*", f"/{database}.celery.pidbox")
+def needs_of_broker(user: str, keys: tuple[str, ...], channels: tuple[str, ...]) -> Needs:
+    """What the user in `broker.url` needs on a Redis, given the patterns of the keys and channels in use there."""
     rules = [f"~{key}" for key in keys] + [f"&{channel}" for channel in channels]
     return Needs("broker.url", user, keys, channels, (*rules, _QUEUES_OF_TASKS, *BROKER_COMMANDS.split()))
 

@@ -56,6 +56,8 @@ class Worker(Struct):
     software: str = ""
     skew: float = 0.0
     """Seconds by which its clock is ahead (negative: behind); 0 if it is about right."""
+    task_events: bool | None = None
+    """Whether it sends them; null if it has not run a task since an instance has been listening."""
 
 
 class Queue(Struct):
@@ -166,6 +168,7 @@ def _worker(entry: WorkerEntry) -> Worker:
         name=entry.name,
         silent=entry.silent,
         state=entry.state,
+        task_events=True if entry.sends else False if entry.unsent else None,
         active=fields.get("active"),
         processed=fields.get("processed"),
         loadavg=fields.get("loadavg"),

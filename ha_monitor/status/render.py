@@ -76,7 +76,9 @@ def _instance(one: Instance) -> Sequence[str]:
 def _worker(one: Worker) -> Sequence[str]:
     load = " ".join(str(number) for number in one.loadavg) if isinstance(one.loadavg, list) else ""
     seen = f"{duration(one.silent)} ago"
-    return (one.name, one.state, seen, _text(one.active), _text(one.processed), load, one.software, _clock(one.skew))
+    state = f"{one.state}, no task events" if one.task_events is False else one.state
+    clock = _clock(one.skew)
+    return (one.name, state, seen, _text(one.active), _text(one.processed), load, one.software, clock)
 
 
 def _clock(skew: float) -> str:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, Protocol
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.outbox import OutboxItem
-from ha_monitor.store.results import Applied, Recovered, Suspect, Suspects, Ticked, Verdict, Watched, Watching
+from ha_monitor.store.results import Applied, Peer, Recovered, Suspect, Suspects, Ticked, Verdict, Watched, Watching
 
 
 class Store(Protocol):
@@ -139,6 +139,9 @@ class Store(Protocol):
     @property
     def counts_changed(self) -> bool:
         """Whether something may have been counted since `counts` was called. Asks nobody."""
+
+    def peers(self) -> list[Peer]:
+        """The other instances whose lease holds. Blocks."""
 
     def counts(self) -> Counts:
         """What this instance has counted for its metrics, over all its starts. Blocks."""

@@ -70,8 +70,9 @@ class Duties:
             return None
         first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known, places, tables = reply
         self._watch_places = [place.decode() for place in places]
-        for name, state, active in workers:
-            one = WorkerState(name.decode("utf-8", "replace"), state.decode(), None if active < 0 else active)
+        for name, state, active, is_silent in workers:
+            running = None if active < 0 else active
+            one = WorkerState(name.decode("utf-8", "replace"), state.decode(), running, bool(is_silent))
             self._looked_at[one.name] = one
         if self._watch_places[0] == "0":
             self._seen, self._looked_at = self._looked_at, {}

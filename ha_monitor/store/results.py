@@ -30,6 +30,14 @@ def is_about_foreign_value(trouble: str) -> bool:
     return "WRONGTYPE" in trouble
 
 
+class Peer(NamedTuple):
+    """Another living instance."""
+
+    token: int
+    stats: dict[str, Any]
+    """Its counters and its state, as of its latest tick."""
+
+
 class Recovered(NamedTuple):
     """What the outbox held after a broken connection."""
 
@@ -102,6 +110,8 @@ class WorkerState(NamedTuple):
     """`online`; `late`, `lost`: silent for long; `offline`: it said so."""
     active: int | None
     """Tasks that it runs; None if that is not known."""
+    is_silent: bool = False
+    """It runs tasks and sends no events of them."""
 
 
 class Watching(NamedTuple):

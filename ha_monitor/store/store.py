@@ -17,12 +17,14 @@ from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.lease import Lease
 from ha_monitor.store.outbox import OutboxProgress, read_items
 from ha_monitor.store.packing import as_lua_string, json_object
-from ha_monitor.store.results import Applied, Counting, Recovered, Takeover, Ticked
+from ha_monitor.store.results import Applied, Counting, Peer, Recovered, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
 from ha_monitor.text.visible import visible
 
 MOST_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
+MOST_PEERS = 100
+"""Other instances that are looked at."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -211,6 +213,17 @@ class RedisStore:
     def command(self, *command: Any) -> Any:
         """Run a command, and return its reply."""
         return self._connection.call(*command)
+
+    def peers(self) -> list[Peer]:
+        """The other instances whose lease holds."""
+        seconds, microseconds = self.command("TIME")
+        now = int(seconds) * 1000 + int(microseconds) // 1000
+        others = []
+        for token in self.command("ZRANGEBYSCORE", self.keys.leases, now, "+inf", "LIMIT", 0, MOST_PEERS):
+            if token.isdigit() and int(token) != self.token:
+                stats = self.command("HGET", self.keys.instance(int(token)), "stats")
+                others.append(Peer(int(token), json_object(stats)))
+        return others
 
     def counts(self) -> Counts:
         """What this instance has counted, over all its starts."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ha_monitor.check.findings import Finding, ok, warning
-from ha_monitor.check.workers import assess_worker, check_workers
+from ha_monitor.check.workers import assess_worker, check_workers, refused_lately
+from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker, Config
 from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.events.serializers import refusal_of
+from ha_monitor.status.fleet import read_fleet
 from ha_monitor.store.reader import WorkerEntry
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet
@@ -47,6 +52,12 @@ def test_what_workers_send_is_found_out_and_not_changed(broker_url: str, store_u
         run(plain, 0.0)
         # The leader compares the runs that two heartbeats tell of with the events that came.
         wait_until(lambda: check()[names[plain]].severity == "warning", 60, "that missing events are noticed")
+        wait_until(lambda: fleet.said("task-events-missing"), 30, "the line about them")
+        assert [(line["level"], line["workers"]) for line in fleet.said("task-events-missing")] == [
+            ("warning", [names[plain]])
+        ]
+        shown = {worker.name: worker.task_events for worker in read_fleet(fleet.config, SystemClock()).workers}
+        assert shown == {names[sending]: True, names[plain]: False, names[busy]: None}
         run(busy, 8.0)
         wait_until(lambda: "received" in busy.log(), 30, "the long task")
         with Timed() as timed:
@@ -90,7 +101,64 @@ def test_no_worker_at_all_is_told_of(broker_url: str, store_url: str) -> None:
     """Given a broker without workers, and a store that knows of none, the check says that none answered."""
     findings = list(check_workers(Config(broker=Broker(url=broker_url), store=StoreSettings(url=store_url))))
 
-    assert findings == [warning("workers", f"{broker_url.rpartition('@')[2]}: no worker answered within 2 s")]
+    assert [(one.severity, one.subject) for one in findings] == [("warning", "workers")]
+    assert findings[0].text.startswith(
+        f"{broker_url.rpartition('@')[2]}: no worker answered within 2 s through celery.pidbox: none is running"
+    )
+
+
+def test_a_sender_in_a_form_that_is_not_read_is_told_of(broker_url: str, store_url: str, tmp_path: Path) -> None:
+    """Given workers whose applications set `event_serializer` to msgpack and to pickle, the events of the first are
+    announced, those of the second are refused, and the check says which worker sends them, and what to do.
+    """
+    workers = {
+        name: CeleryWorker(
+            broker_url,
+            name,
+            pool="solo",
+            queues=[name],
+            env={"TESTS_SETTINGS": json.dumps({"event_serializer": name})},
+        )
+        for name in ("msgpack", "pickle")
+    }
+    app = make_app(broker_url)
+    with (
+        Fleet(tmp_path, broker_url, store_url, size=1).start() as fleet,
+        workers["msgpack"] as readable,
+        workers["pickle"] as refused,
+    ):
+        for name in workers:
+            app.tasks["tests.add"].apply_async((1, 2), queue=name)
+        wait_until(lambda: fleet.said("task-succeeded"), 30, "the end of the task of the readable worker")
+        wait_until(lambda: fleet.said("event-rejected"), 30, "the refusal")
+
+        def check() -> list[Finding]:
+            return list(check_workers(fleet.config))
+
+        # The leader finds out a little later what a worker sends.
+        wait_until(lambda: ok("workers", f"{readable.nodename} sends task events") in check(), 30, "the good worker")
+        (finding,) = (one for one in check() if one.severity == "warning")
+        assert finding.text.startswith("events serialized with pickle are refused, the latest at ")
+        assert finding.text.endswith(
+            f', most likely of {refused.nodename}: set event_serializer = "json" in the application'
+        )
+        assert {line["worker"] for line in fleet.said("task-succeeded")} == {readable.nodename}
+        assert 'set event_serializer = "json"' in fleet.said("event-rejected")[0]["reason"]
+
+
+def test_an_old_refusal_says_nothing_of_the_workers_that_run_now() -> None:
+    """Given samples of refused messages, the newest of each serializer counts, for ten minutes, and nothing else."""
+    yaml, pickle = refusal_of("application/x-yaml"), refusal_of("application/x-python-serialize")
+    samples = [
+        {"reason": yaml, "time": "2026-11-25T06:59:00Z"},
+        {"reason": yaml, "time": "2026-11-25T06:58:00Z"},
+        {"reason": pickle, "time": "2026-11-25T06:40:00Z"},
+        {"reason": "body is not JSON", "time": "2026-11-25T06:59:00Z"},
+        {"reason": yaml, "time": "yesterday"},
+        {},
+    ]
+
+    assert refused_lately(samples, datetime(2026, 11, 25, 7, tzinfo=UTC)) == {"yaml": "2026-11-25T06:59:00Z"}
 
 
 @pytest.mark.parametrize(

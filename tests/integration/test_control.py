@@ -163,8 +163,10 @@ def test_a_broker_that_does_not_answer_does_not_hold_up_the_instance(unanswering
     port = unanswering("silent")
     url = f"amqp://127.0.0.1:{port}//"
 
+    broadcast = WorkerBroadcast(plain_threads(), Broker(url=url, connect_timeout=1.0), told.append, pytest.fail)
+
     with Timed() as timed:
-        sent = WorkerBroadcast(plain_threads(), Broker(url=url, connect_timeout=1.0), told.append).send(url)
+        sent = broadcast.send(url)
 
     assert timed.undisturbed < 0.5, timed
     sent.result(patient(10))

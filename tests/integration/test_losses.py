@@ -10,6 +10,7 @@ import pytest
 
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.store.duties import Duties
+from ha_monitor.store.results import Watching
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_counting import counter, samples
 from tests.unit.builders import TIME, event
@@ -348,3 +349,107 @@ def test_where_losses_are_not_counted_nothing_is_said_or_piles_up(one: Instance,
     assert samples(one).sum("ha_monitor_events_lost_total") == 0
     (beats,) = inside.redis.scan_iter("*:b:*")
     assert inside.redis.strlen(beats) == 32
+
+
+def without_starts(events: list[dict[str, Any]], kept: int = 0) -> list[dict[str, Any]]:
+    """The first runs' events, and the heartbeat."""
+    return [*events[:kept], events[-1]]
+
+
+@pytest.mark.parametrize("steady", [2, 20])
+@pytest.mark.parametrize("heartbeats", [3, 20])
+@pytest.mark.parametrize("pauses", [0, 2])
+@pytest.mark.parametrize("kept", [0, 5, 10])
+def test_task_events_switched_off_at_run_time_are_no_loss(
+    one: Instance, steady: int, heartbeats: int, pauses: int, kept: int
+) -> None:
+    """Given a worker whose task events are switched off and on again, each between two heartbeats, nothing is lost; and
+    what is lost later is found again.
+    """
+    worker = Worker()
+    one.apply([worker.online()])
+    for _ in range(steady):
+        one.apply(worker.spell(10))
+    one.apply(without_starts(worker.spell(10), kept))
+    for _ in range(pauses):
+        one.apply(worker.spell(0))
+    for _ in range(heartbeats):
+        one.apply(without_starts(worker.spell(10)))
+    assert lost(one) == {}
+    one.apply(worker.spell(10)[kept:])
+    for _ in range(16):
+        one.apply(worker.spell(10))
+    for _ in range(2):
+        one.apply(worker.spell(0))
+    assert lost(one) == {}
+
+    lose_four(one, worker)
+
+    assert lost(one) == {NAME: 4}
+
+
+def test_what_is_lost_before_a_pause_is_reported_after_it(one: Instance) -> None:
+    """Given events that are lost just before the worker pauses, they are reported, once, when it goes on: until then it
+    may have been told to send none.
+    """
+    worker = Worker()
+    one.apply([worker.online()])
+    one.apply(worker.spell(10))
+    for events in (worker.spell(10)[4:], worker.spell(0), worker.spell(0)):
+        one.apply(events)
+    assert lost(one) == {}
+
+    for runs in (3, 0, 0):
+        one.apply(worker.spell(runs))
+
+    assert lost(one) == {NAME: 4}
+
+
+def told_of_silence(instance: Instance) -> list[dict[str, Any]]:
+    events = [item.entry.event for item in instance.emitted]
+    return [one.fields for one in events if one.type == "task-events-missing"]
+
+
+def test_workers_that_send_no_task_events_are_told_of_once(one: Instance) -> None:
+    """Given workers without -E, one line tells of all after their first runs, and no other one follows; nor is there
+    one for a worker that sends events, or runs nothing.
+    """
+    silent = [Worker(f"{name}@host", pid=number) for number, name in enumerate("abc", 1)]
+    others = [Worker("sends@host", pid=10), Worker("idle@host", pid=11)]
+    for worker in (*silent, *others):
+        one.apply([worker.online()])
+    for runs in (1, 0, 0, 7, 0):
+        for worker in silent:
+            one.apply(without_starts(worker.spell(runs)))
+        one.apply(others[0].spell(runs))
+        one.apply(others[1].spell(0))
+        lost(one)
+
+    (line,) = told_of_silence(one)
+    assert (line["count"], sorted(line["workers"])) == (3, ["a@host", "b@host", "c@host"])
+    assert "start them with -E" in line["reason"]
+    watched = Duties(one.store).watch(Watching(1e6, 2e6), [], may_judge=True)
+    assert watched is not None
+    assert {worker.name for worker in watched.workers if worker.is_silent} == {"a@host", "b@host", "c@host"}
+
+
+def test_a_worker_that_is_told_to_send_nothing_is_told_of(one: Instance) -> None:
+    """Given a worker whose task events are switched off, the line comes after three heartbeats with runs, since a lost
+    event or two look the same; not where losses are not counted.
+    """
+    worker = Worker()
+    one.apply([worker.online()])
+    one.apply(worker.spell(10))
+    for _ in range(3):
+        one.apply(without_starts(worker.spell(1)))
+    lost(one)
+    assert told_of_silence(one) == []
+
+    one.apply(without_starts(worker.spell(1)))
+    one.apply(worker.spell(0))
+    lost(one, report=False)
+    assert told_of_silence(one) == []
+    one.apply(worker.spell(0))
+    lost(one)
+
+    assert [line["workers"] for line in told_of_silence(one)] == [[NAME]]

@@ -5,11 +5,13 @@ It is configured from the environment, because a worker imports it, and it runs 
 - ``TESTS_BROKER_URL``, ``TESTS_RESULT_BACKEND`` (none if empty)
 - ``TESTS_SEND_SENT_EVENT``: "1" to let producers send task-sent
 - ``TESTS_CONFIRM_PUBLISH``: "1" to wait until RabbitMQ has what is sent
+- ``TESTS_SETTINGS``: more settings of Celery, as JSON
 - ``TESTS_SEND_TASK_EVENTS``: "0" for workers that send task events only if started with ``-E``
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -153,7 +155,7 @@ def make_app(
         broker_transport_options={"confirm_publish": True} if env.get("TESTS_CONFIRM_PUBLISH") == "1" else {},
         worker_send_task_events=env.get("TESTS_SEND_TASK_EVENTS") != "0",
     )
-    app.conf.update(settings)
+    app.conf.update(json.loads(env.get("TESTS_SETTINGS") or "{}") | settings)
     for name, (function, options) in TASKS.items():
         app.task(function, bind=True, name=name, **options)
     return app

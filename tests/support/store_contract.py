@@ -326,3 +326,15 @@ class StoreContract:
         theirs.succeeded(["a"])
         mine.set_aside("b", b"{}")
         assert mine.begin(["a", "b"], 3) == [0, 0]
+
+    def test_instances_see_each_other_while_they_live(self, bed: Bed) -> None:
+        """Given two instances, each sees what the other published last, until its lease ends."""
+        one, two = started(bed), started(bed)
+        two.store.tick(b'{"state": "consuming"}', [], fit=False, merged_ago=None, handed_back=False)
+
+        assert [(peer.token, peer.stats) for peer in one.store.peers()] == [(two.store.token, {"state": "consuming"})]
+        assert [peer.token for peer in two.store.peers()] == [one.store.token]
+
+        bed.let_lease_end(two.store.token)
+
+        assert one.store.peers() == []

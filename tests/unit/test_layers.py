@@ -39,6 +39,7 @@ CALLBACKS = {
     "threads.Threads.trouble": A_LINE,
     "threads.ServiceThread.work": WORK,
     "broker.control.WorkerBroadcast.failed": A_LINE,
+    "broker.control.WorkerBroadcast.unheard": A_LINE,
     "events.facts.FactBuilder.binary": PURE,
     "metrics.application.Application.refused": COUNTS,
     "metrics.application.Application.scraped": COUNTS,

@@ -13,6 +13,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.backoff import STABLE_AFTER
 from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink, QueueWatcher
 from ha_monitor.pipeline.outage import LONGEST_PAUSE, MOST_REASONS, Outage
+from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
@@ -127,6 +128,7 @@ def test_a_broker_that_is_back_was_away(clock: TurnedClock, lines: Lines) -> Non
         """Can be connected to once `away` is over."""
 
         url = "amqp://rabbit//"
+        place = "vhost / of rabbit"
         away = True
 
         def connect(self) -> str:
@@ -154,6 +156,7 @@ def test_a_broker_that_is_back_was_away(clock: TurnedClock, lines: Lines) -> Non
         clock=clock,
         broadcast=cast(Broadcast, Quiet()),
         watcher=cast(QueueWatcher, Quiet()),
+        peers=cast(Peers, Quiet()),
     )
     while clock.now < 3600:
         try:

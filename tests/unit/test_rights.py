@@ -6,17 +6,20 @@ import shlex
 
 import pytest
 
+from ha_monitor.broker.redis_layout import layout_of
+from ha_monitor.config.schema import Broker
 from ha_monitor.rights import rabbitmq, redis
 from tests.support.rights import broker_rules, documented_permissions, results_rules, store_rules
 
 GRANT = rabbitmq.grant("m", "/")
 STORE = redis.needs_of_store("m", "ha-monitor")
-BROKER = redis.needs_of_broker("m", 0, "celeryev")
+LAYOUT = layout_of("redis://h/0", Broker())
+BROKER = redis.needs_of_broker("m", LAYOUT.keys, LAYOUT.channels)
 
 
 def test_the_guide_names_the_rights_that_the_program_names() -> None:
     """Given the operations guide, its patterns and rules are those of the cures, to the letter."""
-    assert documented_permissions()._asdict() == rabbitmq.RIGHTS
+    assert documented_permissions()._asdict() == rabbitmq.rights_of()
     assert store_rules() == list(STORE.rules) == shlex.split(STORE.grant)[3:]
     assert results_rules() == list(redis.needs_of_results("m", "").rules)
     assert broker_rules() == list(BROKER.rules) == shlex.split(BROKER.grant)[3:]
@@ -78,16 +81,67 @@ def test_what_rabbitmq_refuses(text: str, method: tuple[int, int], line: str | N
 
 
 def test_a_queue_of_another_name_is_in_the_cure() -> None:
-    """Given a queue that the usual patterns do not match, the cure grants what was refused on it, too, and no more."""
+    """Given a queue that the usual patterns do not match, the cure grants all that is needed on it, too: the command
+    replaces what was granted before.
+    """
     text = "ACCESS_REFUSED - access to queue 'mon.x' in vhost 'a b' refused for user 'm'"
 
     line = rabbitmq.explain(text, (60, 20))
 
-    patterns = {**rabbitmq.RIGHTS, "read": rabbitmq.RIGHTS["read"].replace("^(", r"^(mon\.x|")}
+    patterns = {right: pattern.replace("^(", r"^(mon\.x|") for right, pattern in rabbitmq.rights_of().items()}
     assert line is not None
     assert line.partition("grant it: ")[2] == "rabbitmqctl set_permissions -p 'a b' m " + " ".join(
         f"'{pattern}'" for pattern in patterns.values()
     )
+
+
+def test_exchanges_of_other_names_are_in_the_cure() -> None:
+    """Given `broker.exchange` and `broker.control_exchange`, each cure has both, wherever the defaults have theirs."""
+    names = rabbitmq.Names("shopev", "shop")
+    text = "ACCESS_REFUSED - access to exchange 'shop.pidbox' in vhost '/' refused for user 'm'"
+
+    line = rabbitmq.explain(text, (60, 40), names)
+
+    assert rabbitmq.rights_of(names) == {
+        "configure": r"^(celeryev\..*|(.*\.)?reply\.shop\.pidbox|shop\.pidbox)$",
+        "write": r"^(celeryev\..*|.*\.reply\.shop\.pidbox|shop\.pidbox)$",
+        "read": r"^(celeryev\..*|shopev|(.*\.)?reply\.shop\.pidbox)$",
+    }
+    assert line == (
+        f"user m may not write the exchange shop.pidbox in vhost /; grant it: {rabbitmq.grant('m', '/', names)}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "changes", "keys", "channels"),
+    [
+        (
+            "redis://h/3",
+            {"global_keyprefix": "shop:", "fanout_prefix": "/shop/{db}."},
+            ("shop:_kombu.binding*", "*.reply.celery.pidbox*"),
+            ("shop:/shop/3.celeryev/*", "shop:/shop/3.celery.pidbox"),
+        ),
+        (
+            "redis+socket:///run/redis.sock?virtual_host=2",
+            {"fanout_patterns": False},
+            ("_kombu.binding*", "*.reply.celery.pidbox*"),
+            ("/2.celeryev", "/2.celery.pidbox"),
+        ),
+        (
+            "sentinel://a:1/4;sentinel://b:1/4",
+            {"fanout_prefix": False},
+            ("_kombu.binding*", "*.reply.celery.pidbox*"),
+            ("celeryev/*", "celery.pidbox"),
+        ),
+    ],
+)
+def test_transport_options_are_in_the_cure(
+    url: str, changes: dict[str, object], keys: tuple[str, ...], channels: tuple[str, ...]
+) -> None:
+    """Given transport options that name keys and channels otherwise, so does the cure."""
+    layout = layout_of(url, Broker(transport_options=changes))
+
+    assert (layout.keys, layout.channels) == (keys, channels)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,23 @@ def test_the_lag_is_by_no_wrong_clock() -> None:
     assert stats.lag == 3
 
 
+def test_a_worker_that_sends_no_task_events_is_marked() -> None:
+    """Given workers of which one sends task events, one none of its runs, and one has run nothing, only the second is
+    marked.
+    """
+    entries = (
+        worker("a@1")._replace(sends=True),
+        worker("b@1")._replace(unsent=3),
+        worker("c@1"),
+    )
+    found = fleet(workers=entries)
+
+    assert [one.task_events for one in found.workers] == [True, False, None]
+    assert [line for line in render(found) if "no task events" in line] == [
+        line for line in render(found) if line.startswith("b@1")
+    ]
+
+
 def test_more_workers_than_are_shown() -> None:
     """Given more workers than were read, the table ends with how many there are beside them."""
     found = fleet(workers=(worker("a@1"),), more=99_000)

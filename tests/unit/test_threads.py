@@ -93,7 +93,8 @@ def test_workers_that_could_not_be_greeted_are_greeted_later(monkeypatch: pytest
     told: list[tuple[str, str]] = []
     reached: list[str] = []
     monkeypatch.setattr(control, "broadcast_to_workers", lambda url, _settings: reached.append(url))
-    broadcast = WorkerBroadcast(plain_threads(clock, told), Broker(), pytest.fail)
+    monkeypatch.setattr(control, "any_worker_answers", lambda _url, _settings: True)
+    broadcast = WorkerBroadcast(plain_threads(clock, told), Broker(), pytest.fail, pytest.fail)
 
     with no_thread_left():
         broadcast.send("amqp://one")
@@ -120,7 +121,8 @@ def test_one_greeting_at_a_time_however_often_the_connection_breaks(monkeypatch:
         release.wait(30)
 
     monkeypatch.setattr(control, "broadcast_to_workers", slowly)
-    broadcast = WorkerBroadcast(plain_threads(), Broker(), pytest.fail)
+    monkeypatch.setattr(control, "any_worker_answers", lambda _url, _settings: True)
+    broadcast = WorkerBroadcast(plain_threads(), Broker(), pytest.fail, pytest.fail)
     broadcast.send("amqp://first")
     wait_until(lambda: len(reached) == 1, 30, "the first greeting")
     last = [broadcast.send(f"amqp://{number}") for number in range(10)][-1]

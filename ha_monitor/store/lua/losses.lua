@@ -17,6 +17,10 @@
 -- Where the runs of two heartbeats differ by more than any worker could begin, the account begins anew, too: one of
 -- them is not true.
 --
+-- Task events may be switched off and on at run time, between two heartbeats. So what is missing counts as lost when a
+-- later run has its event; and where the runs of UNSENT_AFTER heartbeats have none, the account begins anew with the
+-- next event. A process that runs tasks and sends no events of them is told of once.
+--
 -- It looks at some processes a call, and goes on where it was at the next.
 --
 -- @include clock counting duty merged outbox processes tables trouble work
@@ -37,7 +41,11 @@ local LATEST_TIME = 1e17 -- µs
 local AT_ONCE = 50 -- numbers packed or unpacked by one call
 local MOST_PROCESSES, MOST_WORK = 200, 10000 -- a call; work: heartbeats and starts
 local LARGEST_ACCOUNT = 4096 -- bytes; ten times what one has
+local MOST_IN_A_LINE = 20 -- names
+local ADVICE = 'they ran tasks and no event of them came: start them with -E, set worker_send_task_events, or set '
+  .. 'broker.enable_events'
 local writes = {}
+local silent_workers, silent_at = {}, nil -- nodenames of those that are to be told of; what the line's id is made of
 
 -- A write of what is known of a process, for after the outbox.
 local function later(...)
@@ -87,7 +95,8 @@ end
 local function read_state(raw)
   local readable, state = pcall(cmsgpack.unpack, raw)
   if not readable or type(state) ~= 'table' or type(state.highs) ~= 'table' or #state.highs > WINDOW then return nil end
-  local numbers = { state.base or false, state.silent or false, state.unsent or false, unpack(state.highs) }
+  local numbers = { state.base or false, state.silent or false, state.unsent or false, state.bound or 0 }
+  for _, high in ipairs(state.highs) do numbers[#numbers + 1] = high end
   for _, key in ipairs({ 'at', 'done', 'count', 'level', 'low' }) do
     if state[key] ~= nil then numbers[#numbers + 1] = state[key] end
   end
@@ -140,28 +149,33 @@ end
 -- The state of a process: at, done = time and `processed` of the last heartbeat looked at; base = task-started counted
 -- and forgotten; level = d as far as it is accounted for, nil until it is known; low = the last low; highs = the last
 -- WINDOW highs; silent, unsent = heartbeats in a row with runs and without events, and those runs; sends = whether an
--- event proves that the worker sends them.
+-- event proves that the worker sends them, proven = whether one ever did; told = whether a line said that none comes;
+-- bound = the high of the heartbeat before the latest one with events: no more is missing that a later event followed.
 local function look_at(state, beat, count, count_with_slack)
   local at, processed = beat[1], beat[2]
   local high, low = processed - count, processed - count_with_slack
+  local fresh = state.done and count - state.count or 0
   if processed == 0 or (state.done and processed < state.done) then
     -- A process that has just begun, perhaps with the id of the one before it.
     state.level, state.highs, state.low = processed == 0 and high or nil, {}, nil
     state.silent, state.unsent, state.sends = 0, 0, false
+    state.bound, state.proven, state.told, fresh = nil, false, false, 0
   elseif state.done then
-    local fresh, growth = count - state.count, processed - state.done
+    local growth = processed - state.done
     if growth > 0 and fresh == 0 then
       state.sends = false
       if at - state.at <= STEADY then
         state.silent, state.unsent = state.silent + 1, state.unsent + growth
       end
     elseif fresh > 0 then
-      if state.silent >= UNSENT_AFTER and state.level then
-        state.level = state.level + state.unsent
+      if state.silent >= UNSENT_AFTER then
+        state.level, state.highs, state.low, state.bound = nil, {}, nil, nil
       end
-      state.silent, state.unsent, state.sends = 0, 0, true
+      state.silent, state.unsent, state.sends, state.proven = 0, 0, true, true
     end
   end
+  -- Where heartbeats are missing as well, what is missing was not switched off.
+  if fresh > 0 then state.bound = at - state.at > STEADY and high or state.highs[#state.highs] end
   state.highs[#state.highs + 1] = high
   if #state.highs > WINDOW then table.remove(state.highs, 1) end
   local before = state.low
@@ -179,9 +193,28 @@ local function look_at(state, beat, count, count_with_slack)
   end
   local sure = (beat[4] or before == nil) and low or math.min(low, before)
   if full then sure = math.max(sure, least) end
+  if not beat[4] then sure = math.min(sure, state.bound or state.level) end
   local lost = math.max(0, sure - state.level)
   state.level = state.level + lost
   return lost
+end
+
+-- Remembers a process that sends no task events, to be told of with others.
+local function note_silence(process, name, state)
+  local is_silent = not state.sends and state.unsent > 0 and (state.silent >= UNSENT_AFTER or not state.proven)
+  if not is_silent or state.told or not options.report then return end
+  state.told = true
+  silent_workers[#silent_workers + 1] = name
+  silent_at = silent_at or process .. '\0' .. string.format('%.0f', state.at)
+end
+
+local function tell_of_silence()
+  if #silent_workers == 0 then return end
+  local id = string.sub(redis.sha1hex('task-events-missing\0' .. silent_at), 1, 24)
+  local names = { unpack(silent_workers, 1, MOST_IN_A_LINE) }
+  local fields = { count = #silent_workers, workers = names, reason = ADVICE }
+  local event = { type = 'task-events-missing', id = id, worker = '', time = now / 1000, fields = fields }
+  put_event(cmsgpack.pack(event), NIL, false)
 end
 
 local function report(process, name, lost, at)
@@ -294,6 +327,7 @@ local function account(process, key, raw_beats, merged)
     report(process, name, lost, state.at)
     if counting then count_lost(name, lost) end
   end
+  note_silence(process, name, state)
   state.base = state.base + taken
   keep(key[1], kept)
   keep(key[2], pack_starts(starts))
@@ -342,6 +376,7 @@ return leading(function()
   local merged = merged_by_all()
   local following = { '0', {} }
   if merged then following = look_at_processes(merged) end
+  tell_of_silence()
   local latest = now - options.worker_ttl * 1000
   local old = redis.call('ZRANGEBYSCORE', keys.processes, '-inf', latest, 'LIMIT', 0, MOST_PROCESSES)
   if #old > 0 then later('ZREM', keys.processes, unpack(old)) end

@@ -4,7 +4,8 @@
 -- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies
 -- up.
 --
--- @include clock duty liveness merged newcomers outbox pieces skew stored sweep tables trouble usual work worker
+-- @include clock duty liveness merged newcomers outbox pieces skew stored sweep tables task_events trouble usual work
+-- @include worker
 -- @keys leases waiting retries dead_letters queues stuck orphaned
 -- @keys workers liveness skewed newcomers young producers usual processes open turned_away named crowd
 -- @families worker
@@ -17,9 +18,9 @@
 -- @option queues  {queue of tasks, …} as the workers say
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
--- stuck, tasks orphaned}, {{nodename, state, tasks active or -1}, …}, {queue, …}, {where to go on, …},
--- {{table, entries, most entries, turned away}, …}}: the first place to go on is '0' when all workers were looked at.
--- Nothing if the caller does not lead; or the error LEASELOST.
+-- stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks that it runs or
+-- 0}, …}, {queue, …}, {where to go on, …}, {{table, entries, most entries, turned away}, …}}: the first place to go on
+-- is '0' when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
 
 -- So many workers are named in a minute, those that were never confirmed and the others; the rest in one line when all
 -- workers were looked at.
@@ -135,7 +136,12 @@ local function look_at(name, heard)
   elseif state ~= LOST and record.b then
     running = number_within(record.b[3].active, MOST_ACTIVE) or -1
   end
-  shown[#shown + 1] = { name, state, running }
+  local is_silent = 0
+  if state == ONLINE or state == LATE then
+    local sends, unsent = task_events(name, record)
+    if not sends and unsent > 0 then is_silent = 1 end
+  end
+  shown[#shown + 1] = { name, state, running, is_silent }
 end
 
 -- Goes on with a scan from a place; returns the entries and the next place.

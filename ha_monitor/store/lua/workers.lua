@@ -1,8 +1,7 @@
 -- Reads the records of some workers. Changes nothing.
 --
--- @include liveness worker
+-- @include liveness task_events worker
 -- @keys liveness skewed records...
--- @families starts account
 -- @option at  now, in ms since the epoch
 -- @option late_after  ms of silence until a worker is late
 -- @option heard  {{nodename, when an instance last heard of it in ms since the epoch}, …} of the records
@@ -11,19 +10,6 @@
 -- only the leader says that one is lost; `sends`: whether an event shows that its latest process sends task events, and
 -- `unsent`: the latest runs of that process of which no event came, and `skew`: ms by which its
 -- clock is behind. Of a record that cannot be read, what can be.
-
-local function task_events(name, record)
-  -- The process that was there before it said worker-online may have been another.
-  if record.t and record.t >= (record.s and record.s[1] or 0) then return true, 0 end
-  local word = record.b or record.s
-  local pid = word and number_within(word[3].pid, 2 ^ 32)
-  if not pid then return false, 0 end
-  local process = name .. '\31' .. string.format('%.0f', pid)
-  local account = packed_table(redis.pcall('GET', families.account .. process))
-  local starts = redis.pcall('STRLEN', families.starts .. process)
-  if account.sends == true or type(starts) == 'number' and starts > 0 then return true, 0 end
-  return false, number_within(account.unsent, 1e12) or 0
-end
 
 local function shown_of(key, name, heard)
   local record, shown = read_worker(redis.pcall('GET', key)), {}

@@ -17,7 +17,7 @@ from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
 from ha_monitor.store.memory.task import MemoryTask, read_event
 from ha_monitor.store.outbox import Entry, OutboxItem, OutboxProgress, read_entry
 from ha_monitor.store.packing import bytes_of
-from ha_monitor.store.results import Applied, Recovered, Takeover, Ticked
+from ha_monitor.store.results import Applied, Peer, Recovered, Takeover, Ticked
 
 Reply = TypeVar("Reply")
 
@@ -166,6 +166,14 @@ class MemoryStore:
     @property
     def counts_changed(self) -> bool:
         return self._counts_changed
+
+    def peers(self) -> list[Peer]:
+        def living() -> list[Peer]:
+            now = self._clock.time()
+            others = self.server.instances.items()
+            return [Peer(key, one.stats) for key, one in others if key != self.token and one.lease_until > now]
+
+        return self.call("peers", living)
 
     def counts(self) -> Counts:
         counts = self.call("counts", Counts)

@@ -1,0 +1,37 @@
+"""Instances of one node_id on two virtual hosts of a real RabbitMQ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.instances import Fleet
+from tests.support.process import wait_until
+from tests.support.services import PrivateRabbitMQ
+
+
+def test_an_instance_on_another_vhost_waits_until_the_others_have_stopped(
+    rabbitmq: PrivateRabbitMQ, broker_url: str, store_url: str, tmp_path: Path
+) -> None:
+    """Given an instance that consumes, one with the same node_id and store on another vhost consumes nothing and says
+    why; once the first has stopped, it consumes.
+    """
+    other_url = rabbitmq.add_vhost("another")
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    try:
+        with (
+            Fleet(folders[0], broker_url, store_url, size=1).start() as fleet,
+            Fleet(folders[1], other_url, store_url, size=1) as other,
+        ):
+            other.instances[0].start()
+            wait_until(lambda: other.said("broker-unavailable"), 60, "the refusal")
+            reason = other.said("broker-unavailable")[0]["reason"]
+            assert f"consumes from vhost {broker_url.rpartition('/')[2]} of " in reason
+            assert "this one would from vhost another of " in reason
+            assert other.said("broker-connected") == []
+
+            assert fleet.instances[0].stop() == 0
+            other.wait_until_consuming()
+    finally:
+        rabbitmq.delete_vhost("another")

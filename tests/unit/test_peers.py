@@ -1,0 +1,67 @@
+"""Instances that share a record share a broker: one that would consume from another one waits, and says so."""
+
+from __future__ import annotations
+
+from tests.unit.builders import UUID, event
+from tests.unit.loop_bed import Bed, Instance, live
+
+
+def two_brokers() -> tuple[Bed, Bed]:
+    """One clock and one store, and a broker each."""
+    one, other = Bed(), Bed()
+    other.clock = other.broker.clock = one.clock
+    other.server = one.server
+    other.broker.place = "another"
+    return one, other
+
+
+def test_an_instance_with_another_broker_waits_until_the_others_are_gone() -> None:
+    """Given an instance that consumes, one with the same node_id and another broker takes nothing from it and says why;
+    once the first has stopped, it consumes.
+    """
+    bed, other = two_brokers()
+    first, second = Instance(bed, "1"), Instance(other, "2")
+    live(3, first)
+    other.publish(event("task-received"))
+
+    live(5, first, second)
+
+    assert first.stats.state == "consuming"
+    assert second.stats.state == "waiting for the broker"
+    assert len(other.broker.ready) == 1
+    assert {line["reason"] for line in second.said("broker-unavailable")} == {
+        "another instance of node_id ha-monitor consumes from memory, this one would from another: give the instances "
+        "of each broker a node_id of their own"
+    }
+
+    first.pipeline._shutdown(finish=True)
+    live(20, second)
+
+    assert second.stats.state == "consuming"
+    assert second.announced == [("task-received", UUID)]
+
+
+def test_of_two_that_begin_at_once_one_yields() -> None:
+    """Given two instances with one node_id that connect to two brokers at the same time, the later one waits soon."""
+    bed, other = two_brokers()
+    first, second = Instance(bed, "1"), Instance(other, "2")
+
+    live(8, first, second)
+
+    assert first.stats.state == "consuming"
+    assert second.stats.state == "waiting for the broker"
+
+
+def test_instances_of_one_broker_do_not_mind_each_other() -> None:
+    """Given two instances that both lose their broker and come back, both consume."""
+    bed = Bed()
+    first, second = Instance(bed, "1"), Instance(bed, "2")
+    live(8, first, second)
+    bed.broker.place = "the same cluster, renamed"
+    for one in (first, second):
+        one.source.place = bed.broker.place
+        one.source.close()
+
+    live(20, first, second)
+
+    assert (first.stats.state, second.stats.state) == ("consuming", "consuming")
