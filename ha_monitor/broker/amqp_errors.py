@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import amqp.exceptions
 import kombu.exceptions
 
-from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError
+from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError, is_lasting
 from ha_monitor.rights import rabbitmq as rights
 
 # inequivalent arg 'x-message-ttl' for queue 'celeryev.x' in vhost '/': received '1' but current is '2'
@@ -47,9 +47,9 @@ def translated_errors(address: str) -> Iterator[None]:
     except (amqp.exceptions.AccessRefused, amqp.exceptions.NotAllowed) as error:
         # Retried, although waiting does not help: once the right is granted, nothing needs to be restarted.
         cure = rights.explain(error.reply_text or "", _method_of(error))
-        raise BrokerUnavailable(f"{address}: {cure or _text(error)}") from None
-    except (amqp.exceptions.AMQPError, kombu.exceptions.KombuError, OSError) as error:
-        raise BrokerUnavailable(f"{address}: {_text(error)}") from None
+        raise BrokerUnavailable(f"{address}: {cure or _text(error)}", lasting=cure is not None) from None
+    except (amqp.exceptions.AMQPError, kombu.exceptions.KombuError, OSError, UnicodeError) as error:
+        raise BrokerUnavailable(f"{address}: {_text(error)}", lasting=is_lasting(error)) from None
 
 
 def explain_conflict(text: str, address: str) -> str:
