@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,8 +27,7 @@ _SETTINGS = {
 }
 _MILLISECONDS = frozenset({"x-message-ttl", "x-expires"})
 _TYPED_VALUE = re.compile(r"the value '(.*)' of type '.*'")
-_DECLARING = frozenset({40, 50})
-"""AMQP's classes exchange and queue."""
+_QUEUE_LIMIT = re.compile(r"queue limit in vhost '(?P<vhost>.*?)' .*is reached")
 
 
 @contextmanager
@@ -37,11 +37,17 @@ def translated_errors(address: str) -> Iterator[None]:
         yield
     except HaMonitorError:
         raise
-    except (amqp.exceptions.PreconditionFailed, amqp.exceptions.ResourceLocked) as error:
-        if _method_of(error)[0] not in _DECLARING:
-            # Not about a declaration: an acknowledgement that came too late, for instance.
-            raise BrokerUnavailable(f"{address}: {_text(error)}") from None
-        raise ConfigurationError(explain_conflict(error.reply_text or str(error), address)) from None
+    except amqp.exceptions.PreconditionFailed as error:
+        if conflict := explain_conflict(error.reply_text or str(error), address):
+            raise ConfigurationError(conflict) from None
+        # A queue that the vhost has no room for, or an acknowledgement that came too late.
+        raise BrokerUnavailable(f"{address}: {_text(error)}{_cure_of(error)}") from None
+    except amqp.exceptions.ResourceLocked as error:
+        # As Celery's own receivers of events declare theirs, for one connection.
+        raise ConfigurationError(
+            f"{address}: {_text(error)}; a queue of this name exists with other properties: "
+            "choose another queue.prefix, or delete the queue"
+        ) from None
     except amqp.exceptions.ConsumerCancelled:
         raise BrokerUnavailable(f"{address}: the queue was deleted or moved; declaring it again") from None
     except (amqp.exceptions.AccessRefused, amqp.exceptions.NotAllowed) as error:
@@ -52,14 +58,11 @@ def translated_errors(address: str) -> Iterator[None]:
         raise BrokerUnavailable(f"{address}: {_text(error)}", lasting=is_lasting(error)) from None
 
 
-def explain_conflict(text: str, address: str) -> str:
-    """One line that names the differing argument of an existing queue, and the remedies."""
+def explain_conflict(text: str, address: str) -> str | None:
+    """One line that names the differing argument of an existing queue, and the remedies; None if there is none."""
     match = _INEQUIVALENT.search(" ".join(text.split()))
     if match is None:
-        return (
-            f"{address}: {' '.join(text.split())}; a queue of this name exists with other properties: "
-            "choose another queue.prefix, or delete the queue"
-        )
+        return None
     argument, name = match["argument"], match["name"]
     ours, theirs = _plain(match["ours"]), _plain(match["theirs"])
     setting = _SETTINGS.get(argument) if theirs != "none" else None
@@ -71,6 +74,12 @@ def explain_conflict(text: str, address: str) -> str:
         f"{address}: {difference}; {keep}use a new queue with another queue.prefix, or stop all instances, "
         f"delete the queue (rabbitmqctl delete_queue {name}) and start them again"
     )
+
+
+def _cure_of(error: Exception) -> str:
+    if full := _QUEUE_LIMIT.search(_text(error)):
+        return f"; raise it: rabbitmqctl set_vhost_limits -p {shlex.quote(full['vhost'])} '{{\"max-queues\": …}}'"
+    return ""
 
 
 def _plain(value: str) -> str:
