@@ -85,7 +85,7 @@ NEEDS_tests/recording := redis rabbitmq
 NEEDS_tests/acceptance/faults := redis rabbitmq
 NEEDS_tests/acceptance := redis rabbitmq $(PACKAGES)
 NEEDS_tests/hosts := host-tools $(PACKAGES)
-NEEDS_tests/fleet := $(ANSIBLE)/.ready host-tools prometheus $(PACKAGES)
+NEEDS_tests/fleet := $(ANSIBLE)/.ready $(ANSIBLE)-oldest/.ready host-tools prometheus $(PACKAGES)
 folder_of = $(firstword $(foreach folder,$(TEST_FOLDERS),$(if $(filter $(folder) $(folder)/%,$(1)),$(folder))))
 # Of TESTS those words that name a folder or something in it. Without any, pytest would run all.
 CHOSEN := $(sort $(foreach word,$(TESTS),$(call folder_of,$(word))))

@@ -9,6 +9,14 @@ $(ANSIBLE)/.ready: ansible/requirements.txt
 	@$(ANSIBLE)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
+# The oldest version that the role is for: Debian 12's. It does not run on a Python later than 3.11.
+$(ANSIBLE)-oldest/.ready: ansible/requirements-oldest.txt
+	$(call debian_packages,python3-venv,$(PYTHON) -c 'import ensurepip$(comma) venv')
+	@test -x $(ANSIBLE)-oldest/bin/python || $(PYTHON) -m venv $(ANSIBLE)-oldest
+	@echo "installing the oldest Ansible into $(ANSIBLE)-oldest"
+	@$(ANSIBLE)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 .PHONY: lint-ansible
 lint-ansible: $(ANSIBLE)/.ready ## ansible-lint and yamllint
 	cd ansible && export PATH="$(CURDIR)/$(ANSIBLE)/bin:$$PATH" && \
@@ -17,5 +25,5 @@ lint-ansible: $(ANSIBLE)/.ready ## ansible-lint and yamllint
 	  ansible-playbook --inventory inventory.example.yml --syntax-check site.yml uninstall.yml
 
 .PHONY: test-fleet
-test-fleet: $(DEVELOP) $(ANSIBLE)/.ready host-tools prometheus deb wheel ## the Ansible role on real hosts, under load (needs root)
+test-fleet: $(DEVELOP) $(ANSIBLE)/.ready $(ANSIBLE)-oldest/.ready host-tools prometheus deb wheel ## the Ansible role on real hosts, under load (needs root)
 	$(BIN)/python -m pytest tests/fleet

@@ -12,6 +12,9 @@ program decides by class alone:
 
 from __future__ import annotations
 
+import socket
+import ssl
+
 from ha_monitor.text.secrets import BY_LOOKS
 from ha_monitor.text.visible import visible
 
@@ -34,6 +37,13 @@ class ConfigurationError(HaMonitorError):
 
 class Unavailable(HaMonitorError):
     """A service that the program depends on is unavailable; retry later."""
+
+    def __init__(self, text: str, *, lasting: bool = False) -> None:
+        """:param lasting: whether waiting alone does not help, as with a wrong password. An instance retries all the
+        same, since nothing needs to be restarted once the right is granted; `check` says that a person must act.
+        """
+        super().__init__(text)
+        self.lasting = lasting
 
 
 class BrokerUnavailable(Unavailable):
@@ -58,6 +68,22 @@ class LeaseLost(HaMonitorError):
 
 class ServiceMissing(HaMonitorError):
     """A command that the demo needs is not installed on this machine."""
+
+
+def is_lasting(error: BaseException) -> bool:
+    """Whether a connection failed for a reason that waiting does not mend: nobody knows the host's name, or its
+    certificate is not accepted. A name server that does not answer is no such reason.
+    """
+    unknown = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+    cause: BaseException | None = error
+    # Libraries raise errors of their own, with that of the socket as the context.
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        if isinstance(cause, socket.gaierror) and cause.errno in unknown:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def reason_of(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ import amqp.exceptions
 import kombu.exceptions
 
 from ha_monitor.config.schema import Broker
-from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError
+from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError, is_lasting
 from ha_monitor.rights import rabbitmq as rights
 
 # inequivalent arg 'x-message-ttl' for queue 'celeryev.x' in vhost '/': received '1' but current is '2'
@@ -28,8 +29,7 @@ _SETTINGS = {
 _MILLISECONDS = frozenset({"x-message-ttl", "x-expires"})
 _TYPED_VALUE = re.compile(r"the value '(.*)' of type '.*'")
 _DEFAULTS = Broker()
-_DECLARING = frozenset({40, 50})
-"""AMQP's classes exchange and queue."""
+_QUEUE_LIMIT = re.compile(r"queue limit in vhost '(?P<vhost>.*?)' .*is reached")
 
 
 @contextmanager
@@ -42,19 +42,25 @@ def translated_errors(address: str, settings: Broker = _DEFAULTS) -> Iterator[No
         yield
     except HaMonitorError:
         raise
-    except (amqp.exceptions.PreconditionFailed, amqp.exceptions.ResourceLocked) as error:
-        if _method_of(error)[0] not in _DECLARING:
-            # Not about a declaration: an acknowledgement that came too late, for instance.
-            raise BrokerUnavailable(f"{address}: {_text(error)}") from None
-        raise ConfigurationError(explain_conflict(error.reply_text or str(error), address)) from None
+    except amqp.exceptions.PreconditionFailed as error:
+        if conflict := explain_conflict(error.reply_text or str(error), address):
+            raise ConfigurationError(conflict) from None
+        # A queue that the vhost has no room for, or an acknowledgement that came too late.
+        raise BrokerUnavailable(f"{address}: {_text(error)}{_cure_of(error)}") from None
+    except amqp.exceptions.ResourceLocked as error:
+        # As Celery's own receivers of events declare theirs, for one connection.
+        raise ConfigurationError(
+            f"{address}: {_text(error)}; a queue of this name exists with other properties: "
+            "choose another queue.prefix, or delete the queue"
+        ) from None
     except amqp.exceptions.ConsumerCancelled:
         raise BrokerUnavailable(f"{address}: the queue was deleted or moved; declaring it again") from None
     except (amqp.exceptions.AccessRefused, amqp.exceptions.NotAllowed) as error:
         # Retried, although waiting does not help: once the right is granted, nothing needs to be restarted.
         cure = rights.explain(error.reply_text or "", _method_of(error), names_of(settings))
-        raise BrokerUnavailable(f"{address}: {cure or _text(error)}") from None
+        raise BrokerUnavailable(f"{address}: {cure or _text(error)}", lasting=cure is not None) from None
     except (amqp.exceptions.AMQPError, kombu.exceptions.KombuError, OSError) as error:
-        raise BrokerUnavailable(f"{address}: {_text(error)}") from None
+        raise BrokerUnavailable(f"{address}: {_text(error)}", lasting=is_lasting(error)) from None
 
 
 def names_of(settings: Broker) -> rights.Names:
@@ -62,14 +68,11 @@ def names_of(settings: Broker) -> rights.Names:
     return rights.Names(settings.exchange, settings.control_exchange)
 
 
-def explain_conflict(text: str, address: str) -> str:
-    """One line that names the differing argument of an existing queue, and the remedies."""
+def explain_conflict(text: str, address: str) -> str | None:
+    """One line that names the differing argument of an existing queue, and the remedies; None if there is none."""
     match = _INEQUIVALENT.search(" ".join(text.split()))
     if match is None:
-        return (
-            f"{address}: {' '.join(text.split())}; a queue of this name exists with other properties: "
-            "choose another queue.prefix, or delete the queue"
-        )
+        return None
     argument, name = match["argument"], match["name"]
     ours, theirs = _plain(match["ours"]), _plain(match["theirs"])
     setting = _SETTINGS.get(argument) if theirs != "none" else None
@@ -81,6 +84,12 @@ def explain_conflict(text: str, address: str) -> str:
         f"{address}: {difference}; {keep}use a new queue with another queue.prefix, or stop all instances, "
         f"delete the queue (rabbitmqctl delete_queue {name}) and start them again"
     )
+
+
+def _cure_of(error: Exception) -> str:
+    if full := _QUEUE_LIMIT.search(_text(error)):
+        return f"; raise it: rabbitmqctl set_vhost_limits -p {shlex.quote(full['vhost'])} '{{\"max-queues\": …}}'"
+    return ""
 
 
 def _plain(value: str) -> str:

@@ -100,8 +100,21 @@ class AmqpSource:
         if self._channel is None:
             return None
         with translated_errors(self._address, self._config.broker):
+            self._bind_again()
             count: int = self._channel.queue_declare(self._config.queue_name, passive=True).message_count
         return count
+
+    def _bind_again(self) -> None:
+        """Restore a binding that somebody removed, as a worker does not that declares a deleted exchange again.
+
+        :raises amqp.exceptions.NotFound: if there is no exchange to bind to.
+        """
+        assert self._client is not None
+        channel = self._client.channel()
+        # A right that was revoked meanwhile stops nothing: the queue may be bound.
+        with contextlib.suppress(amqp.exceptions.AccessRefused):
+            channel.queue_bind(self._config.queue_name, self._config.broker.exchange, routing_key="#")
+        channel.close()
 
     def close(self) -> None:
         client, self._client = self._client, None
@@ -147,10 +160,15 @@ def declare(channel: Any, config: Config) -> None:
     except amqp.exceptions.NotFound:
         channel.open()
         channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
+    declare_queue(channel, config)
+    channel.queue_bind(config.queue_name, exchange, routing_key="#")
+
+
+def declare_queue(channel: Any, config: Config) -> None:
+    """Declare the shared queue; nothing happens if it exists with the same arguments."""
     channel.queue_declare(
         config.queue_name, durable=True, exclusive=False, auto_delete=False, arguments=queue_arguments(config.queue)
     )
-    channel.queue_bind(config.queue_name, exchange, routing_key="#")
 
 
 def queue_arguments(queue: Queue) -> dict[str, Any]:

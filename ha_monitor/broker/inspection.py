@@ -10,7 +10,7 @@ import redis.exceptions
 
 from ha_monitor.broker.address import address_of, connect_once, connection_to, is_amqp
 from ha_monitor.broker.amqp_errors import names_of, translated_errors
-from ha_monitor.broker.amqp_source import declare
+from ha_monitor.broker.amqp_source import declare_queue
 from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.broker.pubsub_limit import SETTING, PubSubLimit, limit_in
 from ha_monitor.broker.redis_errors import unavailable
@@ -72,7 +72,7 @@ def verify_arguments(url: str, config: Config) -> None:
     """
     with translated_errors(address_of(url), config.broker), connection_to(url, config.broker, options={}) as client:
         connect_once(client)
-        declare(client.channel(), config)
+        declare_queue(client.channel(), config)
 
 
 def verify_rights(url: str, config: Config) -> None:

@@ -8,7 +8,7 @@ from ha_monitor.broker.address import address_of
 from ha_monitor.broker.pubsub_limit import SETTING
 from ha_monitor.broker.redis_layout import layout_of
 from ha_monitor.config.schema import Broker
-from ha_monitor.errors import BrokerUnavailable, reason_of
+from ha_monitor.errors import BrokerUnavailable, is_lasting, reason_of
 from ha_monitor.rights import redis as rights
 
 _CLOSED = ("closed by server", "reset by peer", "Broken pipe")
@@ -18,7 +18,7 @@ def subscription_lost(url: str, settings: Broker, error: Exception) -> BrokerUna
     """As `unavailable`, for a confirmed subscription. If the server closed it, the text names the likeliest cause."""
     lost = unavailable(url, settings, error)
     if any(text in str(error) for text in _CLOSED):
-        return BrokerUnavailable(f"{lost} (perhaps by {SETTING} pubsub)")
+        return BrokerUnavailable(f"{lost} (perhaps by {SETTING} pubsub)", lasting=lost.lasting)
     return lost
 
 
@@ -26,4 +26,7 @@ def unavailable(url: str, settings: Broker, error: Exception) -> BrokerUnavailab
     """The program's error for one of kombu's or redis-py's; it names a missing right."""
     layout = layout_of(url, settings)
     needs = rights.needs_of_broker(unquote(urlsplit(url).username or "default"), layout.keys, layout.channels)
-    return BrokerUnavailable(f"{address_of(url)}: {rights.explain(str(error), needs) or reason_of(error)}")
+    refusal = rights.explain(str(error), needs)
+    return BrokerUnavailable(
+        f"{address_of(url)}: {refusal or reason_of(error)}", lasting=refusal is not None or is_lasting(error)
+    )

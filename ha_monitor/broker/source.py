@@ -81,9 +81,9 @@ class Source(Protocol):
         """
 
     def depth(self) -> int | None:
-        """How many messages wait in the shared queue; None if there is no queue.
+        """How many messages wait in the shared queue; None if there is no queue. Binds it again, if need be.
 
-        :raises BrokerUnavailable: if the connection broke, or the queue is gone.
+        :raises BrokerUnavailable: if the connection broke, or the queue or the exchange is gone.
         """
 
     def close(self) -> None:

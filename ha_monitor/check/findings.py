@@ -22,6 +22,8 @@ class Finding(NamedTuple):
     severity: Severity
     subject: str
     text: str
+    lasting: bool = False
+    """Whether waiting alone does not help: somebody must correct the configuration, or grant a right."""
 
 
 def ok(subject: str, text: str) -> Finding:
@@ -32,5 +34,5 @@ def warning(subject: str, text: str) -> Finding:
     return Finding(Severity.WARNING, subject, text)
 
 
-def failed(subject: str, text: str) -> Finding:
-    return Finding(Severity.FAILED, subject, text)
+def failed(subject: str, text: str, *, lasting: bool = False) -> Finding:
+    return Finding(Severity.FAILED, subject, text, lasting)

@@ -34,9 +34,9 @@ def check_broker(config: Config) -> Iterator[Finding]:
                         f"instances together, and what follows is lost until they are back; set it to {RECOMMENDED}",
                     )
         except BrokerUnavailable as error:
-            yield failed("broker", str(error))
+            yield failed("broker", str(error), lasting=error.lasting)
         except ConfigurationError as error:
-            yield failed("queue", str(error))
+            yield failed("queue", str(error), lasting=True)
 
 
 def check_store(config: Config) -> Iterator[Finding]:
@@ -47,7 +47,8 @@ def check_store(config: Config) -> Iterator[Finding]:
         info = reader.server()
         version = info.get("redis_version", "0")
         if version_of(version) < OLDEST_REDIS:
-            yield failed("store", f"Redis {version} is too old; {'.'.join(map(str, OLDEST_REDIS))} is needed")
+            needed = ".".join(map(str, OLDEST_REDIS))
+            yield failed("store", f"Redis {version} is too old; {needed} is needed", lasting=True)
         else:
             yield ok("store", f"Redis {version} answers")
         policy = info.get("maxmemory_policy", "noeviction")
@@ -63,8 +64,10 @@ def check_store(config: Config) -> Iterator[Finding]:
             reader.try_rights()
         alive = sum(entry.lease_left > 0 for entry in reader.instances())
         yield ok("store", f"{alive} instances of node_id {config.node_id} are running")
-    except (StoreUnavailable, ConfigurationError) as error:
-        yield failed("store", str(error))
+    except StoreUnavailable as error:
+        yield failed("store", str(error), lasting=error.lasting)
+    except ConfigurationError as error:
+        yield failed("store", str(error), lasting=True)
     finally:
         reader.close()
 
@@ -95,7 +98,8 @@ def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
     known = f"{state.address}: {state.product} {state.version}"
     too_old = config.queue.type is QueueType.QUORUM and version_of(state.version) < OLDEST_QUORUM
     if state.product == "RabbitMQ" and too_old:
-        yield failed("broker", f"{known}: quorum queues with a TTL need 3.10; update it, or set queue.type = classic")
+        cure = "update it, or set queue.type = classic"
+        yield failed("broker", f"{known}: quorum queues with a TTL need 3.10; {cure}", lasting=True)
     else:
         yield ok("broker", f"{known} answers")
     if state.product == "RabbitMQ":

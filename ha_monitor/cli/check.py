@@ -28,7 +28,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="validate the configuration; with --online also test broker, store, workers and result backend",
         description="Validates the configuration as `run` does. Exit status 0 if it is valid, even with warnings; "
-        "78 if the configuration is wrong; 1 if --online found that an instance could not run.",
+        "78 if the configuration is wrong, or with --online if the broker or the store refuses it, as it does a wrong "
+        "password, or nobody knows their names; 1 if an instance could not run now, and waiting may help.",
         epilog="environment variables, one per key:\n  "
         + "\n  ".join(f"{setting.variable:36} {setting.dotted}" for setting in settings()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -42,13 +43,13 @@ def run(options: argparse.Namespace) -> ExitStatus:
     """Print one line per finding."""
     overlay = OVERLAYS / f"{options.instance}.toml" if options.instance else None
     loaded = read(options.config, os.environ, overlay)
-    output, status = standard_output(), ExitStatus.OK
+    output, found = standard_output(), [ExitStatus.OK]
     with loaded.naming_sources():
         for finding in _findings(loaded, options.instance or "1", online=options.online):
             output.row(f"{finding.severity:8} {finding.subject}: {finding.text}")
             if finding.severity is Severity.FAILED:
-                status = ExitStatus.FAILURE
-    return status
+                found.append(ExitStatus.CONFIGURATION if finding.lasting else ExitStatus.FAILURE)
+    return max(found)
 
 
 def _findings(loaded: Loaded, instance: str, *, online: bool) -> Iterator[Finding]:

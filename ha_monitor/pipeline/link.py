@@ -25,7 +25,8 @@ class Link(ABC):
         :param longest: upper limit of any pause in seconds.
         """
         self._service = service
-        self._backoff = Backoff(clock, first, longest)
+        # A queue that was deleted, for one, must be declared at once: until then, events are lost.
+        self._backoff = Backoff(clock, first, longest, at_once=True)
         self._outage = Outage(line, logger, clock)
         self._report = report
         self._logger = logger

@@ -15,7 +15,7 @@ import redis.sentinel
 from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.config.secrets import mask
 from ha_monitor.config.urls import BAD_URL, can_be_host, problem_of
-from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable
+from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable, is_lasting
 from ha_monitor.rights import redis as rights
 from ha_monitor.store.scripts import command_at
 from ha_monitor.text.visible import visible
@@ -26,6 +26,9 @@ _HINTS = {
     "OOM": "Redis is at its maxmemory; give it more, or shorten store.success_ttl",
     "MISCONF": "Redis cannot save to disk and refuses writes",
 }
+
+NO_SUCH_DATABASE = "DB index is out of range"
+"""Redis's own words."""
 
 
 class StoreConnection:
@@ -104,7 +107,7 @@ class StoreConnection:
             return self.receive()
         except StoreRefused as error:
             if "WRONGTYPE" in str(error) and not str(command[0]).startswith("EVAL"):
-                raise StoreRefused(f"{error}: {command[1]}") from None
+                raise StoreRefused(f"{error}: {command[1]}", lasting=error.lasting) from None
             raise
 
     @contextmanager
@@ -219,20 +222,23 @@ def translated_errors(settings: StoreSettings) -> Iterator[None]:
                 f"the keys in Redis have format {visible(version)}, which this version cannot read ({key}); "
                 "stop all instances of the other version, or choose another store.prefix"
             ) from None
-        raise StoreRefused(f"Redis refused: {_explained(error, settings)}") from None
+        explained, lasting = _explained(error, settings)
+        raise StoreRefused(f"Redis refused: {explained}", lasting=lasting) from None
     except (redis.exceptions.RedisError, OSError) as error:
-        raise StoreUnavailable(f"Redis: {_explained(error, settings)}") from None
+        explained, lasting = _explained(error, settings)
+        raise StoreUnavailable(f"Redis: {explained}", lasting=lasting) from None
 
 
-def _explained(error: Exception, settings: StoreSettings) -> str:
+def _explained(error: Exception, settings: StoreSettings) -> tuple[str, bool]:
+    """The reason, and whether waiting alone does not help."""
     text = " ".join(str(error).split())
     needs = rights.needs_of_store(user_of(settings.url), settings.prefix)
     if refusal := rights.explain(text, needs, command_at(text)):
-        # Tried again, though waiting alone does not cure it: whoever grants the right need not start anything.
-        return refusal
+        return refusal, True
     by_class: dict[type[Exception], str] = {
         redis.exceptions.ReadOnlyError: "READONLY",
         redis.exceptions.OutOfMemoryError: "OOM",
     }
     hint = _HINTS.get(by_class.get(type(error), text.partition(" ")[0]))
-    return f"{text[:300]} ({hint})" if hint else text[:300]
+    lasting = is_lasting(error) or NO_SUCH_DATABASE in text
+    return f"{text[:300]} ({hint})" if hint else text[:300], lasting

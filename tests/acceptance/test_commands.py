@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import pytest
 
@@ -39,9 +41,37 @@ def test_a_wrong_password_is_reported_once(broker_url: str, store_url: str) -> N
 
     checked = command("check", "--online", broker_url=wrong, store_url=as_monitor(store_url))
 
-    assert checked.returncode == 1
+    assert checked.returncode == 78
     assert checked.stdout.count("the user name or password in broker.url is wrong") == 1
     assert [row for row in checked.stdout.splitlines() if " workers: " in row] == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "change", "said"),
+    [
+        ("broker_url", lambda parts: parts._replace(path="/nowhere"), "vhost nowhere not found"),
+        ("store_url", lambda parts: parts._replace(path="/99"), "DB index is out of range"),
+        (
+            "store_url",
+            lambda parts: parts._replace(netloc=f"nobody:hunter22@{parts.netloc.rpartition('@')[2]}"),
+            "the user name or password in store.url is wrong",
+        ),
+    ],
+    ids=["an unknown vhost", "a database that there is not", "an unknown user"],
+)
+def test_what_waiting_does_not_mend_is_a_wrong_configuration(
+    broker_url: str, store_url: str, setting: str, change: Callable[[SplitResult], SplitResult], said: str
+) -> None:
+    """Given a broker and a store that answer and refuse what the configuration names, check ends as with any wrong
+    configuration; the status for what may pass is that of a service that is away.
+    """
+    urls = {"broker_url": as_monitor(broker_url), "store_url": as_monitor(store_url)}
+    urls[setting] = urlunsplit(change(urlsplit(urls[setting])))
+
+    checked = command("check", "--online", **urls)
+
+    assert (checked.returncode, said in checked.stdout) == (78, True), checked
+    assert "hunter22" not in checked.stdout
 
 
 def test_check_and_status_of_a_running_instance(broker_url: str, store_url: str, tmp_path: Path) -> None:
@@ -67,7 +97,7 @@ def test_check_and_status_of_a_running_instance(broker_url: str, store_url: str,
     assert "celeryev.ha-monitor: 0 messages, 1 consumers" in status.stdout
     assert [(one["instance"], one["alive"], one["state"]) for one in fleet["instances"]] == [("1", True, "consuming")]
     assert fleet["queue"]["consumers"] == 1
-    assert other.returncode == 1
+    assert other.returncode == 78
     assert "exists with another x-message-ttl: it has 43200000" in other.stdout
     assert "set queue.message_ttl = 43200" in other.stdout
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ from tests.support.process import ServiceMissing
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / ".venv-ansible/bin"
+OLDEST = ROOT / ".venv-ansible-oldest/bin"
+"""The oldest version that the role is for: Debian 12's, for hosts with that release."""
+OLDEST_RUNS = sys.version_info < (3, 12)
 TIMEOUT = 600
 """Seconds: a rollout over three hosts takes one or two minutes, on a busy machine several times that."""
 
@@ -58,14 +62,23 @@ class Ansible:
         self._inventory.write_text(json.dumps({"ha_monitor": {"hosts": entries, "vars": dict(variables)}}))
 
     def play(
-        self, playbook: str = "site.yml", *options: str, check: bool = False, limit: str = "", **variables: Any
+        self,
+        playbook: str = "site.yml",
+        *options: str,
+        check: bool = False,
+        limit: str = "",
+        oldest: bool = False,
+        **variables: Any,
     ) -> Played:
-        """Run a playbook with these variables over those of the inventory; a failure is part of the result."""
+        """Run a playbook with these variables over those of the inventory; a failure is part of the result.
+
+        :param oldest: with the oldest Ansible, where this Python can run it.
+        """
         command = [f"ansible/{playbook}", "--diff", *options]
         command += ["--check"] if check else []
         command += ["--limit", limit] if limit else []
         began = time.monotonic()
-        done = self._run("ansible-playbook", command, variables)
+        done = self._run("ansible-playbook", command, variables, OLDEST if oldest and OLDEST_RUNS else PROGRAMS)
         seconds = time.monotonic() - began
         self.plays += 1
         self.seconds += seconds
@@ -83,12 +96,14 @@ class Ansible:
         target = self._folder / template.stem
         arguments = f"src={template} dest={target} mode=0644"
         command = ["localhost", "--connection=local", "--module-name=ansible.builtin.template", "--args", arguments]
-        done = self._run("ansible", command, variables)
+        done = self._run("ansible", command, variables, PROGRAMS)
         assert done.returncode == 0, done.stdout + done.stderr
         return target.read_text()
 
-    def _run(self, program: str, arguments: list[str], variables: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-        command = [str(PROGRAMS / program), "--inventory", str(self._inventory), *arguments]
+    def _run(
+        self, program: str, arguments: list[str], variables: dict[str, Any], programs: Path
+    ) -> subprocess.CompletedProcess[str]:
+        command = [str(programs / program), "--inventory", str(self._inventory), *arguments]
         return subprocess.run(
             [*command, "--extra-vars", json.dumps(variables)],
             cwd=ROOT,

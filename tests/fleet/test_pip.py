@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,6 +12,8 @@ from ha_monitor.version import __version__
 from tests.fleet.bed import ALL, CONFIGURED, FleetBed, run
 from tests.fleet.packages import CONFUSING_VERSION, HIGHER_VERSION, built_wheel, library_wheels, wheel_of
 from tests.support.machine import patient
+
+ENSUREPIP = "/usr/lib/python3.11/ensurepip"
 
 
 def by_pip(fleet: FleetBed, version: str, source: str, **variables: Any) -> dict[str, Any]:
@@ -32,9 +35,29 @@ def folder_of(fleet: FleetBed) -> str:
     return str(Path(run(fleet.host("vm2"), command).splitlines()[0]).parent)
 
 
+def withdraw_virtual_environments(fleet: FleetBed, folder: Path) -> None:
+    """Make the second host one on which nothing was ever installed: no apt lists, and what virtual environments need is
+    only in the administrator's repository."""
+    control = "Package: python3-venv\\nVersion: 99\\nArchitecture: all\\nMaintainer: a@example\\nDescription: moved\\n"
+    script = f"""
+        set -e
+        mkdir -p /root/moved/DEBIAN /root/moved$(dirname {ENSUREPIP})
+        printf '{control}' >/root/moved/DEBIAN/control
+        cp -a {ENSUREPIP} /root/moved{ENSUREPIP}
+        dpkg-deb --root-owner-group -Zgzip -b /root/moved /root/moved.deb >&2
+        dpkg --purge --force-depends python3-venv python3.11-venv >&2
+        rm -rf /root/moved /var/lib/apt/lists/*
+        base64 /root/moved.deb
+    """
+    package = folder / "python3-venv_99_all.deb"
+    package.write_bytes(base64.b64decode(run(fleet.host("vm2"), script)))
+    fleet.repository.add_packages("bookworm", [package])
+
+
 def test_one_host_changes_from_the_package_to_pip_by_an_index(fleet: FleetBed, tmp_path: Path) -> None:
     """Given an index with several versions, a host with the package refuses pip until it is uninstalled; then it gets
-    the wanted version, while the others carry on."""
+    the wanted version, while the others carry on, though it has neither Python's virtual environments nor apt's lists.
+    """
     fleet.repository.add_wheels([*library_wheels(tmp_path / "libraries"), built_wheel()])
     fleet.repository.add_wheels(wheel_of(version, tmp_path) for version in (HIGHER_VERSION, CONFUSING_VERSION))
     wanted = by_pip(fleet, __version__, "ha-monitor")
@@ -44,8 +67,9 @@ def test_one_host_changes_from_the_package_to_pip_by_an_index(fleet: FleetBed, t
     assert "uninstall.yml" in refused.output
 
     with fleet.watch.over("one host from the package to pip, by an index") as row:
-        fleet.ansible.play("uninstall.yml", limit="vm2").assert_good()
-        fleet.ansible.play(limit="vm2", **wanted).assert_good()
+        fleet.ansible.play("uninstall.yml", limit="vm2", oldest=True).assert_good()
+        withdraw_virtual_environments(fleet, tmp_path)
+        fleet.ansible.play(limit="vm2", oldest=True, **wanted).assert_good()
 
     assert fleet.names() == ALL
     assert folder_of(fleet) == f"/opt/ha-monitor/{__version__}/bin"

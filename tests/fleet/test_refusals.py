@@ -8,6 +8,9 @@ import pytest
 
 from tests.fleet.bed import ALL, NINE, THREE, UNCHANGED, FleetBed, fingerprint, run, starts
 
+WAIT = 6
+"""Seconds."""
+
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
@@ -21,6 +24,16 @@ from tests.fleet.bed import ALL, NINE, THREE, UNCHANGED, FleetBed, fingerprint, 
             id="arguments that the queue does not have",
         ),
         pytest.param({"ha_monitor_store_url": "postgres://h/0"}, "store.url", id="a secret that is no URL of a Redis"),
+        pytest.param({"ha_monitor_broker_url": "{nowhere}"}, "vhost nowhere not found", id="a vhost that there is not"),
+        pytest.param(
+            {"ha_monitor_store_url": "redis://nobody:wrong@{store}/0"},
+            "the user name or password in store.url is wrong",
+            id="a user that there is not",
+        ),
+        pytest.param({"ha_monitor_instance": 1}, "Unknown variables: ha_monitor_instance.", id="a mistyped variable"),
+        pytest.param(
+            {"ha_monitor_source": "/srv/no-such-package.deb"}, "there is no file /srv/no-such", id="no such package"
+        ),
         pytest.param(
             {"ha_monitor_settings": {"http": {"password": "hunter2"}}},
             "ha_monitor_http_password",
@@ -31,6 +44,8 @@ from tests.fleet.bed import ALL, NINE, THREE, UNCHANGED, FleetBed, fingerprint, 
 def test_a_wrong_configuration_touches_nothing(fleet: FleetBed, wrong: dict[str, object], said: str) -> None:
     """Given a configuration that is wrong, the run says what is wrong and changes nothing on any host."""
     before, files = starts(fleet), [fingerprint(host) for host in fleet.hosts]
+    urls = {"nowhere": fleet.services.amqp_url("nowhere"), "store": f"{fleet.services.host.address}:6379"}
+    wrong = {name: value.format(**urls) if isinstance(value, str) else value for name, value in wrong.items()}
 
     refused = fleet.ansible.play(**{**THREE, **wrong})
 
@@ -63,9 +78,11 @@ def test_the_tag_verify_finds_an_instance_that_does_not_consume_and_changes_noth
     run(vm2, "systemctl stop ha-monitor@1")
     before = starts(fleet)
 
-    verified = fleet.ansible.play("site.yml", "--tags=verify", ha_monitor_health_timeout=1, **THREE)
+    verified = fleet.ansible.play("site.yml", "--tags=verify", ha_monitor_health_timeout=WAIT, **THREE)
 
     assert verified.failed == {"vm2"}
+    # With a pause of a second after each attempt, which itself takes a good part of one.
+    assert verified.output.count("FAILED - RETRYING") < WAIT
     assert "On vm2 these instances do not consume with version" in verified.output
     assert "3 of 3 instances consume" in verified.output, "vm1 was not verified"
     assert verified.changed == UNCHANGED

@@ -331,6 +331,63 @@ def test_a_queue_that_is_deleted_is_declared_again(
     assert take(one, 1) == ["1"]
 
 
+def test_a_binding_that_is_removed_is_restored(
+    rabbitmq: PrivateRabbitMQ, source: Callable[..., AmqpSource], broker_url: str
+) -> None:
+    """Given a queue that somebody unbound from Celery's exchange, the regular question about its length binds it again,
+    on the same connection.
+    """
+    one = source()
+    one.connect()
+    with rabbitmq.connection(vhost_of(broker_url)) as connection:
+        connection.channel().queue_unbind(QUEUE, "celeryev", routing_key="#")
+        verify_arguments(broker_url, config(broker_url))  # which changes nothing
+        send(broker_url, "lost")
+        assert one.depth() == 0
+        send(broker_url, "a")
+
+    assert take(one, 1) == ["a"]
+    assert one.mark().generation == 1
+
+
+def test_an_exchange_that_is_deleted_is_said_and_declared_again(
+    rabbitmq: PrivateRabbitMQ, source: Callable[..., AmqpSource], broker_url: str
+) -> None:
+    """Given Celery's exchange that somebody deleted, the regular question about the queue says so; connecting declares
+    and binds it.
+    """
+    one = source()
+    one.connect()
+    with rabbitmq.connection(vhost_of(broker_url)) as connection:
+        connection.channel().exchange_delete("celeryev")
+    with pytest.raises(BrokerUnavailable, match="no exchange 'celeryev'"):
+        one.depth()
+
+    one.connect()
+    send(broker_url, "a")
+
+    assert take(one, 1) == ["a"]
+
+
+def test_a_vhost_without_room_for_the_queue_is_waited_for(
+    rabbitmq: PrivateRabbitMQ, source: Callable[..., AmqpSource], broker_url: str
+) -> None:
+    """Given a vhost with a limit of queues that is reached, the error names the cure and is no wrong configuration;
+    when the limit is raised, the source consumes.
+    """
+    vhost, one = vhost_of(broker_url), source()
+    rabbitmq.ctl("set_vhost_limits", "-p", vhost, '{"max-queues": 0}')
+    try:
+        with pytest.raises(BrokerUnavailable, match="raise it: rabbitmqctl set_vhost_limits"):
+            one.connect()
+    finally:
+        rabbitmq.ctl("clear_vhost_limits", "-p", vhost)
+
+    one.connect()
+    send(broker_url, "a")
+    assert take(one, 1) == ["a"]
+
+
 def test_an_acknowledgement_that_the_broker_refuses_is_not_for_a_person(source: Callable[..., AmqpSource]) -> None:
     """Given a channel closed over an acknowledgement, as after RabbitMQ's consumer time-out, it is tried again."""
     one = source()

@@ -53,11 +53,6 @@ def conflict(argument: str, received: str, current: str) -> str:
             "h:1/: the exchange celeryev exists with another durable: it has false, configured is true; "
             "broker.exchange must be the exchange that Celery's workers declare",
         ),
-        (
-            "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'celeryev.x' in vhost '/'",
-            "h:1/: RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'celeryev.x' in vhost '/'; "
-            "a queue of this name exists with other properties: choose another queue.prefix, or delete the queue",
-        ),
     ],
 )
 def test_a_queue_that_is_there_already_is_explained(text: str, line: str) -> None:
@@ -75,7 +70,20 @@ def test_a_queue_that_is_there_already_is_explained(text: str, line: str) -> Non
             ConfigurationError,
             "exists with another durable",
         ),
-        (amqp.exceptions.ResourceLocked("RESOURCE_LOCKED", DECLARE), ConfigurationError, "RESOURCE_LOCKED"),
+        (
+            amqp.exceptions.ResourceLocked("RESOURCE_LOCKED - cannot obtain exclusive access", DECLARE),
+            ConfigurationError,
+            "h:1/: RESOURCE_LOCKED - cannot obtain exclusive access; a queue of this name exists with other properties",
+        ),
+        (
+            amqp.exceptions.PreconditionFailed(
+                "PRECONDITION_FAILED - cannot declare queue 'q' in vhost 'my shop': queue limit in vhost 'my shop' (5) "
+                "is reached",
+                DECLARE,
+            ),
+            BrokerUnavailable,
+            "is reached; raise it: rabbitmqctl set_vhost_limits -p 'my shop' '{\"max-queues\": …}'",
+        ),
         (
             amqp.exceptions.PreconditionFailed("PRECONDITION_FAILED - unknown delivery tag 77", (60, 80)),
             BrokerUnavailable,

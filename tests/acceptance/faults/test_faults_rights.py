@@ -49,7 +49,7 @@ def test_a_right_that_is_missing_at_the_start(
     missing = f"user monitor may not read the queue celeryev.fleet in vhost {vhost}; grant it: rabbitmqctl "
     assert missing in reason
     assert "\n" not in reason
-    assert (checked.returncode, f"failed   broker: {urlsplit(broker_url).hostname}" in checked.stdout) == (1, True)
+    assert (checked.returncode, f"failed   broker: {urlsplit(broker_url).hostname}" in checked.stdout) == (78, True)
     assert missing in checked.stdout
 
 
