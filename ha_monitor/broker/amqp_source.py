@@ -136,7 +136,7 @@ class AmqpSource:
         self._client = connection_to(url, self._config.broker, transport=transport, options=options)
         connection: BufferedConnection = connect_once(self._client)
         self._connection = connection
-        self.place = _place_of(connection)
+        self.place = place_of(connection)
         channel = self._channel = self._client.channel()
         declare(channel, self._config)
         channel.basic_qos(0, self._config.broker.prefetch, False)
@@ -144,7 +144,7 @@ class AmqpSource:
         channel.basic_consume(self._config.queue_name, consumer_tag=self._name, no_ack=False)
 
 
-def _place_of(connection: BufferedConnection) -> str:
+def place_of(connection: Any) -> str:
     """The virtual host, and the cluster, whose nodes all have the same name for it."""
     cluster = connection.server_properties.get("cluster_name", "")
     return f"vhost {connection.virtual_host} of {str(cluster) or 'an unnamed broker'}"

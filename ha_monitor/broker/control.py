@@ -12,6 +12,8 @@ from ha_monitor.threads import CallThread, Threads
 
 ANSWER_TIMEOUT = 2.0
 """Seconds to wait for the workers' answers."""
+ATTEMPTS = 5
+"""How often workers are asked before their silence is told: they may be starting, or busy."""
 
 
 def broadcast_to_workers(url: str, settings: Broker) -> None:
@@ -30,19 +32,19 @@ def broadcast_to_workers(url: str, settings: Broker) -> None:
 
 
 def any_worker_answers(url: str, settings: Broker) -> bool:
-    """Whether a worker answers, so that a broadcast reaches somebody.
+    """Whether a worker answers within a few attempts, so that a broadcast reaches somebody.
 
     :raises BrokerUnavailable: if they cannot be asked.
     """
     with asking(url, settings) as (client, control):
-        return bool(control.ping(timeout=ANSWER_TIMEOUT, connection=client))
+        return any(control.ping(timeout=ANSWER_TIMEOUT, connection=client) for _ in range(ATTEMPTS))
 
 
-def silence_of(settings: Broker) -> str:
+def silence_of(settings: Broker, attempts: int = 1) -> str:
     """What it may mean that no worker answered."""
     return (
-        f"no worker answered within {ANSWER_TIMEOUT:g} s through {settings.control_exchange}.pidbox: none is running, "
-        "all are busy, or broker.control_exchange is not their control_exchange"
+        f"no worker answered within {attempts * ANSWER_TIMEOUT:g} s through {settings.control_exchange}.pidbox: "
+        "none is running, all are busy, or broker.control_exchange is not their control_exchange"
     )
 
 
@@ -89,7 +91,7 @@ class WorkerBroadcast:
             broadcast_to_workers(url, self._settings)
             was_heard, self._is_heard = self._is_heard, any_worker_answers(url, self._settings)
             if was_heard and not self._is_heard:
-                self._unheard(silence_of(self._settings))
+                self._unheard(silence_of(self._settings, ATTEMPTS))
         except HaMonitorError as error:
             self._failed(str(error))
         except Exception as error:  # unexpected, from a library: the next connection tries again

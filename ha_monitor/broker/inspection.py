@@ -10,7 +10,7 @@ import redis.exceptions
 
 from ha_monitor.broker.address import address_of, connect_once, connection_to, is_amqp
 from ha_monitor.broker.amqp_errors import names_of, translated_errors
-from ha_monitor.broker.amqp_source import declare_queue
+from ha_monitor.broker.amqp_source import declare_queue, place_of
 from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.broker.pubsub_limit import SETTING, PubSubLimit, limit_in
 from ha_monitor.broker.redis_errors import unavailable
@@ -36,6 +36,8 @@ class BrokerState(NamedTuple):
     version: str
     queue: QueueState | None
     """None if the queue does not exist yet, or the broker has no event queues (Redis)."""
+    place: str = ""
+    """As `Source.place`."""
 
 
 def queue_state(config: Config) -> QueueState | None:
@@ -54,7 +56,8 @@ def look_at(url: str, config: Config) -> BrokerState:
     :raises BrokerUnavailable: if it cannot be used.
     """
     with translated_errors(address_of(url), config.broker), connection_to(url, config.broker, options={}) as client:
-        properties: dict[str, Any] = connect_once(client).server_properties
+        connection = connect_once(client)
+        properties: dict[str, Any] = connection.server_properties
         product, version = str(properties.get("product", "?")), str(properties.get("version", "?"))
         channel = client.channel()
         try:
@@ -62,7 +65,7 @@ def look_at(url: str, config: Config) -> BrokerState:
             queue = QueueState(config.queue_name, ok.message_count, ok.consumer_count)
         except amqp.exceptions.NotFound:
             queue = None
-        return BrokerState(address_of(url), product, version, queue)
+        return BrokerState(address_of(url), product, version, queue, place_of(connection))
 
 
 def verify_arguments(url: str, config: Config) -> None:

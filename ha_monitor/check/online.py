@@ -6,11 +6,19 @@ from collections.abc import Iterator
 
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import address_of, is_amqp, urls_of
-from ha_monitor.broker.inspection import exchange_awaited, look_at, reach_redis, verify_arguments, verify_rights
+from ha_monitor.broker.inspection import (
+    BrokerState,
+    exchange_awaited,
+    look_at,
+    reach_redis,
+    verify_arguments,
+    verify_rights,
+)
 from ha_monitor.broker.pubsub_limit import RECOMMENDED, SETTING
 from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config, QueueType
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable, StoreUnavailable
+from ha_monitor.pipeline.stats import CONSUMING
 from ha_monitor.store.reader import StoreReader
 
 OLDEST_QUORUM = (3, 10)
@@ -95,6 +103,7 @@ def version_of(text: str) -> tuple[int, ...]:
 
 def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
     state = look_at(url, config)
+    yield from _check_peers(config, state)
     known = f"{state.address}: {state.product} {state.version}"
     too_old = config.queue.type is QueueType.QUORUM and version_of(state.version) < OLDEST_QUORUM
     if state.product == "RabbitMQ" and too_old:
@@ -114,3 +123,22 @@ def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
         "queue",
         f"{state.queue.name} is as configured; {state.queue.depth} messages, {state.queue.consumers} consumers",
     )
+
+
+def _check_peers(config: Config, state: BrokerState) -> Iterator[Finding]:
+    """Whether the instances that run consume from the same broker."""
+    reader = StoreReader(config.store, config.node_id)
+    try:
+        reader.connect()
+        living = [entry.stats for entry in reader.instances() if entry.lease_left > 0]
+    except (StoreUnavailable, ConfigurationError):
+        return  # `check_store` reports it
+    finally:
+        reader.close()
+    places = {str(stats["place"]) for stats in living if stats.get("place") and stats.get("state") == CONSUMING}
+    for place in sorted(places - {state.place}):
+        yield failed(
+            "broker",
+            f"{state.address}: instances of node_id {config.node_id} consume from {place}, and this is {state.place}: "
+            "an instance would wait here; give the instances of each broker a node_id of their own",
+        )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ha_monitor.broker import control
 from ha_monitor.broker.control import WorkerBroadcast, broadcast_to_workers, silence_of
 from ha_monitor.broker.inspection import answering_workers
 from ha_monitor.broker.redis_source import RedisSource
@@ -123,7 +124,7 @@ def test_redis_names_the_rights_that_the_options_need(
 
 @pytest.mark.parametrize("kind", ["amqp", "redis"])
 def test_each_application_on_one_broker_has_its_own_workers(
-    request: pytest.FixtureRequest, store_url: str, kind: str
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, store_url: str, kind: str
 ) -> None:
     """Given two applications on one broker with a `control_exchange` each, everything that is sent to workers reaches
     those of the configured one, and no others.
@@ -145,6 +146,7 @@ def test_each_application_on_one_broker_has_its_own_workers(
         wait_until(lambda: "enabled by remote" in shop.log(), 30, "task events to be enabled")
         assert "enabled by remote" not in plain.log()
         told: list[str] = []
+        monkeypatch.setattr(control, "ATTEMPTS", 1)
         for name in ("shop", "none"):
             settings = config(name).broker
             broadcast = WorkerBroadcast(plain_threads(), settings, failed=pytest.fail, unheard=told.append)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ha_monitor.check.findings import Severity
+from ha_monitor.check.online import check_broker
 from tests.support.instances import Fleet
 from tests.support.process import wait_until
 from tests.support.services import PrivateRabbitMQ
@@ -30,6 +32,10 @@ def test_an_instance_on_another_vhost_waits_until_the_others_have_stopped(
             assert f"consumes from vhost {broker_url.rpartition('/')[2]} of " in reason
             assert "this one would from vhost another of " in reason
             assert other.said("broker-connected") == []
+            found = [finding.text for finding in check_broker(other.config) if finding.severity is Severity.FAILED]
+            assert len(found) == 1
+            assert f"of node_id fleet consume from vhost {broker_url.rpartition('/')[2]} of " in found[0]
+            assert [one for one in check_broker(fleet.config) if one.severity is Severity.FAILED] == []
 
             assert fleet.instances[0].stop() == 0
             other.wait_until_consuming()
