@@ -11,7 +11,7 @@ hard time limit."""
 _MOST = 10_000
 """Characters of a message: more than is kept."""
 _FRAME = re.compile(r"\n[ ]++File ")
-_LAST_LINE = re.compile(r"\n(?![ ])(?P<path>[\w.<>]++)(?:: (?P<message>[\s\S]*+))?+")
+_LAST_LINE = re.compile(r"\n(?![ ])(?P<path>[\w.<>]++)(?>(?:: (?P<message>[\s\S]*+))?)")
 
 
 def unwrapped(exception: Any, traceback: Any) -> Any:

@@ -204,9 +204,9 @@ class FactBuilder:
         definition: dict[str, Any] = {"n": name if len(name) <= MAX_NAME else name[:MAX_NAME]}
         uuid = event["uuid"]
         root, parent, eta = event.get("root_id"), event.get("parent_id"), event.get("eta")
-        if type(root) is not str or len(root) > MAX_ID:
+        if root is not None and (type(root) is not str or len(root) > MAX_ID):
             root = text_of_id(root)
-        if type(parent) is not str or len(parent) > MAX_ID:
+        if parent is not None and (type(parent) is not str or len(parent) > MAX_ID):
             parent = text_of_id(parent)
         if root is not None:
             # Most tasks are their own root; a flag is 36 bytes shorter.

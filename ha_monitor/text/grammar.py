@@ -14,19 +14,27 @@ _DEPTH = 6
 QUOTE = r"""\\*+["']"""
 """A quotation mark, escaped as often as it may be: JSON in a string has `\\"`."""
 
+_FRAME = r"(?:[ ]++file[ ]|traceback[ ]|the above exc|during hand)"
+NO_FRAME = rf"(?!\\{{1,8}}+n(?>(?:\\{{1,8}}+n)?){_FRAME})"
+"""Not before the next part of a traceback in a text in a text, where line ends are escaped: no value goes on there."""
+
+# An escape that is no such line end.
+_ESCAPE = rf"\\[^n\\\n]|{NO_FRAME}\\[n\\]"
+# To the end of the line.
+_LINE = rf"(?>(?:[^\n\\]++|{_ESCAPE})*)"
 # It ends with its line at the latest, so that a stray quotation mark costs no frame of a traceback.
 # A mark with a letter behind it is one of a text in the string, whose escape was lost; one with two backslashes before
 # it is escaped in JSON of which this is the text in Python.
-_SINGLE = r"""'(?>(?:[^'\\\n]++|\\.|'(?=\w))*)'?+"""
-_DOUBLE = r""""(?>(?:[^"\\\n]++|\\{2}"|\\.|"(?=\w))*)"?+"""
+_SINGLE = rf"""'(?>(?:[^'\\\n]++|{_ESCAPE}|'(?=\w))*)'?+"""
+_DOUBLE = rf""""(?>(?:[^"\\\n]++|\\{{2}}"|{_ESCAPE}|"(?=\w))*)"?+"""
 _TRIPLE = (
-    r'''"""(?:(?>(?:[^"\\]++|\\[\s\S]|"(?!""))*)"""|[^\n]*+)'''
-    r"""|'''(?:(?>(?:[^'\\]++|\\[\s\S]|'(?!''))*)'''|[^\n]*+)"""
+    rf'''"""(?:(?>(?:[^"\\\n]++|{_ESCAPE}|\\?+\n(?!\n?+{_FRAME})|"(?!""))*)"""|{_LINE})'''
+    rf"""|'''(?:(?>(?:[^'\\\n]++|{_ESCAPE}|\\?+\n(?!\n?+{_FRAME})|'(?!''))*)'''|{_LINE})"""
 )
 # In a string in a string: ends at a mark that is escaped as often as its first one, or at the end of the outer string.
 _ESCAPED = (
     r"""(?P<slashes>\\++)(?P<mark>["'])"""
-    r"""(?>(?:[^\\"'\n]++|(?!(?P=slashes)(?P=mark)|(?P=mark))\\*+["']|\\++(?!["']))*)"""
+    rf"""(?>(?:[^\\"'\n]++|(?!(?P=slashes)(?P=mark)|(?P=mark))\\*+["']|\\++(?!["'n])|{NO_FRAME}\\++(?=n))*)"""
     r"""(?>(?:(?P=slashes)(?P=mark))?)"""
 )
 PLAIN_STRING = rf"[bruf]{{0,2}}+(?:{_SINGLE}|{_DOUBLE})"
@@ -34,11 +42,11 @@ STRING = rf"[bruf]{{0,2}}+(?:{_TRIPLE}|{_SINGLE}|{_DOUBLE}|{_ESCAPED})"
 
 # With lost escapes, and if that does not end, as Python writes it. Bounded, because both may be tried at each mark.
 _CLOSED_STRING = (
-    r"""'(?>(?:[^'\\\n]++|\\.|'(?=\w)){0,AHEAD})'|'(?>(?:[^'\\\n]++|\\.)*)'"""
-    r"""|"(?>(?:[^"\\\n]++|\\{2}"|\\.|"(?=\w)){0,AHEAD})"|"(?>(?:[^"\\\n]++|\\.)*)"|["']"""
+    rf"""'(?>(?:[^'\\\n]++|{_ESCAPE}|'(?=\w)){{0,AHEAD}})'|'(?>(?:[^'\\\n]++|{_ESCAPE})*)'"""
+    rf"""|"(?>(?:[^"\\\n]++|\\{{2}}"|{_ESCAPE}|"(?=\w)){{0,AHEAD}})"|"(?>(?:[^"\\\n]++|{_ESCAPE})*)"|["']"""
     # The same in a string of JSON: a quotation mark in it has three backslashes.
-    r'''|\\"(?>(?:[^"\\\n]++|\\{4}|\\{3}"|\\{1,2}(?=[^"\\\n])){0,AHEAD})\\"'''
-    r"""|\\'(?>(?:[^'\\\n]++|\\{4}|\\{3}'|\\{1,2}(?=[^'\\\n])){0,AHEAD})\\'"""
+    rf'''|\\"(?>(?:[^"\\\n]++|\\{{4}}|\\{{3}}"|\\{{1,2}}(?=[^n"\\\n])|{NO_FRAME}\\{{1,2}}(?=n)){{0,AHEAD}})\\"'''
+    rf"""|\\'(?>(?:[^'\\\n]++|\\{{4}}|\\{{3}}'|\\{{1,2}}(?=[^n'\\\n])|{NO_FRAME}\\{{1,2}}(?=n)){{0,AHEAD}})\\'"""
 )
 # A value goes on in the next line if that is indented or closes something, but not into the next frame of a traceback.
 _BEGINS_IT = r"""[ \t]++(?!file "|[\^~])|[)\]}"']"""
@@ -49,7 +57,7 @@ NO_NEXT_LINE = rf"\n(?!{_BEGINS_IT})"
 
 def _in_brackets(ahead: int, depth: int = _DEPTH) -> str:
     """The content of brackets, to the closing bracket, or to the end of a truncated text."""
-    inner = rf"""[^()\[\]{{}}"'\\\n]++|{_CLOSED_STRING.replace("AHEAD", str(ahead))}|\\.|{_NEXT_LINE}"""
+    inner = rf"""[^()\[\]{{}}"'\\\n]++|{_CLOSED_STRING.replace("AHEAD", str(ahead))}|{_ESCAPE}|{_NEXT_LINE}"""
     if depth:
         inner += "|" + _in_brackets(ahead, depth - 1)
     return rf"[(\[{{](?>(?:{inner})*)(?:[)\]}}]|\Z)"
@@ -63,7 +71,7 @@ _ONE_OF_THEM = r"(?:(?<![)\]}])|(?=[.(\[]))"
 def _in_all_brackets(ahead: int) -> str:
     return (
         rf"(?={_OPENING})(?>(?:{_ONE_OF_THEM}[\w.]{{0,60}}+{_in_brackets(ahead)})*)"
-        rf"(?>(?:{_ONE_OF_THEM}(?P<unclosed>{_OPENING})[^\n]*+)?)"
+        rf"(?>(?:{_ONE_OF_THEM}(?P<unclosed>{_OPENING}){_LINE})?)"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ha_monitor.text.grammar import HEADER, STRING, WORD
+from ha_monitor.text.grammar import HEADER, NO_FRAME, STRING, WORD
 
 FAR = 300
 """Characters between the name of a command and an option of it, at most."""
@@ -37,8 +37,15 @@ _PORT = r"""\d{1,5}+(?:[/\s"',;)\]}?#&<>]|\Z)"""
 # Also in a list of arguments.
 _APART = r"""["']?,?[ ]++(?!-)"""
 _APART_OR_NOT = rf"(?>(?:{_APART}|=)?)"
-_USER_AND = _APART_OR_NOT + r"""["']?[^\s{mark}"']{{1,100}}+{mark}(?P<hidden>[^\s"']++)"""
 _VALUE = rf"(?P<hidden>{WORD})"
+
+
+def _user_and(mark: str) -> str:
+    """A user, this mark, and the password."""
+    hidden = rf"""(?P<hidden>(?>(?:[^\s"'\\]++|{NO_FRAME}\\)+))"""
+    return rf"""{_APART_OR_NOT}["']?[^\s{mark}"']{{1,100}}+{mark}{hidden}"""
+
+
 SHAPES = (
     # The password of a URL, to the last @ before the path, or, if it contains a /, after it.
     _shape(
@@ -92,8 +99,8 @@ SHAPES = (
     _shape("npm_", r"npm_(?P<hidden>[a-z\d]{20,}+)"),
     _shape("sg.", r"sg\.(?<![\w.-]sg\.)(?P<hidden>[\w-]{16,}+\.[\w-]{16,}+)"),
     _shape("hf_", r"hf_(?<![\w.-]hf_)(?P<hidden>[a-z\d]{30,}+)"),
-    _option("curl", "-u", "--user", "--proxy-user", value=_USER_AND.format(mark=":")),
-    _option("smbclient", "-u", "--user", value=_USER_AND.format(mark="%")),
+    _option("curl", "-u", "--user", "--proxy-user", value=_user_and(":")),
+    _option("smbclient", "-u", "--user", value=_user_and("%")),
     _option("sshpass rabbitmqadmin", "-p", value=_APART_OR_NOT + _VALUE),
     _option("mongo docker+login podman+login", "-p", value=_APART + _VALUE),
     # With a blank after it, the option has no value.
