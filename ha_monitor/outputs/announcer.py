@@ -17,7 +17,7 @@ from ha_monitor.outputs.line import Identity, build_line, encode_line, iso_time
 from ha_monitor.outputs.log import Logger
 from ha_monitor.outputs.output import Line, Output
 from ha_monitor.store.outbox import Entry, OutboxItem, retry_entry
-from ha_monitor.store.record import record_of
+from ha_monitor.store.record import record_at
 from ha_monitor.text.visible import visible_json
 
 MAX_BACKOFF = 3600.0
@@ -137,7 +137,7 @@ class Announcer:
             "instance": self._identity.instance,
             "host": self._identity.host,
             "event": entry.event,
-            "task": record_of(entry.event.task_id, entry.facts) if entry.event.task_id and entry.facts else None,
+            "task": record_at(entry.event, entry.facts) if entry.event.task_id and entry.facts else None,
         }
         outcome.dead_letters.append(visible_json(msgspec.json.encode(letter)))
         self._logger.error(

@@ -17,7 +17,7 @@ from ha_monitor.events.redact import Redactor
 from ha_monitor.events.text import printable
 from ha_monitor.handling import ATTRIBUTE
 from ha_monitor.store.outbox import Entry
-from ha_monitor.store.record import record_of
+from ha_monitor.store.record import record_at
 
 
 class Handler(NamedTuple):
@@ -187,7 +187,7 @@ class Handlers:
         """Call one handler. Any exception is returned; not even SystemExit ends the process."""
         event = entry.event
         facts = entry.facts
-        record = record_of(event.task_id, facts) if event.task_id is not None and facts is not None else None
+        record = record_at(event, facts) if event.task_id is not None and facts is not None else None
         try:
             handler.function(event, record)
         except BaseException as error:

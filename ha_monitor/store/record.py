@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from ha_monitor.events.catalogue import State
-from ha_monitor.events.types import ENDS
+from ha_monitor.events.catalogue import Code, State
+from ha_monitor.events.model import Event
+from ha_monitor.events.types import ENDS, TASK_CODES
 
 
 class Facts(Struct, frozen=True, omit_defaults=True):
@@ -39,7 +41,10 @@ class Facts(Struct, frozen=True, omit_defaults=True):
 
 
 class TaskRecord(Struct, frozen=True, kw_only=True):
-    """What all instances together know about a task. Times are in seconds since the epoch, durations in seconds."""
+    """What all instances together know about a task. Times are in seconds since the epoch, durations in seconds.
+
+    A handler gets what is known of the run that its event is about: a task may run several times under one id.
+    """
 
     task_id: str
     state: State
@@ -127,6 +132,36 @@ def record_of(task_id: str, facts: Facts) -> TaskRecord:
         queue_time=queue_time_of(facts),
         exception=facts.exception,
     )
+
+
+def record_at(event: Event, facts: Facts) -> TaskRecord:
+    """Everything about the task of an event, for its handlers: of an end, that end and no other; of a run that came
+    after an end, not that end.
+    """
+    code = TASK_CODES.get(event.type, Code.OTHER)
+    if code is Code.REJECTED and event.fields.get("requeue") is not False:
+        code = Code.REQUEUED
+    time = None if event.time is None else int(event.time * 1e6)
+    ended = facts.finished or 0
+    if code in ENDS:
+        # Celery rejects a message after the failure of the same run.
+        if code is not Code.REJECTED or ended < (facts.started or 0) or facts.finish is None:
+            get = event.fields.get
+            facts = replace(facts, finish=code, finished=time, runtime=get("runtime"), exception=get("exception"))
+        return record_of(event.task_id or "", facts)
+    state = _STATES.get(event.fields.get("phase") or code)
+    if state is None or facts.finish is None or (facts.started or time or 0) <= ended:
+        return record_of(event.task_id or "", facts)
+    facts = replace(facts, finish=None, finished=None, runtime=None, exception=None)
+    return replace(record_of(event.task_id or "", facts), state=state)
+
+
+_STATES: dict[object, State] = {
+    **{Code.SENT: State.SENT, Code.RECEIVED: State.RECEIVED, Code.STARTED: State.STARTED},
+    **{Code.RETRIED: State.RETRY, Code.REQUEUED: State.RETRY},
+    **{"sent": State.SENT, "received": State.RECEIVED, "started": State.STARTED},
+}
+"""What an event that ends no task says of the run that it is about; texts are phases."""
 
 
 def _seconds(microseconds: int | None) -> float | None:

@@ -18,6 +18,7 @@ from ha_monitor.events.catalogue import State
 from ha_monitor.events.facts import Fact
 from ha_monitor.outputs.line import Identity, build_line, encode_line
 from ha_monitor.store.duties import Duties
+from ha_monitor.store.record import record_at
 from ha_monitor.store.results import Finished, Orphaned, Stuck, Suspect, Verdict, Watching
 from ha_monitor.store.stuck import LEAST_RUN_TIME, MOST_LOOKS, MOST_SUSPECTS, StuckTasks
 from tests.integration.storing import Inside, Instance
@@ -608,7 +609,7 @@ def test_an_event_that_comes_after_its_repair_is_not_announced_again(
     assert one.instance.types.count(event_type) == 1
     assert inside.record(UUID)[0] == in_time.record(UUID)[0]
     again = event(event_type, at=began + 90)
-    one.instance.apply(again)
+    one.instance.apply(event("task-received", at=began + 79), event("task-started", at=began + 80), again)
     assert one.instance.types.count(event_type) == 2, "the end of another run is one of its own"
 
 
@@ -647,6 +648,79 @@ def test_a_repair_is_counted_once(store_url: str) -> None:
     found = samples(instance)
     assert found.sum("ha_monitor_tasks_reconciled_total", name="shop.pay") == 1
     assert found.sum("celery_task_succeeded_total", name="shop.pay") == 1
+
+
+# --- runs after an end ---------------------------------------------------------------------
+
+
+def run_before(*, hostname: str = "celery@a", ended: str = "task-succeeded", seconds: float = 5000) -> list[Any]:
+    kinds = ("task-received", "task-started", ended)
+    return [event(kind, at=ago(seconds - number), hostname=hostname) for number, kind in enumerate(kinds)]
+
+
+@pytest.mark.parametrize("hostname", ["celery@a", "celery@b"], ids=["the same worker", "another worker"])
+@pytest.mark.parametrize(
+    ("kinds", "phase", "state"),
+    [
+        (["task-received"], "received", State.RECEIVED),
+        (["task-received", "task-started"], "started", State.STARTED),
+    ],
+)
+def test_a_later_run_that_hangs_is_found(
+    one: Leader, inside: Inside, *, kinds: list[str], phase: Any, state: State, hostname: str
+) -> None:
+    """Given a task that ended after a retry and was begun once more under its id, the later run is found and told of as
+    stuck, with its own retries, and as what has not ended; when it ends, it is over."""
+    first = [event("task-received", at=ago(6000), retries=1), *run_before(ended="task-failed")]
+    one.instance.apply(first)
+    assert not is_open(inside)
+
+    one.instance.apply([event(kind, at=ago(1000 - n), hostname=hostname) for n, kind in enumerate(kinds)])
+    one.instance.emitted.clear()
+    make_due(inside)
+    (suspect,) = one.found()
+    assert (suspect.phase, suspect.worker) == (phase, hostname)
+    assert one.judge((suspect, held(phase))) == ["task-stuck"]
+
+    (item,) = one.instance.emitted
+    assert item.entry.facts is not None
+    record = record_at(item.entry.event, item.entry.facts)
+    assert (record.state, record.retries, record.exception, record.finished) == (state, 0, None, None)
+
+    one.instance.apply(event("task-started", at=ago(998.5), hostname=hostname))
+    one.instance.apply(event("task-succeeded", at=ago(10), hostname=hostname))
+    make_due(inside)
+    assert (one.found(), is_open(inside)) == ([], False)
+
+
+def test_a_later_run_is_found_though_the_end_before_it_came_after_its_start(one: Leader, inside: Inside) -> None:
+    """Given an instance that is behind with the end of a run when another merges the start of the next one."""
+    received, began, ended = run_before()
+    one.instance.apply(received, began, event("task-received", at=ago(1000), hostname="celery@a"))
+    one.instance.apply(event("task-started", at=ago(999), hostname="celery@a"))
+
+    one.instance.apply(ended)
+    make_due(inside)
+
+    (suspect,) = one.found()
+    assert suspect.phase == "started"
+
+
+def test_clocks_an_hour_apart_make_no_later_run(one: Leader, inside: Inside) -> None:
+    """Given a retry, or a delivery to a worker that died, on a worker whose clock is an hour ahead, the end elsewhere
+    is the end: nothing is open."""
+    for uuid, extra in (("retried", [event("task-retried", at=ago(-3600), hostname="celery@ahead")]), ("died", [])):
+        events = [
+            event("task-received", at=ago(-3598), hostname="celery@ahead"),
+            event("task-started", at=ago(-3599), hostname="celery@ahead"),
+            *extra,
+            event("task-received", at=ago(5), hostname="celery@behind", retries=len(extra)),
+            event("task-started", at=ago(4), hostname="celery@behind"),
+            event("task-succeeded", at=ago(3), hostname="celery@behind"),
+        ]
+        one.instance.apply([body | {"uuid": uuid} for body in events])
+
+        assert not is_open(inside, uuid)
 
 
 # --- how long a record lives ---------------------------------------------------------------

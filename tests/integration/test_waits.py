@@ -107,3 +107,20 @@ def test_a_task_that_runs_once_keeps_few_bytes_for_its_wait(store_url: str) -> N
 
     assert facts["qw"] == 2_000_000
     assert not facts.keys() & {"at", "rs"}
+
+
+def test_the_runs_of_a_worker_whose_clock_is_behind_are_known(store_url: str) -> None:
+    """Given a task of 60 attempts on two workers whose clocks are an hour apart, each run has its own wait and number,
+    at the one worker as at the other."""
+    one = counter(store_url, "host/1")
+    for number in range(60):
+        worker, at = ("celery@ahead", TIME + 3600) if number % 3 else ("celery@behind", TIME)
+        at += 10 * number
+        one.apply(event("task-received", at=at, hostname=worker, retries=number))
+        one.apply(event("task-started", at=at + 2, hostname=worker))
+        one.apply(event("task-retried", at=at + 3, hostname=worker))
+
+    retried = [build_line(item, Identity("shop", "1", "host", 1), "") for item in one.emitted]
+    retried = [line for line in retried if line.event == "task-retried"]
+
+    assert [(line.queue_time, line.retries) for line in retried] == [(2.0, number + 1) for number in range(60)]

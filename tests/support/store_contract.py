@@ -9,9 +9,10 @@ import pytest
 from ha_monitor.errors import LeaseLost
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.decode import Batch
+from ha_monitor.events.types import END_TYPES
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.outbox import OutboxItem, retry_entry
-from ha_monitor.store.record import state_of
+from ha_monitor.store.record import TaskRecord, record_at, state_of
 from ha_monitor.store.results import Ticked, Watching
 from tests.unit.builders import TIME, TurnedClock, decode, event
 
@@ -38,6 +39,12 @@ class Bed(Protocol):
 def life(task_id: str, *, start: float = TIME, **changes: Any) -> list[dict[str, Any]]:
     kinds = ("task-received", "task-started", "task-succeeded")
     return [event(kind, uuid=task_id, at=start + number, **changes) for number, kind in enumerate(kinds)]
+
+
+def told(item: OutboxItem) -> TaskRecord:
+    """The record that a handler of the item gets."""
+    assert item.entry.facts is not None
+    return record_at(item.entry.event, item.entry.facts)
 
 
 def types(items: list[OutboxItem]) -> list[str]:
@@ -142,6 +149,42 @@ class StoreContract:
         (facts,) = (item.entry.facts for item in items if item.entry.event.type == "task-received")
         assert facts is not None
         assert state_of(facts) is State.SUCCESS
+
+    @pytest.mark.parametrize("at_once", [True, False], ids=["in one batch", "one by one"])
+    def test_the_record_of_an_end_tells_of_the_run_that_it_ended(self, bed: Bed, *, at_once: bool) -> None:
+        """Given a task that succeeded, failed in a second run under its id, and succeeded in a third, the record that
+        a handler gets has each end's own state, run time and exception."""
+        one = started(bed)
+        failed = [*life("a", start=TIME + 100, hostname="celery@other")[:2]]
+        failed.append(event("task-failed", uuid="a", at=TIME + 105, hostname="celery@other"))
+        events = [*life("a"), *failed, *life("a", start=TIME + 200)]
+
+        batches = [events] if at_once else [[body] for body in events]
+        items = [item for batch in batches for item in merge(one, decode(*batch))]
+
+        first, second, third = (told(item) for item in items if item.entry.event.type in END_TYPES)
+        assert (first.state, first.runtime, first.exception) == (State.SUCCESS, 0.25, None)
+        assert (second.state, second.runtime, second.exception) == (State.FAILURE, 4.0, "KeyError('x')")
+        assert (second.started, second.finished) == (TIME + 101, TIME + 105)
+        assert (third.state, third.runtime, third.exception) == (State.SUCCESS, 0.25, None)
+        assert third.started == TIME + 201
+
+    def test_a_later_run_has_retries_and_a_state_of_its_own(self, bed: Bed) -> None:
+        """Given a task that failed after two retries, all events of a later run say that it was not retried, and that
+        it has not ended before it has."""
+        one = started(bed)
+        for number in range(3):
+            at = TIME + 10 * number
+            merge(one, decode(event("task-received", uuid="a", at=at, retries=number)))
+            merge(one, decode(event("task-started", uuid="a", at=at + 1)))
+            kind = "task-retried" if number < 2 else "task-failed"
+            items = merge(one, decode(event(kind, uuid="a", at=at + 2)))
+        assert told(items[-1]).retries == 2
+
+        later = [item for body in life("a", start=TIME + 100) for item in merge(one, decode(body))]
+
+        assert [told(item).retries for item in later] == [0, 0, 0]
+        assert [told(item).state for item in later] == [State.RECEIVED, State.STARTED, State.SUCCESS]
 
     def test_what_is_not_announced_is_there_after_a_broken_connection(self, bed: Bed) -> None:
         """Given items of which some were announced, the others come back, with their numbers and a new token."""

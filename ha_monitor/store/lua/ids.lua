@@ -38,6 +38,8 @@ do
     local t, h1, h2 = struct.unpack('>I4I4I4', id)
     local low, high = 0, count
     if count > 0 and id_before(seen, count - 1, t, h1, h2) then
+      -- Mostly it is the newest.
+      if count < MAX_IDS then return seen .. id end
       low = count
     end
     while low < high do
@@ -61,10 +63,6 @@ do
       end
       keep_apart(string.sub(seen, 1, ID_SIZE))
       kept_from = ID_SIZE + 1
-    end
-    if low == count then
-      -- Mostly it is the newest.
-      return (kept_from > 1 and string.sub(seen, kept_from) or seen) .. id
     end
     return string.sub(seen, kept_from, offset) .. id .. string.sub(seen, offset + 1)
   end

@@ -43,7 +43,10 @@ local function emit(kind, uuid, facts, phase, since, told)
   }
   local worker = phase ~= SENT_PHASE and facts.w or ''
   local event = { type = kind, id = id, worker = worker, time = now / 1000, task_id = uuid, fields = fields }
-  put_event(cmsgpack.pack(event), pack_facts(facts), facts.n == nil)
+  local of_phase, since_then = phase_of(facts)
+  local code = of_phase == STARTED_PHASE and STARTED or SENT
+  local text = runs.text(facts, pack_facts(facts), code, since_then, facts.w or '')
+  put_event(cmsgpack.pack(event), text, facts.n == nil)
 end
 
 local function look_again(uuid, limit, since)
@@ -120,7 +123,8 @@ local function judge(told)
     judge_stuck(uuid, facts, phase, since, told)
   elseif told.kind == 'orphaned' then
     judge_orphaned(uuid, facts, phase, since, told)
-  else
+  elseif facts.tk == nil or told.fact[3] > since then
+    -- Else it is the result of an earlier run.
     repair(uuid, key, facts, told.fact, seen, waiting, uncounted)
   end
 end

@@ -1,12 +1,33 @@
--- What an open task waits for.
+-- What an open task waits for, or one that has ended and was sent or begun once more.
+--
+-- @include steps
 
 local SENT_PHASE, RECEIVED_PHASE, STARTED_PHASE = 'sent', 'received', 'started'
+
+-- The phase of a run that came after the ends of its task, and since when; nil if there is none. Then whether that is
+-- certain, since one clock says so: that of the worker that had ended it and has begun it again.
+local function phase_after_end(facts)
+  local started, received, again, ended = steps.after_end(facts)
+  if started and (not received or started[1] >= received[1]) then
+    return STARTED_PHASE, started[1], started[3]
+  elseif received then
+    local entry = facts.at[received[2]]
+    return RECEIVED_PHASE, math.max(received[1], entry and entry[3] or -1), received[3]
+  end
+  local since = again or ended
+  for _, entry in pairs(facts.at) do
+    if entry[1] > ended then since = math.max(since, entry[1], entry[3]) end
+  end
+  if since > ended then return SENT_PHASE, since, false end
+  return nil
+end
 
 -- The phase of an open task, and since when it could have left it, in µs: before its eta it cannot. Nil if it is
 -- finished, or if nothing tells where it is. The phases follow from the facts as record.py derives the state, but a
 -- task that was received once more after its last start waits to be started.
 local function phase_of(facts)
   if facts.tk ~= nil then
+    if facts.at then return phase_after_end(facts) end
     return nil
   end
   local closed = (facts.xc or 0) + (facts.jc or 0)

@@ -20,7 +20,8 @@
 --   tk tt rt ex   the event that counts among those: code, time, run time, exception. A success beats all
 --                 others, as in Celery's result backends, and a rejection beats none, since Celery sends it
 --                 after the failure of the same run; otherwise the latest wins
---   at rs qw      its attempts and runs, and the wait before the last of them in µs (runs.lua)
+--   at rs cl tw   its attempts and runs (runs.lua)
+--   qw            the wait before the last run in µs
 --   z zt          code and time of an end that judge.lua added because its event was missing, until that event comes
 --
 -- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
@@ -44,7 +45,8 @@ do
   local MOST_KEPT = 1000 -- of what waits; far more than the program keeps
   -- What each fact is: a text, a number that counts or numbers something and from which value on, or what is told apart
   -- by `is_other`. A fact that is not known here is of another version.
-  local TEXTS = { n = true, a = true, k = true, p = true, q = true, w = true, ex = true }
+  local TEXTS = { n = true, a = true, k = true, p = true, q = true, w = true, ex = true,
+    tw = true }
   local LEAST = { rc = 1, sc = 1, xc = 1, jc = 1, tc = 1, e = 0, d = 0, st = 0, rl = 0, sl = 0, xl = 0, re = 0, tk = 0,
     tt = 0, qw = 0, z = 0, zt = 0 }
   local function is_number(value)
@@ -74,7 +76,7 @@ do
       return is_number(value)
     elseif key == 'r' then
       return value == true or type(value) == 'string'
-    elseif key == 'rs' then
+    elseif key == 'rs' or key == 'cl' then
       return is_list(value, is_step)
     elseif key == 'at' then
       for number in pairs(type(value) == 'table' and value or {}) do
@@ -229,6 +231,12 @@ local function is_reconciled(facts, code)
     return false
   end
   facts.tc = facts.tc > 1 and facts.tc - 1 or nil
+  for index, closing in ipairs(facts.cl or {}) do
+    if closing[1] == facts.zt and closing[3] == code then
+      table.remove(facts.cl, index)
+      break
+    end
+  end
   if facts.tk == facts.z and facts.tt == facts.zt then
     facts.tk, facts.tt, facts.rt, facts.ex = nil, nil, nil, nil
   end

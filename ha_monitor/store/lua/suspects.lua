@@ -163,7 +163,7 @@ return leading(function()
     end
     looked = looked + 1
     local facts, seen = load_record(families.task .. uuid)
-    if facts.tk ~= nil or seen == '' then
+    if seen == '' or (facts.tk ~= nil and not phase_of(facts)) then
       closed[#closed + 1] = uuid
     else
       look(uuid, facts)

@@ -178,7 +178,7 @@ class MemoryOpenTasks:
         event = own_event(
             kind, suspect.task_id, said, worker=suspect.worker, time=now, task_id=suspect.task_id, fields=fields
         )
-        return [Entry(0, event, task.facts, task.facts.name is None)]
+        return [Entry(0, event, task.facts_at(suspect.since), task.facts.name is None)]
 
 
 class MemoryAttempts:

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from ha_monitor.events.catalogue import Awaits, Code
 from ha_monitor.events.facts import Fact
@@ -21,6 +22,7 @@ from ha_monitor.store.results import Phase
 _DEFINITION = "nakrpe"
 _LAST = {Code.RECEIVED: ("rc", "rl"), Code.STARTED: ("sc", "sl"), Code.RETRIED: ("xc", "xl")}
 _HARD_LIMIT = re.compile(r"TimeLimitExceeded\((\d++(?:\.\d++)?)")
+_IN_STEPS: dict[Code, Phase] = {Code.SENT: "sent", Code.RECEIVED: "received", Code.STARTED: "started"}
 by_time = itemgetter(0)
 read_event = msgspec.msgpack.Decoder(Event).decode
 
@@ -32,17 +34,39 @@ class MemoryTask:
         self._facts: dict[str, Any] = {}
         self._seen: set[bytes] = set()
         self._waiting: list[tuple[int, Code, bytes]] = []
+        self._steps: list[tuple[int, Code, int]] = []
+        """When it was sent, received (with the number of the attempt), started or ended."""
         self.announce_until: float | None = None
         """When what waits is announced as it is, seconds since the epoch; None if nothing waits."""
 
     def copy(self) -> MemoryTask:
         other = copy(self)
         other._facts, other._seen, other._waiting = dict(self._facts), set(self._seen), list(self._waiting)
+        other._steps = list(self._steps)
         return other
 
     @property
     def facts(self) -> Facts:
         return msgspec.convert(self._facts, Facts)
+
+    def facts_at(self, at: int) -> Facts:
+        """Those of an event at a time: what was before an earlier end is not said of a later run."""
+        facts = self.facts
+        ended = max((time for time, code, _ in self._steps if code in ENDS and time < at), default=None)
+        if ended is None:
+            return facts
+        steps = [step for step in self._steps if ended < step[0] <= at]
+
+        def last(code: Code) -> int | None:
+            return max((time for time, step, _ in steps if step is code), default=None)
+
+        return replace(
+            facts,
+            sent=last(Code.SENT),
+            received=last(Code.RECEIVED),
+            started=last(Code.STARTED),
+            retries=max((number for _, _, number in steps), default=0),
+        )
 
     def merge(self, fact: Fact) -> bool:
         """Merge a fact; whether it was new."""
@@ -51,6 +75,8 @@ class MemoryTask:
             return False
         self._seen.add(identity)
         code, at = fact[1], fact[2]
+        if code in _IN_STEPS or code in ENDS:
+            self._steps.append((at, Code(code), fact[6] if code in (Code.SENT, Code.RECEIVED) else 0))
         if code in (Code.SENT, Code.RECEIVED):
             self._define(fact[5], fact[6], at)
         if code is Code.SENT and at >= self._facts.get("st", -1):
@@ -78,7 +104,6 @@ class MemoryTask:
 
         :param deadline: until when what begins to wait does so, seconds since the epoch.
         """
-        facts = self.facts
         going = [one for one in self._waiting if all_of_it or self._is_complete(one[1])]
         self._waiting = [one for one in self._waiting if one not in going]
         if not self._waiting:
@@ -86,14 +111,14 @@ class MemoryTask:
         elif self.announce_until is None:
             self.announce_until = deadline
         return [
-            Entry(0, read_event(payload), facts, not self._is_complete(code))
-            for _, code, payload in sorted(going, key=by_time)
+            Entry(0, read_event(payload), self.facts_at(at), not self._is_complete(code))
+            for at, code, payload in sorted(going, key=by_time)
         ]
 
     def phase(self) -> tuple[Phase, int] | None:
         """Where the open task is, and since when in µs; None if it has ended or nothing tells."""
         if "tk" in self._facts:
-            return None
+            return self._phase_after_end()
         get = self._facts.get
         closed = get("xc", 0) + get("jc", 0)
         started, received, due = get("sl", -1), get("rl", -1), get("e", -1)
@@ -104,6 +129,11 @@ class MemoryTask:
         if closed or "st" in self._facts:
             return "sent", max(get("st", -1), get("xl", -1), received, started, due)
         return None
+
+    def _phase_after_end(self) -> tuple[Phase, int] | None:
+        ended = max(time for time, code, _ in self._steps if code in ENDS)
+        step = max((step for step in self._steps if step[0] > ended), default=None)
+        return None if step is None else (_IN_STEPS[step[1]], step[0])
 
     def _define(self, definition: dict[str, Any] | None, retries: int, at: int) -> None:
         if definition and at >= self._facts.get("d", -1):

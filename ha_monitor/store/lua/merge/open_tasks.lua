@@ -24,16 +24,30 @@ do
     return text
   end
 
+  local function open(uuid, at)
+    opened[#opened + 1] = look_at(at)
+    opened[#opened + 1] = uuid
+    will_write(TO_WRITE.index)
+  end
+
   -- A task is put into the index when it is first heard of, and taken out when it ends; nothing is done for what is
-  -- between. The leader finds out at its looks where the task then is, and when to look again.
-  local function note(uuid, facts, is_new, was_open, at)
-    if facts.tk ~= nil then
-      if was_open then closed[#closed + 1] = uuid end
-    elseif is_new then
-      opened[#opened + 1] = look_at(at > 0 and at or now * 1000)
-      opened[#opened + 1] = uuid
-      will_write(TO_WRITE.index)
+  -- between. The leader finds out at its looks where the task then is, and when to look again. A task that has ended is
+  -- put into it again for a later run. The clocks of two workers may differ, so what says that there is one must also
+  -- have come after the end; or one clock says it.
+  -- has_begun: whether an event that can begin a run came after the last end.
+  local function note(uuid, facts, is_new, was_open, at, has_begun)
+    if facts.tk == nil then
+      if is_new then open(uuid, at > 0 and at or now * 1000) end
+      return
     end
+    if facts.at then
+      local phase, since, is_certain = phase_of(facts)
+      if phase and (has_begun or is_certain) then
+        open(uuid, since)
+        return
+      end
+    end
+    if was_open or facts.at then closed[#closed + 1] = uuid end
   end
 
   -- Before all others. A task of which something was said is news again once it is somewhere else.
@@ -45,8 +59,7 @@ do
     local phase, since = phase_of(facts)
     if before and phase and (phase ~= before or since ~= since_before) then
       moved[#moved + 1] = uuid
-      opened[#opened + 1] = look_at(since)
-      opened[#opened + 1] = uuid
+      open(uuid, since)
     end
   end
 

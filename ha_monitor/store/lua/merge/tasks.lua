@@ -15,10 +15,12 @@ do
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
 
-  -- Merges the new events of a task, and adds to `announce` what is to be said of them; returns the ids seen, and how
-  -- many events are new.
+  local CAN_BEGIN = { [SENT] = true, [RECEIVED] = true, [STARTED] = true }
+
+  -- Merges the new events of a task, and adds to `announce` what is to be said of them; returns the ids seen, how many
+  -- events are new, and whether one that can begin a run came after an end.
   local function merge_events(facts, seen, batch, announce)
-    local new = 0
+    local new, has_begun = 0, false
     fresh_size = 0
     for _, fact in ipairs(batch) do
       local with = add_id(seen, fact[1])
@@ -26,6 +28,7 @@ do
         seen, new = with, new + 1
         local code = fact[2]
         local announced = is_reconciled(facts, code) or is_told_twice(facts, fact)
+        if facts.tk then has_begun = CAN_BEGIN[code] or has_begun and not EVENTS.ends[code] end
         runs.merge(facts, fact)
         if code == SENT and fact[8] and facts.n then producers.note(facts.n, fact[7] ~= 0) end
         -- A producer sends task-sent, and may send what has no code (0).
@@ -42,7 +45,7 @@ do
       end
     end
     new_of_tasks, repeated_of_tasks = new_of_tasks + new, repeated_of_tasks + #batch - new
-    return seen, new
+    return seen, new, has_begun
   end
 
   local function merge(uuid, batch)
@@ -53,10 +56,10 @@ do
     local phase_before, since_before = nil, nil
     if any_found then phase_before, since_before = phase_of(facts) end
     announce = announce or {}
-    local seen, new = merge_events(facts, seen_before, batch, announce)
+    local seen, new, has_begun = merge_events(facts, seen_before, batch, announce)
     if new == 0 then return end
     if first_look then
-      open_tasks.note(uuid, facts, seen_before == '', was_open, batch[1][3])
+      open_tasks.note(uuid, facts, seen_before == '', was_open, batch[1][3], has_begun)
       if phase_before then open_tasks.note_move(uuid, facts, phase_before, since_before) end
     end
 

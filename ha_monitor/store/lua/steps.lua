@@ -1,0 +1,189 @@
+-- The steps of a task that has more than one run (runs.lua), and the runs that follow from them.
+--
+--   rs  the steps: {time, worker, attempt} for each time it was received, {time, worker} for each start, in the order
+--       of time. `worker` is a number made from the nodename.
+--   cl  what closed a run: {time, worker, code} for each end, retry and requeue, in the order of time
+--
+-- Of each list the MOST_STEPS latest are kept; where there are more, as many of each worker as of the others, since one
+-- clock says nothing of another.
+--
+-- @include generated/catalogue
+
+local steps = {}
+
+do
+  local MOST_STEPS = 32
+  local NONE = {}
+  local ENDS_A_RUN = { [SUCCEEDED] = true, [FAILED] = true }
+  local marks = {}
+
+  function steps.mark_of(worker)
+    local mark = marks[worker]
+    if not mark then
+      mark = tonumber(string.sub(redis.sha1hex(worker), 1, 4), 16)
+      marks[worker] = mark
+    end
+    return mark
+  end
+
+  -- A start comes behind a receipt of the same time.
+  local function is_behind(a, b)
+    if a[1] ~= b[1] then return a[1] > b[1] end
+    if (a[3] == nil) ~= (b[3] == nil) then return a[3] == nil end
+    if a[2] ~= b[2] then return a[2] > b[2] end
+    return (a[3] or 0) > (b[3] or 0)
+  end
+
+  -- Takes the earliest step of the worker that has most of them out of a list.
+  local function shorten(list)
+    local count, most = {}, nil
+    for _, step in ipairs(list) do count[step[2]] = (count[step[2]] or 0) + 1 end
+    for mark, number in pairs(count) do
+      if most == nil or number > count[most] or (number == count[most] and mark > most) then most = mark end
+    end
+    for index, step in ipairs(list) do
+      if step[2] == most then return table.remove(list, index) end
+    end
+  end
+
+  local known, known_of -- the runs found last, and the facts they were found in
+  local run_ended_by = {} -- what closed a run -> that run, for ends; nil where its start is not known
+  local not_begun = {} -- mark -> attempt -> when it was received
+
+  -- Adds a step to a list of a task's facts.
+  function steps.add(list, step)
+    known_of = nil
+    local index = #list
+    while index > 0 and is_behind(list[index], step) do index = index - 1 end
+    table.insert(list, index + 1, step)
+    if #list > MOST_STEPS then shorten(list) end
+  end
+
+  -- The attempts of a task have changed.
+  function steps.forget_runs()
+    known_of = nil
+  end
+
+  -- An end is that of the latest start of its worker that no other end came for. The starts of earlier attempts were
+  -- retried.
+  local function close(closing, open)
+    local of_worker = open[closing[2]]
+    if not ENDS_A_RUN[closing[3]] or not of_worker then return end
+    local run = table.remove(of_worker)
+    if not run then return end
+    run[6] = true
+    run_ended_by[closing] = run
+    for index = #of_worker, 1, -1 do
+      if (of_worker[index][3] or 0) < (run[3] or 0) then table.remove(of_worker, index) end
+    end
+  end
+
+  -- The run of a start, of which attempts of the worker are received and not begun.
+  local function begin_run(at, mark, waiting, begun)
+    local first, last = nil, nil
+    for number in pairs(waiting) do
+      if not begun[number] and (first == nil or number < first) then first = number end
+      if last == nil or number > last then last = number end
+    end
+    local attempt = first or last
+    local other = last ~= attempt and not begun[last] and last
+    local run = { at, mark, attempt, attempt and waiting[attempt], other }
+    if attempt then begun[attempt], waiting[attempt] = true, nil end
+    return run
+  end
+
+  -- {{time, worker, attempt or nil, when that was received or nil, attempt or false, whether its end is known}, …} in
+  -- the order of time. Without an attempt, the receipt of that start is not known yet. The last attempt is what the
+  -- start may turn out to be of, if the start of the first is still to come.
+  function steps.runs(facts)
+    if known_of == facts then return known end
+    local begun, open = {}, {}
+    known, known_of, run_ended_by, not_begun = {}, facts, {}, {}
+    -- Where nothing has ended, no run has an end.
+    local closings, index = facts.tk and facts.cl or NONE, 1
+    for _, step in ipairs(facts.rs) do
+      local at, mark, number = step[1], step[2], step[3]
+      while closings[index] and closings[index][1] < at do
+        close(closings[index], open)
+        -- What comes after an end is numbered anew.
+        if EVENTS.ends[closings[index][3]] then begun = {} end
+        index = index + 1
+      end
+      local waiting = not_begun[mark]
+      if not waiting then
+        waiting, open[mark] = {}, {}
+        not_begun[mark] = waiting
+      end
+      if number then
+        waiting[number] = at
+      else
+        local run = begin_run(at, mark, waiting, begun)
+        known[#known + 1] = run
+        open[mark][#open[mark] + 1] = run
+      end
+    end
+    for rest = index, #closings do close(closings[rest], open) end
+    return known
+  end
+
+  -- The run that an end of a worker ended, or nil; and whether that was found out.
+  function steps.run_of_end(facts, code, at, mark)
+    if not ENDS_A_RUN[code] then return nil, false end
+    steps.runs(facts)
+    for _, closing in ipairs(facts.cl or NONE) do
+      if closing[1] == at and closing[2] == mark and closing[3] == code then return run_ended_by[closing], true end
+    end
+    return nil, false
+  end
+
+  -- When the last end before a time was, whose attempts and runs are not those of later events; 0 if there is none.
+  function steps.end_before(facts, at)
+    local latest = 0
+    if not facts.tk then return latest end
+    for _, closing in ipairs(facts.cl or NONE) do
+      if closing[1] < at and EVENTS.ends[closing[3]] then latest = math.max(latest, closing[1]) end
+    end
+    return latest
+  end
+
+  -- How often the task was retried after an end.
+  function steps.retries_since(facts, ended)
+    local count = 0
+    for _, closing in ipairs(facts.cl or NONE) do
+      if closing[3] == RETRIED and closing[1] > ended then count = count + 1 end
+    end
+    return count
+  end
+
+  -- The start, and the receipt without a start, that came last after all ends, if nothing of the same worker closed
+  -- them: each as {time, attempt or nil, whether an earlier end is of the same worker}, or nil. Then when a run after
+  -- the ends was retried or requeued last, or nil; and when the last end was.
+  function steps.after_end(facts)
+    local ended, closed, ended_here, again = facts.tt, {}, {}, nil
+    for _, closing in ipairs(facts.cl or NONE) do
+      local at, mark = closing[1], closing[2]
+      closed[mark] = math.max(closed[mark] or 0, at)
+      if EVENTS.ends[closing[3]] then
+        ended, ended_here[mark] = math.max(ended, at), true
+      end
+    end
+    for _, closing in ipairs(facts.cl or NONE) do
+      if closing[1] > ended then again = closing[1] end
+    end
+    local started, received = nil, nil
+    local function is_open(at, mark)
+      return at > ended and at > (closed[mark] or 0)
+    end
+    for _, run in ipairs(steps.runs(facts)) do
+      if is_open(run[1], run[2]) then started = { run[1], run[3], ended_here[run[2]] } end
+    end
+    for mark, waiting in pairs(not_begun) do
+      for number, at in pairs(waiting) do
+        if is_open(at, mark) and (received == nil or at > received[1]) then
+          received = { at, number, ended_here[mark] }
+        end
+      end
+    end
+    return started, received, again, ended
+  end
+end
