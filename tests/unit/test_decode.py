@@ -62,8 +62,8 @@ def test_messages_become_facts_by_what_they_are_about() -> None:
         (b'{"type": "task-sent"}', "task-sent has no uuid"),
         (b'{"type": "task-sent", "uuid": null}', "task-sent has no uuid"),
         (b'{"type": "task-sent", "uuid": ""}', "task-sent has no usable uuid"),
-        (b'{"type": "task-sent", "uuid": 7}', "task-sent has no usable uuid"),
-        (json.dumps({"type": "task-sent", "uuid": "x" * 256}).encode(), "task-sent has no usable uuid"),
+        (b'{"type": "task-sent", "uuid": [7]}', "task-sent has no usable uuid"),
+        (json.dumps({"type": "task-sent", "uuid": "x" * 4097}).encode(), "task-sent has no usable uuid"),
         (b'{"type": "worker-online"}', "worker-online has no usable hostname"),
         (b'{"type": "worker-online", "hostname": 7}', "worker-online has no usable hostname"),
     ],
@@ -299,10 +299,10 @@ def test_without_arguments_and_results_nothing_of_them_is_kept() -> None:
 
 def test_samples_of_rejected_events_are_redacted() -> None:
     """Given a rejected event with a password in its keyword arguments, the sample does not show it."""
-    batch = decode({"uuid": 1, "type": "task-sent", "kwargs": "{'password': 'hunter2'}"}, b'{"password": "hunter2"')
+    batch = decode({"uuid": [1], "type": "task-sent", "kwargs": "{'password': 'hunter2'}"}, b'{"password": "hunter2"')
 
     assert [rejected.sample for rejected in batch.rejected] == [
-        "{'uuid': 1, 'type': 'task-sent', 'kwargs': \"{'password': ***}\"}",
+        "{'uuid': [1], 'type': 'task-sent', 'kwargs': \"{'password': ***}\"}",
         '{"password": ***',
     ]
 
