@@ -46,7 +46,7 @@ from ha_monitor.outputs.output import Output, StreamOutput
 from ha_monitor.outputs.writer import LineWriter
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.pipeline import Pipeline
-from ha_monitor.pipeline.replaceable import Settings
+from ha_monitor.pipeline.reloadable import Reloadable
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.attempts import RedisAttempts
@@ -54,7 +54,7 @@ from ha_monitor.store.duties import Duties
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Counting
 from ha_monitor.store.store import RedisStore
-from ha_monitor.store.stuck import StuckTasks, first_look
+from ha_monitor.store.stuck import RedisOpenTasks, first_look
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.visible import ascii_json
 from ha_monitor.threads import Threads
@@ -124,12 +124,12 @@ class Service:
             self.surveyor = Surveyor(
                 config, telemetry, lambda reason: warn("queue-survey-failed", reason=reason), threads
             )
-        settings = self._parts(config)
+        reloadable = self._parts(config)
         self.pipeline = Pipeline(
             config=config,
             source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
             record=make_record(config, self._identity, clock),
-            settings=settings,
+            reloadable=reloadable,
             identity=self._identity,
             supervisor=Systemd(environment, clock),
             stats=stats,
@@ -163,7 +163,7 @@ class Service:
                 self.http.stop()
         return ExitStatus.OK
 
-    def tend(self) -> None:
+    def ensure_running(self) -> None:
         """Restart the threads besides the loop that are not running."""
         self._broadcast.retry()
         if self.http is not None:
@@ -171,7 +171,7 @@ class Service:
         if self.surveyor is not None:
             self.surveyor.ensure_running()
 
-    def _parts(self, config: Config) -> Settings:
+    def _parts(self, config: Config) -> Reloadable:
         """The parts that a reload replaces."""
         redactor = Redactor(config.log.redact, config.log.max_value_length)
         handlers = Handlers(self._handler_code.load(config.handlers.modules), redactor)
@@ -186,13 +186,13 @@ class Service:
             clock=self._clock,
             render=self._render,
         )
-        return Settings(make_decoder(config, policy), announcer)
+        return Reloadable(make_decoder(config, policy), announcer)
 
-    def read_again(self) -> Settings | None:
+    def read_again(self) -> Reloadable | None:
         """New parts for a reload; None if the configuration is wrong. Logs what needs a restart."""
         try:
             config = self._reread()
-            settings = self._parts(config)
+            reloadable = self._parts(config)
         except ConfigurationError as error:
             self.logger.error("reload-failed", reason=str(error))
             return None
@@ -204,7 +204,7 @@ class Service:
         if fixed:
             self.logger.warning("restart-required", changed=fixed)
         self.logger.info("reloaded", log_level=config.log.level.value)
-        return settings
+        return reloadable
 
 
 FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend")
@@ -277,7 +277,7 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
         counting(config, identity),
         first_look=first_look(config.stuck),
     )
-    return SharedRecord(store, Duties(store), StuckTasks(store, config.stuck), RedisAttempts(store))
+    return SharedRecord(store, Duties(store), RedisOpenTasks(store, config.stuck), RedisAttempts(store))
 
 
 def requeue_delay(config: Config) -> float:

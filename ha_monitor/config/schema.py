@@ -99,7 +99,7 @@ class Queue(Struct, forbid_unknown_fields=True, frozen=True):
     ] = 1_000_000
 
 
-class Store(Struct, forbid_unknown_fields=True, frozen=True):
+class StoreSettings(Struct, forbid_unknown_fields=True, frozen=True):
     """The Redis that all instances share: the store."""
 
     url: Annotated[
@@ -139,7 +139,7 @@ class Store(Struct, forbid_unknown_fields=True, frozen=True):
         return round(self.lease - 2 * self.tick_every, 6)
 
 
-class Batch(Struct, forbid_unknown_fields=True, frozen=True):
+class BatchSettings(Struct, forbid_unknown_fields=True, frozen=True):
     """When a batch of events is closed and merged."""
 
     events: Annotated[
@@ -278,7 +278,7 @@ class TaskLimits(Struct, forbid_unknown_fields=True, frozen=True):
     started_after: Limit | None = None
 
 
-class Stuck(Struct, forbid_unknown_fields=True, frozen=True):
+class StuckSettings(Struct, forbid_unknown_fields=True, frozen=True):
     """When a task counts as stuck and the line task-stuck is written. See docs/monitoring.md."""
 
     enabled: Annotated[bool, Meta(description="Detect tasks that are stuck or whose worker is lost")] = True
@@ -311,14 +311,14 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     )
     broker: Broker = field(default_factory=Broker)
     queue: Queue = field(default_factory=Queue)
-    store: Store = field(default_factory=Store)
-    batch: Batch = field(default_factory=Batch)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    batch: BatchSettings = field(default_factory=BatchSettings)
     log: Log = field(default_factory=Log)
     handlers: Handlers = field(default_factory=Handlers)
     http: Http = field(default_factory=Http)
     metrics: Metrics = field(default_factory=Metrics)
     workers: Workers = field(default_factory=Workers)
-    stuck: Stuck = field(default_factory=Stuck)
+    stuck: StuckSettings = field(default_factory=StuckSettings)
     result_backend: ResultBackend = field(default_factory=ResultBackend)
 
     @property

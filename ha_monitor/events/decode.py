@@ -190,9 +190,10 @@ class Decoder:
         uuid = event.get("uuid")
         if uuid is not None:
             if is_other := type(uuid) is not str or not 0 < len(uuid) <= MAX_ID:
-                uuid = event["uuid"] = text_of_id(uuid)
+                uuid = text_of_id(uuid)
                 if uuid is None:
                     raise BadEvent(f"{event_type[:100]} has no usable uuid")
+                event["uuid"] = uuid
             fact = self._facts.task_fact(event, event_type, is_other_id=is_other)
             known = batch.tasks.get(uuid)
             if known is None:

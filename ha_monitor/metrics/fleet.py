@@ -30,7 +30,7 @@ def fleet_families(watched: Watched, event_queue: int | None, worker_labels: Wor
     for metric, attribute in (
         (definitions.TABLE_SIZE, "size"),
         (definitions.TABLE_LIMIT, "limit"),
-        (definitions.TABLE_TURNED_AWAY, "turned_away"),
+        (definitions.TABLE_TURNED_AWAY, "refused"),
     ):
         values = {(table.name,): getattr(table, attribute) for table in watched.tables}
         yield _gauge(metric, {k: v for k, v in values.items() if v is not None}, worker_labels)

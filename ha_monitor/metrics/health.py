@@ -61,7 +61,7 @@ class Health:
         self._batch_since = None
         self._committed_at = self._clock.monotonic()
 
-    def batch_given_back(self) -> None:
+    def batch_requeued(self) -> None:
         """The broker will redeliver it, here or elsewhere."""
         self._batch_since = None
 

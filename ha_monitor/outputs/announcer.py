@@ -106,7 +106,7 @@ class Announcer:
 
     def _absent(self, entry: Entry, outcome: Outcome) -> None:
         if self._clock.time() - (entry.event.time or 0.0) > ABSENT_FOR:
-            self._bury(entry, Failure(entry.handler, "this instance has no such handler", ""), outcome)
+            self._dead_letter(entry, Failure(entry.handler, "this instance has no such handler", ""), outcome)
         else:
             outcome.retries.append((int(ABSENT_BACKOFF * 1000), retry_entry(entry, entry.handler, entry.attempt)))
 
@@ -114,7 +114,7 @@ class Announcer:
         attempts = entry.attempt + 1
         outcome.failures += 1
         if attempts >= self._settings.attempts:
-            self._bury(entry, failure, outcome)
+            self._dead_letter(entry, failure, outcome)
             return
         delay = min(MAX_BACKOFF, self._settings.backoff * 2.0**entry.attempt) * random.uniform(0.8, 1.2)
         outcome.retries.append((int(delay * 1000), retry_entry(entry, failure.handler, attempts)))
@@ -127,7 +127,7 @@ class Announcer:
             retry_in=round(delay, 3),
         )
 
-    def _bury(self, entry: Entry, failure: Failure, outcome: Outcome) -> None:
+    def _dead_letter(self, entry: Entry, failure: Failure, outcome: Outcome) -> None:
         letter = {
             "time": iso_time(self._clock.time()),
             "handler": failure.handler,

@@ -127,7 +127,7 @@ class Announcements:
             self._stats.handler_failures += outcome.failures
             self._stats.dead_letters += len(outcome.dead_letters)
             keep = self.announcer.keep_dead_letters
-            self._store.settle(item.sequence + 1, outcome.retries, outcome.dead_letters, keep)
+            self._store.record_outcome(item.sequence + 1, outcome.retries, outcome.dead_letters, keep)
         self._upkeep.made_progress()
         self._upkeep.keep_alive()
 

@@ -10,9 +10,9 @@ from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.link import Link
 from ha_monitor.pipeline.peers import Peers
-from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.schedule import Schedule
 
 HEARTBEAT_EVERY = 1.0
@@ -49,7 +49,7 @@ class BrokerLink(Link):
         stats: Stats,
         health: Health,
         report: Report,
-        progress: Progress,
+        watermark: Watermark,
         logger: Logger,
         clock: Clock,
         broadcast: Broadcast,
@@ -64,7 +64,7 @@ class BrokerLink(Link):
         self._queue = queue
         self._stats = stats
         self._health = health
-        self._progress = progress
+        self._watermark = watermark
         self._broadcast = broadcast
         self._watcher = watcher
         self._peers = peers
@@ -84,7 +84,7 @@ class BrokerLink(Link):
         self._stats.broker_connects += 1
         self._stats.broker = address
         self._health.broker(None)
-        self._progress.connected()
+        self._watermark.connected()
         self._heartbeat.hasten()
         if away is not None:
             self._logger.info("broker-connected", broker=address, queue=self._queue, **away)
@@ -109,7 +109,7 @@ class BrokerLink(Link):
                     self._stats.empty_at = began
                 self._watcher.queue_seen(self._stats.depth, asked_at)
 
-    def hand_back(self) -> None:
+    def requeue(self) -> None:
         """Close the connection so that the unacknowledged messages are requeued for other instances."""
         self._health.broker("messages were requeued while the store is unavailable")
         if self.consuming:
@@ -123,4 +123,4 @@ class BrokerLink(Link):
         # What was not acknowledged goes back to the queue.
         self._source.close()
         self.consuming = False
-        self._progress.disconnected()
+        self._watermark.disconnected()

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from ha_monitor.broker.source import Mark, Source
 from ha_monitor.clock import Clock
-from ha_monitor.config.schema import Batch as BatchSettings
+from ha_monitor.config.schema import BatchSettings
 from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import Fact
-from ha_monitor.pipeline.slices import MOST_BYTES, slices
+from ha_monitor.pipeline.batch_parts import MOST_BYTES, batch_parts
 
 RECEIVE_AT_ONCE = 100
 """Most messages taken between two checks of the batch's size; fewer if it lacks fewer events."""
@@ -80,10 +80,10 @@ class Collector:
         """The fact of an event that never arrived, under the current settings."""
         return self.decoder.reconciled(event)
 
-    def collect(self, patience: float, *, only_full: bool = False) -> bool:
+    def collect(self, timeout: float, *, only_full: bool = False) -> bool:
         """Fill a batch until its size or time closes it, or the stream pauses.
 
-        :param patience: seconds to wait for the first message.
+        :param timeout: seconds to wait for the first message.
         :param only_full: close it by size only: the next call continues with it.
         :returns: whether the size closed it, so that more is probably available.
         :raises BrokerUnavailable: what was received until then is in the open batch.
@@ -92,7 +92,7 @@ class Collector:
         self.paused_at = None
         while not self._is_full():
             now = self._clock.monotonic()
-            wait = patience if closes_at is None else max(0.0, closes_at - now)
+            wait = timeout if closes_at is None else max(0.0, closes_at - now)
             if not self._received and not self._receive(wait):
                 # A large message that is still arriving is one that the broker had.
                 self.paused_at = None if self._source.is_receiving else now
@@ -115,7 +115,7 @@ class Collector:
 
     def _close_with(self, mark: Mark | None) -> None:
         if self._open.message_count:
-            *parts, last = slices(self._open)
+            *parts, last = batch_parts(self._open)
             for collected in (*(Collected(part, None) for part in parts), Collected(last, self._once(mark))):
                 self._closed.append(collected)
                 self._count(collected, 1)
@@ -149,7 +149,7 @@ class Collector:
         self._count(collected, -1)
         return collected
 
-    def give_back(self, collected: Collected) -> None:
+    def put_back(self, collected: Collected) -> None:
         """Put back at the front a batch that was taken, and is not known to be merged."""
         self._closed.appendleft(collected)
         self._count(collected, 1)

@@ -10,8 +10,8 @@ from ha_monitor.backend.results import Result
 from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
 from ha_monitor.errors import HaMonitorError
-from ha_monitor.pipeline.verdicts import Opinion, opinion_of
-from ha_monitor.store.results import Suspect, Suspects
+from ha_monitor.pipeline.evaluation import Evaluation, evaluate
+from ha_monitor.store.results import Candidate, Candidates
 from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
 
 AskWorkers = Callable[[Sequence[str], Sequence[str]], WorkerAnswers]
@@ -29,10 +29,10 @@ class Findings(NamedTuple):
     """The result of one query."""
 
     answered_at: int
-    """When it was answered, in the time of `Suspects.at`."""
+    """When it was answered, in the time of `Candidates.at`."""
     answered: float
     """The same by the monotonic clock."""
-    opinions: list[tuple[Suspect, Opinion]]
+    evaluations: list[tuple[Candidate, Evaluation]]
     problem: str | None
     """Why it failed, if it did."""
 
@@ -63,10 +63,10 @@ class Investigator:
         """A question is under way."""
         return self._asked is not None and not self._asked.done()
 
-    def ask(self, suspects: Suspects) -> None:
+    def ask(self, candidates: Candidates) -> None:
         """Start a query about tasks. Only while it is not busy."""
         began = self._clock.monotonic()
-        self._asked = self._thread.submit(lambda: self._investigate(suspects, began))
+        self._asked = self._thread.submit(lambda: self._investigate(candidates, began))
 
     def take(self) -> Findings | None:
         """The result, once it is available."""
@@ -78,23 +78,23 @@ class Investigator:
         except ThreadUnavailable as error:
             return Findings(0, self._clock.monotonic(), [], str(error))
 
-    def _investigate(self, suspects: Suspects, began: float) -> Findings:
+    def _investigate(self, candidates: Candidates, began: float) -> Findings:
         try:
-            answers = self._workers([one.task_id for one in suspects.tasks], _witnesses(suspects))
+            answers = self._workers([one.task_id for one in candidates.tasks], _witnesses(candidates))
             self._learn(answers.acks_late)
             results = None
             if self._backend is not None:
-                results = self._backend([one.task_id for one in suspects.tasks if one.task_id not in answers.held])
-            opinions = [
-                (one, opinion_of(one, answers, results, self._acks_late.get(one.name))) for one in suspects.tasks
+                results = self._backend([one.task_id for one in candidates.tasks if one.task_id not in answers.held])
+            evaluations = [
+                (one, evaluate(one, answers, results, self._acks_late.get(one.name))) for one in candidates.tasks
             ]
             problem = None
         except HaMonitorError as error:
-            opinions, problem = [], str(error)
+            evaluations, problem = [], str(error)
         except Exception as error:  # unexpected, from a library: the loop waits for a result
-            opinions, problem = [], f"{type(error).__name__}: {error}"
+            evaluations, problem = [], f"{type(error).__name__}: {error}"
         answered = self._clock.monotonic()
-        return Findings(suspects.at + int((answered - began) * 1000) + 1, answered, opinions, problem)
+        return Findings(candidates.at + int((answered - began) * 1000) + 1, answered, evaluations, problem)
 
     def _learn(self, acks_late: Mapping[str, bool]) -> None:
         if len(self._acks_late) > MOST_NAMES:
@@ -102,7 +102,7 @@ class Investigator:
         self._acks_late.update(acks_late)
 
 
-def _witnesses(suspects: Suspects) -> list[str]:
+def _witnesses(candidates: Candidates) -> list[str]:
     """Whom to ask how tasks are acknowledged: the workers of the candidates first."""
-    own = (one.worker for one in suspects.tasks if one.worker)
-    return list(dict.fromkeys([*own, *suspects.workers]))[:MOST_WITNESSES]
+    own = (one.worker for one in candidates.tasks if one.worker)
+    return list(dict.fromkeys([*own, *candidates.workers]))[:MOST_WITNESSES]

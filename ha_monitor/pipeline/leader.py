@@ -9,10 +9,10 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.duty import Duty
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.losses import LossesDuty
-from ha_monitor.pipeline.progress import Listening
-from ha_monitor.pipeline.stuck import Reconciler, StuckDuty
+from ha_monitor.pipeline.stuck import Reconciler, StuckTaskDuty
 from ha_monitor.pipeline.tables import TableReport
 from ha_monitor.pipeline.watch import WatchDuty
+from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
@@ -53,9 +53,9 @@ class Leader:
             self._watch,
             LossesDuty(record.duties, clock, report=settings.count_losses),
         ]
-        self._stuck: StuckDuty | None = None
+        self._stuck: StuckTaskDuty | None = None
         if investigator is not None:
-            self._stuck = StuckDuty(
+            self._stuck = StuckTaskDuty(
                 record.open_tasks, investigator=investigator, reconciler=reconciler, logger=logger, clock=clock
             )
             self._duties.append(self._stuck)

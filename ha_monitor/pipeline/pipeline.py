@@ -23,21 +23,21 @@ from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
+from ha_monitor.pipeline.batch_parts import batch_parts, split
 from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink
+from ha_monitor.pipeline.buffer_limit import BufferLimit
 from ha_monitor.pipeline.collector import Collected, Collector
-from ha_monitor.pipeline.excess import Excess
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.peers import Peers
-from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.redeliveries import Redeliveries
-from ha_monitor.pipeline.rejects import Rejects
-from ha_monitor.pipeline.replaceable import Settings
+from ha_monitor.pipeline.rejections import Rejections
+from ha_monitor.pipeline.reloadable import Reloadable
 from ha_monitor.pipeline.report import Report
-from ha_monitor.pipeline.slices import slices, split
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.ticker import Ticker
+from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.supervision import Supervisor
 from ha_monitor.threads import Threads
@@ -49,10 +49,10 @@ IDLE_WAIT = 0.25
 class Program(Protocol):
     """What the loop asks of the program around it."""
 
-    def read_again(self) -> Settings | None:
+    def read_again(self) -> Reloadable | None:
         """Read the configuration again; what can change while running, or None if it is wrong. Never raises."""
 
-    def tend(self) -> None:
+    def ensure_running(self) -> None:
         """Start what runs beside the loop and does not run. Called once a cycle; never waits, never raises."""
 
 
@@ -65,7 +65,7 @@ class Pipeline:
         config: Config,
         source: Source,
         record: SharedRecord,
-        settings: Settings,
+        reloadable: Reloadable,
         identity: Identity,
         supervisor: Supervisor,
         stats: Stats,
@@ -81,7 +81,7 @@ class Pipeline:
         self._config = config
         self._source = source
         self._store = store = record.store
-        self._rejects = Rejects(identity, logger, clock)
+        self._rejections = Rejections(identity, logger, clock)
         self._redeliveries = Redeliveries(record.attempts, identity, stats, logger, clock)
         self._supervisor = supervisor
         self._telemetry = telemetry
@@ -92,17 +92,17 @@ class Pipeline:
         self.stats = stats
         self._stopping = self._reload_asked = False
         self._sent_at = 0.0
-        self._collector = Collector(source, settings.decoder, config.batch, clock)
-        self._excess = Excess(self._collector, stats, logger, clock)
+        self._collector = Collector(source, reloadable.decoder, config.batch, clock)
+        self._buffer_limit = BufferLimit(self._collector, stats, logger, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._leader = Leader(
             record, config, telemetry, logger, clock, investigator=investigator, reconciler=self._collector
         )
-        self._progress = Progress(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
-        self._under_way: Collected | None = None
+        self._watermark = Watermark(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
+        self._in_flight: Collected | None = None
         self._announcements = Announcements(
             store=store,
-            announcer=settings.announcer,
+            announcer=reloadable.announcer,
             stats=self.stats,
             threads=threads,
             upkeep=self,
@@ -123,7 +123,7 @@ class Pipeline:
             stats=stats,
             health=self._health,
             report=self._report,
-            progress=self._progress,
+            watermark=self._watermark,
             logger=logger,
             clock=clock,
             broadcast=broadcast,
@@ -138,8 +138,8 @@ class Pipeline:
             broker=self._broker,
             leader=self._leader,
             announcements=self._announcements,
-            progress=self._progress,
-            rejects=self._rejects,
+            watermark=self._watermark,
+            rejections=self._rejections,
             report=self._report,
             stats=stats,
             telemetry=telemetry,
@@ -164,7 +164,7 @@ class Pipeline:
             self.cycle()
             self._supervisor.ready()
             while not self._stopping:
-                self._program.tend()
+                self._program.ensure_running()
                 if self._reload_asked:
                     self._reload()
                 self.cycle()
@@ -206,7 +206,7 @@ class Pipeline:
     # --- consume ---------------------------------------------------------------------------
 
     def _consume(self) -> None:
-        wait = 0.0 if self._under_way is not None else min(IDLE_WAIT, self._ticker.due.remaining())
+        wait = 0.0 if self._in_flight is not None else min(IDLE_WAIT, self._ticker.due.remaining())
         full = self._collector.collect(wait)
         self._leader.listening.listened()
         self._finish()
@@ -217,16 +217,16 @@ class Pipeline:
             self._finish()
             self.keep_alive()
         if self._collector.paused_at is not None:
-            self._progress.nothing_in_hand(self._collector.paused_at)
-            self.stats.nothing_at_hand(self._clock.time())
+            self._watermark.nothing_in_flight(self._collector.paused_at)
+            self.stats.nothing_received(self._clock.time())
         self._announcements.announce()
-        self._store.confirm()
+        self._store.flush()
 
     def _send(self, collected: Collected) -> None:
         if collected.redelivered:
             self._merge_redelivered(collected)
             return
-        self._under_way = collected
+        self._in_flight = collected
         self._sent_at = self._clock.monotonic()
         self._health.batch_began()
         self._store.send_apply(collected.batch)
@@ -234,7 +234,7 @@ class Pipeline:
     def _merge_redelivered(self, collected: Collected) -> None:
         """Merge redelivered messages, which may have crashed another instance, one step after the other."""
         for batch in self._redeliveries.batches(collected.redelivered, self._collector.decoder):
-            for part in slices(batch):
+            for part in batch_parts(batch):
                 self._send(Collected(part, None))
                 self._finish()
                 self.keep_alive()
@@ -251,7 +251,7 @@ class Pipeline:
 
     def _finish(self) -> None:
         """Wait for the batch in flight, announce its items, and acknowledge its messages."""
-        while self._under_way is not None and self._finish_call(self._under_way):
+        while self._in_flight is not None and self._finish_call(self._in_flight):
             self.keep_alive()
             if self._collector:
                 self._send(self._collector.take())
@@ -260,25 +260,25 @@ class Pipeline:
         """The same for one call; whether it has left some of the batch, which is first in line then."""
         batch, mark, _ = collected
         applied = self._store.receive_apply()
-        self._under_way = None
+        self._in_flight = None
         is_left = applied.merged < len(batch.tasks)
         if is_left:
             batch, rest = split(batch, applied.merged)
-            self._collector.give_back(Collected(rest, mark))
+            self._collector.put_back(Collected(rest, mark))
             mark = None
         self._announcements.add(applied.items)
         self.stats.add_batch(
             batch, new=applied.new, repeated=applied.repeated, waiting=applied.waiting, now=self._clock.time()
         )
         if batch.rejected_count:
-            self._rejects.add(batch.rejected, batch.rejected_count)
+            self._rejections.add(batch.rejected, batch.rejected_count)
         if applied.waiting:
             self._ticker.due.hasten(self._config.store.name_wait)
         self._announcements.announce()
         self._acknowledge(mark)
         self._health.batch_committed()
         self._telemetry.batch_done(self._clock.monotonic() - self._sent_at)
-        self._progress.merged(batch.message_count)
+        self._watermark.merged(batch.message_count)
         if applied.trouble:  # that there is none any more is seen at a tick
             self._store_link.answered(applied.trouble)
         self.made_progress()
@@ -292,7 +292,7 @@ class Pipeline:
         self._finish()
         self.renew_lease()
         self._announcements.announce()
-        self._store.confirm()
+        self._store.flush()
 
     def keep_alive(self) -> None:
         """Slow work must cost neither the lease nor the broker's heartbeats."""
@@ -312,7 +312,7 @@ class Pipeline:
     def _connect_store(self) -> bool:
         if not self._store_link.connect():
             return False
-        self._excess.say()
+        self._buffer_limit.report()
         self._announcements.announce()
         self._ticker.due.hasten()
         return True
@@ -324,18 +324,18 @@ class Pipeline:
         # A pub/sub broker does not redeliver what it sends now.
         self._broker.keep_alive()
         self._collector.collect(IDLE_WAIT, only_full=True)
-        self._excess.drop()
+        self._buffer_limit.drop()
 
     def _repeat_batches(self) -> None:
         """Make sure that batches that may not be merged are merged again."""
         if self._source.redelivers:
             # Nothing of it was acknowledged.
-            self._broker.hand_back()
-            self._health.batch_given_back()
+            self._broker.requeue()
+            self._health.batch_requeued()
             self._collector.forget()
-        elif self._under_way is not None:
-            self._collector.give_back(self._under_way)
-        self._under_way = None
+        elif self._in_flight is not None:
+            self._collector.put_back(self._in_flight)
+        self._in_flight = None
 
     def _broker_lost(self, error: BrokerUnavailable) -> None:
         self._broker.lost(error)
@@ -349,10 +349,10 @@ class Pipeline:
     def _reload(self) -> None:
         self._reload_asked = False
         self._supervisor.reloading()
-        if (settings := self._program.read_again()) is not None:
+        if (reloadable := self._program.read_again()) is not None:
             # A batch in flight was decoded with the old settings, and its lines may be written with the new ones.
-            self._collector.decoder = settings.decoder
-            self._announcements.announcer = settings.announcer
+            self._collector.decoder = reloadable.decoder
+            self._announcements.announcer = reloadable.announcer
         self._supervisor.ready()
 
     def _shutdown(self, *, finish: bool) -> None:
@@ -366,17 +366,17 @@ class Pipeline:
                     while self._collector or (not self._source.redelivers and self._collector.close_all()):
                         self._send(self._collector.take())
                         self._finish()
-                    if self._rejects.samples:
+                    if self._rejections.samples:
                         self.renew_lease()  # no later one would tell of them
-                elif self._under_way is not None:
+                elif self._in_flight is not None:
                     self._store.receive_apply()
-                left = self._store.leave()
+                left = self._store.unregister()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
             self._logger.warning("shutdown-incomplete", reason=str(error))
             self._repeat_batches()
         self._source.close()
         self._store.close()
         if not self._source.redelivers:
-            self._excess.drop_all()
-        self._rejects.report(at_once=True)
+            self._buffer_limit.drop_all()
+        self._rejections.report(at_once=True)
         self._logger.info("instance-stopped", left_to_others=left, **self.stats.totals())

@@ -72,7 +72,7 @@ class Stats(Struct):
         """The totals for the line at the stop of an instance."""
         return {"lines": self.lines, "events": self.events, "messages": self.messages}
 
-    def nothing_at_hand(self, now: float) -> None:
+    def nothing_received(self, now: float) -> None:
         """The broker had no message for this instance.
 
         :param now: seconds since the epoch.

@@ -71,7 +71,7 @@ class StoreLink(Link):
         call registers again.
         """
         self._store.connect()
-        self._mend()
+        self._repair()
         if self.registered:
             self._announcements.recover(self._store.recover())
         else:
@@ -104,13 +104,13 @@ class StoreLink(Link):
                 self._warning.restart()
                 self._logger.warning("store-damaged", reason=trouble)
             if is_about_foreign_value(trouble):
-                self._mend()
+                self._repair()
         elif self._refused_at is not None and now - self._refused_at >= REFUSED_FOR:
             self._refused_at = None
             self._is_back()
 
-    def _mend(self) -> None:
-        for reason in self._store.mend(registered=self.registered):
+    def _repair(self) -> None:
+        for reason in self._store.repair(registered=self.registered):
             self._logger.warning("store-damaged", reason=reason)
 
     def lost(self, error: HaMonitorError) -> None:

@@ -12,11 +12,11 @@ from ha_monitor.pipeline.investigator import Findings, Investigator
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import OpenTasks
 from ha_monitor.store.outbox import OutboxItem
-from ha_monitor.store.results import Finished, Suspect, Verdict
+from ha_monitor.store.results import Candidate, Confirmation, FinishedTask
 
 ROUND_EVERY = 5.0
 """Seconds between two searches for candidates."""
-PATIENCE = 60.0
+CONFIRM_TIMEOUT = 60.0
 """Seconds after which unconfirmed results are dropped: the tasks are then found again."""
 
 LONGEST_ANSWER = 120.0
@@ -39,11 +39,11 @@ class Pending(NamedTuple):
     """Results to be announced once no earlier event can be in flight."""
 
     findings: Findings
-    verdicts: list[tuple[Suspect, Verdict]]
+    confirmations: list[tuple[Candidate, Confirmation]]
     drop_at: float
 
 
-class StuckDuty:
+class StuckTaskDuty:
     """Advances one step at each `run`, and never blocks.
 
     A missing event may still be in the queue. So results wait until the queue has been empty once after the answers,
@@ -85,7 +85,7 @@ class StuckDuty:
     def run(self) -> list[OutboxItem]:
         now = self._clock.monotonic()
         if self._pending is not None:
-            return self._judge(self._pending, now)
+            return self._confirm(self._pending, now)
         if self._investigator.busy:
             self._take_answer(now)
         elif self._round.is_due() and now - self._empty_at < EMPTY_WITHIN:
@@ -94,7 +94,7 @@ class StuckDuty:
         return []
 
     def _look(self) -> None:
-        found = self._tasks.suspects()
+        found = self._tasks.candidates()
         if found is None:
             return
         if found.more:
@@ -114,39 +114,39 @@ class StuckDuty:
             self._failed(findings.problem)
             return
         self._failing = False
-        verdicts = [
-            (suspect, self._finished(suspect, opinion) if isinstance(opinion, Result) else opinion)
-            for suspect, opinion in findings.opinions
-            if opinion is not None
+        confirmations = [
+            (candidate, self._finished(candidate, evaluation) if isinstance(evaluation, Result) else evaluation)
+            for candidate, evaluation in findings.evaluations
+            if evaluation is not None
         ]
-        if verdicts:
-            self._pending = Pending(findings, verdicts, now + PATIENCE)
+        if confirmations:
+            self._pending = Pending(findings, confirmations, now + CONFIRM_TIMEOUT)
 
     def _failed(self, reason: str) -> None:
         if not self._failing:
             self._logger.warning("task-inspection-failed", reason=reason)
         self._failing = True
 
-    def _judge(self, pending: Pending, now: float) -> list[OutboxItem]:
+    def _confirm(self, pending: Pending, now: float) -> list[OutboxItem]:
         if now >= pending.drop_at:
             self._pending = None
             return []
         waited = self._empty_at - pending.findings.answered
         if waited < 0:
             return []
-        items = self._tasks.judge(pending.findings.answered_at + int(waited * 1000) + 1, pending.verdicts)
+        items = self._tasks.confirm(pending.findings.answered_at + int(waited * 1000) + 1, pending.confirmations)
         if items is None:
             return []
         self._pending = None
         return items
 
-    def _finished(self, suspect: Suspect, result: Result) -> Finished:
+    def _finished(self, candidate: Candidate, result: Result) -> FinishedTask:
         event = {
             "type": result.event_type,
-            "hostname": suspect.worker or result.worker,
-            "uuid": suspect.task_id,
+            "hostname": candidate.worker or result.worker,
+            "uuid": candidate.task_id,
             # From the task, not the current time, so that the event is the same whichever instance finds it.
-            "timestamp": suspect.since / 1e6 if result.time is None else result.time,
+            "timestamp": candidate.since / 1e6 if result.time is None else result.time,
             **result.fields,
         }
-        return Finished(self._reconciler.reconcile(event))
+        return FinishedTask(self._reconciler.reconcile(event))

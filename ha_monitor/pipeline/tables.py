@@ -19,7 +19,9 @@ EFFECTS = {
     "heartbeats": f"the count of lost events of a worker got a new baseline; {STRANGERS}",
     "starts": f"the count of lost events of a worker got a new baseline; {STRANGERS}",
     "producers": "lines of tasks with new names do not wait for their queue; check who may publish events",
-    "usual": "runs of new task names have no baseline, so stuck.started_after applies; check who may publish events",
+    "baselines": (
+        "runs of new task names have no baseline, so stuck.started_after applies; check who may publish events"
+    ),
     "queues": "new task queues are not surveyed once no worker consumes them",
     "open": "new tasks are not checked for being stuck or orphaned; find out which tasks pile up",
     "series": "new series are added up as `overflow`; raise metrics.max_series, or check who may publish events",
@@ -33,16 +35,16 @@ class TableReport:
     def __init__(self, logger: Logger, clock: Clock) -> None:
         self._logger = logger
         self._clock = clock
-        self._turned_away: dict[str, int] = {}
+        self._refused: dict[str, int] = {}
         self._full_at: dict[str, float] = {}
 
     def look(self, tables: Iterable[Table]) -> None:
         """:param tables: as they are now."""
         now = self._clock.monotonic()
         for table in tables:
-            before = self._turned_away.get(table.name, 0)
-            self._turned_away[table.name] = table.turned_away
-            if table.turned_away <= before:
+            before = self._refused.get(table.name, 0)
+            self._refused[table.name] = table.refused
+            if table.refused <= before:
                 continue
             quiet_since = self._full_at.get(table.name)
             self._full_at[table.name] = now
@@ -51,7 +53,7 @@ class TableReport:
                     "table-full",
                     table=table.name,
                     limit=table.limit,
-                    turned_away=table.turned_away,
+                    turned_away=table.refused,
                     effect=EFFECTS.get(table.name, ""),
                 )
 

@@ -12,13 +12,13 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import BrokerLink
 from ha_monitor.pipeline.leader import Leader
-from ha_monitor.pipeline.progress import Progress
-from ha_monitor.pipeline.rejects import Rejects
+from ha_monitor.pipeline.rejections import Rejections
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.tables import TableReport, series_table
 from ha_monitor.pipeline.takeovers import report_takeovers
+from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
 
@@ -39,8 +39,8 @@ class Ticker:
         broker: BrokerLink,
         leader: Leader,
         announcements: Announcements,
-        progress: Progress,
-        rejects: Rejects,
+        watermark: Watermark,
+        rejections: Rejections,
         report: Report,
         stats: Stats,
         telemetry: Telemetry,
@@ -54,8 +54,8 @@ class Ticker:
         self._broker = broker
         self._leader = leader
         self._announcements = announcements
-        self._progress = progress
-        self._rejects = rejects
+        self._watermark = watermark
+        self._rejections = rejections
         self._report = report
         self._stats = stats
         self._telemetry = telemetry
@@ -72,14 +72,14 @@ class Ticker:
         self._stats.redelivered = self._source.redelivered
         ticked = self._store.tick(
             msgspec.json.encode(self._stats),
-            self._rejects.samples,
-            fit=self._broker.consuming,
-            merged_ago=self._progress.ago(),
-            handed_back=self._progress.handed_back,
+            self._rejections.samples,
+            eligible=self._broker.consuming,
+            watermark_age=self._watermark.age(),
+            requeued=self._watermark.requeued,
         )
         # Only now is that stored. What the tick returned is not returned again: add it before any other call can fail.
-        self._rejects.samples_stored()
-        self._progress.handed_back_told()
+        self._rejections.samples_stored()
+        self._watermark.requeue_stored()
         report_takeovers(ticked.taken, self._stats, self._logger)
         self.due.restart()
         if ticked.next_due is not None:
@@ -87,7 +87,7 @@ class Ticker:
         self._announcements.add(ticked.items)
         self._announcements.add(self._leader.after_tick(ticked))
         self._store_link.answered(ticked.trouble)
-        self._rejects.report()
+        self._rejections.report()
         if self._telemetry.counting and self._store.counts_changed:
             self._look_at_counts()
         if self._broker.consuming:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ha_monitor.clock import Clock
 from ha_monitor.metrics.telemetry import Telemetry
-from ha_monitor.pipeline.progress import Listening
 from ha_monitor.pipeline.tables import TableReport
+from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import LeaderDuties
 from ha_monitor.store.outbox import OutboxItem
@@ -51,11 +51,11 @@ class WatchDuty:
         if not self._due.is_due():
             return []
         self._due.restart()
-        # A worker may be judged only after listening for as long as it may be silent.
-        may_judge = self._listening.has_lasted(self._watching.lost_after)
+        # A worker may be declared lost only after listening for as long as it may be silent.
+        may_declare_lost = self._listening.has_lasted(self._watching.lost_after)
         empty_ago = None if self._empty_at is None else self._clock.monotonic() - self._empty_at
         watched = self._duties.watch(
-            self._watching, self._telemetry.surveyed_queues(), may_judge=may_judge, empty_ago=empty_ago
+            self._watching, self._telemetry.surveyed_queues(), may_declare_lost=may_declare_lost, empty_ago=empty_ago
         )
         if watched is None:
             return []

@@ -27,7 +27,17 @@ from typing import Any, NamedTuple, Protocol
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.outbox import OutboxItem
-from ha_monitor.store.results import Applied, Peer, Recovered, Suspect, Suspects, Ticked, Verdict, Watched, Watching
+from ha_monitor.store.results import (
+    Applied,
+    Candidate,
+    Candidates,
+    Confirmation,
+    Peer,
+    Recovered,
+    Ticked,
+    Watched,
+    Watching,
+)
 
 
 class Store(Protocol):
@@ -59,7 +69,7 @@ class Store(Protocol):
     def close(self) -> None:
         """Close the connection, if there is one. Does not block, never raises."""
 
-    def mend(self, *, registered: bool) -> list[str]:
+    def repair(self, *, registered: bool) -> list[str]:
         """Set aside what is in the place of something shared and is not of the program's making. Blocks.
 
         :param registered: whether this instance has a lease and an outbox, which are looked at, too.
@@ -104,31 +114,31 @@ class Store(Protocol):
         stats: bytes,
         rejected: Sequence[bytes],
         *,
-        fit: bool,
-        merged_ago: float | None,
-        handed_back: bool,
+        eligible: bool,
+        watermark_age: float | None,
+        requeued: bool,
     ) -> Ticked:
         """Renew the lease, publish this instance's counters, elect a leader, and fetch what has become due or was left
         behind by an instance whose lease ended. Blocks. Returning means that all arguments are published.
 
         :param stats: counters as JSON, for `ha-monitor status`.
         :param rejected: samples of rejected messages as JSON.
-        :param fit: whether this instance may lead.
-        :param merged_ago: seconds since it had merged whatever it was given until then; None if that is not known.
-        :param handed_back: whether it handed messages back to the broker since the last tick that returned.
+        :param eligible: whether this instance may lead.
+        :param watermark_age: age of its watermark in seconds; None if that is not known.
+        :param requeued: whether messages of it were requeued since the last tick that returned.
         """
 
-    def settle(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
+    def record_outcome(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
         """Close all items below a sequence number, some of whose handlers failed. Blocks.
 
         :param retries: (delay in ms, entry) of handlers to be called again; `outbox.retry_entry` makes the entries.
         :param dead: dead letters as JSON; the `keep` newest are kept.
         """
 
-    def confirm(self) -> None:
+    def flush(self) -> None:
         """Make known what has been announced, if it is not known yet. Blocks if so."""
 
-    def leave(self) -> int:
+    def unregister(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is. Blocks;
         without a lease it does nothing.
         """
@@ -154,12 +164,12 @@ class LeaderDuties(Protocol):
         """Forget how far it was: another instance led meanwhile. Does not block."""
 
     def watch(
-        self, watching: Watching, queues: Sequence[str], *, may_judge: bool, empty_ago: float | None = None
+        self, watching: Watching, queues: Sequence[str], *, may_declare_lost: bool, empty_ago: float | None = None
     ) -> Watched | None:
         """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
 
         :param queues: queues of tasks that workers consume.
-        :param may_judge: whether it has listened for so long that a worker's silence means something.
+        :param may_declare_lost: whether it has listened for so long that a worker's silence means something.
         :param empty_ago: seconds since no message waited in the queue of events; None if that is not known. What comes
             since then and claims to be older is of a clock that is behind.
         """
@@ -176,16 +186,18 @@ class LeaderDuties(Protocol):
 
 
 class OpenTasks(Protocol):
-    """Tasks that go no further, as the leader finds and judges them. Each call blocks."""
+    """Tasks that go no further, as the leader finds and confirms them. Each call blocks."""
 
-    def suspects(self) -> Suspects | None:
+    def candidates(self) -> Candidates | None:
         """What there is to ask about; None if this instance does not lead."""
 
-    def judge(self, settled_at: int, verdicts: Sequence[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
-        """Announce and repair what is still as it was found; None if it is too early for that.
+    def confirm(
+        self, required_watermark: int, confirmations: Sequence[tuple[Candidate, Confirmation]]
+    ) -> list[OutboxItem] | None:
+        """Announce or reconcile what is still as it was found; None if it is too early for that.
 
-        :param settled_at: when the questions were answered and no message waited in the queue of events, as
-            `Suspects.at`: all instances must have merged what they had been given by then.
+        :param required_watermark: when the questions were answered and no message waited in the queue of events, as
+            `Candidates.at`: all instances must have merged what they had been given by then.
         """
 
 

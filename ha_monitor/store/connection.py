@@ -12,7 +12,7 @@ import redis.connection
 import redis.exceptions
 import redis.sentinel
 
-from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.config.schema import StoreSettings
 from ha_monitor.config.secrets import mask
 from ha_monitor.config.urls import BAD_URL, can_be_host, problem_of
 from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable, is_lasting

@@ -15,7 +15,7 @@ KEPT = 7 * 86400
 Run = Callable[[str, Mapping[str, Any], Sequence[str]], Any]
 
 
-def mend(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
+def repair(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
     """Set aside whatever is in place of a key, if the fleet can go on without what that held.
 
     :param run: runs a script, given its name, its options, and keys.
@@ -32,7 +32,7 @@ def mend(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
         {"type": kind.type, "may_go": not kind.needed, "number": kind.number, "is_number": kind.is_number}
         for kind in wanted.values()
     ]
-    raw = run("mend", {"aside": keys.aside, "kept_for": KEPT, "expected": expected}, list(wanted))
+    raw = run("repair", {"aside": keys.aside, "kept_for": KEPT, "expected": expected}, list(wanted))
     told = []
     for key, found, aside, value in (map(_text, row) for row in raw):
         is_what = (

@@ -33,33 +33,33 @@ class Duties:
         """Those that were looked at since then."""
 
     def watch(
-        self, watching: Watching, queues: Sequence[str], *, may_judge: bool, empty_ago: float | None = None
+        self, watching: Watching, queues: Sequence[str], *, may_declare_lost: bool, empty_ago: float | None = None
     ) -> Watched | None:
         """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
 
         Of very many workers some are looked at, and the others the next times; `Watched.workers` has them all.
 
         :param queues: queues of tasks that workers consume.
-        :param may_judge: whether it has listened for so long that a worker's silence means something.
+        :param may_declare_lost: whether it has listened for so long that a worker's silence means something.
         :param empty_ago: seconds since no message waited in the queue of events; None if that is not known.
         """
-        watched = self._watch_some(watching, queues, may_judge, empty_ago)
+        watched = self._watch_some(watching, queues, may_declare_lost, empty_ago)
         for _ in range(MOST_CALLS - 1):
             if watched is None or self._watch_places[0] == "0":
                 break
-            more = self._watch_some(watching, [], may_judge, empty_ago)
+            more = self._watch_some(watching, [], may_declare_lost, empty_ago)
             if more is None:
                 break  # another one leads since then; what was found before is in this instance's outbox
             watched = more._replace(items=watched.items + more.items)
         return watched
 
     def _watch_some(
-        self, watching: Watching, queues: Sequence[str], may_judge: bool, empty_ago: float | None
+        self, watching: Watching, queues: Sequence[str], may_declare_lost: bool, empty_ago: float | None
     ) -> Watched | None:
         options = {
             "late_after": int(watching.late_after * 1000),
             "lost_after": int(watching.lost_after * 1000),
-            "may_judge": may_judge,
+            "may_declare_lost": may_declare_lost,
             "empty_ago": None if empty_ago is None else int(empty_ago * 1000),
             "most_looks": MOST_LOOKS,
             "places": self._watch_places,
@@ -86,10 +86,7 @@ class Duties:
             [name.decode("utf-8", "replace") for name in known],
             stuck,
             orphaned,
-            [
-                Table(name.decode(), None if size < 0 else size, limit, turned_away)
-                for name, size, limit, turned_away in tables
-            ],
+            [Table(name.decode(), None if size < 0 else size, limit, refused) for name, size, limit, refused in tables],
         )
 
     def losses(self, *, report: bool = True) -> list[OutboxItem]:

@@ -42,25 +42,29 @@ TYPES = {
         "heard of before, and when it was first heard of again, or 0",
     ),
     "processes": Kind("zset", "<nodename>\\31<pid> of a worker's process -> when an instance last heard of it"),
-    "returned": Kind("string", "when messages were last handed back to the broker", is_number=True),
+    "requeued": Kind("string", "when messages of an instance were last requeued", is_number=True),
     "queues": Kind("zset", "queue of tasks -> when a worker was last seen to consume it"),
     "dead_letters": Kind("list", "what failed for good as JSON, newest first"),
-    "open": Kind("zset", "id of a task that is not finished -> when suspects.lua looks at it"),
+    "open": Kind("zset", "id of a task that is not finished -> when candidates.lua looks at it"),
     "stuck": Kind("hash", "id of a task that was said to be stuck -> the phase it then was in, and since when in µs"),
     "orphaned": Kind("hash", "the same for those that were said to be orphaned"),
-    "usual": Kind("hash", "task name -> '<runs> <mean in s>' (usual.lua)"),
+    "baselines": Kind("hash", "task name -> '<runs> <mean in s>' (baseline.lua)"),
     "set_aside": Kind("list", "messages that nobody could handle as JSON, newest first"),
-    "sweep": Kind(
+    "orphan_scan": Kind(
         "string",
-        "MessagePack: {cursor of ZSCAN, times to go through `open`, {task to look at before that, …}} (sweep.lua); "
-        "expires after a minute",
+        "MessagePack: {cursor of ZSCAN, times to go through `open`, {task to look at before that, …}} "
+        "(orphan_scan.lua); expires after a minute",
     ),
-    "newcomers": Kind("zset", "nodename of a worker that is not confirmed -> when it was first heard of"),
+    "unconfirmed": Kind("zset", "nodename of a worker that is not confirmed -> when it was first heard of"),
     "young": Kind("zset", "nodename of a confirmed worker with a short life so far -> when it was last heard of"),
     "skewed": Kind("hash", "nodenames whose clocks are wrong -> ms by which they are behind (negative: ahead)"),
-    "named": Kind("hash", "newcomer, confirmed -> lines of single workers that were written lately; expires"),
-    "crowd": Kind("string", "MessagePack: {kind of line -> {workers to be told of in one, the first of them}}"),
-    "turned_away": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
+    "announced_workers": Kind(
+        "hash", "unconfirmed, confirmed -> lines of single workers that were written lately; expires"
+    ),
+    "overflow_workers": Kind(
+        "string", "MessagePack: {kind of line -> {workers to be told of in one, the first of them}}"
+    ),
+    "refusals": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
 }
 """The keys of which there is one, by their attribute of `Keys`."""
 
@@ -127,21 +131,21 @@ class Keys:
         self.leader = self.prefix + "leader"
         self.liveness = self.prefix + "liveness"
         self.processes = self.prefix + "processes"
-        self.returned = self.prefix + "returned"
+        self.requeued = self.prefix + "requeued"
         self.queues = self.prefix + "queues"
         self.dead_letters = self.prefix + "dead-letters"
         self.open = self.prefix + "open"
         self.stuck = self.prefix + "stuck"
         self.orphaned = self.prefix + "orphaned"
-        self.usual = self.prefix + "usual"
+        self.baselines = self.prefix + "baselines"
         self.set_aside = self.prefix + "set-aside"
-        self.sweep = self.prefix + "sweep"
-        self.newcomers = self.prefix + "newcomers"
+        self.orphan_scan = self.prefix + "orphan-scan"
+        self.unconfirmed = self.prefix + "unconfirmed"
         self.young = self.prefix + "young"
         self.skewed = self.prefix + "skewed"
-        self.named = self.prefix + "named"
-        self.crowd = self.prefix + "crowd"
-        self.turned_away = self.prefix + "turned-away"
+        self.announced_workers = self.prefix + "announced-workers"
+        self.overflow_workers = self.prefix + "overflow-workers"
+        self.refusals = self.prefix + "refusals"
         self.unfinished = self.prefix + "unfinished"
         self.interrupted = self.prefix + "interrupted"
         self.aside = self.prefix + "foreign:"

@@ -64,7 +64,7 @@ class OutboxProgress:
         """That call returned."""
         self._confirmed = self._told
 
-    def settle(self, upto: int) -> None:
+    def confirm_upto(self, upto: int) -> None:
         """The store was told, by a call of its own, that all items below a sequence number are out."""
         self.announce(upto)
         self._confirmed = max(self._confirmed, upto)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.config.schema import StoreSettings
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.packing import as_lua_string, json_object

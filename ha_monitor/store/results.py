@@ -26,7 +26,7 @@ class Applied(NamedTuple):
 
 
 def is_about_foreign_value(trouble: str) -> bool:
-    """Whether what was refused touched something of another type than the program's own: `Store.mend` may help."""
+    """Whether what was refused touched something of another type than the program's own: `Store.repair` may help."""
     return "WRONGTYPE" in trouble
 
 
@@ -98,7 +98,7 @@ class Table(NamedTuple):
     size: int | None
     """Entries; None where it is about each process by itself."""
     limit: int
-    turned_away: int
+    refused: int
     """Entries that were refused or had to make room, until a day passes without one."""
 
 
@@ -115,7 +115,7 @@ class WorkerState(NamedTuple):
 
 
 class Watching(NamedTuple):
-    """How the leader judges the workers. Durations are in seconds."""
+    """When a worker counts as late or lost. Durations are in seconds."""
 
     late_after: float
     lost_after: float
@@ -137,7 +137,7 @@ class Counting(NamedTuple):
 Phase = Literal["sent", "received", "started"]
 
 
-class Suspect(NamedTuple):
+class Candidate(NamedTuple):
     """An open task that is overdue, or whose worker is lost."""
 
     task_id: str
@@ -150,24 +150,24 @@ class Suspect(NamedTuple):
     worker: str
     """Who received it last."""
     worker_state: str
-    """As in `WorkerState`; `unknown` if it was not judged yet, `gone` if nothing was heard for very long, or empty."""
+    """As in `WorkerState`; `unknown` if not looked at yet, `gone` if nothing was heard for very long, or empty."""
     is_known: bool = True
     """Whether workers know the task by this id; else they cannot be asked about it."""
 
 
-class Suspects(NamedTuple):
+class Candidates(NamedTuple):
     """What one round found."""
 
     at: int
     """When, by Redis's clock, in ms since the epoch."""
-    tasks: list[Suspect]
+    tasks: list[Candidate]
     more: bool = False
     """More tasks are to be looked at."""
     workers: Sequence[str] = ()
     """Some workers: those that were heard from last."""
 
 
-class Stuck(NamedTuple):
+class StuckTask(NamedTuple):
     """The task is there and does not go on."""
 
     seen_in: Phase
@@ -177,7 +177,7 @@ class Stuck(NamedTuple):
     """Workers that answered."""
 
 
-class Orphaned(NamedTuple):
+class OrphanedTask(NamedTuple):
     """Nobody has the task any more."""
 
     must_be_lost: bool
@@ -186,10 +186,10 @@ class Orphaned(NamedTuple):
     answered: int
 
 
-class Finished(NamedTuple):
+class FinishedTask(NamedTuple):
     """The task has ended, and the event that says so is missing."""
 
     fact: Fact
 
 
-Verdict = Stuck | Orphaned | Finished
+Confirmation = StuckTask | OrphanedTask | FinishedTask

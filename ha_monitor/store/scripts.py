@@ -26,8 +26,8 @@ from ha_monitor.events.catalogue import TASK_EVENTS, Awaits, Code
 from ha_monitor.store.keys import FAMILIES, NAMES
 
 _NAMES = (
-    *("apply", "tick", "register", "settle", "recover", "leave", "workers", "watch", "losses", "suspects", "judge"),
-    *("attempt", "set_aside", "mend"),
+    *("apply", "tick", "register", "record_outcome", "recover", "unregister", "workers", "watch", "losses"),
+    *("candidates", "confirm", "attempt", "set_aside", "repair"),
 )
 
 _DIRECTIVE = re.compile(r"^-- @(\w+) +(.+)$", re.MULTILINE)

@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from ha_monitor.clock import Clock
-from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.config.schema import StoreSettings
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.counts import Counts
-from ha_monitor.store.damage import mend
+from ha_monitor.store.damage import repair
 from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.lease import Lease
 from ha_monitor.store.outbox import OutboxProgress, read_items
@@ -111,13 +111,13 @@ class RedisStore:
     def close(self) -> None:
         self._connection.close()
 
-    def mend(self, *, registered: bool) -> list[str]:
+    def repair(self, *, registered: bool) -> list[str]:
         """Set aside what is in place of the shared keys and is not the program's; a sentence for each. Raises as
-        `damage.mend` does.
+        `damage.repair` does.
 
         :param registered: whether this instance has an entry and an outbox.
         """
-        return mend(self.run, self.keys, self.token if registered else 0, self.counts_key)
+        return repair(self.run, self.keys, self.token if registered else 0, self.counts_key)
 
     def register(self, who: dict[str, Any]) -> None:
         """Enter this instance, with a new token and an empty outbox.
@@ -169,25 +169,25 @@ class RedisStore:
         stats: bytes,
         rejected: Sequence[bytes],
         *,
-        fit: bool = True,
-        merged_ago: float | None = None,
-        handed_back: bool = False,
+        eligible: bool = True,
+        watermark_age: float | None = None,
+        requeued: bool = False,
     ) -> Ticked:
         """Renew the lease, publish this instance's counters, and fetch what has become due.
 
         :param stats: counters as JSON, for `ha-monitor status`.
         :param rejected: samples of rejected messages as JSON.
-        :param fit: whether this instance may lead.
-        :param merged_ago: seconds since it had merged whatever it was given until then; None if that is not known.
-        :param handed_back: whether it handed messages back to the broker since the last tick.
+        :param eligible: whether this instance may lead.
+        :param watermark_age: age of its watermark in seconds; None if that is not known.
+        :param requeued: whether messages of it were requeued since the last tick.
         """
         asked = self._clock.monotonic()
         options = {
             "may_take_over": self._lease.may_take_over(),
             "most": MOST_DUE,
-            "fit": fit,
-            "merged_ago": None if merged_ago is None else int(merged_ago * 1000),
-            "handed_back": handed_back,
+            "eligible": eligible,
+            "watermark_age": None if watermark_age is None else int(watermark_age * 1000),
+            "requeued": requeued,
             "stats": as_lua_string(stats),
             "rejected": [as_lua_string(sample) for sample in rejected],
         }
@@ -231,7 +231,7 @@ class RedisStore:
         self._counts_changed = False
         return found
 
-    def settle(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
+    def record_outcome(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
         """Close all items below a sequence number, some of whose handlers failed.
 
         :param retries: (delay in ms, entry) of handlers to be called again.
@@ -243,17 +243,17 @@ class RedisStore:
             "dead": [as_lua_string(letter) for letter in dead],
             "most_dead": keep,
         }
-        self._call("settle", options)
-        self._progress.settle(upto)
+        self._call("record_outcome", options)
+        self._progress.confirm_upto(upto)
 
-    def confirm(self) -> None:
+    def flush(self) -> None:
         """Tell Redis what has been announced, if it does not know."""
         if not self._progress.is_confirmed:
-            self.settle(self._progress.announced, [], [], 1_000_000)
+            self.record_outcome(self._progress.announced, [], [], 1_000_000)
 
-    def leave(self) -> int:
+    def unregister(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
-        left: int = self._call("leave")
+        left: int = self._call("unregister")
         self._lease.given_up()
         return left
 

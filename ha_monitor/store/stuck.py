@@ -1,4 +1,4 @@
-"""Open tasks that go no further, as the leader finds and judges them in the shared record."""
+"""Open tasks that go no further, as the leader finds and confirms them in the shared record."""
 
 from __future__ import annotations
 
@@ -6,79 +6,80 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ha_monitor.config.schema import Stuck as StuckSettings
-from ha_monitor.config.schema import TaskLimits
+from ha_monitor.config.schema import StuckSettings, TaskLimits
 from ha_monitor.store.outbox import OutboxItem, read_items
-from ha_monitor.store.results import Finished, Orphaned, Stuck, Suspect, Suspects, Verdict
+from ha_monitor.store.results import Candidate, Candidates, Confirmation, FinishedTask, OrphanedTask, StuckTask
 from ha_monitor.store.store import RedisStore
 
 LEAST_RUN_TIME = 300.0
-"""Seconds that a run may take by `run_time_factor` in any case, however short its usual run time is."""
+"""Seconds that a run may take by `run_time_factor` in any case, however short its baseline run time is."""
 MOST_LOOKS = 1000
 """Records that one round looks at, so that many open tasks cannot block Redis for long."""
-MOST_SUSPECTS = 100
+MOST_CANDIDATES = 100
 """Tasks that one round asks about, so that neither the question nor the answers are long."""
 MOST_WORKERS = 20
 """Workers that one round returns."""
 
-KINDS: dict[type[Verdict], str] = {Stuck: "stuck", Orphaned: "orphaned", Finished: "finished"}
+KINDS: dict[type[Confirmation], str] = {StuckTask: "stuck", OrphanedTask: "orphaned", FinishedTask: "finished"}
 
 
-class StuckTasks:
+class RedisOpenTasks:
     """The part of the shared record that is about tasks that go no further."""
 
     def __init__(self, store: RedisStore, settings: StuckSettings) -> None:
         self._store = store
         self._limits = limits_of(settings)
 
-    def suspects(self) -> Suspects | None:
+    def candidates(self) -> Candidates | None:
         """What there is to ask about; None if this instance does not lead."""
         options = {
             "limits": self._limits,
             "most_records": MOST_LOOKS,
-            "most_found": MOST_SUSPECTS,
+            "most_found": MOST_CANDIDATES,
             "most_workers": MOST_WORKERS,
         }
-        reply = self._store.run("suspects", options)
+        reply = self._store.run("candidates", options)
         if reply is None:
             return None
         at, rows, more, workers = reply
         names = [name.decode("utf-8", "replace") for name in workers]
-        return Suspects(at, [_suspect(row) for row in rows], bool(more), names)
+        return Candidates(at, [_candidate(row) for row in rows], bool(more), names)
 
-    def judge(self, settled_at: int, verdicts: Sequence[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
-        """Announce and repair what is still as it was found; None if it is too early for that.
+    def confirm(
+        self, required_watermark: int, confirmations: Sequence[tuple[Candidate, Confirmation]]
+    ) -> list[OutboxItem] | None:
+        """Announce or reconcile what is still as it was found; None if it is too early for that.
 
-        :param settled_at: when the questions were answered and no message waited in the queue of events, as
-            `Suspects.at`: all instances must have merged what they had been given by then.
+        :param required_watermark: when the questions were answered and no message waited in the queue of events, as
+            `Candidates.at`: all instances must have merged what they had been given by then.
         """
-        rows = [_row(suspect, verdict) for suspect, verdict in verdicts]
+        rows = [_row(candidate, confirmation) for candidate, confirmation in confirmations]
         items: list[OutboxItem] = []
         while True:
-            options = {"limits": self._limits, "settled_at": settled_at, "verdicts": rows}
-            reply = self._store.run("judge", options)
+            options = {"limits": self._limits, "required_watermark": required_watermark, "confirmations": rows}
+            reply = self._store.run("confirm", options)
             if reply is None:
                 return items
-            first, raw, judged = reply
-            if judged < 0:
+            first, raw, confirmed = reply
+            if confirmed < 0:
                 # What is left is found again: a vanished instance makes it early again.
                 return items or None
             items += read_items(first, raw)
-            rows = rows[judged:]
+            rows = rows[confirmed:]
             if not rows:
                 return items
 
 
-def _row(suspect: Suspect, verdict: Verdict) -> dict[str, Any]:
-    found = {"task_id": suspect.task_id, "phase": suspect.phase, "since": suspect.since}
-    return {**found, "kind": KINDS[type(verdict)], **verdict._asdict()}
+def _row(candidate: Candidate, confirmation: Confirmation) -> dict[str, Any]:
+    found = {"task_id": candidate.task_id, "phase": candidate.phase, "since": candidate.since}
+    return {**found, "kind": KINDS[type(confirmation)], **confirmation._asdict()}
 
 
-def _suspect(row: list[Any]) -> Suspect:
+def _candidate(row: list[Any]) -> Candidate:
     task_id, phase, since = row[:3]
     name, queue, worker, state = (text.decode("utf-8", "replace") for text in row[3:7])
     is_known = len(row) == 7
-    return Suspect(task_id.decode("utf-8", "replace"), phase.decode(), since, name, queue, worker, state, is_known)
+    return Candidate(task_id.decode("utf-8", "replace"), phase.decode(), since, name, queue, worker, state, is_known)
 
 
 def limits_of(settings: StuckSettings) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def uses_of(config: Config, source: Source, publish_event: Callable[[], object],
 
     return {
         "events": events,
-        "greeting": lambda: broadcast_to_workers(config.broker.url, config.broker),
+        "broadcast": lambda: broadcast_to_workers(config.broker.url, config.broker),
         "stuck detection": asking,
         "survey": survey,
         "check of the workers": check,

@@ -7,10 +7,9 @@ from typing import Any
 import msgspec
 import redis
 
-from ha_monitor.config.schema import Store as StoreSettings
-from ha_monitor.config.schema import Stuck
+from ha_monitor.config.schema import StoreSettings, StuckSettings
 from ha_monitor.events.decode import Batch
-from ha_monitor.pipeline.slices import split
+from ha_monitor.pipeline.batch_parts import split
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, TaskRecord, record_of
@@ -42,7 +41,7 @@ class Instance:
         url: str,
         *,
         counting: Counting | None = None,
-        stuck: Stuck | None = None,
+        stuck: StuckSettings | None = None,
         held: float = 0.0,
         **changes: Any,
     ) -> None:

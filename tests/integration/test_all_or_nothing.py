@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ha_monitor.config.schema import Stuck as StuckSettings
+from ha_monitor.config.schema import StuckSettings
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.outbox import Entry, retry_entry
-from ha_monitor.store.results import Counting, Finished, Stuck, Suspect, Verdict, Watching
-from ha_monitor.store.stuck import StuckTasks
+from ha_monitor.store.results import Candidate, Confirmation, Counting, FinishedTask, StuckTask, Watching
+from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.faulty_scripts import Fault, Snapshot, failing, make_faulty, was_hit
 from tests.integration.storing import Inside, Instance
 from tests.support.services import PrivateRedis
@@ -79,10 +79,10 @@ def prepare_tick(one: Instance, two: Instance, inside: Inside) -> None:
     one.apply(event("custom", uuid=None, n=3, at=TIME + 2), announce=False)
     item = one.store.recover().items[0]
     one.announce([item])
-    one.store.settle(item.sequence + 1, [(0, retry_entry(item.entry, "handler", 1))], [], 10)
+    one.store.record_outcome(item.sequence + 1, [(0, retry_entry(item.entry, "handler", 1))], [], 10)
     one.stay_in_contact()
     one.apply(*(event("task-failed", at=TIME + number, uuid=f"again-{number}") for number in range(TASKS)))
-    one.store.confirm()
+    one.store.flush()
     inside.let_lease_end(third.store.token)
 
 
@@ -95,9 +95,9 @@ def prepare_outbox(one: Instance, two: Instance, inside: Inside) -> None:
     one.announce(items[:2])
 
 
-def settle(one: Instance) -> None:
+def record_outcome(one: Instance) -> None:
     failed = Entry(0, Event("custom", "ab" * 12), None, incomplete=False)
-    one.store.settle(3, [(0, retry_entry(failed, "handler", 1))], [b"{}"], 10)
+    one.store.record_outcome(3, [(0, retry_entry(failed, "handler", 1))], [b"{}"], 10)
 
 
 def recover(one: Instance) -> None:
@@ -115,7 +115,7 @@ def prepare_watch(one: Instance, two: Instance, inside: Inside) -> None:
 
 
 def watch(one: Instance) -> None:
-    watched = Duties(one.store).watch(Watching(10, 60), ["celery"], may_judge=True)
+    watched = Duties(one.store).watch(Watching(10, 60), ["celery"], may_declare_lost=True)
     assert watched is not None
     one.announce(watched.items)
 
@@ -129,35 +129,35 @@ def prepare_losses(one: Instance, two: Instance, inside: Inside) -> None:
         one.apply(event("worker-heartbeat", at=at, processed=beat + (2 if beat > 2 else 0)))
     time.sleep(1.05)
     for instance in (one, two):
-        instance.announce(instance.store.tick(b"{}", [], merged_ago=0.0).items)
+        instance.announce(instance.store.tick(b"{}", [], watermark_age=0.0).items)
 
 
 def losses(one: Instance) -> None:
     one.announce(Duties(one.store).losses())
 
 
-def prepare_judge(one: Instance, two: Instance, inside: Inside) -> None:
+def prepare_confirm(one: Instance, two: Instance, inside: Inside) -> None:
     """Three tasks are overdue."""
     for uuid in ("a", "b", "c"):
         one.apply(life(uuid, NOW - 1000)[:3])
-    one.store.confirm()
+    one.store.flush()
     for instance in (one, two):
-        instance.store.tick(b"{}", [], merged_ago=0.0)
+        instance.store.tick(b"{}", [], watermark_age=0.0)
 
 
-def judge(one: Instance) -> None:
-    one.store.tick(b"{}", [], merged_ago=0.0)
-    tasks = StuckTasks(one.store, LIMITS)
+def confirm(one: Instance) -> None:
+    one.store.tick(b"{}", [], watermark_age=0.0)
+    tasks = RedisOpenTasks(one.store, LIMITS)
     for uuid in Inside(one.settings.url).redis.zrange(one.store.keys.open, 0, -1):
         Inside(one.settings.url).redis.zadd(one.store.keys.open, {uuid: 1})
-    suspects = tasks.suspects()
-    assert suspects is not None
+    candidates = tasks.candidates()
+    assert candidates is not None
     end = event("task-succeeded", at=NOW - 10, uuid="c", pid=None, clock=None)
-    repair = Finished(fact_builder().task_fact(end, "task-succeeded", "reconciled"))
-    verdicts: list[tuple[Suspect, Verdict]] = [
-        (one, repair if one.task_id == "c" else Stuck("started", ["worker"], 1)) for one in suspects.tasks
+    reconciled = FinishedTask(fact_builder().task_fact(end, "task-succeeded", "reconciled"))
+    confirmations: list[tuple[Candidate, Confirmation]] = [
+        (one, reconciled if one.task_id == "c" else StuckTask("started", ["worker"], 1)) for one in candidates.tasks
     ]
-    items = tasks.judge(0, verdicts)
+    items = tasks.confirm(0, confirmations)
     assert items is not None
     one.announce(items)
 
@@ -165,13 +165,13 @@ def judge(one: Instance) -> None:
 CASES = {
     "apply": Case(prepare_merge, merge),
     "tick": Case(prepare_tick, lambda one: one.tick()),
-    "settle": Case(prepare_outbox, settle),
+    "record_outcome": Case(prepare_outbox, record_outcome),
     "recover": Case(prepare_outbox, recover),
-    "leave": Case(prepare_outbox, lambda one: one.store.leave()),
+    "unregister": Case(prepare_outbox, lambda one: one.store.unregister()),
     "register": Case(nothing, lambda one: one.store.register({})),
     "watch": Case(prepare_watch, watch, leads=True),
     "losses": Case(prepare_losses, losses, leads=True),
-    "suspects and judge": Case(prepare_judge, judge, leads=True),
+    "candidates and confirm": Case(prepare_confirm, confirm, leads=True),
 }
 
 
@@ -219,15 +219,15 @@ def call_until_done(caller: Instance, repeater: Instance, case: Case, inside: In
         except LeaseLost:
             caller.store.register({})
         if case.leads:
-            caller.announce(caller.store.tick(b"{}", [], merged_ago=0.0).items)
-            repeater.store.tick(b"{}", [], merged_ago=0.0)
+            caller.announce(caller.store.tick(b"{}", [], watermark_age=0.0).items)
+            repeater.store.tick(b"{}", [], watermark_age=0.0)
         return Done(case.call(repeater), at_once=False)
 
 
 def end(caller: Instance, other: Instance, inside: Inside) -> None:
     """All leases but that of the other run out, and all that waits is over."""
     with contextlib.suppress(LeaseLost):
-        caller.store.confirm()
+        caller.store.flush()
     for token in inside.redis.zrange(inside.keys.leases, 0, -1):
         if int(token) != other.store.token:
             inside.let_lease_end(int(token))
@@ -323,7 +323,7 @@ def test_no_number_of_a_fact_breaks_a_merge(store_url: str, value: float) -> Non
     assert len(list(one.store.counts())) == len(one.store.counts())  # all of them are whole numbers
 
 
-DERIVED = ["producers", "processes", "open", "stuck", "orphaned", "usual"]
+DERIVED = ["producers", "processes", "open", "stuck", "orphaned", "baselines"]
 NEEDED = ["waiting", "workers", "leases"]
 
 

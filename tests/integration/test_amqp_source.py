@@ -13,7 +13,7 @@ import pytest
 from ha_monitor.broker.amqp_source import AmqpSource
 from ha_monitor.broker.inspection import queue_state, verify_arguments
 from ha_monitor.clock import SystemClock
-from ha_monitor.config.schema import Batch, Broker, Config, Queue, QueueType
+from ha_monitor.config.schema import BatchSettings, Broker, Config, Queue, QueueType
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError
 from ha_monitor.events.decode import Decoder, Message
 from ha_monitor.events.redact import Redactor
@@ -215,7 +215,7 @@ def test_what_may_come_right_is_tried_again(
 
 
 def test_what_was_not_acknowledged_comes_again(source: Callable[..., AmqpSource], broker_url: str) -> None:
-    """Given an instance that goes away with messages in hand, another one gets exactly those, marked as such."""
+    """Given an instance that goes away with messages in flight, another one gets exactly those, marked as such."""
     one = source()
     one.connect()
     send(broker_url, "1", "2", "3", "4", "5")
@@ -537,7 +537,7 @@ def test_each_place_in_the_stream_is_acknowledged_once(
     one.connect()
     body = json.dumps([event("task-custom", clock=number, uuid=f"t{number}") for number in range(24)])
     send(broker_url, *[body] * 300)
-    collector = Collector(one, Decoder(fact_builder(), Redactor((), 500)), Batch(events=500), SystemClock())
+    collector = Collector(one, Decoder(fact_builder(), Redactor((), 500)), BatchSettings(events=500), SystemClock())
     batches: list[Collected] = []
 
     def acknowledge() -> int:

@@ -19,8 +19,7 @@ from ha_monitor.check.findings import Severity
 from ha_monitor.check.online import check_broker
 from ha_monitor.check.workers import check_workers
 from ha_monitor.clock import SystemClock
-from ha_monitor.config.schema import Broker, Config
-from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.config.schema import Broker, Config, StoreSettings
 from tests.support.celery_app import make_app
 from tests.support.machine import patient
 from tests.support.process import wait_until

@@ -10,27 +10,26 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.config.schema import Stuck
+from ha_monitor.config.schema import StuckSettings
 from ha_monitor.events.decode import Batch
-from ha_monitor.pipeline.slices import split
+from ha_monitor.pipeline.batch_parts import split
 from ha_monitor.store.duties import Duties
-from ha_monitor.store.results import Counting, Suspect, Suspects, Watching
-from ha_monitor.store.results import Stuck as StuckVerdict
+from ha_monitor.store.results import Candidate, Candidates, Counting, StuckTask, Watching
 from ha_monitor.store.scripts import read_scripts
-from ha_monitor.store.stuck import StuckTasks
+from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import Inside, Instance
 from tests.support.machine import patient
 from tests.support.process import wait_until
 from tests.unit.builders import TIME, decode, event
 
-Patience = Callable[[float], None]
+SetTimeOfACall = Callable[[float], None]
 LIVES = 150
 KINDS = ("task-sent", "task-received", "task-started", "task-succeeded")
 LONG = 240 * "x"
 
 
 @pytest.fixture
-def time_of_a_call(monkeypatch: pytest.MonkeyPatch) -> Patience:
+def time_of_a_call(monkeypatch: pytest.MonkeyPatch) -> SetTimeOfACall:
     """Sets how many ms a merge may work: with 0, it ends wherever it looks at its clock."""
 
     def set_time(milliseconds: float) -> None:
@@ -47,7 +46,7 @@ def time_of_a_call(monkeypatch: pytest.MonkeyPatch) -> Patience:
 
 def counter(url: str) -> Instance:
     counting = Counting("host/1", 100_000, [0.1, 1.0], per_worker=True)
-    return Instance(url, counting=counting, stuck=Stuck(), name_wait=600.0).start()
+    return Instance(url, counting=counting, stuck=StuckSettings(), name_wait=600.0).start()
 
 
 def lives(count: int, **changes: Any) -> list[dict[str, Any]]:
@@ -81,7 +80,7 @@ def counted(one: Instance) -> Counter[str]:
 
 
 def test_a_call_whose_time_is_over_leaves_the_rest_to_the_next(
-    store_url: str, inside: Inside, time_of_a_call: Patience
+    store_url: str, inside: Inside, time_of_a_call: SetTimeOfACall
 ) -> None:
     """Given a merge whose time is over at once, each call merges some tasks, and says how many; the calls together
     merge, announce and count everything once, and what belongs to no task comes with the last of them.
@@ -104,13 +103,13 @@ def test_a_call_whose_time_is_over_leaves_the_rest_to_the_next(
     assert one.apply(*lives(LIVES)).new == 0
 
 
-def test_a_call_ends_sooner_where_there_is_more_to_write(store_url: str, time_of_a_call: Patience) -> None:
+def test_a_call_ends_sooner_where_there_is_more_to_write(store_url: str, time_of_a_call: SetTimeOfACall) -> None:
     """Given all the time that there is, one call merges lives of one worker, and several are needed for as many
     of which each has its own long names, though these, too, are announced and counted once.
     """
     time_of_a_call(1e9)
-    usual, wide = counter(store_url), counter(store_url)
-    assert calls_for(usual, decode(lives(LIVES))) == [LIVES]
+    ordinary, wide = counter(store_url), counter(store_url)
+    assert calls_for(ordinary, decode(lives(LIVES))) == [LIVES]
 
     names = {"name": "n{}" + LONG, "queue": "q{}" + LONG, "hostname": "w{}@" + LONG}
     again = [{**body, "uuid": "wide-" + body["uuid"]} for body in lives(LIVES, **names)]
@@ -226,28 +225,28 @@ def test_a_tick_takes_over_only_so_much(store_url: str, inside: Inside) -> None:
     assert all(item.recovered for item in one.emitted)
 
 
-LIMITS = Stuck(sent_after=100, received_after=100, started_after=100, run_time_factor=0)
-NEVER = Stuck(sent_after=0, received_after=0, started_after=0, run_time_factor=0)
+LIMITS = StuckSettings(sent_after=100, received_after=100, started_after=100, run_time_factor=0)
+NEVER = StuckSettings(sent_after=0, received_after=0, started_after=0, run_time_factor=0)
 LONG_AGO = TIME - 30 * 86_400
 
 
 class Looking:
     """A leader that looks at large records of open tasks."""
 
-    def __init__(self, url: str, kind: str, limits: Stuck = LIMITS, **fields: Any) -> None:
+    def __init__(self, url: str, kind: str, limits: StuckSettings = LIMITS, **fields: Any) -> None:
         self.one = Instance(url, stuck=limits, name_wait=600.0).start()
         for bodies in large(LARGE, kind, **fields):
             self.one.apply(bodies)
-        assert self.one.store.tick(b"{}", [], merged_ago=0.0).leads
-        self.tasks = StuckTasks(self.one.store, limits)
+        assert self.one.store.tick(b"{}", [], watermark_age=0.0).leads
+        self.tasks = RedisOpenTasks(self.one.store, limits)
 
-    def found(self, reads: Reads) -> list[Suspect]:
+    def found(self, reads: Reads) -> list[Candidate]:
         """What all looks find until there is no more to look at."""
-        found: list[Suspect] = []
+        found: list[Candidate] = []
         for _ in range(2 * LARGE):
-            suspects: Suspects = reads.of(self.tasks.suspects)
-            found += suspects.tasks
-            if not suspects.more:
+            candidates: Candidates = reads.of(self.tasks.candidates)
+            found += candidates.tasks
+            if not candidates.more:
                 return found
         raise AssertionError("there is always more")
 
@@ -256,13 +255,13 @@ def test_a_look_at_open_tasks_reads_only_so_much(
     store_url: str, inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given many large records of tasks that are overdue, a look reads some of them, and the looks that follow find
-    the others, each once. So do the calls that judge them.
+    the others, each once. So do the calls that confirm them.
     """
     looking = Looking(store_url, "task-retried", at=LONG_AGO)
     reads = Reads(inside, "t0")
     found = looking.found(reads)
 
-    assert Counter(suspect.task_id for suspect in found) == Counter(f"t{number}" for number in range(LARGE))
+    assert Counter(candidate.task_id for candidate in found) == Counter(f"t{number}" for number in range(LARGE))
     run, calls = looking.one.store.run, []
 
     def bounded(*arguments: Any) -> Any:
@@ -270,10 +269,10 @@ def test_a_look_at_open_tasks_reads_only_so_much(
         return reads.of(lambda: run(*arguments))
 
     monkeypatch.setattr(looking.one.store, "run", bounded)
-    items = looking.tasks.judge(0, [(suspect, StuckVerdict("sent", ["queue"], 1)) for suspect in found])
+    items = looking.tasks.confirm(0, [(candidate, StuckTask("sent", ["queue"], 1)) for candidate in found])
     assert items is not None
     assert len(calls) > 1
-    assert Counter(item.entry.event.task_id for item in items) == Counter(suspect.task_id for suspect in found)
+    assert Counter(item.entry.event.task_id for item in items) == Counter(candidate.task_id for candidate in found)
 
 
 def test_the_search_for_tasks_of_a_lost_worker_reads_only_so_much(store_url: str, inside: Inside) -> None:
@@ -287,10 +286,10 @@ def test_the_search_for_tasks_of_a_lost_worker_reads_only_so_much(store_url: str
     duties = Duties(one.store)
 
     def is_lost() -> bool:
-        watched = duties.watch(Watching(0.001, 0.002), [], may_judge=True)
+        watched = duties.watch(Watching(0.001, 0.002), [], may_declare_lost=True)
         return watched is not None and [worker.state for worker in watched.workers] == ["lost"]
 
     wait_until(is_lost, patient(10), "the loss")
     found = looking.found(Reads(inside, "t0"))
 
-    assert Counter(suspect.task_id for suspect in found) == Counter(f"t{number}" for number in range(LARGE))
+    assert Counter(candidate.task_id for candidate in found) == Counter(f"t{number}" for number in range(LARGE))

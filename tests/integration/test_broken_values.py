@@ -51,8 +51,8 @@ def test_a_broken_worker_record_breaks_one_row(one: Instance, inside: Inside, va
 
 
 @pytest.mark.parametrize("kept", [b"lost", b"lost x y z", b"lost nan nan nan", b"lost 1 2", b"\xff"])
-def test_a_broken_state_of_a_worker_is_judged_anew(one: Instance, inside: Inside, kept: bytes) -> None:
-    """Given a kept state that says nothing, the worker is judged by its silence."""
+def test_a_broken_state_of_a_worker_is_derived_anew(one: Instance, inside: Inside, kept: bytes) -> None:
+    """Given a kept state that says nothing, the worker's state follows from its silence."""
     one.tick()
     one.apply(event("worker-heartbeat", hostname="a@host"))
     inside.redis.hset(inside.keys.liveness, "a@host", kept)
@@ -72,7 +72,7 @@ def account(one: Instance, inside: Inside, *beats: tuple[float, float], state: b
     inside.redis.set(inside.keys.prefix + "p:" + PROCESS, struct.pack(">d", (TIME + 3) * 1e6))
     if state is not None:
         inside.redis.set(inside.keys.prefix + "l:" + PROCESS, state)
-    one.store.tick(b"{}", [], merged_ago=0.0)
+    one.store.tick(b"{}", [], watermark_age=0.0)
     items = Duties(one.store).losses()
     one.announce(items)
     return [item.entry.event.fields["lost"] for item in items]
@@ -158,7 +158,7 @@ def test_broken_counts_break_one_series(store_url: str, inside: Inside) -> None:
 def test_a_broken_report_of_a_takeover_stops_nobody(one: Instance, inside: Inside, stored: str) -> None:
     """Given a list of takeovers whose first entry cannot be read, the tick, the duties and `status` work."""
     inside.redis.lpush(inside.keys.takeovers, stored)
-    one.store.tick(b"{}", [], merged_ago=0.0)
+    one.store.tick(b"{}", [], watermark_age=0.0)
     assert account(one, inside, (TIME + 2, 5)) == []
     reader = StoreReader(one.settings, NODE)
     reader.connect()

@@ -12,8 +12,7 @@ import pytest
 from ha_monitor.check.findings import Finding, ok, warning
 from ha_monitor.check.workers import assess_worker, check_workers, refused_lately
 from ha_monitor.clock import SystemClock
-from ha_monitor.config.schema import Broker, Config
-from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.config.schema import Broker, Config, StoreSettings
 from ha_monitor.events.serializers import refusal_of
 from ha_monitor.status.fleet import read_fleet
 from ha_monitor.store.reader import WorkerEntry

@@ -14,7 +14,7 @@ from ha_monitor.broker import asking
 from ha_monitor.broker.control import WorkerBroadcast, broadcast_to_workers
 from ha_monitor.broker.survey import survey
 from ha_monitor.broker.task_query import query_tasks
-from ha_monitor.config.schema import Broker, Config, Store
+from ha_monitor.config.schema import Broker, Config, StoreSettings
 from ha_monitor.errors import BrokerUnavailable
 from tests.support.certificates import Certificate
 from tests.support.instances import through
@@ -96,7 +96,7 @@ def test_workers_are_asked_over_verified_amqps(certificates: list[Certificate]) 
         with Timed() as timed:
             broadcast_to_workers(url, settings)
 
-        assert timed.undisturbed < Store().lease / 2, timed
+        assert timed.undisturbed < StoreSettings().lease / 2, timed
         assert heard() == ["heartbeat", "enable_events"]
         assert survey(Config(broker=settings), ["tasks"])[0].name == "tasks"
         assert query_tasks(Config(broker=settings), ["id"]).answered == frozenset()
@@ -158,7 +158,7 @@ def test_workers_are_asked_behind_a_sentinel(
 
 
 def test_a_broker_that_does_not_answer_does_not_hold_up_the_instance(unanswering: Callable[[str], int]) -> None:
-    """Given a broker that goes silent, greeting returns at once, and its failure is told when the time is over."""
+    """Given a broker that goes silent, the broadcast returns at once, and its failure is told when the time is over."""
     told: list[str] = []
     port = unanswering("silent")
     url = f"amqp://127.0.0.1:{port}//"

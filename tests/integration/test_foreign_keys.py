@@ -28,7 +28,7 @@ from ha_monitor.store.duties import Duties
 from ha_monitor.store.keys import TYPES, Keys
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.results import Recovered, Watching
-from ha_monitor.store.stuck import StuckTasks
+from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import NODE, Inside, Instance
 from tests.integration.test_all_or_nothing import LIMITS, life, one_counting
 from tests.support.instances import Fleet
@@ -122,21 +122,21 @@ class Going:
     def round(self, number: int) -> None:
         """Everything that an instance does with the store."""
         one, store = self.one, self.one.store
-        duties, tasks, attempts = Duties(store), StuckTasks(store, LIMITS), RedisAttempts(store)
+        duties, tasks, attempts = Duties(store), RedisOpenTasks(store, LIMITS), RedisAttempts(store)
         failed = event("task-failed", at=TIME + number, uuid=f"waits-{number // 2}")
         beats = [event("worker-heartbeat", at=TIME + 3 * number + n, processed=n + 2 * number) for n in range(2)]
         start = event("task-started", at=TIME + number, uuid=f"starts-{number}")
         custom = event("custom", at=TIME + number, uuid=None)
 
-        def judge() -> None:
-            suspects = tasks.suspects()
-            tasks.judge(0, [])
-            assert suspects is None or suspects.tasks is not None
+        def confirm() -> None:
+            candidates = tasks.candidates()
+            tasks.confirm(0, [])
+            assert candidates is None or candidates.tasks is not None
 
-        def settle() -> None:
+        def record_outcome() -> None:
             items = one.apply(event("custom", at=TIME + 1000 + number, uuid=None), announce=False).items
             one.emitted += items
-            store.settle(
+            store.record_outcome(
                 (items[-1].sequence if items else store._progress.announced) + 1, [(10**7, b"retry")], [b"{}"], 10
             )
 
@@ -149,16 +149,16 @@ class Going:
             store.counts()
 
         self.do(lambda: one.apply(life(f"life-{number}"), failed, beats, start, custom).trouble)
-        self._let_beats_settle()
+        self._let_beats_become_evaluable()
         self.do(self._tick)
-        for duty in (lambda: duties.watch(Watching(10, 60), ["celery"], may_judge=True), duties.losses, judge):
+        for duty in (lambda: duties.watch(Watching(10, 60), ["celery"], may_declare_lost=True), duties.losses, confirm):
             self.do(lambda duty=duty: duty() and None)  # type: ignore[misc]
-        self.do(settle)
+        self.do(record_outcome)
         self.do(note)
         self.do(counts)
-        self.do(store.confirm)
+        self.do(store.flush)
 
-    def _let_beats_settle(self) -> None:
+    def _let_beats_become_evaluable(self) -> None:
         """As if the heartbeats had come a minute ago."""
         inside, key = Inside(self.one.settings.url), self.one.store.keys.prefix + "b:" + PROCESS
         if inside.redis.type(key) == b"string":
@@ -167,7 +167,7 @@ class Going:
             inside.redis.set(key, b"".join(struct.pack(">dddd", *(at, runs, 1.0, 0)) for at, runs, _, _ in doubles))
 
     def _tick(self) -> str:
-        ticked = self.one.store.tick(b"{}", [b"{}"], merged_ago=0.0)
+        ticked = self.one.store.tick(b"{}", [b"{}"], watermark_age=0.0)
         self.one.announce(ticked.items)
         return ticked.trouble
 

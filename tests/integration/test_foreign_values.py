@@ -173,7 +173,7 @@ def test_a_wrong_value_of_one_of_many_keys(store_url: str, inside: Inside, prefi
 
 
 @pytest.mark.parametrize("value", [*TEXTS, pack([1]), pack(["a", "b", 1, 0])], ids=repr)
-@pytest.mark.parametrize("name", ["tokens", "format", "returned"])
+@pytest.mark.parametrize("name", ["tokens", "format", "requeued"])
 def test_what_must_be_a_number_is_set_aside_and_named_once(
     store_url: str, inside: Inside, name: str, value: bytes
 ) -> None:

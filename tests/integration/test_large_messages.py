@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.pipeline.slices import slices
+from ha_monitor.pipeline.batch_parts import batch_parts
 from tests.integration.storing import Inside, Instance
 from tests.support.instances import Fleet, queue_depth
 from tests.support.machine import patient
@@ -119,7 +119,7 @@ def test_ten_thousand_announcements_of_one_task_that_wait(own_redis: PrivateRedi
     events, processor, records, memory = 10_000, [], [], []
     for first in range(0, events, 250):
         ends = [event("task-failed", at=TIME + n, traceback="x" * 1500) for n in range(first, first + 250)]
-        for part in slices(decode(ends)):
+        for part in batch_parts(decode(ends)):
             before = processor_time(inside)
             one.apply_batch(part)
             processor.append(processor_time(inside) - before)

@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from ha_monitor.clock import SystemClock
-from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.config.schema import StoreSettings
 from ha_monitor.errors import LeaseLost
 from ha_monitor.store.store import RedisStore
 from tests.unit.builders import decode, event

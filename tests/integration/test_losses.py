@@ -73,7 +73,7 @@ def lost(*instances: Instance, report: bool = True) -> dict[str, int]:
     """
     time.sleep(1.05)  # the grace for what is on its way, by Redis's own clock
     for instance in instances:
-        ticked = instance.store.tick(b"{}", [], merged_ago=0.0)
+        ticked = instance.store.tick(b"{}", [], watermark_age=0.0)
         instance.announce(ticked.items)
     for instance in instances:
         instance.announce(Duties(instance.store).losses(report=report))
@@ -89,7 +89,7 @@ def lost(*instances: Instance, report: bool = True) -> dict[str, int]:
 @pytest.fixture
 def one(store_url: str) -> Instance:
     instance = counter(store_url)
-    instance.store.tick(b"{}", [], merged_ago=0.0)
+    instance.store.tick(b"{}", [], watermark_age=0.0)
     return instance
 
 
@@ -209,8 +209,8 @@ def test_what_another_instance_still_has_in_hand_is_not_lost(store_url: str, one
         held += spell[:5]
         one.apply(spell[5:])
     time.sleep(1.05)
-    one.store.tick(b"{}", [], merged_ago=0.0)
-    two.store.tick(b"{}", [], merged_ago=100.0)
+    one.store.tick(b"{}", [], watermark_age=0.0)
+    two.store.tick(b"{}", [], watermark_age=100.0)
     assert Duties(one.store).losses() == []
     two.apply(held)
 
@@ -274,7 +274,7 @@ def lose_some(instance: Instance, name: str, runs: int) -> None:
 def test_where_workers_are_not_told_apart_losses_are_one_series(store_url: str) -> None:
     """Given `metrics.worker_labels = "none"` and losses of two workers, one count has both."""
     one = counter(store_url, per_worker=False)
-    one.store.tick(b"{}", [], merged_ago=0.0)
+    one.store.tick(b"{}", [], watermark_age=0.0)
     for name in ("a@host", "b@host"):
         lose_some(one, name, 4)
 
@@ -286,7 +286,7 @@ def test_where_workers_are_not_told_apart_losses_are_one_series(store_url: str) 
 def test_losses_keep_to_the_limit_of_series(store_url: str) -> None:
     """Given losses of more workers than `metrics.max_series` allows, no event is forgotten and the rest is overflow."""
     one = counter(store_url, max_series=5)
-    one.store.tick(b"{}", [], merged_ago=0.0)
+    one.store.tick(b"{}", [], watermark_age=0.0)
     names = [f"w@host{number}" for number in range(8)]
     for name in names:
         lose_some(one, name, 2)
@@ -302,7 +302,7 @@ def test_losses_keep_to_the_limit_of_series(store_url: str) -> None:
 def test_workers_that_lose_nothing_take_no_room(store_url: str) -> None:
     """Given more workers over time than `metrics.max_series`, as under autoscaling, the tasks have their labels."""
     one = counter(store_url, max_series=5)
-    one.store.tick(b"{}", [], merged_ago=0.0)
+    one.store.tick(b"{}", [], watermark_age=0.0)
     for number in range(8):
         worker = Worker(f"w@host{number}")
         one.apply([worker.online()])
@@ -428,7 +428,7 @@ def test_workers_that_send_no_task_events_are_told_of_once(one: Instance) -> Non
     (line,) = told_of_silence(one)
     assert (line["count"], sorted(line["workers"])) == (3, ["a@host", "b@host", "c@host"])
     assert "start them with -E" in line["reason"]
-    watched = Duties(one.store).watch(Watching(1e6, 2e6), [], may_judge=True)
+    watched = Duties(one.store).watch(Watching(1e6, 2e6), [], may_declare_lost=True)
     assert watched is not None
     assert {worker.name for worker in watched.workers if worker.is_silent} == {"a@host", "b@host", "c@host"}
 

@@ -202,8 +202,8 @@ def test_crashes_lose_nothing(instances: list[Instance], inside: Inside, data: s
         else:
             instance.apply(bodies)
     for instance in living:
-        instance.store.confirm()
-        instance.store.confirm()
+        instance.store.flush()
+        instance.store.flush()
     living[0].stay_in_contact()
     # While a lease ran out unnoticed, names were waited for longer.
     inside.let_wait_end()
@@ -233,7 +233,7 @@ def test_every_call_may_be_repeated(instances: list[Instance], inside: Inside, d
             if items:
                 retry = (10**9, items[0].entry.event.id.encode())
                 for _ in range(calls):
-                    store.settle(items[-1].sequence + 1, [retry], [b'"dead"'], 100)
+                    store.record_outcome(items[-1].sequence + 1, [retry], [b'"dead"'], 100)
         left = sorted(inside.outbox(instance.store.token) for instance in instances)
         for uuid in inside.redis.zrange(inside.keys.waiting, 0, -1):
             inside.redis.zadd(inside.keys.waiting, {uuid: 1})
@@ -241,7 +241,7 @@ def test_every_call_may_be_repeated(instances: list[Instance], inside: Inside, d
             instances[1].tick(announce=False)
         due = inside.outbox(instances[1].store.token)
         for _ in range(calls):
-            instances[1].store.leave()
+            instances[1].store.unregister()
         outcomes.append(
             (
                 canonical(inside, uuids_of(history)),

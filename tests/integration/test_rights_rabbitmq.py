@@ -83,7 +83,7 @@ def test_each_permission_is_needed_and_named_where_it_is_missing(
     ((use, reason),) = refused(rabbit_uses).items()
 
     # Nothing answers a publication: it is said all the same.
-    assert (use == "greeting") == (name == r"celery\.pidbox")
+    assert (use == "broadcast") == (name == r"celery\.pidbox")
     told = re.search(rf"user monitor may not {right} the \w+ (\S+) in vhost rights; grant it: (.*)", reason)
     assert told, reason
     assert re.fullmatch(name, told[1])

@@ -97,7 +97,7 @@ def store_uses(url: str) -> Uses:
         one.apply([event("task-received"), event("task-started", at=TIME + 1)])
         one.tick(b"sample")
         one.recover()
-        one.store.leave()
+        one.store.unregister()
         one.store.close()
 
     def status() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ha_monitor.clock import SystemClock
-from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.config.schema import StoreSettings
 from ha_monitor.store.store import RedisStore
 from tests.support.services import PrivateRedis
 
@@ -15,4 +15,4 @@ def test_the_primary_is_found_by_a_sentinel(redis_server: PrivateRedis, sentinel
     store.register({"instance": "1"})
     with redis_server.client(9) as client:
         assert client.exists(f"{{ha-monitor:sentinel}}:instance:{store.token}") == 1
-    assert store.leave() == 0
+    assert store.unregister() == 0

@@ -73,11 +73,11 @@ def test_without_its_lease_an_instance_can_do_nothing(store_url: str, one: Insta
         lambda: one.apply(event("task-succeeded", at=TIME + 2)),
         one.tick,
         one.store.recover,
-        lambda: one.store.settle(10, [(1, b"x")], [b"x"], 10),
+        lambda: one.store.record_outcome(10, [(1, b"x")], [b"x"], 10),
     ):
         with pytest.raises(LeaseLost):
             call()
-    assert one.store.leave() == 0
+    assert one.store.unregister() == 0
 
     assert {key: inside.redis.dump(key) for key in inside.redis.scan_iter()} == before
 
@@ -285,7 +285,7 @@ def test_what_is_announced_leaves_the_outbox_with_the_next_call(one: Instance, i
     assert inside.outbox(token) == 1
     assert [item.sequence for item in (*first.items, *second.items)] == [0, 1, 2]
 
-    one.store.confirm()
+    one.store.flush()
     assert inside.outbox(token) == 0
 
 
@@ -314,7 +314,7 @@ def test_leaving_frees_the_outbox_for_others_at_once(one: Instance, two: Instanc
     two.stay_in_contact()
     one.apply(started(), announce=False)
 
-    assert one.store.leave() == 2
+    assert one.store.unregister() == 2
     two.tick()
 
     assert two.types == ["task-received", "task-started"]
@@ -326,10 +326,10 @@ def test_leaving_with_everything_done_leaves_nothing(one: Instance, inside: Insi
     """Given an instance that has announced everything, nothing of it stays."""
     one.apply(started())
 
-    assert one.store.leave() == 0
+    assert one.store.unregister() == 0
 
     left = {key.decode().removeprefix(inside.keys.prefix) for key in inside.redis.scan_iter()}
-    assert left == {"tokens", "format", "returned", "processes", "p:celery@host\x1f4711", f"t:{UUID}"}
+    assert left == {"tokens", "format", "requeued", "processes", "p:celery@host\x1f4711", f"t:{UUID}"}
 
 
 # --- take over -----------------------------------------------------------------------------
@@ -399,7 +399,7 @@ def test_a_name_is_waited_for_while_a_vanished_instance_may_hold_it(store_url: s
     assert two.types == ["task-started", "task-succeeded"]
 
 
-# --- settle --------------------------------------------------------------------------------
+# --- record_outcome ------------------------------------------------------------------------
 
 
 def test_a_failed_handler_is_tried_again_by_whichever_instance(one: Instance, two: Instance, inside: Inside) -> None:
@@ -407,7 +407,7 @@ def test_a_failed_handler_is_tried_again_by_whichever_instance(one: Instance, tw
     (item,) = one.apply(event("task-received"), announce=False).items
     entry = retry_entry(item.entry, "alerts.mail", 1)
 
-    one.store.settle(item.sequence + 1, [(50_000, entry)], [], 10)
+    one.store.record_outcome(item.sequence + 1, [(50_000, entry)], [], 10)
     ticked = two.tick()
     assert ticked.items == []
     assert 45 < (ticked.next_due or 0) <= 50
@@ -427,7 +427,7 @@ def test_settling_again_changes_nothing(one: Instance, inside: Inside) -> None:
     """Given a reply that was lost, the same call again adds neither retries nor dead letters."""
     one.apply(started(), announce=False)
     for _ in range(3):
-        one.store.settle(2, [(1000, b"entry")], [b'{"a": 1}'], 10)
+        one.store.record_outcome(2, [(1000, b"entry")], [b'{"a": 1}'], 10)
 
     assert inside.redis.zcard(inside.keys.retries) == 1
     assert inside.redis.lrange(inside.keys.dead_letters, 0, -1) == [b'{"a": 1}']
@@ -437,12 +437,12 @@ def test_only_the_newest_dead_letters_are_kept(one: Instance, inside: Inside) ->
     """Given more dead letters than configured, the newest stay, newest first."""
     for number in range(5):
         one.apply(event("deploy", uuid=None, at=TIME + number), announce=False)
-        one.store.settle(number + 1, [], [b"%d" % number], 3)
+        one.store.record_outcome(number + 1, [], [b"%d" % number], 3)
 
     assert inside.redis.lrange(inside.keys.dead_letters, 0, -1) == [b"4", b"3", b"2"]
     # Saying only that everything is announced must not touch them.
     one.apply(event("deploy", uuid=None, at=TIME + 9))
-    one.store.confirm()
+    one.store.flush()
     assert inside.redis.llen(inside.keys.dead_letters) == 3
 
 
@@ -502,7 +502,7 @@ def test_silent_workers_are_forgotten(one: Instance, inside: Inside) -> None:
     inside.redis.zadd(inside.keys.workers, {"celery@host": 1})
 
     one.tick()
-    Duties(one.store).watch(Watching(10, 60), [], may_judge=False)
+    Duties(one.store).watch(Watching(10, 60), [], may_declare_lost=False)
 
     assert inside.redis.zrange(inside.keys.workers, 0, -1) == [b"celery@new"]
 

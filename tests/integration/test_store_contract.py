@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ha_monitor.config.schema import Stuck
+from ha_monitor.config.schema import StuckSettings
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.store import RedisStore
-from ha_monitor.store.stuck import StuckTasks
+from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import NODE, Inside, settings
 from tests.support.store_contract import LEASE, StoreContract
 from tests.unit.builders import TurnedClock
@@ -25,7 +25,7 @@ class RedisBed:
 
     def record(self, *, name_wait: float = 0.0) -> SharedRecord:
         store = RedisStore(settings(self._url, lease=LEASE, name_wait=name_wait), NODE, self.clock)
-        return SharedRecord(store, Duties(store), StuckTasks(store, Stuck()), RedisAttempts(store))
+        return SharedRecord(store, Duties(store), RedisOpenTasks(store, StuckSettings()), RedisAttempts(store))
 
     def let_lease_end(self, token: int) -> None:
         self._inside.let_lease_end(token)

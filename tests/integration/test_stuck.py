@@ -1,4 +1,4 @@
-"""Tasks that go no further in a real Redis: which are found, that each is told once, and that a repair is an end."""
+"""Tasks that go no further in a real Redis: which are found, that each is told once, and what is reconciled."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.config.schema import Stuck as Settings
-from ha_monitor.config.schema import TaskLimits
+from ha_monitor.config.schema import StuckSettings, TaskLimits
 from ha_monitor.errors import LeaseLost
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.facts import Fact
 from ha_monitor.outputs.line import Identity, build_line, encode_line
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.record import record_at
-from ha_monitor.store.results import Finished, Orphaned, Stuck, Suspect, Verdict, Watching
-from ha_monitor.store.stuck import LEAST_RUN_TIME, MOST_LOOKS, MOST_SUSPECTS, StuckTasks
+from ha_monitor.store.results import Candidate, Confirmation, FinishedTask, OrphanedTask, StuckTask, Watching
+from ha_monitor.store.stuck import LEAST_RUN_TIME, MOST_CANDIDATES, MOST_LOOKS, RedisOpenTasks
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_counting import counter, samples
 from tests.unit.builders import UUID, event, fact_builder
 from tests.unit.test_line import problems
 
-LIMITS = Settings(sent_after=100, received_after=200, started_after=400, run_time_factor=0)
+LIMITS = StuckSettings(sent_after=100, received_after=200, started_after=400, run_time_factor=0)
 GONE_ON = [
     event("task-received", at=9_000),
     event("task-started", at=9_000),
@@ -39,21 +38,21 @@ IDENTITY = Identity("node", "1", "host", 1)
 class Leader:
     """An instance with the leader's duty towards tasks."""
 
-    def __init__(self, url: str, settings: Settings = LIMITS, **changes: Any) -> None:
+    def __init__(self, url: str, settings: StuckSettings = LIMITS, **changes: Any) -> None:
         self.instance = Instance(url, stuck=settings, **changes).start()
-        self.tasks = StuckTasks(self.instance.store, settings)
+        self.tasks = RedisOpenTasks(self.instance.store, settings)
 
     def lead(self) -> bool:
-        return self.instance.store.tick(b"{}", [], merged_ago=0.0).leads
+        return self.instance.store.tick(b"{}", [], watermark_age=0.0).leads
 
-    def found(self) -> list[Suspect]:
-        suspects = self.tasks.suspects()
-        assert suspects is not None
-        return suspects.tasks
+    def found(self) -> list[Candidate]:
+        candidates = self.tasks.candidates()
+        assert candidates is not None
+        return candidates.tasks
 
-    def judge(self, *verdicts: tuple[Suspect, Verdict], settled_at: int = 0) -> list[str]:
+    def confirm(self, *confirmations: tuple[Candidate, Confirmation], required_watermark: int = 0) -> list[str]:
         """The types of what was announced, once it is not too early."""
-        items = self.tasks.judge(settled_at, list(verdicts))
+        items = self.tasks.confirm(required_watermark, list(confirmations))
         assert items is not None, "it is too early"
         self.instance.announce(items)
         return [item.entry.event.type for item in items]
@@ -87,13 +86,13 @@ def is_open(inside: Inside, uuid: str = UUID) -> bool:
     return inside.redis.zscore(inside.keys.open, uuid) is not None
 
 
-def held(seen_in: Any = "started") -> Stuck:
-    return Stuck(seen_in, ["worker"], 1)
+def held(seen_in: Any = "started") -> StuckTask:
+    return StuckTask(seen_in, ["worker"], 1)
 
 
-def finished(event_type: str = "task-succeeded", at: float | None = None, **changes: Any) -> Finished:
+def finished(event_type: str = "task-succeeded", at: float | None = None, **changes: Any) -> FinishedTask:
     body = event(event_type, at=ago(10) if at is None else at, pid=None, clock=None, **changes)
-    return Finished(fact_builder().task_fact(body, event_type, "reconciled"))
+    return FinishedTask(fact_builder().task_fact(body, event_type, "reconciled"))
 
 
 def lose(leader: Leader, inside: Inside, *names: str) -> None:
@@ -101,7 +100,7 @@ def lose(leader: Leader, inside: Inside, *names: str) -> None:
     leader.instance.apply(*(event("worker-heartbeat", hostname=name) for name in names))
     now = inside.redis.time()[0] * 1000
     inside.redis.zadd(inside.keys.workers, dict.fromkeys(names, now - 61_000))
-    watched = Duties(leader.instance.store).watch(Watching(10, 60), [], may_judge=True)
+    watched = Duties(leader.instance.store).watch(Watching(10, 60), [], may_declare_lost=True)
     assert watched is not None
 
 
@@ -135,12 +134,12 @@ def test_a_task_is_found_when_its_phase_takes_too_long_and_not_before(
             [event(kind, at=began - 0.001 * (len(types) - n), uuid=uuid) for n, kind in enumerate(types)]
         )
 
-    (suspect,) = one.found()
-    assert suspect.task_id == late
-    assert suspect.phase == phase
-    assert suspect.since / 1e6 == pytest.approx(ago(limit + 1), abs=5)
-    assert (suspect.name, suspect.queue) == (("shop.pay", "celery") if "task-sent" in types else ("", ""))
-    assert suspect.worker == ("" if types == SENT else "celery@host")
+    (candidate,) = one.found()
+    assert candidate.task_id == late
+    assert candidate.phase == phase
+    assert candidate.since / 1e6 == pytest.approx(ago(limit + 1), abs=5)
+    assert (candidate.name, candidate.queue) == (("shop.pay", "celery") if "task-sent" in types else ("", ""))
+    assert candidate.worker == ("" if types == SENT else "celery@host")
 
 
 @pytest.mark.parametrize("last", ["task-succeeded", "task-failed", "task-revoked", "task-rejected"])
@@ -176,9 +175,9 @@ def test_a_task_is_not_overdue_before_its_eta(one: Leader, inside: Inside, types
     for uuid, due in (("not yet", 60), ("just due", -20), ("long due", -300)):
         one.instance.apply(*(event(kind, at=ago(5000), uuid=uuid, eta=eta(due)) for kind in types))
 
-    (suspect,) = one.found()
-    assert suspect.task_id == "long due"
-    assert suspect.since / 1e6 == pytest.approx(ago(300), abs=5)
+    (candidate,) = one.found()
+    assert candidate.task_id == "long due"
+    assert candidate.since / 1e6 == pytest.approx(ago(300), abs=5)
 
 
 def test_a_retry_is_not_overdue_before_its_eta(one: Leader) -> None:
@@ -198,7 +197,7 @@ def test_limits_by_name_come_before_all_others(store_url: str) -> None:
     """
     leader = Leader(
         store_url,
-        Settings(
+        StuckSettings(
             sent_after=100,
             started_after=400,
             run_time_factor=0,
@@ -233,11 +232,11 @@ def run(name: str, seconds: float | None, number: int) -> list[dict[str, Any]]:
     return [*events, event("task-succeeded", at=began + 1, uuid=uuid, runtime=seconds)]
 
 
-def test_a_run_may_take_a_multiple_of_its_usual_run_time(store_url: str) -> None:
+def test_a_run_may_take_a_multiple_of_its_baseline_run_time(store_url: str) -> None:
     """Given names with short, long and unknown run times, each one's run is overdue after the factor times what is
-    usual, yet never in the first minutes; where too few runs are known, after the time for all.
+    its baseline, yet never in the first minutes; where too few runs are known, after the time for all.
     """
-    leader = Leader(store_url, Settings(started_after=1000, run_time_factor=10))
+    leader = Leader(store_url, StuckSettings(started_after=1000, run_time_factor=10))
     leader.lead()
     for name, seconds, runs in (("short", 0.5, 10), ("long", 500.0, 12), ("new", 1.0, 9)):
         for number in range(runs):
@@ -255,15 +254,15 @@ def test_a_run_may_take_a_multiple_of_its_usual_run_time(store_url: str) -> None
     assert {one.task_id for one in leader.found()} == {"short late", "long late", "new late"}
 
 
-def test_the_usual_run_time_follows_what_changes(store_url: str, inside: Inside) -> None:
-    """Given a task that becomes ten times slower, its usual run time does, too, whatever the size of the batches."""
-    leader = Leader(store_url, Settings())
+def test_the_baseline_run_time_follows_what_changes(store_url: str, inside: Inside) -> None:
+    """Given a task that becomes ten times slower, its baseline run time does, too, whatever the size of the batches."""
+    leader = Leader(store_url, StuckSettings())
     leader.lead()
     for number in range(150):
         leader.instance.apply(run("changing", 1.0, number))
     leader.instance.apply([body for number in range(200, 700) for body in run("changing", 10.0, number)])
 
-    runs, mean = inside.redis.hget(inside.keys.usual, "changing").split()
+    runs, mean = inside.redis.hget(inside.keys.baselines, "changing").split()
     assert int(runs) == 100
     assert float(mean) == pytest.approx(10.0, abs=0.1)
 
@@ -273,7 +272,7 @@ def test_nothing_is_kept_where_nobody_looks(store_url: str, inside: Inside) -> N
     instance = Instance(store_url).start()
     instance.apply(*(event(kind, at=ago(10_000)) for kind in STARTED), run("short", 1.0, 1))
 
-    assert inside.redis.exists(inside.keys.open, inside.keys.usual) == 0
+    assert inside.redis.exists(inside.keys.open, inside.keys.baselines) == 0
 
 
 def test_whether_workers_know_a_task_by_its_id_is_told(one: Leader) -> None:
@@ -283,7 +282,7 @@ def test_whether_workers_know_a_task_by_its_id_is_told(one: Leader) -> None:
         one.instance.apply(*(event(kind, at=ago(10_000), uuid=None) | {"uuid": uuid} for kind in STARTED))
     one.instance.apply(event("worker-heartbeat"))
 
-    found = {suspect.task_id: suspect.is_known for suspect in one.found()}
+    found = {candidate.task_id: candidate.is_known for candidate in one.found()}
 
     assert found == {"a": True, "00000000-0000-0000-0000-000000000001": False}
 
@@ -303,9 +302,9 @@ def test_tasks_of_a_lost_worker_are_found_at_once(one: Leader, inside: Inside) -
     assert one.found() == []
     lose(one, inside, "a@host")
 
-    suspects = one.found()
-    assert {suspect.task_id for suspect in suspects} == {"a1", "a2"}
-    assert {suspect.worker_state for suspect in suspects} == {"lost"}
+    candidates = one.found()
+    assert {candidate.task_id for candidate in candidates} == {"a1", "a2"}
+    assert {candidate.worker_state for candidate in candidates} == {"lost"}
     assert one.found() == []
 
 
@@ -320,8 +319,8 @@ def test_a_task_that_was_asked_for_before_its_worker_was_lost_is_found_again_at_
     assert one.found() == []
     lose(one, inside, "celery@host")
 
-    (suspect,) = one.found()
-    assert (suspect.task_id, suspect.worker_state) == (UUID, "lost")
+    (candidate,) = one.found()
+    assert (candidate.task_id, candidate.worker_state) == (UUID, "lost")
 
 
 def test_all_of_ten_thousand_open_tasks_are_looked_through_in_bounded_rounds(store_url: str, inside: Inside) -> None:
@@ -346,10 +345,10 @@ def test_all_of_ten_thousand_open_tasks_are_looked_through_in_bounded_rounds(sto
     found: set[str] = set()
     rounds = 0
     while found != mine and rounds < 60:
-        suspects = leader.found()
+        candidates = leader.found()
         rounds += 1
-        assert len(suspects) <= MOST_SUSPECTS
-        found |= {suspect.task_id for suspect in suspects}
+        assert len(candidates) <= MOST_CANDIDATES
+        found |= {candidate.task_id for candidate in candidates}
 
     assert found == mine
     assert len(mine) == 300
@@ -357,7 +356,7 @@ def test_all_of_ten_thousand_open_tasks_are_looked_through_in_bounded_rounds(sto
     assert calls["cmdstat_get"]["calls"] <= MOST_LOOKS * calls["cmdstat_evalsha"]["calls"]
 
 
-def test_an_overdue_crowd_gets_its_turn(store_url: str, inside: Inside) -> None:
+def test_many_overdue_tasks_get_their_turn(store_url: str, inside: Inside) -> None:
     """Given 10,000 overdue tasks, each round brings others, until all were found once."""
     leader = Leader(store_url)
     leader.lead()
@@ -365,7 +364,7 @@ def test_an_overdue_crowd_gets_its_turn(store_url: str, inside: Inside) -> None:
         leader.instance.apply([event("task-sent", at=ago(1000), uuid=f"t{n}") for n in range(start, start + 500)])
 
     found = list(itertools.chain.from_iterable(leader.found() for _ in range(100)))
-    assert len(found) == len({suspect.task_id for suspect in found}) == 10_000
+    assert len(found) == len({candidate.task_id for candidate in found}) == 10_000
     assert leader.found() == []
 
 
@@ -375,16 +374,16 @@ def test_an_overdue_crowd_gets_its_turn(store_url: str, inside: Inside) -> None:
 def test_a_stuck_task_is_announced_once_over_all_instances(one: Leader, two: Leader, inside: Inside) -> None:
     """Given a task that hangs, one line says so, also when the leader changes and it is found again and again."""
     one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
-    (suspect,) = one.found()
-    assert one.judge((suspect, held())) == ["task-stuck"]
+    (candidate,) = one.found()
+    assert one.confirm((candidate, held())) == ["task-stuck"]
     make_due(inside)
     (again,) = one.found()
-    assert one.judge((again, held())) == []
+    assert one.confirm((again, held())) == []
     inside.let_lease_end(one.instance.store.token)
     assert two.lead()
     make_due(inside)
     (again,) = two.found()
-    assert two.judge((again, held())) == []
+    assert two.confirm((again, held())) == []
 
     line = build_line(one.instance.emitted[-1], IDENTITY, "2026-01-01T00:00:00.000000Z")
     assert (line.level, line.event, line.task_id, line.task_name) == ("warning", "task-stuck", UUID, "shop.pay")
@@ -394,28 +393,28 @@ def test_a_stuck_task_is_announced_once_over_all_instances(one: Leader, two: Lea
     assert problems(json.loads(encode_line(line))) == []
 
 
-@pytest.mark.parametrize(("age", "patience"), [(500, 400), (8_000, 2_000), (10_000_000, 3_600)])
+@pytest.mark.parametrize(("age", "pause"), [(500, 400), (8_000, 2_000), (10_000_000, 3_600)])
 def test_the_longer_a_task_is_stuck_the_rarer_it_is_asked_for(
-    one: Leader, inside: Inside, age: float, patience: float
+    one: Leader, inside: Inside, age: float, pause: float
 ) -> None:
     """Given a task that was announced, it is asked for again after its limit or a quarter of the time that it has been
     there, but within an hour, so that many that never change leave room for others.
     """
     one.instance.apply(*(event(kind, at=ago(age)) for kind in STARTED))
-    one.judge((one.found()[0], held()))
+    one.confirm((one.found()[0], held()))
 
     due = inside.redis.zscore(inside.keys.open, UUID)
     assert due is not None
-    assert due / 1000 - time.time() == pytest.approx(patience, abs=60)
+    assert due / 1000 - time.time() == pytest.approx(pause, abs=60)
 
 
 def test_a_task_that_is_stuck_in_its_next_run_is_announced_again(one: Leader, inside: Inside) -> None:
     """Given a task that was stuck, went on, and is stuck again, that is news, with another id; it ends as any other."""
     one.instance.apply(*(event(kind, at=ago(5000)) for kind in STARTED))
-    assert one.judge((one.found()[0], held())) == ["task-stuck"]
+    assert one.confirm((one.found()[0], held())) == ["task-stuck"]
     one.instance.apply(event("task-retried", at=ago(1000)), event("task-received", at=ago(999), retries=1))
     assert inside.redis.exists(inside.keys.stuck) == 0
-    assert one.judge((one.found()[0], held("received"))) == ["task-stuck"]
+    assert one.confirm((one.found()[0], held("received"))) == ["task-stuck"]
     one.instance.apply(event("task-started", at=ago(3)), event("task-succeeded", at=ago(2)))
 
     assert one.instance.types[-1] == "task-succeeded"
@@ -428,16 +427,16 @@ def test_a_task_that_is_stuck_in_its_next_run_is_announced_again(one: Leader, in
 def test_a_stuck_task_whose_worker_is_then_lost_is_orphaned_as_well(one: Leader, inside: Inside) -> None:
     """Given a task that was stuck, when its worker is lost it is orphaned, once, and not stuck any more."""
     one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
-    one.judge((one.found()[0], held()))
+    one.confirm((one.found()[0], held()))
     lose(one, inside, "celery@host")
-    (suspect,) = one.found()
-    orphaned = Orphaned(True, ["worker-lost"], 0)
-    assert one.judge((suspect, orphaned)) == ["task-orphaned"]
+    (candidate,) = one.found()
+    orphaned = OrphanedTask(True, ["worker-lost"], 0)
+    assert one.confirm((candidate, orphaned)) == ["task-orphaned"]
     make_due(inside)
-    assert one.judge((one.found()[0], orphaned)) == []
-    assert one.judge((suspect, held())) == []
+    assert one.confirm((one.found()[0], orphaned)) == []
+    assert one.confirm((candidate, held())) == []
 
-    watched = Duties(one.instance.store).watch(Watching(10, 60), [], may_judge=True)
+    watched = Duties(one.instance.store).watch(Watching(10, 60), [], may_declare_lost=True)
     assert watched is not None
     assert (watched.stuck, watched.orphaned) == (0, 1)
     line = build_line(one.instance.emitted[-1], IDENTITY, "2026-01-01T00:00:00.000000Z")
@@ -446,25 +445,25 @@ def test_a_stuck_task_whose_worker_is_then_lost_is_orphaned_as_well(one: Leader,
 
 
 def test_a_worker_that_came_back_meanwhile_has_lost_nothing(one: Leader, inside: Inside) -> None:
-    """Given a task of a lost worker, when the worker is back before the verdict, it is not orphaned."""
+    """Given a task of a lost worker, when the worker is back before the confirmation, it is not orphaned."""
     one.instance.apply(*(event(kind, at=ago(5)) for kind in STARTED))
     lose(one, inside, "celery@host")
-    (suspect,) = one.found()
+    (candidate,) = one.found()
     one.instance.apply(event("worker-heartbeat", at=time.time()))
-    Duties(one.instance.store).watch(Watching(10, 60), [], may_judge=True)
+    Duties(one.instance.store).watch(Watching(10, 60), [], may_declare_lost=True)
 
-    assert one.judge((suspect, Orphaned(True, ["worker-lost"], 0))) == []
+    assert one.confirm((candidate, OrphanedTask(True, ["worker-lost"], 0))) == []
 
 
 @pytest.mark.parametrize("moved_on", GONE_ON, ids=lambda body: body["type"])
 def test_a_task_that_moved_on_while_it_was_asked_for_is_left_alone(one: Leader, moved_on: dict[str, Any]) -> None:
-    """Given a task that was found and goes on before the verdict, nothing is said of it, whatever the verdict is."""
+    """Given a task that was found and goes on before the confirmation, nothing is said of it."""
     one.instance.apply(event("task-sent", at=ago(500)), event("task-received", at=ago(450)))
-    (suspect,) = one.found()
+    (candidate,) = one.found()
     one.instance.apply({**moved_on, "timestamp": ago(1)})
-    lost = Orphaned(False, ["workers"], 1)
+    lost = OrphanedTask(False, ["workers"], 1)
 
-    assert one.judge((suspect, held("received")), (suspect, lost), (suspect, finished("task-failed"))) == []
+    assert one.confirm((candidate, held("received")), (candidate, lost), (candidate, finished("task-failed"))) == []
     assert "task-failed" not in one.instance.types
 
 
@@ -473,26 +472,26 @@ def test_a_task_that_is_further_than_its_record_gets_the_time_of_that_phase(one:
     and not when that of a received task is.
     """
     one.instance.apply(*(event(kind, at=ago(300)) for kind in RECEIVED))
-    assert one.judge((one.found()[0], held("started"))) == []
+    assert one.confirm((one.found()[0], held("started"))) == []
     one.instance.apply(*(event(kind, at=ago(500), uuid="older") for kind in RECEIVED))
 
-    assert one.judge((one.found()[0], held("started"))) == ["task-stuck"]
+    assert one.confirm((one.found()[0], held("started"))) == ["task-stuck"]
     assert one.instance.emitted[-1].entry.event.fields["phase"] == "started"
 
 
-def test_nothing_is_judged_while_an_event_may_be_on_its_way(one: Leader, two: Leader) -> None:
-    """Given an instance that has not merged yet what it was given before the workers answered, nothing is judged."""
+def test_nothing_is_confirmed_while_an_event_may_be_on_its_way(one: Leader, two: Leader) -> None:
+    """Given an instance that has not merged yet what it was given before the workers answered, nothing is confirmed."""
     one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
-    suspects = one.tasks.suspects()
-    assert suspects is not None
-    verdicts: list[tuple[Suspect, Verdict]] = [(suspects.tasks[0], held())]
-    assert one.tasks.judge(suspects.at, verdicts) is None
-    two.instance.store.tick(b"{}", [], merged_ago=60.0)
-    assert one.tasks.judge(suspects.at - 50_000, verdicts) is None
+    candidates = one.tasks.candidates()
+    assert candidates is not None
+    confirmations: list[tuple[Candidate, Confirmation]] = [(candidates.tasks[0], held())]
+    assert one.tasks.confirm(candidates.at, confirmations) is None
+    two.instance.store.tick(b"{}", [], watermark_age=60.0)
+    assert one.tasks.confirm(candidates.at - 50_000, confirmations) is None
     two.lead()
     one.lead()
 
-    assert one.judge(*verdicts, settled_at=suspects.at - 2000) == ["task-stuck"]
+    assert one.confirm(*confirmations, required_watermark=candidates.at - 2000) == ["task-stuck"]
 
 
 def test_ages_are_by_the_clock_of_the_store(one: Leader, inside: Inside) -> None:
@@ -503,9 +502,9 @@ def test_ages_are_by_the_clock_of_the_store(one: Leader, inside: Inside) -> None
     one.instance.apply(*(event(kind, at=ago(7200 + 390), uuid="early") for kind in STARTED))
     assert one.found() == []
     one.instance.apply(*(event(kind, at=ago(7200 + 410)) for kind in STARTED))
-    (suspect,) = one.found()
-    assert suspect.task_id == UUID
-    assert one.judge((suspect, held())) == ["task-stuck"]
+    (candidate,) = one.found()
+    assert candidate.task_id == UUID
+    assert one.confirm((candidate, held())) == ["task-stuck"]
     assert one.instance.emitted[-1].entry.event.fields["seconds"] == pytest.approx(410, abs=60)
 
 
@@ -513,18 +512,18 @@ def test_ages_are_by_the_clock_of_the_store(one: Leader, inside: Inside) -> None
 
 
 def test_the_leader_may_die_at_any_moment(one: Leader, two: Leader, inside: Inside) -> None:
-    """Given a leader that dies between the question and the verdict, the next one finds the task again; one that dies
-    between the verdict and the line leaves it to the next. It is announced once, with one id.
+    """Given a leader that dies between the question and the confirmation, the next one finds the task again; one
+    that dies between the confirmation and the line leaves it to the next. It is announced once, with one id.
     """
     one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
-    (suspect,) = one.found()
+    (candidate,) = one.found()
     inside.let_lease_end(one.instance.store.token)
     assert two.lead()
     assert two.found() == []
     make_due(inside)
     (again,) = two.found()
-    assert again == suspect
-    items = two.tasks.judge(0, [(again, held())])
+    assert again == candidate
+    items = two.tasks.confirm(0, [(again, held())])
     assert items is not None
     inside.let_lease_end(two.instance.store.token)
     three = Leader(inside_url(inside))
@@ -541,39 +540,39 @@ def inside_url(inside: Inside) -> str:
 
 
 def test_a_frozen_former_leader_cannot_write(one: Leader, two: Leader, inside: Inside) -> None:
-    """Given a leader that was frozen between the question and its verdict, the verdict has no effect: neither while
+    """Given a leader that was frozen between the question and its confirmation, that has no effect: neither while
     another one leads, nor once its outbox was taken over.
     """
     one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
-    (suspect,) = one.found()
+    (candidate,) = one.found()
     inside.let_lease_end(one.instance.store.token)
     assert two.lead()
     before = inside.record(UUID)
 
-    assert one.tasks.suspects() is None
-    assert one.tasks.judge(0, [(suspect, finished())]) == []
+    assert one.tasks.candidates() is None
+    assert one.tasks.confirm(0, [(candidate, finished())]) == []
     two.instance.stay_in_contact()
-    for verdict in (held(), Orphaned(False, ["workers"], 1), finished()):
+    for confirmation in (held(), OrphanedTask(False, ["workers"], 1), finished()):
         with pytest.raises(LeaseLost):
-            one.tasks.judge(0, [(suspect, verdict)])
+            one.tasks.confirm(0, [(candidate, confirmation)])
     assert inside.record(UUID) == before
     assert inside.redis.exists(inside.keys.stuck, inside.keys.orphaned) == 0
 
 
-# --- repairs -------------------------------------------------------------------------------
+# --- reconciliation -------------------------------------------------------------------------
 
 
-def test_a_repair_is_the_missing_end(one: Leader, inside: Inside) -> None:
+def test_a_reconciled_end_is_the_missing_end(one: Leader, inside: Inside) -> None:
     """Given a task of which the result is known and the last event is not, its record is completed and the event
-    announced, with its source; it is not open any more, and a second verdict changes nothing.
+    announced, with its source; it is not open any more, and a second confirmation changes nothing.
     """
     began = ago(500)
     one.instance.apply(*(event(kind, at=began) for kind in STARTED))
-    (suspect,) = one.found()
-    verdict = finished(at=began + 7, runtime=None)
+    (candidate,) = one.found()
+    confirmation = finished(at=began + 7, runtime=None)
 
-    assert one.judge((suspect, verdict)) == ["task-succeeded"]
-    assert one.judge((suspect, verdict)) == []
+    assert one.confirm((candidate, confirmation)) == ["task-succeeded"]
+    assert one.confirm((candidate, confirmation)) == []
     task = inside.task(UUID)
     assert task.state is State.SUCCESS
     assert task.finished == pytest.approx(began + 7, abs=0.01)
@@ -587,11 +586,11 @@ def test_a_repair_is_the_missing_end(one: Leader, inside: Inside) -> None:
 
 
 @pytest.mark.parametrize("event_type", ["task-succeeded", "task-failed", "task-revoked"])
-def test_an_event_that_comes_after_its_repair_is_not_announced_again(
+def test_an_event_that_comes_after_its_reconciliation_is_not_announced_again(
     store_url: str, one: Leader, inside: Inside, event_type: str
 ) -> None:
-    """Given a repaired task whose real last event comes late, it is not announced a second time, and the record is the
-    same as if it had come in time.
+    """Given a reconciled task whose real last event comes late, it is not announced a second time, and the record
+    is the same as if it had come in time.
     """
     began = ago(500)
     real = event(event_type, at=began + 6.9)
@@ -601,8 +600,8 @@ def test_an_event_that_comes_after_its_repair_is_not_announced_again(
     for target in (one.instance, whole):
         target.apply(*(event(kind, at=began) for kind in STARTED))
     whole.apply(real)
-    (suspect,) = one.found()
-    assert one.judge((suspect, finished(event_type, at=began + 7))) == [event_type]
+    (candidate,) = one.found()
+    assert one.confirm((candidate, finished(event_type, at=began + 7))) == [event_type]
     one.instance.apply(real)
     one.instance.apply(real)
 
@@ -613,11 +612,11 @@ def test_an_event_that_comes_after_its_repair_is_not_announced_again(
     assert one.instance.types.count(event_type) == 2, "the end of another run is one of its own"
 
 
-def test_another_end_that_comes_after_a_repair_follows_the_rules_for_several_ends(one: Leader, inside: Inside) -> None:
-    """Given a task repaired as failed, which then succeeds in another run, it has succeeded, and the line says so."""
+def test_another_end_after_a_reconciled_one_follows_the_rules_for_several_ends(one: Leader, inside: Inside) -> None:
+    """Given a task reconciled as failed, which then succeeds in another run, it has succeeded, and the line says so."""
     began = ago(500)
     one.instance.apply(*(event(kind, at=began) for kind in STARTED))
-    one.judge((one.found()[0], finished("task-failed", at=began + 7)))
+    one.confirm((one.found()[0], finished("task-failed", at=began + 7)))
     assert inside.task(UUID).state is State.FAILURE
     one.instance.apply(*(event(kind, at=began + 20) for kind in ("task-received", "task-started", "task-succeeded")))
 
@@ -626,21 +625,21 @@ def test_another_end_that_comes_after_a_repair_follows_the_rules_for_several_end
     assert not is_open(inside)
 
 
-def test_a_repair_is_counted_once(store_url: str) -> None:
-    """Given a repaired task whose real last event comes late, the task's counter and that of the repairs are 1. The
+def test_a_reconciled_end_is_counted_once(store_url: str) -> None:
+    """Given a reconciled task whose real last event comes late, its counter and that of reconciled ones are 1. The
     repair is known as something counted, though nothing of it may be announced, and so is read for the next scrape.
     """
     instance = counter(store_url, stuck=LIMITS)
-    instance.store.tick(b"{}", [], merged_ago=0.0)
-    tasks = StuckTasks(instance.store, LIMITS)
+    instance.store.tick(b"{}", [], watermark_age=0.0)
+    tasks = RedisOpenTasks(instance.store, LIMITS)
     began = ago(500)
     instance.apply(*(event(kind, at=began) for kind in STARTED))
-    suspects = tasks.suspects()
-    assert suspects is not None
+    candidates = tasks.candidates()
+    assert candidates is not None
     fact: Fact = finished(at=began + 7).fact
     instance.store.counts()
     assert not instance.store.counts_changed
-    items = tasks.judge(0, [(suspects.tasks[0], Finished(fact))])
+    items = tasks.confirm(0, [(candidates.tasks[0], FinishedTask(fact))])
     assert items is not None
     assert instance.store.counts_changed
     instance.apply(event("task-succeeded", at=began + 6.9))
@@ -678,9 +677,9 @@ def test_a_later_run_that_hangs_is_found(
     one.instance.apply([event(kind, at=ago(1000 - n), hostname=hostname) for n, kind in enumerate(kinds)])
     one.instance.emitted.clear()
     make_due(inside)
-    (suspect,) = one.found()
-    assert (suspect.phase, suspect.worker) == (phase, hostname)
-    assert one.judge((suspect, held(phase))) == ["task-stuck"]
+    (candidate,) = one.found()
+    assert (candidate.phase, candidate.worker) == (phase, hostname)
+    assert one.confirm((candidate, held(phase))) == ["task-stuck"]
 
     (item,) = one.instance.emitted
     assert item.entry.facts is not None
@@ -702,8 +701,8 @@ def test_a_later_run_is_found_though_the_end_before_it_came_after_its_start(one:
     one.instance.apply(ended)
     make_due(inside)
 
-    (suspect,) = one.found()
-    assert suspect.phase == "started"
+    (candidate,) = one.found()
+    assert candidate.phase == "started"
 
 
 def test_clocks_an_hour_apart_make_no_later_run(one: Leader, inside: Inside) -> None:
@@ -749,7 +748,7 @@ def test_a_task_with_an_eta_keeps_its_name_until_then(one: Leader, inside: Insid
 def test_a_long_run_keeps_its_name_while_a_worker_has_it(store_url: str, inside: Inside, started_after: float) -> None:
     """Given a run that may take longer than `store.failure_ttl`, its worker is asked before the record expires, and
     the record lives on if it has it; nothing is said."""
-    leader = Leader(store_url, Settings(started_after=started_after, run_time_factor=0))
+    leader = Leader(store_url, StuckSettings(started_after=started_after, run_time_factor=0))
     leader.lead()
     leader.instance.apply(event("task-received", at=ago(100)), event("task-started", at=ago(100)))
     make_due(inside)
@@ -757,8 +756,8 @@ def test_a_long_run_keeps_its_name_while_a_worker_has_it(store_url: str, inside:
 
     inside.redis.expire(inside.keys.task(UUID), WEEK // 2 - 60)
     make_due(inside)
-    (suspect,) = leader.found()
-    assert leader.judge((suspect, held())) == []
+    (candidate,) = leader.found()
+    assert leader.confirm((candidate, held())) == []
 
     assert inside.ttl(inside.keys.task(UUID)) > WEEK - 600
     assert is_open(inside)
@@ -769,14 +768,14 @@ def test_a_long_run_keeps_its_name_while_a_worker_has_it(store_url: str, inside:
 def test_a_run_within_its_limit_that_no_worker_has_is_let_go_without_a_word(store_url: str, inside: Inside) -> None:
     """Given a task that was asked for only because its record expires, that no worker has it is not said, and its
     record expires."""
-    leader = Leader(store_url, Settings(started_after=0, run_time_factor=0))
+    leader = Leader(store_url, StuckSettings(started_after=0, run_time_factor=0))
     leader.lead()
     leader.instance.apply(event("task-received", at=ago(100)), event("task-started", at=ago(100)))
     inside.redis.expire(inside.keys.task(UUID), 1000)
     make_due(inside)
-    (suspect,) = leader.found()
+    (candidate,) = leader.found()
 
-    assert leader.judge((suspect, Orphaned(False, ["workers"], 1))) == []
+    assert leader.confirm((candidate, OrphanedTask(False, ["workers"], 1))) == []
 
     assert inside.ttl(inside.keys.task(UUID)) <= 1000
 
@@ -785,8 +784,8 @@ def test_an_overdue_run_keeps_its_name_while_a_worker_has_it(one: Leader, inside
     """Given a run that is stuck and that its worker has, its record does not expire meanwhile."""
     one.instance.apply(event("task-received", at=ago(500)), event("task-started", at=ago(500)))
     inside.redis.expire(inside.keys.task(UUID), 1000)
-    (suspect,) = one.found()
+    (candidate,) = one.found()
 
-    assert one.judge((suspect, held())) == ["task-stuck"]
+    assert one.confirm((candidate, held())) == ["task-stuck"]
 
     assert inside.ttl(inside.keys.task(UUID)) > WEEK - 600

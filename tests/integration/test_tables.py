@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
-from ha_monitor.config.schema import Config, Stuck
+from ha_monitor.config.schema import Config, StuckSettings
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.line import Identity, build_line, encode_line
 from ha_monitor.outputs.log import Logger
@@ -27,7 +27,7 @@ from ha_monitor.store.reader import AT_ONCE, MOST_WORKERS, StoreReader
 from ha_monitor.store.results import Table, Watched, Watching
 from ha_monitor.store.scripts import read_scripts
 from ha_monitor.store.stuck import MOST_LOOKS as MOST_TASKS_LOOKED_AT
-from ha_monitor.store.stuck import StuckTasks
+from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import NODE, Inside, Instance
 from tests.support.scraping import Samples
 from tests.unit.builders import TIME, TurnedClock, event
@@ -39,7 +39,7 @@ SMALL = {
     "workers": 20,
     "processes": 20,
     "producers": 5,
-    "usual": 5,
+    "baselines": 5,
     "queues": 3,
     "open": 10,
     "heartbeats": 50,
@@ -115,17 +115,17 @@ end
 
 def age(inside: Inside, by: int) -> None:
     """As if nothing had been heard of any worker for so many ms, which were there for as long before."""
-    for key in (inside.keys.workers, inside.keys.newcomers, inside.keys.young):
+    for key in (inside.keys.workers, inside.keys.unconfirmed, inside.keys.young):
         inside.redis.eval(EARLIER, 1, key, -by)
 
 
 def make_older(inside: Inside, name: str, by: int) -> None:
     """As if a worker had been heard of first so many ms earlier."""
-    inside.redis.eval(OLDER, 2, inside.keys.worker(name), inside.keys.newcomers, by, name)
+    inside.redis.eval(OLDER, 2, inside.keys.worker(name), inside.keys.unconfirmed, by, name)
 
 
 def watch(one: Instance, duties: Duties | None = None) -> Watched:
-    watched = (duties or Duties(one.store)).watch(WATCHING, [], may_judge=True)
+    watched = (duties or Duties(one.store)).watch(WATCHING, [], may_declare_lost=True)
     assert watched is not None
     one.announce(watched.items)
     return watched
@@ -145,7 +145,7 @@ def silence(inside: Inside, *names: str, seconds: float = 61) -> None:
 @pytest.mark.usefixtures("small")
 def test_a_flood_of_invented_workers_displaces_no_real_one(store_url: str, inside: Inside) -> None:
     """Given real workers, also one that is silent, and a thousand invented ones, the table is full, the real ones are
-    in it, and what was turned away is counted.
+    in it, and what was refused is counted.
     """
     one = Instance(store_url).start()
     one.tick()
@@ -181,7 +181,7 @@ def test_a_real_worker_finds_room_after_a_flood(store_url: str, inside: Inside) 
 
     assert inside.redis.zscore(inside.keys.workers, "new@host") is not None
     assert inside.redis.zcard(inside.keys.workers) == SMALL["workers"]
-    assert inside.redis.zscore(inside.keys.newcomers, "new@host") is None
+    assert inside.redis.zscore(inside.keys.unconfirmed, "new@host") is None
 
 
 @pytest.mark.usefixtures("small")
@@ -223,7 +223,7 @@ def test_who_fell_silent_after_a_short_life_makes_room(store_url: str, inside: I
         one.apply(heartbeats(["new@host", "young@host"], at + flood + 0.5))
         for again in (0, 2):
             one.apply(heartbeats(invented(100, f"{flood}-"), at + flood + again))
-            inside.redis.eval(ALL_OLDER, 1, inside.keys.newcomers, inside.keys.prefix, 2_000)
+            inside.redis.eval(ALL_OLDER, 1, inside.keys.unconfirmed, inside.keys.prefix, 2_000)
         kept = {name.decode() for name in inside.redis.zrange(inside.keys.workers, 0, -1)}
         assert kept >= {"old@host", "silent@host", "young@host", "new@host"}, flood
         assert len(kept) == SMALL["workers"]
@@ -238,7 +238,7 @@ def test_a_flood_of_25000_confirmed_workers_is_over_ten_seconds_later(store_url:
     for at in (TIME, TIME + 2):
         for start in range(0, 25_000, 250):
             one.apply(heartbeats(invented(25_000)[start : start + 250], at))
-        inside.redis.eval(ALL_OLDER, 1, inside.keys.newcomers, inside.keys.prefix, 2_000)
+        inside.redis.eval(ALL_OLDER, 1, inside.keys.unconfirmed, inside.keys.prefix, 2_000)
     assert inside.redis.zcard(inside.keys.workers) == 10_000
     assert inside.redis.zcard(inside.keys.young) == 10_000 - 1
     age(inside, 11_000)
@@ -247,7 +247,7 @@ def test_a_flood_of_25000_confirmed_workers_is_over_ten_seconds_later(store_url:
     make_older(inside, "new@host", 2_000)
     one.apply(heartbeats(["new@host"], TIME + 2))
 
-    assert inside.redis.zscore(inside.keys.newcomers, "new@host") is None
+    assert inside.redis.zscore(inside.keys.unconfirmed, "new@host") is None
     assert inside.redis.zscore(inside.keys.workers, "old@host") is not None
     assert inside.redis.zcard(inside.keys.workers) == 10_000
 
@@ -280,10 +280,12 @@ def test_the_lines_of_a_flood_are_few_and_say_how_many(one: Instance, inside: In
 
     events = [item.entry.event for item in one.emitted]
     named = [one.worker for one in events if one.type == "worker-lost"]
-    (crowd,) = [item for item in one.emitted if item.entry.event.type == "workers-lost"]
+    (overflow,) = [item for item in one.emitted if item.entry.event.type == "workers-lost"]
     assert "real@host" in named
     assert len(named) == 21
-    line = json.loads(encode_line(build_line(crowd, Identity("node", "1", "host", 1), "2026-01-01T00:00:00.000000Z")))
+    line = json.loads(
+        encode_line(build_line(overflow, Identity("node", "1", "host", 1), "2026-01-01T00:00:00.000000Z"))
+    )
     assert problems(line) == []
     assert (line["level"], line["count"]) == ("warning", 1980)
     assert set(line["workers"]) <= set(names)
@@ -336,11 +338,13 @@ class Reconciles:
 @pytest.mark.usefixtures("small")
 def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str) -> None:
     """Given a leader and floods at each of its ticks, one line says which table is full, and its metrics have its size,
-    its limit, and how many were turned away.
+    its limit, and how many were refused.
     """
     one = Instance(store_url).start()
     lines, clock, config = Lines(), TurnedClock(), Config()
-    record = SharedRecord(one.store, Duties(one.store), StuckTasks(one.store, config.stuck), RedisAttempts(one.store))
+    record = SharedRecord(
+        one.store, Duties(one.store), RedisOpenTasks(one.store, config.stuck), RedisAttempts(one.store)
+    )
     telemetry = Telemetry(config, clock, Stats())
     leader = Leader(
         *(record, config, telemetry, cast("Logger", lines), clock), investigator=None, reconciler=Reconciles()
@@ -378,7 +382,7 @@ def test_what_was_found_before_another_one_led_is_announced(
 
     assert len(one.emitted) >= MOST_LOOKS
     assert len(one.emitted) == inside.outbox(one.store.token)
-    assert duties.watch(WATCHING, [], may_judge=True) is None
+    assert duties.watch(WATCHING, [], may_declare_lost=True) is None
 
 
 # --- the other tables ----------------------------------------------------------------------
@@ -387,9 +391,9 @@ def test_what_was_found_before_another_one_led_is_announced(
 @pytest.mark.usefixtures("small")
 def test_names_queues_and_tasks_have_limits(store_url: str, inside: Inside) -> None:
     """Given more names of tasks, queues and open tasks than the tables take, those that were there first are there,
-    the others are counted as turned away, and all events are merged.
+    the others are counted as refused, and all events are merged.
     """
-    one = Instance(store_url, stuck=Stuck()).start()
+    one = Instance(store_url, stuck=StuckSettings()).start()
     one.tick()
     applied = one.apply(*(event("task-sent", uuid=f"t{n}", name=f"n{n}") for n in range(30)))
     one.apply(
@@ -398,19 +402,19 @@ def test_names_queues_and_tasks_have_limits(store_url: str, inside: Inside) -> N
     )
     duties = Duties(one.store)
     queues = [f"q{n}" for n in range(9)]
-    duties.watch(WATCHING, queues[:2], may_judge=True)
-    watched = duties.watch(WATCHING, queues, may_judge=True)
+    duties.watch(WATCHING, queues[:2], may_declare_lost=True)
+    watched = duties.watch(WATCHING, queues, may_declare_lost=True)
     assert watched is not None
 
     assert applied.new == 30
-    for name, key in (("producers", inside.keys.producers), ("usual", inside.keys.usual)):
+    for name, key in (("producers", inside.keys.producers), ("baselines", inside.keys.baselines)):
         assert inside.redis.hlen(key) <= SMALL[name]
-        assert table(watched, name).turned_away >= 25 - SMALL[name]
+        assert table(watched, name).refused >= 25 - SMALL[name]
     assert set(watched.queues) >= {"q0", "q1"}
-    assert (len(watched.queues), table(watched, "queues").turned_away) == (3, 6)
+    assert (len(watched.queues), table(watched, "queues").refused) == (3, 6)
     one.apply(*(event("task-sent", uuid=f"u{n}", name="n0") for n in range(30)))
     assert inside.redis.zcard(inside.keys.open) <= 60
-    assert table(watch(one, duties), "open").turned_away > 0
+    assert table(watch(one, duties), "open").refused > 0
 
 
 @pytest.mark.usefixtures("small")
@@ -429,14 +433,16 @@ def test_names_that_nobody_sends_any_more_make_room(store_url: str, inside: Insi
 
 
 @pytest.mark.usefixtures("small")
-def test_usual_run_times_of_few_runs_make_room(store_url: str, inside: Inside) -> None:
+def test_baseline_run_times_of_few_runs_make_room(store_url: str, inside: Inside) -> None:
     """Given a full table of run times of which one name has many runs, the look at it makes room by the others."""
-    one = Instance(store_url, stuck=Stuck()).start()
+    one = Instance(store_url, stuck=StuckSettings()).start()
     one.tick()
-    inside.redis.hset(inside.keys.usual, mapping={"real": "100 2.000000", **{f"x{n}": "1 1.000000" for n in range(4)}})
+    inside.redis.hset(
+        inside.keys.baselines, mapping={"real": "100 2.000000", **{f"x{n}": "1 1.000000" for n in range(4)}}
+    )
     watch(one)
 
-    assert inside.redis.hgetall(inside.keys.usual) == {b"real": b"50 2.000000"}
+    assert inside.redis.hgetall(inside.keys.baselines) == {b"real": b"50 2.000000"}
 
 
 @pytest.mark.usefixtures("small")
@@ -474,7 +480,7 @@ def test_what_is_kept_of_one_process_has_a_limit(store_url: str, inside: Inside,
     assert inside.redis.zcard(inside.keys.processes) == 1
     assert [key for pattern in ("*:p:*", "*:b:*") for key in inside.redis.scan_iter(pattern)] == []
     name = {"task-started": "starts", "worker-heartbeat": "heartbeats"}[kind]
-    assert table(watch(one), name).turned_away >= 150
+    assert table(watch(one), name).refused >= 150
 
 
 # --- status --------------------------------------------------------------------------------
@@ -504,7 +510,7 @@ def test_status_of_a_hundred_thousand_invented_workers(one: Instance, inside: In
 
 # --- forged tasks that are overdue ---------------------------------------------------------
 
-LIMITS = Stuck(sent_after=100, received_after=200, started_after=400, run_time_factor=0)
+LIMITS = StuckSettings(sent_after=100, received_after=200, started_after=400, run_time_factor=0)
 
 
 def forge(inside: Inside, count: int, *, names: int) -> None:
@@ -518,11 +524,11 @@ def forge(inside: Inside, count: int, *, names: int) -> None:
     pipe.execute()
 
 
-def looks_until_found(tasks: StuckTasks, uuid: str, most: int) -> int:
+def looks_until_found(tasks: RedisOpenTasks, uuid: str, most: int) -> int:
     for number in range(1, most + 1):
-        suspects = tasks.suspects()
-        assert suspects is not None
-        if uuid in {suspect.task_id for suspect in suspects.tasks}:
+        candidates = tasks.candidates()
+        assert candidates is not None
+        if uuid in {candidate.task_id for candidate in candidates.tasks}:
             return number
     raise AssertionError(f"not found within {most} looks")
 
@@ -533,14 +539,14 @@ def test_forged_tasks_that_are_overdue_do_not_push_a_real_one_back(store_url: st
     soon as all of them were looked at once, however many of them could be asked for.
     """
     one = Instance(store_url, stuck=LIMITS).start()
-    one.store.tick(b"{}", [], merged_ago=0.0)
+    one.store.tick(b"{}", [], watermark_age=0.0)
     hear_twice(one, inside, "celery@host")
     watch(one)
     forge(inside, 20_000, names=names)
     began = time.time() - 500
     for kind in ("task-sent", "task-received", "task-started"):
         one.apply(event(kind, at=began, uuid="real"))
-    tasks = StuckTasks(one.store, LIMITS)
+    tasks = RedisOpenTasks(one.store, LIMITS)
 
     assert looks_until_found(tasks, "real", 100) <= 20_000 / MOST_TASKS_LOOKED_AT + 1
 
@@ -548,13 +554,13 @@ def test_forged_tasks_that_are_overdue_do_not_push_a_real_one_back(store_url: st
 def test_all_forged_tasks_get_their_turn_too(store_url: str, inside: Inside) -> None:
     """Given more overdue tasks of many names than are handed out at once, each is once before any is again."""
     one = Instance(store_url, stuck=LIMITS).start()
-    one.store.tick(b"{}", [], merged_ago=0.0)
+    one.store.tick(b"{}", [], watermark_age=0.0)
     forge(inside, 3000, names=40)
-    tasks = StuckTasks(one.store, LIMITS)
+    tasks = RedisOpenTasks(one.store, LIMITS)
     found: list[str] = []
     for _ in range(30):
-        suspects = tasks.suspects()
-        assert suspects is not None
-        found += [suspect.task_id for suspect in suspects.tasks]
+        candidates = tasks.candidates()
+        assert candidates is not None
+        found += [candidate.task_id for candidate in candidates.tasks]
 
     assert len(found) == len(set(found)) == 3000

@@ -20,13 +20,13 @@ NAME = "celery@host"
 WATCHING = Watching(late_after=10.0, lost_after=60.0)
 
 
-def leads(instance: Instance, *, fit: bool = True) -> tuple[bool, bool]:
-    ticked: Ticked = instance.store.tick(b"{}", [], fit=fit)
+def leads(instance: Instance, *, eligible: bool = True) -> tuple[bool, bool]:
+    ticked: Ticked = instance.store.tick(b"{}", [], eligible=eligible)
     return ticked.leads, ticked.followed
 
 
-def watch(instance: Instance, *, may_judge: bool = True) -> Watched:
-    watched = Duties(instance.store).watch(WATCHING, [], may_judge=may_judge)
+def watch(instance: Instance, *, may_declare_lost: bool = True) -> Watched:
+    watched = Duties(instance.store).watch(WATCHING, [], may_declare_lost=may_declare_lost)
     assert watched is not None
     instance.announce(watched.items)
     assert shown_to_anybody(instance) == states(watched)
@@ -88,7 +88,7 @@ def test_an_orderly_stop_hands_over_at_once(one: Instance, two: Instance) -> Non
     follows another: what that one exported may still be seen.
     """
     leads(one)
-    one.store.leave()
+    one.store.unregister()
 
     assert leads(two) == (True, True)
 
@@ -97,9 +97,9 @@ def test_an_instance_that_does_not_consume_does_not_lead(one: Instance, two: Ins
     """Given a leader that lost the broker, it gives up, and one that consumes takes it over."""
     leads(one)
 
-    assert leads(one, fit=False) == (False, False)
+    assert leads(one, eligible=False) == (False, False)
     assert leads(two) == (True, True)
-    assert leads(one, fit=True) == (False, False)
+    assert leads(one, eligible=True) == (False, False)
 
 
 def test_a_frozen_former_leader_cannot_write(one: Instance, two: Instance, inside: Inside) -> None:
@@ -112,11 +112,11 @@ def test_a_frozen_former_leader_cannot_write(one: Instance, two: Instance, insid
     leads(two)
     silence(inside, 61)
 
-    assert Duties(one.store).watch(WATCHING, [], may_judge=True) is None
+    assert Duties(one.store).watch(WATCHING, [], may_declare_lost=True) is None
     assert inside.redis.hgetall(inside.keys.liveness) == {}
     two.stay_in_contact()
     with pytest.raises(LeaseLost):
-        Duties(one.store).watch(WATCHING, [], may_judge=True)
+        Duties(one.store).watch(WATCHING, [], may_declare_lost=True)
     assert inside.redis.hgetall(inside.keys.liveness) == {}
     watch(two)
     assert own(two) == [("worker-lost", NAME)]
@@ -125,7 +125,7 @@ def test_a_frozen_former_leader_cannot_write(one: Instance, two: Instance, insid
 def test_the_leader_sees_the_fleet(one: Instance, two: Instance) -> None:
     """Given two instances and a queue that workers consume, the leader counts and remembers them."""
     leads(one)
-    first = Duties(one.store).watch(WATCHING, ["celery"], may_judge=True)
+    first = Duties(one.store).watch(WATCHING, ["celery"], may_declare_lost=True)
     second = watch(one)
 
     assert first is not None
@@ -195,13 +195,13 @@ def test_a_worker_that_said_goodbye_is_offline_not_lost(one: Instance, inside: I
     assert own(one) == []
 
 
-def test_who_was_deaf_does_not_judge(one: Instance, inside: Inside) -> None:
+def test_an_instance_that_did_not_listen_declares_no_worker_lost(one: Instance, inside: Inside) -> None:
     """Given a leader that has not listened for long enough, a silent worker is late, and lost only later."""
     one.apply(event("worker-heartbeat"))
     leads(one)
     silence(inside, 1000)
 
-    assert states(watch(one, may_judge=False)) == {NAME: "late"}
+    assert states(watch(one, may_declare_lost=False)) == {NAME: "late"}
     assert own(one) == []
     watch(one)
     assert own(one) == [("worker-lost", NAME)]
@@ -384,8 +384,8 @@ def test_events_of_tasks_cost_one_note_a_second(one: Instance, inside: Inside) -
 
 def look_at_clocks(instance: Instance, empty_ago: float | None) -> list[float]:
     """By how many seconds the clocks are ahead that a look finds wrong."""
-    instance.store.tick(b"{}", [], merged_ago=0.0)
-    watched = Duties(instance.store).watch(WATCHING, [], may_judge=True, empty_ago=empty_ago)
+    instance.store.tick(b"{}", [], watermark_age=0.0)
+    watched = Duties(instance.store).watch(WATCHING, [], may_declare_lost=True, empty_ago=empty_ago)
     assert watched is not None
     instance.announce(watched.items)
     events = [item.entry.event for item in watched.items]
@@ -402,7 +402,7 @@ def confirm(instance: Instance, inside: Inside, ahead: float) -> None:
 
     def is_confirmed() -> bool:
         beat(instance, ahead)
-        return inside.redis.zscore(inside.keys.newcomers, NAME) is None
+        return inside.redis.zscore(inside.keys.unconfirmed, NAME) is None
 
     wait_until(is_confirmed, 60, "the confirmation", 0.2)
 
@@ -433,8 +433,8 @@ def test_what_waited_in_the_queue_is_of_no_wrong_clock(one: Instance, two: Insta
     confirm(one, inside, -7200)
 
     assert look_at_clocks(one, None) == []
-    two.store.tick(b"{}", [], merged_ago=60.0)
+    two.store.tick(b"{}", [], watermark_age=60.0)
     assert look_at_clocks(one, 1.0) == []
-    two.store.tick(b"{}", [], merged_ago=0.0)
+    two.store.tick(b"{}", [], watermark_age=0.0)
     silence(inside, 5)
     assert look_at_clocks(one, 1.0) == []

@@ -52,7 +52,7 @@ class Published:
     """The events of some messages that must be announced. One that comes twice with the same body is one event."""
 
     def __init__(self, messages: Iterable[Recorded] = (), level: LogLevel = LogLevel.INFO) -> None:
-        """:param level: the least level that the instances write."""
+        """:param level: the minimum log level of the instances."""
         self.events: dict[str, dict[str, Any]] = {}
         """By their event ids, for what else names an event so, such as the call of a handler."""
         self._keys: dict[str, Key] = {}

@@ -63,8 +63,8 @@ def merge(record: SharedRecord, batch: Batch) -> list[OutboxItem]:
     return record.store.receive_apply().items
 
 
-def tick(record: SharedRecord, *rejected: bytes, fit: bool = False, merged_ago: float | None = None) -> Ticked:
-    return record.store.tick(b"{}", list(rejected), fit=fit, merged_ago=merged_ago, handed_back=False)
+def tick(record: SharedRecord, *rejected: bytes, eligible: bool = False, watermark_age: float | None = None) -> Ticked:
+    return record.store.tick(b"{}", list(rejected), eligible=eligible, watermark_age=watermark_age, requeued=False)
 
 
 def taken_over(bed: Bed, by: SharedRecord) -> list[Ticked]:
@@ -201,7 +201,7 @@ class StoreContract:
         assert recovered.behind == 3
         assert one.store.token > token
         one.store.announced(3)
-        one.store.confirm()
+        one.store.flush()
         one.store.close()
         one.store.connect()
         assert one.store.recover().items == []
@@ -212,7 +212,7 @@ class StoreContract:
         one, two = started(bed), started(bed)
         merge(one, decode(*life("a")))
         one.store.announced(1)
-        one.store.confirm()
+        one.store.flush()
         bed.let_lease_end(one.store.token)
 
         ticks = taken_over(bed, two)
@@ -225,7 +225,7 @@ class StoreContract:
         for call in (
             lambda: tick(one),
             lambda: merge(one, decode(*life("b"))),
-            lambda: one.store.settle(3, [], [], 10),
+            lambda: one.store.record_outcome(3, [], [], 10),
             one.store.recover,
             lambda: one.duties.losses(report=True),
         ):
@@ -239,28 +239,28 @@ class StoreContract:
         merge(one, decode(*life("a")))
         one.store.announced(1)
 
-        assert one.store.leave() == 2
+        assert one.store.unregister() == 2
         assert not one.store.holds_lease()
         items = [item for ticked in taken_over(bed, two) for item in ticked.items]
 
         assert types(items) == ["task-started", "task-succeeded"]
 
     def test_one_instance_leads_until_it_may_not(self, bed: Bed) -> None:
-        """Given two instances, the first leads and the second does not; once it is not fit, the second follows it."""
+        """Given two instances, the first leads and the second does not; once it is not eligible, the second follows."""
         one, two = started(bed), started(bed)
-        first, second = tick(one, fit=True), tick(two, fit=True)
+        first, second = tick(one, eligible=True), tick(two, eligible=True)
         assert [(ticked.leads, ticked.followed) for ticked in (first, second)] == [(True, False), (False, False)]
-        assert one.duties.watch(WATCHING, [], may_judge=True) is not None
-        assert two.duties.watch(WATCHING, [], may_judge=True) is None
-        assert two.open_tasks.suspects() is None
+        assert one.duties.watch(WATCHING, [], may_declare_lost=True) is not None
+        assert two.duties.watch(WATCHING, [], may_declare_lost=True) is None
+        assert two.open_tasks.candidates() is None
         assert two.duties.losses(report=True) == []
 
-        assert tick(one, fit=False).leads is False
-        followed = tick(two, fit=True)
+        assert tick(one, eligible=False).leads is False
+        followed = tick(two, eligible=True)
 
         assert (followed.leads, followed.followed) == (True, True)
-        assert tick(one, fit=True).leads is False
-        assert one.open_tasks.judge(0, []) == []
+        assert tick(one, eligible=True).leads is False
+        assert one.open_tasks.confirm(0, []) == []
 
     @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
     @pytest.mark.parametrize("at_once", [True, False])
@@ -304,9 +304,9 @@ class StoreContract:
         """Given two instances and a worker that was just heard of, the leader sees them, and the queues it is told."""
         one, two = started(bed), started(bed)
         merge(two, decode(event("worker-heartbeat")))
-        tick(one, fit=True)
+        tick(one, eligible=True)
 
-        watched = one.duties.watch(WATCHING, ["celery"], may_judge=True)
+        watched = one.duties.watch(WATCHING, ["celery"], may_declare_lost=True)
 
         assert watched is not None
         assert (watched.instances, watched.queues, watched.items) == (2, ["celery"], [])
@@ -317,9 +317,9 @@ class StoreContract:
         one = started(bed)
         sent = event("task-sent", hostname="gen1@producer")
         merge(one, decode(sent, event("task-started", hostname="celery@worker")))
-        tick(one, fit=True)
+        tick(one, eligible=True)
 
-        watched = one.duties.watch(WATCHING, [], may_judge=True)
+        watched = one.duties.watch(WATCHING, [], may_declare_lost=True)
 
         assert watched is not None
         assert [(worker.name, worker.state) for worker in watched.workers] == [("celery@worker", "online")]
@@ -329,7 +329,7 @@ class StoreContract:
         one, two = started(bed), started(bed)
         (item,) = merge(one, decode(event("task-received")))
         for _ in range(2):  # repeating it changes nothing
-            one.store.settle(1, [(50_000, retry_entry(item.entry, "alerts.mail", 1))], [b"{}"], 10)
+            one.store.record_outcome(1, [(50_000, retry_entry(item.entry, "alerts.mail", 1))], [b"{}"], 10)
         ticked = tick(two)
         assert ticked.items == []
         assert 45 < (ticked.next_due or 0) <= 50
@@ -339,8 +339,8 @@ class StoreContract:
 
         assert (again.entry.kind, again.entry.handler, again.entry.attempt) == (1, "alerts.mail", 1)
         assert (again.entry.event, again.entry.facts) == (item.entry.event, item.entry.facts)
-        tick(two, fit=True)
-        watched = two.duties.watch(WATCHING, [], may_judge=False)
+        tick(two, eligible=True)
+        watched = two.duties.watch(WATCHING, [], may_declare_lost=False)
         assert watched is not None
         assert (watched.retries, watched.dead_letters) == (0, 1)
 
@@ -373,7 +373,7 @@ class StoreContract:
     def test_instances_see_each_other_while_they_live(self, bed: Bed) -> None:
         """Given two instances, each sees what the other published last, until its lease ends."""
         one, two = started(bed), started(bed)
-        two.store.tick(b'{"state": "consuming"}', [], fit=False, merged_ago=None, handed_back=False)
+        two.store.tick(b'{"state": "consuming"}', [], eligible=False, watermark_age=None, requeued=False)
 
         assert [(peer.token, peer.stats) for peer in one.store.peers()] == [(two.store.token, {"state": "consuming"})]
         assert [peer.token for peer in two.store.peers()] == [one.store.token]

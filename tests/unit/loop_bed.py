@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ha_monitor.broker.memory import MemoryBroker, MemorySource
-from ha_monitor.config.schema import DEFAULT_REDACTED, Batch, Config, LogLevel
+from ha_monitor.config.schema import DEFAULT_REDACTED, BatchSettings, Config, LogLevel, StoreSettings
 from ha_monitor.config.schema import Handlers as HandlerSettings
-from ha_monitor.config.schema import Store as StoreSettings
 from ha_monitor.events.decode import Decoder
 from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
@@ -22,7 +21,7 @@ from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.pipeline import Pipeline
-from ha_monitor.pipeline.replaceable import Settings
+from ha_monitor.pipeline.reloadable import Reloadable
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.memory.record import memory_record
 from ha_monitor.store.memory.server import MemoryServer
@@ -32,7 +31,7 @@ from tests.unit.builders import TurnedClock, fact_builder
 LEASE = 5.0
 OWN_CONFIG = Config(
     store=StoreSettings(lease=LEASE, name_wait=2.0),
-    batch=Batch(time=0.0),
+    batch=BatchSettings(time=0.0),
     handlers=HandlerSettings(attempts=3, backoff=10),
 )
 Function = Callable[..., object]
@@ -152,15 +151,15 @@ class Instance:
         self.telemetry = Telemetry(config, clock, self.stats)
         self.record = memory_record(bed.server, config)
         self.source = MemorySource(bed.broker, prefetch)
-        self.greeted: list[str] = []
-        self.reread: Callable[[], Settings | None] = lambda: None
+        self.broadcasts: list[str] = []
+        self.reread: Callable[[], Reloadable | None] = lambda: None
         self.todo: list[Callable[[], object]] = []
         """What is done after each cycle of `Pipeline.run`, one at a time."""
         self.pipeline = Pipeline(
             config=config,
             source=self.source,
             record=self.record,
-            settings=self.settings(handlers),
+            reloadable=self.reloadable(handlers),
             identity=self.identity,
             supervisor=self.supervisor,
             stats=self.stats,
@@ -173,7 +172,7 @@ class Instance:
             threads=plain_threads(clock),
         )
 
-    def settings(self, handlers: Sequence[Function] = (), level: LogLevel = LogLevel.DEBUG) -> Settings:
+    def reloadable(self, handlers: Sequence[Function] = (), level: LogLevel = LogLevel.DEBUG) -> Reloadable:
         """What a reload may replace."""
         redactor = Redactor(DEFAULT_REDACTED, 1024)
         found = [Handler(one.__name__, frozenset(["task-succeeded"]), one) for one in handlers]
@@ -187,17 +186,17 @@ class Instance:
             logger=self.logger,
             clock=self.clock,
         )
-        return Settings(Decoder(fact_builder(policy=policy), redactor), announcer)
+        return Reloadable(Decoder(fact_builder(policy=policy), redactor), announcer)
 
-    def read_again(self) -> Settings | None:
+    def read_again(self) -> Reloadable | None:
         return self.reread()
 
-    def tend(self) -> None:
+    def ensure_running(self) -> None:
         if self.todo:
             self.todo.pop(0)()
 
     def send(self, url: str) -> None:
-        self.greeted.append(url)
+        self.broadcasts.append(url)
 
     def cycle(self, times: int = 1) -> None:
         """Go round, as `Pipeline.run` does."""

@@ -9,7 +9,7 @@ import pytest
 
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import address_of, connection_to, is_amqp, urls_of
-from ha_monitor.config.schema import Broker, Store
+from ha_monitor.config.schema import Broker, StoreSettings
 from ha_monitor.config.schema import ResultBackend as ResultSettings
 from ha_monitor.config.urls import BAD_DATABASE, BAD_HOST, BAD_PORT, BAD_URL, problem_of
 from ha_monitor.errors import ConfigurationError
@@ -140,7 +140,7 @@ def test_sentinel_urls_of_the_store() -> None:
 def test_a_store_url_that_cannot_be_used_is_refused_without_the_password(url: str) -> None:
     """Given a wrong store URL, connecting is a configuration error at once, and the password is not in it."""
     with pytest.raises(ConfigurationError, match=r"^store\.url = ") as caught:
-        StoreConnection(Store(url=url)).connect()
+        StoreConnection(StoreSettings(url=url)).connect()
 
     assert "hunt" not in str(caught.value).replace("hunger", "")
 
@@ -172,7 +172,7 @@ def test_a_database_that_is_no_number_is_refused_at_once(url: str) -> None:
     is expected and no password."""
     refusals = [lambda: urls_of(url), lambda: ResultBackend(ResultSettings(url=url))]
     if url.startswith("redis"):
-        refusals.append(StoreConnection(Store(url=url)).validate)
+        refusals.append(StoreConnection(StoreSettings(url=url)).validate)
     for refused in refusals:
         with pytest.raises(ConfigurationError, match="expected a number as the database") as caught:
             refused()

@@ -24,7 +24,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.done = 0
-        self.settled: list[int] = []
+        self.recorded: list[int] = []
 
     def holds_lease(self) -> bool:
         return True
@@ -32,8 +32,8 @@ class FakeStore:
     def announced(self, upto: int) -> None:
         self.done = max(self.done, upto)
 
-    def settle(self, upto: int, retries: list[Any], dead: list[bytes], keep: int) -> None:
-        self.settled.append(upto)
+    def record_outcome(self, upto: int, retries: list[Any], dead: list[bytes], keep: int) -> None:
+        self.recorded.append(upto)
         self.done = upto
 
 
@@ -149,7 +149,7 @@ def test_a_handler_that_failed_while_the_store_was_away_is_not_done() -> None:
     with pytest.raises(StoreUnavailable):
         announcements(store, handler, keep_alive=keep_alive).announce()
 
-    assert (store.done, store.settled) == (0, [])
+    assert (store.done, store.recorded) == (0, [])
 
 
 def test_after_an_unexpected_error_nothing_counts_as_done_that_is_not() -> None:

@@ -10,12 +10,11 @@ import msgspec
 import pytest
 
 from ha_monitor.broker.source import Source
-from ha_monitor.config.schema import DEFAULT_REDACTED
-from ha_monitor.config.schema import Batch as BatchSettings
+from ha_monitor.config.schema import DEFAULT_REDACTED, BatchSettings
 from ha_monitor.events.decode import Decoder, Message
 from ha_monitor.events.redact import Redactor
+from ha_monitor.pipeline.batch_parts import MOST_BYTES, MOST_EVENTS
 from ha_monitor.pipeline.collector import Collector
-from ha_monitor.pipeline.slices import MOST_BYTES, MOST_EVENTS
 from tests.unit.builders import TIME, TurnedClock, event, fact_builder
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ha_monitor.pipeline.losses import LOSSES_EVERY, MORE_EVERY, LossesDuty
-from ha_monitor.pipeline.progress import Listening
 from ha_monitor.pipeline.watch import WATCH_EVERY, WatchDuty
+from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.store.results import Watching
 from tests.unit.builders import TurnedClock
 
@@ -20,12 +20,14 @@ class Fleet:
     """The duties of the store: notes what it is asked."""
 
     def __init__(self) -> None:
-        self.may_judge: list[bool] = []
+        self.may_declare_lost: list[bool] = []
         self.reports: list[bool] = []
         self.all_accounted = True
 
-    def watch(self, watching: Watching, queues: list[str], *, may_judge: bool, empty_ago: float | None = None) -> None:
-        self.may_judge.append(may_judge)
+    def watch(
+        self, watching: Watching, queues: list[str], *, may_declare_lost: bool, empty_ago: float | None = None
+    ) -> None:
+        self.may_declare_lost.append(may_declare_lost)
 
     def losses(self, *, report: bool) -> list[Any]:
         self.reports.append(report)
@@ -56,17 +58,17 @@ def test_the_fleet_is_looked_at_now_and_then_and_at_once_by_a_new_leader(fleet: 
         duty.run()
         clock.now += WATCH_EVERY / 10
     duty.run()
-    looks = len(fleet.may_judge)
+    looks = len(fleet.may_declare_lost)
     assert looks in (5, 6)
     duty.start_anew()
     duty.run()
 
-    assert len(fleet.may_judge) == looks + 1
+    assert len(fleet.may_declare_lost) == looks + 1
 
 
 def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock) -> None:
-    """Given an instance that has received nothing for a while, workers are not judged until it has listened for as long
-    as one may be silent."""
+    """Given an instance that has received nothing for a while, no worker is declared lost until it has listened for
+    as long as one may be silent."""
     listening = Listening(clock, LATE)
     duty = watch_duty(fleet, clock, listening)
 
@@ -76,7 +78,7 @@ def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock)
             clock.now += 1
             listening.listened()
         duty.run()
-        return fleet.may_judge[-1]
+        return fleet.may_declare_lost[-1]
 
     assert not listen(LOST)
     assert listen(1)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ha_monitor.config.schema import Batch, Http, LogLevel
+from ha_monitor.config.schema import BatchSettings, Http, LogLevel
 from ha_monitor.errors import (
     BrokerUnavailable,
     ConfigurationError,
@@ -27,7 +27,10 @@ TASKS = ("a", "b", "c")
 ALL = [(kind, task) for task in TASKS for kind in KINDS]
 STORE_MOMENTS = [
     f"{when} {call}"
-    for call in ("connect", "mend", "register", "send", "apply", "tick", "settle", "recover", "mend registered")
+    for call in (
+        *("connect", "repair", "register", "send", "apply", "tick"),
+        *("record_outcome", "recover", "repair registered"),
+    )
     for when in ("before", "after")
     if (when, call) != ("after", "send")
 ]
@@ -62,7 +65,7 @@ def amqp() -> Bed:
 @pytest.mark.parametrize("size", [1, 4, 500])
 def test_what_is_published_is_announced_in_order_and_forgotten(bed: Bed, size: int) -> None:
     """Given batches of any size, each event has one line, in order, and then neither broker nor outbox has it."""
-    one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=Batch(events=size, time=0.0)))
+    one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=size, time=0.0)))
     publish_all(bed)
 
     one.live(3)
@@ -75,7 +78,7 @@ def test_what_is_published_is_announced_in_order_and_forgotten(bed: Bed, size: i
 
 def test_the_queue_is_shared(amqp: Bed) -> None:
     """Given two instances and a small prefetch, each gets some, and together they announce each event once."""
-    config = msgspec.structs.replace(OWN_CONFIG, batch=Batch(events=1, time=0.0))
+    config = msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=1, time=0.0))
     one, two = Instance(amqp, config=config, prefetch=2), Instance(amqp, "2", config=config, prefetch=2)
     publish_all(amqp)
     for _ in range(20):
@@ -135,7 +138,7 @@ def test_a_message_of_many_events_is_merged_in_parts(bed: Bed) -> None:
 def test_the_store_may_go_away_at_any_step(bed: Bed, moment: str) -> None:
     """Given a store that fails before or after any call, up to three times, each event is announced once in the end."""
     one = Instance(bed)
-    if moment.endswith(("settle", "recover", "mend registered")):
+    if moment.endswith(("record_outcome", "recover", "repair registered")):
         bed.store_trouble.at("before tick", StoreUnavailable("so that there is something to recover"))
     bed.store_trouble.at(moment, *(StoreUnavailable(moment) for _ in range(3)))
     publish_all(bed)
@@ -204,7 +207,7 @@ def test_what_is_too_much_to_be_held_is_dropped_with_a_word(monkeypatch: pytest.
     """Given more events than memory may hold while the store is away, the oldest go, and lines say how many."""
     monkeypatch.setattr(collector, "MOST_KEPT", 4)
     bed = Bed(redelivers=False)
-    one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=Batch(events=3, time=0.0)))
+    one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=3, time=0.0)))
     one.cycle(2)
     bed.store_trouble.away = StoreUnavailable("away")
     publish_all(bed)
@@ -275,12 +278,12 @@ def test_an_instance_that_froze_announces_nothing_of_what_others_have_taken(amqp
     assert amqp.is_settled
 
 
-@pytest.mark.parametrize("call", ["apply", "tick", "settle", "recover", "mend registered"])
+@pytest.mark.parametrize("call", ["apply", "tick", "record_outcome", "recover", "repair registered"])
 def test_the_lease_may_be_lost_at_any_step(bed: Bed, call: str) -> None:
     """Given a lease that another instance took, whichever call finds out, the instance registers anew and goes on."""
     one = Instance(bed)
     one.cycle(2)
-    if call in ("recover", "mend registered"):
+    if call in ("recover", "repair registered"):
         bed.store_trouble.at("before tick", StoreUnavailable("away"))
     bed.store_trouble.at(f"before {call}", LeaseLost("taken over"))
     publish_all(bed)
@@ -322,7 +325,7 @@ def test_the_broker_may_go_away_at_any_step(bed: Bed, moment: str) -> None:
     is_redelivered = bed.broker.redelivers and moment != "after acknowledge"
     assert bed.broker_trouble.failed[moment] == (3 if is_redelivered or "acknowledge" not in moment else 1)
     assert one.stats.leases_lost == 0
-    assert len(one.greeted) == one.stats.broker_connects
+    assert len(one.broadcasts) == one.stats.broker_connects
     assert bed.server.begun == {}
 
 
@@ -436,7 +439,7 @@ def test_a_handler_that_hangs_costs_neither_the_lease_nor_the_connection(amqp: B
     assert amqp.is_settled
 
 
-def test_a_handler_that_fails_is_called_again_and_buried_in_the_end(amqp: Bed) -> None:
+def test_a_handler_that_fails_is_called_again_and_ends_as_a_dead_letter(amqp: Bed) -> None:
     """Given a handler that always raises, it is called `handlers.attempts` times with growing pauses, and is a dead
     letter then; the line is written once."""
     called: list[float] = []
@@ -470,7 +473,7 @@ def test_a_handler_that_failed_while_the_store_was_away_is_called_again(amqp: Be
     one = Instance(amqp, handlers=[once])
     one.cycle(2)
     amqp.publish(*life("a"))
-    amqp.store_trouble.at("before settle", StoreUnavailable("away"))
+    amqp.store_trouble.at("before record_outcome", StoreUnavailable("away"))
     one.live(60)
 
     assert len(called) == 2
@@ -490,7 +493,7 @@ def run(one: Instance, *requests: Any) -> None:
 def test_a_reload_holds_from_the_next_batch_on(amqp: Bed) -> None:
     """Given a reload to a higher level, what was at hand is written by the old one, what comes by the new one."""
     one = Instance(amqp)
-    one.reread = lambda: one.settings(level=LogLevel.ERROR)
+    one.reread = lambda: one.reloadable(level=LogLevel.ERROR)
     amqp.publish(*life("a"))
 
     def more() -> None:
@@ -514,7 +517,7 @@ def test_a_reload_of_a_wrong_configuration_changes_nothing(amqp: Bed) -> None:
 
 def test_a_stop_finishes_what_is_at_hand(bed: Bed) -> None:
     """Given a full batch under way when the stop comes, it is announced, the instance leaves, and nothing is left."""
-    one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=Batch(events=9, time=0.0)))
+    one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=9, time=0.0)))
     publish_all(bed)
     run(one)
 
@@ -549,12 +552,12 @@ def test_a_stop_by_an_unexpected_error_waits_for_the_batch_under_way(amqp: Bed) 
     """Given an error of the program's own while a batch is under way, the batch is merged, and another instance
     announces it."""
     one, two = (
-        Instance(amqp, config=msgspec.structs.replace(OWN_CONFIG, batch=Batch(events=9, time=0.0))),
+        Instance(amqp, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=9, time=0.0))),
         Instance(amqp),
     )
     publish_all(amqp)
     one.cycle()
-    assert one.pipeline._under_way is not None
+    assert one.pipeline._in_flight is not None
     one.pipeline._shutdown(finish=False)
     two.live(3 * LEASE)
 
@@ -566,7 +569,7 @@ def test_a_stop_by_an_unexpected_error_waits_for_the_batch_under_way(amqp: Bed) 
 def test_a_stop_of_pub_sub_finishes_what_was_received(amqp: Bed) -> None:
     """Given a broker that sends nothing twice, what was received and not decoded yet is announced before the end."""
     bed = Bed(redelivers=False)
-    one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=Batch(events=4, time=0.0)))
+    one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=4, time=0.0)))
     one.cycle(2)
     publish_all(bed)
     one.cycle()
@@ -653,7 +656,7 @@ def test_an_announcement_that_waits_is_due_by_a_tick(amqp: Bed) -> None:
 
 
 def test_a_tick_that_fails_loses_nothing_that_it_was_to_tell(amqp: Bed) -> None:
-    """Given a message that is no event, and messages handed back, when the next tick fails, the one after it tells of
+    """Given a message that is no event, and messages requeued, when the next tick fails, the one after it tells of
     both; once."""
     one = Instance(amqp)
     one.cycle(2)
@@ -665,12 +668,12 @@ def test_a_tick_that_fails_loses_nothing_that_it_was_to_tell(amqp: Bed) -> None:
     amqp.store_trouble.at("before tick", StoreUnavailable("away"), StoreUnavailable("away"))
     one.live(2)
     assert amqp.store_trouble.moments["before tick"] > 2
-    told_at = amqp.server.returned_at
+    told_at = amqp.server.requeued_at
     one.live(5)
 
     assert ["not an event" in sample.decode() for sample in amqp.server.rejected] == [True]
     assert told_at > one.clock.time() - 7
-    assert amqp.server.returned_at == told_at
+    assert amqp.server.requeued_at == told_at
 
 
 def test_a_takeover_is_told_though_the_tick_does_not_come_to_its_end(amqp: Bed) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ha_monitor.backend.results import Result
 from ha_monitor.broker.task_query import Held, WorkerAnswers
-from ha_monitor.config.schema import Config, Http, Stuck, Workers
+from ha_monitor.config.schema import Config, Http, StuckSettings, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.pipeline.investigator import Investigator
@@ -22,7 +22,7 @@ from tests.unit.loop_bed import LEASE, OWN_CONFIG, Bed, Instance, live
 CONFIG = msgspec.structs.replace(
     OWN_CONFIG,
     workers=Workers(late_after=4.0, lost_after=8.0),
-    stuck=Stuck(sent_after=60, received_after=60, started_after=60),
+    stuck=StuckSettings(sent_after=60, received_after=60, started_after=60),
 )
 WORKER = "celery@host"
 
@@ -49,7 +49,7 @@ def leads(instance: Instance) -> bool:
 # --- the watermark -------------------------------------------------------------------------
 
 
-def merged_ago(one: Instance) -> float:
+def watermark_age(one: Instance) -> float:
     """Seconds since the instance had merged whatever it was given, as the others know it."""
     return one.clock.time() - one.bed.server.instances[one.record.store.token].merged_until
 
@@ -58,13 +58,13 @@ def test_an_idle_instance_has_merged_all_that_it_was_given(one: Instance) -> Non
     """Given nothing at hand, the watermark follows the time by a tick."""
     one.live(10)
 
-    assert merged_ago(one) <= LEASE / 5 + 0.5
+    assert watermark_age(one) <= LEASE / 5 + 0.5
 
 
 def test_the_watermark_stands_while_a_message_is_held_up(bed: Bed, one: Instance) -> None:
     """Given messages that the store does not let be merged, the watermark does not go on; it does when they are."""
     one.live(5)
-    stands = one.clock.time() - merged_ago(one)
+    stands = one.clock.time() - watermark_age(one)
     bed.publish(event("task-received"))
     bed.store_trouble.at("before apply", *(StoreUnavailable("away") for _ in range(1000)))
     one.live(20)
@@ -72,7 +72,7 @@ def test_the_watermark_stands_while_a_message_is_held_up(bed: Bed, one: Instance
     bed.store_trouble._planned.clear()
     one.live(10)
 
-    assert merged_ago(one) <= LEASE / 5 + 0.5
+    assert watermark_age(one) <= LEASE / 5 + 0.5
 
 
 def test_under_load_as_many_messages_as_may_be_in_flight_are_proof(bed: Bed) -> None:
@@ -85,7 +85,7 @@ def test_under_load_as_many_messages_as_may_be_in_flight_are_proof(bed: Bed) -> 
         one.cycle()
 
     assert bed.broker.ready
-    assert merged_ago(one) < 3
+    assert watermark_age(one) < 3
 
 
 def test_an_instance_without_a_broker_holds_nobody_up_for_long(bed: Bed, one: Instance) -> None:
@@ -93,11 +93,11 @@ def test_an_instance_without_a_broker_holds_nobody_up_for_long(bed: Bed, one: In
     one.live(3)
     bed.broker_trouble.away = BrokerUnavailable("away")
     one.live(20)
-    assert merged_ago(one) > 15
+    assert watermark_age(one) > 15
     one.live(30)
 
-    assert merged_ago(one) <= LEASE / 5 + 0.5
-    assert bed.server.returned_at > 0
+    assert watermark_age(one) <= LEASE / 5 + 0.5
+    assert bed.server.requeued_at > 0
 
 
 # --- who leads -----------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_how_tasks_are_acknowledged_is_learned_before_a_worker_is_lost(bed: Bed)
     assert (line["confirmed_by"], line["answered"]) == (["worker-lost"], 0)
 
 
-def test_a_task_whose_result_is_there_is_repaired(bed: Bed) -> None:
+def test_a_task_whose_result_is_there_is_reconciled(bed: Bed) -> None:
     """Given a run whose result the backend has, the event that is missing is announced in its form."""
     result = Result("task-succeeded", None, WORKER, {"result": "'done'"})
     answers = Answers(results={"8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90": result})
@@ -338,9 +338,9 @@ def test_a_reconciled_end_is_in_the_metrics_at_once(bed: Bed) -> None:
     assert bed.store_trouble.moments["before counts"] == asked + 1
 
 
-def test_a_verdict_waits_for_instances_that_have_not_merged_what_they_had(bed: Bed) -> None:
-    """Given another instance that stands still with a message in flight, no verdict is announced, until its messages
-    are surely with others."""
+def test_a_confirmation_waits_for_instances_that_have_not_merged_what_they_had(bed: Bed) -> None:
+    """Given another instance that stands still with a message in flight, no confirmation is announced, until its
+    messages are surely with others."""
     answers = Answers(held={"8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90": Held(WORKER, True)})
     one = looking_instance(bed, answers)
     token = one.record.store.token

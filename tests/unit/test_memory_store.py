@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ha_monitor.config.schema import Config
-from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.config.schema import Config, StoreSettings
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.memory.record import memory_record
@@ -79,16 +78,16 @@ def test_the_store_may_go_away_at_each_step_of_a_merge(bed: MemoryBed, moment: s
 def test_a_worker_that_falls_silent_is_lost_and_comes_back_once(bed: MemoryBed) -> None:
     """Given a worker that is silent and speaks again, the leader announces each of that once."""
     one = started(bed)
-    tick(one, fit=True)
+    tick(one, eligible=True)
     merge(one, decode(event("worker-heartbeat")))
 
-    def announced(may_judge: bool = True) -> list[str]:
-        watched = one.duties.watch(WATCHING, [], may_judge=may_judge)
+    def announced(may_declare_lost: bool = True) -> list[str]:
+        watched = one.duties.watch(WATCHING, [], may_declare_lost=may_declare_lost)
         assert watched is not None
         return types(watched.items)
 
     bed.clock.now += WATCHING.lost_after + 1
-    assert announced(may_judge=False) == []
+    assert announced(may_declare_lost=False) == []
     assert (announced(), announced()) == (["worker-lost"], [])
     merge(one, decode(event("worker-heartbeat", clock=2)))
     assert (announced(), announced()) == (["worker-recovered"], [])

@@ -14,9 +14,9 @@ from ha_monitor.pipeline.backoff import STABLE_AFTER
 from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink, QueueWatcher
 from ha_monitor.pipeline.outage import LONGEST_PAUSE, MOST_REASONS, Outage
 from ha_monitor.pipeline.peers import Peers
-from ha_monitor.pipeline.progress import Progress
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.supervision import Supervisor
 from tests.unit.builders import TurnedClock
 
@@ -151,7 +151,7 @@ def test_a_broker_that_is_back_was_away(clock: TurnedClock, lines: Lines) -> Non
         stats=stats,
         health=Health(clock, 30.0),
         report=Report(cast(Supervisor, Quiet()), stats, clock),
-        progress=Progress(clock, 10, 1.0),
+        watermark=Watermark(clock, 10, 1.0),
         logger=cast(Logger, lines),
         clock=clock,
         broadcast=cast(Broadcast, Quiet()),

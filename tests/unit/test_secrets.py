@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ha_monitor.config.schema import Broker, Config, ResultBackend, Store
+from ha_monitor.config.schema import Broker, Config, ResultBackend, StoreSettings
 from ha_monitor.config.secrets import Scrubber, mask, mask_url
 
 
@@ -52,7 +52,7 @@ def test_foreign_texts_are_scrubbed_of_the_configured_passwords() -> None:
             tls={"keyfile_password": "opensesame"},
             transport_options={"sentinel_kwargs": {"password": "swordfish"}},
         ),
-        store=Store(url="redis://host/0?password=correcthorse"),
+        store=StoreSettings(url="redis://host/0?password=correcthorse"),
     )
     scrub = Scrubber(config)
 
@@ -63,7 +63,7 @@ def test_foreign_texts_are_scrubbed_of_the_configured_passwords() -> None:
 
 def test_a_default_or_very_short_password_does_not_make_words_unreadable() -> None:
     """Given the password guest, which is no secret, and one of two letters, ordinary words stay readable."""
-    scrub = Scrubber(Config(broker=Broker(url="amqp://guest:guest@h//"), store=Store(url="redis://:on@h/0")))
+    scrub = Scrubber(Config(broker=Broker(url="amqp://guest:guest@h//"), store=StoreSettings(url="redis://:on@h/0")))
 
     assert scrub("a guest on the connection") == "a guest on the connection"
 

@@ -57,7 +57,7 @@ def test_what_is_announced_is_confirmed_by_the_call_that_carried_it() -> None:
     progress.announce(5)
     progress.confirm()
     assert not progress.is_confirmed
-    progress.settle(5)
+    progress.confirm_upto(5)
     assert progress.is_confirmed
     progress.announce(4)
     assert progress.announced == 5

@@ -33,7 +33,7 @@ class FakeStore:
     def close(self) -> None:
         self.connected = False
 
-    def mend(self, *, registered: bool) -> list[str]:
+    def repair(self, *, registered: bool) -> list[str]:
         return []
 
     def register(self, who: dict[str, Any]) -> None: ...

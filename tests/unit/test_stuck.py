@@ -12,13 +12,12 @@ import pytest
 from ha_monitor.backend.results import Result, ResultBackend, exception_text, read_result
 from ha_monitor.broker.task_query import Held, WorkerAnswers, read_answers, read_settings
 from ha_monitor.config import schema
-from ha_monitor.config.schema import Stuck as Settings
-from ha_monitor.config.schema import TaskLimits
+from ha_monitor.config.schema import StuckSettings, TaskLimits
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable
+from ha_monitor.pipeline.evaluation import Evaluation, evaluate
 from ha_monitor.pipeline.investigator import Findings, Investigator
-from ha_monitor.pipeline.stuck import StuckDuty
-from ha_monitor.pipeline.verdicts import Opinion, opinion_of
-from ha_monitor.store.results import Orphaned, Stuck, Suspect, Suspects
+from ha_monitor.pipeline.stuck import StuckTaskDuty
+from ha_monitor.store.results import Candidate, Candidates, OrphanedTask, StuckTask
 from ha_monitor.store.stuck import first_look, limits_of, lua_pattern
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
@@ -28,18 +27,18 @@ WORKER = "celery@host"
 RESULT = Result("task-succeeded", 1.0, "", {"result": "3"})
 
 
-def suspect(phase: Any = "started", state: str = "online", worker: str = WORKER, task_id: str = "a") -> Suspect:
-    return Suspect(task_id, phase, 1, "shop.pay", "celery", worker, state)
+def candidate(phase: Any = "started", state: str = "online", worker: str = WORKER, task_id: str = "a") -> Candidate:
+    return Candidate(task_id, phase, 1, "shop.pay", "celery", worker, state)
 
 
-def other_id(state: str = "online") -> Suspect:
+def other_id(state: str = "online") -> Candidate:
     """Its id is a UUID or a number to the workers."""
-    return suspect(state=state)._replace(is_known=False)
+    return candidate(state=state)._replace(is_known=False)
 
 
-def later() -> Suspect:
+def later() -> Candidate:
     """One that came to its phase a thousand seconds after the epoch."""
-    return suspect()._replace(since=1_000_000_000)
+    return candidate()._replace(since=1_000_000_000)
 
 
 def where(*answered: str, **held: Held) -> WorkerAnswers:
@@ -53,59 +52,59 @@ ALL = where("other@host", WORKER)
 
 
 @pytest.mark.parametrize(
-    ("of", "answers", "results", "opinion"),
+    ("of", "answers", "results", "evaluation"),
     [
         # A worker has it: it is there, whatever else is said.
-        (suspect(), where(WORKER, a=RUNS), None, Stuck("started", ["worker"], 1)),
-        (suspect("received"), where(WORKER, a=WAITS), {}, Stuck("received", ["worker"], 1)),
-        (suspect("sent", ""), where(WORKER, a=RUNS), {}, Stuck("started", ["worker"], 1)),
-        (suspect(state="lost"), where(WORKER, a=RUNS), None, Stuck("started", ["worker"], 1)),
+        (candidate(), where(WORKER, a=RUNS), None, StuckTask("started", ["worker"], 1)),
+        (candidate("received"), where(WORKER, a=WAITS), {}, StuckTask("received", ["worker"], 1)),
+        (candidate("sent", ""), where(WORKER, a=RUNS), {}, StuckTask("started", ["worker"], 1)),
+        (candidate(state="lost"), where(WORKER, a=RUNS), None, StuckTask("started", ["worker"], 1)),
         # None has it.
-        (suspect("sent", ""), NOBODY, None, Stuck("sent", [], 0)),
-        (suspect("sent", ""), OTHERS, {"a": None}, Stuck("sent", ["workers", "result-backend"], 1)),
-        (suspect(), ALL, None, Orphaned(False, ["workers"], 2)),
+        (candidate("sent", ""), NOBODY, None, StuckTask("sent", [], 0)),
+        (candidate("sent", ""), OTHERS, {"a": None}, StuckTask("sent", ["workers", "result-backend"], 1)),
+        (candidate(), ALL, None, OrphanedTask(False, ["workers"], 2)),
         # What was not started is still in its queue, or with a worker that need not list it (a rate limit).
-        (suspect("received"), ALL, {"a": None}, Stuck("received", ["workers", "result-backend"], 2)),
-        (suspect("received", "lost"), OTHERS, None, Stuck("received", ["worker-lost", "workers"], 1)),
-        (suspect("received", "offline"), OTHERS, None, Stuck("received", ["workers"], 1)),
-        (suspect("received"), OTHERS, None, None),
-        (suspect(state="lost"), NOBODY, None, Orphaned(True, ["worker-lost"], 0)),
-        (suspect(state="lost"), OTHERS, None, Orphaned(True, ["worker-lost", "workers"], 1)),
-        (suspect(state="offline"), OTHERS, None, Orphaned(False, ["workers"], 1)),
-        (suspect(state="gone"), NOBODY, {"a": None}, Orphaned(False, ["result-backend"], 0)),
+        (candidate("received"), ALL, {"a": None}, StuckTask("received", ["workers", "result-backend"], 2)),
+        (candidate("received", "lost"), OTHERS, None, StuckTask("received", ["worker-lost", "workers"], 1)),
+        (candidate("received", "offline"), OTHERS, None, StuckTask("received", ["workers"], 1)),
+        (candidate("received"), OTHERS, None, None),
+        (candidate(state="lost"), NOBODY, None, OrphanedTask(True, ["worker-lost"], 0)),
+        (candidate(state="lost"), OTHERS, None, OrphanedTask(True, ["worker-lost", "workers"], 1)),
+        (candidate(state="offline"), OTHERS, None, OrphanedTask(False, ["workers"], 1)),
+        (candidate(state="gone"), NOBODY, {"a": None}, OrphanedTask(False, ["result-backend"], 0)),
         # A worker that is there and does not answer confirms nothing.
-        (suspect(), OTHERS, None, None),
-        (suspect(state="late"), NOBODY, None, None),
-        (suspect(state="unknown"), OTHERS, {"a": None}, None),
+        (candidate(), OTHERS, None, None),
+        (candidate(state="late"), NOBODY, None, None),
+        (candidate(state="unknown"), OTHERS, {"a": None}, None),
         # The workers know it by another id: that none says that it has it proves nothing.
-        (other_id(), ALL, {"a": None}, Stuck("started", [], 2)),
-        (other_id(state="offline"), ALL, None, Stuck("started", [], 2)),
-        (other_id(state="lost"), ALL, {"a": None}, Orphaned(True, ["worker-lost"], 2)),
+        (other_id(), ALL, {"a": None}, StuckTask("started", [], 2)),
+        (other_id(state="offline"), ALL, None, StuckTask("started", [], 2)),
+        (other_id(state="lost"), ALL, {"a": None}, OrphanedTask(True, ["worker-lost"], 2)),
         (other_id(), ALL, {"a": RESULT}, RESULT),
         # The result is known, or cannot be read.
-        (suspect(), OTHERS, {"a": RESULT}, RESULT),
-        (suspect("sent", ""), NOBODY, {"a": RESULT}, RESULT),
-        (suspect(state="lost"), OTHERS, {"a": RESULT}, RESULT),
-        (suspect(state="lost"), OTHERS, {}, None),
+        (candidate(), OTHERS, {"a": RESULT}, RESULT),
+        (candidate("sent", ""), NOBODY, {"a": RESULT}, RESULT),
+        (candidate(state="lost"), OTHERS, {"a": RESULT}, RESULT),
+        (candidate(state="lost"), OTHERS, {}, None),
         # A result from before is that of another task with the same id; clocks differ a little.
-        (later(), ALL, {"a": RESULT}, Orphaned(False, ["workers", "result-backend"], 2)),
+        (later(), ALL, {"a": RESULT}, OrphanedTask(False, ["workers", "result-backend"], 2)),
         (later(), ALL, {"a": RESULT._replace(time=950.0)}, RESULT._replace(time=950.0)),
         (later(), ALL, {"a": RESULT._replace(time=None)}, RESULT._replace(time=None)),
     ],
 )
 def test_what_is_made_of_the_answers(
-    of: Suspect, answers: WorkerAnswers, results: Mapping[str, Result | None] | None, opinion: Opinion
+    of: Candidate, answers: WorkerAnswers, results: Mapping[str, Result | None] | None, evaluation: Evaluation
 ) -> None:
-    assert opinion_of(of, answers, results, acks_late=False) == opinion
+    assert evaluate(of, answers, results, acks_late=False) == evaluation
 
 
 @pytest.mark.parametrize("acks_late", [True, None], ids=["late", "unknown"])
 def test_only_a_start_that_took_the_message_away_makes_an_orphan(acks_late: bool | None) -> None:
     """Given a task that is acknowledged when it ends, or of which nobody said when, it is stuck and no orphan: its
     message may be back in its queue."""
-    assert opinion_of(suspect(), ALL, None, acks_late) == Stuck("started", ["workers"], 2)
-    lost = opinion_of(suspect(state="lost"), NOBODY, None, acks_late)
-    assert lost == Stuck("started", ["worker-lost"], 0)
+    assert evaluate(candidate(), ALL, None, acks_late) == StuckTask("started", ["workers"], 2)
+    lost = evaluate(candidate(state="lost"), NOBODY, None, acks_late)
+    assert lost == StuckTask("started", ["worker-lost"], 0)
 
 
 def test_settings_of_tasks_are_read() -> None:
@@ -241,7 +240,7 @@ def ask(workers: Any, results: Any = None) -> Findings:
     clock = TurnedClock()
     investigator = Investigator(workers, results, clock, plain_threads(clock))
     assert (investigator.busy, investigator.take()) == (False, None)
-    investigator.ask(Suspects(5000, [suspect(task_id="a"), suspect(task_id="b")]))
+    investigator.ask(Candidates(5000, [candidate(task_id="a"), candidate(task_id="b")]))
     assert investigator.busy
     found: list[Findings] = []
 
@@ -267,19 +266,19 @@ def test_only_tasks_that_no_worker_has_are_looked_up() -> None:
     findings = ask(lambda _ids, _workers: where(WORKER, a=RUNS), results)
 
     assert asked == [["b"]]
-    assert [opinion for _, opinion in findings.opinions] == [Stuck("started", ["worker"], 1), RESULT]
+    assert [evaluation for _, evaluation in findings.evaluations] == [StuckTask("started", ["worker"], 1), RESULT]
     assert findings.problem is None
     assert findings.answered_at == 5001
 
 
 def test_who_cannot_be_asked_gives_no_opinion() -> None:
-    """Given a broker that is away, there is a reason instead of opinions."""
+    """Given a broker that is away, there is a reason instead of evaluations."""
 
     def workers(_ids: Sequence[str], _workers: Sequence[str]) -> WorkerAnswers:
         raise BrokerUnavailable("127.0.0.1:5672: refused")
 
     findings = ask(workers)
-    assert findings.opinions == []
+    assert findings.evaluations == []
     assert findings.problem == "127.0.0.1:5672: refused"
 
 
@@ -296,19 +295,19 @@ def test_a_mistake_of_a_library_is_a_reason_and_not_the_end() -> None:
 
 
 class Tasks:
-    """The shared record: one overdue task, and a note of when it was judged."""
+    """The shared record: one overdue task, and a note of when it was confirmed."""
 
     def __init__(self) -> None:
         self.looks = 0
-        self.judged: list[tuple[int, Any]] = []
+        self.confirmed: list[tuple[int, Any]] = []
         self.too_early = False
 
-    def suspects(self) -> Suspects:
+    def candidates(self) -> Candidates:
         self.looks += 1
-        return Suspects(5_000_000, [suspect(task_id="a")])
+        return Candidates(5_000_000, [candidate(task_id="a")])
 
-    def judge(self, settled_at: int, verdicts: Any) -> list[Any] | None:
-        self.judged.append((settled_at, verdicts))
+    def confirm(self, required_watermark: int, confirmations: Any) -> list[Any] | None:
+        self.confirmed.append((required_watermark, confirmations))
         return None if self.too_early else ["item"]
 
 
@@ -327,7 +326,7 @@ class Duty:
         self.investigator = Investigator(takes_time, None, self.clock, plain_threads(self.clock))
         logger: Any = SimpleNamespace(warning=lambda event, **_fields: self.warnings.append(event))
         reconciler: Any = None
-        self.duty = StuckDuty(
+        self.duty = StuckTaskDuty(
             self.tasks, investigator=self.investigator, reconciler=reconciler, logger=logger, clock=self.clock
         )
 
@@ -343,36 +342,36 @@ class Duty:
         assert self.proceed() == []
 
 
-def test_a_verdict_waits_until_the_queue_was_empty_after_the_answer() -> None:
-    """Given an answer, it is judged only once the queue of events was seen empty after it, as of that moment."""
+def test_a_confirmation_waits_until_the_queue_was_empty_after_the_answer() -> None:
+    """Given an answer, it is confirmed only once the queue of events was seen empty after it, as of that moment."""
     one = Duty()
     one.look()
     one.clock.now += 3
-    assert (one.proceed(), one.tasks.judged) == ([], [])
+    assert (one.proceed(), one.tasks.confirmed) == ([], [])
     one.duty.queue_was_empty(one.clock.now)
 
     assert one.proceed() == ["item"]
-    ((settled_at, ((judged, verdict),)),) = one.tasks.judged
-    assert settled_at == pytest.approx(5_005_000, abs=5)
-    assert (judged.task_id, verdict) == ("a", Stuck("started", ["worker"], 1))
+    ((required_watermark, ((confirmed, confirmation),)),) = one.tasks.confirmed
+    assert required_watermark == pytest.approx(5_005_000, abs=5)
+    assert (confirmed.task_id, confirmation) == ("a", StuckTask("started", ["worker"], 1))
     assert one.proceed() == []
-    assert len(one.tasks.judged) == 1
+    assert len(one.tasks.confirmed) == 1
 
 
-def test_a_verdict_that_comes_too_early_for_a_minute_is_dropped() -> None:
-    """Given an instance that does not get its events merged, the verdict is tried again, and dropped after a minute."""
+def test_a_confirmation_that_comes_too_early_for_a_minute_is_dropped() -> None:
+    """Given an instance that does not get its events merged, it is tried again, and dropped after a minute."""
     one = Duty()
     one.tasks.too_early = True
     one.look()
     one.duty.queue_was_empty(one.clock.now + 1)
     for _ in range(3):
         assert one.proceed() == []
-    assert len(one.tasks.judged) == 3
+    assert len(one.tasks.confirmed) == 3
     one.clock.now += 61
     one.tasks.too_early = False
 
     assert one.proceed() == []
-    assert len(one.tasks.judged) == 3
+    assert len(one.tasks.confirmed) == 3
 
 
 def test_nothing_is_looked_for_while_messages_wait() -> None:
@@ -440,7 +439,7 @@ def test_an_answer_that_never_comes_is_said() -> None:
 
 
 def test_limits_are_handed_to_the_scripts_in_milliseconds() -> None:
-    settings = Settings(
+    settings = StuckSettings(
         sent_after=1.5,
         received_after=0,
         tasks={"a.*": TaskLimits(started_after=0.25), "*": TaskLimits(sent_after=0, received_after=9)},
@@ -468,13 +467,13 @@ def test_a_pattern_is_translated(pattern: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "seconds"),
     [
-        (Settings(), 300.0),
-        (Settings(run_time_factor=0), 3600.0),
-        (Settings(sent_after=20), 20.0),
-        (Settings(tasks={"a": TaskLimits(started_after=7, sent_after=0)}), 7.0),
-        (Settings(sent_after=0, received_after=0, started_after=0, run_time_factor=0), 86400.0),
-        (Settings(enabled=False), None),
+        (StuckSettings(), 300.0),
+        (StuckSettings(run_time_factor=0), 3600.0),
+        (StuckSettings(sent_after=20), 20.0),
+        (StuckSettings(tasks={"a": TaskLimits(started_after=7, sent_after=0)}), 7.0),
+        (StuckSettings(sent_after=0, received_after=0, started_after=0, run_time_factor=0), 86400.0),
+        (StuckSettings(enabled=False), None),
     ],
 )
-def test_a_task_is_first_looked_at_when_the_least_limit_is_over(settings: Settings, seconds: float | None) -> None:
+def test_a_task_is_first_looked_at_when_the_least_limit_is_over(settings: StuckSettings, seconds: float | None) -> None:
     assert first_look(settings) == seconds

@@ -42,8 +42,8 @@ def report(lines: Lines, clock: TurnedClock) -> TableReport:
     return TableReport(lines, clock)  # type: ignore[arg-type]
 
 
-def workers(turned_away: int) -> Table:
-    return Table("workers", 10_000, 10_000, turned_away)
+def workers(refused: int) -> Table:
+    return Table("workers", 10_000, 10_000, refused)
 
 
 def test_a_table_that_is_full_but_turns_nobody_away_is_no_news(report: TableReport, lines: Lines) -> None:
@@ -77,7 +77,7 @@ def test_a_second_flood_is_said_again(report: TableReport, lines: Lines, clock: 
 
 
 def test_series_that_overflow(report: TableReport, lines: Lines) -> None:
-    """Given an instance with more series than it may have, what was added up as overflow is what was turned away."""
+    """Given an instance with more series than it may have, what was added up as overflow is what was refused."""
     counts = Counts(
         [b"2\x1fshop.pay\x1fcelery@a\x1fcelery\x1f", b"7", b"2\x1foverflow\x1foverflow\x1foverflow\x1f", b"40"]
     )

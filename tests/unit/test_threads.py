@@ -13,7 +13,7 @@ from ha_monitor.broker import control
 from ha_monitor.broker.control import WorkerBroadcast
 from ha_monitor.config.schema import Broker
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.store.results import Suspects
+from ha_monitor.store.results import Candidates
 from ha_monitor.threads import AGAIN_AFTER, CallThread, ServiceThread, ThreadUnavailable
 from tests.support.process import wait_until
 from tests.support.threads import no_thread_left, plain_threads
@@ -87,7 +87,7 @@ def test_calls_aside_fail_without_a_thread_and_work_with_one() -> None:
     assert made == []
 
 
-def test_workers_that_could_not_be_greeted_are_greeted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broadcast_that_could_not_be_sent_is_sent_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a connection while there was no thread, its workers are reached once there is one, and once only."""
     clock = TurnedClock()
     told: list[tuple[str, str]] = []
@@ -101,7 +101,7 @@ def test_workers_that_could_not_be_greeted_are_greeted_later(monkeypatch: pytest
         broadcast.retry()
     clock.now += AGAIN_AFTER
     broadcast.retry()
-    wait_until(lambda: reached == ["amqp://one"], 30, "the greeting")
+    wait_until(lambda: reached == ["amqp://one"], 30, "the broadcast")
     for _ in range(3):
         broadcast.retry()
     broadcast.send("amqp://two").result(30)
@@ -110,7 +110,7 @@ def test_workers_that_could_not_be_greeted_are_greeted_later(monkeypatch: pytest
     assert told == [REFUSED]
 
 
-def test_one_greeting_at_a_time_however_often_the_connection_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_broadcast_at_a_time_however_often_the_connection_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a broker that takes its time, and ten connections meanwhile, there is one thread, and of the ten only the
     latest is reached.
     """
@@ -124,7 +124,7 @@ def test_one_greeting_at_a_time_however_often_the_connection_breaks(monkeypatch:
     monkeypatch.setattr(control, "any_worker_answers", lambda _url, _settings: True)
     broadcast = WorkerBroadcast(plain_threads(), Broker(), pytest.fail, pytest.fail)
     broadcast.send("amqp://first")
-    wait_until(lambda: len(reached) == 1, 30, "the first greeting")
+    wait_until(lambda: len(reached) == 1, 30, "the first broadcast")
     last = [broadcast.send(f"amqp://{number}") for number in range(10)][-1]
     release.set()
     last.result(30)
@@ -139,7 +139,7 @@ def test_a_question_without_a_thread_is_an_answer_with_a_problem() -> None:
     investigator = Investigator(lambda _ids, _workers: pytest.fail("nobody asks"), None, clock, plain_threads(clock))
 
     with no_thread_left():
-        investigator.ask(Suspects(5000, []))
+        investigator.ask(Candidates(5000, []))
     findings = investigator.take()
 
     assert findings is not None

@@ -25,7 +25,7 @@ local function write_rest()
   open_tasks.forget()
   run_times.write()
   if counting then write_counts() end
-  write_turned_away()
+  write_refusals()
 end
 
 return holding_lease(function()

@@ -10,7 +10,7 @@
 --   {'w', …} {'W', …}                        the same for the wait before each run (runs.lua)
 -- `worker` is a nodename, or for SENT the host of the producer, whose nodename has its process id in it.
 -- {'l', nodename} is the number of events lost (see losses.lua; nodename is empty where workers are not told apart),
--- {'z', name} that of missing ends that were added (see judge.lua). {'s', nodename} is the number of runs that by the
+-- {'z', name} that of missing ends that were added (see confirm.lua). {'s', nodename} is the number of runs that by the
 -- clocks of two hosts began before their attempt was sent, {'S', nodename} by how much in all, in µs.
 --
 -- @include counted generated/catalogue numbers pieces runs trouble work

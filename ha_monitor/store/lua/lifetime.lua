@@ -1,7 +1,7 @@
 -- For how long the record of a task is kept: as long as something may still be heard of it, and for a while after.
 --
 -- A task that waits for its eta is heard of when that has come. What an open task does for longer than `failure_ttl`,
--- its worker is asked for (suspects.lua), and while a worker has it, its record lives on (judge.lua).
+-- its worker is asked for (candidates.lua), and while a worker has it, its record lives on (confirm.lua).
 --
 -- @include clock generated/catalogue
 -- @option success_ttl  s for which the record of a task that succeeded is kept, and an id of an event in its own key

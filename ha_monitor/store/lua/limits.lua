@@ -1,8 +1,8 @@
 -- For how long an open task may wait for what it waits for.
 --
--- @include phases usual
+-- @include phases baseline
 -- @option limits  {sent, received, started = ms that a task may stay in the phase, 0 for as long as it likes;
---         run_time_factor = above 0, a run may take so many times the usual run time of its name instead of `started`;
+--         run_time_factor = above 0, a run may take so many times the baseline of its name instead of `started`;
 --         least_run_time = ms that it may take in any case then; tasks = {{pattern = Lua's, sent, received, started},
 --         …}: the first that matches a name comes before all that, for the phases that it names}
 
@@ -28,7 +28,7 @@ local function limit_of(name, phase)
   local own = name and own_limits(name)
   local limit = own and own[phase]
   if not limit and name and phase == STARTED_PHASE and limits.run_time_factor > 0 then
-    local mean = usual_run_time(name)
+    local mean = baseline_run_time(name)
     limit = mean and math.max(limits.least_run_time, limits.run_time_factor * mean * 1000)
   end
   limit = limit or limits[phase]

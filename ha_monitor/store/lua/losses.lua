@@ -223,7 +223,7 @@ local function report(process, name, lost, at)
   put_event(cmsgpack.pack(event), NIL, false)
 end
 
-local function is_settled(beat, following, merged)
+local function is_evaluable(beat, following, merged)
   if following then
     return merged >= math.max(beat[3], following[3]) + GRACE
   end
@@ -274,16 +274,16 @@ local function keep(key, value)
 end
 
 -- The heartbeats that can be looked at, and those that wait, packed.
-local function settled_beats(beats, state, merged)
-  local settled, kept = {}, {}
+local function evaluable_beats(beats, state, merged)
+  local evaluable, kept = {}, {}
   for number, beat in ipairs(beats) do
-    if not is_settled(beat, beats[number + 1], merged) then
+    if not is_evaluable(beat, beats[number + 1], merged) then
       kept[#kept + 1] = struct.pack('>dddd', beat[1], beat[2], beat[3], beat[4] and 1 or 0)
     elseif state.at == nil or beat[1] > state.at then
-      settled[#settled + 1] = beat
+      evaluable[#evaluable + 1] = beat
     end
   end
-  return settled, table.concat(kept)
+  return evaluable, table.concat(kept)
 end
 
 local function account(process, key, raw_beats, merged)
@@ -294,7 +294,7 @@ local function account(process, key, raw_beats, merged)
     begin_anew(key)
     return
   end
-  if not is_settled(beats[1], beats[2], merged) then return end
+  if not is_evaluable(beats[1], beats[2], merged) then return end
   local raw = redis.call('GET', key[3])
   local state = { base = 0, highs = {}, silent = 0, unsent = 0, sends = false }
   if raw then state = read_state(raw) end
@@ -302,19 +302,19 @@ local function account(process, key, raw_beats, merged)
     begin_anew(key)
     return
   end
-  local settled, kept = settled_beats(beats, state, merged)
+  local evaluable, kept = evaluable_beats(beats, state, merged)
   local starts_raw = redis.call('GET', key[2]) or ''
   has_loaded(#raw_beats + #starts_raw)
   local starts = read_starts(starts_raw)
   local lost, taken = 0, 0
-  if #settled > 0 then
-    local times, last, rest = {}, settled[#settled][1], {}
-    for _, beat in ipairs(settled) do
+  if #evaluable > 0 then
+    local times, last, rest = {}, evaluable[#evaluable][1], {}
+    for _, beat in ipairs(evaluable) do
       times[#times + 1] = beat[1]
       times[#times + 1] = beat[1] + SLACK
     end
     local started = count_until(starts, times)
-    for _, beat in ipairs(settled) do
+    for _, beat in ipairs(evaluable) do
       lost = lost + look_at(state, beat, state.base + started[beat[1]], state.base + started[beat[1] + SLACK])
     end
     taken = started[last]

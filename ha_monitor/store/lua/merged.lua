@@ -1,14 +1,14 @@
--- What all instances together have merged, for scripts that must not judge by what is on its way.
+-- What all instances together have merged, for scripts that must not act on what may be in flight.
 --
 -- @include clock stored takeovers trouble
--- @keys leases returned
+-- @keys leases requeued
 -- @families instance
 -- @option held  ms for which the broker may keep messages of an instance that vanished
 
 local MERGE_GRACE = 1000 -- ms
 
 -- Until when (ms) all instances have merged what they were given; nil while more of it may come again: of an instance
--- that vanished, or of one that handed its messages back.
+-- that vanished, or of one whose messages were requeued.
 local function merged_by_all()
   local least = now
   for _, token in ipairs(redis.call('ZRANGE', keys.leases, 0, -1)) do
@@ -17,6 +17,6 @@ local function merged_by_all()
   end
   local latest = latest_takeover()
   local again = latest and latest + options.held or 0
-  again = math.max(again, stored_time(keys.returned, attempt('GET', keys.returned)) or 0)
+  again = math.max(again, stored_time(keys.requeued, attempt('GET', keys.requeued)) or 0)
   return least >= again + MERGE_GRACE and least or nil
 end

@@ -52,7 +52,7 @@ do
   end
 
   -- Brings what a call left that did not come to its end into order.
-  local function settle_unfinished()
+  local function recover_unfinished()
     local entry, outbox_of_it, first, before = unpack(load_packed(keys.unfinished) or {}, 1, 4)
     local is_ours = is_key(entry, families.instance) and is_key(outbox_of_it, families.outbox)
       and is_place(first) and is_place(before)
@@ -73,13 +73,13 @@ do
   -- Begins the work of every call; returns how many entries of the caller's outbox are announced.
   function begin()
     if redis.call('EXISTS', keys.unfinished, keys.interrupted) > 0 then
-      settle_unfinished()
+      recover_unfinished()
       any_interrupted = redis.call('EXISTS', keys.interrupted) == 1
     end
     length = redis.call('LLEN', keys.outbox)
     local known = redis.call('HGET', keys.instance, 'behind')
     behind = known and tonumber(known) or length
-    -- Without it, nothing says which entries are announced: this instance is entered anew, when `mend` finds it.
+    -- Without it, nothing says which entries are announced: this instance is entered anew, when `repair` finds it.
     if not is_place(behind) or (known and not tonumber(known)) then error(keys.instance .. ': ' .. BROKEN) end
     if options.announced > behind then
       -- This Redis has forgotten what it said last. What it gives out next must have numbers that were not used.

@@ -13,7 +13,7 @@ end
 local function enter_process(process)
   if attempt('ZADD', keys.processes, now, process) ~= 1 then return true end
   if redis.call('ZCARD', keys.processes) <= MOST.processes then return true end
-  turn_away('processes')
+  refuse_entry('processes')
   local first = redis.call('ZRANGE', keys.processes, 0, 0, 'WITHSCORES')
   local gone = tonumber(first[2]) <= now - KEPT_FOR.silent_process and first[1] or process
   redis.call('ZREM', keys.processes, gone)

@@ -22,7 +22,7 @@
 --                 after the failure of the same run; otherwise the latest wins
 --   at rs cl tw   its attempts and runs (runs.lua)
 --   qw            the wait before the last run in µs
---   z zt          code and time of an end that judge.lua added because its event was missing, until that event comes
+--   z zt          code and time of an end that confirm.lua added because its event was missing, until that event comes
 --
 -- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
 --   sent:      definition or nil, retries, queue or nil

@@ -1,16 +1,16 @@
 -- How large each table of the shared record may become: names in events come from anybody who may publish.
 --
--- What is there and is heard of stays; a newcomer is refused, or takes the place of what was never confirmed or has
--- been silent for long. How many were turned away is counted. The leader says so in a line, and exports it.
+-- What is there and is heard of stays; a new entry is refused, or takes the place of what was never confirmed or has
+-- been silent for long. How many were refused is counted. The leader says so in a line, and exports it.
 --
 -- @include stored trouble
--- @keys turned_away
+-- @keys refusals
 
 local MOST = {
   workers = 10000, -- nodenames, each with a record of some hundred bytes
   processes = 20000, -- a worker that starts again is another process
   producers = 10000, -- names of tasks
-  usual = 10000, -- names of tasks
+  baselines = 10000, -- names of tasks
   queues = 1000,
   open = 1000000, -- tasks that are not finished
   -- Of each process, what waits to be looked at by losses.lua: a quarter of an hour of heartbeats, and the starts
@@ -27,25 +27,25 @@ local KEPT_FOR = {
   trial = 10000, -- a worker that was never confirmed, in a full table
   silent_young = 10000, -- a worker that has not been heard of for as long as `youth`, in a full table
   youth = 600000,
-  newcomer = 3600000, -- the same in any case
+  unconfirmed = 3600000, -- the same in any case
   silent_worker = 3600000, -- in a full table
   silent_process = 60000, -- in a full table
   producer = 300000,
-  turned_away = 86400000,
+  refusals = 86400000,
 }
 
-local turned_away = {}
+local refusals = {}
 
-local function turn_away(name, by)
-  turned_away[name] = (turned_away[name] or 0) + (by or 1)
+local function refuse_entry(name, by)
+  refusals[name] = (refusals[name] or 0) + (by or 1)
 end
 
-local function write_turned_away()
-  for name, by in pairs(turned_away) do
+local function write_refusals()
+  for name, by in pairs(refusals) do
     -- Not by HINCRBY, which stops at a value that is no integer.
-    local before = stored_number(keys.turned_away, attempt('HGET', keys.turned_away, name)) or 0
-    attempt('HSET', keys.turned_away, name, string.format('%.0f', math.min(before + by, 2 ^ 53)))
-    attempt('PEXPIRE', keys.turned_away, KEPT_FOR.turned_away)
+    local before = stored_number(keys.refusals, attempt('HGET', keys.refusals, name)) or 0
+    attempt('HSET', keys.refusals, name, string.format('%.0f', math.min(before + by, 2 ^ 53)))
+    attempt('PEXPIRE', keys.refusals, KEPT_FOR.refusals)
   end
 end
 
@@ -53,6 +53,6 @@ end
 local function set_field(name, key, field, value)
   if attempt('HSET', key, field, value) == 1 and redis.call('HLEN', key) > MOST[name] then
     redis.call('HDEL', key, field)
-    turn_away(name)
+    refuse_entry(name)
   end
 end

@@ -3,16 +3,16 @@
 -- one instance.
 --
 -- @include clock counting lease outbox pieces record runs stored takeovers trouble work
--- @keys leases instance waiting retries takeovers rejected leader returned
+-- @keys leases instance waiting retries takeovers rejected leader requeued
 -- @families task instance outbox
 -- @options token lease held
 -- @option stats  the caller's counters as JSON
 -- @option rejected  samples of messages that could not be handled, as JSON
 -- @option may_take_over  whether the caller may take over what others left behind
 -- @option most  items at most
--- @option fit  whether the caller is fit to lead
--- @option merged_ago  ms since the caller had merged whatever it was given; nil if that is not known
--- @option handed_back  whether it handed messages back to the broker since its last tick
+-- @option eligible  whether the caller is eligible to lead
+-- @option watermark_age  age of the caller's watermark in ms; nil if that is not known
+-- @option requeued  whether messages of it were requeued since its last tick
 --
 -- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over},
 -- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0} or
@@ -27,11 +27,11 @@ local taken = {}
 local function renew()
   redis.call('ZADD', keys.leases, now + options.lease, options.token)
   redis.call('HSET', keys.instance, 'stats', options.stats, 'seen', now)
-  if options.merged_ago then
-    redis.call('HSET', keys.instance, 'merged', now - options.merged_ago)
+  if options.watermark_age then
+    redis.call('HSET', keys.instance, 'merged', now - options.watermark_age)
   end
-  if options.handed_back then
-    redis.call('SET', keys.returned, now, 'EX', 3600)
+  if options.requeued then
+    redis.call('SET', keys.requeued, now, 'EX', 3600)
   end
   for _, sample in ipairs(options.rejected) do
     attempt('LPUSH', keys.rejected, sample)
@@ -39,15 +39,15 @@ local function renew()
   attempt('LTRIM', keys.rejected, 0, KEPT - 1)
 end
 
--- One instance leads, for as long as its lease holds and it is fit. Its token is the fencing token of its duties.
+-- One instance leads, for as long as its lease holds and it is eligible. Its token is the fencing token of its duties.
 local function lead()
   local leader = redis.call('GET', keys.leader)
   if leader == options.token then
-    if options.fit then return 1 end
+    if options.eligible then return 1 end
     -- Not deleted: whoever is next must know that it follows another.
     redis.call('SET', keys.leader, 'none')
     return 0
-  elseif not options.fit or (leader and tonumber(redis.call('ZSCORE', keys.leases, leader) or 0) > now) then
+  elseif not options.eligible or (leader and tonumber(redis.call('ZSCORE', keys.leases, leader) or 0) > now) then
     return 0
   end
   redis.call('SET', keys.leader, options.token)

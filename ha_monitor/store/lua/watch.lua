@@ -4,14 +4,16 @@
 -- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies
 -- up.
 --
--- @include clock duty liveness merged newcomers outbox pieces skew stored sweep tables task_events trouble usual work
+-- @include clock duty liveness merged admission outbox pieces skew stored orphan_scan tables task_events trouble
+-- @include baseline work
 -- @include worker
 -- @keys leases waiting retries dead_letters queues stuck orphaned
--- @keys workers liveness skewed newcomers young producers usual processes open turned_away named crowd
+-- @keys workers liveness skewed unconfirmed young producers baselines processes open refusals announced_workers
+-- @keys overflow_workers
 -- @families worker
 -- @options worker_ttl late_after
 -- @option lost_after  ms of silence until a worker is lost
--- @option may_judge  whether the caller has listened for so long that silence means something
+-- @option may_declare_lost  whether the caller has listened for so long that silence means something
 -- @option most_looks  most workers to look at
 -- @option places  {where to go on, …} as returned by the call before or empty
 -- @option empty_ago  ms since no message waited in the queue of events; nil if that is not known
@@ -19,15 +21,15 @@
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
 -- stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks that it runs or
--- 0}, …}, {queue, …}, {where to go on, …}, {{table, entries, most entries, turned away}, …}}: the first place to go on
+-- 0}, …}, {queue, …}, {where to go on, …}, {{table, entries, most entries, refused}, …}}: the first place to go on
 -- is '0' when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
 
--- So many workers are named in a minute, those that were never confirmed and the others; the rest in one line when all
--- workers were looked at.
-local MOST_NAMED, NAMED_FOR = { newcomer = 20, confirmed = 1000 }, 60
-local MOST_IN_A_LINE, CROWD_KEPT_FOR = 20, 600 -- names; s
+-- So many workers have a line of their own in a minute, those that were never confirmed and the others; the rest
+-- have one together when all workers were looked at.
+local MOST_ANNOUNCED, ANNOUNCED_FOR = { unconfirmed = 20, confirmed = 1000 }, 60
+local MOST_IN_A_LINE, OVERFLOW_KEPT_FOR = 20, 600 -- names; s
 local MOST_ACTIVE = 1000000 -- tasks that a worker runs: what says more is no number of tasks
-local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'usual', 'queues', 'open' }
+local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'baselines', 'queues', 'open' }
 local SCANNED, TIDIED = 100, 100
 local places = options.places
 local shown = {}
@@ -42,40 +44,40 @@ local function emit(kind, name, since, fields)
 end
 
 local SEVERAL = { ['worker-lost'] = 'workers-lost', ['worker-recovered'] = 'workers-recovered' }
-local named, crowds, crowds_changed = {}, {}, false
+local announced, overflow, overflow_changed = {}, {}, false
 
 -- What the calls before have said, and what they have left to be said.
-local function read_told()
-  local counts = redis.call('HMGET', keys.named, 'newcomer', 'confirmed')
-  named.newcomer = stored_number(keys.named, counts[1], MOST.workers) or 0
-  named.confirmed = stored_number(keys.named, counts[2], MOST.workers) or 0
-  for kind, crowd in pairs(load_packed(keys.crowd) or {}) do
-    local count, names = unpack(type(crowd) == 'table' and crowd or {})
-    local is_crowd = type(count) == 'number' and number_within(count, MOST.workers) and type(names) == 'table'
+local function read_announced()
+  local counts = redis.call('HMGET', keys.announced_workers, 'unconfirmed', 'confirmed')
+  announced.unconfirmed = stored_number(keys.announced_workers, counts[1], MOST.workers) or 0
+  announced.confirmed = stored_number(keys.announced_workers, counts[2], MOST.workers) or 0
+  for kind, group in pairs(load_packed(keys.overflow_workers) or {}) do
+    local count, names = unpack(type(group) == 'table' and group or {})
+    local is_group = type(count) == 'number' and number_within(count, MOST.workers) and type(names) == 'table'
       and type(names[1]) == 'string'
-    if is_crowd and SEVERAL[kind] then crowds[kind] = crowd end
+    if is_group and SEVERAL[kind] then overflow[kind] = group end
   end
 end
 
 -- Says what became of one worker, or adds it to a line for many.
-local function tell(kind, name, newcomer, since, silent)
-  local who = newcomer and 'newcomer' or 'confirmed'
-  if named[who] < MOST_NAMED[who] then
-    named[who] = named[who] + 1
+local function tell(kind, name, unconfirmed, since, silent)
+  local who = unconfirmed and 'unconfirmed' or 'confirmed'
+  if announced[who] < MOST_ANNOUNCED[who] then
+    announced[who] = announced[who] + 1
     emit(kind, name, since, { silent = math.max(0, silent) / 1000 })
     return
   end
-  local crowd = crowds[kind] or { 0, {} }
-  crowds[kind], crowds_changed = crowd, true
-  crowd[1] = crowd[1] + 1
-  if crowd[1] <= MOST_IN_A_LINE then crowd[2][crowd[1]] = name end
+  local group = overflow[kind] or { 0, {} }
+  overflow[kind], overflow_changed = group, true
+  group[1] = group[1] + 1
+  if group[1] <= MOST_IN_A_LINE then group[2][group[1]] = name end
 end
 
-local function tell_of_crowds()
-  for kind, crowd in pairs(crowds) do
-    emit(SEVERAL[kind], crowd[2][1], exact(now), { count = crowd[1], workers = crowd[2] })
+local function announce_overflow()
+  for kind, group in pairs(overflow) do
+    emit(SEVERAL[kind], group[2][1], exact(now), { count = group[1], workers = group[2] })
   end
-  crowds, crowds_changed = {}, next(crowds) ~= nil
+  overflow, overflow_changed = {}, next(overflow) ~= nil
 end
 
 -- A clock is called wrong from WRONG ms on, and right again below RIGHT; the worker is told of once.
@@ -102,8 +104,8 @@ local function look_at_clock(name, record, heard)
     if known then skewed[#skewed + 1] = { name } end
   elseif known then
     if math.abs(skew - known) >= NOTED then skewed[#skewed + 1] = { name, exact(skew) } end
-  elseif math.abs(skew) >= WRONG and named.confirmed < MOST_NAMED.confirmed then
-    named.confirmed = named.confirmed + 1
+  elseif math.abs(skew) >= WRONG and announced.confirmed < MOST_ANNOUNCED.confirmed then
+    announced.confirmed = announced.confirmed + 1
     skewed[#skewed + 1] = { name, exact(skew) }
     emit('worker-clock-skew', name, exact(heard), { skew = -math.floor(skew) / 1000 })
   end
@@ -118,8 +120,8 @@ local function look_at(name, heard)
   has_loaded(raw and #raw or 0)
   local record = read_worker(raw)
   local before = redis.call('HGET', keys.liveness, name)
-  local judges = options.may_judge or read_lost(before)
-  local state, kept, change = state_of(record, heard, before, now, options.late_after, judges and options.lost_after)
+  local lost_after = (options.may_declare_lost or read_lost(before)) and options.lost_after
+  local state, kept, change = state_of(record, heard, before, now, options.late_after, lost_after)
   look_at_clock(name, record, heard)
   if change then tell(change[1], name, record.f, change[2], change[3]) end
   if kept ~= before then
@@ -153,7 +155,7 @@ end
 -- Forgets what is too old, some at a call.
 local function tidy_workers()
   local ttl = options.worker_ttl * 1000
-  for _, old in ipairs({ { keys.workers, ttl }, { keys.young, ttl }, { keys.newcomers, KEPT_FOR.newcomer } }) do
+  for _, old in ipairs({ { keys.workers, ttl }, { keys.young, ttl }, { keys.unconfirmed, KEPT_FOR.unconfirmed } }) do
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', old[1], '-inf', now - old[2], 'LIMIT', 0, TIDIED)) do
       forget_worker(name)
     end
@@ -177,17 +179,17 @@ local function tidy_producers()
   return following
 end
 
--- Where too many names have usual run times, each loses half of its runs, and those that are left with too few go.
-local function tidy_usual()
-  if redis.call('HLEN', keys.usual) < MOST.usual then return '0' end
-  local names, following = scan('HSCAN', keys.usual, places[4], TIDIED)
+-- Where too many names have baseline run times, each loses half of its runs, and those that are left with too few go.
+local function tidy_baselines()
+  if redis.call('HLEN', keys.baselines) < MOST.baselines then return '0' end
+  local names, following = scan('HSCAN', keys.baselines, places[4], TIDIED)
   for index = 1, #names, 2 do
-    local runs, mean = read_usual(names[index + 1])
+    local runs, mean = read_baseline(names[index + 1])
     runs = math.floor(runs / 2)
     if runs < RUNS_NEEDED / 2 then
-      redis.call('HDEL', keys.usual, names[index])
+      redis.call('HDEL', keys.baselines, names[index])
     else
-      redis.call('HSET', keys.usual, names[index], string.format('%d %.6f', runs, mean))
+      redis.call('HSET', keys.baselines, names[index], string.format('%d %.6f', runs, mean))
     end
   end
   return following
@@ -202,7 +204,7 @@ local function look_at_workers()
       look_at(found[index], tonumber(found[index + 1]))
     end
   until place == '0' or #shown >= options.most_looks or is_full()
-  if place == '0' then tell_of_crowds() end
+  if place == '0' then announce_overflow() end
   return place
 end
 
@@ -216,47 +218,51 @@ local function write_states()
     end
   end
   if #items > 0 then
-    redis.call('HSET', keys.named, 'newcomer', named.newcomer, 'confirmed', named.confirmed)
-    if redis.call('TTL', keys.named) == -1 then redis.call('EXPIRE', keys.named, NAMED_FOR) end
+    redis.call('HSET', keys.announced_workers, 'unconfirmed', announced.unconfirmed, 'confirmed', announced.confirmed)
+    if redis.call('TTL', keys.announced_workers) == -1 then
+      redis.call('EXPIRE', keys.announced_workers, ANNOUNCED_FOR)
+    end
   end
-  if next(crowds) then
-    if crowds_changed then redis.call('SET', keys.crowd, cmsgpack.pack(crowds), 'EX', CROWD_KEPT_FOR) end
-  elseif crowds_changed then
-    redis.call('DEL', keys.crowd)
+  if next(overflow) then
+    if overflow_changed then
+      redis.call('SET', keys.overflow_workers, cmsgpack.pack(overflow), 'EX', OVERFLOW_KEPT_FOR)
+    end
+  elseif overflow_changed then
+    redis.call('DEL', keys.overflow_workers)
   end
-  want_sweep(any_lost, newly_lost)
+  request_orphan_scan(any_lost, newly_lost)
 end
 
 local function note_queues()
   for _, queue in ipairs(options.queues) do
     if redis.call('ZADD', keys.queues, now, queue) == 1 and redis.call('ZCARD', keys.queues) > MOST.queues then
       redis.call('ZREM', keys.queues, queue)
-      turn_away('queues')
+      refuse_entry('queues')
     end
   end
   redis.call('ZREMRANGEBYSCORE', keys.queues, '-inf', now - options.worker_ttl * 1000)
 end
 
 local function sizes()
-  write_turned_away()
+  write_refusals()
   local size_of = { -- of those that are one key each
     workers = { 'ZCARD', keys.workers }, processes = { 'ZCARD', keys.processes }, open = { 'ZCARD', keys.open },
-    producers = { 'HLEN', keys.producers }, usual = { 'HLEN', keys.usual }, queues = { 'ZCARD', keys.queues },
+    producers = { 'HLEN', keys.producers }, baselines = { 'HLEN', keys.baselines }, queues = { 'ZCARD', keys.queues },
   }
   local found = {}
   for _, name in ipairs(TABLES) do
     local size = size_of[name] and redis.call(unpack(size_of[name])) or -1
-    local turned_away_before = stored_number(keys.turned_away, redis.call('HGET', keys.turned_away, name)) or 0
-    found[#found + 1] = { name, size, MOST[name], turned_away_before }
+    local refused_before = stored_number(keys.refusals, redis.call('HGET', keys.refusals, name)) or 0
+    found[#found + 1] = { name, size, MOST[name], refused_before }
   end
   return found
 end
 
 return leading(function()
-  read_told()
+  read_announced()
   local following = { look_at_workers() }
   local first = commit(nil, write_states)
-  following[2], following[3], following[4] = tidy_workers(), tidy_producers(), tidy_usual()
+  following[2], following[3], following[4] = tidy_workers(), tidy_producers(), tidy_baselines()
   note_queues()
 
   return {

@@ -8,7 +8,7 @@
 -- which is looked at after so many steps or so many bytes read.
 local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, steps_a_look = 32, bytes_a_look = 65536 }
 local loaded = 0 -- bytes of values that this call has read
--- What this call will write when all is computed, as a number of records of usual size that take as long.
+-- What this call will write when all is computed, as a number of records of average size that take as long.
 local to_write = 0
 local TO_WRITE = {
   process = 2,

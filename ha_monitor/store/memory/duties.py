@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
-from ha_monitor.config.schema import Stuck as StuckSettings
+from ha_monitor.config.schema import StuckSettings
 from ha_monitor.events.model import Event
 from ha_monitor.store.memory.server import MemoryInstance
 from ha_monitor.store.memory.store import MemoryStore
 from ha_monitor.store.outbox import Entry, OutboxItem
 from ha_monitor.store.results import (
-    Finished,
-    Orphaned,
-    Stuck,
-    Suspect,
-    Suspects,
-    Verdict,
+    Candidate,
+    Candidates,
+    Confirmation,
+    FinishedTask,
+    OrphanedTask,
+    StuckTask,
     Watched,
     Watching,
     WorkerState,
@@ -49,7 +49,7 @@ class MemoryDuties:
         watching: Watching,
         queues: Sequence[str],
         *,
-        may_judge: bool,
+        may_declare_lost: bool,
         empty_ago: float | None = None,  # noqa: ARG002
     ) -> Watched | None:
         def watched(own: MemoryInstance) -> Watched | None:
@@ -58,7 +58,7 @@ class MemoryDuties:
             server, now = self._server, self._server.clock.time()
             server.queues = sorted({*server.queues, *queues})
             entries: list[Entry] = []
-            states = [self._look_at(name, watching, may_judge, entries) for name in sorted(server.workers)]
+            states = [self._look_at(name, watching, may_declare_lost, entries) for name in sorted(server.workers)]
             return Watched(
                 own.push(entries),
                 sum(one.lease_until > now for one in server.instances.values()),
@@ -82,14 +82,14 @@ class MemoryDuties:
 
         return self._store.own_call("losses", looked)
 
-    def _look_at(self, name: str, watching: Watching, may_judge: bool, entries: list[Entry]) -> WorkerState:
+    def _look_at(self, name: str, watching: Watching, may_declare_lost: bool, entries: list[Entry]) -> WorkerState:
         server, now = self._server, self._server.clock.time()
         heard, said = server.workers[name]
         silent = now - heard
         was_lost = name in server.lost_workers
         if said == "worker-offline":
             state = "offline"
-        elif said and silent > watching.lost_after and (was_lost or may_judge):
+        elif said and silent > watching.lost_after and (was_lost or may_declare_lost):
             state = "lost"
         else:
             state = "late" if silent > watching.late_after else "online"
@@ -115,29 +115,33 @@ class MemoryOpenTasks:
         }
         self._asked_for: dict[str, float] = {}
 
-    def suspects(self) -> Suspects | None:
-        def found(_own: MemoryInstance) -> Suspects | None:
+    def candidates(self) -> Candidates | None:
+        def found(_own: MemoryInstance) -> Candidates | None:
             if not self._store.leads():
                 return None
             now = self._server.clock.time()
-            tasks = [one for task_id in self._server.tasks if (one := self._suspect(task_id, now)) is not None]
+            tasks = [one for task_id in self._server.tasks if (one := self._candidate(task_id, now)) is not None]
             self._asked_for.update({one.task_id: now for one in tasks})
-            return Suspects(int(now * 1000), tasks, workers=sorted(self._server.workers))
+            return Candidates(int(now * 1000), tasks, workers=sorted(self._server.workers))
 
-        return self._store.own_call("suspects", found)
+        return self._store.own_call("candidates", found)
 
-    def judge(self, settled_at: int, verdicts: Sequence[tuple[Suspect, Verdict]]) -> list[OutboxItem] | None:
-        def judged(own: MemoryInstance) -> list[OutboxItem] | None:
+    def confirm(
+        self, required_watermark: int, confirmations: Sequence[tuple[Candidate, Confirmation]]
+    ) -> list[OutboxItem] | None:
+        def confirmed(own: MemoryInstance) -> list[OutboxItem] | None:
             if not self._store.leads():
                 return []
-            if self._server.merged_by_all() * 1000 < settled_at:
+            if self._server.merged_by_all() * 1000 < required_watermark:
                 return None
-            entries = [entry for suspect, verdict in verdicts for entry in self._judge(suspect, verdict)]
+            entries = [
+                entry for candidate, confirmation in confirmations for entry in self._confirm(candidate, confirmation)
+            ]
             return own.push(entries)
 
-        return self._store.own_call("judge", judged)
+        return self._store.own_call("confirm", confirmed)
 
-    def _suspect(self, task_id: str, now: float) -> Suspect | None:
+    def _candidate(self, task_id: str, now: float) -> Candidate | None:
         stay = self._server.tasks[task_id].phase()
         if stay is None or now - self._asked_for.get(task_id, float("-inf")) < ASKED_FOR:
             return None
@@ -149,36 +153,42 @@ class MemoryOpenTasks:
         if not (is_lost and phase == "started") and (not limit or now - since / 1e6 < limit):
             return None
         state = ("lost" if is_lost else "online") if worker in self._server.workers else ""
-        return Suspect(task_id, phase, since, facts.name or "", facts.queue or "", worker, state, not facts.is_other_id)
+        return Candidate(
+            task_id, phase, since, facts.name or "", facts.queue or "", worker, state, not facts.is_other_id
+        )
 
-    def _judge(self, suspect: Suspect, verdict: Verdict) -> list[Entry]:
+    def _confirm(self, candidate: Candidate, confirmation: Confirmation) -> list[Entry]:
         server, now = self._server, self._server.clock.time()
-        task = server.tasks.get(suspect.task_id)
-        if task is None or task.phase() != (suspect.phase, suspect.since):
+        task = server.tasks.get(candidate.task_id)
+        if task is None or task.phase() != (candidate.phase, candidate.since):
             return []
-        if isinstance(verdict, Finished):
-            server.tasks[suspect.task_id] = task = task.copy()
-            task.merge(verdict.fact)
+        if isinstance(confirmation, FinishedTask):
+            server.tasks[candidate.task_id] = task = task.copy()
+            task.merge(confirmation.fact)
             self._store.counted()
             return task.announce(now, all_of_it=True)
-        kind = "task-stuck" if isinstance(verdict, Stuck) else "task-orphaned"
-        said = (kind, suspect.phase, suspect.since)
-        if server.found.get(suspect.task_id) == said:
+        kind = "task-stuck" if isinstance(confirmation, StuckTask) else "task-orphaned"
+        said = (kind, candidate.phase, candidate.since)
+        if server.found.get(candidate.task_id) == said:
             return []
-        if isinstance(verdict, Orphaned) and verdict.must_be_lost and suspect.worker not in server.lost_workers:
+        if (
+            isinstance(confirmation, OrphanedTask)
+            and confirmation.must_be_lost
+            and candidate.worker not in server.lost_workers
+        ):
             return []
-        server.found[suspect.task_id] = said
+        server.found[candidate.task_id] = said
         fields = {
-            "phase": verdict.seen_in if isinstance(verdict, Stuck) else suspect.phase,
-            "since": suspect.since / 1e6,
-            "seconds": now - suspect.since / 1e6,
-            "confirmed_by": verdict.confirmed_by,
-            "answered": verdict.answered,
+            "phase": confirmation.seen_in if isinstance(confirmation, StuckTask) else candidate.phase,
+            "since": candidate.since / 1e6,
+            "seconds": now - candidate.since / 1e6,
+            "confirmed_by": confirmation.confirmed_by,
+            "answered": confirmation.answered,
         }
         event = own_event(
-            kind, suspect.task_id, said, worker=suspect.worker, time=now, task_id=suspect.task_id, fields=fields
+            kind, candidate.task_id, said, worker=candidate.worker, time=now, task_id=candidate.task_id, fields=fields
         )
-        return [Entry(0, event, task.facts_at(suspect.since), task.facts.name is None)]
+        return [Entry(0, event, task.facts_at(candidate.since), task.facts.name is None)]
 
 
 class MemoryAttempts:

@@ -69,7 +69,7 @@ class MemoryServer:
         self.rejected: list[bytes] = []
         self.begun: dict[str, int] = {}
         self.set_aside: list[bytes] = []
-        self.returned_at = float("-inf")
+        self.requeued_at = float("-inf")
         self._last_token = 0
 
     def enter(self, instance: MemoryInstance) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from ha_monitor.config.schema import Store as StoreSettings
+from ha_monitor.config.schema import StoreSettings
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.catalogue import Code
 from ha_monitor.events.decode import Batch
@@ -33,7 +33,7 @@ class MemoryStore:
         self._progress = OutboxProgress()
         self._connected = False
         self._counts_changed = True
-        self._under_way: Batch | None = None
+        self._in_flight: Batch | None = None
 
     @property
     def token(self) -> int:
@@ -48,15 +48,15 @@ class MemoryStore:
         return self._connected
 
     def connect(self) -> None:
-        self._under_way = None
+        self._in_flight = None
         self._connected = self._counts_changed = True
         self.call("connect", lambda: None)
 
     def close(self) -> None:
         self._connected = False
 
-    def mend(self, *, registered: bool) -> list[str]:
-        return self.call("mend registered" if registered else "mend", list[str])
+    def repair(self, *, registered: bool) -> list[str]:
+        return self.call("repair registered" if registered else "repair", list[str])
 
     def register(self, who: dict[str, Any]) -> None:
         def entered() -> int:
@@ -91,10 +91,10 @@ class MemoryStore:
         except StoreUnavailable:
             self.close()
             raise
-        self._under_way = batch
+        self._in_flight = batch
 
     def receive_apply(self) -> Applied:
-        batch, self._under_way = self._under_way, None
+        batch, self._in_flight = self._in_flight, None
         if batch is None:
             raise StoreUnavailable("no batch was handed over")
         return self.own_call("apply", lambda own: self._merge(own, batch))
@@ -104,20 +104,20 @@ class MemoryStore:
         stats: bytes,
         rejected: Sequence[bytes],
         *,
-        fit: bool,
-        merged_ago: float | None,
-        handed_back: bool,
+        eligible: bool,
+        watermark_age: float | None,
+        requeued: bool,
     ) -> Ticked:
         def ticked(own: MemoryInstance) -> Ticked:
             now = self._clock.time()
             server = self.server
             own.lease_until, own.seen, own.stats = self._next_lease(), now, json.loads(stats)
-            if merged_ago is not None:
-                own.merged_until = now - merged_ago
-            if handed_back:
-                server.returned_at = now
+            if watermark_age is not None:
+                own.merged_until = now - watermark_age
+            if requeued:
+                server.requeued_at = now
             server.rejected[:0] = rejected
-            leads, followed = self._elect(now, fit=fit)
+            leads, followed = self._elect(now, eligible=eligible)
             due = [entry for task in self._waited(now) for entry in task.announce(now, all_of_it=True)]
             due += [entry for at, entry in server.retries if at <= now]
             server.retries = [one for one in server.retries if one[0] > now]
@@ -132,8 +132,8 @@ class MemoryStore:
         self._lease.renewed(asked)
         return result
 
-    def settle(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
-        def settled(own: MemoryInstance) -> None:
+    def record_outcome(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
+        def recorded(own: MemoryInstance) -> None:
             if upto > own.behind - len(own.outbox):
                 now = self._clock.time()
                 self.server.retries += [(now + delay / 1000, read_entry(entry)) for delay, entry in retries]
@@ -141,22 +141,22 @@ class MemoryStore:
                 del self.server.dead_letters[keep:]
                 own.trim(upto)
 
-        self.own_call("settle", settled)
-        self._progress.settle(upto)
+        self.own_call("record_outcome", recorded)
+        self._progress.confirm_upto(upto)
 
-    def confirm(self) -> None:
+    def flush(self) -> None:
         if not self._progress.is_confirmed:
-            self.settle(self._progress.announced, [], [], 1_000_000)
+            self.record_outcome(self._progress.announced, [], [], 1_000_000)
 
-    def leave(self) -> int:
+    def unregister(self) -> int:
         def left(own: MemoryInstance) -> int:
-            self.server.returned_at = self._clock.time()
+            self.server.requeued_at = self._clock.time()
             own.lease_until = 0.0
             if not own.outbox:
                 del self.server.instances[self.token]
             return len(own.outbox)
 
-        count = self.own_call("leave", left) if self.token in self.server.instances else 0
+        count = self.own_call("unregister", left) if self.token in self.server.instances else 0
         self._lease.given_up()
         return count
 
@@ -258,15 +258,15 @@ class MemoryStore:
         waiting = sum(task.announce_until is not None for task in server.tasks.values())
         return Applied(own.push(entries), new, repeated, waiting, merged=len(tasks))
 
-    def _elect(self, now: float, *, fit: bool) -> tuple[bool, bool]:
+    def _elect(self, now: float, *, eligible: bool) -> tuple[bool, bool]:
         """Whether this instance leads, and whether it has just followed another."""
         server, leader = self.server, self.server.leader
         if leader == self.token:
             # A token that nobody has: whoever is next must know that it follows another.
-            server.leader = leader if fit else 0
-            return fit, False
+            server.leader = leader if eligible else 0
+            return eligible, False
         living = leader is not None and leader in server.instances and server.instances[leader].lease_until > now
-        if not fit or living:
+        if not eligible or living:
             return False, False
         server.leader = self.token
         return True, leader is not None

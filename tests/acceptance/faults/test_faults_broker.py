@@ -53,9 +53,9 @@ def fill_queue(fleet: Fleet, url: str, messages: list[Recorded]) -> None:
     for instance in fleet.instances:
         instance.freeze()
     publish(url, messages)
-    in_hand = len(fleet.instances) * fleet.config.broker.prefetch
+    in_flight = len(fleet.instances) * fleet.config.broker.prefetch
     # Workers ask for no confirmation, so what has only just arrived may be in RabbitMQ's memory only.
-    wait_until(lambda: queue_depth(url) >= len(messages) - in_hand, 30, "that all is in the queue")
+    wait_until(lambda: queue_depth(url) >= len(messages) - in_flight, 30, "that all is in the queue")
 
 
 def test_link_to_the_broker_is_cut_without_a_word(

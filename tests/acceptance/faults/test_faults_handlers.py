@@ -45,7 +45,7 @@ def test_handlers_that_raise(tmp_path: Path, broker_url: str, store_url: str, fa
         wait_until(lambda: len(fleet.said("dead-letter")) >= len(hopeless), 60, "the dead letters", 0.1)
         wait_until(lambda: outcomes(traces) == expected or None, 30, "that all handlers are through", 0.2)
         account = fault_table.add("handlers raise", fleet.close_account(published))
-        buried = fleet.said("dead-letter")
+        dead = fleet.said("dead-letter")
         reader = StoreReader(fleet.config.store, fleet.node_id)
         reader.connect()
         letters = reader.latest("dead_letters", 10_000)
@@ -54,7 +54,7 @@ def test_handlers_that_raise(tmp_path: Path, broker_url: str, store_url: str, fa
 
     assert_guarantee(account)
     assert outcomes(traces) == expected
-    assert {(line["handler"], line["event_id"]) for line in buried} == {
+    assert {(line["handler"], line["event_id"]) for line in dead} == {
         (f"tests.support.fault_handlers.{handler}", event_id)
         for (handler, event_id), attempts in expected.items()
         if attempts == ["raised"] * ATTEMPTS

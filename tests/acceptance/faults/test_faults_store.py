@@ -88,7 +88,7 @@ def test_store_is_away_for_a_while(
         before = queue_depth(broker_url)
         time.sleep(max(0.0, 20 - (time.monotonic() - begun)))
         after = queue_depth(broker_url)
-        in_hand = rabbitmq.queues(vhost_of(broker_url))[QUEUE]["messages_unacknowledged"]
+        in_flight = rabbitmq.queues(vhost_of(broker_url))[QUEUE]["messages_unacknowledged"]
         said_meanwhile = Counter(line["event"] for line in fleet.lines()) - said_before
         safe_redis.start()
         published = load.stop()
@@ -96,7 +96,7 @@ def test_store_is_away_for_a_while(
     assert_guarantee(account)
     assert said_meanwhile.keys() == {"store-unavailable"}
     assert after > before, "the queue grows while nothing is acknowledged"
-    assert in_hand == 0, "nobody keeps what it cannot handle"
+    assert in_flight == 0, "nobody keeps what it cannot handle"
     assert queue_depth(broker_url) == 0
 
 

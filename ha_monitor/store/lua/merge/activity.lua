@@ -51,7 +51,7 @@ do
           -- Without some of them the rest says nothing: the account of the process begins anew.
           -- Of one that sends no heartbeats there is no account.
           local has_account = length and attempt('EXISTS', families.heartbeats .. process, families.account .. process)
-          if has_account and has_account > 0 then turn_away(table_name, length / size) end
+          if has_account and has_account > 0 then refuse_entry(table_name, length / size) end
           redis.call('DEL', keys_of_process(process))
         end
         heard_of[#heard_of + 1] = now

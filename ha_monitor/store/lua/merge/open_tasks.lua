@@ -68,7 +68,7 @@ do
     if (attempt('ZCARD', keys.open) or 0) < MOST.open then
       in_pieces(opened, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.open, ...) end)
     else
-      turn_away('open', #opened / 2)
+      refuse_entry('open', #opened / 2)
       in_pieces(opened, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.open, 'XX', ...) end)
     end
   end

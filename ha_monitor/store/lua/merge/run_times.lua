@@ -1,7 +1,7 @@
--- How long runs took, for what is usual.
+-- How long runs took, for the baselines.
 --
--- @include numbers tables trouble usual work
--- @keys usual
+-- @include numbers tables trouble baseline work
+-- @keys baselines
 -- @options failure_ttl
 
 local run_times
@@ -19,15 +19,15 @@ do
     end
   end
 
-  -- Adds them to what is usual. A mean in which the latest RUNS_REMEMBERED runs count most.
+  -- Adds them to the baselines. A mean in which the latest RUNS_REMEMBERED runs count most.
   local function write()
     for name, sum in pairs(sums) do
-      local number, mean = read_usual(attempt('HGET', keys.usual, name))
+      local number, mean = read_baseline(attempt('HGET', keys.baselines, name))
       number = math.min(RUNS_REMEMBERED, number + sum[1])
       mean = mean + (math.min(MOST_SECONDS, sum[2] / sum[1]) - mean) * math.min(1, sum[1] / number)
-      set_field('usual', keys.usual, name, string.format('%d %.6f', number, mean))
+      set_field('baselines', keys.baselines, name, string.format('%d %.6f', number, mean))
     end
-    if next(sums) then attempt('EXPIRE', keys.usual, options.failure_ttl) end
+    if next(sums) then attempt('EXPIRE', keys.baselines, options.failure_ttl) end
   end
 
   run_times = { note = note, write = write }

@@ -1,8 +1,8 @@
 -- What the workers say of themselves, and that they live, which any event of theirs says.
 --
--- @include clock newcomers numbers outbox pieces record stored tables trouble work worker merge/others merge/activity
+-- @include clock admission numbers outbox pieces record stored tables trouble work worker merge/others merge/activity
 -- @include merge/tally
--- @keys workers newcomers young
+-- @keys workers unconfirmed young
 -- @families worker
 -- @options worker_ttl
 -- @option workers  {{nodename, id, time in µs, type, payload or nil, fields}, …}
@@ -19,13 +19,13 @@ do
     return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2])) or entry[1] >= latest
   end
 
-  local heard, is_newcomer = {}, {} -- nodename -> its record, true
+  local heard, is_new = {}, {} -- nodename -> its record, true
   local proven = { confirmed = {}, young = {}, grown = {} } -- nodenames; those that are young, each behind a time
 
   local function load_worker(name)
     local record = load_packed(families.worker .. name)
     if record then return checked_worker(record) end
-    is_newcomer[name] = true
+    is_new[name] = true
     return { f = now }
   end
 
@@ -116,7 +116,7 @@ do
     local heard_of = {}
     for name, record in pairs(heard) do
       if clocks[name] and clocks[name] > 0 then record.c = clocks[name] end
-      if is_newcomer[name] and not admit_worker(name) then
+      if is_new[name] and not admit_worker(name) then
         -- What tells of tasks tells of a process even so.
         if not latest_of[name] then activity.refuse(name) end
       else
@@ -127,7 +127,7 @@ do
     end
     in_pieces(heard_of, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.workers, ...) end)
     in_pieces(proven.young, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.young, ...) end)
-    in_pieces(proven.confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.newcomers, ...) end)
+    in_pieces(proven.confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.unconfirmed, ...) end)
     in_pieces(proven.grown, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.young, ...) end)
   end
 

@@ -1,7 +1,7 @@
 -- Gives up the caller's lease. What is still in its outbox is free for others at once.
 --
 -- @include clock lease outbox
--- @keys leases instance outbox returned
+-- @keys leases instance outbox requeued
 -- @options token
 --
 -- Returns how many entries are left to others.
@@ -10,7 +10,7 @@ return holding_lease(function()
   begin()
   trim()
   -- What the caller was given and has not merged goes back as soon as it closes its connection.
-  redis.call('SET', keys.returned, now + 1000, 'EX', 3600)
+  redis.call('SET', keys.requeued, now + 1000, 'EX', 3600)
   local left = redis.call('LLEN', keys.outbox)
   if left > 0 then
     redis.call('ZADD', keys.leases, 0, options.token)

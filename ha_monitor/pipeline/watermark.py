@@ -5,7 +5,7 @@ from __future__ import annotations
 from ha_monitor.clock import Clock
 
 
-class Progress:
+class Watermark:
     """The watermark: everything that the broker had delivered to this instance up to that time is merged.
 
     It advances when nothing is in flight, or when as many messages have been merged since as may be unacknowledged.
@@ -23,7 +23,7 @@ class Progress:
         self._mark = clock.monotonic()
         self._since_mark = 0
         self._lost_at: float | None = clock.monotonic()
-        self.handed_back = False
+        self.requeued = False
         """Whether messages were requeued, and the other instances do not know it yet."""
 
     def merged(self, messages: int) -> None:
@@ -35,7 +35,7 @@ class Progress:
             self._merged_until = self._mark
             self._mark, self._since_mark = self._clock.monotonic(), 0
 
-    def nothing_in_hand(self, since: float) -> None:
+    def nothing_in_flight(self, since: float) -> None:
         """:param since: when the broker was asked, by the monotonic clock, and had no message."""
         self._merged_until = self._mark = since
         self._since_mark = 0
@@ -49,13 +49,13 @@ class Progress:
         """Unacknowledged messages are requeued."""
         if self._lost_at is None:
             self._lost_at = self._clock.monotonic()
-            self.handed_back = True
+            self.requeued = True
 
-    def handed_back_told(self) -> None:
+    def requeue_stored(self) -> None:
         """The other instances know it."""
-        self.handed_back = False
+        self.requeued = False
 
-    def ago(self) -> float | None:
+    def age(self) -> float | None:
         """Age of the watermark in seconds; None if there is none yet."""
         now = self._clock.monotonic()
         if self._lost_at is not None and now - self._lost_at > self._held:

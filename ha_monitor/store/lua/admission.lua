@@ -1,12 +1,12 @@
 -- Which workers have a record: those that have proven themselves most.
 --
 -- @include clock tables
--- @keys workers newcomers young liveness skewed
+-- @keys workers unconfirmed young liveness skewed
 -- @families worker
 
 local function forget_worker(name)
   redis.call('ZREM', keys.workers, name)
-  redis.call('ZREM', keys.newcomers, name)
+  redis.call('ZREM', keys.unconfirmed, name)
   redis.call('ZREM', keys.young, name)
   redis.call('HDEL', keys.liveness, name)
   redis.call('HDEL', keys.skewed, name)
@@ -18,12 +18,13 @@ local workers_full = false
 -- Forgets the worker that has proven itself least, if any may go: one that was never confirmed, then one that has
 -- fallen silent after a short life, then one that has been silent for long. Whether one did.
 local function make_room()
-  local candidates = {
-    { keys.newcomers, KEPT_FOR.trial }, { keys.young, KEPT_FOR.silent_young }, { keys.workers, KEPT_FOR.silent_worker },
+  local removable = {
+    { keys.unconfirmed, KEPT_FOR.trial }, { keys.young, KEPT_FOR.silent_young },
+    { keys.workers, KEPT_FOR.silent_worker },
   }
-  for _, candidate in ipairs(candidates) do
-    local first = redis.call('ZRANGE', candidate[1], 0, 0, 'WITHSCORES')
-    if first[2] and tonumber(first[2]) <= now - candidate[2] then
+  for _, kind in ipairs(removable) do
+    local first = redis.call('ZRANGE', kind[1], 0, 0, 'WITHSCORES')
+    if first[2] and tonumber(first[2]) <= now - kind[2] then
       forget_worker(first[1])
       return true
     end
@@ -34,11 +35,11 @@ end
 -- Takes in a worker that was not heard of before; whether there is room for it.
 local function admit_worker(name)
   if workers_full or redis.call('ZCARD', keys.workers) >= MOST.workers then
-    turn_away('workers')
+    refuse_entry('workers')
     workers_full = workers_full or not make_room()
     if workers_full then return false end
   end
-  redis.call('ZADD', keys.newcomers, now, name)
+  redis.call('ZADD', keys.unconfirmed, now, name)
   redis.call('ZADD', keys.workers, now, name)
   return true
 end

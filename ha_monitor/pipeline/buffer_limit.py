@@ -8,39 +8,39 @@ from ha_monitor.pipeline.collector import Collector
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 
-SAY_EVERY = 10.0
+REPORT_EVERY = 10.0
 """Minimum seconds between two lines: a flood drops a batch many times a second."""
 
 
-class Excess:
+class BufferLimit:
     """Drops the oldest batches beyond the limit; counts and reports their events."""
 
     def __init__(self, collector: Collector, stats: Stats, logger: Logger, clock: Clock) -> None:
         self._collector = collector
         self._stats = stats
         self._logger = logger
-        self._line = Schedule(clock, SAY_EVERY)
-        self._unsaid = 0
+        self._line = Schedule(clock, REPORT_EVERY)
+        self._unreported = 0
 
     def drop(self) -> None:
         """Make room."""
         while self._collector and self._collector.holds_too_much:
             dropped = self._collector.take().batch.event_count
             self._stats.dropped += dropped
-            self._unsaid += dropped
+            self._unreported += dropped
         if self._line.is_due():
-            self.say()
+            self.report()
 
     def drop_all(self) -> None:
         """Drop everything, since it will not be merged any more."""
         dropped = self._collector.drop_all()
         self._stats.dropped += dropped
-        self._unsaid += dropped
-        self.say("stopped while the store is away")
+        self._unreported += dropped
+        self.report("stopped while the store is away")
 
-    def say(self, reason: str = "the store was unavailable for too long") -> None:
+    def report(self, reason: str = "the store was unavailable for too long") -> None:
         """Write a line about what was dropped since the last one."""
-        if self._unsaid:
-            count, self._unsaid = self._unsaid, 0
+        if self._unreported:
+            count, self._unreported = self._unreported, 0
             self._line.restart()
             self._logger.error("events-dropped", count=count, reason=reason)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ha_monitor.events.decode import Batch
-from ha_monitor.pipeline.slices import CROWDED_EVENT, MOST_BYTES, MOST_EVENTS, slices, split
+from ha_monitor.pipeline.batch_parts import LARGE_GROUP_EVENT, MOST_BYTES, MOST_EVENTS, batch_parts, split
 from tests.unit.builders import TIME, decode, event
 
 MANY = [
@@ -39,7 +39,7 @@ def test_parts_are_bounded_and_complete(bodies: list[Any]) -> None:
     """Given a message with more events, or larger ones, than one call may merge, its parts have them all."""
     batch = decode(bodies)
 
-    parts = slices(batch)
+    parts = batch_parts(batch)
 
     assert max(len(facts_of(part)) for part in parts) <= MOST_EVENTS
     assert max(map(size_of, parts)) <= MOST_BYTES + 20_000
@@ -51,18 +51,18 @@ def test_the_last_part_has_the_messages() -> None:
     """Given a message in parts, it and what of it was rejected counts with the last one: then it is merged."""
     batch = decode(MANY)
 
-    *parts, last = slices(batch)
+    *parts, last = batch_parts(batch)
 
     assert [part.message_count for part in parts] == [0] * len(parts)
     assert (last.message_count, last.rejected) == (1, batch.rejected)
     assert {part.newest for part in (*parts, last)} == {batch.newest}
 
 
-def test_a_batch_of_usual_size_stays_as_it_is() -> None:
+def test_a_batch_of_ordinary_size_stays_as_it_is() -> None:
     """Given what one call may merge, nothing is done."""
     batch = decode(MANY[:400])
 
-    assert slices(batch) == [batch]
+    assert batch_parts(batch) == [batch]
 
 
 def test_many_events_of_one_task_take_more_calls() -> None:
@@ -70,8 +70,8 @@ def test_many_events_of_one_task_take_more_calls() -> None:
     one = decode([event("task-custom", clock=number, uuid="t") for number in range(MOST_EVENTS)])
     each = decode([event("task-custom", clock=number, uuid=f"t{number}") for number in range(MOST_EVENTS)])
 
-    assert [part.event_count for part in slices(one)] == [MOST_EVENTS // CROWDED_EVENT] * CROWDED_EVENT
-    assert slices(each) == [each]
+    assert [part.event_count for part in batch_parts(one)] == [MOST_EVENTS // LARGE_GROUP_EVENT] * LARGE_GROUP_EVENT
+    assert batch_parts(each) == [each]
 
 
 def test_what_a_call_left_is_the_rest() -> None:

@@ -8,15 +8,14 @@ from typing import Any, cast
 import pytest
 
 from ha_monitor.broker.source import Mark, Source
-from ha_monitor.config.schema import DEFAULT_REDACTED
-from ha_monitor.config.schema import Batch as BatchSettings
+from ha_monitor.config.schema import DEFAULT_REDACTED, BatchSettings
 from ha_monitor.events.decode import Decoder, Message
 from ha_monitor.events.redact import Redactor
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline import collector as bounds
+from ha_monitor.pipeline.batch_parts import MOST_BYTES
+from ha_monitor.pipeline.buffer_limit import REPORT_EVERY, BufferLimit
 from ha_monitor.pipeline.collector import Collector
-from ha_monitor.pipeline.excess import SAY_EVERY, Excess
-from ha_monitor.pipeline.slices import MOST_BYTES
 from ha_monitor.pipeline.stats import Stats
 from tests.unit.builders import TIME, TurnedClock, event, fact_builder
 
@@ -77,14 +76,14 @@ class Bed:
             BatchSettings(events=100, time=5.0),
             self.clock,
         )
-        self.excess = Excess(self.collector, self.stats, cast(Logger, self.lines), self.clock)
+        self.limit = BufferLimit(self.collector, self.stats, cast(Logger, self.lines), self.clock)
         self.most_bytes = self.most_events = 0
 
     def wait_for_store(self) -> None:
         """Take all that the broker has."""
         while self.collector.paused_at is None:
             self.collector.collect(0.25, only_full=True)
-            self.excess.drop()
+            self.limit.drop()
             self.most_bytes = max(self.most_bytes, self.collector.byte_count)
             self.most_events = max(self.most_events, self.collector.event_count)
 
@@ -111,7 +110,7 @@ def test_the_oldest_are_dropped_and_the_rest_is_merged(flood: Flood, limit: str)
     total = flood._total * flood._events
 
     bed.wait_for_store()
-    bed.excess.say()
+    bed.limit.report()
     kept = bed.kept()
 
     assert bed.most_bytes <= LARGEST + MOST_BYTES
@@ -129,13 +128,13 @@ def test_a_flood_writes_a_line_now_and_then() -> None:
     bed = Bed(Flood(150, events=100, padding=0))
     while bed.collector.paused_at is None:
         bed.collector.collect(0.25, only_full=True)
-        bed.excess.drop()
-        bed.clock.now += SAY_EVERY / 5
+        bed.limit.drop()
+        bed.clock.now += REPORT_EVERY / 5
 
     assert bed.lines.counts[0] < 1000
     assert 2 < len(bed.lines.counts) < 10
-    bed.excess.say()
-    bed.excess.say()
+    bed.limit.report()
+    bed.limit.report()
     assert sum(bed.lines.counts) == bed.stats.dropped == 15_000 - MOST_EVENTS
     assert 0 not in bed.lines.counts
 
@@ -145,7 +144,7 @@ def test_nothing_is_dropped_and_nothing_said_where_there_is_room() -> None:
     bed = Bed(Flood(20, events=100, padding=0))
 
     bed.wait_for_store()
-    bed.excess.say()
+    bed.limit.report()
 
     assert (bed.stats.dropped, bed.lines.counts) == (0, [])
     assert len(bed.kept()) == 2_000
@@ -159,7 +158,7 @@ def test_what_is_held_is_counted_through_all_that_happens_to_it() -> None:
     taken = bed.collector.take()
 
     assert bed.collector.event_count == whole[0] - taken.batch.event_count
-    bed.collector.give_back(taken)
+    bed.collector.put_back(taken)
     assert (bed.collector.event_count, bed.collector.byte_count) == whole
     assert whole[0] == 1000
     bed.collector.forget()

@@ -11,10 +11,10 @@ MOST_EVENTS = 750
 """Events that one call merges; a worker event takes as long as four others, and counts as four."""
 WORKER_EVENT = 4
 """The weight of a worker event."""
-CROWD = 100
+LARGE_GROUP = 100
 """Events of one task in a batch beyond which each takes longer: it is searched for among all that the record has
 seen."""
-CROWDED_EVENT = 3
+LARGE_GROUP_EVENT = 3
 """The weight of such an event."""
 MOST_BYTES = 1024 * 1024
 """Bytes per call; a single event may be more."""
@@ -22,15 +22,15 @@ MOST_BYTES = 1024 * 1024
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def slices(batch: Batch) -> list[Batch]:
+def batch_parts(batch: Batch) -> list[Batch]:
     """Split a batch into parts of limited size. The last one carries its messages: with it, all of them are merged."""
     longest = max(map(len, batch.tasks.values()), default=0)
     cost = batch.event_count + (WORKER_EVENT - 1) * len(batch.workers)
-    if longest <= CROWD and cost <= MOST_EVENTS and batch.byte_count <= MOST_BYTES:
+    if longest <= LARGE_GROUP and cost <= MOST_EVENTS and batch.byte_count <= MOST_BYTES:
         return [batch]
     cutter = _Cutter(batch.newest)
     for task_id, facts in batch.tasks.items():
-        cost = 1 if len(facts) <= CROWD else CROWDED_EVENT
+        cost = 1 if len(facts) <= LARGE_GROUP else LARGE_GROUP_EVENT
         for fact in facts:
             cutter.part_for(fact, cost).tasks.setdefault(task_id, []).append(fact)
     for fact in batch.workers:

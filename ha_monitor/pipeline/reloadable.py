@@ -8,7 +8,7 @@ from ha_monitor.events.decode import Decoder
 from ha_monitor.outputs.announcer import Announcer
 
 
-class Settings(NamedTuple):
+class Reloadable(NamedTuple):
     """The parts that may be replaced while the loop runs."""
 
     decoder: Decoder

@@ -1,22 +1,22 @@
--- Announces tasks that are stuck or orphaned, and repairs those whose result is known, after the workers and the result
--- backend were asked. A duty of the leader. Atomic; a task that has moved on since it was found is left alone, and
--- nothing is announced twice, whoever leads.
+-- Announces tasks that are stuck or orphaned, and reconciles those whose result is known, after the workers and the
+-- result backend were asked. A duty of the leader. Atomic; a task that has moved on since it was found is left alone,
+-- and nothing is announced twice, whoever leads.
 --
--- Nothing is judged before all instances have merged what they had been given when the questions were answered and the
--- queue of events was empty: the event that is missed may be on its way.
+-- Nothing is confirmed before all instances have merged what they had been given when the questions were answered
+-- and the queue of events was empty: the missing event may be in flight.
 --
 -- @include clock counting duty found generated/catalogue ids lifetime limits merged outbox own_time phases record runs
 -- @include work
 -- @keys open stuck orphaned liveness
 -- @families task
--- @option settled_at  when that was, in ms since the epoch
--- @option verdicts  {{task_id, phase, since = in µs, kind = one of these three, with
+-- @option required_watermark  when that was, in ms since the epoch
+-- @option confirmations  {{task_id, phase, since = in µs, kind = one of these three, with
 --         'stuck': seen_in = phase in which a worker has it, confirmed_by = {what confirmed it, …}, answered = workers
 --         'orphaned': must_be_lost = whether its worker must be lost, confirmed_by, answered
 --         'finished': fact = of the missing event as in record.lua}, …}
 --
--- Returns {sequence number of the first item, items, verdicts that it has looked at}: not all of them where the records
--- are large, and -1 if it is too early. Nothing if the caller does not lead; or the error LEASELOST.
+-- Returns {sequence number of the first item, items, confirmations that it has looked at}: not all of them where the
+-- records are large, and -1 if it is too early. Nothing if the caller does not lead; or the error LEASELOST.
 
 -- Until a task that was announced is asked for again, in ms: a quarter of the time for which it has been there, so that
 -- many that never change leave room for others.
@@ -50,8 +50,8 @@ local function emit(kind, uuid, facts, phase, since, told)
 end
 
 local function look_again(uuid, limit, since)
-  local patience = math.min(MOST_LOOK_AGAIN, (now - since / 1000) * PART_OF_STAY)
-  later('ZADD', keys.open, now + math.max(limit or 0, LEAST_LOOK_AGAIN, patience), uuid)
+  local pause = math.min(MOST_LOOK_AGAIN, (now - since / 1000) * PART_OF_STAY)
+  later('ZADD', keys.open, now + math.max(limit or 0, LEAST_LOOK_AGAIN, pause), uuid)
 end
 
 local function is_overdue(facts, phase, since)
@@ -59,7 +59,7 @@ local function is_overdue(facts, phase, since)
   return limit ~= nil and now - since_of(facts, phase, since) / 1000 >= limit
 end
 
-local function judge_stuck(uuid, facts, phase, since, told)
+local function confirm_stuck(uuid, facts, phase, since, told)
   writes[#writes + 1] = told.confirmed_by[1] == 'worker' and lifetime.renewal(families.task .. uuid) or nil
   local limit, from = limit_of(facts.n, told.seen_in), since_of(facts, phase, since)
   if limit == nil or now - from / 1000 < limit then
@@ -76,7 +76,7 @@ local function judge_stuck(uuid, facts, phase, since, told)
   emit('task-stuck', uuid, facts, told.seen_in, since, told)
 end
 
-local function judge_orphaned(uuid, facts, phase, since, told)
+local function confirm_orphaned(uuid, facts, phase, since, told)
   if not told.must_be_lost and not is_overdue(facts, phase, since) then
     -- It was asked for because its record would expire, which it may.
     later('ZADD', keys.open, now + MOST_LOOK_AGAIN, uuid)
@@ -94,7 +94,7 @@ end
 
 local ended = {}
 
-local function repair(uuid, key, facts, fact, seen, waiting, uncounted)
+local function reconcile(uuid, key, facts, fact, seen, waiting, uncounted)
   local with = add_id(seen, fact[1])
   if not with then return end
   runs.merge(facts, fact)
@@ -113,19 +113,19 @@ local function repair(uuid, key, facts, fact, seen, waiting, uncounted)
   ended[#ended + 1] = uuid
 end
 
-local function judge(told)
+local function confirm(told)
   local uuid = told.task_id
   local key = families.task .. uuid
   local facts, seen, waiting, uncounted = load_record(key)
   local phase, since = phase_of(facts)
   if phase ~= told.phase or since ~= told.since then return end
   if told.kind == 'stuck' then
-    judge_stuck(uuid, facts, phase, since, told)
+    confirm_stuck(uuid, facts, phase, since, told)
   elseif told.kind == 'orphaned' then
-    judge_orphaned(uuid, facts, phase, since, told)
+    confirm_orphaned(uuid, facts, phase, since, told)
   elseif facts.tk == nil or told.fact[3] > since then
     -- Else it is the result of an earlier run.
-    repair(uuid, key, facts, told.fact, seen, waiting, uncounted)
+    reconcile(uuid, key, facts, told.fact, seen, waiting, uncounted)
   end
 end
 
@@ -137,15 +137,15 @@ end
 
 return leading(function()
   local merged = merged_by_all()
-  if merged == nil or merged < options.settled_at + MERGE_GRACE then
+  if merged == nil or merged < options.required_watermark + MERGE_GRACE then
     return { 0, {}, -1 }
   end
-  local judged = 0
-  for _, entry in ipairs(options.verdicts) do
-    if judged > 0 and is_full() then break end
-    judge(entry)
-    judged = judged + 1
+  local confirmed = 0
+  for _, entry in ipairs(options.confirmations) do
+    if confirmed > 0 and is_full() then break end
+    confirm(entry)
+    confirmed = confirmed + 1
   end
   local first = commit(nil, write_rest)
-  return { first, items, judged }
+  return { first, items, confirmed }
 end)

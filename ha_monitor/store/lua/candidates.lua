@@ -8,10 +8,10 @@
 --
 -- Fair: of the overdue ones, tasks that belong together by name and worker are handed out in turn with all others,
 -- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
--- So each call looks at others, and a crowd of which one could not have anything keeps nobody away for long.
+-- So each call looks at others, and many tasks that one cannot get to know anything of keep nobody away for long.
 --
--- @include clock duty found lifetime limits own_time phases pieces record sweep usual work
--- @keys open orphaned liveness workers newcomers
+-- @include clock duty found lifetime limits own_time phases pieces record orphan_scan baseline work
+-- @keys open orphaned liveness workers unconfirmed
 -- @families task
 -- @option most_records  most records to look at
 -- @option most_found  most tasks to return
@@ -23,7 +23,7 @@
 -- another id. Nothing if the caller does not lead; or the error LEASELOST.
 
 local ASKED_FOR, LOOK_ANYWAY = 60000, 86400000 -- ms
-local SHARE_OF_SWEEP = 0.5 -- of what a call does
+local SHARE_OF_SCAN = 0.5 -- of what a call does
 
 local states = {}
 
@@ -49,8 +49,8 @@ end
 
 -- Makes the tasks of lost workers due, before all others, some at each call. Also those that were handed out before:
 -- they were asked of a worker that did not answer.
-local function sweep()
-  local cursor, turns, left = read_sweep()
+local function scan_for_orphans()
+  local cursor, turns, left = read_orphan_scan()
   if not turns or turns == 0 then return 0 end
   if #left == 0 then
     local scanned
@@ -59,7 +59,7 @@ local function sweep()
   end
   local due_now, looked = {}, 0
   for _, uuid in ipairs(left) do
-    if looked > 0 and is_full(SHARE_OF_SWEEP) then break end
+    if looked > 0 and is_full(SHARE_OF_SCAN) then break end
     looked = looked + 1
     local facts = load_record(families.task .. uuid)
     local phase = phase_of(facts)
@@ -73,7 +73,7 @@ local function sweep()
   left = { unpack(left, looked + 1) }
   if cursor == '0' and #left == 0 then turns = turns - 1 end
   if turns > 0 then more = 1 end
-  write_sweep(cursor, turns, left)
+  write_orphan_scan(cursor, turns, left)
   return looked
 end
 
@@ -85,9 +85,9 @@ local function is_known(worker, name)
   if known[key] == nil then
     if worker ~= '' then
       local state = state_of_worker(worker)
-      known[key] = state ~= 'gone' and not redis.call('ZSCORE', keys.newcomers, worker)
+      known[key] = state ~= 'gone' and not redis.call('ZSCORE', keys.unconfirmed, worker)
     else
-      known[key] = usual_run_time(name) and true or false
+      known[key] = baseline_run_time(name) and true or false
     end
   end
   return known[key]
@@ -95,8 +95,8 @@ end
 
 local groups, group_of = {}, {} -- those that belong together, in the order in which they are due
 
-local function note_overdue(suspect)
-  local phase, name, worker = suspect[2], suspect[4], suspect[6]
+local function note_overdue(candidate)
+  local phase, name, worker = candidate[2], candidate[4], candidate[6]
   local sender = phase ~= SENT_PHASE and worker or ''
   local key = name .. '\0' .. sender
   local group = group_of[key]
@@ -105,7 +105,7 @@ local function note_overdue(suspect)
     group_of[key] = group
     groups[#groups + 1] = group
   end
-  group[#group + 1] = suspect
+  group[#group + 1] = candidate
 end
 
 -- Looks at an open task: notes it if it is overdue, or says when to look again.
@@ -137,13 +137,13 @@ local function hand_out(of_known)
   while #left > 0 do
     local longer = {}
     for _, group in ipairs(left) do
-      local suspect = group[round]
+      local candidate = group[round]
       if #found < options.most_found then
-        found[#found + 1] = suspect
-        look_again(suspect[1], now + ASKED_FOR)
+        found[#found + 1] = candidate
+        look_again(candidate[1], now + ASKED_FOR)
       else
         more = 1
-        look_again(suspect[1], now)
+        look_again(candidate[1], now)
       end
       if group[round + 1] then longer[#longer + 1] = group end
     end
@@ -152,7 +152,7 @@ local function hand_out(of_known)
 end
 
 return leading(function()
-  local most_looks = math.max(1, options.most_records - sweep())
+  local most_looks = math.max(1, options.most_records - scan_for_orphans())
   local due = redis.call('ZRANGEBYSCORE', keys.open, '-inf', now, 'LIMIT', 0, most_looks)
   if #due >= most_looks then more = 1 end
   local looked = 0

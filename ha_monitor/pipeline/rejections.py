@@ -17,7 +17,7 @@ SAMPLES = 20
 """Samples kept between two ticks."""
 
 
-class Rejects:
+class Rejections:
     """Collects samples for the store, and warns at a limited rate."""
 
     def __init__(self, identity: Identity, logger: Logger, clock: Clock) -> None:
@@ -36,15 +36,15 @@ class Rejects:
         :param count: how many there were.
         """
         self._unreported += count
-        for reject in rejected:
-            self._last = reject
+        for rejection in rejected:
+            self._last = rejection
             if len(self.samples) < SAMPLES:
                 sample = {
                     "time": iso_time(self._clock.time()),
                     "instance": self._identity.instance,
                     "host": self._identity.host,
-                    "reason": reject.reason,
-                    "sample": reject.sample,
+                    "reason": rejection.reason,
+                    "sample": rejection.sample,
                 }
                 self.samples.append(visible_json(msgspec.json.encode(sample)))
         self.report()
