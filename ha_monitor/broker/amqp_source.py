@@ -136,7 +136,7 @@ class AmqpSource:
         self._client = connection_to(url, self._config.broker, transport=transport, options=options)
         connection: BufferedConnection = connect_once(self._client)
         self._connection = connection
-        self.place = place_of(connection)
+        self.place = place_of(connection) if len(self._urls) == 1 else ""
         channel = self._channel = self._client.channel()
         declare(channel, self._config)
         channel.basic_qos(0, self._config.broker.prefetch, False)

@@ -145,7 +145,7 @@ class RedisSource:
         self._client = connection_to(url, settings, options=options)
         connect_once(self._client)
         # A Redis has no name of its own that outlives a failover.
-        self.place = f"database {database_of(url)}"
+        self.place = f"database {database_of(url)}" if len(self._urls) == 1 else ""
         self._channel = self._client.default_channel
         exchange = Exchange(settings.exchange, "fanout", durable=True)
         queue = Queue(

@@ -41,7 +41,7 @@ class Source(Protocol):
 
     place: str
     """What tells that broker from another one, whichever of its addresses is used, as far as it can be told; empty
-    before it was connected.
+    before it was connected, and if there are several for failover: instances may then be at different ones.
     """
 
     def connect(self) -> str:

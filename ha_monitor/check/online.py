@@ -126,7 +126,9 @@ def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
 
 
 def _check_peers(config: Config, state: BrokerState) -> Iterator[Finding]:
-    """Whether the instances that run consume from the same broker."""
+    """Whether the instances that run consume from the same broker, if there is only one for all."""
+    if len(urls_of(config.broker.url)) > 1:
+        return
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()

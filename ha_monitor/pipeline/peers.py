@@ -27,6 +27,8 @@ class Peers:
         :raises BrokerUnavailable: if another one consumes elsewhere. Waiting helps: that one may be about to stop.
         :raises StoreUnavailable: as `store/api.py` says.
         """
+        if not place:
+            return
         if not self._store.connected:
             return  # as with Redis as the broker while the store is unavailable; the next check comes
         for peer in self._store.peers():

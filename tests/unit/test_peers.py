@@ -65,3 +65,19 @@ def test_instances_of_one_broker_do_not_mind_each_other() -> None:
     live(20, first, second)
 
     assert (first.stats.state, second.stats.state) == ("consuming", "consuming")
+
+
+def test_instances_with_several_brokers_may_be_at_different_ones() -> None:
+    """Given brokers for failover, which a source does not tell apart, an instance consumes from one while another
+    instance consumes from the other.
+    """
+    bed, other = two_brokers()
+    other.broker.place = ""
+    first, second = Instance(bed, "1"), Instance(other, "2")
+    live(3, first)
+    other.publish(event("task-received"))
+
+    live(5, first, second)
+
+    assert (first.stats.state, second.stats.state) == ("consuming", "consuming")
+    assert second.announced == [("task-received", UUID)]
