@@ -317,6 +317,10 @@ def test_no_number_of_a_fact_breaks_a_merge(store_url: str, value: float) -> Non
 
     applied = one.apply_batch(batch)
     again = one.apply(life("t"))
+    if value == -1.0:
+        # All came at the beginning of time, so that the success may be that of another run.
+        Inside(store_url).let_wait_end()
+        one.tick()
 
     assert (len(one.emitted), applied.trouble, again.trouble) == (5 if value == -1.0 else len(one.emitted), "", "")
     assert {item.entry.event.type for item in applied.items} >= {"task-sent", "task-received", "task-started"}

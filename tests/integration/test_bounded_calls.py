@@ -281,7 +281,7 @@ def test_the_search_for_tasks_of_a_lost_worker_reads_only_so_much(store_url: str
     """
     looking = Looking(store_url, "custom", NEVER, at=time.time(), data=LARGE_DATA[:16])
     one = looking.one
-    one.apply([event("task-received", uuid=f"t{number}", at=time.time(), name=None) for number in range(LARGE)])
+    one.apply([event("task-started", uuid=f"t{number}", at=time.time()) for number in range(LARGE)])
     one.apply(event("worker-heartbeat"))
     duties = Duties(one.store)
 
