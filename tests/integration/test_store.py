@@ -329,7 +329,9 @@ def test_leaving_with_everything_done_leaves_nothing(one: Instance, inside: Insi
     assert one.store.unregister() == 0
 
     left = {key.decode().removeprefix(inside.keys.prefix) for key in inside.redis.scan_iter()}
-    assert left == {"tokens", "format", "requeued", "processes", "p:celery@host\x1f4711", f"t:{UUID}"}
+    of_task = {"processes", "p:celery@host\x1f4711", f"t:{UUID}"}
+    of_worker = {"unconfirmed", "w:celery@host", "workers"}
+    assert left == {"tokens", "format", "requeued", *of_task, *of_worker}
 
 
 # --- take over -----------------------------------------------------------------------------

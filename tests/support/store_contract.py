@@ -279,9 +279,11 @@ class StoreContract:
         else:
             items = [*merge(one, decode(both[order[0]])), *merge(two, decode(both[order[1]]))]
         assert types(items) == ["task-failed"]
+        merge(one, decode(event("task-received", at=TIME + 2.015), event("task-started", at=TIME + 2.016)))
         (item,) = merge(one, decode(event("task-failed", at=TIME + 4.02, **stopped)))
         assert item.entry.facts is not None
         assert (item.entry.facts.finished_count, item.entry.facts.finished) == (2, int((TIME + 4.02) * 1_000_000))
+        merge(one, decode(event("task-received", at=TIME + 4.03), event("task-started", at=TIME + 4.04)))
         assert types(merge(one, decode(event("task-failed", at=TIME + 4.1)))) == ["task-failed"]
 
     def test_a_task_that_workers_know_by_another_id_is_marked(self, bed: Bed) -> None:

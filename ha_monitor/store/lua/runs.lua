@@ -199,6 +199,13 @@ do
     end
   end
 
+  -- Merges an end that is told a second time: it closes no other run, and counts as what came later of the two.
+  function runs.merge_again(facts, fact)
+    local told_at = facts.tt
+    merge_fact(facts, fact)
+    if facts.cl and told_at ~= facts.tt then steps.move_closing(facts.cl, told_at, fact[2], facts.tt) end
+  end
+
   -- Keeps the wait before the latest start, after events were merged.
   function runs.keep_wait(facts)
     local started = facts.sl

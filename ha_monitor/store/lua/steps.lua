@@ -59,6 +59,17 @@ do
     if #list > MOST_STEPS then shorten(list) end
   end
 
+  -- What closed a run was later.
+  function steps.move_closing(closings, from, code, to)
+    for index, closing in ipairs(closings) do
+      if closing[1] == from and closing[3] == code then
+        table.remove(closings, index)
+        steps.add(closings, { to, closing[2], code })
+        return
+      end
+    end
+  end
+
   -- The attempts of a task have changed.
   function steps.forget_runs()
     known_of = nil

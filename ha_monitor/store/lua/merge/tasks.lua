@@ -27,9 +27,10 @@ do
       if with then
         seen, new = with, new + 1
         local code = fact[2]
-        local announced = is_reconciled(facts, code) or is_told_twice(facts, fact)
+        local is_told_again = is_told_twice(facts, fact)
+        local announced = is_reconciled(facts, code) or is_told_again
         if facts.tk then has_begun = CAN_BEGIN[code] or has_begun and not EVENTS.ends[code] end
-        runs.merge(facts, fact)
+        if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
         if code == SENT and fact[8] and facts.n then producers.note(facts.n, fact[7] ~= 0) end
         -- A producer sends task-sent, and may send what has no code (0).
         if code ~= SENT and code > 0 then hear(fact[4], fact[3]) end
