@@ -70,6 +70,8 @@ class BrokerLink(Link):
         self._peers = peers
         self._heartbeat = Schedule(clock, HEARTBEAT_EVERY)
         self._look = Schedule(clock, DEPTH_EVERY)
+        self._empty_at: tuple[float, float] | None = None
+        """When the queue was last seen empty, by the monotonic clock and in seconds since the epoch."""
         self.consuming = False
 
     def _open(self) -> None:
@@ -103,11 +105,20 @@ class BrokerLink(Link):
             if self._look.is_due():
                 self._look.restart()
                 self._peers.check(self._source.place, older_only=True)
+                self._note_empty(asked_at)
                 began = self._clock.time()
                 self._stats.depth = self._source.depth()
                 if self._stats.depth == 0:
-                    self._stats.empty_at = began
+                    self._empty_at = (asked_at, began)
                 self._watcher.queue_seen(self._stats.depth, asked_at)
+
+    def _note_empty(self, now: float) -> None:
+        """Once all is merged that had been delivered when the queue was last seen empty, nothing merged afterwards was
+        sent before.
+        """
+        age = self._watermark.age()
+        if self._empty_at is not None and age is not None and now - age >= self._empty_at[0]:
+            self._stats.empty_at = self._empty_at[1]
 
     def requeue(self) -> None:
         """Close the connection so that the unacknowledged messages are requeued for other instances."""

@@ -76,7 +76,11 @@ def test_the_lag_is_over_when_the_queue_ran_empty(tmp_path: Path, broker_url: st
     def lag() -> float:
         return scrape(listen, "1").sum("ha_monitor_lag_seconds")
 
-    with Fleet(tmp_path, broker_url, store_url, size=1, settings={"http": {"listen": listen}}).start():
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings={"http": {"listen": listen}}).start() as fleet:
+        (instance,) = fleet.instances
+        instance.stop()
         publish(broker_url, [Recorded("task.received", "application/json", "utf-8", json.dumps(late))])
+        instance.start()
+        wait_until(instance.consumes, 60, "the instance that consumes")
         wait_until(lambda: lag() > 290, 10, "the late event's lag", 0.1)
         wait_until(lambda: lag() == 0, 30, "the end of the lag", 0.5)
