@@ -236,6 +236,8 @@ def test_a_backlog_is_no_alarm(tmp_path: Path, broker_url: str, store_url: str, 
     ):
         fleet.start()
         assert fleet.instances[0].stop() == 0  # it has declared the queue
+        beat = json.dumps(event("worker-heartbeat", at=began))
+        publish(broker_url, [Recorded("worker.heartbeat", "application/json", "utf-8", beat)])
         for kind in ("task-sent", "task-received", "task-started", "task-succeeded"):
             numbers = range(5000) if kind == "task-succeeded" else range(5001)
             publish(broker_url, backlog(kind, numbers, began))
@@ -244,7 +246,7 @@ def test_a_backlog_is_no_alarm(tmp_path: Path, broker_url: str, store_url: str, 
         wait_until(lambda: len(fleet.said("task-succeeded")) == 5000, 120, "the ends", 0.5)
         line = told_once(fleet, "task-orphaned", "task 5000")
 
-        assert line["confirmed_by"] == ["workers", "result-backend"]
+        assert line["confirmed_by"] == ["worker-lost", "workers", "result-backend"]
         assert fleet.said("task-stuck") == []
         assert len(fleet.said("task-orphaned")) == 1
         assert len(fleet.said("task-succeeded")) == 5000
