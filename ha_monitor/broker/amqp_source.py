@@ -109,8 +109,8 @@ class AmqpSource:
 
         :raises amqp.exceptions.NotFound: if there is no exchange to bind to.
         """
-        assert self._client is not None
-        channel = self._client.channel()
+        assert self._connection is not None
+        channel = self._connection.channel()
         # A right that was revoked meanwhile stops nothing: the queue may be bound.
         with contextlib.suppress(amqp.exceptions.AccessRefused):
             channel.queue_bind(self._config.queue_name, self._config.broker.exchange, routing_key="#")

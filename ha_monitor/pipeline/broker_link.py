@@ -19,6 +19,8 @@ HEARTBEAT_EVERY = 1.0
 """Seconds between two checks of the heartbeats."""
 DEPTH_EVERY = 5.0
 """Seconds between two queries of the queue's length."""
+PEERS_EVERY = 5.0
+"""Seconds between two comparisons with the brokers of the other instances."""
 
 
 class Broadcast(Protocol):
@@ -70,6 +72,7 @@ class BrokerLink(Link):
         self._peers = peers
         self._heartbeat = Schedule(clock, HEARTBEAT_EVERY)
         self._look = Schedule(clock, DEPTH_EVERY)
+        self._compare = Schedule(clock, PEERS_EVERY)
         self._empty_at: tuple[float, float] | None = None
         """When the queue was last seen empty, by the monotonic clock and in seconds since the epoch."""
         self.consuming = False
@@ -104,13 +107,22 @@ class BrokerLink(Link):
             self._source.heartbeat()
             if self._look.is_due():
                 self._look.restart()
-                self._peers.check(self._source.place, older_only=True)
                 self._note_empty(asked_at)
                 began = self._clock.time()
                 self._stats.depth = self._source.depth()
                 if self._stats.depth == 0:
                     self._empty_at = (asked_at, began)
                 self._watcher.queue_seen(self._stats.depth, asked_at)
+
+    def check_peers(self) -> None:
+        """See, when due, that all instances consume from one broker. Asks the store: no call of it may be in flight.
+
+        :raises BrokerUnavailable: if an older instance consumes elsewhere.
+        :raises StoreUnavailable: as `store/api.py` says.
+        """
+        if self.consuming and self._compare.is_due():
+            self._compare.restart()
+            self._peers.check(self._source.place, older_only=True)
 
     def _note_empty(self, now: float) -> None:
         """Once all is merged that had been delivered when the queue was last seen empty, nothing merged afterwards was

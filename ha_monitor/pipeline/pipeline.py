@@ -293,6 +293,7 @@ class Pipeline:
         self.renew_lease()
         self._announcements.announce()
         self._store.flush()
+        self._broker.check_peers()
 
     def keep_alive(self) -> None:
         """Slow work must cost neither the lease nor the broker's heartbeats."""

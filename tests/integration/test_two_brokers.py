@@ -26,6 +26,7 @@ def test_an_instance_on_another_vhost_waits_until_the_others_have_stopped(
             Fleet(folders[0], broker_url, store_url, size=1).start() as fleet,
             Fleet(folders[1], other_url, store_url, size=1) as other,
         ):
+            wait_until(lambda: any(one.stats.get("place") for one in fleet.entries()), 30, "that it says where it is")
             other.instances[0].start()
             wait_until(lambda: other.said("broker-unavailable"), 60, "the refusal")
             reason = other.said("broker-unavailable")[0]["reason"]
