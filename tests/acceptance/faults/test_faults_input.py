@@ -55,7 +55,7 @@ def storm(good: dict[str, Any]) -> list[Bad]:
         Bad(b"[]", refused=0),
         Bad(json.dumps(dict.fromkeys(event)).encode()),
         Bad(json.dumps({**event, "type": "task-failed", "uuid": None, "password": SECRET}).encode()),
-        Bad(json.dumps({**event, "uuid": 17}).encode()),
+        Bad(json.dumps({**event, "uuid": [17]}).encode()),
         Bad(json.dumps({**event, "uuid": "u" * 10_000}).encode()),
         Bad(json.dumps({**event, "type": "t" * 10_000}).encode()),
         Bad(json.dumps({**event, "type": ["task-started"]}).encode()),
