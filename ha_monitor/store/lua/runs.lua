@@ -105,7 +105,8 @@ do
     if is_found_out then return found end
     local below, ended = math.huge, 0
     if code == RETRIED then
-      ended = steps.end_before(facts, at)
+      -- Another worker may have ended the retry before this one says that it was retried.
+      ended = steps.end_before(facts, at, mark)
       local sent = sent_until(facts, at, ended)
       below = sent > 0 and sent or below
     end
@@ -245,7 +246,7 @@ do
     if run and run[5] and not is_begun(facts, run[5]) then return false end
     if code ~= RETRIED then return true end
     -- Each retry was sent before the worker says so, and the one that it speaks of is the latest.
-    local ended = steps.end_before(facts, at)
+    local ended = steps.end_before(facts, at, mark_of(worker))
     local retries = ended > 0 and steps.retries_since(facts, ended) or facts.xc
     return sent_until(facts, at, ended) <= number + 1
       and (sent_until(facts, 0, ended) >= retries or not sends(facts.n, true))

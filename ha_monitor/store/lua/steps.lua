@@ -148,11 +148,13 @@ do
   end
 
   -- When the last end before a time was, whose attempts and runs are not those of later events; 0 if there is none.
-  function steps.end_before(facts, at)
+  -- With a mark, the last end of that worker.
+  function steps.end_before(facts, at, mark)
     local latest = 0
     if not facts.tk then return latest end
     for _, closing in ipairs(facts.cl or NONE) do
-      if closing[1] < at and EVENTS.ends[closing[3]] then latest = math.max(latest, closing[1]) end
+      local is_end = EVENTS.ends[closing[3]] and (mark == nil or closing[2] == mark)
+      if is_end and closing[1] < at then latest = math.max(latest, closing[1]) end
     end
     return latest
   end
