@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -42,12 +43,13 @@ class PrivatePrometheus(PrivateService):
         self._options = options or {}
         self._others = others or {}
 
-    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+    def query(self, expression: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
         """The series of an instant query: labels and value.
 
+        :param at: seconds since the epoch; now by default.
         :raises ValueError: if Prometheus refuses the expression.
         """
-        found = self._ask("query", query=expression)["result"]
+        found = self._ask("query", query=expression, time=time.time() if at is None else at)["result"]
         return [(series["metric"], float(series["value"][1])) for series in found]
 
     def query_range(self, expression: str, start: float, end: float, step: float) -> list[Series]:
