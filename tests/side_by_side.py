@@ -24,14 +24,17 @@ from tests.support.machine import machine_load
 ROOT = Path(__file__).resolve().parents[1]
 SESSIONS = {
     "fleet": ("tests/fleet",),
-    "services": ("tests/integration", "tests/recording"),
-    "package": ("tests/hosts/package",),
     "programs": ("tests/acceptance/test_*.py",),
+    "package": ("tests/hosts/package",),
+    "services": ("tests/integration/test_[a-k]*.py",),
+    "stores": ("tests/integration/test_[l-z]*.py", "tests/recording"),
     "faults": ("tests/acceptance/faults",),
     "hosts": ("tests/hosts/test_*.py",),
     "unit": ("tests/unit",),
 }
-"""Paths and patterns of each, the longest first: what is left at the end is short."""
+"""Paths and patterns of each, the longest first: what is left at the end is short. One session is no longer than the
+longest needs: the integration tests are two.
+"""
 LONGEST_FAILURE = 700
 """Characters of a failure that are said again."""
 
