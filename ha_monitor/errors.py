@@ -7,6 +7,7 @@ program decides by class alone:
 `ConfigurationError`  a person must act: one line, exit status 78, systemd does not restart
 `Unavailable`         wait and try again: broker or store is unavailable
 `LeaseLost`           another instance took over: register anew, emit nothing that was pending
+`OutputLost`          nobody takes the lines any more: one line on standard error, exit status 74
 ===================  =======================================================================
 """
 
@@ -64,6 +65,12 @@ class ResultBackendUnavailable(Unavailable):
 
 class LeaseLost(HaMonitorError):
     """This instance's lease expired and another instance took its outbox over."""
+
+
+class OutputLost(HaMonitorError):
+    """Standard output or the journal takes no more lines. Those that it did not take are announced by another instance,
+    or at the next start.
+    """
 
 
 class ServiceMissing(HaMonitorError):

@@ -18,5 +18,7 @@ class ExitStatus(IntEnum):
     """`status` could not reach the store (EX_UNAVAILABLE)."""
     SOFTWARE = 70
     """A bug in the program (EX_SOFTWARE); the supervisor restarts it."""
+    OUTPUT = 74
+    """Standard output or the journal takes no more lines (EX_IOERR)."""
     CONFIGURATION = 78
     """The configuration is wrong (EX_CONFIG); a restart would change nothing."""

@@ -84,7 +84,7 @@ class Service:
         self._config = config
         self._reread = reread
         self._identity = identity_of(config.node_id, instance)
-        self._output = make_output(output, environment)
+        self._output = make_output(output, environment, clock)
         self._render = make_renderer(config.log.format, output, environment)
         self._threshold = Threshold(config.log.level)
         self.logger = make_logger(
@@ -149,6 +149,8 @@ class Service:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: self.pipeline.stop())
+        for number in (signal.SIGUSR2, signal.SIGALRM):  # they would end the process without a word
+            signal.signal(number, lambda _number, _frame: None)
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.pipeline.reload())
         logging.basicConfig(handlers=[LibraryHandler(self.logger)], level=logging.WARNING, force=True)
         self.logger.info("instance-started", version=__version__, python=sys.version.split()[0])
@@ -219,19 +221,20 @@ def identity_of(node_id: str, instance: str) -> Identity:
 def plain_logger(instance: str, environment: Mapping[str, str]) -> Logger:
     """A logger for use without a valid configuration."""
     config = Config()
+    clock = SystemClock()
     return make_logger(
-        output=make_output(1, environment),
+        output=make_output(1, environment, clock),
         identity=identity_of(config.node_id, instance),
-        clock=SystemClock(),
+        clock=clock,
         threshold=Threshold(config.log.level),
         scrub=mask_url,
     )
 
 
-def make_output(file_descriptor: int, environment: Mapping[str, str]) -> Output:
+def make_output(file_descriptor: int, environment: Mapping[str, str], clock: Clock) -> Output:
     """The journal if the descriptor leads there, so that lines get fields; else the descriptor."""
     if is_journal(file_descriptor, environment) and Path(JOURNAL_SOCKET).exists():
-        return JournalOutput()
+        return JournalOutput(clock)
     return StreamOutput(LineWriter(file_descriptor))
 
 

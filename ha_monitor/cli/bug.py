@@ -10,6 +10,7 @@ import threading
 import traceback
 
 from ha_monitor.config.secrets import mask_url
+from ha_monitor.errors import OutputLost
 from ha_monitor.text.terminal import standard_error
 
 
@@ -35,5 +36,6 @@ def report(error: BaseException, where: str = "") -> None:
 
 def report_of_thread(failed: threading.ExceptHookArgs) -> None:
     """The same for a thread that ended; to be `threading.excepthook`."""
-    if failed.exc_value is not None:
+    # That the output is gone, the loop says, once.
+    if failed.exc_value is not None and not isinstance(failed.exc_value, OutputLost):
         report(failed.exc_value, f" in the thread {failed.thread.name if failed.thread else '?'}")

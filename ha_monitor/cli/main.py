@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ha_monitor.cli import bug, check, demo, status, units
 from ha_monitor.cli import run as run_command
-from ha_monitor.errors import ConfigurationError, StoreUnavailable
+from ha_monitor.errors import ConfigurationError, HaMonitorError, OutputLost, StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.descriptors import forget_output, open_closed
 from ha_monitor.text.terminal import standard_error, standard_output
 from ha_monitor.version import __version__
 
@@ -27,9 +28,16 @@ examples:
 
 exit statuses:
   0 done or stopped   1 negative result   64 wrong usage   69 store unreachable
-  70 a bug            78 wrong configuration (a restart would change nothing)
+  70 a bug            74 output is gone, or the disk is full
+  78 wrong configuration (a restart would change nothing)
 """
 Command = Callable[[argparse.Namespace], ExitStatus]
+STATUSES = {
+    ConfigurationError: ExitStatus.CONFIGURATION,
+    StoreUnavailable: ExitStatus.UNAVAILABLE,
+    OutputLost: ExitStatus.OUTPUT,
+}
+"""Of the errors that a person is told of in one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,21 +75,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # whoever called closed it
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
-    options = build_parser().parse_args(arguments)
-    command: Command = options.run
+    closed = open_closed()
     logging.lastResort = bug.Complaints()
     try:
+        options = build_parser().parse_args(arguments)
+        options.closed = closed
+        command: Command = options.run
         return command(options)
-    except ConfigurationError as error:
-        return _fail(ExitStatus.CONFIGURATION, str(error))
-    except StoreUnavailable as error:
-        return _fail(ExitStatus.UNAVAILABLE, str(error))
+    except HaMonitorError as error:
+        return _fail(error)
     except BrokenPipeError:
-        # The reader of the output is gone. Python would report that again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a command's output has seen enough.
+        forget_output()
         return ExitStatus.FAILURE
     except KeyboardInterrupt:
         return 130
@@ -90,6 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.SOFTWARE
 
 
-def _fail(status: ExitStatus, text: str) -> int:
-    standard_error().row(f"ha-monitor: {text}")
+def _fail(error: HaMonitorError) -> int:
+    status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), None)
+    if status is None:
+        bug.report(error)
+        return ExitStatus.SOFTWARE
+    if status is ExitStatus.OUTPUT:
+        forget_output()
+    with suppress(OSError, OutputLost):  # standard error may be gone as well
+        standard_error().row(f"ha-monitor: {error}")
     return status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from ha_monitor.cli.bug import report_of_thread
 from ha_monitor.config.load import Loaded, instance_name, read
 from ha_monitor.config.places import OVERLAYS
-from ha_monitor.errors import ConfigurationError
+from ha_monitor.errors import ConfigurationError, OutputLost
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.outputs.log import Logger
 from ha_monitor.service import Service, plain_logger
@@ -36,7 +37,11 @@ def named(text: str) -> str:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Run one instance until it is told to stop."""
+    if sys.stdout.fileno() in options.closed:
+        raise OutputLost("standard output is closed, so lines would be lost; redirect it to a file or to /dev/null")
     faulthandler.enable()  # the watchdog's SIGABRT leaves the stacks of all threads on standard error
+    for number in (signal.SIGUSR1, signal.SIGQUIT):
+        faulthandler.register(number)  # these leave them, too, and the instance goes on
     threading.excepthook = report_of_thread
 
     def configuration() -> Loaded:
@@ -56,7 +61,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
         logger = logger or plain_logger(options.instance, os.environ)
         logger.error("configuration-invalid", reason=str(error))
         return ExitStatus.CONFIGURATION
-    except BrokenPipeError:
+    except OutputLost:
         raise
     except Exception:
         if logger is None:

@@ -18,13 +18,18 @@ class Health:
     """The state of the loop. Each attribute is replaced atomically, so a reader in another thread never sees half of
     it."""
 
-    def __init__(self, clock: Clock, stalled_after: float) -> None:
-        """:param stalled_after: seconds without progress after which the loop counts as stuck."""
+    def __init__(self, clock: Clock, stalled_after: float, lease: float) -> None:
+        """
+        :param stalled_after: seconds without progress after which the loop counts as stuck.
+        :param lease: seconds without the store after which the others take over what the instance had.
+        """
         self._clock = clock
+        self._lease = lease
         self._stalled_after = stalled_after
         self._progress_at = clock.monotonic()
         self._broker: str | None = "not connected yet"
         self._store: str | None = "not connected yet"
+        self._store_lost_at: float | None = self._progress_at
         self._refused: tuple[str, float] | None = None
         self._batch_since: float | None = None
         self._committed_at: float | None = None
@@ -43,6 +48,10 @@ class Health:
     def store(self, problem: str | None) -> None:
         """:param problem: why Redis cannot be used; None if it answers."""
         self._store = problem
+        if problem is None:
+            self._store_lost_at = None
+        elif self._store_lost_at is None:
+            self._store_lost_at = self._clock.monotonic()
 
     def store_refused(self, problem: str, until: float) -> None:
         """Redis answers, but refused something, and may do so again at the next call.
@@ -96,12 +105,14 @@ class Health:
         since = self._batch_since
         if since is not None and now - since > self._stalled_after:
             reasons.append(f"a batch has not been committed for {now - since:.1f} s")
-        committed = self._committed_at
+        committed, lost_at = self._committed_at, self._store_lost_at
+        # Without the store for longer, nothing of what it receives is its own.
+        has_lease = lost_at is None or now - lost_at <= self._lease
         return Answer(
             not reasons,
             {
                 "reasons": reasons,
-                "consuming": self._broker is None,
+                "consuming": self._broker is None and has_lease,
                 "store": store is None,
                 "last_commit_age": None if committed is None else round(now - committed, 3),
             },

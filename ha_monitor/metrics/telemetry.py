@@ -59,7 +59,7 @@ class Telemetry:
         """
         self.counting = bool(config.http.listen)
         """Whether anybody could ask."""
-        self.health = Health(clock, config.http.stalled_after)
+        self.health = Health(clock, config.http.stalled_after, config.store.lease)
         self.counts = Counts()
         """What this instance has counted."""
         self.fleet: Watched | None = None

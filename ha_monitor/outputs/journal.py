@@ -11,14 +11,17 @@ import fcntl
 import os
 import socket
 import struct
-import time
 from collections.abc import Mapping
 
+from ha_monitor.clock import Clock
+from ha_monitor.errors import OutputLost
 from ha_monitor.outputs.output import Line
 
 SOCKET = "/run/systemd/journal/socket"
 RETRY_EVERY = 0.1
 """Seconds between attempts while journald is unavailable."""
+GIVE_UP_AFTER = 10.0
+"""Seconds for which that is tried: a restart of journald takes less, and the watchdog would not wait for much more."""
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 _TOO_LARGE = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -28,15 +31,17 @@ class JournalOutput:
     """Sends each line as one entry of the journal.
 
     MESSAGE is the line; PRIORITY, HA_EVENT, HA_TASK_ID and HA_TASK_NAME are its index. If journald is slow the
-    socket blocks; while it restarts, sending is retried: nothing is dropped.
+    socket blocks; while it restarts, sending is retried: nothing is dropped. An instance cannot go on without it.
     """
 
-    def __init__(self, path: str = SOCKET, identifier: str = "ha-monitor") -> None:
+    def __init__(self, clock: Clock, path: str = SOCKET, identifier: str = "ha-monitor") -> None:
+        self._clock = clock
         self._path = path
         self._identifier = identifier.encode()
         self._socket: socket.socket | None = None
 
     def write(self, lines: list[Line]) -> None:
+        """:raises OutputLost: if journald is away for :data:`GIVE_UP_AFTER`."""
         for line in lines:
             self._send(self._entry(line))
 
@@ -53,6 +58,7 @@ class JournalOutput:
         return b"".join(fields)
 
     def _send(self, entry: bytes) -> None:
+        deadline: float | None = None
         while True:
             try:
                 self._connected().send(entry)
@@ -63,7 +69,11 @@ class JournalOutput:
                     return
                 # journald restarts: its socket is kept by systemd, but may be gone for a moment.
                 self._close()
-                time.sleep(RETRY_EVERY)
+                now = self._clock.monotonic()
+                deadline = now + GIVE_UP_AFTER if deadline is None else deadline
+                if now >= deadline:
+                    raise OutputLost(f"journald takes no lines at {self._path}: {error.strerror}") from error
+                self._clock.sleep(RETRY_EVERY)
 
     def _send_large(self, entry: bytes) -> None:
         """Send it as a sealed memory file, as the protocol requires if a datagram cannot hold the entry."""

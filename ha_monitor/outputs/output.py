@@ -24,7 +24,7 @@ class Output(Protocol):
         """Write the lines, in order; returns when the kernel or journald has them. Blocks if the reader is slow:
         nothing is dropped.
 
-        :raises BrokenPipeError: if the reader is gone.
+        :raises OutputLost: if nobody takes them any more.
         """
 
 

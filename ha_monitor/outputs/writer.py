@@ -6,6 +6,8 @@ import os
 import select
 import threading
 
+from ha_monitor.errors import OutputLost
+
 CHUNK = 64 * 1024
 """Bytes per write: the capacity of a pipe."""
 
@@ -23,7 +25,7 @@ class LineWriter:
     def write(self, lines: list[bytes]) -> None:
         """Write each line and a newline; returns when the kernel has them.
 
-        :raises BrokenPipeError: if the reader is gone.
+        :raises OutputLost: if the reader is gone, the disk is full, or the descriptor is closed.
         """
         if lines:
             lines.append(b"")
@@ -31,7 +33,10 @@ class LineWriter:
             lines.pop()
             # A pipe splits what exceeds its capacity, and other threads could write in between.
             with self._lock:
-                self._write_all(text)
+                try:
+                    self._write_all(text)
+                except OSError as error:
+                    raise OutputLost(f"standard output takes no more lines: {error.strerror}") from error
 
     def _write_all(self, data: bytes) -> None:
         view = memoryview(data)

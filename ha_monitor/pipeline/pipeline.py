@@ -148,8 +148,9 @@ class Pipeline:
         )
 
     def stop(self) -> None:
-        """Finish what is in flight and end `run`. Only sets a flag."""
+        """Finish what is in flight and end `run`. Only sets flags; the probe says at once that it stops."""
         self._stopping = True
+        self._health.stopping()
 
     def reload(self) -> None:
         """Reload the configuration before the next batch. Only sets a flag."""
@@ -357,7 +358,7 @@ class Pipeline:
         self._supervisor.ready()
 
     def _shutdown(self, *, finish: bool) -> None:
-        self._health.stopping()
+        self._health.stopping()  # also after an error
         self._report.stopping()
         left = 0
         try:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple, TextIO
 
+from ha_monitor.errors import OutputLost
 from ha_monitor.text.visible import ascii_json, visible, visible_json
 
 _PLAIN = str.maketrans({"─": "-", "█": "#", "…": "..."})
@@ -38,10 +39,10 @@ class Terminal:
         """Write one row.
 
         :raises BrokenPipeError: if the reader is gone.
+        :raises OutputLost: if the text cannot be written for another reason, such as a full disk.
         """
         shown = [self._part(part) for part in parts]
-        self._stream.write("".join(shown).rstrip() + "\n")
-        self._stream.flush()
+        self._write("".join(shown).rstrip() + "\n")
 
     def rows(self, rows: Iterable[str]) -> None:
         """Write rows."""
@@ -51,8 +52,16 @@ class Terminal:
     def json(self, data: bytes) -> None:
         """Write a JSON document as one row."""
         shown = ascii_json(data) if self._encodings else visible_json(data)
-        self._stream.write(shown.decode("utf-8") + "\n")
-        self._stream.flush()
+        self._write(shown.decode("utf-8") + "\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputLost(f"the output cannot be written: {error.strerror}") from error
 
     def shown(self, text: str) -> str:
         """The text as it will be displayed, to measure its width."""

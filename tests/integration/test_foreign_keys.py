@@ -91,7 +91,7 @@ class Going:
             self.one.store,
             announcements=cast(Announcements, Taking(self.one)),
             stats=Stats(),
-            health=Health(self.one.clock, 30.0),
+            health=Health(self.one.clock, 30.0, 5.0),
             report=cast(Report, Nothing()),
             logger=cast(Logger, self.log),
             clock=self.one.clock,

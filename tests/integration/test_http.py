@@ -31,7 +31,7 @@ from tests.unit.builders import TurnedClock
 def working() -> tuple[Health, TurnedClock]:
     """The health of an instance that does everything it should."""
     clock = TurnedClock()
-    health = Health(clock, 30.0)
+    health = Health(clock, 30.0, 5.0)
     health.store(None)
     health.broker(None)
     return health, clock
@@ -101,6 +101,21 @@ def test_a_stuck_loop_is_neither_live_nor_ready() -> None:
         health.progress()
         assert get(f"http://127.0.0.1:{port}/livez")[0] == 200
         assert get(f"http://127.0.0.1:{port}/readyz")[0] == 200
+
+
+def test_a_consumer_without_a_store_for_longer_than_its_lease_does_not_consume() -> None:
+    """Given a broker that delivers and a store that is away, it consumes for as long as the lease may last."""
+    health, clock = working()
+    health.store("Connection refused")
+    clock.now += 5
+    assert health.ready().details["consuming"] is True
+
+    clock.now += 1
+    health.store("Connection refused")
+    assert health.ready().details["consuming"] is False
+
+    health.store(None)
+    assert health.ready().details["consuming"] is True
 
 
 def test_not_ready_says_why() -> None:

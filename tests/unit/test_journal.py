@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from ha_monitor.outputs.journal import JournalOutput, is_journal
+from ha_monitor.clock import SystemClock
+from ha_monitor.errors import OutputLost
+from ha_monitor.outputs.journal import GIVE_UP_AFTER, JournalOutput, is_journal
 from ha_monitor.outputs.output import Line
 from tests.support.machine import patient
+from tests.unit.builders import TurnedClock
 
 
 class Journald:
@@ -63,7 +66,7 @@ def line(text: bytes, **known: str) -> Line:
 
 def test_a_line_can_be_found_by_task_and_event(journald: Journald) -> None:
     """Given a line of a task, its entry has the line as its message, and fields to find it by."""
-    output = JournalOutput(str(journald.path))
+    output = JournalOutput(SystemClock(), str(journald.path))
 
     output.write([line(b'{"a":1}', level="error", event="task-failed", task_id="u-1", task_name="shop.pay")])
 
@@ -80,14 +83,14 @@ def test_a_line_can_be_found_by_task_and_event(journald: Journald) -> None:
 @pytest.mark.parametrize(("level", "priority"), [("debug", "7"), ("info", "6"), ("warning", "4"), ("error", "3")])
 def test_the_level_becomes_the_priority(journald: Journald, level: str, priority: str) -> None:
     """Given a level, `journalctl -p` finds the entry under the priority that stands for it."""
-    JournalOutput(str(journald.path)).write([line(b"{}", level=level)])
+    JournalOutput(SystemClock(), str(journald.path)).write([line(b"{}", level=level)])
 
     assert journald.entry()["PRIORITY"] == priority
 
 
 def test_a_line_of_the_program_has_no_task(journald: Journald) -> None:
     """Given a line that is about no task, its entry has no fields of one."""
-    JournalOutput(str(journald.path)).write([line(b"{}", event="instance-started")])
+    JournalOutput(SystemClock(), str(journald.path)).write([line(b"{}", event="instance-started")])
 
     assert {"HA_TASK_ID", "HA_TASK_NAME"}.isdisjoint(journald.entry())
 
@@ -96,7 +99,7 @@ def test_newlines_in_a_name_cannot_forge_a_field(journald: Journald) -> None:
     """Given a task whose name holds a newline and a field, the name stays one value."""
     name = "evil\nPRIORITY=0"
 
-    JournalOutput(str(journald.path)).write([line(b"{}", task_name=name)])
+    JournalOutput(SystemClock(), str(journald.path)).write([line(b"{}", task_name=name)])
 
     entry = journald.entry()
     assert (entry["HA_TASK_NAME"], entry["PRIORITY"]) == (name, "6")
@@ -106,7 +109,7 @@ def test_an_entry_too_large_for_a_datagram_arrives_whole(journald: Journald) -> 
     """Given a line larger than the socket takes at once, it is passed as a sealed memory file."""
     text = json.dumps({"data": "x" * 1_000_000}).encode()
 
-    JournalOutput(str(journald.path)).write([line(text)])
+    JournalOutput(SystemClock(), str(journald.path)).write([line(text)])
 
     assert journald.entry()["MESSAGE"].encode() == text
 
@@ -114,7 +117,7 @@ def test_an_entry_too_large_for_a_datagram_arrives_whole(journald: Journald) -> 
 def test_a_slow_journald_makes_the_writer_wait_and_loses_nothing(journald: Journald) -> None:
     """Given a journald that does not read for a while, all lines are there, in order, when it does."""
     count = 5000
-    output = JournalOutput(str(journald.path))
+    output = JournalOutput(SystemClock(), str(journald.path))
     writer = threading.Thread(target=output.write, args=([line(b"%d" % number) for number in range(count)],))
     writer.start()
     writer.join(timeout=0.3)
@@ -129,7 +132,7 @@ def test_a_slow_journald_makes_the_writer_wait_and_loses_nothing(journald: Journ
 def test_a_restart_of_journald_loses_nothing(tmp_path: Path) -> None:
     """Given no journald for a moment, a line waits for it."""
     path = tmp_path / "socket"
-    output = JournalOutput(str(path))
+    output = JournalOutput(SystemClock(), str(path))
     writer = threading.Thread(target=output.write, args=([line(b"{}")],))
     writer.start()
     writer.join(timeout=0.3)
@@ -140,6 +143,17 @@ def test_a_restart_of_journald_loses_nothing(tmp_path: Path) -> None:
     assert server.entry()["MESSAGE"] == "{}"
     writer.join(timeout=patient(30))
     server.socket.close()
+
+
+def test_a_journald_that_stays_away_is_said(tmp_path: Path) -> None:
+    """Given no journald for longer than it restarts, the writer gives up and names the socket."""
+    clock = TurnedClock()
+    output = JournalOutput(clock, str(tmp_path / "socket"))
+
+    with pytest.raises(OutputLost, match=r"journald takes no lines at .*socket: No such file or directory"):
+        output.write([line(b"{}")])
+
+    assert sum(clock.slept) == pytest.approx(GIVE_UP_AFTER)
 
 
 def test_only_the_descriptor_that_systemd_named_is_the_journal() -> None:

@@ -515,6 +515,17 @@ def test_a_reload_of_a_wrong_configuration_changes_nothing(amqp: Bed) -> None:
     assert one.supervisor.told.count("ready") == 2
 
 
+def test_the_probe_says_at_once_that_an_instance_stops(bed: Bed) -> None:
+    """Given an instance at work, it is not ready from the moment of the signal on, before the loop notices."""
+    one = Instance(bed)
+    one.live(1)
+    assert one.telemetry.health.ready().good
+
+    one.pipeline.stop()
+
+    assert one.telemetry.health.ready().details["reasons"] == ["stopping"]
+
+
 def test_a_stop_finishes_what_is_at_hand(bed: Bed) -> None:
     """Given a full batch under way when the stop comes, it is announced, the instance leaves, and nothing is left."""
     one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=9, time=0.0)))

@@ -149,7 +149,7 @@ def test_a_broker_that_is_back_was_away(clock: TurnedClock, lines: Lines) -> Non
         cast(Source, broker),
         queue="celeryev.shop",
         stats=stats,
-        health=Health(clock, 30.0),
+        health=Health(clock, 30.0, 5.0),
         report=Report(cast(Supervisor, Quiet()), stats, clock),
         watermark=Watermark(clock, 10, 1.0),
         logger=cast(Logger, lines),

@@ -60,7 +60,7 @@ class Bed:
 
     def __init__(self) -> None:
         self.clock = TurnedClock()
-        self.health = Health(self.clock, 30.0)
+        self.health = Health(self.clock, 30.0, 5.0)
         self.health.broker(None)
         self.log = Nothing()
         self.link = StoreLink(

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from ha_monitor.errors import OutputLost
 from ha_monitor.outputs.writer import CHUNK, LineWriter
 
 
@@ -84,9 +85,18 @@ def test_a_reader_that_is_gone_is_an_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
 
-    with pytest.raises(BrokenPipeError):
+    with pytest.raises(OutputLost, match="no more lines: Broken pipe"):
         LineWriter(writing).write([b"hello"])
     os.close(writing)
+
+
+def test_a_full_disk_is_an_error() -> None:
+    """Given a disk without room, the caller gets to know."""
+    full = os.open("/dev/full", os.O_WRONLY)
+
+    with pytest.raises(OutputLost, match="no more lines: No space left on device"):
+        LineWriter(full).write([b"hello"])
+    os.close(full)
 
 
 def test_no_lines_write_nothing() -> None:
