@@ -105,8 +105,11 @@ class RedisStore:
         """
         self._connection.connect()
         self._counts_changed = True  # by a call whose reply was lost
+        # One round trip for all: a distant Redis would take longer than the lease for one each.
         for script in self._scripts.values():
-            self._connection.call("SCRIPT", "LOAD", script.source)
+            self._connection.send("SCRIPT", "LOAD", script.source)
+        for _ in self._scripts:
+            self._connection.receive()
 
     def close(self) -> None:
         self._connection.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
 import redis
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
+from ha_monitor.store.connection import StoreConnection
 from tests.integration.storing import Inside, Instance
 from tests.support.certificates import Certificate
 from tests.support.machine import Timed
@@ -236,3 +238,20 @@ def test_tls_is_verified(certificates: list[Certificate]) -> None:
 
         verified = Instance(f"{url}?ssl_ca_certs={ours.ca}").start()
         assert len(verified.apply(EVENTS).items) == 2
+
+
+def test_connecting_hands_over_all_scripts_in_one_round_trip(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a Redis that may be far away, connecting waits for it once, not once a script."""
+    instance = Instance(store_url)
+    steps: list[str] = []
+    for name in ("send", "receive"):
+        step = getattr(StoreConnection, name)
+        monkeypatch.setattr(
+            StoreConnection, name, lambda self, *args, step=step, name=name: steps.append(name) or step(self, *args)
+        )
+
+    instance.store.connect()
+
+    turns = [name for name, _ in itertools.groupby(steps)]
+    assert turns == ["send", "receive"]
+    assert len(steps) > 20
