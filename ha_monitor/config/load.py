@@ -291,13 +291,14 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
             f"{source}: broker.url = sentinel://…: expected broker.transport_options with master_name, the name by "
             "which the sentinels know the Redis"
         )
-    if config.broker.connect_timeout > config.store.longest_wait:
-        source = sources.get("broker.connect_timeout") or sources.get("store.lease", "the configuration")
-        raise ConfigurationError(
-            f"{source}: broker.connect_timeout = {config.broker.connect_timeout:g}: expected at most "
-            f"{config.store.longest_wait:g}, which is 3/5 of store.lease ({config.store.lease:g}), or an instance that "
-            "is connecting would lose its lease"
-        )
+    waits = {"broker.connect_timeout": config.broker.connect_timeout, "store.timeout": config.store.timeout}
+    for key, wait in waits.items():
+        if wait > config.store.longest_wait:
+            source = sources.get(key) or sources.get("store.lease", "the configuration")
+            raise ConfigurationError(
+                f"{source}: {key} = {wait:g}: expected at most {config.store.longest_wait:g}, which is 3/5 of "
+                f"store.lease ({config.store.lease:g}), or an instance that waits so long would lose its lease"
+            )
     for one, other in (("username", "password"), ("tls_certificate", "tls_key")):
         if bool(getattr(config.http, one)) != bool(getattr(config.http, other)):
             source = sources.get(f"http.{one}") or sources.get(f"http.{other}", "the configuration")

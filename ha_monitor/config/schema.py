@@ -106,7 +106,7 @@ class StoreSettings(Struct, forbid_unknown_fields=True, frozen=True):
         str, Meta(min_length=1, description="redis://, rediss://, unix:// or sentinel://host,host/service/db")
     ] = "redis://127.0.0.1:6379/0"
     prefix: Annotated[Name, Meta(description="Prefix of every key")] = "ha-monitor"
-    timeout: Annotated[Seconds, Meta(description="Timeout of Redis calls in seconds")] = 3.0
+    timeout: Annotated[Seconds, Meta(description="Timeout of Redis calls in seconds; at most 3/5 of store.lease")] = 3.0
     lease: Annotated[
         float,
         Meta(

@@ -107,6 +107,7 @@ class Demo:
             queue_expires=str(EXPIRES),
             store_url=f"{redis}/1",
             store_lease=str(LEASE),
+            store_timeout=str(LEASE / 2),
             batch_events="20",
         )
 

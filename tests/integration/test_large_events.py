@@ -20,7 +20,7 @@ from tests.support.workers import CeleryWorker
 from tests.unit.builders import TIME, event
 from tests.unit.test_long_texts import undecodable
 
-SHORT_LEASE = {"store": {"lease": 1.0}, "broker": {"connect_timeout": 0.6}}
+SHORT_LEASE = {"store": {"lease": 1.0, "timeout": 0.6}, "broker": {"connect_timeout": 0.6}}
 WAYS = ("received", "started", "failed")
 
 

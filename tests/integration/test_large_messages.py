@@ -25,7 +25,7 @@ def message(*bodies: Any) -> Recorded:
     return Recorded("worker.multi", "application/json", "utf-8", json.dumps(bodies))
 
 
-SHORT_LEASE = {"store": {"lease": 1.0}, "broker": {"connect_timeout": 0.6}}
+SHORT_LEASE = {"store": {"lease": 1.0, "timeout": 0.6}, "broker": {"connect_timeout": 0.6}}
 
 
 def troubles(fleet: Fleet) -> list[Any]:

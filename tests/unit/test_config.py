@@ -288,14 +288,20 @@ MISTAKES = [
     pytest.param(
         "[broker]\nconnect_timeout = 5\n",
         "{file}: broker.connect_timeout = 5: expected at most 3, which is 3/5 of store.lease (5), "
-        "or an instance that is connecting would lose its lease",
+        "or an instance that waits so long would lose its lease",
         id="connecting may take as long as the lease",
     ),
     pytest.param(
         "[store]\nlease = 2\n",
         "{file}: broker.connect_timeout = 3: expected at most 1.2, which is 3/5 of store.lease (2), "
-        "or an instance that is connecting would lose its lease",
+        "or an instance that waits so long would lose its lease",
         id="a lease shorter than connecting may take",
+    ),
+    pytest.param(
+        "[store]\ntimeout = 4\n",
+        "{file}: store.timeout = 4: expected at most 3, which is 3/5 of store.lease (5), "
+        "or an instance that waits so long would lose its lease",
+        id="a call may take as long as the lease",
     ),
     *(
         pytest.param(

@@ -202,7 +202,7 @@ def test_the_monitors_of_the_demo_are_configured_as_the_rules_demand() -> None:
 
     config = load(None, demo.monitor_environment("redis://127.0.0.1:1/0", "redis://127.0.0.1:1"))
 
-    assert config.broker.connect_timeout <= config.store.longest_wait
+    assert max(config.broker.connect_timeout, config.store.timeout) <= config.store.longest_wait
 
 
 def test_a_missing_redis_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

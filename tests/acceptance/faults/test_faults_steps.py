@@ -84,7 +84,7 @@ def bed(rabbitmq: PrivateRabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> 
     traces = folder / "traces"
     traces.mkdir()
     settings: Overrides = {
-        "store": {"lease": 1.0},
+        "store": {"lease": 1.0, "timeout": 0.6},
         "batch": {"events": 50},
         "broker": {"prefetch": 50, "connect_timeout": 0.6},
         "handlers": {"modules": ["tests.support.fault_handlers"], "backoff": 0.1, "attempts": 3},
