@@ -231,6 +231,7 @@ OWN_EVENTS = (
     OwnEvent("store-connected", INFO),
     OwnEvent("store-unavailable", WARNING),
     OwnEvent("store-damaged", WARNING),
+    OwnEvent("store-clock-put-back", WARNING),
     OwnEvent("broker-connected", INFO),
     OwnEvent("broker-unavailable", WARNING),
     OwnEvent("lease-lost", WARNING),

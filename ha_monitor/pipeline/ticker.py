@@ -87,6 +87,12 @@ class Ticker:
         self._announcements.add(ticked.items)
         self._announcements.add(self._leader.after_tick(ticked))
         self._store_link.answered(ticked.trouble)
+        if ticked.clock_step:
+            self._logger.warning(
+                "store-clock-put-back",
+                seconds=ticked.clock_step,
+                reason="Redis's clock was put back, or a fail-over led to a host whose clock is behind: synchronize it",
+            )
         self._rejections.report()
         if self._telemetry.counting and self._store.counts_changed:
             self._look_at_counts()

@@ -68,6 +68,8 @@ class Ticked(NamedTuple):
     """It has just become the leader after another one, which may still be seen where its metrics are kept."""
     trouble: str = ""
     """As `Applied.trouble`."""
+    clock_step: float = 0.0
+    """Seconds by which the clock of the record was put back since the tick before, of any instance; 0 if it was not."""
 
 
 class Watched(NamedTuple):

@@ -191,7 +191,7 @@ class RedisStore:
             "stats": as_lua_string(stats),
             "rejected": [as_lua_string(sample) for sample in rejected],
         }
-        first, raw, next_due, taken, own, leads = self._call("tick", options)
+        first, raw, next_due, taken, own, leads, step = self._call("tick", options)
         self._lease.renewed(asked)
         return Ticked(
             read_items(first, raw, own),
@@ -200,6 +200,7 @@ class RedisStore:
             leads > 0,
             leads == 2,
             self._take_trouble(),
+            step / 1000,
         )
 
     def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:

@@ -33,6 +33,13 @@ class RedisBed:
     def let_wait_end(self) -> None:
         self._inside.let_wait_end()
 
+    def put_clock_back(self, seconds: float) -> None:
+        self._inside.put_clock_back(seconds)
+
+    def let_time_pass(self, seconds: float) -> None:
+        self._inside.put_clock_back(-seconds)
+        self.clock.now += seconds
+
 
 @pytest.fixture
 def bed(store_url: str) -> RedisBed:

@@ -32,6 +32,12 @@ class MemoryBed:
             task.announce_until = None if task.announce_until is None else now
         self.server.retries = [(now, entry) for _, entry in self.server.retries]
 
+    def put_clock_back(self, seconds: float) -> None:
+        self.clock.put_back += seconds
+
+    def let_time_pass(self, seconds: float) -> None:
+        self.clock.now += seconds
+
 
 @pytest.fixture
 def bed() -> MemoryBed:

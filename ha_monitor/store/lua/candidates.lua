@@ -10,7 +10,7 @@
 -- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
 -- So each call looks at others, and many tasks that one cannot get to know anything of keep nobody away for long.
 --
--- @include clock duty found lifetime limits own_time phases pieces record orphan_scan baseline work
+-- @include clock duty found lifetime limits looks own_time phases pieces record orphan_scan baseline work
 -- @keys open orphaned liveness workers unconfirmed
 -- @families task
 -- @option most_records  most records to look at
@@ -43,7 +43,7 @@ local found, closed, more = {}, {}, 0
 local looks = {} -- when to look at a task again, and its id, one after the other
 
 local function look_again(uuid, at)
-  looks[#looks + 1] = string.format('%.0f', at)
+  looks[#looks + 1] = string.format('%.0f', time_of_look(at))
   looks[#looks + 1] = uuid
 end
 

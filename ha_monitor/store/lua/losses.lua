@@ -11,8 +11,9 @@
 -- A heartbeat is looked at when the next one has come and all instances have merged whatever they were given until
 -- then; not while messages of an instance that vanished may still come.
 --
--- A heartbeat that comes after another one, has more runs and yet an earlier time, is from a clock that was put back.
--- What was before and what is after that cannot be put in order, so the account of the process begins anew.
+-- A heartbeat that comes after another one, has more runs and yet an earlier time, is from a clock that was put back;
+-- one that came at a time that is still to come was there before Redis's was. What was before and what is after that
+-- cannot be put in order, so the account of the process begins anew.
 --
 -- Where the runs of two heartbeats differ by more than any worker could begin, the account begins anew, too: one of
 -- them is not true.
@@ -118,6 +119,14 @@ local function is_broken_off(state, beats)
     elseif beat[1] < at and beat[2] > processed then
       return true
     end
+  end
+  return false
+end
+
+-- Whether Redis's clock was put back since one of the heartbeats came.
+local function is_still_to_come(beats)
+  for _, beat in ipairs(beats) do
+    if beat[3] > now then return true end
   end
   return false
 end
@@ -290,7 +299,7 @@ local function account(process, key, raw_beats, merged)
   local name = string.match(process, '^(.*)' .. SEPARATOR) or process
   local came = read_beats(raw_beats)
   local beats = in_order(came)
-  if #beats == 0 then
+  if #beats == 0 or is_still_to_come(beats) then
     begin_anew(key)
     return
   end

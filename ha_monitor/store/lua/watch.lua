@@ -35,6 +35,7 @@ local places = options.places
 local shown = {}
 local skewed = {} -- {nodename, ms by which its clock is wrong or nil}, …
 local changed = {} -- nodenames and their new states, one after the other
+local heard_now = {} -- those whose silence counts from now on, each behind that time
 
 -- An event of the monitor's own about workers; `since` makes it differ from the next one of its kind.
 local function emit(kind, name, since, fields)
@@ -114,8 +115,12 @@ end
 local any_lost, newly_lost = false, false
 
 local function look_at(name, heard)
-  -- An instance hears of nobody in the future, nor before there were any.
-  heard = number_within(heard, now + LATEST) or now
+  -- An instance hears of nobody in the future, but for what it heard before Redis's clock was put back.
+  if not number_within(heard, now) then
+    heard = now
+    heard_now[#heard_now + 1] = now
+    heard_now[#heard_now + 1] = name
+  end
   local raw = attempt('GET', families.worker .. name)
   has_loaded(raw and #raw or 0)
   local record = read_worker(raw)
@@ -210,6 +215,7 @@ end
 
 local function write_states()
   in_pieces(changed, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', keys.liveness, ...) end)
+  in_pieces(heard_now, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.workers, 'XX', ...) end)
   for _, entry in ipairs(skewed) do
     if entry[2] then
       redis.call('HSET', keys.skewed, entry[1], entry[2])

@@ -12,6 +12,9 @@ from ha_monitor.events.model import Event
 from ha_monitor.store.memory.task import MemoryTask
 from ha_monitor.store.outbox import Entry, OutboxItem
 
+LEAST_STEP = 1.0
+"""Seconds by which the clock must be put back for its deadlines to be looked at."""
+
 
 class MemoryInstance(Struct):
     """What is kept of one instance."""
@@ -19,6 +22,8 @@ class MemoryInstance(Struct):
     who: dict[str, Any]
     lease_until: float
     """Seconds since the epoch."""
+    lease: float
+    """Its length in seconds."""
     stats: dict[str, Any] = field(default_factory=dict)
     merged_until: float = 0.0
     outbox: list[Entry] = field(default_factory=list)
@@ -70,6 +75,8 @@ class MemoryServer:
         self.begun: dict[str, int] = {}
         self.set_aside: list[bytes] = []
         self.requeued_at = float("-inf")
+        self.ticked_at = float("-inf")
+        """When the last tick was, of any instance."""
         self._last_token = 0
 
     def enter(self, instance: MemoryInstance) -> int:
@@ -77,6 +84,27 @@ class MemoryServer:
         self._last_token += 1
         self.instances[self._last_token] = instance
         return self._last_token
+
+    def tick(self, longest_wait: float) -> float:
+        """Bring every deadline back to where it can lie at most, if the clock was put back since the tick before.
+
+        :param longest_wait: seconds for which an announcement waits.
+        :returns: the seconds by which it was put back; 0 if it was not.
+        """
+        now, before = self.clock.time(), self.ticked_at
+        self.ticked_at = now
+        if before - now < LEAST_STEP:
+            return 0.0
+        for one in self.instances.values():
+            one.lease_until = min(one.lease_until, now + one.lease)
+            one.merged_until = min(one.merged_until, 0.0)
+        for task in self.tasks.values():
+            if task.announce_until is not None:
+                task.announce_until = min(task.announce_until, now + longest_wait)
+        self.retries = [(min(at, now), entry) for at, entry in self.retries]
+        self.requeued_at = min(self.requeued_at, now)
+        self.workers = {name: (min(heard, now), said) for name, (heard, said) in self.workers.items()}
+        return before - now
 
     def merged_by_all(self) -> float:
         """Until when all living instances have merged what they were given, seconds since the epoch."""

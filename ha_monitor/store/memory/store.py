@@ -60,7 +60,7 @@ class MemoryStore:
 
     def register(self, who: dict[str, Any]) -> None:
         def entered() -> int:
-            return self.server.enter(MemoryInstance(who, self._next_lease()))
+            return self.server.enter(MemoryInstance(who, self._next_lease(), self._lease.duration))
 
         asked = self._clock.monotonic()
         token = self.call("register", entered)
@@ -117,6 +117,7 @@ class MemoryStore:
             if requeued:
                 server.requeued_at = now
             server.rejected[:0] = rejected
+            step = server.tick(self.settings.name_wait)
             leads, followed = self._elect(now, eligible=eligible)
             due = [entry for task in self._waited(now) for entry in task.announce(now, all_of_it=True)]
             due += [entry for at, entry in server.retries if at <= now]
@@ -125,7 +126,8 @@ class MemoryStore:
             waits = [task.announce_until for task in server.tasks.values() if task.announce_until is not None]
             waits += [at for at, _ in server.retries]
             next_due = max(0.0, min(waits) - now) if waits else None
-            return Ticked(own.push(due + left, recovered=len(left)), next_due, taken, leads, followed)
+            items = own.push(due + left, recovered=len(left))
+            return Ticked(items, next_due, taken, leads, followed, clock_step=step)
 
         asked = self._clock.monotonic()
         result = self.own_call("tick", ticked)
