@@ -232,6 +232,7 @@ OWN_EVENTS = (
     OwnEvent("store-unavailable", WARNING),
     OwnEvent("store-damaged", WARNING),
     OwnEvent("store-clock-put-back", WARNING),
+    OwnEvent("store-at-risk", WARNING),
     OwnEvent("broker-connected", INFO),
     OwnEvent("broker-unavailable", WARNING),
     OwnEvent("lease-lost", WARNING),

@@ -153,6 +153,9 @@ class Store(Protocol):
     def peers(self) -> list[Peer]:
         """The other instances whose lease holds. Blocks."""
 
+    def risks(self) -> list[str]:
+        """A sentence for each setting of the store under which it may lose what it has confirmed. Blocks."""
+
     def counts(self) -> Counts:
         """What this instance has counted for its metrics, over all its starts. Blocks."""
 

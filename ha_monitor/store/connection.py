@@ -52,7 +52,7 @@ class StoreConnection:
 
         :raises ConfigurationError: if not.
         """
-        if self._settings.url.startswith("sentinel://"):
+        if is_sentinel_url(self._settings.url):
             parse_sentinel_url(self._settings.url)
         else:
             self._make()  # an object of redis-py, which connects when it is told to
@@ -130,7 +130,7 @@ class StoreConnection:
             "protocol": 2,
             "client_name": "ha-monitor",
         }
-        if url.startswith("sentinel://"):
+        if is_sentinel_url(url):
             return self._by_sentinel(options)
         try:
             parsed: dict[str, Any] = redis.connection.parse_url(url)
@@ -161,6 +161,11 @@ class StoreConnection:
 
 def _wrong(url: str, reason: str) -> ConfigurationError:
     return ConfigurationError(f"store.url = {mask('store.url', url)}: {reason}", "store.url")
+
+
+def is_sentinel_url(url: str) -> bool:
+    """Whether a `store.url` names sentinels, which name the Redis."""
+    return url.startswith("sentinel://")
 
 
 def parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
@@ -202,7 +207,7 @@ def _port(text: str) -> int:
 
 def user_of(url: str) -> str:
     """The Redis user that a `store.url` names."""
-    by_sentinel = url.startswith("sentinel://")
+    by_sentinel = is_sentinel_url(url)
     options: Any = parse_sentinel_url(url)[2] if by_sentinel else redis.connection.parse_url(url)
     return str(options.get("username") or "default")
 

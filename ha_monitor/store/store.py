@@ -10,7 +10,7 @@ from typing import Any
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
 from ha_monitor.events.decode import Batch
-from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.connection import StoreConnection, is_sentinel_url
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.damage import repair
 from ha_monitor.store.keys import FORMAT, Keys
@@ -19,6 +19,7 @@ from ha_monitor.store.outbox import OutboxProgress, read_items
 from ha_monitor.store.packing import as_lua_string, json_object
 from ha_monitor.store.results import Applied, Counting, Peer, Recovered, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
+from ha_monitor.store.server_info import read_info, risks_of
 from ha_monitor.text.visible import visible
 
 MOST_DUE = 500
@@ -225,6 +226,10 @@ class RedisStore:
                 stats = self.command("HGET", self.keys.instance(int(token)), "stats")
                 others.append(Peer(int(token), json_object(stats)))
         return others
+
+    def risks(self) -> list[str]:
+        """A sentence for each setting of Redis under which it may lose what it has confirmed."""
+        return risks_of(read_info(self.command("INFO")), by_sentinel=is_sentinel_url(self.settings.url))
 
     def counts(self) -> Counts:
         """What this instance has counted, over all its starts."""

@@ -77,6 +77,7 @@ class MemoryServer:
         self.requeued_at = float("-inf")
         self.ticked_at = float("-inf")
         """When the last tick was, of any instance."""
+        self.risks: list[str] = []
         self._last_token = 0
 
     def enter(self, instance: MemoryInstance) -> int:

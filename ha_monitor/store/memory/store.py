@@ -177,6 +177,9 @@ class MemoryStore:
 
         return self.call("peers", living)
 
+    def risks(self) -> list[str]:
+        return self.call("risks", lambda: list(self.server.risks))
+
     def counts(self) -> Counts:
         counts = self.call("counts", Counts)
         self._counts_changed = False
