@@ -233,6 +233,7 @@ OWN_EVENTS = (
     OwnEvent("store-damaged", WARNING),
     OwnEvent("store-clock-put-back", WARNING),
     OwnEvent("store-at-risk", WARNING),
+    OwnEvent("store-went-back", ERROR),
     OwnEvent("broker-connected", INFO),
     OwnEvent("broker-unavailable", WARNING),
     OwnEvent("lease-lost", WARNING),

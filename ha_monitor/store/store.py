@@ -17,7 +17,8 @@ from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.lease import Lease
 from ha_monitor.store.outbox import OutboxProgress, read_items
 from ha_monitor.store.packing import as_lua_string, json_object
-from ha_monitor.store.results import Applied, Counting, Peer, Recovered, Takeover, Ticked
+from ha_monitor.store.results import Applied, Counting, Peer, Recovered, Rollback, Takeover, Ticked
+from ha_monitor.store.rollback import RollbackMemory
 from ha_monitor.store.scripts import read_scripts
 from ha_monitor.store.server_info import read_info, risks_of
 from ha_monitor.text.visible import visible
@@ -26,6 +27,8 @@ MOST_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
 MOST_PEERS = 100
 """Other instances that are looked at."""
+COUNTS_AT_ONCE = 1000
+"""Counts that one call restores."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -60,6 +63,7 @@ class RedisStore:
         self._scripts = read_scripts()
         self._lease = Lease(clock, settings.lease)
         self._progress = OutboxProgress()
+        self._rollbacks = RollbackMemory()
         self._trouble = ""
         """What calls did without of which nothing was told yet."""
         self._counts_changed = True
@@ -99,6 +103,15 @@ class RedisStore:
         """Whether something may have been counted since `counts` was called."""
         return self._counts_changed
 
+    @property
+    def went_back_at(self) -> float:
+        """When the store was last found to have gone back to an earlier state, seconds since the epoch; 0 if never."""
+        return self._rollbacks.known / 1000
+
+    def take_rollback(self) -> Rollback | None:
+        """What this instance was the first to notice since it was asked last. Asks nobody."""
+        return self._rollbacks.take()
+
     def connect(self) -> None:
         """Connect, and hand the scripts to Redis, which forgets them at a restart.
 
@@ -126,8 +139,11 @@ class RedisStore:
         :param who: what people should see of it: `instance`, `host`, `pid`, `version`, `started`.
         """
         asked = self._clock.monotonic()
-        token = self._call("register", {"who": json.dumps(who), "format": str(FORMAT)})
+        token, *rollback = self._call(
+            "register", {"who": json.dumps(who), "format": str(FORMAT), "last_token": self.token}
+        )
         self._progress.start_anew()
+        self._rollbacks.registered(rollback)
         self._lease_granted(token, asked)
 
     def recover(self) -> Recovered:
@@ -237,6 +253,12 @@ class RedisStore:
         self._counts_changed = False
         return found
 
+    def restore_counts(self, counts: Mapping[bytes, int]) -> None:
+        """Raise what this instance has counted to what it had counted before the store went back."""
+        rows = [(as_lua_string(field), str(number)) for field, number in counts.items()]
+        for first in range(0, len(rows), COUNTS_AT_ONCE):
+            self._call("restore_counts", {"counts": rows[first : first + COUNTS_AT_ONCE]})
+
     def record_outcome(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
         """Close all items below a sequence number, some of whose handlers failed.
 
@@ -281,7 +303,13 @@ class RedisStore:
     def _send(self, name: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> None:
         self._progress.tell()
         script = self._scripts[name]
-        common = {**self._common, "token": str(self.token), "announced": self._progress.announced}
+        common = {
+            **self._common,
+            "token": str(self.token),
+            "announced": self._progress.announced,
+            "calls": self._rollbacks.calls,
+            "known_rollback": self._rollbacks.known,
+        }
         arguments = script.arguments(self._named_keys, common, options, more_keys)
         self._connection.send("EVALSHA", script.sha, *arguments)
 
@@ -290,7 +318,8 @@ class RedisStore:
         self._progress.confirm()
         self._lease.replied()
         if self._scripts[name].is_under_lease:
-            trouble, has_counted, reply = reply
+            trouble, has_counted, call, reply = reply
+            self._rollbacks.confirmed(call)
             self._counts_changed = self._counts_changed or has_counted == 1
             self._trouble = self._trouble or visible(trouble.decode("utf-8", "replace"))
         return reply

@@ -6,7 +6,7 @@
 -- and the queue of events was empty: the missing event may be in flight.
 --
 -- @include clock counting duty found generated/catalogue ids lifetime limits looks merged outbox own_time phases record
--- @include runs work
+-- @include rollback runs work
 -- @keys open stuck orphaned liveness
 -- @families task
 -- @option required_watermark  when that was, in ms since the epoch
@@ -119,6 +119,7 @@ local function confirm(told)
   local facts, seen, waiting, uncounted = load_record(key)
   local phase, since = phase_of(facts)
   if phase ~= told.phase or since ~= told.since then return end
+  if rollback.hides(since_of(facts, phase, since) / 1000) then return end
   if told.kind == 'stuck' then
     confirm_stuck(uuid, facts, phase, since, told)
   elseif told.kind == 'orphaned' then

@@ -4,8 +4,8 @@
 -- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies
 -- up.
 --
--- @include clock duty liveness merged admission outbox pieces skew stored orphan_scan tables task_events trouble
--- @include baseline work
+-- @include clock duty liveness merged admission outbox pieces rollback skew stored orphan_scan tables task_events
+-- @include baseline trouble work
 -- @include worker
 -- @keys leases waiting retries dead_letters queues stuck orphaned
 -- @keys workers liveness skewed unconfirmed young producers baselines processes open refusals announced_workers
@@ -121,6 +121,8 @@ local function look_at(name, heard)
     heard_now[#heard_now + 1] = now
     heard_now[#heard_now + 1] = name
   end
+  -- Nor is it known of whom it heard in what the store has lost.
+  heard = math.max(heard, math.min(now, rollback.at()))
   local raw = attempt('GET', families.worker .. name)
   has_loaded(raw and #raw or 0)
   local record = read_worker(raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ class MemoryInstance(Struct):
     """Seconds since the epoch."""
     lease: float
     """Its length in seconds."""
+    calls: int = 0
     stats: dict[str, Any] = field(default_factory=dict)
     merged_until: float = 0.0
     outbox: list[Entry] = field(default_factory=list)
@@ -75,16 +77,33 @@ class MemoryServer:
         self.begun: dict[str, int] = {}
         self.set_aside: list[bytes] = []
         self.requeued_at = float("-inf")
+        self.went_back_at = 0
+        """When it was last found to have gone back, ms since the epoch; 0 if never."""
         self.ticked_at = float("-inf")
         """When the last tick was, of any instance."""
         self.risks: list[str] = []
-        self._last_token = 0
+        self.last_token = 0
+
+    def state(self) -> dict[str, Any]:
+        """All that is kept, as it is now."""
+        return copy.deepcopy({name: value for name, value in vars(self).items() if name not in ("clock", "trouble")})
+
+    def go_back(self, state: dict[str, Any]) -> None:
+        """Have what `state` has returned, as a Redis that lost the rest."""
+        vars(self).update(copy.deepcopy(state))
 
     def enter(self, instance: MemoryInstance) -> int:
         """Give an instance a new token."""
-        self._last_token += 1
-        self.instances[self._last_token] = instance
-        return self._last_token
+        self.last_token += 1
+        self.instances[self.last_token] = instance
+        return self.last_token
+
+    def note_rollback(self, known: int, since: float, calls: int) -> list[int] | None:
+        """As `lua/rollback.lua`."""
+        if self.went_back_at > known:
+            return None
+        self.went_back_at = max(int(self.clock.time() * 1000), known + 1)
+        return [int(since * 1000), calls]
 
     def tick(self, longest_wait: float) -> float:
         """Bring every deadline back to where it can lie at most, if the clock was put back since the tick before.
