@@ -121,8 +121,8 @@ class StoreLink(Link):
             since=None if found.since is None else iso_time(found.since),
             seconds=found.seconds,
             calls=found.calls,
-            reason="Redis has less than it had confirmed: a fail-over to a lagging replica, an older file, or deleted keys. "
-            "Nothing is concluded from what may be lost, and what is announced again is marked recovered",
+            reason="Redis has less than it confirmed: a fail-over to a lagging replica, an older file or deleted "
+            "keys. Nothing is concluded from what may be lost, and what is announced again is marked recovered",
         )
 
     def _repair(self) -> None:

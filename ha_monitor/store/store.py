@@ -59,7 +59,7 @@ class RedisStore:
         self.settings = settings
         self._clock = clock
         self.keys = Keys(settings.prefix, node_id)
-        self._connection = StoreConnection(settings)
+        self._connection = StoreConnection(settings, clock)
         self._scripts = read_scripts()
         self._lease = Lease(clock, settings.lease)
         self._progress = OutboxProgress()
@@ -198,6 +198,7 @@ class RedisStore:
         :param watermark_age: age of its watermark in seconds; None if that is not known.
         :param requeued: whether messages of it were requeued since the last tick.
         """
+        self._connection.verify_primary()
         asked = self._clock.monotonic()
         options = {
             "may_take_over": self._lease.may_take_over(),
