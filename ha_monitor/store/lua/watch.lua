@@ -121,14 +121,14 @@ local function look_at(name, heard)
     heard_now[#heard_now + 1] = now
     heard_now[#heard_now + 1] = name
   end
-  -- Nor is it known of whom it heard in what the store has lost.
-  heard = math.max(heard, math.min(now, rollback.at()))
   local raw = attempt('GET', families.worker .. name)
   has_loaded(raw and #raw or 0)
   local record = read_worker(raw)
   local before = redis.call('HGET', keys.liveness, name)
   local lost_after = (options.may_declare_lost or read_lost(before)) and options.lost_after
-  local state, kept, change = state_of(record, heard, before, now, options.late_after, lost_after)
+  -- Nor is it known of whom it heard in what the store has lost.
+  local silent_since = math.max(heard, math.min(now, rollback.at()))
+  local state, kept, change = state_of(record, silent_since, before, now, options.late_after, lost_after)
   look_at_clock(name, record, heard)
   if change then tell(change[1], name, record.f, change[2], change[3]) end
   if kept ~= before then
