@@ -16,8 +16,8 @@ local function count_call()
     told = rollback.note(seen, lost)
   end
   local calls = math.max(counted, options.calls) + 1
-  -- Where Redis refuses this, the rest is refused, too, or writes nothing.
-  redis.pcall('HSET', keys.instance, 'calls', calls)
+  -- What is refused is not counted: the next call would find it missing.
+  if not attempt('HSET', keys.instance, 'calls', calls) then calls = counted end
   return { calls, rollback.at(), told }
 end
 
