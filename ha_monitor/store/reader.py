@@ -168,7 +168,7 @@ class StoreReader:
 
         :param info: as `server` returns it.
         """
-        return risks_of(info, by_sentinel=is_sentinel_url(self._settings.url))
+        return risks_of(info, by_sentinel=is_sentinel_url(self._settings.url), waits=self._settings.min_replicas > 0)
 
     def try_rights(self) -> None:
         """Use once each of the rights that an instance needs, on a key that does not exist.

@@ -11,11 +11,12 @@ def read_info(raw: bytes) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def risks_of(info: Mapping[str, str], *, by_sentinel: bool) -> list[str]:
+def risks_of(info: Mapping[str, str], *, by_sentinel: bool, waits: bool = False) -> list[str]:
     """A sentence for each setting under which Redis may lose what it has confirmed, with what to do about it.
 
     :param info: as `read_info` returns it; what is missing there is as it should be.
     :param by_sentinel: whether sentinels name this Redis, so that they may replace it.
+    :param waits: whether the instances themselves wait until replicas have what was written.
     """
     risks = []
     policy = info.get("maxmemory_policy", "noeviction")
@@ -27,7 +28,8 @@ def risks_of(info: Mapping[str, str], *, by_sentinel: bool) -> list[str]:
         risks.append("appendonly is off: a restart of Redis loses what it did not save; set appendonly yes")
     # Redis names the good replicas only where it refuses writes without them.
     replicas = info.get("connected_slaves", "0")
-    if info.get("role") == "master" and "min_slaves_good_slaves" not in info and (replicas != "0" or by_sentinel):
+    is_safe = waits or "min_slaves_good_slaves" in info or info.get("role") != "master"
+    if not is_safe and (replicas != "0" or by_sentinel):
         seen = f"{replicas} replicas" if replicas != "0" else "sentinels"
         risks.append(
             f"min-replicas-to-write is 0 on a Redis with {seen}: a fail-over loses what the new primary did not get, "

@@ -9,6 +9,7 @@ from typing import Any
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
+from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.connection import StoreConnection, is_sentinel_url
 from ha_monitor.store.counts import Counts
@@ -30,6 +31,15 @@ MOST_PEERS = 100
 COUNTS_AT_ONCE = 1000
 """Counts that one call restores."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class NotReplicated(StoreUnavailable):
+    """A call was made, and too few replicas have what it wrote."""
+
+    def __init__(self, replicas: int, needed: int, reply: Any) -> None:
+        """:param reply: that of the script."""
+        super().__init__(f"Redis: {replicas} of {needed} replicas have the last write (store.min_replicas)")
+        self.reply = reply
 
 
 class RedisStore:
@@ -155,7 +165,11 @@ class RedisStore:
         :raises LeaseLost: if another instance took the outbox over; `register` anew then.
         """
         asked = self._clock.monotonic()
-        token, first, raw = self._call("recover")
+        try:
+            token, first, raw = self._call("recover")
+        except NotReplicated as error:
+            self._lease_granted(error.reply[0], asked)  # with which the next attempt goes on
+            raise
         self._lease_granted(token, asked)
         return Recovered(read_items(first, raw), first + len(raw))
 
@@ -246,7 +260,11 @@ class RedisStore:
 
     def risks(self) -> list[str]:
         """A sentence for each setting of Redis under which it may lose what it has confirmed."""
-        return risks_of(read_info(self.command("INFO")), by_sentinel=is_sentinel_url(self.settings.url))
+        return risks_of(
+            read_info(self.command("INFO")),
+            by_sentinel=is_sentinel_url(self.settings.url),
+            waits=self.settings.min_replicas > 0,
+        )
 
     def counts(self) -> Counts:
         """What this instance has counted, over all its starts."""
@@ -313,9 +331,19 @@ class RedisStore:
         }
         arguments = script.arguments(self._named_keys, common, options, more_keys)
         self._connection.send("EVALSHA", script.sha, *arguments)
+        if self._is_replicated(name):
+            self._connection.send("WAIT", self.settings.min_replicas, int(self.settings.timeout * 500))
 
     def _receive(self, name: str) -> Any:
-        reply = self._connection.receive()
+        try:
+            reply = self._connection.receive()
+        except LeaseLost:
+            self._replicas_with(name)
+            raise
+        if (replicas := self._replicas_with(name)) < self.settings.min_replicas and self._is_replicated(name):
+            # Not confirmed: it is as if the call had not returned.
+            self._connection.close()
+            raise NotReplicated(replicas, self.settings.min_replicas, reply[-1])
         self._progress.confirm()
         self._lease.replied()
         if self._scripts[name].is_under_lease:
@@ -324,6 +352,14 @@ class RedisStore:
             self._counts_changed = self._counts_changed or has_counted == 1
             self._trouble = self._trouble or visible(trouble.decode("utf-8", "replace"))
         return reply
+
+    def _is_replicated(self, name: str) -> bool:
+        """Whether a call of a script counts as made only once replicas have what it wrote."""
+        return self.settings.min_replicas > 0 and self._scripts[name].is_under_lease
+
+    def _replicas_with(self, name: str) -> int:
+        """How many replicas have what a call wrote; 0 if that was not asked."""
+        return int(self._connection.receive()) if self._is_replicated(name) else 0
 
     def _take_trouble(self) -> str:
         """What this call, or one since the last that could tell of it, did without."""

@@ -42,6 +42,7 @@ def test_each_risk_is_told_with_its_cure(changes: dict[str, str], by_sentinel: b
 def test_a_primary_that_waits_for_replicas_is_safe(changes: dict[str, str]) -> None:
     """Given `min-replicas-to-write`, or a replica that takes no writes at all, a fail-over is no risk."""
     assert risks_of({**SAFE, **changes}, by_sentinel=True) == []
+    assert risks_of({**SAFE, "connected_slaves": "1"}, by_sentinel=True, waits=True) == []
 
 
 def test_info_is_read_by_field() -> None:
