@@ -15,11 +15,10 @@ from ha_monitor.store.connection import StoreConnection, is_sentinel_url
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.damage import repair
 from ha_monitor.store.keys import FORMAT, Keys
-from ha_monitor.store.lease import Lease
+from ha_monitor.store.lease import Lease, RollbackMemory
 from ha_monitor.store.outbox import OutboxProgress, read_items
 from ha_monitor.store.packing import as_lua_string, json_object
 from ha_monitor.store.results import Applied, Counting, Peer, Recovered, Rollback, Takeover, Ticked
-from ha_monitor.store.rollback import RollbackMemory
 from ha_monitor.store.scripts import read_scripts
 from ha_monitor.store.server_info import read_info, risks_of
 from ha_monitor.text.visible import visible

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ha_monitor.store.counts import Counts
+from ha_monitor.store.lease import RollbackMemory
 from ha_monitor.store.results import Rollback
-from ha_monitor.store.rollback import RollbackMemory
 
 
 def test_calls_that_are_confirmed_are_remembered_until_the_next_token() -> None:

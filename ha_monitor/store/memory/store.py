@@ -12,13 +12,12 @@ from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.catalogue import Code
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.counts import Counts
-from ha_monitor.store.lease import Lease
+from ha_monitor.store.lease import Lease, RollbackMemory
 from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
 from ha_monitor.store.memory.task import MemoryTask, read_event
 from ha_monitor.store.outbox import Entry, OutboxItem, OutboxProgress, read_entry
 from ha_monitor.store.packing import bytes_of
 from ha_monitor.store.results import Applied, Peer, Recovered, Rollback, Takeover, Ticked
-from ha_monitor.store.rollback import RollbackMemory
 
 Reply = TypeVar("Reply")
 
