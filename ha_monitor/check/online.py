@@ -59,13 +59,8 @@ def check_store(config: Config) -> Iterator[Finding]:
             yield failed("store", f"Redis {version} is too old; {needed} is needed", lasting=True)
         else:
             yield ok("store", f"Redis {version} answers")
-        policy = info.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction" and info.get("maxmemory", "0") != "0":
-            yield warning("store", f"maxmemory-policy is {policy}: Redis may drop records; set it to noeviction")
-        if info.get("aof_enabled") == "0":
-            yield warning(
-                "store", "appendonly is off: a restart of Redis loses what it did not save; set appendonly yes"
-            )
+        for risk in reader.risks(info):
+            yield warning("store", risk)
         if info.get("role") == "slave":
             yield failed("store", "this Redis is a replica; name the primary, or use a sentinel:// URL")
         else:

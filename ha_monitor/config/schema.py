@@ -115,6 +115,14 @@ class StoreSettings(Struct, forbid_unknown_fields=True, frozen=True):
             description="Lease of an instance in seconds; when it expires, another one takes its outbox over",
         ),
     ] = 5.0
+    min_replicas: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10,
+            description="Replicas that must have each write before it is announced and acknowledged; 0 for none",
+        ),
+    ] = 0
     success_ttl: Annotated[
         TimeToLive, Meta(description="Seconds that the record of a succeeded task is kept; at least queue.message_ttl")
     ] = 86400.0

@@ -140,6 +140,12 @@ OWN: dict[str, Metric] = {
         ("store_connects", "store_connects_total", Kind.COUNTER, "Connections to the store, the first included"),
         ("leases_lost", "leases_lost_total", Kind.COUNTER, "Times this instance lost its lease"),
         (
+            "rollbacks",
+            "store_went_back_total",
+            Kind.COUNTER,
+            "Times the store was found to have lost what it had confirmed; counted by the first instance that found it",
+        ),
+        (
             "lag",
             "lag_seconds",
             Kind.GAUGE,

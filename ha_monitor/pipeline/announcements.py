@@ -61,7 +61,12 @@ class Announcements:
         return len(self._pending)
 
     def add(self, items: Iterable[OutboxItem]) -> None:
-        self._pending.extend(items)
+        self._pending.extend(map(self._marked, items) if self._store.went_back_at else items)
+
+    def _marked(self, item: OutboxItem) -> OutboxItem:
+        """An event from before the store went back may have been announced then."""
+        is_old = (item.entry.event.time or 0.0) <= self._store.went_back_at
+        return item._replace(recovered=True) if is_old else item
 
     def recover(self, recovered: Recovered) -> None:
         """Continue after a broken connection with the content of the outbox."""

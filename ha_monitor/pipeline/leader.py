@@ -9,6 +9,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.duty import Duty
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.losses import LossesDuty
+from ha_monitor.pipeline.store_risks import StoreRisks
 from ha_monitor.pipeline.stuck import Reconciler, StuckTaskDuty
 from ha_monitor.pipeline.tables import TableReport
 from ha_monitor.pipeline.watch import WatchDuty
@@ -52,6 +53,7 @@ class Leader:
         self._duties: list[Duty] = [
             self._watch,
             LossesDuty(record.duties, clock, report=settings.count_losses),
+            StoreRisks(record.store, logger, clock),
         ]
         self._stuck: StuckTaskDuty | None = None
         if investigator is not None:

@@ -39,6 +39,8 @@ class Stats(Struct):
     broker_connects: int = 0
     store_connects: int = 0
     leases_lost: int = 0
+    rollbacks: int = 0
+    """How often this instance was the first to notice that the store had gone back."""
     last_event: float = 0.0
     """When the last events were merged, seconds since the epoch."""
     lag: float = 0.0

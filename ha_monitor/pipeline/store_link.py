@@ -5,7 +5,7 @@ from __future__ import annotations
 from ha_monitor.clock import Clock
 from ha_monitor.errors import HaMonitorError, LeaseLost, StoreRefused
 from ha_monitor.metrics.health import Health
-from ha_monitor.outputs.line import Identity
+from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.backoff import STABLE_AFTER, Backoff
@@ -79,6 +79,7 @@ class StoreLink(Link):
             self._lease_backoff.succeeded()
             self.registered = True
             self._announcements.start_anew()
+        self._tell_of_rollback()
         self._stats.store_connects += 1
         self._health.store(None)
         # A Redis that refuses accepts connections, so this is not the end of the outage.
@@ -97,6 +98,7 @@ class StoreLink(Link):
         :param trouble: the writes that Redis refused; empty if none.
         :raises StoreRefused: if a key without which announcements would be lost has a foreign value.
         """
+        self._tell_of_rollback()
         now = self._clock.monotonic()
         if trouble:
             self._health.store_refused(f"Redis refused: {trouble}", now + REFUSED_FOR)
@@ -108,6 +110,20 @@ class StoreLink(Link):
         elif self._refused_at is not None and now - self._refused_at >= REFUSED_FOR:
             self._refused_at = None
             self._is_back()
+
+    def _tell_of_rollback(self) -> None:
+        found = self._store.take_rollback()
+        if found is None:
+            return
+        self._stats.rollbacks += 1
+        self._logger.error(
+            "store-went-back",
+            since=None if found.since is None else iso_time(found.since),
+            seconds=found.seconds,
+            calls=found.calls,
+            reason="Redis has less than it confirmed: a fail-over to a lagging replica, an older file or deleted "
+            "keys. Nothing is concluded from what may be lost, and what is announced again is marked recovered",
+        )
 
     def _repair(self) -> None:
         for reason in self._store.repair(registered=self.registered):

@@ -61,6 +61,8 @@ class Ticker:
         self._telemetry = telemetry
         self._logger = logger
         self._tables = TableReport(logger, clock)
+        self._counts_of = 0.0
+        """When the store had gone back last when the counts were looked at; they are raised if it has since then."""
         self.due = Schedule(clock, config.store.tick_every)
         """When the next tick is due; whoever knows of something earlier hastens it."""
 
@@ -87,6 +89,12 @@ class Ticker:
         self._announcements.add(ticked.items)
         self._announcements.add(self._leader.after_tick(ticked))
         self._store_link.answered(ticked.trouble)
+        if ticked.clock_step:
+            self._logger.warning(
+                "store-clock-put-back",
+                seconds=ticked.clock_step,
+                reason="Redis's clock was put back, or a fail-over led to a host whose clock is behind: synchronize it",
+            )
         self._rejections.report()
         if self._telemetry.counting and self._store.counts_changed:
             self._look_at_counts()
@@ -94,5 +102,11 @@ class Ticker:
             self._report.consuming()
 
     def _look_at_counts(self) -> None:
-        self._telemetry.counts = self._store.counts()
+        counts = self._store.counts()
+        if self._counts_of != self._store.went_back_at:
+            self._counts_of = self._store.went_back_at
+            if fallen := self._telemetry.counts.fallen_in(counts):
+                self._store.restore_counts(fallen)
+                counts = self._store.counts()
+        self._telemetry.counts = counts
         self._tables.look([series_table(self._telemetry.counts, self._max_series)])

@@ -21,7 +21,7 @@ All of it is used by one thread. Whatever blocks does so for at most `store.time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ha_monitor.events.decode import Batch
@@ -34,6 +34,7 @@ from ha_monitor.store.results import (
     Confirmation,
     Peer,
     Recovered,
+    Rollback,
     Ticked,
     Watched,
     Watching,
@@ -152,6 +153,22 @@ class Store(Protocol):
 
     def peers(self) -> list[Peer]:
         """The other instances whose lease holds. Blocks."""
+
+    def risks(self) -> list[str]:
+        """A sentence for each setting of the store under which it may lose what it has confirmed. Blocks."""
+
+    @property
+    def went_back_at(self) -> float:
+        """When the store was last found to have gone back to an earlier state, whoever found it, as far as the latest
+        call says; seconds since the epoch, 0 if never. What was merged until then may be missing in it, so what is
+        merged again may have been announced before.
+        """
+
+    def take_rollback(self) -> Rollback | None:
+        """The same, once, at the instance that was the first to notice it. Asks nobody."""
+
+    def restore_counts(self, counts: Mapping[bytes, int]) -> None:
+        """Raise what this instance has counted to what it had counted before the store went back. Blocks."""
 
     def counts(self) -> Counts:
         """What this instance has counted for its metrics, over all its starts. Blocks."""

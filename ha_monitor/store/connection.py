@@ -12,12 +12,14 @@ import redis.connection
 import redis.exceptions
 import redis.sentinel
 
+from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
 from ha_monitor.config.secrets import mask
 from ha_monitor.config.urls import BAD_URL, can_be_host, problem_of
 from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable, is_lasting
 from ha_monitor.rights import redis as rights
 from ha_monitor.store.scripts import command_at
+from ha_monitor.store.sentinel import Address, SentinelWatch
 from ha_monitor.text.visible import visible
 
 MAX_PORT = 65_535
@@ -39,9 +41,14 @@ class StoreConnection:
     that of the next command.
     """
 
-    def __init__(self, settings: StoreSettings) -> None:
+    def __init__(self, settings: StoreSettings, clock: Clock | None = None) -> None:
+        """:param clock: by which the sentinels are asked again, if `store.url` names some; None for never."""
         self._settings = settings
+        self._clock = clock
         self._connection: Any = None
+        self._primary: Address | None = None
+        """The Redis that the sentinels named when this connection was made."""
+        self._watch: SentinelWatch | None = None
 
     @property
     def connected(self) -> bool:
@@ -52,7 +59,7 @@ class StoreConnection:
 
         :raises ConfigurationError: if not.
         """
-        if self._settings.url.startswith("sentinel://"):
+        if is_sentinel_url(self._settings.url):
             parse_sentinel_url(self._settings.url)
         else:
             self._make()  # an object of redis-py, which connects when it is told to
@@ -78,6 +85,25 @@ class StoreConnection:
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
+        if self._watch is not None:
+            self._watch.close()
+
+    def verify_primary(self) -> None:
+        """Leave a Redis that is not the one any more that the sentinels name, though it may still take writes.
+
+        :raises StoreUnavailable: if they name another one; the connection is closed.
+        """
+        if self._watch is None or self._connection is None:
+            return
+        named = self._watch.primary()
+        if named is None or named == self._primary:
+            return
+        # One sentinel alone may be behind: what counts is whom the next attempt to connect would find.
+        with self._closing_on_error():
+            named = self._find_primary()
+        if named != self._primary:
+            self.close()
+            raise StoreUnavailable(f"Redis: the sentinels name another primary now: {named[0]}:{named[1]}")
 
     def send(self, *command: Any) -> None:
         """Write a command; its reply must be fetched by `receive`, in order.
@@ -130,7 +156,7 @@ class StoreConnection:
             "protocol": 2,
             "client_name": "ha-monitor",
         }
-        if url.startswith("sentinel://"):
+        if is_sentinel_url(url):
             return self._by_sentinel(options)
         try:
             parsed: dict[str, Any] = redis.connection.parse_url(url)
@@ -150,17 +176,30 @@ class StoreConnection:
 
     def _by_sentinel(self, options: dict[str, Any]) -> Any:
         sentinels, service, parsed = parse_sentinel_url(self._settings.url)
+        self._primary = host, port = self._find_primary()
+        if self._clock is not None and self._watch is None:
+            self._watch = SentinelWatch(sentinels, service, self._clock)
+        return redis.connection.Connection(host=host, port=port, **options, **parsed)
+
+    def _find_primary(self) -> Address:
+        """Whom the first sentinel names that answers."""
+        sentinels, service, _ = parse_sentinel_url(self._settings.url)
         timeout = self._settings.timeout
         # The sentinels get no password: where they have one of their own, it is rarely that of the data.
         finder = redis.sentinel.Sentinel(
             sentinels, sentinel_kwargs={"socket_timeout": timeout, "socket_connect_timeout": timeout}
         )
         host, port = finder.discover_master(service)
-        return redis.connection.Connection(host=host, port=port, **options, **parsed)
+        return str(host), int(port)
 
 
 def _wrong(url: str, reason: str) -> ConfigurationError:
     return ConfigurationError(f"store.url = {mask('store.url', url)}: {reason}", "store.url")
+
+
+def is_sentinel_url(url: str) -> bool:
+    """Whether a `store.url` names sentinels, which name the Redis."""
+    return url.startswith("sentinel://")
 
 
 def parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
@@ -202,7 +241,7 @@ def _port(text: str) -> int:
 
 def user_of(url: str) -> str:
     """The Redis user that a `store.url` names."""
-    by_sentinel = url.startswith("sentinel://")
+    by_sentinel = is_sentinel_url(url)
     options: Any = parse_sentinel_url(url)[2] if by_sentinel else redis.connection.parse_url(url)
     return str(options.get("username") or "default")
 

@@ -40,6 +40,12 @@ class Counts:
                 kind, _, values = field.decode("utf-8", "replace").partition(SEPARATOR)
                 yield Count(kind, [values] if kind in SINGLE else values.split(SEPARATOR), count)
 
+    def fallen_in(self, later: Counts) -> dict[bytes, int]:
+        """What is less in later counts, or missing, as it is here, by field; they never fall by themselves."""
+        found = {field: _number(number) for field, number in later._pairs()}
+        before = ((field, _number(number)) for field, number in self._pairs())
+        return {field: number for field, number in before if number and number > (found.get(field) or 0)}
+
     def of_label(self, value: str) -> int:
         """The sum of all counts of which one of the values, but not the last, is the given one."""
         mark = f"{SEPARATOR}{value}{SEPARATOR}".encode()

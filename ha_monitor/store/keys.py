@@ -27,6 +27,8 @@ TYPES = {
     "leases": Kind("zset", "token of a living instance -> end of its lease", needed=True),
     "waiting": Kind("zset", "id of a task with announcements or counts that wait -> their deadline", needed=True),
     "tokens": Kind("string", "the last token given out", is_number=True),
+    "rollback": Kind("string", "when it was last found that this store had gone back", is_number=True),
+    "clock": Kind("string", "what Redis's clock said at the last tick of any instance", is_number=True),
     "format": Kind("string", "version of this layout", is_number=True),
     "unfinished": Kind("string", "MessagePack: {instance, outbox, number of the first entry, entries before it}"),
     "interrupted": Kind("set", "what a call announced that did not come to its end: ids of events, digests of entries"),
@@ -71,8 +73,8 @@ TYPES = {
 OWN = {
     "instance": Kind(
         "hash",
-        "who, stats, seen, merged; `behind`: the sequence number behind the last entry of its outbox; `taken`: how "
-        "many entries of it another one has taken",
+        "who, stats, seen, merged; `lease`: its length; `calls`: how many it made; `behind`: the sequence number "
+        "behind the last entry of its outbox; `taken`: how many entries of it another one has taken",
         needed=True,
         number="behind",
     ),
@@ -121,6 +123,8 @@ class Keys:
         self.prefix = f"{{{prefix}:{node_id}}}:"
         self.leases = self.prefix + "leases"
         self.tokens = self.prefix + "tokens"
+        self.clock = self.prefix + "clock"
+        self.rollback = self.prefix + "rollback"
         self.format = self.prefix + "format"
         self.waiting = self.prefix + "waiting"
         self.producers = self.prefix + "producers"

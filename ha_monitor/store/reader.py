@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ha_monitor.config.schema import StoreSettings
-from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.connection import StoreConnection, is_sentinel_url
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.packing import as_lua_string, json_object
 from ha_monitor.store.scripts import read_script
+from ha_monitor.store.server_info import read_info, risks_of
 
 MOST_WORKERS = 2000
 """Workers that are read at most, so that the answer is there in time."""
@@ -75,6 +77,7 @@ class StoreReader:
     """A connection for reading. `connect` first; every method raises `StoreUnavailable` if Redis is away."""
 
     def __init__(self, settings: StoreSettings, node_id: str) -> None:
+        self._settings = settings
         self._connection = StoreConnection(settings)
         self._keys = Keys(settings.prefix, node_id)
 
@@ -158,8 +161,14 @@ class StoreReader:
 
     def server(self) -> dict[str, str]:
         """What Redis says about itself (INFO)."""
-        text = self._connection.call("INFO").decode("utf-8", "replace")
-        return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        return read_info(self._connection.call("INFO"))
+
+    def risks(self, info: Mapping[str, str]) -> list[str]:
+        """A sentence for each setting under which Redis may lose what it has confirmed.
+
+        :param info: as `server` returns it.
+        """
+        return risks_of(info, by_sentinel=is_sentinel_url(self._settings.url), waits=self._settings.min_replicas > 0)
 
     def try_rights(self) -> None:
         """Use once each of the rights that an instance needs, on a key that does not exist.

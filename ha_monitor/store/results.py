@@ -68,6 +68,24 @@ class Ticked(NamedTuple):
     """It has just become the leader after another one, which may still be seen where its metrics are kept."""
     trouble: str = ""
     """As `Applied.trouble`."""
+    clock_step: float = 0.0
+    """Seconds by which the clock of the record was put back since the tick before, of any instance; 0 if it was not."""
+
+
+class Rollback(NamedTuple):
+    """A store that has less than it had confirmed, as the instance knows it that noticed it first."""
+
+    at: float
+    """When it was noticed, seconds since the epoch. What was merged until then may be missing."""
+    since: float | None
+    """Until when the store has what it had confirmed, seconds since the epoch; None if it has nothing."""
+    calls: int
+    """How many calls of this instance are missing; 0 if it does not even know of the instance."""
+
+    @property
+    def seconds(self) -> float | None:
+        """How far it went back, with the time for which it was away; None if it has nothing."""
+        return None if self.since is None else max(0.0, self.at - self.since)
 
 
 class Watched(NamedTuple):

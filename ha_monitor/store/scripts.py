@@ -27,7 +27,7 @@ from ha_monitor.store.keys import FAMILIES, NAMES
 
 _NAMES = (
     *("apply", "tick", "register", "record_outcome", "recover", "unregister", "workers", "watch", "losses"),
-    *("candidates", "confirm", "attempt", "set_aside", "repair"),
+    *("candidates", "confirm", "attempt", "set_aside", "repair", "restore_counts"),
 )
 
 _DIRECTIVE = re.compile(r"^-- @(\w+) +(.+)$", re.MULTILINE)

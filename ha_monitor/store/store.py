@@ -9,23 +9,36 @@ from typing import Any
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
+from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.decode import Batch
-from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.connection import StoreConnection, is_sentinel_url
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.damage import repair
 from ha_monitor.store.keys import FORMAT, Keys
-from ha_monitor.store.lease import Lease
+from ha_monitor.store.lease import Lease, RollbackMemory
 from ha_monitor.store.outbox import OutboxProgress, read_items
 from ha_monitor.store.packing import as_lua_string, json_object
-from ha_monitor.store.results import Applied, Counting, Peer, Recovered, Takeover, Ticked
+from ha_monitor.store.results import Applied, Counting, Peer, Recovered, Rollback, Takeover, Ticked
 from ha_monitor.store.scripts import read_scripts
+from ha_monitor.store.server_info import read_info, risks_of
 from ha_monitor.text.visible import visible
 
 MOST_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
 MOST_PEERS = 100
 """Other instances that are looked at."""
+COUNTS_AT_ONCE = 1000
+"""Counts that one call restores."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class NotReplicated(StoreUnavailable):
+    """A call was made, and too few replicas have what it wrote."""
+
+    def __init__(self, replicas: int, needed: int, reply: Any) -> None:
+        """:param reply: that of the script."""
+        super().__init__(f"Redis: {replicas} of {needed} replicas have the last write (store.min_replicas)")
+        self.reply = reply
 
 
 class RedisStore:
@@ -55,10 +68,11 @@ class RedisStore:
         self.settings = settings
         self._clock = clock
         self.keys = Keys(settings.prefix, node_id)
-        self._connection = StoreConnection(settings)
+        self._connection = StoreConnection(settings, clock)
         self._scripts = read_scripts()
         self._lease = Lease(clock, settings.lease)
         self._progress = OutboxProgress()
+        self._rollbacks = RollbackMemory()
         self._trouble = ""
         """What calls did without of which nothing was told yet."""
         self._counts_changed = True
@@ -98,6 +112,15 @@ class RedisStore:
         """Whether something may have been counted since `counts` was called."""
         return self._counts_changed
 
+    @property
+    def went_back_at(self) -> float:
+        """When the store was last found to have gone back to an earlier state, seconds since the epoch; 0 if never."""
+        return self._rollbacks.known / 1000
+
+    def take_rollback(self) -> Rollback | None:
+        """What this instance was the first to notice since it was asked last. Asks nobody."""
+        return self._rollbacks.take()
+
     def connect(self) -> None:
         """Connect, and hand the scripts to Redis, which forgets them at a restart.
 
@@ -128,8 +151,11 @@ class RedisStore:
         :param who: what people should see of it: `instance`, `host`, `pid`, `version`, `started`.
         """
         asked = self._clock.monotonic()
-        token = self._call("register", {"who": json.dumps(who), "format": str(FORMAT)})
+        token, *rollback = self._call(
+            "register", {"who": json.dumps(who), "format": str(FORMAT), "last_token": self.token}
+        )
         self._progress.start_anew()
+        self._rollbacks.registered(rollback)
         self._lease_granted(token, asked)
 
     def recover(self) -> Recovered:
@@ -141,7 +167,11 @@ class RedisStore:
         :raises LeaseLost: if another instance took the outbox over; `register` anew then.
         """
         asked = self._clock.monotonic()
-        token, first, raw = self._call("recover")
+        try:
+            token, first, raw = self._call("recover")
+        except NotReplicated as error:
+            self._lease_granted(error.reply[0], asked)  # with which the next attempt goes on
+            raise
         self._lease_granted(token, asked)
         return Recovered(read_items(first, raw), first + len(raw))
 
@@ -184,6 +214,7 @@ class RedisStore:
         :param watermark_age: age of its watermark in seconds; None if that is not known.
         :param requeued: whether messages of it were requeued since the last tick.
         """
+        self._connection.verify_primary()
         asked = self._clock.monotonic()
         options = {
             "may_take_over": self._lease.may_take_over(),
@@ -194,7 +225,7 @@ class RedisStore:
             "stats": as_lua_string(stats),
             "rejected": [as_lua_string(sample) for sample in rejected],
         }
-        first, raw, next_due, taken, own, leads = self._call("tick", options)
+        first, raw, next_due, taken, own, leads, step = self._call("tick", options)
         self._lease.renewed(asked)
         return Ticked(
             read_items(first, raw, own),
@@ -203,6 +234,7 @@ class RedisStore:
             leads > 0,
             leads == 2,
             self._take_trouble(),
+            step / 1000,
         )
 
     def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:
@@ -228,11 +260,25 @@ class RedisStore:
                 others.append(Peer(int(token), json_object(stats)))
         return others
 
+    def risks(self) -> list[str]:
+        """A sentence for each setting of Redis under which it may lose what it has confirmed."""
+        return risks_of(
+            read_info(self.command("INFO")),
+            by_sentinel=is_sentinel_url(self.settings.url),
+            waits=self.settings.min_replicas > 0,
+        )
+
     def counts(self) -> Counts:
         """What this instance has counted, over all its starts."""
         found = Counts(self._connection.call("HGETALL", self.counts_key))
         self._counts_changed = False
         return found
+
+    def restore_counts(self, counts: Mapping[bytes, int]) -> None:
+        """Raise what this instance has counted to what it had counted before the store went back."""
+        rows = [(as_lua_string(field), str(number)) for field, number in counts.items()]
+        for first in range(0, len(rows), COUNTS_AT_ONCE):
+            self._call("restore_counts", {"counts": rows[first : first + COUNTS_AT_ONCE]})
 
     def record_outcome(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
         """Close all items below a sequence number, some of whose handlers failed.
@@ -278,19 +324,44 @@ class RedisStore:
     def _send(self, name: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> None:
         self._progress.tell()
         script = self._scripts[name]
-        common = {**self._common, "token": str(self.token), "announced": self._progress.announced}
+        common = {
+            **self._common,
+            "token": str(self.token),
+            "announced": self._progress.announced,
+            "calls": self._rollbacks.calls,
+            "known_rollback": self._rollbacks.known,
+        }
         arguments = script.arguments(self._named_keys, common, options, more_keys)
         self._connection.send("EVALSHA", script.sha, *arguments)
+        if self._is_replicated(name):
+            self._connection.send("WAIT", self.settings.min_replicas, int(self.settings.timeout * 500))
 
     def _receive(self, name: str) -> Any:
-        reply = self._connection.receive()
+        try:
+            reply = self._connection.receive()
+        except LeaseLost:
+            self._replicas_with(name)
+            raise
+        if (replicas := self._replicas_with(name)) < self.settings.min_replicas and self._is_replicated(name):
+            # Not confirmed: it is as if the call had not returned.
+            self._connection.close()
+            raise NotReplicated(replicas, self.settings.min_replicas, reply[-1])
         self._progress.confirm()
         self._lease.replied()
         if self._scripts[name].is_under_lease:
-            trouble, has_counted, reply = reply
+            trouble, has_counted, call, reply = reply
+            self._rollbacks.confirmed(call)
             self._counts_changed = self._counts_changed or has_counted == 1
             self._trouble = self._trouble or visible(trouble.decode("utf-8", "replace"))
         return reply
+
+    def _is_replicated(self, name: str) -> bool:
+        """Whether a call of a script counts as made only once replicas have what it wrote."""
+        return self.settings.min_replicas > 0 and self._scripts[name].is_under_lease
+
+    def _replicas_with(self, name: str) -> int:
+        """How many replicas have what a call wrote; 0 if that was not asked."""
+        return int(self._connection.receive()) if self._is_replicated(name) else 0
 
     def _take_trouble(self) -> str:
         """What this call, or one since the last that could tell of it, did without."""

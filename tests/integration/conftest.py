@@ -11,7 +11,8 @@ import pytest
 
 from tests.integration.storing import Inside, Instance
 from tests.support.measured import Measured, MeasuredTable
-from tests.support.process import OwnProcess, free_port, program, wait_until
+from tests.support.process import free_port
+from tests.support.sentinel import sentinel_of
 from tests.support.services import PrivateRedis
 
 _TABLE = pytest.StashKey[MeasuredTable]()
@@ -52,17 +53,8 @@ def two(store_url: str, one: Instance) -> Instance:
 @pytest.fixture
 def sentinel(redis_server: PrivateRedis, tmp_path: Path) -> Iterator[int]:
     """Port of a Sentinel that watches the Redis server under the name `main`."""
-    port = free_port()
-    configuration = tmp_path / "sentinel.conf"
-    configuration.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor main 127.0.0.1 {redis_server.port} 1\n"
-    )
-    process = OwnProcess([program("redis-server"), str(configuration), "--sentinel"], tmp_path / "log")
-    try:
-        wait_until(lambda: "+monitor" in process.output(), 30, "the sentinel watching")
+    with sentinel_of(redis_server, tmp_path) as port:
         yield port
-    finally:
-        process.end()
 
 
 @pytest.fixture

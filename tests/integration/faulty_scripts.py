@@ -91,6 +91,7 @@ class Snapshot:
             one.clock, one.store, one.emitted = copy.copy(instance.clock), copy.copy(instance.store), []
             one.store._lease = copy.copy(instance.store._lease)
             one.store._progress = copy.copy(instance.store._progress)
+            one.store._rollbacks = copy.copy(instance.store._rollbacks)
             one.store._clock = one.store._lease._clock = one.clock
             restored.append(one)
         return restored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ from tests.unit.builders import TurnedClock, decode
 
 NODE = "tests"
 LEASE = 100.0
+BEAT = Struct(">dddd")
+"""A heartbeat, as `merge/activity.lua` keeps it."""
 UNPACK = """
 local raw = redis.call('GET', KEYS[1])
 if not raw then return false end
@@ -134,6 +137,22 @@ class Inside:
 
     def outbox(self, token: int) -> int:
         return self.redis.llen(self.keys.outbox(token))
+
+    def put_clock_back(self, seconds: float) -> None:
+        """As if Redis's clock were put back: all that it wrote lies that much further ahead."""
+        keys, by = self.keys, int(seconds * 1000)
+        for key in (keys.leases, keys.waiting, keys.retries, keys.open, keys.workers, keys.processes):
+            for member, at in self.redis.zrange(key, 0, -1, withscores=True):
+                self.redis.zadd(key, {member: at + by})
+        for key in (keys.clock, keys.requeued):
+            if (at := self.redis.get(key)) is not None:
+                self.redis.set(key, int(at) + by)
+        for key in self.redis.scan_iter(keys.prefix + "instance:*"):
+            if (at := self.redis.hget(key, "merged")) is not None:
+                self.redis.hset(key, "merged", int(at) + by)
+        for key in self.redis.scan_iter(keys.prefix + "b:*"):
+            beats = [[at, runs, came + by, last] for at, runs, came, last in BEAT.iter_unpack(self.redis.get(key))]
+            self.redis.set(key, b"".join(BEAT.pack(*beat) for beat in beats))
 
     def let_wait_end(self) -> None:
         """As if the time of all that waits were over."""

@@ -336,6 +336,23 @@ def test_a_clock_that_is_put_back_is_no_loss(one: Instance, step: float) -> None
     assert lost(one) == {NAME: 4}
 
 
+def test_losses_are_found_after_redis_clock_was_put_back(one: Instance, inside: Inside) -> None:
+    """Given a worker under load, and a step of Redis's clock by an hour, nothing is reported, and what is lost once the
+    account of the process is known again is, without waiting for that hour."""
+    worker = Worker()
+    one.apply([worker.online()])
+    for _ in range(4):
+        one.apply(worker.spell(10))
+    inside.put_clock_back(3600)
+    assert lost(one) == {}
+    for _ in range(18):
+        one.apply(worker.spell(10))
+    assert lost(one) == {}
+    lose_four(one, worker)
+
+    assert lost(one) == {NAME: 4}
+
+
 def test_where_losses_are_not_counted_nothing_is_said_or_piles_up(one: Instance, inside: Inside) -> None:
     """Given `workers.count_losses = false` and a worker some of whose tasks send no events, nothing is reported, and no
     heartbeats pile up.

@@ -10,6 +10,7 @@ from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import RedisOpenTasks
+from tests.integration.faulty_scripts import Snapshot
 from tests.integration.storing import NODE, Inside, settings
 from tests.support.store_contract import LEASE, StoreContract
 from tests.unit.builders import TurnedClock
@@ -32,6 +33,22 @@ class RedisBed:
 
     def let_wait_end(self) -> None:
         self._inside.let_wait_end()
+
+    def put_clock_back(self, seconds: float) -> None:
+        self._inside.put_clock_back(seconds)
+
+    def let_time_pass(self, seconds: float) -> None:
+        self._inside.put_clock_back(-seconds)
+        self.clock.now += seconds
+
+    def keep(self) -> None:
+        self._kept = Snapshot(self._inside.redis)
+
+    def put_back(self) -> None:
+        self._kept.restore()
+
+    def delete_all(self) -> None:
+        self._inside.redis.flushdb()
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from ha_monitor.check.online import check_store
+from ha_monitor.config.schema import Config
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.store.connection import StoreConnection
 from tests.integration.storing import Inside, Instance
@@ -170,6 +172,27 @@ def test_a_replica_is_refused(own_redis: PrivateRedis) -> None:
             wait_until(lambda: client.info("replication")["master_link_status"] == "up", what="the replication")
 
         assert "this is a replica; name the primary" in why(Instance(replica.url()))
+
+
+def test_replicas_that_a_primary_does_not_wait_for_are_a_risk(own_redis: PrivateRedis) -> None:
+    """Given a primary with a replica, that is a risk for the instance and for the check, until the primary waits."""
+    instance = Instance(own_redis.url()).start()
+    config = Config(store=instance.settings)
+
+    def told() -> list[str]:
+        checked = [finding.text for finding in check_store(config) if "min-replicas" in finding.text]
+        assert [risk for risk in instance.store.risks() if "min-replicas" in risk] == checked
+        return checked
+
+    assert told() == []
+    with PrivateRedis() as replica, replica.client() as client, own_redis.client() as primary:
+        client.replicaof("127.0.0.1", str(own_redis.port))
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up", what="the replication")
+        (risk,) = told()
+        primary.config_set("min-replicas-to-write", 1)
+
+        assert "min-replicas-to-write is 0 on a Redis with 1 replicas" in risk
+        assert told() == []
 
 
 def test_a_primary_that_became_a_replica_is_left(own_redis: PrivateRedis) -> None:

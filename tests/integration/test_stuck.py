@@ -22,6 +22,7 @@ from ha_monitor.store.results import Candidate, Confirmation, FinishedTask, Orph
 from ha_monitor.store.stuck import LEAST_RUN_TIME, MOST_CANDIDATES, MOST_LOOKS, RedisOpenTasks
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_counting import counter, samples
+from tests.support.process import wait_until
 from tests.unit.builders import UUID, event, fact_builder
 from tests.unit.test_line import problems
 
@@ -406,6 +407,20 @@ def test_the_longer_a_task_is_stuck_the_rarer_it_is_asked_for(
     due = inside.redis.zscore(inside.keys.open, UUID)
     assert due is not None
     assert due / 1000 - time.time() == pytest.approx(pause, abs=60)
+
+
+def test_open_tasks_are_looked_at_when_redis_clock_was_put_back(one: Leader, inside: Inside) -> None:
+    """Given a task that is to be looked at in some minutes, and messages that were just requeued, a step of Redis's
+    clock by an hour delays neither the look nor what it confirms, once the messages had their time to come."""
+    one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
+    inside.redis.zadd(inside.keys.open, {UUID: (time.time() + 100) * 1000})
+    one.instance.store.tick(b"{}", [], requeued=True)
+
+    inside.put_clock_back(3600)
+    one.lead()
+    (candidate,) = one.found()
+
+    assert wait_until(lambda: one.lead() and one.tasks.confirm(0, [(candidate, held())]))
 
 
 def test_a_task_that_is_stuck_in_its_next_run_is_announced_again(one: Leader, inside: Inside) -> None:

@@ -35,6 +35,21 @@ class Bed(Protocol):
     def let_wait_end(self) -> None:
         """As if the time of all that waits were over."""
 
+    def put_clock_back(self, seconds: float) -> None:
+        """Put the record's own clock back; those of the instances go on."""
+
+    def let_time_pass(self, seconds: float) -> None:
+        """In the record and for all instances."""
+
+    def keep(self) -> None:
+        """Remember the record as it is now."""
+
+    def put_back(self) -> None:
+        """Have the record as it was then; nobody is told."""
+
+    def delete_all(self) -> None:
+        """Have an empty record; nobody is told."""
+
 
 def life(task_id: str, *, start: float = TIME, **changes: Any) -> list[dict[str, Any]]:
     kinds = ("task-received", "task-started", "task-succeeded")
@@ -383,3 +398,171 @@ class StoreContract:
         bed.let_lease_end(two.store.token)
 
         assert one.store.peers() == []
+
+    def test_a_dead_leader_is_followed_within_a_lease_when_the_clock_is_put_back(self, bed: Bed) -> None:
+        """Given a leader that dies with an item left, and then a step of the record's clock by an hour, another one
+        says by how much, and leads and has the item once a lease is over: neither takes an hour."""
+        one, two = started(bed), started(bed)
+        assert tick(one, eligible=True).leads
+        assert tick(two, eligible=True).clock_step == 0
+        merge(one, decode(event("task-received")))
+
+        bed.put_clock_back(3600)
+        after = tick(two, eligible=True)
+        bed.let_time_pass(LEASE + 1)
+        ticks = taken_over(bed, two)
+        led = tick(two, eligible=True)
+
+        assert 3590 < after.clock_step <= 3600
+        assert (after.leads, led.leads) == (False, True)
+        assert [ticked.clock_step for ticked in ticks] == [0] * len(ticks)
+        assert types([item for ticked in ticks for item in ticked.items]) == ["task-received"]
+
+    def test_nobody_who_lives_loses_the_lease_when_the_clock_is_put_back(self, bed: Bed) -> None:
+        """Given two instances that live, of which one leads, a step of the clock by an hour changes nothing of that."""
+        one, two = started(bed), started(bed)
+        for _ in range(4):
+            tick(one, eligible=True)
+            tick(two, eligible=True)
+            bed.clock.now += LEASE * 0.4
+        merge(one, decode(event("task-received")))
+
+        bed.put_clock_back(3600)
+
+        assert tick(two, eligible=True).items == []
+        assert (tick(one, eligible=True).leads, tick(two, eligible=True).leads) == (True, False)
+        assert [peer.token for peer in two.store.peers()] == [one.store.token]
+
+    def test_what_waits_goes_on_when_the_clock_is_put_back(self, bed: Bed) -> None:
+        """Given an end that waits for its name and a handler to be called again, and then a step of the clock by an
+        hour, the handler is called at once, and the end is announced when its wait is over."""
+        one = started(bed, name_wait=50.0)
+        (item,) = merge(one, decode(event("shop-closed", uuid=None)))
+        one.store.record_outcome(1, [(50_000, retry_entry(item.entry, "alerts.mail", 1))], [], 10)
+        merge(one, decode(event("task-started")))
+        assert tick(one).items == []
+
+        bed.put_clock_back(3600)
+        (again,) = tick(one).items
+        bed.let_time_pass(51)
+        (late,) = tick(one).items
+
+        assert again.entry.handler == "alerts.mail"
+        assert (late.entry.event.type, late.entry.incomplete) == ("task-started", True)
+
+    def test_a_silent_worker_is_lost_when_the_clock_is_put_back(self, bed: Bed) -> None:
+        """Given a worker that falls silent just before a step of the clock by an hour, it is lost when it has been
+        silent for so long after it, and comes back when it is heard of."""
+        one = started(bed)
+        merge(one, decode(event("worker-heartbeat")))
+        tick(one, eligible=True)
+
+        def announced() -> list[str]:
+            tick(one, eligible=True)
+            watched = one.duties.watch(WATCHING, [], may_declare_lost=True)
+            assert watched is not None
+            return types(watched.items)
+
+        bed.put_clock_back(3600)
+        assert announced() == []
+        bed.let_time_pass(WATCHING.lost_after + 1)
+        assert announced() == ["worker-lost"]
+        merge(one, decode(event("worker-heartbeat", at=TIME + 100, clock=2)))
+        assert announced() == ["worker-recovered"]
+
+    def test_a_record_that_went_back_is_noticed_once(self, bed: Bed) -> None:
+        """Given two instances that made calls, and a record that is put back to before them, the first to make a call
+        says so, with how many of its calls are missing and since when; both know when that was."""
+        one, two = started(bed), started(bed)
+        tick(one)
+        tick(two)
+        bed.keep()
+        merge(one, decode(*life("a")))
+        merge(two, decode(*life("b")))
+        tick(one)
+        assert (one.store.take_rollback(), one.store.went_back_at) == (None, 0.0)
+
+        bed.put_back()
+        merge(one, decode(event("task-received", uuid="c")))
+        merge(two, decode(event("task-received", uuid="d")))
+
+        told = one.store.take_rollback()
+        assert told is not None
+        assert told.calls == 2
+        assert told.since is not None
+        assert told.since <= told.at == one.store.went_back_at == two.store.went_back_at
+        assert (one.store.take_rollback(), two.store.take_rollback()) == (None, None)
+
+    def test_a_record_that_goes_back_again_is_told_again(self, bed: Bed) -> None:
+        """Given a record that goes back to before what was noticed, that is noticed, too, and known to all."""
+        one, two = started(bed), started(bed)
+        tick(one)
+        bed.keep()
+        for _ in range(2):
+            merge(one, decode(event("task-received")))
+            bed.put_back()
+            tick(one)
+            told = one.store.take_rollback()
+            assert told is not None
+            assert told.at == one.store.went_back_at
+
+        tick(two)
+        assert two.store.went_back_at == one.store.went_back_at
+        assert two.store.take_rollback() is None
+
+    def test_a_record_that_is_empty_is_noticed_by_whoever_registers_again(self, bed: Bed) -> None:
+        """Given a record that lost all, the first instance that registers anew says so; a new one has nothing to say,
+        but knows of it."""
+        one, two = started(bed), started(bed)
+        tick(one)
+        bed.delete_all()
+        for store in (one.store, two.store):
+            with pytest.raises(LeaseLost):
+                tick(one if store is one.store else two)
+            store.register({"instance": "1", "host": "host", "pid": 1})
+        three = started(bed)
+
+        told = one.store.take_rollback()
+        assert told is not None
+        assert (told.since, told.seconds, told.calls) == (None, None, 0)
+        assert two.store.take_rollback() is None
+        assert three.store.take_rollback() is None
+        assert one.store.went_back_at == two.store.went_back_at == three.store.went_back_at > 0
+
+    def test_outages_and_takeovers_are_no_rollback(self, bed: Bed) -> None:
+        """Given a broken connection, a lease that ended, and an instance that registers anew, the record has all that
+        it confirmed, and nobody says otherwise."""
+        one, two = started(bed), started(bed)
+        merge(one, decode(*life("a")))
+        one.store.close()
+        one.store.connect()
+        one.store.recover()
+        tick(one)
+        bed.let_lease_end(one.store.token)
+        taken_over(bed, two)
+        with pytest.raises(LeaseLost):
+            tick(one)
+        one.store.register({"instance": "1", "host": "host", "pid": 1})
+        tick(one)
+
+        assert [record.store.take_rollback() for record in (one, two)] == [None, None]
+        assert one.store.went_back_at == two.store.went_back_at == 0.0
+
+    def test_nothing_is_said_of_a_worker_that_was_heard_of_in_what_is_lost(self, bed: Bed) -> None:
+        """Given a worker that sent heartbeats, and a record that is put back to long before them, it is not lost: its
+        silence counts from when that was noticed."""
+        one = started(bed)
+        merge(one, decode(event("worker-heartbeat")))
+        tick(one, eligible=True)
+        bed.let_time_pass(3600)
+        tick(one, eligible=True)
+        bed.keep()
+        merge(one, decode(event("worker-heartbeat", at=TIME + 3600, clock=2)))
+        bed.put_back()
+        tick(one, eligible=True)
+
+        watched = one.duties.watch(WATCHING, [], may_declare_lost=True)
+
+        assert watched is not None
+        assert watched.items == []
+        assert [worker.state for worker in watched.workers] == ["online"]

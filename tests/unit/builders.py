@@ -84,9 +84,11 @@ class TurnedClock:
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
         self.slept: list[float] = []
+        self.put_back = 0.0
+        """Seconds by which the wall clock was put back."""
 
     def time(self) -> float:
-        return TIME + self.now
+        return TIME + self.now - self.put_back
 
     def monotonic(self) -> float:
         return self.now

@@ -22,6 +22,8 @@ TIMEOUT = 30
 class FakeStore:
     """Notes what is done."""
 
+    went_back_at = 0.0
+
     def __init__(self) -> None:
         self.done = 0
         self.recorded: list[int] = []

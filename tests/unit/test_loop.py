@@ -19,6 +19,8 @@ from ha_monitor.errors import (
     StoreUnavailable,
 )
 from ha_monitor.pipeline import collector
+from ha_monitor.store.counts import Counts
+from ha_monitor.store.memory.server import MemoryServer
 from tests.unit.builders import TIME, event
 from tests.unit.loop_bed import LEASE, OWN_CONFIG, Bed, Instance, live
 
@@ -745,3 +747,52 @@ def test_rejections_of_a_batch_are_told_though_its_lines_could_not_be_written(er
 
     assert [line["count"] for line in one.said("event-rejected")] == [1]
     assert len(bed.server.rejected) == 1
+
+
+# --- a store that went back ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["the last calls", "everything"])
+def test_a_store_that_went_back_is_told_once_and_what_is_announced_again_is_marked(amqp: Bed, lost: str) -> None:
+    """Given two instances and a store that has lost what it had confirmed, or all, one line says so; events that are
+    delivered again are announced again, as recovered, and those sent later as any other."""
+    one, two = Instance(amqp), Instance(amqp, "2")
+    live(1, one, two)
+    before = amqp.server.state() if lost == "the last calls" else MemoryServer(amqp.clock).state()
+    publish_all(amqp)
+    live(2, one, two)
+
+    amqp.server.go_back(before)
+    live(2, one, two)
+    publish_all(amqp)
+    amqp.publish(event("task-received", uuid="d", at=amqp.clock.time()))
+    live(2, one, two)
+
+    said = one.said("store-went-back") + two.said("store-went-back")
+    assert len(said) == one.stats.rollbacks + two.stats.rollbacks == 1
+    assert (said[0]["since"] is None) == (said[0]["seconds"] is None) == (lost == "everything")
+    lines = [line for instance in (one, two) for line in instance.output.lines if "event_time" in line]
+    recovered = [(line["event"], line["task_id"]) for line in lines if line.get("recovered")]
+    assert sorted(recovered) == sorted(ALL)
+    assert sorted((line["event"], line["task_id"]) for line in lines) == sorted([*ALL, *ALL, ("task-received", "d")])
+
+
+def test_counters_do_not_fall_when_the_store_went_back(amqp: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given counts that a store has lost, those of before are stored again before anything else is exported."""
+    config = msgspec.structs.replace(OWN_CONFIG, http=Http(listen="127.0.0.1:1"))
+    one = Instance(amqp, config=config)
+    stored = [Counts([b"a", b"7", b"b", b"2"])]
+    restored: list[dict[bytes, int]] = []
+    monkeypatch.setattr(one.record.store, "counts", lambda: stored[0])
+    monkeypatch.setattr(one.record.store, "restore_counts", restored.append)
+    one.live(1)
+    before = amqp.server.state()
+    one.live(2)
+    assert restored == []
+
+    stored[0] = Counts([b"a", b"3", b"b", b"2"])
+    amqp.server.go_back(before)
+    publish_all(amqp)
+    one.live(2)
+
+    assert restored == [{b"a": 7}]

@@ -46,6 +46,22 @@ def leads(instance: Instance) -> bool:
     return instance.telemetry.is_leader()
 
 
+# --- the store ----------------------------------------------------------------------------
+
+
+def test_the_leader_tells_once_under_which_settings_the_store_may_lose_data(
+    bed: Bed, one: Instance, two: Instance
+) -> None:
+    """Given a store with a risk, the leader alone writes a line, once, and another when the risk is another."""
+    bed.server.risks = ["appendonly is off"]
+    live(130, one, two)
+    bed.server.risks = ["appendonly is off", "min-replicas-to-write is 0"]
+    live(70, one, two)
+
+    said = [line["reason"] for instance in (one, two) for line in instance.said("store-at-risk")]
+    assert said == ["appendonly is off", "min-replicas-to-write is 0"]
+
+
 # --- the watermark -------------------------------------------------------------------------
 
 

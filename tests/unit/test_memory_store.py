@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ha_monitor.config.schema import Config, StoreSettings
@@ -19,6 +21,7 @@ class MemoryBed:
     def __init__(self) -> None:
         self.clock = TurnedClock()
         self.server = MemoryServer(self.clock)
+        self._kept: dict[str, Any] = {}
 
     def record(self, *, name_wait: float = 0.0) -> SharedRecord:
         return memory_record(self.server, Config(store=StoreSettings(lease=LEASE, name_wait=name_wait)))
@@ -32,6 +35,21 @@ class MemoryBed:
             task.announce_until = None if task.announce_until is None else now
         self.server.retries = [(now, entry) for _, entry in self.server.retries]
 
+    def put_clock_back(self, seconds: float) -> None:
+        self.clock.put_back += seconds
+
+    def let_time_pass(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    def keep(self) -> None:
+        self._kept = self.server.state()
+
+    def put_back(self) -> None:
+        self.server.go_back(self._kept)
+
+    def delete_all(self) -> None:
+        self.server.go_back(MemoryServer(self.clock).state())
+
 
 @pytest.fixture
 def bed() -> MemoryBed:
@@ -40,6 +58,29 @@ def bed() -> MemoryBed:
 
 class TestMemoryStore(StoreContract):
     """The contract."""
+
+
+def test_after_a_rollback_a_worker_is_lost_when_it_has_been_silent_since(bed: MemoryBed) -> None:
+    """Given a record that went back, a worker that says no more is lost when it has been silent for so long since."""
+    one = started(bed)
+    merge(one, decode(event("worker-heartbeat")))
+    tick(one, eligible=True)
+    bed.keep()
+    merge(one, decode(event("worker-heartbeat", clock=2)))
+    bed.clock.now += WATCHING.lost_after - 1
+    bed.put_back()
+
+    def announced() -> list[str]:
+        tick(one, eligible=True)
+        watched = one.duties.watch(WATCHING, [], may_declare_lost=True)
+        assert watched is not None
+        return types(watched.items)
+
+    assert announced() == []
+    bed.clock.now += 2
+    assert announced() == []
+    bed.clock.now += WATCHING.lost_after
+    assert announced() == ["worker-lost"]
 
 
 def test_a_merge_that_fails_half_way_changes_nothing(bed: MemoryBed) -> None:

@@ -102,7 +102,7 @@ def common() -> set[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "self._common":
             assert isinstance(node.value, ast.Dict)
-            return names_in(node.value) | {"token", "announced"}
+            return names_in(node.value) | {"token", "announced", "calls", "known_rollback"}
     raise AssertionError("no common options")
 
 
@@ -154,7 +154,7 @@ def test_a_wrong_name_is_an_error_at_once(options: dict[str, int]) -> None:
     with pytest.raises(ScriptError, match="leases"):
         example().arguments({}, {"prefix": "p"}, {"n": 1})
     with pytest.raises(ScriptError, match="takes no keys"):
-        SCRIPTS["register"].arguments(KEYS.shared(), {"prefix": "p", "lease": 1}, {"who": "", "format": ""}, ["key"])
+        SCRIPTS["register"].arguments(KEYS.shared(), dict.fromkeys(SCRIPTS["register"].options), {}, ["key"])
 
 
 @pytest.mark.parametrize(

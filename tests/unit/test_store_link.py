@@ -38,6 +38,8 @@ class FakeStore:
 
     def register(self, who: dict[str, Any]) -> None: ...
 
+    def take_rollback(self) -> None: ...
+
     def recover(self) -> Recovered:
         return Recovered([], 0)
 

@@ -5,8 +5,8 @@
 -- Nothing is confirmed before all instances have merged what they had been given when the questions were answered
 -- and the queue of events was empty: the missing event may be in flight.
 --
--- @include clock counting duty found generated/catalogue ids lifetime limits merged outbox own_time phases record runs
--- @include work
+-- @include clock counting duty found generated/catalogue ids lifetime limits looks merged outbox own_time phases record
+-- @include rollback runs work
 -- @keys open stuck orphaned liveness
 -- @families task
 -- @option required_watermark  when that was, in ms since the epoch
@@ -20,7 +20,7 @@
 
 -- Until a task that was announced is asked for again, in ms: a quarter of the time for which it has been there, so that
 -- many that never change leave room for others.
-local LEAST_LOOK_AGAIN, MOST_LOOK_AGAIN, PART_OF_STAY = 300000, 3600000, 0.25
+local LEAST_LOOK_AGAIN, PART_OF_STAY = 300000, 0.25
 local writes = {}
 
 -- A write for after the outbox.
@@ -50,8 +50,8 @@ local function emit(kind, uuid, facts, phase, since, told)
 end
 
 local function look_again(uuid, limit, since)
-  local pause = math.min(MOST_LOOK_AGAIN, (now - since / 1000) * PART_OF_STAY)
-  later('ZADD', keys.open, now + math.max(limit or 0, LEAST_LOOK_AGAIN, pause), uuid)
+  local pause = (now - since / 1000) * PART_OF_STAY
+  later('ZADD', keys.open, time_of_look(now + math.max(limit or 0, LEAST_LOOK_AGAIN, pause)), uuid)
 end
 
 local function is_overdue(facts, phase, since)
@@ -66,7 +66,7 @@ local function confirm_stuck(uuid, facts, phase, since, told)
     -- An event is missing, and the task is further than its record, where it may stay for longer; or it was asked for
     -- because its record would expire.
     local look_at = limit and from / 1000 + limit or now + LEAST_LOOK_AGAIN
-    later('ZADD', keys.open, math.min(look_at, now + MOST_LOOK_AGAIN), uuid)
+    later('ZADD', keys.open, time_of_look(look_at), uuid)
     return
   end
   look_again(uuid, limit, from)
@@ -79,7 +79,7 @@ end
 local function confirm_orphaned(uuid, facts, phase, since, told)
   if not told.must_be_lost and not is_overdue(facts, phase, since) then
     -- It was asked for because its record would expire, which it may.
-    later('ZADD', keys.open, now + MOST_LOOK_AGAIN, uuid)
+    later('ZADD', keys.open, now + LONGEST_LOOK, uuid)
     return
   end
   local state = told.must_be_lost and (redis.call('HGET', keys.liveness, facts.w or '') or '')
@@ -119,6 +119,7 @@ local function confirm(told)
   local facts, seen, waiting, uncounted = load_record(key)
   local phase, since = phase_of(facts)
   if phase ~= told.phase or since ~= told.since then return end
+  if rollback.hides(since_of(facts, phase, since) / 1000) then return end
   if told.kind == 'stuck' then
     confirm_stuck(uuid, facts, phase, since, told)
   elseif told.kind == 'orphaned' then

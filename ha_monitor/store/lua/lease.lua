@@ -1,18 +1,35 @@
 -- Every call of an instance is made under its lease, which its token names: once another instance has taken its outbox
 -- over, it changes nothing any more.
 --
--- @include counted trouble
--- @keys leases
+-- @include counted rollback stored trouble
+-- @keys instance leases
 -- @option token  the caller's fencing token, as text
+-- @option calls  how many of its calls under this lease were confirmed
+
+-- Counts the call. Returns how many there were with this one; when the store was last found to have gone back, and
+-- where this call has found it, what is to be told of that.
+local function count_call()
+  local counted = stored_number(keys.instance, unless_foreign('HGET', keys.instance, 'calls')) or 0
+  local lost, told = options.calls - counted, nil
+  if lost > 0 then
+    local seen = stored_number(keys.instance, unless_foreign('HGET', keys.instance, 'seen'))
+    told = rollback.note(seen, lost)
+  end
+  local calls = math.max(counted, options.calls) + 1
+  -- What is refused is not counted: the next call would find it missing.
+  if not attempt('HSET', keys.instance, 'calls', calls) then calls = counted end
+  return { calls, rollback.at(), told }
+end
 
 -- Does the work of a call; without the lease, the reply is `otherwise`, or the error LEASELOST. All replies are
 -- {what Redis refused or what is not of the program's making, if the call did without it, or an empty text; 1 if it has
--- counted something or 0; what the script says that it returns}.
+-- counted something or 0; what count_call returns; what the script says that it returns}.
 local function holding_lease(work, otherwise)
   if redis.call('ZSCORE', keys.leases, options.token) == false then
-    if otherwise then return { '', 0, otherwise } end
+    if otherwise then return { '', 0, {}, otherwise } end
     return redis.error_reply('LEASELOST the outbox of this instance was taken over')
   end
+  local call = count_call()
   local reply = work()
-  return { trouble or '', has_counted and 1 or 0, reply }
+  return { trouble or '', has_counted and 1 or 0, call, reply }
 end

@@ -32,6 +32,8 @@ local function state_of(record, heard, before, now, late_after, lost_after)
   local beat, said = record.b and record.b[1] or -1, record.s and record.s[1] or -1
   local last = math.max(beat, said, record.t or -1)
   local lost_at, heard_before, heard_again = read_lost(before)
+  -- What is still to come is from before Redis's clock was put back.
+  if lost_at and tonumber(heard_before) > now then heard_before = exact(heard) end
   local change
   -- What it had to say of its tasks may come behind its goodbye.
   local is_gone = said >= beat and record.s and record.s[4] == 'worker-offline'
@@ -46,7 +48,7 @@ local function state_of(record, heard, before, now, late_after, lost_after)
     -- By what it sent after it was lost; what an instance held back meanwhile is no sign of life. Or, since its clock
     -- may have been put back, because it goes on sending.
     local since = tonumber(heard_again)
-    if since == 0 then since = heard end
+    if since == 0 or since > now then since = heard end
     if last <= tonumber(lost_at) and heard - since < late_after then
       local sends = heard > tonumber(heard_before) and silent <= late_after
       return LOST, lost_text(lost_at, heard_before, sends and exact(since) or 0)

@@ -11,8 +11,9 @@
 -- A heartbeat is looked at when the next one has come and all instances have merged whatever they were given until
 -- then; not while messages of an instance that vanished may still come.
 --
--- A heartbeat that comes after another one, has more runs and yet an earlier time, is from a clock that was put back.
--- What was before and what is after that cannot be put in order, so the account of the process begins anew.
+-- A heartbeat that comes after another one, has more runs and yet an earlier time, is from a clock that was put back;
+-- one that came at a time that is still to come was there before Redis's was. What was before and what is after that
+-- cannot be put in order, so the account of the process begins anew.
 --
 -- Where the runs of two heartbeats differ by more than any worker could begin, the account begins anew, too: one of
 -- them is not true.
@@ -21,9 +22,11 @@
 -- later run has its event; and where the runs of UNSENT_AFTER heartbeats have none, the account begins anew with the
 -- next event. A process that runs tasks and sends no events of them is told of once.
 --
+-- Where the store has gone back, some starts may be missing, so the account begins anew, too.
+--
 -- It looks at some processes a call, and goes on where it was at the next.
 --
--- @include clock counting duty merged outbox processes tables trouble work
+-- @include clock counting duty merged outbox processes rollback tables trouble work
 -- @keys processes
 -- @options worker_ttl
 -- @option report  whether to report and count what is found
@@ -95,7 +98,9 @@ end
 local function read_state(raw)
   local readable, state = pcall(cmsgpack.unpack, raw)
   if not readable or type(state) ~= 'table' or type(state.highs) ~= 'table' or #state.highs > WINDOW then return nil end
-  local numbers = { state.base or false, state.silent or false, state.unsent or false, state.bound or 0 }
+  local numbers = {
+    state.base or false, state.silent or false, state.unsent or false, state.bound or 0, state.from or 0,
+  }
   for _, high in ipairs(state.highs) do numbers[#numbers + 1] = high end
   for _, key in ipairs({ 'at', 'done', 'count', 'level', 'low' }) do
     if state[key] ~= nil then numbers[#numbers + 1] = state[key] end
@@ -120,6 +125,13 @@ local function is_broken_off(state, beats)
     end
   end
   return false
+end
+
+-- When the first and the last of the heartbeats came, in ms.
+local function arrivals(beats)
+  local first, last = math.huge, 0
+  for _, beat in ipairs(beats) do first, last = math.min(first, beat[3]), math.max(last, beat[3]) end
+  return first, last
 end
 
 -- The heartbeats in the order of their times, each once.
@@ -150,6 +162,7 @@ end
 -- and forgotten; level = d as far as it is accounted for, nil until it is known; low = the last low; highs = the last
 -- WINDOW highs; silent, unsent = heartbeats in a row with runs and without events, and those runs; sends = whether an
 -- event proves that the worker sends them, proven = whether one ever did; told = whether a line said that none comes;
+-- from = when the account began in ms;
 -- bound = the high of the heartbeat before the latest one with events: no more is missing that a later event followed.
 local function look_at(state, beat, count, count_with_slack)
   local at, processed = beat[1], beat[2]
@@ -265,6 +278,13 @@ local function begin_anew(key)
   later('DEL', unpack(key))
 end
 
+-- The same after the store has gone back; what was told of the process is not told again.
+local function begin_after_rollback(key, state)
+  later('DEL', key[1], key[2])
+  local kept = { base = 0, highs = {}, silent = 0, unsent = 0, sends = false, from = now, told = state.told }
+  later('SET', key[3], cmsgpack.pack(kept), 'EX', options.worker_ttl)
+end
+
 local function keep(key, value)
   if value == '' then
     later('DEL', key)
@@ -290,16 +310,21 @@ local function account(process, key, raw_beats, merged)
   local name = string.match(process, '^(.*)' .. SEPARATOR) or process
   local came = read_beats(raw_beats)
   local beats = in_order(came)
-  if #beats == 0 then
+  local first_arrival, last_arrival = arrivals(beats)
+  if #beats == 0 or last_arrival > now then -- Redis's clock was put back since
     begin_anew(key)
     return
   end
   if not is_evaluable(beats[1], beats[2], merged) then return end
   local raw = redis.call('GET', key[3])
-  local state = { base = 0, highs = {}, silent = 0, unsent = 0, sends = false }
+  local state = { base = 0, highs = {}, silent = 0, unsent = 0, sends = false, from = now }
   if raw then state = read_state(raw) end
   if state == nil or is_broken_off(state, came) then
     begin_anew(key)
+    return
+  end
+  if rollback.hides(math.min(state.from or 0, first_arrival)) then
+    begin_after_rollback(key, state)
     return
   end
   local evaluable, kept = evaluable_beats(beats, state, merged)

@@ -13,7 +13,9 @@ local function merged_by_all()
   local least = now
   for _, token in ipairs(redis.call('ZRANGE', keys.leases, 0, -1)) do
     local instance = families.instance .. token
-    least = math.min(least, stored_time(instance, unless_foreign('HGET', instance, 'merged')) or 0)
+    local merged = stored_time(instance, unless_foreign('HGET', instance, 'merged')) or 0
+    -- One that is still to come is from before Redis's clock was put back.
+    least = math.min(least, merged <= now and merged or 0)
   end
   local latest = latest_takeover()
   local again = latest and latest + options.held or 0

@@ -1,14 +1,16 @@
 -- Enters a new instance. Each start gets a token of its own, higher than all before: the fencing token that later
 -- calls are checked against.
 --
--- @include clock tokens
--- @keys leases format
+-- @include clock numbers rollback tokens trouble
+-- @keys leases format tokens
 -- @families instance
 -- @option lease  ms
 -- @option who  who the instance is, as JSON
+-- @option last_token  the token that the caller had before; 0 if none
 -- @option format  version of the layout of the keys that the caller speaks, as text
 --
--- Returns the token, in ms since the epoch or a little above, or the error FORMAT.
+-- Returns {the token, in ms since the epoch or a little above, when the store was last found to have gone back, and
+-- where this call has found it, what is to be told of that}, or the error FORMAT.
 
 local format = redis.call('GET', keys.format)
 -- What is no number is of no version.
@@ -16,7 +18,11 @@ if format and format ~= options.format and string.match(format, '^%d+$') then
   return redis.error_reply('FORMAT ' .. keys.format .. ' ' .. string.sub(format, 1, 20))
 end
 redis.call('SET', keys.format, options.format)
+-- A store that has given out no token as high does not know of the caller any more.
+local told
+local last = number_in(unless_foreign('GET', keys.tokens) or '', MOST_TOKEN) or 0
+if last < options.last_token then told = rollback.note(nil, 0) end
 local token = new_token()
-redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now)
+redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now, 'lease', options.lease)
 redis.call('ZADD', keys.leases, now + options.lease, token)
-return tonumber(token)
+return { tonumber(token), rollback.at(), told }

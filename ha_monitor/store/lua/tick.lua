@@ -2,7 +2,7 @@
 -- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by
 -- one instance.
 --
--- @include clock counting lease outbox pieces record runs stored takeovers trouble work
+-- @include clock counting deadlines lease outbox pieces record runs stored takeovers trouble work
 -- @keys leases instance waiting retries takeovers rejected leader requeued
 -- @families task instance outbox
 -- @options token lease held
@@ -15,8 +15,8 @@
 -- @option requeued  whether messages of it were requeued since its last tick
 --
 -- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over},
--- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0} or
--- the error LEASELOST.
+-- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0, ms
+-- by which Redis's clock was put back since the tick before or 0} or the error LEASELOST.
 
 local KEPT = 100
 local MOST_BYTES = 2 ^ 20 -- of items, before the last record
@@ -26,7 +26,7 @@ local taken = {}
 -- Renews the caller's lease, and publishes what it says of itself.
 local function renew()
   redis.call('ZADD', keys.leases, now + options.lease, options.token)
-  redis.call('HSET', keys.instance, 'stats', options.stats, 'seen', now)
+  redis.call('HSET', keys.instance, 'stats', options.stats, 'seen', now, 'lease', options.lease)
   if options.watermark_age then
     redis.call('HSET', keys.instance, 'merged', now - options.watermark_age)
   end
@@ -133,15 +133,6 @@ end
 
 local left_behind = {} -- {token, entries taken, whether that is all}
 
--- A lease that ends so late is none of ours: whoever lives renews it, and what it stands for is taken over else.
-local function end_endless_leases()
-  local latest = now + LATEST + options.lease
-  for _, token in ipairs(redis.call('ZRANGEBYSCORE', keys.leases, latest, '+inf', 'LIMIT', 0, KEPT)) do
-    refused(keys.leases, 'the lease of ' .. string.sub(token, 1, 50) .. ' has no end')
-    redis.call('ZADD', keys.leases, 'XX', now, token)
-  end
-end
-
 -- Takes what instances left behind whose leases ran out.
 local function take_over()
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', keys.leases, '-inf', now, 'LIMIT', 0, MOST_OUTBOXES)) do
@@ -207,7 +198,7 @@ end
 return holding_lease(function()
   begin()
   renew()
-  end_endless_leases()
+  local step = deadlines.check()
   local leads = lead()
   take_waiting()
   take_retries()
@@ -215,5 +206,5 @@ return holding_lease(function()
   if options.may_take_over then take_over() end
   local first
   first, own = commit(nil, write_rest, own)
-  return { first, items, next_due(), taken, own, leads }
+  return { first, items, next_due(), taken, own, leads, step }
 end)

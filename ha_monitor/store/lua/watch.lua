@@ -4,8 +4,8 @@
 -- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies
 -- up.
 --
--- @include clock duty liveness merged admission outbox pieces skew stored orphan_scan tables task_events trouble
--- @include baseline work
+-- @include clock duty liveness merged admission outbox pieces rollback skew stored orphan_scan tables task_events
+-- @include baseline trouble work
 -- @include worker
 -- @keys leases waiting retries dead_letters queues stuck orphaned
 -- @keys workers liveness skewed unconfirmed young producers baselines processes open refusals announced_workers
@@ -35,6 +35,7 @@ local places = options.places
 local shown = {}
 local skewed = {} -- {nodename, ms by which its clock is wrong or nil}, …
 local changed = {} -- nodenames and their new states, one after the other
+local heard_now = {} -- those whose silence counts from now on, each behind that time
 
 -- An event of the monitor's own about workers; `since` makes it differ from the next one of its kind.
 local function emit(kind, name, since, fields)
@@ -114,14 +115,20 @@ end
 local any_lost, newly_lost = false, false
 
 local function look_at(name, heard)
-  -- An instance hears of nobody in the future, nor before there were any.
-  heard = number_within(heard, now + LATEST) or now
+  -- An instance hears of nobody in the future, but for what it heard before Redis's clock was put back.
+  if not number_within(heard, now) then
+    heard = now
+    heard_now[#heard_now + 1] = now
+    heard_now[#heard_now + 1] = name
+  end
   local raw = attempt('GET', families.worker .. name)
   has_loaded(raw and #raw or 0)
   local record = read_worker(raw)
   local before = redis.call('HGET', keys.liveness, name)
   local lost_after = (options.may_declare_lost or read_lost(before)) and options.lost_after
-  local state, kept, change = state_of(record, heard, before, now, options.late_after, lost_after)
+  -- Nor is it known of whom it heard in what the store has lost.
+  local silent_since = math.max(heard, math.min(now, rollback.at()))
+  local state, kept, change = state_of(record, silent_since, before, now, options.late_after, lost_after)
   look_at_clock(name, record, heard)
   if change then tell(change[1], name, record.f, change[2], change[3]) end
   if kept ~= before then
@@ -210,6 +217,7 @@ end
 
 local function write_states()
   in_pieces(changed, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', keys.liveness, ...) end)
+  in_pieces(heard_now, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.workers, 'XX', ...) end)
   for _, entry in ipairs(skewed) do
     if entry[2] then
       redis.call('HSET', keys.skewed, entry[1], entry[2])

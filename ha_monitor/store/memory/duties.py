@@ -85,6 +85,7 @@ class MemoryDuties:
     def _look_at(self, name: str, watching: Watching, may_declare_lost: bool, entries: list[Entry]) -> WorkerState:
         server, now = self._server, self._server.clock.time()
         heard, said = server.workers[name]
+        heard = max(heard, server.went_back_at / 1000)
         silent = now - heard
         was_lost = name in server.lost_workers
         if said == "worker-offline":
@@ -146,6 +147,8 @@ class MemoryOpenTasks:
         if stay is None or now - self._asked_for.get(task_id, float("-inf")) < ASKED_FOR:
             return None
         phase, since = stay
+        if since / 1000 <= self._server.went_back_at:
+            return None
         facts = self._server.tasks[task_id].facts
         worker = facts.worker or ""
         is_lost = worker in self._server.lost_workers
@@ -161,6 +164,8 @@ class MemoryOpenTasks:
         server, now = self._server, self._server.clock.time()
         task = server.tasks.get(candidate.task_id)
         if task is None or task.phase() != (candidate.phase, candidate.since):
+            return []
+        if candidate.since / 1000 <= server.went_back_at:
             return []
         if isinstance(confirmation, FinishedTask):
             server.tasks[candidate.task_id] = task = task.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from ha_monitor.events.model import Event
 from ha_monitor.store.memory.task import MemoryTask
 from ha_monitor.store.outbox import Entry, OutboxItem
 
+LEAST_STEP = 1.0
+"""Seconds by which the clock must be put back for its deadlines to be looked at."""
+
 
 class MemoryInstance(Struct):
     """What is kept of one instance."""
@@ -19,6 +23,9 @@ class MemoryInstance(Struct):
     who: dict[str, Any]
     lease_until: float
     """Seconds since the epoch."""
+    lease: float
+    """Its length in seconds."""
+    calls: int = 0
     stats: dict[str, Any] = field(default_factory=dict)
     merged_until: float = 0.0
     outbox: list[Entry] = field(default_factory=list)
@@ -70,13 +77,54 @@ class MemoryServer:
         self.begun: dict[str, int] = {}
         self.set_aside: list[bytes] = []
         self.requeued_at = float("-inf")
-        self._last_token = 0
+        self.went_back_at = 0
+        """When it was last found to have gone back, ms since the epoch; 0 if never."""
+        self.ticked_at = float("-inf")
+        """When the last tick was, of any instance."""
+        self.risks: list[str] = []
+        self.last_token = 0
+
+    def state(self) -> dict[str, Any]:
+        """All that is kept, as it is now."""
+        return copy.deepcopy({name: value for name, value in vars(self).items() if name not in ("clock", "trouble")})
+
+    def go_back(self, state: dict[str, Any]) -> None:
+        """Have what `state` has returned, as a Redis that lost the rest."""
+        vars(self).update(copy.deepcopy(state))
 
     def enter(self, instance: MemoryInstance) -> int:
         """Give an instance a new token."""
-        self._last_token += 1
-        self.instances[self._last_token] = instance
-        return self._last_token
+        self.last_token += 1
+        self.instances[self.last_token] = instance
+        return self.last_token
+
+    def note_rollback(self, known: int, since: float, calls: int) -> list[int] | None:
+        """As `lua/rollback.lua`."""
+        if self.went_back_at > known:
+            return None
+        self.went_back_at = max(int(self.clock.time() * 1000), known + 1)
+        return [int(since * 1000), calls]
+
+    def tick(self, longest_wait: float) -> float:
+        """Bring every deadline back to where it can lie at most, if the clock was put back since the tick before.
+
+        :param longest_wait: seconds for which an announcement waits.
+        :returns: the seconds by which it was put back; 0 if it was not.
+        """
+        now, before = self.clock.time(), self.ticked_at
+        self.ticked_at = now
+        if before - now < LEAST_STEP:
+            return 0.0
+        for one in self.instances.values():
+            one.lease_until = min(one.lease_until, now + one.lease)
+            one.merged_until = min(one.merged_until, 0.0)
+        for task in self.tasks.values():
+            if task.announce_until is not None:
+                task.announce_until = min(task.announce_until, now + longest_wait)
+        self.retries = [(min(at, now), entry) for at, entry in self.retries]
+        self.requeued_at = min(self.requeued_at, now)
+        self.workers = {name: (min(heard, now), said) for name, (heard, said) in self.workers.items()}
+        return before - now
 
     def merged_by_all(self) -> float:
         """Until when all living instances have merged what they were given, seconds since the epoch."""

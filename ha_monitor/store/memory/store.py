@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -12,12 +12,12 @@ from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.catalogue import Code
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.counts import Counts
-from ha_monitor.store.lease import Lease
+from ha_monitor.store.lease import Lease, RollbackMemory
 from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
 from ha_monitor.store.memory.task import MemoryTask, read_event
 from ha_monitor.store.outbox import Entry, OutboxItem, OutboxProgress, read_entry
 from ha_monitor.store.packing import bytes_of
-from ha_monitor.store.results import Applied, Peer, Recovered, Takeover, Ticked
+from ha_monitor.store.results import Applied, Peer, Recovered, Rollback, Takeover, Ticked
 
 Reply = TypeVar("Reply")
 
@@ -31,6 +31,7 @@ class MemoryStore:
         self._clock = server.clock
         self._lease = Lease(self._clock, settings.lease)
         self._progress = OutboxProgress()
+        self._rollbacks = RollbackMemory()
         self._connected = False
         self._counts_changed = True
         self._in_flight: Batch | None = None
@@ -60,7 +61,11 @@ class MemoryStore:
 
     def register(self, who: dict[str, Any]) -> None:
         def entered() -> int:
-            return self.server.enter(MemoryInstance(who, self._next_lease()))
+            server, known, told = self.server, self._rollbacks.known, None
+            if server.last_token < self.token:
+                told = server.note_rollback(known, max(0.0, server.ticked_at), 0)
+            self._rollbacks.registered(_reply(max(server.went_back_at, known), told))
+            return server.enter(MemoryInstance(who, self._next_lease(), self._lease.duration))
 
         asked = self._clock.monotonic()
         token = self.call("register", entered)
@@ -117,6 +122,7 @@ class MemoryStore:
             if requeued:
                 server.requeued_at = now
             server.rejected[:0] = rejected
+            step = server.tick(self.settings.name_wait)
             leads, followed = self._elect(now, eligible=eligible)
             due = [entry for task in self._waited(now) for entry in task.announce(now, all_of_it=True)]
             due += [entry for at, entry in server.retries if at <= now]
@@ -125,7 +131,8 @@ class MemoryStore:
             waits = [task.announce_until for task in server.tasks.values() if task.announce_until is not None]
             waits += [at for at, _ in server.retries]
             next_due = max(0.0, min(waits) - now) if waits else None
-            return Ticked(own.push(due + left, recovered=len(left)), next_due, taken, leads, followed)
+            items = own.push(due + left, recovered=len(left))
+            return Ticked(items, next_due, taken, leads, followed, clock_step=step)
 
         asked = self._clock.monotonic()
         result = self.own_call("tick", ticked)
@@ -175,6 +182,9 @@ class MemoryStore:
 
         return self.call("peers", living)
 
+    def risks(self) -> list[str]:
+        return self.call("risks", lambda: list(self.server.risks))
+
     def counts(self) -> Counts:
         counts = self.call("counts", Counts)
         self._counts_changed = False
@@ -204,12 +214,28 @@ class MemoryStore:
             if own is None:
                 raise LeaseLost("the lease of this instance expired and another one took over")
             own.trim(self._progress.announced)
+            server, lost, told = self.server, self._rollbacks.calls - own.calls, None
+            if lost > 0:
+                told = server.note_rollback(self._rollbacks.known, own.seen, lost)
+            own.calls = max(own.calls, self._rollbacks.calls) + 1
+            server.went_back_at = max(server.went_back_at, self._rollbacks.known)
+            self._rollbacks.confirmed([own.calls, *_reply(server.went_back_at, told)])
             return work(own)
 
         self._progress.tell()
         reply = self.call(name, checked)
         self._progress.confirm()
         return reply
+
+    @property
+    def went_back_at(self) -> float:
+        return self._rollbacks.known / 1000
+
+    def take_rollback(self) -> Rollback | None:
+        return self._rollbacks.take()
+
+    def restore_counts(self, counts: Mapping[bytes, int]) -> None:
+        pass  # it counts nothing
 
     def counted(self) -> None:
         """A duty has counted something."""
@@ -284,3 +310,7 @@ class MemoryStore:
                 taken.append(Takeover(other.who, now - other.seen, len(other.outbox)))
                 del self.server.instances[token]
         return left, taken
+
+
+def _reply(at: int, told: list[int] | None) -> list[int | list[int]]:
+    return [at] if told is None else [at, told]

@@ -1,6 +1,6 @@
 -- The index of open tasks, by which the leader looks at them, and what it said of them.
 --
--- @include clock found phases pieces tables trouble work
+-- @include clock found looks phases pieces tables trouble work
 -- @keys open stuck orphaned
 -- @option first_look  ms after which the leader first looks at an open task; nil for never
 
@@ -18,7 +18,7 @@ do
     local second = math.floor(at / 1000000)
     local text = looks[second]
     if text == nil then
-      text = string.format('%.0f', second * 1000 + first_look)
+      text = string.format('%.0f', time_of_look(second * 1000 + first_look))
       looks[second] = text
     end
     return text

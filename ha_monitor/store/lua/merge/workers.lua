@@ -45,6 +45,7 @@ do
 
   -- What one more word proves of a worker.
   local function note_proof(name, record)
+    if record.f then record.f = math.min(record.f, now) end -- Redis's clock may have been put back
     if record.f and now - record.f >= KEPT_FOR.proof then
       record.f, record.y = nil, record.f
       proven.confirmed[#proven.confirmed + 1] = name

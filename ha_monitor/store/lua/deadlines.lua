@@ -1,0 +1,65 @@
+-- What is to be done at a time, when Redis's clock is put back, or a fail-over leads to a host whose clock is behind:
+-- it then lies further ahead than it was put, and would be done that much later. So each tick compares the clock with
+-- that of the tick before it, whichever instance's that was, and after a step brings back every deadline that lies
+-- further ahead than it can. A lease then runs for its length once more, so that nobody who lives loses it, and a wait
+-- likewise; handlers are called and tasks looked at at once.
+--
+-- @include clock looks numbers pieces stored trouble
+-- @keys clock leases waiting retries open requeued
+-- @families instance
+-- @options lease name_wait
+
+local deadlines = {}
+
+do
+  local LEAST_STEP = 1000 -- ms: a clock that is put back by less costs no more than that
+  local AT_ONCE = 5000 -- entries of one index that a call brings back
+  local is_all = true
+
+  -- Makes what lies further ahead than `most` ms due in `left` ms.
+  local function bring_back(key, most, left)
+    local latest, due = string.format('(%.0f', now + most), string.format('%.0f', now + left)
+    local ahead = attempt('ZREVRANGEBYSCORE', key, '+inf', latest, 'LIMIT', 0, AT_ONCE) or {}
+    local moved = {}
+    for _, member in ipairs(ahead) do
+      moved[#moved + 1] = due
+      moved[#moved + 1] = member
+    end
+    in_pieces(moved, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', key, 'XX', ...) end)
+    if #ahead == AT_ONCE then is_all = false end
+  end
+
+  -- A lease that ends later than it can: the instance says for how long it takes one, or takes the caller's length. How
+  -- far such an instance had merged is not known until its next tick.
+  local function bring_back_leases()
+    local latest = string.format('%.0f', now + options.lease)
+    local ahead = redis.call('ZRANGEBYSCORE', keys.leases, '(' .. latest, '+inf', 'WITHSCORES', 'LIMIT', 0, AT_ONCE)
+    for index = 1, #ahead, 2 do
+      local token, instance = ahead[index], families.instance .. ahead[index]
+      local length = stored_number(instance, unless_foreign('HGET', instance, 'lease')) or options.lease
+      if tonumber(ahead[index + 1]) > now + length then
+        redis.call('ZADD', keys.leases, 'XX', now + length, token)
+        unless_foreign('HDEL', instance, 'merged')
+      end
+    end
+  end
+
+  -- Brings all back if the clock was put back since the last tick; returns by how many ms, or 0.
+  function deadlines.check()
+    bring_back_leases()
+    local last = stored_number(keys.clock, unless_foreign('GET', keys.clock))
+    local step = last and last - now or 0
+    if step < LEAST_STEP then
+      redis.call('SET', keys.clock, now)
+      return 0
+    end
+    bring_back(keys.waiting, options.name_wait, options.name_wait)
+    bring_back(keys.retries, 0, 0)
+    bring_back(keys.open, LONGEST_LOOK, 0)
+    local requeued = number_in(attempt('GET', keys.requeued) or '')
+    if requeued and requeued > now then redis.call('SET', keys.requeued, now, 'EX', 3600) end
+    if not is_all then return 0 end -- the next tick goes on
+    redis.call('SET', keys.clock, now)
+    return step
+  end
+end

@@ -1,0 +1,25 @@
+-- Raises what an instance has counted to what it had counted before the store went back. Atomic; repeating it changes
+-- nothing.
+--
+-- @include counted lease pieces trouble
+-- @keys counts
+-- @options failure_ttl
+-- @option counts  {{field, number as text}, …}
+--
+-- Returns 1, or the error LEASELOST.
+
+return holding_lease(function()
+  local raised = {}
+  for _, count in ipairs(options.counts) do
+    local field, number = count[1], count[2]
+    if (tonumber(attempt('HGET', keys.counts, field) or nil) or 0) < tonumber(number) then
+      raised[#raised + 1] = field
+      raised[#raised + 1] = number
+    end
+  end
+  if #raised == 0 then return 1 end
+  note_counted()
+  in_pieces(raised, 2 * PUSH_AT_ONCE, function(...) attempt('HSET', keys.counts, ...) end)
+  attempt('EXPIRE', keys.counts, options.failure_ttl)
+  return 1
+end)

@@ -1,0 +1,131 @@
+"""A store that goes back to an earlier state under a whole fleet: nothing untrue is said of what it has lost."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.faults.conftest import FaultTable
+from tests.acceptance.faults.test_faults_store import endless_load
+from tests.support.instances import Fleet
+from tests.support.ledger import Account, Line
+from tests.support.process import wait_until
+from tests.support.sentinel import fail_over, replica_of, sentinel_of
+from tests.support.services import PrivateRedis
+
+RATE = 200.0
+JUDGED = ("task-stuck", "task-orphaned", "events-lost", "task-events-missing")
+SETTINGS = {"store": {"name_wait": 5.0}}
+
+
+def unmarked_doubles(lines: list[Line]) -> int:
+    """Lines of an event that has an earlier one, and that do not say so."""
+    by_id: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        if "event_id" in line:
+            by_id[line["event_id"]].append(line)
+    return sum(
+        not line.get("recovered") for same in by_id.values() for line in sorted(same, key=lambda x: x["timestamp"])[1:]
+    )
+
+
+def account_of(
+    fault: str, fleet: Fleet, broker_url: str, happen: Callable[[], None], table: FaultTable
+) -> tuple[Account, list[Line]]:
+    """Have something happen under load, and count when all have connected again and the load has ended."""
+    load = endless_load(broker_url, RATE)
+    wait_until(lambda: len(fleet.said("task-succeeded")) > RATE / 10, 60, "work")
+    time.sleep(2)
+    begun = time.monotonic()
+    happen()
+    fleet.wait_until_connected("store", 2)
+    back = time.monotonic() - begun
+    time.sleep(3)
+    account = fleet.close_account(load.stop(), 20)
+    lines = list(fleet.lines())
+    said = Counter(line["event"] for line in lines if line["event"] in (*JUDGED, "store-went-back"))
+    marks = f"{unmarked_doubles(lines)} unmarked; back after {back:.1f} s; said {dict(said)}"
+    table.add(f"{fault}: {marks}", account)
+    return account, lines
+
+
+def assert_nothing_untrue(account: Account, lines: list[Line]) -> None:
+    """No event under another id, no second line that does not say so, no wrong judgement, one line about the store."""
+    assert account.renamed == 0, account
+    assert account.bad == [], account
+    assert unmarked_doubles(lines) == 0
+    assert [line["event"] for line in lines if line["event"] in JUDGED] == []
+
+
+def test_an_older_file_is_put_back(
+    tmp_path: Path, broker_url: str, own_redis: PrivateRedis, fault_table: FaultTable
+) -> None:
+    """given a load, when Redis is killed and starts with what it had some seconds ago, one instance says so, what is
+    announced again is marked, and nothing is concluded from what is lost
+    """
+    kept = tmp_path / "kept"
+    with Fleet(tmp_path, broker_url, own_redis.url(), settings=SETTINGS).start() as fleet:
+
+        def happen() -> None:
+            shutil.copytree(own_redis.dir / "appendonlydir", kept)
+            time.sleep(4)
+            own_redis.kill()
+            shutil.rmtree(own_redis.dir / "appendonlydir")
+            shutil.move(kept, own_redis.dir / "appendonlydir")
+            own_redis.start()
+
+        account, lines = account_of("Redis: an older file put back", fleet, broker_url, happen, fault_table)
+    (told,) = [line for line in lines if line["event"] == "store-went-back"]
+    assert told["calls"] > 0
+    assert_nothing_untrue(account, lines)
+
+
+def test_all_keys_are_deleted(
+    tmp_path: Path, broker_url: str, own_redis: PrivateRedis, fault_table: FaultTable
+) -> None:
+    """given a load, when all keys are deleted, the instances register anew, and one of them says that all is lost"""
+    with Fleet(tmp_path, broker_url, own_redis.url(), settings=SETTINGS).start() as fleet:
+
+        def happen() -> None:
+            with own_redis.client() as client:
+                client.flushall()
+            wait_until(lambda: fleet.said("store-went-back"), 60, "an instance to notice")
+
+        account, lines = account_of("Redis: FLUSHALL", fleet, broker_url, happen, fault_table)
+    (told,) = [line for line in lines if line["event"] == "store-went-back"]
+    assert told["since"] is None
+    assert_nothing_untrue(account, lines)
+
+
+@pytest.mark.parametrize("waits_for_replica", [False, True], ids=["min-replicas-to-write 0", "min-replicas-to-write 1"])
+def test_the_sentinels_fail_over(
+    tmp_path: Path, broker_url: str, own_redis: PrivateRedis, fault_table: FaultTable, *, waits_for_replica: bool
+) -> None:
+    """given a load, when an operator has the sentinels fail over, the instances follow, and if the new primary has not
+    all that the old one had confirmed, one of them says so; with a primary that waits for its replica nothing is lost
+    """
+    with sentinel_of(own_redis, tmp_path) as sentinel, replica_of(own_redis, sentinel) as replica:
+        for server in (own_redis, replica):
+            with server.client() as client:
+                client.config_set("min-replicas-to-write", int(waits_for_replica))
+                client.config_set("min-replicas-max-lag", 2)
+        url = f"sentinel://127.0.0.1:{sentinel}/main"
+        with Fleet(tmp_path, broker_url, url, settings=SETTINGS).start() as fleet:
+
+            def happen() -> None:
+                fail_over(sentinel)
+                if waits_for_replica:
+                    # The new primary has no replica before the old one has become that, some ten seconds later.
+                    wait_until(lambda: fleet.said("store-unavailable"), 60, "the instances to notice")
+
+            name = f"SENTINEL FAILOVER, min-replicas-to-write {int(waits_for_replica)}"
+            account, lines = account_of(name, fleet, broker_url, happen, fault_table)
+    assert len([line for line in lines if line["event"] == "store-went-back"]) <= 1
+    assert_nothing_untrue(account, lines)
+    if waits_for_replica:
+        assert account.lost == 0, account
