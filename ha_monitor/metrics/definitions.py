@@ -70,7 +70,8 @@ RECONCILED = Metric(
 SKEWED = Metric(
     "ha_monitor_clock_skew_total",
     Kind.COUNTER,
-    "Runs that started before they were sent, by the clocks of two hosts; their wait counts as 0",
+    "Runs that started before they were sent, by the clocks of two hosts; their wait counts as 0, and not at all if "
+    "they are a minute apart",
     WORKER,
 )
 SKEW = Metric(

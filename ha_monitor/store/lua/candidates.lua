@@ -10,7 +10,7 @@
 -- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
 -- So each call looks at others, and many tasks that one cannot get to know anything of keep nobody away for long.
 --
--- @include clock duty found lifetime limits own_time phases pieces record orphan_scan baseline work
+-- @include clock duty found lifetime limits phases pieces record orphan_scan baseline work
 -- @keys open orphaned liveness workers unconfirmed
 -- @families task
 -- @option most_records  most records to look at
@@ -118,7 +118,7 @@ local function look(uuid, facts)
   end
   local limit = limit_of(facts.n, phase)
   local state = phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) or ''
-  local from = state ~= '' and by_own_clock(facts.w, since) or since
+  local from = since_by_store(facts, phase, since)
   local left = limit and since > 0 and from / 1000 + limit - now or LOOK_ANYWAY
   if left > 0 and phase ~= SENT_PHASE then left = math.min(left, lifetime.left(families.task .. uuid)) end
   if left > 0 and (phase ~= STARTED_PHASE or state ~= 'lost' or redis.call('HEXISTS', keys.orphaned, uuid) == 1) then

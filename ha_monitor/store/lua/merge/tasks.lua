@@ -1,7 +1,8 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include clock counting generated/catalogue ids lifetime phases record runs work merge/activity merge/announce
--- @include merge/counts merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting merge/workers
+-- @include clock counting generated/catalogue ids lifetime phases record runs sender_clocks work merge/activity
+-- @include merge/announce merge/counts merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting
+-- @include merge/workers
 -- @families task
 -- @options first_look
 -- @option tasks  {{task id, {fact, …}}, …}
@@ -31,6 +32,7 @@ do
         local announced = is_reconciled(facts, code) or is_told_again
         if facts.tk then has_begun = CAN_BEGIN[code] or has_begun and not EVENTS.ends[code] end
         if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
+        sender_clocks.note(facts, fact)
         if code == SENT and fact[8] and facts.n then producers.note(facts.n, fact[7] ~= 0) end
         -- A producer sends task-sent, and may send what has no code (0).
         if code ~= SENT and code > 0 then hear(fact[4], fact[3]) end
