@@ -145,7 +145,8 @@ do
   local function wait_before(facts, started, sent, received, due)
     if sent == 0 then sent = nil end
     if (sent or received or 0) <= 0 or (started or 0) <= 0 then return nil end
-    return sender_clocks.wait(facts, started, sent, received, due or 0)
+    if facts.ck then return sender_clocks.wait(facts, started, sent, received, due or 0) end
+    return started - math.max(sent or received, due or 0)
   end
 
   -- The wait that is told: 0 if clocks differ a little, and none if one of them is wrong.

@@ -16,19 +16,24 @@ local sender_clocks = {}
 do
   local MOST_KEPT, MOST_HOSTS = 64, 100
   local STEPS = { [SENT] = true, [RECEIVED] = true, [STARTED] = true, [RETRIED] = true, [REQUEUED] = true }
-  local latest, earliest = (now + WRONG_CLOCK) * 1000, (now - WRONG_CLOCK) * 1000 -- µs
-  local is_any_known, sent_since, hosts
+  -- Times in µs between which an event can have come that is merged now; nil until they are needed.
+  local earliest, latest
+  local is_any_known, hosts
   local skews = {} -- nodename -> as known_skew; false where that is nil
 
-  -- Whether an event that is merged now can have come from a time in µs.
+  -- Between which times an event is to be merged without `note`; two that are none if each is to be noted, since some
+  -- clocks are known to be wrong.
+  function sender_clocks.begin()
+    local caught_up = stored_time(keys.caught_up, attempt('GET', keys.caught_up)) or 0
+    earliest = math.max(0, math.min(now, caught_up) - WRONG_CLOCK) * 1000
+    latest = (now + WRONG_CLOCK) * 1000
+    is_any_known = attempt('EXISTS', keys.skewed) == 1
+    if is_any_known then return math.huge, -math.huge end
+    return earliest, latest
+  end
+
   local function is_possible(at)
-    if at > latest then return false end
-    if at >= earliest then return true end
-    if sent_since == nil then
-      local caught_up = stored_time(keys.caught_up, attempt('GET', keys.caught_up)) or 0
-      sent_since = (math.min(now, caught_up) - WRONG_CLOCK) * 1000
-    end
-    return at >= math.max(0, sent_since)
+    return at >= earliest and at <= latest
   end
 
   local function any_known()
@@ -71,7 +76,7 @@ do
     local skew
     if code == SENT then
       -- Another program of that host may have another clock, so what may be right is.
-      if at <= latest and at >= earliest then return nil, false end
+      if math.abs(at - now * 1000) <= WRONG_CLOCK * 1000 then return nil, false end
       skew = skew_of_host(sender)
     else
       skew = skew_of_worker(sender)
@@ -96,11 +101,11 @@ do
     if #kept > MOST_KEPT then table.remove(kept, 1) end
   end
 
-  -- Notes what shows now of the clock of a new event.
+  -- Notes what shows now of the clock of a new event. To be called of each of a task that has `cm`, and of those that
+  -- `begin` says.
   function sender_clocks.note(facts, fact)
     local code, at = fact[2], fact[3]
     if not STEPS[code] or at == 0 then return end
-    if at <= latest and at >= earliest and facts.cm == nil and (code == SENT or not any_known()) then return end
     local skew, is_wrong = judged(code, fact[4], at)
     if is_wrong and (code == SENT or code == STARTED) then keep(facts, at, skew) end
     if is_wrong or facts.cm then
@@ -118,9 +123,8 @@ do
   end
 
   -- From when a task could have been started to its start, in µs; nil if a clock is wrong, and not known by how much.
-  -- All as in the record; an eta is what it is, whose clock ever it was made of.
+  -- Of a task with `ck`. All as in the record; an eta is what it is, whose clock ever it was made of.
   function sender_clocks.wait(facts, started, sent, received, due)
-    if not facts.ck then return started - math.max(sent or received, due) end
     local begun = by_store(facts, started)
     if sent then
       local available = by_store(facts, sent)

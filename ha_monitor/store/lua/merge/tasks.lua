@@ -13,6 +13,7 @@ do
   local first_look = options.first_look
 
   local hear = workers.hear
+  local earliest, latest = sender_clocks.begin()
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
 
@@ -32,7 +33,8 @@ do
         local announced = is_reconciled(facts, code) or is_told_again
         if facts.tk then has_begun = CAN_BEGIN[code] or has_begun and not EVENTS.ends[code] end
         if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
-        sender_clocks.note(facts, fact)
+        local at = fact[3]
+        if at < earliest or at > latest or facts.cm then sender_clocks.note(facts, fact) end
         if code == SENT and fact[8] and facts.n then producers.note(facts.n, fact[7] ~= 0) end
         -- A producer sends task-sent, and may send what has no code (0).
         if code ~= SENT and code > 0 then hear(fact[4], fact[3]) end
