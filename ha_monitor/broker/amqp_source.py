@@ -32,6 +32,7 @@ class AmqpSource:
         self._address = ""
         self.url = self._urls[0]
         self.place = ""
+        self.consumers: int | None = None
         self._client: Connection | None = None
         self._connection: BufferedConnection | None = None
         self._channel: Any = None
@@ -101,8 +102,9 @@ class AmqpSource:
             return None
         with translated_errors(self._address, self._config.broker):
             self._bind_again()
-            count: int = self._channel.queue_declare(self._config.queue_name, passive=True).message_count
-        return count
+            found = self._channel.queue_declare(self._config.queue_name, passive=True)
+        self.consumers = found.consumer_count
+        return int(found.message_count)
 
     def _bind_again(self) -> None:
         """Restore a binding that somebody removed, as a worker does not that declares a deleted exchange again.

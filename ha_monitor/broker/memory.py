@@ -24,6 +24,8 @@ class MemoryBroker:
         self.ready: deque[Message] = deque()
         self.in_flight = 0
         """Messages that some source has and has not acknowledged."""
+        self.consumers = 0
+        """Sources that are connected."""
         self.place = "memory"
         self.trouble: Callable[[str], None] = lambda _moment: None
         """Is told before and after each call, as in `before acknowledge`; what it raises is what the caller gets. A
@@ -47,6 +49,7 @@ class MemorySource:
         self.redelivered = 0
         self.prefetch_limit = prefetch
         self.place = broker.place
+        self.consumers: int | None = None
         self._connected = False
         self._in_flight: deque[tuple[int, Message]] = deque()
         self._mark = Mark(0, 0)
@@ -55,6 +58,7 @@ class MemorySource:
         self.close()
         self._broker.trouble("before connect")
         self._connected = True
+        self._broker.consumers += 1
         return "memory"
 
     def receive(self, limit: int, timeout: float) -> list[Message]:
@@ -94,13 +98,17 @@ class MemorySource:
 
     def depth(self) -> int | None:
         self._call("depth", lambda: None)
-        return len(self._broker.ready) if self.redelivers else None
+        if not self.redelivers:
+            return None
+        self.consumers = self._broker.consumers
+        return len(self._broker.ready)
 
     def close(self) -> None:
         again = [message._replace(redelivered=True) for _, message in self._in_flight]
         self._broker.ready.extendleft(reversed(again))
         self._broker.in_flight -= len(again)
         self._in_flight.clear()
+        self._broker.consumers -= self._connected
         self._connected = False
         self._mark = Mark(self._mark.generation + 1, 0)
 

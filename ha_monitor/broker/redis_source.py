@@ -54,6 +54,7 @@ class RedisSource:
         self._address = ""
         self.url = self._urls[0]
         self.place = ""
+        self.consumers: int | None = None
         self._client: Connection | None = None
         self._channel: Any = None
         self._received: deque[Message] = deque()

@@ -44,6 +44,9 @@ class Source(Protocol):
     before it was connected, and if there are several for failover: instances may then be at different ones.
     """
 
+    consumers: int | None
+    """Consumers of the shared queue when `depth` was asked last, this one among them; None where none are counted."""
+
     def connect(self) -> str:
         """Connect, declare what is needed and start to consume; blocks for a few connection timeouts at most.
 

@@ -19,6 +19,7 @@ from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config, QueueType
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable, StoreUnavailable
 from ha_monitor.pipeline.stats import CONSUMING
+from ha_monitor.pipeline.strangers import shared_text
 from ha_monitor.store.reader import StoreReader
 
 OLDEST_QUORUM = (3, 10)
@@ -121,9 +122,9 @@ def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
 
 
 def _check_peers(config: Config, state: BrokerState) -> Iterator[Finding]:
-    """Whether the instances that run consume from the same broker, if there is only one for all."""
-    if len(urls_of(config.broker.url)) > 1:
-        return
+    """Whether the instances that run consume from the same broker, if there is only one for all, and nothing else
+    consumes the queue.
+    """
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()
@@ -132,6 +133,11 @@ def _check_peers(config: Config, state: BrokerState) -> Iterator[Finding]:
         return  # `check_store` reports it
     finally:
         reader.close()
+    if state.queue is not None and state.queue.consumers > len(living):
+        text = shared_text(config.queue_name, state.queue.consumers, len(living))
+        yield warning("queue", f"{text}. A connection that was lost just now also counts for half a minute")
+    if len(urls_of(config.broker.url)) > 1:
+        return
     places = {str(stats["place"]) for stats in living if stats.get("place") and stats.get("state") == CONSUMING}
     for place in sorted(places - {state.place}):
         yield failed(

@@ -255,6 +255,7 @@ OWN_EVENTS = (
     OwnEvent("workers-unreachable", WARNING),
     OwnEvent("no-worker-answered", WARNING),
     OwnEvent("table-full", WARNING),
+    OwnEvent("queue-shared", ERROR),
     OwnEvent("event-rejected", WARNING),
     OwnEvent("events-dropped", ERROR),
     OwnEvent("message-set-aside", ERROR),

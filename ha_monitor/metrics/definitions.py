@@ -70,7 +70,8 @@ RECONCILED = Metric(
 SKEWED = Metric(
     "ha_monitor_clock_skew_total",
     Kind.COUNTER,
-    "Runs that started before they were sent, by the clocks of two hosts; their wait counts as 0",
+    "Runs that started before they were sent, by the clocks of two hosts; their wait counts as 0, and not at all if "
+    "they are a minute apart",
     WORKER,
 )
 SKEW = Metric(
@@ -178,6 +179,13 @@ WORKER_UP = Metric("celery_worker_up", Kind.GAUGE, "1 while the worker sends hea
 WORKER_ACTIVE = Metric(
     "celery_worker_tasks_active", Kind.GAUGE, "Tasks that the worker is running", WORKER, leader=True
 )
+WORKER_SKEW = Metric(
+    "ha_monitor_worker_clock_skew_seconds",
+    Kind.GAUGE,
+    "Seconds by which the clock of a worker that is up is ahead, negative: behind; 0 unless it is wrong by a minute",
+    WORKER,
+    leader=True,
+)
 TABLE = ("table",)
 TABLE_SIZE = Metric("ha_monitor_table_size", Kind.GAUGE, "Entries of a table of the shared record", TABLE, leader=True)
 TABLE_LIMIT = Metric("ha_monitor_table_limit", Kind.GAUGE, "Most entries of this table", TABLE, leader=True)
@@ -199,7 +207,7 @@ QUEUE_PROCESSES = Metric(
 )
 FLEET = (
     *(LEADER, INSTANCES, WAITING, RETRIES, DEAD_LETTERS_KEPT, EVENT_QUEUE, WORKERS, WORKER_UP, WORKER_ACTIVE),
-    *(SILENT, STUCK, ORPHANED, TABLE_SIZE, TABLE_LIMIT, TABLE_TURNED_AWAY),
+    *(WORKER_SKEW, SILENT, STUCK, ORPHANED, TABLE_SIZE, TABLE_LIMIT, TABLE_TURNED_AWAY),
     *(QUEUE_LENGTH, CONSUMERS, QUEUE_WORKERS, QUEUE_PROCESSES),
 )
 """Fleet-wide, so exported by the leader alone: `sum()` over the instances is the value."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
@@ -36,15 +36,19 @@ def fleet_families(watched: Watched, event_queue: int | None, worker_labels: Wor
         yield _gauge(metric, {k: v for k, v in values.items() if v is not None}, worker_labels)
     up: dict[tuple[str, ...], int] = {}
     active: dict[tuple[str, ...], int] = {}
+    skew: dict[tuple[str, ...], float] = {}
     states = dict.fromkeys(("online", "late", "lost", "offline"), 0)
     for worker in watched.workers:
         labels = worker_values(worker.name, worker_labels)
         up[labels] = up.get(labels, 0) + (worker.state in ("online", "late"))
         if worker.active is not None:
             active[labels] = active.get(labels, 0) + worker.active
+        # Where workers are not told apart, the one that is wrong by most.
+        skew[labels] = max(skew.get(labels, 0.0), worker.skew, key=abs)
         states[worker.state] = states.get(worker.state, 0) + 1
     yield _gauge(definitions.WORKER_UP, up, worker_labels)
     yield _gauge(definitions.WORKER_ACTIVE, active, worker_labels)
+    yield _gauge(definitions.WORKER_SKEW, skew, worker_labels)
     yield _gauge(definitions.WORKERS, {(state,): count for state, count in states.items()}, worker_labels)
 
 
@@ -60,7 +64,7 @@ def queue_families(queues: Sequence[TaskQueue]) -> Iterator[Metric]:
         yield _gauge(metric, {k: v for k, v in values.items() if v is not None}, WorkerLabels.NODENAME)
 
 
-def _gauge(metric: definitions.Metric, values: dict[tuple[str, ...], int], worker_labels: WorkerLabels) -> Metric:
+def _gauge(metric: definitions.Metric, values: Mapping[tuple[str, ...], float], worker_labels: WorkerLabels) -> Metric:
     family = GaugeMetricFamily(metric.name, metric.meaning, labels=label_names(metric, worker_labels))
     for labels, value in sorted(values.items()):
         family.add_metric(labels, value)

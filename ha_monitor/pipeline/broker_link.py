@@ -33,10 +33,11 @@ class Broadcast(Protocol):
 class QueueWatcher(Protocol):
     """Needs the length of the shared queue."""
 
-    def queue_seen(self, depth: int | None, asked_at: float) -> None:
+    def queue_seen(self, depth: int | None, asked_at: float, consumers: int | None) -> None:
         """The length of the shared queue was queried; None if there is no queue. Does not block.
 
         :param asked_at: when it was asked, by the monotonic clock.
+        :param consumers: how many the queue has; None where they are not counted.
         """
 
 
@@ -112,7 +113,7 @@ class BrokerLink(Link):
                 self._stats.depth = self._source.depth()
                 if self._stats.depth == 0:
                     self._empty_at = (asked_at, began)
-                self._watcher.queue_seen(self._stats.depth, asked_at)
+                self._watcher.queue_seen(self._stats.depth, asked_at, self._source.consumers)
 
     def check_peers(self) -> None:
         """See, when due, that all instances consume from one broker. Asks the store: no call of it may be in flight.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ha_monitor.broker.source import max_requeue_delay
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.metrics.telemetry import Telemetry
@@ -9,7 +10,9 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.duty import Duty
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.losses import LossesDuty
+from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_risks import StoreRisks
+from ha_monitor.pipeline.strangers import StrangersDuty
 from ha_monitor.pipeline.stuck import Reconciler, StuckTaskDuty
 from ha_monitor.pipeline.tables import TableReport
 from ha_monitor.pipeline.watch import WatchDuty
@@ -30,6 +33,7 @@ class Leader:
         logger: Logger,
         clock: Clock,
         *,
+        stats: Stats,
         investigator: Investigator | None,
         reconciler: Reconciler,
     ) -> None:
@@ -50,10 +54,19 @@ class Leader:
             tables=TableReport(logger, clock),
             clock=clock,
         )
+        self._strangers = StrangersDuty(
+            record.store,
+            stats,
+            logger,
+            clock,
+            queue=config.queue_name,
+            requeue_delay=max_requeue_delay(config.broker.heartbeat),
+        )
         self._duties: list[Duty] = [
             self._watch,
             LossesDuty(record.duties, clock, report=settings.count_losses),
             StoreRisks(record.store, logger, clock),
+            self._strangers,
         ]
         self._stuck: StuckTaskDuty | None = None
         if investigator is not None:
@@ -63,11 +76,13 @@ class Leader:
             self._duties.append(self._stuck)
         self._leads = False
 
-    def queue_seen(self, depth: int | None, asked_at: float) -> None:
+    def queue_seen(self, depth: int | None, asked_at: float, consumers: int | None = None) -> None:
         """The length of the shared queue was queried; None if there is no queue.
 
         :param asked_at: when it was asked, by the monotonic clock.
+        :param consumers: how many the queue has; None where they are not counted.
         """
+        self._strangers.consumers_seen(consumers)
         if depth:
             return
         self._watch.queue_was_empty(asked_at)

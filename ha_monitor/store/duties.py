@@ -70,9 +70,9 @@ class Duties:
             return None
         first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known, places, tables = reply
         self._watch_places = [place.decode() for place in places]
-        for name, state, active, is_silent in workers:
+        for name, state, active, is_silent, ahead in workers:
             running = None if active < 0 else active
-            one = WorkerState(name.decode("utf-8", "replace"), state.decode(), running, bool(is_silent))
+            one = WorkerState(name.decode("utf-8", "replace"), state.decode(), running, bool(is_silent), ahead / 1000)
             self._looked_at[one.name] = one
         if self._watch_places[0] == "0":
             self._seen, self._looked_at = self._looked_at, {}

@@ -130,6 +130,8 @@ class WorkerState(NamedTuple):
     """Tasks that it runs; None if that is not known."""
     is_silent: bool = False
     """It runs tasks and sends no events of them."""
+    skew: float = 0.0
+    """Seconds by which its clock is ahead (negative: behind); 0 if it is not wrong by much, or the worker is not up."""
 
 
 class Watching(NamedTuple):

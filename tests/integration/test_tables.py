@@ -345,9 +345,13 @@ def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str
     record = SharedRecord(
         one.store, Duties(one.store), RedisOpenTasks(one.store, config.stuck), RedisAttempts(one.store)
     )
-    telemetry = Telemetry(config, clock, Stats())
+    stats = Stats()
+    telemetry = Telemetry(config, clock, stats)
     leader = Leader(
-        *(record, config, telemetry, cast("Logger", lines), clock), investigator=None, reconciler=Reconciles()
+        *(record, config, telemetry, cast("Logger", lines), clock),
+        stats=stats,
+        investigator=None,
+        reconciler=Reconciles(),
     )
     for number in range(5):
         one.apply(heartbeats(invented(30, f"{number}-")))

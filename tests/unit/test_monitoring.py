@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ha_monitor.config.schema import Config, Http, Workers
+import pytest
+
+from ha_monitor.config.schema import Config, Http, Metrics, WorkerLabels, Workers
 from ha_monitor.metrics.definitions import ALL, BY_CODE, Kind
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
@@ -145,6 +147,29 @@ def test_the_leader_shows_workers_that_have_lost_nothing() -> None:
 
     found = Samples(generate_latest(telemetry.registry).decode())
     assert found.sums("ha_monitor_events_lost_total", by="worker") == {"a@host": 3, "b@host": 0}
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"), [("worker", {"a@h": -7200, "b@h": 65, "c@h": 0}), ("hostname", {"h": -7200})]
+)
+def test_the_leader_shows_each_worker_s_clock(labels: str, found: dict[str, float]) -> None:
+    """Given three workers of which two have wrong clocks, the leader shows each; where those of a host are not told
+    apart, the one that is wrong by most.
+    """
+    from prometheus_client.exposition import generate_latest
+
+    clock = TurnedClock()
+    chosen = WorkerLabels.NODENAME if labels == "worker" else WorkerLabels.HOSTNAME
+    telemetry = Telemetry(
+        Config(http=Http(listen="127.0.0.1:0"), metrics=Metrics(worker_labels=chosen)), clock, Stats()
+    )
+    skews = {"a@h": -7200.0, "b@h": 65.0, "c@h": 0.0}
+    workers = [WorkerState(name, "online", 0, skew=skew) for name, skew in skews.items()]
+    telemetry.fleet = Watched([], 1, 0, 0, 0, workers, [])
+    telemetry.leads(clock.now + 5, followed=False)
+
+    samples = Samples(generate_latest(telemetry.registry).decode())
+    assert samples.sums("ha_monitor_worker_clock_skew_seconds", by=labels) == found
 
 
 def test_where_losses_are_not_looked_for_no_worker_is_shown_without_one() -> None:

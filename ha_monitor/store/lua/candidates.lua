@@ -10,7 +10,7 @@
 -- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
 -- So each call looks at others, and many tasks that one cannot get to know anything of keep nobody away for long.
 --
--- @include clock duty found lifetime limits looks own_time phases pieces record rollback orphan_scan baseline work
+-- @include clock duty found lifetime limits looks phases pieces record rollback orphan_scan baseline work
 -- @keys open orphaned liveness workers unconfirmed
 -- @families task
 -- @option most_records  most records to look at
@@ -118,7 +118,7 @@ local function look(uuid, facts)
   end
   local limit = limit_of(facts.n, phase)
   local state = phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) or ''
-  local from = state ~= '' and by_own_clock(facts.w, since) or since
+  local from = since_by_store(facts, phase, since)
   if rollback.hides(from / 1000) then
     look_again(uuid, now + least)
     return

@@ -5,8 +5,8 @@
 -- Nothing is confirmed before all instances have merged what they had been given when the questions were answered
 -- and the queue of events was empty: the missing event may be in flight.
 --
--- @include clock counting duty found generated/catalogue ids lifetime limits looks merged outbox own_time phases record
--- @include rollback runs work
+-- @include clock counting duty found generated/catalogue ids lifetime limits looks merged outbox phases record rollback
+-- @include runs work
 -- @keys open stuck orphaned liveness
 -- @families task
 -- @option required_watermark  when that was, in ms since the epoch
@@ -28,14 +28,9 @@ local function later(...)
   writes[#writes + 1] = { ... }
 end
 
--- Since when a task is where it is, in µs by Redis's clock: its worker's may be wrong.
-local function since_of(facts, phase, since)
-  return phase ~= SENT_PHASE and facts.w and by_own_clock(facts.w, since) or since
-end
-
 local function emit(kind, uuid, facts, phase, since, told)
   local id = string.sub(redis.sha1hex(kind .. '\0' .. uuid .. '\0' .. stay_of(phase, since)), 1, 24)
-  since = since_of(facts, phase, since)
+  since = since_by_store(facts, phase, since)
   local seconds = math.floor(math.max(0, now - since / 1000)) / 1000
   local fields = {
     phase = phase, since = since / 1000000, seconds = seconds,
@@ -56,12 +51,12 @@ end
 
 local function is_overdue(facts, phase, since)
   local limit = limit_of(facts.n, phase)
-  return limit ~= nil and now - since_of(facts, phase, since) / 1000 >= limit
+  return limit ~= nil and now - since_by_store(facts, phase, since) / 1000 >= limit
 end
 
 local function confirm_stuck(uuid, facts, phase, since, told)
   writes[#writes + 1] = told.confirmed_by[1] == 'worker' and lifetime.renewal(families.task .. uuid) or nil
-  local limit, from = limit_of(facts.n, told.seen_in), since_of(facts, phase, since)
+  local limit, from = limit_of(facts.n, told.seen_in), since_by_store(facts, phase, since)
   if limit == nil or now - from / 1000 < limit then
     -- An event is missing, and the task is further than its record, where it may stay for longer; or it was asked for
     -- because its record would expire.
@@ -84,7 +79,7 @@ local function confirm_orphaned(uuid, facts, phase, since, told)
   end
   local state = told.must_be_lost and (redis.call('HGET', keys.liveness, facts.w or '') or '')
   if state and string.sub(state, 1, 4) ~= 'lost' then return end
-  look_again(uuid, limit_of(facts.n, phase), since_of(facts, phase, since))
+  look_again(uuid, limit_of(facts.n, phase), since_by_store(facts, phase, since))
   local stay = stay_of(phase, since)
   if redis.call('HGET', keys.orphaned, uuid) == stay then return end
   later('HDEL', keys.stuck, uuid)
@@ -119,7 +114,7 @@ local function confirm(told)
   local facts, seen, waiting, uncounted = load_record(key)
   local phase, since = phase_of(facts)
   if phase ~= told.phase or since ~= told.since then return end
-  if rollback.hides(since_of(facts, phase, since) / 1000) then return end
+  if rollback.hides(since_by_store(facts, phase, since) / 1000) then return end
   if told.kind == 'stuck' then
     confirm_stuck(uuid, facts, phase, since, told)
   elseif told.kind == 'orphaned' then

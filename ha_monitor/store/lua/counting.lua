@@ -119,15 +119,15 @@ end
 
 -- Counts the wait before a start. A negative one is the clocks' fault.
 local function count_wait(facts, at, worker)
-  local wait = runs.wait(facts, at, worker)
+  local wait, missing = runs.wait(facts, at, worker)
+  local label = counting.per_worker and worker or ''
+  if missing > 0 then
+    add_to('s', label, 1)
+    add_to('S', label, missing)
+  end
   if not wait then return end
   local queue = runs.queue(facts, STARTED, at, worker) or UNKNOWN
-  if not counting.per_worker then worker = '' end
-  observe(cell_of(facts.n or UNKNOWN, worker, queue), 'w', 'W', math.max(0, wait) / 1000000)
-  if wait < 0 then
-    add_to('s', worker, 1)
-    add_to('S', worker, -wait)
-  end
+  observe(cell_of(facts.n or UNKNOWN, label, queue), 'w', 'W', wait / 1000000)
 end
 
 -- Counts an event that waited; one of code WAIT is the wait before a start.

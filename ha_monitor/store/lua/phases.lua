@@ -1,6 +1,6 @@
 -- What an open task waits for, or one that has ended and was sent or begun once more.
 --
--- @include steps
+-- @include sender_clocks steps
 
 local SENT_PHASE, RECEIVED_PHASE, STARTED_PHASE = 'sent', 'received', 'started'
 
@@ -42,6 +42,16 @@ local function phase_of(facts)
     return SENT_PHASE, math.max(facts.st or -1, facts.xl or -1, received, started, due)
   end
   return nil
+end
+
+-- The same time by Redis's clock, whatever the clocks say that gave it: until an eta a worker waits by its own.
+local function since_by_store(facts, phase, since)
+  local worker = phase ~= SENT_PHASE and facts.w
+  local due = phase ~= STARTED_PHASE and facts.e or 0
+  if facts.cm then
+    return math.max(facts.cm * 1000, worker and due > 0 and sender_clocks.of_worker(worker, due) or due)
+  end
+  return worker and sender_clocks.of_worker(worker, since) or since
 end
 
 -- What tells one stay in a phase from another.

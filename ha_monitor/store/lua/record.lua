@@ -22,6 +22,7 @@
 --                 after the failure of the same run; otherwise the latest wins
 --   at rs cl tw   its attempts and runs (runs.lua)
 --   qw            the wait before the last run in µs
+--   ck cm         what Redis's clock says of times that wrong clocks gave (sender_clocks.lua)
 --   z zt          code and time of an end that confirm.lua added because its event was missing, until that event comes
 --
 -- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
@@ -48,7 +49,7 @@ do
   local TEXTS = { n = true, a = true, k = true, p = true, q = true, w = true, ex = true,
     tw = true }
   local LEAST = { rc = 1, sc = 1, xc = 1, jc = 1, tc = 1, e = 0, d = 0, st = 0, rl = 0, sl = 0, xl = 0, re = 0, tk = 0,
-    tt = 0, qw = 0, z = 0, zt = 0 }
+    tt = 0, qw = 0, z = 0, zt = 0, cm = 0 }
   local function is_number(value)
     return type(value) == 'number' and value >= -1 and value <= MOST_COUNT
   end
@@ -66,6 +67,10 @@ do
     return is_number(step[1]) and is_number(step[2]) and (step[3] == nil or is_number(step[3]))
   end
 
+  local function is_wrong_time(entry)
+    return is_number(entry[1]) and (entry[2] == nil or (type(entry[2]) == 'number' and math.abs(entry[2]) < 1e13))
+  end
+
   local function is_attempt(entry)
     return is_number(entry[1]) and (not entry[2] or type(entry[2]) == 'string') and is_number(entry[3])
       and is_number(entry[4])
@@ -78,6 +83,8 @@ do
       return value == true or type(value) == 'string'
     elseif key == 'rs' or key == 'cl' then
       return is_list(value, is_step)
+    elseif key == 'ck' then
+      return is_list(value, is_wrong_time)
     elseif key == 'at' then
       for number in pairs(type(value) == 'table' and value or {}) do
         if not is_number(number) then return false end

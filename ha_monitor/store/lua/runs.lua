@@ -19,9 +19,10 @@
 -- an attempt's number.
 --
 -- The wait of a run is the time from when its attempt was sent (without task-sent: received), or from its eta if that
--- is later, to its start. `qw` is that of the latest start.
+-- is later, to its start. Where clocks are wrong, it is corrected or not told (sender_clocks.lua). `qw` is that of the
+-- latest start.
 --
--- @include generated/catalogue numbers record steps
+-- @include generated/catalogue numbers record sender_clocks skew steps
 
 local runs = {}
 
@@ -141,10 +142,17 @@ do
   end
 
   -- The wait in µs before a start; negative if the clocks of two hosts say so, or nil if it is not known.
-  local function wait_before(started, sent, received, due)
-    local available = (sent or 0) > 0 and sent or received or 0
-    if available <= 0 or (started or 0) <= 0 then return nil end
-    return started - math.max(available, due or 0)
+  local function wait_before(facts, started, sent, received, due)
+    if sent == 0 then sent = nil end
+    if (sent or received or 0) <= 0 or (started or 0) <= 0 then return nil end
+    if facts.ck then return sender_clocks.wait(facts, started, sent, received, due or 0) end
+    return started - math.max(sent or received, due or 0)
+  end
+
+  -- The wait that is told: 0 if clocks differ a little, and none if one of them is wrong.
+  local function told_wait(wait)
+    if not wait or wait < -WRONG_CLOCK * 1000 then return nil end
+    return math.max(0, wait)
   end
 
   local function wait_of_run(facts, run)
@@ -152,7 +160,7 @@ do
     local entry, ended = facts.at[number], steps.end_before(facts, run[1])
     local sent = entry and entry[1] > ended and entry[1]
     local due = entry and entry[4] > ended and entry[3]
-    return wait_before(run[1], sent or nil, run[4], due or nil)
+    return wait_before(facts, run[1], sent or nil, run[4], due or nil)
   end
 
   -- Whether an event begins what the facts without steps cannot hold.
@@ -216,9 +224,9 @@ do
       local all = steps.runs(facts)
       wait = #all > 0 and wait_of_run(facts, all[#all]) or nil
     else
-      wait = wait_before(started, facts.st, facts.rl, facts.e)
+      wait = wait_before(facts, started, facts.st, facts.rl, facts.e)
     end
-    facts.qw = wait and (wait > 0 and wait or 0)
+    facts.qw = told_wait(wait)
   end
 
   local function is_begun(facts, number)
@@ -258,11 +266,17 @@ do
     return is_sending_known(facts, place_of(facts, code, at, worker) or attempt_at(facts, at), sends)
   end
 
-  -- The wait in µs of the run that a start began; see wait_before.
+  -- The wait in µs of the run that a start began, as it is told, or nil; and by how much it is negative, or 0.
   function runs.wait(facts, at, worker)
-    if not facts.at then return wait_before(facts.sl, facts.st, facts.rl, facts.e) end
-    local run = run_of(facts, STARTED, at, mark_of(worker))
-    return run and wait_of_run(facts, run)
+    local wait = nil
+    if facts.at then
+      local run = run_of(facts, STARTED, at, mark_of(worker))
+      wait = run and wait_of_run(facts, run)
+    else
+      wait = wait_before(facts, facts.sl, facts.st, facts.rl, facts.e)
+    end
+    -- What the skew that the leader found is off by, is none.
+    return told_wait(wait), facts.ck == nil and wait and math.max(0, -wait) or 0
   end
 
   -- The queue of an event's attempt; nil if it is not known.
@@ -298,7 +312,7 @@ do
     local kept = { facts.at, facts.rs, facts.cl, facts.re, facts.st, facts.q, facts.e, facts.sl, facts.rl, facts.qw }
     facts.at, facts.rs, facts.cl = nil, nil, nil
     facts.re = code == RETRIED and number + 1 or number > 0 and number or nil
-    facts.qw = wait and math.max(0, wait) or nil
+    facts.qw = told_wait(wait)
     if entry then
       facts.st, facts.q = entry[1] > 0 and entry[1] or facts.st, entry[2] or facts.q
       facts.e = entry[3] > 0 and entry[4] > ended and entry[3] or nil

@@ -9,7 +9,7 @@
 -- @include worker
 -- @keys leases waiting retries dead_letters queues stuck orphaned
 -- @keys workers liveness skewed unconfirmed young producers baselines processes open refusals announced_workers
--- @keys overflow_workers
+-- @keys overflow_workers caught_up
 -- @families worker
 -- @options worker_ttl late_after
 -- @option lost_after  ms of silence until a worker is lost
@@ -21,8 +21,9 @@
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
 -- stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks that it runs or
--- 0}, …}, {queue, …}, {where to go on, …}, {{table, entries, most entries, refused}, …}}: the first place to go on
--- is '0' when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
+-- 0, ms by which its clock is ahead if it is up and that is wrong or 0}, …}, {queue, …}, {where to go on, …}, {{table,
+-- entries, most entries, refused}, …}}: the first place to go on is '0' when all workers were looked at. Nothing if the
+-- caller does not lead; or the error LEASELOST.
 
 -- So many workers have a line of their own in a minute, those that were never confirmed and the others; the rest
 -- have one together when all workers were looked at.
@@ -81,8 +82,8 @@ local function announce_overflow()
   overflow, overflow_changed = {}, next(overflow) ~= nil
 end
 
--- A clock is called wrong from WRONG ms on, and right again below RIGHT; the worker is told of once.
-local WRONG, RIGHT, NOTED = 60000, 30000, 5000
+-- A clock is called wrong from WRONG_CLOCK ms on, and right again below RIGHT; the worker is told of once.
+local RIGHT, NOTED = 30000, 5000
 local merged = options.empty_ago and merged_by_all()
 local empty_at = options.empty_ago and now - options.empty_ago
 
@@ -97,18 +98,37 @@ local function skew_found(record, heard)
   return sent_since and skew or nil
 end
 
+local is_any_skewed = attempt('EXISTS', keys.skewed) == 1
+
+-- By how many ms a worker's clock is behind; 0 if it is about right.
 local function look_at_clock(name, record, heard)
   local skew = skew_found(record, heard)
-  if skew == nil or record.f then return end
-  local known = known_skew(name)
+  local known, is_kept
+  if is_any_skewed then known, is_kept = known_skew(name) end
+  if is_kept and not known then skewed[#skewed + 1] = { name } end
+  if skew == nil or record.f then return known or 0 end
   if math.abs(skew) < RIGHT then
     if known then skewed[#skewed + 1] = { name } end
+    return 0
   elseif known then
-    if math.abs(skew - known) >= NOTED then skewed[#skewed + 1] = { name, exact(skew) } end
-  elseif math.abs(skew) >= WRONG and announced.confirmed < MOST_ANNOUNCED.confirmed then
+    if math.abs(skew - known) < NOTED then return known end
+    skewed[#skewed + 1] = { name, exact(skew) }
+    return skew
+  elseif math.abs(skew) >= WRONG_CLOCK and announced.confirmed < MOST_ANNOUNCED.confirmed then
     announced.confirmed = announced.confirmed + 1
     skewed[#skewed + 1] = { name, exact(skew) }
     emit('worker-clock-skew', name, exact(heard), { skew = -math.floor(skew) / 1000 })
+    return skew
+  end
+  return 0
+end
+
+-- What is merged from now on was sent after the queue was empty, if all is merged that had been delivered then.
+local function note_caught_up()
+  if not (merged and merged >= empty_at) then return end
+  local before = stored_time(keys.caught_up, attempt('GET', keys.caught_up))
+  if before == nil or math.abs(empty_at - before) >= 1000 then
+    attempt('SET', keys.caught_up, exact(empty_at))
   end
 end
 
@@ -129,7 +149,7 @@ local function look_at(name, heard)
   -- Nor is it known of whom it heard in what the store has lost.
   local silent_since = math.max(heard, math.min(now, rollback.at()))
   local state, kept, change = state_of(record, silent_since, before, now, options.late_after, lost_after)
-  look_at_clock(name, record, heard)
+  local behind = look_at_clock(name, record, heard)
   if change then tell(change[1], name, record.f, change[2], change[3]) end
   if kept ~= before then
     changed[#changed + 1] = name
@@ -145,12 +165,13 @@ local function look_at(name, heard)
   elseif state ~= LOST and record.b then
     running = number_within(record.b[3].active, MOST_ACTIVE) or -1
   end
-  local is_silent = 0
+  local is_silent, ahead = 0, 0
   if state == ONLINE or state == LATE then
+    ahead = -behind
     local sends, unsent = task_events(name, record)
     if not sends and unsent > 0 then is_silent = 1 end
   end
-  shown[#shown + 1] = { name, state, running, is_silent }
+  shown[#shown + 1] = { name, state, running, is_silent, ahead }
 end
 
 -- Goes on with a scan from a place; returns the entries and the next place.
@@ -216,6 +237,7 @@ local function look_at_workers()
 end
 
 local function write_states()
+  note_caught_up()
   in_pieces(changed, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', keys.liveness, ...) end)
   in_pieces(heard_now, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.workers, 'XX', ...) end)
   for _, entry in ipairs(skewed) do

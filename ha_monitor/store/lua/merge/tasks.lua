@@ -1,7 +1,8 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include clock counting generated/catalogue ids lifetime phases record runs work merge/activity merge/announce
--- @include merge/counts merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting merge/workers
+-- @include clock counting generated/catalogue ids lifetime phases record runs sender_clocks work merge/activity
+-- @include merge/announce merge/counts merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting
+-- @include merge/workers
 -- @families task
 -- @options first_look
 -- @option tasks  {{task id, {fact, …}}, …}
@@ -12,6 +13,7 @@ do
   local first_look = options.first_look
 
   local hear = workers.hear
+  local earliest, latest = sender_clocks.begin()
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
 
@@ -31,6 +33,8 @@ do
         local announced = is_reconciled(facts, code) or is_told_again
         if facts.tk then has_begun = CAN_BEGIN[code] or has_begun and not EVENTS.ends[code] end
         if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
+        local at = fact[3]
+        if at < earliest or at > latest or facts.cm then sender_clocks.note(facts, fact) end
         if code == SENT and fact[8] and facts.n then producers.note(facts.n, fact[7] ~= 0) end
         -- A producer sends task-sent, and may send what has no code (0).
         if code ~= SENT and code > 0 then hear(fact[4], fact[3]) end

@@ -1,0 +1,114 @@
+"""Whether anything but the instances of one store consumes the queue of events is found, and only then."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ha_monitor.broker.memory import MemorySource
+from ha_monitor.broker.source import max_requeue_delay
+from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.broker_link import DEPTH_EVERY
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.strangers import LONGER, StrangersDuty
+from ha_monitor.store.api import Store
+from ha_monitor.store.results import Peer
+from tests.unit.builders import TurnedClock
+from tests.unit.loop_bed import OWN_CONFIG, Bed, Instance, live
+
+DELAY = max_requeue_delay(OWN_CONFIG.broker.heartbeat)
+LONG = DELAY + LONGER + 4 * DEPTH_EVERY
+
+
+def two_stores() -> tuple[Bed, Bed]:
+    """One clock and one queue, and a store each."""
+    one, other = Bed(), Bed()
+    other.clock = other.server.clock = one.clock
+    other.broker = one.broker
+    return one, other
+
+
+def test_instances_with_two_stores_on_one_queue_say_so_once() -> None:
+    """Given two instances with one store and one with another, and one queue, each store's leader says once that the
+    queue has more consumers than it knows instances.
+    """
+    bed, other = two_stores()
+    first, second, stranger = Instance(bed, "1"), Instance(bed, "2"), Instance(other, "1")
+    live(2 * LONG, first, second, stranger)
+
+    (line,) = first.said("queue-shared") + second.said("queue-shared")
+    assert (line["level"], line["consumers"], line["instances"]) == ("error", 3, 2)
+    assert line["reason"] == (
+        "celeryev.ha-monitor has 3 consumers, and this store knows 2 instances: something else takes events away, "
+        "probably instances with another store; give those a node_id of their own, or the same store.url"
+    )
+    (line,) = stranger.said("queue-shared")
+    assert (line["consumers"], line["instances"]) == (3, 1)
+
+
+def test_instances_of_one_store_are_no_strangers() -> None:
+    """Given instances that start, restart, and lose the broker again and again, none is called a stranger."""
+    bed = Bed()
+    instances = [Instance(bed, str(number)) for number in range(3)]
+    for number in range(8):
+        live(LONG / 4, *instances)
+        instances[number % 3].source.close()
+    instances[0].pipeline._shutdown(finish=True)
+    live(LONG, *instances[1:])
+
+    assert [line for one in instances for line in one.said("queue-shared")] == []
+
+
+def test_one_that_came_and_went_is_said_again_when_it_is_back() -> None:
+    """Given a foreign consumer that goes and comes back, it is said each time; what it was for a moment is not."""
+    bed = Bed()
+    one, foreign = Instance(bed), MemorySource(bed.broker)
+    for stays, said in ((DELAY, 0), (LONG, 1), (DELAY, 1), (LONG, 2)):
+        foreign.connect()
+        live(stays, one)
+        foreign.close()
+        live(2 * DEPTH_EVERY, one)
+        assert len(one.said("queue-shared")) == said
+
+
+def test_consumers_that_lost_connections_left_behind_are_no_strangers() -> None:
+    """Given a link that breaks again and again, so that the broker always holds a consumer of a lost connection,
+    nothing is said; it is when the same connections have stood for long enough.
+    """
+    clock, stats, told, peers = TurnedClock(), Stats(broker_connects=1), list[Any](), [Peer(7, {"broker_connects": 1})]
+
+    class Told:
+        def error(self, event: str, **fields: Any) -> None:
+            told.append((event, fields["consumers"], fields["instances"]))
+
+    class Known:
+        token = 8
+
+        def peers(self) -> list[Peer]:
+            return peers
+
+    duty = StrangersDuty(
+        cast(Store, Known()), stats, cast(Logger, Told()), clock, queue="celeryev.x", requeue_delay=DELAY
+    )
+
+    def pass_time(seconds: float) -> None:
+        for _ in range(int(seconds / DEPTH_EVERY)):
+            clock.now += DEPTH_EVERY
+            duty.consumers_seen(3)
+            assert duty.run() == []
+
+    for number in range(20):
+        peers[0] = Peer(7, {"broker_connects": number})
+        pass_time(DELAY)
+    assert told == []
+    pass_time(LONG)
+    assert told == [("queue-shared", 3, 2)]
+
+
+def test_where_consumers_are_not_counted_nothing_is_said() -> None:
+    """Given Redis as the broker, of which every instance of every store receives all events, nothing is said."""
+    bed = Bed(redelivers=False)
+    one, foreign = Instance(bed), MemorySource(bed.broker)
+    foreign.connect()
+    live(2 * LONG, one)
+
+    assert one.said("queue-shared") == []
