@@ -11,6 +11,7 @@ connection that breaks stays broken.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import ssl
 from typing import Any
@@ -20,21 +21,20 @@ import redis.exceptions
 
 from ha_monitor.broker.inbox import Inbox, Piece
 from ha_monitor.clock import Clock
+from ha_monitor.schedule import Schedule
 
 FOREIGN = (redis.exceptions.RedisError, hiredis.HiredisError, OSError)
 """What a broken connection raises."""
 NO_REPLY = object()
 """What a `hiredis.Reader` returns if the bytes so far hold no more complete replies."""
-ASK_AFTER = 1.0
-"""Seconds without a sign of life after which the server is asked for one."""
+ASK_EVERY = 0.5
+"""Seconds between two questions to the server. It answers in order: what was sent before a question is there with its
+answer. An empty socket proves nothing: the link may be half-open, and a link that is too slow is empty now and then.
+"""
 WAIT = 0.5
 """Most seconds that one read waits."""
 _END_OF_REPLY = b"\r\n"
 _READ_SIZE = 256 * 1024
-_TLS_READ_SIZE = 16 * 1024
-"""What one record of TLS holds at most, and a read returns."""
-_BEHIND = 1024 * 1024
-"""Bytes read one after the other, without finding the socket empty, from which on the reader counts as behind."""
 
 
 class Subscription:
@@ -56,12 +56,12 @@ class Subscription:
         self._replies = hiredis.Reader(notEnoughData=NO_REPLY)
         self._socket: Any = None
         self._closed = False
-        self._full_read = _READ_SIZE
-        self._last_read = 0
-        self._unbroken = 0
-        self._is_amid_reply = False
-        self._read_at = self._heard_at = clock.monotonic()
+        self._is_amid_reply = self._has_paused = False
+        self._heard_at = clock.monotonic()
+        self._question = b""
+        self._tail = b""
         self._asked_at: float | None = None
+        self._next_question = Schedule(clock, ASK_EVERY)
         self.complete_until = self._heard_at
         """By the monotonic clock: what was sent until then is in the inbox."""
         self.silence = 0.0
@@ -71,8 +71,8 @@ class Subscription:
 
     @property
     def is_behind(self) -> bool:
-        """Whether Redis certainly had more to send than was read: it is in the middle of a reply, or of a lot."""
-        return self._is_amid_reply or self._unbroken >= _BEHIND
+        """Whether Redis certainly had more to send than was read."""
+        return self._is_amid_reply or self._has_paused
 
     def open(self, timeout: float) -> None:
         """Connect and subscribe. When it returns, the server has confirmed that: what is published from now on arrives.
@@ -82,8 +82,6 @@ class Subscription:
         """
         self._connection.connect()
         self._socket = self._connection._sock
-        if isinstance(self._socket, ssl.SSLSocket):
-            self._full_read = _TLS_READ_SIZE
         self._connection.send_command("PSUBSCRIBE", self._channels, check_health=False)
         until = self._clock.monotonic() + timeout
         while (reply := self._replies.gets()) is NO_REPLY:
@@ -92,7 +90,7 @@ class Subscription:
             self._replies.feed(self._receive(WAIT))
         if isinstance(reply, Exception):
             raise reply
-        self.complete_until = self._read_at = self._heard_at = self._clock.monotonic()
+        self.complete_until = self._heard_at = self._clock.monotonic()
         # Events may have come right behind the confirmation.
         self._inbox.put(Piece(self._replies, b""))
 
@@ -113,14 +111,14 @@ class Subscription:
 
         Never raises: what went wrong is `failure`.
         """
+        data = b""
         try:
-            data = self._receive(timeout)
+            if data := self._receive(timeout):
+                self._inbox.put(Piece(self._replies, data))
             self._note(data)
         except FOREIGN as error:
             self.failure = error
-            data = b""
-        if data or self.failure is not None:
-            self._inbox.put(Piece(self._replies, data))
+            self._inbox.put(Piece(self._replies, b""))  # wakes who waits for a piece
         return bool(data)
 
     def close(self) -> None:
@@ -149,26 +147,31 @@ class Subscription:
         return data
 
     def _note(self, data: bytes) -> None:
-        """Draw the conclusions from a read."""
+        """Draw the conclusions from a read, and ask the next question when it is due."""
         now = self._clock.monotonic()
-        if self._last_read < self._full_read or not data:
-            # Nothing was left when something was last read. That nothing has come since then proves nothing: the link
-            # may be half-open.
-            self.complete_until, self._unbroken = self._read_at, 0
-        self._last_read = len(data)
         if data:
-            self._read_at = self._heard_at = now
-            self._unbroken += len(data)
+            self._heard_at, self.silence = now, 0.0
             self._is_amid_reply = not data.endswith(_END_OF_REPLY)
-            self._asked_at, self.silence = None, 0.0
+            self._look_for_answer(data)
         elif self._asked_at is not None:
-            self.silence = now - self._asked_at
-        elif now - self._heard_at >= ASK_AFTER:
-            self._asked_at = now
-            self._connection.send_command("PING", check_health=False)
+            self.silence = now - max(self._asked_at, self._heard_at)
+        if self._asked_at is None and self._next_question.is_due():
+            self._next_question.restart()
+            self._question, self._tail, self._asked_at = secrets.token_hex(16).encode(), b"", now
+            self._connection.send_command("PING", self._question, check_health=False)
+
+    def _look_for_answer(self, data: bytes) -> None:
+        if self._asked_at is None:
+            return
+        # It may have come in two pieces.
+        searched = self._tail + data
+        if self._question in searched:
+            self.complete_until, self._asked_at, self._has_paused = self._asked_at, None, False
+        else:
+            self._tail = searched[-len(self._question) :]
 
     def _pause(self) -> None:
         """There is no room. What is sent meanwhile waits in the socket, and then in Redis."""
-        self._last_read, self._unbroken = self._full_read, _BEHIND
+        self._has_paused = True
         # Nobody is silent who is not listened to.
-        self._heard_at, self._asked_at, self.silence = self._clock.monotonic(), None, 0.0
+        self._heard_at, self.silence = self._clock.monotonic(), 0.0

@@ -19,6 +19,8 @@ HEARTBEAT_EVERY = 1.0
 """Seconds between two checks of the heartbeats."""
 DEPTH_EVERY = 5.0
 """Seconds between two queries of the queue's length."""
+QUIET_AFTER = 1.0
+"""Seconds for which the broker may owe an answer before nothing is concluded from what does not come."""
 SILENT_AFTER = 3.0
 """Seconds for which the broker may owe an answer before the instance says that it does not receive."""
 PEERS_EVERY = 5.0
@@ -105,7 +107,7 @@ class BrokerLink(Link):
     @property
     def hears(self) -> bool:
         """Whether the broker gives signs of life: if it does not, the silence of workers says nothing about them."""
-        return self._source.silence == 0
+        return self._source.silence < QUIET_AFTER
 
     def keep_alive(self) -> None:
         """Send and check heartbeats, and query the queue's length, when due. A broker that does not redeliver what is

@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis.exceptions
 
-from ha_monitor.broker import subscription
 from ha_monitor.broker.inbox import Inbox
-from ha_monitor.broker.subscription import ASK_AFTER, NO_REPLY, Subscription
+from ha_monitor.broker.subscription import NO_REPLY, Subscription
 from tests.support.process import wait_until
 from tests.unit.builders import TurnedClock
 
@@ -25,12 +25,12 @@ class Link:
 
     def __init__(self) -> None:
         self._sock, self.server = socket.socketpair()
-        self.commands: list[tuple[str, ...]] = []
+        self.commands: list[tuple[Any, ...]] = []
 
     def connect(self) -> None:
         """It is."""
 
-    def send_command(self, *words: str, check_health: bool) -> None:
+    def send_command(self, *words: Any, check_health: bool) -> None:
         self.commands.append(words)
 
     def disconnect(self) -> None:
@@ -54,6 +54,14 @@ class Bed:
         if sent:
             self.link.server.sendall(sent)
         return self.one.receive_once(0.0)
+
+    @property
+    def questions(self) -> list[bytes]:
+        return [words[1] for words in self.link.commands if words[0] == "PING"]
+
+    def answer(self) -> bytes:
+        """To the latest question."""
+        return b"*2\r\n$4\r\npong\r\n$32\r\n%b\r\n" % self.questions[-1]
 
     def received(self) -> bytes:
         found = b""
@@ -93,64 +101,46 @@ def test_a_refusal_is_raised(bed: Bed) -> None:
 
 
 def test_a_silent_server_is_asked_once_and_what_it_owes_is_counted(bed: Bed) -> None:
-    """Given nothing from the server for a second, it is asked; the time without an answer counts from then on, as far
-    as it was read, and anything that comes ends it."""
+    """Given a question, the time without an answer counts from then on, as far as it was read; anything that comes is
+    a sign of life, and only with the answer the next question is asked."""
     bed.open()
-    bed.read(ASK_AFTER - 0.1)
-    assert (bed.link.commands[1:], bed.one.silence) == ([], 0.0)
-
-    bed.read(0.1)
-    assert (bed.link.commands[1:], bed.one.silence) == ([("PING",)], 0.0)
+    bed.read(1)
+    assert len(bed.questions) == 1
     bed.clock.now += 5
     assert bed.one.silence == 0.0, "nobody has looked"
     bed.read(1)
-    assert (bed.link.commands[1:], bed.one.silence) == ([("PING",)], 6.0)
+    assert (len(bed.questions), bed.one.silence) == (1, 6.0)
 
-    bed.read(1, b"+PONG\r\n")
-    assert bed.one.silence == 0.0
-    bed.read(ASK_AFTER)
-    assert len(bed.link.commands[1:]) == 2
-
-
-def test_the_end_says_until_when_all_was_received(bed: Bed) -> None:
-    """Given a connection that is closed, all is certain up to the last sign of life that left the socket empty; what
-    came right before the end may not be all that had been sent, and an empty socket alone proves nothing."""
-    bed.open()
     bed.read(1, b"event\r\n")
-    certain = bed.clock.now
-    bed.read(50)
-    bed.read(2, b"event\r\n")
+    assert (len(bed.questions), bed.one.silence) == (1, 0.0)
+    bed.read(2)
+    assert (len(bed.questions), bed.one.silence) == (1, 2.0)
+    bed.read(1, bed.answer())
+    assert (len(bed.questions), bed.one.silence) == (2, 0.0)
+
+
+def test_with_an_answer_all_is_there_that_was_sent_before_the_question(bed: Bed) -> None:
+    """Given events without an end, and a socket that is empty now and then, it is certain up to the latest question
+    that was answered that nothing was missed, also if the answer comes in two pieces."""
+    bed.open()
+    opened_at = bed.clock.now
+    bed.read(1, b"event\r\n")
+    asked_at = bed.clock.now
+    bed.read(1, b"event\r\n")
+    bed.read(1)
+    assert bed.one.complete_until == opened_at
+
+    answer = bed.answer()
+    bed.read(1, b"event\r\n" + answer[:20])
+    assert bed.one.complete_until == opened_at
+    bed.read(1, answer[20:] + b"event\r\n")
+    assert bed.one.complete_until == asked_at
 
     bed.link.server.close()
     bed.read(3)
-
     assert isinstance(bed.one.failure, redis.exceptions.ConnectionError)
-    assert bed.one.complete_until == certain
+    assert bed.one.complete_until == asked_at
     assert not bed.one.is_behind
-    assert bed.received() == b"event\r\n" * 2
-
-
-def test_who_could_not_keep_up_when_the_connection_was_closed_was_behind(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Given a lot that was read without finding the socket empty, and then the end, more was sent than could be read,
-    and something may be missing since the socket was last empty; where it was empty in between, not."""
-    monkeypatch.setattr(subscription, "_READ_SIZE", 1000)
-    monkeypatch.setattr(subscription, "_BEHIND", 3000)
-    bed = Bed().open()
-    bed.read(1, b"x" * 3498 + b"\r\n")
-    while bed.read(1):
-        pass
-    certain = bed.clock.now - 1  # the read before, which brought something
-    assert (bed.one.is_behind, bed.one.complete_until) == (False, certain)
-
-    bed.link.server.sendall(b"x" * 3498 + b"\r\n")
-    bed.link.server.close()
-    while bed.one.failure is None:
-        bed.read(1)
-
-    assert (bed.one.is_behind, bed.one.complete_until) == (True, certain)
-    bed.one.release()
 
 
 def test_who_is_left_amid_a_reply_was_behind(bed: Bed) -> None:
@@ -176,7 +166,7 @@ def test_reading_stops_where_there_is_no_room_and_goes_on_with_it() -> None:
     bed.link.server.sendall(b"b" * 500)
     wait_until(lambda: bed.one.is_behind, 60, "the pause", 0.01)
     bed.clock.now += 100
-    assert (bed.one.silence, bed.link.commands[1:]) == (0.0, [])
+    assert bed.one.silence == 0.0
     found = b""
 
     def all_received() -> bool:
