@@ -127,7 +127,7 @@ class Service:
         reloadable = self._parts(config)
         self.pipeline = Pipeline(
             config=config,
-            source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock),
+            source=make_source(config, f"ha-monitor@{instance}.{self._identity.host}", clock, threads),
             record=make_record(config, self._identity, clock),
             reloadable=reloadable,
             identity=self._identity,
@@ -252,11 +252,11 @@ def make_renderer(
     return lambda fields: ascii_json(to_json(fields))
 
 
-def make_source(config: Config, consumer_name: str, clock: Clock) -> Source:
+def make_source(config: Config, consumer_name: str, clock: Clock, threads: Threads) -> Source:
     """The source for `broker.url`."""
     if is_amqp(config.broker.url):
         return AmqpSource(config, consumer_name)
-    return RedisSource(config, consumer_name, clock)
+    return RedisSource(config, clock, threads)
 
 
 def make_investigator(config: Config, clock: Clock, threads: Threads) -> Investigator | None:

@@ -1,8 +1,8 @@
 """Threads besides the main loop. All are optional: one that cannot be started is reported in one line, and retried
 later.
 
-Their number does not depend on outside input. Besides the main thread there are at most six: `http`,
-`scrapes`, `surveyor`, `investigator`, `broadcast` and `handlers`.
+Their number does not depend on outside input. Besides the main thread there are at most seven: `http`,
+`scrapes`, `surveyor`, `investigator`, `broadcast`, `handlers`, and on a Redis broker `subscription`.
 """
 
 from __future__ import annotations

@@ -21,6 +21,11 @@ class AmqpSource:
     """Consumes the shared queue with acknowledgements. See `Source` for the guarantees."""
 
     redelivers = True
+    holds_messages = False
+    received_until = float("inf")
+    gap = 0.0
+    silence = 0.0
+    """py-amqp judges it, by the heartbeats."""
 
     def __init__(self, config: Config, consumer_name: str) -> None:
         """:param consumer_name: what `rabbitmqctl list_consumers` shows, such as `ha-monitor@1.host`."""

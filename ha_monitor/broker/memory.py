@@ -42,6 +42,8 @@ class MemorySource:
 
     url = "memory://"
     is_receiving = False
+    gap = silence = 0.0
+    received_until = float("inf")
 
     def __init__(self, broker: MemoryBroker, prefetch: int | None = 1000) -> None:
         self._broker = broker
@@ -52,6 +54,7 @@ class MemorySource:
         self.consumers: int | None = None
         self._connected = False
         self._in_flight: deque[tuple[int, Message]] = deque()
+        self._held: deque[Message] = deque()
         self._mark = Mark(0, 0)
 
     def connect(self) -> str:
@@ -61,9 +64,14 @@ class MemorySource:
         self._broker.consumers += 1
         return "memory"
 
+    @property
+    def holds_messages(self) -> bool:
+        return bool(self._held)
+
     def receive(self, limit: int, timeout: float) -> list[Message]:
-        self._call("receive", lambda: None)
-        ready = self._broker.ready
+        if self._connected or not self._held:
+            self._call("receive", lambda: None)
+        ready = self._held or self._broker.ready
         if self.prefetch_limit is not None:
             limit = min(limit, self.prefetch_limit - len(self._in_flight))
         messages: list[Message] = []
@@ -109,6 +117,10 @@ class MemorySource:
         self._broker.in_flight -= len(again)
         self._in_flight.clear()
         self._broker.consumers -= self._connected
+        if self._connected and not self.redelivers:
+            # It has been sent, and is not sent again.
+            self._held += self._broker.ready
+            self._broker.ready.clear()
         self._connected = False
         self._mark = Mark(self._mark.generation + 1, 0)
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 SETTING = "client-output-buffer-limit"
 MIB = 1024 * 1024
+BUFFER = 64 * MIB
+"""What an instance keeps by itself of what it could not handle yet. Beyond that, Redis keeps it, up to its limit."""
 
 
 class PubSubLimit(NamedTuple):
@@ -27,8 +29,9 @@ class PubSubLimit(NamedTuple):
         return f"pubsub {_size(self.hard)} {_size(self.soft)} {self.seconds}"
 
 
-RECOMMENDED = PubSubLimit(256 * MIB, 64 * MIB, 60)
-"""A message of 32 MiB, or what comes within a second or two at the highest rates, is nothing unusual for Celery."""
+RECOMMENDED = PubSubLimit(4 * BUFFER, BUFFER, 60)
+"""For a minute Redis may keep as much again as the instance. A message of 32 MiB, or what comes within a second or two
+at the highest rates, is nothing unusual for Celery."""
 
 
 def limit_in(settings: Mapping[str, str]) -> PubSubLimit | None:

@@ -14,15 +14,23 @@ from ha_monitor.rights import redis as rights
 _CLOSED = ("closed by server", "reset by peer", "Broken pipe")
 
 
-def subscription_lost(url: str, settings: Broker, error: Exception) -> BrokerUnavailable:
-    """As `unavailable`, for a confirmed subscription. If the server closed it, the text names the likeliest cause."""
+def subscription_lost(
+    url: str, settings: Broker, error: BaseException, *, was_behind: bool, missing: float
+) -> BrokerUnavailable:
+    """As `unavailable`, for a confirmed subscription. If the server closed it, the text names the likeliest cause.
+
+    :param was_behind: whether more was sent than could be read.
+    :param missing: seconds since all that had been sent was received.
+    """
     lost = unavailable(url, settings, error)
+    limit = f"{SETTING} pubsub"
+    cause = ""
     if any(text in str(error) for text in _CLOSED):
-        return BrokerUnavailable(f"{lost} (perhaps by {SETTING} pubsub)", lasting=lost.lasting)
-    return lost
+        cause = f": more waited for it than {limit} allows" if was_behind else f" (perhaps by {limit})"
+    return BrokerUnavailable(f"{lost}{cause}; all was received until {missing:.1f} s before", lasting=lost.lasting)
 
 
-def unavailable(url: str, settings: Broker, error: Exception) -> BrokerUnavailable:
+def unavailable(url: str, settings: Broker, error: BaseException) -> BrokerUnavailable:
     """The program's error for one of kombu's or redis-py's; it names a missing right."""
     layout = layout_of(url, settings)
     needs = rights.needs_of_broker(unquote(urlsplit(url).username or "default"), layout.keys, layout.channels)

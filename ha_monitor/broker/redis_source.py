@@ -6,62 +6,62 @@ The store decides which one announces an event: the first to merge it.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from typing import Any
+from threading import Thread
 
+import hiredis
 import kombu.exceptions
-import redis.exceptions
-from kombu.connection import Connection
-from kombu.entity import Exchange, Queue
-from kombu.messaging import Consumer
 
 from ha_monitor.broker.address import address_of, connect_once, connection_to, urls_of
 from ha_monitor.broker.envelope import read_envelope
+from ha_monitor.broker.inbox import Inbox
+from ha_monitor.broker.pubsub_limit import BUFFER
 from ha_monitor.broker.redis_errors import subscription_lost, unavailable
-from ha_monitor.broker.redis_layout import database_of
+from ha_monitor.broker.redis_layout import database_of, layout_of
 from ha_monitor.broker.source import Mark
+from ha_monitor.broker.subscription import FOREIGN, NO_REPLY, Subscription
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.events.decode import Message
+from ha_monitor.threads import Threads, ThreadUnavailable
 
-_FOREIGN = (kombu.exceptions.KombuError, redis.exceptions.RedisError, OSError)
+_FOREIGN = (kombu.exceptions.KombuError, *FOREIGN)
 _BYTES_AT_ONCE = 4 * 1024 * 1024
-"""Bytes of messages read from the socket at once, and of those held; the last one may exceed it."""
+"""Bytes of messages taken at once; the last one may exceed it."""
 _MESSAGE_KINDS = frozenset({b"pmessage", b"message"})
-_SILENCE = 2
-"""Health checks without an answer after which the subscription counts as dead."""
+_CLOSING = 1.0
+"""Most seconds to wait for the thread of a closed connection, which is about to end."""
 
 
 class RedisSource:
     """Subscribes to Celery's event channel. See `Source` for the guarantees.
 
-    An instance misses what is published while it is not connected; the other instances receive it.
+    A thread reads the subscription into the inbox, so that nothing is missed whatever the loop does; without a thread
+    it is read at each call. An instance misses what is published while it is not connected; the other instances
+    receive it.
     """
 
     redelivers = False
     redelivered = 0
-    is_receiving = False
-    """A message is read as a whole."""
 
-    def __init__(self, config: Config, consumer_name: str, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, threads: Threads) -> None:
         self._config = config
-        self._name = consumer_name
         self.prefetch_limit: int | None = None
         self._clock = clock
+        self._threads = threads
         self._urls = urls_of(config.broker.url)
         self._next_url = 0
         self._address = ""
         self.url = self._urls[0]
         self.place = ""
         self.consumers: int | None = None
-        self._client: Connection | None = None
-        self._channel: Any = None
-        self._received: deque[Message] = deque()
-        self._held_bytes = 0
-        self._read_bytes = 0
-        self._limit = 1
-        self._last_reply_at = 0.0
+        self.gap = 0.0
+        self.received_until = float("-inf")
+        self._complete_until: float | None = None
+        self._subscription: Subscription | None = None
+        self._thread: Thread | None = None
+        self._inbox = Inbox(BUFFER)
+        self._replies = _replies()
 
     def connect(self) -> str:
         self.close()
@@ -69,35 +69,40 @@ class RedisSource:
         self._next_url += 1
         self._address = address_of(url)
         try:
-            self._open(url)
+            subscription = self._subscription = self._subscribe(url)
         except _FOREIGN as error:
-            self.close()
-            raise self._unavailable(error) from None
-        except BaseException:
-            self.close()
-            raise
+            raise unavailable(url, self._config.broker, error) from None
+        # A Redis has no name of its own that outlives a failover.
+        self.place = f"database {database_of(url)}" if len(self._urls) == 1 else ""
+        self.gap = 0.0 if self._complete_until is None else self._clock.monotonic() - self._complete_until
+        self._read_aside(subscription)
         return self._address
 
     def receive(self, limit: int, timeout: float) -> list[Message]:
-        client = self._client
-        if client is None:
+        """See `Source`. What was received on an earlier connection comes first, also while there is none."""
+        if self._subscription is not None:
+            self._check(self._subscription)
+        until = self._clock.monotonic() + timeout
+        messages: list[Message] = []
+        room = _BYTES_AT_ONCE
+        while len(messages) < limit and room > 0:
+            try:
+                reply = self._replies.gets()
+            except FOREIGN as error:
+                raise self._lost(error) from None
+            if reply is NO_REPLY:
+                if self._subscription is not None and not messages:
+                    self._check(self._subscription)
+                    self.received_until = self._subscription.complete_until
+                if not self._take(0.0 if messages else max(0.0, until - self._clock.monotonic())):
+                    break
+            # Anything else is the reply to the subscription or to a question.
+            elif isinstance(reply, list) and reply[0] in _MESSAGE_KINDS:
+                room -= len(reply[-1])
+                messages.append(read_envelope(reply[-1]))
+        if not messages and self._subscription is None:
+            self._replies = _replies()
             raise BrokerUnavailable("not connected to the broker")
-        received = self._received
-        if received:
-            timeout = 1e-6
-        self._limit = limit
-        self._read_bytes = 0
-        try:
-            while self._has_room():
-                self._read(client, timeout)
-                # It waits only for the first one; for kombu 0 means no timeout.
-                timeout = 1e-6
-        except TimeoutError:
-            pass
-        except _FOREIGN as error:
-            raise self._lost(error) from None
-        messages = [received.popleft() for _ in range(min(limit, len(received)))]
-        self._held_bytes -= sum(len(message.body) for message in messages)
         return messages
 
     def mark(self) -> Mark:
@@ -106,109 +111,97 @@ class RedisSource:
     def acknowledge(self, mark: Mark) -> None:
         """Pub/sub has no acknowledgements."""
 
-    def heartbeat(self) -> None:
-        if self._client is None:
-            return
-        try:
-            # kombu sends the health check; here its answer is checked. A half-open connection gives none.
-            self._expect_answer(self._client)
-            self._client.transport.cycle.maybe_check_subclient_health()
-        except _FOREIGN as error:
-            raise self._lost(error) from None
+    @property
+    def is_receiving(self) -> bool:
+        return bool(self._replies.has_data())
 
-    def _expect_answer(self, client: Connection) -> None:
-        subscription, now = self._channel.subclient, self._clock.monotonic()
-        self._read_bytes = 0
-        if now - self._last_reply_at > _SILENCE * self._config.broker.heartbeat:
-            # A slow handler may have kept the loop from reading for that long.
-            with contextlib.suppress(TimeoutError):
-                while subscription.health_check_response_counter and self._has_room():
-                    self._read(client, 1e-6)
-            if subscription.health_check_response_counter and now > self._last_reply_at:
-                raise BrokerUnavailable(f"{self._address}: the subscription does not answer")
-        if not subscription.health_check_response_counter:
-            self._last_reply_at = now
+    @property
+    def holds_messages(self) -> bool:
+        return len(self._inbox) > 0 or self.is_receiving
+
+    @property
+    def silence(self) -> float:
+        return 0.0 if self._subscription is None else self._subscription.silence
+
+    def heartbeat(self) -> None:
+        subscription = self._subscription
+        if subscription is None:
+            return
+        if self._thread is None:
+            self._read_aside(subscription)
+        if self._thread is None:
+            # An answer that has come is to be read before it is missed.
+            while self._inbox.has_room() and subscription.receive_once(0.0):
+                pass
+        self._check(subscription)
 
     def depth(self) -> int | None:
         """Pub/sub has no queue."""
         return None
 
     def close(self) -> None:
-        client, self._client = self._client, None
-        self._channel = None
-        if client is not None:
-            with contextlib.suppress(Exception):
-                client.collect(socket_timeout=1)
+        subscription, self._subscription = self._subscription, None
+        thread, self._thread = self._thread, None
+        if subscription is None:
+            return
+        subscription.close()
+        if thread is not None:
+            thread.join(_CLOSING)
+        if thread is None or not thread.is_alive():
+            subscription.release()
+        self._complete_until = subscription.complete_until
 
-    def _open(self, url: str) -> None:
+    def _subscribe(self, url: str) -> Subscription:
         settings = self._config.broker
-        options = {"health_check_interval": settings.heartbeat, "socket_keepalive": True}
-        self._client = connection_to(url, settings, options=options)
-        connect_once(self._client)
-        # A Redis has no name of its own that outlives a failover.
-        self.place = f"database {database_of(url)}" if len(self._urls) == 1 else ""
-        self._channel = self._client.default_channel
-        exchange = Exchange(settings.exchange, "fanout", durable=True)
-        queue = Queue(
-            f"{self._config.queue_name}.{self._name}", exchange, routing_key="#", durable=False, auto_delete=True
+        with connection_to(url, settings, options={"socket_keepalive": True}) as client:
+            connect_once(client)
+            # kombu knows which Redis is meant by URL and transport options, and how to reach it. But it reads pub/sub
+            # only now and then, and reconnects without a word.
+            pool = client.default_channel.pool
+            connection = pool.connection_class(**pool.connection_kwargs)
+            subscription = Subscription(connection, layout_of(url, settings).channels[0], self._inbox, self._clock)
+            try:
+                subscription.open(settings.connect_timeout)
+            except BaseException:
+                subscription.close()
+                subscription.release()
+                raise
+            return subscription
+
+    def _read_aside(self, subscription: Subscription) -> None:
+        """Have a thread read it, if there is one to have."""
+        with contextlib.suppress(ThreadUnavailable):
+            self._thread = self._threads.start("subscription", subscription.read)
+
+    def _take(self, timeout: float) -> bool:
+        """Take a piece out of the inbox; whether there was one."""
+        if self._thread is None and self._subscription is not None and not len(self._inbox):
+            self._subscription.receive_once(timeout)
+            timeout = 0.0
+        piece = self._inbox.take(timeout)
+        if piece is None:
+            return False
+        self._replies = piece.replies
+        self._replies.feed(piece.data)
+        return True
+
+    def _check(self, subscription: Subscription) -> None:
+        """:raises BrokerUnavailable: if nothing more will come."""
+        if subscription.failure is not None:
+            raise self._lost(subscription.failure)
+        if subscription.silence >= self._config.broker.heartbeat:
+            raise self._lost(TimeoutError(f"no answer for {subscription.silence:.0f} s"))
+
+    def _lost(self, error: BaseException) -> BrokerUnavailable:
+        subscription = self._subscription
+        if subscription is None:
+            return unavailable(self.url, self._config.broker, error)
+        missing = self._clock.monotonic() - subscription.complete_until
+        return subscription_lost(
+            self.url, self._config.broker, error, was_behind=subscription.is_behind, missing=missing
         )
-        Consumer(self._channel, [queue], no_ack=True, auto_declare=True).consume()
-        # kombu decodes and expands messages itself, without limits, raises, and reads for as long as more is
-        # available.
-        self._channel.handlers["LISTEN"] = self._listen
-        self._await_subscription(self._client, settings.connect_timeout)
 
-    def _await_subscription(self, client: Connection, timeout: float) -> None:
-        """Return when the server has confirmed the subscription: what is published from now on arrives.
 
-        Until then another instance must be subscribed; rolling restarts rely on that.
-        """
-        began = self._last_reply_at = self._clock.monotonic()
-        self._poll(client)  # kombu subscribes when it first polls
-        subscription = self._channel.subclient
-        # A server answers in order, so the answer to a health check, which is due now, comes after the subscription.
-        subscription.connection.next_health_check = 0
-        client.transport.cycle.maybe_check_subclient_health()
-        while subscription.health_check_response_counter:
-            if self._clock.monotonic() - began > timeout:
-                raise BrokerUnavailable(f"{self._address}: no answer to the subscription for {timeout:g} s")
-            self._poll(client)
-
-    def _poll(self, client: Connection) -> None:
-        with contextlib.suppress(TimeoutError):
-            self._read(client, 0.01)
-
-    def _has_room(self) -> bool:
-        return len(self._received) < self._limit and max(self._held_bytes, self._read_bytes) < _BYTES_AT_ONCE
-
-    def _read(self, client: Connection, timeout: float) -> None:
-        """Take what is available, or arrives within the timeout. :raises TimeoutError: if nothing came."""
-        subscription = self._channel.subclient.connection
-        # What redis-py has already buffered makes no socket readable, so kombu would not see it.
-        if subscription is not None and subscription.can_read(0):
-            self._listen()
-        else:
-            client.drain_events(timeout=timeout)
-
-    def _listen(self) -> bool:
-        """Read replies while there is room, at least one; whether there was a message."""
-        subscription = self._channel.subclient
-        taken = False
-        while True:
-            response = subscription.parse_response()
-            self._last_reply_at = self._clock.monotonic()
-            # Anything else is the reply to the subscription or to a health check.
-            if isinstance(response, list | tuple) and response[0] in _MESSAGE_KINDS:
-                self._read_bytes += len(response[-1])
-                message = read_envelope(response[-1])
-                self._received.append(message)
-                self._held_bytes += len(message.body)
-                taken = True
-            if not self._has_room() or not subscription.connection.can_read(0):
-                return taken
-
-    def _unavailable(self, error: Exception) -> BrokerUnavailable:
-        return unavailable(self.url, self._config.broker, error)
-
-    def _lost(self, error: Exception) -> BrokerUnavailable:
-        return subscription_lost(self.url, self._config.broker, error)
+def _replies() -> hiredis.Reader:
+    """Of no stream yet."""
+    return hiredis.Reader(notEnoughData=NO_REPLY)

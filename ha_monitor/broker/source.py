@@ -46,6 +46,10 @@ class Source(Protocol):
 
     consumers: int | None
     """Consumers of the shared queue when `depth` was asked last, this one among them; None where none are counted."""
+    gap: float
+    """Seconds up to the latest connection in which something may have been sent that this instance missed; 0 if it was
+    the first one, and for a broker that keeps what is sent.
+    """
 
     def connect(self) -> str:
         """Connect, declare what is needed and start to consume; blocks for a few connection timeouts at most.
@@ -61,11 +65,21 @@ class Source(Protocol):
         Either all of them are redelivered or none; `redelivered` tells which.
 
         :raises BrokerUnavailable: if the connection broke or the broker stopped the consumer. Unacknowledged
-        messages are redelivered if `redelivers`.
+        messages are redelivered if `redelivers`; otherwise what was received is kept for the next calls.
         """
+
+    @property
+    def holds_messages(self) -> bool:
+        """Whether `receive` has something to give without a connection: what a broker that does not redeliver sent
+        before the connection ended."""
 
     def mark(self) -> Mark:
         """The position after the last message received."""
+
+    received_until: float
+    """By the monotonic clock: if the latest `receive` brought nothing, all that the broker had sent until then has been
+    received. Infinity if it was asked there and then.
+    """
 
     @property
     def is_receiving(self) -> bool:
@@ -76,6 +90,10 @@ class Source(Protocol):
 
         :raises BrokerUnavailable: if the connection broke.
         """
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which the broker has owed an answer; 0 if it owes none, or is not asked."""
 
     def heartbeat(self) -> None:
         """Send a heartbeat if due, and check those of the broker; to be called about once a second.
@@ -90,4 +108,6 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Close the connection if there is one; unacknowledged messages are requeued. Never raises."""
+        """Close the connection if there is one; unacknowledged messages are requeued. What a broker that does not
+        redeliver has sent is kept. Never raises.
+        """

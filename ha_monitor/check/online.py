@@ -14,7 +14,7 @@ from ha_monitor.broker.inspection import (
     verify_arguments,
     verify_rights,
 )
-from ha_monitor.broker.pubsub_limit import RECOMMENDED, SETTING
+from ha_monitor.broker.pubsub_limit import BUFFER, MIB, RECOMMENDED, SETTING
 from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config, QueueType
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable, StoreUnavailable
@@ -39,8 +39,9 @@ def check_broker(config: Config) -> Iterator[Finding]:
                 if limit is not None and limit.is_low:
                     yield warning(
                         "broker",
-                        f"{address_of(url)}: {SETTING} is {limit}: a large message, or many at once, disconnects all "
-                        f"instances together, and what follows is lost until they are back; set it to {RECOMMENDED}",
+                        f"{address_of(url)}: {SETTING} is {limit}, which is low beside the {BUFFER // MIB}mb that an "
+                        "instance keeps by itself: a large message, or many at once, disconnects all instances "
+                        f"together, and what follows is lost until they are back; set it to {RECOMMENDED}",
                     )
         except BrokerUnavailable as error:
             yield failed("broker", str(error), lasting=error.lasting)

@@ -138,6 +138,13 @@ OWN: dict[str, Metric] = {
         ("dead_letters", "dead_letters_total", Kind.COUNTER, "Handler calls that became dead letters"),
         ("takeovers", "takeovers_total", Kind.COUNTER, "Outboxes of dead instances taken over"),
         ("broker_connects", "broker_connects_total", Kind.COUNTER, "Connections to the broker, the first included"),
+        (
+            "gaps",
+            "broker_gap_seconds_total",
+            Kind.COUNTER,
+            "Seconds in which this instance may have missed events, since its subscription was broken; only with Redis "
+            "as the broker",
+        ),
         ("store_connects", "store_connects_total", Kind.COUNTER, "Connections to the store, the first included"),
         ("leases_lost", "leases_lost_total", Kind.COUNTER, "Times this instance lost its lease"),
         (

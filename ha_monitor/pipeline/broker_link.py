@@ -19,6 +19,10 @@ HEARTBEAT_EVERY = 1.0
 """Seconds between two checks of the heartbeats."""
 DEPTH_EVERY = 5.0
 """Seconds between two queries of the queue's length."""
+QUIET_AFTER = 1.0
+"""Seconds for which the broker may owe an answer before nothing is concluded from what does not come."""
+SILENT_AFTER = 3.0
+"""Seconds for which the broker may owe an answer before the instance says that it does not receive."""
 PEERS_EVERY = 5.0
 """Seconds between two comparisons with the brokers of the other instances."""
 
@@ -92,20 +96,38 @@ class BrokerLink(Link):
         self._health.broker(None)
         self._watermark.connected()
         self._heartbeat.hasten()
+        gap = round(self._source.gap, 3)
+        self._stats.gaps += gap
         if away is not None:
+            if gap:
+                away["gap"] = gap
             self._logger.info("broker-connected", broker=address, queue=self._queue, **away)
         self._report.consuming()
         self._broadcast.send(self._source.url)
 
-    def keep_alive(self) -> None:
-        """Send and check heartbeats, and query the queue's length, when due.
+    @property
+    def hears(self) -> bool:
+        """Whether the broker gives signs of life: if it does not, the silence of workers says nothing about them."""
+        return self._source.silence < QUIET_AFTER
 
-        :raises BrokerUnavailable: if the connection broke.
+    def keep_alive(self) -> None:
+        """Send and check heartbeats, and query the queue's length, when due. A broker that does not redeliver what is
+        missed is connected again, too: the loop may be waiting for a handler.
+
+        :raises BrokerUnavailable: if the connection broke, or could not be made. :raises StoreUnavailable: as
+        `store/api.py` says.
         """
-        if self.consuming and self._heartbeat.is_due():
+        if not self.consuming:
+            if not self._source.redelivers:
+                self.connect()
+            return
+        # What a broker does not redeliver is missed until a connection that broke is made again: look each time.
+        if self._heartbeat.is_due() or not self._source.redelivers:
             asked_at = self._clock.monotonic()
             self._heartbeat.restart()
             self._source.heartbeat()
+            silence = self._source.silence
+            self._health.broker(f"has not answered for {silence:.0f} s" if silence >= SILENT_AFTER else None)
             if self._look.is_due():
                 self._look.restart()
                 self._note_empty(asked_at)

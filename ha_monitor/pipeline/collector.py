@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ha_monitor.broker.source import Mark, Source
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import BatchSettings
+from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import Fact
 from ha_monitor.pipeline.batch_parts import MOST_BYTES, batch_parts
@@ -129,19 +131,26 @@ class Collector:
         return mark
 
     def close_all(self) -> bool:
-        """Close the received messages, a batch at a time; whether there were any."""
-        if self._received:
+        """Close a batch of what was received, by the source too if its connection is gone; whether there was any."""
+        while not self._is_full() and self._has_received():
             self._decode()
         self.close_open()
         return bool(self._closed)
 
     def drop_all(self) -> int:
         """Drop everything kept, decoded or not; returns the number of events."""
-        while self._received:
+        while self._has_received():
             self._decode()
         dropped = self.event_count
         self.forget()
         return dropped
+
+    def _has_received(self) -> bool:
+        """Whether there are messages to decode. No connection is needed."""
+        if not self._received and self._source.holds_messages:
+            with suppress(BrokerUnavailable):  # then it was a part of one
+                self._receive(0.0)
+        return bool(self._received)
 
     def take(self) -> Collected:
         """The oldest closed batch. :raises IndexError: if there is none."""

@@ -189,9 +189,9 @@ class Pipeline:
                 return
             self._tick_if_due()
             if not self._broker.consuming:
-                self._finish()
+                self._merge_closed()
             if not self._broker.consuming and not self._broker.connect():
-                self._clock.sleep(min(IDLE_WAIT, self._broker.remaining()))
+                self._wait_for_broker()
                 return
             self._broker.keep_alive()
             self._consume()
@@ -209,7 +209,8 @@ class Pipeline:
     def _consume(self) -> None:
         wait = 0.0 if self._in_flight is not None else min(IDLE_WAIT, self._ticker.due.remaining())
         full = self._collector.collect(wait)
-        self._leader.listening.listened()
+        if self._broker.hears:
+            self._leader.listening.listened()
         self._finish()
         while self._collector:
             self._send(self._collector.take())
@@ -218,10 +219,18 @@ class Pipeline:
             self._finish()
             self.keep_alive()
         if self._collector.paused_at is not None:
-            self._watermark.nothing_in_flight(self._collector.paused_at)
+            self._watermark.nothing_in_flight(min(self._collector.paused_at, self._source.received_until))
             self.stats.nothing_received(self._clock.time())
         self._announcements.announce()
         self._store.flush()
+
+    def _merge_closed(self) -> None:
+        """Merge the batch in flight, and all that are closed."""
+        self._finish()
+        while self._collector:
+            self._send(self._collector.take())
+            self._finish()
+            self.keep_alive()
 
     def _send(self, collected: Collected) -> None:
         if collected.redelivered:
@@ -328,6 +337,11 @@ class Pipeline:
         self._collector.collect(IDLE_WAIT, only_full=True)
         self._buffer_limit.drop()
 
+    def _wait_for_broker(self) -> None:
+        """Wait for the next attempt, and meanwhile merge what a broker that does not redeliver had sent."""
+        if self._source.redelivers or not self._collector.close_all():
+            self._clock.sleep(min(IDLE_WAIT, self._broker.remaining()))
+
     def _repeat_batches(self) -> None:
         """Make sure that batches that may not be merged are merged again."""
         if self._source.redelivers:
@@ -364,6 +378,8 @@ class Pipeline:
         try:
             if self._store.connected and self._store_link.registered:
                 if finish:
+                    if not self._source.redelivers:
+                        self._source.close()  # what it holds is merged, and that has an end
                     self._finish()
                     while self._collector or (not self._source.redelivers and self._collector.close_all()):
                         self._send(self._collector.take())

@@ -37,6 +37,8 @@ class Stats(Struct):
     dead_letters: int = 0
     takeovers: int = 0
     broker_connects: int = 0
+    gaps: float = 0.0
+    """Seconds without a subscription between two of them: the broker keeps nothing meanwhile."""
     store_connects: int = 0
     leases_lost: int = 0
     rollbacks: int = 0

@@ -65,7 +65,7 @@ def test_the_transport_options_of_workers_hold_for_all_that_is_asked(
     """
     config = Config(broker=Broker(url=redis_broker_url, transport_options=options, enable_events=True))
     app = make_app(redis_broker_url, broker_transport_options=options)
-    source = RedisSource(config, "one", SystemClock())
+    source = RedisSource(config, SystemClock(), plain_threads())
     with worker_of(redis_broker_url, "celery", broker_transport_options=options) as worker:
         for priority in (0, 5, 9):
             app.tasks["tests.add"].apply_async((1, 2), queue="idle", priority=priority)
@@ -109,7 +109,7 @@ def test_redis_names_the_rights_that_the_options_need(
     set_rules(*shlex.split(refusal.partition("grant it: ACL SETUSER optional ")[2]))
     try:
         assert failures() == []
-        source = RedisSource(config, "one", SystemClock())
+        source = RedisSource(config, SystemClock(), plain_threads())
         source.connect()
         source.close()
         with worker_of(redis_broker_url, broker_transport_options=options, control_exchange="shop") as worker:

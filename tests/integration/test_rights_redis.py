@@ -28,6 +28,7 @@ from tests.support.rights import (
     store_rules,
 )
 from tests.support.services import PrivateRedis
+from tests.support.threads import plain_threads
 from tests.support.workers import CeleryWorker
 from tests.unit.builders import TIME, event
 
@@ -173,7 +174,7 @@ def redis_worker(redis_server: PrivateRedis) -> Iterator[tuple[int, str]]:
 def redis_uses(redis_server: PrivateRedis, redis_worker: tuple[int, str], trial: Trial) -> Uses:
     db, worker = redis_worker
     config = Config(node_id="rights", broker=Broker(url=trial.url(db)))
-    source = RedisSource(config, "rights", SystemClock())
+    source = RedisSource(config, SystemClock(), plain_threads())
     uses = dict(uses_of(config, source, lambda: publish(redis_server.url(db), [EVENT]), worker))
 
     def check() -> None:
@@ -291,7 +292,7 @@ def test_a_redis_broker_with_a_password(own_redis: PrivateRedis, change: Callabl
     config = Config(broker=Broker(url=change(trial.url(0))))
 
     with pytest.raises(BrokerUnavailable, match=says) as caught:
-        RedisSource(config, "no password", SystemClock()).connect()
+        RedisSource(config, SystemClock(), plain_threads()).connect()
 
     assert "hunter2" not in str(caught.value)
     assert says in failures(check_broker(config))[0]

@@ -32,7 +32,7 @@ def _smaller(monkeypatch: pytest.MonkeyPatch) -> None:
 class Flood:
     """A broker that has so many messages, one after the other."""
 
-    is_receiving = False
+    is_receiving = holds_messages = False
 
     def __init__(self, total: int, events: int, padding: int) -> None:
         """:param events: in each message. :param padding: characters of each event that nobody keeps."""

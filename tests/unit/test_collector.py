@@ -21,7 +21,7 @@ from tests.unit.builders import TIME, TurnedClock, event, fact_builder
 class Stream:
     """A broker that has some messages at hand."""
 
-    is_receiving = False
+    is_receiving = holds_messages = False
 
     def __init__(self, *bodies: Any) -> None:
         self._messages = [Message(json.dumps(body).encode()) for body in bodies]
@@ -92,7 +92,7 @@ def test_while_a_large_message_arrives_the_broker_may_have_more() -> None:
     had is merged."""
 
     class Receiving(Stream):
-        is_receiving = True
+        is_receiving, holds_messages = True, False
 
     stream = Receiving()
     collector = Collector(
@@ -131,7 +131,7 @@ def test_what_was_delivered_before_is_held_apart_and_in_order() -> None:
     class Again:
         """A stream of which some messages are redelivered; a mark is how many were received."""
 
-        is_receiving = False
+        is_receiving = holds_messages = False
 
         def __init__(self) -> None:
             one = Message(json.dumps(event("task-started")).encode())

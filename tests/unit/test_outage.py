@@ -128,6 +128,7 @@ def test_a_broker_that_is_back_was_away(clock: TurnedClock, lines: Lines) -> Non
         """Can be connected to once `away` is over."""
 
         url = "amqp://rabbit//"
+        gap = 0.0
         place = "vhost / of rabbit"
         away = True
 

@@ -1,0 +1,177 @@
+"""One subscription to a channel of Redis, and the thread that reads it.
+
+Redis sends a subscriber what is published, and closes the connection if too much of it is not read. So nothing that
+takes time may stand between the socket and the memory of this process: the thread reads, whatever the loop does
+meanwhile, such as waiting for a slow handler. It does not look into what it reads.
+
+No library may reconnect by itself underneath: what is published meanwhile is missed, and that has to be said. Here a
+connection that breaks stays broken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import ssl
+from typing import Any
+
+import hiredis
+import redis.exceptions
+
+from ha_monitor.broker.inbox import Inbox, Piece
+from ha_monitor.clock import Clock
+from ha_monitor.schedule import Schedule
+
+FOREIGN = (redis.exceptions.RedisError, hiredis.HiredisError, OSError)
+"""What a broken connection raises."""
+NO_REPLY = object()
+"""What a `hiredis.Reader` returns if the bytes so far hold no more complete replies."""
+ASK_EVERY = 0.5
+"""Seconds between two questions to the server. It answers in order: what was sent before a question is there with its
+answer. An empty socket proves nothing: the link may be half-open, and a link that is too slow is empty now and then.
+"""
+WAIT = 0.5
+"""Most seconds that one read waits."""
+_END_OF_REPLY = b"\r\n"
+_READ_SIZE = 256 * 1024
+
+
+class Subscription:
+    """A connection that receives what is published on some channels.
+
+    `open` first, `close` last. In between, `read` in a thread of its own, or `receive_once` again and again.
+    """
+
+    def __init__(self, connection: Any, channels: str, inbox: Inbox, clock: Clock) -> None:
+        """
+        :param connection: of redis-py, not connected yet.
+        :param channels: a pattern.
+        :param inbox: gets what is received.
+        """
+        self._connection = connection
+        self._channels = channels
+        self._inbox = inbox
+        self._clock = clock
+        self._replies = hiredis.Reader(notEnoughData=NO_REPLY)
+        self._socket: Any = None
+        self._closed = False
+        self._is_amid_reply = self._has_paused = False
+        self._heard_at = clock.monotonic()
+        self._question = b""
+        self._tail = b""
+        self._asked_at: float | None = None
+        self._next_question = Schedule(clock, ASK_EVERY)
+        self.complete_until = self._heard_at
+        """By the monotonic clock: what was sent until then is in the inbox."""
+        self.silence = 0.0
+        """Seconds for which the server has owed an answer, as of the latest read; 0 if it owes none."""
+        self.failure: BaseException | None = None
+        """Why nothing more will be received."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether Redis certainly had more to send than was read."""
+        return self._is_amid_reply or self._has_paused
+
+    def open(self, timeout: float) -> None:
+        """Connect and subscribe. When it returns, the server has confirmed that: what is published from now on arrives.
+
+        :param timeout: seconds to wait for the confirmation.
+        :raises Exception: one of `FOREIGN`.
+        """
+        self._connection.connect()
+        self._socket = self._connection._sock
+        self._connection.send_command("PSUBSCRIBE", self._channels, check_health=False)
+        until = self._clock.monotonic() + timeout
+        while (reply := self._replies.gets()) is NO_REPLY:
+            if self._clock.monotonic() > until:
+                raise TimeoutError(f"no answer to the subscription for {timeout:g} s")
+            self._replies.feed(self._receive(WAIT))
+        if isinstance(reply, Exception):
+            raise reply
+        self.complete_until = self._heard_at = self._clock.monotonic()
+        # Events may have come right behind the confirmation.
+        self._inbox.put(Piece(self._replies, b""))
+
+    def read(self) -> None:
+        """Read until the connection breaks or is closed: the work of a thread."""
+        try:
+            while not self._closed and self.failure is None:
+                if self._inbox.has_room(WAIT):
+                    self.receive_once(WAIT)
+                else:
+                    self._pause()
+        except BaseException as error:  # a fault of the program; nobody reads from now on
+            self.failure = error
+            raise
+
+    def receive_once(self, timeout: float) -> bool:
+        """Take what has come into the inbox; waits up to `timeout` seconds for some. Returns whether there was any.
+
+        Never raises: what went wrong is `failure`.
+        """
+        data = b""
+        try:
+            if data := self._receive(timeout):
+                self._inbox.put(Piece(self._replies, data))
+            self._note(data)
+        except FOREIGN as error:
+            self.failure = error
+            self._inbox.put(Piece(self._replies, b""))  # wakes who waits for a piece
+        return bool(data)
+
+    def close(self) -> None:
+        """End it; a read that waits returns. Never raises."""
+        self._closed = True
+        with contextlib.suppress(OSError):
+            if self._socket is not None:
+                # Not that of TLS, which would first take the encryption away from under a read.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Give the socket back, once nobody reads any more. Never raises."""
+        with contextlib.suppress(Exception):
+            self._connection.disconnect()
+
+    def _receive(self, timeout: float) -> bytes:
+        """What has come, or comes within the time; empty if nothing does."""
+        if self._socket.gettimeout() != timeout:
+            self._socket.settimeout(timeout)
+        try:
+            data: bytes = self._socket.recv(_READ_SIZE)
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
+            return b""
+        if not data:
+            raise redis.exceptions.ConnectionError("Connection closed by server")
+        return data
+
+    def _note(self, data: bytes) -> None:
+        """Draw the conclusions from a read, and ask the next question when it is due."""
+        now = self._clock.monotonic()
+        if data:
+            self._heard_at, self.silence = now, 0.0
+            self._is_amid_reply = not data.endswith(_END_OF_REPLY)
+            self._look_for_answer(data)
+        elif self._asked_at is not None:
+            self.silence = now - max(self._asked_at, self._heard_at)
+        if self._asked_at is None and self._next_question.is_due():
+            self._next_question.restart()
+            self._question, self._tail, self._asked_at = secrets.token_hex(16).encode(), b"", now
+            self._connection.send_command("PING", self._question, check_health=False)
+
+    def _look_for_answer(self, data: bytes) -> None:
+        if self._asked_at is None:
+            return
+        # It may have come in two pieces.
+        searched = self._tail + data
+        if self._question in searched:
+            self.complete_until, self._asked_at, self._has_paused = self._asked_at, None, False
+        else:
+            self._tail = searched[-len(self._question) :]
+
+    def _pause(self) -> None:
+        """There is no room. What is sent meanwhile waits in the socket, and then in Redis."""
+        self._has_paused = True
+        # Nobody is silent who is not listened to.
+        self._heard_at, self.silence = self._clock.monotonic(), 0.0
