@@ -233,6 +233,8 @@ OWN_EVENTS = (
     OwnEvent("store-damaged", WARNING),
     OwnEvent("broker-connected", INFO),
     OwnEvent("broker-unavailable", WARNING),
+    OwnEvent("broker-alarm", WARNING),
+    OwnEvent("broker-alarm-over", INFO),
     OwnEvent("lease-lost", WARNING),
     OwnEvent("outbox-taken-over", WARNING),
     OwnEvent("leadership-acquired", INFO),

@@ -12,6 +12,7 @@ from ha_monitor.pipeline.link import Link
 from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.watch import Publishers
 from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.schedule import Schedule
 
@@ -23,7 +24,7 @@ PEERS_EVERY = 5.0
 """Seconds between two comparisons with the brokers of the other instances."""
 
 
-class Broadcast(Protocol):
+class Broadcast(Publishers, Protocol):
     """Requests a heartbeat from the workers."""
 
     def send(self, url: str) -> object:

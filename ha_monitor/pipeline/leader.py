@@ -11,7 +11,7 @@ from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.losses import LossesDuty
 from ha_monitor.pipeline.stuck import Reconciler, StuckTaskDuty
 from ha_monitor.pipeline.tables import TableReport
-from ha_monitor.pipeline.watch import WatchDuty
+from ha_monitor.pipeline.watch import Publishers, WatchDuty
 from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.outbox import OutboxItem
@@ -29,10 +29,14 @@ class Leader:
         logger: Logger,
         clock: Clock,
         *,
+        publishers: Publishers,
         investigator: Investigator | None,
         reconciler: Reconciler,
     ) -> None:
-        """:param investigator: asks about candidates; None if the detection of stuck tasks is disabled."""
+        """
+        :param publishers: know whether the broker takes what workers send.
+        :param investigator: asks about candidates; None if the detection of stuck tasks is disabled.
+        """
         settings = config.workers
         self._store = record.store
         self._record_duties = record.duties
@@ -45,6 +49,7 @@ class Leader:
             record.duties,
             watching,
             self.listening,
+            publishers=publishers,
             telemetry=telemetry,
             tables=TableReport(logger, clock),
             clock=clock,

@@ -96,7 +96,14 @@ class Pipeline:
         self._buffer_limit = BufferLimit(self._collector, stats, logger, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._leader = Leader(
-            record, config, telemetry, logger, clock, investigator=investigator, reconciler=self._collector
+            record,
+            config,
+            telemetry,
+            logger,
+            clock,
+            publishers=broadcast,
+            investigator=investigator,
+            reconciler=self._collector,
         )
         self._watermark = Watermark(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
         self._in_flight: Collected | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from ha_monitor.clock import Clock
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.tables import TableReport
@@ -13,6 +15,23 @@ from ha_monitor.store.results import Watching
 
 WATCH_EVERY = 0.5
 """Seconds at least between two looks at the workers: there may be many ticks a second while announcements wait."""
+UNHEARD = 4.0
+"""Seconds of silence after which a worker has missed a heartbeat: an answer of the broker says something of it then."""
+
+
+class Publishers(Protocol):
+    """Workers can only be heard if the broker takes what they publish."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker is known to take nothing."""
+
+    @property
+    def asked_at(self) -> float | None:
+        """When the latest attempt to publish began that no alarm held up, by the monotonic clock."""
+
+    def ask_again(self) -> None:
+        """Try to publish. Does not block, never raises."""
 
 
 class WatchDuty:
@@ -24,6 +43,7 @@ class WatchDuty:
         watching: Watching,
         listening: Listening,
         *,
+        publishers: Publishers,
         telemetry: Telemetry,
         tables: TableReport,
         clock: Clock,
@@ -34,6 +54,9 @@ class WatchDuty:
         self._telemetry = telemetry
         self._tables = tables
         self._clock = clock
+        self._publishers = publishers
+        self._proof_lasts = max(1.0, watching.lost_after - UNHEARD)
+        self._ask = Schedule(clock, min(watching.late_after, self._proof_lasts / 2))
         self._empty_at: float | None = None
         self._due = Schedule(clock, WATCH_EVERY)
 
@@ -51,14 +74,24 @@ class WatchDuty:
         if not self._due.is_due():
             return []
         self._due.restart()
-        # A worker may be declared lost only after listening for as long as it may be silent.
-        may_declare_lost = self._listening.has_lasted(self._watching.lost_after)
+        if self._publishers.is_blocked:
+            self._listening.interrupted()
+        # A worker may be declared lost only after listening for as long as it may be silent, and if the broker took
+        # what was published after it had fallen silent.
+        may_declare_lost = self._listening.has_lasted(self._watching.lost_after) and self._was_taken_lately()
         empty_ago = None if self._empty_at is None else self._clock.monotonic() - self._empty_at
         watched = self._duties.watch(
             self._watching, self._telemetry.surveyed_queues(), may_declare_lost=may_declare_lost, empty_ago=empty_ago
         )
         if watched is None:
             return []
+        if watched.silent and self._ask.is_due():
+            self._ask.restart()
+            self._publishers.ask_again()
         self._telemetry.fleet = watched
         self._tables.look(watched.tables)
         return watched.items
+
+    def _was_taken_lately(self) -> bool:
+        asked_at = self._publishers.asked_at
+        return asked_at is not None and self._clock.monotonic() - asked_at <= self._proof_lasts

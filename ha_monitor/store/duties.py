@@ -50,7 +50,7 @@ class Duties:
             more = self._watch_some(watching, [], may_declare_lost, empty_ago)
             if more is None:
                 break  # another one leads since then; what was found before is in this instance's outbox
-            watched = more._replace(items=watched.items + more.items)
+            watched = more._replace(items=watched.items + more.items, silent=watched.silent + more.silent)
         return watched
 
     def _watch_some(
@@ -68,7 +68,8 @@ class Duties:
         reply = self._store.run("watch", options)
         if reply is None:
             return None
-        first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known, places, tables = reply
+        first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known, places, *rest = reply
+        tables, silent = rest
         self._watch_places = [place.decode() for place in places]
         for name, state, active, is_silent in workers:
             running = None if active < 0 else active
@@ -87,6 +88,7 @@ class Duties:
             stuck,
             orphaned,
             [Table(name.decode(), None if size < 0 else size, limit, refused) for name, size, limit, refused in tables],
+            silent,
         )
 
     def losses(self, *, report: bool = True) -> list[OutboxItem]:

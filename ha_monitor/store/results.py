@@ -89,6 +89,8 @@ class Watched(NamedTuple):
     orphaned: int = 0
     """Tasks that were said to be orphaned and still are."""
     tables: Sequence[Table] = ()
+    silent: int = 0
+    """Workers that are about to be lost: those late ones that send heartbeats."""
 
 
 class Table(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 from ha_monitor.pipeline.losses import LOSSES_EVERY, MORE_EVERY, LossesDuty
 from ha_monitor.pipeline.watch import WATCH_EVERY, WatchDuty
 from ha_monitor.pipeline.watermark import Listening
-from ha_monitor.store.results import Watching
+from ha_monitor.store.results import Watched, Watching
 from tests.unit.builders import TurnedClock
 
 LATE, LOST = 10.0, 30.0
@@ -24,10 +24,13 @@ class Fleet:
         self.reports: list[bool] = []
         self.all_accounted = True
 
+        self.silent = 0
+
     def watch(
         self, watching: Watching, queues: list[str], *, may_declare_lost: bool, empty_ago: float | None = None
-    ) -> None:
+    ) -> Watched:
         self.may_declare_lost.append(may_declare_lost)
+        return Watched([], 1, 0, 0, 0, [], [], silent=self.silent)
 
     def losses(self, *, report: bool) -> list[Any]:
         self.reports.append(report)
@@ -44,11 +47,35 @@ def clock() -> TurnedClock:
     return TurnedClock()
 
 
-def watch_duty(fleet: Any, clock: TurnedClock, listening: Listening | None = None) -> WatchDuty:
+class Broker:
+    """Takes what is published, unless it has an alarm."""
+
+    def __init__(self, clock: TurnedClock) -> None:
+        self._clock = clock
+        self.is_blocked = False
+        self.asked_at: float | None = None
+        self.asked = 0
+
+    def ask_again(self) -> None:
+        self.asked += 1
+        if not self.is_blocked:
+            self.asked_at = self._clock.monotonic()
+
+
+def watch_duty(
+    fleet: Any, clock: TurnedClock, listening: Listening | None = None, broker: Broker | None = None
+) -> WatchDuty:
     telemetry: Any = SimpleNamespace(surveyed_queues=list)
-    tables: Any = None
-    listening = listening or Listening(clock, LATE)
-    return WatchDuty(fleet, Watching(LATE, LOST), listening, telemetry=telemetry, tables=tables, clock=clock)
+    tables: Any = SimpleNamespace(look=lambda _tables: None)
+    return WatchDuty(
+        fleet,
+        Watching(LATE, LOST),
+        listening or Listening(clock, LATE),
+        publishers=broker or Broker(clock),
+        telemetry=telemetry,
+        tables=tables,
+        clock=clock,
+    )
 
 
 def test_the_fleet_is_looked_at_now_and_then_and_at_once_by_a_new_leader(fleet: Fleet, clock: TurnedClock) -> None:
@@ -70,6 +97,7 @@ def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock)
     """Given an instance that has received nothing for a while, no worker is declared lost until it has listened for
     as long as one may be silent."""
     listening = Listening(clock, LATE)
+    fleet.silent = 1
     duty = watch_duty(fleet, clock, listening)
 
     def listen(seconds: float) -> bool:
@@ -77,7 +105,7 @@ def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock)
         while clock.now < until:
             clock.now += 1
             listening.listened()
-        duty.run()
+            duty.run()
         return fleet.may_declare_lost[-1]
 
     assert not listen(LOST)
@@ -86,6 +114,32 @@ def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock)
     assert not listen(1)
     assert not listen(LOST - 2)
     assert listen(2)
+
+
+def test_silence_means_nothing_while_the_broker_takes_nothing(fleet: Fleet, clock: TurnedClock) -> None:
+    """Given silent workers, none is declared lost before the broker has taken something after they fell silent; nor
+    while it has an alarm, nor until they could be heard again for as long as one may be silent."""
+    listening, broker = Listening(clock, LATE), Broker(clock)
+    duty = watch_duty(fleet, clock, listening, broker)
+
+    def look(seconds: float) -> bool:
+        until = clock.now + seconds
+        while clock.now < until:
+            clock.now += 1
+            listening.listened()
+            duty.run()
+        return fleet.may_declare_lost[-1]
+
+    broker.asked_at = clock.now
+    assert not look(2 * LOST), "the answer was there before they fell silent"
+    assert broker.asked == 0, "nobody is silent"
+    broker.is_blocked, fleet.silent = True, 1
+    assert not look(5 * LOST)
+    asked = broker.asked
+    broker.is_blocked = False
+    assert not look(LOST - 1)
+    assert look(2)
+    assert 0 < broker.asked - asked <= LOST / LATE + 1
 
 
 def test_losses_are_looked_for_more_often_while_some_processes_are_left(fleet: Fleet, clock: TurnedClock) -> None:

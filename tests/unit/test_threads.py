@@ -11,11 +11,13 @@ import pytest
 from ha_monitor import threads
 from ha_monitor.broker import control
 from ha_monitor.broker.control import WorkerBroadcast
+from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.store.results import Candidates
 from ha_monitor.threads import AGAIN_AFTER, CallThread, ServiceThread, ThreadUnavailable
 from tests.support.process import wait_until
+from tests.support.reports import NoReports
 from tests.support.threads import no_thread_left, plain_threads
 from tests.unit.builders import TurnedClock
 
@@ -92,9 +94,9 @@ def test_a_broadcast_that_could_not_be_sent_is_sent_later(monkeypatch: pytest.Mo
     clock = TurnedClock()
     told: list[tuple[str, str]] = []
     reached: list[str] = []
-    monkeypatch.setattr(control, "broadcast_to_workers", lambda url, _settings: reached.append(url))
+    monkeypatch.setattr(control, "broadcast_to_workers", lambda url, _settings, _hold: reached.append(url))
     monkeypatch.setattr(control, "any_worker_answers", lambda _url, _settings: True)
-    broadcast = WorkerBroadcast(plain_threads(clock, told), Broker(), pytest.fail, pytest.fail)
+    broadcast = WorkerBroadcast(plain_threads(clock, told), Broker(), clock, NoReports())
 
     with no_thread_left():
         broadcast.send("amqp://one")
@@ -116,13 +118,13 @@ def test_one_broadcast_at_a_time_however_often_the_connection_breaks(monkeypatch
     """
     release, reached = threading.Event(), []
 
-    def slowly(url: str, _settings: Broker) -> None:
+    def slowly(url: str, _settings: Broker, _hold: object) -> None:
         reached.append((url, threading.current_thread()))
         release.wait(30)
 
     monkeypatch.setattr(control, "broadcast_to_workers", slowly)
     monkeypatch.setattr(control, "any_worker_answers", lambda _url, _settings: True)
-    broadcast = WorkerBroadcast(plain_threads(), Broker(), pytest.fail, pytest.fail)
+    broadcast = WorkerBroadcast(plain_threads(), Broker(), SystemClock(), NoReports())
     broadcast.send("amqp://first")
     wait_until(lambda: len(reached) == 1, 30, "the first broadcast")
     last = [broadcast.send(f"amqp://{number}") for number in range(10)][-1]

@@ -21,8 +21,8 @@
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
 -- stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks that it runs or
--- 0}, …}, {queue, …}, {where to go on, …}, {{table, entries, most entries, refused}, …}}: the first place to go on
--- is '0' when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
+-- 0}, …}, {queue, …}, {where to go on, …}, {{table, entries, most entries, refused}, …}, workers that are about to be
+-- lost}: the first place to go on is '0' when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
 
 -- So many workers have a line of their own in a minute, those that were never confirmed and the others; the rest
 -- have one together when all workers were looked at.
@@ -112,6 +112,7 @@ local function look_at_clock(name, record, heard)
 end
 
 local any_lost, newly_lost = false, false
+local silent_count = 0 -- workers that send heartbeats and are late
 
 local function look_at(name, heard)
   -- An instance hears of nobody in the future, nor before there were any.
@@ -132,6 +133,7 @@ local function look_at(name, heard)
     any_lost = true
     newly_lost = newly_lost or not read_lost(before)
   end
+  if state == LATE and sends_heartbeats(record) then silent_count = silent_count + 1 end
   local running = -1
   if state == OFFLINE then
     running = 0
@@ -280,5 +282,6 @@ return leading(function()
     redis.call('ZRANGE', keys.queues, 0, -1),
     following,
     sizes(),
+    silent_count,
   }
 end)

@@ -69,6 +69,7 @@ class MemoryDuties:
                 server.queues,
                 sum(kind == "task-stuck" for kind, *_ in server.found.values()),
                 sum(kind == "task-orphaned" for kind, *_ in server.found.values()),
+                silent=sum(one.state == "late" and bool(server.workers[one.name][1]) for one in states),
             )
 
         return self._store.own_call("watch", watched)
