@@ -99,6 +99,8 @@ class WorkerBroadcast:
         self._latest_url: str | None = None
         self._asked: Future[None] | None = None
         self._is_wanted = False
+        self._problem: str | None = None
+        """Why the latest request failed: said once for each connection, however often workers are asked again."""
         self._alarm: str | None = None
         self._alarm_since = 0.0
         self.asked_at: float | None = None
@@ -151,6 +153,7 @@ class WorkerBroadcast:
 
     def _greet(self) -> None:
         url, self._url = self._url, None
+        self._problem = None
         if url is None or not self._request(url):
             return
         try:
@@ -180,8 +183,9 @@ class WorkerBroadcast:
             problem = f"{type(error).__name__}: {reason_of(error)}"
         self.asked_at = began
         self._end_alarm()
-        if problem is not None:
+        if problem is not None and problem != self._problem:
             self._reports.failed(problem)
+        self._problem = problem
         return problem is None
 
     def _is_held_up(self, url: str) -> bool:

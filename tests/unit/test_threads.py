@@ -13,11 +13,12 @@ from ha_monitor.broker import control
 from ha_monitor.broker.control import WorkerBroadcast
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker
+from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.store.results import Candidates
 from ha_monitor.threads import AGAIN_AFTER, CallThread, ServiceThread, ThreadUnavailable
 from tests.support.process import wait_until
-from tests.support.reports import NoReports
+from tests.support.reports import NoReports, Told
 from tests.support.threads import no_thread_left, plain_threads
 from tests.unit.builders import TurnedClock
 
@@ -133,6 +134,26 @@ def test_one_broadcast_at_a_time_however_often_the_connection_breaks(monkeypatch
 
     assert [url for url, _ in reached] == ["amqp://first", "amqp://9"]
     assert len({thread for _, thread in reached}) == 1
+
+
+def test_a_failure_is_told_once_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given workers that cannot be asked, as without a right, it is told at each connection, and not each time that
+    they are asked again; nothing is known then, which holds nobody up."""
+
+    def refused(_url: str, _settings: Broker, _hold: object) -> None:
+        raise BrokerUnavailable("refused")
+
+    monkeypatch.setattr(control, "broadcast_to_workers", refused)
+    clock, told = TurnedClock(), Told()
+    broadcast = WorkerBroadcast(plain_threads(), Broker(), clock, told)
+    for connection in (1, 2):
+        broadcast.send("amqp://one").result(30)
+        for _ in range(3):
+            clock.now += 1
+            # It is not repeated while one is under way.
+            wait_until(lambda: broadcast.ask_again() or broadcast.asked_at == clock.now, 30, "the next attempt", 0.001)
+        assert told.failures == ["refused"] * connection
+    assert not broadcast.is_blocked
 
 
 def test_a_question_without_a_thread_is_an_answer_with_a_problem() -> None:
