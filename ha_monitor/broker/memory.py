@@ -96,6 +96,9 @@ class MemorySource:
         self._call("depth", lambda: None)
         return len(self._broker.ready) if self.redelivers else None
 
+    def prove_delivery(self) -> None:
+        self._call("proof", lambda: None)
+
     def close(self) -> None:
         again = [message._replace(redelivered=True) for _, message in self._in_flight]
         self._broker.ready.extendleft(reversed(again))

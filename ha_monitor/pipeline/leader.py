@@ -77,6 +77,13 @@ class Leader:
         if self._stuck is not None:
             self._stuck.queue_was_empty(asked_at)
 
+    def delivered(self, at: float) -> None:
+        """The broker delivered, or showed that it can.
+
+        :param at: by the monotonic clock.
+        """
+        self._watch.delivered(at)
+
     def after_tick(self, ticked: Ticked) -> list[OutboxItem]:
         """Perform the duties if this instance leads; returns the items to announce."""
         if ticked.leads != self._leads:

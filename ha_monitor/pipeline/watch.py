@@ -11,7 +11,7 @@ from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import LeaderDuties
 from ha_monitor.store.outbox import OutboxItem
-from ha_monitor.store.results import Watching
+from ha_monitor.store.results import Watched, Watching
 
 WATCH_EVERY = 0.5
 """Seconds at least between two looks at the workers: there may be many ticks a second while announcements wait."""
@@ -57,7 +57,10 @@ class WatchDuty:
         self._publishers = publishers
         self._proof_lasts = max(1.0, watching.lost_after - UNHEARD)
         self._ask = Schedule(clock, min(watching.late_after, self._proof_lasts / 2))
+        self._delivered_at = float("-inf")
         self._empty_at: float | None = None
+        self._watched: Watched | None = None
+        """As it was at the look before."""
         self._due = Schedule(clock, WATCH_EVERY)
 
     def queue_was_empty(self, at: float) -> None:
@@ -67,7 +70,15 @@ class WatchDuty:
         """
         self._empty_at = at
 
+    def delivered(self, at: float) -> None:
+        """The broker delivered, or showed that it can.
+
+        :param at: by the monotonic clock.
+        """
+        self._delivered_at = at
+
     def start_anew(self) -> None:
+        self._watched = None
         self._due.hasten()
 
     def run(self) -> list[OutboxItem]:
@@ -76,22 +87,46 @@ class WatchDuty:
         self._due.restart()
         if self._publishers.is_blocked:
             self._listening.interrupted()
-        # A worker may be declared lost only after listening for as long as it may be silent, and if the broker took
-        # what was published after it had fallen silent.
-        may_declare_lost = self._listening.has_lasted(self._watching.lost_after) and self._was_taken_lately()
+        before = self._watched
+        together = before is not None and self._fell_silent_together(before)
         empty_ago = None if self._empty_at is None else self._clock.monotonic() - self._empty_at
         watched = self._duties.watch(
-            self._watching, self._telemetry.surveyed_queues(), may_declare_lost=may_declare_lost, empty_ago=empty_ago
+            self._watching,
+            self._telemetry.surveyed_queues(),
+            may_declare_lost=before is not None and self._may_declare_lost(before, together=together),
+            together=together,
+            empty_ago=empty_ago,
         )
+        self._watched = watched
         if watched is None:
             return []
-        if watched.silent and self._ask.is_due():
+        if watched.silent.workers and self._ask.is_due():
             self._ask.restart()
             self._publishers.ask_again()
         self._telemetry.fleet = watched
         self._tables.look(watched.tables)
         return watched.items
 
-    def _was_taken_lately(self) -> bool:
-        asked_at = self._publishers.asked_at
-        return asked_at is not None and self._clock.monotonic() - asked_at <= self._proof_lasts
+    def _may_declare_lost(self, before: Watched, *, together: bool) -> bool:
+        """Only after listening for as long as a worker may be silent, and if the broker took what was published, and
+        could deliver, after it had fallen silent. If all have, not before it is time for the last of them.
+        """
+        lost_after = self._watching.lost_after
+        return (
+            self._listening.has_lasted(lost_after)
+            and self._is_recent(self._publishers.asked_at)
+            and self._is_recent(self._delivered_at)
+            and not (together and before.silent.least < lost_after)
+        )
+
+    def _fell_silent_together(self, watched: Watched) -> bool:
+        """Whether it is one fault, and not one of each worker: several were there, and none is heard any more."""
+        silent = watched.silent
+        return (
+            silent.workers > 1
+            and silent.most - silent.least <= self._watching.late_after
+            and not any(worker.state == "online" for worker in watched.workers)
+        )
+
+    def _is_recent(self, at: float | None) -> bool:
+        return at is not None and self._clock.monotonic() - at <= self._proof_lasts

@@ -70,6 +70,22 @@ class Ticked(NamedTuple):
     """As `Applied.trouble`."""
 
 
+class Silent(NamedTuple):
+    """Workers that are about to be lost: those that are late and send heartbeats."""
+
+    workers: int = 0
+    least: float = 0.0
+    """Seconds for which each of them was silent, at least."""
+    most: float = 0.0
+
+    def with_others(self, others: Silent) -> Silent:
+        """Both together."""
+        if not (self.workers and others.workers):
+            return self if self.workers else others
+        least, most = min(self.least, others.least), max(self.most, others.most)
+        return Silent(self.workers + others.workers, least, most)
+
+
 class Watched(NamedTuple):
     """What the leader sees of the fleet."""
 
@@ -89,8 +105,7 @@ class Watched(NamedTuple):
     orphaned: int = 0
     """Tasks that were said to be orphaned and still are."""
     tables: Sequence[Table] = ()
-    silent: int = 0
-    """Workers that are about to be lost: those late ones that send heartbeats."""
+    silent: Silent = Silent()
 
 
 class Table(NamedTuple):

@@ -10,10 +10,11 @@ import pytest
 from ha_monitor.pipeline.losses import LOSSES_EVERY, MORE_EVERY, LossesDuty
 from ha_monitor.pipeline.watch import WATCH_EVERY, WatchDuty
 from ha_monitor.pipeline.watermark import Listening
-from ha_monitor.store.results import Watched, Watching
+from ha_monitor.store.results import Silent, Watched, Watching, WorkerState
 from tests.unit.builders import TurnedClock
 
 LATE, LOST = 10.0, 30.0
+ONE = Silent(1, LOST, LOST)
 
 
 class Fleet:
@@ -24,13 +25,22 @@ class Fleet:
         self.reports: list[bool] = []
         self.all_accounted = True
 
-        self.silent = 0
+        self.together: list[bool] = []
+        self.silent = Silent()
+        self.states: list[WorkerState] = []
 
     def watch(
-        self, watching: Watching, queues: list[str], *, may_declare_lost: bool, empty_ago: float | None = None
+        self,
+        watching: Watching,
+        queues: list[str],
+        *,
+        may_declare_lost: bool,
+        together: bool,
+        empty_ago: float | None = None,
     ) -> Watched:
         self.may_declare_lost.append(may_declare_lost)
-        return Watched([], 1, 0, 0, 0, [], [], silent=self.silent)
+        self.together.append(together)
+        return Watched([], 1, 0, 0, 0, self.states, [], silent=self.silent)
 
     def losses(self, *, report: bool) -> list[Any]:
         self.reports.append(report)
@@ -97,7 +107,7 @@ def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock)
     """Given an instance that has received nothing for a while, no worker is declared lost until it has listened for
     as long as one may be silent."""
     listening = Listening(clock, LATE)
-    fleet.silent = 1
+    fleet.silent = ONE
     duty = watch_duty(fleet, clock, listening)
 
     def listen(seconds: float) -> bool:
@@ -105,6 +115,7 @@ def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock)
         while clock.now < until:
             clock.now += 1
             listening.listened()
+            duty.delivered(clock.now)
             duty.run()
         return fleet.may_declare_lost[-1]
 
@@ -127,19 +138,69 @@ def test_silence_means_nothing_while_the_broker_takes_nothing(fleet: Fleet, cloc
         while clock.now < until:
             clock.now += 1
             listening.listened()
+            duty.delivered(clock.now)
             duty.run()
         return fleet.may_declare_lost[-1]
 
     broker.asked_at = clock.now
     assert not look(2 * LOST), "the answer was there before they fell silent"
     assert broker.asked == 0, "nobody is silent"
-    broker.is_blocked, fleet.silent = True, 1
+    broker.is_blocked, fleet.silent = True, ONE
     assert not look(5 * LOST)
     asked = broker.asked
     broker.is_blocked = False
     assert not look(LOST - 1)
     assert look(2)
     assert 0 < broker.asked - asked <= LOST / LATE + 1
+
+
+def test_silence_means_nothing_while_the_broker_may_be_unable_to_deliver(fleet: Fleet, clock: TurnedClock) -> None:
+    """Given a leader that is connected, and a broker that has delivered nothing and not shown that it could, since the
+    workers fell silent, none is declared lost."""
+    listening = Listening(clock, LATE)
+    duty = watch_duty(fleet, clock, listening)
+    fleet.silent = ONE
+    duty.delivered(clock.now)
+    for _ in range(int(3 * LOST)):
+        clock.now += 1
+        listening.listened()
+        duty.run()
+    assert True not in fleet.may_declare_lost
+    duty.delivered(clock.now)
+    clock.now += 1
+    duty.run()
+
+    assert fleet.may_declare_lost[-1]
+
+
+@pytest.mark.parametrize(
+    ("silent", "others", "together"),
+    [
+        (Silent(2, LOST, LOST + 1), ["lost", "offline"], True),
+        (Silent(2, LOST, LOST + 1), ["online"], False),
+        (Silent(2, LOST - 5, LOST), [], True),
+        (Silent(2, LATE, LOST), [], False),
+        (ONE, [], False),
+    ],
+    ids=["all", "one-is-heard", "the-last-is-not-due", "one-after-the-other", "one-worker"],
+)
+def test_workers_that_fall_silent_at_once_are_one_finding(
+    fleet: Fleet, clock: TurnedClock, silent: Silent, others: list[str], together: bool
+) -> None:
+    """Given several workers of which none is heard any more from one moment on, they are declared lost together, when
+    the last of them is due."""
+    listening = Listening(clock, LATE)
+    duty = watch_duty(fleet, clock, listening)
+    fleet.silent = silent
+    fleet.states = [WorkerState(f"{number}@host", state, None) for number, state in enumerate(others)]
+    for _ in range(int(2 * LOST)):
+        clock.now += 1
+        listening.listened()
+        duty.delivered(clock.now)
+        duty.run()
+
+    assert fleet.together[-1] is together
+    assert fleet.may_declare_lost[-1] is (not together or silent.least >= LOST)
 
 
 def test_losses_are_looked_for_more_often_while_some_processes_are_left(fleet: Fleet, clock: TurnedClock) -> None:
