@@ -158,6 +158,9 @@ class WorkerBroadcast:
             return
         try:
             was_heard, self._is_heard = self._is_heard, any_worker_answers(url, self._settings)
+        except BrokerBlocked:
+            self._is_wanted = True  # the request that follows tells of it, and waits
+            return
         except HaMonitorError as error:
             self._reports.failed(str(error))
             return

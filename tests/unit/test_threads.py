@@ -13,7 +13,7 @@ from ha_monitor.broker import control
 from ha_monitor.broker.control import WorkerBroadcast
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker
-from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.errors import BrokerBlocked, BrokerUnavailable
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.store.results import Candidates
 from ha_monitor.threads import AGAIN_AFTER, CallThread, ServiceThread, ThreadUnavailable
@@ -154,6 +154,25 @@ def test_a_failure_is_told_once_for_each_connection(monkeypatch: pytest.MonkeyPa
             wait_until(lambda: broadcast.ask_again() or broadcast.asked_at == clock.now, 30, "the next attempt", 0.001)
         assert told.failures == ["refused"] * connection
     assert not broadcast.is_blocked
+
+
+def test_an_alarm_that_begins_while_answers_are_awaited_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a broker that blocks the connection on which it is seen whether workers answer, the request for heartbeats
+    is repeated, which tells of the alarm, and no failure is told."""
+    requests: list[str] = []
+
+    def blocked(_url: str, _settings: Broker) -> bool:
+        raise BrokerBlocked("an alarm")
+
+    monkeypatch.setattr(control, "broadcast_to_workers", lambda url, _settings, _hold: requests.append(url))
+    monkeypatch.setattr(control, "any_worker_answers", blocked)
+    broadcast = WorkerBroadcast(plain_threads(), Broker(), SystemClock(), NoReports())
+    broadcast.send("amqp://one").result(30)
+    broadcast.retry()
+    wait_until(lambda: len(requests) == 2, 30, "another request")
+    broadcast.retry()
+
+    assert requests == ["amqp://one"] * 2
 
 
 def test_a_question_without_a_thread_is_an_answer_with_a_problem() -> None:

@@ -44,9 +44,9 @@ def test_broker_alarm(
     result_url: str,
     fault_table: FaultTable,
 ) -> None:
-    """given workers that run tasks, when RabbitMQ has an alarm for longer than a worker may be silent, then one line
-    says so and one that it is over, `check` fails by its name, no worker is called lost, nothing is lost; and a worker
-    that is killed afterwards is lost
+    """given workers that run tasks, when RabbitMQ has an alarm for longer than a worker may be silent, then each
+    instance that asks workers meanwhile says so once, and that it is over, `check` fails by its name, no worker is
+    called lost, nothing is lost; and a worker that is killed afterwards is lost
     """
     url = own_rabbitmq.add_vhost("alarm")
     with (
@@ -77,10 +77,15 @@ def test_broker_alarm(
         published = Published()
         note_all(published, tapped)
         account = fault_table.add("RabbitMQ: memory alarm of three times lost_after", fleet.account(published))
-        said = [line["event"] for line in fleet.lines() if line["level"] != "info" and "event_time" not in line]
+        said = [
+            (line["event"], line["instance"])
+            for line in fleet.lines()
+            if line["level"] != "info" and "event_time" not in line and line["event"] != "no-worker-answered"
+        ]
         lost = [line["worker"] for line in fleet.said("worker-lost")]
     assert_guarantee(account)
     assert lost == [name]
     (failure,) = failures
     assert "RabbitMQ has an alarm for memory or disk" in failure
-    assert [one for one in said if one != "no-worker-answered"] == ["broker-alarm"]
+    assert {event for event, _ in said} == {"broker-alarm"}
+    assert len(said) == len(set(said)), "each instance that hears of it says so once"
