@@ -51,6 +51,10 @@ class BrokerUnavailable(Unavailable):
     """The broker refused, dropped or did not answer."""
 
 
+class BrokerBlocked(BrokerUnavailable):
+    """The broker has an alarm, and takes nothing from whoever publishes. Those who only consume do not notice."""
+
+
 class StoreUnavailable(Unavailable):
     """Redis refused, dropped or did not answer. The call in flight may or may not have been applied."""
 

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ha_monitor.broker.amqp_source import AmqpSource
 from ha_monitor.broker.control import WorkerBroadcast
 from ha_monitor.broker.redis_source import RedisSource
 from ha_monitor.broker.source import Source, max_requeue_delay
-from ha_monitor.broker.task_query import query_tasks
+from ha_monitor.broker.task_query import WorkerAnswers, query_tasks
 from ha_monitor.clock import Clock, SystemClock
 from ha_monitor.config.schema import Config, LogFormat, WorkerLabels
 from ha_monitor.config.secrets import Scrubber, mask_url
@@ -99,12 +99,7 @@ class Service:
         warn = self.logger.warning
         telemetry = Telemetry(config, clock, stats, warn)
         threads = Threads(clock, lambda name, reason: warn("thread-failed", thread=name, reason=reason))
-        self._broadcast = WorkerBroadcast(
-            threads,
-            config.broker,
-            failed=lambda reason: warn("workers-unreachable", reason=reason),
-            unheard=lambda reason: warn("no-worker-answered", reason=reason),
-        )
+        self._broadcast = WorkerBroadcast(threads, config.broker, clock, BroadcastLines(self.logger))
         self.http: HttpServer | None = None
         self.surveyor: Surveyor | None = None
         if config.http.listen:
@@ -122,7 +117,11 @@ class Service:
                 refused=lambda reason: self.logger.error("http-listen-failed", reason=reason),
             )
             self.surveyor = Surveyor(
-                config, telemetry, lambda reason: warn("queue-survey-failed", reason=reason), threads
+                config,
+                telemetry,
+                lambda reason: warn("queue-survey-failed", reason=reason),
+                threads,
+                gate=self._broadcast,
             )
         reloadable = self._parts(config)
         self.pipeline = Pipeline(
@@ -138,7 +137,7 @@ class Service:
             clock=clock,
             program=self,
             broadcast=self._broadcast,
-            investigator=make_investigator(config, clock, threads),
+            investigator=make_investigator(config, clock, threads, self._broadcast),
             threads=threads,
         )
 
@@ -259,15 +258,41 @@ def make_source(config: Config, consumer_name: str, clock: Clock, threads: Threa
     return RedisSource(config, clock, threads)
 
 
-def make_investigator(config: Config, clock: Clock, threads: Threads) -> Investigator | None:
+class BroadcastLines:
+    """Writes lines of what becomes of the broadcasts to the workers."""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+
+    def failed(self, reason: str) -> None:
+        self._logger.warning("workers-unreachable", reason=reason)
+
+    def unheard(self, reason: str) -> None:
+        self._logger.warning("no-worker-answered", reason=reason)
+
+    def alarm(self, reason: str) -> None:
+        self._logger.warning("broker-alarm", reason=reason)
+
+    def alarm_over(self, seconds: float) -> None:
+        self._logger.info("broker-alarm-over", lasted=round(seconds, 3))
+
+
+def make_investigator(
+    config: Config, clock: Clock, threads: Threads, broadcast: WorkerBroadcast
+) -> Investigator | None:
     """The investigator of stuck tasks; None if their detection is disabled.
 
+    :param broadcast: knows whether workers can be asked.
     :raises ConfigurationError: if `result_backend.url` cannot be used.
     """
     if not config.stuck.enabled:
         return None
     backend = ResultBackend(config.result_backend).results if config.result_backend.url else None
-    return Investigator(partial(query_tasks, config), backend, clock, threads)
+
+    def ask(task_ids: Sequence[str], ask_settings: Sequence[str]) -> WorkerAnswers:
+        return broadcast.unless_blocked(partial(query_tasks, config, task_ids, ask_settings))
+
+    return Investigator(ask, backend, clock, threads)
 
 
 def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecord:

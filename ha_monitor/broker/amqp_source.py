@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import amqp.exceptions
@@ -13,7 +14,7 @@ from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.broker.buffered import BufferedConnection, BufferedTlsTransport, BufferedTransport
 from ha_monitor.broker.source import Mark
 from ha_monitor.config.schema import Config, Queue, QueueType
-from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.errors import BrokerUnavailable, reason_of
 from ha_monitor.events.decode import Message
 
 
@@ -119,9 +120,14 @@ class AmqpSource:
         assert self._connection is not None
         channel = self._connection.channel()
         # A right that was revoked meanwhile stops nothing: the queue may be bound.
-        with contextlib.suppress(amqp.exceptions.AccessRefused):
+        with contextlib.suppress(amqp.exceptions.AccessRefused), majority_needed(self._address, self._config):
             channel.queue_bind(self._config.queue_name, self._config.broker.exchange, routing_key="#")
         channel.close()
+
+    def prove_delivery(self) -> None:
+        if self._connection is not None:
+            with translated_errors(self._address, self._config.broker):
+                consume_in_passing(self._connection, self._address, self._config, f"{self._name} (check)")
 
     def close(self) -> None:
         client, self._client = self._client, None
@@ -145,10 +151,11 @@ class AmqpSource:
         self._connection = connection
         self.place = place_of(connection) if len(self._urls) == 1 else ""
         channel = self._channel = self._client.channel()
-        declare(channel, self._config)
+        declare(channel, self._config, self._address)
         channel.basic_qos(0, self._config.broker.prefetch, False)
         connection.fast_channel = channel.channel_id
-        channel.basic_consume(self._config.queue_name, consumer_tag=self._name, no_ack=False)
+        with majority_needed(self._address, self._config):
+            channel.basic_consume(self._config.queue_name, consumer_tag=self._name, no_ack=False)
 
 
 def place_of(connection: Any) -> str:
@@ -157,7 +164,43 @@ def place_of(connection: Any) -> str:
     return f"vhost {connection.virtual_host} of {str(cluster) or 'an unnamed broker'}"
 
 
-def declare(channel: Any, config: Config) -> None:
+@contextlib.contextmanager
+def majority_needed(address: str, config: Config) -> Iterator[None]:
+    """Says of what needs the queue's leader, or most nodes of the cluster, why it is not answered. A queue of which
+    most members are away can still be declared, and tells its length.
+
+    :raises BrokerUnavailable: naming the queue, instead of a timeout, or of the internal error with which RabbitMQ
+        closes the connection some seconds later.
+    """
+    try:
+        yield
+    except (amqp.exceptions.ConnectionForced, amqp.exceptions.ConsumerCancelled):
+        raise
+    except (OSError, amqp.exceptions.InternalError, amqp.exceptions.RecoverableConnectionError) as error:
+        raise BrokerUnavailable(
+            f"{address}: the queue {config.queue_name} can be found, and delivers nothing ({reason_of(error)}): most "
+            "of its members are down, or out of reach for this node; `rabbitmq-diagnostics cluster_status` and "
+            f"`rabbitmq-queues quorum_status {config.queue_name}` say which"
+        ) from None
+
+
+def consume_in_passing(connection: Any, address: str, config: Config, tag: str) -> None:
+    """Begin to consume the queue a second time, and stop at once: who can do that, can be delivered to.
+
+    :param connection: of py-amqp, with a timeout.
+    :raises BrokerUnavailable: if the queue cannot deliver.
+    """
+    channel = connection.channel()
+    # What it is given all the same, if another consumer has its hands full, goes back with the channel.
+    channel.basic_qos(0, 1, False)
+    with majority_needed(address, config):
+        channel.basic_consume(
+            config.queue_name, consumer_tag=tag, callback=lambda _message: None, arguments={"x-priority": -1}
+        )
+    channel.close()
+
+
+def declare(channel: Any, config: Config, address: str) -> None:
     """Declare the shared queue and bind it to Celery's event exchange."""
     exchange = config.broker.exchange
     try:
@@ -168,7 +211,8 @@ def declare(channel: Any, config: Config) -> None:
         channel.open()
         channel.exchange_declare(exchange, "topic", durable=True, auto_delete=False)
     declare_queue(channel, config)
-    channel.queue_bind(config.queue_name, exchange, routing_key="#")
+    with majority_needed(address, config):
+        channel.queue_bind(config.queue_name, exchange, routing_key="#")
 
 
 def declare_queue(channel: Any, config: Config) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import amqp.exceptions
 import msgspec
@@ -17,7 +18,7 @@ from ha_monitor.broker.address import address_of, connect_once, connection_to, i
 from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.broker.redis_errors import unavailable
 from ha_monitor.config.schema import Broker, Config
-from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.errors import BrokerBlocked, BrokerUnavailable
 
 LONGEST = 10.0
 """Seconds to wait for the broker's answer to one question."""
@@ -67,24 +68,51 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
     """Connect to one broker for questions to the workers.
 
     :raises BrokerUnavailable: if the broker cannot be used, also from within the block.
+    :raises BrokerBlocked: if it takes nothing, because of an alarm. The connection is still there within the block.
     """
     # Without a broker of its own, so anything that does not use the given connection fails.
     app = Celery("ha-monitor", set_as_current=False, broker="memory://", control=_Control)
     app.conf.control_exchange = broker.control_exchange
     # Without heartbeats: each one received would restart the wait for answers. Timeouts replace them.
     settings = msgspec.structs.replace(broker, heartbeat=0.0)
-    options = {"read_timeout": LONGEST, "write_timeout": LONGEST} if is_amqp(url) else {"socket_timeout": LONGEST}
-    if not is_amqp(url):
+    options: dict[str, Any] = {"socket_timeout": LONGEST}
+    if is_amqp(url):
+        options = {"read_timeout": LONGEST, "write_timeout": LONGEST, "on_blocked": partial(_blocked, address_of(url))}
+    else:
         empty = {name: f"{name}.reply.{broker.control_exchange}.pidbox" for name in _UNTOUCHED}
         settings = msgspec.structs.replace(settings, transport_options={**broker.transport_options, **empty})
     with translated_errors(address_of(url), broker), connection_to(url, settings, options=options) as client:
         try:
             connect_once(client)
             yield Asking(client, app.control)
+        except BrokerBlocked:
+            # The broker reads nothing more, so it would not answer an orderly close.
+            client.collect()
+            raise
         except (OSError, amqp.exceptions.AMQPError, BrokerUnavailable):
             raise
         except Exception as error:  # kombu's other transports raise their own errors
             raise unavailable(url, broker, error) from None
+
+
+def _blocked(address: str, _reason: str) -> NoReturn:
+    # py-amqp does not tell the reason that RabbitMQ gives.
+    raise BrokerBlocked(
+        f"{address}: RabbitMQ has an alarm for memory or disk, and takes nothing that is published: what workers send "
+        "waits with them. `rabbitmq-diagnostics alarms` names it; free memory or disk space"
+    )
+
+
+def wait_while_blocked(client: Any, is_over: Callable[[], bool]) -> None:
+    """Wait until the broker takes again what is published on a connection that it has blocked.
+
+    :param is_over: asked once a second: whether to wait no longer.
+    """
+    unblocked: list[bool] = []
+    client.connection.on_unblocked = lambda: unblocked.append(True)
+    while not unblocked and not is_over():
+        with suppress(TimeoutError):
+            client.connection.drain_events(timeout=1.0)
 
 
 def first_answer(config: Config, ask: Callable[[str], Answer]) -> Answer:

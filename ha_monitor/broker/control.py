@@ -4,31 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
 
-from ha_monitor.broker.asking import asking
+from ha_monitor.broker.asking import asking, wait_while_blocked
+from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Broker
-from ha_monitor.errors import HaMonitorError, reason_of
+from ha_monitor.errors import BrokerBlocked, HaMonitorError, reason_of
 from ha_monitor.threads import CallThread, Threads
 
 ANSWER_TIMEOUT = 2.0
 """Seconds to wait for the workers' answers."""
 ATTEMPTS = 5
 """How often workers are asked before their silence is told: they may be starting, or busy."""
+LONGEST_HOLD = 300.0
+"""Seconds after which a connection that the broker blocks is replaced: nobody says when the network has dropped it. Not
+sooner, since a blocked connection stays with the broker until its alarm is over, whatever the client does.
+"""
+
+Answer = TypeVar("Answer")
 
 
-def broadcast_to_workers(url: str, settings: Broker) -> None:
+def broadcast_to_workers(
+    url: str, settings: Broker, hold: Callable[[Any, BrokerBlocked], None] = lambda _client, _alarm: None
+) -> None:
     """Ask all workers for a heartbeat, and, with `broker.enable_events`, to send task events.
 
     Uses its own connection, so that missing rights do not affect the events.
 
+    :param hold: is given the connection if the broker blocks it, before it is closed.
     :raises BrokerUnavailable: if they cannot be reached; the monitor works without it.
+    :raises BrokerBlocked: if the broker takes nothing, because of an alarm.
     """
     with asking(url, settings) as (client, control):
-        control.heartbeat(connection=client)
-        if settings.enable_events:
-            control.enable_events(connection=client)
-        # A refusal arrives after the publishing, and before the answer to this call.
-        client.default_channel.basic_qos(0, 1, False)
+        try:
+            control.heartbeat(connection=client)
+            if settings.enable_events:
+                control.enable_events(connection=client)
+            # A refusal arrives after the publishing, and before the answer to this call; so does an alarm.
+            client.default_channel.basic_qos(0, 1, False)
+        except BrokerBlocked as alarm:
+            hold(client, alarm)
+            raise
 
 
 def any_worker_answers(url: str, settings: Broker) -> bool:
@@ -48,51 +64,149 @@ def silence_of(settings: Broker, attempts: int = 1) -> str:
     )
 
 
-class WorkerBroadcast:
-    """Sends the broadcasts in a thread: a slow broker must not cost the caller its lease."""
+class Reports(Protocol):
+    """Gets what becomes of the broadcasts, in their thread."""
 
-    def __init__(
-        self,
-        threads: Threads,
-        settings: Broker,
-        failed: Callable[[str], None],
-        unheard: Callable[[str], None],
-    ) -> None:
-        """
-        :param failed: called in the thread with the reason of a failure.
-        :param unheard: called in the thread with what it may mean when no worker answers any more.
-        """
+    def failed(self, reason: str) -> None:
+        """Workers could not be asked."""
+
+    def unheard(self, reason: str) -> None:
+        """No worker answers any more; what that may mean."""
+
+    def alarm(self, reason: str) -> None:
+        """The broker takes nothing that is published."""
+
+    def alarm_over(self, seconds: float) -> None:
+        """It does again, after so long."""
+
+
+class WorkerBroadcast:
+    """Sends the broadcasts in a thread: a slow broker must not cost the caller its lease.
+
+    A broker with an alarm tells only those who publish, so this is where it is heard of. The blocked connection is held
+    until the alarm is over.
+    """
+
+    def __init__(self, threads: Threads, settings: Broker, clock: Clock, reports: Reports) -> None:
         self._thread = CallThread(threads, "broadcast")
         self._settings = settings
-        self._failed = failed
-        self._unheard = unheard
+        self._clock = clock
+        self._reports = reports
         self._is_heard = True
         """Whether a worker answered last; a reconnection to a broker without workers is no news."""
         self._url: str | None = None
         """Of the latest connection, until the broadcast to its workers begins."""
+        self._latest_url: str | None = None
         self._asked: Future[None] | None = None
+        self._is_wanted = False
+        self._problem: str | None = None
+        """Why the latest request failed: said once for each connection, however often workers are asked again."""
+        self._alarm: str | None = None
+        self._alarm_since = 0.0
+        self.asked_at: float | None = None
+        """When the latest request began that no alarm held up, by the monotonic clock. One that failed for another
+        reason counts, too: nothing is known then.
+        """
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker takes nothing that is published, as far as is known."""
+        return self._alarm is not None
 
     def send(self, url: str) -> Future[None]:
         """Broadcast to the workers of a broker; of several calls meanwhile only the latest counts."""
-        self._url = url
-        self._asked = self._thread.submit(self._broadcast)
-        return self._asked
+        self._url = self._latest_url = url
+        return self._submit(self._greet)
+
+    def ask_again(self) -> None:
+        """Request a heartbeat from the same workers once more, unless a request is under way."""
+        if self._latest_url is not None and (self._asked is None or self._asked.done()):
+            self._submit(self._request_again)
 
     def retry(self) -> None:
-        """Repeat a broadcast that failed because there was no thread."""
+        """Repeat a broadcast that failed because there was no thread, and do what other threads asked for."""
         if self._url is not None and self._asked is not None and self._asked.done():
             self.send(self._url)
+        if self._is_wanted:
+            self._is_wanted = False
+            self.ask_again()
 
-    def _broadcast(self) -> None:
+    def unless_blocked(self, ask: Callable[[], Answer]) -> Answer:
+        """Ask workers or broker something else, in any thread. Each question to a broker with an alarm leaves a
+        connection with it until the alarm is over, so none is asked then.
+
+        :raises BrokerBlocked: if there is an alarm.
+        """
+        if self._alarm is not None:
+            raise BrokerBlocked(self._alarm)
+        try:
+            return ask()
+        except BrokerBlocked:
+            self._is_wanted = True
+            raise
+
+    def _submit(self, call: Callable[[], None]) -> Future[None]:
+        asked = self._asked = self._thread.submit(call)
+        if asked.done() and asked.exception() is not None:
+            self.asked_at = self._clock.monotonic()
+        return asked
+
+    def _greet(self) -> None:
         url, self._url = self._url, None
-        if url is None:
+        self._problem = None
+        if url is None or not self._request(url):
             return
         try:
-            broadcast_to_workers(url, self._settings)
             was_heard, self._is_heard = self._is_heard, any_worker_answers(url, self._settings)
-            if was_heard and not self._is_heard:
-                self._unheard(silence_of(self._settings, ATTEMPTS))
+        except BrokerBlocked:
+            self._is_wanted = True  # the request that follows tells of it, and waits
+            return
         except HaMonitorError as error:
-            self._failed(str(error))
+            self._reports.failed(str(error))
+            return
+        if was_heard and not self._is_heard:
+            self._reports.unheard(silence_of(self._settings, ATTEMPTS))
+
+    def _request_again(self) -> None:
+        if self._url is None and self._latest_url is not None:
+            self._request(self._latest_url)
+
+    def _request(self, url: str) -> bool:
+        """Request heartbeats, and wait while the broker is blocked; whether they were requested."""
+        began = self._clock.monotonic()
+        try:
+            while self._is_held_up(url):
+                if self._url is not None:
+                    return False  # there is a new connection, and a request of its own
+                began = self._clock.monotonic()
+            problem = None
+        except HaMonitorError as error:
+            problem = str(error)
         except Exception as error:  # unexpected, from a library: the next connection tries again
-            self._failed(f"{type(error).__name__}: {reason_of(error)}")
+            problem = f"{type(error).__name__}: {reason_of(error)}"
+        self.asked_at = began
+        self._end_alarm()
+        if problem is not None and problem != self._problem:
+            self._reports.failed(problem)
+        self._problem = problem
+        return problem is None
+
+    def _is_held_up(self, url: str) -> bool:
+        """Request heartbeats; whether the broker took nothing, until a moment ago."""
+        try:
+            broadcast_to_workers(url, self._settings, self._hold)
+        except BrokerBlocked:
+            return True
+        return False
+
+    def _hold(self, client: Any, alarm: BrokerBlocked) -> None:
+        since = self._clock.monotonic()
+        if self._alarm is None:
+            self._alarm, self._alarm_since = str(alarm), since
+            self._reports.alarm(self._alarm)
+        wait_while_blocked(client, lambda: self._url is not None or self._clock.monotonic() - since >= LONGEST_HOLD)
+
+    def _end_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm = None
+            self._reports.alarm_over(self._clock.monotonic() - self._alarm_since)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import amqp.exceptions
 import redis.exceptions
+from kombu.connection import Connection
 
 from ha_monitor.broker.address import address_of, connect_once, connection_to, is_amqp
 from ha_monitor.broker.amqp_errors import names_of, translated_errors
-from ha_monitor.broker.amqp_source import declare_queue, place_of
+from ha_monitor.broker.amqp_source import consume_in_passing, declare_queue, majority_needed, place_of
 from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.broker.pubsub_limit import SETTING, PubSubLimit, limit_in
 from ha_monitor.broker.redis_errors import unavailable
 from ha_monitor.broker.redis_layout import layout_of
 from ha_monitor.config.schema import Config
+from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.rights import rabbitmq as rights
 
 
@@ -40,6 +43,25 @@ class BrokerState(NamedTuple):
     """As `Source.place`."""
 
 
+@contextlib.contextmanager
+def _connected(url: str, config: Config) -> Iterator[Connection]:
+    """Connect to one AMQP broker, that has a connection timeout's time for each answer.
+
+    :raises BrokerUnavailable: if it cannot be used, also from within the block.
+    """
+    options = {"read_timeout": config.broker.connect_timeout}
+    with (
+        translated_errors(address_of(url), config.broker),
+        connection_to(url, config.broker, options=options) as client,
+    ):
+        connect_once(client)
+        try:
+            yield client
+        except (BrokerUnavailable, TimeoutError):
+            client.collect()  # an orderly close would wait behind the unanswered question
+            raise
+
+
 def queue_state(config: Config) -> QueueState | None:
     """The queue's state from the first broker that answers; None on Redis, or if the queue does not exist.
 
@@ -55,8 +77,8 @@ def look_at(url: str, config: Config) -> BrokerState:
 
     :raises BrokerUnavailable: if it cannot be used.
     """
-    with translated_errors(address_of(url), config.broker), connection_to(url, config.broker, options={}) as client:
-        connection = connect_once(client)
+    with _connected(url, config) as client:
+        connection = client.connection
         properties: dict[str, Any] = connection.server_properties
         product, version = str(properties.get("product", "?")), str(properties.get("version", "?"))
         channel = client.channel()
@@ -73,9 +95,17 @@ def verify_arguments(url: str, config: Config) -> None:
 
     :raises ConfigurationError: naming the differing argument, and the remedy.
     """
-    with translated_errors(address_of(url), config.broker), connection_to(url, config.broker, options={}) as client:
-        connect_once(client)
+    with _connected(url, config) as client:
         declare_queue(client.channel(), config)
+
+
+def verify_delivery(url: str, config: Config) -> None:
+    """See that the existing queue can deliver. Changes nothing if it is empty, or has consumers with their hands free.
+
+    :raises BrokerUnavailable: if it cannot, as when most of its members are down.
+    """
+    with _connected(url, config) as client:
+        consume_in_passing(client.connection, address_of(url), config, "ha-monitor check")
 
 
 def verify_rights(url: str, config: Config) -> None:
@@ -87,15 +117,17 @@ def verify_rights(url: str, config: Config) -> None:
     :raises BrokerUnavailable: naming the first right that is missing.
     """
     name, exchange = config.queue_name, config.broker.exchange
-    with translated_errors(address_of(url), config.broker), connection_to(url, config.broker, options={}) as client:
-        connect_once(client)
+    with _connected(url, config) as client:
         for attempt in (
             lambda channel: channel.queue_declare(name, durable=True, arguments={"x-message-ttl": -1}),
             lambda channel: channel.queue_bind(name, exchange, routing_key="#"),
             lambda channel: channel.basic_consume(name, arguments={"x-priority": "none"}),
         ):
-            with contextlib.suppress(
-                amqp.exceptions.NotFound, amqp.exceptions.PreconditionFailed, amqp.exceptions.ResourceLocked
+            with (
+                contextlib.suppress(
+                    amqp.exceptions.NotFound, amqp.exceptions.PreconditionFailed, amqp.exceptions.ResourceLocked
+                ),
+                majority_needed(address_of(url), config),
             ):
                 # A channel of its own: the broker closes it when something fails.
                 attempt(client.channel())
@@ -107,8 +139,7 @@ def exchange_awaited(url: str, config: Config) -> str:
     :raises BrokerUnavailable: if the broker cannot be used.
     """
     name = config.broker.exchange
-    with translated_errors(address_of(url), config.broker), connection_to(url, config.broker, options={}) as client:
-        connect_once(client)
+    with _connected(url, config) as client:
         try:
             client.channel().exchange_declare(name, "topic", passive=True)
         except amqp.exceptions.NotFound:

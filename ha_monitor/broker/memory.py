@@ -111,6 +111,9 @@ class MemorySource:
         self.consumers = self._broker.consumers
         return len(self._broker.ready)
 
+    def prove_delivery(self) -> None:
+        self._call("proof", lambda: None)
+
     def close(self) -> None:
         again = [message._replace(redelivered=True) for _, message in self._in_flight]
         self._broker.ready.extendleft(reversed(again))

@@ -135,6 +135,9 @@ class RedisSource:
                 pass
         self._check(subscription)
 
+    def prove_delivery(self) -> None:
+        pass  # the answers to the health checks of `heartbeat` come the same way as events
+
     def depth(self) -> int | None:
         """Pub/sub has no queue."""
         return None

@@ -107,6 +107,13 @@ class Source(Protocol):
         :raises BrokerUnavailable: if the connection broke, or the queue or the exchange is gone.
         """
 
+    def prove_delivery(self) -> None:
+        """Have the broker show that it can deliver, which it may not be able to though it answers all else. Blocks for
+        one connection timeout at most.
+
+        :raises BrokerUnavailable: if it cannot, or the connection broke.
+        """
+
     def close(self) -> None:
         """Close the connection if there is one; unacknowledged messages are requeued. What a broker that does not
         redeliver has sent is kept. Never raises.

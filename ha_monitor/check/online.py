@@ -12,6 +12,7 @@ from ha_monitor.broker.inspection import (
     look_at,
     reach_redis,
     verify_arguments,
+    verify_delivery,
     verify_rights,
 )
 from ha_monitor.broker.pubsub_limit import BUFFER, MIB, RECOMMENDED, SETTING
@@ -116,6 +117,9 @@ def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
         yield ok("queue", f"{config.queue_name} does not exist yet; the first instance declares it")
         return
     verify_arguments(url, config)
+    if state.queue.consumers or not state.queue.depth:
+        # Messages that nobody consumes would be given to the check, and be redelivered ones then.
+        verify_delivery(url, config)
     yield ok(
         "queue",
         f"{state.queue.name} is as configured; {state.queue.depth} messages, {state.queue.consumers} consumers",

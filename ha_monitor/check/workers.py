@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from ha_monitor.broker.address import address_of, urls_of
 from ha_monitor.broker.control import ANSWER_TIMEOUT, silence_of
 from ha_monitor.broker.inspection import answering_workers
-from ha_monitor.check.findings import Finding, ok, warning
+from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config
-from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
+from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.serializers import refused_serializer
 from ha_monitor.store.reader import StoreReader, WorkerEntry
 
@@ -40,6 +40,9 @@ def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Findin
     for url in urls_of(config.broker.url):
         try:
             answering = answering_workers(url, config, ANSWER_TIMEOUT)
+        except BrokerBlocked as error:
+            yield failed("broker", str(error))
+            continue
         except BrokerUnavailable as error:
             if str(error) not in told:
                 yield warning("workers", f"workers cannot be reached: {error}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
-from ha_monitor.broker.survey import survey
+from ha_monitor.broker.survey import TaskQueue, survey
 from ha_monitor.config.schema import Config
-from ha_monitor.errors import HaMonitorError
+from ha_monitor.errors import BrokerBlocked, HaMonitorError
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.threads import ServiceThread, Threads
 
@@ -15,11 +17,33 @@ FIRST_LOOK = 1.0
 """Seconds between two checks whether this instance leads."""
 
 
+class Gate(Protocol):
+    """Knows whether the broker has an alarm."""
+
+    def unless_blocked(self, ask: Callable[[], list[TaskQueue]]) -> list[TaskQueue]:
+        """Ask, in any thread.
+
+        :raises BrokerBlocked: if the broker takes nothing; whoever implements this tells of it.
+        """
+
+
 class Surveyor:
     """Surveys from the first `ensure_running` until `stop`."""
 
-    def __init__(self, config: Config, telemetry: Telemetry, failed: Callable[[str], None], threads: Threads) -> None:
-        """:param failed: called with the reason when surveys begin to fail."""
+    def __init__(
+        self,
+        config: Config,
+        telemetry: Telemetry,
+        failed: Callable[[str], None],
+        threads: Threads,
+        *,
+        gate: Gate,
+    ) -> None:
+        """
+        :param failed: called with the reason when surveys begin to fail.
+        :param gate: knows whether the broker can be asked.
+        """
+        self._gate = gate
         self._config = config
         self._telemetry = telemetry
         self._failed = failed
@@ -42,8 +66,11 @@ class Surveyor:
                 continue
             wait = self._config.metrics.survey_interval
             try:
-                self._telemetry.surveyed(survey(self._config, self._telemetry.known_queues()))
+                known = self._telemetry.known_queues()
+                self._telemetry.surveyed(self._gate.unless_blocked(partial(survey, self._config, known)))
                 works = True
+            except BrokerBlocked:
+                pass  # whoever knows of the alarm tells of it
             except HaMonitorError as error:
                 if works:
                     self._failed(str(error))

@@ -12,6 +12,7 @@ from ha_monitor.pipeline.link import Link
 from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.watch import Publishers
 from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.schedule import Schedule
 
@@ -27,7 +28,7 @@ PEERS_EVERY = 5.0
 """Seconds between two comparisons with the brokers of the other instances."""
 
 
-class Broadcast(Protocol):
+class Broadcast(Publishers, Protocol):
     """Requests a heartbeat from the workers."""
 
     def send(self, url: str) -> object:
@@ -35,7 +36,13 @@ class Broadcast(Protocol):
 
 
 class QueueWatcher(Protocol):
-    """Needs the length of the shared queue."""
+    """Needs to know of the shared queue."""
+
+    def delivered(self, at: float) -> None:
+        """The broker delivered, or showed that it can. Does not block.
+
+        :param at: by the monotonic clock.
+        """
 
     def queue_seen(self, depth: int | None, asked_at: float, consumers: int | None) -> None:
         """The length of the shared queue was queried; None if there is no queue. Does not block.
@@ -78,6 +85,9 @@ class BrokerLink(Link):
         self._heartbeat = Schedule(clock, HEARTBEAT_EVERY)
         self._look = Schedule(clock, DEPTH_EVERY)
         self._compare = Schedule(clock, PEERS_EVERY)
+        self._delivered_at = float("-inf")
+        self._messages = 0
+        """Of `Stats.messages`, when the broker had last delivered."""
         self._empty_at: tuple[float, float] | None = None
         """When the queue was last seen empty, by the monotonic clock and in seconds since the epoch."""
         self.consuming = False
@@ -95,6 +105,7 @@ class BrokerLink(Link):
         self._stats.broker = address
         self._health.broker(None)
         self._watermark.connected()
+        self._note_delivery(self._clock.monotonic())
         self._heartbeat.hasten()
         gap = round(self._source.gap, 3)
         self._stats.gaps += gap
@@ -128,6 +139,8 @@ class BrokerLink(Link):
             self._source.heartbeat()
             silence = self._source.silence
             self._health.broker(f"has not answered for {silence:.0f} s" if silence >= SILENT_AFTER else None)
+            if self._messages != self._stats.messages:
+                self._note_delivery(asked_at)
             if self._look.is_due():
                 self._look.restart()
                 self._note_empty(asked_at)
@@ -136,6 +149,10 @@ class BrokerLink(Link):
                 if self._stats.depth == 0:
                     self._empty_at = (asked_at, began)
                 self._watcher.queue_seen(self._stats.depth, asked_at, self._source.consumers)
+                if asked_at - self._delivered_at >= DEPTH_EVERY:
+                    # It may be quiet, or the queue cannot deliver though it tells its length.
+                    self._source.prove_delivery()
+                    self._note_delivery(asked_at)
 
     def check_peers(self) -> None:
         """See, when due, that all instances consume from one broker. Asks the store: no call of it may be in flight.
@@ -146,6 +163,10 @@ class BrokerLink(Link):
         if self.consuming and self._compare.is_due():
             self._compare.restart()
             self._peers.check(self._source.place, older_only=True)
+
+    def _note_delivery(self, at: float) -> None:
+        self._delivered_at, self._messages = at, self._stats.messages
+        self._watcher.delivered(at)
 
     def _note_empty(self, now: float) -> None:
         """Once all is merged that had been delivered when the queue was last seen empty, nothing merged afterwards was

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ha_monitor.backend.results import Result
 from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
-from ha_monitor.errors import HaMonitorError
+from ha_monitor.errors import BrokerBlocked, HaMonitorError
 from ha_monitor.pipeline.evaluation import Evaluation, evaluate
 from ha_monitor.store.results import Candidate, Candidates
 from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
@@ -89,6 +89,8 @@ class Investigator:
                 (one, evaluate(one, answers, results, self._acks_late.get(one.name))) for one in candidates.tasks
             ]
             problem = None
+        except BrokerBlocked:
+            evaluations, problem = [], None  # whoever knows of the alarm tells of it
         except HaMonitorError as error:
             evaluations, problem = [], str(error)
         except Exception as error:  # unexpected, from a library: the loop waits for a result

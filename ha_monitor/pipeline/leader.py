@@ -15,7 +15,7 @@ from ha_monitor.pipeline.store_risks import StoreRisks
 from ha_monitor.pipeline.strangers import StrangersDuty
 from ha_monitor.pipeline.stuck import Reconciler, StuckTaskDuty
 from ha_monitor.pipeline.tables import TableReport
-from ha_monitor.pipeline.watch import WatchDuty
+from ha_monitor.pipeline.watch import Publishers, WatchDuty
 from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.outbox import OutboxItem
@@ -34,10 +34,14 @@ class Leader:
         clock: Clock,
         *,
         stats: Stats,
+        publishers: Publishers,
         investigator: Investigator | None,
         reconciler: Reconciler,
     ) -> None:
-        """:param investigator: asks about candidates; None if the detection of stuck tasks is disabled."""
+        """
+        :param publishers: know whether the broker takes what workers send.
+        :param investigator: asks about candidates; None if the detection of stuck tasks is disabled.
+        """
         settings = config.workers
         self._store = record.store
         self._record_duties = record.duties
@@ -50,6 +54,7 @@ class Leader:
             record.duties,
             watching,
             self.listening,
+            publishers=publishers,
             telemetry=telemetry,
             tables=TableReport(logger, clock),
             clock=clock,
@@ -88,6 +93,13 @@ class Leader:
         self._watch.queue_was_empty(asked_at)
         if self._stuck is not None:
             self._stuck.queue_was_empty(asked_at)
+
+    def delivered(self, at: float) -> None:
+        """The broker delivered, or showed that it can.
+
+        :param at: by the monotonic clock.
+        """
+        self._watch.delivered(at)
 
     def after_tick(self, ticked: Ticked) -> list[OutboxItem]:
         """Perform the duties if this instance leads; returns the items to announce."""

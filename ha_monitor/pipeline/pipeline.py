@@ -13,8 +13,6 @@ While Redis merges one batch, the next is collected; at most one is under way. E
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from ha_monitor.broker.source import Mark, Source, max_requeue_delay
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
@@ -32,7 +30,7 @@ from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejections import Rejections
-from ha_monitor.pipeline.reloadable import Reloadable
+from ha_monitor.pipeline.reloadable import Program, Reloadable
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
@@ -44,16 +42,6 @@ from ha_monitor.threads import Threads
 
 IDLE_WAIT = 0.25
 """Most seconds that the loop waits for a message, so that it notices a signal."""
-
-
-class Program(Protocol):
-    """What the loop asks of the program around it."""
-
-    def read_again(self) -> Reloadable | None:
-        """Read the configuration again; what can change while running, or None if it is wrong. Never raises."""
-
-    def ensure_running(self) -> None:
-        """Start what runs beside the loop and does not run. Called once a cycle; never waits, never raises."""
 
 
 class Pipeline:
@@ -96,7 +84,15 @@ class Pipeline:
         self._buffer_limit = BufferLimit(self._collector, stats, logger, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._leader = Leader(
-            record, config, telemetry, logger, clock, stats=stats, investigator=investigator, reconciler=self._collector
+            record,
+            config,
+            telemetry,
+            logger,
+            clock,
+            stats=stats,
+            publishers=broadcast,
+            investigator=investigator,
+            reconciler=self._collector,
         )
         self._watermark = Watermark(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
         self._in_flight: Collected | None = None

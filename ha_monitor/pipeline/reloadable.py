@@ -1,8 +1,8 @@
-"""What a reload of the configuration may replace."""
+"""What the loop asks of the program around it, such as what a reload of the configuration may replace."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ha_monitor.events.decode import Decoder
 from ha_monitor.outputs.announcer import Announcer
@@ -13,3 +13,13 @@ class Reloadable(NamedTuple):
 
     decoder: Decoder
     announcer: Announcer
+
+
+class Program(Protocol):
+    """What the loop asks of the program around it."""
+
+    def read_again(self) -> Reloadable | None:
+        """Read the configuration again; what can change while running, or None if it is wrong. Never raises."""
+
+    def ensure_running(self) -> None:
+        """Start what runs beside the loop and does not run. Called once a cycle; never waits, never raises."""

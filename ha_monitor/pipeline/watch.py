@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from ha_monitor.clock import Clock
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.tables import TableReport
@@ -9,10 +11,27 @@ from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import LeaderDuties
 from ha_monitor.store.outbox import OutboxItem
-from ha_monitor.store.results import Watching
+from ha_monitor.store.results import Watched, Watching
 
 WATCH_EVERY = 0.5
 """Seconds at least between two looks at the workers: there may be many ticks a second while announcements wait."""
+UNHEARD = 4.0
+"""Seconds of silence after which a worker has missed a heartbeat: an answer of the broker says something of it then."""
+
+
+class Publishers(Protocol):
+    """Workers can only be heard if the broker takes what they publish."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker is known to take nothing."""
+
+    @property
+    def asked_at(self) -> float | None:
+        """When the latest attempt to publish began that no alarm held up, by the monotonic clock."""
+
+    def ask_again(self) -> None:
+        """Try to publish. Does not block, never raises."""
 
 
 class WatchDuty:
@@ -24,6 +43,7 @@ class WatchDuty:
         watching: Watching,
         listening: Listening,
         *,
+        publishers: Publishers,
         telemetry: Telemetry,
         tables: TableReport,
         clock: Clock,
@@ -34,7 +54,13 @@ class WatchDuty:
         self._telemetry = telemetry
         self._tables = tables
         self._clock = clock
+        self._publishers = publishers
+        self._proof_lasts = max(1.0, watching.lost_after - UNHEARD)
+        self._ask = Schedule(clock, min(watching.late_after, self._proof_lasts / 2))
+        self._delivered_at = float("-inf")
         self._empty_at: float | None = None
+        self._watched: Watched | None = None
+        """As it was at the look before."""
         self._due = Schedule(clock, WATCH_EVERY)
 
     def queue_was_empty(self, at: float) -> None:
@@ -44,21 +70,63 @@ class WatchDuty:
         """
         self._empty_at = at
 
+    def delivered(self, at: float) -> None:
+        """The broker delivered, or showed that it can.
+
+        :param at: by the monotonic clock.
+        """
+        self._delivered_at = at
+
     def start_anew(self) -> None:
+        self._watched = None
         self._due.hasten()
 
     def run(self) -> list[OutboxItem]:
         if not self._due.is_due():
             return []
         self._due.restart()
-        # A worker may be declared lost only after listening for as long as it may be silent.
-        may_declare_lost = self._listening.has_lasted(self._watching.lost_after)
+        if self._publishers.is_blocked:
+            self._listening.interrupted()
+        before = self._watched
+        together = before is not None and self._fell_silent_together(before)
         empty_ago = None if self._empty_at is None else self._clock.monotonic() - self._empty_at
         watched = self._duties.watch(
-            self._watching, self._telemetry.surveyed_queues(), may_declare_lost=may_declare_lost, empty_ago=empty_ago
+            self._watching,
+            self._telemetry.surveyed_queues(),
+            may_declare_lost=before is not None and self._may_declare_lost(before, together=together),
+            together=together,
+            empty_ago=empty_ago,
         )
+        self._watched = watched
         if watched is None:
             return []
+        if watched.silent.workers and self._ask.is_due():
+            self._ask.restart()
+            self._publishers.ask_again()
         self._telemetry.fleet = watched
         self._tables.look(watched.tables)
         return watched.items
+
+    def _may_declare_lost(self, before: Watched, *, together: bool) -> bool:
+        """Only after listening for as long as a worker may be silent, and if the broker took what was published, and
+        could deliver, after it had fallen silent. If all have, not before it is time for the last of them.
+        """
+        lost_after = self._watching.lost_after
+        return (
+            self._listening.has_lasted(lost_after)
+            and self._is_recent(self._publishers.asked_at)
+            and self._is_recent(self._delivered_at)
+            and not (together and before.silent.least < lost_after)
+        )
+
+    def _fell_silent_together(self, watched: Watched) -> bool:
+        """Whether it is one fault, and not one of each worker: several were there, and none is heard any more."""
+        silent = watched.silent
+        return (
+            silent.workers > 1
+            and silent.most - silent.least <= self._watching.late_after
+            and not any(worker.state == "online" for worker in watched.workers)
+        )
+
+    def _is_recent(self, at: float | None) -> bool:
+        return at is not None and self._clock.monotonic() - at <= self._proof_lasts

@@ -81,6 +81,10 @@ class Listening:
             self._since = now
         self._heard_at = now
 
+    def interrupted(self) -> None:
+        """What was sent until now is yet to come, though this instance receives."""
+        self._since = self._clock.monotonic()
+
     def has_lasted(self, seconds: float) -> bool:
         """Whether it listens, and has for so long."""
         now = self._clock.monotonic()

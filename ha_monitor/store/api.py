@@ -181,12 +181,19 @@ class LeaderDuties(Protocol):
         """Forget how far it was: another instance led meanwhile. Does not block."""
 
     def watch(
-        self, watching: Watching, queues: Sequence[str], *, may_declare_lost: bool, empty_ago: float | None = None
+        self,
+        watching: Watching,
+        queues: Sequence[str],
+        *,
+        may_declare_lost: bool,
+        together: bool = False,
+        empty_ago: float | None = None,
     ) -> Watched | None:
         """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
 
         :param queues: queues of tasks that workers consume.
         :param may_declare_lost: whether it has listened for so long that a worker's silence means something.
+        :param together: whether those that are lost now are announced in one event: they all fell silent at once.
         :param empty_ago: seconds since no message waited in the queue of events; None if that is not known. What comes
             since then and claims to be older is of a clock that is behind.
         """

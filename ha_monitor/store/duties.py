@@ -7,7 +7,7 @@ from typing import Any
 
 from ha_monitor.store.outbox import OutboxItem, read_items
 from ha_monitor.store.packing import as_lua_string
-from ha_monitor.store.results import Table, Watched, Watching, WorkerState
+from ha_monitor.store.results import Silent, Table, Watched, Watching, WorkerState
 from ha_monitor.store.store import RedisStore
 
 MOST_LOOKS = 250
@@ -33,7 +33,13 @@ class Duties:
         """Those that were looked at since then."""
 
     def watch(
-        self, watching: Watching, queues: Sequence[str], *, may_declare_lost: bool, empty_ago: float | None = None
+        self,
+        watching: Watching,
+        queues: Sequence[str],
+        *,
+        may_declare_lost: bool,
+        together: bool = False,
+        empty_ago: float | None = None,
     ) -> Watched | None:
         """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
 
@@ -41,25 +47,33 @@ class Duties:
 
         :param queues: queues of tasks that workers consume.
         :param may_declare_lost: whether it has listened for so long that a worker's silence means something.
+        :param together: whether those that are lost now are announced in one event: they all fell silent at once.
         :param empty_ago: seconds since no message waited in the queue of events; None if that is not known.
         """
-        watched = self._watch_some(watching, queues, may_declare_lost, empty_ago)
+        watched = self._watch_some(watching, queues, may_declare_lost, together, empty_ago)
         for _ in range(MOST_CALLS - 1):
             if watched is None or self._watch_places[0] == "0":
                 break
-            more = self._watch_some(watching, [], may_declare_lost, empty_ago)
+            more = self._watch_some(watching, [], may_declare_lost, together, empty_ago)
             if more is None:
                 break  # another one leads since then; what was found before is in this instance's outbox
-            watched = more._replace(items=watched.items + more.items)
+            silent = watched.silent.with_others(more.silent)
+            watched = more._replace(items=watched.items + more.items, silent=silent)
         return watched
 
     def _watch_some(
-        self, watching: Watching, queues: Sequence[str], may_declare_lost: bool, empty_ago: float | None
+        self,
+        watching: Watching,
+        queues: Sequence[str],
+        may_declare_lost: bool,
+        together: bool,
+        empty_ago: float | None,
     ) -> Watched | None:
         options = {
             "late_after": int(watching.late_after * 1000),
             "lost_after": int(watching.lost_after * 1000),
             "may_declare_lost": may_declare_lost,
+            "together": together,
             "empty_ago": None if empty_ago is None else int(empty_ago * 1000),
             "most_looks": MOST_LOOKS,
             "places": self._watch_places,
@@ -68,7 +82,8 @@ class Duties:
         reply = self._store.run("watch", options)
         if reply is None:
             return None
-        first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known, places, tables = reply
+        first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known, places, *rest = reply
+        tables, (silent, least, most) = rest
         self._watch_places = [place.decode() for place in places]
         for name, state, active, is_silent, ahead in workers:
             running = None if active < 0 else active
@@ -87,6 +102,7 @@ class Duties:
             stuck,
             orphaned,
             [Table(name.decode(), None if size < 0 else size, limit, refused) for name, size, limit, refused in tables],
+            Silent(silent, least / 1000, most / 1000),
         )
 
     def losses(self, *, report: bool = True) -> list[OutboxItem]:

@@ -88,6 +88,22 @@ class Rollback(NamedTuple):
         return None if self.since is None else max(0.0, self.at - self.since)
 
 
+class Silent(NamedTuple):
+    """Workers that are about to be lost: those that are late and send heartbeats."""
+
+    workers: int = 0
+    least: float = 0.0
+    """Seconds for which each of them was silent, at least."""
+    most: float = 0.0
+
+    def with_others(self, others: Silent) -> Silent:
+        """Both together."""
+        if not (self.workers and others.workers):
+            return self if self.workers else others
+        least, most = min(self.least, others.least), max(self.most, others.most)
+        return Silent(self.workers + others.workers, least, most)
+
+
 class Watched(NamedTuple):
     """What the leader sees of the fleet."""
 
@@ -107,6 +123,7 @@ class Watched(NamedTuple):
     orphaned: int = 0
     """Tasks that were said to be orphaned and still are."""
     tables: Sequence[Table] = ()
+    silent: Silent = Silent()
 
 
 class Table(NamedTuple):

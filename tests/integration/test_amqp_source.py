@@ -350,6 +350,29 @@ def test_a_binding_that_is_removed_is_restored(
     assert one.mark().generation == 1
 
 
+def test_the_proof_that_the_queue_delivers_takes_nothing(
+    rabbitmq: PrivateRabbitMQ, source: Callable[..., AmqpSource], broker_url: str
+) -> None:
+    """Given an instance that has nothing to do, and one that has its hands full, each can have the broker show that it
+    delivers; no message is kept from the other one, and no consumer is left."""
+    idle, busy = source(name="ha-monitor@1.host", broker={"prefetch": 3}), source(name="ha-monitor@2.host")
+    idle.connect()
+    for number in range(3):
+        idle.prove_delivery()
+        send(broker_url, str(number))
+    assert take(idle, 3) == ["0", "1", "2"]
+    send(broker_url, "3", "4")
+    idle.prove_delivery()
+    busy.connect()
+    busy.prove_delivery()
+
+    assert sorted(take(busy, 2)) == ["3", "4"]
+    wait_until(
+        lambda: queue_of(rabbitmq, broker_url, "consumers") == {"consumers": 2}, what="two consumers", interval=0.5
+    )
+    assert idle.mark().generation == 1
+
+
 def test_an_exchange_that_is_deleted_is_said_and_declared_again(
     rabbitmq: PrivateRabbitMQ, source: Callable[..., AmqpSource], broker_url: str
 ) -> None:

@@ -14,13 +14,15 @@ from ha_monitor.broker import asking
 from ha_monitor.broker.control import WorkerBroadcast, broadcast_to_workers
 from ha_monitor.broker.survey import survey
 from ha_monitor.broker.task_query import query_tasks
+from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker, Config, StoreSettings
-from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.errors import BrokerBlocked, BrokerUnavailable
 from tests.support.certificates import Certificate
 from tests.support.instances import through
 from tests.support.machine import Timed, patient
-from tests.support.process import free_port
+from tests.support.process import free_port, wait_until
 from tests.support.proxy import CutLink
+from tests.support.reports import Told
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
 from tests.support.threads import plain_threads
 
@@ -154,23 +156,72 @@ def test_workers_are_asked_behind_a_sentinel(
         assert heard() == ["active_queues", "stats", "query_task"]
 
 
+# --- a broker with an alarm ----------------------------------------------------------------
+
+
+def test_an_alarm_is_told_and_waited_for_with_one_connection(own_rabbitmq: PrivateRabbitMQ) -> None:
+    """Given a RabbitMQ short of disk space, the broadcast tells of it, and of its end, once each; meanwhile it waits on
+    one connection, however often workers are asked, and others are refused without another one.
+    """
+    url = own_rabbitmq.url()
+    told = Told()
+    broadcast = WorkerBroadcast(plain_threads(), Broker(url=url), SystemClock(), told)
+    own_rabbitmq.ctl("set_disk_free_limit", "1000000GB")
+    sent = broadcast.send(url)
+    wait_until(lambda: told.alarms, 30, "the alarm")
+    assert broadcast.is_blocked
+    for _ in range(5):
+        broadcast.ask_again()
+        with pytest.raises(BrokerBlocked, match="RabbitMQ has an alarm for memory or disk"):
+            broadcast.unless_blocked(lambda: pytest.fail("asked"))
+    assert own_rabbitmq.evaluate("length(rabbit_networking:connections()).") == "1"
+    assert broadcast.asked_at is None
+    own_rabbitmq.ctl("set_disk_free_limit", "1MB")
+    wait_until(lambda: told.ends, 30, "its end")
+    sent.result(patient(30))
+
+    assert (len(told.alarms), len(told.ends), told.failures) == (1, 1, [])
+    assert broadcast.asked_at is not None
+    assert broadcast.unless_blocked(lambda: 42) == 42
+
+
+def test_an_alarm_that_others_run_into_is_found_by_the_broadcast(own_rabbitmq: PrivateRabbitMQ) -> None:
+    """Given an alarm that begins after the broadcast, the first question of another kind makes it known; a new
+    connection to the broker ends the wait, and begins its own."""
+    url = own_rabbitmq.url()
+    told = Told()
+    broadcast = WorkerBroadcast(plain_threads(), Broker(url=url), SystemClock(), told)
+    broadcast.send(url).result(patient(30))
+    own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1")
+    config = Config(broker=Broker(url=url))
+    with pytest.raises(BrokerBlocked):
+        broadcast.unless_blocked(lambda: query_tasks(config, ["id"]))
+    broadcast.retry()
+    wait_until(lambda: told.alarms, 30, "the alarm")
+    again = broadcast.send(url)
+    own_rabbitmq.ctl("set_vm_memory_high_watermark", "0.9")
+    again.result(patient(30))
+
+    assert (len(told.alarms), len(told.ends), told.failures) == (1, 1, [])
+
+
 # --- how long it may take ------------------------------------------------------------------
 
 
 def test_a_broker_that_does_not_answer_does_not_hold_up_the_instance(unanswering: Callable[[str], int]) -> None:
     """Given a broker that goes silent, the broadcast returns at once, and its failure is told when the time is over."""
-    told: list[str] = []
+    told = Told()
     port = unanswering("silent")
     url = f"amqp://127.0.0.1:{port}//"
 
-    broadcast = WorkerBroadcast(plain_threads(), Broker(url=url, connect_timeout=1.0), told.append, pytest.fail)
+    broadcast = WorkerBroadcast(plain_threads(), Broker(url=url, connect_timeout=1.0), SystemClock(), told)
 
     with Timed() as timed:
         sent = broadcast.send(url)
 
     assert timed.undisturbed < 0.5, timed
     sent.result(patient(10))
-    assert told == [f"127.0.0.1:{port}//: timed out"]
+    assert told.failures == [f"127.0.0.1:{port}//: timed out"]
 
 
 @pytest.mark.parametrize("kind", ["amqp", "redis"])

@@ -32,13 +32,16 @@ class Worker:
         self.at += 0.1
         return self._said("worker-offline")
 
-    def spell(self, runs: int, *, jitter: float = 0.0, chance: random.Random | None = None) -> list[dict[str, Any]]:
-        """Two seconds with so many runs and the heartbeat at their end.
+    def spell(
+        self, runs: int, *, jitter: float = 0.0, chance: random.Random | None = None, every: float = 2.0
+    ) -> list[dict[str, Any]]:
+        """Some seconds with so many runs and the heartbeat at their end.
 
+        :param every: how many seconds.
         :param jitter: how long after the run was counted its event gets its time, at most; in seconds.
         """
         begun = sorted(self.at + (chance.random() * 2 if chance else 1.9 * n / runs + 0.01) for n in range(runs))
-        self.at += 2
+        self.at += every
         self.processed += runs
         events = []
         for moment in begun:
@@ -406,8 +409,8 @@ def test_task_events_switched_off_at_run_time_are_no_loss(
 
 
 def test_what_is_lost_before_a_pause_is_reported_after_it(one: Instance) -> None:
-    """Given events that are lost just before the worker pauses, they are reported, once, when it goes on: until then it
-    may have been told to send none.
+    """Given events that are lost just before the worker pauses for a moment, they are reported, once, when it goes on:
+    until then it may have been told to send none.
     """
     worker = Worker()
     one.apply([worker.online()])
@@ -420,6 +423,74 @@ def test_what_is_lost_before_a_pause_is_reported_after_it(one: Instance) -> None
         one.apply(worker.spell(runs))
 
     assert lost(one) == {NAME: 4}
+
+
+IDLE = [0] * 17
+"""Runs in the heartbeats of a worker that has been idle for long enough, with one that follows."""
+
+
+@pytest.mark.parametrize("kept", [0, 6])
+def test_what_is_lost_before_a_worker_idles_is_reported_once(one: Instance, kept: int) -> None:
+    """Given a process known to send task events, of whose last runs all or some events are lost, and that runs nothing
+    more, its heartbeats prove the loss; nothing is added when it goes on.
+    """
+    worker = Worker()
+    one.apply([worker.online()])
+    one.apply(worker.spell(10))
+    one.apply(without_starts(worker.spell(10), kept))
+    for runs in IDLE:
+        one.apply(worker.spell(runs))
+    assert lost(one) == {NAME: 10 - kept}
+
+    for runs in (3, 10, 0, 0, *IDLE):
+        one.apply(worker.spell(runs))
+
+    assert lost(one) == {NAME: 10 - kept}
+
+
+def test_a_purge_before_a_worker_idles_is_reported_with_its_next_heartbeats(one: Instance) -> None:
+    """Given that all events of a minute were dropped, heartbeats included, and nothing is run afterwards, the runs of
+    that minute are reported without a long wait: who switches task events off does not stop heartbeats.
+    """
+    worker = Worker()
+    one.apply([worker.online()])
+    one.apply(worker.spell(10))
+    for _ in range(30):
+        worker.spell(20)
+    for runs in (0, 0, 0):
+        one.apply(worker.spell(runs))
+
+    assert lost(one) == {NAME: 600}
+
+
+def test_what_is_lost_before_a_worker_ends_is_reported(one: Instance) -> None:
+    """Given a process known to send task events, of whose last runs none has its event, its goodbye proves the loss."""
+    worker = Worker()
+    one.apply([worker.online()])
+    one.apply(worker.spell(10))
+    one.apply(without_starts(worker.spell(7)))
+    one.apply([worker.offline()])
+    time.sleep(4)
+
+    assert lost(one) == {NAME: 7}
+
+
+@pytest.mark.parametrize("every", [2.0, 10.0])
+def test_a_worker_without_task_events_that_idles_has_lost_none(one: Instance, every: float) -> None:
+    """Given workers, with usual and with rare heartbeats, that never sent task events, or that stopped for the runs of
+    some heartbeats, nothing is lost when they idle.
+    """
+    never, stopped = Worker("never@host", pid=1), Worker("stopped@host", pid=2)
+    for worker in (never, stopped):
+        one.apply([worker.online()])
+    for runs in (10, 0, 10, 0, 10, 0, 10, *IDLE):
+        one.apply(without_starts(never.spell(runs, every=every)))
+    for runs in (10, 10):
+        one.apply(stopped.spell(runs, every=every))
+    for runs in (10, 0, 10, 10, 10, *IDLE):
+        one.apply(without_starts(stopped.spell(runs, every=every)))
+
+    assert lost(one) == {}
 
 
 def told_of_silence(instance: Instance) -> list[dict[str, Any]]:

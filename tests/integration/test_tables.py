@@ -29,6 +29,7 @@ from ha_monitor.store.scripts import read_scripts
 from ha_monitor.store.stuck import MOST_LOOKS as MOST_TASKS_LOOKED_AT
 from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import NODE, Inside, Instance
+from tests.support.reports import NoAlarm
 from tests.support.scraping import Samples
 from tests.unit.builders import TIME, TurnedClock, event
 from tests.unit.test_line import problems
@@ -350,6 +351,7 @@ def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str
     leader = Leader(
         *(record, config, telemetry, cast("Logger", lines), clock),
         stats=stats,
+        publishers=NoAlarm(),
         investigator=None,
         reconciler=Reconciles(),
     )

@@ -25,8 +25,8 @@ def leads(instance: Instance, *, eligible: bool = True) -> tuple[bool, bool]:
     return ticked.leads, ticked.followed
 
 
-def watch(instance: Instance, *, may_declare_lost: bool = True) -> Watched:
-    watched = Duties(instance.store).watch(WATCHING, [], may_declare_lost=may_declare_lost)
+def watch(instance: Instance, *, may_declare_lost: bool = True, together: bool = False) -> Watched:
+    watched = Duties(instance.store).watch(WATCHING, [], may_declare_lost=may_declare_lost, together=together)
     assert watched is not None
     instance.announce(watched.items)
     assert shown_to_anybody(instance) == states(watched)
@@ -134,6 +134,31 @@ def test_the_leader_sees_the_fleet(one: Instance, two: Instance) -> None:
 
 
 # --- workers -------------------------------------------------------------------------------
+
+
+def test_workers_that_are_lost_together_have_one_event(one: Instance, inside: Inside) -> None:
+    """Given workers that fall silent at once, the leader is told how many and for how long, and one event tells of all;
+    one that never sent heartbeats does not count, and each recovery is told as always.
+    """
+    names = ["a@host", "b@host"]
+    one.apply(*(event("worker-heartbeat", hostname=name) for name in names))
+    one.apply(event("task-started", hostname="quiet@host"))
+    leads(one)
+    assert watch(one).silent == (0, 0.0, 0.0)
+    for name, seconds in (*zip(names, (61, 63), strict=True), ("quiet@host", 70)):
+        silence(inside, seconds, name)
+    silent = watch(one, may_declare_lost=False).silent
+    assert silent.workers == 2
+    assert 61 <= silent.least <= silent.most - 1
+    watch(one, together=True)
+    (found,) = [item.entry.event for item in one.emitted if item.entry.event.type == "workers-lost"]
+
+    assert (found.fields["count"], sorted(found.fields["workers"])) == (2, names)
+    assert own(one) == []
+    assert "all workers fell silent at once" in found.fields["reason"]
+    one.apply(event("worker-heartbeat", hostname="a@host", at=TIME + 100, clock=9))
+    assert states(watch(one, together=True))["a@host"] == "online"
+    assert own(one) == [("worker-recovered", "a@host")]
 
 
 def test_a_silent_worker_is_late_then_lost_and_is_announced_once(one: Instance, two: Instance, inside: Inside) -> None:

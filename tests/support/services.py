@@ -94,9 +94,12 @@ class PrivateRabbitMQ(PrivateService):
     BIN = "/usr/lib/rabbitmq/bin"
     """Where Debian keeps the programs themselves; those in PATH are wrappers that change the user."""
 
-    def __init__(self, *, config: str = "", exporter: bool = False) -> None:
+    COOKIE = ".erlang.cookie"
+
+    def __init__(self, *, config: str = "", exporter: bool = False, joins: PrivateRabbitMQ | None = None) -> None:
         """Prepare a node.
 
+        :param joins: a running node to be in a cluster with. It gives its port mapper, so it is to be closed last.
         :param config: more lines for rabbitmq.conf.
         :param exporter: with the plugin rabbitmq_prometheus, on `exporter_port`.
         :raises ServiceMissing: if RabbitMQ is not installed.
@@ -105,12 +108,18 @@ class PrivateRabbitMQ(PrivateService):
         self._epmd_program = program("epmd")
         super().__init__()
         self._config = config
+        self._joins = joins
         self._plugins = "rabbitmq_prometheus" if exporter else ""
         self.exporter_port = free_port()
         self._epmd_port = 0
         self._epmd: OwnProcess | None = None
         self._env: dict[str, str] = {}
         self._shell: ErlangShell | None = None
+
+    @property
+    def nodename(self) -> str:
+        """Its name in Erlang."""
+        return f"tests{self.port}@localhost"
 
     def url(self, vhost: str = "/") -> str:
         """URL of a virtual host for the user guest, who may do everything."""
@@ -183,7 +192,7 @@ class PrivateRabbitMQ(PrivateService):
         """Start it; the first time with the monitor's user, whom it keeps from then on."""
         first = not self._ran
         super().start()
-        if first:
+        if first and self._joins is None:
             self.evaluate(
                 f'ok = rabbit_auth_backend_internal:add_user(<<"{STORE_USER}">>, <<"{PASSWORD}">>, <<"tests">>), '
                 + _setting_permissions(STORE_USER, "/", documented_permissions())
@@ -202,7 +211,7 @@ class PrivateRabbitMQ(PrivateService):
     def _spawn(self) -> OwnProcess:
         if not self._ran:
             self._configure()
-        if self._epmd is None or not self._epmd.running:
+        if self._joins is None and (self._epmd is None or not self._epmd.running):
             # Started here and not by the node, which would leave it running as a daemon.
             command = [self._epmd_program, "-port", str(self._epmd_port), "-address", "127.0.0.1"]
             self._epmd = OwnProcess(command, self.dir / "epmd.log", env=self._env)
@@ -212,6 +221,14 @@ class PrivateRabbitMQ(PrivateService):
         if self._epmd is not None:
             self._epmd.end()
         self._epmd_port, dist_port = free_port(), free_port()
+        cluster = ""
+        if self._joins is not None:
+            self._epmd_port = self._joins._epmd_port
+            cookie = self.dir / self.COOKIE
+            cookie.write_text((self._joins.dir / self.COOKIE).read_text())
+            cookie.chmod(0o400)
+            cluster = "cluster_formation.peer_discovery_backend = classic_config\n"
+            cluster += f"cluster_formation.classic_config.nodes.1 = {self._joins.nodename}\n"
         (self.dir / "enabled_plugins").write_text(f"[{self._plugins}].\n")
         # Names are looked up in this file only: otherwise Erlang starts a resolver process for each call.
         (self.dir / "inetrc").write_text('{lookup, [file]}.\n{host, {127,0,0,1}, ["localhost"]}.\n')
@@ -221,7 +238,7 @@ class PrivateRabbitMQ(PrivateService):
             # The disk and memory of a test machine are no reason to block publishers.
             "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.9\n"
             + (f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {self.exporter_port}\n" if self._plugins else "")
-            + f"{self._config}\n"
+            + f"{cluster}{self._config}\n"
         )
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_"))}
         self._env = inherited | {
@@ -236,7 +253,7 @@ class PrivateRabbitMQ(PrivateService):
             "RABBITMQ_FEATURE_FLAGS_FILE": str(self.dir / "feature_flags"),
             "RABBITMQ_LOG_BASE": str(self.dir),
             "RABBITMQ_MNESIA_BASE": str(self.dir / "mnesia"),
-            "RABBITMQ_NODENAME": f"tests{self.port}@localhost",
+            "RABBITMQ_NODENAME": self.nodename,
             "RABBITMQ_PID_FILE": str(self.dir / "rabbitmq.pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             # The script then becomes the node itself, so that a signal reaches the node.

@@ -152,6 +152,11 @@ class Instance:
         self.record = memory_record(bed.server, config)
         self.source = MemorySource(bed.broker, prefetch)
         self.broadcasts: list[str] = []
+        self.is_blocked = False
+        """Whether the broker takes nothing that workers publish."""
+        self.asked_at: float | None = None
+        self.requests = 0
+        """How often the workers were asked for a heartbeat because of their silence."""
         self.reread: Callable[[], Reloadable | None] = lambda: None
         self.todo: list[Callable[[], object]] = []
         """What is done after each cycle of `Pipeline.run`, one at a time."""
@@ -197,6 +202,15 @@ class Instance:
 
     def send(self, url: str) -> None:
         self.broadcasts.append(url)
+        self._ask()
+
+    def ask_again(self) -> None:
+        self.requests += 1
+        self._ask()
+
+    def _ask(self) -> None:
+        if not self.is_blocked:
+            self.asked_at = self.clock.monotonic()
 
     def cycle(self, times: int = 1) -> None:
         """Go round, as `Pipeline.run` does."""

@@ -38,8 +38,6 @@ ASKS = "a function of a lower part, without a state that it shares"
 CALLBACKS = {
     "threads.Threads.trouble": A_LINE,
     "threads.ServiceThread.work": WORK,
-    "broker.control.WorkerBroadcast.failed": A_LINE,
-    "broker.control.WorkerBroadcast.unheard": A_LINE,
     "events.facts.FactBuilder.binary": PURE,
     "metrics.application.Application.refused": COUNTS,
     "metrics.application.Application.scraped": COUNTS,

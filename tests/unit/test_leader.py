@@ -10,10 +10,11 @@ import pytest
 from ha_monitor.pipeline.losses import LOSSES_EVERY, MORE_EVERY, LossesDuty
 from ha_monitor.pipeline.watch import WATCH_EVERY, WatchDuty
 from ha_monitor.pipeline.watermark import Listening
-from ha_monitor.store.results import Watching
+from ha_monitor.store.results import Silent, Watched, Watching, WorkerState
 from tests.unit.builders import TurnedClock
 
 LATE, LOST = 10.0, 30.0
+ONE = Silent(1, LOST, LOST)
 
 
 class Fleet:
@@ -24,10 +25,22 @@ class Fleet:
         self.reports: list[bool] = []
         self.all_accounted = True
 
+        self.together: list[bool] = []
+        self.silent = Silent()
+        self.states: list[WorkerState] = []
+
     def watch(
-        self, watching: Watching, queues: list[str], *, may_declare_lost: bool, empty_ago: float | None = None
-    ) -> None:
+        self,
+        watching: Watching,
+        queues: list[str],
+        *,
+        may_declare_lost: bool,
+        together: bool,
+        empty_ago: float | None = None,
+    ) -> Watched:
         self.may_declare_lost.append(may_declare_lost)
+        self.together.append(together)
+        return Watched([], 1, 0, 0, 0, self.states, [], silent=self.silent)
 
     def losses(self, *, report: bool) -> list[Any]:
         self.reports.append(report)
@@ -44,11 +57,35 @@ def clock() -> TurnedClock:
     return TurnedClock()
 
 
-def watch_duty(fleet: Any, clock: TurnedClock, listening: Listening | None = None) -> WatchDuty:
+class Broker:
+    """Takes what is published, unless it has an alarm."""
+
+    def __init__(self, clock: TurnedClock) -> None:
+        self._clock = clock
+        self.is_blocked = False
+        self.asked_at: float | None = None
+        self.asked = 0
+
+    def ask_again(self) -> None:
+        self.asked += 1
+        if not self.is_blocked:
+            self.asked_at = self._clock.monotonic()
+
+
+def watch_duty(
+    fleet: Any, clock: TurnedClock, listening: Listening | None = None, broker: Broker | None = None
+) -> WatchDuty:
     telemetry: Any = SimpleNamespace(surveyed_queues=list)
-    tables: Any = None
-    listening = listening or Listening(clock, LATE)
-    return WatchDuty(fleet, Watching(LATE, LOST), listening, telemetry=telemetry, tables=tables, clock=clock)
+    tables: Any = SimpleNamespace(look=lambda _tables: None)
+    return WatchDuty(
+        fleet,
+        Watching(LATE, LOST),
+        listening or Listening(clock, LATE),
+        publishers=broker or Broker(clock),
+        telemetry=telemetry,
+        tables=tables,
+        clock=clock,
+    )
 
 
 def test_the_fleet_is_looked_at_now_and_then_and_at_once_by_a_new_leader(fleet: Fleet, clock: TurnedClock) -> None:
@@ -70,6 +107,7 @@ def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock)
     """Given an instance that has received nothing for a while, no worker is declared lost until it has listened for
     as long as one may be silent."""
     listening = Listening(clock, LATE)
+    fleet.silent = ONE
     duty = watch_duty(fleet, clock, listening)
 
     def listen(seconds: float) -> bool:
@@ -77,7 +115,8 @@ def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock)
         while clock.now < until:
             clock.now += 1
             listening.listened()
-        duty.run()
+            duty.delivered(clock.now)
+            duty.run()
         return fleet.may_declare_lost[-1]
 
     assert not listen(LOST)
@@ -86,6 +125,82 @@ def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock)
     assert not listen(1)
     assert not listen(LOST - 2)
     assert listen(2)
+
+
+def test_silence_means_nothing_while_the_broker_takes_nothing(fleet: Fleet, clock: TurnedClock) -> None:
+    """Given silent workers, none is declared lost before the broker has taken something after they fell silent; nor
+    while it has an alarm, nor until they could be heard again for as long as one may be silent."""
+    listening, broker = Listening(clock, LATE), Broker(clock)
+    duty = watch_duty(fleet, clock, listening, broker)
+
+    def look(seconds: float) -> bool:
+        until = clock.now + seconds
+        while clock.now < until:
+            clock.now += 1
+            listening.listened()
+            duty.delivered(clock.now)
+            duty.run()
+        return fleet.may_declare_lost[-1]
+
+    broker.asked_at = clock.now
+    assert not look(2 * LOST), "the answer was there before they fell silent"
+    assert broker.asked == 0, "nobody is silent"
+    broker.is_blocked, fleet.silent = True, ONE
+    assert not look(5 * LOST)
+    asked = broker.asked
+    broker.is_blocked = False
+    assert not look(LOST - 1)
+    assert look(2)
+    assert 0 < broker.asked - asked <= LOST / LATE + 1
+
+
+def test_silence_means_nothing_while_the_broker_may_be_unable_to_deliver(fleet: Fleet, clock: TurnedClock) -> None:
+    """Given a leader that is connected, and a broker that has delivered nothing and not shown that it could, since the
+    workers fell silent, none is declared lost."""
+    listening = Listening(clock, LATE)
+    duty = watch_duty(fleet, clock, listening)
+    fleet.silent = ONE
+    duty.delivered(clock.now)
+    for _ in range(int(3 * LOST)):
+        clock.now += 1
+        listening.listened()
+        duty.run()
+    assert True not in fleet.may_declare_lost
+    duty.delivered(clock.now)
+    clock.now += 1
+    duty.run()
+
+    assert fleet.may_declare_lost[-1]
+
+
+@pytest.mark.parametrize(
+    ("silent", "others", "together"),
+    [
+        (Silent(2, LOST, LOST + 1), ["lost", "offline"], True),
+        (Silent(2, LOST, LOST + 1), ["online"], False),
+        (Silent(2, LOST - 5, LOST), [], True),
+        (Silent(2, LATE, LOST), [], False),
+        (ONE, [], False),
+    ],
+    ids=["all", "one-is-heard", "the-last-is-not-due", "one-after-the-other", "one-worker"],
+)
+def test_workers_that_fall_silent_at_once_are_one_finding(
+    fleet: Fleet, clock: TurnedClock, silent: Silent, others: list[str], together: bool
+) -> None:
+    """Given several workers of which none is heard any more from one moment on, they are declared lost together, when
+    the last of them is due."""
+    listening = Listening(clock, LATE)
+    duty = watch_duty(fleet, clock, listening)
+    fleet.silent = silent
+    fleet.states = [WorkerState(f"{number}@host", state, None) for number, state in enumerate(others)]
+    for _ in range(int(2 * LOST)):
+        clock.now += 1
+        listening.listened()
+        duty.delivered(clock.now)
+        duty.run()
+
+    assert fleet.together[-1] is together
+    assert fleet.may_declare_lost[-1] is (not together or silent.least >= LOST)
 
 
 def test_losses_are_looked_for_more_often_while_some_processes_are_left(fleet: Fleet, clock: TurnedClock) -> None:

@@ -192,6 +192,42 @@ def test_who_was_deaf_does_not_take_silence_for_a_loss(bed: Bed, one: Instance) 
     assert ("worker-lost", "") in one.announced
 
 
+def test_a_queue_that_cannot_deliver_loses_no_worker(bed: Bed, one: Instance) -> None:
+    """Given a queue that can be found and delivers nothing, the broker is away, by name, for as long as that lasts, and
+    no worker is lost; where nothing comes because nothing is sent, the broker only shows now and then that it can.
+    """
+    one.live(5)
+    heartbeat(bed, 1)
+    one.live(2)
+    bed.broker_trouble.at("before proof", BrokerUnavailable("delivers nothing"))
+    bed.broker_trouble.at("before connect", *(BrokerUnavailable("delivers nothing") for _ in range(8)))
+    one.live(20)
+    assert one.telemetry.health.ready().details["reasons"] == ["broker: delivers nothing"]
+    one.live(100)
+    told = [kind for kind, _ in one.announced]
+    heard = bed.broker_trouble.moments["before proof"]
+    one.live(50)
+
+    assert next(line["reason"] for line in one.said("broker-unavailable")) == "delivers nothing"
+    assert "worker-lost" in told, "it falls silent for good then"
+    lost_at = next(number for number, line in enumerate(one.output.lines) if line["event"] == "worker-lost")
+    back_at = max(number for number, line in enumerate(one.output.lines) if line["event"] == "broker-connected")
+    assert lost_at > back_at
+    assert 5 <= bed.broker_trouble.moments["before proof"] - heard <= 10
+
+
+def test_workers_that_fall_silent_at_once_have_one_line(bed: Bed, one: Instance) -> None:
+    """Given three workers that are heard no more from one moment on, one line tells of all."""
+    one.live(10)
+    names = ["a@host", "b@host", "c@host"]
+    bed.publish(*(event("worker-heartbeat", at=TIME, hostname=name) for name in names))
+    one.live(20)
+
+    (line,) = one.said("workers-lost")
+    assert (line["count"], line["workers"]) == (3, names)
+    assert one.said("worker-lost") == []
+
+
 @pytest.mark.parametrize("count_losses", [True, False])
 def test_lost_events_are_announced_if_they_are_to_be_counted(bed: Bed, count_losses: bool) -> None:
     """Given events that were lost, the leader announces them, unless `workers.count_losses` is off."""

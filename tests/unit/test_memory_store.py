@@ -116,6 +116,25 @@ def test_the_store_may_go_away_at_each_step_of_a_merge(bed: MemoryBed, moment: s
     assert len(merge(one, decode(*life("a")))) == 3 - merged
 
 
+def test_workers_that_fall_silent_together_are_lost_in_one_event(bed: MemoryBed) -> None:
+    """Given two workers that are silent, the leader sees how many and for how long, and announces both in one event if
+    it is told that they belong together."""
+    one = started(bed)
+    tick(one, eligible=True)
+    merge(one, decode(*(event("worker-heartbeat", hostname=name) for name in ("a@host", "b@host"))))
+    bed.clock.now += WATCHING.lost_after + 1
+    watched = one.duties.watch(WATCHING, [], may_declare_lost=False)
+    assert watched is not None
+    assert (watched.items, watched.silent.workers) == ([], 2)
+    assert watched.silent.least > WATCHING.lost_after
+    watched = one.duties.watch(WATCHING, [], may_declare_lost=True, together=True)
+    assert watched is not None
+
+    assert types(watched.items) == ["workers-lost"]
+    assert watched.items[0].entry.event.fields["workers"] == ["a@host", "b@host"]
+    assert watched.silent.workers == 0
+
+
 def test_a_worker_that_falls_silent_is_lost_and_comes_back_once(bed: MemoryBed) -> None:
     """Given a worker that is silent and speaks again, the leader announces each of that once."""
     one = started(bed)

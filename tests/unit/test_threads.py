@@ -11,11 +11,14 @@ import pytest
 from ha_monitor import threads
 from ha_monitor.broker import control
 from ha_monitor.broker.control import WorkerBroadcast
+from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker
+from ha_monitor.errors import BrokerBlocked, BrokerUnavailable
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.store.results import Candidates
 from ha_monitor.threads import AGAIN_AFTER, CallThread, ServiceThread, ThreadUnavailable
 from tests.support.process import wait_until
+from tests.support.reports import NoReports, Told
 from tests.support.threads import no_thread_left, plain_threads
 from tests.unit.builders import TurnedClock
 
@@ -92,9 +95,9 @@ def test_a_broadcast_that_could_not_be_sent_is_sent_later(monkeypatch: pytest.Mo
     clock = TurnedClock()
     told: list[tuple[str, str]] = []
     reached: list[str] = []
-    monkeypatch.setattr(control, "broadcast_to_workers", lambda url, _settings: reached.append(url))
+    monkeypatch.setattr(control, "broadcast_to_workers", lambda url, _settings, _hold: reached.append(url))
     monkeypatch.setattr(control, "any_worker_answers", lambda _url, _settings: True)
-    broadcast = WorkerBroadcast(plain_threads(clock, told), Broker(), pytest.fail, pytest.fail)
+    broadcast = WorkerBroadcast(plain_threads(clock, told), Broker(), clock, NoReports())
 
     with no_thread_left():
         broadcast.send("amqp://one")
@@ -116,13 +119,13 @@ def test_one_broadcast_at_a_time_however_often_the_connection_breaks(monkeypatch
     """
     release, reached = threading.Event(), []
 
-    def slowly(url: str, _settings: Broker) -> None:
+    def slowly(url: str, _settings: Broker, _hold: object) -> None:
         reached.append((url, threading.current_thread()))
         release.wait(30)
 
     monkeypatch.setattr(control, "broadcast_to_workers", slowly)
     monkeypatch.setattr(control, "any_worker_answers", lambda _url, _settings: True)
-    broadcast = WorkerBroadcast(plain_threads(), Broker(), pytest.fail, pytest.fail)
+    broadcast = WorkerBroadcast(plain_threads(), Broker(), SystemClock(), NoReports())
     broadcast.send("amqp://first")
     wait_until(lambda: len(reached) == 1, 30, "the first broadcast")
     last = [broadcast.send(f"amqp://{number}") for number in range(10)][-1]
@@ -131,6 +134,45 @@ def test_one_broadcast_at_a_time_however_often_the_connection_breaks(monkeypatch
 
     assert [url for url, _ in reached] == ["amqp://first", "amqp://9"]
     assert len({thread for _, thread in reached}) == 1
+
+
+def test_a_failure_is_told_once_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given workers that cannot be asked, as without a right, it is told at each connection, and not each time that
+    they are asked again; nothing is known then, which holds nobody up."""
+
+    def refused(_url: str, _settings: Broker, _hold: object) -> None:
+        raise BrokerUnavailable("refused")
+
+    monkeypatch.setattr(control, "broadcast_to_workers", refused)
+    clock, told = TurnedClock(), Told()
+    broadcast = WorkerBroadcast(plain_threads(), Broker(), clock, told)
+    for connection in (1, 2):
+        broadcast.send("amqp://one").result(30)
+        for _ in range(3):
+            clock.now += 1
+            # It is not repeated while one is under way.
+            wait_until(lambda: broadcast.ask_again() or broadcast.asked_at == clock.now, 30, "the next attempt", 0.001)
+        assert told.failures == ["refused"] * connection
+    assert not broadcast.is_blocked
+
+
+def test_an_alarm_that_begins_while_answers_are_awaited_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a broker that blocks the connection on which it is seen whether workers answer, the request for heartbeats
+    is repeated, which tells of the alarm, and no failure is told."""
+    requests: list[str] = []
+
+    def blocked(_url: str, _settings: Broker) -> bool:
+        raise BrokerBlocked("an alarm")
+
+    monkeypatch.setattr(control, "broadcast_to_workers", lambda url, _settings, _hold: requests.append(url))
+    monkeypatch.setattr(control, "any_worker_answers", blocked)
+    broadcast = WorkerBroadcast(plain_threads(), Broker(), SystemClock(), NoReports())
+    broadcast.send("amqp://one").result(30)
+    broadcast.retry()
+    wait_until(lambda: len(requests) == 2, 30, "another request")
+    broadcast.retry()
+
+    assert requests == ["amqp://one"] * 2
 
 
 def test_a_question_without_a_thread_is_an_answer_with_a_problem() -> None:

@@ -20,7 +20,9 @@
 --
 -- Task events may be switched off and on at run time, between two heartbeats. So what is missing counts as lost when a
 -- later run has its event; and where the runs of UNSENT_AFTER heartbeats have none, the account begins anew with the
--- next event. A process that runs tasks and sends no events of them is told of once.
+-- next event. A process that runs tasks and sends no events of them is told of once. Of one that did send them, no
+-- later event is needed where heartbeats are missing as well, as after a purge; where it has been idle for WINDOW
+-- heartbeats since; or where it has ended.
 --
 -- Where the store has gone back, some starts may be missing, so the account begins anew, too.
 --
@@ -36,7 +38,8 @@
 -- there is no process when all were looked at. Nothing if the caller does not lead; or the error LEASELOST.
 
 local SLACK, WINDOW = 250000, 15 -- µs; heartbeats
-local STEADY = 5000000 -- µs: at most so far apart are two heartbeats of which none between is missing
+local STEADY = 5000000 -- µs: at most so far apart are two heartbeats of which none between is missing,
+local STEADY_SPANS = 2.5 -- or at most so many times as far as the two before
 local UNSENT_AFTER = 3 -- heartbeats in a row with runs and without events: the worker does not send them
 local GRACE, LAST_GRACE = MERGE_GRACE, 5000 -- ms: for what is on its way; where no next heartbeat will come
 local MOST_RUNS, MOST_RUNS_A_SECOND = 1e12, 20000 -- what says more is no number of runs
@@ -100,6 +103,7 @@ local function read_state(raw)
   if not readable or type(state) ~= 'table' or type(state.highs) ~= 'table' or #state.highs > WINDOW then return nil end
   local numbers = {
     state.base or false, state.silent or false, state.unsent or false, state.bound or 0, state.from or 0,
+    state.idle or 0, state.span or 0,
   }
   for _, high in ipairs(state.highs) do numbers[#numbers + 1] = high end
   for _, key in ipairs({ 'at', 'done', 'count', 'level', 'low' }) do
@@ -163,21 +167,27 @@ end
 -- WINDOW highs; silent, unsent = heartbeats in a row with runs and without events, and those runs; sends = whether an
 -- event proves that the worker sends them, proven = whether one ever did; told = whether a line said that none comes;
 -- from = when the account began in ms;
--- bound = the high of the heartbeat before the latest one with events: no more is missing that a later event followed.
+-- bound = the high of the heartbeat before the latest one with events: no more is missing that a later event followed;
+-- idle = heartbeats in a row without runs; span = µs between the last two heartbeats.
 local function look_at(state, beat, count, count_with_slack)
   local at, processed = beat[1], beat[2]
   local high, low = processed - count, processed - count_with_slack
   local fresh = state.done and count - state.count or 0
+  local span = state.at and at - state.at
+  local is_gap = span and span > STEADY and span > STEADY_SPANS * (state.span or 0)
+  state.span = span or nil
   if processed == 0 or (state.done and processed < state.done) then
     -- A process that has just begun, perhaps with the id of the one before it.
     state.level, state.highs, state.low = processed == 0 and high or nil, {}, nil
     state.silent, state.unsent, state.sends = 0, 0, false
     state.bound, state.proven, state.told, fresh = nil, false, false, 0
+    state.idle, state.span = 0, nil
   elseif state.done then
     local growth = processed - state.done
+    state.idle = growth == 0 and (state.idle or 0) + 1 or 0
     if growth > 0 and fresh == 0 then
-      state.sends = false
-      if at - state.at <= STEADY then
+      if not is_gap then
+        state.sends = false
         state.silent, state.unsent = state.silent + 1, state.unsent + growth
       end
     elseif fresh > 0 then
@@ -188,7 +198,11 @@ local function look_at(state, beat, count, count_with_slack)
     end
   end
   -- Where heartbeats are missing as well, what is missing was not switched off.
-  if fresh > 0 then state.bound = at - state.at > STEADY and high or state.highs[#state.highs] end
+  if is_gap and state.sends then
+    state.bound = high
+  elseif fresh > 0 then
+    state.bound = state.highs[#state.highs]
+  end
   state.highs[#state.highs + 1] = high
   if #state.highs > WINDOW then table.remove(state.highs, 1) end
   local before = state.low
@@ -201,12 +215,13 @@ local function look_at(state, beat, count, count_with_slack)
   end
   -- What came late after all was not lost.
   state.level = math.min(state.level, high)
-  if not state.sends then
+  local is_settled = beat[4] or (state.idle or 0) >= WINDOW
+  if not state.sends and not (is_settled and state.proven and state.silent < UNSENT_AFTER) then
     return 0
   end
   local sure = (beat[4] or before == nil) and low or math.min(low, before)
   if full then sure = math.max(sure, least) end
-  if not beat[4] then sure = math.min(sure, state.bound or state.level) end
+  if not is_settled then sure = math.min(sure, state.bound or state.level) end
   local lost = math.max(0, sure - state.level)
   state.level = state.level + lost
   return lost

@@ -14,6 +14,7 @@
 -- @options worker_ttl late_after
 -- @option lost_after  ms of silence until a worker is lost
 -- @option may_declare_lost  whether the caller has listened for so long that silence means something
+-- @option together  whether those that are lost now are announced in one event
 -- @option most_looks  most workers to look at
 -- @option places  {where to go on, …} as returned by the call before or empty
 -- @option empty_ago  ms since no message waited in the queue of events; nil if that is not known
@@ -22,12 +23,15 @@
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
 -- stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks that it runs or
 -- 0, ms by which its clock is ahead if it is up and that is wrong or 0}, …}, {queue, …}, {where to go on, …}, {{table,
--- entries, most entries, refused}, …}}: the first place to go on is '0' when all workers were looked at. Nothing if the
--- caller does not lead; or the error LEASELOST.
+-- entries, most entries, refused}, …}, {workers that are late and send heartbeats, ms of silence of each at least, at
+-- most}}: the first place to go on is '0' when all workers were looked at. Nothing if the caller does not lead; or the
+-- error LEASELOST.
 
 -- So many workers have a line of their own in a minute, those that were never confirmed and the others; the rest
 -- have one together when all workers were looked at.
 local MOST_ANNOUNCED, ANNOUNCED_FOR = { unconfirmed = 20, confirmed = 1000 }, 60
+local TOGETHER = 'all workers fell silent at once, and the broker delivers to this instance: look at their host, and '
+  .. 'at the network between them, the broker and its nodes (rabbitmq-diagnostics cluster_status)'
 local MOST_IN_A_LINE, OVERFLOW_KEPT_FOR = 20, 600 -- names; s
 local MOST_ACTIVE = 1000000 -- tasks that a worker runs: what says more is no number of tasks
 local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'baselines', 'queues', 'open' }
@@ -64,7 +68,8 @@ end
 -- Says what became of one worker, or adds it to a line for many.
 local function tell(kind, name, unconfirmed, since, silent)
   local who = unconfirmed and 'unconfirmed' or 'confirmed'
-  if announced[who] < MOST_ANNOUNCED[who] then
+  local is_one_of_all = options.together and kind == 'worker-lost'
+  if announced[who] < MOST_ANNOUNCED[who] and not is_one_of_all then
     announced[who] = announced[who] + 1
     emit(kind, name, since, { silent = math.max(0, silent) / 1000 })
     return
@@ -77,7 +82,8 @@ end
 
 local function announce_overflow()
   for kind, group in pairs(overflow) do
-    emit(SEVERAL[kind], group[2][1], exact(now), { count = group[1], workers = group[2] })
+    local reason = options.together and kind == 'worker-lost' and TOGETHER or nil
+    emit(SEVERAL[kind], group[2][1], exact(now), { count = group[1], workers = group[2], reason = reason })
   end
   overflow, overflow_changed = {}, next(overflow) ~= nil
 end
@@ -133,6 +139,7 @@ local function note_caught_up()
 end
 
 local any_lost, newly_lost = false, false
+local silent = { 0, 0, 0 } -- workers that send heartbeats and are late: how many, ms of silence at least and at most
 
 local function look_at(name, heard)
   -- An instance hears of nobody in the future, but for what it heard before Redis's clock was put back.
@@ -158,6 +165,11 @@ local function look_at(name, heard)
   if state == LOST then
     any_lost = true
     newly_lost = newly_lost or not read_lost(before)
+  end
+  if state == LATE and sends_heartbeats(record) then
+    local length = math.floor(now - heard)
+    local least = silent[1] == 0 and length or math.min(silent[2], length)
+    silent = { silent[1] + 1, least, math.max(silent[3], length) }
   end
   local running = -1
   if state == OFFLINE then
@@ -310,5 +322,6 @@ return leading(function()
     redis.call('ZRANGE', keys.queues, 0, -1),
     following,
     sizes(),
+    silent,
   }
 end)

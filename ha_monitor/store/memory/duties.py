@@ -17,6 +17,7 @@ from ha_monitor.store.results import (
     Confirmation,
     FinishedTask,
     OrphanedTask,
+    Silent,
     StuckTask,
     Watched,
     Watching,
@@ -50,6 +51,7 @@ class MemoryDuties:
         queues: Sequence[str],
         *,
         may_declare_lost: bool,
+        together: bool = False,
         empty_ago: float | None = None,  # noqa: ARG002
     ) -> Watched | None:
         def watched(own: MemoryInstance) -> Watched | None:
@@ -59,6 +61,13 @@ class MemoryDuties:
             server.queues = sorted({*server.queues, *queues})
             entries: list[Entry] = []
             states = [self._look_at(name, watching, may_declare_lost, entries) for name in sorted(server.workers)]
+            lost = [entry.event.worker for entry in entries if entry.event.type == "worker-lost"]
+            if together and lost:
+                entries = [entry for entry in entries if entry.event.type != "worker-lost"]
+                fields = {"count": len(lost), "workers": lost, "reason": "all at once"}
+                entries.append(Entry(0, own_event("workers-lost", lost[0], now, time=now, fields=fields), None, False))
+            late = [server.workers[one.name] for one in states if one.state == "late"]
+            lengths = [now - heard for heard, said in late if said]
             return Watched(
                 own.push(entries),
                 sum(one.lease_until > now for one in server.instances.values()),
@@ -69,6 +78,7 @@ class MemoryDuties:
                 server.queues,
                 sum(kind == "task-stuck" for kind, *_ in server.found.values()),
                 sum(kind == "task-orphaned" for kind, *_ in server.found.values()),
+                silent=Silent(len(lengths), min(lengths, default=0.0), max(lengths, default=0.0)),
             )
 
         return self._store.own_call("watch", watched)
