@@ -5,7 +5,7 @@ from __future__ import annotations
 from ha_monitor.clock import Clock
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.tables import TableReport
-from ha_monitor.pipeline.watermark import Listening
+from ha_monitor.pipeline.watermark import FleetWatermark, Listening
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import LeaderDuties
 from ha_monitor.store.outbox import OutboxItem
@@ -34,7 +34,7 @@ class WatchDuty:
         self._telemetry = telemetry
         self._tables = tables
         self._clock = clock
-        self._empty_at: float | None = None
+        self._watermark = FleetWatermark(clock)
         self._due = Schedule(clock, WATCH_EVERY)
 
     def queue_was_empty(self, at: float) -> None:
@@ -42,7 +42,7 @@ class WatchDuty:
 
         :param at: by the monotonic clock.
         """
-        self._empty_at = at
+        self._watermark.queue_was_empty(at)
 
     def start_anew(self) -> None:
         self._due.hasten()
@@ -53,12 +53,16 @@ class WatchDuty:
         self._due.restart()
         # A worker may be declared lost only after listening for as long as it may be silent.
         may_declare_lost = self._listening.has_lasted(self._watching.lost_after)
-        empty_ago = None if self._empty_at is None else self._clock.monotonic() - self._empty_at
+        asked_at = self._clock.monotonic()
         watched = self._duties.watch(
-            self._watching, self._telemetry.surveyed_queues(), may_declare_lost=may_declare_lost, empty_ago=empty_ago
+            self._watching,
+            self._telemetry.surveyed_queues(),
+            may_declare_lost=may_declare_lost,
+            watermark=self._watermark.ages(),
         )
         if watched is None:
             return []
+        self._watermark.merged_by_all(None if watched.merged_ago is None else asked_at - watched.merged_ago)
         self._telemetry.fleet = watched
         self._tables.look(watched.tables)
         return watched.items

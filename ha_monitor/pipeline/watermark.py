@@ -1,4 +1,4 @@
-"""The watermark of this instance, and since when it listens."""
+"""The watermark of this instance, that of the fleet as its leader knows it, and since when the instance listens."""
 
 from __future__ import annotations
 
@@ -61,6 +61,50 @@ class Watermark:
         if self._lost_at is not None and now - self._lost_at > self._held:
             return 0.0
         return None if self._merged_until is None else now - self._merged_until
+
+
+class FleetWatermark:
+    """The watermark of the fleet: everything that was sent up to that time is merged, by whichever instance.
+
+    The queue was empty then, and every instance has merged since what it had been given by then. So the silence of a
+    worker means something up to the watermark only: what it sent later may wait behind a backlog.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._empty_at: float | None = None
+        """When the queue was empty: the earliest time that is later than the watermark. A later one would never be
+        reached by instances that are always a little behind it."""
+        self._latest_empty_at: float | None = None
+        self._until: float | None = None
+        self._known_at = 0.0
+
+    def queue_was_empty(self, at: float) -> None:
+        """No message waited in the shared queue, or there is none.
+
+        :param at: by the monotonic clock.
+        """
+        self._latest_empty_at = at
+        if self._empty_at is None:
+            self._empty_at = at
+
+    def merged_by_all(self, until: float | None) -> None:
+        """All instances have merged what they were given.
+
+        :param until: up to that time, by the monotonic clock; None if more of it may be delivered again.
+        """
+        if until is None or self._empty_at is None or self._latest_empty_at is None or until < self._empty_at:
+            return
+        self._until = self._latest_empty_at if until >= self._latest_empty_at else self._empty_at
+        self._known_at = self._clock.monotonic()
+        self._empty_at = self._latest_empty_at if self._latest_empty_at > self._until else None
+
+    def ages(self) -> tuple[float, float] | None:
+        """Age of the watermark, and for how long it has been known, in seconds; None if there is none yet."""
+        if self._until is None:
+            return None
+        now = self._clock.monotonic()
+        return now - self._until, now - self._known_at
 
 
 class Listening:

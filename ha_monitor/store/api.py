@@ -164,14 +164,20 @@ class LeaderDuties(Protocol):
         """Forget how far it was: another instance led meanwhile. Does not block."""
 
     def watch(
-        self, watching: Watching, queues: Sequence[str], *, may_declare_lost: bool, empty_ago: float | None = None
+        self,
+        watching: Watching,
+        queues: Sequence[str],
+        *,
+        may_declare_lost: bool,
+        watermark: tuple[float, float] | None = None,
     ) -> Watched | None:
         """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
 
         :param queues: queues of tasks that workers consume.
         :param may_declare_lost: whether it has listened for so long that a worker's silence means something.
-        :param empty_ago: seconds since no message waited in the queue of events; None if that is not known. What comes
-            since then and claims to be older is of a clock that is behind.
+        :param watermark: age of the fleet's watermark, and for how long it has been known, in seconds; None if there is
+            none yet. No worker is declared lost for silence after it; what came since it is known, and claims to be
+            older than it, is of a clock that is behind.
         """
 
     def losses(self, *, report: bool) -> list[OutboxItem]:

@@ -89,6 +89,9 @@ class Watched(NamedTuple):
     orphaned: int = 0
     """Tasks that were said to be orphaned and still are."""
     tables: Sequence[Table] = ()
+    merged_ago: float | None = None
+    """Seconds since the time up to which all instances have merged what they were given; None if more of it may be
+    delivered again."""
 
 
 class Table(NamedTuple):

@@ -250,8 +250,8 @@ class StoreContract:
         one, two = started(bed), started(bed)
         first, second = tick(one, eligible=True), tick(two, eligible=True)
         assert [(ticked.leads, ticked.followed) for ticked in (first, second)] == [(True, False), (False, False)]
-        assert one.duties.watch(WATCHING, [], may_declare_lost=True) is not None
-        assert two.duties.watch(WATCHING, [], may_declare_lost=True) is None
+        assert one.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0)) is not None
+        assert two.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0)) is None
         assert two.open_tasks.candidates() is None
         assert two.duties.losses(report=True) == []
 
@@ -308,7 +308,7 @@ class StoreContract:
         merge(two, decode(event("worker-heartbeat")))
         tick(one, eligible=True)
 
-        watched = one.duties.watch(WATCHING, ["celery"], may_declare_lost=True)
+        watched = one.duties.watch(WATCHING, ["celery"], may_declare_lost=True, watermark=(0.0, 0.0))
 
         assert watched is not None
         assert (watched.instances, watched.queues, watched.items) == (2, ["celery"], [])
@@ -321,7 +321,7 @@ class StoreContract:
         merge(one, decode(sent, event("task-started", hostname="celery@worker")))
         tick(one, eligible=True)
 
-        watched = one.duties.watch(WATCHING, [], may_declare_lost=True)
+        watched = one.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0))
 
         assert watched is not None
         assert [(worker.name, worker.state) for worker in watched.workers] == [("celery@worker", "online")]

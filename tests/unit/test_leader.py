@@ -25,7 +25,12 @@ class Fleet:
         self.all_accounted = True
 
     def watch(
-        self, watching: Watching, queues: list[str], *, may_declare_lost: bool, empty_ago: float | None = None
+        self,
+        watching: Watching,
+        queues: list[str],
+        *,
+        may_declare_lost: bool,
+        watermark: tuple[float, float] | None = None,
     ) -> None:
         self.may_declare_lost.append(may_declare_lost)
 

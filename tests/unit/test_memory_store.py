@@ -81,13 +81,13 @@ def test_a_worker_that_falls_silent_is_lost_and_comes_back_once(bed: MemoryBed) 
     tick(one, eligible=True)
     merge(one, decode(event("worker-heartbeat")))
 
-    def announced(may_declare_lost: bool = True) -> list[str]:
-        watched = one.duties.watch(WATCHING, [], may_declare_lost=may_declare_lost)
+    def announced(*, may_declare_lost: bool = True, behind: float = 0.0) -> list[str]:
+        watched = one.duties.watch(WATCHING, [], may_declare_lost=may_declare_lost, watermark=(behind, behind))
         assert watched is not None
         return types(watched.items)
 
     bed.clock.now += WATCHING.lost_after + 1
-    assert announced(may_declare_lost=False) == []
+    assert announced(may_declare_lost=False) == announced(behind=2) == []
     assert (announced(), announced()) == (["worker-lost"], [])
     merge(one, decode(event("worker-heartbeat", clock=2)))
     assert (announced(), announced()) == (["worker-recovered"], [])

@@ -50,7 +50,7 @@ class MemoryDuties:
         queues: Sequence[str],
         *,
         may_declare_lost: bool,
-        empty_ago: float | None = None,  # noqa: ARG002
+        watermark: tuple[float, float] | None = None,
     ) -> Watched | None:
         def watched(own: MemoryInstance) -> Watched | None:
             if not self._store.leads():
@@ -58,7 +58,8 @@ class MemoryDuties:
             server, now = self._server, self._server.clock.time()
             server.queues = sorted({*server.queues, *queues})
             entries: list[Entry] = []
-            states = [self._look_at(name, watching, may_declare_lost, entries) for name in sorted(server.workers)]
+            silent_until = now - watermark[0] if may_declare_lost and watermark else float("-inf")
+            states = [self._look_at(name, watching, silent_until, entries) for name in sorted(server.workers)]
             return Watched(
                 own.push(entries),
                 sum(one.lease_until > now for one in server.instances.values()),
@@ -69,6 +70,7 @@ class MemoryDuties:
                 server.queues,
                 sum(kind == "task-stuck" for kind, *_ in server.found.values()),
                 sum(kind == "task-orphaned" for kind, *_ in server.found.values()),
+                merged_ago=now - server.merged_by_all(),
             )
 
         return self._store.own_call("watch", watched)
@@ -82,14 +84,14 @@ class MemoryDuties:
 
         return self._store.own_call("losses", looked)
 
-    def _look_at(self, name: str, watching: Watching, may_declare_lost: bool, entries: list[Entry]) -> WorkerState:
+    def _look_at(self, name: str, watching: Watching, silent_until: float, entries: list[Entry]) -> WorkerState:
         server, now = self._server, self._server.clock.time()
         heard, said = server.workers[name]
         silent = now - heard
         was_lost = name in server.lost_workers
         if said == "worker-offline":
             state = "offline"
-        elif said and silent > watching.lost_after and (was_lost or may_declare_lost):
+        elif said and (silent if was_lost else silent_until - heard) > watching.lost_after:
             state = "lost"
         else:
             state = "late" if silent > watching.late_after else "online"
