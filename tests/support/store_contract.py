@@ -124,6 +124,26 @@ class StoreContract:
         assert len({item.entry.event.id for item in items}) == len(items) == len(sent)
         assert again == []
 
+    def test_the_lines_of_a_task_that_is_retried_very_often_are_complete(self, bed: Bed) -> None:
+        """Given 100 retries of one task in batches of 150 events, which two instances merge in turn, every event is
+        announced with its name and all that its attempt says, though a record keeps only the latest attempts."""
+        one, two = started(bed, name_wait=50.0), started(bed, name_wait=50.0)
+        sent = []
+        for number in range(101):
+            at = TIME + 4 * number
+            sent.append(event("task-sent", at=at, retries=number, queue=f"queue-{number}"))
+            if number:
+                sent.append(event("task-retried", at=at + 0.5))
+            sent.append(event("task-received", at=at + 1, retries=number))
+            sent.append(event("task-started", at=at + 2))
+        sent.append(event("task-succeeded", at=at + 3))
+        pieces = [sent[first : first + 150] for first in range(0, len(sent), 150)]
+
+        items = [item for number, piece in enumerate(pieces) for item in merge((one, two)[number % 2], decode(*piece))]
+
+        assert len(items) == len(sent)
+        assert [item for item in items if item.entry.incomplete] == []
+
     def test_what_another_instance_was_given_first_is_not_taken_for_seen(self, bed: Bed) -> None:
         """Given an instance that is behind with the first events of a task while another merges 1,500 later ones, the
         first ones are announced when they come.
