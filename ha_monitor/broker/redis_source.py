@@ -99,6 +99,10 @@ class RedisSource:
         self._held_bytes -= sum(len(message.body) for message in messages)
         return messages
 
+    @property
+    def arrivals(self) -> int | None:
+        return None
+
     def mark(self) -> Mark:
         return Mark(0, 0)
 

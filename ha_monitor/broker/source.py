@@ -61,6 +61,12 @@ class Source(Protocol):
         messages are redelivered if `redelivers`.
         """
 
+    @property
+    def arrivals(self) -> int | None:
+        """How often something arrived from the broker on this connection, if only a heartbeat: then all has arrived
+        that it sent before. None if every other instance is given the same messages.
+        """
+
     def mark(self) -> Mark:
         """The position after the last message received."""
 

@@ -217,7 +217,7 @@ class Pipeline:
             self._finish()
             self.keep_alive()
         if self._collector.paused_at is not None:
-            self._watermark.nothing_in_flight(self._collector.paused_at)
+            self._watermark.nothing_in_flight(self._collector.paused_at, self._source.arrivals)
             self.stats.nothing_received(self._clock.time())
         self._announcements.announce()
         self._store.flush()

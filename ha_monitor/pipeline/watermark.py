@@ -20,7 +20,8 @@ class Watermark:
         self._prefetch = prefetch
         self._held = held
         self._merged_until: float | None = None
-        self._mark = clock.monotonic()
+        self._received_until = self._paused_at = self._mark = clock.monotonic()
+        self._arrivals: int | None = None
         self._since_mark = 0
         self._lost_at: float | None = clock.monotonic()
         self.requeued = False
@@ -35,15 +36,35 @@ class Watermark:
             self._merged_until = self._mark
             self._mark, self._since_mark = self._clock.monotonic(), 0
 
-    def nothing_in_flight(self, since: float) -> None:
-        """:param since: when the broker was asked, by the monotonic clock, and had no message."""
-        self._merged_until = self._mark = since
-        self._since_mark = 0
+    def nothing_in_flight(self, since: float, arrivals: int | None = None) -> None:
+        """Everything that arrived is merged.
+
+        A link that is cut brings nothing either. So only what arrives proves that all came that was sent before: until
+        then, that is, when nothing more had arrived before it.
+
+        :param since: when the broker was asked, by the monotonic clock, and had no message.
+        :param arrivals: `Source.arrivals`; None if what does not arrive here arrives at the other instances.
+        """
+        if arrivals is None:
+            self._received_until = since
+        elif arrivals != self._arrivals:
+            self._received_until, self._arrivals = max(self._received_until, self._paused_at), arrivals
+        self._paused_at = since
+        self._merged_until = max(self._received_until, self._merged_until or self._received_until)
+        self._mark, self._since_mark = since, 0
+
+    def answered(self, asked_at: float) -> None:
+        """The broker has answered a question: all has arrived that it sent before the question came.
+
+        :param asked_at: by the monotonic clock.
+        """
+        self._received_until = max(self._received_until, asked_at)
 
     def connected(self) -> None:
         """The instance consumes."""
         self._lost_at = None
-        self._mark, self._since_mark = self._clock.monotonic(), 0
+        self._received_until = self._paused_at = self._mark = self._clock.monotonic()
+        self._since_mark = 0
 
     def disconnected(self) -> None:
         """Unacknowledged messages are requeued."""

@@ -33,6 +33,16 @@ def settings(url: str, **changes: Any) -> StoreSettings:
     return StoreSettings(**{"url": url, "lease": LEASE, "name_wait": 0.0, **changes})
 
 
+LET_WAIT_END = """
+local facts, seen, waiting, uncounted = cmsgpack.unpack(redis.call('GET', KEYS[1]) or cmsgpack.pack({}))
+if not seen then return end
+for _, entry in ipairs(waiting or {}) do entry[4] = 1 end
+for _, entry in ipairs(uncounted or {}) do entry[5] = 1 end
+local value = (next(facts) and cmsgpack.pack(facts) or '\\128') .. cmsgpack.pack(seen, waiting or {})
+redis.call('SET', KEYS[1], value .. (uncounted and cmsgpack.pack(uncounted) or ''), 'KEEPTTL')
+"""
+
+
 class Instance:
     """A store with what came out of it."""
 
@@ -77,7 +87,7 @@ class Instance:
             _, batch = split(batch, applied.merged)
 
     def tick(self, *rejected: bytes, announce: bool = True) -> Ticked:
-        ticked = self.store.tick(b"{}", list(rejected))
+        ticked = self.store.tick(b"{}", list(rejected), watermark_age=0.0)
         if announce:
             self.announce(ticked.items)
         return ticked
@@ -115,6 +125,7 @@ class Inside:
         """Not typed: the client's types name whatever a command could return under any protocol."""
         self.keys = Keys("ha-monitor", NODE)
         self._unpack = self.redis.register_script(UNPACK)
+        self._let_wait_end = self.redis.register_script(LET_WAIT_END)
 
     def record(self, uuid: str) -> tuple[dict[str, Any], bytes, int]:
         """(facts, ids seen, number of announcements that wait) of a task."""
@@ -137,6 +148,8 @@ class Inside:
 
     def let_wait_end(self) -> None:
         """As if the time of all that waits were over."""
+        for member in self.redis.zrange(self.keys.waiting, 0, -1):
+            self._let_wait_end(keys=[self.keys.task(member.decode())])
         for key in (self.keys.waiting, self.keys.retries):
             for member in self.redis.zrange(key, 0, -1):
                 self.redis.zadd(key, {member: 1})

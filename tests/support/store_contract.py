@@ -32,6 +32,9 @@ class Bed(Protocol):
     def let_lease_end(self, token: int) -> None:
         """As if the time of that lease were over."""
 
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, in the record, too."""
+
     def let_wait_end(self) -> None:
         """As if the time of all that waits were over."""
 
@@ -63,7 +66,7 @@ def merge(record: SharedRecord, batch: Batch) -> list[OutboxItem]:
     return record.store.receive_apply().items
 
 
-def tick(record: SharedRecord, *rejected: bytes, eligible: bool = False, watermark_age: float | None = None) -> Ticked:
+def tick(record: SharedRecord, *rejected: bytes, eligible: bool = False, watermark_age: float | None = 0.0) -> Ticked:
     return record.store.tick(b"{}", list(rejected), eligible=eligible, watermark_age=watermark_age, requeued=False)
 
 
@@ -380,6 +383,49 @@ class StoreContract:
         (item,) = tick(one).items
 
         assert (item.entry.event.task_id, item.entry.incomplete) == ("b", True)
+
+    def test_an_announcement_waits_for_what_another_instance_was_given(self, bed: Bed) -> None:
+        """Given a start whose task's name another instance may have, which is a minute behind, it goes out when that
+        one has merged what it was given, or with the name if that was among it."""
+        one, two = started(bed, name_wait=0.01), started(bed, name_wait=0.01)
+        tick(two, watermark_age=60.0)
+        merge(one, decode(*(event("task-started", uuid=name) for name in "ab")))
+        bed.pass_time(2)
+        ticked = tick(one)
+        assert ticked.items == []
+        assert 0.5 < (ticked.next_due or 0) <= 1
+        assert types(merge(two, decode(event("task-received", uuid="a", at=TIME - 1)))) == [
+            "task-received",
+            "task-started",
+        ]
+
+        (item,) = tick(two).items
+
+        assert (item.entry.event.task_id, item.entry.incomplete) == ("b", True)
+
+    def test_an_announcement_waits_for_its_own_time(self, bed: Bed) -> None:
+        """Given an announcement that waits while another one of the same task has waited enough, it waits on."""
+        one = started(bed, name_wait=4.0)
+        merge(one, decode(event("task-started", uuid="a")))
+        bed.pass_time(3)
+        merge(one, decode(event("task-succeeded", uuid="a", at=TIME + 1)))
+        bed.pass_time(2)
+        assert types(tick(one).items) == ["task-started"]
+        assert types(merge(one, decode(event("task-received", uuid="a", at=TIME - 1)))) == [
+            "task-received",
+            "task-succeeded",
+        ]
+
+    def test_messages_that_come_again_are_waited_for(self, bed: Bed) -> None:
+        """Given an instance that lost its link, what waits does so until others have had what it was given."""
+        one, two = started(bed, name_wait=0.01), started(bed, name_wait=0.01)
+        merge(one, decode(event("task-started")))
+        bed.pass_time(2)
+        two.store.tick(b"{}", [], eligible=False, watermark_age=0.0, requeued=True)
+        assert tick(one).items == []
+        bed.pass_time(2)
+
+        assert types([*tick(two).items, *tick(one).items]) == ["task-started"]
 
     def test_attempts_are_shared_and_forgotten(self, bed: Bed) -> None:
         """Given two instances, each sees what the other began, up to a bound; what succeeded is forgotten."""

@@ -26,10 +26,13 @@ class MemoryBed:
     def let_lease_end(self, token: int) -> None:
         self.server.instances[token].lease_until = 0.0
 
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+
     def let_wait_end(self) -> None:
         now = self.clock.time()
         for task in self.server.tasks.values():
-            task.announce_until = None if task.announce_until is None else now
+            task.let_wait_end()
         self.server.retries = [(now, entry) for _, entry in self.server.retries]
 
 

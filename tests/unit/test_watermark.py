@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ha_monitor.pipeline.watermark import FleetWatermark
+from ha_monitor.pipeline.watermark import FleetWatermark, Watermark
 from tests.unit.builders import TurnedClock
 
 
@@ -54,3 +54,44 @@ def test_a_later_look_at_an_empty_queue_counts_at_once_if_all_is_merged(clock: T
     fleet.merged_by_all(began + 5)
 
     assert fleet.ages() == (1.0, 0.0)
+
+
+def test_a_link_that_is_cut_brings_no_message_and_proves_nothing(clock: TurnedClock) -> None:
+    """Given an instance to which nothing comes, not even a heartbeat, its watermark stands; when something arrives, it
+    follows to where nothing more had arrived before."""
+    one = Watermark(clock, 100, 8.0)
+    one.connected()
+    clock.now += 1
+    one.nothing_in_flight(clock.monotonic(), arrivals=1)
+    stands = one.age()
+    for _ in range(10):
+        clock.now += 1
+        one.nothing_in_flight(clock.monotonic(), arrivals=1)
+    assert stands is not None
+    assert one.age() == stands + 10
+    clock.now += 1
+    one.nothing_in_flight(clock.monotonic(), arrivals=2)
+    assert one.age() == 1
+
+
+def test_an_answer_of_the_broker_proves_that_all_has_arrived_that_was_sent_before(clock: TurnedClock) -> None:
+    """Given an idle link, the watermark follows each question that the broker has answered."""
+    one = Watermark(clock, 100, 8.0)
+    one.connected()
+    clock.now += 5
+    asked_at = clock.monotonic()
+    clock.now += 1
+    one.answered(asked_at)
+    one.nothing_in_flight(clock.monotonic(), arrivals=0)
+
+    assert one.age() == 1
+
+
+def test_where_all_instances_are_given_the_same_a_silent_link_holds_nobody_up(clock: TurnedClock) -> None:
+    """Given Redis as the broker, what does not arrive here arrives at the others."""
+    one = Watermark(clock, None, 8.0)
+    one.connected()
+    clock.now += 60
+    one.nothing_in_flight(clock.monotonic(), arrivals=None)
+
+    assert one.age() == 0

@@ -17,6 +17,7 @@ if format and format ~= options.format and string.match(format, '^%d+$') then
 end
 redis.call('SET', keys.format, options.format)
 local token = new_token()
-redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now)
+-- Until now it was given nothing.
+redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now, 'merged', now)
 redis.call('ZADD', keys.leases, now + options.lease, token)
 return tonumber(token)

@@ -166,9 +166,9 @@ class MemoryOpenTasks:
             return []
         if isinstance(confirmation, FinishedTask):
             server.tasks[candidate.task_id] = task = task.copy()
-            task.merge(confirmation.fact)
+            task.merge(confirmation.fact, now)
             self._store.counted()
-            return task.announce(now, all_of_it=True)
+            return task.announce(0.0, waited_enough=now)
         kind = "task-stuck" if isinstance(confirmation, StuckTask) else "task-orphaned"
         said = (kind, candidate.phase, candidate.since)
         if server.found.get(candidate.task_id) == said:

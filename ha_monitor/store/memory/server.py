@@ -75,11 +75,15 @@ class MemoryServer:
     def enter(self, instance: MemoryInstance) -> int:
         """Give an instance a new token."""
         self._last_token += 1
+        instance.merged_until = instance.merged_until or self.clock.time()  # until now it was given nothing
         self.instances[self._last_token] = instance
         return self._last_token
 
     def merged_by_all(self) -> float:
-        """Until when all living instances have merged what they were given, seconds since the epoch."""
+        """Until when all living instances have merged what they were given, seconds since the epoch; 0 while more of
+        it may be delivered again.
+        """
         now = self.clock.time()
         living = [one.merged_until for one in self.instances.values() if one.lease_until > now]
-        return min(living, default=0.0)
+        least = min(living, default=0.0)
+        return least if least > self.requeued_at else 0.0
