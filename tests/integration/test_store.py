@@ -404,6 +404,22 @@ def test_a_name_is_waited_for_while_a_vanished_instance_may_hold_it(store_url: s
     assert two.types == ["task-started", "task-succeeded"]
 
 
+def test_an_orderly_end_does_not_end_the_wait_for_a_link_that_broke(store_url: str, inside: Inside) -> None:
+    """Given an instance whose link broke, its messages are waited for, also when another one leaves after that."""
+    one, two = (Instance(store_url, held=100.0).start() for _ in range(2))
+    two.store.tick(b"{}", [], requeued=True)
+    until = int(inside.redis.get(inside.keys.requeued))
+    one.store.unregister()
+    assert int(inside.redis.get(inside.keys.requeued)) == until
+    now = inside.redis.time()[0]
+    assert now + 90 < until / 1000 <= now + 101
+
+    inside.redis.set(inside.keys.requeued, 1)
+    two.store.unregister()
+
+    assert now < int(inside.redis.get(inside.keys.requeued)) / 1000 <= now + 60
+
+
 # --- record_outcome ------------------------------------------------------------------------
 
 
