@@ -83,6 +83,10 @@ class AmqpSource:
         self._mark = Mark(self._mark.generation, tag)
         return messages
 
+    @property
+    def arrivals(self) -> int | None:
+        return 0 if self._connection is None else self._connection.bytes_recv
+
     def mark(self) -> Mark:
         return self._mark
 

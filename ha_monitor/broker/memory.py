@@ -13,6 +13,9 @@ from ha_monitor.clock import Clock
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.events.decode import Message
 
+ANSWER_TIMEOUT = 3.0
+"""Seconds until a source gives up a broker that does not answer."""
+
 
 class MemoryBroker:
     """The queue that all sources share."""
@@ -52,6 +55,9 @@ class MemorySource:
         self.prefetch_limit = prefetch
         self.place = broker.place
         self.consumers: int | None = None
+        self.is_half_open = False
+        """Whether nothing arrives any more of what the broker sends, and neither side knows it."""
+        self._arrivals = 0
         self._connected = False
         self._in_flight: deque[tuple[int, Message]] = deque()
         self._held: deque[Message] = deque()
@@ -60,7 +66,7 @@ class MemorySource:
     def connect(self) -> str:
         self.close()
         self._broker.trouble("before connect")
-        self._connected = True
+        self._connected, self.is_half_open = True, False
         self._broker.consumers += 1
         return "memory"
 
@@ -75,6 +81,7 @@ class MemorySource:
         if self.prefetch_limit is not None:
             limit = min(limit, self.prefetch_limit - len(self._in_flight))
         messages: list[Message] = []
+        self._arrivals += not self.is_half_open
         redelivered = bool(ready) and ready[0].redelivered
         while ready and len(messages) < limit and ready[0].redelivered is redelivered:
             message = ready.popleft()
@@ -83,11 +90,17 @@ class MemorySource:
             if self.redelivers:
                 self._in_flight.append((self._mark.delivery_tag, message))
                 self._broker.in_flight += 1
+        if self.is_half_open:
+            messages = []
         if redelivered:
             self.redelivered += len(messages)
         if not messages and timeout > 0:
             self._broker.clock.sleep(timeout)
         return messages
+
+    @property
+    def arrivals(self) -> int | None:
+        return self._arrivals if self.redelivers else None
 
     def mark(self) -> Mark:
         return self._mark
@@ -105,7 +118,12 @@ class MemorySource:
         self._call("heartbeat", lambda: None)
 
     def depth(self) -> int | None:
-        self._call("depth", lambda: None)
+        def answered() -> None:
+            if self.is_half_open:
+                self._broker.clock.sleep(ANSWER_TIMEOUT)
+                raise BrokerUnavailable("no answer")
+
+        self._call("depth", answered)
         if not self.redelivers:
             return None
         self.consumers = self._broker.consumers

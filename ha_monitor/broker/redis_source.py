@@ -105,6 +105,10 @@ class RedisSource:
             raise BrokerUnavailable("not connected to the broker")
         return messages
 
+    @property
+    def arrivals(self) -> int | None:
+        return None
+
     def mark(self) -> Mark:
         return Mark(0, 0)
 

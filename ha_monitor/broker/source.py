@@ -73,6 +73,12 @@ class Source(Protocol):
         """Whether `receive` has something to give without a connection: what a broker that does not redeliver sent
         before the connection ended."""
 
+    @property
+    def arrivals(self) -> int | None:
+        """How often something arrived from the broker on this connection, if only a heartbeat: then all has arrived
+        that it sent before. None if every other instance is given the same messages.
+        """
+
     def mark(self) -> Mark:
         """The position after the last message received."""
 

@@ -146,6 +146,7 @@ class BrokerLink(Link):
                 self._note_empty(asked_at)
                 began = self._clock.time()
                 self._stats.depth = self._source.depth()
+                self._watermark.answered(asked_at)
                 if self._stats.depth == 0:
                     self._empty_at = (asked_at, began)
                 self._watcher.queue_seen(self._stats.depth, asked_at, self._source.consumers)

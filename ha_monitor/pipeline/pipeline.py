@@ -215,7 +215,8 @@ class Pipeline:
             self._finish()
             self.keep_alive()
         if self._collector.paused_at is not None:
-            self._watermark.nothing_in_flight(min(self._collector.paused_at, self._source.received_until))
+            complete_until = min(self._collector.paused_at, self._source.received_until)
+            self._watermark.nothing_in_flight(complete_until, self._source.arrivals)
             self.stats.nothing_received(self._clock.time())
         self._announcements.announce()
         self._store.flush()

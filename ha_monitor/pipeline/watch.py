@@ -7,7 +7,7 @@ from typing import Protocol
 from ha_monitor.clock import Clock
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.tables import TableReport
-from ha_monitor.pipeline.watermark import Listening
+from ha_monitor.pipeline.watermark import FleetWatermark, Listening
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import LeaderDuties
 from ha_monitor.store.outbox import OutboxItem
@@ -58,7 +58,7 @@ class WatchDuty:
         self._proof_lasts = max(1.0, watching.lost_after - UNHEARD)
         self._ask = Schedule(clock, min(watching.late_after, self._proof_lasts / 2))
         self._delivered_at = float("-inf")
-        self._empty_at: float | None = None
+        self._watermark = FleetWatermark(clock)
         self._watched: Watched | None = None
         """As it was at the look before."""
         self._due = Schedule(clock, WATCH_EVERY)
@@ -68,7 +68,7 @@ class WatchDuty:
 
         :param at: by the monotonic clock.
         """
-        self._empty_at = at
+        self._watermark.queue_was_empty(at)
 
     def delivered(self, at: float) -> None:
         """The broker delivered, or showed that it can.
@@ -89,13 +89,13 @@ class WatchDuty:
             self._listening.interrupted()
         before = self._watched
         together = before is not None and self._fell_silent_together(before)
-        empty_ago = None if self._empty_at is None else self._clock.monotonic() - self._empty_at
+        asked_at = self._clock.monotonic()
         watched = self._duties.watch(
             self._watching,
             self._telemetry.surveyed_queues(),
             may_declare_lost=before is not None and self._may_declare_lost(before, together=together),
             together=together,
-            empty_ago=empty_ago,
+            watermark=self._watermark.ages(),
         )
         self._watched = watched
         if watched is None:
@@ -103,6 +103,7 @@ class WatchDuty:
         if watched.silent.workers and self._ask.is_due():
             self._ask.restart()
             self._publishers.ask_again()
+        self._watermark.merged_by_all(None if watched.merged_ago is None else asked_at - watched.merged_ago)
         self._telemetry.fleet = watched
         self._tables.look(watched.tables)
         return watched.items

@@ -1,4 +1,4 @@
-"""The watermark of this instance, and since when it listens."""
+"""The watermark of this instance, that of the fleet as its leader knows it, and since when the instance listens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Watermark:
         self._prefetch = prefetch
         self._held = held
         self._merged_until: float | None = None
-        self._mark = clock.monotonic()
+        self._received_until = self._paused_at = self._mark = clock.monotonic()
+        self._arrivals: int | None = None
         self._since_mark = 0
         self._lost_at: float | None = clock.monotonic()
         self.requeued = False
@@ -35,15 +36,35 @@ class Watermark:
             self._merged_until = self._mark
             self._mark, self._since_mark = self._clock.monotonic(), 0
 
-    def nothing_in_flight(self, since: float) -> None:
-        """:param since: when the broker was asked, by the monotonic clock, and had no message."""
-        self._merged_until = self._mark = since
-        self._since_mark = 0
+    def nothing_in_flight(self, since: float, arrivals: int | None = None) -> None:
+        """Everything that arrived is merged.
+
+        A link that is cut brings nothing either. So only what arrives proves that all came that was sent before: until
+        then, that is, when nothing more had arrived before it.
+
+        :param since: when the broker was asked, by the monotonic clock, and had no message.
+        :param arrivals: `Source.arrivals`; None if what does not arrive here arrives at the other instances.
+        """
+        if arrivals is None:
+            self._received_until = since
+        elif arrivals != self._arrivals:
+            self._received_until, self._arrivals = max(self._received_until, self._paused_at), arrivals
+        self._paused_at = since
+        self._merged_until = max(self._received_until, self._merged_until or self._received_until)
+        self._mark, self._since_mark = since, 0
+
+    def answered(self, asked_at: float) -> None:
+        """The broker has answered a question: all has arrived that it sent before the question came.
+
+        :param asked_at: by the monotonic clock.
+        """
+        self._received_until = max(self._received_until, asked_at)
 
     def connected(self) -> None:
         """The instance consumes."""
         self._lost_at = None
-        self._mark, self._since_mark = self._clock.monotonic(), 0
+        self._received_until = self._paused_at = self._mark = self._clock.monotonic()
+        self._since_mark = 0
 
     def disconnected(self) -> None:
         """Unacknowledged messages are requeued."""
@@ -61,6 +82,50 @@ class Watermark:
         if self._lost_at is not None and now - self._lost_at > self._held:
             return 0.0
         return None if self._merged_until is None else now - self._merged_until
+
+
+class FleetWatermark:
+    """The watermark of the fleet: everything that was sent up to that time is merged, by whichever instance.
+
+    The queue was empty then, and every instance has merged since what it had been given by then. So the silence of a
+    worker means something up to the watermark only: what it sent later may wait behind a backlog.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._empty_at: float | None = None
+        """When the queue was empty: the earliest time that is later than the watermark. A later one would never be
+        reached by instances that are always a little behind it."""
+        self._latest_empty_at: float | None = None
+        self._until: float | None = None
+        self._known_at = 0.0
+
+    def queue_was_empty(self, at: float) -> None:
+        """No message waited in the shared queue, or there is none.
+
+        :param at: by the monotonic clock.
+        """
+        self._latest_empty_at = at
+        if self._empty_at is None:
+            self._empty_at = at
+
+    def merged_by_all(self, until: float | None) -> None:
+        """All instances have merged what they were given.
+
+        :param until: up to that time, by the monotonic clock; None if more of it may be delivered again.
+        """
+        if until is None or self._empty_at is None or self._latest_empty_at is None or until < self._empty_at:
+            return
+        self._until = self._latest_empty_at if until >= self._latest_empty_at else self._empty_at
+        self._known_at = self._clock.monotonic()
+        self._empty_at = self._latest_empty_at if self._latest_empty_at > self._until else None
+
+    def ages(self) -> tuple[float, float] | None:
+        """Age of the watermark, and for how long it has been known, in seconds; None if there is none yet."""
+        if self._until is None:
+            return None
+        now = self._clock.monotonic()
+        return now - self._until, now - self._known_at
 
 
 class Listening:

@@ -187,15 +187,16 @@ class LeaderDuties(Protocol):
         *,
         may_declare_lost: bool,
         together: bool = False,
-        empty_ago: float | None = None,
+        watermark: tuple[float, float] | None = None,
     ) -> Watched | None:
         """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
 
         :param queues: queues of tasks that workers consume.
         :param may_declare_lost: whether it has listened for so long that a worker's silence means something.
         :param together: whether those that are lost now are announced in one event: they all fell silent at once.
-        :param empty_ago: seconds since no message waited in the queue of events; None if that is not known. What comes
-            since then and claims to be older is of a clock that is behind.
+        :param watermark: age of the fleet's watermark, and for how long it has been known, in seconds; None if there is
+            none yet. No worker is declared lost for silence after it; what came since it is known, and claims to be
+            older than it, is of a clock that is behind.
         """
 
     def losses(self, *, report: bool) -> list[OutboxItem]:

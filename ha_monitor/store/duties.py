@@ -39,7 +39,7 @@ class Duties:
         *,
         may_declare_lost: bool,
         together: bool = False,
-        empty_ago: float | None = None,
+        watermark: tuple[float, float] | None = None,
     ) -> Watched | None:
         """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
 
@@ -48,13 +48,13 @@ class Duties:
         :param queues: queues of tasks that workers consume.
         :param may_declare_lost: whether it has listened for so long that a worker's silence means something.
         :param together: whether those that are lost now are announced in one event: they all fell silent at once.
-        :param empty_ago: seconds since no message waited in the queue of events; None if that is not known.
+        :param watermark: age of the fleet's watermark, and for how long it has been known; see `api.LeaderDuties`.
         """
-        watched = self._watch_some(watching, queues, may_declare_lost, together, empty_ago)
+        watched = self._watch_some(watching, queues, may_declare_lost, together, watermark)
         for _ in range(MOST_CALLS - 1):
             if watched is None or self._watch_places[0] == "0":
                 break
-            more = self._watch_some(watching, [], may_declare_lost, together, empty_ago)
+            more = self._watch_some(watching, [], may_declare_lost, together, watermark)
             if more is None:
                 break  # another one leads since then; what was found before is in this instance's outbox
             silent = watched.silent.with_others(more.silent)
@@ -67,14 +67,14 @@ class Duties:
         queues: Sequence[str],
         may_declare_lost: bool,
         together: bool,
-        empty_ago: float | None,
+        watermark: tuple[float, float] | None,
     ) -> Watched | None:
         options = {
             "late_after": int(watching.late_after * 1000),
             "lost_after": int(watching.lost_after * 1000),
             "may_declare_lost": may_declare_lost,
             "together": together,
-            "empty_ago": None if empty_ago is None else int(empty_ago * 1000),
+            "watermark": None if watermark is None else [int(seconds * 1000) for seconds in watermark],
             "most_looks": MOST_LOOKS,
             "places": self._watch_places,
             "queues": queues,
@@ -82,8 +82,9 @@ class Duties:
         reply = self._store.run("watch", options)
         if reply is None:
             return None
-        first, raw, (instances, waiting, retries, dead_letters, stuck, orphaned), workers, known, places, *rest = reply
-        tables, (silent, least, most) = rest
+        first, raw, counts, workers, known, places, tables, silent, merged_ago = reply
+        instances, waiting, retries, dead_letters, stuck, orphaned = counts
+        late, least, most = silent
         self._watch_places = [place.decode() for place in places]
         for name, state, active, is_silent, ahead in workers:
             running = None if active < 0 else active
@@ -102,7 +103,8 @@ class Duties:
             stuck,
             orphaned,
             [Table(name.decode(), None if size < 0 else size, limit, refused) for name, size, limit, refused in tables],
-            Silent(silent, least / 1000, most / 1000),
+            Silent(late, least / 1000, most / 1000),
+            None if merged_ago < 0 else merged_ago / 1000,
         )
 
     def losses(self, *, report: bool = True) -> list[OutboxItem]:

@@ -44,7 +44,7 @@ TYPES = {
         "heard of before, and when it was first heard of again, or 0",
     ),
     "processes": Kind("zset", "<nodename>\\31<pid> of a worker's process -> when an instance last heard of it"),
-    "requeued": Kind("string", "when messages of an instance were last requeued", is_number=True),
+    "requeued": Kind("string", "until when messages of an instance may be requeued", is_number=True),
     "queues": Kind("zset", "queue of tasks -> when a worker was last seen to consume it"),
     "dead_letters": Kind("list", "what failed for good as JSON, newest first"),
     "open": Kind("zset", "id of a task that is not finished -> when candidates.lua looks at it"),

@@ -124,6 +124,9 @@ class Watched(NamedTuple):
     """Tasks that were said to be orphaned and still are."""
     tables: Sequence[Table] = ()
     silent: Silent = Silent()
+    merged_ago: float | None = None
+    """Seconds since the time up to which all instances have merged what they were given; None if more of it may be
+    delivered again."""
 
 
 class Table(NamedTuple):

@@ -251,6 +251,9 @@ def test_a_backlog_is_no_alarm(tmp_path: Path, broker_url: str, store_url: str, 
         assert len(fleet.said("task-orphaned")) == 1
         assert len(fleet.said("task-succeeded")) == 5000
         assert (tmp_path / "noted").read_text() == "task-orphaned task 5000 tests.add STARTED started\n"
+        # The heartbeats of the living worker wait in the queue, too; the other one has been silent for long.
+        assert [line["worker"] for line in fleet.said("worker-lost")] == ["celery@host"]
+        assert fleet.said("worker-clock-skew") == []
 
 
 def backlog(kind: str, numbers: Iterable[int], at: float) -> Iterator[Recorded]:

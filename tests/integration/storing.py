@@ -36,6 +36,17 @@ def settings(url: str, **changes: Any) -> StoreSettings:
     return StoreSettings(**{"url": url, "lease": LEASE, "name_wait": 0.0, **changes})
 
 
+MOVE_WAIT = """
+local by = tonumber(ARGV[1])
+local facts, seen, waiting, uncounted = cmsgpack.unpack(redis.call('GET', KEYS[1]) or cmsgpack.pack({}))
+if not seen then return end
+for _, entry in ipairs(waiting or {}) do entry[4] = by and entry[4] + by or 1 end
+for _, entry in ipairs(uncounted or {}) do entry[5] = by and entry[5] + by or 1 end
+local value = (next(facts) and cmsgpack.pack(facts) or '\\128') .. cmsgpack.pack(seen, waiting or {})
+redis.call('SET', KEYS[1], value .. (uncounted and cmsgpack.pack(uncounted) or ''), 'KEEPTTL')
+"""
+
+
 class Instance:
     """A store with what came out of it."""
 
@@ -80,7 +91,7 @@ class Instance:
             _, batch = split(batch, applied.merged)
 
     def tick(self, *rejected: bytes, announce: bool = True) -> Ticked:
-        ticked = self.store.tick(b"{}", list(rejected))
+        ticked = self.store.tick(b"{}", list(rejected), watermark_age=0.0)
         if announce:
             self.announce(ticked.items)
         return ticked
@@ -118,6 +129,7 @@ class Inside:
         """Not typed: the client's types name whatever a command could return under any protocol."""
         self.keys = Keys("ha-monitor", NODE)
         self._unpack = self.redis.register_script(UNPACK)
+        self._move_wait = self.redis.register_script(MOVE_WAIT)
 
     def record(self, uuid: str) -> tuple[dict[str, Any], bytes, int]:
         """(facts, ids seen, number of announcements that wait) of a task."""
@@ -141,6 +153,8 @@ class Inside:
     def put_clock_back(self, seconds: float) -> None:
         """As if Redis's clock were put back: all that it wrote lies that much further ahead."""
         keys, by = self.keys, int(seconds * 1000)
+        for member in self.redis.zrange(keys.waiting, 0, -1):
+            self._move_wait(keys=[keys.task(member.decode())], args=[by])
         for key in (keys.leases, keys.waiting, keys.retries, keys.open, keys.workers, keys.processes):
             for member, at in self.redis.zrange(key, 0, -1, withscores=True):
                 self.redis.zadd(key, {member: at + by})
@@ -156,6 +170,8 @@ class Inside:
 
     def let_wait_end(self) -> None:
         """As if the time of all that waits were over."""
+        for member in self.redis.zrange(self.keys.waiting, 0, -1):
+            self._move_wait(keys=[self.keys.task(member.decode())], args=["to its end"])
         for key in (self.keys.waiting, self.keys.retries):
             for member in self.redis.zrange(key, 0, -1):
                 self.redis.zadd(key, {member: 1})

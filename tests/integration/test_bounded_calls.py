@@ -286,7 +286,7 @@ def test_the_search_for_tasks_of_a_lost_worker_reads_only_so_much(store_url: str
     duties = Duties(one.store)
 
     def is_lost() -> bool:
-        watched = duties.watch(Watching(0.001, 0.002), [], may_declare_lost=True)
+        watched = duties.watch(Watching(0.001, 0.002), [], may_declare_lost=True, watermark=(0.0, 0.0))
         return watched is not None and [worker.state for worker in watched.workers] == ["lost"]
 
     wait_until(is_lost, patient(10), "the loss")

@@ -148,10 +148,13 @@ class Going:
         def counts() -> None:
             store.counts()
 
+        def watch() -> None:
+            duties.watch(Watching(10, 60), ["celery"], may_declare_lost=True, watermark=(0.0, 0.0))
+
         self.do(lambda: one.apply(life(f"life-{number}"), failed, beats, start, custom).trouble)
         self._let_beats_become_evaluable()
         self.do(self._tick)
-        for duty in (lambda: duties.watch(Watching(10, 60), ["celery"], may_declare_lost=True), duties.losses, confirm):
+        for duty in (watch, duties.losses, confirm):
             self.do(lambda duty=duty: duty() and None)  # type: ignore[misc]
         self.do(record_outcome)
         self.do(note)

@@ -46,7 +46,7 @@ def go_through(instance: Instance, inside: Inside, *bodies: Any) -> list[str]:
     instance.tick()
     duties = Duties(instance.store)
     for _ in range(2):
-        watched = duties.watch(WATCHING, [], may_declare_lost=True)
+        watched = duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0))
         if watched is not None:
             instance.announce(watched.items)
         instance.announce(duties.losses(report=True))

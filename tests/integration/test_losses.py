@@ -516,7 +516,7 @@ def test_workers_that_send_no_task_events_are_told_of_once(one: Instance) -> Non
     (line,) = told_of_silence(one)
     assert (line["count"], sorted(line["workers"])) == (3, ["a@host", "b@host", "c@host"])
     assert "start them with -E" in line["reason"]
-    watched = Duties(one.store).watch(Watching(1e6, 2e6), [], may_declare_lost=True)
+    watched = Duties(one.store).watch(Watching(1e6, 2e6), [], may_declare_lost=True, watermark=(0.0, 0.0))
     assert watched is not None
     assert {worker.name for worker in watched.workers if worker.is_silent} == {"a@host", "b@host", "c@host"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ha_monitor.store.outbox import retry_entry
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.results import Watching
 from tests.integration.storing import LEASE, NODE, Inside, Instance
+from tests.support.process import wait_until
 from tests.unit.builders import TIME, UUID, decode, event
 
 
@@ -388,17 +390,34 @@ def test_a_name_is_waited_for_while_a_vanished_instance_may_hold_it(store_url: s
     """Given an instance that has fallen silent, a task without a name waits until it is taken over and what it held
     has come back.
     """
-    two, inside = Instance(store_url, name_wait=0.0).start(), Inside(store_url)
+    two, inside = Instance(store_url, name_wait=0.01).start(), Inside(store_url)
+    one.store.tick(b"{}", [], watermark_age=10.0)
     two.apply([event("task-started"), event("task-succeeded", at=TIME + 1)])
     inside.let_lease_end(one.store.token)
-    inside.let_wait_end()
+    time.sleep(1.5)  # Redis has a clock of its own
 
     assert two.tick().items == []
     two.stay_in_contact()
-    inside.let_wait_end()
-    two.tick()
+    assert two.types == []
+    wait_until(lambda: two.tick().items, 30, "the announcements", 0.2)
 
     assert two.types == ["task-started", "task-succeeded"]
+
+
+def test_an_orderly_end_does_not_end_the_wait_for_a_link_that_broke(store_url: str, inside: Inside) -> None:
+    """Given an instance whose link broke, its messages are waited for, also when another one leaves after that."""
+    one, two = (Instance(store_url, held=100.0).start() for _ in range(2))
+    two.store.tick(b"{}", [], requeued=True)
+    until = int(inside.redis.get(inside.keys.requeued))
+    one.store.unregister()
+    assert int(inside.redis.get(inside.keys.requeued)) == until
+    now = inside.redis.time()[0]
+    assert now + 90 < until / 1000 <= now + 101
+
+    inside.redis.set(inside.keys.requeued, 1)
+    two.store.unregister()
+
+    assert now < int(inside.redis.get(inside.keys.requeued)) / 1000 <= now + 60
 
 
 # --- record_outcome ------------------------------------------------------------------------

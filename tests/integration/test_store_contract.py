@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ha_monitor.config.schema import StuckSettings
@@ -30,6 +32,10 @@ class RedisBed:
 
     def let_lease_end(self, token: int) -> None:
         self._inside.let_lease_end(token)
+
+    def pass_time(self, seconds: float) -> None:
+        time.sleep(seconds)  # Redis has a clock of its own
+        self.clock.now += seconds
 
     def let_wait_end(self) -> None:
         self._inside.let_wait_end()

@@ -101,7 +101,7 @@ def lose(leader: Leader, inside: Inside, *names: str) -> None:
     leader.instance.apply(*(event("worker-heartbeat", hostname=name) for name in names))
     now = inside.redis.time()[0] * 1000
     inside.redis.zadd(inside.keys.workers, dict.fromkeys(names, now - 61_000))
-    watched = Duties(leader.instance.store).watch(Watching(10, 60), [], may_declare_lost=True)
+    watched = Duties(leader.instance.store).watch(Watching(10, 60), [], may_declare_lost=True, watermark=(0.0, 0.0))
     assert watched is not None
 
 
@@ -451,7 +451,7 @@ def test_a_stuck_task_whose_worker_is_then_lost_is_orphaned_as_well(one: Leader,
     assert one.confirm((one.found()[0], orphaned)) == []
     assert one.confirm((candidate, held())) == []
 
-    watched = Duties(one.instance.store).watch(Watching(10, 60), [], may_declare_lost=True)
+    watched = Duties(one.instance.store).watch(Watching(10, 60), [], may_declare_lost=True, watermark=(0.0, 0.0))
     assert watched is not None
     assert (watched.stuck, watched.orphaned) == (0, 1)
     line = build_line(one.instance.emitted[-1], IDENTITY, "2026-01-01T00:00:00.000000Z")
@@ -465,7 +465,7 @@ def test_a_worker_that_came_back_meanwhile_has_lost_nothing(one: Leader, inside:
     lose(one, inside, "celery@host")
     (candidate,) = one.found()
     one.instance.apply(event("worker-heartbeat", at=time.time()))
-    Duties(one.instance.store).watch(Watching(10, 60), [], may_declare_lost=True)
+    Duties(one.instance.store).watch(Watching(10, 60), [], may_declare_lost=True, watermark=(0.0, 0.0))
 
     assert one.confirm((candidate, OrphanedTask(True, ["worker-lost"], 0))) == []
 

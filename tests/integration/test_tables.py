@@ -126,7 +126,7 @@ def make_older(inside: Inside, name: str, by: int) -> None:
 
 
 def watch(one: Instance, duties: Duties | None = None) -> Watched:
-    watched = (duties or Duties(one.store)).watch(WATCHING, [], may_declare_lost=True)
+    watched = (duties or Duties(one.store)).watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0))
     assert watched is not None
     one.announce(watched.items)
     return watched
@@ -388,7 +388,7 @@ def test_what_was_found_before_another_one_led_is_announced(
 
     assert len(one.emitted) >= MOST_LOOKS
     assert len(one.emitted) == inside.outbox(one.store.token)
-    assert duties.watch(WATCHING, [], may_declare_lost=True) is None
+    assert duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0)) is None
 
 
 # --- the other tables ----------------------------------------------------------------------
@@ -408,8 +408,8 @@ def test_names_queues_and_tasks_have_limits(store_url: str, inside: Inside) -> N
     )
     duties = Duties(one.store)
     queues = [f"q{n}" for n in range(9)]
-    duties.watch(WATCHING, queues[:2], may_declare_lost=True)
-    watched = duties.watch(WATCHING, queues, may_declare_lost=True)
+    duties.watch(WATCHING, queues[:2], may_declare_lost=True, watermark=(0.0, 0.0))
+    watched = duties.watch(WATCHING, queues, may_declare_lost=True, watermark=(0.0, 0.0))
     assert watched is not None
 
     assert applied.new == 30

@@ -25,8 +25,16 @@ def leads(instance: Instance, *, eligible: bool = True) -> tuple[bool, bool]:
     return ticked.leads, ticked.followed
 
 
-def watch(instance: Instance, *, may_declare_lost: bool = True, together: bool = False) -> Watched:
-    watched = Duties(instance.store).watch(WATCHING, [], may_declare_lost=may_declare_lost, together=together)
+def watch(
+    instance: Instance,
+    *,
+    may_declare_lost: bool = True,
+    together: bool = False,
+    watermark: tuple[float, float] | None = (0.0, 0.0),
+) -> Watched:
+    watched = Duties(instance.store).watch(
+        WATCHING, [], may_declare_lost=may_declare_lost, together=together, watermark=watermark
+    )
     assert watched is not None
     instance.announce(watched.items)
     assert shown_to_anybody(instance) == states(watched)
@@ -112,11 +120,11 @@ def test_a_frozen_former_leader_cannot_write(one: Instance, two: Instance, insid
     leads(two)
     silence(inside, 61)
 
-    assert Duties(one.store).watch(WATCHING, [], may_declare_lost=True) is None
+    assert Duties(one.store).watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0)) is None
     assert inside.redis.hgetall(inside.keys.liveness) == {}
     two.stay_in_contact()
     with pytest.raises(LeaseLost):
-        Duties(one.store).watch(WATCHING, [], may_declare_lost=True)
+        Duties(one.store).watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0))
     assert inside.redis.hgetall(inside.keys.liveness) == {}
     watch(two)
     assert own(two) == [("worker-lost", NAME)]
@@ -125,7 +133,7 @@ def test_a_frozen_former_leader_cannot_write(one: Instance, two: Instance, insid
 def test_the_leader_sees_the_fleet(one: Instance, two: Instance) -> None:
     """Given two instances and a queue that workers consume, the leader counts and remembers them."""
     leads(one)
-    first = Duties(one.store).watch(WATCHING, ["celery"], may_declare_lost=True)
+    first = Duties(one.store).watch(WATCHING, ["celery"], may_declare_lost=True, watermark=(0.0, 0.0))
     second = watch(one)
 
     assert first is not None
@@ -230,6 +238,22 @@ def test_an_instance_that_did_not_listen_declares_no_worker_lost(one: Instance, 
     assert own(one) == []
     watch(one)
     assert own(one) == [("worker-lost", NAME)]
+
+
+@pytest.mark.parametrize("watermark", [None, (945.0, 0.0)], ids=["no watermark", "a watermark in its silence"])
+def test_what_may_wait_in_the_queue_is_no_silence(
+    one: Instance, inside: Inside, watermark: tuple[float, float] | None
+) -> None:
+    """Given a worker of which nothing came for 1,000 s, while what it sent for all but 55 s of them may wait, it is
+    late, and lost once what it may have sent is merged."""
+    one.apply(event("worker-heartbeat"))
+    leads(one)
+    silence(inside, 1000)
+
+    assert states(watch(one, watermark=watermark)) == {NAME: "late"}
+    watch(one, watermark=(935.0, 0.0))
+    assert own(one) == [("worker-lost", NAME)]
+    assert states(watch(one, watermark=watermark)) == {NAME: "lost"}
 
 
 @pytest.mark.parametrize(
@@ -410,10 +434,15 @@ def test_events_of_tasks_cost_one_note_a_second(one: Instance, inside: Inside) -
 # --- wrong clocks --------------------------------------------------------------------------
 
 
-def look_at_clocks(instance: Instance, empty_ago: float | None) -> list[float]:
-    """By how many seconds the clocks are ahead that a look finds wrong."""
-    instance.store.tick(b"{}", [], watermark_age=0.0)
-    watched = Duties(instance.store).watch(WATCHING, [], may_declare_lost=True, empty_ago=empty_ago)
+JUST_NOW = (30.0, 30.0)
+
+
+def look_at_clocks(instance: Instance, watermark: tuple[float, float] | None = JUST_NOW) -> list[float]:
+    """By how many seconds the clocks are ahead that a look finds wrong.
+
+    :param watermark: its age, and for how long it has been known.
+    """
+    watched = Duties(instance.store).watch(WATCHING, [], may_declare_lost=True, watermark=watermark)
     assert watched is not None
     instance.announce(watched.items)
     events = [item.entry.event for item in watched.items]
@@ -442,28 +471,26 @@ def test_a_wrong_clock_is_told_once_and_shown(one: Instance, inside: Inside, ahe
     """
     leads(one)
     confirm(one, inside, ahead)
-    assert look_at_clocks(one, 60.0) == [pytest.approx(ahead, abs=60)]
+    assert look_at_clocks(one) == [pytest.approx(ahead, abs=60)]
     beat(one, ahead + 2)
-    assert look_at_clocks(one, 60.0) == []
+    assert look_at_clocks(one) == []
     assert entries(one)[0].skew == pytest.approx(ahead, abs=60)
     assert watch(one).workers[0].skew == pytest.approx(ahead, abs=60)
     beat(one, 0)
-    assert look_at_clocks(one, 60.0) == []
+    assert look_at_clocks(one) == []
     assert entries(one)[0].skew == watch(one).workers[0].skew == 0
     beat(one, ahead)
-    assert look_at_clocks(one, 60.0) != []
+    assert look_at_clocks(one) != []
 
 
-def test_what_waited_in_the_queue_is_of_no_wrong_clock(one: Instance, two: Instance, inside: Inside) -> None:
-    """Given events of two hours ago, no clock is called wrong while they may have waited: in the queue, or with an
-    instance that has not merged what it was given.
+def test_what_waited_in_the_queue_is_of_no_wrong_clock(one: Instance, inside: Inside) -> None:
+    """Given events of two hours ago, no clock is called wrong while they may have waited: in the queue or with an
+    instance, of which nothing is known, or that were behind for longer, or until after the event came.
     """
     leads(one)
     confirm(one, inside, -7200)
 
     assert look_at_clocks(one, None) == []
-    two.store.tick(b"{}", [], watermark_age=60.0)
-    assert look_at_clocks(one, 1.0) == []
-    two.store.tick(b"{}", [], watermark_age=0.0)
-    silence(inside, 5)
-    assert look_at_clocks(one, 1.0) == []
+    assert look_at_clocks(one, (7300.0, 30.0)) == []
+    silence(inside, 60)
+    assert look_at_clocks(one) == []

@@ -32,6 +32,9 @@ class Bed(Protocol):
     def let_lease_end(self, token: int) -> None:
         """As if the time of that lease were over."""
 
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, in the record, too."""
+
     def let_wait_end(self) -> None:
         """As if the time of all that waits were over."""
 
@@ -78,7 +81,7 @@ def merge(record: SharedRecord, batch: Batch) -> list[OutboxItem]:
     return record.store.receive_apply().items
 
 
-def tick(record: SharedRecord, *rejected: bytes, eligible: bool = False, watermark_age: float | None = None) -> Ticked:
+def tick(record: SharedRecord, *rejected: bytes, eligible: bool = False, watermark_age: float | None = 0.0) -> Ticked:
     return record.store.tick(b"{}", list(rejected), eligible=eligible, watermark_age=watermark_age, requeued=False)
 
 
@@ -138,6 +141,26 @@ class StoreContract:
 
         assert len({item.entry.event.id for item in items}) == len(items) == len(sent)
         assert again == []
+
+    def test_the_lines_of_a_task_that_is_retried_very_often_are_complete(self, bed: Bed) -> None:
+        """Given 100 retries of one task in batches of 150 events, which two instances merge in turn, every event is
+        announced with its name and all that its attempt says, though a record keeps only the latest attempts."""
+        one, two = started(bed, name_wait=50.0), started(bed, name_wait=50.0)
+        sent = []
+        for number in range(101):
+            at = TIME + 4 * number
+            sent.append(event("task-sent", at=at, retries=number, queue=f"queue-{number}"))
+            if number:
+                sent.append(event("task-retried", at=at + 0.5))
+            sent.append(event("task-received", at=at + 1, retries=number))
+            sent.append(event("task-started", at=at + 2))
+        sent.append(event("task-succeeded", at=at + 3))
+        pieces = [sent[first : first + 150] for first in range(0, len(sent), 150)]
+
+        items = [item for number, piece in enumerate(pieces) for item in merge((one, two)[number % 2], decode(*piece))]
+
+        assert len(items) == len(sent)
+        assert [item for item in items if item.entry.incomplete] == []
 
     def test_what_another_instance_was_given_first_is_not_taken_for_seen(self, bed: Bed) -> None:
         """Given an instance that is behind with the first events of a task while another merges 1,500 later ones, the
@@ -265,8 +288,8 @@ class StoreContract:
         one, two = started(bed), started(bed)
         first, second = tick(one, eligible=True), tick(two, eligible=True)
         assert [(ticked.leads, ticked.followed) for ticked in (first, second)] == [(True, False), (False, False)]
-        assert one.duties.watch(WATCHING, [], may_declare_lost=True) is not None
-        assert two.duties.watch(WATCHING, [], may_declare_lost=True) is None
+        assert one.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0)) is not None
+        assert two.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0)) is None
         assert two.open_tasks.candidates() is None
         assert two.duties.losses(report=True) == []
 
@@ -323,7 +346,7 @@ class StoreContract:
         merge(two, decode(event("worker-heartbeat")))
         tick(one, eligible=True)
 
-        watched = one.duties.watch(WATCHING, ["celery"], may_declare_lost=True)
+        watched = one.duties.watch(WATCHING, ["celery"], may_declare_lost=True, watermark=(0.0, 0.0))
 
         assert watched is not None
         assert (watched.instances, watched.queues, watched.items) == (2, ["celery"], [])
@@ -336,7 +359,7 @@ class StoreContract:
         merge(one, decode(sent, event("task-started", hostname="celery@worker")))
         tick(one, eligible=True)
 
-        watched = one.duties.watch(WATCHING, [], may_declare_lost=True)
+        watched = one.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0))
 
         assert watched is not None
         assert [(worker.name, worker.state) for worker in watched.workers] == [("celery@worker", "online")]
@@ -375,6 +398,49 @@ class StoreContract:
         (item,) = tick(one).items
 
         assert (item.entry.event.task_id, item.entry.incomplete) == ("b", True)
+
+    def test_an_announcement_waits_for_what_another_instance_was_given(self, bed: Bed) -> None:
+        """Given a start whose task's name another instance may have, which is a minute behind, it goes out when that
+        one has merged what it was given, or with the name if that was among it."""
+        one, two = started(bed, name_wait=0.01), started(bed, name_wait=0.01)
+        tick(two, watermark_age=60.0)
+        merge(one, decode(*(event("task-started", uuid=name) for name in "ab")))
+        bed.pass_time(2)
+        ticked = tick(one)
+        assert ticked.items == []
+        assert 0.5 < (ticked.next_due or 0) <= 1
+        assert types(merge(two, decode(event("task-received", uuid="a", at=TIME - 1)))) == [
+            "task-received",
+            "task-started",
+        ]
+
+        (item,) = tick(two).items
+
+        assert (item.entry.event.task_id, item.entry.incomplete) == ("b", True)
+
+    def test_an_announcement_waits_for_its_own_time(self, bed: Bed) -> None:
+        """Given an announcement that waits while another one of the same task has waited enough, it waits on."""
+        one = started(bed, name_wait=4.0)
+        merge(one, decode(event("task-started", uuid="a")))
+        bed.pass_time(3)
+        merge(one, decode(event("task-succeeded", uuid="a", at=TIME + 1)))
+        bed.pass_time(2)
+        assert types(tick(one).items) == ["task-started"]
+        assert types(merge(one, decode(event("task-received", uuid="a", at=TIME - 1)))) == [
+            "task-received",
+            "task-succeeded",
+        ]
+
+    def test_messages_that_come_again_are_waited_for(self, bed: Bed) -> None:
+        """Given an instance that lost its link, what waits does so until others have had what it was given."""
+        one, two = started(bed, name_wait=0.01), started(bed, name_wait=0.01)
+        merge(one, decode(event("task-started")))
+        bed.pass_time(2)
+        two.store.tick(b"{}", [], eligible=False, watermark_age=0.0, requeued=True)
+        assert tick(one).items == []
+        bed.pass_time(2)
+
+        assert types([*tick(two).items, *tick(one).items]) == ["task-started"]
 
     def test_attempts_are_shared_and_forgotten(self, bed: Bed) -> None:
         """Given two instances, each sees what the other began, up to a bound; what succeeded is forgotten."""
@@ -459,7 +525,7 @@ class StoreContract:
 
         def announced() -> list[str]:
             tick(one, eligible=True)
-            watched = one.duties.watch(WATCHING, [], may_declare_lost=True)
+            watched = one.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0))
             assert watched is not None
             return types(watched.items)
 
@@ -561,7 +627,7 @@ class StoreContract:
         bed.put_back()
         tick(one, eligible=True)
 
-        watched = one.duties.watch(WATCHING, [], may_declare_lost=True)
+        watched = one.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0))
 
         assert watched is not None
         assert watched.items == []

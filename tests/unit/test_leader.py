@@ -36,7 +36,7 @@ class Fleet:
         *,
         may_declare_lost: bool,
         together: bool,
-        empty_ago: float | None = None,
+        watermark: tuple[float, float] | None = None,
     ) -> Watched:
         self.may_declare_lost.append(may_declare_lost)
         self.together.append(together)

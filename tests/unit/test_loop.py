@@ -711,6 +711,25 @@ def test_ticks_come_five_times_a_lease(amqp: Bed) -> None:
     assert amqp.store_trouble.moments["before tick"] - before == pytest.approx(50, abs=12)
 
 
+def test_a_name_is_waited_for_that_may_be_behind_a_link_that_is_cut(amqp: Bed) -> None:
+    """Given an instance whose link to the broker brings nothing any more, the line of a task of which it was sent the
+    name waits until the messages have come to another one."""
+    one, other = Instance(amqp), Instance(amqp, "2")
+    live(5, one, other)
+    other.source.is_half_open = True
+    amqp.publish(event("task-received"))
+    other.cycle()
+    amqp.publish(event("task-started", at=TIME + 1))
+    live(0.5, one)
+    live(30, other, one)
+
+    lines = [line for line in one.output.lines if line["event"] in ("task-received", "task-started")]
+    assert [(line["event"], line["task_name"]) for line in lines] == [
+        ("task-received", "shop.pay"),
+        ("task-started", "shop.pay"),
+    ]
+
+
 def test_an_announcement_that_waits_is_due_by_a_tick(amqp: Bed) -> None:
     """Given a start whose task's name does not come, its line is written when `store.name_wait` is over, not later."""
     one = Instance(amqp)

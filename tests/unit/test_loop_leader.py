@@ -13,6 +13,7 @@ from ha_monitor.broker.task_query import Held, WorkerAnswers
 from ha_monitor.config.schema import Config, Http, StuckSettings, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
+from ha_monitor.pipeline.broker_link import DEPTH_EVERY
 from ha_monitor.pipeline.investigator import Investigator
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
@@ -226,6 +227,44 @@ def test_workers_that_fall_silent_at_once_have_one_line(bed: Bed, one: Instance)
     (line,) = one.said("workers-lost")
     assert (line["count"], line["workers"]) == (3, names)
     assert one.said("worker-lost") == []
+
+
+def test_a_worker_whose_heartbeats_wait_behind_a_backlog_is_not_lost(bed: Bed) -> None:
+    """Given a living worker whose heartbeats wait in the queue for longer than it may be silent, it is not lost; once
+    they are merged and none follows, it is."""
+    one = Instance(bed, config=CONFIG, prefetch=10)
+    one.live(10)
+    heartbeat(bed, 1)
+    one.live(1)
+    backlog = [event("task-received", uuid=f"{n}", at=TIME + n, hostname="celery@busy") for n in range(400)]
+    bed.publish(*backlog)
+    heartbeat(bed, 2)
+    began = one.clock.now
+    while bed.broker.ready:
+        one.clock.now += 1
+        one.cycle()
+        assert one.said("worker-lost") == []
+    assert one.clock.now - began > 2 * CONFIG.workers.lost_after
+    one.live(CONFIG.workers.lost_after - 1)
+    assert one.said("worker-lost") == []
+    one.live(3 * DEPTH_EVERY)
+
+    assert [line["worker"] for line in one.said("worker-lost")] == [WORKER]
+
+
+def test_what_another_instance_holds_is_no_silence(bed: Bed, one: Instance) -> None:
+    """Given another instance that stands still, perhaps with a worker's heartbeats, the worker is not lost."""
+    other = Instance(bed, "2", config=CONFIG)
+    live(10, one, other)
+    heartbeat(bed, 1)
+    entry = bed.server.instances[other.record.store.token]
+    entry.lease_until += 1000
+    one.live(60)
+    assert ("worker-lost", "") not in one.announced
+    entry.lease_until = 0.0
+    one.live(60)
+
+    assert ("worker-lost", "") in one.announced
 
 
 @pytest.mark.parametrize("count_losses", [True, False])

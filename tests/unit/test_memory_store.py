@@ -29,10 +29,13 @@ class MemoryBed:
     def let_lease_end(self, token: int) -> None:
         self.server.instances[token].lease_until = 0.0
 
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+
     def let_wait_end(self) -> None:
         now = self.clock.time()
         for task in self.server.tasks.values():
-            task.announce_until = None if task.announce_until is None else now
+            task.let_wait_end()
         self.server.retries = [(now, entry) for _, entry in self.server.retries]
 
     def put_clock_back(self, seconds: float) -> None:
@@ -72,7 +75,7 @@ def test_after_a_rollback_a_worker_is_lost_when_it_has_been_silent_since(bed: Me
 
     def announced() -> list[str]:
         tick(one, eligible=True)
-        watched = one.duties.watch(WATCHING, [], may_declare_lost=True)
+        watched = one.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0))
         assert watched is not None
         return types(watched.items)
 
@@ -127,7 +130,7 @@ def test_workers_that_fall_silent_together_are_lost_in_one_event(bed: MemoryBed)
     assert watched is not None
     assert (watched.items, watched.silent.workers) == ([], 2)
     assert watched.silent.least > WATCHING.lost_after
-    watched = one.duties.watch(WATCHING, [], may_declare_lost=True, together=True)
+    watched = one.duties.watch(WATCHING, [], may_declare_lost=True, together=True, watermark=(0.0, 0.0))
     assert watched is not None
 
     assert types(watched.items) == ["workers-lost"]
@@ -141,13 +144,13 @@ def test_a_worker_that_falls_silent_is_lost_and_comes_back_once(bed: MemoryBed) 
     tick(one, eligible=True)
     merge(one, decode(event("worker-heartbeat")))
 
-    def announced(may_declare_lost: bool = True) -> list[str]:
-        watched = one.duties.watch(WATCHING, [], may_declare_lost=may_declare_lost)
+    def announced(*, may_declare_lost: bool = True, behind: float = 0.0) -> list[str]:
+        watched = one.duties.watch(WATCHING, [], may_declare_lost=may_declare_lost, watermark=(behind, behind))
         assert watched is not None
         return types(watched.items)
 
     bed.clock.now += WATCHING.lost_after + 1
-    assert announced(may_declare_lost=False) == []
+    assert announced(may_declare_lost=False) == announced(behind=2) == []
     assert (announced(), announced()) == (["worker-lost"], [])
     merge(one, decode(event("worker-heartbeat", clock=2)))
     assert (announced(), announced()) == (["worker-recovered"], [])

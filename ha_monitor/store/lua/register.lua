@@ -23,6 +23,8 @@ local told
 local last = number_in(unless_foreign('GET', keys.tokens) or '', MOST_TOKEN) or 0
 if last < options.last_token then told = rollback.note(nil, 0) end
 local token = new_token()
-redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now, 'lease', options.lease)
+-- Until now it was given nothing.
+redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now, 'merged', now, 'lease',
+  options.lease)
 redis.call('ZADD', keys.leases, now + options.lease, token)
 return { tonumber(token), rollback.at(), told }

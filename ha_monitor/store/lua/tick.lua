@@ -2,10 +2,10 @@
 -- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by
 -- one instance.
 --
--- @include clock counting deadlines lease outbox pieces record runs stored takeovers trouble work
+-- @include clock counting deadlines lease merged outbox pieces record runs stored trouble work
 -- @keys leases instance waiting retries takeovers rejected leader requeued
 -- @families task instance outbox
--- @options token lease held
+-- @options token lease held name_wait
 -- @option stats  the caller's counters as JSON
 -- @option rejected  samples of messages that could not be handled, as JSON
 -- @option may_take_over  whether the caller may take over what others left behind
@@ -31,7 +31,8 @@ local function renew()
     redis.call('HSET', keys.instance, 'merged', now - options.watermark_age)
   end
   if options.requeued then
-    redis.call('SET', keys.requeued, now, 'EX', 3600)
+    -- Of a link that broke the broker may not know yet.
+    redis.call('SET', keys.requeued, now + options.held, 'EX', 3600)
   end
   for _, sample in ipairs(options.rejected) do
     attempt('LPUSH', keys.rejected, sample)
@@ -54,23 +55,24 @@ local function lead()
   return leader and 2 or 1
 end
 
--- An instance that froze or lost its network still holds messages, until the broker notices. The name of a task may
--- be among them, so announcements without one wait for that long, but not for ever.
+-- What is waited for may be with an instance that is busy, froze or lost its network, or with the broker, which notices
+-- later. So an announcement waits until all instances have merged what they were given when it began to; but not for
+-- ever.
 local LONGEST_WAIT = 120000
+local waited_enough -- what began to wait until then, in ms
 
--- Until when it may be held, as far as that is known; nil if it is not.
-local function held_until(since)
-  if now - since > LONGEST_WAIT then
-    return nil
+local function find_waited_enough()
+  waited_enough = now - options.name_wait
+  local earliest = redis.call('ZRANGE', keys.waiting, 0, 0, 'WITHSCORES')[2]
+  if options.name_wait > 0 and earliest and tonumber(earliest) <= now then
+    local merged = (merged_by_all() or 0) - MERGE_GRACE
+    waited_enough = math.max(now - LONGEST_WAIT, math.min(waited_enough, merged))
   end
-  local first = redis.call('ZRANGE', keys.leases, 0, 0, 'WITHSCORES')
-  -- Leases are renewed five times in their length: one this short is of an instance that has fallen silent.
-  if first[2] and tonumber(first[2]) - now < 0.7 * options.lease then
-    return now + 1000
-  end
-  local latest = latest_takeover()
-  if not latest or now - latest >= options.held then return nil end
-  return math.max(now + 1000, math.min(latest + options.held, since + LONGEST_WAIT + 1))
+end
+
+-- Whether what began to wait then has waited for long enough. What is still to come is from a clock that was put back.
+local function has_waited(since)
+  return since <= waited_enough or since > now
 end
 
 local bytes = 0
@@ -88,36 +90,55 @@ end
 
 local put_off, waited = {}, {}
 
+-- Announces or counts, by `tell`, what of a record has waited enough; returns the rest, and since when that waits.
+local function tell_waited(entries, since_at, tell)
+  local rest, since = {}, math.huge
+  for _, entry in ipairs(entries or {}) do
+    if has_waited(entry[since_at]) then
+      tell(entry)
+    else
+      rest[#rest + 1] = entry
+      since = math.min(since, entry[since_at])
+    end
+  end
+  return rest, since
+end
+
+local function take_waiting_of(uuid)
+  local key = families.task .. uuid
+  local facts, seen, waiting, uncounted = load_record(key)
+  if not waiting and not uncounted then
+    waited[#waited + 1] = uuid
+    return
+  end
+  local facts_text = pack_facts(facts)
+  local since, since_uncounted
+  waiting, since = tell_waited(waiting, 4, function(entry)
+    local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5] or '')
+    put_event(entry[1], text, facts.n == nil)
+    bytes = bytes + #items[#items]
+  end)
+  uncounted, since_uncounted = tell_waited(uncounted, 5, function(entry)
+    if counting then count_waiting(facts, entry) end
+  end)
+  since = math.min(since, since_uncounted)
+  if since == math.huge then
+    waited[#waited + 1] = uuid
+  else
+    put_off[#put_off + 1] = string.format('%.0f', since + options.name_wait)
+    put_off[#put_off + 1] = uuid
+  end
+  save_record(key, facts_text, seen, waiting, uncounted, math.max(redis.call('TTL', key), 1))
+end
+
 -- Takes the announcements whose wait is over.
 local function take_waiting()
-  local looked = 0
-  for _, uuid in ipairs(redis.call('ZRANGEBYSCORE', keys.waiting, '-inf', now, 'LIMIT', 0, options.most)) do
+  find_waited_enough()
+  local looked, due = 0, string.format('%.0f', waited_enough + options.name_wait)
+  for _, uuid in ipairs(redis.call('ZRANGEBYSCORE', keys.waiting, '-inf', due, 'LIMIT', 0, options.most)) do
     if not has_room() or (looked > 0 and is_enough(1)) then break end
     looked = looked + 1
-    local key = families.task .. uuid
-    local facts, seen, waiting, uncounted = load_record(key)
-    local since = waiting and waiting[1] and waiting[1][4] or uncounted and uncounted[1][5]
-    local held = since and facts.n == nil and held_until(since)
-    if held then
-      put_off[#put_off + 1] = string.format('%.0f', held)
-      put_off[#put_off + 1] = uuid
-    else
-      waited[#waited + 1] = uuid
-    end
-    if since and not held then
-      local facts_text = pack_facts(facts)
-      for _, entry in ipairs(waiting or {}) do
-        local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5] or '')
-        put_event(entry[1], text, facts.n == nil)
-        bytes = bytes + #items[#items]
-      end
-      if counting then
-        for _, entry in ipairs(uncounted or {}) do
-          count_waiting(facts, entry)
-        end
-      end
-      save_record(key, facts_text, seen, nil, nil, math.max(redis.call('TTL', key), 1))
-    end
+    take_waiting_of(uuid)
   end
 end
 
@@ -182,13 +203,17 @@ local function write_rest()
   if counting then write_counts() end
 end
 
+local LOOK_AGAIN = 1000 -- ms
+
 -- In how many ms more is due; -1 if nothing is.
 local function next_due()
   local least = -1
   for _, key in ipairs({ keys.waiting, keys.retries }) do
-    local earliest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-    if earliest[2] then
-      local left = math.min(LATEST, math.max(0, tonumber(earliest[2]) - now))
+    local earliest = tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
+    if earliest then
+      local left = math.min(LATEST, math.max(0, earliest - now))
+      -- What has waited for its time and not long enough: others have to merge first.
+      if key == keys.waiting and left == 0 and earliest > waited_enough + options.name_wait then left = LOOK_AGAIN end
       least = least < 0 and left or math.min(least, left)
     end
   end

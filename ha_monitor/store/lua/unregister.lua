@@ -2,7 +2,7 @@
 --
 -- @include clock lease outbox
 -- @keys leases instance outbox requeued
--- @options token
+-- @options token held
 --
 -- Returns how many entries are left to others.
 
@@ -10,7 +10,12 @@ return holding_lease(function()
   begin()
   trim()
   -- What the caller was given and has not merged goes back as soon as it closes its connection.
-  redis.call('SET', keys.requeued, now + 1000, 'EX', 3600)
+  -- What others were given that lost their link may come later.
+  local before = redis.pcall('GET', keys.requeued)
+  local later = type(before) == 'string' and tonumber(before) or 0
+  if later < now + 1000 or later > now + options.held then
+    redis.call('SET', keys.requeued, now + 1000, 'EX', 3600)
+  end
   local left = redis.call('LLEN', keys.outbox)
   if left > 0 then
     redis.call('ZADD', keys.leases, 0, options.token)

@@ -17,15 +17,16 @@
 -- @option together  whether those that are lost now are announced in one event
 -- @option most_looks  most workers to look at
 -- @option places  {where to go on, …} as returned by the call before or empty
--- @option empty_ago  ms since no message waited in the queue of events; nil if that is not known
+-- @option watermark  {ms since the watermark of the fleet: what was sent until then is merged, ms since that is known};
+--         nil if there is none
 -- @option queues  {queue of tasks, …} as the workers say
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
 -- stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks that it runs or
 -- 0, ms by which its clock is ahead if it is up and that is wrong or 0}, …}, {queue, …}, {where to go on, …}, {{table,
 -- entries, most entries, refused}, …}, {workers that are late and send heartbeats, ms of silence of each at least, at
--- most}}: the first place to go on is '0' when all workers were looked at. Nothing if the caller does not lead; or the
--- error LEASELOST.
+-- most}, ms since the time until which all instances have merged what they were given or -1}: the first place to go on
+-- is '0' when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
 
 -- So many workers have a line of their own in a minute, those that were never confirmed and the others; the rest
 -- have one together when all workers were looked at.
@@ -90,18 +91,18 @@ end
 
 -- A clock is called wrong from WRONG_CLOCK ms on, and right again below RIGHT; the worker is told of once.
 local RIGHT, NOTED = 30000, 5000
-local merged = options.empty_ago and merged_by_all()
-local empty_at = options.empty_ago and now - options.empty_ago
+local watermark = options.watermark and now - options.watermark[1]
+local watermark_known = options.watermark and now - options.watermark[2]
 
 -- By how many ms a worker's clock is behind (negative: ahead), by the event of it that came last; nil if nothing proves
--- that. What was sent long ago may have waited: in the queue, unless that was empty since, or with an instance that has
--- not merged it. Nothing comes from the future.
+-- that. What was sent long ago may have waited, in the queue or with an instance, unless it came when all that was sent
+-- until the watermark was known to be merged: then it was sent later. Nothing comes from the future.
 local function skew_found(record, heard)
   if not record.c then return nil end
   local skew = heard - record.c / 1000
   if skew < RIGHT then return skew end
-  local sent_since = merged and heard > empty_at and merged >= heard
-  return sent_since and skew or nil
+  local sent_later = watermark and heard > watermark_known and watermark - record.c / 1000 >= RIGHT
+  return sent_later and skew or nil
 end
 
 local is_any_skewed = attempt('EXISTS', keys.skewed) == 1
@@ -129,17 +130,25 @@ local function look_at_clock(name, record, heard)
   return 0
 end
 
--- What is merged from now on was sent after the queue was empty, if all is merged that had been delivered then.
+-- What is merged from now on was sent after the watermark.
 local function note_caught_up()
-  if not (merged and merged >= empty_at) then return end
+  if not watermark then return end
   local before = stored_time(keys.caught_up, attempt('GET', keys.caught_up))
-  if before == nil or math.abs(empty_at - before) >= 1000 then
-    attempt('SET', keys.caught_up, exact(empty_at))
+  if before == nil or math.abs(watermark - before) >= 1000 then
+    attempt('SET', keys.caught_up, exact(watermark))
   end
 end
 
 local any_lost, newly_lost = false, false
 local silent = { 0, 0, 0 } -- workers that send heartbeats and are late: how many, ms of silence at least and at most
+
+-- After how many ms of silence a worker is lost; nil if it is too early to say. What it has sent since the watermark
+-- may wait, in the queue or with an instance.
+local function lost_after_of(before, heard)
+  if read_lost(before) then return options.lost_after end
+  local is_silent = watermark and watermark - heard > options.lost_after
+  return options.may_declare_lost and is_silent and options.lost_after or nil
+end
 
 local function look_at(name, heard)
   -- An instance hears of nobody in the future, but for what it heard before Redis's clock was put back.
@@ -152,9 +161,9 @@ local function look_at(name, heard)
   has_loaded(raw and #raw or 0)
   local record = read_worker(raw)
   local before = redis.call('HGET', keys.liveness, name)
-  local lost_after = (options.may_declare_lost or read_lost(before)) and options.lost_after
   -- Nor is it known of whom it heard in what the store has lost.
   local silent_since = math.max(heard, math.min(now, rollback.at()))
+  local lost_after = lost_after_of(before, silent_since)
   local state, kept, change = state_of(record, silent_since, before, now, options.late_after, lost_after)
   local behind = look_at_clock(name, record, heard)
   if change then tell(change[1], name, record.f, change[2], change[3]) end
@@ -306,6 +315,7 @@ return leading(function()
   local first = commit(nil, write_states)
   following[2], following[3], following[4] = tidy_workers(), tidy_producers(), tidy_baselines()
   note_queues()
+  local merged = merged_by_all()
 
   return {
     first,
@@ -323,5 +333,6 @@ return leading(function()
     following,
     sizes(),
     silent,
+    merged and now - merged or -1,
   }
 end)

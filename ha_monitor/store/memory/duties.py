@@ -52,7 +52,7 @@ class MemoryDuties:
         *,
         may_declare_lost: bool,
         together: bool = False,
-        empty_ago: float | None = None,  # noqa: ARG002
+        watermark: tuple[float, float] | None = None,
     ) -> Watched | None:
         def watched(own: MemoryInstance) -> Watched | None:
             if not self._store.leads():
@@ -60,7 +60,8 @@ class MemoryDuties:
             server, now = self._server, self._server.clock.time()
             server.queues = sorted({*server.queues, *queues})
             entries: list[Entry] = []
-            states = [self._look_at(name, watching, may_declare_lost, entries) for name in sorted(server.workers)]
+            silent_until = now - watermark[0] if may_declare_lost and watermark else float("-inf")
+            states = [self._look_at(name, watching, silent_until, entries) for name in sorted(server.workers)]
             lost = [entry.event.worker for entry in entries if entry.event.type == "worker-lost"]
             if together and lost:
                 entries = [entry for entry in entries if entry.event.type != "worker-lost"]
@@ -79,6 +80,7 @@ class MemoryDuties:
                 sum(kind == "task-stuck" for kind, *_ in server.found.values()),
                 sum(kind == "task-orphaned" for kind, *_ in server.found.values()),
                 silent=Silent(len(lengths), min(lengths, default=0.0), max(lengths, default=0.0)),
+                merged_ago=now - server.merged_by_all(),
             )
 
         return self._store.own_call("watch", watched)
@@ -92,7 +94,7 @@ class MemoryDuties:
 
         return self._store.own_call("losses", looked)
 
-    def _look_at(self, name: str, watching: Watching, may_declare_lost: bool, entries: list[Entry]) -> WorkerState:
+    def _look_at(self, name: str, watching: Watching, silent_until: float, entries: list[Entry]) -> WorkerState:
         server, now = self._server, self._server.clock.time()
         heard, said = server.workers[name]
         heard = max(heard, server.went_back_at / 1000)
@@ -100,7 +102,7 @@ class MemoryDuties:
         was_lost = name in server.lost_workers
         if said == "worker-offline":
             state = "offline"
-        elif said and silent > watching.lost_after and (was_lost or may_declare_lost):
+        elif said and (silent if was_lost else silent_until - heard) > watching.lost_after:
             state = "lost"
         else:
             state = "late" if silent > watching.late_after else "online"
@@ -179,9 +181,9 @@ class MemoryOpenTasks:
             return []
         if isinstance(confirmation, FinishedTask):
             server.tasks[candidate.task_id] = task = task.copy()
-            task.merge(confirmation.fact)
+            task.merge(confirmation.fact, now)
             self._store.counted()
-            return task.announce(now, all_of_it=True)
+            return task.announce(0.0, waited_enough=now)
         kind = "task-stuck" if isinstance(confirmation, StuckTask) else "task-orphaned"
         said = (kind, candidate.phase, candidate.since)
         if server.found.get(candidate.task_id) == said:

@@ -95,6 +95,7 @@ class MemoryServer:
     def enter(self, instance: MemoryInstance) -> int:
         """Give an instance a new token."""
         self.last_token += 1
+        instance.merged_until = instance.merged_until or self.clock.time()  # until now it was given nothing
         self.instances[self.last_token] = instance
         return self.last_token
 
@@ -119,15 +120,17 @@ class MemoryServer:
             one.lease_until = min(one.lease_until, now + one.lease)
             one.merged_until = min(one.merged_until, 0.0)
         for task in self.tasks.values():
-            if task.announce_until is not None:
-                task.announce_until = min(task.announce_until, now + longest_wait)
+            task.put_clock_back(now, longest_wait)
         self.retries = [(min(at, now), entry) for at, entry in self.retries]
         self.requeued_at = min(self.requeued_at, now)
         self.workers = {name: (min(heard, now), said) for name, (heard, said) in self.workers.items()}
         return before - now
 
     def merged_by_all(self) -> float:
-        """Until when all living instances have merged what they were given, seconds since the epoch."""
+        """Until when all living instances have merged what they were given, seconds since the epoch; 0 while more of
+        it may be delivered again.
+        """
         now = self.clock.time()
         living = [one.merged_until for one in self.instances.values() if one.lease_until > now]
-        return min(living, default=0.0)
+        least = min(living, default=0.0)
+        return least if least > self.requeued_at else 0.0

@@ -21,6 +21,9 @@ from ha_monitor.store.results import Applied, Peer, Recovered, Rollback, Takeove
 
 Reply = TypeVar("Reply")
 
+MERGE_GRACE, LONGEST_WAIT, LOOK_AGAIN = 1.0, 120.0, 1.0
+"""Seconds; as in merged.lua and tick.lua."""
+
 
 class MemoryStore:
     """See `api.Store`."""
@@ -124,11 +127,16 @@ class MemoryStore:
             server.rejected[:0] = rejected
             step = server.tick(self.settings.name_wait)
             leads, followed = self._elect(now, eligible=eligible)
-            due = [entry for task in self._waited(now) for entry in task.announce(now, all_of_it=True)]
+            due = self._waited(now)
             due += [entry for at, entry in server.retries if at <= now]
             server.retries = [one for one in server.retries if one[0] > now]
             left, taken = self._take_over(now) if self._lease.may_take_over() else ([], [])
-            waits = [task.announce_until for task in server.tasks.values() if task.announce_until is not None]
+            # What has waited for its time and not long enough: others have to merge first.
+            waits = [
+                task.announce_until if task.announce_until > now else now + LOOK_AGAIN
+                for task in server.tasks.values()
+                if task.announce_until is not None
+            ]
             waits += [at for at, _ in server.retries]
             next_due = max(0.0, min(waits) - now) if waits else None
             items = own.push(due + left, recovered=len(left))
@@ -257,9 +265,9 @@ class MemoryStore:
         new = repeated = 0
         for task_id, facts in islice(batch.tasks.items(), server.most_tasks):
             task = tasks[task_id] = server.tasks[task_id].copy() if task_id in server.tasks else MemoryTask()
-            merged = sum([task.merge(fact) for fact in facts])
+            merged = sum([task.merge(fact, now) for fact in facts])
             new, repeated = new + merged, repeated + len(facts) - merged
-            entries += task.announce(now + self.settings.name_wait)
+            entries += task.announce(self.settings.name_wait)
         apart = [(fact[1], fact[4]) for fact in batch.workers] + [(fact[0], fact[1]) for fact in batch.others]
         for raw_id, payload in () if is_left else apart:
             identity = bytes_of(raw_id)
@@ -297,9 +305,16 @@ class MemoryStore:
         server.leader = self.token
         return True, leader is not None
 
-    def _waited(self, now: float) -> list[MemoryTask]:
-        tasks = self.server.tasks.values()
-        return [task for task in tasks if task.announce_until is not None and task.announce_until <= now]
+    def _waited(self, now: float) -> list[Entry]:
+        """What has waited enough: for its time, and until all have merged what they were given when it began to."""
+        wait = self.settings.name_wait
+        if wait:
+            merged = self.server.merged_by_all() - MERGE_GRACE
+            enough = max(now - LONGEST_WAIT, min(now - wait, merged))
+        else:
+            enough = now
+        tasks = [task for task in self.server.tasks.values() if task.announce_until is not None]
+        return [entry for task in tasks for entry in task.announce(wait, waited_enough=enough)]
 
     def _take_over(self, now: float) -> tuple[list[Entry], list[Takeover]]:
         left: list[Entry] = []

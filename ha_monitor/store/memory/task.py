@@ -33,7 +33,8 @@ class MemoryTask:
     def __init__(self) -> None:
         self._facts: dict[str, Any] = {}
         self._seen: set[bytes] = set()
-        self._waiting: list[tuple[int, Code, bytes]] = []
+        self._waiting: list[tuple[int, Code, bytes, float]] = []
+        """Times, codes and events of what waits, and since when it does."""
         self._steps: list[tuple[int, Code, int]] = []
         """When it was sent, received (with the number of the attempt), started or ended."""
         self.announce_until: float | None = None
@@ -68,8 +69,8 @@ class MemoryTask:
             retries=max((number for _, _, number in steps), default=0),
         )
 
-    def merge(self, fact: Fact) -> bool:
-        """Merge a fact; whether it was new."""
+    def merge(self, fact: Fact, now: float) -> bool:
+        """Merge a fact; whether it was new. :param now: seconds since the epoch."""
         identity = bytes_of(fact[0])
         if identity in self._seen:
             return False
@@ -96,24 +97,35 @@ class MemoryTask:
                 return True
             self._end(fact, at)
         if fact[4] is not None:
-            self._waiting.append((at, code, bytes_of(fact[4])))
+            self._waiting.append((at, code, bytes_of(fact[4]), now))
         return True
 
-    def announce(self, deadline: float, *, all_of_it: bool = False) -> list[Entry]:
+    def announce(self, wait: float, *, waited_enough: float = float("-inf")) -> list[Entry]:
         """What may be announced now; the rest waits for the piece that is missing.
 
-        :param deadline: until when what begins to wait does so, seconds since the epoch.
+        :param wait: seconds for which it does so at least.
+        :param waited_enough: what began to wait until then, in seconds since the epoch, waits no longer.
         """
-        going = [one for one in self._waiting if all_of_it or self._is_complete(one[1])]
+        going = [one for one in self._waiting if one[3] <= waited_enough or self._is_complete(one[1])]
         self._waiting = [one for one in self._waiting if one not in going]
-        if not self._waiting:
-            self.announce_until = None
-        elif self.announce_until is None:
-            self.announce_until = deadline
+        self.announce_until = min((since + wait for *_, since in self._waiting), default=None)
         return [
             Entry(0, read_event(payload), self.facts_at(at), not self._is_complete(code))
-            for at, code, payload in sorted(going, key=by_time)
+            for at, code, payload, _ in sorted(going, key=by_time)
         ]
+
+    def put_clock_back(self, now: float, wait: float) -> None:
+        """What waits begins to wait now, at the latest: the clock was put back.
+
+        :param wait: seconds for which it waits at least.
+        """
+        self._waiting = [(at, code, payload, min(since, now)) for at, code, payload, since in self._waiting]
+        self.announce_until = min((since + wait for *_, since in self._waiting), default=None)
+
+    def let_wait_end(self) -> None:
+        """As if what waits had waited for ever."""
+        self._waiting = [(at, code, payload, 0.0) for at, code, payload, _ in self._waiting]
+        self.announce_until = 0.0 if self._waiting else None
 
     def phase(self) -> tuple[Phase, int] | None:
         """Where the open task is, and since when in µs; None if it has ended or nothing tells."""

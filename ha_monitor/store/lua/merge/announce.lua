@@ -26,8 +26,9 @@ do
     return runs.is_known(facts, code, at, worker, send_event)
   end
 
-  -- Announces what is complete, and what no more of may wait; returns what waits from now on.
-  function announce_complete(announce, facts, facts_text)
+  -- Announces what is complete, and what no more of may wait; returns what waits from now on. With a table `rest`, what
+  -- no more of may wait is put there instead.
+  function announce_complete(announce, facts, facts_text, rest)
     if #announce == 0 then return announce end
     local still, bytes = {}, 0
     -- Each has a copy of the facts; what else it has, this call was given or has read.
@@ -35,7 +36,10 @@ do
     if #announce > 1 then table.sort(announce, function(a, b) return a[3] < b[3] end) end
     for _, entry in ipairs(announce) do
       local complete = is_complete(facts, entry[2], entry[3], entry[5])
-      if complete or #still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES then
+      local is_too_much = #still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES
+      if rest and is_too_much and not complete then
+        rest[#rest + 1] = entry
+      elseif complete or is_too_much then
         local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5])
         put_event(entry[1], text, not complete or facts.n == nil)
       else

@@ -17,14 +17,18 @@ do
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
 
+  -- Events of a task that are merged before what can be announced is: of very many attempts a record keeps the latest
+  -- (runs.lua), so that the first ones of a long list would be forgotten before their lines are made.
+  local A_PIECE = 32
+  local NOTHING = {}
   local CAN_BEGIN = { [SENT] = true, [RECEIVED] = true, [STARTED] = true }
 
-  -- Merges the new events of a task, and adds to `announce` what is to be said of them; returns the ids seen, how many
-  -- events are new, and whether one that can begin a run came after an end.
-  local function merge_events(facts, seen, batch, announce)
-    local new, has_begun = 0, false
-    fresh_size = 0
-    for _, fact in ipairs(batch) do
+  -- Merges the new events of a task from one to another, and adds to `announce` what is to be said of them; returns the
+  -- ids seen, how many events are new, and whether one that can begin a run came after an end, as before or now.
+  local function merge_events(facts, seen, batch, first, last, announce, has_begun)
+    local new = 0
+    for index = first, last do
+      local fact = batch[index]
       local with = add_id(seen, fact[1])
       if with then
         seen, new = with, new + 1
@@ -49,7 +53,7 @@ do
         end
       end
     end
-    new_of_tasks, repeated_of_tasks = new_of_tasks + new, repeated_of_tasks + #batch - new
+    new_of_tasks, repeated_of_tasks = new_of_tasks + new, repeated_of_tasks + last - first + 1 - new
     return seen, new, has_begun
   end
 
@@ -61,7 +65,18 @@ do
     local phase_before, since_before = nil, nil
     if any_found then phase_before, since_before = phase_of(facts) end
     announce = announce or {}
-    local seen, new, has_begun = merge_events(facts, seen_before, batch, announce)
+    local rest = #batch > A_PIECE and {} or nil
+    local seen, new, has_begun = seen_before, 0, false
+    fresh_size = 0
+    for first = 1, #batch, A_PIECE do
+      local last, more = math.min(first + A_PIECE - 1, #batch), nil
+      seen, more, has_begun = merge_events(facts, seen, batch, first, last, announce, has_begun)
+      new = new + more
+      if more > 0 and last < #batch then
+        runs.keep_wait(facts)
+        announce = announce_complete(announce, facts, pack_facts(facts), rest)
+      end
+    end
     if new == 0 then return end
     if first_look then
       open_tasks.note(uuid, facts, seen_before == '', was_open, batch[1][3], has_begun)
@@ -70,6 +85,7 @@ do
 
     runs.keep_wait(facts)
     local facts_text = pack_facts(facts)
+    for _, entry in ipairs(rest or NOTHING) do announce[#announce + 1] = entry end
     local still = announce_complete(announce, facts, facts_text)
     if counting then uncounted = count_events(facts, uncounted, fresh, fresh_size) end
     local is_waiting = #still > 0 or (uncounted ~= nil and #uncounted > 0)
