@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from struct import Struct
 from typing import Any
 
@@ -154,7 +155,7 @@ class Inside:
         """As if Redis's clock were put back: all that it wrote lies that much further ahead."""
         keys, by = self.keys, int(seconds * 1000)
         for member in self.redis.zrange(keys.waiting, 0, -1):
-            self._move_wait(keys=[keys.task(member.decode())], args=[by])
+            self._move_wait(keys=[keys.task("").encode() + member], args=[by])
         for key in (keys.leases, keys.waiting, keys.retries, keys.open, keys.workers, keys.processes):
             for member, at in self.redis.zrange(key, 0, -1, withscores=True):
                 self.redis.zadd(key, {member: at + by})
@@ -171,7 +172,8 @@ class Inside:
     def let_wait_end(self) -> None:
         """As if the time of all that waits were over."""
         for member in self.redis.zrange(self.keys.waiting, 0, -1):
-            self._move_wait(keys=[self.keys.task(member.decode())], args=["to its end"])
+            with contextlib.suppress(redis.ResponseError):  # a record that is broken has nothing that waits
+                self._move_wait(keys=[self.keys.task("").encode() + member], args=["to its end"])
         for key in (self.keys.waiting, self.keys.retries):
             for member in self.redis.zrange(key, 0, -1):
                 self.redis.zadd(key, {member: 1})

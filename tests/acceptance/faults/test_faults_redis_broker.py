@@ -236,6 +236,8 @@ def test_a_subscriber_that_redis_drops_says_why_and_what_is_missing(
             outside = lost_outside_the_gap(fleet, published)
 
     assert account.lost > 0
-    assert outage["reason"].partition("; ")[0].endswith(f": more waited for it than {SETTING} pubsub allows")
+    # Where the kernel drops what Redis had sent before it closed the connection, the cause is likely, not certain.
+    certain, likely = f": more waited for it than {SETTING} pubsub allows", f" (perhaps by {SETTING} pubsub)"
+    assert outage["reason"].partition("; ")[0].endswith((certain, likely)), outage
     assert outside == []
     assert_only_lost(account, fleet)
