@@ -41,14 +41,8 @@ class Duties:
         together: bool = False,
         watermark: tuple[float, float] | None = None,
     ) -> Watched | None:
-        """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
-
-        Of very many workers some are looked at, and the others the next times; `Watched.workers` has them all.
-
-        :param queues: queues of tasks that workers consume.
-        :param may_declare_lost: whether it has listened for so long that a worker's silence means something.
-        :param together: whether those that are lost now are announced in one event: they all fell silent at once.
-        :param watermark: age of the fleet's watermark, and for how long it has been known; see `api.LeaderDuties`.
+        """See `api.LeaderDuties`. Of very many workers some are looked at, and the others the next times;
+        `Watched.workers` has them all.
         """
         watched = self._watch_some(watching, queues, may_declare_lost, together, watermark)
         for _ in range(MOST_CALLS - 1):

@@ -103,6 +103,19 @@ def test_the_fleet_is_looked_at_now_and_then_and_at_once_by_a_new_leader(fleet: 
     assert len(fleet.may_declare_lost) == looks + 1
 
 
+def may_declare_lost_after(
+    seconds: float, fleet: Fleet, clock: TurnedClock, listening: Listening, duty: WatchDuty
+) -> bool:
+    """Whether workers may be declared lost after listening, and looking, once a second for so long."""
+    until = clock.now + seconds
+    while clock.now < until:
+        clock.now += 1
+        listening.listened()
+        duty.delivered(clock.now)
+        duty.run()
+    return fleet.may_declare_lost[-1]
+
+
 def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock) -> None:
     """Given an instance that has received nothing for a while, no worker is declared lost until it has listened for
     as long as one may be silent."""
@@ -111,13 +124,7 @@ def test_silence_means_nothing_to_who_was_deaf(fleet: Fleet, clock: TurnedClock)
     duty = watch_duty(fleet, clock, listening)
 
     def listen(seconds: float) -> bool:
-        until = clock.now + seconds
-        while clock.now < until:
-            clock.now += 1
-            listening.listened()
-            duty.delivered(clock.now)
-            duty.run()
-        return fleet.may_declare_lost[-1]
+        return may_declare_lost_after(seconds, fleet, clock, listening, duty)
 
     assert not listen(LOST)
     assert listen(1)
@@ -134,13 +141,7 @@ def test_silence_means_nothing_while_the_broker_takes_nothing(fleet: Fleet, cloc
     duty = watch_duty(fleet, clock, listening, broker)
 
     def look(seconds: float) -> bool:
-        until = clock.now + seconds
-        while clock.now < until:
-            clock.now += 1
-            listening.listened()
-            duty.delivered(clock.now)
-            duty.run()
-        return fleet.may_declare_lost[-1]
+        return may_declare_lost_after(seconds, fleet, clock, listening, duty)
 
     broker.asked_at = clock.now
     assert not look(2 * LOST), "the answer was there before they fell silent"
