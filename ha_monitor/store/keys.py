@@ -60,7 +60,7 @@ TYPES = {
     "unconfirmed": Kind("zset", "nodename of a worker that is not confirmed -> when it was first heard of"),
     "young": Kind("zset", "nodename of a confirmed worker with a short life so far -> when it was last heard of"),
     "skewed": Kind("hash", "nodenames whose clocks are wrong -> ms by which they are behind (negative: ahead)"),
-    "caught_up": Kind("string", "when the queue of events was empty last, all before being merged", is_number=True),
+    "caught_up": Kind("string", "the watermark of the fleet: all that was sent until then is merged", is_number=True),
     "announced_workers": Kind(
         "hash", "unconfirmed, confirmed -> lines of single workers that were written lately; expires"
     ),

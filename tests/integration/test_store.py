@@ -582,3 +582,16 @@ def test_one_command_removes_all_of_one_node_id(store_url: str) -> None:
     redis.execute_command(*shlex.split(line.replace("{ha-monitor:ha-monitor}", "{ha-monitor:tests}")))
 
     assert redis.keys() == [b"{ha-monitor:tests2}:t:1"]
+
+
+def test_what_is_requeued_is_waited_for_though_the_clock_was_put_back(store_url: str, inside: Inside) -> None:
+    """Given messages that the broker may hold for a minute, and then a step of the clock by an hour, they are waited
+    for that long, and not for the hour."""
+    one = Instance(store_url, held=60.0).start()
+    one.store.tick(b"{}", [], watermark_age=0.0, requeued=True)
+
+    inside.put_clock_back(3600)
+    one.store.tick(b"{}", [], watermark_age=0.0)
+
+    ahead = int(inside.redis.get(inside.keys.requeued)) / 1000 - inside.redis.time()[0]
+    assert 30 < ahead <= 61

@@ -7,7 +7,7 @@
 -- @include clock looks numbers pieces stored trouble
 -- @keys clock leases waiting retries open requeued
 -- @families instance
--- @options lease name_wait
+-- @options lease name_wait held
 
 local deadlines = {}
 
@@ -57,7 +57,8 @@ do
     bring_back(keys.retries, 0, 0)
     bring_back(keys.open, LONGEST_LOOK, 0)
     local requeued = number_in(attempt('GET', keys.requeued) or '')
-    if requeued and requeued > now then redis.call('SET', keys.requeued, now, 'EX', 3600) end
+    local latest = now + options.held
+    if requeued and requeued > latest then redis.call('SET', keys.requeued, latest, 'EX', 3600) end
     if not is_all then return 0 end -- the next tick goes on
     redis.call('SET', keys.clock, now)
     return step
