@@ -34,7 +34,7 @@ define debian_packages
 	fi
 endef
 
-.PHONY: redis rabbitmq prometheus host-tools lua-tools
+.PHONY: redis rabbitmq prometheus host-tools lua-tools nftables
 redis:
 	$(call debian_packages,redis-server,command -v redis-server)
 
@@ -43,6 +43,9 @@ rabbitmq:
 
 prometheus:
 	$(call debian_packages,prometheus,command -v prometheus && command -v promtool)
+
+nftables:
+	$(call debian_packages,nftables iproute2,command -v nft && command -v ip)
 
 lua-tools:
 	$(call debian_packages,lua-check,command -v luacheck)
@@ -92,12 +95,22 @@ CHOSEN := $(sort $(foreach word,$(TESTS),$(call folder_of,$(word))))
 WANTED := $(if $(filter tests tests/,$(TESTS)),$(TEST_FOLDERS),$(or $(CHOSEN),$(TEST_FOLDERS)))
 
 .PHONY: test
-test: $(if $(TESTS),,lint) $(DEVELOP) $(sort $(foreach folder,$(WANTED),$(NEEDS_$(folder)))) ## lint, types, and all tests against real services; TESTS=tests/unit for some
+test: $(if $(TESTS),,lint-python) $(DEVELOP) $(if $(TESTS),$(sort $(foreach folder,$(WANTED),$(NEEDS_$(folder)))),redis rabbitmq prometheus) ## lint, types, and all tests against real services; TESTS=tests/unit for some
 	$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.side_by_side)
+
+# What takes minutes: tests.side_by_side runs it beside the tests that need none of it.
+.PHONY: prepare-tests
+prepare-tests: lint $(sort $(foreach folder,$(TEST_FOLDERS),$(NEEDS_$(folder))))
 
 .PHONY: test-hosts
 test-hosts: $(DEVELOP) $(NEEDS_tests/hosts) ## the package on real Debian hosts with systemd (needs root)
 	$(BIN)/python -m pytest tests/hosts
+
+# SERVERS names another release of RabbitMQ and Redis than this machine's: tests/support/releases.py.
+.PHONY: test-faults
+test-faults: export TESTS_SERVERS := $(SERVERS)
+test-faults: $(DEVELOP) $(NEEDS_tests/acceptance/faults) nftables $(if $(filter trixie,$(SERVERS)),host-tools) ## all injected faults, those too that take minutes; FAULTS=… for some, SERVERS=trixie
+	$(BIN)/python -m pytest $(or $(FAULTS),tests/acceptance/faults) -m 'long or not long'
 
 .PHONY: bench
 bench: $(DEVELOP) redis rabbitmq ## speed, latency, memory, side by side with the plain monitor
@@ -124,7 +137,13 @@ hooks: $(DEVELOP) $(ANSIBLE)/.ready ## check what make lint checks before each c
 
 .PHONY: test-unit
 test-unit: $(DEVELOP) ## the tests that need no services
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -n logical tests/unit
+
+SEEDS ?= 10000
+
+.PHONY: simulate
+simulate: $(DEVELOP) ## the whole fleet in simulated worlds with faults; SEEDS=10000 for as many
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 .PHONY: documents
 documents: $(DEVELOP) ## write what docs and schema say of the types of events anew

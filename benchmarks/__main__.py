@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import latency, memory, observed, speed
+from benchmarks import distance, latency, memory, observed, speed
 from benchmarks.bed import Services
 from benchmarks.table import Row, render
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
@@ -16,6 +16,7 @@ PARTS: dict[str, Callable[[Services], list[Row]]] = {
     "memory": memory.run,
     "idle": memory.run_idle,
     "observed": observed.run,
+    "distance": distance.run,
 }
 
 

@@ -39,9 +39,13 @@ class Services(NamedTuple):
 class Measured:
     """A process whose lines are counted and whose CPU time is read from outside."""
 
-    def __init__(self, command: Sequence[str], environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: dict[str, str] | None = None, folder: str | None = None
+    ) -> None:
+        """:param folder: in which it runs, and whose modules it imports first."""
         self._process = subprocess.Popen(
             [sys.executable, *command],
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -103,11 +107,14 @@ class Measured:
             self.last_line = now
 
 
-def instance(broker: str, store: str, **settings: Any) -> Measured:
-    """One ha-monitor instance, as it is by default."""
+def instance(broker: str, store: str, *, copy: str = str(ROOT), **settings: Any) -> Measured:
+    """One ha-monitor instance, as it is by default.
+
+    :param copy: the working copy whose program it is.
+    """
     environment = {"HA_MONITOR_BROKER_URL": broker, "HA_MONITOR_STORE_URL": store}
     environment |= {f"HA_MONITOR_{key.upper()}": str(value) for key, value in settings.items()}
-    return Measured(["-m", "ha_monitor", "run"], environment)
+    return Measured(["-m", "ha_monitor", "run"], environment, copy)
 
 
 def declare_queue(broker: str, store: str) -> None:

@@ -28,7 +28,7 @@ SETTINGS = {
     "metrics": {"survey_interval": 5.0},
     "workers": {"late_after": 4.0, "lost_after": 15.0},
 }
-VALUES = {"$job": ".*", "$task": ".*", "$__rate_interval": "15s", "$__range": f"{SECONDS}s"}
+VALUES = {"$job": ".*", "$node_id": ".*", "$task": ".*", "$__rate_interval": "15s", "$__range": f"{SECONDS}s"}
 SHARES = (("shop.send_receipt", 1), ("shop.send_offer", 3), ("shop.book_parcel", 8), ("shop.charge_card", 20))
 """Every how manieth order has which task."""
 

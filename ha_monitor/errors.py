@@ -6,15 +6,13 @@ program decides by class alone:
 ===================  =======================================================================
 `ConfigurationError`  a person must act: one line, exit status 78, systemd does not restart
 `Unavailable`         wait and try again: broker or store is unavailable
-`LeaseLost`           another instance took over: register anew, emit nothing that was pending
+`LeaseLost`           the lease is gone: register anew, emit nothing that was pending
+`UsageError`          a person asked for something that there is not: one line, exit status 64
 `OutputLost`          nobody takes the lines any more: one line on standard error, exit status 74
 ===================  =======================================================================
 """
 
 from __future__ import annotations
-
-import socket
-import ssl
 
 from ha_monitor.text.secrets import BY_LOOKS
 from ha_monitor.text.visible import visible
@@ -34,6 +32,10 @@ class ConfigurationError(HaMonitorError):
         """:param key: the setting that is wrong, such as `store.url`, if the text does not say where it comes from."""
         super().__init__(text)
         self.key = key
+
+
+class UsageError(HaMonitorError):
+    """What a person typed means nothing."""
 
 
 class Unavailable(HaMonitorError):
@@ -68,7 +70,7 @@ class ResultBackendUnavailable(Unavailable):
 
 
 class LeaseLost(HaMonitorError):
-    """This instance's lease expired and another instance took its outbox over."""
+    """This instance has no lease any more: another one took its outbox over, or the store has lost it."""
 
 
 class OutputLost(HaMonitorError):
@@ -79,22 +81,6 @@ class OutputLost(HaMonitorError):
 
 class ServiceMissing(HaMonitorError):
     """A command that the demo needs is not installed on this machine."""
-
-
-def is_lasting(error: BaseException) -> bool:
-    """Whether a connection failed for a reason that waiting does not mend: nobody knows the host's name, or its
-    certificate is not accepted. A name server that does not answer is no such reason.
-    """
-    unknown = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
-    cause: BaseException | None = error
-    # Libraries raise errors of their own, with that of the socket as the context.
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return True
-        if isinstance(cause, socket.gaierror) and cause.errno in unknown:
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
 
 
 def reason_of(error: BaseException) -> str:

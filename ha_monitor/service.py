@@ -24,15 +24,16 @@ from ha_monitor.broker.redis_source import RedisSource
 from ha_monitor.broker.source import Source, max_requeue_delay
 from ha_monitor.broker.task_query import WorkerAnswers, query_tasks
 from ha_monitor.clock import Clock, SystemClock
-from ha_monitor.config.schema import Config, LogFormat, WorkerLabels
+from ha_monitor.config.schema import Config, LogFormat
 from ha_monitor.config.secrets import Scrubber, mask_url
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.events.decode import SAMPLE, Decoder
 from ha_monitor.events.facts import FactBuilder
-from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
+from ha_monitor.events.types import EmissionPolicy
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.metrics.http import HttpServer
+from ha_monitor.metrics.series import AN_EXCEPTION, most_samples
 from ha_monitor.metrics.surveyor import Surveyor
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.announcer import Announcer
@@ -54,7 +55,7 @@ from ha_monitor.store.duties import Duties
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Counting
 from ha_monitor.store.store import RedisStore
-from ha_monitor.store.stuck import RedisOpenTasks, first_look
+from ha_monitor.store.stuck import ABSENT, RedisOpenTasks, first_look
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.visible import ascii_json
 from ha_monitor.threads import Threads
@@ -108,6 +109,7 @@ class Service:
                 instance,
                 telemetry.health,
                 telemetry.registry,
+                text=telemetry.tasks,
                 threads=threads,
                 clock=clock,
                 warn=warn,
@@ -201,10 +203,10 @@ class Service:
         if config.log.format is not self._config.log.format:
             fixed.append("log.format")
         fixed += self._handler_code.changed()
-        self._threshold.level = config.log.level
-        if fixed:
-            self.logger.warning("restart-required", changed=fixed)
-        self.logger.info("reloaded", log_level=config.log.level.value)
+        with self._threshold.changing(config.log.level):
+            if fixed:
+                self.logger.warning("restart-required", changed=fixed)
+            self.logger.info("reloaded", log_level=config.log.level.value)
         return reloadable
 
 
@@ -305,7 +307,8 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
         counting(config, identity),
         first_look=first_look(config.stuck),
     )
-    return SharedRecord(store, Duties(store), RedisOpenTasks(store, config.stuck), RedisAttempts(store))
+    open_tasks = RedisOpenTasks(store, config.stuck, 0.0 if is_amqp(config.broker.url) else ABSENT)
+    return SharedRecord(store, Duties(store), open_tasks, RedisAttempts(store))
 
 
 def requeue_delay(config: Config) -> float:
@@ -321,9 +324,12 @@ def counting(config: Config, identity: Identity) -> Counting | None:
     metrics = config.metrics
     return Counting(
         name=f"{identity.host}/{identity.instance}",
-        max_series=metrics.max_series,
         buckets=sorted(set(metrics.buckets)),
-        per_worker=metrics.worker_labels is not WorkerLabels.NONE,
+        workers=metrics.worker_labels.value,
+        worker_histograms=metrics.worker_histograms,
+        a_label_set=most_samples(metrics),
+        an_exception=AN_EXCEPTION,
+        room=metrics.max_series,
     )
 
 

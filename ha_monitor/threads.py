@@ -1,16 +1,18 @@
 """Threads besides the main loop. All are optional: one that cannot be started is reported in one line, and retried
 later.
 
-Their number does not depend on outside input. Besides the main thread there are at most seven: `http`,
-`scrapes`, `surveyor`, `investigator`, `broadcast`, `handlers`, and on a Redis broker `subscription`.
+Their number does not depend on outside input. Besides the main thread there are at most nine: `http`, `scrapes`,
+`surveyor`, `investigator`, `broadcast`, `handlers`, `store` and `broker` for connecting, and on a Redis broker
+`subscription`; and while the sentinels of the store are asked, one for each.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -19,11 +21,41 @@ from ha_monitor.errors import HaMonitorError, reason_of
 
 AGAIN_AFTER = 10.0
 """Seconds until a thread that could not be started, or that failed, is started again."""
+_REFUSED = (RuntimeError, MemoryError)
+"""Raised at TasksMax, at RLIMIT_NPROC, or without memory for a stack."""
 Result = TypeVar("Result")
 
 
 class ThreadUnavailable(HaMonitorError):
     """The system does not allow this process another thread at the moment."""
+
+
+def call_aside(name: str, call: Callable[[], Result]) -> Future[Result]:
+    """Execute a call in a thread of its own, which ends with it, and keeps nobody from exiting. Its result or exception
+    is in the future.
+
+    :raises ThreadUnavailable: if the thread cannot be started.
+    """
+    done: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    try:
+        _begin(name, work)
+    except _REFUSED as error:
+        raise ThreadUnavailable(f"the thread {name} cannot be started: {reason_of(error)}") from None
+    return done
+
+
+def _begin(name: str, work: Callable[[], None]) -> threading.Thread:
+    """:raises Exception: one of `_REFUSED`."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 class Threads:
@@ -45,10 +77,9 @@ class Threads:
         now = self._clock.monotonic()
         if now < self._not_before.get(name, now):
             raise ThreadUnavailable(f"the thread {name} is not retried yet")
-        thread = threading.Thread(target=self._run, args=(name, work), name=name, daemon=True)
         try:
-            thread.start()
-        except (RuntimeError, MemoryError) as error:  # at TasksMax, at RLIMIT_NPROC, or without memory for its stack
+            thread = _begin(name, partial(self._run, name, work))
+        except _REFUSED as error:
             reason = reason_of(error)
             self._not_before[name] = now + AGAIN_AFTER
             if name not in self._refused:
@@ -57,6 +88,10 @@ class Threads:
             raise ThreadUnavailable(f"the thread {name} cannot be started: {reason}") from None
         self._refused.discard(name)
         return thread
+
+    def calls(self, name: str) -> CallThread:
+        """A thread for calls; it starts with the first of them."""
+        return CallThread(self, name)
 
     def _run(self, name: str, work: Callable[[], None]) -> None:
         try:
@@ -122,6 +157,13 @@ class CallThread:
                 return done
         self._calls.put((call, done))
         return done
+
+    def wait(self, submitted: Future[Any], seconds: float | None = None) -> bool:
+        """Wait until a call is done, for so long at most; whether it is.
+
+        :param seconds: None for as long as it takes.
+        """
+        return bool(wait([submitted], seconds).done)
 
     def _run(self) -> None:
         while True:

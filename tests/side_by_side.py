@@ -2,8 +2,9 @@
 
     python -m tests.side_by_side [option of pytest …]
 
-A session waits for most of its time and takes about a third of a core: two for each core keep it busy. With many more,
-each would slow the others down until none gets its time. Each line of theirs is printed as it comes,
+What some of them stand on, such as packages and hosts, is made meanwhile: they begin when it is there.
+A session waits for most of its time and takes between a tenth and a half of a core: five keep two cores busy. With many
+more, each would slow the others down until none gets its time. Each line of theirs is printed as it comes,
 behind the session's name, and what failed once more at the end, since a log is read from there. The exit status is 0 if
 all passed.
 """
@@ -15,8 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.support.machine import machine_load
@@ -24,35 +24,46 @@ from tests.support.machine import machine_load
 ROOT = Path(__file__).resolve().parents[1]
 SESSIONS = {
     "fleet": ("tests/fleet",),
-    "programs": ("tests/acceptance/test_*.py",),
+    "faults": ("tests/acceptance/faults",),
+    "stores": ("tests/integration/test_[l-z]*.py", "tests/recording"),
     "package": ("tests/hosts/package",),
     "services": ("tests/integration/test_[a-k]*.py",),
-    "stores": ("tests/integration/test_[l-z]*.py", "tests/recording"),
-    "faults": ("tests/acceptance/faults",),
+    "programs": ("tests/acceptance/test_[a-r]*.py",),
+    "workers": ("tests/acceptance/test_[s-z]*.py",),
     "hosts": ("tests/hosts/test_*.py",),
     "unit": ("tests/unit",),
 }
 """Paths and patterns of each, the longest first: what is left at the end is short. One session is no longer than the
-longest needs: the integration tests are two.
+longest needs: the integration tests are two, and the acceptance tests three.
 """
+PREPARED = ("fleet", "package", "programs", "hosts")
+"""Sessions that need what `make prepare-tests` makes."""
+PREPARE = "prepare"
+FIRST = (PREPARE, "fleet")
+"""The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores."""
+LOWER = 5
+"""By how much their priority is lower (nice)."""
 LONGEST_FAILURE = 700
 """Characters of a failure that are said again."""
 
 
-class Session:
-    """One pytest, with an account of it."""
+class Job:
+    """One process, with an account of it."""
 
-    def __init__(self, name: str, paths: Iterable[Path], options: list[str]) -> None:
+    def __init__(self, name: str, command: Iterable[str], after: Job | None = None) -> None:
+        """:param after: it is run once that one has succeeded."""
         self.name = name
+        self.after = after
         self.seconds = 0.0
         self.cpu = 0.0
         """Seconds of a core that it and all its processes took, those of hosts too."""
         self.status: int | None = None
-        """Pytest's, once it has ended."""
+        """The exit status, once it has ended."""
+        self.ended = False
+        """Whether it has ended, or will not be run."""
         self.failures: list[str] = []
         """What pytest's summary says of each test that failed; on CI that is the reason, too."""
-        self._command = [sys.executable, "-u", "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}"]
-        self._command += [*options, *map(str, paths)]
+        self._command = list(command)
 
     def run(self) -> None:
         """Run it to its end."""
@@ -70,16 +81,26 @@ class Session:
         self.seconds, self.cpu = time.monotonic() - began, usage.ru_utime + usage.ru_stime
 
 
+class Session(Job):
+    """One pytest."""
+
+    def __init__(self, name: str, paths: Iterable[Path], options: list[str], after: Job | None = None) -> None:
+        command = [sys.executable, "-u", "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}"]
+        lower = [] if name in FIRST else ["nice", "-n", str(LOWER)]
+        super().__init__(name, [*lower, *command, *options, *map(str, paths)], after)
+
+
 def files_of(session: str) -> list[Path]:
     """The files and folders of a session."""
     return [path for pattern in SESSIONS[session] for path in sorted(ROOT.glob(pattern))]
 
 
 class Runner:
-    """Runs sessions, the next one when one has ended."""
+    """Runs jobs, the next one that can begin when one has ended."""
 
-    def __init__(self, sessions: list[Session], at_once: int) -> None:
-        self._waiting = deque(sessions)
+    def __init__(self, jobs: Sequence[Job], at_once: int) -> None:
+        self._waiting = list(jobs)
+        self._changed = threading.Condition()
         self._threads = [threading.Thread(target=self._run) for _ in range(at_once)]
 
     def run(self) -> None:
@@ -94,26 +115,39 @@ class Runner:
                     self._waiting.clear()
 
     def _run(self) -> None:
-        while True:
-            try:
-                session = self._waiting.popleft()
-            except IndexError:
-                return
-            session.run()
+        while (job := self._next()) is not None:
+            if job.after is None or job.after.status == 0:
+                job.run()
+            else:
+                job.failures.append(f"not run, since {job.after.name} failed")
+            with self._changed:
+                job.ended = True
+                self._changed.notify_all()
+
+    def _next(self) -> Job | None:
+        with self._changed:
+            while self._waiting:
+                for job in self._waiting:
+                    if job.after is None or job.after.ended:
+                        self._waiting.remove(job)
+                        return job
+                # Ctrl-C clears the list and wakes nobody.
+                self._changed.wait(1)
+        return None
 
 
 def main(options: list[str]) -> int:
-    sessions = [Session(name, files_of(name), options) for name in SESSIONS]
-    Runner(sessions, at_once=2 * (os.cpu_count() or 1)).run()
-    for session in sessions:
-        result = "passed" if session.status == 0 else f"failed (pytest ended with {session.status})"
-        sys.stdout.write(
-            f"{session.name:<8} | {result} in {session.seconds:.0f} s, {session.cpu:.0f} s of a core's time\n"
-        )
+    prepare = Job(PREPARE, ["make", "--no-print-directory", "prepare-tests"])
+    jobs: list[Job] = [prepare]
+    jobs += [Session(name, files_of(name), options, prepare if name in PREPARED else None) for name in SESSIONS]
+    Runner(jobs, at_once=5 * (os.cpu_count() or 1) // 2).run()
+    for job in jobs:
+        result = "passed" if job.status == 0 else f"failed (status {job.status})"
+        sys.stdout.write(f"{job.name:<8} | {result} in {job.seconds:.0f} s, {job.cpu:.0f} s of a core's time\n")
     sys.stdout.write(f"machine  | {machine_load()}\n")
-    for session in sessions:
-        sys.stdout.writelines(f"{session.name:<8} | {failure}\n" for failure in session.failures)
-    return 0 if all(session.status == 0 for session in sessions) else 1
+    for job in jobs:
+        sys.stdout.writelines(f"{job.name:<8} | {failure}\n" for failure in job.failures)
+    return 0 if all(job.status == 0 for job in jobs) else 1
 
 
 if __name__ == "__main__":

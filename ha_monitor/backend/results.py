@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -10,9 +10,12 @@ from urllib.parse import urlsplit
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured
 
+from ha_monitor.causes.connection import cause_of
+from ha_monitor.causes.service import Service
+from ha_monitor.config.parameters import parameters_of
 from ha_monitor.config.schema import ResultBackend as Settings
 from ha_monitor.config.secrets import mask, mask_url
-from ha_monitor.config.urls import problem_of
+from ha_monitor.config.urls import address_of, problem_of, scheme_of
 from ha_monitor.errors import ConfigurationError, ResultBackendUnavailable, reason_of
 from ha_monitor.events.facts import moment
 from ha_monitor.events.text import printable
@@ -22,6 +25,12 @@ from ha_monitor.rights import redis as rights
 _KEY = "result_backend.url"
 TIMEOUT = 5.0
 """Timeout of the backend in seconds, where it can be set."""
+_TO_SENTINELS: Mapping[str, Any] = {
+    "socket_timeout": TIMEOUT,
+    "socket_connect_timeout": TIMEOUT,
+    "retry": None,
+}
+"""By default redis-py would ask a sentinel that hangs ten times over, without a time-out."""
 TRIES = 3
 """Consecutive failures after which the backend counts as unavailable."""
 
@@ -46,9 +55,17 @@ class ResultBackend:
         """:raises ConfigurationError: if the URL names no backend that can be used here."""
         if problem := problem_of(settings.url):
             raise ConfigurationError(f"{_KEY} = {mask(_KEY, settings.url)}: {problem}", _KEY)
-        app = Celery("ha-monitor", set_as_current=False, backend=settings.url)
+        parameters = parameters_of(_KEY, settings.url)
+        # Celery ignores what a sentinel:// URL says of TLS, and has no default for whether certificates are verified.
+        tls = None if parameters.tls is None else {"ssl_cert_reqs": "required", **parameters.tls}
+        options = dict(settings.transport_options)
+        if parameters.url.startswith("sentinel://"):
+            given = options.get("sentinel_kwargs", {})
+            options["sentinel_kwargs"] = {**_TO_SENTINELS, **parameters.sentinels, **given}
+        app = Celery("ha-monitor", set_as_current=False, backend=parameters.url)
         app.conf.update(
-            result_backend_transport_options=settings.transport_options,
+            result_backend_transport_options=options,
+            redis_backend_use_ssl=tls,
             redis_socket_timeout=TIMEOUT,
             redis_socket_connect_timeout=TIMEOUT,
             result_backend_always_retry=False,
@@ -60,6 +77,7 @@ class ResultBackend:
             raise ConfigurationError(f"{_KEY}: {mask_url(reason_of(error))}", _KEY) from None
         # An exception must not be reconstructed: that would run code of the class that it names.
         self._backend.exception_to_python = lambda exception: exception
+        self._url = settings.url
         prefix = settings.transport_options.get("global_keyprefix", "")
         self._needs = rights.needs_of_results(user, prefix)
 
@@ -79,8 +97,9 @@ class ResultBackend:
             except Exception as error:  # each backend raises the errors of its own library
                 failures += 1
                 if failures >= TRIES or not found:
-                    reason = rights.explain(str(error), self._needs) or reason_of(error)
-                    raise ResultBackendUnavailable(mask_url(reason)) from None
+                    reason = rights.explain(str(error), self._needs) or cause_of(error, Service(_KEY, self._url)).text
+                    where = f"{address_of(self._url)}: " if scheme_of(self._url).startswith("redis") else ""
+                    raise ResultBackendUnavailable(mask_url(f"{where}{reason}")) from None
         return found
 
 

@@ -10,9 +10,12 @@ from contextlib import contextmanager
 import amqp.exceptions
 import kombu.exceptions
 
+from ha_monitor.causes.connection import cause_of
+from ha_monitor.causes.service import Service
 from ha_monitor.config.schema import Broker
-from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError, is_lasting
+from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError
 from ha_monitor.rights import rabbitmq as rights
+from ha_monitor.text.visible import visible
 
 # inequivalent arg 'x-message-ttl' for queue 'celeryev.x' in vhost '/': received '1' but current is '2'
 _INEQUIVALENT = re.compile(
@@ -29,6 +32,7 @@ _SETTINGS = {
 _MILLISECONDS = frozenset({"x-message-ttl", "x-expires"})
 _TYPED_VALUE = re.compile(r"the value '(.*)' of type '.*'")
 _DEFAULTS = Broker()
+_NODE_DOWN = re.compile(r"home node '(?P<node>[^']+)' of .* is down or inaccessible")
 _QUEUE_LIMIT = re.compile(r"queue limit in vhost '(?P<vhost>.*?)' .*is reached")
 
 
@@ -59,8 +63,12 @@ def translated_errors(address: str, settings: Broker = _DEFAULTS) -> Iterator[No
         # Retried, although waiting does not help: once the right is granted, nothing needs to be restarted.
         cure = rights.explain(error.reply_text or "", _method_of(error), names_of(settings))
         raise BrokerUnavailable(f"{address}: {cure or _text(error)}", lasting=cure is not None) from None
-    except (amqp.exceptions.AMQPError, kombu.exceptions.KombuError, OSError) as error:
-        raise BrokerUnavailable(f"{address}: {_text(error)}", lasting=is_lasting(error)) from None
+    except OSError as error:
+        scheme = "amqps" if settings.tls else "amqp"
+        cause = cause_of(error, Service("broker.url", f"{scheme}:", tls=settings.tls, tls_setting="broker.tls"))
+        raise BrokerUnavailable(f"{address}: {cause.text}", lasting=cause.lasting) from None
+    except (amqp.exceptions.AMQPError, kombu.exceptions.KombuError) as error:
+        raise BrokerUnavailable(f"{address}: {_text(error)}{_cure_of(error)}") from None
 
 
 def names_of(settings: Broker) -> rights.Names:
@@ -87,7 +95,10 @@ def explain_conflict(text: str, address: str) -> str | None:
 
 
 def _cure_of(error: Exception) -> str:
-    if full := _QUEUE_LIMIT.search(_text(error)):
+    text = _text(error)
+    if away := _NODE_DOWN.search(text):
+        return f": the queue is on that node alone; start {away['node']}, or have a quorum queue on three nodes"
+    if full := _QUEUE_LIMIT.search(text):
         return f"; raise it: rabbitmqctl set_vhost_limits -p {shlex.quote(full['vhost'])} '{{\"max-queues\": …}}'"
     return ""
 
@@ -111,4 +122,4 @@ def _in_our_units(argument: str, value: str) -> str:
 def _text(error: Exception) -> str:
     text = getattr(error, "reply_text", None) or getattr(error, "strerror", None) or str(error)
     text = str(text).replace("For details see the broker logfile.", "")
-    return " ".join(text.split())[:300] or type(error).__name__
+    return visible(" ".join(text.split()))[:300] or type(error).__name__

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import amqp.exceptions
 from kombu.connection import Connection
 
-from ha_monitor.broker.address import address_of, connect_once, connection_to, scheme_of, urls_of
+from ha_monitor.broker.address import connect_once, connection_to, urls_of
 from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.broker.buffered import BufferedConnection, BufferedTlsTransport, BufferedTransport
 from ha_monitor.broker.source import Mark
 from ha_monitor.config.schema import Config, Queue, QueueType
+from ha_monitor.config.urls import address_of, scheme_of
+from ha_monitor.dialing import Dialed
 from ha_monitor.errors import BrokerUnavailable, reason_of
 from ha_monitor.events.decode import Message
 
@@ -37,7 +39,8 @@ class AmqpSource:
         self._next_url = 0
         self._address = ""
         self.url = self._urls[0]
-        self.place = ""
+        self.place = self.greeting = ""
+        self.greetings: Collection[str] = ()
         self.consumers: int | None = None
         self._client: Connection | None = None
         self._connection: BufferedConnection | None = None
@@ -45,19 +48,33 @@ class AmqpSource:
         self._mark = Mark(0, 0)
         self.redelivered = 0
 
-    def connect(self) -> str:
-        self.close()
-        url = self.url = self._urls[self._next_url % len(self._urls)]
+    def dial(self) -> Dialed[str]:
+        url = self._urls[self._next_url % len(self._urls)]
         # Every attempt uses the next broker, whatever the reason.
         self._next_url += 1
-        self._address = address_of(url)
-        with translated_errors(self._address, self._config.broker):
+        address = address_of(url)
+        client = self._client_for(url)
+        with translated_errors(address, self._config.broker):
             try:
-                self._open(url)
+                connection: BufferedConnection = connect_once(client, url, self._config.broker)
+                channel = client.channel()
+                self._consume(connection, channel, address)
             except BaseException:
-                self.close()
+                _collect(client)
                 raise
-        return self._address
+
+        def use() -> str:
+            self.close()
+            self.url, self._address = url, address
+            self.place = place_of(connection) if len(self._urls) == 1 else ""
+            self._client, self._connection, self._channel = client, connection, channel
+            return address
+
+        return Dialed(use, lambda: _collect(client))
+
+    def connect(self) -> str:
+        """The same at once, for whoever has no loop that goes on meanwhile."""
+        return self.dial().use()
 
     def receive(self, limit: int, timeout: float) -> list[Message]:
         connection = self._connection
@@ -138,28 +155,29 @@ class AmqpSource:
         self._connection = self._channel = None
         self._mark = Mark(self._mark.generation + 1, 0)
         if client is not None:
-            # On a half-open connection an orderly close would hang.
-            with contextlib.suppress(Exception):
-                client.collect(socket_timeout=1)
+            _collect(client)
 
-    def _open(self, url: str) -> None:
-        heartbeat = self._config.broker.heartbeat
+    def _client_for(self, url: str) -> Connection:
         options = {
-            # A broker that reads nothing must not block an acknowledgement forever.
-            "write_timeout": 2 * heartbeat,
+            # A broker that reads nothing must not hold an acknowledgement up for longer than a lease.
+            "write_timeout": self._config.broker.connect_timeout,
             "client_properties": {"connection_name": self._name},
         }
         transport = BufferedTlsTransport if scheme_of(url) == "amqps" or self._config.broker.tls else BufferedTransport
-        self._client = connection_to(url, self._config.broker, transport=transport, options=options)
-        connection: BufferedConnection = connect_once(self._client)
-        self._connection = connection
-        self.place = place_of(connection) if len(self._urls) == 1 else ""
-        channel = self._channel = self._client.channel()
-        declare(channel, self._config, self._address)
+        return connection_to(url, self._config.broker, transport=transport, options=options)
+
+    def _consume(self, connection: BufferedConnection, channel: Any, address: str) -> None:
+        declare(channel, self._config, address)
         channel.basic_qos(0, self._config.broker.prefetch, False)
         connection.fast_channel = channel.channel_id
-        with majority_needed(self._address, self._config):
+        with majority_needed(address, self._config):
             channel.basic_consume(self._config.queue_name, consumer_tag=self._name, no_ack=False)
+
+
+def _collect(client: Connection) -> None:
+    # On a half-open connection an orderly close would hang.
+    with contextlib.suppress(Exception):
+        client.collect(socket_timeout=1)
 
 
 def place_of(connection: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn
 
 import amqp.exceptions
 import msgspec
@@ -14,11 +14,12 @@ from celery.app.control import Control
 from kombu.messaging import Producer
 from kombu.pidbox import Mailbox
 
-from ha_monitor.broker.address import address_of, connect_once, connection_to, is_amqp, urls_of
+from ha_monitor.broker.address import connect_once, connection_to, is_amqp
 from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.broker.redis_errors import unavailable
 from ha_monitor.config.schema import Broker, Config
-from ha_monitor.errors import BrokerBlocked, BrokerUnavailable
+from ha_monitor.config.urls import address_of
+from ha_monitor.errors import BrokerBlocked, HaMonitorError
 
 LONGEST = 10.0
 """Seconds to wait for the broker's answer to one question."""
@@ -27,8 +28,6 @@ _UNTOUCHED = ("unacked_key", "unacked_index_key", "unacked_mutex_key")
 """A client that waits for a message through kombu's Redis transport also requeues what workers have held for too
 long. The monitor must not touch the application's tasks, so it uses keys that are always empty.
 """
-
-Answer = TypeVar("Answer")
 
 
 class Asking(NamedTuple):
@@ -83,13 +82,13 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
         settings = msgspec.structs.replace(settings, transport_options={**broker.transport_options, **empty})
     with translated_errors(address_of(url), broker), connection_to(url, settings, options=options) as client:
         try:
-            connect_once(client)
+            connect_once(client, url, broker)
             yield Asking(client, app.control)
         except BrokerBlocked:
             # The broker reads nothing more, so it would not answer an orderly close.
             client.collect()
             raise
-        except (OSError, amqp.exceptions.AMQPError, BrokerUnavailable):
+        except (OSError, amqp.exceptions.AMQPError, HaMonitorError):
             raise
         except Exception as error:  # kombu's other transports raise their own errors
             raise unavailable(url, broker, error) from None
@@ -115,16 +114,14 @@ def wait_while_blocked(client: Any, is_over: Callable[[], bool]) -> None:
             client.connection.drain_events(timeout=1.0)
 
 
-def first_answer(config: Config, ask: Callable[[str], Answer]) -> Answer:
-    """The answer from the first broker of `broker.url` that can be used.
+def answering_workers(url: str, config: Config, timeout: float) -> set[str]:
+    """The workers that answer.
 
-    :param ask: asks one broker, given its URL.
-    :raises BrokerUnavailable: if none can be used.
+    :param timeout: seconds to wait for answers.
+    :raises BrokerUnavailable: if the broker cannot be used.
     """
-    problem = BrokerUnavailable("no broker")
-    for url in urls_of(config.broker.url):
-        try:
-            return ask(url)
-        except BrokerUnavailable as error:
-            problem = error
-    raise problem
+    with asking(url, config.broker) as (client, control):
+        if not is_amqp(url):
+            # kombu loads its scripts when Redis has forgotten them, and may not be allowed to.
+            client.default_channel.client.script_load("return 1")
+        return {name for reply in control.ping(timeout=timeout, connection=client) or [] for name in reply}

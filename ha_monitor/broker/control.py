@@ -10,7 +10,7 @@ from ha_monitor.broker.asking import asking, wait_while_blocked
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Broker
 from ha_monitor.errors import BrokerBlocked, HaMonitorError, reason_of
-from ha_monitor.threads import CallThread, Threads
+from ha_monitor.threads import Threads
 
 ANSWER_TIMEOUT = 2.0
 """Seconds to wait for the workers' answers."""
@@ -88,7 +88,7 @@ class WorkerBroadcast:
     """
 
     def __init__(self, threads: Threads, settings: Broker, clock: Clock, reports: Reports) -> None:
-        self._thread = CallThread(threads, "broadcast")
+        self._thread = threads.calls("broadcast")
         self._settings = settings
         self._clock = clock
         self._reports = reports

@@ -10,16 +10,20 @@ import amqp.exceptions
 import redis.exceptions
 from kombu.connection import Connection
 
-from ha_monitor.broker.address import address_of, connect_once, connection_to, is_amqp
+from ha_monitor.broker.address import connect_once, connection_to, first_answer, is_amqp
 from ha_monitor.broker.amqp_errors import names_of, translated_errors
 from ha_monitor.broker.amqp_source import consume_in_passing, declare_queue, majority_needed, place_of
-from ha_monitor.broker.asking import asking, first_answer
 from ha_monitor.broker.pubsub_limit import SETTING, PubSubLimit, limit_in
-from ha_monitor.broker.redis_errors import unavailable
+from ha_monitor.broker.redis_errors import refuse_cluster, unavailable
 from ha_monitor.broker.redis_layout import layout_of
 from ha_monitor.config.schema import Config
-from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.config.urls import address_of
+from ha_monitor.errors import BrokerUnavailable, HaMonitorError
 from ha_monitor.rights import rabbitmq as rights
+
+KEYS_AT_ONCE = 10_000
+"""Keys that Redis looks at in one call: some milliseconds."""
+MOST_LOOKS = 100
 
 
 class QueueState(NamedTuple):
@@ -54,7 +58,7 @@ def _connected(url: str, config: Config) -> Iterator[Connection]:
         translated_errors(address_of(url), config.broker),
         connection_to(url, config.broker, options=options) as client,
     ):
-        connect_once(client)
+        connect_once(client, url, config.broker)
         try:
             yield client
         except (BrokerUnavailable, TimeoutError):
@@ -85,7 +89,10 @@ def look_at(url: str, config: Config) -> BrokerState:
         try:
             ok = channel.queue_declare(config.queue_name, passive=True)
             queue = QueueState(config.queue_name, ok.message_count, ok.consumer_count)
-        except amqp.exceptions.NotFound:
+        except amqp.exceptions.NotFound as error:
+            # Also said of a queue that is on a node which is down.
+            if "no queue" not in str(error.reply_text):
+                raise
             queue = None
         return BrokerState(address_of(url), product, version, queue, place_of(connection))
 
@@ -160,29 +167,54 @@ def reach_redis(url: str, config: Config) -> PubSubLimit | None:
     """Connect to one Redis broker, and subscribe as an instance does.
 
     :returns: its limit for subscribers; None if it does not tell, as the user need not have the right to ask.
-    :raises BrokerUnavailable: if it cannot be used.
+    :raises BrokerUnavailable: if it cannot be used. :raises ConfigurationError: if it is a Redis Cluster.
     """
     settings = config.broker
     with translated_errors(address_of(url)):
         try:
             with connection_to(url, settings, options={}) as client:
-                connect_once(client)
+                connect_once(client, url, settings)
                 channel = client.default_channel
+                refuse_cluster(channel, url)
                 with channel.client.pubsub() as subscription:
                     subscription.psubscribe(layout_of(url, settings).events)
                     subscription.get_message(timeout=settings.connect_timeout)
                 with contextlib.suppress(redis.exceptions.ResponseError):
                     return limit_in(channel.client.config_get(SETTING))
                 return None
+        except HaMonitorError:
+            raise
         except Exception as error:
             raise unavailable(url, settings, error) from None
 
 
-def answering_workers(url: str, config: Config, timeout: float) -> set[str]:
-    """The workers that answer.
+def prefixes_of_workers(url: str, config: Config) -> set[str]:
+    """kombu's `global_keyprefix` of the workers that are connected to a Redis, as far as one is found among its first
+    million keys; empty if there are none.
 
-    :param timeout: seconds to wait for answers.
     :raises BrokerUnavailable: if the broker cannot be used.
     """
-    with asking(url, config.broker) as (client, control):
-        return {name for reply in control.ping(timeout=timeout, connection=client) or [] for name in reply}
+    settings, known = config.broker, f"_kombu.binding.{config.broker.control_exchange}.pidbox"
+    found: set[str] = set()
+    try:
+        with connection_to(url, settings, options={}) as client:
+            connect_once(client, url, settings)
+            # Not kombu's client, which puts the configured prefix before all keys.
+            pool = client.default_channel.pool
+            connection = pool.connection_class(**pool.connection_kwargs)
+            connection.connect()
+            try:
+                cursor = b"0"
+                for _ in range(MOST_LOOKS):
+                    connection.send_command("SCAN", cursor, "MATCH", f"*{known}", "COUNT", KEYS_AT_ONCE)
+                    cursor, keys = connection.read_response()
+                    found |= {key.decode("utf-8", "replace").removesuffix(known) for key in keys}
+                    if int(cursor) == 0:
+                        break
+            finally:
+                connection.disconnect()
+    except HaMonitorError:
+        raise
+    except Exception as error:
+        raise unavailable(url, settings, error) from None
+    return found

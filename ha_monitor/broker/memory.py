@@ -6,10 +6,11 @@ In the package for the reason for which `store/memory/` is: nothing that runs in
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from ha_monitor.broker.source import Mark
 from ha_monitor.clock import Clock
+from ha_monitor.dialing import Dialed
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.events.decode import Message
 
@@ -46,6 +47,8 @@ class MemorySource:
     url = "memory://"
     is_receiving = False
     gap = silence = 0.0
+    greeting = ""
+    greetings: Collection[str] = ()
     received_until = float("inf")
 
     def __init__(self, broker: MemoryBroker, prefetch: int | None = 1000) -> None:
@@ -63,12 +66,18 @@ class MemorySource:
         self._held: deque[Message] = deque()
         self._mark = Mark(0, 0)
 
-    def connect(self) -> str:
-        self.close()
+    def dial(self) -> Dialed[str]:
+        def use() -> str:
+            self.close()
+            self._connected, self.is_half_open = True, False
+            self._broker.consumers += 1
+            return "memory"
+
         self._broker.trouble("before connect")
-        self._connected, self.is_half_open = True, False
-        self._broker.consumers += 1
-        return "memory"
+        return Dialed(use, lambda: None)
+
+    def connect(self) -> str:
+        return self.dial().use()
 
     @property
     def holds_messages(self) -> bool:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ha_monitor.broker.address import address_of
+import redis.exceptions
+
+from ha_monitor import redis_cluster
+from ha_monitor.broker.address import service_of
 from ha_monitor.broker.pubsub_limit import SETTING
 from ha_monitor.broker.redis_layout import layout_of
+from ha_monitor.causes.connection import cause_of
+from ha_monitor.causes.service import Cause
 from ha_monitor.config.schema import Broker
-from ha_monitor.errors import BrokerUnavailable, is_lasting, reason_of
+from ha_monitor.config.urls import address_of
+from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.rights import redis as rights
 
 _CLOSED = ("closed by server", "reset by peer", "Broken pipe")
@@ -30,11 +38,22 @@ def subscription_lost(
     return BrokerUnavailable(f"{lost}{cause}; all was received until {missing:.1f} s before", lasting=lost.lasting)
 
 
+def refuse_cluster(channel: Any, url: str) -> None:
+    """Ask the Redis behind a channel of kombu whether it is one of its own.
+
+    :raises ConfigurationError: if it is a node of a Redis Cluster.
+    """
+    with suppress(redis.exceptions.ResponseError):  # of a Redis that has no such command
+        if redis_cluster.is_in_cluster(channel.client.execute_command(redis_cluster.HELLO)):
+            raise redis_cluster.refused("broker.url", address_of(url))
+
+
 def unavailable(url: str, settings: Broker, error: BaseException) -> BrokerUnavailable:
-    """The program's error for one of kombu's or redis-py's; it names a missing right."""
+    """The program's error for one of kombu's or redis-py's; it names a missing right, or a Redis Cluster."""
+    if redis_cluster.is_refusal(error):
+        return BrokerUnavailable(str(redis_cluster.refused("broker.url", address_of(url))), lasting=True)
     layout = layout_of(url, settings)
     needs = rights.needs_of_broker(unquote(urlsplit(url).username or "default"), layout.keys, layout.channels)
     refusal = rights.explain(str(error), needs)
-    return BrokerUnavailable(
-        f"{address_of(url)}: {refusal or reason_of(error)}", lasting=refusal is not None or is_lasting(error)
-    )
+    cause = cause_of(error, service_of(url, settings)) if refusal is None else Cause(refusal, lasting=True)
+    return BrokerUnavailable(f"{address_of(url)}: {cause.text}", lasting=cause.lasting)

@@ -6,21 +6,27 @@ The store decides which one announces an event: the first to merge it.
 from __future__ import annotations
 
 import contextlib
+import re
+import secrets
+from collections.abc import Collection
 from threading import Thread
+from typing import Any
 
 import hiredis
 import kombu.exceptions
 
-from ha_monitor.broker.address import address_of, connect_once, connection_to, urls_of
+from ha_monitor.broker.address import connect_once, connection_to, urls_of
 from ha_monitor.broker.envelope import read_envelope
 from ha_monitor.broker.inbox import Inbox
 from ha_monitor.broker.pubsub_limit import BUFFER
-from ha_monitor.broker.redis_errors import subscription_lost, unavailable
+from ha_monitor.broker.redis_errors import refuse_cluster, subscription_lost, unavailable
 from ha_monitor.broker.redis_layout import database_of, layout_of
 from ha_monitor.broker.source import Mark
 from ha_monitor.broker.subscription import FOREIGN, NO_REPLY, Subscription
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
+from ha_monitor.config.urls import address_of
+from ha_monitor.dialing import Dialed
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.events.decode import Message
 from ha_monitor.threads import Threads, ThreadUnavailable
@@ -29,6 +35,10 @@ _FOREIGN = (kombu.exceptions.KombuError, *FOREIGN)
 _BYTES_AT_ONCE = 4 * 1024 * 1024
 """Bytes of messages taken at once; the last one may exceed it."""
 _MESSAGE_KINDS = frozenset({b"pmessage", b"message"})
+_GREETING = re.compile(rb"/ha-monitor\.([0-9a-f]{16})$")
+"""The end of the channel of a greeting. It has no content: all else that listens ignores such a message."""
+_MOST_GREETINGS = 200
+"""Greetings kept: the latest."""
 _CLOSING = 1.0
 """Most seconds to wait for the thread of a closed connection, which is about to end."""
 
@@ -51,9 +61,10 @@ class RedisSource:
         self._threads = threads
         self._urls = urls_of(config.broker.url)
         self._next_url = 0
-        self._address = ""
         self.url = self._urls[0]
         self.place = ""
+        self._own_greeting = ""
+        self._greetings: dict[str, None] = {}
         self.consumers: int | None = None
         self.gap = 0.0
         self.received_until = float("-inf")
@@ -63,20 +74,34 @@ class RedisSource:
         self._inbox = Inbox(BUFFER)
         self._replies = _replies()
 
-    def connect(self) -> str:
-        self.close()
-        url = self.url = self._urls[self._next_url % len(self._urls)]
+    def dial(self) -> Dialed[str]:
+        url = self._urls[self._next_url % len(self._urls)]
         self._next_url += 1
-        self._address = address_of(url)
+        greeting = secrets.token_hex(8)
         try:
-            subscription = self._subscription = self._subscribe(url)
+            subscription = self._subscribe(url, greeting)
         except _FOREIGN as error:
             raise unavailable(url, self._config.broker, error) from None
-        # A Redis has no name of its own that outlives a failover.
-        self.place = f"database {database_of(url)}" if len(self._urls) == 1 else ""
-        self.gap = 0.0 if self._complete_until is None else self._clock.monotonic() - self._complete_until
-        self._read_aside(subscription)
-        return self._address
+
+        def use() -> str:
+            self.close()
+            self.url = url
+            self._own_greeting, self._greetings = greeting, {}
+            # A Redis has no name of its own that outlives a failover.
+            self.place = f"database {database_of(url)}" if len(self._urls) == 1 else ""
+            before = self._complete_until
+            self.gap = 0.0 if before is None else max(0.0, subscription.complete_until - before)
+            self._subscription = subscription
+            subscription.begin()
+            self._read_aside(subscription)
+            return address_of(url)
+
+        return Dialed(use, lambda: _end(subscription))
+
+    def connect(self) -> str:
+        """The same at once, for whoever has no loop that goes on meanwhile."""
+        self.close()
+        return self.dial().use()
 
     def receive(self, limit: int, timeout: float) -> list[Message]:
         """See `Source`. What was received on an earlier connection comes first, also while there is none."""
@@ -96,14 +121,26 @@ class RedisSource:
                     self.received_until = self._subscription.complete_until
                 if not self._take(0.0 if messages else max(0.0, until - self._clock.monotonic())):
                     break
-            # Anything else is the reply to the subscription or to a question.
-            elif isinstance(reply, list) and reply[0] in _MESSAGE_KINDS:
+            # Anything else is the reply to the subscription or to a question, or a greeting, which has no content.
+            elif (
+                isinstance(reply, list)
+                and reply[0] in _MESSAGE_KINDS
+                and (reply[-1] or not self._is_greeting(reply[-2]))
+            ):
                 room -= len(reply[-1])
                 messages.append(read_envelope(reply[-1]))
         if not messages and self._subscription is None:
             self._replies = _replies()
             raise BrokerUnavailable("not connected to the broker")
         return messages
+
+    @property
+    def greeting(self) -> str:
+        return self._own_greeting if self._own_greeting in self._greetings else ""
+
+    @property
+    def greetings(self) -> Collection[str]:
+        return list(self._greetings)
 
     @property
     def arrivals(self) -> int | None:
@@ -158,10 +195,11 @@ class RedisSource:
             subscription.release()
         self._complete_until = subscription.complete_until
 
-    def _subscribe(self, url: str) -> Subscription:
+    def _subscribe(self, url: str, greeting: str) -> Subscription:
         settings = self._config.broker
         with connection_to(url, settings, options={"socket_keepalive": True}) as client:
-            connect_once(client)
+            connect_once(client, url, settings)
+            refuse_cluster(client.default_channel, url)
             # kombu knows which Redis is meant by URL and transport options, and how to reach it. But it reads pub/sub
             # only now and then, and reconnects without a word.
             pool = client.default_channel.pool
@@ -170,10 +208,19 @@ class RedisSource:
             try:
                 subscription.open(settings.connect_timeout)
             except BaseException:
-                subscription.close()
-                subscription.release()
+                _end(subscription)
                 raise
+            _greet(client, layout_of(url, settings).events, greeting)
             return subscription
+
+    def _is_greeting(self, channel: bytes) -> bool:
+        """Whether an empty message in a channel is one, which is then noted."""
+        found = _GREETING.search(channel)
+        if found:
+            self._greetings[found[1].decode()] = None
+            if len(self._greetings) > _MOST_GREETINGS:
+                self._greetings.pop(next(name for name in self._greetings if name != self._own_greeting))
+        return found is not None
 
     def _read_aside(self, subscription: Subscription) -> None:
         """Have a thread read it, if there is one to have."""
@@ -207,6 +254,22 @@ class RedisSource:
         return subscription_lost(
             self.url, self._config.broker, error, was_behind=subscription.is_behind, missing=missing
         )
+
+
+def _greet(client: Any, channels: str, greeting: str) -> None:
+    """Say to all that listen at this Redis that this connection does.
+
+    :param channels: of the events, as a pattern; without one there is no other channel that all listen to.
+    """
+    if channels.endswith("/*"):
+        with contextlib.suppress(*_FOREIGN):  # such as a missing right: then the brokers are not compared
+            client.default_channel.client.publish(f"{channels[:-1]}ha-monitor.{greeting}", b"")
+
+
+def _end(subscription: Subscription) -> None:
+    """Of one that no thread reads."""
+    subscription.close()
+    subscription.release()
 
 
 def _replies() -> hiredis.Reader:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
+from ha_monitor.dialing import Dialed
 from ha_monitor.events.decode import Message
 
 
@@ -26,7 +28,7 @@ class Mark(NamedTuple):
 
 
 class Source(Protocol):
-    """A stream of event messages from a broker. Used by one thread."""
+    """A stream of event messages from a broker. Used by one thread, `dial` apart."""
 
     redelivers: bool
     """Whether unacknowledged messages are redelivered, to this instance or another."""
@@ -51,10 +53,13 @@ class Source(Protocol):
     the first one, and for a broker that keeps what is sent.
     """
 
-    def connect(self) -> str:
-        """Connect, declare what is needed and start to consume; blocks for a few connection timeouts at most.
+    def dial(self) -> Dialed[str]:
+        """Connect, declare what is needed and start to consume, on a connection that is used once its `use` is called.
+        Blocks: for some connection timeouts, and as long as a name server takes. Called in a thread of its own, one at
+        a time, while the loop may use what there was before.
 
-        :returns: the address of the broker it is connected to, without user and password.
+        What is connected to has an address, without user and password.
+
         :raises BrokerUnavailable: if no broker can be used at the moment.
         :raises ConfigurationError: if a retry cannot help.
         """
@@ -77,6 +82,18 @@ class Source(Protocol):
     def arrivals(self) -> int | None:
         """How often something arrived from the broker on this connection, if only a heartbeat: then all has arrived
         that it sent before. None if every other instance is given the same messages.
+        """
+
+    @property
+    def greeting(self) -> str:
+        """What this connection has sent to all that listen at the same broker, once it has received that itself. Empty
+        until then, and where brokers are told apart by `place`.
+        """
+
+    @property
+    def greetings(self) -> Collection[str]:
+        """Those that it has received, its own among them. Of two instances at one broker, the one that connected first
+        has the other's.
         """
 
     def mark(self) -> Mark:

@@ -40,7 +40,8 @@ _READ_SIZE = 256 * 1024
 class Subscription:
     """A connection that receives what is published on some channels.
 
-    `open` first, `close` last. In between, `read` in a thread of its own, or `receive_once` again and again.
+    `open` first, then `begin`, `close` last. In between, `read` in a thread of its own, or `receive_once` again and
+    again.
     """
 
     def __init__(self, connection: Any, channels: str, inbox: Inbox, clock: Clock) -> None:
@@ -91,7 +92,10 @@ class Subscription:
         if isinstance(reply, Exception):
             raise reply
         self.complete_until = self._heard_at = self._clock.monotonic()
-        # Events may have come right behind the confirmation.
+
+    def begin(self) -> None:
+        """What is received goes into the inbox from now on: events may have come right behind the confirmation."""
+        self._heard_at = self._clock.monotonic()
         self._inbox.put(Piece(self._replies, b""))
 
     def read(self) -> None:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import amqp.exceptions
 
-from ha_monitor.broker.address import is_amqp
-from ha_monitor.broker.asking import asking, first_answer
+from ha_monitor.broker.address import first_answer, is_amqp
+from ha_monitor.broker.asking import asking
 from ha_monitor.config.schema import Config
 
 ANSWER_TIMEOUT = 1.0

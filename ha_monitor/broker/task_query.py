@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ha_monitor.broker.asking import asking, first_answer
+from ha_monitor.broker.address import first_answer
+from ha_monitor.broker.asking import asking
 from ha_monitor.config.schema import Config
 
 ANSWER_TIMEOUT = 2.0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
 
 from ha_monitor.backend.results import ResultBackend
-from ha_monitor.broker.address import address_of, is_amqp, urls_of
+from ha_monitor.broker.address import is_amqp, urls_of
 from ha_monitor.broker.inspection import (
     BrokerState,
     exchange_awaited,
@@ -18,8 +20,11 @@ from ha_monitor.broker.inspection import (
 from ha_monitor.broker.pubsub_limit import BUFFER, MIB, RECOMMENDED, SETTING
 from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config, QueueType
+from ha_monitor.config.urls import address_of
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable, StoreUnavailable
+from ha_monitor.pipeline.peers import Listener, apart_text
 from ha_monitor.pipeline.stats import CONSUMING
+from ha_monitor.pipeline.store_risks import DROPPED_KEYS
 from ha_monitor.pipeline.strangers import shared_text
 from ha_monitor.store.reader import StoreReader
 
@@ -47,35 +52,56 @@ def check_broker(config: Config) -> Iterator[Finding]:
         except BrokerUnavailable as error:
             yield failed("broker", str(error), lasting=error.lasting)
         except ConfigurationError as error:
-            yield failed("queue", str(error), lasting=True)
+            yield failed("queue" if is_amqp(url) else "broker", str(error), lasting=True)
 
 
 def check_store(config: Config) -> Iterator[Finding]:
     """Whether Redis answers, is new enough, and persists its data."""
     reader = StoreReader(config.store, config.node_id)
     try:
+        for problem in reader.sentinel_problems():
+            yield warning("store", problem)
         reader.connect()
-        info = reader.server()
-        version = info.get("redis_version", "0")
-        if version_of(version) < OLDEST_REDIS:
+        info, silence = reader.server()
+        version = info.get("redis_version", "")
+        if silence:
+            yield ok("store", "Redis answers")
+            yield warning("store", f"its version, memory, disk and replicas cannot be checked: {silence}")
+        elif version_of(version) < OLDEST_REDIS:
             needed = ".".join(map(str, OLDEST_REDIS))
             yield failed("store", f"Redis {version} is too old; {needed} is needed", lasting=True)
         else:
             yield ok("store", f"Redis {version} answers")
-        for risk in reader.risks(info):
+        found = reader.info(info)
+        for risk in found.risks:
             yield warning("store", risk)
+        if found.dropped:
+            said = f"Redis has dropped {found.dropped} keys to make room since it started"
+            yield warning("store", f"{said}: {DROPPED_KEYS}")
         if info.get("role") == "slave":
             yield failed("store", "this Redis is a replica; name the primary, or use a sentinel:// URL")
         else:
             reader.try_rights()
-        alive = sum(entry.lease_left > 0 for entry in reader.instances())
-        yield ok("store", f"{alive} instances of node_id {config.node_id} are running")
+        living = [entry.stats for entry in reader.instances() if entry.lease_left > 0]
+        yield ok("store", f"{len(living)} instances of node_id {config.node_id} are running")
+        yield from _check_greetings(config, living)
     except StoreUnavailable as error:
         yield failed("store", str(error), lasting=error.lasting)
     except ConfigurationError as error:
         yield failed("store", str(error), lasting=True)
     finally:
         reader.close()
+
+
+def _check_greetings(config: Config, living: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Whether the instances that run listen at the same Redis, if there is only one for all."""
+    consuming = [stats for stats in living if stats.get("state") == CONSUMING]
+    if len(urls_of(config.broker.url)) > 1:
+        return
+    for one, other in combinations(consuming, 2):
+        if Listener.of(one).is_apart_from(Listener.of(other)):
+            yield failed("broker", apart_text(config.node_id, str(one.get("broker")), str(other.get("broker"))))
+            return
 
 
 def check_result_backend(config: Config) -> Iterator[Finding]:

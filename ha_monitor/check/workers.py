@@ -10,11 +10,14 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from ha_monitor.broker.address import address_of, urls_of
+from ha_monitor.broker.address import is_amqp, urls_of
+from ha_monitor.broker.asking import answering_workers
 from ha_monitor.broker.control import ANSWER_TIMEOUT, silence_of
-from ha_monitor.broker.inspection import answering_workers
+from ha_monitor.broker.inspection import prefixes_of_workers
+from ha_monitor.broker.redis_layout import layout_of
 from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config
+from ha_monitor.config.urls import address_of
 from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.serializers import refused_serializer
 from ha_monitor.store.reader import StoreReader, WorkerEntry
@@ -51,12 +54,32 @@ def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Findin
         for serializer, at in refused.items():
             yield warning("workers", _refusal(serializer, at, sorted(answering - known.keys())))
         if not answering:
-            yield warning("workers", f"{address_of(url)}: {silence_of(config.broker)}")
+            yield warning("workers", f"{address_of(url)}: {_others_prefix(url, config) or silence_of(config.broker)}")
         for name in sorted(answering | known.keys()):
             yield assess_worker(
                 name, known.get(name), answers=name in answering, enable_events=config.broker.enable_events
             )
         return
+
+
+def _others_prefix(url: str, config: Config) -> str:
+    """What is wrong if workers use this Redis under another key prefix, so that nothing reaches or comes from them;
+    empty otherwise.
+    """
+    if is_amqp(url):
+        return ""
+    try:
+        found = prefixes_of_workers(url, config)
+    except BrokerUnavailable:
+        return ""
+    ours = layout_of(url, config.broker).key_prefix
+    if not found or ours in found:
+        return ""
+    theirs = " and ".join(repr(prefix) for prefix in sorted(found))
+    return (
+        f"no worker answered, and there are workers with global_keyprefix {theirs}, here it is {ours!r}: neither their "
+        "events nor their answers are seen; set broker.transport_options to the application's"
+    )
 
 
 def _refusal(serializer: str, at: str, unheard: list[str]) -> str:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ha_monitor.backend.results import ResultBackend
-from ha_monitor.broker.address import urls_of
 from ha_monitor.check.findings import Finding, Severity, ok
-from ha_monitor.check.online import check_broker, check_result_backend, check_store
-from ha_monitor.check.workers import check_workers
 from ha_monitor.cli.run import named
 from ha_monitor.config.load import NEEDED, Loaded, read, settings
 from ha_monitor.config.places import OVERLAYS
 from ha_monitor.exit_status import ExitStatus
-from ha_monitor.metrics.http import address_of
-from ha_monitor.outputs.handlers import load_handlers
-from ha_monitor.store.reader import StoreReader
-from ha_monitor.text.terminal import standard_output
+from ha_monitor.text.terminal import standard_error, standard_output
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -36,6 +30,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--instance", type=named, metavar="NAME", help="also read the overlay of this instance")
     parser.add_argument("--online", action="store_true", help="test all connections; changes nothing")
+    parser.add_argument(
+        "--store",
+        action="store_true",
+        help="go through all records of tasks and see whether the indexes agree; takes minutes with millions",
+    )
     parser.set_defaults(run=run)
 
 
@@ -45,25 +44,34 @@ def run(options: argparse.Namespace) -> ExitStatus:
     loaded = read(options.config, os.environ, overlay)
     output, found = standard_output(), [ExitStatus.OK]
     with loaded.naming_sources():
-        for finding in _findings(loaded, options.instance or "1", online=options.online):
+        for finding in _findings(loaded, options):
             output.row(f"{finding.severity:8} {finding.subject}: {finding.text}")
             if finding.severity is Severity.FAILED:
                 found.append(ExitStatus.CONFIGURATION if finding.lasting else ExitStatus.FAILURE)
     return max(found)
 
 
-def _findings(loaded: Loaded, instance: str, *, online: bool) -> Iterator[Finding]:
+def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
+    from ha_monitor.backend.results import ResultBackend
+    from ha_monitor.broker.address import urls_of
+    from ha_monitor.metrics.http import address_of
+    from ha_monitor.outputs.handlers import load_handlers
+    from ha_monitor.store.reader import StoreReader
+
     config = loaded.config
     urls_of(config.broker.url)
     StoreReader(config.store, config.node_id).validate()
     if config.http.listen:
-        address_of(config.http.listen, instance)
+        address_of(config.http.listen, options.instance or "1")
     handlers = load_handlers(config.handlers.modules)
     if config.result_backend.url:
         ResultBackend(config.result_backend)
     yield ok("configuration", f"valid; node_id {config.node_id}, queue {config.queue_name}, {len(handlers)} handlers")
     yield ok("configuration", "; ".join(loaded.origin_of(key) for key in NEEDED))
-    if online:
+    if options.online:
+        from ha_monitor.check.online import check_broker, check_result_backend, check_store
+        from ha_monitor.check.workers import check_workers
+
         told: set[str] = set()
         for finding in check_broker(config):
             told.add(finding.text)
@@ -71,3 +79,13 @@ def _findings(loaded: Loaded, instance: str, *, online: bool) -> Iterator[Findin
         yield from check_store(config)
         yield from check_workers(config, told)
         yield from check_result_backend(config)
+    if options.store:
+        from ha_monitor.check.records import check_records
+        from ha_monitor.clock import SystemClock
+
+        yield from check_records(config, SystemClock(), _show_progress)
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        standard_error().progress(done, total)

@@ -8,13 +8,8 @@ import signal
 import sys
 from typing import Any
 
-import msgspec
-
-from ha_monitor.broker.address import urls_of
 from ha_monitor.config.load import Loaded
 from ha_monitor.config.schema import Config
-from ha_monitor.demo.demo import Demo, Plan
-from ha_monitor.demo.show import Screen
 from ha_monitor.errors import ServiceMissing
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.terminal import standard_error, standard_output
@@ -38,6 +33,12 @@ def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Run the demo and print its summary."""
+    import msgspec
+
+    from ha_monitor.broker.address import urls_of
+    from ha_monitor.demo.demo import Demo, Plan
+    from ha_monitor.demo.show import Screen
+
     if options.broker:
         with Loaded(Config(), {"broker.url": "--broker"}).naming_sources():
             urls_of(options.broker)

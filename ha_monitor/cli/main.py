@@ -10,9 +10,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ha_monitor.cli import bug, check, demo, status, units
+from ha_monitor.cli import (
+    bug,
+    check,
+    completion,
+    dead_letters,
+    demo,
+    errors,
+    names,
+    status,
+    task,
+    tasks,
+    units,
+    workers,
+)
 from ha_monitor.cli import run as run_command
-from ha_monitor.errors import ConfigurationError, HaMonitorError, OutputLost, StoreUnavailable
+from ha_monitor.errors import ConfigurationError, HaMonitorError, OutputLost, StoreUnavailable, UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.descriptors import forget_output, open_closed
 from ha_monitor.text.terminal import standard_error, standard_output
@@ -24,6 +37,9 @@ examples:
   ha-monitor check --online            validate the configuration, test broker and store
   ha-monitor run --instance 1          one instance in the foreground
   ha-monitor status                    all instances, as seen from any machine
+  ha-monitor tasks state=FAILURE --since -1h     what failed in the last hour
+  ha-monitor task 8d3b9c4e --tree      one task's story, and its workflow
+  ha-monitor errors                    what fails, in groups
   HA_MONITOR_BROKER_URL=amqp://… HA_MONITOR_STORE_URL=redis://… ha-monitor run
 
 exit statuses:
@@ -31,11 +47,13 @@ exit statuses:
   70 a bug            74 output is gone, or the disk is full
   78 wrong configuration (a restart would change nothing)
 """
+TIME_FLAGS = ("--since", "--until")
 Command = Callable[[argparse.Namespace], ExitStatus]
 STATUSES = {
     ConfigurationError: ExitStatus.CONFIGURATION,
     StoreUnavailable: ExitStatus.UNAVAILABLE,
     OutputLost: ExitStatus.OUTPUT,
+    UsageError: ExitStatus.USAGE,
 }
 """Of the errors that a person is told of in one line."""
 
@@ -45,9 +63,32 @@ class _Parser(argparse.ArgumentParser):
         standard_error().row(f"ha-monitor: {message}; see ha-monitor --help")
         self.exit(ExitStatus.USAGE)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Also takes times such as -1h for values, and words of a filter that stand behind flags."""
+        given = list(sys.argv[1:] if args is None else args)
+        options, rest = self.parse_known_args(joined(given), namespace)
+        words = getattr(options, "words", None)
+        if words is not None:
+            words += [word for word in rest if not word.startswith("-")]
+            rest = [word for word in rest if word.startswith("-")]
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return options
+
     def _print_message(self, message: str, file: Any = None) -> None:
         output = standard_output() if file is sys.stdout else standard_error()
         output.rows(message.splitlines())
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """Arguments in which a flag that takes a time is one with it: argparse takes `-1h` for another flag."""
+    found: list[str] = []
+    for argument in arguments:
+        if found and found[-1] in TIME_FLAGS and argument.startswith("-") and argument[1:2].isdigit():
+            found[-1] += f"={argument}"
+        else:
+            found.append(argument)
+    return found
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,7 +109,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="TOML file (default: $HA_MONITOR_CONFIG, else /etc/ha-monitor/ha-monitor.toml if it exists)",
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for command in (run_command, check, status, demo, units):
+    asking = (tasks, task, errors, names, workers, dead_letters)
+    for command in (run_command, check, status, *asking, demo, units, completion):
         command.add_parser(commands, common)
     return parser
 
@@ -78,8 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     closed = open_closed()
     logging.lastResort = bug.Complaints()
     try:
-        options = build_parser().parse_args(arguments)
-        options.closed = closed
+        parser = build_parser()
+        options = parser.parse_args(arguments)
+        options.closed, options.parser = closed, parser
         command: Command = options.run
         return command(options)
     except HaMonitorError as error:

@@ -8,15 +8,16 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.bug import report_of_thread
 from ha_monitor.config.load import Loaded, instance_name, read
 from ha_monitor.config.places import OVERLAYS
 from ha_monitor.errors import ConfigurationError, OutputLost
 from ha_monitor.exit_status import ExitStatus
-from ha_monitor.outputs.log import Logger
-from ha_monitor.service import Service, plain_logger
+
+if TYPE_CHECKING:
+    from ha_monitor.outputs.log import Logger
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -37,6 +38,8 @@ def named(text: str) -> str:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Run one instance until it is told to stop."""
+    from ha_monitor.service import Service, plain_logger
+
     if sys.stdout.fileno() in options.closed:
         raise OutputLost("standard output is closed, so lines would be lost; redirect it to a file or to /dev/null")
     faulthandler.enable()  # the watchdog's SIGABRT leaves the stacks of all threads on standard error

@@ -6,14 +6,9 @@ import argparse
 import os
 from typing import Any
 
-import msgspec
-
-from ha_monitor.clock import SystemClock
 from ha_monitor.config.load import read
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
-from ha_monitor.status.fleet import read_fleet
-from ha_monitor.status.render import render
 from ha_monitor.text.terminal import standard_output
 
 
@@ -31,6 +26,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Print the state of the fleet."""
+    import msgspec
+
+    from ha_monitor.clock import SystemClock
+    from ha_monitor.status.fleet import read_fleet
+    from ha_monitor.status.render import render
+
     loaded, output = read(options.config, os.environ), standard_output()
     try:
         with loaded.naming_sources():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +88,8 @@ def unit(name: str, command: Path) -> str:
 
 
 def _packaged(name: str) -> str:
+    from importlib import resources
+
     return (resources.files("ha_monitor") / "units" / name).read_text(encoding="utf-8")
 
 

@@ -64,7 +64,7 @@ class Broker(Struct, forbid_unknown_fields=True, frozen=True):
     ] = 10.0
     connect_timeout: Annotated[
         Seconds, Meta(description="Timeout of one attempt to connect in seconds; at most 3/5 of store.lease")
-    ] = 3.0
+    ] = 2.5
     prefetch: Annotated[
         int, Meta(ge=1, le=65535, description="Maximum number of unacknowledged messages per instance")
     ] = 1000
@@ -106,7 +106,7 @@ class StoreSettings(Struct, forbid_unknown_fields=True, frozen=True):
         str, Meta(min_length=1, description="redis://, rediss://, unix:// or sentinel://host,host/service/db")
     ] = "redis://127.0.0.1:6379/0"
     prefix: Annotated[Name, Meta(description="Prefix of every key")] = "ha-monitor"
-    timeout: Annotated[Seconds, Meta(description="Timeout of Redis calls in seconds; at most 3/5 of store.lease")] = 3.0
+    timeout: Annotated[Seconds, Meta(description="Timeout of Redis calls in seconds; at most 3/5 of store.lease")] = 2.5
     lease: Annotated[
         float,
         Meta(
@@ -225,11 +225,14 @@ class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
     max_series: Annotated[
         int,
         Meta(
-            ge=100,
+            ge=1000,
             le=1_000_000,
-            description="Maximum number of task series per instance; the rest is added up as overflow",
+            description="Maximum number of series of tasks per instance; near it, workers are not told apart",
         ),
-    ] = 10_000
+    ] = 100_000
+    worker_histograms: Annotated[
+        bool, Meta(description="Label the histograms with the worker, too; multiplies the series")
+    ] = False
     buckets: Annotated[
         list[Annotated[float, Meta(gt=0, le=1e9)]],
         Meta(min_length=1, max_length=50, description="Upper bounds of the histograms in seconds"),

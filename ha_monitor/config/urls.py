@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 BAD_URL = "expected host:port; in a user name or password, /, #, ?, @ and : must be written as %2F, %23, %3F, %40, %3A"
 """A library's own text would quote a piece of a password with a / in it."""
+SEVERAL_URLS = (
+    "expected one URL; broker.url may have several with ; between, and store.url has the sentinels of one Redis as "
+    "sentinel://host:26379,host:26379/service/db"
+)
 BAD_HOST = "expected the name or the address of a host, of at most 63 characters between two dots"
 BAD_PORT = "expected a port from 1 to 65535 after the host"
 BAD_DATABASE = "expected a number as the database after the host, such as redis://host:6379/0"
 _DATABASE = re.compile(r"/?|/\d{1,9}/?", re.ASCII)
+_SECOND = re.compile(r"[;,]\s*[a-z]+://")
+_USER_IN_QUERY = re.compile(r"[^=]*@")
 _REDIS = ("redis://", "rediss://", "sentinel://")
 _AMQP = ("amqp://", "amqps://", "pyamqp://")
+
+
+def scheme_of(url: str) -> str:
+    return url.partition("://")[0].lower()
+
+
+def address_of(url: str) -> str:
+    """Host, port and path of a URL: what may be logged."""
+    rest = url.partition("://")[2]
+    return rest.rpartition("@")[2].partition("?")[0]
 
 
 def problem_of(url: str) -> str:
@@ -26,9 +42,13 @@ def problem_of(url: str) -> str:
     for part in url.split(";") if url.startswith("sentinel://") else [url]:
         if not part.startswith(_REDIS + _AMQP):
             continue
+        if _SECOND.search(part):
+            return SEVERAL_URLS
         try:
             split = urlsplit(part)
             port = split.port
+            if _has_unescaped_user(split):
+                raise ValueError(part)
         except ValueError as error:
             return BAD_PORT if "out of range" in str(error) else BAD_URL
         if port == 0:
@@ -38,6 +58,13 @@ def problem_of(url: str) -> str:
         if part.startswith(_REDIS) and not _DATABASE.fullmatch(split.path):
             return BAD_DATABASE
     return ""
+
+
+def _has_unescaped_user(parts: SplitResult) -> bool:
+    """Whether a `/`, `?` or `#` in a password has ended what would else be user name, password and host."""
+    if parts.fragment or "@" in parts.path:
+        return True
+    return "@" not in parts.netloc and _USER_IN_QUERY.match(parts.query) is not None
 
 
 def can_be_host(name: str) -> bool:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ha_monitor.broker.address import address_of, is_amqp
+from ha_monitor.broker.address import is_amqp
+from ha_monitor.config.urls import address_of
 from ha_monitor.demo import tasks
 from ha_monitor.demo.brokers import EXPIRES, clean_broker, prepare_broker
 from ha_monitor.demo.environment import clean, monitor_environment

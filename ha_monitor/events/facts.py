@@ -14,12 +14,13 @@ import msgspec
 
 from ha_monitor.events.catalogue import Code
 from ha_monitor.events.exceptions import unwrapped
+from ha_monitor.events.fingerprint import Fingerprint, fingerprint_of
+from ha_monitor.events.histogram import bucket_of
 from ha_monitor.events.identity import event_id
 from ha_monitor.events.model import Event
-from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.task_id import MAX_ID, text_of_id
-from ha_monitor.events.types import CELERY_FIELDS, TASK_CODES, custom_type
+from ha_monitor.events.types import CELERY_FIELDS, TASK_CODES, EmissionPolicy, custom_type
 
 Fact = list[Any]
 """A list as `store/lua/record.lua` documents it."""
@@ -27,6 +28,8 @@ _Readers = dict[str, Callable[[Any], Any]]
 """Names of an event's fields, and what makes of each a value, or None of a wrong one."""
 
 MAX_TRACEBACK = 16_384
+MAX_MESSAGE = 200
+"""Characters that records and error groups have of an exception."""
 MAX_NAME = 255
 MAX_DATA = 48 * 1024
 """Characters of a custom event's own fields, as JSON: no line can hold more."""
@@ -42,7 +45,7 @@ _LATEST_TIME = 4_000_000_000.0
 _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timestamp", "uuid"})
 _MAX_NUMBERS = 16
 # Looking a member up in its class takes longer than all else that is done with it.
-_OTHER, _REJECTED, _FAILED = Code.OTHER, Code.REJECTED, Code.FAILED
+_OTHER, _REJECTED, _FAILED, _RETRIED = Code.OTHER, Code.REJECTED, Code.FAILED, Code.RETRIED
 
 
 class BadEvent(ValueError):
@@ -94,12 +97,14 @@ class FactBuilder:
             event_type: {name: readers[name] for name in names} for event_type, names in CELERY_FIELDS.items()
         }
         self._readers["task-retried"]["exception"] = lambda value: None if is_none(value) else text(value or "")
+        # A failure and a retry have [fingerprint, class, place] of their error behind these, if there is one.
         self._extras: dict[Code, Callable[[dict[str, Any]], list[Any]]] = {
             Code.SENT: self._sent_extras,
             Code.RECEIVED: self._definition_extras,
             Code.STARTED: lambda event: [process_id(event.get("pid"))],
-            Code.FAILED: lambda event: [None, self._redactor.text(event.get("exception") or "", 200)],
-            Code.SUCCEEDED: lambda event: [number(event.get("runtime"))],
+            Code.FAILED: lambda event: [None, self._redactor.text(event.get("exception") or "", MAX_MESSAGE)],
+            Code.RETRIED: lambda event: [None, self._redactor.text(event.get("exception") or "", MAX_MESSAGE)],
+            Code.SUCCEEDED: lambda event: _runtime_extras(number(event.get("runtime"))),
         }
 
     def task_fact(
@@ -124,16 +129,27 @@ class FactBuilder:
             worker = ""
         elif len(worker) > MAX_NAME:
             worker = worker[:MAX_NAME]
-        payload = (
-            self._payload(event, event_type, identity, worker, timestamp, source=source)
-            if self._policy.emits(event_type)
-            else None
-        )
+        fields, error = None, None
+        emits = self._policy.emits(event_type)
+        if code is _FAILED or code is _RETRIED:
+            fields = self._fields(event, event_type)
+            error = error_in(fields, of_retry=code is _RETRIED)
+        elif emits:
+            fields = self._fields(event, event_type)
+        payload = None
+        if emits and fields is not None:
+            if source is not None:
+                fields["source"] = source
+            digest = error.digest if error is not None else None
+            uuid = event.get("uuid")
+            payload = self._packed(Event(event_type, identity.hex(), worker, timestamp, uuid, fields, digest))
         fact = [self._binary(identity), code, int((timestamp or 0) * 1_000_000), worker, payload]
         extras = self._extras.get(code)
         if extras is None:
             return fact
         fact += extras(event)
+        if error is not None:
+            fact.append([error.digest, error.error_class, error.place])
         if is_other_id and type(fact[5]) is dict:
             fact[5]["o"] = True
         return fact
@@ -163,20 +179,13 @@ class FactBuilder:
         ]
 
     def _payload(
-        self,
-        event: dict[str, Any],
-        event_type: str,
-        identity: bytes,
-        worker: str,
-        timestamp: float | None,
-        *,
-        source: str | None = None,
+        self, event: dict[str, Any], event_type: str, identity: bytes, worker: str, timestamp: float | None
     ) -> msgspec.Raw:
         fields = self._fields(event, event_type)
-        if source is not None:
-            fields["source"] = source
-        packed = self._pack(Event(event_type, identity.hex(), worker, timestamp, event.get("uuid"), fields))
-        return self._binary(packed)
+        return self._packed(Event(event_type, identity.hex(), worker, timestamp, event.get("uuid"), fields))
+
+    def _packed(self, event: Event) -> msgspec.Raw:
+        return self._binary(self._pack(event))
 
     def _fields(self, event: dict[str, Any], event_type: str) -> dict[str, Any]:
         readers = self._readers.get(event_type)
@@ -225,6 +234,19 @@ class FactBuilder:
     def _sent_extras(self, event: dict[str, Any]) -> list[Any]:
         queue = event.get("queue")
         return [*self._definition_extras(event), queue[:MAX_NAME] if type(queue) is str and queue else None]
+
+
+def _runtime_extras(runtime: float | None) -> list[Any]:
+    """[seconds, their bucket]: the histogram is looked up here, since Redis has less time to spare."""
+    return [None] if runtime is None else [runtime, bucket_of(runtime)]
+
+
+def error_in(fields: dict[str, Any], *, of_retry: bool) -> Fingerprint | None:
+    """The fingerprint of the error that a failure or a retry tells of; None of a retry for no error."""
+    exception = fields.get("exception")
+    if exception is None and of_retry:
+        return None
+    return fingerprint_of(exception or "", fields.get("traceback"), of_retry=of_retry)
 
 
 def is_none(exception: Any) -> bool:

@@ -25,3 +25,5 @@ class Event(Struct, frozen=True, omit_defaults=True):
     task_id: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     """The event's own fields, such as `runtime` or `exception`; those of custom events are under `data`."""
+    fingerprint: str | None = None
+    """Of a failure, or of a retry for an exception: what it has in common with others of its error group."""

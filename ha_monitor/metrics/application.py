@@ -14,6 +14,11 @@ from ha_monitor.metrics.scrapes import Scrapes
 
 MOST_SCRAPERS = PLACES // 2
 """Clients that may wait for a scrape at once. They keep their slots meanwhile; the other slots are for probes."""
+INDEX = """ha-monitor, an instance's HTTP server
+/metrics   for Prometheus
+/readyz    200 while it consumes, the store answers, and no batch is stuck; /health is the same
+/livez     200 while its loop turns
+"""
 LONGEST_NAME = 200
 """Characters of a client's name that are kept."""
 
@@ -34,7 +39,8 @@ class Application:
         :param passwords: None if no password is required.
         :param scraped: called with the client before it gets metrics.
         """
-        self._probes = {"/livez": health.live, "/readyz": health.ready}
+        # celery-exporter's probe is called /health.
+        self._probes = {"/livez": health.live, "/readyz": health.ready, "/health": health.ready}
         self._scrapes = scrapes
         self._passwords = passwords
         self._scraped = scraped
@@ -45,13 +51,16 @@ class Application:
         """The reply to a request."""
         probe = self._probes.get(request.path)
         # The machine's own service manager rarely has a password, and a probe's answer is no secret.
-        if probe is None and (refusal := self._refusal(request, client)) is not None:
+        is_public = probe is not None or request.path == "/"
+        if not is_public and (refusal := self._refusal(request, client)) is not None:
             return refusal
-        if probe is None and request.path != "/metrics":
+        if not is_public and request.path != "/metrics":
             return text(HTTPStatus.NOT_FOUND, "not found; available: /livez, /readyz and /metrics\n")
         if request.method not in READ_METHODS:
             allowed = ", ".join(READ_METHODS)
             return text(HTTPStatus.METHOD_NOT_ALLOWED, f"only {allowed}\n", ("Allow", allowed))
+        if request.path == "/":
+            return text(HTTPStatus.OK, INDEX)
         return _of(probe()) if probe is not None else await self._metrics(request, client)
 
     def _refusal(self, request: Request, client: Client) -> Reply | None:

@@ -25,6 +25,9 @@ PIECE = 65536
 """Bytes buffered for a client that does not read them; the kernel buffers as many again."""
 AT_ONCE = struct.pack("ii", 1, 0)
 """For SO_LINGER: drop what the kernel has buffered for a client that is cut off."""
+CLIENT_IS_GONE = (OSError, EOFError)
+"""A client that disconnects, or does not speak TLS, is not worth a line. It may be raised here, or reported by asyncio:
+when the garbage collector frees the futures of a reset connection before their protocol."""
 PAUSE = 0.02
 """Seconds until the next attempt if a connection cannot be accepted, such as without a free file descriptor."""
 
@@ -91,7 +94,7 @@ class Connections:
     async def accept(self, listening: socket.socket) -> None:
         """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _loop, context: self._unforeseen(_said(context)))
+        loop.set_exception_handler(lambda _loop, context: self._report(context))
         while True:
             try:
                 accepted, address = await loop.sock_accept(listening)
@@ -114,6 +117,11 @@ class Connections:
             if client.task is not None:
                 client.task.cancel()
 
+    def _report(self, context: dict[str, Any]) -> None:
+        """Handle what asyncio reports of itself, such as an exception in a future that nobody asked for its result."""
+        if not isinstance(context.get("exception"), CLIENT_IS_GONE):
+            self._unforeseen(_said(context))
+
     async def _hold(self, accepted: socket.socket, client: Client) -> None:
         writer: asyncio.StreamWriter | None = None
         try:
@@ -124,8 +132,8 @@ class Connections:
                 await writer.wait_closed()
         except TimeoutError:
             self._refused(Refusal.DEADLINE)
-        except (OSError, EOFError):
-            pass  # a client that disconnects, or does not speak TLS, is not worth a line
+        except CLIENT_IS_GONE:
+            pass
         except Exception as error:
             self._unforeseen(f"{type(error).__name__}: {error}")
         finally:

@@ -24,7 +24,8 @@ class Metric(NamedTuple):
     """One metric."""
 
     name: str
-    """As Prometheus shows it; with `_total` for a counter."""
+    """As Prometheus shows it; with `_total` for a counter. OpenMetrics leaves that out, so no other metric may have the
+    name without it."""
     kind: Kind
     meaning: str
     """With the unit, where there is one."""
@@ -33,9 +34,12 @@ class Metric(NamedTuple):
     """Exported by the leader alone, because it describes the whole fleet."""
 
 
+NODE_ID = "node_id"
+"""A label of every series."""
 WORKER = ("hostname", "worker")
 """The part of a nodename behind the @, and the nodename; `metrics.worker_labels` may leave out the second or both."""
 TASK = ("name", *WORKER, "queue_name")
+OF_A_NAME = ("name", "queue_name")
 UNKNOWN = "unknown"
 OVERFLOW = "overflow"
 
@@ -47,13 +51,16 @@ BY_CODE: dict[Code, Metric] = {
     if row.counter is not None
 }
 RUNTIME = Metric(
-    "celery_task_runtime", Kind.HISTOGRAM, "Run time of successful runs in seconds, as reported by the worker", TASK
+    "celery_task_runtime",
+    Kind.HISTOGRAM,
+    "Run time of successful runs in seconds, as reported by the worker",
+    OF_A_NAME,
 )
 QUEUE_WAIT = Metric(
     "celery_task_queue_wait_time",
     Kind.HISTOGRAM,
     "Seconds from sending (without task-sent: receiving), or from the eta if that is later, to the start of the run",
-    TASK,
+    OF_A_NAME,
 )
 LOST = Metric(
     "ha_monitor_events_lost_total",
@@ -105,7 +112,15 @@ BATCH_SECONDS = Metric(
 LAST_EVENT = Metric(
     "ha_monitor_last_event_timestamp_seconds", Kind.GAUGE, "Time of the last merge, seconds since the epoch"
 )
-SERIES = Metric("ha_monitor_series", Kind.GAUGE, "Series that this instance keeps; at most `metrics.max_series`")
+SERIES = Metric("ha_monitor_series", Kind.GAUGE, "Series of tasks that this instance exports")
+SERIES_LIMIT = Metric("ha_monitor_series_limit", Kind.GAUGE, "Most of them (`metrics.max_series`)")
+WITHOUT = Metric(
+    "ha_monitor_events_without_label_total",
+    Kind.COUNTER,
+    "Events of tasks that were counted without the worker, beyond three quarters of the limit, or as `overflow` at the "
+    "limit (name)",
+    ("label",),
+)
 OWN: dict[str, Metric] = {
     attribute: Metric(f"ha_monitor_{name}", kind, meaning)
     for attribute, name, kind, meaning in (
@@ -154,6 +169,12 @@ OWN: dict[str, Metric] = {
             "Times the store was found to have lost what it had confirmed; counted by the first instance that found it",
         ),
         (
+            "store_dropped_keys",
+            "store_dropped_keys_total",
+            Kind.COUNTER,
+            "Keys that the store dropped to make room (`maxmemory-policy`), of any program; counted by the leader",
+        ),
+        (
             "lag",
             "lag_seconds",
             Kind.GAUGE,
@@ -169,7 +190,7 @@ WAITING = Metric(
     "ha_monitor_waiting_tasks", Kind.GAUGE, "Tasks with announcements that wait for a missing event", leader=True
 )
 RETRIES = Metric("ha_monitor_handler_retries", Kind.GAUGE, "Handler calls to be retried", leader=True)
-DEAD_LETTERS_KEPT = Metric("ha_monitor_dead_letters", Kind.GAUGE, "Dead letters in the store", leader=True)
+DEAD_LETTERS_KEPT = Metric("ha_monitor_dead_letters_kept", Kind.GAUGE, "Dead letters in the store", leader=True)
 EVENT_QUEUE = Metric("ha_monitor_queue_length", Kind.GAUGE, "Messages in the shared queue of events", leader=True)
 WORKERS = Metric(
     "ha_monitor_workers", Kind.GAUGE, "Workers by state: online, late, lost, offline", ("state",), leader=True
@@ -182,7 +203,13 @@ SILENT = Metric(
 )
 STUCK = Metric("ha_monitor_tasks_stuck", Kind.GAUGE, "Tasks announced as stuck that still are", leader=True)
 ORPHANED = Metric("ha_monitor_tasks_orphaned", Kind.GAUGE, "Tasks announced as orphaned that still are", leader=True)
-WORKER_UP = Metric("celery_worker_up", Kind.GAUGE, "1 while the worker sends heartbeats, else 0", WORKER, leader=True)
+WORKER_UP = Metric(
+    "celery_worker_up",
+    Kind.GAUGE,
+    "1 while the worker sends heartbeats, else 0; for ten minutes after its goodbye",
+    WORKER,
+    leader=True,
+)
 WORKER_ACTIVE = Metric(
     "celery_worker_tasks_active", Kind.GAUGE, "Tasks that the worker is running", WORKER, leader=True
 )
@@ -221,7 +248,8 @@ FLEET = (
 
 ALL = (
     *dict.fromkeys(BY_CODE.values()),
-    *(RUNTIME, QUEUE_WAIT, LOST, RECONCILED, SKEWED, SKEW, *OWN.values(), LAST_EVENT, SERIES, BATCH_SECONDS),
+    *(RUNTIME, QUEUE_WAIT, LOST, RECONCILED, SKEWED, SKEW, *OWN.values(), LAST_EVENT, SERIES, SERIES_LIMIT),
+    *(WITHOUT, BATCH_SECONDS),
     *(CONSUMING, STORE_UP, BUILD, HTTP_REFUSED, LEFT_OUT),
     *FLEET,
 )

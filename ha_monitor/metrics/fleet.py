@@ -9,8 +9,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from ha_monitor.broker.survey import TaskQueue
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.metrics import definitions
-from ha_monitor.metrics.counts import label_names, worker_values
+from ha_monitor.metrics.labels import label_names, worker_values
 from ha_monitor.store.results import Watched
+
+SHOWN_OFFLINE = 600.0
+"""Seconds for which a worker that said goodbye is exported: it was stopped on purpose, and is no alarm for ever."""
 
 
 def fleet_families(watched: Watched, event_queue: int | None, worker_labels: WorkerLabels) -> Iterator[Metric]:
@@ -39,13 +42,15 @@ def fleet_families(watched: Watched, event_queue: int | None, worker_labels: Wor
     skew: dict[tuple[str, ...], float] = {}
     states = dict.fromkeys(("online", "late", "lost", "offline"), 0)
     for worker in watched.workers:
+        states[worker.state] = states.get(worker.state, 0) + 1
+        if worker.state == "offline" and worker.silent_for > SHOWN_OFFLINE:
+            continue
         labels = worker_values(worker.name, worker_labels)
         up[labels] = up.get(labels, 0) + (worker.state in ("online", "late"))
         if worker.active is not None:
             active[labels] = active.get(labels, 0) + worker.active
         # Where workers are not told apart, the one that is wrong by most.
         skew[labels] = max(skew.get(labels, 0.0), worker.skew, key=abs)
-        states[worker.state] = states.get(worker.state, 0) + 1
     yield _gauge(definitions.WORKER_UP, up, worker_labels)
     yield _gauge(definitions.WORKER_ACTIVE, active, worker_labels)
     yield _gauge(definitions.WORKER_SKEW, skew, worker_labels)

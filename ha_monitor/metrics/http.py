@@ -22,8 +22,8 @@ from ha_monitor.metrics.exchange import exchange
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.passwords import Passwords
 from ha_monitor.metrics.rate_limited import RateLimited
-from ha_monitor.metrics.scrapes import Broken, Scrapes
-from ha_monitor.threads import CallThread, ServiceThread, Threads
+from ha_monitor.metrics.scrapes import Broken, Scrapes, Text
+from ha_monitor.threads import ServiceThread, Threads
 
 AGAIN_AFTER = 5.0
 """Seconds between two attempts to bind the address."""
@@ -64,6 +64,7 @@ class HttpServer:
         scraped: Callable[[str], None] = lambda _client: None,
         not_served: Callable[[Refusal], None] = lambda _why: None,
         refused: Callable[[str], None] = lambda _reason: None,
+        text: Text | None = None,
     ) -> None:
         """Bind the address, without serving yet; if that fails, it is retried once started.
 
@@ -72,6 +73,7 @@ class HttpServer:
         :param scraped: called with the address of a client before it gets metrics.
         :param not_served: called with the reason when a client is refused.
         :param refused: is told, once, why the address cannot be had.
+        :param text: families besides those of the registry.
         :raises ConfigurationError: if the address, the certificate or its key never can be used.
         """
         self._address = address_of(settings.listen, instance)
@@ -84,7 +86,7 @@ class HttpServer:
         if settings.username:
             failed = RateLimited(clock, lambda client, times: warn("http-auth-failed", client=client, times=times))
             passwords = Passwords(settings.username, settings.password, clock, failed.report)
-        self._scrapes = Scrapes(registry, CallThread(threads, "scrapes"), clock, broken)
+        self._scrapes = Scrapes(registry, threads.calls("scrapes"), clock, broken, text)
         self._application = Application(
             health,
             self._scrapes,

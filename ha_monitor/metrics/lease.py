@@ -53,12 +53,13 @@ class LeaderLease:
         if since is None:
             return True
         now = self._clock.monotonic()
-        if now - since > self._interval(now):
+        if now - since > self.interval():
             self._silent_since = None
             return True
         return False
 
-    def _interval(self, now: float) -> float:
-        """The scrape interval, as far as it is known."""
+    def interval(self) -> float:
+        """The longest interval between two scrapes of one client, as far as it is known."""
+        now = self._clock.monotonic()
         intervals = [gap for at, gap in list(self._scrapes.values()) if gap is not None and now - at < LONGEST_INTERVAL]
         return min(LONGEST_INTERVAL, max(intervals, default=LONGEST_INTERVAL))

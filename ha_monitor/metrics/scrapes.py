@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -22,6 +22,11 @@ FRESH = 0.5
 """Seconds for which a page is reused; at least as long as it took to generate."""
 MOST_KEPT = 8
 """Cached pages: two formats, compressed or not, and those of unusual clients."""
+COMPRESSION = 1
+"""The text repeats itself so often that more makes it hardly shorter, and takes several times as long."""
+GZIP = 16 + zlib.MAX_WBITS
+"""The format, for zlib."""
+OPENMETRICS = "application/openmetrics-text"
 Encode = Callable[[Collector], bytes]
 Broken = Callable[[str], None]
 
@@ -31,6 +36,16 @@ class Page(NamedTuple):
 
     body: bytes
     headers: tuple[tuple[str, str], ...]
+
+
+class Text(Protocol):
+    """Families that are text already."""
+
+    def pieces(self, now: float, *, openmetrics: bool) -> list[bytes]:
+        """All of them, in pieces of some size.
+
+        :param now: by the monotonic clock.
+        """
 
 
 class Guarded(Collector):
@@ -48,6 +63,23 @@ class Guarded(Collector):
             self._broken(f"{self._collector}: {type(error).__name__}: {reason_of(error)}")
 
 
+class Labelled(Collector):
+    """Adds labels to all series of a collector."""
+
+    def __init__(self, collector: Collector, labels: Mapping[str, str]) -> None:
+        self._collector = collector
+        self._labels = labels
+
+    def __str__(self) -> str:
+        return str(self._collector)
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._collector.collect():
+            for sample in family.samples:
+                sample.labels.update(self._labels)
+            yield family
+
+
 def encoded(registry: Collector, encode: Encode, broken: Broken) -> bytes:
     """All families of a registry, without the series that cannot be written."""
     try:
@@ -59,8 +91,12 @@ def encoded(registry: Collector, encode: Encode, broken: Broken) -> bytes:
 class Scrapes:
     """Generates pages in a thread, one at a time, so that probes are answered meanwhile."""
 
-    def __init__(self, registry: CollectorRegistry, thread: CallThread, clock: Clock, broken: Broken) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, thread: CallThread, clock: Clock, broken: Broken, text: Text | None = None
+    ) -> None:
+        """:param text: what a page begins with."""
         self._registry = registry
+        self._text = text
         self._thread = thread
         self._clock = clock
         self._broken = broken
@@ -97,11 +133,12 @@ class Scrapes:
 
     def _make(self, encode: Encode, content_type: str, compress: bool) -> Page:
         began = self._clock.monotonic()
-        body = encoded(self._registry, encode, self._broken)
-        headers = (("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding"))
-        page = Page(body, headers)
+        pieces = [*self._given(began, content_type), encoded(self._registry, encode, self._broken)]
+        headers: tuple[tuple[str, str], ...] = (("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding"))
         if compress:
-            page = Page(gzip.compress(body, 6), (*headers, ("Content-Encoding", "gzip")))
+            headers = (*headers, ("Content-Encoding", "gzip"))
+            pieces = _compressed(pieces)
+        page = Page(b"".join(pieces), headers)
         self.made += 1
         ended = self._clock.monotonic()
         self._kept.pop((content_type, compress), None)
@@ -109,6 +146,21 @@ class Scrapes:
             self._kept.pop(next(iter(self._kept)), None)
         self._kept[content_type, compress] = ended + max(FRESH, ended - began), page
         return page
+
+    def _given(self, now: float, content_type: str) -> list[bytes]:
+        if self._text is None:
+            return []
+        try:
+            return self._text.pieces(now, openmetrics=content_type.startswith(OPENMETRICS))
+        except Exception as error:
+            self._broken(f"{self._text}: {type(error).__name__}: {reason_of(error)}")
+            return []
+
+
+def _compressed(pieces: Iterable[bytes]) -> list[bytes]:
+    """As gzip has it. Each piece by itself: the loop waits while a very long text is put together."""
+    compressor = zlib.compressobj(COMPRESSION, zlib.DEFLATED, GZIP)
+    return [*map(compressor.compress, pieces), compressor.flush()]
 
 
 class _Families(Collector):

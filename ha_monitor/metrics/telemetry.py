@@ -18,7 +18,6 @@ from ha_monitor.broker.survey import TaskQueue
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.metrics.connections import Refusal
-from ha_monitor.metrics.counts import TaskCounts
 from ha_monitor.metrics.definitions import (
     BATCH_SECONDS,
     BUILD,
@@ -27,17 +26,21 @@ from ha_monitor.metrics.definitions import (
     LAST_EVENT,
     LEADER,
     LEFT_OUT,
+    NODE_ID,
     OWN,
     SERIES,
+    SERIES_LIMIT,
     STORE_UP,
+    WITHOUT,
     Kind,
 )
 from ha_monitor.metrics.fleet import fleet_families, queue_families
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.lease import LeaderLease
 from ha_monitor.metrics.rate_limited import RateLimited
-from ha_monitor.metrics.scrapes import Guarded
-from ha_monitor.store.counts import Counts
+from ha_monitor.metrics.scrapes import Guarded, Labelled
+from ha_monitor.metrics.series import Series
+from ha_monitor.metrics.task_text import TaskText
 from ha_monitor.store.results import Watched
 from ha_monitor.version import __version__
 
@@ -60,12 +63,15 @@ class Telemetry:
         self.counting = bool(config.http.listen)
         """Whether anybody could ask."""
         self.health = Health(clock, config.http.stalled_after, config.store.lease)
-        self.counts = Counts()
+        self.series = Series(config.metrics)
         """What this instance has counted."""
         self.fleet: Watched | None = None
         """The view of the fleet from the last time this instance performed the leader's duties."""
         self.lease = LeaderLease(clock)
+        self.tasks = TaskText(self.series, config.metrics, config.node_id, self.lease)
+        """The families of tasks, as text."""
         self._clock = clock
+        self._count_losses = config.workers.count_losses
         self._survey_interval = config.metrics.survey_interval
         self._survey: tuple[float, Sequence[TaskQueue]] | None = None
         self.not_served: dict[Refusal, int] = dict.fromkeys(Refusal, 0)
@@ -77,7 +83,9 @@ class Telemetry:
         self.registry = CollectorRegistry()
         families = _Families(self, stats, config)
         for collector in (ProcessCollector(registry=None), self._batches, *families.collectors()):
-            self.registry.register(Guarded(collector, self.broken))
+            # Two fleets under one Prometheus are told apart by it, whatever their jobs are called.
+            labelled = Labelled(collector, {NODE_ID: config.node_id})
+            self.registry.register(Guarded(labelled, self.broken))
 
     def broken(self, what: str) -> None:
         """Something was left out of a scrape."""
@@ -95,6 +103,16 @@ class Telemetry:
         :param followed: it has just become the leader after another one.
         """
         self.lease.hold(until, followed=followed)
+
+    def watched(self, fleet: Watched) -> None:
+        """This instance has performed the leader's duties.
+
+        :param fleet: as it is then.
+        """
+        self.fleet = fleet
+        if self._count_losses:
+            # Only the leader detects losses.
+            self.series.expect((worker.name for worker in fleet.workers), self._clock.monotonic())
 
     def does_not_lead(self) -> None:
         """This instance does not lead."""
@@ -150,24 +168,12 @@ class _Families:
         self._telemetry = telemetry
         self._stats = stats
         self._settings = config.metrics
-        self._count_losses = config.workers.count_losses
 
     def collectors(self) -> Iterator[Collector]:
         """One for each part."""
-        yield _Part("tasks", self._tasks)
         yield _Part("instance", self._own)
         yield _Part("fleet", self._fleet)
         yield _Part("queues", self._queues)
-
-    def _tasks(self) -> Iterator[Metric]:
-        tasks = TaskCounts(self._settings.worker_labels, self._settings.buckets)
-        telemetry = self._telemetry
-        tasks.add(telemetry.counts)
-        watched = telemetry.fleet
-        if watched is not None and self._count_losses and telemetry.lease.exports():
-            # Only the leader detects losses.
-            tasks.expect(worker.name for worker in watched.workers)
-        yield from tasks.families()
 
     def _fleet(self) -> Iterator[Metric]:
         watched = self._telemetry.fleet
@@ -188,7 +194,14 @@ class _Families:
             family = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
             yield family(metric.name, metric.meaning, value=value)
         yield GaugeMetricFamily(LAST_EVENT.name, LAST_EVENT.meaning, value=getattr(self._stats, "last_event", 0.0))
-        yield GaugeMetricFamily(SERIES.name, SERIES.meaning, value=len(self._telemetry.counts))
+        series = self._telemetry.series
+        yield GaugeMetricFamily(SERIES.name, SERIES.meaning, value=series.samples)
+        yield GaugeMetricFamily(SERIES_LIMIT.name, SERIES_LIMIT.meaning, value=series.limit)
+        if series.is_known:
+            without = CounterMetricFamily(WITHOUT.name, WITHOUT.meaning, labels=WITHOUT.labels)
+            for label, count in series.without.items():
+                without.add_metric([label], count)
+            yield without
         ready = self._telemetry.health.ready().details
         yield GaugeMetricFamily(CONSUMING.name, CONSUMING.meaning, value=float(ready["consuming"]))
         yield GaugeMetricFamily(STORE_UP.name, STORE_UP.meaning, value=float(ready["store"]))

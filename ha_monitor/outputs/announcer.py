@@ -10,12 +10,13 @@ import msgspec
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Handlers as HandlerSettings
-from ha_monitor.events.policy import EmissionPolicy
+from ha_monitor.events.types import EmissionPolicy
 from ha_monitor.outputs.console import fields_of
 from ha_monitor.outputs.handlers import Failure, Handlers
-from ha_monitor.outputs.line import Identity, build_line, encode_line, iso_time
+from ha_monitor.outputs.line import EventLine, Identity, build_line, encode_line, iso_time
 from ha_monitor.outputs.log import Logger
 from ha_monitor.outputs.output import Line, Output
+from ha_monitor.store.dead_letters import DeadLetter, letter_id
 from ha_monitor.store.outbox import Entry, OutboxItem, retry_entry
 from ha_monitor.store.record import record_at
 from ha_monitor.text.visible import visible_json
@@ -40,6 +41,21 @@ class Outcome(msgspec.Struct):
     def is_open(self) -> bool:
         """Whether something is left to be recorded."""
         return bool(self.retries or self.dead_letters)
+
+
+def _indexed(text: bytes, line: EventLine) -> Line:
+    """A line with the fields that it can be found by."""
+    return Line(
+        text,
+        line.level,
+        line.event,
+        line.task_id or None,
+        line.task_name or None,
+        line.queue or None,
+        line.worker or None,
+        line.root_id or None,
+        line.error_group or None,
+    )
 
 
 class Announcer:
@@ -85,7 +101,7 @@ class Announcer:
             if item.entry.kind == 0 and self._policy.writes(item.entry.event.type):
                 line = build_line(item, self._identity, timestamp)
                 text = encode_line(line) if self._render is None else self._render(fields_of(line))
-                lines.append(Line(text, line.level, line.event, line.task_id or None, line.task_name or None))
+                lines.append(_indexed(text, line))
         self._output.write(lines)
         return len(lines)
 
@@ -128,17 +144,18 @@ class Announcer:
         )
 
     def _dead_letter(self, entry: Entry, failure: Failure, outcome: Outcome) -> None:
-        letter = {
-            "time": iso_time(self._clock.time()),
-            "handler": failure.handler,
-            "error": failure.error,
-            "traceback": failure.traceback,
-            "attempts": entry.attempt + 1,
-            "instance": self._identity.instance,
-            "host": self._identity.host,
-            "event": entry.event,
-            "task": record_at(entry.event, entry.facts) if entry.event.task_id and entry.facts else None,
-        }
+        letter = DeadLetter(
+            time=iso_time(self._clock.time()),
+            handler=failure.handler,
+            error=failure.error,
+            traceback=failure.traceback,
+            attempts=entry.attempt + 1,
+            instance=self._identity.instance,
+            host=self._identity.host,
+            event=entry.event,
+            task=record_at(entry.event, entry.facts) if entry.event.task_id and entry.facts else None,
+            entry=retry_entry(entry, failure.handler, 0),
+        )
         outcome.dead_letters.append(visible_json(msgspec.json.encode(letter)))
         self._logger.error(
             "dead-letter",
@@ -146,4 +163,5 @@ class Announcer:
             error=failure.error,
             event_id=entry.event.id,
             attempts=entry.attempt + 1,
+            letter=letter_id(failure.handler, entry.event.id),
         )

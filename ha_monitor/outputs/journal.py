@@ -30,8 +30,8 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 class JournalOutput:
     """Sends each line as one entry of the journal.
 
-    MESSAGE is the line; PRIORITY, HA_EVENT, HA_TASK_ID and HA_TASK_NAME are its index. If journald is slow the
-    socket blocks; while it restarts, sending is retried: nothing is dropped. An instance cannot go on without it.
+    MESSAGE is the line; PRIORITY and the fields that begin with HA_ are its index. If journald is slow the socket
+    blocks; while it restarts, sending is retried: nothing is dropped. An instance cannot go on without it.
     """
 
     def __init__(self, clock: Clock, path: str = SOCKET, identifier: str = "ha-monitor") -> None:
@@ -50,10 +50,15 @@ class JournalOutput:
             b"SYSLOG_IDENTIFIER=%b\nPRIORITY=%d\n" % (self._identifier, _PRIORITY.get(line.level, 6)),
             _field(b"HA_EVENT", line.event.encode("utf-8", "replace")),
         ]
-        if line.task_id is not None:
-            fields.append(_field(b"HA_TASK_ID", line.task_id.encode("utf-8", "replace")))
-        if line.task_name is not None:
-            fields.append(_field(b"HA_TASK_NAME", line.task_name.encode("utf-8", "replace")))
+        index = (
+            (b"HA_TASK_ID", line.task_id),
+            (b"HA_TASK_NAME", line.task_name),
+            (b"HA_QUEUE", line.queue),
+            (b"HA_WORKER", line.worker),
+            (b"HA_ROOT_ID", line.root_id),
+            (b"HA_ERROR", line.error_group),
+        )
+        fields += [_field(name, value.encode("utf-8", "replace")) for name, value in index if value is not None]
         fields.append(_field(b"MESSAGE", line.text))
         return b"".join(fields)
 

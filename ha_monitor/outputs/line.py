@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from ha_monitor.events.catalogue import FIELDS
+from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.types import RUNTIME_TYPES, level_of
 from ha_monitor.store.outbox import OutboxItem
@@ -57,6 +58,7 @@ class EventLine(Struct, omit_defaults=True):
     parent_id: str | UnsetType = UNSET
     exception: str | UnsetType = UNSET
     traceback: str | UnsetType = UNSET
+    error_group: str | UnsetType = UNSET
     args: str | UnsetType = UNSET
     kwargs: str | UnsetType = UNSET
     result: str | UnsetType = UNSET
@@ -139,6 +141,8 @@ def _add_task(line: EventLine, event: Event, facts: Facts) -> None:
     line.task_id = task_id
     line.task_name = facts.name
     line.retries = facts.retries
+    if event.fingerprint is not None:
+        line.error_group = group_id(facts.name, event.fingerprint)
     if facts.queue is not None:
         line.queue = facts.queue
     # Only an end has the run's duration.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -31,6 +32,16 @@ class Threshold:
 
     def __init__(self, level: LogLevel) -> None:
         self.level = level
+
+    @contextmanager
+    def changing(self, level: LogLevel) -> Iterator[None]:
+        """Change the level at the end; until then what either of both lets through is written, so that a change to a
+        higher level is logged as well."""
+        self.level = min(self.level, level, key=_LEVELS.__getitem__)
+        try:
+            yield
+        finally:
+            self.level = level
 
 
 def _level_of(method: str) -> str:

@@ -15,6 +15,10 @@ class Line(NamedTuple):
     event: str
     task_id: str | None = None
     task_name: str | None = None
+    queue: str | None = None
+    worker: str | None = None
+    root_id: str | None = None
+    error_group: str | None = None
 
 
 class Output(Protocol):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from functools import partial
 from itertools import islice
 from typing import Protocol
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.outputs.announcer import Announcer, Outcome
+from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Store
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Recovered
-from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
+from ha_monitor.threads import Threads, ThreadUnavailable
 
 AT_ONCE = 500
 """Items whose lines are written together."""
@@ -47,12 +48,14 @@ class Announcements:
         stats: Stats,
         threads: Threads,
         upkeep: Upkeep,
+        repeats: Repeats,
     ) -> None:
         self._store = store
         self.announcer = announcer
         self._stats = stats
         self._upkeep = upkeep
-        self._thread = CallThread(threads, "handlers")
+        self._repeats = repeats
+        self._thread = threads.calls("handlers")
         self._pending: deque[OutboxItem] = deque()
         self._lines_until = 0
         """Sequence number below which the lines are written, though the handlers may not have been called."""
@@ -60,13 +63,20 @@ class Announcements:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def add(self, items: Iterable[OutboxItem]) -> None:
-        self._pending.extend(map(self._marked, items) if self._store.went_back_at else items)
+    def restore(self) -> None:
+        """Have a store that went back merge again what this instance did lately, and announce what of it nobody has
+        announced. Raises as `announce` does; what is left is for the next call.
+        """
+        while self._store.lacks_work:
+            self.add(item._replace(recovered=True) for item in self._store.restore())
+            self.announce()
+            self._upkeep.keep_alive()
 
-    def _marked(self, item: OutboxItem) -> OutboxItem:
-        """An event from before the store went back may have been announced then."""
-        is_old = (item.entry.event.time or 0.0) <= self._store.went_back_at
-        return item._replace(recovered=True) if is_old else item
+    def add(self, items: Iterable[OutboxItem], *, was_redelivered: bool = False) -> None:
+        """:param was_redelivered: they are of messages that the broker had delivered before."""
+        if self._store.went_back_at:
+            items = self._repeats.marked(items, was_redelivered=was_redelivered)
+        self._pending.extend(items)
 
     def recover(self, recovered: Recovered) -> None:
         """Continue after a broken connection with the content of the outbox."""
@@ -104,12 +114,12 @@ class Announcements:
                     if self.announcer.is_for_handlers(item):
                         self._handle(item)
                     else:
-                        self._store.announced(item.sequence + 1)
+                        self._store.announced(item.sequence + 1, _event_ids([item]))
                     self._pending.popleft()
             else:
                 for _ in chunk:
                     self._pending.popleft()
-                self._store.announced(behind)
+                self._store.announced(behind, _event_ids(chunk))
 
     def _handle(self, item: OutboxItem) -> None:
         """Call the handlers of one item, in a thread of their own: a slow one must not cost the lease.
@@ -125,7 +135,7 @@ class Announcements:
         except ThreadUnavailable:
             call()
         if not outcome.is_open:
-            self._store.announced(item.sequence + 1)
+            self._store.announced(item.sequence + 1, _event_ids([item]))
         if trouble is not None:
             raise trouble
         if outcome.is_open:
@@ -138,11 +148,16 @@ class Announcements:
 
     def _wait_for(self, called: Future[None]) -> LeaseLost | StoreUnavailable | None:
         """Wait until the handlers have returned; returns what happened to the store meanwhile."""
-        while not wait([called], BREATH).done:
+        while not self._thread.wait(called, BREATH):
             try:
                 self._upkeep.keep_alive()
             except (LeaseLost, StoreUnavailable) as error:
                 # A running handler must not be called a second time meanwhile, and its success must be known.
-                wait([called])
+                self._thread.wait(called)
                 return error
         return None
+
+
+def _event_ids(items: Iterable[OutboxItem]) -> list[str]:
+    """Those of the events that are announced; a handler that is called again announces none."""
+    return [item.entry.event.id for item in items if item.entry.kind == 0]

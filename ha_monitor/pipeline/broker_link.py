@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ha_monitor.broker.source import Source
 from ha_monitor.clock import Clock
+from ha_monitor.dialing import Dialed
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.link import Link
@@ -15,6 +16,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watch import Publishers
 from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.schedule import Schedule
+from ha_monitor.threads import Threads
 
 HEARTBEAT_EVERY = 1.0
 """Seconds between two checks of the heartbeats."""
@@ -52,7 +54,7 @@ class QueueWatcher(Protocol):
         """
 
 
-class BrokerLink(Link):
+class BrokerLink(Link[str]):
     """The state of the connection: whether this instance consumes."""
 
     def __init__(
@@ -69,10 +71,19 @@ class BrokerLink(Link):
         broadcast: Broadcast,
         watcher: QueueWatcher,
         peers: Peers,
+        threads: Threads,
     ) -> None:
         """:param queue: its name, for the log."""
         super().__init__(
-            *("the broker", "broker-unavailable"), first=0.5, longest=10.0, report=report, logger=logger, clock=clock
+            "the broker",
+            "broker",
+            "broker-unavailable",
+            first=0.5,
+            longest=10.0,
+            report=report,
+            logger=logger,
+            clock=clock,
+            thread=threads.calls("broker"),
         )
         self._source = source
         self._queue = queue
@@ -92,17 +103,20 @@ class BrokerLink(Link):
         """When the queue was last seen empty, by the monotonic clock and in seconds since the epoch."""
         self.consuming = False
 
-    def _open(self) -> None:
-        """Connect and consume.
+    def _dial(self) -> Dialed[str]:
+        return self._source.dial()
 
-        :raises BrokerUnavailable: if the broker is unavailable, or is not that of the other instances.
+    def _open(self, connected: str) -> None:
+        """See that the others consume from this broker as well, and tell of it.
+
+        :param connected: the broker's address.
+        :raises BrokerUnavailable: if it is not that of the other instances.
         """
-        address = self._source.connect()
         self._peers.check(self._source.place)
         away = self._returned()
         self.consuming = True
         self._stats.broker_connects += 1
-        self._stats.broker = address
+        self._stats.broker = connected
         self._health.broker(None)
         self._watermark.connected()
         self._note_delivery(self._clock.monotonic())
@@ -112,7 +126,7 @@ class BrokerLink(Link):
         if away is not None:
             if gap:
                 away["gap"] = gap
-            self._logger.info("broker-connected", broker=address, queue=self._queue, **away)
+            self._logger.info("broker-connected", broker=connected, queue=self._queue, **away)
         self._report.consuming()
         self._broadcast.send(self._source.url)
 
@@ -182,7 +196,7 @@ class BrokerLink(Link):
         self._health.broker("messages were requeued while the store is unavailable")
         if self.consuming:
             self._outage.closed()
-        self._close()
+        self.close()
 
     def _unhealthy(self, problem: str) -> None:
         self._health.broker(problem)

@@ -1,4 +1,4 @@
-"""Fills batches from the stream of deliveries."""
+"""Fills batches from the stream of deliveries, each so small that one call of the store merges it soon."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ha_monitor.broker.source import Mark, Source
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import BatchSettings
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import Fact
-from ha_monitor.pipeline.batch_parts import MOST_BYTES, batch_parts
 
+MOST_EVENTS = 750
+"""Events that one call merges; a worker event takes as long as four others, and counts as four."""
+WORKER_EVENT = 4
+"""The weight of a worker event."""
+LARGE_GROUP = 100
+"""Events of one task in a batch beyond which each takes longer: it is searched for among all that the record has
+seen."""
+LARGE_GROUP_EVENT = 3
+"""The weight of such an event."""
+MOST_BYTES = 1024 * 1024
+"""Bytes per call; a single event may be more."""
 RECEIVE_AT_ONCE = 100
 """Most messages taken between two checks of the batch's size; fewer if it lacks fewer events."""
 DECODE_AT_ONCE = 8
@@ -27,6 +39,7 @@ MOST_KEPT = 100_000
 """Events buffered while the store is unavailable, if the broker does not redeliver."""
 MOST_KEPT_BYTES = 64 * 1024 * 1024
 """Bytes of their messages."""
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Collected(NamedTuple):
@@ -37,6 +50,8 @@ class Collected(NamedTuple):
     """None for a part: the mark of a later one covers its messages."""
     redelivered: Sequence[Message] = ()
     """Redelivered messages, not decoded yet; the batch is empty then."""
+    was_redelivered: bool = False
+    """The batch is of such messages."""
 
 
 class Collector:
@@ -50,6 +65,8 @@ class Collector:
         self.decoder = decoder
         self._settings = settings
         self._clock = clock
+        self.most_events = settings.events
+        """Events that close a batch; fewer than in the settings if one call of the store does not merge so many."""
         self._received: deque[Message] = deque()
         self._before_received: Mark | None = None
         self._last_mark: Mark | None = None
@@ -72,6 +89,19 @@ class Collector:
     def byte_count(self) -> int:
         """Bytes of all messages kept."""
         return self._open.byte_count + self._closed_bytes + sum(len(message.body) for message in self._received)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a batch is being filled."""
+        return bool(self._open.message_count)
+
+    def gets_no_more(self, under_way: int) -> bool:
+        """Whether the broker sends no more before something is acknowledged.
+
+        :param under_way: messages that were taken and are not acknowledged.
+        """
+        limit = self._source.prefetch_limit
+        return limit is not None and under_way + self._open.message_count + len(self._received) >= limit
 
     @property
     def holds_too_much(self) -> bool:
@@ -152,6 +182,11 @@ class Collector:
                 self._receive(0.0)
         return bool(self._received)
 
+    @property
+    def next_is_redelivered(self) -> bool:
+        """Whether the oldest closed batch is of redelivered messages."""
+        return bool(self._closed and self._closed[0].redelivered)
+
     def take(self) -> Collected:
         """The oldest closed batch. :raises IndexError: if there is none."""
         collected = self._closed.popleft()
@@ -175,12 +210,12 @@ class Collector:
         self._closed_events = self._closed_bytes = 0
 
     def _is_full(self) -> bool:
-        return self._open.event_count >= self._settings.events or self._open.byte_count >= MOST_BYTES
+        return self._open.event_count >= self.most_events or self._open.byte_count >= MOST_BYTES
 
     def _receive(self, wait: float) -> bool:
         """Whether there was anything. Redelivered messages are closed at once, after the open batch."""
         mark = self._before_received = self._source.mark()
-        most = min(RECEIVE_AT_ONCE, self._settings.events - self._open.event_count)
+        most = max(1, min(RECEIVE_AT_ONCE, self.most_events - self._open.event_count))
         messages = self._source.receive(most, wait)
         if messages and messages[0].redelivered:
             self._close_with(mark)
@@ -207,3 +242,70 @@ def _some_of(received: deque[Message], most: int) -> list[Message]:
         messages.append(message)
         size += message.most_bytes
     return messages
+
+
+def batch_parts(batch: Batch) -> list[Batch]:
+    """Split a batch into parts of limited size. The last one carries its messages: with it, all of them are merged."""
+    longest = max(map(len, batch.tasks.values()), default=0)
+    cost = batch.event_count + (WORKER_EVENT - 1) * len(batch.workers)
+    if longest <= LARGE_GROUP and cost <= MOST_EVENTS and batch.byte_count <= MOST_BYTES:
+        return [batch]
+    cutter = _Cutter(batch.newest)
+    for task_id, facts in batch.tasks.items():
+        cost = 1 if len(facts) <= LARGE_GROUP else LARGE_GROUP_EVENT
+        for fact in facts:
+            cutter.part_for(fact, cost).tasks.setdefault(task_id, []).append(fact)
+    for fact in batch.workers:
+        cutter.part_for(fact, cost=WORKER_EVENT).workers.append(fact)
+    for fact in batch.others:
+        cutter.part_for(fact).others.append(fact)
+    last = cutter.parts[-1]
+    # Events that have no fact, such as those rejected.
+    last.event_count += batch.event_count - sum(part.event_count for part in cutter.parts)
+    last.take_messages_of(batch)
+    return cutter.parts
+
+
+def split(batch: Batch, tasks: int) -> tuple[Batch, Batch]:
+    """Split a batch into the merged part, this many tasks and nothing else, and the rest, which carries its
+    messages."""
+    merged, rest = Batch(), Batch()
+    for number, (task_id, facts) in enumerate(batch.tasks.items()):
+        (merged if number < tasks else rest).tasks[task_id] = facts
+    merged.event_count = sum(map(len, merged.tasks.values()))
+    merged.newest = rest.newest = batch.newest
+    rest.workers, rest.others = batch.workers, batch.others
+    rest.event_count = batch.event_count - merged.event_count
+    rest.take_messages_of(batch)
+    return merged, rest
+
+
+class _Cutter:
+    """The parts so far."""
+
+    def __init__(self, newest: float) -> None:
+        self.parts: list[Batch] = []
+        self._newest = newest
+        self._bytes = self._cost = 0
+        self._begin()
+
+    def part_for(self, fact: Fact, cost: int = 1) -> Batch:
+        """The part for a fact; adds the fact's weight to it.
+
+        :param cost: the fact's weight in events.
+        """
+        weight = len(_encode(fact))
+        part = self.parts[-1]
+        if part.event_count and (self._cost + cost > MOST_EVENTS or self._bytes + weight > MOST_BYTES):
+            part = self._begin()
+        part.event_count += 1
+        self._cost += cost
+        self._bytes += weight
+        return part
+
+    def _begin(self) -> Batch:
+        part = Batch()
+        part.newest = self._newest
+        self.parts.append(part)
+        self._bytes = self._cost = 0
+        return part

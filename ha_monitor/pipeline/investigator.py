@@ -12,7 +12,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.errors import BrokerBlocked, HaMonitorError
 from ha_monitor.pipeline.evaluation import Evaluation, evaluate
 from ha_monitor.store.results import Candidate, Candidates
-from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
+from ha_monitor.threads import Threads, ThreadUnavailable
 
 AskWorkers = Callable[[Sequence[str], Sequence[str]], WorkerAnswers]
 """Given task ids, and workers to ask for their settings."""
@@ -48,7 +48,7 @@ class Investigator:
         self._workers = workers
         self._backend = backend
         self._clock = clock
-        self._thread = CallThread(threads, "investigator")
+        self._thread = threads.calls("investigator")
         self._asked: Future[Findings] | None = None
         self._acks_late: dict[str, bool] = {}
         """As workers have said, by task name: who could say it now may be the worker that is lost."""

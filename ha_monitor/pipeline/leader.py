@@ -21,6 +21,11 @@ from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
 
+ENOUGH = 0.1
+"""Seconds after which no other duty is begun at a tick: the loop has more to do, and each call of a distant store takes
+long. The next tick goes on with that duty.
+"""
+
 
 class Leader:
     """Runs the duties, a file each, while this instance leads. To add one, list it in `__init__`."""
@@ -70,7 +75,7 @@ class Leader:
         self._duties: list[Duty] = [
             self._watch,
             LossesDuty(record.duties, clock, report=settings.count_losses),
-            StoreRisks(record.store, logger, clock),
+            StoreRisks(record.store, stats, logger, clock),
             self._strangers,
         ]
         self._stuck: StuckTaskDuty | None = None
@@ -80,6 +85,9 @@ class Leader:
             )
             self._duties.append(self._stuck)
         self._leads = False
+        self._clock = clock
+        self._next = 0
+        """The duty that is first at the next tick."""
 
     def queue_seen(self, depth: int | None, asked_at: float, consumers: int | None = None) -> None:
         """The length of the shared queue was queried; None if there is no queue.
@@ -106,6 +114,7 @@ class Leader:
         if ticked.leads != self._leads:
             self._leads = ticked.leads
             self._record_duties.start_anew()
+            self._next = 0
             for duty in self._duties:
                 duty.start_anew()
             self._logger.info("leadership-acquired" if self._leads else "leadership-lost", token=self._store.token)
@@ -113,7 +122,14 @@ class Leader:
             self._telemetry.does_not_lead()
             return []
         self._telemetry.leads(self._store.lease_until, followed=ticked.followed)
+        return self._run_duties()
+
+    def _run_duties(self) -> list[OutboxItem]:
         items: list[OutboxItem] = []
-        for duty in self._duties:
-            items += duty.run()
+        began = self._clock.monotonic()
+        for _ in self._duties:
+            items += self._duties[self._next].run()
+            self._next = (self._next + 1) % len(self._duties)
+            if self._clock.monotonic() - began >= ENOUGH:
+                break
         return items

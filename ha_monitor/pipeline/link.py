@@ -1,33 +1,59 @@
-"""A connection to a service that may be unavailable: retried after growing pauses, closed after an error."""
+"""A connection to a service that may be unavailable: retried after growing pauses, closed after an error.
+
+It is made in a thread, so that the loop renews its lease, notifies the watchdog and hears of signals meanwhile.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Generic
 
 from ha_monitor.clock import Clock
+from ha_monitor.dialing import Connected, Dialed, Dialing
 from ha_monitor.errors import HaMonitorError
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.backoff import Backoff
 from ha_monitor.pipeline.outage import Outage
 from ha_monitor.pipeline.report import Report
+from ha_monitor.threads import CallThread
+
+LOOK = 0.1
+"""Most seconds for which the loop waits for an attempt, before it goes round."""
+SLOW_AFTER = 5.0
+"""Seconds after which an attempt that is under way is told of."""
 
 
-class Link(ABC):
+class Link(ABC, Generic[Connected]):
     """What all connections have in common; a subclass defines how one is opened and closed."""
 
     def __init__(
-        self, service: str, line: str, *, first: float, longest: float, report: Report, logger: Logger, clock: Clock
+        self,
+        service: str,
+        name: str,
+        line: str,
+        *,
+        first: float,
+        longest: float,
+        report: Report,
+        logger: Logger,
+        clock: Clock,
+        thread: CallThread,
     ) -> None:
         """
         :param service: its name in the supervisor's status line.
+        :param name: of its section in the configuration.
         :param line: name of the log event of an outage.
         :param first: upper limit of the first pause between two attempts in seconds.
         :param longest: upper limit of any pause in seconds.
+        :param thread: in which it is connected to.
         """
         self._service = service
+        self._name = name
         # A queue that was deleted, for one, must be declared at once: until then, events are lost.
         self._backoff = Backoff(clock, first, longest, at_once=True)
         self._outage = Outage(line, logger, clock)
+        self._dialing: Dialing[Connected] = Dialing(thread, clock)
+        self._is_slow = False
         self._report = report
         self._logger = logger
         self._clock = clock
@@ -37,14 +63,35 @@ class Link(ABC):
         return self._backoff.remaining()
 
     def connect(self) -> bool:
-        """Connect if an attempt is due; returns whether it did. Blocks.
+        """Connect if an attempt is due, or go on with the one that is under way; returns whether it has succeeded.
+
+        To be called again and again. Waits for a moment; without a thread, until the attempt has ended.
 
         :raises HaMonitorError: as the subclass says; the caller must pass it to `lost`.
         """
-        if self.remaining():
+        if not self._dialing.is_under_way:
+            if self.remaining():
+                return False
+            self._is_slow = False
+            self._dialing.begin(self._dial)
+        dialed = self._dialing.result(LOOK)
+        if dialed is None:
+            self._tell_if_slow()
             return False
-        self._open()
+        self._open(dialed.use())
         return True
+
+    def _tell_if_slow(self) -> None:
+        if self._is_slow or self._dialing.lasts < SLOW_AFTER:
+            return
+        self._is_slow = True
+        reason = (
+            f"connecting has taken {SLOW_AFTER:g} s and goes on: the name server for {self._name}.url, or the host, "
+            "does not answer"
+        )
+        self._outage.lasts(reason)
+        self._unhealthy(reason)
+        self._report.waiting(self._service, self._clock.monotonic() - SLOW_AFTER, reason)
 
     def lost(self, error: HaMonitorError) -> None:
         """The connection broke, or could not be made. Close it; the next attempt comes after a pause."""
@@ -52,6 +99,11 @@ class Link(ABC):
         self._outage.failed(reason, self._backoff.failed())
         self._unhealthy(reason)
         self._report.waiting(self._service, self._backoff.failing_since, reason)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, and give up an attempt that is under way. Never raises."""
+        self._dialing.drop()
         self._close()
 
     def _returned(self) -> dict[str, float] | None:
@@ -60,8 +112,12 @@ class Link(ABC):
         return self._outage.over()
 
     @abstractmethod
-    def _open(self) -> None:
-        """Connect, and log that."""
+    def _dial(self) -> Dialed[Connected]:
+        """Make a connection. Blocks; in a thread, so it must touch nothing that the loop uses."""
+
+    @abstractmethod
+    def _open(self, connected: Connected) -> None:
+        """The connection is in use: do what comes first, and log that."""
 
     @abstractmethod
     def _close(self) -> None:

@@ -54,6 +54,12 @@ class Outage:
             self._event, reason=reason, retry_in=round(retry_in, 3), attempts=self._attempts, since=self._began
         )
 
+    def lasts(self, reason: str) -> None:
+        """An attempt is under way that takes long. Whatever comes of it counts; until then, it is no failure."""
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            self._logger.warning(self._event, reason=reason)
+
     def closed(self) -> None:
         """The connection was closed for another reason, which is logged elsewhere."""
         if self._count():

@@ -7,8 +7,9 @@
              ├─ no broker?  try to connect, declare, consume                     (the lease stays alive)
              └─ consume     collect a batch ─► merge ─► announce ─► acknowledge
 
-While Redis merges one batch, the next is collected; at most one is under way. Errors decide what happens next
-(see `errors.py`): each is caught in `cycle` and leaves a state from which the next cycle goes on.
+While Redis merges one batch, the next is collected; several are under way if Redis is too far away to answer soon
+(`handed_over.py`). Errors decide what happens next (see `errors.py`): each is caught in `cycle` and leaves a state from
+which the next cycle goes on.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
-from ha_monitor.pipeline.batch_parts import batch_parts, split
 from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink
 from ha_monitor.pipeline.buffer_limit import BufferLimit
 from ha_monitor.pipeline.collector import Collected, Collector
+from ha_monitor.pipeline.handed_over import NEAR, HandedOver, Pause
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejections import Rejections
 from ha_monitor.pipeline.reloadable import Program, Reloadable
+from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
@@ -69,18 +71,15 @@ class Pipeline:
         self._config = config
         self._source = source
         self._store = store = record.store
-        self._rejections = Rejections(identity, logger, clock)
+        self._rejections = rejections = Rejections(identity, logger, clock)
         self._redeliveries = Redeliveries(record.attempts, identity, stats, logger, clock)
         self._supervisor = supervisor
-        self._telemetry = telemetry
         self._health = telemetry.health
-        self._logger = logger
-        self._clock = clock
+        self._logger, self._clock = logger, clock
         self._program = program
         self.stats = stats
         self._stopping = self._reload_asked = False
-        self._sent_at = 0.0
-        self._collector = Collector(source, reloadable.decoder, config.batch, clock)
+        self._collector = collector = Collector(source, reloadable.decoder, config.batch, clock)
         self._buffer_limit = BufferLimit(self._collector, stats, logger, clock)
         self._report = Report(supervisor, self.stats, clock)
         self._leader = Leader(
@@ -95,13 +94,13 @@ class Pipeline:
             reconciler=self._collector,
         )
         self._watermark = Watermark(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
-        self._in_flight: Collected | None = None
+        timely = config.store.tick_every
+        self._handed = HandedOver(
+            store, collector, stats, rejections, timely, telemetry=telemetry, watermark=self._watermark, clock=clock
+        )
+        repeats = Repeats(store, None if source.redelivers else self._watermark, clock)
         self._announcements = Announcements(
-            store=store,
-            announcer=reloadable.announcer,
-            stats=self.stats,
-            threads=threads,
-            upkeep=self,
+            store=store, announcer=reloadable.announcer, stats=stats, threads=threads, upkeep=self, repeats=repeats
         )
         self._store_link = StoreLink(
             store,
@@ -112,6 +111,8 @@ class Pipeline:
             logger=logger,
             clock=clock,
             identity=identity,
+            threads=threads,
+            lease=config.store.lease,
         )
         self._broker = BrokerLink(
             source,
@@ -124,7 +125,8 @@ class Pipeline:
             clock=clock,
             broadcast=broadcast,
             watcher=self._leader,
-            peers=Peers(store, stats, config.node_id),
+            peers=Peers(store, stats, config.node_id, logger, clock),
+            threads=threads,
         )
         self._ticker = Ticker(
             store,
@@ -153,10 +155,7 @@ class Pipeline:
         self._reload_asked = True
 
     def run(self) -> None:
-        """Run cycles until `stop`.
-
-        :raises ConfigurationError: if the program cannot run with this configuration.
-        """
+        """Run cycles until `stop`. :raises ConfigurationError: if the program cannot run with this configuration."""
         try:
             self.cycle()
             self._supervisor.ready()
@@ -183,6 +182,9 @@ class Pipeline:
             if not self._store.connected and not self._connect_store():
                 self._wait_for_store()
                 return
+            if self._store.lacks_work:
+                self._finish()
+                self._announcements.restore()
             self._tick_if_due()
             if not self._broker.consuming:
                 self._merge_closed()
@@ -203,49 +205,51 @@ class Pipeline:
     # --- consume ---------------------------------------------------------------------------
 
     def _consume(self) -> None:
-        wait = 0.0 if self._in_flight is not None else min(IDLE_WAIT, self._ticker.due.remaining())
-        full = self._collector.collect(wait)
+        full = self._handed.collect(min(IDLE_WAIT, self._ticker.due.remaining()))
         if self._broker.hears:
             self._leader.listening.listened()
-        self._finish()
+        self._finish_answered()
         while self._collector:
-            self._send(self._collector.take())
+            self._send_next()
             if full and not self._collector:
                 return  # more is available: Redis merges while it is collected
-            self._finish()
+            self._finish_answered()
             self.keep_alive()
-        if self._collector.paused_at is not None:
-            complete_until = min(self._collector.paused_at, self._source.received_until)
-            self._watermark.nothing_in_flight(complete_until, self._source.arrivals)
+        if (paused_at := self._collector.paused_at) is not None:
             self.stats.nothing_received(self._clock.time())
-        self._announcements.announce()
+            self._handed.pause(Pause(min(paused_at, self._source.received_until), self._source.arrivals))
+        if self._handed:
+            return  # Redis is far away: what comes meanwhile need not wait for it
+        self._announce()
         self._store.flush()
 
     def _merge_closed(self) -> None:
-        """Merge the batch in flight, and all that are closed."""
+        """Merge what is under way, and all batches that are closed."""
         self._finish()
         while self._collector:
-            self._send(self._collector.take())
+            self._send_next()
             self._finish()
             self.keep_alive()
 
-    def _send(self, collected: Collected) -> None:
-        if collected.redelivered:
+    def _send_next(self) -> None:
+        """Hand the oldest closed batch over, once it is known what the store has left of those before."""
+        self._finish_answered(at_once=True)
+        if not self._collector:
+            self._handed.left = 0  # the broker was lost meanwhile
+        elif self._collector.next_is_redelivered and self._handed:
+            self._finish()
+        elif (collected := self._collector.take()).redelivered:
             self._merge_redelivered(collected)
-            return
-        self._in_flight = collected
-        self._sent_at = self._clock.monotonic()
-        self._health.batch_began()
-        self._store.send_apply(collected.batch)
+        else:
+            self._handed.send(collected)
 
     def _merge_redelivered(self, collected: Collected) -> None:
         """Merge redelivered messages, which may have crashed another instance, one step after the other."""
         for batch in self._redeliveries.batches(collected.redelivered, self._collector.decoder):
-            for part in batch_parts(batch):
-                self._send(Collected(part, None))
-                self._finish()
-                self.keep_alive()
-        self._announcements.announce()
+            self._handed.send(Collected(batch, None, was_redelivered=True))
+            self._finish()
+            self.keep_alive()
+        self._announce()
         self._acknowledge(collected.mark)
 
     def _acknowledge(self, mark: Mark | None) -> None:
@@ -257,48 +261,47 @@ class Pipeline:
             self._broker_lost(error)
 
     def _finish(self) -> None:
-        """Wait for the batch in flight, announce its items, and acknowledge its messages."""
-        while self._in_flight is not None and self._finish_call(self._in_flight):
-            self.keep_alive()
-            if self._collector:
-                self._send(self._collector.take())
+        """Wait for the batches under way until they are merged completely and announced, and acknowledge them."""
+        while self._handed or self._handed.left:
+            if not self._handed:
+                self.keep_alive()
+                self._send_next()
+            self._take_in()
+            self._announce()
 
-    def _finish_call(self, collected: Collected) -> bool:
-        """The same for one call; whether it has left some of the batch, which is first in line then."""
-        batch, mark, _ = collected
-        applied = self._store.receive_apply()
-        self._in_flight = None
-        is_left = applied.merged < len(batch.tasks)
-        if is_left:
-            batch, rest = split(batch, applied.merged)
-            self._collector.put_back(Collected(rest, mark))
-            mark = None
-        self._announcements.add(applied.items)
-        self.stats.add_batch(
-            batch, new=applied.new, repeated=applied.repeated, waiting=applied.waiting, now=self._clock.time()
-        )
-        if batch.rejected_count:
-            self._rejections.add(batch.rejected, batch.rejected_count)
-        if applied.waiting:
-            self._ticker.due.hasten(self._config.store.name_wait)
+    def _finish_answered(self, *, at_once: bool = False) -> None:
+        """The same for those that are answered for soon, if not `at_once`, or that are too many. A distant store is not
+        waited for while there is something to send."""
+        within = 0.0 if at_once or (self._handed.is_slow and self._collector) else NEAR
+        while self._handed and (self._handed.is_full or self._handed.is_answered(within)):
+            self._take_in()
+            self._announce()
+
+    def _take_in(self) -> None:
+        """Wait for the oldest batch under way, if there is any; what it brings is to be announced then."""
+        for merged in self._handed.receive():
+            self._announcements.add(merged.applied.items, was_redelivered=merged.was_redelivered)
+            if merged.applied.waiting:
+                self._ticker.due.hasten(self._config.store.name_wait)
+
+    def _announce(self) -> None:
+        """Announce all that is merged, and acknowledge its messages."""
         self._announcements.announce()
-        self._acknowledge(mark)
-        self._health.batch_committed()
-        self._telemetry.batch_done(self._clock.monotonic() - self._sent_at)
-        self._watermark.merged(batch.message_count)
-        if applied.trouble:  # that there is none any more is seen at a tick
-            self._store_link.answered(applied.trouble)
-        self.made_progress()
-        return is_left
+        for merged in self._handed.take_merged():
+            self._acknowledge(merged.mark)
+            self._handed.done(merged)
+            self.made_progress()
+            if merged.applied.trouble:  # that there is none any more is seen at a tick
+                self._store_link.answered(merged.applied.trouble)
 
     # --- time ------------------------------------------------------------------------------
 
     def _tick_if_due(self) -> None:
         if not self._ticker.due.is_due():
             return
-        self._finish()
+        self._finish()  # the tick tells of what is announced
         self.renew_lease()
-        self._announcements.announce()
+        self._announce()
         self._store.flush()
         self._broker.check_peers()
 
@@ -312,7 +315,9 @@ class Pipeline:
             self._broker_lost(error)
 
     def renew_lease(self) -> None:
-        """Tick, whether it is due or not."""
+        """Tick, whether it is due or not. What is merged before is announced before what the tick brings."""
+        while self._handed:
+            self._take_in()
         self._ticker.tick()
 
     # --- connections -----------------------------------------------------------------------
@@ -321,7 +326,7 @@ class Pipeline:
         if not self._store_link.connect():
             return False
         self._buffer_limit.report()
-        self._announcements.announce()
+        self._announce()
         self._ticker.due.hasten()
         return True
 
@@ -340,15 +345,12 @@ class Pipeline:
             self._clock.sleep(min(IDLE_WAIT, self._broker.remaining()))
 
     def _repeat_batches(self) -> None:
-        """Make sure that batches that may not be merged are merged again."""
+        """Make sure that batches that may not be merged are merged again: nothing of them was acknowledged."""
+        self._handed.give_up()
         if self._source.redelivers:
-            # Nothing of it was acknowledged.
             self._broker.requeue()
             self._health.batch_requeued()
             self._collector.forget()
-        elif self._in_flight is not None:
-            self._collector.put_back(self._in_flight)
-        self._in_flight = None
 
     def _broker_lost(self, error: BrokerUnavailable) -> None:
         self._broker.lost(error)
@@ -378,19 +380,19 @@ class Pipeline:
                     if not self._source.redelivers:
                         self._source.close()  # what it holds is merged, and that has an end
                     self._finish()
-                    while self._collector or (not self._source.redelivers and self._collector.close_all()):
-                        self._send(self._collector.take())
+                    while self._collector or self._collector.close_all():
+                        self._send_next()
                         self._finish()
                     if self._rejections.samples:
                         self.renew_lease()  # no later one would tell of them
-                elif self._in_flight is not None:
-                    self._store.receive_apply()
+                while self._handed:
+                    self._take_in()
                 left = self._store.unregister()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
             self._logger.warning("shutdown-incomplete", reason=str(error))
             self._repeat_batches()
-        self._source.close()
-        self._store.close()
+        self._broker.close()
+        self._store_link.close()
         if not self._source.redelivers:
             self._buffer_limit.drop_all()
         self._rejections.report(at_once=True)

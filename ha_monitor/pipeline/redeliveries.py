@@ -22,6 +22,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.collector import batch_parts
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Attempts
 
@@ -53,7 +54,8 @@ class Redeliveries:
         self._clock = clock
 
     def batches(self, messages: Sequence[Message], decoder: Decoder) -> Iterator[Batch]:
-        """The messages in batches; each must be merged before the next is requested. Messages in none are set aside.
+        """The messages in batches, each for one call; it must be merged before the next is requested. Messages in none
+        are set aside.
 
         :raises StoreUnavailable: if the attempt cannot be noted.
         """
@@ -65,7 +67,7 @@ class Redeliveries:
         self._shuffle(alone)
         others_merge = False
         if together:
-            yield _decoded([message for _, message in together], decoder)
+            yield from _decoded([message for _, message in together], decoder)
             self._attempts.succeeded([name for name, _ in together])
             others_merge = True
         for name, message in alone:
@@ -74,7 +76,7 @@ class Redeliveries:
             if before >= GIVE_UP_AFTER and others_merge:
                 self._set_aside(name, message, before, decoder)
                 continue
-            yield _decoded([message], decoder)
+            yield from _decoded([message], decoder)
             self._attempts.succeeded([name])
             others_merge = True
 
@@ -95,10 +97,10 @@ class Redeliveries:
         self._logger.error("message-set-aside", attempts=attempts, size=len(message.body))
 
 
-def _decoded(messages: Sequence[Message], decoder: Decoder) -> Batch:
+def _decoded(messages: Sequence[Message], decoder: Decoder) -> list[Batch]:
     batch = Batch()
     decoder.decode(messages, batch)
-    return batch
+    return batch_parts(batch)
 
 
 def _name(message: Message) -> str:

@@ -43,6 +43,8 @@ class Stats(Struct):
     leases_lost: int = 0
     rollbacks: int = 0
     """How often this instance was the first to notice that the store had gone back."""
+    store_dropped_keys: int = 0
+    """Keys that the store dropped to make room while this instance led."""
     last_event: float = 0.0
     """When the last events were merged, seconds since the epoch."""
     lag: float = 0.0
@@ -50,6 +52,12 @@ class Stats(Struct):
     broker: str = ""
     place: str = ""
     """What tells the broker from another one: `Source.place`."""
+    greeting: str = ""
+    """`Source.greeting`."""
+    greetings: list[str] = []
+    """`Source.greetings`."""
+    behind: float | None = None
+    """Age of the watermark in seconds: it has merged what it was given until then. None if that is not known."""
     depth: int | None = None
     """Messages in the shared queue, as of the last query."""
     empty_at: float = 0.0

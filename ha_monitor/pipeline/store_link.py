@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ha_monitor.clock import Clock
+from ha_monitor.dialing import Dialed
 from ha_monitor.errors import HaMonitorError, LeaseLost, StoreRefused
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.line import Identity, iso_time
@@ -15,15 +16,18 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
 from ha_monitor.store.results import is_about_foreign_value
+from ha_monitor.threads import Threads
 from ha_monitor.version import __version__
 
 REFUSED_FOR = STABLE_AFTER
 """Seconds until a refusal of Redis counts as over."""
+LONGEST_PAUSE = 5.0
+"""Seconds between two attempts to connect or to register."""
 WARN_EVERY = 10.0
 """Seconds between two warnings about writes that Redis refused and that a call did without."""
 
 
-class StoreLink(Link):
+class StoreLink(Link[None]):
     """The state of the connection, and of this instance's registration in the shared record."""
 
     def __init__(
@@ -37,9 +41,21 @@ class StoreLink(Link):
         logger: Logger,
         clock: Clock,
         identity: Identity,
+        threads: Threads,
+        lease: float,
     ) -> None:
+        """:param lease: seconds for which the store grants a lease."""
         super().__init__(
-            *("Redis", "store-unavailable"), first=0.2, longest=5.0, report=report, logger=logger, clock=clock
+            "Redis",
+            "store",
+            "store-unavailable",
+            first=0.2,
+            # Whoever is back first takes over what others left after a lease; by then they must be back as well.
+            longest=min(LONGEST_PAUSE, lease / 2),
+            report=report,
+            logger=logger,
+            clock=clock,
+            thread=threads.calls("store"),
         )
         self._store = store
         self._announcements = announcements
@@ -54,7 +70,7 @@ class StoreLink(Link):
         }
         """What `status` shows of this instance."""
         # If the lease is lost again soon after registering, registering is no cure.
-        self._lease_backoff = Backoff(clock, first=0.2, cap=5.0, at_once=True)
+        self._lease_backoff = Backoff(clock, first=0.2, cap=LONGEST_PAUSE, at_once=True)
         self._refused_at: float | None = None
         self._warning = Schedule(clock, WARN_EVERY)
         self.registered = False
@@ -62,15 +78,17 @@ class StoreLink(Link):
     def remaining(self) -> float:
         return max(super().remaining(), self._lease_backoff.remaining())
 
-    def _open(self) -> None:
-        """Connect, and register this instance or recover its outbox.
+    def _dial(self) -> Dialed[None]:
+        return self._store.dial()
+
+    def _open(self, _connected: None) -> None:
+        """Register this instance, or recover its outbox.
 
         What is left in the outbox becomes pending.
 
         :raises StoreUnavailable: if Redis is away. :raises LeaseLost: if another instance has the outbox; the next
         call registers again.
         """
-        self._store.connect()
         self._repair()
         if self.registered:
             self._announcements.recover(self._store.recover())
@@ -136,13 +154,13 @@ class StoreLink(Link):
         super().lost(error)
 
     def lease_lost(self, error: LeaseLost) -> None:
-        """Register again: another instance has the outbox."""
+        """Register again: the outbox is not this instance's any more."""
         self._lease_backoff.failed()
         self._stats.leases_lost += 1
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)
         self._health.store("the lease was lost")
         self.registered = False
-        self._close()
+        self.close()
 
     def _unhealthy(self, problem: str) -> None:
         self._health.store(problem)

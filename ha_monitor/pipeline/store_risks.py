@@ -1,36 +1,56 @@
-"""The leader's duty for the store itself: report the settings under which it may lose what it has confirmed."""
+"""The leader's duty for the store itself: report the settings under which it may lose what it has confirmed, and keys
+that it dropped.
+"""
 
 from __future__ import annotations
 
 from ha_monitor.clock import Clock
 from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
 from ha_monitor.store.outbox import OutboxItem
 
 LOOK_EVERY = 60.0
-"""Seconds: settings are rarely changed, and the line is no alarm."""
+"""Seconds: settings are rarely changed, and the lines are no alarm."""
+DROPPED_KEYS = (
+    "records may be among them, whose tasks have no name in later lines, and no end that waited for it; give Redis "
+    "more memory, and set maxmemory-policy noeviction"
+)
+"""What that means, and what to do."""
 
 
 class StoreRisks:
-    """Writes a line about each risk when it is first seen, or seen in another way."""
+    """Writes a line about each risk when it is first seen, or seen in another way, and whenever keys were dropped."""
 
-    def __init__(self, store: Store, logger: Logger, clock: Clock) -> None:
+    def __init__(self, store: Store, stats: Stats, logger: Logger, clock: Clock) -> None:
         self._store = store
+        self._stats = stats
         self._logger = logger
         self._due = Schedule(clock, LOOK_EVERY)
         self._told: set[str] = set()
+        self._dropped: int | None = None
 
     def start_anew(self) -> None:
         self._due.hasten()
+        self._dropped = None
 
     def run(self) -> list[OutboxItem]:
         if not self._due.is_due():
             return []
         self._due.restart()
-        risks = self._store.risks()
-        for risk in risks:
+        info = self._store.info()
+        for risk in info.risks:
             if risk not in self._told:
                 self._logger.warning("store-at-risk", reason=risk)
-        self._told = set(risks)
+        self._told = set(info.risks)
+        self._compare(info.dropped)
         return []
+
+    def _compare(self, dropped: int) -> None:
+        # Less than before is another Redis, or one that was started again: what it had dropped until now is not known.
+        before, self._dropped = self._dropped, dropped
+        if before is None or dropped <= before:
+            return
+        self._stats.store_dropped_keys += dropped - before
+        self._logger.error("store-dropped-keys", count=dropped - before, reason=f"Redis made room: {DROPPED_KEYS}")

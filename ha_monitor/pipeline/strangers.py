@@ -12,10 +12,15 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Store
 from ha_monitor.store.outbox import OutboxItem
+from ha_monitor.store.results import Peer
 
 LONGER = 10.0
 """Seconds for which there must be too many, in addition to those for which a broker keeps the consumer of a client that
 disappeared."""
+
+LEFT_BEHIND = 3600.0
+"""Seconds, where the consumers too many may be those of connections that were given up: a quorum queue counts the
+consumers of a node that went down for as long as that is away."""
 
 
 class StrangersDuty:
@@ -35,7 +40,10 @@ class StrangersDuty:
         self._queue = queue
         self._settled_after = requeue_delay + LONGER
         self._consumers: int | None = None
-        self._connections: list[tuple[int, object]] = []
+        self._connections: dict[int, int] = {}
+        """How often each instance has connected, by its token."""
+        self._settled: dict[int, int] = {}
+        """The same when there were last no consumers too many."""
         self._since = 0.0
         self._is_said = False
 
@@ -45,7 +53,8 @@ class StrangersDuty:
 
     def start_anew(self) -> None:
         self._consumers = None
-        self._connections = []
+        self._connections = {}
+        self._settled = {}
         self._is_said = False
 
     def run(self) -> list[OutboxItem]:
@@ -55,16 +64,19 @@ class StrangersDuty:
         return []
 
     def _compare(self, consumers: int) -> None:
-        peers = self._store.peers()
         # Each connection that was given up may have left a consumer behind for a while.
-        connections = sorted((peer.token, peer.stats.get("broker_connects")) for peer in peers)
-        connections.append((self._store.token, self._stats.broker_connects))
+        connections = {peer.token: _connects_of(peer) for peer in self._store.peers()}
+        connections[self._store.token] = self._stats.broker_connects
         instances, now = len(connections), self._clock.monotonic()
         if consumers <= instances:
             self._is_said = False
+            self._settled = connections
         if consumers <= instances or connections != self._connections:
             self._connections, self._since = connections, now
-        elif now - self._since >= self._settled_after and not self._is_said:
+            return
+        given_up = sum(count - self._settled.get(token, 1) for token, count in connections.items())
+        settled_after = LEFT_BEHIND if consumers - instances <= given_up else self._settled_after
+        if now - self._since >= settled_after and not self._is_said:
             self._is_said = True
             self._logger.error(
                 "queue-shared",
@@ -82,3 +94,9 @@ def shared_text(queue: str, consumers: int, instances: int) -> str:
         f"instance{'' if instances == 1 else 's'}: something else takes events away, probably instances with another "
         "store; give those a node_id of their own, or the same store.url"
     )
+
+
+def _connects_of(peer: Peer) -> int:
+    """How often an instance has connected, by what the store has of it, which may be anything."""
+    connects = peer.stats.get("broker_connects")
+    return connects if isinstance(connects, int) else 1

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ha_monitor.clock import Clock
-from ha_monitor.metrics.counts import overflowed
+from ha_monitor.metrics.series import RESERVED, Series
 from ha_monitor.outputs.log import Logger
-from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Table
 
 QUIET = 600.0
@@ -22,9 +21,15 @@ EFFECTS = {
     "baselines": (
         "runs of new task names have no baseline, so stuck.started_after applies; check who may publish events"
     ),
+    "names": "tasks of new names are not found by name until others fall silent; check who may publish events",
     "queues": "new task queues are not surveyed once no worker consumes them",
     "open": "new tasks are not checked for being stuck or orphaned; find out which tasks pile up",
-    "series": "new series are added up as `overflow`; raise metrics.max_series, or check who may publish events",
+    "waits": "the age of the oldest task in a queue may be wrong; find out which tasks pile up",
+    "worker labels": (
+        "tasks of new workers are counted without the worker until old workers are gone for an hour; raise "
+        "metrics.max_series, or set metrics.worker_labels"
+    ),
+    "series": "new task names are added up as `overflow`; raise metrics.max_series, or check who may publish events",
 }
 """The effect of a full table, and what to do."""
 
@@ -58,10 +63,11 @@ class TableReport:
                 )
 
 
-def series_table(counts: Counts, limit: int) -> Table:
-    """The counts of an instance as a table.
-
-    :param limit: `metrics.max_series`.
-    """
-    size = len(counts)
-    return Table("series", size, limit, overflowed(counts) if size >= limit else 0)
+def series_tables(series: Series) -> list[Table]:
+    """The series of an instance as tables: those with a worker, and all."""
+    with_worker = int(series.limit * (1 - RESERVED))
+    without = series.without
+    return [
+        Table("worker labels", series.samples, with_worker, without["worker"]),
+        Table("series", series.samples, series.limit, without["name"]),
+    ]

@@ -11,12 +11,13 @@ from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import BrokerLink
+from ha_monitor.pipeline.counting import CountKeeper
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.rejections import Rejections
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
-from ha_monitor.pipeline.tables import TableReport, series_table
+from ha_monitor.pipeline.tables import TableReport
 from ha_monitor.pipeline.takeovers import report_takeovers
 from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.schedule import Schedule
@@ -49,7 +50,7 @@ class Ticker:
     ) -> None:
         self._store = store
         self._source = source
-        self._max_series = config.metrics.max_series
+        self._clock = clock
         self._store_link = store_link
         self._broker = broker
         self._leader = leader
@@ -60,9 +61,7 @@ class Ticker:
         self._stats = stats
         self._telemetry = telemetry
         self._logger = logger
-        self._tables = TableReport(logger, clock)
-        self._counts_of = 0.0
-        """When the store had gone back last when the counts were looked at; they are raised if it has since then."""
+        self._counting = CountKeeper(store, telemetry, TableReport(logger, clock), clock)
         self.due = Schedule(clock, config.store.tick_every)
         """When the next tick is due; whoever knows of something earlier hastens it."""
 
@@ -72,11 +71,15 @@ class Ticker:
         :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says.
         """
         self._stats.redelivered = self._source.redelivered
+        self._stats.greeting, self._stats.greetings = self._source.greeting, list(self._source.greetings)
+        looked_at = self._clock.monotonic()
+        age = self._stats.behind = self._watermark.age()
         ticked = self._store.tick(
             msgspec.json.encode(self._stats),
             self._rejections.samples,
             eligible=self._broker.consuming,
-            watermark_age=self._watermark.age(),
+            watermark_age=age,
+            looked_at=looked_at,
             requeued=self._watermark.requeued,
         )
         # Only now is that stored. What the tick returned is not returned again: add it before any other call can fail.
@@ -96,17 +99,8 @@ class Ticker:
                 reason="Redis's clock was put back, or a fail-over led to a host whose clock is behind: synchronize it",
             )
         self._rejections.report()
-        if self._telemetry.counting and self._store.counts_changed:
-            self._look_at_counts()
+        # What is merged again is counted again: only then it is seen what is missing.
+        if self._telemetry.counting and not self._store.lacks_work:
+            self._counting.look(ticked.label_sets)
         if self._broker.consuming:
             self._report.consuming()
-
-    def _look_at_counts(self) -> None:
-        counts = self._store.counts()
-        if self._counts_of != self._store.went_back_at:
-            self._counts_of = self._store.went_back_at
-            if fallen := self._telemetry.counts.fallen_in(counts):
-                self._store.restore_counts(fallen)
-                counts = self._store.counts()
-        self._telemetry.counts = counts
-        self._tables.look([series_table(self._telemetry.counts, self._max_series)])

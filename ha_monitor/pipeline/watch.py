@@ -104,7 +104,7 @@ class WatchDuty:
             self._ask.restart()
             self._publishers.ask_again()
         self._watermark.merged_by_all(None if watched.merged_ago is None else asked_at - watched.merged_ago)
-        self._telemetry.fleet = watched
+        self._telemetry.watched(watched)
         self._tables.look(watched.tables)
         return watched.items
 

@@ -50,7 +50,10 @@ class Watermark:
         elif arrivals != self._arrivals:
             self._received_until, self._arrivals = max(self._received_until, self._paused_at), arrivals
         self._paused_at = since
-        self._merged_until = max(self._received_until, self._merged_until or self._received_until)
+        # A question may have been answered since then, while a handler took its time: what arrived before that answer
+        # lies unread.
+        merged_until = min(self._received_until, since)
+        self._merged_until = max(merged_until, self._merged_until or merged_until)
         self._mark, self._since_mark = since, 0
 
     def answered(self, asked_at: float) -> None:
@@ -82,6 +85,11 @@ class Watermark:
         if self._lost_at is not None and now - self._lost_at > self._held:
             return 0.0
         return None if self._merged_until is None else now - self._merged_until
+
+    def has_passed(self, at: float) -> bool:
+        """Whether all is merged that had been delivered to this instance by a time, by the monotonic clock."""
+        age = self.age()
+        return age is not None and self._clock.monotonic() - age >= at
 
 
 class FleetWatermark:

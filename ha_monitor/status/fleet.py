@@ -11,7 +11,8 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.outputs.line import iso_time
-from ha_monitor.store.reader import Counts, InstanceEntry, StoreReader, WorkerEntry, Workers
+from ha_monitor.status.workers import Worker, worker_of
+from ha_monitor.store.reader import Counts, InstanceEntry, StoreReader, Workers
 
 
 class Instance(Struct):
@@ -41,23 +42,6 @@ class Instance(Struct):
     unannounced: int
     stats: dict[str, Any]
     """All its counters."""
-
-
-class Worker(Struct):
-    """One Celery worker."""
-
-    name: str
-    silent: float
-    state: str
-    """online; late: silent for workers.late_after; lost: declared by the leader; offline: it sent worker-offline."""
-    active: Any = None
-    processed: Any = None
-    loadavg: Any = None
-    software: str = ""
-    skew: float = 0.0
-    """Seconds by which its clock is ahead (negative: behind); 0 if it is about right."""
-    task_events: bool | None = None
-    """Whether it sends them; null if it has not run a task since an instance has been listening."""
 
 
 class Queue(Struct):
@@ -120,7 +104,7 @@ def assemble(
             (_instance(entry, now, total) for entry in instances), key=lambda one: (one.host, one.instance, -one.age)
         ),
         queue=queue,
-        workers=[_worker(entry) for entry in workers.entries],
+        workers=[worker_of(entry) for entry in workers.entries],
         more_workers=workers.more,
         waiting_announcements=counts.waiting,
         handler_retries=counts.retries,
@@ -160,21 +144,6 @@ def _number(values: dict[str, Any], name: str, otherwise: float = 0.0) -> float:
     """A number that an instance wrote, from 0 to far more than it could; `otherwise` for anything else."""
     value = values.get(name)
     return value if isinstance(value, int | float) and 0 <= value < 1e15 else otherwise
-
-
-def _worker(entry: WorkerEntry) -> Worker:
-    fields = entry.heartbeat
-    return Worker(
-        name=entry.name,
-        silent=entry.silent,
-        state=entry.state,
-        task_events=True if entry.sends else False if entry.unsent else None,
-        active=fields.get("active"),
-        processed=fields.get("processed"),
-        loadavg=fields.get("loadavg"),
-        software=" ".join(str(fields[key]) for key in ("sw_ident", "sw_ver") if fields.get(key)),
-        skew=entry.skew,
-    )
 
 
 def _queue(config: Config) -> Queue:

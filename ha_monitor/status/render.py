@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ha_monitor.status.fleet import Fleet, Instance, Queue, Worker
-from ha_monitor.text.visible import columns, padded, visible
+from ha_monitor.status.fleet import Fleet, Instance, Queue
+from ha_monitor.status.workers import Worker
+from ha_monitor.text.table import Column, laid_out, plain
+from ha_monitor.text.times import duration
+from ha_monitor.text.visible import visible
 
 _INSTANCE = ("INSTANCE", "HOST", "PID", "STATE", "AGE", "SEEN", "SHARE", "EVENTS", "LINES", "LAG", "OUTBOX", "VERSION")
 _WORKER = ("WORKER", "STATE", "SEEN", "ACTIVE", "PROCESSED", "LOAD", "SOFTWARE", "CLOCK")
@@ -35,17 +38,6 @@ def render(fleet: Fleet, origin: str = "") -> list[str]:
         f"dead letters {fleet.dead_letters}   rejected {fleet.rejected}   takeovers {fleet.takeovers}"
     )
     return rows
-
-
-def duration(seconds: float) -> str:
-    """A duration in its two largest units, such as `3h12m`."""
-    if seconds < 10:
-        return f"{seconds:.1f}s"
-    whole = int(seconds)
-    for size, unit, smaller, small_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // smaller}{small_unit}"
-    return f"{whole}s"
 
 
 def _queue(queue: Queue) -> str:
@@ -92,7 +84,4 @@ def _text(value: object) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    # Escaped here already, so that the columns have the width of what is displayed.
-    shown = [[visible(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(columns, cells)) for cells in zip(*shown, strict=True)]
-    return ["  ".join(map(padded, row, widths)).rstrip() for row in shown]
+    return plain(laid_out([Column(name) for name in header], rows, visible))

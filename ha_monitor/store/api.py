@@ -12,11 +12,13 @@ The guarantees that the loop leans on, which every implementation has (`tests/su
 - The lease goes with a token, higher than all before. A call with a token that is no longer valid changes nothing.
 - At most one instance leads, and only its calls of `LeaderDuties` and `OpenTasks` do anything.
 
-All of it is used by one thread. Whatever blocks does so for at most `store.timeout` seconds, and raises:
+All of it is used by one thread, `dial` apart. Whatever else blocks does so for at most `store.timeout` seconds, and
+raises:
 
 - `StoreUnavailable` if the store does not answer, or refuses (`StoreRefused`). The fate of the call is unknown:
   `connect`, `recover`, and repeat it.
-- `LeaseLost` if another instance has taken the outbox over. Nothing of the call was done: `register` anew.
+- `LeaseLost` if another instance has taken the outbox over, or the store does not know this one any more. Nothing of
+  the call was done: `register` anew.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from ha_monitor.dialing import Dialed
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.outbox import OutboxItem
@@ -35,6 +38,7 @@ from ha_monitor.store.results import (
     Peer,
     Recovered,
     Rollback,
+    StoreInfo,
     Ticked,
     Watched,
     Watching,
@@ -44,8 +48,11 @@ from ha_monitor.store.results import (
 class Store(Protocol):
     """The shared record as one instance uses it: its lease, its outbox, and the merge.
 
-    Everything returned as an `OutboxItem` stays in the outbox until `announced` says that it is out. Between
-    `send_apply` and `receive_apply` no other call may be made.
+    Everything returned as an `OutboxItem` stays in the outbox until `announced` says that it is out.
+
+    Several batches may be handed over before the reply to the first is received. They are merged in that order: if one
+    is merged in part only, all those behind it are refused. Between the first `send_apply` and the `receive_apply` for
+    the last, no call may be made that returns items, such as `tick`: they would come before theirs.
     """
 
     @property
@@ -60,8 +67,9 @@ class Store(Protocol):
     def connected(self) -> bool:
         """Whether there is a connection, as far as is known. Asks nobody."""
 
-    def connect(self) -> None:
-        """Connect anew. Blocks.
+    def dial(self) -> Dialed[None]:
+        """Make a connection that is used once its `use` is called. Blocks, as long as a name server takes. Called in a
+        thread of its own, one at a time, while there is no connection.
 
         :raises StoreUnavailable: if there is no usable store now.
         :raises ConfigurationError: if there never could be one.
@@ -93,8 +101,11 @@ class Store(Protocol):
         :raises LeaseLost: if another instance took the outbox over.
         """
 
-    def announced(self, upto: int) -> None:
-        """Note that all items below a sequence number are out. Does not block: the next call carries it."""
+    def announced(self, upto: int, ids: Sequence[str] = ()) -> None:
+        """Note that all items below a sequence number are out. Does not block: the next call carries it.
+
+        :param ids: of the events among them. One without is announced again if the store goes back.
+        """
 
     def send_apply(self, batch: Batch) -> None:
         """Hand a batch over, without waiting for it. Returning means nothing yet.
@@ -102,9 +113,15 @@ class Store(Protocol):
         :raises StoreUnavailable: as said above; the batch may be merged or not.
         """
 
+    def answers_within(self, seconds: float) -> bool:
+        """Whether there is a reply, or the beginning of one, for `receive_apply`; waits up to so many seconds for it.
+
+        :raises StoreUnavailable: if the connection is broken.
+        """
+
     def receive_apply(self) -> Applied:
-        """Wait until the batch handed over is merged, or its first tasks (`Applied.merged`). Blocks. Returning means
-        that what is merged cannot be lost any more.
+        """Wait until the oldest batch handed over is merged, or its first tasks (`Applied.merged`). Blocks. Returning
+        means that what is merged cannot be lost any more.
 
         :raises StoreUnavailable: as said above; the batch may be merged or not.
         :raises LeaseLost: the batch is not merged.
@@ -117,6 +134,7 @@ class Store(Protocol):
         *,
         eligible: bool,
         watermark_age: float | None,
+        looked_at: float | None = None,
         requeued: bool,
     ) -> Ticked:
         """Renew the lease, publish this instance's counters, elect a leader, and fetch what has become due or was left
@@ -126,6 +144,8 @@ class Store(Protocol):
         :param rejected: samples of rejected messages as JSON.
         :param eligible: whether this instance may lead.
         :param watermark_age: age of its watermark in seconds; None if that is not known.
+        :param looked_at: when it was so old, or earlier, by the monotonic clock; None for the moment of the call. An
+            instance may be stopped in between.
         :param requeued: whether messages of it were requeued since the last tick that returned.
         """
 
@@ -148,14 +168,14 @@ class Store(Protocol):
         """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
 
     @property
-    def counts_changed(self) -> bool:
-        """Whether something may have been counted since `counts` was called. Asks nobody."""
+    def counts(self) -> CountStore:
+        """What this instance has counted."""
 
     def peers(self) -> list[Peer]:
         """The other instances whose lease holds. Blocks."""
 
-    def risks(self) -> list[str]:
-        """A sentence for each setting of the store under which it may lose what it has confirmed. Blocks."""
+    def info(self) -> StoreInfo:
+        """Under which settings the store may lose what it has confirmed, and what it has dropped. Blocks."""
 
     @property
     def went_back_at(self) -> float:
@@ -167,11 +187,69 @@ class Store(Protocol):
     def take_rollback(self) -> Rollback | None:
         """The same, once, at the instance that was the first to notice it. Asks nobody."""
 
-    def restore_counts(self, counts: Mapping[bytes, int]) -> None:
+    @property
+    def lacks_work(self) -> bool:
+        """Whether the store went back, and is yet to get again what this instance merged and announced lately. Asks
+        nobody.
+        """
+
+    def restore(self) -> list[OutboxItem]:
+        """Hand over a part of that. Blocks. Nothing that an instance has announced, and said so by a call of this, is
+        announced again.
+
+        :returns: what is announced now, and may have been announced before.
+        """
+
+
+class CountStore(Protocol):
+    """What an instance has counted for its metrics, over all its starts, and what it moves of that."""
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it must be read: since a connection was made. Asks nobody."""
+
+    def read(self) -> Counts:
+        """All of it, and the label sets of all instances. Blocks, for many calls."""
+
+    def read_of(self, name: str) -> Counts:
+        """What an instance that is gone has counted. Blocks."""
+
+    def take_changes(self) -> list[bytes]:
+        """What was counted since it was read or since this was asked last: field, number, field, number, …, without a
+        number where a field is gone. Asks nobody.
+        """
+
+    def make_room(self, room: int, reserve: int) -> None:
+        """How many more samples may be added from now on, and how many of these only without the label of a worker.
+        Asks nobody.
+        """
+
+    def tell(self, label_sets: Sequence[bytes]) -> None:
+        """Note label sets that other instances may not know, for the next ticks. Asks nobody."""
+
+    def restore(self, counts: Mapping[bytes, int]) -> None:
         """Raise what this instance has counted to what it had counted before the store went back. Blocks."""
 
-    def counts(self) -> Counts:
-        """What this instance has counted for its metrics, over all its starts. Blocks."""
+    def move(
+        self,
+        moves: Sequence[tuple[bytes, bytes]],
+        forgotten: Sequence[bytes] = (),
+        gone: tuple[str, float] | None = None,
+    ) -> bool:
+        """Add numbers to other fields than those in which they are. Blocks, for several calls.
+
+        :param moves: (field, other field), …
+        :param forgotten: label sets that are no longer counted under.
+        :param gone: the instance whose counts these are, and the seconds for which nothing must have been heard of
+            it; None for this one's own.
+        :returns: False if it is not gone.
+        """
+
+    def heard(self, within: float) -> list[str]:
+        """The workers that an instance heard of in so many seconds. Blocks."""
+
+    def gone(self, after: float) -> list[str]:
+        """Some instances that have counted, and of which nothing was heard for so many seconds. Blocks."""
 
 
 class LeaderDuties(Protocol):

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import redis
 import redis.connection
 import redis.exceptions
-import redis.sentinel
 
-from ha_monitor.clock import Clock
+from ha_monitor import redis_cluster
+from ha_monitor.causes.connection import cause_of
+from ha_monitor.causes.redis import refusal_of
+from ha_monitor.causes.service import Cause, Service
+from ha_monitor.clock import Clock, SystemClock
+from ha_monitor.config.parameters import parameters_of
 from ha_monitor.config.schema import StoreSettings
 from ha_monitor.config.secrets import mask
-from ha_monitor.config.urls import BAD_URL, can_be_host, problem_of
-from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable, is_lasting
+from ha_monitor.config.urls import BAD_URL, address_of, problem_of
+from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable, reason_of
 from ha_monitor.rights import redis as rights
-from ha_monitor.store.scripts import command_at
-from ha_monitor.store.sentinel import Address, SentinelWatch
+from ha_monitor.store.lease import WHY_LOST
+from ha_monitor.store.scripts import command_at, place_of
+from ha_monitor.store.sentinel import Sentinels, SentinelWatch, shown
+from ha_monitor.store.sentinel_url import Address, is_sentinel_url, open_connection, parse_sentinel_url
 from ha_monitor.text.visible import visible
-
-MAX_PORT = 65_535
-_HINTS = {
-    "READONLY": "this is a replica; name the primary, or use a sentinel:// URL",
-    "OOM": "Redis is at its maxmemory; give it more, or shorten store.success_ttl",
-    "MISCONF": "Redis cannot save to disk and refuses writes",
-}
-
-NO_SUCH_DATABASE = "DB index is out of range"
-"""Redis's own words."""
 
 
 class StoreConnection:
@@ -42,13 +37,23 @@ class StoreConnection:
     """
 
     def __init__(self, settings: StoreSettings, clock: Clock | None = None) -> None:
-        """:param clock: by which the sentinels are asked again, if `store.url` names some; None for never."""
+        """:param clock: for the sentinels, if `store.url` names some; None for the machine's own."""
         self._settings = settings
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._connection: Any = None
         self._primary: Address | None = None
         """The Redis that the sentinels named when this connection was made."""
+        self._sentinels: Sentinels | None = None
         self._watch: SentinelWatch | None = None
+        self._is_greeted = False
+        """Whether the reply to the first command, HELLO, was read: that of the next one then costs no more time."""
+
+    def another(self) -> StoreConnection:
+        """One to the same Redis, yet to be made. It knows of the sentinels what this one does, and the questions that
+        are under way to them are not asked twice."""
+        other = StoreConnection(self._settings, self._clock)
+        other._sentinels = self._sentinels
+        return other
 
     @property
     def connected(self) -> bool:
@@ -65,20 +70,22 @@ class StoreConnection:
             self._make()  # an object of redis-py, which connects when it is told to
 
     def connect(self) -> None:
-        """Connect anew; blocks for at most `store.timeout`, with Sentinel for that long a sentinel.
+        """Connect anew; blocks for at most `store.timeout` at each step, before that for at most half of it until the
+        sentinels have named the primary.
 
         :raises StoreUnavailable: if there is no usable Redis at the moment.
         :raises ConfigurationError: if `store.url` names none that could ever be used.
         """
         self.close()
-        with translated_errors(self._settings):
+        with translated_errors(self._settings, self._place, connecting=True):
             connection = self._make()
             try:
                 connection.connect()
+                connection.send_command(redis_cluster.HELLO, 2)  # Redis 6.0 insists on the protocol
             except BaseException:
                 connection.disconnect()
                 raise
-            self._connection = connection
+            self._connection, self._is_greeted = connection, False
 
     def close(self) -> None:
         """Close the connection, if there is one. Never raises."""
@@ -93,14 +100,14 @@ class StoreConnection:
 
         :raises StoreUnavailable: if they name another one; the connection is closed.
         """
-        if self._watch is None or self._connection is None:
+        if self._watch is None or self._sentinels is None or self._connection is None:
             return
         named = self._watch.primary()
         if named is None or named == self._primary:
             return
         # One sentinel alone may be behind: what counts is whom the next attempt to connect would find.
         with self._closing_on_error():
-            named = self._find_primary()
+            named = self._sentinels.find()
         if named != self._primary:
             self.close()
             raise StoreUnavailable(f"Redis: the sentinels name another primary now: {named[0]}:{named[1]}")
@@ -120,15 +127,36 @@ class StoreConnection:
 
         :raises StoreUnavailable: if the connection is down, breaks, or Redis refuses the command.
         :raises LeaseLost: if a script says so.
+        :raises ConfigurationError: if this is a node of a Redis Cluster, or the keys are those of another version.
         """
         if self._connection is None:
             raise StoreUnavailable("not connected to Redis")
         with self._closing_on_error():
+            if not self._is_greeted:
+                self._read_greeting()
             return self._connection.read_response()
+
+    def has_reply(self, within: float) -> bool:
+        """Whether a reply, or a part of one, has come, or comes within so many seconds.
+
+        :raises StoreUnavailable: if the connection is down or broken.
+        """
+        if self._connection is None:
+            raise StoreUnavailable("not connected to Redis")
+        with self._closing_on_error():
+            return bool(self._connection.can_read(timeout=within))
 
     def call(self, *command: Any) -> Any:
         """Send a command and wait for its reply. Raises as `send` and `receive` do."""
-        self.send(*command)
+        return self.call_all(command)[0]
+
+    def call_all(self, *commands: Sequence[Any]) -> list[Any]:
+        """The same for several commands in one round trip."""
+        for command in commands:
+            self.send(*command)
+        return [self._reply_to(command) for command in commands]
+
+    def _reply_to(self, command: Sequence[Any]) -> Any:
         try:
             return self.receive()
         except StoreRefused as error:
@@ -139,13 +167,24 @@ class StoreConnection:
     @contextmanager
     def _closing_on_error(self) -> Iterator[None]:
         try:
-            with translated_errors(self._settings):
+            with translated_errors(self._settings, self._place):
                 yield
         except LeaseLost:
             raise  # the reply was read: the connection is in order
         except BaseException:
             self.close()
             raise
+
+    def _place(self) -> str:
+        """Which Redis it is."""
+        named = address_of(self._settings.url)
+        return f"{shown(self._primary)}, the primary of {named}" if self._primary else named
+
+    def _read_greeting(self) -> None:
+        self._is_greeted = True
+        with suppress(redis.exceptions.ResponseError):  # of a Redis that wants a password, or has no such command
+            if redis_cluster.is_in_cluster(self._connection.read_response()):
+                raise _in_cluster(self._settings)
 
     def _make(self) -> Any:
         url = self._settings.url
@@ -166,118 +205,89 @@ class StoreConnection:
             raise _wrong(url, reason) from None
         if problem := problem_of(url):
             raise _wrong(url, problem)
+        parsed |= parameters_of("store.url", url).tls or {}
         kind = parsed.pop("connection_class", redis.connection.Connection)
         if kind is redis.connection.UnixDomainSocketConnection:
             del options["socket_keepalive"]
         try:
             return kind(**{**options, **parsed})
-        except TypeError as error:
-            raise _wrong(url, str(error)) from None
+        except (TypeError, redis.exceptions.RedisError) as error:
+            raise _wrong(url, reason_of(error)) from None
 
     def _by_sentinel(self, options: dict[str, Any]) -> Any:
-        sentinels, service, parsed = parse_sentinel_url(self._settings.url)
-        self._primary = host, port = self._find_primary()
-        if self._clock is not None and self._watch is None:
-            self._watch = SentinelWatch(sentinels, service, self._clock)
-        return redis.connection.Connection(host=host, port=port, **options, **parsed)
-
-    def _find_primary(self) -> Address:
-        """Whom the first sentinel names that answers."""
-        sentinels, service, _ = parse_sentinel_url(self._settings.url)
-        timeout = self._settings.timeout
-        # The sentinels get no password: where they have one of their own, it is rarely that of the data.
-        finder = redis.sentinel.Sentinel(
-            sentinels, sentinel_kwargs={"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        )
-        host, port = finder.discover_master(service)
-        return str(host), int(port)
+        url, timeout = parse_sentinel_url(self._settings.url), self._settings.timeout / 2
+        if self._sentinels is None:
+            self._sentinels = Sentinels(url, timeout, self._clock)
+        self._primary = None
+        self._primary = self._sentinels.find()
+        self._watch = SentinelWatch(url._replace(sentinels=self._sentinels.order), timeout, self._clock)
+        return open_connection(self._primary, {**options, **url.primary})
 
 
 def _wrong(url: str, reason: str) -> ConfigurationError:
     return ConfigurationError(f"store.url = {mask('store.url', url)}: {reason}", "store.url")
 
 
-def is_sentinel_url(url: str) -> bool:
-    """Whether a `store.url` names sentinels, which name the Redis."""
-    return url.startswith("sentinel://")
-
-
-def parse_sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
-    """The parts of `sentinel://[[user]:password@]host[:port],host[:port]/service[/db]`.
-
-    :returns: the sentinels' addresses, the service's name, and username, password and db for the primary.
-    :raises ConfigurationError: if a part is missing or wrong.
-    """
-    parts = urlsplit(url)
-    user_info, _, hosts = parts.netloc.rpartition("@")
-    service, _, database = parts.path.strip("/").partition("/")
-    try:
-        sentinels = []
-        for address in filter(None, hosts.split(",")):
-            host, _, port = address.partition(":")
-            if not can_be_host(host):
-                raise ValueError(host)
-            sentinels.append((host, _port(port or "26379")))
-        options: dict[str, Any] = {"db": int(database or 0)}
-    except ValueError:
-        sentinels = []
-        options = {}
-    if not sentinels or not service:
-        raise _wrong(url, "expected sentinel://host:26379,host:26379/service/db")
-    user, _, password = user_info.partition(":")
-    if user:
-        options["username"] = unquote(user)
-    if password:
-        options["password"] = unquote(password)
-    return sentinels, service, options
-
-
-def _port(text: str) -> int:
-    """:raises ValueError: if it is no port."""
-    if not 0 < int(text) <= MAX_PORT:
-        raise ValueError(text)
-    return int(text)
-
-
 def user_of(url: str) -> str:
     """The Redis user that a `store.url` names."""
-    by_sentinel = is_sentinel_url(url)
-    options: Any = parse_sentinel_url(url)[2] if by_sentinel else redis.connection.parse_url(url)
+    options: Any = parse_sentinel_url(url).primary if is_sentinel_url(url) else redis.connection.parse_url(url)
     return str(options.get("username") or "default")
 
 
+def _in_cluster(settings: StoreSettings) -> ConfigurationError:
+    return redis_cluster.refused("store.url", address_of(settings.url))
+
+
 @contextmanager
-def translated_errors(settings: StoreSettings) -> Iterator[None]:
-    """Turns what redis-py raises into the program's errors."""
+def translated_errors(
+    settings: StoreSettings, place: Callable[[], str] | None = None, *, connecting: bool = False
+) -> Iterator[None]:
+    """Turns what redis-py raises into the program's errors.
+
+    :param place: says which Redis it is, once there is an error; None for the one in `store.url`.
+    :param connecting: whether the connection is being made.
+    """
+
+    def where() -> str:
+        return place() if place else address_of(settings.url)
+
     try:
         yield
     except redis.exceptions.ResponseError as error:
+        if redis_cluster.is_refusal(error):
+            raise _in_cluster(settings) from None
         text = str(error)
         if text.startswith("LEASELOST"):
-            raise LeaseLost("the lease of this instance expired and another one took over") from None
+            raise LeaseLost(WHY_LOST.get(text.removeprefix("LEASELOST "), text)) from None
         if text.startswith("FORMAT "):
             key, _, version = text.removeprefix("FORMAT ").rpartition(" ")
             raise ConfigurationError(
-                f"the keys in Redis have format {visible(version)}, which this version cannot read ({key}); "
+                f"the keys in Redis have format {visible(version)}, which this version cannot read ({visible(key)}); "
                 "stop all instances of the other version, or choose another store.prefix"
             ) from None
-        explained, lasting = _explained(error, settings)
-        raise StoreRefused(f"Redis refused: {explained}", lasting=lasting) from None
+        cause = _explained(error, settings)
+        raise StoreRefused(f"Redis at {where()} refused: {cause.text}", lasting=cause.lasting) from None
     except (redis.exceptions.RedisError, OSError) as error:
-        explained, lasting = _explained(error, settings)
-        raise StoreUnavailable(f"Redis: {explained}", lasting=lasting) from None
+        cause = _explained(error, settings, connecting=connecting)
+        raise StoreUnavailable(f"Redis at {where()}: {cause.text}", lasting=cause.lasting) from None
 
 
-def _explained(error: Exception, settings: StoreSettings) -> tuple[str, bool]:
-    """The reason, and whether waiting alone does not help."""
+def refusal_in(reply: bytes, settings: StoreSettings, command: str) -> str:
+    """Why Redis refused a command, by the text of the error that a script caught."""
+    error = redis.exceptions.ResponseError(reply.decode("utf-8", "replace"))
+    needs = rights.needs_of_store(user_of(settings.url), settings.prefix)
+    return rights.explain(str(error), needs, command) or refusal_of(error, "store.url", command).text
+
+
+def _explained(error: Exception, settings: StoreSettings, *, connecting: bool = False) -> Cause:
+    """Why a call failed."""
     text = " ".join(str(error).split())
     needs = rights.needs_of_store(user_of(settings.url), settings.prefix)
     if refusal := rights.explain(text, needs, command_at(text)):
-        return refusal, True
-    by_class: dict[type[Exception], str] = {
-        redis.exceptions.ReadOnlyError: "READONLY",
-        redis.exceptions.OutOfMemoryError: "OOM",
-    }
-    hint = _HINTS.get(by_class.get(type(error), text.partition(" ")[0]))
-    lasting = is_lasting(error) or NO_SUCH_DATABASE in text
-    return f"{text[:300]} ({hint})" if hint else text[:300], lasting
+        return Cause(refusal, lasting=True)
+    if not isinstance(error, redis.exceptions.ResponseError):
+        ours = Service("store.url", settings.url, "store.timeout", settings.timeout)
+        return cause_of(error, ours, connecting=connecting)
+    cause = refusal_of(error, "store.url", command_at(text))
+    place = place_of(text)
+    return cause._replace(text=f"{cause.text} (line {place.line} of the script {place.script})") if place else cause

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 SEPARATOR = "\x1f"
@@ -22,41 +22,52 @@ class Count(NamedTuple):
     number: int
 
 
-class Counts:
-    """All that an instance has counted. They are read when somebody asks, not by the loop."""
+class LabelSet(NamedTuple):
+    """Under which some instance counts events of tasks."""
 
-    def __init__(self, raw: Sequence[bytes] = ()) -> None:
-        """:param raw: field, number, field, number, …"""
-        self._raw = raw
+    text: bytes
+    """Name of the task, worker and queue, with `SEPARATOR` between."""
+    added: float
+    """When it was added, in ms since the epoch; each later than all before."""
+
+
+class Counts:
+    """All that an instance has counted."""
+
+    def __init__(self, raw: Sequence[bytes] = (), label_sets: Sequence[LabelSet] = ()) -> None:
+        """
+        :param raw: field, number, field, number, …
+        :param label_sets: those of all instances.
+        """
+        self.raw = raw
+        self.label_sets = label_sets
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self._raw) // 2
+        return len(self.raw) // 2
 
     def __iter__(self) -> Iterator[Count]:
         """What cannot be read is left out."""
         for field, number in self._pairs():
-            if (count := _number(number)) is not None:
+            if (count := count_in(number)) is not None:
                 kind, _, values = field.decode("utf-8", "replace").partition(SEPARATOR)
                 yield Count(kind, [values] if kind in SINGLE else values.split(SEPARATOR), count)
 
-    def fallen_in(self, later: Counts) -> dict[bytes, int]:
-        """What is less in later counts, or missing, as it is here, by field; they never fall by themselves."""
-        found = {field: _number(number) for field, number in later._pairs()}
-        before = ((field, _number(number)) for field, number in self._pairs())
-        return {field: number for field, number in before if number and number > (found.get(field) or 0)}
+    def fields(self) -> Sequence[bytes]:
+        """The names of all."""
+        return self.raw[::2]
 
-    def of_label(self, value: str) -> int:
-        """The sum of all counts of which one of the values, but not the last, is the given one."""
-        mark = f"{SEPARATOR}{value}{SEPARATOR}".encode()
-        return sum(_number(number) or 0 for field, number in self._pairs() if mark in field)
+    def less_than(self, before: Mapping[bytes, int]) -> dict[bytes, int]:
+        """What is less here than before, or missing, as it was, by field; they never fall by themselves."""
+        found = {field: count_in(number) for field, number in self._pairs()}
+        return {field: number for field, number in before.items() if number > (found.get(field) or 0)}
 
     def _pairs(self) -> Iterator[tuple[bytes, bytes]]:
-        pairs = iter(self._raw)
+        pairs = iter(self.raw)
         return zip(pairs, pairs, strict=False)
 
 
-def _number(raw: bytes) -> int | None:
+def count_in(raw: bytes) -> int | None:
     """A count as the store keeps it; None if it is none."""
     try:
         count = int(raw)

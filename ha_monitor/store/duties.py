@@ -13,7 +13,7 @@ from ha_monitor.store.store import RedisStore
 MOST_LOOKS = 250
 """Workers that one call looks at, so that none keeps Redis from its work for long."""
 MOST_CALLS = 5
-"""Calls of one duty at a time; what is left is for the next time."""
+"""Calls of one duty at a time, one if the store is far away; what is left is for the next time."""
 
 
 class Duties:
@@ -46,7 +46,7 @@ class Duties:
         """
         watched = self._watch_some(watching, queues, may_declare_lost, together, watermark)
         for _ in range(MOST_CALLS - 1):
-            if watched is None or self._watch_places[0] == "0":
+            if watched is None or self._watch_places[0] == "0" or self._store.is_far:
                 break
             more = self._watch_some(watching, [], may_declare_lost, together, watermark)
             if more is None:
@@ -80,9 +80,9 @@ class Duties:
         instances, waiting, retries, dead_letters, stuck, orphaned = counts
         late, least, most = silent
         self._watch_places = [place.decode() for place in places]
-        for name, state, active, is_silent, ahead in workers:
-            running = None if active < 0 else active
-            one = WorkerState(name.decode("utf-8", "replace"), state.decode(), running, bool(is_silent), ahead / 1000)
+        for raw_name, state, active, is_silent, ahead, silent_for in workers:
+            running, name = None if active < 0 else active, raw_name.decode("utf-8", "replace")
+            one = WorkerState(name, state.decode(), running, bool(is_silent), ahead / 1000, silent_for / 1000)
             self._looked_at[one.name] = one
         if self._watch_places[0] == "0":
             self._seen, self._looked_at = self._looked_at, {}
@@ -111,7 +111,7 @@ class Duties:
         items: list[OutboxItem] = []
         for _ in range(MOST_CALLS):
             items += self._some_losses(report=report)
-            if self.all_accounted:
+            if self.all_accounted or self._store.is_far:
                 break
         return items
 

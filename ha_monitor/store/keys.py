@@ -31,7 +31,11 @@ TYPES = {
     "clock": Kind("string", "what Redis's clock said at the last tick of any instance", is_number=True),
     "format": Kind("string", "version of this layout", is_number=True),
     "unfinished": Kind("string", "MessagePack: {instance, outbox, number of the first entry, entries before it}"),
-    "interrupted": Kind("set", "what a call announced that did not come to its end: ids of events, digests of entries"),
+    "interrupted": Kind(
+        "set",
+        "what is not to be announced again: of a call that did not come to its end, and what was announced before this "
+        "store went back: ids of events, digests of entries",
+    ),
     "producers": Kind("hash", "task name, or for retries <name>\\31retry -> when its task-sent was last seen, in s"),
     "workers": Kind("zset", "nodename -> when an instance last heard of it"),
     "retries": Kind("zset", "outbox entry for one handler -> when it is due"),
@@ -48,8 +52,20 @@ TYPES = {
     "queues": Kind("zset", "queue of tasks -> when a worker was last seen to consume it"),
     "dead_letters": Kind("list", "what failed for good as JSON, newest first"),
     "open": Kind("zset", "id of a task that is not finished -> when candidates.lua looks at it"),
+    "waits": Kind(
+        "zset",
+        "id of a task that has not started -> the number of its queue times 2^42, plus since when it could have "
+        "(index/waits.lua)",
+    ),
+    "wait_queues": Kind("hash", "queue in which tasks have waited -> its number in `waits`"),
     "stuck": Kind("hash", "id of a task that was said to be stuck -> the phase it then was in, and since when in µs"),
     "orphaned": Kind("hash", "the same for those that were said to be orphaned"),
+    "ended_badly": Kind(
+        "zset",
+        "id of a task that failed, was rejected, revoked or orphaned -> when, times 16, plus what of these "
+        "(index/ended_badly.lua)",
+    ),
+    "names": Kind("zset", "name of a task -> when a task of that name was last heard of for the first time"),
     "baselines": Kind("hash", "task name -> '<runs> <mean in s>' (baseline.lua)"),
     "set_aside": Kind("list", "messages that nobody could handle as JSON, newest first"),
     "orphan_scan": Kind(
@@ -67,6 +83,13 @@ TYPES = {
     "overflow_workers": Kind(
         "string", "MessagePack: {kind of line -> {workers to be told of in one, the first of them}}"
     ),
+    "gaps": Kind("list", "what was lost as JSON, newest first: {what, since, until}"),
+    "errors": Kind("zset", "id of an error group -> when its last error was"),
+    "errors_since": Kind("string", "since when groups of errors are kept", is_number=True),
+    "label_sets": Kind(
+        "zset", "<task name>\\31<worker>\\31<queue> that some instance counts under -> when it was added"
+    ),
+    "counting": Kind("zset", "name of an instance that counts -> when it last ticked"),
     "refusals": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
 }
 """The keys of which there is one, by their attribute of `Keys`."""
@@ -74,8 +97,9 @@ TYPES = {
 OWN = {
     "instance": Kind(
         "hash",
-        "who, stats, seen, merged; `lease`: its length; `calls`: how many it made; `behind`: the sequence number "
-        "behind the last entry of its outbox; `taken`: how many entries of it another one has taken",
+        "who, stats, seen, merged; `before`: its last token; `lease`: its length; `calls`: how many it made; "
+        "`behind`: the sequence number behind the last entry of its outbox; `taken`: how many entries of it another "
+        "one has taken",
         needed=True,
         number="behind",
     ),
@@ -105,6 +129,12 @@ FAMILIES = {
     "heartbeats": Family("b:", "string", "those of a process (merge/activity.lua)"),
     "starts": Family("p:", "string", "the times of a process's task-started (merge/activity.lua)"),
     "account": Family("l:", "string", "what losses.lua knows of a process"),
+    "newest": Family("n:", "list", "ids of the tasks of a name, newest first (index/names.lua)"),
+    "children": Family("c:", "list", "ids of the tasks whose root a task is, newest first (index/children.lua)"),
+    "error": Family("g:", "string", "a group of errors, by its id (error_groups.lua)"),
+    "statistics": Family(
+        "m:", "hash", "those of a name in an hour, by '<hour since the epoch>:<name>' (statistics.lua)"
+    ),
     "attempt": Family("a:", "string", "how often the handling of a message has begun since it last succeeded"),
     "instance": Family("instance:", *OWN["instance"][:2]),
     "outbox": Family("outbox:", *OWN["outbox"][:2]),
@@ -140,8 +170,12 @@ class Keys:
         self.queues = self.prefix + "queues"
         self.dead_letters = self.prefix + "dead-letters"
         self.open = self.prefix + "open"
+        self.waits = self.prefix + "waits"
+        self.wait_queues = self.prefix + "wait-queues"
         self.stuck = self.prefix + "stuck"
         self.orphaned = self.prefix + "orphaned"
+        self.ended_badly = self.prefix + "ended-badly"
+        self.names = self.prefix + "names"
         self.baselines = self.prefix + "baselines"
         self.set_aside = self.prefix + "set-aside"
         self.orphan_scan = self.prefix + "orphan-scan"
@@ -151,7 +185,12 @@ class Keys:
         self.caught_up = self.prefix + "caught-up"
         self.announced_workers = self.prefix + "announced-workers"
         self.overflow_workers = self.prefix + "overflow-workers"
+        self.gaps = self.prefix + "gaps"
+        self.errors = self.prefix + "errors"
+        self.errors_since = self.prefix + "errors-since"
         self.refusals = self.prefix + "refusals"
+        self.label_sets = self.prefix + "label-sets"
+        self.counting = self.prefix + "counting"
         self.unfinished = self.prefix + "unfinished"
         self.interrupted = self.prefix + "interrupted"
         self.aside = self.prefix + "foreign:"
@@ -172,6 +211,12 @@ class Keys:
     def task(self, task_id: str) -> str:
         return self._one_of("task", task_id)
 
+    def newest(self, name: str) -> str:
+        return self._one_of("newest", name)
+
+    def children(self, root_id: str) -> str:
+        return self._one_of("children", root_id)
+
     def worker(self, nodename: str) -> str:
         return self._one_of("worker", nodename)
 
@@ -180,6 +225,13 @@ class Keys:
 
     def outbox(self, token: int) -> str:
         return self._one_of("outbox", str(token))
+
+    def error(self, group_id: str) -> str:
+        return self._one_of("error", group_id)
+
+    def statistics_of(self, name: str, hour: int) -> str:
+        """:param hour: since the epoch."""
+        return self._one_of("statistics", f"{hour}:{name}")
 
     def attempt(self, name: str) -> str:
         return self._one_of("attempt", name)

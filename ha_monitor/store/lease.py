@@ -7,6 +7,14 @@ from collections.abc import Sequence
 from ha_monitor.clock import Clock
 from ha_monitor.store.results import Rollback
 
+WHY_LOST = {
+    "TAKEN_OVER": "the lease of this instance ran out, and another one took its outbox over",
+    "MOVED": "the lease was renewed by a call whose reply was lost; what that left is announced when it has run out",
+    "FORGOTTEN": "Redis does not know this instance any more: its keys were deleted, or Redis went back to an earlier "
+    "state",
+}
+"""Why an instance has no lease any more, by the word that `lua/lease.lua` has for it."""
+
 
 class Lease:
     """The one owner of what an instance knows of its lease. Nothing here asks the store."""
@@ -19,6 +27,7 @@ class Lease:
         """The fencing token that goes with it; 0 before the first."""
         self.until = 0.0
         """When it may end, by the monotonic clock."""
+        self._answered_at = 0.0
         self._in_contact_since: float | None = None
         self._last_contact: float | None = None
 
@@ -33,6 +42,14 @@ class Lease:
     def renewed(self, asked_at: float) -> None:
         """The store has renewed it. :param asked_at: as for `granted`."""
         self.until = asked_at + self.duration
+        self._answered_at = self._clock.monotonic()
+
+    def since_answer(self, at: float) -> float:
+        """Seconds from when the store's last answer to a registration or a tick came to a moment, which may be earlier.
+
+        :param at: by the monotonic clock.
+        """
+        return at - self._answered_at
 
     def given_up(self) -> None:
         """This instance has left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -48,9 +49,13 @@ class OutboxProgress:
     def start_anew(self) -> None:
         """The instance has a new token, hence an empty outbox with sequence numbers from 0."""
         self.announced = 0
-        self._told = 0
-        """What the call under way tells the store."""
+        self._told: deque[int] = deque()
+        """What each call that is under way tells the store."""
         self._confirmed = 0
+
+    def disconnected(self) -> None:
+        """No call is under way any more."""
+        self._told.clear()
 
     def announce(self, upto: int) -> None:
         """All items below a sequence number are out."""
@@ -58,11 +63,15 @@ class OutboxProgress:
 
     def tell(self) -> None:
         """A call is made that tells the store how far it is."""
-        self._told = self.announced
+        self._told.append(self.announced)
 
     def confirm(self) -> None:
-        """That call returned."""
-        self._confirmed = self._told
+        """The oldest of those calls returned."""
+        self._confirmed = max(self._confirmed, self._told.popleft())
+
+    def refused(self) -> None:
+        """The oldest of those calls changed nothing."""
+        self._told.popleft()
 
     def confirm_upto(self, upto: int) -> None:
         """The store was told, by a call of its own, that all items below a sequence number are out."""

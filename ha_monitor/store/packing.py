@@ -1,11 +1,16 @@
-"""How bytes travel to the scripts, and how JSON in Redis is read."""
+"""How bytes and batches travel to the scripts, and how JSON in Redis is read."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+
+from ha_monitor.events.decode import Batch
+
+_pack = msgspec.msgpack.Encoder().encode
+_pieces_of = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 def as_lua_string(data: bytes) -> msgspec.Raw:
@@ -31,3 +36,25 @@ def json_object(raw: bytes | str | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+class PackedBatch(NamedTuple):
+    """What one call merges, as `lua/apply.lua` is given it."""
+
+    tasks: msgspec.Raw
+    workers: msgspec.Raw
+    others: msgspec.Raw
+    size: int
+    """Bytes of it; 0 if there is nothing to merge."""
+
+    @classmethod
+    def of(cls, batch: Batch) -> PackedBatch:
+        """The facts of a batch."""
+        tasks, workers, others = _pack(list(batch.tasks.items())), _pack(batch.workers), _pack(batch.others)
+        size = len(tasks) + len(workers) + len(others) if batch.tasks or batch.workers or batch.others else 0
+        return cls(msgspec.Raw(tasks), msgspec.Raw(workers), msgspec.Raw(others), size)
+
+    def behind(self, tasks: int) -> PackedBatch | None:
+        """What is left when so many tasks are merged; None if nothing is."""
+        left = _pieces_of(self.tasks)[tasks:]
+        return self._replace(tasks=msgspec.Raw(_pack(left))) if left else None

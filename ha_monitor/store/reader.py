@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
-from ha_monitor.store.connection import StoreConnection, is_sentinel_url
+from ha_monitor.store.agreement import Agreement
+from ha_monitor.store.connection import StoreConnection, refusal_in
+from ha_monitor.store.dead_letters import DeadLetters
+from ha_monitor.store.error_groups import ErrorMarks
+from ha_monitor.store.error_marks import RedisErrorMarks
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.packing import as_lua_string, json_object
+from ha_monitor.store.queries import Queries
+from ha_monitor.store.redis_dead_letters import RedisDeadLetters
+from ha_monitor.store.redis_queries import RedisQueries
+from ha_monitor.store.results import StoreInfo
 from ha_monitor.store.scripts import read_script
-from ha_monitor.store.server_info import read_info, risks_of
+from ha_monitor.store.sentinel_health import problems_of
+from ha_monitor.store.sentinel_url import is_sentinel_url, parse_sentinel_url
+from ha_monitor.store.server_info import ASK, read_info, store_info
 
 MOST_WORKERS = 2000
 """Workers that are read at most, so that the answer is there in time."""
@@ -51,6 +62,8 @@ class WorkerEntry(NamedTuple):
     """Its latest runs of which no event came: most likely it sends none."""
     skew: float = 0.0
     """Seconds by which its clock is ahead (negative: behind), as the leader has found out; 0 if it is about right."""
+    online: float | None = None
+    """When it said that it had started, seconds since the epoch; None if no instance heard that."""
 
 
 class Workers(NamedTuple):
@@ -94,10 +107,33 @@ class StoreReader:
     def close(self) -> None:
         self._connection.close()
 
+    @property
+    def queries(self) -> Queries:
+        """What can be asked, over this connection."""
+        return RedisQueries(self._connection, self._keys)
+
+    @property
+    def error_marks(self) -> ErrorMarks:
+        """What a person says of groups of errors, over this connection."""
+        return RedisErrorMarks(self._connection, self._keys)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The dead letters, over this connection."""
+        return RedisDeadLetters(self._connection, self._keys)
+
+    def agreement(self, clock: Clock, *, keeps_open: bool) -> Agreement:
+        """A look at all records and indexes, over this connection.
+
+        :param keeps_open: whether the instances keep the index of open tasks (`stuck.enabled`).
+        """
+        ttl = self._settings.failure_ttl
+        return Agreement(self._connection, self._keys, clock, failure_ttl=ttl, keeps_open=keeps_open)
+
     def instances(self) -> list[InstanceEntry]:
         """All instances that have not left, oldest first, including those that are dead and not yet taken over."""
         call = self._connection.call
-        now = self._now()
+        now = self.queries.now()
         leases = call("ZRANGE", self._keys.leases, 0, -1, "WITHSCORES")
         leader = call("GET", self._keys.leader)
         entries = []
@@ -124,7 +160,7 @@ class StoreReader:
         """
         call, keys = self._connection.call, self._keys
         script = read_script("workers")
-        now = self._now()
+        now = self.queries.now()
         known = call("ZCARD", keys.workers)
         raw = call("ZREVRANGE", keys.workers, 0, MOST_WORKERS - 1, "WITHSCORES")
         heard = [(raw[index], _number(raw[index + 1])) for index in range(0, len(raw), 2)]
@@ -159,31 +195,39 @@ class StoreReader:
         key = getattr(self._keys, kind)
         return [json_object(entry) for entry in self._connection.call("LRANGE", key, 0, count - 1)]
 
-    def server(self) -> dict[str, str]:
-        """What Redis says about itself (INFO)."""
-        return read_info(self._connection.call("INFO"))
+    def server(self) -> tuple[dict[str, str], str]:
+        """What Redis says about itself (INFO); if it says nothing, nothing and why."""
+        raw = self._connection.call("EVAL", ASK, 0)
+        info = read_info(raw)
+        return info, "" if info else refusal_in(raw, self._settings, "info")
 
-    def risks(self, info: Mapping[str, str]) -> list[str]:
-        """A sentence for each setting under which Redis may lose what it has confirmed.
-
-        :param info: as `server` returns it.
+    def sentinel_problems(self) -> list[str]:
+        """A sentence for each thing that keeps the sentinels in `store.url`, if any, from a fail-over. Needs no
+        connection.
         """
-        return risks_of(info, by_sentinel=is_sentinel_url(self._settings.url), waits=self._settings.min_replicas > 0)
+        if not is_sentinel_url(self._settings.url):
+            return []
+        return problems_of(parse_sentinel_url(self._settings.url), self._settings.timeout / 2)
+
+    def info(self, server: Mapping[str, str]) -> StoreInfo:
+        """Under which settings Redis may lose what it has confirmed, and what it has dropped.
+
+        :param server: as `server` returns it.
+        """
+        by_sentinel, waits = is_sentinel_url(self._settings.url), self._settings.min_replicas > 0
+        return store_info(server, by_sentinel=by_sentinel, waits=waits)
 
     def try_rights(self) -> None:
         """Use once each of the rights that an instance needs, on a key that does not exist.
 
-        :raises StoreUnavailable: naming the first right that is missing.
+        :raises StoreUnavailable: naming the first right that is missing, or why Redis takes no writes.
         """
         call, key, script = self._connection.call, f"{self._keys.prefix}none", "return 1"
         call("EVALSHA", call("SCRIPT", "LOAD", script), 1, key)
         call("EVAL", script, 1, key)
         call("GET", key)
-        call("DEL", key)
-
-    def _now(self) -> float:
-        seconds, microseconds = self._connection.call("TIME")
-        return int(seconds) + int(microseconds) / 1e6
+        # Writes nothing, since there is no such list; and refused as any write that needs memory, disk or replicas.
+        call("LPUSHX", key, "")
 
 
 def _worker(name: bytes, heard: float, row: bytes, now: float) -> WorkerEntry:
@@ -199,6 +243,7 @@ def _worker(name: bytes, heard: float, row: bytes, now: float) -> WorkerEntry:
         sends=bool(record.get("sends")),
         unsent=int(record.get("unsent", 0)),
         skew=-float(record.get("skew", 0)) / 1000,
+        online=float(record["online"]) / 1e6 if record.get("online") else None,
     )
 
 

@@ -6,6 +6,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ha_monitor.events.catalogue import Code, State
+from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.types import ENDS, TASK_CODES
 
@@ -36,8 +37,14 @@ class Facts(Struct, frozen=True, omit_defaults=True):
     finished: int | None = field(name="tt", default=None)
     runtime: float | None = field(name="rt", default=None)
     exception: str | None = field(name="ex", default=None)
+    fingerprint: str | None = field(name="g", default=None)
+    """Of the error of the end."""
+    retry_errors: list[tuple[int, str]] = field(name="gr", default_factory=list)
+    """When the last retries for an exception were, and the fingerprints of these."""
     queue_wait: int | None = field(name="qw", default=None)
     """Of the event's run, in µs, as `store/lua/runs.lua` worked it out."""
+    reconciled: int | None = field(name="z", default=None)
+    """The end that was found in the result backend, until the event of it comes."""
 
 
 class TaskRecord(Struct, frozen=True, kw_only=True):
@@ -69,6 +76,10 @@ class TaskRecord(Struct, frozen=True, kw_only=True):
     queue_time: float | None = None
     """From being sent (without task-sent: received), or from a later eta, to the start of the event's run."""
     exception: str | None = None
+    error_group: str | None = None
+    """Of the failure, if it ended so."""
+    retry_error_groups: list[str] = []
+    """Of the last retries for an exception, at most five, the latest last."""
 
 
 def state_of(facts: Facts) -> State:
@@ -131,6 +142,8 @@ def record_of(task_id: str, facts: Facts) -> TaskRecord:
         runtime=runtime_of(facts),
         queue_time=queue_time_of(facts),
         exception=facts.exception,
+        error_group=group_id(facts.name, facts.fingerprint) if facts.fingerprint is not None else None,
+        retry_error_groups=[group_id(facts.name, fingerprint) for _, fingerprint in facts.retry_errors],
     )
 
 
@@ -148,11 +161,12 @@ def record_at(event: Event, facts: Facts) -> TaskRecord:
         if code is not Code.REJECTED or ended < (facts.started or 0) or facts.finish is None:
             get = event.fields.get
             facts = replace(facts, finish=code, finished=time, runtime=get("runtime"), exception=get("exception"))
+            facts = replace(facts, fingerprint=event.fingerprint)
         return record_of(event.task_id or "", facts)
     state = _STATES.get(event.fields.get("phase") or code)
     if state is None or facts.finish is None or (facts.started or time or 0) <= ended:
         return record_of(event.task_id or "", facts)
-    facts = replace(facts, finish=None, finished=None, runtime=None, exception=None)
+    facts = replace(facts, finish=None, finished=None, runtime=None, exception=None, fingerprint=None)
     return replace(record_of(event.task_id or "", facts), state=state)
 
 

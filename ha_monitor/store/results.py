@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from ha_monitor.events.facts import Fact
+from ha_monitor.store.counts import LabelSet
 from ha_monitor.store.outbox import OutboxItem
 
 
@@ -22,12 +23,28 @@ class Applied(NamedTuple):
     trouble: str = ""
     """What Redis refused: something that is derived from the events, such as a count. Empty if nothing."""
     merged: int = 0
-    """How many of the batch's tasks are merged. If not all of them, nothing else of the batch is: send the rest."""
+    """How many of the batch's tasks are merged. If not all of them, nothing else of the batch is: send the rest. See
+    `is_refused`, too.
+    """
+
+    @property
+    def is_refused(self) -> bool:
+        """Nothing is merged, since a call before this one has left something, which has to be merged first."""
+        return self.merged < 0
 
 
 def is_about_foreign_value(trouble: str) -> bool:
     """Whether what was refused touched something of another type than the program's own: `Store.repair` may help."""
     return "WRONGTYPE" in trouble
+
+
+class StoreInfo(NamedTuple):
+    """What a store says of itself."""
+
+    risks: Sequence[str] = ()
+    """A sentence for each setting under which it may lose what it has confirmed, with what to do about it."""
+    dropped: int = 0
+    """Keys that it has dropped to make room since it was started, of whichever program."""
 
 
 class Peer(NamedTuple):
@@ -70,6 +87,8 @@ class Ticked(NamedTuple):
     """As `Applied.trouble`."""
     clock_step: float = 0.0
     """Seconds by which the clock of the record was put back since the tick before, of any instance; 0 if it was not."""
+    label_sets: LabelSets | None = None
+    """None if this instance counts nothing."""
 
 
 class Rollback(NamedTuple):
@@ -152,6 +171,8 @@ class WorkerState(NamedTuple):
     """It runs tasks and sends no events of them."""
     skew: float = 0.0
     """Seconds by which its clock is ahead (negative: behind); 0 if it is not wrong by much, or the worker is not up."""
+    silent_for: float = 0.0
+    """Seconds since an instance heard of it."""
 
 
 class Watching(NamedTuple):
@@ -161,17 +182,36 @@ class Watching(NamedTuple):
     lost_after: float
 
 
+class LabelSets(NamedTuple):
+    """What a tick tells of the label sets under which events of tasks are counted."""
+
+    size: int
+    """How many there are, of all instances."""
+    added: Sequence[LabelSet]
+    """Those that were not known yet, or some of them."""
+
+
 class Counting(NamedTuple):
     """How events are counted for the metrics."""
 
     name: str
     """Whose counts they are: the same after a restart."""
-    max_series: int
-    """Counts kept; what would be more is added up under labels of its own."""
     buckets: list[float]
     """Upper bounds of the histograms, ascending."""
-    per_worker: bool
-    """Whether the workers are told apart."""
+    workers: Literal["nodename", "hostname", "none"] = "nodename"
+    """How they are told apart."""
+    worker_histograms: bool = False
+    """Whether the histograms tell them apart, too."""
+    a_label_set: int = 1
+    """Samples that a new label set adds to a scrape, at most."""
+    an_exception: int = 1
+    """The same for one more class of exceptions."""
+    room: int = 1_000_000
+    """Samples that may be added at first."""
+
+    def for_scripts(self) -> dict[str, Any]:
+        """What `lua/counting.lua` is told."""
+        return {**{key: value for key, value in self._asdict().items() if key != "name"}, "reserve": 0}
 
 
 Phase = Literal["sent", "received", "started"]

@@ -23,11 +23,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ha_monitor.events.catalogue import TASK_EVENTS, Awaits, Code
+from ha_monitor.events.histogram import LAST_BUCKET, SHORTEST, STEPS
 from ha_monitor.store.keys import FAMILIES, NAMES
 
 _NAMES = (
     *("apply", "tick", "register", "record_outcome", "recover", "unregister", "workers", "watch", "losses"),
-    *("candidates", "confirm", "attempt", "set_aside", "repair", "restore_counts"),
+    *("candidates", "confirm", "attempt", "set_aside", "repair", "restore", "restore_counts", "move_counts"),
+    *("error_group", "take_letter"),
 )
 
 _DIRECTIVE = re.compile(r"^-- @(\w+) +(.+)$", re.MULTILINE)
@@ -95,8 +97,8 @@ class Script(NamedTuple):
             named = [keys[name] for name in self.keys]
         except KeyError as error:
             raise ScriptError(f"{self.name} needs the key {error}") from None
-        packed = b"".join([_pack(given[name]) for name in self.options])
-        return [len(named) + len(more_keys), *named, *more_keys, packed]
+        packed = [value if type(value := given[name]) is msgspec.Raw else _pack(value) for name in self.options]
+        return [len(named) + len(more_keys), *named, *more_keys, b"".join(packed)]
 
 
 def read_scripts() -> dict[str, Script]:
@@ -224,17 +226,49 @@ def event_constants() -> str:
     return "\n".join([f"local {names} = {', '.join(map(str, map(int, codes)))}", "local EVENTS = {", *lines, "}", ""])
 
 
-GENERATED: Mapping[str, Callable[[], str]] = {"generated/catalogue": event_constants}
+def histogram_constants() -> str:
+    """What the scripts need for the histogram of durations."""
+    return (
+        f"local SHORTEST, LAST_BUCKET = {SHORTEST}, {LAST_BUCKET}\n"
+        f"local LOW_STEP, MIDDLE_STEP, HIGH_STEP = {', '.join(map(repr, STEPS))}\n"
+    )
+
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "generated/catalogue": event_constants,
+    "generated/histogram": histogram_constants,
+}
 """What makes the text of an include that is no file, by the name of that."""
+
+
+class Place(NamedTuple):
+    """A line of a script."""
+
+    script: str
+    """Its name."""
+    line: int
+    text: str
+
+
+def place_of(error: str) -> Place | None:
+    """Where a script failed; None if that cannot be told.
+
+    :param error: Redis's own text, which names the script by its digest, and the line.
+    """
+    if (place := _PLACE.search(error)) is None:
+        return None
+    for script in read_scripts().values():
+        if script.sha == place["sha"]:
+            line = int(place["line"])
+            return Place(script.name, line, script.source.splitlines()[line - 1])
+    return None
 
 
 def command_at(error: str) -> str | None:
     """The command that a script called where it failed; None if that cannot be told.
 
-    :param error: Redis's own text, which names script and line.
+    :param error: Redis's own text.
     """
-    if (place := _PLACE.search(error)) is None:
-        return None
-    sources = [script.source for script in read_scripts().values() if script.sha == place["sha"]]
-    call = _CALL.search(sources[0].splitlines()[int(place["line"]) - 1]) if sources else None
+    place = place_of(error)
+    call = _CALL.search(place.text) if place else None
     return call["command"] if call else None

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ha_monitor.store.results import StoreInfo
+
+_FAILED_SAVES = {
+    "aof_last_write_status": "cannot write its append-only file: a restart of it loses what came since",
+    "aof_last_bgrewrite_status": "could not rewrite its append-only file, which grows until the disk is full",
+    "rdb_last_bgsave_status": "could not save to disk, and may refuse writes for that (stop-writes-on-bgsave-error)",
+}
+"""Fields that are "ok" as long as something works → what does not."""
+ASK = "local reply = redis.pcall('INFO') return type(reply) == 'table' and reply.err or reply"
+"""A script for INFO, which may be forbidden: then it returns Redis's own words, and nothing fails."""
+
 
 def read_info(raw: bytes) -> dict[str, str]:
-    """The reply to INFO by field."""
+    """The reply to `ASK` by field; empty if INFO is forbidden."""
     lines = raw.decode("utf-8", "replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
@@ -21,11 +32,12 @@ def risks_of(info: Mapping[str, str], *, by_sentinel: bool, waits: bool = False)
     risks = []
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction" and info.get("maxmemory", "0") != "0":
-        dropped = info.get("evicted_keys", "0")
-        so_far = "" if dropped == "0" else f", and has dropped {dropped} keys since it started"
-        risks.append(f"maxmemory-policy is {policy}: Redis may drop records{so_far}; set it to noeviction")
+        risks.append(f"maxmemory-policy is {policy}: Redis may drop records; set it to noeviction")
     if info.get("aof_enabled") == "0":
         risks.append("appendonly is off: a restart of Redis loses what it did not save; set appendonly yes")
+    for field, what in _FAILED_SAVES.items():
+        if info.get(field, "ok") != "ok":
+            risks.append(f"Redis {what}; its log says why: make room on its disk, or let it write to its folder")
     # Redis names the good replicas only where it refuses writes without them.
     replicas = info.get("connected_slaves", "0")
     is_safe = waits or "min_slaves_good_slaves" in info or info.get("role") != "master"
@@ -36,3 +48,10 @@ def risks_of(info: Mapping[str, str], *, by_sentinel: bool, waits: bool = False)
             "several seconds of it; set min-replicas-to-write 1 and min-replicas-max-lag 2"
         )
     return risks
+
+
+def store_info(info: Mapping[str, str], *, by_sentinel: bool, waits: bool) -> StoreInfo:
+    """The same, and the keys that Redis has dropped. The parameters are those of `risks_of`."""
+    dropped = info.get("evicted_keys", "0")
+    risks = risks_of(info, by_sentinel=by_sentinel, waits=waits)
+    return StoreInfo(risks, int(dropped) if dropped.isdecimal() else 0)

@@ -17,6 +17,9 @@ MOST_LOOKS = 1000
 """Records that one round looks at, so that many open tasks cannot block Redis for long."""
 MOST_CANDIDATES = 100
 """Tasks that one round asks about, so that neither the question nor the answers are long."""
+ABSENT = 120.0
+"""Seconds for which an instance that vanished may come back with events that no other was given, where the broker does
+not redeliver: it may live, and have no store."""
 MOST_WORKERS = 20
 """Workers that one round returns."""
 
@@ -26,8 +29,10 @@ KINDS: dict[type[Confirmation], str] = {StuckTask: "stuck", OrphanedTask: "orpha
 class RedisOpenTasks:
     """The part of the shared record that is about tasks that go no further."""
 
-    def __init__(self, store: RedisStore, settings: StuckSettings) -> None:
+    def __init__(self, store: RedisStore, settings: StuckSettings, absent: float = 0.0) -> None:
+        """:param absent: `ABSENT`, or 0 where the broker delivers again what an instance that vanished had."""
         self._store = store
+        self._absent = _milliseconds(absent)
         self._limits = limits_of(settings)
 
     def candidates(self) -> Candidates | None:
@@ -56,7 +61,12 @@ class RedisOpenTasks:
         rows = [_row(candidate, confirmation) for candidate, confirmation in confirmations]
         items: list[OutboxItem] = []
         while True:
-            options = {"limits": self._limits, "required_watermark": required_watermark, "confirmations": rows}
+            options = {
+                "absent": self._absent,
+                "limits": self._limits,
+                "required_watermark": required_watermark,
+                "confirmations": rows,
+            }
             reply = self._store.run("confirm", options)
             if reply is None:
                 return items
@@ -66,8 +76,8 @@ class RedisOpenTasks:
                 return items or None
             items += read_items(first, raw)
             rows = rows[confirmed:]
-            if not rows:
-                return items
+            if not rows or self._store.is_far:
+                return items  # what is left is found again
 
 
 def _row(candidate: Candidate, confirmation: Confirmation) -> dict[str, Any]:

@@ -49,6 +49,19 @@ class Terminal:
         for row in rows:
             self.row(row)
 
+    def cells(self, texts: Iterable[str]) -> None:
+        """Write one row for programs, with a tab between its texts."""
+        self._write("\t".join(map(self.shown, texts)) + "\n")
+
+    def clear(self) -> None:
+        """Begin anew at the top of an empty screen."""
+        self._write("\x1b[H\x1b[J")
+
+    def progress(self, done: int, total: int) -> None:
+        """Show in the last row how much is done; nothing once all is. For a terminal alone."""
+        share = min(1.0, done / max(1, total))
+        self._write(f"\r[{'#' * int(share * 40):40}] {done:,} " if share < 1 else "\r\x1b[K")
+
     def json(self, data: bytes) -> None:
         """Write a JSON document as one row."""
         shown = ascii_json(data) if self._encodings else visible_json(data)

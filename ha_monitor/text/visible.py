@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
-
-from wcwidth import wcwidth
 
 _BLANK = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
@@ -12,6 +12,7 @@ _BLANK = frozenset(
 )
 """Invisible characters that Unicode classifies as letters, marks or symbols."""
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_ESCAPED = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
 
 def visible(text: str) -> str:
@@ -39,7 +40,12 @@ def ascii_json(data: bytes) -> bytes:
 
 def columns(text: str) -> int:
     """The width of an escaped text in terminal columns."""
-    return len(text) if text.isascii() else sum(max(0, wcwidth(character)) for character in text)
+    if text.isascii():
+        return len(text)
+    # Its tables take a third of a command's start, and most texts do not need them.
+    from wcwidth import wcwidth  # noqa: PLC0415
+
+    return sum(max(0, wcwidth(character)) for character in text)
 
 
 def padded(text: str, width: int) -> str:
@@ -47,17 +53,31 @@ def padded(text: str, width: int) -> str:
     return text + " " * (width - columns(text))
 
 
-def shortened(text: str, width: int | None) -> str:
-    """An escaped text, truncated to a number of columns if there is a limit."""
+def shortened(text: str, width: int | None, end: str = "…") -> str:
+    """An escaped text, truncated to a number of columns if there is a limit; `end` shows that it was."""
     if width is None or columns(text) <= width:
         return text
-    kept, taken = [], 1
+    if width < columns(end):
+        return end[: max(0, width)]
+    kept, taken = [], columns(end)
     for character in text:
         taken += columns(character)
         if taken > width:
             break
         kept.append(character)
-    return "".join(kept) + "…"
+    return "".join(kept) + end
+
+
+def unescaped(text: str) -> str:
+    """The text of which `visible` made this one, if it had no backslashes of its own."""
+    return _ESCAPED.sub(_meant, text)
+
+
+def _meant(found: re.Match[str]) -> str:
+    escape = found[0]
+    named = next((character for character, name in _NAMED.items() if name == escape), None)
+    code = int(escape[2:], 16) if named is None else 0
+    return named if named is not None else chr(code) if code <= sys.maxunicode else escape
 
 
 def _written_out(text: str, escaped: Callable[[str], str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha1
@@ -87,11 +88,17 @@ class Snapshot:
             self._client.restore(key, ttl, value)
         restored = []
         for instance in self._instances:
+            if not instance.store.connected:
+                instance.store.connect()  # its connection was that of the one before
             one = copy.copy(instance)
             one.clock, one.store, one.emitted = copy.copy(instance.clock), copy.copy(instance.store), []
             one.store._lease = copy.copy(instance.store._lease)
-            one.store._progress = copy.copy(instance.store._progress)
+            one.store._progress = copy.deepcopy(instance.store._progress)
             one.store._rollbacks = copy.copy(instance.store._rollbacks)
+            one.store._sent, one.store._applied = deque(), deque()
             one.store._clock = one.store._lease._clock = one.clock
+            counts = one.store.counts = copy.copy(instance.store.counts)
+            counts._calls, counts._how, counts._changes = one.store, copy.copy(counts._how), []
+            one.store._common = {**one.store._common, "counting": counts._how}
             restored.append(one)
         return restored

@@ -7,8 +7,9 @@ from unittest import mock
 
 from ha_monitor.broker import survey as surveying
 from ha_monitor.broker import task_query
+from ha_monitor.broker.asking import answering_workers
 from ha_monitor.broker.control import broadcast_to_workers
-from ha_monitor.broker.inspection import answering_workers, queue_state
+from ha_monitor.broker.inspection import queue_state
 from ha_monitor.broker.source import Source
 from ha_monitor.check.findings import Finding, Severity
 from ha_monitor.config.schema import Config
@@ -28,7 +29,7 @@ def uses_of(config: Config, source: Source, publish_event: Callable[[], object],
 
     def events() -> None:
         try:
-            source.connect()
+            source.dial().use()
             publish_event()
             wait_until(lambda: source.receive(10, 0.2), 30, "the event")
             source.acknowledge(source.mark())

@@ -11,7 +11,7 @@ import redis
 
 from ha_monitor.config.schema import StoreSettings, StuckSettings
 from ha_monitor.events.decode import Batch
-from ha_monitor.pipeline.batch_parts import split
+from ha_monitor.pipeline.collector import split
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, TaskRecord, record_of
@@ -27,7 +27,8 @@ BEAT = Struct(">dddd")
 UNPACK = """
 local raw = redis.call('GET', KEYS[1])
 if not raw then return false end
-local facts, seen, waiting = cmsgpack.unpack(raw)
+local facts, seen, written, waiting = cmsgpack.unpack(raw)
+if written ~= true then waiting = written end
 return { cmsgpack.pack(facts), seen, waiting and #waiting or 0 }
 """
 
@@ -37,11 +38,18 @@ def settings(url: str, **changes: Any) -> StoreSettings:
     return StoreSettings(**{"url": url, "lease": LEASE, "name_wait": 0.0, **changes})
 
 
+UNMARK = """
+local facts, seen, _, waiting = cmsgpack.unpack(redis.call('GET', KEYS[1]))
+for key, value in pairs(cmsgpack.unpack(ARGV[1])) do facts[key] = value end
+redis.call('SET', KEYS[1], cmsgpack.pack(facts, seen, waiting), 'KEEPTTL')
+"""
 MOVE_WAIT = """
 local by = tonumber(ARGV[1])
-local facts, seen, waiting, uncounted = cmsgpack.unpack(redis.call('GET', KEYS[1]) or cmsgpack.pack({}))
+local facts, seen, written, waiting, uncounted = cmsgpack.unpack(redis.call('GET', KEYS[1]) or cmsgpack.pack({}))
 if not seen then return end
+if written ~= true then waiting, uncounted = written, waiting end
 for _, entry in ipairs(waiting or {}) do entry[4] = by and entry[4] + by or 1 end
+for _, entry in ipairs(facts.gw or {}) do entry[5] = by and entry[5] + by or 1 end
 for _, entry in ipairs(uncounted or {}) do entry[5] = by and entry[5] + by or 1 end
 local value = (next(facts) and cmsgpack.pack(facts) or '\\128') .. cmsgpack.pack(seen, waiting or {})
 redis.call('SET', KEYS[1], value .. (uncounted and cmsgpack.pack(uncounted) or ''), 'KEEPTTL')
@@ -81,14 +89,16 @@ class Instance:
         return self.apply_batch(decode(*bodies), announce=announce)
 
     def apply_batch(self, batch: Batch, *, announce: bool = True) -> Applied:
-        """Merge a batch; returns what its last call brought."""
+        """Merge a batch; returns what its last call brought, and what the first did without that did."""
+        trouble = ""
         while True:
             self.store.send_apply(batch)
             applied = self.store.receive_apply()
+            trouble = trouble or applied.trouble
             if announce:
                 self.announce(applied.items)
             if applied.merged == len(batch.tasks):
-                return applied
+                return applied._replace(trouble=trouble)
             _, batch = split(batch, applied.merged)
 
     def tick(self, *rejected: bytes, announce: bool = True) -> Ticked:
@@ -138,6 +148,10 @@ class Inside:
         # cmsgpack writes an empty table as an array.
         return msgspec.msgpack.decode(packed) or {}, seen, waiting
 
+    def unmark(self, uuid: str, **facts: Any) -> None:
+        """Write a record as something else would, with such facts."""
+        self.redis.eval(UNMARK, 1, self.keys.task(uuid), msgspec.msgpack.encode(facts))
+
     def task(self, uuid: str) -> TaskRecord:
         return record_of(uuid, msgspec.convert(self.record(uuid)[0], Facts))
 
@@ -159,15 +173,24 @@ class Inside:
         for key in (keys.leases, keys.waiting, keys.retries, keys.open, keys.workers, keys.processes):
             for member, at in self.redis.zrange(key, 0, -1, withscores=True):
                 self.redis.zadd(key, {member: at + by})
-        for key in (keys.clock, keys.requeued):
+        for key in (keys.clock, keys.requeued, keys.errors_since):
             if (at := self.redis.get(key)) is not None:
                 self.redis.set(key, int(at) + by)
         for key in self.redis.scan_iter(keys.prefix + "instance:*"):
             if (at := self.redis.hget(key, "merged")) is not None:
                 self.redis.hset(key, "merged", int(at) + by)
+        for key in self.redis.scan_iter(keys.prefix + "g:*"):
+            facts, text = msgspec.msgpack.decode(self.redis.get(key))
+            facts |= {name: facts[name] + by for name in ("ra", "iu") if name in facts}
+            self.redis.set(key, msgspec.msgpack.encode([facts, text]), keepttl=True)
         for key in self.redis.scan_iter(keys.prefix + "b:*"):
             beats = [[at, runs, came + by, last] for at, runs, came, last in BEAT.iter_unpack(self.redis.get(key))]
             self.redis.set(key, b"".join(BEAT.pack(*beat) for beat in beats))
+
+    def now(self) -> float:
+        """By Redis's clock."""
+        seconds, microseconds = self.redis.time()
+        return float(seconds + microseconds / 1e6)
 
     def let_wait_end(self) -> None:
         """As if the time of all that waits were over."""

@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,12 +15,14 @@ import pytest
 from ha_monitor.config.schema import StuckSettings
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.model import Event
+from ha_monitor.metrics.retirement import relabelled
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.outbox import Entry, retry_entry
+from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.results import Candidate, Confirmation, Counting, FinishedTask, StuckTask, Watching
 from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.faulty_scripts import Fault, Snapshot, failing, make_faulty, was_hit
-from tests.integration.storing import Inside, Instance
+from tests.integration.storing import NODE, Inside, Instance, settings
 from tests.support.services import PrivateRedis
 from tests.unit.builders import TIME, decode, event, fact_builder
 
@@ -57,6 +60,7 @@ def prepare_merge(one: Instance, two: Instance, inside: Inside) -> None:
     """Some tasks are known, of others an end waits for its name, one is said to be stuck."""
     for number in range(TASKS):
         one.apply(life(f"known-{number}")[:2])
+        one.apply(event("task-failed", uuid=f"nameless-{number}", at=TIME - 1))
         one.apply(life(f"nameless-{number}")[3])
     inside.redis.hset(inside.keys.stuck, "known-0", "received 1")
 
@@ -181,7 +185,7 @@ def host_of(inside: Inside) -> str:
 
 
 def one_counting(name: str) -> Counting:
-    return Counting(name, 20, [0.1, 1.0], per_worker=True)
+    return Counting(name, [0.1, 1.0], room=20)
 
 
 def prepared(url: str, case: Case) -> Snapshot:
@@ -189,7 +193,8 @@ def prepared(url: str, case: Case) -> Snapshot:
     inside = Inside(url)
     pair = []
     for name in ("1", "2"):
-        instance = Instance(url, counting=one_counting(name), stuck=LIMITS)
+        # Its lease outlasts the whole test, which goes back to this moment again and again.
+        instance = Instance(url, counting=one_counting(name), stuck=LIMITS, lease=3600.0)
         make_faulty(instance)
         pair.append(instance.start())
     if case.leads:
@@ -242,6 +247,21 @@ def announced(*instances: Instance) -> tuple[Counter[str], Counter[str]]:
     return Counter(name for name, _ in names), Counter(name for name, recovered in names if not recovered)
 
 
+def found_by(inside: Inside) -> Any:
+    """What those who search get to see, whatever the order."""
+    reader = StoreReader(settings(f"redis://{host_of(inside)}"), NODE)
+    reader.connect()
+    ask = reader.queries
+    ids = [key.decode().removeprefix(inside.keys.task("")) for key in inside.redis.scan_iter(inside.keys.task("*"))]
+    stories = {one.record.task_id: one.story for one in ask.tasks(ids) if one}
+    trees = {root: set(ask.children(root, 1000)) for root in (event("task-sent")["root_id"], *ids)}
+    by_name = {name: set(ask.newest(name, 1000)) for name in ask.names()}
+    waiting = {queue: ask.waiting(queue, 1000) for queue in ask.queues()}
+    ended = ask.ended_badly(0.0, 4e9, 1000)
+    reader.close()
+    return stories, trees, by_name, waiting, ended
+
+
 def run(
     snapshot: Snapshot, case: Case, inside: Inside, fault: Fault | None, *, elsewhere: bool
 ) -> tuple[Done, Counter[str], Counter[str]]:
@@ -262,6 +282,7 @@ def test_whichever_command_fails_nothing_is_lost_or_silently_twice(
     case, inside = CASES[name], Inside(store_url)
     snapshot = prepared(store_url, case)
     _, expected, _ = run(snapshot, case, inside, None, elsewhere=False)
+    searched = found_by(inside)
     assert max(expected.values(), default=1) == 1
     assert expected or name == "register"
 
@@ -275,10 +296,68 @@ def test_whichever_command_fails_nothing_is_lost_or_silently_twice(
         assert not expected - found, f"lost when command {fault.at} failed"
         assert max(silent.values(), default=1) == 1, f"announced twice when command {fault.at} failed"
         assert not inside.redis.exists(inside.keys.prefix + "unfinished")
+        if name == "apply" and not done.at_once:
+            assert found_by(inside) == searched, f"an index is not what it would be when command {fault.at} failed"
         if done.at_once and name in ("apply", "tick"):
             assert done.reply.trouble.endswith("made to fail"), f"nobody heard that command {fault.at} failed"
 
     assert faults > 3
+
+
+def prepare_counts(one: Instance, two: Instance, inside: Inside) -> None:
+    """Two tasks are counted under two workers, by each instance; of the second nothing was heard for long."""
+    for instance, name in ((one, "a"), (two, "b")):
+        instance.apply(*(life(f"{name}{number}", hostname=f"celery@h{number % 2}") for number in range(4)))
+    for instance in (one, two):
+        instance.announce(instance.tick().items)
+    inside.redis.zadd(inside.keys.counting, {"2": 1})
+
+
+def move_counts(one: Instance, *, of: str | None = None) -> bool:
+    """Add up what an instance has counted for the workers, and what it has counted for one of them already."""
+    counts = one.store.counts.read() if of is None else one.store.counts.read_of(of)
+    moves = [(field, relabelled(field, "retired")) for field in counts.fields()]
+    return one.store.counts.move(moves, [b"shop.pay\x1fcelery@h0\x1fcelery"], None if of is None else (of, 60))
+
+
+def counted(*instances: Instance) -> Counter[str]:
+    """All numbers that are stored, by what they count."""
+    found: Counter[str] = Counter()
+    for instance in instances:
+        for count in instance.store.counts.read():
+            found[count.kind] += count.number
+    return found
+
+
+# One that is gone has a hash of its own: what was added is taken back, which a script that is aborted cannot do.
+@pytest.mark.parametrize(("of", "all_after"), [(None, False), (None, True), ("2", False)])
+def test_whichever_command_fails_while_counts_are_moved_the_sum_stays(
+    store_url: str, of: str | None, *, all_after: bool
+) -> None:
+    """Given each command that moves counts failing in turn, the repeated call leaves the sums as they were."""
+    case = Case(prepare_counts, partial(move_counts, of=of))
+    inside = Inside(store_url)
+    snapshot = prepared(store_url, case)
+    expected = counted(*snapshot.restore())
+    assert expected["2"] == 8
+
+    faults, hit = 0, True
+    while hit:
+        caller, other = snapshot.restore()
+        try:
+            with failing(inside.redis, Fault(faults + 1, all_after)):
+                case.call(caller)
+        except StoreUnavailable:
+            caller.recover()
+        hit = was_hit(inside.redis)
+        faults += hit
+        assert counted(caller, other) == expected, f"when command {faults} failed"
+        case.call(caller)
+        assert counted(caller, other) == expected, f"when command {faults} failed, after the second call"
+        left = [field for field in caller.store.counts.read_of(of or "1").fields() if b"retired" not in field]
+        assert left == [], "not all were moved"
+
+    assert faults > 5
 
 
 # --- what makes a command fail -------------------------------------------------------------
@@ -298,7 +377,7 @@ def test_a_run_time_beyond_all_bounds_costs_no_announcement(store_url: str) -> N
 
     assert len(one.emitted) - before == 4 * len(runtimes)
     assert applied.trouble == ""
-    assert len(list(one.store.counts())) == len(one.store.counts())  # all of them are whole numbers
+    assert len(list(one.store.counts.read())) == len(one.store.counts.read())  # all of them are whole numbers
 
 
 @pytest.mark.parametrize("value", [2e11, 1e18, -1.0, 2**63 - 1, float("inf"), float("nan"), 0.1], ids=str)
@@ -324,7 +403,7 @@ def test_no_number_of_a_fact_breaks_a_merge(store_url: str, value: float) -> Non
 
     assert (len(one.emitted), applied.trouble, again.trouble) == (5 if value == -1.0 else len(one.emitted), "", "")
     assert {item.entry.event.type for item in applied.items} >= {"task-sent", "task-received", "task-started"}
-    assert len(list(one.store.counts())) == len(one.store.counts())  # all of them are whole numbers
+    assert len(list(one.store.counts.read())) == len(one.store.counts.read())  # all of them are whole numbers
 
 
 DERIVED = ["producers", "processes", "open", "stuck", "orphaned", "baselines"]
@@ -336,7 +415,7 @@ def test_a_key_of_a_foreign_type_is_done_without(store_url: str, key: str) -> No
     """Given something else in place of a key that is derived from events, all is announced, and the reply says so."""
     one, inside = Instance(store_url, counting=one_counting("1"), stuck=LIMITS).start(), Inside(store_url)
     full = {
-        "counts": one.store.counts_key,
+        "counts": one.store.counts.key,
         "t:": inside.keys.task("new-0"),
         "w:": inside.keys.worker("celery@host"),
         "b:": f"{inside.keys.prefix}b:celery@host\x1f4711",

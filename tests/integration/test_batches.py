@@ -39,7 +39,7 @@ class Outcome(msgspec.Struct):
 
 def instances(url: str, count: int) -> list[Instance]:
     """Instances that know of each name in the stream that its sender says so."""
-    made = [Instance(url, counting=Counting(f"host/{n}", 100_000, BUCKETS, True)).start() for n in range(count)]
+    made = [Instance(url, counting=Counting(f"host/{n}", BUCKETS)).start() for n in range(count)]
     names = {body["name"] for message in read_stream() for body in message.events if body["type"] == "task-sent"}
     for retries in (0, 1):
         made[0].apply([event("task-sent", uuid=f"{name} {retries}", name=name, retries=retries) for name in names])
@@ -68,7 +68,7 @@ def outcome(url: str, parts: Iterator[tuple[Instance, Batch]], all_instances: li
             written += 1
     counts: dict[tuple[str, ...], int] = {}
     for instance in all_instances:
-        for count in instance.store.counts():
+        for count in instance.store.counts.read():
             about = (count.kind, *count.parts)
             counts[about] = counts.get(about, 0) + count.number
     size = sum(map(inside.redis.strlen, inside.redis.scan_iter(inside.keys.prefix + "t:*", count=1000)))

@@ -12,7 +12,7 @@ import pytest
 
 from ha_monitor.config.schema import StuckSettings
 from ha_monitor.events.decode import Batch
-from ha_monitor.pipeline.batch_parts import split
+from ha_monitor.pipeline.collector import split
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.results import Candidate, Candidates, Counting, StuckTask, Watching
 from ha_monitor.store.scripts import read_scripts
@@ -39,13 +39,13 @@ def time_of_a_call(monkeypatch: pytest.MonkeyPatch) -> SetTimeOfACall:
         assert changed != source
         digest = sha1(changed.encode(), usedforsecurity=False).hexdigest()
         scripts["apply"] = scripts["apply"]._replace(source=changed, sha=digest)
-        monkeypatch.setattr("ha_monitor.store.store.read_scripts", lambda: scripts)
+        monkeypatch.setattr("ha_monitor.store.calls.read_scripts", lambda: scripts)
 
     return set_time
 
 
 def counter(url: str) -> Instance:
-    counting = Counting("host/1", 100_000, [0.1, 1.0], per_worker=True)
+    counting = Counting("host/1", [0.1, 1.0])
     return Instance(url, counting=counting, stuck=StuckSettings(), name_wait=600.0).start()
 
 
@@ -74,7 +74,7 @@ def calls_for(one: Instance, batch: Batch) -> list[int]:
 def counted(one: Instance) -> Counter[str]:
     """Events counted, by their code or what else stands first in the field."""
     found: Counter[str] = Counter()
-    for count in one.store.counts():
+    for count in one.store.counts.read():
         found[count.kind] += count.number
     return found
 
@@ -101,6 +101,29 @@ def test_a_call_whose_time_is_over_leaves_the_rest_to_the_next(
     assert [found[code] for code in ("1", "2", "3", "10")] == [LIVES] * 4
     assert inside.redis.zcard(inside.keys.workers) == 1
     assert one.apply(*lives(LIVES)).new == 0
+
+
+def test_what_is_behind_a_rest_is_merged_after_it(store_url: str, time_of_a_call: SetTimeOfACall) -> None:
+    """Given three batches under way of which the first is merged in part, the others are refused; sent again behind the
+    rest, each is merged, and another instance is not concerned.
+    """
+    time_of_a_call(0)
+    one, other = counter(store_url), counter(store_url)
+    batches = [decode(lives(LIVES)), decode(event("worker-heartbeat")), decode(event("custom", uuid="t0"))]
+    for batch in batches:
+        one.store.send_apply(batch)
+    other.apply(event("custom", uuid="other"))
+    answers = [one.store.receive_apply() for _ in batches]
+
+    assert [answer.is_refused for answer in answers] == [False, True, True]
+    assert 0 < answers[0].merged < LIVES
+    assert not answers[1].items and not answers[2].items
+    one.announce(answers[0].items)
+    calls_for(one, split(batches[0], answers[0].merged)[1])
+    for batch in batches[1:]:
+        one.apply_batch(batch)
+    assert one.types[-2:] == ["worker-heartbeat", "custom"]
+    assert len(one.types) == len(KINDS) * LIVES + 2
 
 
 def test_a_call_ends_sooner_where_there_is_more_to_write(store_url: str, time_of_a_call: SetTimeOfACall) -> None:

@@ -129,7 +129,7 @@ def test_broken_counts_break_one_series(store_url: str, inside: Inside) -> None:
     """Given fields in the counts whose names or values are broken, the scrape shows all others."""
     one = counter(store_url)
     one.apply(event("task-received"))
-    key = one.store.counts_key
+    key = one.store.counts.key
     (good,) = [field for field in inside.redis.hkeys(key) if field.startswith(b"2")]
     for name, value in {
         "l\x1fa@host": "inf",

@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from typing import Any
 
 import pytest
 
-from ha_monitor.config.schema import WorkerLabels
-from ha_monitor.metrics.counts import TaskCounts
+from ha_monitor.config.schema import Metrics, WorkerLabels
 from ha_monitor.store.results import Counting
 from tests.integration.storing import Inside, Instance
+from tests.support.counted import exported
 from tests.support.scraping import Samples
 from tests.unit.builders import TIME, event
 
 BUCKETS = [0.1, 1.0, 10.0]
 
 
-def counter(
-    url: str, name: str = "host/1", *, per_worker: bool = True, max_series: int = 1000, **changes: Any
-) -> Instance:
+def counter(url: str, name: str = "host/1", *, counting: Counting | None = None, **changes: Any) -> Instance:
     """An instance that counts."""
-    return Instance(url, counting=Counting(name, max_series, BUCKETS, per_worker), **changes).start()
+    return Instance(url, counting=counting or Counting(name, BUCKETS), **changes).start()
 
 
 def samples(*instances: Instance, labels: WorkerLabels = WorkerLabels.NODENAME) -> Samples:
     """What a scrape of the instances would bring, added up."""
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.exposition import generate_latest
-
-    counts = TaskCounts(labels, BUCKETS)
-    for instance in instances:
-        counts.add(instance.store.counts())
-
-    class Collected:
-        def collect(self) -> Any:
-            return counts.families()
-
-    registry = CollectorRegistry()
-    registry.register(Collected())
-    return Samples(generate_latest(registry).decode())
+    settings = Metrics(worker_labels=labels, buckets=BUCKETS)
+    return exported([instance.store.counts.read() for instance in instances], settings)
 
 
 LIFE = [
@@ -59,7 +44,7 @@ def test_a_life_is_counted_event_by_event(store_url: str) -> None:
     one.apply(LIFE)
 
     found = samples(one)
-    task = {"name": "shop.pay", "queue_name": "celery"}
+    task = {"name": "shop.pay", "queue_name": "celery", "node_id": "tests"}
     worker = {**task, "hostname": "host", "worker": "celery@host"}
     expected = {
         ("celery_task_sent_total", frozenset({**task, "hostname": "web", "worker": ""}.items())): 1.0,
@@ -68,7 +53,7 @@ def test_a_life_is_counted_event_by_event(store_url: str) -> None:
         ("celery_task_retried_total", frozenset(worker.items())): 1.0,
         ("celery_task_failed_total", frozenset({**worker, "exception": "KeyError"}.items())): 1.0,
     }
-    assert {key: value for key, value in found.values.items() if key[0].endswith("_total")} == expected
+    assert {key: value for key, value in found.values.items() if key[0].endswith("_total") and value} == expected
 
 
 def test_a_run_over_its_hard_time_limit_is_one_failure(store_url: str) -> None:
@@ -86,9 +71,10 @@ def test_a_run_over_its_hard_time_limit_is_one_failure(store_url: str) -> None:
     found = samples(one)
 
     counted = {key: value for key, value in found.values.items() if key[0] == "celery_task_failed_total"}
-    assert [(dict(labels)["exception"], value) for (_, labels), value in counted.items()] == [
-        ("TimeLimitExceeded", 1.0)
-    ]
+    assert {dict(labels)["exception"]: value for (_, labels), value in counted.items()} == {
+        "": 0.0,
+        "TimeLimitExceeded": 1.0,
+    }
 
 
 def test_histograms(store_url: str) -> None:
@@ -120,7 +106,7 @@ def test_a_sum_stays_exact_when_it_is_large(store_url: str) -> None:
         life = [event("task-received", uuid=f"t{number}"), event("task-started", uuid=f"t{number}")]
         one.apply([*life, event("task-succeeded", uuid=f"t{number}", runtime=9e7 + 0.000001)])
 
-    sums = [count.number for count in one.store.counts() if count.kind == "R"]
+    sums = [count.number for count in one.store.counts.read() if count.kind == "R"]
     assert sums == [270_000_000_000_003]
 
 
@@ -140,7 +126,7 @@ def test_whatever_the_order_and_repetition_each_event_counts_once(store_url: str
     found = samples(one, two)
     names = {name: found.sums(f"celery_task_{name}_total", by="name") for name in ("sent", "received", "started")}
     assert names == {"sent": {"shop.pay": 60}, "received": {"shop.pay": 60}, "started": {"shop.pay": 120}}
-    assert found.sums("celery_task_failed_total", by="exception") == {"KeyError": 60}
+    assert found.sums("celery_task_failed_total", by="exception") == {"": 0, "KeyError": 60}
     assert found.sum("celery_task_retried_total") == 60
 
 
@@ -185,17 +171,119 @@ def test_counts_go_on_after_a_restart(store_url: str) -> None:
     assert samples(again).sum("celery_task_started_total") == 3
 
 
-def test_beyond_the_limit_the_rest_is_one_series(store_url: str) -> None:
-    """Given more task names than max_series allows, the sum stays right and the rest is labelled overflow."""
-    one = counter(store_url, max_series=100)
-    for start in range(0, 300, 50):
-        one.apply([event("task-received", uuid=f"t{n}", name=f"task.number{n}") for n in range(start, start + 50)])
+def test_near_the_limit_workers_are_given_up_before_names(store_url: str) -> None:
+    """Given more label sets than there is room for, at first those of new workers are counted without the worker, then
+    new names as overflow; what is known goes on, and the sum stays right.
+    """
+    one = counter(store_url, counting=Counting("host/1", BUCKETS, a_label_set=10, an_exception=2, room=100))
+    one.store.counts.make_room(100, 30)
+    for n in range(10):
+        one.apply(event("task-received", uuid=f"w{n}", hostname=f"celery@h{n}"))
+    for n in range(10):
+        one.apply(event("task-received", uuid=f"n{n}", name=f"task.{n}", hostname="celery@h0"))
+    one.apply(event("task-received", uuid="known", hostname="celery@h0"))
 
     found = samples(one)
-    by_name = found.sums("celery_task_received_total", by="name")
-    assert sum(by_name.values()) == 300
-    assert len(by_name) <= 101
-    assert by_name["overflow"] == 300 - (len(by_name) - 1)
+    assert found.sums("celery_task_received_total", by="hostname") == {
+        **{f"h{n}": 1 + (n == 0) for n in range(7)},
+        "": 5,
+        "overflow": 8,
+    }
+    assert found.sums("celery_task_received_total", by="name") == {
+        "shop.pay": 11,
+        "task.0": 1,
+        "task.1": 1,
+        "overflow": 8,
+    }
+
+
+def test_classes_of_exceptions_need_room(store_url: str) -> None:
+    """Given more classes of exceptions than there is room for, the rest is overflow, under the task's own labels."""
+    one = counter(store_url, counting=Counting("host/1", BUCKETS, a_label_set=10, an_exception=2, room=16))
+    for n in range(6):
+        life = [event("task-received", uuid=f"t{n}"), event("task-started", uuid=f"t{n}")]
+        one.apply([*life, event("task-failed", uuid=f"t{n}", exception=f"E{n}('x')")])
+
+    found = samples(one)
+    assert found.sums("celery_task_failed_total", by="exception") == {"": 0, "E0": 1, "E1": 1, "E2": 1, "overflow": 3}
+    assert found.sums("celery_task_failed_total", by="name") == {"shop.pay": 6}
+
+
+def test_all_counters_are_there_with_0_at_every_instance(store_url: str) -> None:
+    """Given an event that one instance has counted, each instance knows its label set at the next tick, and exports all
+    counters of it; those that begin later read it, and it was created when that was.
+    """
+    one, two = counter(store_url, "host/1"), counter(store_url, "host/2")
+    one.apply(event("task-received"))
+
+    told = two.tick().label_sets
+    assert told is not None
+    assert (told.size, [label_set.text for label_set in told.added]) == (1, [b"shop.pay\x1fcelery@host\x1funknown"])
+    again = two.tick().label_sets
+    assert again is not None
+    assert (again.size, again.added) == (1, [])
+    three = counter(store_url, "host/3")
+    found = samples(three)
+    counters = {name for name, _ in found.values if name.endswith("_total")}
+    assert {f"celery_task_{word}_total" for word in ("sent", "failed", "succeeded", "revoked")} <= counters
+    assert found.sums("celery_task_runtime_bucket", by="le") == {"0.1": 0, "1.0": 0, "10.0": 0, "+Inf": 0}
+    assert three.store.counts.read().label_sets == told.added
+
+
+def test_the_replies_tell_what_was_counted(store_url: str) -> None:
+    """Given events, what the calls say of them is what the store then has; a new connection makes that unknown."""
+    one = counter(store_url)
+    one.store.counts.read()
+    for number in range(3):
+        one.apply([{**body, "uuid": f"t{number}"} for body in LIFE])
+    changes = one.store.counts.take_changes()
+    known = dict(zip(changes[::2], changes[1::2], strict=True))
+
+    raw = one.store.counts.read().raw
+    assert known == dict(zip(raw[::2], raw[1::2], strict=True))
+    assert one.store.counts.take_changes() == []
+    one.recover()
+    assert one.store.counts.outdated
+
+
+def test_numbers_are_moved_once(store_url: str) -> None:
+    """Given counts that are moved, also by a call that is repeated, the sum is the same, the replies tell it, and the
+    label set is forgotten."""
+    one = counter(store_url)
+    for number in range(3):
+        one.apply(event("task-received", uuid=f"t{number}", hostname=f"celery@h{number % 2}"))
+    one.store.counts.read()
+    both = [f"2\x1fshop.pay\x1fcelery@h{n}\x1funknown\x1f".encode() for n in (0, 1)]
+    target = b"2\x1fshop.pay\x1f\x1funknown\x1f"
+    moves = [(field, target) for field in both]
+
+    assert one.store.counts.move(moves, [b"shop.pay\x1fcelery@h0\x1funknown"])
+    changes = one.store.counts.take_changes()
+    assert one.store.counts.move(moves)
+
+    assert dict(zip(changes[::2], changes[1::2], strict=True)) == {both[0]: b"", both[1]: b"", target: b"3"}
+    counts = one.store.counts.read()
+    assert [(count.parts[1], count.number) for count in counts if count.kind == "2"] == [("", 3)]
+    assert [one.text for one in counts.label_sets] == [b"shop.pay\x1fcelery@h1\x1funknown"]
+
+
+def test_the_counts_of_an_instance_that_is_gone_are_moved(store_url: str, inside: Inside) -> None:
+    """Given an instance of which nothing was heard for long, another one takes its counts, but not while it ticks."""
+    one, two = counter(store_url, "host/1"), counter(store_url, "host/2")
+    one.apply(event("task-received"))
+    for instance in (one, two):
+        instance.tick()
+    (field,) = two.store.counts.read_of("host/1").fields()
+
+    assert not two.store.counts.move([(field, field)], gone=("host/1", 60))
+    assert two.store.counts.gone(60) == []
+    inside.redis.zadd(inside.keys.counting, {"host/1": 1})
+    assert two.store.counts.gone(60) == ["host/1"]
+    assert two.store.counts.move([(field, field)], gone=("host/1", 60))
+
+    assert two.store.counts.gone(60) == []
+    assert list(one.store.counts.read()) == []
+    assert samples(two).sum("celery_task_received_total") == 1
 
 
 @pytest.mark.parametrize(
@@ -208,11 +296,12 @@ def test_beyond_the_limit_the_rest_is_one_series(store_url: str) -> None:
 )
 def test_worker_labels(store_url: str, labels: WorkerLabels, expected: dict[Any, int]) -> None:
     """Given two workers on one host, the setting says how they are told apart."""
-    one = counter(store_url, per_worker=labels is not WorkerLabels.NONE)
+    one = counter(store_url, counting=Counting("host/1", BUCKETS, workers=labels.value))
     for number, node in enumerate("ab"):
         one.apply(event("task-received", uuid=f"t{number}", hostname=f"{node}@host"))
 
     found = samples(one, labels=labels).of("celery_task_received_total")
+    assert samples(one, labels=WorkerLabels.NONE).sum("celery_task_received_total") == 2
     assert {(dict(key).get("worker"), dict(key).get("hostname")): int(v) for key, v in found.items()} == expected
 
 
@@ -235,4 +324,4 @@ def test_without_counting_nothing_is_written(store_url: str) -> None:
 
     inside = Inside(store_url)
     assert [key for key in inside.redis.scan_iter() if b"counts" in key] == []
-    assert list(itertools.chain(one.store.counts())) == []
+    assert list(one.store.counts.read()) == []

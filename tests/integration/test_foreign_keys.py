@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
+from ha_monitor.events.fingerprint import fingerprint_of, group_id
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
@@ -35,6 +36,7 @@ from tests.support.instances import Fleet
 from tests.support.machine import patient
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
+from tests.support.threads import ConnectingAtOnce
 from tests.unit.builders import TIME, event
 from tests.unit.test_store_link import Nothing
 
@@ -47,13 +49,18 @@ FOREIGN: dict[str, Callable[[redis.Redis, str], Any]] = {
     "stream": lambda client, key: client.xadd(key, {"foreign": "x"}),
 }
 PROCESS = "celery@host\x1f4711"
+ERROR = event("task-failed")
+GROUP = group_id(None, fingerprint_of(ERROR["exception"], ERROR["traceback"]).digest)
 BY_PREFIX = {
     "t:": ("string", "waits-0"),
     "w:": ("string", "celery@host"),
     "b:": ("string", PROCESS),
     "p:": ("string", PROCESS),
     "l:": ("string", PROCESS),
+    "n:": ("list", "shop.pay"),
+    "c:": ("list", "life-0"),
     "a:": ("string", "message"),
+    "g:": ("string", GROUP),
     "instance:": ("hash", "{token}"),
     "outbox:": ("list", "{token}"),
     "counts:": ("hash", "1"),
@@ -96,6 +103,8 @@ class Going:
             logger=cast(Logger, self.log),
             clock=self.one.clock,
             identity=Identity("tests", name, "host", 1),
+            threads=ConnectingAtOnce(self.one.clock),
+            lease=5.0,
         )
 
     def do(self, step: Callable[[], str | None]) -> None:
@@ -127,6 +136,7 @@ class Going:
         beats = [event("worker-heartbeat", at=TIME + 3 * number + n, processed=n + 2 * number) for n in range(2)]
         start = event("task-started", at=TIME + number, uuid=f"starts-{number}")
         custom = event("custom", at=TIME + number, uuid=None)
+        child = event("task-sent", at=TIME + number, uuid=f"child-{number}", root_id="life-0", parent_id="life-0")
 
         def confirm() -> None:
             candidates = tasks.candidates()
@@ -146,12 +156,12 @@ class Going:
             attempts.set_aside("other", b"{}")
 
         def counts() -> None:
-            store.counts()
+            store.counts.read()
 
         def watch() -> None:
             duties.watch(Watching(10, 60), ["celery"], may_declare_lost=True, watermark=(0.0, 0.0))
 
-        self.do(lambda: one.apply(life(f"life-{number}"), failed, beats, start, custom).trouble)
+        self.do(lambda: one.apply(life(f"life-{number}"), failed, beats, start, custom, child).trouble)
         self._let_beats_become_evaluable()
         self.do(self._tick)
         for duty in (watch, duties.losses, confirm):
@@ -286,13 +296,14 @@ def test_no_key_is_left_out_of_these_tests(store_url: str, inside: Inside) -> No
     going.round(0)
     going.round(1)
     named = {value: name for name, value in vars(inside.keys).items() if name not in ("prefix", "aside")}
+    elsewhere = ("s:", "m:")  # the statistics depend on the date: test_name_statistics.py
     assert set(named.values()) == set(TYPES)
     for raw in inside.redis.scan_iter():
         key = raw.decode(errors="replace")
         kind = inside.redis.type(key).decode()
         if key in named:
             assert kind == TYPES[named[key]].type, key
-        elif not key.startswith(inside.keys.prefix + "s:"):
+        elif not key.startswith(tuple(inside.keys.prefix + mark for mark in elsewhere)):
             found = re.match(r"(\w+:)", key.removeprefix(inside.keys.prefix))
             assert found is not None
             assert found[1] in BY_PREFIX, key

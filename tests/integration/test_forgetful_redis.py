@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.outputs.announcer import Outcome
 from ha_monitor.pipeline.announcements import Announcements
+from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.outbox import OutboxItem
 from tests.integration.storing import Instance
@@ -33,7 +33,7 @@ class CrashingHandler:
 
     def keep(self) -> None:
         """What is written now stays."""
-        shutil.copytree(self._server.dir / "appendonlydir", self._kept)
+        self._server.copy_data(self._kept)
 
     def write_lines(self, items: Sequence[OutboxItem]) -> int:
         self.lines += [item.entry.event.type for item in items]
@@ -47,8 +47,7 @@ class CrashingHandler:
             return
         self._crashed = True
         self._server.kill()
-        shutil.rmtree(self._server.dir / "appendonlydir")
-        shutil.move(self._kept, self._server.dir / "appendonlydir")
+        self._server.replace_data(self._kept)
         self._server.start()
         outcome.retries.append((1000, b""))
 
@@ -75,6 +74,7 @@ def test_what_comes_after_the_forgotten_is_announced(own_redis: PrivateRedis) ->
         stats=Stats(),
         threads=plain_threads(),
         upkeep=Nothing(),
+        repeats=Repeats(one.store, None, one.clock),
     )
     announcer.keep()
     announcements.add(one.apply(*[event(f"old-{number}", uuid=None) for number in range(3)], announce=False).items)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ha_monitor.config.schema import WorkerLabels
-from ha_monitor.metrics.counts import TaskCounts
+from ha_monitor.config.schema import Metrics
 from ha_monitor.outputs.console import console_renderer, fields_of
 from ha_monitor.outputs.line import MAX_LINE, Identity, build_line, encode_line
 from ha_monitor.store.duties import Duties
@@ -18,10 +17,11 @@ from ha_monitor.store.results import Counting
 from tests.integration.storing import NODE, Inside, Instance
 from tests.integration.test_watching import WATCHING
 from tests.support import corpus
+from tests.support.counted import exported
 from tests.unit.builders import event
 from tests.unit.test_hostile_input import EVENTS, VALUES
 
-COUNTING = Counting("host/1", 1000, [0.1, 1.0], per_worker=True)
+COUNTING = Counting("host/1", [0.1, 1.0])
 IDENTITY = Identity("shop", "1", "host", 7)
 BODIES = corpus.bodies()
 UUIDS = st.sampled_from(["a", "b", "\ud800", "\x00", "{x}", "a:b"])
@@ -53,9 +53,7 @@ def go_through(instance: Instance, inside: Inside, *bodies: Any) -> list[str]:
     for item in instance.emitted:
         assert len(encode_line(build_line(item, IDENTITY, "now"))) <= MAX_LINE
         assert console_renderer(colors=False)(fields_of(build_line(item, IDENTITY, "now")))
-    counts = TaskCounts(WorkerLabels.NODENAME, COUNTING.buckets)
-    counts.add(instance.store.counts())
-    assert list(counts.families())
+    assert exported([instance.store.counts.read()], Metrics(buckets=COUNTING.buckets)).values
     reader = StoreReader(instance.settings, NODE)
     reader.connect()
     reader.workers(late_after=10)

@@ -90,6 +90,27 @@ def test_a_working_instance_is_live_and_ready_and_has_metrics() -> None:
         assert get(f"{base}/other")[0] == 404
 
 
+def test_what_a_person_or_a_celery_exporter_probe_asks_is_answered() -> None:
+    """Given `/`, there is a list of what is served; `/health`, which celery-exporter's users probe, is `/readyz`; HEAD
+    has the status and the length, and no body. A password is needed for none of them."""
+    health, clock = working()
+
+    with serving(health, username="prometheus", password="s3cret") as port:
+        base = f"http://127.0.0.1:{port}"
+        status, index = get(f"{base}/")
+        assert status == 200
+        assert [line.split()[0] for line in index.splitlines()[1:]] == ["/metrics", "/readyz", "/livez"]
+        assert get(f"{base}/health") == get(f"{base}/readyz")
+        for path in ("/", "/health", "/livez"):
+            asked = urllib.request.Request(f"{base}{path}", method="HEAD")
+            with urllib.request.urlopen(asked, timeout=patient(10)) as reply:
+                assert reply.status == 200
+                assert int(reply.headers["Content-Length"]) > 0
+                assert reply.read() == b""
+        clock.now += 31
+        assert get(f"{base}/health")[0] == 503
+
+
 def test_a_stuck_loop_is_neither_live_nor_ready() -> None:
     """Given a loop without progress for longer than stalled_after, both probes fail until it goes on."""
     health, clock = working()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.pipeline.batch_parts import batch_parts
+from ha_monitor.pipeline.collector import batch_parts
 from tests.integration.storing import Inside, Instance
 from tests.support.instances import Fleet, queue_depth
 from tests.support.machine import patient

@@ -10,9 +10,10 @@ import pytest
 
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.store.duties import Duties
-from ha_monitor.store.results import Watching
-from tests.integration.storing import Inside, Instance
-from tests.integration.test_counting import counter, samples
+from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.results import Counting, Watching
+from tests.integration.storing import NODE, Inside, Instance, settings
+from tests.integration.test_counting import BUCKETS, counter, samples
 from tests.unit.builders import TIME, event
 
 NAME = "celery@host"
@@ -108,8 +109,10 @@ def test_nothing_is_lost_on_a_healthy_system(one: Instance) -> None:
     assert samples(one).of("ha_monitor_events_lost_total") == {}
 
 
-def test_dropped_events_are_counted_exactly_once(one: Instance) -> None:
-    """Given starts that never came, their number is reported and counted; later heartbeats add nothing."""
+def test_dropped_events_are_counted_exactly_once(store_url: str, one: Instance) -> None:
+    """Given starts that never came, their number is reported, counted, and kept with the time in which they are
+    missing; later heartbeats add nothing.
+    """
     worker = Worker()
     one.apply([worker.online()])
     one.apply(worker.spell(10))
@@ -124,6 +127,12 @@ def test_dropped_events_are_counted_exactly_once(one: Instance) -> None:
     assert samples(one).sum("ha_monitor_events_lost_total") == 7
     (item,) = (item for item in one.emitted if item.entry.event.type == "events-lost")
     assert item.entry.event.worker == NAME
+    reader = StoreReader(settings(store_url), NODE)
+    reader.connect()
+    (gap,) = reader.queries.gaps(TIME + 2, TIME + 4)
+    assert gap.what == f"7 starts of {NAME}"
+    assert TIME - 60 < gap.since <= TIME + 2 < TIME + 4 <= gap.until < TIME + 20
+    assert reader.queries.gaps(0.0, TIME - 100) == reader.queries.gaps(TIME + 100, TIME + 200) == []
 
 
 def test_under_steady_load_the_number_is_soon_about_right_and_then_exact(one: Instance) -> None:
@@ -276,19 +285,19 @@ def lose_some(instance: Instance, name: str, runs: int) -> None:
 
 def test_where_workers_are_not_told_apart_losses_are_one_series(store_url: str) -> None:
     """Given `metrics.worker_labels = "none"` and losses of two workers, one count has both."""
-    one = counter(store_url, per_worker=False)
+    one = counter(store_url, counting=Counting("host/1", BUCKETS, workers="none"))
     one.store.tick(b"{}", [], watermark_age=0.0)
     for name in ("a@host", "b@host"):
         lose_some(one, name, 4)
 
     assert lost(one) == {"a@host": 4, "b@host": 4}
-    assert [count.number for count in one.store.counts() if count.kind == "l"] == [8]
-    assert samples(one, labels=WorkerLabels.NONE).values[("ha_monitor_events_lost_total", frozenset())] == 8
+    assert [count.number for count in one.store.counts.read() if count.kind == "l"] == [8]
+    assert list(samples(one, labels=WorkerLabels.NONE).of("ha_monitor_events_lost_total").values()) == [8]
 
 
 def test_losses_keep_to_the_limit_of_series(store_url: str) -> None:
     """Given losses of more workers than `metrics.max_series` allows, no event is forgotten and the rest is overflow."""
-    one = counter(store_url, max_series=5)
+    one = counter(store_url, counting=Counting("host/1", BUCKETS, room=5))
     one.store.tick(b"{}", [], watermark_age=0.0)
     names = [f"w@host{number}" for number in range(8)]
     for name in names:
@@ -304,7 +313,7 @@ def test_losses_keep_to_the_limit_of_series(store_url: str) -> None:
 
 def test_workers_that_lose_nothing_take_no_room(store_url: str) -> None:
     """Given more workers over time than `metrics.max_series`, as under autoscaling, the tasks have their labels."""
-    one = counter(store_url, max_series=5)
+    one = counter(store_url, counting=Counting("host/1", BUCKETS, room=5))
     one.store.tick(b"{}", [], watermark_age=0.0)
     for number in range(8):
         worker = Worker(f"w@host{number}")

@@ -145,7 +145,14 @@ def test_who_was_busy_for_long_has_missed_nothing(
         one.heartbeat()
 
         assert take(one, 10) == list(range(10))
-        assert one.silence == 0
+
+        def answered() -> bool:
+            one.heartbeat()
+            assert one.receive(10, 0.05) == []
+            return one.silence == 0
+
+        # The last question may just have been asked.
+        wait_until(answered, 10, "the answer to the last question")
 
 
 def test_a_half_open_subscription_is_noticed(
@@ -290,3 +297,26 @@ def test_no_more_is_taken_at_once_than_there_is_room_for(
 
     assert sum(sizes) == 20
     assert max(sizes) <= 5
+
+
+def test_instances_at_one_redis_receive_each_others_greetings(
+    source: Callable[..., RedisSource], own_redis: PrivateRedis
+) -> None:
+    """Given two sources at one Redis and one at another, each receives its own greeting, and the one that connected
+    first also that of the other one there; no greeting is a message.
+    """
+    first, second, elsewhere = source(), source(), source(own_redis.url())
+    sources = (first, second, elsewhere)
+    for one in sources:
+        one.connect()
+        assert one.greeting == ""
+
+    def greeted() -> bool:
+        assert [one.receive(10, 0.1) for one in sources] == [[], [], []]
+        return all(one.greeting for one in sources) and second.greeting in first.greetings
+
+    wait_until(greeted, 60, "the greetings")
+    assert len({one.greeting for one in sources}) == 3
+    assert set(first.greetings) == {first.greeting, second.greeting}
+    assert list(second.greetings) == [second.greeting]
+    assert list(elsewhere.greetings) == [elsewhere.greeting]

@@ -9,7 +9,6 @@ import pytest
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from tests.integration.storing import Inside, Instance
-from tests.support.process import wait_until
 from tests.support.sentinel import replica_of, sentinel_of
 from tests.support.services import PrivateRedis
 from tests.unit.builders import event
@@ -26,10 +25,9 @@ def replica(own_redis: PrivateRedis, tmp_path: Path) -> Iterator[PrivateRedis]:
 def fail_over(instance: Instance, primary: PrivateRedis, replica: PrivateRedis, next_one: PrivateRedis) -> None:
     """The primary dies, the replica takes its place, and another one its own; the instance goes there."""
     primary.kill()
-    with replica.client() as client, next_one.client() as other:
+    with replica.client() as client:
         client.replicaof("NO", "ONE")
-        other.replicaof("127.0.0.1", str(replica.port))
-        wait_until(lambda: other.info("replication")["master_link_status"] == "up", what="the replication")
+    next_one.follow(replica)
     instance.store._connection._settings = Instance(replica.url()).settings
 
 

@@ -11,6 +11,7 @@ import redis.exceptions
 from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker import task_query
 from ha_monitor.broker.redis_source import RedisSource
+from ha_monitor.check.findings import Severity
 from ha_monitor.check.online import check_broker, check_store
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker, Config
@@ -128,7 +129,21 @@ def test_the_documented_rules_are_enough_for_the_store(trial: Trial, store_url: 
     assert refused(store_uses(trial.url(db_of(store_url)))) == {}
 
 
-@pytest.mark.parametrize("rule", [rule for rule in store_rules() if not rule.startswith("-")])
+def test_without_the_right_to_ask_redis_about_itself_an_instance_works(trial: Trial, store_url: str) -> None:
+    """Given the documented rules but for `+info`, as some hosts forbid it, nothing fails, not even for who leads; the
+    check names the right, and what it cannot see without."""
+    trial.set(without(store_rules(), "+info"))
+    url = trial.url(db_of(store_url))
+
+    assert refused(store_uses(url)) == {}
+    assert Instance(url).start().store.info().risks == []
+    warnings = [one.text for one in check_store(Config(store=settings(url))) if one.severity is Severity.WARNING]
+    assert [text.partition("; grant it: ")[0] for text in warnings] == [
+        "its version, memory, disk and replicas cannot be checked: user trial may not run INFO"
+    ]
+
+
+@pytest.mark.parametrize("rule", [rule for rule in store_rules() if not rule.startswith("-") and rule != "+info"])
 def test_each_rule_of_the_store_is_needed_and_named_where_it_is_missing(
     trial: Trial, store_url: str, rule: str
 ) -> None:

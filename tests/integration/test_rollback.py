@@ -10,7 +10,7 @@ import pytest
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.store.duties import Duties
-from tests.integration.storing import Inside
+from tests.integration.storing import Inside, Instance
 from tests.integration.test_counting import counter, samples
 from tests.integration.test_losses import Worker, lost
 from tests.integration.test_stuck import STARTED, Leader, ago, finished, held, make_due
@@ -27,12 +27,11 @@ class Files:
         self._kept = Path(f"{server.dir}-kept")
 
     def keep(self) -> None:
-        shutil.copytree(self._server.dir / "appendonlydir", self._kept)
+        self._server.copy_data(self._kept)
 
     def put_back(self) -> None:
         self._server.kill()
-        shutil.rmtree(self._server.dir / "appendonlydir")
-        shutil.move(self._kept, self._server.dir / "appendonlydir")
+        self._server.replace_data(self._kept)
         self._server.start()
 
 
@@ -121,22 +120,28 @@ def test_events_of_what_is_lost_do_not_count_as_lost(own_redis: PrivateRedis, fi
     assert lost(one) == {worker.name: 4}
 
 
+def numbers(one: Instance) -> dict[bytes, int]:
+    """What it has counted, by field."""
+    raw = one.store.counts.read().raw
+    return dict(zip(raw[::2], map(int, raw[1::2]), strict=True))
+
+
 def test_counts_are_raised_to_what_they_were(own_redis: PrivateRedis, files: Files) -> None:
     """Given counts that were exported and are lost, they are stored again, and go on from there."""
     one = counter(own_redis.url())
     one.apply(*(event("task-received", uuid=str(number)) for number in range(3)))
     files.keep()
     one.apply(*(event("task-received", uuid=str(number)) for number in range(3, 8)))
-    exported = one.store.counts()
+    exported = numbers(one)
     files.put_back()
     one.recover()
-    fallen = exported.fallen_in(one.store.counts())
+    fallen = one.store.counts.read().less_than(exported)
     assert fallen
 
-    one.store.restore_counts(fallen)
+    one.store.counts.restore(fallen)
     one.apply(event("task-received", uuid="new"))
 
-    assert exported.fallen_in(one.store.counts()) == {}
+    assert one.store.counts.read().less_than(exported) == {}
     assert samples(one).sums("celery_task_received_total", by="name") == {"shop.pay": 9}
 
 
@@ -160,9 +165,8 @@ def test_a_redis_that_lost_everything_is_noticed_when_an_instance_registers(own_
 
 @pytest.fixture
 def replica(own_redis: PrivateRedis) -> Iterator[PrivateRedis]:
-    with PrivateRedis() as server, server.client() as client:
-        client.replicaof("127.0.0.1", str(own_redis.port))
-        wait_until(lambda: client.info("replication")["master_link_status"] == "up", what="the replication")
+    with PrivateRedis() as server:
+        server.follow(own_redis)
         yield server
 
 

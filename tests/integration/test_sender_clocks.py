@@ -49,7 +49,7 @@ def run(clocks: Clocks, *, began: float | None = None, wait: float = 2.0, **sent
 
 def counter(url: str, name: str = "host/1") -> Instance:
     """An instance that counts, and knows that the producers send task-sent."""
-    made = Instance(url, counting=Counting(name, 1000, BUCKETS, True)).start()
+    made = Instance(url, counting=Counting(name, BUCKETS)).start()
     made.apply(*(event("task-sent", uuid=f"other {name} {retries}", retries=retries) for retries in (0, 1)))
     return made
 

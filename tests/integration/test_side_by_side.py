@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.side_by_side import SESSIONS, Runner, Session, files_of
+from tests.side_by_side import SESSIONS, Job, Runner, Session, files_of
 from tests.support.machine import patient
 
 ROOT = Path(__file__).parents[2]
@@ -66,3 +66,31 @@ def test_no_more_run_at_once_than_the_machine_carries() -> None:
     assert sorted(begun[:2]) == ["a", "b"]
     assert begun[2:] == ["c", "d", "e"]
     assert max(most) == 2
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_what_needs_preparation_is_run_after_it_and_the_rest_meanwhile(status: int) -> None:
+    """Given a job that another one needs, a third one is run meanwhile, and the other one after it, if it succeeds; if
+    not, that is said, and it has not passed."""
+    begun: list[str] = []
+    other_ended = threading.Event()
+
+    class Prepare(Job):
+        def run(self) -> None:
+            begun.append(self.name)
+            assert other_ended.wait(patient(10))
+            self.status = status
+
+    class Other(Job):
+        def run(self) -> None:
+            begun.append(self.name)
+            self.status = 0
+            other_ended.set()
+
+    prepare = Prepare("prepare", [])
+    needing = Other("needing", [], after=prepare)
+    Runner([prepare, needing, Other("other", [])], at_once=2).run()
+
+    assert begun == ["prepare", "other", *(["needing"] if status == 0 else [])]
+    assert needing.status == (0 if status == 0 else None)
+    assert needing.failures == ([] if status == 0 else ["not run, since prepare failed"])

@@ -124,6 +124,27 @@ def test_pieces_from_several_instances_become_one_record(one: Instance, two: Ins
     assert two.emitted[-1].entry.facts.queue == "mail"
 
 
+def test_a_record_without_the_mark_of_a_script_is_read(one: Instance, inside: Inside) -> None:
+    """Given a record that does not say that a script wrote it, with the time of its definition in full and an end that
+    waits, the rest is merged into it as into any other.
+    """
+    before, rest = ["task-received", "task-succeeded"], ["task-sent", "task-started"]
+    for uuid in (UUID, "other"):
+        one.apply(*(event(kind, at=TIME, uuid=uuid, root_id="root") for kind in before))
+    facts, _, waiting = inside.record("other")
+    assert (facts["d"], waiting) == (True, 1)
+    inside.unmark("other", d=facts["rl"])
+    trouble = [
+        one.apply(*(event(kind, at=TIME, uuid=uuid, root_id="root") for kind in rest)).trouble
+        for uuid in (UUID, "other")
+    ]
+
+    assert trouble == ["", ""]
+    assert inside.record("other")[0] == inside.record(UUID)[0]
+    said = [(item.entry.event.task_id, item.entry.event.type) for item in one.emitted]
+    assert [kind for uuid, kind in said if uuid == "other"] == [kind for uuid, kind in said if uuid == UUID]
+
+
 def test_the_name_may_come_last_and_at_another_instance(one: Instance, two: Instance, inside: Inside) -> None:
     """Given an end before its name, it waits; whichever instance gets the name announces it."""
     waiting = one.apply([event("task-started"), event("task-succeeded", at=TIME + 1)])
@@ -331,7 +352,8 @@ def test_leaving_with_everything_done_leaves_nothing(one: Instance, inside: Insi
     assert one.store.unregister() == 0
 
     left = {key.decode().removeprefix(inside.keys.prefix) for key in inside.redis.scan_iter()}
-    of_task = {"processes", "p:celery@host\x1f4711", f"t:{UUID}"}
+    of_task = {"processes", "p:celery@host\x1f4711", f"t:{UUID}", "names", "n:shop.pay", "errors-since"}
+    left = {key for key in left if not key.startswith("m:")}  # statistics of the hour
     of_worker = {"unconfirmed", "w:celery@host", "workers"}
     assert left == {"tokens", "format", "requeued", *of_task, *of_worker}
 
@@ -402,6 +424,34 @@ def test_a_name_is_waited_for_while_a_vanished_instance_may_hold_it(store_url: s
     wait_until(lambda: two.tick().items, 30, "the announcements", 0.2)
 
     assert two.types == ["task-started", "task-succeeded"]
+
+
+def test_only_who_receives_ends_the_wait_for_a_name(store_url: str, inside: Inside) -> None:
+    """Given a name that may lie with the broker, an instance without a link to it does not end the wait, although all
+    have merged what they had; one that consumes does."""
+    one = Instance(store_url, held=0.01, name_wait=0.01).start()
+    one.apply(event("task-started"))
+    inside.put_clock_back(-10)
+
+    assert one.store.tick(b"{}", [], eligible=False, watermark_age=0.0).items == []
+    (item,) = one.store.tick(b"{}", [], eligible=True, watermark_age=0.0).items
+    assert item.entry.event.type == "task-started"
+
+
+def test_a_watermark_is_no_newer_for_a_stop_between_the_look_and_the_call(store_url: str, inside: Inside) -> None:
+    """Given an instance that is stopped for five seconds between the look at its watermark and the call that tells its
+    age, the store takes it from when it looked, as far as is known since the call before."""
+    one = Instance(store_url).start()
+    one.store.tick(b"{}", [], watermark_age=0.0)
+    instance = inside.keys.instance(one.store.token)
+    before = int(inside.redis.hget(instance, "seen"))
+    looked_at = one.clock.monotonic()
+    inside.redis.hset(instance, "seen", before - 5000)
+
+    one.store.tick(b"{}", [], watermark_age=2.0, looked_at=looked_at)
+
+    assert int(inside.redis.hget(instance, "seen")) >= before
+    assert int(inside.redis.hget(instance, "merged")) == before - 5000 - 2000
 
 
 def test_an_orderly_end_does_not_end_the_wait_for_a_link_that_broke(store_url: str, inside: Inside) -> None:

@@ -10,8 +10,11 @@ from ha_monitor.config.schema import StuckSettings
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import Duties
+from ha_monitor.store.error_groups import ErrorMarks
+from ha_monitor.store.queries import Queries
+from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.store import RedisStore
-from ha_monitor.store.stuck import RedisOpenTasks
+from ha_monitor.store.stuck import RedisOpenTasks, first_look
 from tests.integration.faulty_scripts import Snapshot
 from tests.integration.storing import NODE, Inside, settings
 from tests.support.store_contract import LEASE, StoreContract
@@ -27,8 +30,14 @@ class RedisBed:
         self._inside = Inside(url)
 
     def record(self, *, name_wait: float = 0.0) -> SharedRecord:
-        store = RedisStore(settings(self._url, lease=LEASE, name_wait=name_wait), NODE, self.clock)
-        return SharedRecord(store, Duties(store), RedisOpenTasks(store, StuckSettings()), RedisAttempts(store))
+        stuck, chosen = StuckSettings(), settings(self._url, lease=LEASE, name_wait=name_wait)
+        store = RedisStore(chosen, NODE, self.clock, first_look=first_look(stuck))
+        return SharedRecord(store, Duties(store), RedisOpenTasks(store, stuck), RedisAttempts(store))
+
+    def queries(self) -> Queries:
+        reader = StoreReader(settings(self._url), NODE)
+        reader.connect()
+        return reader.queries
 
     def let_lease_end(self, token: int) -> None:
         self._inside.let_lease_end(token)
@@ -55,6 +64,14 @@ class RedisBed:
 
     def delete_all(self) -> None:
         self._inside.redis.flushdb()
+
+    def now(self) -> float:
+        return self._inside.now()
+
+    def error_marks(self) -> ErrorMarks:
+        reader = StoreReader(settings(self._url), NODE)
+        reader.connect()
+        return reader.error_marks
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 import redis
@@ -96,11 +98,44 @@ def test_scripts_that_redis_forgot_are_loaded_again(store_url: str, redis_server
     with redis_server.client() as client:
         client.script_flush()
 
-    with pytest.raises(StoreUnavailable, match=r"NOSCRIPT|No matching script"):
+    with pytest.raises(StoreUnavailable, match="has forgotten the scripts"):
         instance.apply(EVENTS)
     instance.recover()
     instance.apply(EVENTS)
 
+    assert instance.types == ["task-received", "task-started"]
+
+
+def test_a_redis_that_is_busy_with_a_script_of_others(own_redis: PrivateRedis) -> None:
+    """Given somebody else's script that does not end, the error says so; when it is killed, nothing was lost."""
+    instance = Instance(own_redis.url(), timeout=5.0).start()
+    with own_redis.client() as others, own_redis.client() as operator:
+        others.config_set("lua-time-limit", 50)
+
+        def run_on() -> None:
+            with suppress(redis.RedisError):
+                others.eval("while true do end", 0)
+
+        endless = threading.Thread(target=run_on)
+        endless.start()
+
+        def is_busy() -> bool:
+            try:
+                return not operator.ping()
+            except redis.ResponseError as error:
+                return str(error).startswith("BUSY")
+
+        try:
+            wait_until(is_busy, 30, "that Redis is busy")
+            with pytest.raises(StoreUnavailable) as caught:
+                instance.apply(EVENTS)
+        finally:
+            operator.script_kill()
+            endless.join()
+    instance.recover()
+    instance.apply(EVENTS)
+
+    assert "busy" in str(caught.value).lower()
     assert instance.types == ["task-received", "task-started"]
 
 
@@ -167,11 +202,29 @@ def test_a_password_is_needed_or_wrong(own_redis: PrivateRedis) -> None:
 def test_a_replica_is_refused(own_redis: PrivateRedis) -> None:
     """Given the address of a replica, the error says to name the primary."""
     with PrivateRedis() as replica:
-        with replica.client() as client:
-            client.replicaof("127.0.0.1", str(own_redis.port))
-            wait_until(lambda: client.info("replication")["master_link_status"] == "up", what="the replication")
+        replica.follow(own_redis)
 
         assert "this is a replica; name the primary" in why(Instance(replica.url()))
+
+
+def test_keys_that_redis_drops_are_told(own_redis: PrivateRedis) -> None:
+    """Given a Redis that drops keys to make room, the instance and the check learn that it may, and that it did."""
+    instance = Instance(own_redis.url()).start()
+    with own_redis.client() as client:
+        client.config_set("maxmemory-policy", "volatile-ttl")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 1_000_000)
+        assert instance.store.info().dropped == 0
+        for number in range(30):
+            client.set(f"other:{number}", b"x" * 100_000, ex=100)
+        dropped = client.info("stats")["evicted_keys"]
+
+    told = instance.store.info()
+
+    assert told.dropped == dropped > 0
+    checked = [finding.text for finding in check_store(Config(store=instance.settings))]
+    for said in (*told.risks, f"Redis has dropped {dropped} keys"):
+        assert any(said in text for text in checked)
+    assert any("maxmemory-policy is volatile-ttl" in risk for risk in told.risks)
 
 
 def test_replicas_that_a_primary_does_not_wait_for_are_a_risk(own_redis: PrivateRedis) -> None:
@@ -181,13 +234,12 @@ def test_replicas_that_a_primary_does_not_wait_for_are_a_risk(own_redis: Private
 
     def told() -> list[str]:
         checked = [finding.text for finding in check_store(config) if "min-replicas" in finding.text]
-        assert [risk for risk in instance.store.risks() if "min-replicas" in risk] == checked
+        assert [risk for risk in instance.store.info().risks if "min-replicas" in risk] == checked
         return checked
 
     assert told() == []
-    with PrivateRedis() as replica, replica.client() as client, own_redis.client() as primary:
-        client.replicaof("127.0.0.1", str(own_redis.port))
-        wait_until(lambda: client.info("replication")["master_link_status"] == "up", what="the replication")
+    with PrivateRedis() as replica, own_redis.client() as primary:
+        replica.follow(own_redis)
         (risk,) = told()
         primary.config_set("min-replicas-to-write", 1)
 

@@ -574,6 +574,23 @@ def test_a_frozen_former_leader_cannot_write(one: Leader, two: Leader, inside: I
     assert inside.redis.exists(inside.keys.stuck, inside.keys.orphaned) == 0
 
 
+def test_nothing_is_concluded_while_an_instance_may_have_the_end_for_itself(
+    one: Leader, two: Leader, inside: Inside
+) -> None:
+    """Given a broker that does not redeliver and an instance that vanished, it may live without a store, and have been
+    given the end of a task alone: until it may be taken for dead, no task is called stuck or orphaned."""
+    one.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))
+    (candidate,) = one.found()
+    inside.let_lease_end(two.instance.store.token)
+    one.instance.stay_in_contact()
+    orphaned = OrphanedTask(False, ["workers"], 1)
+    tasks = RedisOpenTasks(one.instance.store, LIMITS, absent=60.0)
+    assert wait_until(lambda: one.lead() and one.tasks.confirm(0, []) is not None)
+
+    assert tasks.confirm(0, [(candidate, orphaned)]) is None
+    assert one.confirm((candidate, orphaned)) == ["task-orphaned"], "the broker redelivers: it would have come"
+
+
 # --- reconciliation -------------------------------------------------------------------------
 
 
@@ -652,11 +669,10 @@ def test_a_reconciled_end_is_counted_once(store_url: str) -> None:
     candidates = tasks.candidates()
     assert candidates is not None
     fact: Fact = finished(at=began + 7).fact
-    instance.store.counts()
-    assert not instance.store.counts_changed
+    instance.store.counts.read()
     items = tasks.confirm(0, [(candidates.tasks[0], FinishedTask(fact))])
     assert items is not None
-    assert instance.store.counts_changed
+    assert b"z\x1fshop.pay" in instance.store.counts.take_changes()
     instance.apply(event("task-succeeded", at=began + 6.9))
 
     found = samples(instance)

@@ -28,7 +28,7 @@ RETRIED_ONCE = [
 
 
 def counter(url: str, name: str) -> Instance:
-    return Instance(url, counting=Counting(name, 1000, BUCKETS, True)).start()
+    return Instance(url, counting=Counting(name, BUCKETS)).start()
 
 
 def lines(*instances: Instance) -> dict[str, EventLine]:

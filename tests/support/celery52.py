@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
+import fcntl
 import sys
 from pathlib import Path
 
-from tests.support.machine import patient
-from tests.support.process import ServiceMissing
+from tests.support.process import fetch
 
 VERSION = "5.2.7"
 FOLDER = Path(__file__).resolve().parents[2] / ".venv-celery52"
@@ -30,22 +29,21 @@ def celery52_python() -> Path:
 
     :raises ServiceMissing: if it cannot be installed, as without a network.
     """
+    # Two sessions of tests may want it at once.
+    with FOLDER.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _made()
+
+
+def _made() -> Path:
     python = FOLDER / "bin" / "python"
     done = FOLDER / "requirements.txt"
     wanted = "\n".join(REQUIREMENTS) + "\n"
     # Written last, so that an installation that was interrupted is done again.
     if python.exists() and done.exists() and done.read_text() == wanted:
         return python
-    _run(sys.executable, "-m", "venv", "--clear", str(FOLDER))
-    _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS)
+    fetch(f"Celery {VERSION}", [sys.executable, "-m", "venv", "--clear", str(FOLDER)], 240)
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS]
+    fetch(f"Celery {VERSION}", install, 240)
     done.write_text(wanted)
     return python
-
-
-def _run(*command: str) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=patient(240), check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ServiceMissing(f"Celery {VERSION} was not installed in time") from error
-    if done.returncode:
-        raise ServiceMissing(f"Celery {VERSION} cannot be installed: {(done.stdout + done.stderr)[-500:]}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.machine import patient
-from tests.support.process import program
+from tests.support.releases import server_command
 
 LOOP = """
     Node = '{node}',
@@ -44,7 +44,7 @@ class ErlangShell:
         """:param env: with RabbitMQ's port mapper, and the HOME that holds its cookie."""
         host = node.partition("@")[2]
         loop = LOOP.format(node=node, timeout=int(patient(self.TIMEOUT) * 1000))
-        command = [program("erl"), "-noshell", "-hidden", "-sname", f"shell-{node.partition('@')[0]}@{host}"]
+        command = [*server_command("erl"), "-noshell", "-hidden", "-sname", f"shell-{node.partition('@')[0]}@{host}"]
         command += ["-kernel", "inet_dist_use_interface", "{127,0,0,1}", "-eval", loop]
         self._lock = threading.Lock()
         with (folder / "shell.log").open("ab") as errors:

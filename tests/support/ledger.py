@@ -20,8 +20,7 @@ from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.catalogue import OWN_EVENTS
 from ha_monitor.events.facts import usable_time
 from ha_monitor.events.identity import event_id
-from ha_monitor.events.policy import EmissionPolicy
-from ha_monitor.events.types import custom_type
+from ha_monitor.events.types import EmissionPolicy, custom_type
 from ha_monitor.outputs.line import iso_time
 from tests.support.recording import Recorded
 
@@ -141,9 +140,20 @@ class Account(NamedTuple):
     """Lines that are no JSON, or not as the schema says."""
     examples: dict[str, list[str]]
     """A few events of each kind of trouble."""
+    said: Counter[str]
+    """How often the monitor warned of what."""
+    away: float
+    """The longest time, in seconds, for which an instance says that it had no broker, or no store."""
+
+    @property
+    def alarms(self) -> int:
+        """Lines that judge workers or tasks: false ones, unless the fault is theirs."""
+        return sum(self.said[event] for event in JUDGEMENTS)
 
 
 LOSSES = ("events-lost", "task-events-missing")
+JUDGEMENTS = (*LOSSES, "worker-lost", "workers-lost", "task-stuck", "task-orphaned")
+OWN = {own.name for own in OWN_EVENTS}
 FOUND = {own.name for own in OWN_EVENTS if own.fields is not None} - set(LOSSES)
 """What the monitor says by itself of a recording, which is played faster than it was made, and whose workers are gone.
 That it lost events, it must not say.
@@ -190,6 +200,8 @@ def balance(published: Published, lines: list[Line], *, torn: int = 0, bad: list
         nameless=len(nameless),
         torn=torn,
         bad=[*(bad or []), *violations(lines)],
+        said=Counter(line["event"] for line in lines if line["level"] != "info" and line["event"] in OWN),
+        away=max((line.get("away_for", 0.0) for line in lines), default=0.0),
         examples={kind: [" ".join(map(str, key)) for key in list(keys)[:5]] for kind, keys in troubles.items() if keys},
     )
 

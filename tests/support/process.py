@@ -29,6 +29,20 @@ class ServiceMissing(Exception):
     """A program that a test needs is not installed, or cannot be installed here."""
 
 
+def fetch(what: str, command: Sequence[str], timeout: float) -> None:
+    """Run a command that gets something from the network.
+
+    :param timeout: seconds that it takes at most on an idle machine; it is given longer, see :func:`patient`.
+    :raises ServiceMissing: if it fails or takes too long; `what` could not be had.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patient(timeout), check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ServiceMissing(f"{what} was not there in time") from error
+    if done.returncode:
+        raise ServiceMissing(f"{what} cannot be had: {(done.stdout + done.stderr)[-500:]}")
+
+
 def wait_until(
     condition: Callable[[], T], timeout: float = 60, what: str = "the condition", interval: float = 0.02
 ) -> T:

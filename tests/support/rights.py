@@ -53,9 +53,22 @@ def broker_user(db: int) -> str:
     return f"monitor-broker-{db}"
 
 
-def acl_file(databases: int) -> str:
-    """Users for redis-server's `--aclfile`: one for the store, one a database for the broker, and the tests' own."""
+def for_redis_6(rules: list[str]) -> list[str]:
+    """What the guide gives to the user of a Redis 6.2: the queues by name, and no channel but those that are named."""
+    (selector,) = [rule for rule in rules if rule.startswith("(")]
+    first = next(rule for rule in rules if rule.startswith("&"))
+    replaced = {selector: ["~celery*"], first: ["resetchannels", first]}
+    return [word for rule in rules for word in replaced.get(rule, [rule])]
+
+
+def acl_file(databases: int, *, selectors: bool = True) -> str:
+    """Users for redis-server's `--aclfile`: one for the store, one a database for the broker, and the tests' own.
+
+    :param selectors: whether the server knows rules in brackets, as Redis 7 does.
+    """
     users = {STORE_USER: store_rules()} | {broker_user(db): broker_rules(db) for db in range(databases)}
+    if not selectors:
+        users = {name: for_redis_6(rules) if name != STORE_USER else rules for name, rules in users.items()}
     lines = ["user default on nopass ~* &* +@all"]
     lines += [f"user {name} on >{PASSWORD} {' '.join(rules)}" for name, rules in users.items()]
     return "\n".join(lines) + "\n"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -17,7 +19,8 @@ from redis.retry import Retry
 from tests.support.erlang import ErlangShell
 from tests.support.machine import patient
 from tests.support.private import PrivateService, ServiceDied
-from tests.support.process import OwnProcess, ServiceMissing, free_port, program, wait_until
+from tests.support.process import OwnProcess, ServiceMissing, free_port, wait_until
+from tests.support.releases import is_redis_6, server_command
 from tests.support.rights import PASSWORD, STORE_USER, Permissions, acl_file, documented_permissions
 
 __all__ = ["NO_RETRY", "PrivateRabbitMQ", "PrivateRedis", "ServiceDied", "ServiceMissing", "free_port", "wait_until"]
@@ -50,7 +53,7 @@ class PrivateRedis(PrivateService):
         :param options: more options as for redis-server's command line.
         :raises ServiceMissing: if Redis is not installed.
         """
-        self._program = program("redis-server")
+        self._program = server_command("redis-server")
         super().__init__()
         self._appendonly = appendonly
         self._options = options
@@ -63,11 +66,44 @@ class PrivateRedis(PrivateService):
         """A client of a database, which answers with str (or bytes); the caller closes it."""
         return redis.Redis.from_url(self.url(db), decode_responses=decode, retry=NO_RETRY)
 
+    def follow(self, primary: PrivateRedis) -> None:
+        """Make it a replica, and wait until the primary counts it as one that has all its writes.
+
+        The replica says that the link is up a while before the primary counts it among the good ones.
+        """
+        with self.client() as client, primary.client() as other:
+            client.replicaof("127.0.0.1", str(primary.port))
+
+            def is_counted() -> bool:
+                told = other.info("replication")
+                replicas = [told[f"slave{number}"] for number in range(told["connected_slaves"])]
+                return any(one["port"] == self.port and one["state"] == "online" for one in replicas)
+
+            wait_until(is_counted, what="the replication")
+
+    def copy_data(self, folder: Path) -> None:
+        """Copy what it has on disk into a folder that is not there yet, which a server may do at any time."""
+        folder.mkdir()
+        for part in self._data():
+            (shutil.copytree if part.is_dir() else shutil.copy)(part, folder / part.name)
+
+    def replace_data(self, folder: Path) -> None:
+        """Put a copy in place of what it has on disk; it must not run."""
+        for part in self._data():
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        for part in folder.iterdir():
+            shutil.move(part, self.dir / part.name)
+        folder.rmdir()
+
+    def _data(self) -> list[Path]:
+        # A folder since Redis 7, a file before.
+        return list(self.dir.glob("appendonly*"))
+
     def _spawn(self) -> OwnProcess:
-        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.dir)]
+        command = [*self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.dir)]
         command += ["--databases", str(self.DATABASES), "--save", "", "--daemonize", "no"]
         users = self.dir / "users.acl"
-        users.write_text(acl_file(self.DATABASES))
+        users.write_text(acl_file(self.DATABASES, selectors=not is_redis_6()))
         command += ["--aclfile", str(users)]
         if self._appendonly:
             # Without fsync each command is handed to the kernel before it is answered: SIGKILL loses nothing.
@@ -104,8 +140,8 @@ class PrivateRabbitMQ(PrivateService):
         :param exporter: with the plugin rabbitmq_prometheus, on `exporter_port`.
         :raises ServiceMissing: if RabbitMQ is not installed.
         """
-        self._server = program("rabbitmq-server", self.BIN)
-        self._epmd_program = program("epmd")
+        self._server = server_command("rabbitmq-server", self.BIN)
+        self._epmd_program = server_command("epmd")
         super().__init__()
         self._config = config
         self._joins = joins
@@ -139,7 +175,7 @@ class PrivateRabbitMQ(PrivateService):
 
         :raises RuntimeError: if the command fails.
         """
-        command = [program(tool, self.BIN), "--quiet", *args]
+        command = [*server_command(tool, self.BIN), "--quiet", *args]
         done = subprocess.run(
             command, env=self._env, capture_output=True, text=True, timeout=patient(timeout), check=False
         )
@@ -213,9 +249,9 @@ class PrivateRabbitMQ(PrivateService):
             self._configure()
         if self._joins is None and (self._epmd is None or not self._epmd.running):
             # Started here and not by the node, which would leave it running as a daemon.
-            command = [self._epmd_program, "-port", str(self._epmd_port), "-address", "127.0.0.1"]
+            command = [*self._epmd_program, "-port", str(self._epmd_port), "-address", "127.0.0.1"]
             self._epmd = OwnProcess(command, self.dir / "epmd.log", env=self._env)
-        return OwnProcess([self._server], self.dir / "rabbitmq.log", env=self._env, cwd=self.dir)
+        return OwnProcess(self._server, self.dir / "rabbitmq.log", env=self._env, cwd=self.dir)
 
     def _configure(self) -> None:
         if self._epmd is not None:

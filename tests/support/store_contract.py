@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ha_monitor.errors import LeaseLost
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.decode import Batch
+from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.types import END_TYPES
 from ha_monitor.store.api import SharedRecord
+from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.outbox import OutboxItem, retry_entry
+from ha_monitor.store.queries import Ended, Queries, StoryEvent
 from ha_monitor.store.record import TaskRecord, record_at, state_of
-from ha_monitor.store.results import Ticked, Watching
+from ha_monitor.store.results import OrphanedTask, Ticked, Watching
+from tests.support import asked
 from tests.unit.builders import TIME, TurnedClock, decode, event
 
 LEASE = 100.0
@@ -28,6 +34,9 @@ class Bed(Protocol):
 
     def record(self, *, name_wait: float = 0.0) -> SharedRecord:
         """The access of another instance, whose lease is `LEASE`."""
+
+    def queries(self) -> Queries:
+        """What can be asked of the record."""
 
     def let_lease_end(self, token: int) -> None:
         """As if the time of that lease were over."""
@@ -53,6 +62,12 @@ class Bed(Protocol):
     def delete_all(self) -> None:
         """Have an empty record; nobody is told."""
 
+    def now(self) -> float:
+        """The time of the record, seconds since the epoch."""
+
+    def error_marks(self) -> ErrorMarks:
+        """What a person says of groups of errors in the record."""
+
 
 def life(task_id: str, *, start: float = TIME, **changes: Any) -> list[dict[str, Any]]:
     kinds = ("task-received", "task-started", "task-succeeded")
@@ -71,7 +86,7 @@ def types(items: list[OutboxItem]) -> list[str]:
 
 def started(bed: Bed, **changes: Any) -> SharedRecord:
     record = bed.record(**changes)
-    record.store.connect()
+    record.store.dial().use()
     record.store.register({"instance": "1", "host": "host", "pid": 1})
     return record
 
@@ -83,6 +98,14 @@ def merge(record: SharedRecord, batch: Batch) -> list[OutboxItem]:
 
 def tick(record: SharedRecord, *rejected: bytes, eligible: bool = False, watermark_age: float | None = 0.0) -> Ticked:
     return record.store.tick(b"{}", list(rejected), eligible=eligible, watermark_age=watermark_age, requeued=False)
+
+
+def restored(record: SharedRecord) -> list[OutboxItem]:
+    """What is announced when the instance has handed over all that the record lacks."""
+    items = []
+    while record.store.lacks_work:
+        items += record.store.restore()
+    return items
 
 
 def taken_over(bed: Bed, by: SharedRecord) -> list[Ticked]:
@@ -121,18 +144,41 @@ class StoreContract:
 
         assert (again.items, again.new, again.repeated, again.merged) == ([], 0, 5, 1)
 
-    @pytest.mark.parametrize("behind", [0.0, 3600.0], ids=["one clock", "clocks an hour apart"])
-    def test_no_event_of_a_task_with_many_is_lost_or_announced_twice(self, bed: Bed, behind: float) -> None:
-        """Given 2,400 events of one task from two workers, however far apart their clocks are, each is announced; and
-        when all are delivered again, the latest first, none.
+    def test_batches_are_merged_in_the_order_in_which_they_were_handed_over(self, bed: Bed) -> None:
+        """Given several batches that are under way, and another call behind them, each is answered in its turn, and
+        what was announced meanwhile is known."""
+        one = started(bed)
+        first = merge(one, decode(event("shop-closed", uuid=None)))
+        for body in life("a"):
+            one.store.send_apply(decode(body))
+        one.store.announced(first[-1].sequence + 1)
+        one.store.flush()
+        assert one.store.answers_within(60)
+        items = [item for _ in range(3) for item in one.store.receive_apply().items]
+
+        assert types(items) == ["task-received", "task-started", "task-succeeded"]
+        assert [item.sequence for item in items] == [1, 2, 3]
+        one.store.close()
+        one.store.dial().use()
+        assert [item.sequence for item in one.store.recover().items] == [1, 2, 3]
+
+    @pytest.mark.parametrize(
+        ("behind", "every"),
+        [(0.0, 1), (3600.0, 1), (0.0, 3 * 3600)],
+        ids=["one clock", "clocks an hour apart", "an id that is used for five months"],
+    )
+    def test_no_event_of_a_task_with_many_is_lost_or_announced_twice(self, bed: Bed, behind: float, every: int) -> None:
+        """Given 2,400 events of one task from two workers, however far apart their clocks are, and over however long a
+        time, each is announced; and when all are delivered again, the latest first, none.
         """
         one, two = started(bed), started(bed)
-        sent = [event("task-received"), event("task-started", at=TIME + 1)]
+        began = TIME - 1300 * (every - 1)
+        sent = [event("task-received", at=began), event("task-started", at=began + 1)]
         for number in range(1200):
-            at = TIME + 2 + number
+            at = began + 2 + number * every
             sent.append(event("task-progress", at=at, clock=number))
             sent.append(event("task-progress", at=at - behind, clock=number, hostname="celery@behind"))
-        sent.append(event("task-failed", at=TIME + 1300 - behind, hostname="celery@behind"))
+        sent.append(event("task-failed", at=began + 1300 * every - behind, hostname="celery@behind"))
         pieces = [sent[first : first + 300] for first in range(0, len(sent), 300)]
 
         items = [item for number, piece in enumerate(pieces) for item in merge((one, two)[number % 2], decode(*piece))]
@@ -231,7 +277,7 @@ class StoreContract:
         token = one.store.token
         one.store.announced(2)
         one.store.close()
-        one.store.connect()
+        one.store.dial().use()
 
         recovered = one.store.recover()
 
@@ -241,7 +287,7 @@ class StoreContract:
         one.store.announced(3)
         one.store.flush()
         one.store.close()
-        one.store.connect()
+        one.store.dial().use()
         assert one.store.recover().items == []
 
     def test_another_instance_gets_what_a_dead_one_left_and_shuts_it_out(self, bed: Bed) -> None:
@@ -267,7 +313,7 @@ class StoreContract:
             one.store.recover,
             lambda: one.duties.losses(report=True),
         ):
-            with pytest.raises(LeaseLost):
+            with pytest.raises(LeaseLost, match="another one took its outbox over"):
                 call()
         assert types(merge(two, decode(*life("b")))) == ["task-received", "task-started", "task-succeeded"]
 
@@ -559,6 +605,77 @@ class StoreContract:
         assert told.since <= told.at == one.store.went_back_at == two.store.went_back_at
         assert (one.store.take_rollback(), two.store.take_rollback()) == (None, None)
 
+    def test_a_record_that_went_back_gets_again_what_it_lost(self, bed: Bed) -> None:
+        """Given an end that waits for its name, and events that were announced, all merged after the state to which the
+        record is put back, each instance has what it did merged again: the end is announced when its name is, and what
+        was announced is not.
+        """
+        one, two = started(bed, name_wait=50.0), started(bed, name_wait=50.0)
+        received, *rest = life("a")
+        tick(one)
+        tick(two)
+        bed.keep()
+        assert merge(one, decode(*rest)) == []
+        told = merge(two, decode(*life("b"), event("shop-closed", uuid=None)))
+        two.store.announced(len(told), [item.entry.event.id for item in told])
+        assert not (one.store.lacks_work or two.store.lacks_work)
+
+        bed.put_back()
+        tick(one)
+        tick(two)
+
+        assert one.store.lacks_work
+        assert two.store.lacks_work
+        assert restored(one) == restored(two) == []
+        assert types(merge(two, decode(received))) == ["task-received", "task-started", "task-succeeded"]
+        assert merge(one, decode(*life("b"), event("shop-closed", uuid=None))) == []
+        assert tick(one).items == tick(two).items == []
+
+    def test_batches_that_were_under_way_together_are_merged_again_in_their_order(self, bed: Bed) -> None:
+        """Given several batches that were merged while others were under way, and a record that lost them, all of them
+        are merged again, the oldest first.
+        """
+        one = started(bed)
+        tick(one)
+        bed.keep()
+        for one_event in life("a"):
+            one.store.send_apply(decode(one_event))
+        first = one.store.receive_apply()
+        one.store.peers()  # what is left is answered before that
+        rest = [one.store.receive_apply() for _ in range(2)]
+        assert [types(one_batch.items) for one_batch in (first, *rest)] == [
+            ["task-received"],
+            ["task-started"],
+            ["task-succeeded"],
+        ]
+
+        bed.put_back()
+        tick(one)
+
+        assert types(restored(one)) == ["task-received", "task-started", "task-succeeded"]
+
+    @pytest.mark.parametrize("last", [0, 1], ids=["the end last", "the name last"])
+    def test_what_was_announced_of_lost_work_is_not_announced_by_whoever_merges_it(self, bed: Bed, last: int) -> None:
+        """Given an end of one instance and its name of another, which announced all but the end, and a record that has
+        neither, whoever merges its part last announces the end, and nothing else.
+        """
+        records = one, two = started(bed, name_wait=50.0), started(bed, name_wait=50.0)
+        tick(one)
+        tick(two)
+        bed.keep()
+        received, *rest = life("a")
+        assert merge(one, decode(*rest)) == []
+        told = merge(two, decode(received))
+        two.store.announced(told[-1].sequence, [item.entry.event.id for item in told[:-1]])
+        bed.put_back()
+        tick(one)
+        tick(two)
+
+        again = restored(records[1 - last]) + restored(records[last])
+
+        assert types(again) == ["task-succeeded"]
+        assert tick(one).items == tick(two).items == []
+
     def test_a_record_that_goes_back_again_is_told_again(self, bed: Bed) -> None:
         """Given a record that goes back to before what was noticed, that is noticed, too, and known to all."""
         one, two = started(bed), started(bed)
@@ -583,7 +700,7 @@ class StoreContract:
         tick(one)
         bed.delete_all()
         for store in (one.store, two.store):
-            with pytest.raises(LeaseLost):
+            with pytest.raises(LeaseLost, match="does not know this instance any more"):
                 tick(one if store is one.store else two)
             store.register({"instance": "1", "host": "host", "pid": 1})
         three = started(bed)
@@ -601,7 +718,7 @@ class StoreContract:
         one, two = started(bed), started(bed)
         merge(one, decode(*life("a")))
         one.store.close()
-        one.store.connect()
+        one.store.dial().use()
         one.store.recover()
         tick(one)
         bed.let_lease_end(one.store.token)
@@ -632,3 +749,200 @@ class StoreContract:
         assert watched is not None
         assert watched.items == []
         assert [worker.state for worker in watched.workers] == ["online"]
+
+    # --- what can be asked -----------------------------------------------------------------
+
+    def test_a_task_is_found_by_its_id(self, bed: Bed) -> None:
+        """Given tasks that ended, are under way and are unknown, each is answered in the order in which it was asked
+        for, whatever its id looks like."""
+        one, queries = started(bed), bed.queries()
+        odd = "é {a}:\n\t*"
+        merge(one, decode(*life("a"), *life(odd)[:2], event("task-succeeded", uuid="nameless")))
+
+        found = queries.tasks([odd, "unknown", "a", "nameless"])
+
+        assert found[1] is None
+        assert [None if task is None else (task.record.task_id, task.record.state) for task in found] == [
+            (odd, State.STARTED),
+            None,
+            ("a", State.SUCCESS),
+            ("nameless", State.SUCCESS),
+        ]
+        record = found[2].record if found[2] else None
+        assert record is not None
+        assert (record.name, record.runtime, record.finished) == ("shop.pay", 0.25, TIME + 2)
+        assert found[3] is not None
+        assert (found[3].record.name, found[3].complete) == (None, False)
+        assert queries.tasks([]) == []
+
+    def test_a_task_has_its_story(self, bed: Bed) -> None:
+        """Given events of a task that come late, twice, and to two instances, its story has each once, in the order of
+        their times, to the microsecond."""
+        one, two, queries = started(bed), started(bed), bed.queries()
+        received, began, failed = life("a")
+        failed = event("task-failed", uuid="a", at=TIME + 2)
+        other = event("task-custom", uuid="a", at=TIME + 1.000125)
+        back = event("task-rejected", uuid="a", at=TIME + 1.5, requeue=True)
+        merge(one, decode(failed, back))
+        merge(two, decode(other, received, failed))
+        merge(one, decode(began, other))
+
+        (found,) = queries.tasks(["a"])
+
+        assert found is not None
+        assert (found.complete, found.reconciled) == (True, False)
+        assert found.story == (
+            StoryEvent("task-received", TIME),
+            StoryEvent("task-started", TIME + 1),
+            StoryEvent("custom", TIME + 1.000125),
+            StoryEvent("task-rejected", TIME + 1.5, requeued=True),
+            StoryEvent("task-failed", TIME + 2, error_group=group_id(received["name"], asked.digest_of(failed))),
+        )
+
+    def test_open_tasks_are_listed(self, bed: Bed) -> None:
+        """Given tasks of which some are finished, the others are open, and the pieces of the list are all of it."""
+        one, queries = started(bed), bed.queries()
+        merge(one, decode(*life("ended"), *(body for number in range(5) for body in life(f"open-{number}")[:2])))
+
+        pieces = [queries.open(2, first) for first in range(0, 8, 2)]
+
+        assert [len(piece) for piece in pieces] == [2, 2, 1, 0]
+        assert sorted(task_id for piece in pieces for task_id in piece) == [f"open-{number}" for number in range(5)]
+        assert sorted(queries.open(100)) == [f"open-{number}" for number in range(5)]
+
+    def test_what_ended_badly_is_listed_by_its_end(self, bed: Bed) -> None:
+        """Given tasks that failed, were rejected, revoked, succeeded, or go on, those that ended badly are listed, the
+        latest first, by time and in pieces; one that succeeds in a second run is one of them no more."""
+        one, queries = started(bed), bed.queries()
+        ends = {"failed": 3, "rejected": 1, "revoked": 2, "succeeded": 4}
+        merge(one, decode(*life("open")[:2], event("task-rejected", uuid="requeued", requeue=True)))
+        for end, at in ends.items():
+            changes = {"requeue": False} if end == "rejected" else {}
+            merge(one, decode(event(f"task-{end}", uuid=end, at=TIME + at, **changes)))
+        merge(one, decode(event("task-failed", uuid="again", at=TIME + 5)))
+
+        def listed(since: float = 0.0, until: float = TIME + 100, count: int = 10, offset: int = 0) -> list[str]:
+            return [found.task_id for found in queries.ended_badly(since, until, count, offset)]
+
+        assert queries.ended_badly(TIME + 1, TIME + 2, 10) == [
+            Ended("revoked", TIME + 2, State.REVOKED),
+            Ended("rejected", TIME + 1, State.REJECTED),
+        ]
+        assert listed() == ["again", "failed", "revoked", "rejected"]
+        assert [listed(count=3), listed(count=3, offset=3)] == [["again", "failed", "revoked"], ["rejected"]]
+        merge(one, decode(event("task-succeeded", uuid="again", at=TIME + 4)))
+        assert listed() == ["failed", "revoked", "rejected"]
+
+    def test_the_newest_tasks_of_a_name_are_known(self, bed: Bed) -> None:
+        """Given more tasks of a name than are kept by it, the newest are answered, newest first by when they were first
+        heard of, and each once, whatever comes of them later; one whose name is not known is in none."""
+        one, two, queries = started(bed), started(bed), bed.queries()
+        for first in range(0, 210, 70):
+            merge(one, decode(*(event("task-sent", uuid=f"t{first + n}", name="shop.pay") for n in range(70))))
+        merge(two, decode(*life("t3"), *life("ship", name="shop.ship"), event("task-succeeded", uuid="nameless")))
+
+        assert queries.names() == ["shop.pay", "shop.ship"]
+        assert queries.newest("shop.pay", 1000) == [f"t{number}" for number in range(209, 9, -1)]
+        assert queries.newest_of(["no such", "shop.ship", "shop.pay"], 2) == [[], ["ship"], ["t209", "t208"]]
+
+    def test_a_task_is_found_by_the_name_that_it_has(self, bed: Bed) -> None:
+        """Given events that contradict each other, a task is found by the name of its record, and by no other."""
+        one, queries = started(bed), bed.queries()
+        merge(one, decode(event("task-sent", uuid="a", at=TIME, name="first"), *life("b", start=TIME, name="first")))
+        merge(one, decode(event("task-received", uuid="a", at=TIME + 1, name="second")))
+
+        assert (queries.newest("first", 9), queries.newest("second", 9)) == (["b"], ["a"])
+
+    def test_tasks_that_have_not_started_are_known_by_queue(self, bed: Bed) -> None:
+        """Given tasks that were sent into two queues, one with an eta, those that have not started are answered by
+        queue, the longest wait first; one that starts or ends leaves, and one that is retried comes back."""
+        one, two, queries = started(bed), started(bed), bed.queries()
+        eta = asked.iso(TIME + 50)
+        sent = [event("task-sent", uuid=f"t{number}", at=TIME + number, queue="celery") for number in range(5)]
+        merge(one, decode(*sent, event("task-sent", uuid="later", at=TIME, queue="celery", eta=eta)))
+        merge(two, decode(event("task-sent", uuid="mail", at=TIME, queue="mail"), *life("unsent")[:1]))
+        merge(
+            two, decode(event("task-received", uuid="t0", at=TIME + 6), event("task-started", uuid="t1", at=TIME + 6))
+        )
+        merge(one, decode(event("task-revoked", uuid="t2", at=TIME + 7)))
+
+        waits = [("t0", TIME), ("t3", TIME + 3), ("t4", TIME + 4), ("later", TIME + 50)]
+        assert queries.queues() == ["celery", "mail"]
+        assert (queries.waiting("celery", 10), queries.waiting("celery", 2)) == (waits, waits[:2])
+        assert queries.waiting("no such", 10) == []
+        merge(one, decode(event("task-started", uuid="mail", at=TIME + 8)))
+        assert queries.queues() == ["celery"]
+        merge(one, decode(event("task-retried", uuid="mail", at=TIME + 9)))
+        assert queries.waiting("mail", 10) == [("mail", TIME + 9)]
+
+    def test_the_tasks_of_a_tree_are_known_by_its_root(self, bed: Bed) -> None:
+        """Given tasks that a task started, in any depth, they are answered for it, the newest first, each once; the
+        root is none of them, and a task without a root is in no tree."""
+        one, two, queries = started(bed), started(bed), bed.queries()
+        merge(one, decode(*life("root", root_id="root"), *life("alone", root_id=None)))
+        merge(one, decode(event("task-sent", uuid="a", root_id="root", parent_id="root")))
+        merge(two, decode(*(event("task-sent", uuid=child, root_id="root", parent_id="a") for child in ("b", "c"))))
+        merge(two, decode(*life("a", root_id="root", parent_id="root"), event("task-failed", uuid="b", at=TIME + 1)))
+
+        assert (queries.children("root", 10), queries.children("root", 2)) == (["c", "b", "a"], ["c", "b"])
+        assert queries.children("a", 10) == queries.children("alone", 10) == []
+
+    def test_what_is_orphaned_is_among_what_ended_badly_until_it_goes_on(self, bed: Bed) -> None:
+        """Given a task that nobody has any more, it is listed until an event of it comes after all."""
+        one, queries = started(bed), bed.queries()
+        tick(one, eligible=True)
+        merge(one, decode(*life("a")[:2], *life("b")[:2], event("worker-heartbeat")))
+        bed.let_time_pass(100_000)
+        tick(one, eligible=True)
+        found = one.open_tasks.candidates()
+        assert found is not None
+        orphaned = OrphanedTask(must_be_lost=False, confirmed_by=["workers"], answered=1)
+        items = one.open_tasks.confirm(found.at - 5000, [(candidate, orphaned) for candidate in found.tasks])
+        assert items is not None
+        assert types(items) == ["task-orphaned"] * 2
+
+        before = queries.ended_badly(0.0, TIME * 2, 10)
+        merge(one, decode(life("a")[2], event("task-failed", uuid="b", at=TIME + 3)))
+        after = queries.ended_badly(0.0, TIME * 2, 10)
+
+        assert sorted((found.task_id, found.state, found.orphaned) for found in before) == [
+            ("a", State.STARTED, True),
+            ("b", State.STARTED, True),
+        ]
+        assert [(found.task_id, found.state, found.orphaned) for found in after] == [("b", State.FAILURE, False)]
+
+    @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def test_every_answer_follows_from_the_events(self, bed: Bed, data: st.DataObject) -> None:
+        """Given any history of some tasks, delivered in any order, with any repetition, to two instances, each answer
+        is what follows from the events themselves."""
+        bed.delete_all()
+        history = data.draw(asked.histories())
+        truth, queries = asked.Truth(history), bed.queries()
+        instances = [started(bed, name_wait=1000.0), started(bed, name_wait=1000.0)]
+
+        for number, bodies in data.draw(asked.deliveries(history)):
+            merge(instances[number], decode(*bodies))
+
+        assert queries.ended_badly(0.0, TIME * 2, 100) == truth.ended_badly()
+        ids = list(truth.events)
+        stories = {one.record.task_id: one.story for one in queries.tasks(ids) if one}
+        assert stories == {one: truth.story(one) for one in ids}
+        waiting = truth.waiting()
+        assert queries.queues() == sorted(waiting)
+        assert {queue: queries.waiting(queue, 100) for queue in waiting} == waiting
+        children = truth.children()
+        roots = {*children, *ids}
+        found = {root: sorted(queries.children(root, 100)) for root in roots}
+        assert found == {root: children.get(root, []) for root in roots}
+        by_name = truth.by_name()
+        assert queries.names() == sorted(by_name)
+        assert {name: sorted(queries.newest(name, 200)) for name in by_name} == by_name
+
+    def test_the_time_of_the_record_is_told(self, bed: Bed) -> None:
+        """Given time that passes in the record, what is asked tells it."""
+        queries = bed.queries()
+        before = queries.now()
+        bed.pass_time(0.01)
+
+        assert before + 0.005 < queries.now() < before + 60

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 from ha_monitor.config.schema import DEFAULT_REDACTED, LogLevel
 from ha_monitor.events.catalogue import WORKER_EVENTS
 from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import FactBuilder
-from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
-from ha_monitor.events.types import TASK_CODES
+from ha_monitor.events.types import TASK_CODES, EmissionPolicy
 from ha_monitor.store.packing import as_lua_string
 
 UUID = "8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90"
@@ -72,10 +72,15 @@ def decode(*bodies: Any, level: LogLevel = LogLevel.DEBUG, arguments: bool = Tru
         for body in bodies
     ]
     batch = Batch()
-    hidden = [*DEFAULT_REDACTED, *([] if arguments else ["args", "kwargs"]), *([] if results else ["result"])]
-    decoder = Decoder(fact_builder(level, arguments=arguments, results=results), Redactor(hidden, 500))
-    decoder.decode(messages, batch)
+    decoder(level, arguments, results).decode(messages, batch)
     return batch
+
+
+@cache
+def decoder(level: LogLevel, arguments: bool, results: bool) -> Decoder:
+    """As in an instance, one for all batches: to make it takes longer than to decode many of them."""
+    hidden = [*DEFAULT_REDACTED, *([] if arguments else ["args", "kwargs"]), *([] if results else ["result"])]
+    return Decoder(fact_builder(level, arguments=arguments, results=results), Redactor(hidden, 500))
 
 
 class TurnedClock:

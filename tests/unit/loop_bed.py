@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from ha_monitor.broker.memory import MemoryBroker, MemorySource
+from ha_monitor.broker.source import Source
+from ha_monitor.clock import Clock
 from ha_monitor.config.schema import DEFAULT_REDACTED, BatchSettings, Config, LogLevel, StoreSettings
 from ha_monitor.config.schema import Handlers as HandlerSettings
 from ha_monitor.events.decode import Decoder
-from ha_monitor.events.policy import EmissionPolicy
+from ha_monitor.events.facts import FactBuilder
 from ha_monitor.events.redact import Redactor
+from ha_monitor.events.types import EmissionPolicy
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.handlers import Handler, Handlers
@@ -23,10 +27,13 @@ from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.pipeline import Pipeline
 from ha_monitor.pipeline.reloadable import Reloadable
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.memory.record import memory_record
 from ha_monitor.store.memory.server import MemoryServer
-from tests.support.threads import plain_threads
-from tests.unit.builders import TurnedClock, fact_builder
+from ha_monitor.store.packing import as_lua_string
+from ha_monitor.threads import Threads
+from tests.support.threads import ConnectingAtOnce
+from tests.unit.builders import TurnedClock
 
 LEASE = 5.0
 OWN_CONFIG = Config(
@@ -124,22 +131,38 @@ class Bed:
         return not self.broker.ready and not self.broker.in_flight and not outboxes
 
 
-class Instance:
-    """An instance with all that came out of it."""
+@cache
+def policy_of(level: LogLevel, *, for_handlers: bool) -> EmissionPolicy:
+    return EmissionPolicy(level, ["task-succeeded"] if for_handlers else [])
+
+
+@cache
+def redactor() -> Redactor:
+    return Redactor(DEFAULT_REDACTED, 1024)
+
+
+@cache
+def facts_of(policy: EmissionPolicy) -> FactBuilder:
+    return FactBuilder(policy, redactor(), arguments=True, results=True, binary=as_lua_string)
+
+
+class BareInstance:
+    """An instance with all that came out of it, whatever clock, store, broker and threads it is given."""
 
     def __init__(
         self,
-        bed: Bed,
-        name: str = "1",
+        name: str,
         *,
-        config: Config = OWN_CONFIG,
+        clock: Clock,
+        source: Source,
+        record: SharedRecord,
+        threads: Threads,
+        config: Config,
         handlers: Sequence[Function] = (),
         investigator: Investigator | None = None,
-        prefetch: int | None = 1000,
     ) -> None:
-        clock = self.clock = bed.clock
-        self.bed, self.config = bed, config
-        self.output, self.supervisor, self.stats = Written(), Told(), Stats()
+        self.clock, self.source, self.record, self.config = clock, source, record, config
+        self.output, self.supervisor, self.stats = self.make_output(), Told(), Stats()
         self.identity = Identity("tests", name, "host", 1)
         self.logger = make_logger(
             output=self.output,
@@ -149,8 +172,6 @@ class Instance:
             scrub=lambda text: text,
         )
         self.telemetry = Telemetry(config, clock, self.stats)
-        self.record = memory_record(bed.server, config)
-        self.source = MemorySource(bed.broker, prefetch)
         self.broadcasts: list[str] = []
         self.is_blocked = False
         """Whether the broker takes nothing that workers publish."""
@@ -162,8 +183,8 @@ class Instance:
         """What is done after each cycle of `Pipeline.run`, one at a time."""
         self.pipeline = Pipeline(
             config=config,
-            source=self.source,
-            record=self.record,
+            source=source,
+            record=record,
             reloadable=self.reloadable(handlers),
             identity=self.identity,
             supervisor=self.supervisor,
@@ -174,24 +195,26 @@ class Instance:
             program=self,
             broadcast=self,
             investigator=investigator,
-            threads=plain_threads(clock),
+            threads=threads,
         )
+
+    def make_output(self) -> Any:
+        return Written()
 
     def reloadable(self, handlers: Sequence[Function] = (), level: LogLevel = LogLevel.DEBUG) -> Reloadable:
         """What a reload may replace."""
-        redactor = Redactor(DEFAULT_REDACTED, 1024)
         found = [Handler(one.__name__, frozenset(["task-succeeded"]), one) for one in handlers]
-        policy = EmissionPolicy(level, ["task-succeeded"] if handlers else [])
+        policy = policy_of(level, for_handlers=bool(handlers))
         announcer = Announcer(
             output=self.output,
             identity=self.identity,
             policy=policy,
-            handlers=Handlers(found, redactor),
+            handlers=Handlers(found, redactor()),
             settings=self.config.handlers,
             logger=self.logger,
             clock=self.clock,
         )
-        return Reloadable(Decoder(fact_builder(policy=policy), redactor), announcer)
+        return Reloadable(Decoder(facts_of(policy), redactor()), announcer)
 
     def read_again(self) -> Reloadable | None:
         return self.reread()
@@ -218,10 +241,6 @@ class Instance:
             self.pipeline.cycle()
             self.pipeline.made_progress()
 
-    def live(self, seconds: float) -> None:
-        """Go round until so much time has passed."""
-        live(seconds, self)
-
     @property
     def announced(self) -> list[tuple[str, str]]:
         """(type, task id) of the events that it wrote lines of."""
@@ -230,6 +249,39 @@ class Instance:
     def said(self, event: str) -> list[dict[str, Any]]:
         """Its own lines of a kind."""
         return [line for line in self.output.lines if line["event"] == event]
+
+
+class Instance(BareInstance):
+    """One whose parts are those of a bed."""
+
+    def __init__(
+        self,
+        bed: Bed,
+        name: str = "1",
+        *,
+        config: Config = OWN_CONFIG,
+        handlers: Sequence[Function] = (),
+        investigator: Investigator | None = None,
+        prefetch: int | None = 1000,
+        threads: Threads | None = None,
+    ) -> None:
+        self.bed = bed
+        self.clock: TurnedClock
+        self.source: MemorySource
+        super().__init__(
+            name,
+            clock=bed.clock,
+            source=MemorySource(bed.broker, prefetch),
+            record=memory_record(bed.server, config),
+            threads=threads or ConnectingAtOnce(bed.clock),
+            config=config,
+            handlers=handlers,
+            investigator=investigator,
+        )
+
+    def live(self, seconds: float) -> None:
+        """Go round until so much time has passed."""
+        live(seconds, self)
 
 
 def live(seconds: float, *instances: Instance) -> None:

@@ -113,7 +113,20 @@ def test_a_queue_that_is_there_already_is_explained(text: str, line: str) -> Non
             "vhost v not found",
         ),
         (ConnectionRefusedError(111, "Connection refused"), BrokerUnavailable, "h:1/: Connection refused"),
-        (TimeoutError(), BrokerUnavailable, "h:1/: TimeoutError"),
+        (TimeoutError("timed out"), BrokerUnavailable, "h:1/: no answer"),
+        (
+            amqp.exceptions.NotFound(
+                "NOT_FOUND - home node 'rabbit@b' of durable queue 'celeryev.x' in vhost '/' is down or inaccessible",
+                DECLARE,
+            ),
+            BrokerUnavailable,
+            "is down or inaccessible: the queue is on that node alone; start rabbit@b, or have a quorum queue on three",
+        ),
+        (
+            amqp.exceptions.ConnectionForced("CONNECTION_FORCED - \x1b[2J"),
+            BrokerUnavailable,
+            r"h:1/: CONNECTION_FORCED - \x1b[2J",
+        ),
         (amqp.exceptions.ConnectionForced("Too many heartbeats missed"), BrokerUnavailable, "Too many heartbeats"),
     ],
 )

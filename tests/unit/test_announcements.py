@@ -12,9 +12,11 @@ from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.outputs.announcer import Outcome
 from ha_monitor.pipeline.announcements import Announcements
+from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.outbox import Entry, OutboxItem
 from tests.support.threads import no_thread_left, plain_threads
+from tests.unit.builders import TurnedClock
 
 TIMEOUT = 30
 
@@ -31,7 +33,7 @@ class FakeStore:
     def holds_lease(self) -> bool:
         return True
 
-    def announced(self, upto: int) -> None:
+    def announced(self, upto: int, ids: Sequence[str] = ()) -> None:
         self.done = max(self.done, upto)
 
     def record_outcome(self, upto: int, retries: list[Any], dead: list[bytes], keep: int) -> None:
@@ -87,6 +89,7 @@ def announcements(
         stats=Stats(),
         threads=plain_threads(),
         upkeep=FakeUpkeep(keep_alive, handled),
+        repeats=Repeats(store, None, TurnedClock()),  # type: ignore[arg-type]
     )
     made.add(items(3))
     return made

@@ -11,8 +11,8 @@ import pytest
 from ha_monitor.config.schema import Handlers as Settings
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.model import Event
-from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
+from ha_monitor.events.types import EmissionPolicy
 from ha_monitor.outputs.announcer import ABSENT_BACKOFF, ABSENT_FOR, Announcer, Outcome
 from ha_monitor.outputs.handlers import Handlers
 from ha_monitor.outputs.line import Identity

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ha_monitor.events.decode import Batch
-from ha_monitor.pipeline.batch_parts import LARGE_GROUP_EVENT, MOST_BYTES, MOST_EVENTS, batch_parts, split
+from ha_monitor.pipeline.collector import LARGE_GROUP_EVENT, MOST_BYTES, MOST_EVENTS, batch_parts, split
 from tests.unit.builders import TIME, decode, event
 
 MANY = [

@@ -13,9 +13,8 @@ from ha_monitor.events.decode import Decoder, Message
 from ha_monitor.events.redact import Redactor
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline import collector as bounds
-from ha_monitor.pipeline.batch_parts import MOST_BYTES
 from ha_monitor.pipeline.buffer_limit import REPORT_EVERY, BufferLimit
-from ha_monitor.pipeline.collector import Collector
+from ha_monitor.pipeline.collector import MOST_BYTES, Collector
 from ha_monitor.pipeline.stats import Stats
 from tests.unit.builders import TIME, TurnedClock, event, fact_builder
 

@@ -13,8 +13,7 @@ from ha_monitor.broker.source import Source
 from ha_monitor.config.schema import DEFAULT_REDACTED, BatchSettings
 from ha_monitor.events.decode import Decoder, Message
 from ha_monitor.events.redact import Redactor
-from ha_monitor.pipeline.batch_parts import MOST_BYTES, MOST_EVENTS
-from ha_monitor.pipeline.collector import Collector
+from ha_monitor.pipeline.collector import MOST_BYTES, MOST_EVENTS, Collector
 from tests.unit.builders import TIME, TurnedClock, event, fact_builder
 
 
@@ -76,7 +75,7 @@ def test_messages_are_decoded_as_there_is_room() -> None:
         collector.collect(0.0)
         most_held = max(most_held, collector.event_count)
         while collector:
-            batch, mark, _ = collector.take()
+            batch, mark, *_ = collector.take()
             merged += batch.event_count
             assert batch.event_count <= MOST_EVENTS
             marks.append(mark)
@@ -157,7 +156,7 @@ def test_what_was_delivered_before_is_held_apart_and_in_order() -> None:
     while collector.paused_at is None:
         collector.collect(0.0)
         while collector:
-            batch, mark, redelivered = collector.take()
+            batch, mark, redelivered, _ = collector.take()
             found.append((batch.event_count, len(batch.rejected), len(redelivered), mark))
 
     assert found == [(2, 0, 0, 2), (0, 0, 2, 4), (1, 0, 0, 5), (0, 0, 1, 6)]

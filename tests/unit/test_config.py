@@ -293,7 +293,7 @@ MISTAKES = [
     ),
     pytest.param(
         "[store]\nlease = 2\n",
-        "{file}: broker.connect_timeout = 3: expected at most 1.2, which is 3/5 of store.lease (2), "
+        "{file}: broker.connect_timeout = 2.5: expected at most 1.2, which is 3/5 of store.lease (2), "
         "or an instance that waits so long would lose its lease",
         id="a lease shorter than connecting may take",
     ),

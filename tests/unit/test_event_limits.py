@@ -56,7 +56,9 @@ def test_no_text_of_an_event_is_without_a_limit(character: str) -> None:
         assert len(msgspec.msgpack.encode([batch.tasks, batch.workers, batch.others])) < MOST_KEPT, body["type"]
 
         (kept,) = payloads(batch)
-        definition = next((fact[5] for facts in batch.tasks.values() for fact in facts if len(fact) > 6), None)
+        definition = next(
+            (part for facts in batch.tasks.values() for fact in facts for part in fact if type(part) is dict), None
+        )
         facts = msgspec.convert({"n": character * 255} | (definition or {}) | {"q": character * 255}, Facts)
         line = build_line(
             OutboxItem(1, Entry(0, msgspec.convert(kept, Event), facts, False), False), IDENTITY, iso_time(TIME)

@@ -14,9 +14,8 @@ from ha_monitor.events.catalogue import Code
 from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import MAX_TRACEBACK, moment
 from ha_monitor.events.identity import ID_SIZE, event_id
-from ha_monitor.events.policy import EmissionPolicy
 from ha_monitor.events.redact import Redactor
-from ha_monitor.events.types import level_of
+from ha_monitor.events.types import EmissionPolicy, level_of
 from tests.unit.builders import TIME, UUID, event, fact_builder
 from tests.unit.test_decode import payload
 
@@ -276,3 +275,37 @@ def test_endless_event_types_do_not_fill_the_memory() -> None:
         **{"wanted": True, "task-failed": True, "task-started": False},
         **{"invented-5": False, "new": False},
     }
+
+
+# --- errors ------------------------------------------------------------------------------------
+
+TRACE = 'Traceback (most recent call last):\n  File "/srv/shop/tasks.py", line 3, in charge\nshop.Declined: no\n'
+
+
+@pytest.mark.parametrize("event_type", ["task-failed", "task-retried"])
+def test_an_error_has_what_it_has_in_common_with_others(event_type: str) -> None:
+    """Given a failure or a retry for an exception, its fact and its event have the fingerprint; with another number in
+    the text it is the same, whether or not the event is emitted."""
+    one = fact(event_type, exception="Declined('order 1')", traceback=TRACE)
+    quiet = fact_builder(policy=EmissionPolicy(LogLevel.ERROR, ()))
+    changes: dict[str, Any] = {"exception": "Declined('order 2')", "traceback": TRACE.replace("line 3", "line 5")}
+    other = quiet.task_fact(event(event_type, **changes), event_type)
+
+    assert one[6] == "Declined('order 1')"
+    assert one[7] == other[7] == [payload(one[4])["fingerprint"], "Declined", "shop/tasks.py:charge"]
+
+
+@pytest.mark.parametrize("exception", [None, "None", ""])
+def test_a_retry_for_no_error_is_none(exception: Any) -> None:
+    """Given a retry that the task asked for without an exception, it belongs to no group."""
+    found = fact("task-retried", exception=exception, traceback=TRACE)
+
+    assert len(found) == 7
+    assert "fingerprint" not in payload(found[4])
+
+
+def test_a_fingerprint_holds_no_secret() -> None:
+    """Given a failure without a traceback whose text has a password in it, its place has it neither."""
+    found = fact("task-failed", exception="Denied('password=hunter2x')", traceback=None)
+
+    assert "hunter" not in json.dumps(found[7])

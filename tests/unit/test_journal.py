@@ -68,7 +68,8 @@ def test_a_line_can_be_found_by_task_and_event(journald: Journald) -> None:
     """Given a line of a task, its entry has the line as its message, and fields to find it by."""
     output = JournalOutput(SystemClock(), str(journald.path))
 
-    output.write([line(b'{"a":1}', level="error", event="task-failed", task_id="u-1", task_name="shop.pay")])
+    known = {"task_id": "u-1", "task_name": "shop.pay", "queue": "mail", "worker": "celery@app1", "root_id": "r-1"}
+    output.write([line(b'{"a":1}', level="error", event="task-failed", error_group="6b0677fc10", **known)])
 
     assert journald.entry() == {
         "SYSLOG_IDENTIFIER": "ha-monitor",
@@ -76,6 +77,10 @@ def test_a_line_can_be_found_by_task_and_event(journald: Journald) -> None:
         "HA_EVENT": "task-failed",
         "HA_TASK_ID": "u-1",
         "HA_TASK_NAME": "shop.pay",
+        "HA_QUEUE": "mail",
+        "HA_WORKER": "celery@app1",
+        "HA_ROOT_ID": "r-1",
+        "HA_ERROR": "6b0677fc10",
         "MESSAGE": '{"a":1}',
     }
 

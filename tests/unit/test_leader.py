@@ -75,7 +75,7 @@ class Broker:
 def watch_duty(
     fleet: Any, clock: TurnedClock, listening: Listening | None = None, broker: Broker | None = None
 ) -> WatchDuty:
-    telemetry: Any = SimpleNamespace(surveyed_queues=list)
+    telemetry: Any = SimpleNamespace(surveyed_queues=list, watched=lambda _watched: None)
     tables: Any = SimpleNamespace(look=lambda _tables: None)
     return WatchDuty(
         fleet,

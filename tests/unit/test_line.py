@@ -10,6 +10,7 @@ import jsonschema_rs
 import pytest
 
 from ha_monitor.config.schema import LogLevel
+from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.outputs.console import console_renderer, fields_of
 from ha_monitor.outputs.line import MAX_LINE, EventLine, Identity, build_line, encode_line, iso_time
@@ -36,8 +37,9 @@ def item(
     time: float | None = TIME,
     incomplete: bool = False,
     recovered: bool = False,
+    fingerprint: str | None = None,
 ) -> OutboxItem:
-    event = Event(event_type, EVENT_ID, "celery@host", time, task_id, fields or {})
+    event = Event(event_type, EVENT_ID, "celery@host", time, task_id, fields or {}, fingerprint)
     return OutboxItem(7, Entry(0, event, facts or Facts(name="shop.pay"), incomplete), recovered)
 
 
@@ -51,6 +53,20 @@ def written(*args: Any, **kwargs: Any) -> dict[str, Any]:
 
 def problems(line: dict[str, Any]) -> list[str]:
     return [error.message for error in VALIDATOR.iter_errors(line)]
+
+
+def test_the_line_of_an_error_names_its_group() -> None:
+    """Given a failure, its line has the group of its task's errors of that kind; the same for the next one of them."""
+    kinds = [("shop.pay", "v1:a"), ("shop.pay", "v1:a"), ("shop.pay", "v1:b"), ("mail", "v1:a")]
+    lines = [
+        written("task-failed", Facts(name=name), fields={"exception": "KeyError('x')"}, fingerprint=digest)
+        for name, digest in kinds
+    ]
+    groups = [line["error_group"] for line in lines]
+
+    assert [problem for line in lines for problem in problems(line)] == []
+    assert len(set(groups)) == 3
+    assert groups[:2] == [group_id("shop.pay", "v1:a")] * 2
 
 
 def test_the_schema_is_a_schema_and_describes_every_field() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ha_monitor.broker.source import max_requeue_delay
 from ha_monitor.config.schema import BatchSettings, Http, LogLevel
 from ha_monitor.errors import (
     BrokerUnavailable,
@@ -288,8 +289,8 @@ def test_the_store_is_not_tried_all_the_time(amqp: Bed) -> None:
 
     waits = [line["retry_in"] for line in one.said("store-unavailable")]
     assert waits[0] <= 0.2
-    assert all(2.5 <= wait <= 5.0 for wait in waits[-2:])
-    assert 600 / 5 <= amqp.store_trouble.moments["before connect"] <= 600 / 2.5 + 10
+    assert all(LEASE / 4 <= wait <= LEASE / 2 for wait in waits[-2:])
+    assert 600 / (LEASE / 2) <= amqp.store_trouble.moments["before connect"] <= 600 / (LEASE / 4) + 10
     assert [told for told in one.supervisor.told if told.startswith("status")][-1].startswith(
         "status waiting for Redis since"
     )
@@ -417,9 +418,9 @@ def test_the_broker_is_not_tried_all_the_time_and_the_lease_is_kept(amqp: Bed) -
 
 @pytest.mark.parametrize(("takes", "lost"), [(OWN_CONFIG.store.longest_wait, False), (LEASE - 0.1, True)])
 def test_an_attempt_to_connect_costs_no_lease(amqp: Bed, takes: float, lost: bool) -> None:
-    """Given a broker that does not answer, and attempts to connect that each take as long as the configuration allows,
-    nobody takes the outbox over, however long ago the latest tick was; given ones that take nearly the whole lease,
-    somebody does.
+    """Given a broker that does not answer, no thread to connect in, and attempts that each take as long as the
+    configuration allows, nobody takes the outbox over, however long ago the latest tick was; given ones that take
+    nearly the whole lease, somebody does.
     """
     present, away = Instance(amqp, "present"), Instance(amqp, "away")
     present.live(LEASE + 1)
@@ -627,7 +628,7 @@ def test_a_stop_by_an_unexpected_error_waits_for_the_batch_under_way(amqp: Bed) 
     )
     publish_all(amqp)
     one.cycle()
-    assert one.pipeline._in_flight is not None
+    assert one.pipeline._handed
     one.pipeline._shutdown(finish=False)
     two.live(3 * LEASE)
 
@@ -711,9 +712,9 @@ def test_ticks_come_five_times_a_lease(amqp: Bed) -> None:
     assert amqp.store_trouble.moments["before tick"] - before == pytest.approx(50, abs=12)
 
 
-def test_a_name_is_waited_for_that_may_be_behind_a_link_that_is_cut(amqp: Bed) -> None:
-    """Given an instance whose link to the broker brings nothing any more, the line of a task of which it was sent the
-    name waits until the messages have come to another one."""
+def name_behind_a_cut_link(amqp: Bed) -> tuple[Instance, Instance]:
+    """An instance that has a line without the name of its task, and the one that was sent the name, whose link to the
+    broker brings nothing any more."""
     one, other = Instance(amqp), Instance(amqp, "2")
     live(5, one, other)
     other.source.is_half_open = True
@@ -721,9 +722,33 @@ def test_a_name_is_waited_for_that_may_be_behind_a_link_that_is_cut(amqp: Bed) -
     other.cycle()
     amqp.publish(event("task-started", at=TIME + 1))
     live(0.5, one)
+    return one, other
+
+
+def test_a_name_is_waited_for_that_may_be_behind_a_link_that_is_cut(amqp: Bed) -> None:
+    """Given an instance whose link to the broker brings nothing any more, the line of a task of which it was sent the
+    name waits until the messages have come to another one."""
+    one, other = name_behind_a_cut_link(amqp)
     live(30, other, one)
 
     lines = [line for line in one.output.lines if line["event"] in ("task-received", "task-started")]
+    assert [(line["event"], line["task_name"]) for line in lines] == [
+        ("task-received", "shop.pay"),
+        ("task-started", "shop.pay"),
+    ]
+
+
+def test_a_name_is_waited_for_that_the_broker_holds_while_it_is_away(amqp: Bed) -> None:
+    """Given a name that was requeued, and a broker that is away for longer than it may keep the messages of a link that
+    broke, the line waits: all instances have merged what they had, and the name comes with the broker."""
+    amqp.server.held = max_requeue_delay(OWN_CONFIG.broker.heartbeat)
+    one, other = name_behind_a_cut_link(amqp)
+    amqp.broker_trouble.away = BrokerUnavailable("away")
+    live(amqp.server.held + 30, one, other)
+    amqp.broker_trouble.away = None
+    live(30, one, other)
+
+    lines = [line for each in (one, other) for line in each.output.lines if line["event"].startswith("task-")]
     assert [(line["event"], line["task_name"]) for line in lines] == [
         ("task-received", "shop.pay"),
         ("task-started", "shop.pay"),
@@ -777,7 +802,7 @@ def test_a_takeover_is_told_though_the_tick_does_not_come_to_its_end(amqp: Bed) 
 
     def trouble(moment: str) -> None:
         store: Any = two.record.store
-        store.counted()
+        store.counts.outdated = True
         if moment == "before counts" and token not in amqp.server.instances and not failed:
             failed.append(moment)
             raise StoreUnavailable("away")
@@ -829,19 +854,24 @@ def test_rejections_of_a_batch_are_told_though_its_lines_could_not_be_written(er
 
 
 @pytest.mark.parametrize("lost", ["the last calls", "everything"])
-def test_a_store_that_went_back_is_told_once_and_what_is_announced_again_is_marked(amqp: Bed, lost: str) -> None:
-    """Given two instances and a store that has lost what it had confirmed, or all, one line says so; events that are
-    delivered again are announced again, as recovered, and those sent later as any other."""
+def test_what_a_store_that_went_back_has_lost_is_merged_again_and_nothing_is_announced_twice(
+    amqp: Bed, lost: str
+) -> None:
+    """Given two instances and a store that has lost what it had confirmed, or all, one line says so. An end that waited
+    for its name there is announced when that comes, as recovered; what was announced is not, also if it is delivered
+    again; what is sent later is announced as any other.
+    """
     one, two = Instance(amqp), Instance(amqp, "2")
     live(1, one, two)
     before = amqp.server.state() if lost == "the last calls" else MemoryServer(amqp.clock).state()
+    amqp.publish(event("task-started", uuid="waits"))
     publish_all(amqp)
     live(2, one, two)
 
     amqp.server.go_back(before)
     live(2, one, two)
     publish_all(amqp)
-    amqp.publish(event("task-received", uuid="d", at=amqp.clock.time()))
+    amqp.publish(event("task-received", uuid="waits", at=amqp.clock.time()))
     live(2, one, two)
 
     said = one.said("store-went-back") + two.said("store-went-back")
@@ -849,26 +879,29 @@ def test_a_store_that_went_back_is_told_once_and_what_is_announced_again_is_mark
     assert (said[0]["since"] is None) == (said[0]["seconds"] is None) == (lost == "everything")
     lines = [line for instance in (one, two) for line in instance.output.lines if "event_time" in line]
     recovered = [(line["event"], line["task_id"]) for line in lines if line.get("recovered")]
-    assert sorted(recovered) == sorted(ALL)
-    assert sorted((line["event"], line["task_id"]) for line in lines) == sorted([*ALL, *ALL, ("task-received", "d")])
+    assert recovered == [("task-started", "waits")]
+    assert not any(line.get("incomplete") for line in lines)
+    announced = sorted((line["event"], line["task_id"]) for line in lines)
+    assert announced == sorted([*ALL, ("task-received", "waits"), ("task-started", "waits")])
 
 
 def test_counters_do_not_fall_when_the_store_went_back(amqp: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given counts that a store has lost, those of before are stored again before anything else is exported."""
     config = msgspec.structs.replace(OWN_CONFIG, http=Http(listen="127.0.0.1:1"))
     one = Instance(amqp, config=config)
-    stored = [Counts([b"a", b"7", b"b", b"2"])]
+    seven, two = (f"{code}\x1fshop.pay\x1fcelery@a\x1fcelery\x1f".encode() for code in (2, 3))
+    counts = one.record.store.counts
+    monkeypatch.setattr(counts, "stored", Counts([seven, b"7", two, b"2"]))
     restored: list[dict[bytes, int]] = []
-    monkeypatch.setattr(one.record.store, "counts", lambda: stored[0])
-    monkeypatch.setattr(one.record.store, "restore_counts", restored.append)
+    monkeypatch.setattr(counts, "restore", restored.append)
     one.live(1)
     before = amqp.server.state()
     one.live(2)
     assert restored == []
 
-    stored[0] = Counts([b"a", b"3", b"b", b"2"])
+    monkeypatch.setattr(counts, "stored", Counts([seven, b"3", two, b"2"]))
     amqp.server.go_back(before)
     publish_all(amqp)
     one.live(2)
 
-    assert restored == [{b"a": 7}]
+    assert restored == [{seven: 7}]

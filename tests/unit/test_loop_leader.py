@@ -15,6 +15,10 @@ from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
 from ha_monitor.pipeline.investigator import Investigator
+from ha_monitor.pipeline.leader import ENOUGH
+from ha_monitor.pipeline.store_risks import LOOK_EVERY
+from ha_monitor.store.memory.queries import MemoryQueries
+from ha_monitor.store.results import StoreInfo
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
 from tests.unit.builders import TIME, event
@@ -47,6 +51,30 @@ def leads(instance: Instance) -> bool:
     return instance.telemetry.is_leader()
 
 
+# --- at a distance ------------------------------------------------------------------------
+
+
+def test_a_distant_store_is_asked_by_one_duty_a_tick_and_by_each_in_its_turn(bed: Bed, one: Instance) -> None:
+    """Given a store whose answers take long, the leader makes the calls of one duty between two renewals of its lease,
+    and both have their turn."""
+    duties = ("watch", "losses")
+    calls: list[str] = []
+
+    def slow(moment: str) -> None:
+        when, _, call = moment.partition(" ")
+        if when == "before" and call in ("tick", *duties):
+            calls.append(call)
+            bed.clock.now += 2 * ENOUGH * (call in duties)
+
+    bed.server.trouble = slow
+    one.live(60)
+
+    between = " ".join(calls).split("tick")
+    assert max(len(some.split()) for some in between) == 1
+    assert set(duties) <= set(calls)
+    assert calls.count("watch") > 15
+
+
 # --- the store ----------------------------------------------------------------------------
 
 
@@ -54,13 +82,25 @@ def test_the_leader_tells_once_under_which_settings_the_store_may_lose_data(
     bed: Bed, one: Instance, two: Instance
 ) -> None:
     """Given a store with a risk, the leader alone writes a line, once, and another when the risk is another."""
-    bed.server.risks = ["appendonly is off"]
+    bed.server.info = StoreInfo(["appendonly is off"])
     live(130, one, two)
-    bed.server.risks = ["appendonly is off", "min-replicas-to-write is 0"]
+    bed.server.info = StoreInfo(["appendonly is off", "min-replicas-to-write is 0"])
     live(70, one, two)
 
     said = [line["reason"] for instance in (one, two) for line in instance.said("store-at-risk")]
     assert said == ["appendonly is off", "min-replicas-to-write is 0"]
+
+
+def test_the_leader_tells_how_many_keys_the_store_has_dropped(bed: Bed, one: Instance, two: Instance) -> None:
+    """Given a store that drops keys, the leader alone writes a line for each minute in which it did, with how many;
+    what was dropped before it looked first, or by a Redis that was started again, is not told.
+    """
+    for dropped in (4, 4, 7, 2, 3):
+        bed.server.info = StoreInfo(dropped=dropped)
+        live(LOOK_EVERY + 1, one, two)
+
+    assert [line["count"] for instance in (one, two) for line in instance.said("store-dropped-keys")] == [3, 1]
+    assert sorted(instance.stats.store_dropped_keys for instance in (one, two)) == [0, 4]
 
 
 # --- the watermark -------------------------------------------------------------------------
@@ -277,6 +317,8 @@ def test_lost_events_are_announced_if_they_are_to_be_counted(bed: Bed, count_los
     one.live(5)
 
     assert [line["lost"] for line in one.said("events-lost")] == [3] * count_losses
+    kept = MemoryQueries(bed.server).gaps(TIME - 1, TIME + 1)
+    assert [gap.what for gap in kept] == [f"3 starts of {WORKER}"] * count_losses
 
 
 def test_the_store_may_go_away_in_a_duty(bed: Bed, one: Instance) -> None:
@@ -293,16 +335,14 @@ def test_the_store_may_go_away_in_a_duty(bed: Bed, one: Instance) -> None:
 
 
 def test_what_was_counted_is_there_for_scrapes(bed: Bed) -> None:
-    """Given an instance that serves metrics, it asks for its counts after a batch, and not while nothing happens."""
+    """Given an instance that serves metrics, it reads its counts once, and then knows them by the replies."""
     one = Instance(bed, config=msgspec.structs.replace(CONFIG, http=Http(listen="127.0.0.1:0")))
     one.live(5)
     bed.publish(event("task-received"))
     one.live(5)
-    asked = bed.store_trouble.moments["before counts"]
     one.live(20)
 
-    assert asked >= 1
-    assert bed.store_trouble.moments["before counts"] == asked
+    assert bed.store_trouble.moments["before counts"] == 1
 
 
 # --- tasks that go no further --------------------------------------------------------------
@@ -413,20 +453,6 @@ def test_a_task_whose_result_is_there_is_reconciled(bed: Bed) -> None:
     (line,) = one.said("task-succeeded")
     assert (line["source"], line["task_name"]) == ("reconciled", "shop.pay")
     assert one.said("task-stuck") + one.said("task-orphaned") == []
-
-
-def test_a_reconciled_end_is_in_the_metrics_at_once(bed: Bed) -> None:
-    """Given an end that is reconciled after the last event, the instance asks for its counts then, and not again."""
-    answers = Answers(results={})
-    config = msgspec.structs.replace(CONFIG, http=Http(listen="127.0.0.1:0"))
-    one = looking_instance(bed, answers, config)
-    live_with_answers(one, answers, 120)
-    asked = bed.store_trouble.moments["before counts"]
-    answers.results = {"8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90": Result("task-succeeded", None, WORKER, {})}
-    live_with_answers(one, answers, 120)
-
-    assert len(one.said("task-succeeded")) == 1
-    assert bed.store_trouble.moments["before counts"] == asked + 1
 
 
 def test_a_confirmation_waits_for_instances_that_have_not_merged_what_they_had(bed: Bed) -> None:

@@ -28,14 +28,14 @@ PACKAGES = {"packages"} if os.getuid() == 0 else set()
 SERVICES = {"redis", "rabbitmq"}
 
 
-def provided(tests: str) -> set[str]:
+def provided(tests: str, target: str = "test") -> set[str]:
     """What `make test TESTS=…` would provide on a machine that has nothing yet."""
     make = shutil.which("make")
     if make is None:
         pytest.skip("make is not installed")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "TESTS"}
     done = subprocess.run(
-        [make, "--dry-run", "--always-make", "--no-print-directory", "test", f"TESTS={tests}"],
+        [make, "--dry-run", "--always-make", "--no-print-directory", target, f"TESTS={tests}"],
         cwd=ROOT, env=inherited, capture_output=True, text=True, timeout=patient(60), check=True,
     )  # fmt: skip
     return {name for name, sign in SIGNS.items() if sign in done.stdout} - {"develop"}
@@ -54,12 +54,18 @@ def provided(tests: str) -> set[str]:
         ("tests/fleet", {"host tools", "prometheus", "ansible"} | PACKAGES),
         ("tests", SIGNS.keys() - {"lint", "develop", "packages"} | PACKAGES),
         ("-k lease", SIGNS.keys() - {"lint", "develop", "packages"} | PACKAGES),
-        ("", SIGNS.keys() - {"develop", "packages"} | PACKAGES),
+        ("", SERVICES | {"lint", "prometheus"}),
     ],
 )
 def test_only_what_the_chosen_tests_need_is_provided(tests: str, needs: set[str]) -> None:
-    """Given some tests, what they stand on is installed and built, and nothing else; given none, everything."""
+    """Given some tests, what they stand on is installed and built, and nothing else; given none, what the first ones
+    need."""
     assert provided(tests) == needs
+
+
+def test_the_rest_is_provided_beside_the_first_tests() -> None:
+    """Given all tests, everything is installed and built while those run that need none of it."""
+    assert provided("", "prepare-tests") == SIGNS.keys() - {"develop", "packages"} | PACKAGES
 
 
 def test_each_folder_says_what_it_needs() -> None:

@@ -9,8 +9,12 @@ import pytest
 from ha_monitor.config.schema import Config, StoreSettings
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.store.api import SharedRecord
+from ha_monitor.store.error_groups import ErrorMarks
+from ha_monitor.store.memory.errors import MemoryErrorMarks
+from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.memory.record import memory_record
 from ha_monitor.store.memory.server import MemoryServer
+from ha_monitor.store.queries import Queries
 from tests.support.store_contract import LEASE, WATCHING, StoreContract, life, merge, started, tick, types
 from tests.unit.builders import TurnedClock, decode, event
 
@@ -25,6 +29,9 @@ class MemoryBed:
 
     def record(self, *, name_wait: float = 0.0) -> SharedRecord:
         return memory_record(self.server, Config(store=StoreSettings(lease=LEASE, name_wait=name_wait)))
+
+    def queries(self) -> Queries:
+        return MemoryQueries(self.server)
 
     def let_lease_end(self, token: int) -> None:
         self.server.instances[token].lease_until = 0.0
@@ -52,6 +59,12 @@ class MemoryBed:
 
     def delete_all(self) -> None:
         self.server.go_back(MemoryServer(self.clock).state())
+
+    def now(self) -> float:
+        return self.server.clock.time()
+
+    def error_marks(self) -> ErrorMarks:
+        return MemoryErrorMarks(self.server)
 
 
 @pytest.fixture
@@ -114,7 +127,7 @@ def test_the_store_may_go_away_at_each_step_of_a_merge(bed: MemoryBed, moment: s
 
     assert not one.store.connected
     bed.server.trouble = lambda _moment: None
-    one.store.connect()
+    one.store.dial().use()
     assert len(one.store.recover().items) == merged
     assert len(merge(one, decode(*life("a")))) == 3 - merged
 

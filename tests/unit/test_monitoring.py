@@ -14,8 +14,9 @@ from ha_monitor.config.schema import Config, Http, Metrics, WorkerLabels, Worker
 from ha_monitor.metrics.definitions import ALL, BY_CODE, Kind
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.store.counts import Counts
+from ha_monitor.store.counts import Counts, LabelSet
 from ha_monitor.store.results import Table, Watched, WorkerState
+from tests.support.counted import scraped
 from tests.support.metrics_table import table
 from tests.support.scraping import Samples
 from tests.unit.builders import TurnedClock
@@ -23,6 +24,7 @@ from tests.unit.builders import TurnedClock
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "packaging/prometheus/ha-monitor.rules.yml"
 DASHBOARD = ROOT / "packaging/grafana/ha-monitor.json"
+ADDED = LabelSet(b"shop.pay\x1fcelery@host\x1fcelery", 1.7e12)
 NAME = re.compile(r"\b(?:celery|ha_monitor)_[a-z_]+\b")
 SUFFIXES = {Kind.HISTOGRAM: ("_bucket", "_count", "_sum"), Kind.COUNTER: ("",), Kind.GAUGE: ("",)}
 KNOWN = {metric.name + suffix for metric in ALL for suffix in SUFFIXES[metric.kind]}
@@ -53,8 +55,9 @@ OF_CELERY_EXPORTER = {
     **{f"celery_task_{word}_total": TASK for word in ("sent", "received", "started", "succeeded")},
     **{f"celery_task_{word}_total": TASK for word in ("rejected", "revoked", "retried")},
     "celery_task_failed_total": (*TASK, "exception"),
-    "celery_task_runtime": TASK,
-    "celery_task_queue_wait_time": TASK,
+    # Without the worker by default, where celery-exporter has a hostname: its dashboards do not use it there.
+    "celery_task_runtime": ("name", "queue_name"),
+    "celery_task_queue_wait_time": ("name", "queue_name"),
     "celery_worker_up": ("hostname",),
     "celery_worker_tasks_active": ("hostname",),
     "celery_queue_length": ("queue_name",),
@@ -105,7 +108,7 @@ def test_what_is_exported_is_what_is_defined() -> None:
     """Given a leader with something to tell in every respect, the exposition has exactly the metrics defined, and the
     process's own.
     """
-    from prometheus_client.exposition import generate_latest
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
     from ha_monitor.broker.survey import TaskQueue
 
@@ -121,14 +124,24 @@ def test_what_is_exported_is_what_is_defined() -> None:
         "S\x1fcelery@host",
     ]
     fields += [f"r{labels}0.1", f"R{labels}", f"w{labels}0.1", f"W{labels}"]
-    telemetry.counts = Counts([piece for field in fields for piece in (field.encode(), b"1")])
+    telemetry.series.load(Counts([piece for field in fields for piece in (field.encode(), b"1")], [ADDED]), clock.now)
     telemetry.leads(clock.now + 5, followed=False)
     tables = [Table("workers", 1, 10_000, 0), Table("starts", None, 20_000, 0)]
     telemetry.fleet = Watched([], 1, 2, 3, 4, [WorkerState("celery@host", "online", 1)], ["celery"], tables=tables)
     telemetry.surveyed([TaskQueue("celery", 1, 1, 1, 1)])
 
-    found = {name for name, _ in Samples(generate_latest(telemetry.registry).decode()).values}
+    samples = Samples(scraped(telemetry, clock.now))
+    found = {name for name, _ in samples.values}
+    # Its parser is strict: a family is there once, all its samples have its name and the endings of its type.
+    families = list(text_string_to_metric_families(scraped(telemetry, clock.now, openmetrics=True)))
 
+    in_openmetrics = {sample.name for family in families for sample in family.samples}
+    assert {name for name in in_openmetrics if not name.endswith("_created")} == {
+        name for name in found if not name.endswith("_created")
+    }
+    assert "celery_task_failed_created" in in_openmetrics
+    assert len({family.name for family in families}) == len(families)
+    assert all(dict(labels)["node_id"] == "ha-monitor" for _, labels in samples.values)
     created = {name for name in found if name.endswith("_created")}
     assert {name for name in found - created if not name.startswith("process_")} == KNOWN
 
@@ -137,15 +150,13 @@ def test_the_leader_shows_workers_that_have_lost_nothing() -> None:
     """Given two workers of which one lost events, the leader shows both: of a series that is new Prometheus could not
     say that it grew.
     """
-    from prometheus_client.exposition import generate_latest
-
     clock = TurnedClock()
     telemetry = Telemetry(Config(http=Http(listen="127.0.0.1:0")), clock, Stats())
-    telemetry.counts = Counts([b"l\x1fa@host", b"3"])
-    telemetry.fleet = Watched([], 1, 0, 0, 0, [WorkerState(f"{name}@host", "online", 0) for name in "ab"], [])
+    telemetry.series.load(Counts([b"l\x1fa@host", b"3"]), clock.now)
     telemetry.leads(clock.now + 5, followed=False)
+    telemetry.watched(Watched([], 1, 0, 0, 0, [WorkerState(f"{name}@host", "online", 0) for name in "ab"], []))
 
-    found = Samples(generate_latest(telemetry.registry).decode())
+    found = Samples(scraped(telemetry, clock.now))
     assert found.sums("ha_monitor_events_lost_total", by="worker") == {"a@host": 3, "b@host": 0}
 
 
@@ -156,8 +167,6 @@ def test_the_leader_shows_each_worker_s_clock(labels: str, found: dict[str, floa
     """Given three workers of which two have wrong clocks, the leader shows each; where those of a host are not told
     apart, the one that is wrong by most.
     """
-    from prometheus_client.exposition import generate_latest
-
     clock = TurnedClock()
     chosen = WorkerLabels.NODENAME if labels == "worker" else WorkerLabels.HOSTNAME
     telemetry = Telemetry(
@@ -168,21 +177,36 @@ def test_the_leader_shows_each_worker_s_clock(labels: str, found: dict[str, floa
     telemetry.fleet = Watched([], 1, 0, 0, 0, workers, [])
     telemetry.leads(clock.now + 5, followed=False)
 
-    samples = Samples(generate_latest(telemetry.registry).decode())
+    samples = Samples(scraped(telemetry, clock.now))
     assert samples.sums("ha_monitor_worker_clock_skew_seconds", by=labels) == found
+
+
+def test_a_worker_that_said_goodbye_is_shown_for_ten_minutes() -> None:
+    """Given workers that are offline or lost, the one that said goodbye long ago is not exported, so that no alert on
+    workers that are down goes on for ever; the count by states has it, and the lost one stays.
+    """
+    clock = TurnedClock()
+    telemetry = Telemetry(Config(http=Http(listen="127.0.0.1:0")), clock, Stats())
+    states = [("a@h", "online", 1), ("b@h", "offline", 500), ("c@h", "offline", 700), ("d@h", "lost", 7000)]
+    workers = [WorkerState(name, state, None, silent_for=seconds) for name, state, seconds in states]
+    telemetry.watched(Watched([], 1, 0, 0, 0, workers, []))
+    telemetry.leads(clock.now + 5, followed=False)
+
+    samples = Samples(scraped(telemetry, clock.now))
+    assert samples.sums("celery_worker_up", by="worker") == {"a@h": 1, "b@h": 0, "d@h": 0}
+    assert samples.sums("ha_monitor_workers", by="state") == {"online": 1, "late": 0, "lost": 1, "offline": 2}
 
 
 def test_where_losses_are_not_looked_for_no_worker_is_shown_without_one() -> None:
     """Given `workers.count_losses = false`, the leader does not claim that nothing was lost."""
-    from prometheus_client.exposition import generate_latest
-
     clock = TurnedClock()
     config = Config(http=Http(listen="127.0.0.1:0"), workers=Workers(count_losses=False))
     telemetry = Telemetry(config, clock, Stats())
-    telemetry.fleet = Watched([], 1, 0, 0, 0, [WorkerState("a@host", "online", 0)], [])
+    telemetry.series.load(Counts(), clock.now)
     telemetry.leads(clock.now + 5, followed=False)
+    telemetry.watched(Watched([], 1, 0, 0, 0, [WorkerState("a@host", "online", 0)], []))
 
-    assert Samples(generate_latest(telemetry.registry).decode()).of("ha_monitor_events_lost_total") == {}
+    assert Samples(scraped(telemetry, clock.now)).of("ha_monitor_events_lost_total") == {}
 
 
 def test_the_alerts_and_the_dashboard_use_metrics_that_there_are() -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from ha_monitor.broker.source import Source
+from ha_monitor.dialing import Dialed
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
@@ -18,6 +19,7 @@ from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.supervision import Supervisor
+from tests.support.threads import ConnectingAtOnce
 from tests.unit.builders import TurnedClock
 
 
@@ -132,10 +134,10 @@ def test_a_broker_that_is_back_was_away(clock: TurnedClock, lines: Lines) -> Non
         place = "vhost / of rabbit"
         away = True
 
-        def connect(self) -> str:
+        def dial(self) -> Dialed[str]:
             if self.away:
                 raise BrokerUnavailable("rabbit: refused")
-            return "rabbit"
+            return Dialed(lambda: "rabbit", lambda: None)
 
         def close(self) -> None: ...
 
@@ -158,6 +160,7 @@ def test_a_broker_that_is_back_was_away(clock: TurnedClock, lines: Lines) -> Non
         broadcast=cast(Broadcast, Quiet()),
         watcher=cast(QueueWatcher, Quiet()),
         peers=cast(Peers, Quiet()),
+        threads=ConnectingAtOnce(clock),
     )
     while clock.now < 3600:
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from ha_monitor.pipeline.peers import APART_FOR, MOST_BEHIND, Listener
 from tests.unit.builders import UUID, event
 from tests.unit.loop_bed import Bed, Instance, live
 
@@ -81,3 +84,47 @@ def test_instances_with_several_brokers_may_be_at_different_ones() -> None:
 
     assert (first.stats.state, second.stats.state) == ("consuming", "consuming")
     assert second.announced == [("task-received", UUID)]
+
+
+# --- brokers without a name ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),
+    [
+        (Listener("a", ["a"], 0.5), Listener("b", ["b"], 0.5), True),
+        (Listener("a", ["a", "b"], 0.5), Listener("b", ["b"], 0.5), False),
+        (Listener("a", ["a"], 0.5), Listener("", [], 0.5), False),
+        (Listener("a", ["a"], 0.5), Listener("b", ["b"], MOST_BEHIND + 1), False),
+        (Listener("a", ["a"], 0.5), Listener("b", ["b"], None), False),
+        (Listener("a", ["a"], 0.5), Listener.of({}), False),
+        (Listener("a", ["a"], 0.5), Listener.of({"greeting": 1, "greetings": "ab", "behind": []}), False),
+    ],
+    ids=["neither heard", "one heard", "did not hear itself", "busy", "just connected", "older version", "broken"],
+)
+def test_two_listen_apart_if_neither_has_the_others_greeting(one: Listener, other: Listener, apart: bool) -> None:
+    """Given two instances, they are at two brokers if both have their own greeting, neither the other's, and both have
+    handled what they were sent.
+    """
+    assert one.is_apart_from(other) is other.is_apart_from(one) is apart
+
+
+@pytest.mark.parametrize("hears", [False, True], ids=["two Redis", "one Redis"])
+def test_instances_at_two_redis_are_told_once(hears: bool) -> None:
+    """Given two instances at brokers without a name, each of which has only its own greeting, the later one says so
+    after a while, and once; where one has the other's, nobody does. Both consume.
+    """
+    bed, other = Bed(redelivers=False), Bed(redelivers=False)
+    other.clock = other.broker.clock = bed.clock
+    other.server = bed.server
+    first, second = Instance(bed, "1"), Instance(other, "2")
+    first.source.greeting, first.source.greetings = "a", ["a", "b"] if hears else ["a"]
+    second.source.greeting, second.source.greetings = "b", ["b"]
+
+    live(APART_FOR - 5, first, second)
+    assert second.said("brokers-differ") == []
+    live(2 * APART_FOR, first, second)
+
+    assert len(second.said("brokers-differ")) == (not hears)
+    assert first.said("brokers-differ") == []
+    assert (first.stats.state, second.stats.state) == ("consuming", "consuming")

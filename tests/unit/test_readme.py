@@ -23,9 +23,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINES: list[tuple[str, str, dict[str, object]]] = [
     ("task-succeeded", "info", {"task_name": "shop.fast", "task_id": "f", "runtime": 9.1e-05}),
     ("task-succeeded", "info", {"task_name": "shop.slow", "task_id": "s", "runtime": 120.5}),
-    ("task-succeeded", "info", {"task_name": "shop.usual", "task_id": "u", "runtime": 9.05}),
-    ("task-failed", "error", {"task_name": "shop.charge_card", "task_id": "c1"}),
-    ("task-failed", "error", {"task_name": "shop.charge_card", "task_id": "c2"}),
+    ("task-succeeded", "info", {"task_name": "shop.usual", "task_id": "u", "runtime": 9.05, "worker": "celery@app1"}),
+    ("task-failed", "error", {"task_name": "shop.charge_card", "task_id": "c1", "error_group": "6b0677fc10"}),
+    ("task-failed", "error", {"task_name": "shop.charge_card", "task_id": "c2", "error_group": "6b0677fc10"}),
     ("task-failed", "error", {"task_name": "shop.book_parcel", "task_id": "b"}),
     ("task-revoked", "warning", {"task_name": "shop.send_offer", "task_id": "o"}),
 ]
@@ -34,7 +34,8 @@ import json, sys
 
 given = sys.argv[1:]
 wanted = dict(word.split("=") for word in given if word.startswith("HA_"))
-fields = {{"HA_EVENT": "event", "HA_TASK_NAME": "task_name", "HA_TASK_ID": "task_id"}}
+fields = {{"HA_EVENT": "event", "HA_TASK_NAME": "task_name", "HA_TASK_ID": "task_id", "HA_ERROR": "error_group",
+          "HA_WORKER": "worker"}}
 for raw in open("journal"):
     line = json.loads(raw)
     if "-p" in given and line["level"] != "error":
@@ -59,6 +60,8 @@ EXPECTED = {
     "everything live, as JSON": ["f", "s", "u", "c1", "c2", "b", "o"],
     "one task, from all instances": ["u"],
     "all tasks of one name, last hour": ["c1", "c2"],
+    "all errors of one group": ["c1", "c2"],
+    "what one worker did, last hour": ["u"],
     "one kind of event": ["o"],
     "failures counted by task": ["2 shop.charge_card", "1 shop.book_parcel"],
     "the ten slowest tasks of the day": ["120.5\tshop.slow\ts", "9.05\tshop.usual\tu", "\tshop.fast\tf"],
@@ -83,7 +86,7 @@ def test_a_recipe_shows_what_it_promises(seen: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LC_NUMERIC": "de_DE.UTF-8"}
 
     done = subprocess.run(
-        ["sh", "-c", recipes()[seen].replace("<uuid>", "u")],
+        ["sh", "-c", recipes()[seen].replace("<uuid>", "u").replace("<error_group>", "6b0677fc10")],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=patient(60), check=True,
     )  # fmt: skip
 

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ha_monitor.config.schema import Config
+from ha_monitor.config.schema import Config, LogLevel
 from ha_monitor.config.schema import Handlers as HandlerSettings
+from ha_monitor.config.schema import Log as LogSettings
 from ha_monitor.service import FIXED, Service
 
 APPLIED = {"log", "handlers"}
@@ -95,6 +96,18 @@ def test_the_number_of_dead_letters_is_applied(tmp_path: Path) -> None:
     assert parts is not None
     assert parts.announcer.keep_dead_letters == 8
     assert instance.said("restart-required") == []
+
+
+def test_a_change_of_the_level_is_said_whichever_way_it_goes(tmp_path: Path) -> None:
+    """Given a reload that raises the level, one that changes nothing, and one that lowers it again, the first and the
+    last have their line; between them there is none, as the level wants it.
+    """
+    instance = Instance(tmp_path, Config())
+    for level in (LogLevel.ERROR, LogLevel.ERROR, LogLevel.INFO):
+        instance.config = Config(log=LogSettings(level=level))
+        assert instance.service.read_again() is not None
+
+    assert [line["log_level"] for line in instance.said("reloaded")] == ["error", "info"]
 
 
 def test_each_section_is_applied_or_needs_a_restart() -> None:

@@ -218,7 +218,7 @@ def test_an_instance_with_a_broken_record_says_so_once_and_counts_it() -> None:
     telemetry = Telemetry(
         Config(http=Http(listen="127.0.0.1:0")), clock, Stats(depth=3), lambda event, **fields: lines.append(event)
     )
-    telemetry.counts = Counts([b"not", b"a number"])
+    telemetry.series.load(Counts([b"not", b"a number"]), clock.now)
     telemetry.leads(clock.now + 1000, followed=False)
     watched: Any = WorkerState("celery@host", "online", "several")  # type: ignore[arg-type]
     telemetry.fleet = Watched([], 1, 2, 3, 4, [watched, watched], ["celery"])

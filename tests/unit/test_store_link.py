@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from ha_monitor.dialing import Dialed
 from ha_monitor.errors import LeaseLost, StoreRefused, StoreUnavailable
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.line import Identity, iso_time
@@ -15,6 +16,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import REFUSED_FOR, StoreLink
 from ha_monitor.store.api import Store
 from ha_monitor.store.results import Recovered
+from tests.support.threads import ConnectingAtOnce
 from tests.unit.builders import TurnedClock
 
 ROUNDING = 0.001
@@ -27,8 +29,11 @@ class FakeStore:
     connected = False
     token = 1
 
-    def connect(self) -> None:
-        self.connected = True
+    def dial(self) -> Dialed[None]:
+        def use() -> None:
+            self.connected = True
+
+        return Dialed(use, lambda: None)
 
     def close(self) -> None:
         self.connected = False
@@ -60,9 +65,9 @@ class Nothing:
 class Bed:
     """A link with the clock and the health that belong to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease: float = 10.0) -> None:
         self.clock = TurnedClock()
-        self.health = Health(self.clock, 30.0, 5.0)
+        self.health = Health(self.clock, 30.0, lease)
         self.health.broker(None)
         self.log = Nothing()
         self.link = StoreLink(
@@ -74,6 +79,8 @@ class Bed:
             logger=cast(Logger, self.log),
             clock=self.clock,
             identity=Identity("tests", "1", "host", 1),
+            threads=ConnectingAtOnce(self.clock),
+            lease=lease,
         )
 
     def connect(self) -> float:
@@ -223,3 +230,16 @@ def test_a_redis_that_refuses_is_back_when_it_refuses_no_more() -> None:
     bed.link.answered("")
 
     assert [one.get("attempts") for one in lines(bed, "store-connected")] == [None, 50]
+
+
+def test_all_are_back_before_another_one_may_take_over() -> None:
+    """Given a short lease and a Redis that is away for long, no pause between two attempts is longer than half of it:
+    the first who is back takes over after a whole one.
+    """
+    bed = Bed(lease=2.0)
+    bed.connect()
+    for _ in range(50):
+        bed.link.lost(StoreUnavailable("Redis: away"))
+        waited = bed.link.remaining()
+        assert waited <= 1.0
+        bed.clock.now += waited

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
+
 from ha_monitor.broker.memory import MemorySource
 from ha_monitor.broker.source import max_requeue_delay
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.pipeline.strangers import LONGER, StrangersDuty
+from ha_monitor.pipeline.strangers import LEFT_BEHIND, LONGER, StrangersDuty
 from ha_monitor.store.api import Store
 from ha_monitor.store.results import Peer
 from tests.unit.builders import TurnedClock
@@ -70,38 +72,72 @@ def test_one_that_came_and_went_is_said_again_when_it_is_back() -> None:
         assert len(one.said("queue-shared")) == said
 
 
-def test_consumers_that_lost_connections_left_behind_are_no_strangers() -> None:
-    """Given a link that breaks again and again, so that the broker always holds a consumer of a lost connection,
-    nothing is said; it is when the same connections have stood for long enough.
-    """
-    clock, stats, told, peers = TurnedClock(), Stats(broker_connects=1), list[Any](), [Peer(7, {"broker_connects": 1})]
+class Compared:
+    """The duty of an instance, token 8, that has connected once, beside others of which the store says what it does."""
 
-    class Told:
-        def error(self, event: str, **fields: Any) -> None:
-            told.append((event, fields["consumers"], fields["instances"]))
+    token = 8
 
-    class Known:
-        token = 8
+    def __init__(self, peers: list[Peer]) -> None:
+        self.told: list[tuple[str, int, int]] = []
+        self._peers, self._clock = peers, TurnedClock()
+        self._duty = StrangersDuty(
+            cast(Store, self),
+            Stats(broker_connects=1),
+            cast(Logger, self),
+            self._clock,
+            queue="celeryev.x",
+            requeue_delay=DELAY,
+        )
 
-        def peers(self) -> list[Peer]:
-            return peers
+    def peers(self) -> list[Peer]:
+        return self._peers
 
-    duty = StrangersDuty(
-        cast(Store, Known()), stats, cast(Logger, Told()), clock, queue="celeryev.x", requeue_delay=DELAY
-    )
+    def error(self, event: str, **fields: Any) -> None:
+        self.told.append((event, fields["consumers"], fields["instances"]))
 
-    def pass_time(seconds: float) -> None:
+    def pass_time(self, seconds: float, consumers: int = 3) -> None:
         for _ in range(int(seconds / DEPTH_EVERY)):
-            clock.now += DEPTH_EVERY
-            duty.consumers_seen(3)
-            assert duty.run() == []
+            self._clock.now += DEPTH_EVERY
+            self._duty.consumers_seen(consumers)
+            assert self._duty.run() == []
 
-    for number in range(20):
+
+@pytest.mark.parametrize("connects", [None, "many", [], {}, 1.5, "1"])
+def test_whatever_the_store_says_of_another_instance_a_stranger_is_found(connects: object) -> None:
+    """Given something else than a number of connections of another instance, nothing fails, and a consumer too many is
+    said as soon as otherwise.
+    """
+    one = Compared([Peer(7, {"broker_connects": connects})])
+    one.pass_time(LONG)
+
+    assert one.told == [("queue-shared", 3, 2)]
+
+
+def test_consumers_that_lost_connections_left_behind_are_no_strangers() -> None:
+    """Given a link that breaks again and again, so that the broker always holds a consumer of a lost connection, or
+    holds it while the node that it was at is away, nothing is said; it is when the same connections have stood for very
+    long, or when there are more consumers than that explains.
+    """
+    peers = [Peer(7, {"broker_connects": 1})]
+    one = Compared(peers)
+    told, pass_time = one.told, one.pass_time
+
+    for number in range(2, 20):
         peers[0] = Peer(7, {"broker_connects": number})
         pass_time(DELAY)
+    pass_time(LEFT_BEHIND - LONG)
     assert told == []
-    pass_time(LONG)
+    pass_time(2 * LONG)
     assert told == [("queue-shared", 3, 2)]
+
+    pass_time(DEPTH_EVERY, consumers=2)  # the node is back
+    pass_time(LONG)
+    assert told == 2 * [("queue-shared", 3, 2)]
+
+    pass_time(DEPTH_EVERY, consumers=2)
+    peers[0] = Peer(7, {"broker_connects": 20})
+    pass_time(LONG, consumers=4)
+    assert told == [*2 * [("queue-shared", 3, 2)], ("queue-shared", 4, 2)]
 
 
 def test_where_consumers_are_not_counted_nothing_is_said() -> None:

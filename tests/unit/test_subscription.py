@@ -47,6 +47,7 @@ class Bed:
     def open(self) -> Bed:
         self.link.server.sendall(CONFIRMED)
         self.one.open(60)
+        self.one.begin()
         return self
 
     def read(self, seconds_later: float = 0.0, sent: bytes = b"") -> bool:
@@ -84,6 +85,8 @@ def test_it_is_open_once_the_server_has_confirmed_and_keeps_what_came_with_that(
     bed.link.server.sendall(CONFIRMED + b"*4\r\n$8\r\npmessage\r\n$1\r\np\r\n$1\r\nc\r\n$5\r\nevent\r\n")
 
     bed.one.open(60)
+    assert len(bed.inbox) == 0, "it may yet be discarded"
+    bed.one.begin()
 
     assert bed.link.commands == [("PSUBSCRIBE", CHANNELS)]
     piece = bed.inbox.take(0.0)

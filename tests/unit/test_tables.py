@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.pipeline.tables import EFFECTS, QUIET, TableReport, series_table
+from ha_monitor.config.schema import Metrics
+from ha_monitor.metrics.series import Series
+from ha_monitor.pipeline.tables import EFFECTS, QUIET, TableReport, series_tables
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Table
 from ha_monitor.store.scripts import read_scripts
@@ -78,14 +80,17 @@ def test_a_second_flood_is_said_again(report: TableReport, lines: Lines, clock: 
 
 def test_series_that_overflow(report: TableReport, lines: Lines) -> None:
     """Given an instance with more series than it may have, what was added up as overflow is what was refused."""
-    counts = Counts(
-        [b"2\x1fshop.pay\x1fcelery@a\x1fcelery\x1f", b"7", b"2\x1foverflow\x1foverflow\x1foverflow\x1f", b"40"]
-    )
+    series = Series(Metrics(max_series=1000))
+    fields = {"shop.pay\x1fcelery@a": b"7", "shop.pay\x1f": b"3", "overflow\x1foverflow": b"40"}
+    raw = [(f"2\x1f{labels}\x1fcelery\x1f".encode(), number) for labels, number in fields.items()]
+    series.load(Counts([piece for pair in raw for piece in pair]), 0.0)
 
-    assert series_table(counts, 2) == Table("series", 2, 2, 40)
-    assert series_table(counts, 10) == Table("series", 2, 10, 0)
-    report.look([series_table(counts, 2)])
-    assert lines.written[0][1]["table"] == "series"
+    assert series_tables(series) == [
+        Table("worker labels", series.samples, 750, 3),
+        Table("series", series.samples, 1000, 40),
+    ]
+    report.look(series_tables(series))
+    assert [fields["table"] for _, fields in lines.written] == ["worker labels", "series"]
 
 
 def test_the_limits_are_documented_as_they_are() -> None:
@@ -104,6 +109,6 @@ def test_the_limits_are_documented_as_they_are() -> None:
 def test_every_table_has_its_effect() -> None:
     """Given the tables of the scripts, the line about each says what it means."""
     source = read_scripts()["watch"].source
-    (names,) = [line for line in source.splitlines() if line.startswith("local TABLES = ")]
+    names = source.split("local TABLES = {")[1].split("}")[0]
 
-    assert {name.strip(" '") for name in names.split("{")[1].rstrip("} ").split(",")} == EFFECTS.keys() - {"series"}
+    assert {name.strip(" '\n") for name in names.split(",")} == EFFECTS.keys() - {"series", "worker labels"}

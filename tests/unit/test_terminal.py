@@ -29,25 +29,34 @@ from hypothesis import strategies as st
 from ha_monitor.check.findings import ok
 from ha_monitor.check.workers import assess_worker
 from ha_monitor.cli import check as cli_check
-from ha_monitor.cli import status as cli_status
 from ha_monitor.cli.bug import Complaints, report_of_thread
 from ha_monitor.cli.main import build_parser, main
 from ha_monitor.config.schema import Config, LogFormat, LogLevel
 from ha_monitor.demo.demo import Demo
 from ha_monitor.demo.show import Screen
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ServiceMissing, StoreUnavailable, reason_of
+from ha_monitor.events.catalogue import State
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.outputs.console import console_renderer, fields_of
 from ha_monitor.outputs.line import EventLine, Identity, encode_line
 from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
 from ha_monitor.service import make_renderer
-from ha_monitor.status.fleet import Fleet, Instance, Queue, Worker
+from ha_monitor.status import fleet as status_fleet
+from ha_monitor.status.fleet import Fleet, Instance, Queue
 from ha_monitor.status.render import render
+from ha_monitor.status.workers import Worker
+from ha_monitor.store.dead_letters import DeadLetter, KeptLetter
+from ha_monitor.store.error_groups import FailedTask
+from ha_monitor.store.queries import Gap
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.visible import ascii_json, columns, padded, shortened, visible, visible_json
 from tests.support.machine import patient
+from tests.unit.asked import NOW, serve, statistic
+from tests.unit.asked import group as asked_group
+from tests.unit.asked import task as asked_task
+from tests.unit.asked import worker as asked_worker
 from tests.unit.builders import TIME, UUID, TurnedClock
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ha_monitor"
@@ -128,7 +137,7 @@ def fleet(text: str) -> Fleet:
 
 
 def status(monkeypatch: pytest.MonkeyPatch, text: str, *arguments: str) -> int:
-    monkeypatch.setattr(cli_status, "read_fleet", lambda *_: fleet(text))
+    monkeypatch.setattr(status_fleet, "read_fleet", lambda *_: fleet(text))
     return main(["status", *arguments])
 
 
@@ -157,7 +166,7 @@ def failing(error: type[Exception]) -> Callable[[pytest.MonkeyPatch, str], int]:
         def fail(*_: Any, **__: Any) -> None:
             raise error(text)
 
-        monkeypatch.setattr(cli_status, "read_fleet", fail)
+        monkeypatch.setattr(status_fleet, "read_fleet", fail)
         return main(["status"])
 
     return run
@@ -173,12 +182,64 @@ def option(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
     return main(["units", f"--prefix={text}"])
 
 
+def asking(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
+    def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+        known = text.encode("utf-8", "replace").decode()
+        texts: dict[str, Any] = dict.fromkeys(
+            ("name", "queue", "worker", "exception", "root_id", "parent_id", "args"), known
+        )
+        tasks = [asked_task(f"t{known}", State.STARTED, **texts), asked_task(known, State.FAILURE, **texts)]
+        said = dict.fromkeys(("name", "error_class", "place", "message", "traceback"), known)
+        groups = [asked_group("9a", tasks=(FailedTask(known, NOW),), **said)]
+        workers, runs = [asked_worker(known), asked_worker("a", known)], [(NOW - 9, statistic(known, 1, 1))]
+        serve(monkeypatch, *tasks, workers=workers, gaps=[Gap(known, 1, 9e9)], groups=groups, runs=runs)
+        return main([*arguments])
+
+    return run
+
+
+def letters(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
+    def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+        known = text.encode("utf-8", "replace").decode()
+        event = {"id": known, "type": known, "task_id": known}
+        texts = dict.fromkeys(("time", "handler", "error", "traceback", "instance", "host"), known)
+        letter = DeadLetter(**texts, event=event, task={"name": known}, attempts=1, entry=b"x")
+        serve(monkeypatch, letters=[KeptLetter("id", letter, b"")])
+        return main(["dead-letters", *arguments])
+
+    return run
+
+
+def naming(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+    serve(monkeypatch)
+    return main(["task", f"x{text}"])
+
+
+def filtering(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+    return main(["tasks", f"x{text}=1"])
+
+
 COMMANDS: dict[str, tuple[Callable[..., int], int]] = {
     "status": (status, ExitStatus.FAILURE),
     "status --json": (lambda patch, text: status(patch, text, "--json"), ExitStatus.FAILURE),
     "check": (check, ExitStatus.OK),
     "demo": (demo, ExitStatus.FAILURE),
     "units": (option, ExitStatus.CONFIGURATION),
+    "tasks": (asking("tasks", "-o", "wide"), ExitStatus.OK),
+    "tasks -o json": (asking("tasks", "-o", "json"), ExitStatus.OK),
+    "tasks -o ids": (asking("tasks", "-o", "ids"), ExitStatus.OK),
+    "task": (asking("task", "t", "--tree"), ExitStatus.OK),
+    "errors": (asking("errors", "-o", "wide"), ExitStatus.OK),
+    "one group": (asking("errors", "9a"), ExitStatus.OK),
+    "an unknown group": (lambda patch, text: asking("errors", f"x{text}")(patch, text), ExitStatus.FAILURE),
+    "names": (asking("names"), ExitStatus.OK),
+    "workers": (asking("workers"), ExitStatus.OK),
+    "dead-letters": (letters("-o", "wide"), ExitStatus.OK),
+    "dead-letters ID": (letters("id"), ExitStatus.OK),
+    "dead-letters --retry": (letters("id", "--retry"), ExitStatus.OK),
+    "completion": (lambda patch, text: main(["completion", "bash"]), ExitStatus.OK),
+    "an unknown id": (naming, ExitStatus.FAILURE),
+    "a wrong filter": (filtering, ExitStatus.USAGE),
     "a wrong command": (usage, ExitStatus.USAGE),
     "a wrong configuration": (failing(ConfigurationError), ExitStatus.CONFIGURATION),
     "no store": (failing(StoreUnavailable), ExitStatus.UNAVAILABLE),

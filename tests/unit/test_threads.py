@@ -198,7 +198,7 @@ def test_threads_are_started_in_one_place_and_the_unit_has_room_for_all() -> Non
         text = path.read_text(encoding="utf-8")
         if "demo" not in path.parts:
             starts += [path.name] * len(re.findall(r"threading\.Thread\(|ThreadPoolExecutor|to_thread|executor", text))
-            names |= set(re.findall(r'(?:ServiceThread|CallThread|_threads\.start)\([^()]*?"([a-z]+)"', text))
+            names |= set(re.findall(r'(?:ServiceThread|threads\.calls|_threads\.start)\([^()]*?"([a-z]+)"', text))
     unit = (PACKAGE / "units/ha-monitor@.service").read_text(encoding="utf-8")
 
     assert starts == ["threads.py"]

@@ -87,6 +87,20 @@ def test_an_answer_of_the_broker_proves_that_all_has_arrived_that_was_sent_befor
     assert one.age() == 1
 
 
+def test_what_arrives_while_a_handler_takes_its_time_is_not_merged(clock: TurnedClock) -> None:
+    """Given a broker that answers a question while a handler takes its time, what was sent before that has arrived, but
+    nobody has read it: the watermark stands where the instance last found nothing to read."""
+    one = Watermark(clock, 100, 8.0)
+    one.connected()
+    nothing_at = clock.monotonic()
+    clock.now += 10
+    one.answered(clock.monotonic())
+    clock.now += 1
+    one.nothing_in_flight(nothing_at, arrivals=1)
+
+    assert one.age() == 11
+
+
 def test_where_all_instances_are_given_the_same_a_silent_link_holds_nobody_up(clock: TurnedClock) -> None:
     """Given Redis as the broker, what does not arrive here arrives at the others."""
     one = Watermark(clock, None, 8.0)

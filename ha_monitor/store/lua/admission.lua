@@ -13,33 +13,37 @@ local function forget_worker(name)
   redis.call('DEL', families.worker .. name)
 end
 
-local workers_full = false
+local admit_worker
 
--- Forgets the worker that has proven itself least, if any may go: one that was never confirmed, then one that has
--- fallen silent after a short life, then one that has been silent for long. Whether one did.
-local function make_room()
-  local removable = {
-    { keys.unconfirmed, KEPT_FOR.trial }, { keys.young, KEPT_FOR.silent_young },
-    { keys.workers, KEPT_FOR.silent_worker },
-  }
-  for _, kind in ipairs(removable) do
-    local first = redis.call('ZRANGE', kind[1], 0, 0, 'WITHSCORES')
-    if first[2] and tonumber(first[2]) <= now - kind[2] then
-      forget_worker(first[1])
-      return true
+do
+  local workers_full = false
+
+  -- Forgets the worker that has proven itself least, if any may go: one that was never confirmed, then one that has
+  -- fallen silent after a short life, then one that has been silent for long. Whether one did.
+  local function make_room()
+    local removable = {
+      { keys.unconfirmed, KEPT_FOR.trial }, { keys.young, KEPT_FOR.silent_young },
+      { keys.workers, KEPT_FOR.silent_worker },
+    }
+    for _, kind in ipairs(removable) do
+      local first = redis.call('ZRANGE', kind[1], 0, 0, 'WITHSCORES')
+      if first[2] and tonumber(first[2]) <= now - kind[2] then
+        forget_worker(first[1])
+        return true
+      end
     end
+    return false
   end
-  return false
-end
 
--- Takes in a worker that was not heard of before; whether there is room for it.
-local function admit_worker(name)
-  if workers_full or redis.call('ZCARD', keys.workers) >= MOST.workers then
-    refuse_entry('workers')
-    workers_full = workers_full or not make_room()
-    if workers_full then return false end
+  -- Takes in a worker that was not heard of before; whether there is room for it.
+  function admit_worker(name)
+    if workers_full or redis.call('ZCARD', keys.workers) >= MOST.workers then
+      refuse_entry('workers')
+      workers_full = workers_full or not make_room()
+      if workers_full then return false end
+    end
+    redis.call('ZADD', keys.unconfirmed, now, name)
+    redis.call('ZADD', keys.workers, now, name)
+    return true
   end
-  redis.call('ZADD', keys.unconfirmed, now, name)
-  redis.call('ZADD', keys.workers, now, name)
-  return true
 end

@@ -2,18 +2,25 @@
 -- changes nothing and announces nothing, also after a call that failed half-way (outbox.lua). First everything is read
 -- and computed; then `commit` writes it.
 --
--- @include counting lease outbox tables merge/open_tasks merge/others merge/activity merge/producers
--- @include merge/run_times merge/tally merge/tasks merge/waiting merge/workers
--- @options tasks
+-- Several calls of an instance may be under way. What one has left of its batch comes before what was handed over
+-- behind it: a call that was made before the instance knew of it merges nothing.
+--
+-- @include counting error_groups index/indexes lease outbox tables merge/open_tasks merge/others merge/activity
+-- @include merge/producers merge/run_times merge/tally merge/tasks merge/waiting merge/workers statistics stored
+-- @include trouble
+-- @keys instance
+-- @options tasks calls
 --
 -- Returns {sequence number of the first item, items, events new, events repeated, announcements that wait, how many of
 -- the tasks are merged} or the error LEASELOST. If their records are large, so that Redis would be held for long, these
--- are not all of them, and nothing behind them is merged.
+-- are not all of them, and nothing behind them is merged. -1 instead of a number: nothing at all is merged, since an
+-- earlier call has left something.
 
 -- What can be found by an index must be in it before it is there.
 local function write_indexes()
   waiting.write()
   open_tasks.write()
+  indexes.write()
 end
 
 local function write_rest()
@@ -24,11 +31,19 @@ local function write_rest()
   activity.write()
   open_tasks.forget()
   run_times.write()
+  error_groups.write()
+  statistics.write()
   if counting then write_counts() end
   write_refusals()
 end
 
-return holding_lease(function()
+local function left_before()
+  local left_by = stored_number(keys.instance, unless_foreign('HGET', keys.instance, 'left_by')) or 0
+  return left_by > options.calls
+end
+
+return holding_lease(function(call)
+  if left_before() then return { 0, {}, 0, 0, 0, -1 } end
   begin()
   waiting.begin()
   open_tasks.begin()
@@ -39,5 +54,6 @@ return holding_lease(function()
   end
   workers.note_heard()
   local first = commit(write_indexes, write_rest)
+  if merged < #options.tasks then attempt('HSET', keys.instance, 'left_by', call) end
   return { first, items, new_events, repeated_events, waiting.count(), merged }
 end)

@@ -10,7 +10,8 @@
 -- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
 -- So each call looks at others, and many tasks that one cannot get to know anything of keep nobody away for long.
 --
--- @include clock duty found lifetime limits looks phases pieces record rollback orphan_scan baseline work
+-- @include clock duty found index/children lifetime limits looks phases pieces record rollback orphan_scan baseline
+-- @include work
 -- @keys open orphaned liveness workers unconfirmed
 -- @families task
 -- @option most_records  most records to look at
@@ -110,6 +111,7 @@ end
 
 -- Looks at an open task: notes it if it is overdue, or says when to look again.
 local function look(uuid, facts)
+  children.keep(uuid, facts)
   local phase, since = phase_of(facts)
   local least = least_limit(facts.n) or LOOK_ANYWAY
   if phase == nil then

@@ -3,12 +3,15 @@
 -- and nothing is announced twice, whoever leads.
 --
 -- Nothing is confirmed before all instances have merged what they had been given when the questions were answered
--- and the queue of events was empty: the missing event may be in flight.
+-- and the queue of events was empty: the missing event may be in flight. Nor soon after an instance vanished, where
+-- each was given all: it may live without a store, and merges what it alone was given once it has one.
 --
--- @include clock counting duty found generated/catalogue ids lifetime limits looks merged outbox phases record rollback
--- @include runs work
+-- @include clock counting duty error_groups found generated/catalogue ids index/ended_badly index/indexes lifetime
+-- @include limits looks merged outbox phases record rollback runs saving statistics story takeovers
+-- @include work
 -- @keys open stuck orphaned liveness
 -- @families task
+-- @option absent  ms for which one that vanished may come back with what no other was given
 -- @option required_watermark  when that was, in ms since the epoch
 -- @option confirmations  {{task_id, phase, since = in µs, kind = one of these three, with
 --         'stuck': seen_in = phase in which a worker has it, confirmed_by = {what confirmed it, …}, answered = workers
@@ -84,26 +87,38 @@ local function confirm_orphaned(uuid, facts, phase, since, told)
   if redis.call('HGET', keys.orphaned, uuid) == stay then return end
   later('HDEL', keys.stuck, uuid)
   later('HSET', keys.orphaned, uuid, stay)
+  ended_badly.note_orphan(uuid, phase)
   emit('task-orphaned', uuid, facts, phase, since, told)
 end
 
 local ended = {}
 
-local function reconcile(uuid, key, facts, fact, seen, waiting, uncounted)
-  local with = add_id(seen, fact[1])
+local function reconcile(uuid, key, facts, fact, seen, waiting, uncounted, text)
+  local with, place, drops = add_id(seen, fact[1])
   if not with then return end
+  indexes.remember(facts)
   runs.merge(facts, fact)
+  if place then text = story.whole(story.with(text, place, drops, fact[3], fact[2])) end
   facts.z, facts.zt = fact[2], fact[3]
   local facts_text = pack_facts(facts)
+  if fact[2] == SUCCEEDED or fact[2] == FAILED then
+    statistics.note_runs(facts, { fact }, 1)
+  end
+  if fact[8] then
+    local announced = { { fact[5], fact[2], fact[3] } }
+    error_groups.add_waiting(uuid, facts, { fact[2], fact[3], fact[7], fact[8] }, announced)
+  end
   if fact[5] then
-    local text = runs.text(facts, facts_text, fact[2], fact[3], fact[4])
-    put_event(fact[5], text, facts.n == nil)
+    local shown = runs.text(facts, facts_text, fact[2], fact[3], fact[4])
+    put_event(fact[5], shown, facts.n == nil)
   end
   if counting then
     count_event(facts, fact[2], fact[3], fact[4], fact[2] == FAILED and fact[7] or fact[6])
     count_reconciled(facts)
   end
-  save_record(key, facts_text, with, waiting, uncounted, lifetime.of(facts))
+  -- It may have been orphaned.
+  indexes.note(uuid, facts, true)
+  save_record(key, facts_text, with, waiting, uncounted, text, lifetime.of(facts))
   later('ZREM', keys.open, uuid)
   ended[#ended + 1] = uuid
 end
@@ -111,7 +126,7 @@ end
 local function confirm(told)
   local uuid = told.task_id
   local key = families.task .. uuid
-  local facts, seen, waiting, uncounted = load_record(key)
+  local facts, seen, waiting, uncounted, text = load_record(key)
   local phase, since = phase_of(facts)
   if phase ~= told.phase or since ~= told.since then return end
   if rollback.hides(since_by_store(facts, phase, since) / 1000) then return end
@@ -121,19 +136,26 @@ local function confirm(told)
     confirm_orphaned(uuid, facts, phase, since, told)
   elseif facts.tk == nil or told.fact[3] > since then
     -- Else it is the result of an earlier run.
-    reconcile(uuid, key, facts, told.fact, seen, waiting, uncounted)
+    reconcile(uuid, key, facts, told.fact, seen, waiting, uncounted, text)
   end
 end
 
 local function write_rest()
   for _, write in ipairs(writes) do redis.call(unpack(write)) end
   forget_found(ended)
+  error_groups.write()
+  statistics.write()
   if counting then write_counts() end
+end
+
+local function is_absent()
+  local latest = latest_takeover()
+  return latest ~= nil and now < latest + options.absent
 end
 
 return leading(function()
   local merged = merged_by_all()
-  if merged == nil or merged < options.required_watermark + MERGE_GRACE then
+  if merged == nil or merged < options.required_watermark + MERGE_GRACE or is_absent() then
     return { 0, {}, -1 }
   end
   local confirmed = 0
@@ -142,6 +164,6 @@ return leading(function()
     confirm(entry)
     confirmed = confirmed + 1
   end
-  local first = commit(nil, write_rest)
+  local first = commit(indexes.write, write_rest)
   return { first, items, confirmed }
 end)

@@ -14,6 +14,7 @@ local add_id, write_older_ids
 
 do
   local older, is_older = {}, {} -- ids of this call that get a key of their own
+  local added_to, added_t, added_h1, added_h2 -- the latest ids with a newest one added, and that one unpacked
 
   local function keep_apart(id)
     older[#older + 1], is_older[id] = id, true
@@ -31,15 +32,28 @@ do
     return s2 < h2
   end
 
-  -- The ids with a new one added, or nil if its event was merged before. The ids are sorted by age, and none in a key
-  -- of its own is later than the first of them.
+  -- Whether an id comes behind all of some. Events come in order mostly, so that the last one is known already.
+  local function is_newest(seen, count, t, h1, h2)
+    if seen ~= added_to then return id_before(seen, count - 1, t, h1, h2) end
+    if t ~= added_t then return t > added_t end
+    return h1 > added_h1 or (h1 == added_h1 and h2 > added_h2)
+  end
+
+  -- The ids with a new one added, or nil if its event was merged before; then the place (from 0) at which it is among
+  -- them, or nil if it is not; and whether the first of them made room for it. The ids are sorted by age, and none in a
+  -- key of its own is later than the first of them.
   function add_id(seen, id)
+    if seen == '' then return id, 0 end
     local count = #seen / ID_SIZE
     local t, h1, h2 = struct.unpack('>I4I4I4', id)
     local low, high = 0, count
-    if count > 0 and id_before(seen, count - 1, t, h1, h2) then
-      -- Mostly it is the newest.
-      if count < MAX_IDS then return seen .. id end
+    if is_newest(seen, count, t, h1, h2) then
+      -- Mostly it is that.
+      if count < MAX_IDS then
+        seen = seen .. id
+        added_to, added_t, added_h1, added_h2 = seen, t, h1, h2
+        return seen, count
+      end
       low = count
     end
     while low < high do
@@ -54,7 +68,6 @@ do
     if low < count and string.sub(seen, offset + 1, offset + ID_SIZE) == id then
       return nil
     end
-    local kept_from = 1
     if count >= MAX_IDS then
       if low == 0 then
         if is_older[id] or redis.call('EXISTS', families.event .. id) == 1 then return nil end
@@ -62,9 +75,9 @@ do
         return seen
       end
       keep_apart(string.sub(seen, 1, ID_SIZE))
-      kept_from = ID_SIZE + 1
+      return string.sub(seen, ID_SIZE + 1, offset) .. id .. string.sub(seen, offset + 1), low - 1, true
     end
-    return string.sub(seen, kept_from, offset) .. id .. string.sub(seen, offset + 1)
+    return string.sub(seen, 1, offset) .. id .. string.sub(seen, offset + 1), low
   end
 
   -- After the records: should this call fail between the two, events are merged again rather than never.

@@ -2,7 +2,8 @@
 -- over, it changes nothing any more.
 --
 -- @include counted rollback stored trouble
--- @keys instance leases
+-- @keys instance leases takeovers
+-- @families instance
 -- @option token  the caller's fencing token, as text
 -- @option calls  how many of its calls under this lease were confirmed
 
@@ -21,15 +22,27 @@ local function count_call()
   return { calls, rollback.at(), told }
 end
 
--- Does the work of a call; without the lease, the reply is `otherwise`, or the error LEASELOST. All replies are
--- {what Redis refused or what is not of the program's making, if the call did without it, or an empty text; 1 if it has
--- counted something or 0; what count_call returns; what the script says that it returns}.
+-- Why the caller has no lease any more; store/lease.py has it in words.
+local function why_lost()
+  for _, report in ipairs(unless_foreign('LRANGE', keys.takeovers, 0, -1) or {}) do
+    local good, told = pcall(cjson.decode, report)
+    if good and type(told) == 'table' and told.token == options.token then return 'TAKEN_OVER' end
+  end
+  for _, token in ipairs(redis.call('ZRANGE', keys.leases, 0, -1)) do
+    if unless_foreign('HGET', families.instance .. token, 'before') == options.token then return 'MOVED' end
+  end
+  return 'FORGOTTEN'
+end
+
+-- Does the work of a call, which is given its number; without the lease, the reply is `otherwise`, or the error
+-- LEASELOST. All replies are {what Redis refused or what is not of the program's making, if the call did without it, or
+-- an empty text; what was counted, as counted.lua says; what count_call returns; what the script says that it returns}.
 local function holding_lease(work, otherwise)
   if redis.call('ZSCORE', keys.leases, options.token) == false then
-    if otherwise then return { '', 0, {}, otherwise } end
-    return redis.error_reply('LEASELOST the outbox of this instance was taken over')
+    if otherwise then return { '', {}, {}, otherwise } end
+    return redis.error_reply('LEASELOST ' .. why_lost())
   end
   local call = count_call()
-  local reply = work()
-  return { trouble or '', has_counted and 1 or 0, call, reply }
+  local reply = work(call[1])
+  return { trouble or '', counted_reply(), call, reply }
 end

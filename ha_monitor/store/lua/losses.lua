@@ -29,8 +29,8 @@
 -- It looks at some processes a call, and goes on where it was at the next.
 --
 -- @include clock counting duty merged outbox processes rollback tables trouble work
--- @keys processes
--- @options worker_ttl
+-- @keys processes gaps
+-- @options worker_ttl failure_ttl
 -- @option report  whether to report and count what is found
 -- @option place  {where to go on, {process, …}} as returned by the call before or empty
 --
@@ -48,6 +48,7 @@ local AT_ONCE = 50 -- numbers packed or unpacked by one call
 local MOST_PROCESSES, MOST_WORK = 200, 10000 -- a call; work: heartbeats and starts
 local LARGEST_ACCOUNT = 4096 -- bytes; ten times what one has
 local MOST_IN_A_LINE = 20 -- names
+local MOST_GAPS = 1000
 local ADVICE = 'they ran tasks and no event of them came: start them with -E, set worker_send_task_events, or set '
   .. 'broker.enable_events'
 local writes = {}
@@ -245,6 +246,15 @@ local function tell_of_silence()
   put_event(cmsgpack.pack(event), NIL, false)
 end
 
+-- Keeps for those who search of which time some events are missing (in µs, by the worker's clock).
+local function keep_gap(name, lost, since, at)
+  local what = string.format(lost == 1 and '%.0f start of %s' or '%.0f starts of %s', lost, name)
+  local gap = { what = what, since = math.floor(since / 1000), ['until'] = math.ceil(at / 1000) }
+  later('LPUSH', keys.gaps, cjson.encode(gap))
+  later('LTRIM', keys.gaps, 0, MOST_GAPS - 1)
+  later('EXPIRE', keys.gaps, options.failure_ttl)
+end
+
 local function report(process, name, lost, at)
   local id = string.sub(redis.sha1hex('events-lost\0' .. process .. '\0' .. string.format('%.0f', at)), 1, 24)
   local event = { type = 'events-lost', id = id, worker = name, time = now / 1000, fields = { lost = lost } }
@@ -346,8 +356,10 @@ local function account(process, key, raw_beats, merged)
   local starts_raw = redis.call('GET', key[2]) or ''
   has_loaded(#raw_beats + #starts_raw)
   local starts = read_starts(starts_raw)
-  local lost, taken = 0, 0
+  local lost, taken, since = 0, 0, state.at
   if #evaluable > 0 then
+    -- It takes up to WINDOW heartbeats to be sure that something is missing.
+    since = (since or evaluable[1][1]) - WINDOW * (state.span or 0)
     local times, last, rest = {}, evaluable[#evaluable][1], {}
     for _, beat in ipairs(evaluable) do
       times[#times + 1] = beat[1]
@@ -365,6 +377,7 @@ local function account(process, key, raw_beats, merged)
   end
   if lost > 0 and options.report then
     report(process, name, lost, state.at)
+    keep_gap(name, lost, since, state.at)
     if counting then count_lost(name, lost) end
   end
   note_silence(process, name, state)

@@ -11,7 +11,7 @@
 -- time. So whoever finds `unfinished` puts the ids of the entries into `interrupted`, and `commit` leaves out what is
 -- in there.
 --
--- @include ids numbers pieces record stored trouble
+-- @include ids numbers pieces saving stored trouble
 -- @keys instance outbox unfinished interrupted
 -- @families instance outbox
 -- @option announced  sequence number below which the caller has announced everything
@@ -23,7 +23,7 @@ local function put(entry)
   items[#items + 1] = entry
 end
 
-local put_event, begin, trim, commit
+local put_event, begin, trim, commit, leave_out_later
 
 do
   local INTERRUPTED_TTL, MOST_INTERRUPTED = 86400, 100000 -- s; members
@@ -51,6 +51,13 @@ do
     return type(value) == 'number' and value >= 0 and value <= MOST_COUNT and value % 1 == 0
   end
 
+  -- From now on, what has these names is left out of every outbox. kept_for: s, at least.
+  function leave_out_later(names, kept_for)
+    if #names == 0 or redis.call('SCARD', keys.interrupted) >= MOST_INTERRUPTED then return end
+    in_pieces(names, PUSH_AT_ONCE, function(...) redis.call('SADD', keys.interrupted, ...) end)
+    if redis.call('TTL', keys.interrupted) < kept_for then redis.call('EXPIRE', keys.interrupted, kept_for) end
+  end
+
   -- Brings what a call left that did not come to its end into order.
   local function recover_unfinished()
     local entry, outbox_of_it, first, before = unpack(load_packed(keys.unfinished) or {}, 1, 4)
@@ -61,10 +68,7 @@ do
       local names = {}
       local pushed = unless_foreign('LRANGE', outbox_of_it, before, -1) or {}
       for number, item in ipairs(pushed) do names[number] = name_of_entry(item) end
-      if #names > 0 and redis.call('SCARD', keys.interrupted) < MOST_INTERRUPTED then
-        in_pieces(names, PUSH_AT_ONCE, function(...) redis.call('SADD', keys.interrupted, ...) end)
-        redis.call('EXPIRE', keys.interrupted, INTERRUPTED_TTL)
-      end
+      leave_out_later(names, INTERRUPTED_TTL)
       if redis.call('EXISTS', entry) == 1 then unless_foreign('HSET', entry, 'behind', first + #pushed) end
     end
     redis.call('DEL', keys.unfinished)

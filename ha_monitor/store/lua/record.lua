@@ -1,14 +1,15 @@
 -- The record of a task, and how events are merged into it.
 --
--- One string key a task holds concatenated MessagePack values: the facts, the ids seen, the announcements that wait,
--- the events that wait to be counted. The facts commute: whatever the order, the repetition and the instance in which
--- events come, the same set of events gives the same facts. Only facts are stored; the state is derived from them
--- (record.py).
+-- One string key a task holds concatenated MessagePack values: the facts, the ids seen, `true`, the announcements that
+-- wait or nil, the events that wait to be counted or nil, and the story (story.lua), which earlier versions neither
+-- write nor keep. The `true` says that a script has written the record; one without it is checked first. The facts
+-- commute: whatever the order, the repetition and the instance in which events come, the same set of events gives the
+-- same facts. Only facts are stored; the state is derived from them (record.py).
 --
 -- The facts, a map (a key is absent when nothing is known):
 --   n a k r p e   the definition: name, args, kwargs, root id (true: the task itself), parent id, eta in µs
 --   o             true if workers know the task by another id than the text that stands for it here
---   d             time of the event that gave the definition; the latest wins
+--   d             time of the event that gave the definition; the latest wins. Packed, `true` stands for that of `rl`
 --   st q          last time it was sent, and the queue it was then sent to
 --   rc rl         how often it was received, and when last
 --   sc sl         how often it was started, and when last
@@ -22,6 +23,9 @@
 --                 after the failure of the same run; otherwise the latest wins
 --   at rs cl tw   its attempts and runs (runs.lua)
 --   qw            the wait before the last run in µs
+--   g gr gw       fingerprints of the end that counts and of the last retries; errors that wait for the task's name
+--                 (error_groups.lua)
+--   sw            runs that ended and wait for the task's name (statistics.lua)
 --   ck cm         what Redis's clock says of times that wrong clocks gave (sender_clocks.lua)
 --   z zt          code and time of an end that confirm.lua added because its event was missing, until that event comes
 --
@@ -29,8 +33,9 @@
 --   sent:      definition or nil, retries, queue or nil
 --   received:  definition or nil, retries
 --   started:   process id of the worker or nil
---   failed:    nil, exception
---   succeeded: run time or nil
+--   failed:    nil, exception, {fingerprint, class, place} of the error (events/fingerprint.py)
+--   retried:   nil, exception, the same or nil: without an exception it is no error
+--   succeeded: run time or nil, bucket of that (events/histogram.py) or nil
 --
 -- An announcement that waits: {payload, code, time in µs, since when it waits in ms, worker}. An event that waits to be
 -- counted (counting.lua): {code, time in µs, worker, run time or exception or nil, since when it waits in ms}; the wait
@@ -38,7 +43,7 @@
 --
 -- Strings are never compared with < or >: Redis collates them by the server's locale.
 --
--- @include generated/catalogue ids numbers stored trouble work
+-- @include generated/catalogue ids numbers story stored trouble
 
 local load_record
 
@@ -47,7 +52,7 @@ do
   -- What each fact is: a text, a number that counts or numbers something and from which value on, or what is told apart
   -- by `is_other`. A fact that is not known here is of another version.
   local TEXTS = { n = true, a = true, k = true, p = true, q = true, w = true, ex = true,
-    tw = true }
+    tw = true, g = true }
   local LEAST = { rc = 1, sc = 1, xc = 1, jc = 1, tc = 1, e = 0, d = 0, st = 0, rl = 0, sl = 0, xl = 0, re = 0, tk = 0,
     tt = 0, qw = 0, z = 0, zt = 0, cm = 0 }
   local function is_number(value)
@@ -76,6 +81,17 @@ do
       and is_number(entry[4])
   end
 
+  local function is_retry(entry)
+    return is_number(entry[1]) and type(entry[2]) == 'string'
+  end
+
+  local function is_error(entry)
+    local error = entry[4]
+    return is_number(entry[1]) and is_number(entry[2]) and type(entry[3]) == 'string' and is_number(entry[5])
+      and type(error) == 'table' and type(error[1]) == 'string' and type(error[2]) == 'string'
+      and type(error[3]) == 'string'
+  end
+
   local function is_other(key, value)
     if key == 'rt' then
       return is_number(value)
@@ -85,6 +101,12 @@ do
       return is_list(value, is_step)
     elseif key == 'ck' then
       return is_list(value, is_wrong_time)
+    elseif key == 'sw' then
+      return is_list(value, is_step)
+    elseif key == 'gr' then
+      return is_list(value, is_retry)
+    elseif key == 'gw' then
+      return is_list(value, is_error)
     elseif key == 'at' then
       for number in pairs(type(value) == 'table' and value or {}) do
         if not is_number(number) then return false end
@@ -94,7 +116,7 @@ do
     return type(key) == 'string'
   end
 
-  -- Each load does this: the comparisons raise an error for what is no number, which costs less than to ask first.
+  -- The comparisons raise an error for what is no number.
   local function are_facts(facts)
     for key, value in next, facts do
       local least = LEAST[key]
@@ -125,46 +147,33 @@ do
       and (entry[5] == nil or is_number(entry[5]))
   end
 
-  -- The facts, ids, announcements and events of a record; nothing of one that is not of the program's making, which the
-  -- merge begins anew: what was wrong with it would be wrong again each time.
+  -- The facts, ids, announcements, events and story of a record; nothing of one that is not of the program's making,
+  -- which the merge begins anew: what was wrong with it would be wrong again each time.
   function load_record(key)
-    local facts, seen, waiting, uncounted = load_packed(key)
-    if not facts then return {}, '', nil, nil end
+    local facts, seen, written, waiting, uncounted, told = load_packed(key)
+    if not facts then return {}, '', nil, nil, '' end
+    if facts.d == true then facts.d = facts.rl end
+    -- The check takes as long as to unpack the record: 4 % of a merge.
+    if written == true then return facts, seen, waiting, uncounted, story.of(told, seen) end
+    waiting, uncounted = written, waiting
     local good, are = pcall(are_facts, facts)
     local is_ours = type(seen) == 'string' and #seen % ID_SIZE == 0 and good and are
       and (waiting == nil or is_list(waiting, is_announcement))
       and (uncounted == nil or is_list(uncounted, is_uncounted))
-    if is_ours then return facts, seen, waiting, uncounted end
+    if is_ours then return facts, seen, waiting, uncounted, story.of(nil, seen) end
     refused(key, BROKEN)
-    return {}, '', nil, nil
+    return {}, '', nil, nil, ''
   end
 end
 
 -- cmsgpack would write an empty table as an array.
 local function pack_facts(facts)
-  return next(facts) and cmsgpack.pack(facts) or '\128'
-end
-
-local unsaved, unsaved_size = {}, 0
-
--- Keeps a record until write_records.
-local function save_record(key, facts_text, seen, waiting, uncounted, ttl)
-  local value = facts_text .. cmsgpack.pack(seen)
-  if uncounted and #uncounted > 0 then
-    value = value .. cmsgpack.pack(waiting or {}) .. cmsgpack.pack(uncounted)
-  elseif waiting and #waiting > 0 then
-    value = value .. cmsgpack.pack(waiting)
-  end
-  unsaved[unsaved_size + 1], unsaved[unsaved_size + 2], unsaved[unsaved_size + 3] = key, value, ttl
-  unsaved_size = unsaved_size + 3
-  will_write(1 + #value / TO_WRITE.text)
-end
-
-local function write_records()
-  for index = 1, unsaved_size, 3 do
-    redis.call('SET', unsaved[index], unsaved[index + 1], 'EX', unsaved[index + 2])
-  end
-  write_older_ids()
+  local defined = facts.d
+  if defined == nil or defined ~= facts.rl then return next(facts) and cmsgpack.pack(facts) or '\128' end
+  facts.d = true -- 8 bytes less, of most tasks
+  local text = cmsgpack.pack(facts)
+  facts.d = defined
+  return text
 end
 
 -- Whether a comes after b, byte by byte; nil comes before everything.
@@ -184,121 +193,142 @@ local function greater(a, b)
   return #a > #b
 end
 
-local DEFINITION = { 'n', 'a', 'k', 'r', 'e' }
+local is_reconciled, is_told_twice, merge_fact
 
-local function merge_definition(facts, definition, at)
-  -- A task has one parent, and a retry does not say which.
-  if greater(definition.p, facts.p) then facts.p = definition.p end
-  if definition.o then facts.o = true end
-  if facts.d == nil or at > facts.d then
-    for _, key in ipairs(DEFINITION) do
-      facts[key] = definition[key]
-    end
-    facts.d = at
-  elseif at == facts.d then
-    for _, key in ipairs(DEFINITION) do
-      if greater(definition[key], facts[key]) then
-        facts[key] = definition[key]
+do
+  local DEFINITION = { 'n', 'a', 'k', 'r', 'e' }
+
+  local function merge_definition(facts, definition, at)
+    -- A task has one parent, and a retry does not say which.
+    if greater(definition.p, facts.p) then facts.p = definition.p end
+    if definition.o then facts.o = true end
+    if facts.d == nil or at > facts.d then
+      -- Even a nil would enlarge the table, so what is as it was is not set.
+      for index = 1, #DEFINITION do
+        local key = DEFINITION[index]
+        if facts[key] ~= definition[key] then facts[key] = definition[key] end
+      end
+      facts.d = at
+    elseif at == facts.d then
+      for _, key in ipairs(DEFINITION) do
+        if greater(definition[key], facts[key]) then
+          facts[key] = definition[key]
+        end
       end
     end
   end
-end
 
-local function merge_worker(facts, at, worker)
-  local last = math.max(facts.rl or -1, facts.sl or -1)
-  if at > last or (at == last and greater(worker, facts.w)) then
-    facts.w = worker
-  end
-end
-
-local function merge_end(facts, code, at, runtime, exception)
-  facts.tc = (facts.tc or 0) + 1
-  if facts.tk ~= nil then
-    -- A later version may know more ends.
-    local new, old = EVENTS.ends[code], EVENTS.ends[facts.tk] or { rank = 1, tie = 0 }
-    if new.rank ~= old.rank then
-      if new.rank < old.rank then return end
-    elseif at ~= facts.tt then
-      if at < facts.tt then return end
-    elseif new.tie ~= old.tie then
-      if new.tie < old.tie then return end
-    elseif (runtime or -1) ~= (facts.rt or -1) then
-      if (runtime or -1) < (facts.rt or -1) then return end
-    elseif not greater(exception, facts.ex) then
-      return
+  local function merge_worker(facts, at, worker)
+    local last, started = facts.rl or -1, facts.sl or -1
+    if started > last then last = started end
+    if at > last or (at == last and greater(worker, facts.w)) then
+      facts.w = worker
     end
   end
-  facts.tk, facts.tt, facts.rt, facts.ex = code, at, runtime, exception
-end
 
--- Takes back an end that was added because its event was missing, now that the event has come after all. Whether it was
--- so: the event was announced and counted then.
-local function is_reconciled(facts, code)
-  if facts.z == nil or facts.z ~= code then
-    return false
+  -- The later of two times, of which the first may be nil.
+  local function later_of(known, at)
+    return known and known > at and known or at
   end
-  facts.tc = facts.tc > 1 and facts.tc - 1 or nil
-  for index, closing in ipairs(facts.cl or {}) do
-    if closing[1] == facts.zt and closing[3] == code then
-      table.remove(facts.cl, index)
-      break
-    end
-  end
-  if facts.tk == facts.z and facts.tt == facts.zt then
-    facts.tk, facts.tt, facts.rt, facts.ex = nil, nil, nil, nil
-  end
-  facts.z, facts.zt = nil, nil
-  return true
-end
 
--- Whether a failure is the one that is known. Celery 5.7 sends two of a run that is stopped at its hard time limit,
--- which may come to two instances; another run would have lasted for that limit. The later one takes the place of the
--- other.
-local function is_told_twice(facts, fact)
-  if fact[2] ~= FAILED or facts.tk ~= FAILED or fact[7] ~= facts.ex or (facts.w and facts.w ~= fact[4]) then
-    return false
+  local function merge_end(facts, code, at, runtime, exception, fingerprint)
+    facts.tc = (facts.tc or 0) + 1
+    if facts.tk ~= nil then
+      -- A later version may know more ends.
+      local new, old = EVENTS.ends[code], EVENTS.ends[facts.tk] or { rank = 1, tie = 0 }
+      if new.rank ~= old.rank then
+        if new.rank < old.rank then return end
+      elseif at ~= facts.tt then
+        if at < facts.tt then return end
+      elseif new.tie ~= old.tie then
+        if new.tie < old.tie then return end
+      elseif (runtime or -1) ~= (facts.rt or -1) then
+        if (runtime or -1) < (facts.rt or -1) then return end
+      elseif exception ~= facts.ex then
+        if not greater(exception, facts.ex) then return end
+      elseif not greater(fingerprint, facts.g) then
+        return
+      end
+    end
+    facts.tk, facts.tt = code, at
+    if facts.rt ~= runtime then facts.rt = runtime end
+    if facts.ex ~= exception then facts.ex = exception end
+    if facts.g ~= fingerprint then facts.g = fingerprint end
   end
-  local limit = tonumber(string.match(facts.ex or '', '^TimeLimitExceeded%(([%d.]+)'))
-  if not limit or math.abs(whole(fact[3], MOST_TIME) - facts.tt) >= limit * 1000000 then return false end
-  facts.tc = facts.tc > 1 and facts.tc - 1 or nil
-  return true
-end
 
--- Merges a fact. Whatever its numbers are, what is kept of them is something that Redis and MessagePack can hold.
-local function merge_fact(facts, fact)
-  local code, at = fact[2], fact[3]
-  if type(at) ~= 'number' or at % 1 ~= 0 or at < 0 or at > MOST_TIME then
-    at = whole(at, MOST_TIME)
-    fact[3] = at
-  end
-  if code == SENT or code == RECEIVED then
-    local definition = fact[6]
-    if definition then
-      if definition.e then definition.e = whole(definition.e, MOST_TIME) end
-      merge_definition(facts, definition, at)
+  -- Takes back an end that was added because its event was missing, now that the event has come after all. Whether it
+  -- was so: the event was announced and counted then.
+  function is_reconciled(facts, code)
+    if facts.z == nil or facts.z ~= code then
+      return false
     end
-    if fact[7] ~= 0 then facts.re = math.max(facts.re or 0, whole(fact[7], MOST_RETRIES)) end
-  elseif code == SUCCEEDED and fact[6] then
-    fact[6] = clamped(fact[6], MOST_SECONDS)
-  end
-  if code == SENT then
-    if facts.st == nil or at > facts.st or (at == facts.st and greater(fact[8], facts.q)) then
-      facts.st, facts.q = at, fact[8]
+    facts.tc = facts.tc > 1 and facts.tc - 1 or nil
+    for index, closing in ipairs(facts.cl or {}) do
+      if closing[1] == facts.zt and closing[3] == code then
+        table.remove(facts.cl, index)
+        break
+      end
     end
-  elseif code == RECEIVED then
-    merge_worker(facts, at, fact[4])
-    facts.rc, facts.rl = (facts.rc or 0) + 1, math.max(facts.rl or -1, at)
-  elseif code == STARTED then
-    merge_worker(facts, at, fact[4])
-    facts.sc, facts.sl = (facts.sc or 0) + 1, math.max(facts.sl or -1, at)
-  elseif code == RETRIED then
-    facts.xc, facts.xl = (facts.xc or 0) + 1, math.max(facts.xl or -1, at)
-    facts.re = math.max(facts.re or 0, facts.xc)
-  elseif code == REQUEUED then
-    facts.jc = (facts.jc or 0) + 1
-  elseif EVENTS.ends[code] then
-    local runtime, exception = nil, nil
-    if code == SUCCEEDED then runtime = fact[6] elseif code == FAILED then exception = fact[7] end
-    merge_end(facts, code, at, runtime, exception)
+    if facts.tk == facts.z and facts.tt == facts.zt then
+      facts.tk, facts.tt, facts.rt, facts.ex, facts.g = nil, nil, nil, nil, nil
+    end
+    facts.z, facts.zt = nil, nil
+    return true
+  end
+
+  -- Whether a failure is the one that is known. Celery 5.7 sends two of a run that is stopped at its hard time limit,
+  -- which may come to two instances; another run would have lasted for that limit. The later one takes the place of the
+  -- other.
+  function is_told_twice(facts, fact)
+    if fact[2] ~= FAILED or facts.tk ~= FAILED or fact[7] ~= facts.ex or (facts.w and facts.w ~= fact[4]) then
+      return false
+    end
+    local limit = tonumber(string.match(facts.ex or '', '^TimeLimitExceeded%(([%d.]+)'))
+    if not limit or math.abs(whole(fact[3], MOST_TIME) - facts.tt) >= limit * 1000000 then return false end
+    facts.tc = facts.tc > 1 and facts.tc - 1 or nil
+    return true
+  end
+
+  -- Merges a fact. Whatever its numbers are, what is kept of them is something that Redis and MessagePack can hold.
+  function merge_fact(facts, fact)
+    local code, at = fact[2], fact[3]
+    if type(at) ~= 'number' or at % 1 ~= 0 or at < 0 or at > MOST_TIME then
+      at = whole(at, MOST_TIME)
+      fact[3] = at
+    end
+    if code == SENT or code == RECEIVED then
+      local definition = fact[6]
+      if definition then
+        if definition.e then definition.e = whole(definition.e, MOST_TIME) end
+        merge_definition(facts, definition, at)
+      end
+      if fact[7] ~= 0 then facts.re = math.max(facts.re or 0, whole(fact[7], MOST_RETRIES)) end
+    elseif code == SUCCEEDED and fact[6] then
+      fact[6] = clamped(fact[6], MOST_SECONDS)
+    end
+    if code == SENT then
+      if facts.st == nil or at > facts.st or (at == facts.st and greater(fact[8], facts.q)) then
+        facts.st, facts.q = at, fact[8]
+      end
+    elseif code == RECEIVED then
+      merge_worker(facts, at, fact[4])
+      facts.rc, facts.rl = (facts.rc or 0) + 1, later_of(facts.rl, at)
+    elseif code == STARTED then
+      merge_worker(facts, at, fact[4])
+      facts.sc, facts.sl = (facts.sc or 0) + 1, later_of(facts.sl, at)
+    elseif code == RETRIED then
+      facts.xc, facts.xl = (facts.xc or 0) + 1, later_of(facts.xl, at)
+      facts.re = math.max(facts.re or 0, facts.xc)
+    elseif code == REQUEUED then
+      facts.jc = (facts.jc or 0) + 1
+    elseif EVENTS.ends[code] then
+      local runtime, exception, fingerprint = nil, nil, nil
+      if code == SUCCEEDED then
+        runtime = fact[6]
+      elseif code == FAILED then
+        exception, fingerprint = fact[7], fact[8] and fact[8][1]
+      end
+      merge_end(facts, code, at, runtime, exception, fingerprint)
+    end
   end
 end

@@ -21,6 +21,7 @@ return holding_lease(function()
   end
   if redis.call('EXISTS', keys.instance) == 1 then
     redis.call('RENAME', keys.instance, instance)
+    redis.call('HSET', instance, 'before', options.token)
   end
   redis.call('ZREM', keys.leases, options.token)
   return { tonumber(token), first, redis.call('LRANGE', outbox, 0, -1) }

@@ -2,7 +2,7 @@
 -- calls are checked against.
 --
 -- @include clock numbers rollback tokens trouble
--- @keys leases format tokens
+-- @keys leases format tokens errors_since
 -- @families instance
 -- @option lease  ms
 -- @option who  who the instance is, as JSON
@@ -22,6 +22,8 @@ redis.call('SET', keys.format, options.format)
 local told
 local last = number_in(unless_foreign('GET', keys.tokens) or '', MOST_TOKEN) or 0
 if last < options.last_token then told = rollback.note(nil, 0) end
+-- In a store that was empty every error is new, which is no news (store/error_groups.py).
+redis.call('SET', keys.errors_since, now, 'NX')
 local token = new_token()
 -- Until now it was given nothing.
 redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now, 'merged', now, 'lease',

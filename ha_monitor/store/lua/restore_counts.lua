@@ -15,10 +15,10 @@ return holding_lease(function()
     if (tonumber(attempt('HGET', keys.counts, field) or nil) or 0) < tonumber(number) then
       raised[#raised + 1] = field
       raised[#raised + 1] = number
+      note_counted(field, number)
     end
   end
   if #raised == 0 then return 1 end
-  note_counted()
   in_pieces(raised, 2 * PUSH_AT_ONCE, function(...) attempt('HSET', keys.counts, ...) end)
   attempt('EXPIRE', keys.counts, options.failure_ttl)
   return 1

@@ -146,13 +146,14 @@ do
     if sent == 0 then sent = nil end
     if (sent or received or 0) <= 0 or (started or 0) <= 0 then return nil end
     if facts.ck then return sender_clocks.wait(facts, started, sent, received, due or 0) end
-    return started - math.max(sent or received, due or 0)
+    local available = sent or received
+    return started - (due and due > available and due or available)
   end
 
   -- The wait that is told: 0 if clocks differ a little, and none if one of them is wrong.
   local function told_wait(wait)
     if not wait or wait < -WRONG_CLOCK * 1000 then return nil end
-    return math.max(0, wait)
+    return wait > 0 and wait or 0
   end
 
   local function wait_of_run(facts, run)
@@ -226,7 +227,8 @@ do
     else
       wait = wait_before(facts, started, facts.st, facts.rl, facts.e)
     end
-    facts.qw = told_wait(wait)
+    wait = told_wait(wait)
+    if facts.qw ~= wait then facts.qw = wait end
   end
 
   local function is_begun(facts, number)

@@ -172,18 +172,21 @@ do
   -- them: each as {time, attempt or nil, whether an earlier end is of the same worker}, or nil. Then when a run after
   -- the ends was retried or requeued last, or nil; and when the last end was.
   function steps.after_end(facts)
-    local ended, closed, ended_here, again = facts.tt, {}, {}, nil
-    for _, closing in ipairs(facts.cl or NONE) do
-      local at, mark = closing[1], closing[2]
-      closed[mark] = math.max(closed[mark] or 0, at)
-      if EVENTS.ends[closing[3]] then
-        ended, ended_here[mark] = math.max(ended, at), true
-      end
+    local ended, again, closings = facts.tt, nil, facts.cl or NONE
+    for _, closing in ipairs(closings) do
+      if EVENTS.ends[closing[3]] then ended = math.max(ended, closing[1]) end
     end
-    for _, closing in ipairs(facts.cl or NONE) do
+    for _, closing in ipairs(closings) do
       if closing[1] > ended then again = closing[1] end
     end
-    local started, received = nil, nil
+    local last = facts.rs[#facts.rs]
+    if not last or last[1] <= ended then return nil, nil, again, ended end
+    local closed, ended_here, started, received = {}, {}, nil, nil
+    for _, closing in ipairs(closings) do
+      local at, mark = closing[1], closing[2]
+      closed[mark] = math.max(closed[mark] or 0, at)
+      if EVENTS.ends[closing[3]] then ended_here[mark] = true end
+    end
     local function is_open(at, mark)
       return at > ended and at > (closed[mark] or 0)
     end

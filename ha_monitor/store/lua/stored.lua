@@ -12,9 +12,9 @@ local function load_packed(key)
   local raw = unless_foreign('GET', key)
   if type(raw) ~= 'string' then return nil end
   has_loaded(#raw)
-  local good, first, second, third, fourth = pcall(cmsgpack.unpack, raw)
+  local good, first, second, third, fourth, fifth, sixth = pcall(cmsgpack.unpack, raw)
   if good and type(first) == 'table' then
-    return first, second, third, fourth
+    return first, second, third, fourth, fifth, sixth
   end
   refused(key, BROKEN)
   return nil

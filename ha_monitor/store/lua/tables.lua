@@ -11,8 +11,10 @@ local MOST = {
   processes = 20000, -- a worker that starts again is another process
   producers = 10000, -- names of tasks
   baselines = 10000, -- names of tasks
+  names = 2000, -- of tasks
   queues = 1000,
   open = 1000000, -- tasks that are not finished
+  waits = 1000000, -- tasks that have not started
   -- Of each process, what waits to be looked at by losses.lua: a quarter of an hour of heartbeats, and the starts
   -- between some of them.
   heartbeats = 500,
@@ -31,6 +33,7 @@ local KEPT_FOR = {
   silent_worker = 3600000, -- in a full table
   silent_process = 60000, -- in a full table
   producer = 300000,
+  silent_name = 3600000, -- in a full table
   refusals = 86400000,
 }
 

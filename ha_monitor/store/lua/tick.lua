@@ -2,21 +2,27 @@
 -- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by
 -- one instance.
 --
--- @include clock counting deadlines lease merged outbox pieces record runs stored trouble work
--- @keys leases instance waiting retries takeovers rejected leader requeued
+-- @include clock counting deadlines error_groups index/indexes lease merged outbox pieces record runs saving stored
+-- @include trouble work
+-- @keys leases instance waiting retries takeovers rejected leader requeued counting label_sets
 -- @families task instance outbox
--- @options token lease held name_wait
+-- @options token lease held name_wait failure_ttl
 -- @option stats  the caller's counters as JSON
 -- @option rejected  samples of messages that could not be handled, as JSON
 -- @option may_take_over  whether the caller may take over what others left behind
 -- @option most  items at most
--- @option eligible  whether the caller is eligible to lead
+-- @option eligible  whether the caller is eligible to lead: it consumes
 -- @option watermark_age  age of the caller's watermark in ms; nil if that is not known
+-- @option looked_after  when it was so old: ms after the caller had the reply of its last tick; nil for now
 -- @option requeued  whether messages of it were requeued since its last tick
+-- @option counts_as  the name under which the caller counts; nil if it counts nothing
+-- @option label_sets_after  the latest label set that it knows was added then, in ms since the epoch
+-- @option own_label_sets  label sets under which it has counted, and which may be missing
 --
 -- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over},
 -- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0, ms
--- by which Redis's clock was put back since the tick before or 0} or the error LEASELOST.
+-- by which Redis's clock was put back since the tick before or 0, {how many label sets there are, label set, when it
+-- was added, …}} or the error LEASELOST.
 
 local KEPT = 100
 local MOST_BYTES = 2 ^ 20 -- of items, before the last record
@@ -25,10 +31,16 @@ local taken = {}
 
 -- Renews the caller's lease, and publishes what it says of itself.
 local function renew()
+  local looked_at = now
+  if options.looked_after then
+    -- The caller may have been stopped since it looked. The reply took its time, so this is rather too early.
+    local seen = stored_number(keys.instance, unless_foreign('HGET', keys.instance, 'seen'))
+    looked_at = seen and math.min(now, seen + options.looked_after) or now
+  end
   redis.call('ZADD', keys.leases, now + options.lease, options.token)
   redis.call('HSET', keys.instance, 'stats', options.stats, 'seen', now, 'lease', options.lease)
   if options.watermark_age then
-    redis.call('HSET', keys.instance, 'merged', now - options.watermark_age)
+    redis.call('HSET', keys.instance, 'merged', looked_at - options.watermark_age)
   end
   if options.requeued then
     -- Of a link that broke the broker may not know yet.
@@ -57,7 +69,8 @@ end
 
 -- What is waited for may be with an instance that is busy, froze or lost its network, or with the broker, which notices
 -- later. So an announcement waits until all instances have merged what they were given when it began to; but not for
--- ever.
+-- ever. Nor does one say that it is over who is given nothing: what was requeued may still lie with the broker, and all
+-- instances without a link to it have merged what they had.
 local LONGEST_WAIT = 120000
 local waited_enough -- what began to wait until then, in ms
 
@@ -65,7 +78,8 @@ local function find_waited_enough()
   waited_enough = now - options.name_wait
   local earliest = redis.call('ZRANGE', keys.waiting, 0, 0, 'WITHSCORES')[2]
   if options.name_wait > 0 and earliest and tonumber(earliest) <= now then
-    local merged = (merged_by_all() or 0) - MERGE_GRACE
+    local is_given = options.eligible or options.held == 0
+    local merged = (is_given and merged_by_all() or 0) - MERGE_GRACE
     waited_enough = math.max(now - LONGEST_WAIT, math.min(waited_enough, merged))
   end
 end
@@ -106,13 +120,17 @@ end
 
 local function take_waiting_of(uuid)
   local key = families.task .. uuid
-  local facts, seen, waiting, uncounted = load_record(key)
-  if not waiting and not uncounted then
+  local facts, seen, waiting, uncounted, told = load_record(key)
+  if not waiting and not uncounted and not facts.gw then
     waited[#waited + 1] = uuid
     return
   end
+  local since, since_uncounted, since_errors
+  facts.gw, since_errors = tell_waited(facts.gw, 5, function(entry)
+    error_groups.add_waiting(uuid, facts, entry, waiting)
+  end)
+  if #facts.gw == 0 then facts.gw = nil end
   local facts_text = pack_facts(facts)
-  local since, since_uncounted
   waiting, since = tell_waited(waiting, 4, function(entry)
     local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5] or '')
     put_event(entry[1], text, facts.n == nil)
@@ -121,14 +139,14 @@ local function take_waiting_of(uuid)
   uncounted, since_uncounted = tell_waited(uncounted, 5, function(entry)
     if counting then count_waiting(facts, entry) end
   end)
-  since = math.min(since, since_uncounted)
+  since = math.min(since, since_uncounted, since_errors)
   if since == math.huge then
     waited[#waited + 1] = uuid
   else
     put_off[#put_off + 1] = string.format('%.0f', since + options.name_wait)
     put_off[#put_off + 1] = uuid
   end
-  save_record(key, facts_text, seen, waiting, uncounted, math.max(redis.call('TTL', key), 1))
+  save_record(key, facts_text, seen, waiting, uncounted, told, math.max(redis.call('TTL', key), 1))
 end
 
 -- Takes the announcements whose wait is over.
@@ -187,7 +205,7 @@ local function write_takeover(token, count, whole)
     return
   end
   local seen = stored_number(instance, who[2]) or 0
-  local report = cjson.encode({ who = who[1] or '{}', seen = seen, at = now, entries = entries })
+  local report = cjson.encode({ token = token, who = who[1] or '{}', seen = seen, at = now, entries = entries })
   taken[#taken + 1] = report
   attempt('LPUSH', keys.takeovers, report)
   attempt('LTRIM', keys.takeovers, 0, KEPT - 1)
@@ -199,8 +217,28 @@ local function write_rest()
   in_pieces(put_off, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.waiting, ...) end)
   in_pieces(waited, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.waiting, ...) end)
   in_pieces(retried, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.retries, ...) end)
+  indexes.sweep()
   for _, entry in ipairs(left_behind) do write_takeover(entry[1], entry[2], entry[3]) end
+  error_groups.write()
   if counting then write_counts() end
+end
+
+local MOST_LABEL_SETS = 500
+
+-- Says that the caller counts, and tells it of label sets that it does not know.
+local function look_at_label_sets()
+  if not options.counts_as then return {} end
+  attempt('ZADD', keys.counting, now, options.counts_as)
+  attempt('EXPIRE', keys.label_sets, options.failure_ttl)
+  for _, label_set in ipairs(options.own_label_sets) do add_label_set(label_set) end
+  -- What is at no time at all is not of the program's making.
+  attempt('ZREMRANGEBYSCORE', keys.label_sets, '-inf', 0)
+  attempt('ZREMRANGEBYSCORE', keys.label_sets, string.format('(%.0f', now + LATEST), '+inf')
+  local after = '(' .. string.format('%.0f', options.label_sets_after)
+  local range = { after, '+inf', 'WITHSCORES', 'LIMIT', 0, MOST_LABEL_SETS }
+  local found = attempt('ZRANGEBYSCORE', keys.label_sets, unpack(range)) or {}
+  table.insert(found, 1, attempt('ZCARD', keys.label_sets) or 0)
+  return found
 end
 
 local LOOK_AGAIN = 1000 -- ms
@@ -231,5 +269,5 @@ return holding_lease(function()
   if options.may_take_over then take_over() end
   local first
   first, own = commit(nil, write_rest, own)
-  return { first, items, next_due(), taken, own, leads, step }
+  return { first, items, next_due(), taken, own, leads, step, look_at_label_sets() }
 end)

@@ -8,8 +8,8 @@
 -- @include baseline trouble work
 -- @include worker
 -- @keys leases waiting retries dead_letters queues stuck orphaned
--- @keys workers liveness skewed unconfirmed young producers baselines processes open refusals announced_workers
--- @keys overflow_workers caught_up
+-- @keys workers liveness skewed unconfirmed young producers baselines processes open names waits refusals
+-- @keys announced_workers overflow_workers caught_up
 -- @families worker
 -- @options worker_ttl late_after
 -- @option lost_after  ms of silence until a worker is lost
@@ -23,10 +23,11 @@
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
 -- stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks that it runs or
--- 0, ms by which its clock is ahead if it is up and that is wrong or 0}, …}, {queue, …}, {where to go on, …}, {{table,
--- entries, most entries, refused}, …}, {workers that are late and send heartbeats, ms of silence of each at least, at
--- most}, ms since the time until which all instances have merged what they were given or -1}: the first place to go on
--- is '0' when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
+-- 0, ms by which its clock is ahead if it is up and that is wrong or 0, ms of silence}, …}, {queue, …}, {where to go
+-- on, …}, {{table, entries, most entries, refused}, …}, {workers that are late and send heartbeats, ms of silence of
+-- each at least, at most}, ms since the time until which all instances have merged what they were given or -1}: the
+-- first place to go on is '0' when all workers were looked at. Nothing if the caller does not lead; or the error
+-- LEASELOST.
 
 -- So many workers have a line of their own in a minute, those that were never confirmed and the others; the rest
 -- have one together when all workers were looked at.
@@ -35,7 +36,8 @@ local TOGETHER = 'all workers fell silent at once, and the broker delivers to th
   .. 'at the network between them, the broker and its nodes (rabbitmq-diagnostics cluster_status)'
 local MOST_IN_A_LINE, OVERFLOW_KEPT_FOR = 20, 600 -- names; s
 local MOST_ACTIVE = 1000000 -- tasks that a worker runs: what says more is no number of tasks
-local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'baselines', 'queues', 'open' }
+local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'baselines', 'names', 'queues', 'open',
+  'waits' }
 local SCANNED, TIDIED = 100, 100
 local places = options.places
 local shown = {}
@@ -192,7 +194,7 @@ local function look_at(name, heard)
     local sends, unsent = task_events(name, record)
     if not sends and unsent > 0 then is_silent = 1 end
   end
-  shown[#shown + 1] = { name, state, running, is_silent, ahead }
+  shown[#shown + 1] = { name, state, running, is_silent, ahead, math.floor(now - heard) }
 end
 
 -- Goes on with a scan from a place; returns the entries and the next place.
@@ -299,6 +301,7 @@ local function sizes()
   local size_of = { -- of those that are one key each
     workers = { 'ZCARD', keys.workers }, processes = { 'ZCARD', keys.processes }, open = { 'ZCARD', keys.open },
     producers = { 'HLEN', keys.producers }, baselines = { 'HLEN', keys.baselines }, queues = { 'ZCARD', keys.queues },
+    names = { 'ZCARD', keys.names }, waits = { 'ZCARD', keys.waits },
   }
   local found = {}
   for _, name in ipairs(TABLES) do

@@ -14,6 +14,7 @@ local TO_WRITE = {
   process = 2,
   index = 0.5,
   name = 1.5,
+  group = 5,
   -- Long texts take longer, since they are copied several times: bytes of them that take as long as a record.
   text = 2048,
   labels = 512, -- of a count

@@ -9,7 +9,8 @@
 -- Returns {record as JSON, …}: without the ids, which are no text, and with `state`: what the leader says of it, and
 -- only the leader says that one is lost; `sends`: whether an event shows that its latest process sends task events, and
 -- `unsent`: the latest runs of that process of which no event came, and `skew`: ms by which its
--- clock is behind. Of a record that cannot be read, what can be.
+-- clock is behind, and `online`: when it said that it had started, in µs, if it has said nothing of that kind since. Of
+-- a record that cannot be read, what can be.
 
 local function shown_of(key, name, heard)
   local record, shown = read_worker(redis.pcall('GET', key)), {}
@@ -24,6 +25,7 @@ local function shown_of(key, name, heard)
   end
   if record.s then
     shown.said = { fields = record.s[3] }
+    if record.s[4] == 'worker-online' then shown.online = record.s[1] end
   end
   return shown
 end

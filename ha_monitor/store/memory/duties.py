@@ -11,6 +11,7 @@ from ha_monitor.events.model import Event
 from ha_monitor.store.memory.server import MemoryInstance
 from ha_monitor.store.memory.store import MemoryStore
 from ha_monitor.store.outbox import Entry, OutboxItem
+from ha_monitor.store.queries import Gap
 from ha_monitor.store.results import (
     Candidate,
     Candidates,
@@ -31,6 +32,14 @@ ASKED_FOR = 60.0
 def own_event(kind: str, name: str, since: object, **rest: Any) -> Event:
     """An event of the monitor's own; `since` makes it differ from the next one of its kind."""
     return Event(kind, blake2b(f"{kind}\0{name}\0{since}".encode(), digest_size=12).hexdigest(), **rest)
+
+
+def _gap_of(event: Event) -> Gap | None:
+    """What an event of lost events says of the time of which they are missing: no more than when it was told."""
+    lost = event.fields.get("lost")
+    if lost is None or event.time is None:
+        return None
+    return Gap(f"{lost} start{'s' if lost != 1 else ''} of {event.worker}", event.time, event.time)
 
 
 class MemoryDuties:
@@ -90,14 +99,17 @@ class MemoryDuties:
             if not self._store.leads():
                 return []
             lost, self._server.lost_events = self._server.lost_events, []
-            return own.push([Entry(0, event, None, False) for event in lost] if report else [])
+            if not report:
+                return []
+            self._server.gaps += [gap for event in lost if (gap := _gap_of(event)) is not None]
+            return own.push([Entry(0, event, None, False) for event in lost])
 
         return self._store.own_call("losses", looked)
 
     def _look_at(self, name: str, watching: Watching, silent_until: float, entries: list[Entry]) -> WorkerState:
         server, now = self._server, self._server.clock.time()
         heard, said = server.workers[name]
-        heard = max(heard, server.went_back_at / 1000)
+        heard = max(heard, min(now, server.went_back_at / 1000))
         silent = now - heard
         was_lost = name in server.lost_workers
         if said == "worker-offline":
@@ -118,8 +130,10 @@ class MemoryDuties:
 class MemoryOpenTasks:
     """See `api.OpenTasks`."""
 
-    def __init__(self, store: MemoryStore, settings: StuckSettings) -> None:
+    def __init__(self, store: MemoryStore, settings: StuckSettings, absent: float = 0.0) -> None:
+        """:param absent: as for `RedisOpenTasks`."""
         self._store = store
+        self._absent = absent
         self._server = store.server
         self._limits = {
             "sent": settings.sent_after,
@@ -145,7 +159,7 @@ class MemoryOpenTasks:
         def confirmed(own: MemoryInstance) -> list[OutboxItem] | None:
             if not self._store.leads():
                 return []
-            if self._server.merged_by_all() * 1000 < required_watermark:
+            if self._server.merged_by_all() * 1000 < required_watermark or self._is_absent():
                 return None
             entries = [
                 entry for candidate, confirmation in confirmations for entry in self._confirm(candidate, confirmation)
@@ -153,6 +167,9 @@ class MemoryOpenTasks:
             return own.push(entries)
 
         return self._store.own_call("confirm", confirmed)
+
+    def _is_absent(self) -> bool:
+        return 0 <= self._server.clock.time() - self._server.taken_over_at < self._absent
 
     def _candidate(self, task_id: str, now: float) -> Candidate | None:
         stay = self._server.tasks[task_id].phase()
@@ -181,8 +198,11 @@ class MemoryOpenTasks:
             return []
         if isinstance(confirmation, FinishedTask):
             server.tasks[candidate.task_id] = task = task.copy()
+            server.found.pop(candidate.task_id, None)
             task.merge(confirmation.fact, now)
-            self._store.counted()
+            server.count_runs(task)
+            for error in task.take_errors(waited_enough=now):
+                server.keep_error(task.facts.name, error._replace(task_id=candidate.task_id))
             return task.announce(0.0, waited_enough=now)
         kind = "task-stuck" if isinstance(confirmation, StuckTask) else "task-orphaned"
         said = (kind, candidate.phase, candidate.since)
@@ -195,6 +215,7 @@ class MemoryOpenTasks:
         ):
             return []
         server.found[candidate.task_id] = said
+        server.orphaned_at[candidate.task_id] = int(now * 1000) / 1000
         fields = {
             "phase": confirmation.seen_in if isinstance(confirmation, StuckTask) else candidate.phase,
             "since": candidate.since / 1e6,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.memory.duties import MemoryAttempts, MemoryDuties, MemoryOpenTasks
@@ -9,7 +10,18 @@ from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.memory.store import MemoryStore
 
 
-def memory_record(server: MemoryServer, config: Config) -> SharedRecord:
-    """The access of one instance, not connected yet."""
-    store = MemoryStore(server, config.store)
-    return SharedRecord(store, MemoryDuties(store), MemoryOpenTasks(store, config.stuck), MemoryAttempts(store))
+def memory_record(
+    server: MemoryServer, config: Config, clock: Clock | None = None, *, absent: float = 0.0
+) -> SharedRecord:
+    """The access of one instance, not connected yet.
+
+    :param clock: of the instance's host; None for that of the server.
+    :param absent: as for `RedisOpenTasks`.
+    """
+    return record_of(MemoryStore(server, config.store, clock), config, absent=absent)
+
+
+def record_of(store: MemoryStore, config: Config, *, absent: float = 0.0) -> SharedRecord:
+    """The same with a store that may be of a kind of its own."""
+    open_tasks = MemoryOpenTasks(store, config.stuck, absent)
+    return SharedRecord(store, MemoryDuties(store), open_tasks, MemoryAttempts(store))

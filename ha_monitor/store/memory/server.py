@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct, field
 
 from ha_monitor.clock import Clock
+from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.model import Event
-from ha_monitor.store.memory.task import MemoryTask
+from ha_monitor.store.memory.task import KeptError, MemoryTask
+from ha_monitor.store.name_statistics import KEPT, RUN_TIME
 from ha_monitor.store.outbox import Entry, OutboxItem
+from ha_monitor.store.queries import Gap
+from ha_monitor.store.results import StoreInfo
 
+MERGE_GRACE = 1.0
+"""Seconds; as in merged.lua."""
 LEAST_STEP = 1.0
 """Seconds by which the clock must be put back for its deadlines to be looked at."""
 
@@ -26,12 +33,16 @@ class MemoryInstance(Struct):
     lease: float
     """Its length in seconds."""
     calls: int = 0
+    left_by: int = 0
+    """The latest of them that merged a batch in part only."""
     stats: dict[str, Any] = field(default_factory=dict)
     merged_until: float = 0.0
     outbox: list[Entry] = field(default_factory=list)
     behind: int = 0
     """Sequence number of the item that comes next."""
     seen: float = 0.0
+    before: int = 0
+    """Its token before this one; 0 if it had none."""
 
     def push(self, entries: Sequence[Entry], *, recovered: int = 0) -> list[OutboxItem]:
         """Append entries. :param recovered: how many of the last ones come from another outbox."""
@@ -47,21 +58,49 @@ class MemoryInstance(Struct):
         del self.outbox[: max(0, announced - (self.behind - len(self.outbox)))]
 
 
+class GroupedErrors(Struct):
+    """The errors of a group."""
+
+    name: str
+    """Of their task."""
+    errors: list[KeptError] = field(default_factory=list)
+    resolved: int | None = None
+    """What a person said of it, as `error_groups.GroupFacts` has it."""
+    ignored: int | None = None
+
+
+class KeptErrors(Struct):
+    """All errors."""
+
+    groups: dict[str, GroupedErrors] = field(default_factory=dict)
+    """By the id of the group."""
+    since: float | None = None
+    """When the first instance registered, seconds since the epoch."""
+
+
 class MemoryServer:
     """The record of one `node_id`. Everything of it is for tests to look at."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock) -> None:  # noqa: PLR0915 - a line for each table
         self.clock = clock
         self.trouble: Callable[[str], None] = lambda _moment: None
         """Is told before and after each call, as in `before tick`; the caller gets what it raises. That is a reply that
         was lost, if it comes after a call.
         """
+        self.answers: Callable[[], bool] = lambda: True
+        """Whether the reply to a batch is there when it is looked for; False is as a store that is far away."""
+        self.merges_early: Callable[[], bool] = lambda: False
+        """Whether what was handed over so far is merged before the reply to it is looked for."""
         self.most_tasks: int | None = None
         """Tasks that one call merges at most, as where their records are large; None for all."""
         self.instances: dict[int, MemoryInstance] = {}
         self.tasks: dict[str, MemoryTask] = {}
         self.others: set[bytes] = set()
         """Ids of events that belong to no task."""
+        self.taken_over: set[int] = set()
+        """Tokens of instances whose outboxes were taken over."""
+        self.interrupted: set[str] = set()
+        """Ids of events that were announced before it went back, and are not to be announced again."""
         self.workers: dict[str, tuple[float, str]] = {}
         """When each was last heard of, and the type of its latest event."""
         self.lost_workers: set[str] = set()
@@ -70,34 +109,86 @@ class MemoryServer:
         self.queues: list[str] = []
         self.found: dict[str, tuple[str, str, int]] = {}
         """Tasks that were said to be stuck or orphaned, in which phase, and since when."""
+        self.names_heard = 0
+        """How often the name of a task became known."""
+        self.gaps: list[Gap] = []
+        """What was told of as lost."""
+        self.orphaned_at: dict[str, float] = {}
+        """When tasks were last said to be orphaned."""
         self.leader: int | None = None
         self.retries: list[tuple[float, Entry]] = []
         self.dead_letters: list[bytes] = []
         self.rejected: list[bytes] = []
+        self.errors = KeptErrors()
+        self.runs: Counter[tuple[str, int, int]] = Counter()
+        """Name, minute and key (as in statistics.lua) -> how many."""
         self.begun: dict[str, int] = {}
         self.set_aside: list[bytes] = []
+        self.held = 0.0
+        """Seconds for which the broker may keep the messages of an instance that vanished."""
         self.requeued_at = float("-inf")
+        """Until when those of one whose link broke may come again."""
+        self.taken_over_at = float("-inf")
+        """When an outbox was taken over last."""
         self.went_back_at = 0
         """When it was last found to have gone back, ms since the epoch; 0 if never."""
         self.ticked_at = float("-inf")
         """When the last tick was, of any instance."""
-        self.risks: list[str] = []
+        self.info = StoreInfo()
         self.last_token = 0
 
     def state(self) -> dict[str, Any]:
         """All that is kept, as it is now."""
-        return copy.deepcopy({name: value for name, value in vars(self).items() if name not in ("clock", "trouble")})
+        apart = ("clock", "trouble", "answers", "merges_early")
+        return copy.deepcopy({name: value for name, value in vars(self).items() if name not in apart})
 
     def go_back(self, state: dict[str, Any]) -> None:
         """Have what `state` has returned, as a Redis that lost the rest."""
         vars(self).update(copy.deepcopy(state))
 
+    def group_errors(self, task_id: str, task: MemoryTask, waited_enough: float = float("-inf")) -> None:
+        """Put the errors of a task into their groups."""
+        for error in task.take_errors(waited_enough=waited_enough):
+            self.keep_error(task.facts.name, error._replace(task_id=task_id))
+
+    def keep_error(self, name: str | None, error: KeptError) -> None:
+        """Put an error into its group. :param name: of its task, if it is known."""
+        key = group_id(name, error.error[0])
+        now = int(self.clock.time() * 1_000_000)
+        group = self.errors.groups.setdefault(key, GroupedErrors(name or "unknown"))
+        group.errors.append(error if 0 < error.at <= now else error._replace(at=now))
+
+    def count_runs(self, task: MemoryTask) -> None:
+        """Count the runs of a task that ended, by its name."""
+        now = int(self.clock.time() * 1_000_000)
+        for code, at, bucket in task.take_runs():
+            if 0 < at < now - KEPT * 1_000_000:
+                continue
+            minute = (at if 0 < at <= now else now) // 60_000_000
+            key = code if bucket is None else RUN_TIME + bucket
+            self.runs[task.facts.name or "", minute, key] += 1
+
+    def without_announced(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Entries without those that were announced before it went back, as `lua/outbox.lua`."""
+        again = {entry.event.id for entry in entries if entry.kind == 0} & self.interrupted
+        self.interrupted -= again
+        return [entry for entry in entries if entry.kind or entry.event.id not in again]
+
     def enter(self, instance: MemoryInstance) -> int:
-        """Give an instance a new token."""
-        self.last_token += 1
+        """Give an instance a new token: a new one even if this has lost its data, as in `lua/tokens.lua`."""
+        self.last_token = max(self.last_token + 1, int(self.clock.time() * 1000))
+        if self.errors.since is None:
+            self.errors.since = self.clock.time()
         instance.merged_until = instance.merged_until or self.clock.time()  # until now it was given nothing
         self.instances[self.last_token] = instance
         return self.last_token
+
+    def why_lost(self, token: int) -> str:
+        """Why an instance has no lease any more, as `lua/lease.lua`."""
+        if token in self.taken_over:
+            return "TAKEN_OVER"
+        is_moved = any(one.before == token for one in self.instances.values())
+        return "MOVED" if is_moved else "FORGOTTEN"
 
     def note_rollback(self, known: int, since: float, calls: int) -> list[int] | None:
         """As `lua/rollback.lua`."""
@@ -122,7 +213,7 @@ class MemoryServer:
         for task in self.tasks.values():
             task.put_clock_back(now, longest_wait)
         self.retries = [(min(at, now), entry) for at, entry in self.retries]
-        self.requeued_at = min(self.requeued_at, now)
+        self.requeued_at = min(self.requeued_at, now + self.held)
         self.workers = {name: (min(heard, now), said) for name, (heard, said) in self.workers.items()}
         return before - now
 
@@ -131,6 +222,8 @@ class MemoryServer:
         it may be delivered again.
         """
         now = self.clock.time()
-        living = [one.merged_until for one in self.instances.values() if one.lease_until > now]
-        least = min(living, default=0.0)
-        return least if least > self.requeued_at else 0.0
+        # What is still to come is from before the clock was put back.
+        merged = [one.merged_until if one.merged_until <= now else 0.0 for one in self.instances.values()]
+        least = min(merged, default=now)
+        taken = self.taken_over_at if self.taken_over_at <= now else float("-inf")
+        return least if least >= max(self.requeued_at, taken + self.held) + MERGE_GRACE else 0.0

@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from copy import copy
 from itertools import islice
 from typing import Any, TypeVar
 
+from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
+from ha_monitor.dialing import Dialed
 from ha_monitor.errors import LeaseLost, StoreUnavailable
-from ha_monitor.events.catalogue import Code
 from ha_monitor.events.decode import Batch
-from ha_monitor.store.counts import Counts
-from ha_monitor.store.lease import Lease, RollbackMemory
-from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
-from ha_monitor.store.memory.task import MemoryTask, read_event
+from ha_monitor.store.lease import WHY_LOST, Lease, RollbackMemory
+from ha_monitor.store.memory.counts import MemoryCounts
+from ha_monitor.store.memory.merge import Sent, merge_batch
+from ha_monitor.store.memory.server import MERGE_GRACE, MemoryInstance, MemoryServer
 from ha_monitor.store.outbox import Entry, OutboxItem, OutboxProgress, read_entry
-from ha_monitor.store.packing import bytes_of
-from ha_monitor.store.results import Applied, Peer, Recovered, Rollback, Takeover, Ticked
+from ha_monitor.store.recent import RecentWork
+from ha_monitor.store.results import Applied, Peer, Recovered, Rollback, StoreInfo, Takeover, Ticked
 
 Reply = TypeVar("Reply")
 
-MERGE_GRACE, LONGEST_WAIT, LOOK_AGAIN = 1.0, 120.0, 1.0
-"""Seconds; as in merged.lua and tick.lua."""
+LONGEST_WAIT, LOOK_AGAIN = 120.0, 1.0
+"""Seconds; as in tick.lua."""
 
 
 class MemoryStore:
     """See `api.Store`."""
 
-    def __init__(self, server: MemoryServer, settings: StoreSettings) -> None:
+    def __init__(self, server: MemoryServer, settings: StoreSettings, clock: Clock | None = None) -> None:
+        """:param clock: of the instance's host; None for that of the server."""
         self.server = server
         self.settings = settings
-        self._clock = server.clock
+        self._clock = clock or server.clock
         self._lease = Lease(self._clock, settings.lease)
         self._progress = OutboxProgress()
         self._rollbacks = RollbackMemory()
+        self._recent: RecentWork[Batch] = RecentWork(self._clock)
         self._connected = False
-        self._counts_changed = True
-        self._in_flight: Batch | None = None
+        self.counts = MemoryCounts(self)
+        self._under_way: deque[Sent] = deque()
 
     @property
     def token(self) -> int:
@@ -51,10 +56,18 @@ class MemoryStore:
     def connected(self) -> bool:
         return self._connected
 
+    def dial(self) -> Dialed[None]:
+        def use() -> None:
+            self._under_way.clear()
+            self._connected = self.counts.outdated = True
+            self._lease.replied()
+
+        self.server.trouble("before connect")
+        self.server.trouble("after connect")
+        return Dialed(use, lambda: None)
+
     def connect(self) -> None:
-        self._in_flight = None
-        self._connected = self._counts_changed = True
-        self.call("connect", lambda: None)
+        self.dial().use()
 
     def close(self) -> None:
         self._connected = False
@@ -68,7 +81,8 @@ class MemoryStore:
             if server.last_token < self.token:
                 told = server.note_rollback(known, max(0.0, server.ticked_at), 0)
             self._rollbacks.registered(_reply(max(server.went_back_at, known), told))
-            return server.enter(MemoryInstance(who, self._next_lease(), self._lease.duration))
+            seen = server.clock.time()
+            return server.enter(MemoryInstance(who, self._next_lease(), self._lease.duration, seen=seen))
 
         asked = self._clock.monotonic()
         token = self.call("register", entered)
@@ -78,7 +92,7 @@ class MemoryStore:
     def recover(self) -> Recovered:
         def moved(own: MemoryInstance) -> tuple[int, Recovered]:
             del self.server.instances[self.token]
-            own.lease_until = self._next_lease()
+            own.lease_until, own.before = self._next_lease(), self.token
             first = own.behind - len(own.outbox)
             items = [OutboxItem(first + number, entry) for number, entry in enumerate(own.outbox)]
             return self.server.enter(own), Recovered(items, own.behind)
@@ -88,8 +102,9 @@ class MemoryStore:
         self._lease.granted(token, asked)
         return recovered
 
-    def announced(self, upto: int) -> None:
+    def announced(self, upto: int, ids: Sequence[str] = ()) -> None:
         self._progress.announce(upto)
+        self._recent.announced(ids)
 
     def send_apply(self, batch: Batch) -> None:
         if not self._connected:
@@ -99,13 +114,27 @@ class MemoryStore:
         except StoreUnavailable:
             self.close()
             raise
-        self._in_flight = batch
+        self._under_way.append(Sent(batch, self._progress.announced, self._rollbacks.calls))
+        if self.server.merges_early():
+            self._merge_all()
+
+    def answers_within(self, seconds: float) -> bool:
+        if not self._connected:
+            raise StoreUnavailable("not connected")
+        if self.server.answers():
+            return True
+        self._clock.sleep(seconds)
+        return False
 
     def receive_apply(self) -> Applied:
-        batch, self._in_flight = self._in_flight, None
-        if batch is None:
+        if not self._under_way:
             raise StoreUnavailable("no batch was handed over")
-        return self.own_call("apply", lambda own: self._merge(own, batch))
+        sent = self._under_way.popleft()
+        applied = self.call("apply", lambda: self._answer(sent))
+        self._progress.confirm_upto(sent.announced)
+        if not applied.is_refused:
+            self._recent.merged(sent.batch, sent.batch.byte_count)
+        return applied
 
     def tick(
         self,
@@ -114,20 +143,24 @@ class MemoryStore:
         *,
         eligible: bool,
         watermark_age: float | None,
+        looked_at: float | None = None,
         requeued: bool,
     ) -> Ticked:
+        looked_after = None if looked_at is None else self._lease.since_answer(looked_at)
+
         def ticked(own: MemoryInstance) -> Ticked:
-            now = self._clock.time()
+            now = self.server.clock.time()
             server = self.server
+            looked = now if looked_after is None else min(now, own.seen + looked_after)
             own.lease_until, own.seen, own.stats = self._next_lease(), now, json.loads(stats)
             if watermark_age is not None:
-                own.merged_until = now - watermark_age
+                own.merged_until = looked - watermark_age
             if requeued:
-                server.requeued_at = now
+                server.requeued_at = now + server.held
             server.rejected[:0] = rejected
             step = server.tick(self.settings.name_wait)
             leads, followed = self._elect(now, eligible=eligible)
-            due = self._waited(now)
+            due = self._waited(now, receives=eligible)
             due += [entry for at, entry in server.retries if at <= now]
             server.retries = [one for one in server.retries if one[0] > now]
             left, taken = self._take_over(now) if self._lease.may_take_over() else ([], [])
@@ -139,7 +172,7 @@ class MemoryStore:
             ]
             waits += [at for at, _ in server.retries]
             next_due = max(0.0, min(waits) - now) if waits else None
-            items = own.push(due + left, recovered=len(left))
+            items = own.push(server.without_announced(due) + left, recovered=len(left))
             return Ticked(items, next_due, taken, leads, followed, clock_step=step)
 
         asked = self._clock.monotonic()
@@ -150,7 +183,7 @@ class MemoryStore:
     def record_outcome(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
         def recorded(own: MemoryInstance) -> None:
             if upto > own.behind - len(own.outbox):
-                now = self._clock.time()
+                now = self.server.clock.time()
                 self.server.retries += [(now + delay / 1000, read_entry(entry)) for delay, entry in retries]
                 self.server.dead_letters[:0] = dead
                 del self.server.dead_letters[keep:]
@@ -165,7 +198,9 @@ class MemoryStore:
 
     def unregister(self) -> int:
         def left(own: MemoryInstance) -> int:
-            self.server.requeued_at = self._clock.time()
+            server, soon = self.server, self.server.clock.time() + MERGE_GRACE
+            if not soon <= server.requeued_at <= soon - MERGE_GRACE + server.held:
+                server.requeued_at = soon
             own.lease_until = 0.0
             if not own.outbox:
                 del self.server.instances[self.token]
@@ -178,25 +213,16 @@ class MemoryStore:
     def holds_lease(self) -> bool:
         return self._lease.holds()
 
-    @property
-    def counts_changed(self) -> bool:
-        return self._counts_changed
-
     def peers(self) -> list[Peer]:
         def living() -> list[Peer]:
-            now = self._clock.time()
+            now = self.server.clock.time()
             others = self.server.instances.items()
             return [Peer(key, one.stats) for key, one in others if key != self.token and one.lease_until > now]
 
         return self.call("peers", living)
 
-    def risks(self) -> list[str]:
-        return self.call("risks", lambda: list(self.server.risks))
-
-    def counts(self) -> Counts:
-        counts = self.call("counts", Counts)
-        self._counts_changed = False
-        return counts
+    def info(self) -> StoreInfo:
+        return self.call("info", lambda: self.server.info)
 
     # --- for the parts beside it -----------------------------------------------------------
 
@@ -206,6 +232,8 @@ class MemoryStore:
             raise StoreUnavailable("not connected")
         try:
             self.server.trouble(f"before {name}")
+            if name != "apply":
+                self._merge_all()  # it was handed over before
             reply = work()
             self.server.trouble(f"after {name}")
         except StoreUnavailable:
@@ -218,22 +246,54 @@ class MemoryStore:
         """Make a call that needs this instance's lease, and tells what it has announced."""
 
         def checked() -> Reply:
-            own = self.server.instances.get(self.token)
-            if own is None:
-                raise LeaseLost("the lease of this instance expired and another one took over")
-            own.trim(self._progress.announced)
-            server, lost, told = self.server, self._rollbacks.calls - own.calls, None
-            if lost > 0:
-                told = server.note_rollback(self._rollbacks.known, own.seen, lost)
-            own.calls = max(own.calls, self._rollbacks.calls) + 1
-            server.went_back_at = max(server.went_back_at, self._rollbacks.known)
-            self._rollbacks.confirmed([own.calls, *_reply(server.went_back_at, told)])
-            return work(own)
+            confirmed, reply = self._under_lease(announced, self._rollbacks.calls, work)
+            self._rollbacks.confirmed(confirmed)
+            return reply
 
-        self._progress.tell()
+        announced = self._progress.announced
         reply = self.call(name, checked)
-        self._progress.confirm()
+        self._progress.confirm_upto(announced)
         return reply
+
+    def _under_lease(
+        self, announced: int, calls: int, work: Callable[[MemoryInstance], Reply]
+    ) -> tuple[Sequence[int | list[int]], Reply]:
+        """What the store does in a call; returns what `RollbackMemory.confirmed` is given, and the reply.
+
+        :param announced: and :param calls: what the call tells, as of when it was made.
+        """
+        own = self.server.instances.get(self.token)
+        if own is None:
+            raise LeaseLost(WHY_LOST[self.server.why_lost(self.token)])
+        own.trim(announced)
+        server, lost, told = self.server, calls - own.calls, None
+        if lost > 0:
+            told = server.note_rollback(self._rollbacks.known, own.seen, lost)
+        own.calls = max(own.calls, calls) + 1
+        server.went_back_at = max(server.went_back_at, self._rollbacks.known)
+        return [own.calls, *_reply(server.went_back_at, told)], work(own)
+
+    def _merge_all(self) -> None:
+        for sent in self._under_way:
+            self._merge_sent(sent)
+
+    def _merge_sent(self, sent: Sent) -> None:
+        if sent.reply is not None:
+            return
+        try:
+            sent.reply = self._under_lease(
+                sent.announced, sent.calls, lambda own: self._merge(own, sent.batch, sent.calls)
+            )
+        except LeaseLost as error:
+            sent.reply = error
+
+    def _answer(self, sent: Sent) -> Applied:
+        self._merge_sent(sent)
+        if sent.reply is None or isinstance(sent.reply, LeaseLost):
+            raise sent.reply or AssertionError
+        confirmed, applied = sent.reply
+        self._rollbacks.confirmed(confirmed)
+        return applied
 
     @property
     def went_back_at(self) -> float:
@@ -242,55 +302,35 @@ class MemoryStore:
     def take_rollback(self) -> Rollback | None:
         return self._rollbacks.take()
 
-    def restore_counts(self, counts: Mapping[bytes, int]) -> None:
-        pass  # it counts nothing
+    @property
+    def lacks_work(self) -> bool:
+        self._recent.store_went_back(self._rollbacks.known)
+        return self._recent.is_lost
 
-    def counted(self) -> None:
-        """A duty has counted something."""
-        self._counts_changed = True
+    def restore(self) -> list[OutboxItem]:
+        items: list[OutboxItem] = []
+
+        def merge(batch: Batch) -> Batch | None:
+            applied = self.own_call("apply", lambda own: self._merge(own, batch, own.calls))
+            items.extend(applied.items)
+            left = copy(batch)
+            left.tasks = dict(islice(batch.tasks.items(), applied.merged, None))
+            return left if left.tasks else None
+
+        def note(ids: Sequence[str]) -> None:
+            self.own_call("restore", lambda _: self.server.interrupted.update(ids))
+
+        self._recent.hand_over(note, merge)
+        return items
 
     def leads(self) -> bool:
         return self.server.leader == self.token
 
     def _next_lease(self) -> float:
-        return self._clock.time() + self._lease.duration
+        return self.server.clock.time() + self._lease.duration
 
-    def _merge(self, own: MemoryInstance, batch: Batch) -> Applied:
-        """Compute first, then write: what raises on the way has changed nothing."""
-        server, now = self.server, self._clock.time()
-        is_left = server.most_tasks is not None and len(batch.tasks) > server.most_tasks
-        tasks: dict[str, MemoryTask] = {}
-        entries: list[Entry] = []
-        others: set[bytes] = set()
-        new = repeated = 0
-        for task_id, facts in islice(batch.tasks.items(), server.most_tasks):
-            task = tasks[task_id] = server.tasks[task_id].copy() if task_id in server.tasks else MemoryTask()
-            merged = sum([task.merge(fact, now) for fact in facts])
-            new, repeated = new + merged, repeated + len(facts) - merged
-            entries += task.announce(self.settings.name_wait)
-        apart = [(fact[1], fact[4]) for fact in batch.workers] + [(fact[0], fact[1]) for fact in batch.others]
-        for raw_id, payload in () if is_left else apart:
-            identity = bytes_of(raw_id)
-            if identity in server.others or identity in others:
-                repeated += 1
-                continue
-            others.add(identity)
-            new += 1
-            if payload is not None:
-                entries.append(Entry(0, read_event(bytes_of(payload)), None, False))
-        self._counts_changed = self._counts_changed or new > 0
-        server.tasks.update(tasks)
-        server.others |= others
-        if not is_left:
-            server.workers.update({fact[0]: (now, fact[3]) for fact in batch.workers})
-        for fact in (fact for task_id in tasks for fact in batch.tasks[task_id]):
-            if fact[1] not in (Code.SENT, Code.OTHER) and fact[3]:
-                server.workers[fact[3]] = (now, server.workers.get(fact[3], (now, ""))[1])
-        for task_id, (_, *stay) in list(server.found.items()):
-            if task_id in tasks and tasks[task_id].phase() != tuple(stay):
-                del server.found[task_id]
-        waiting = sum(task.announce_until is not None for task in server.tasks.values())
-        return Applied(own.push(entries), new, repeated, waiting, merged=len(tasks))
+    def _merge(self, own: MemoryInstance, batch: Batch, calls: int) -> Applied:
+        return merge_batch(self.server, own, batch, calls, self.settings.name_wait)
 
     def _elect(self, now: float, *, eligible: bool) -> tuple[bool, bool]:
         """Whether this instance leads, and whether it has just followed another."""
@@ -305,14 +345,19 @@ class MemoryStore:
         server.leader = self.token
         return True, leader is not None
 
-    def _waited(self, now: float) -> list[Entry]:
-        """What has waited enough: for its time, and until all have merged what they were given when it began to."""
+    def _waited(self, now: float, *, receives: bool) -> list[Entry]:
+        """What has waited enough: for its time, and until all have merged what they were given when it began to.
+
+        :param receives: whether this instance is given what the broker holds.
+        """
         wait = self.settings.name_wait
         if wait:
-            merged = self.server.merged_by_all() - MERGE_GRACE
+            merged = self.server.merged_by_all() - MERGE_GRACE if receives or not self.server.held else 0.0
             enough = max(now - LONGEST_WAIT, min(now - wait, merged))
         else:
             enough = now
+        for task_id, task in self.server.tasks.items():
+            self.server.group_errors(task_id, task, waited_enough=enough)
         tasks = [task for task in self.server.tasks.values() if task.announce_until is not None]
         return [entry for task in tasks for entry in task.announce(wait, waited_enough=enough)]
 
@@ -323,7 +368,9 @@ class MemoryStore:
             if token != self.token and other.lease_until <= now:
                 left += other.outbox
                 taken.append(Takeover(other.who, now - other.seen, len(other.outbox)))
+                self.server.taken_over_at = now
                 del self.server.instances[token]
+                self.server.taken_over.add(token)
         return left, taken
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from copy import copy
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from ha_monitor.events.catalogue import Awaits, Code
+from ha_monitor.events.catalogue import Awaits, Code, State
 from ha_monitor.events.facts import Fact
 from ha_monitor.events.model import Event
 from ha_monitor.events.types import AWAITS, ENDS
@@ -23,8 +23,25 @@ _DEFINITION = "nakrpe"
 _LAST = {Code.RECEIVED: ("rc", "rl"), Code.STARTED: ("sc", "sl"), Code.RETRIED: ("xc", "xl")}
 _HARD_LIMIT = re.compile(r"TimeLimitExceeded\((\d++(?:\.\d++)?)")
 _IN_STEPS: dict[Code, Phase] = {Code.SENT: "sent", Code.RECEIVED: "received", Code.STARTED: "started"}
+_MOST_TRACEBACK, _MOST_RETRIES = 4096, 5
+"""Bytes of the end of a traceback, and retries whose errors are kept; as in error_groups.lua."""
 by_time = itemgetter(0)
 read_event = msgspec.msgpack.Decoder(Event).decode
+
+
+class KeptError(NamedTuple):
+    """One error of a task."""
+
+    at: int
+    """In µs; what is none or is still to come is the time of the merge."""
+    message: str
+    task_id: str
+    """Empty until it is put into its group."""
+    code: int
+    error: list[str]
+    """Fingerprint, class and place."""
+    traceback: str | None
+    """None if it is not announced."""
 
 
 class MemoryTask:
@@ -35,15 +52,24 @@ class MemoryTask:
         self._seen: set[bytes] = set()
         self._waiting: list[tuple[int, Code, bytes, float]] = []
         """Times, codes and events of what waits, and since when it does."""
+        self._errors: list[tuple[KeptError, float]] = []
+        """Those that are in no group yet, and since when they wait for the task's name."""
+        self._runs: list[tuple[int, int, int | None]] = []
+        """Runs that ended and are in no statistic yet: code, time in µs and bucket of the run time."""
         self._steps: list[tuple[int, Code, int]] = []
         """When it was sent, received (with the number of the attempt), started or ended."""
+        self.story: list[tuple[int, int]] = []
+        """Time in µs and code of each event."""
+        self.named = 0
+        """Which of all tasks it was whose name became known, from 1; 0 while it is not."""
         self.announce_until: float | None = None
         """When what waits is announced as it is, seconds since the epoch; None if nothing waits."""
 
     def copy(self) -> MemoryTask:
         other = copy(self)
         other._facts, other._seen, other._waiting = dict(self._facts), set(self._seen), list(self._waiting)
-        other._steps = list(self._steps)
+        other._steps, other.story = list(self._steps), list(self.story)
+        other._errors, other._runs = list(self._errors), list(self._runs)
         return other
 
     @property
@@ -76,6 +102,7 @@ class MemoryTask:
             return False
         self._seen.add(identity)
         code, at = fact[1], fact[2]
+        self.story.append((at, int(code)))
         if code in _IN_STEPS or code in ENDS:
             self._steps.append((at, Code(code), fact[6] if code in (Code.SENT, Code.RECEIVED) else 0))
         if code in (Code.SENT, Code.RECEIVED):
@@ -88,6 +115,8 @@ class MemoryTask:
             count, last = _LAST[code]
             self._facts[count] = self._facts.get(count, 0) + 1
             self._facts[last] = max(self._facts.get(last, -1), at)
+            if code is Code.RETRIED:
+                self._facts["re"] = max(self._facts.get("re", 0), self._facts[count])
         elif code is Code.REQUEUED:
             self._facts["jc"] = self._facts.get("jc", 0) + 1
         elif code in ENDS:
@@ -96,6 +125,10 @@ class MemoryTask:
                 self._end(fact, at)
                 return True
             self._end(fact, at)
+        self._note_error(fact, now)
+        if code in (Code.SUCCEEDED, Code.FAILED, Code.RETRIED):
+            bucket = fact[6] if code is Code.SUCCEEDED and len(fact) > 6 else None
+            self._runs.append((int(code), at, bucket))
         if fact[4] is not None:
             self._waiting.append((at, code, bytes_of(fact[4]), now))
         return True
@@ -114,6 +147,30 @@ class MemoryTask:
             for at, code, payload, _ in sorted(going, key=by_time)
         ]
 
+    def take_errors(self, *, waited_enough: float = float("-inf")) -> list[KeptError]:
+        """Errors that belong into a group now: all if the name is known, else what began to wait until then."""
+        is_known = self._facts.get("n") is not None
+        taken = [error for error, since in self._errors if is_known or since <= waited_enough]
+        self._errors = [one for one in self._errors if one[0] not in taken]
+        return taken
+
+    def take_runs(self) -> list[tuple[int, int, int | None]]:
+        """Runs that are to be counted now; none while the name is not known."""
+        if self._facts.get("n") is None:
+            return []
+        taken, self._runs = self._runs, []
+        return taken
+
+    def wait(self) -> tuple[str, int, float] | None:
+        """Name, start in µs and seconds of wait before the latest start; None if something of that is not known. Of a
+        task with one run.
+        """
+        get = self._facts.get
+        name, start, sent = get("n"), get("sl"), get("st") or get("rl")
+        if name is None or not start or not sent:
+            return None
+        return name, start, max(0, start - max(sent, get("e") or 0)) / 1e6
+
     def put_clock_back(self, now: float, wait: float) -> None:
         """What waits begins to wait now, at the latest: the clock was put back.
 
@@ -126,6 +183,27 @@ class MemoryTask:
         """As if what waits had waited for ever."""
         self._waiting = [(at, code, payload, 0.0) for at, code, payload, _ in self._waiting]
         self.announce_until = 0.0 if self._waiting else None
+
+    def bad_end(self, now: float) -> tuple[float, State] | None:
+        """When it ended, seconds since the epoch, and how; None if it has succeeded, or has not ended."""
+        finish = self._facts.get("tk")
+        if finish in (None, Code.SUCCEEDED):
+            return None
+        at = self._facts["tt"] // 1000 / 1000
+        return min(at, now) if at > 0 else now, ENDS[finish].state
+
+    def waits(self) -> tuple[str, float] | None:
+        """The queue in which it waits, and since when it could have started, seconds since the epoch."""
+        get = self._facts.get
+        sent, queue, closed = get("st"), get("q"), get("xc", 0) + get("jc", 0)
+        if not sent or queue is None or "tk" in self._facts or get("sc", 0) > closed:
+            return None
+        return queue, max(sent, get("e") or 0, get("xl", 0)) // 1000 / 1000
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not finished, or has begun once more."""
+        return "tk" not in self._facts or self.phase() is not None
 
     def phase(self) -> tuple[Phase, int] | None:
         """Where the open task is, and since when in µs; None if it has ended or nothing tells."""
@@ -147,6 +225,16 @@ class MemoryTask:
         step = max((step for step in self._steps if step[0] > ended), default=None)
         return None if step is None else (_IN_STEPS[step[1]], step[0])
 
+    def _note_error(self, fact: Fact, now: float) -> None:
+        code, at = fact[1], fact[2]
+        if code not in (Code.FAILED, Code.RETRIED) or len(fact) < 8:
+            return
+        if code is Code.RETRIED:
+            retries = [*self._facts.get("gr", ()), (at, fact[7][0])]
+            self._facts["gr"] = sorted(retries)[-_MOST_RETRIES:]
+        text = None if fact[4] is None else tail(read_event(bytes_of(fact[4])).fields.get("traceback") or "")
+        self._errors.append((KeptError(at, fact[6], "", int(code), fact[7], text), now))
+
     def _define(self, definition: dict[str, Any] | None, retries: int, at: int) -> None:
         if definition and at >= self._facts.get("d", -1):
             for key in _DEFINITION:
@@ -161,7 +249,9 @@ class MemoryTask:
         before = self._precedence(facts["tk"], facts["tt"]) if "tk" in facts else (-1, -1, -1)
         if self._precedence(code, at) > before:
             runtime = fact[5] if code is Code.SUCCEEDED else None
-            facts.update(tk=int(code), tt=at, rt=runtime, ex=fact[6] if code is Code.FAILED else None)
+            facts.update(tk=int(code), tt=at, rt=runtime, ex=None, g=None)
+            if code is Code.FAILED:
+                facts.update(ex=fact[6], g=fact[7][0] if len(fact) > 7 else None)
 
     def _is_told_twice(self, fact: Fact, at: int) -> bool:
         get = self._facts.get
@@ -182,5 +272,15 @@ class MemoryTask:
         if get("n") is None:
             return False
         if awaits is Awaits.ALL_STARTS:
-            return bool(get("sc", 0) > max(get("xc", 0), get("re", 0)))
+            return bool(get("sc", 0) > get("re", 0) + get("jc", 0))
         return bool(code is not Code.RETRIED or get("sc", 0) >= get("xc", 0))
+
+
+def tail(text: str) -> str:
+    """The end of a traceback, from the beginning of a line or of a character."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= _MOST_TRACEBACK:
+        return text
+    cut = raw[-_MOST_TRACEBACK:]
+    line = cut.find(b"\n")
+    return (cut[line + 1 :] if 0 <= line < len(cut) - 1 else cut).decode("utf-8", "ignore")

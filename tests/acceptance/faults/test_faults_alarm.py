@@ -7,7 +7,7 @@ from pathlib import Path
 from ha_monitor.check.findings import Severity
 from ha_monitor.check.online import check_broker
 from ha_monitor.check.workers import check_workers
-from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.reader import StoreReader, Workers
 from tests.acceptance.faults.conftest import FaultTable
 from tests.acceptance.faults.test_faults_workers import Tap, ended, run_tasks, tap
 from tests.support.celery_app import make_app
@@ -20,17 +20,27 @@ from tests.support.workers import CeleryWorker
 LOST_AFTER = 6.0
 OTHERS = ("no-worker-answered", "store-at-risk")
 """What is said as well: there are no workers yet at first, and the tests' Redis does not persist its data."""
-SETTINGS: Overrides = {"workers": {"late_after": 3.0, "lost_after": LOST_AFTER}}
+SETTINGS: Overrides = {
+    "workers": {"late_after": 3.0, "lost_after": LOST_AFTER},
+    # The defaults: nodes, workers and instances are much for a busy machine.
+    "store": {"lease": 5.0, "timeout": 2.0},
+    "broker": {"heartbeat": 10.0},
+}
+
+
+def known_workers(fleet: Fleet) -> Workers:
+    """Those of which the store knows."""
+    reader = StoreReader(fleet.config.store, fleet.node_id)
+    reader.connect()
+    try:
+        return reader.workers(SETTINGS["workers"]["late_after"])
+    finally:
+        reader.close()
 
 
 def silence_of_workers(fleet: Fleet) -> float:
     """Seconds for which no worker was heard, by the store."""
-    reader = StoreReader(fleet.config.store, fleet.node_id)
-    reader.connect()
-    try:
-        return min(worker.silent for worker in reader.workers(SETTINGS["workers"]["late_after"]).entries)
-    finally:
-        reader.close()
+    return min(worker.silent for worker in known_workers(fleet).entries)
 
 
 def note_all(published: Published, tapped: Tap) -> None:

@@ -29,7 +29,8 @@ def test_broker_restarts(
     url = own_rabbitmq.url()
     messages = replicate(read_stream("small"), 1000, start=time.time())
     published = Published()
-    with Fleet(tmp_path, url, store_url).start() as fleet:
+    # While the queue is filled the instances are frozen: no lease may run out, however busy the machine is.
+    with Fleet(tmp_path, url, store_url, settings={"store": {"lease": 30.0}}).start() as fleet:
         # In this order: RabbitMQ 3.10 writes to disk where a new queue's messages are only some time after its
         # declaration, and a kill before that loses them.
         for number, end in enumerate((own_rabbitmq.stop, own_rabbitmq.kill), 1):

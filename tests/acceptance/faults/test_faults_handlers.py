@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.store.reader import StoreReader
 from tests.acceptance.faults.conftest import FaultTable
@@ -15,6 +17,7 @@ from tests.support.instances import Fleet
 from tests.support.ledger import Published, assert_guarantee
 from tests.support.process import wait_until
 from tests.support.recording import publish, read_stream, replicate
+from tests.support.services import PrivateRabbitMQ
 
 ATTEMPTS = 3
 KEPT = 40
@@ -88,6 +91,32 @@ def test_a_handler_that_takes_longer_than_the_lease_is_called_once(
     assert called == ["done"]
     assert fleet.said("lease-lost") == []
     assert fleet.said("outbox-taken-over") == []
+
+
+@pytest.mark.long
+def test_a_handler_that_outlasts_the_consumer_timeout(
+    *, tmp_path: Path, own_rabbitmq: PrivateRabbitMQ, store_url: str, fault_table: FaultTable
+) -> None:
+    """given a RabbitMQ that closes a channel on which a message waits for its acknowledgement for too long, when a
+    handler works for longer, then nothing is lost, and no line comes twice
+    """
+    (traces := tmp_path / "traces").mkdir()
+    settings = {"handlers": {"modules": ["tests.support.fault_handlers"]}}
+    own_rabbitmq.evaluate(
+        "[application:set_env(rabbit, Name, 1000) || Name <- [consumer_timeout, channel_tick_interval]]."
+    )
+    url = own_rabbitmq.url()
+    with Fleet(tmp_path, url, store_url, settings=settings, env={VARIABLE: str(traces)}).start() as fleet:
+        slow = message(fresh_event(SLOW, seconds=8.0))
+        rest = list(replicate(read_stream("small"), 1, start=time.time()))
+        publish(url, [slow, *rest])
+        account = fault_table.add("RabbitMQ: consumer_timeout", fleet.close_account(Published([slow, *rest])))
+        called = [outcome for (handler, _), all_ in outcomes(traces).items() if handler == "slow" for outcome in all_]
+        closed = "timed out" in own_rabbitmq.output()
+
+    assert_guarantee(account)
+    assert called == ["done"]
+    assert closed, own_rabbitmq.output()[-1000:]
 
 
 def test_after_an_unexpected_error_the_others_do_the_rest(

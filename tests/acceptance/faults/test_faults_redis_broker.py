@@ -14,7 +14,7 @@ from tests.acceptance.faults.conftest import FaultTable
 from tests.conftest import served
 from tests.support.fault_handlers import SLOW, VARIABLE, calls
 from tests.support.hosts_events import fresh_event, message
-from tests.support.instances import Fleet, Overrides, through
+from tests.support.instances import Fleet, Overrides, merged, through
 from tests.support.ledger import Account, Published, assert_guarantee, is_event, key_of_event, key_of_line
 from tests.support.process import wait_until
 from tests.support.proxy import CutLink
@@ -43,7 +43,9 @@ def handled(folder: Path) -> int:
 
 def alone(tmp_path: Path, broker_url: str, store_url: str, **settings: Mapping[str, Any]) -> Fleet:
     """An instance beside which nobody receives anything, with handlers that leave their traces."""
-    sections: Overrides = {"handlers": HANDLERS, "workers": QUICK_ALARMS, **settings}
+    # Of a task that came to its end after a gap the name may have been lost in it: its line is to come soon.
+    usual: Overrides = {"handlers": HANDLERS, "workers": QUICK_ALARMS, "store": {"name_wait": 5.0}}
+    sections = merged(usual, settings)
     env = {VARIABLE: str(tmp_path)}
     return Fleet(tmp_path, broker_url, store_url, size=1, settings=sections, env=env).start()
 
@@ -117,7 +119,7 @@ def test_a_connection_that_is_closed_amid_a_handler_is_made_again_at_once(
         gate.wait_until_begun()
         with own_broker.client() as client:
             assert client.execute_command("CLIENT", "KILL", "TYPE", "pubsub") >= 1
-        wait_until(lambda: len(fleet.said("broker-connected")) == 2, 30, "the new subscription amid the handler", 0.1)
+        wait_until(lambda: len(fleet.said("broker-connected")) >= 2, 30, "the new subscription amid the handler", 0.1)
         gate.open()
         published = workers.stop()
         published.update(slow)
@@ -152,7 +154,7 @@ def test_a_half_open_subscription_is_not_ready(
         wait_until(lambda: fleet.said("broker-unavailable"), 60, "that it gives up", 0.1)
         link.drop()
         link.heal()
-        wait_until(lambda: len(fleet.said("broker-connected")) == 2, 60, "its return", 0.1)
+        wait_until(lambda: len(fleet.said("broker-connected")) >= 2, 60, "its return", 0.1)
         wait_until(lambda: probe(listen, "1")[0] == 200, 30, "that it is ready", 0.1)
         gap = fleet.said("broker-connected")[-1]["gap"]
         false_alarms = fleet.said("worker-lost")
@@ -220,7 +222,7 @@ def test_a_subscriber_that_redis_drops_says_why_and_what_is_missing(
             fleet.instances[0].freeze()
             wait_until(dropped, 60, "that Redis closes the subscription", 0.1)
             fleet.instances[0].thaw()
-            wait_until(lambda: len(fleet.said("broker-connected")) == 2, 60, "the new subscription", 0.1)
+            wait_until(lambda: len(fleet.said("broker-connected")) >= 2, 60, "the new subscription", 0.1)
             published = workers.stop()
             fleet.wait_until_announced(published, 5)
             missing = published.missing(fleet.lines())

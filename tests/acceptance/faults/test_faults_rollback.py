@@ -1,8 +1,9 @@
-"""A store that goes back to an earlier state under a whole fleet: nothing untrue is said of what it has lost."""
+"""A store that goes back to an earlier state under a whole fleet: nothing of the fleet's work is lost with it, and
+nothing untrue is said.
+"""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -54,8 +55,14 @@ def account_of(
     return account, lines
 
 
-def assert_nothing_untrue(account: Account, lines: list[Line]) -> None:
-    """No event under another id, no second line that does not say so, no wrong judgement, one line about the store."""
+def assert_nothing_lost_or_untrue(account: Account, lines: list[Line], *, names_missing: int = 0) -> None:
+    """Each event is announced, with its task's name; none under another id, no second line that does not say so, no
+    wrong judgement.
+
+    :param names_missing: lines that may be without it.
+    """
+    assert account.lost == 0, account
+    assert account.nameless <= names_missing, account
     assert account.renamed == 0, account
     assert account.bad == [], account
     assert unmarked_doubles(lines) == 0
@@ -72,17 +79,16 @@ def test_an_older_file_is_put_back(
     with Fleet(tmp_path, broker_url, own_redis.url(), settings=SETTINGS).start() as fleet:
 
         def happen() -> None:
-            shutil.copytree(own_redis.dir / "appendonlydir", kept)
+            own_redis.copy_data(kept)
             time.sleep(4)
             own_redis.kill()
-            shutil.rmtree(own_redis.dir / "appendonlydir")
-            shutil.move(kept, own_redis.dir / "appendonlydir")
+            own_redis.replace_data(kept)
             own_redis.start()
 
         account, lines = account_of("Redis: an older file put back", fleet, broker_url, happen, fault_table)
     (told,) = [line for line in lines if line["event"] == "store-went-back"]
     assert told["calls"] > 0
-    assert_nothing_untrue(account, lines)
+    assert_nothing_lost_or_untrue(account, lines)
 
 
 def test_all_keys_are_deleted(
@@ -99,7 +105,7 @@ def test_all_keys_are_deleted(
         account, lines = account_of("Redis: FLUSHALL", fleet, broker_url, happen, fault_table)
     (told,) = [line for line in lines if line["event"] == "store-went-back"]
     assert told["since"] is None
-    assert_nothing_untrue(account, lines)
+    assert_nothing_lost_or_untrue(account, lines)
 
 
 @pytest.mark.parametrize("waits_for_replica", [False, True], ids=["min-replicas-to-write 0", "min-replicas-to-write 1"])
@@ -107,7 +113,7 @@ def test_the_sentinels_fail_over(
     tmp_path: Path, broker_url: str, own_redis: PrivateRedis, fault_table: FaultTable, *, waits_for_replica: bool
 ) -> None:
     """given a load, when an operator has the sentinels fail over, the instances follow, and if the new primary has not
-    all that the old one had confirmed, one of them says so; with a primary that waits for its replica nothing is lost
+    all that the old one had confirmed, one of them says so, and all merge again what they had merged
     """
     with sentinel_of(own_redis, tmp_path) as sentinel, replica_of(own_redis, sentinel) as replica:
         for server in (own_redis, replica):
@@ -126,6 +132,6 @@ def test_the_sentinels_fail_over(
             name = f"SENTINEL FAILOVER, min-replicas-to-write {int(waits_for_replica)}"
             account, lines = account_of(name, fleet, broker_url, happen, fault_table)
     assert len([line for line in lines if line["event"] == "store-went-back"]) <= 1
-    assert_nothing_untrue(account, lines)
-    if waits_for_replica:
-        assert account.lost == 0, account
+    # Until the new primary has a replica, leases end. Who is taken over then does not notice what of its last calls the
+    # replica, if it was slow, did not get: docs/faults.md.
+    assert_nothing_lost_or_untrue(account, lines, names_missing=5 if waits_for_replica else 0)

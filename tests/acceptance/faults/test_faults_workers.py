@@ -21,6 +21,7 @@ from tests.support.workers import CeleryWorker
 
 ENDS = {"task-succeeded", "task-failed"}
 TASKS = 300
+NAMES = {"tests.add", "tests.fail", "tests.flaky"}
 
 
 class Tap:
@@ -74,7 +75,7 @@ def test_pieces_of_one_story_at_different_instances(
     tmp_path: Path, broker_url: str, store_url: str, result_url: str, fault_table: FaultTable
 ) -> None:
     """given three instances that take one message at a time, when a worker runs tasks, then many a task's events are
-    dealt to several instances, and every line has the task's name and queue
+    dealt to several instances, and every line has the task's name, and no wrong queue
     """
     settings: Overrides = {"broker": {"prefetch": 1}, "batch": {"events": 1}, "log": {"level": "debug"}}
     with (
@@ -102,8 +103,9 @@ def test_pieces_of_one_story_at_different_instances(
     )
     assert_guarantee(account)
     assert spread > TASKS / 2, "the test would not prove much"
-    assert {line["task_name"] for line in lines} == {"tests.add", "tests.fail", "tests.flaky"}
-    assert {line.get("queue") for line in lines if line["event"] in ENDS} == {"celery"}
+    assert {line["task_name"] for line in lines} == NAMES
+    # An end waits for the name of its task, not for the task-sent, which may come to an instance that is slower.
+    assert {line.get("queue") for line in lines if line["event"] in ENDS} <= {"celery", None}
 
 
 def test_worker_of_celery_52(

@@ -37,8 +37,9 @@ set -eu
 systemctl --root="$1" --quiet enable systemd-networkd
 # Nothing outside answers, so "apt-get update" has nothing to ask, and succeeds.
 rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/etc/apt/apt.conf.d/99mmdebstrap
-# These would find no network, or get into the way of a test.
-systemctl --root="$1" --quiet mask apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service
+# These would find no network, or get into the way of a test, such as at midnight.
+systemctl --root="$1" --quiet mask apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service \
+  dpkg-db-backup.timer e2scrub_all.timer fstrim.timer logrotate.timer man-db.timer
 mkdir -p "$1"/etc/systemd/journald.conf.d
 printf '[Journal]\nStorage=persistent\n' >"$1"/etc/systemd/journald.conf.d/10-persistent.conf
 chroot "$1" useradd --create-home --shell /bin/bash --password '*' admin

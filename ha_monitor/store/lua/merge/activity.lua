@@ -11,6 +11,7 @@ local activity
 
 do
   local starts, beats = {}, {} -- <nodename>\31<pid> -> {text, …}
+  local starts_of = {} -- nodename -> pid -> that of its starts: to make its name takes longer than all the rest
   local unwelcome = {} -- nodename -> true: there was no room for it
 
   local function append(texts, worker, pid, text)
@@ -19,13 +20,25 @@ do
     if known then
       known[#known + 1] = text
     else
-      texts[process] = { text, worker = worker }
+      known = { text, worker = worker }
+      texts[process] = known
       will_write(TO_WRITE.process)
     end
+    return known
   end
 
   local function start(worker, pid, at)
-    append(starts, worker, whole(pid, 2 ^ 32), struct.pack('>d', at))
+    local of_worker = starts_of[worker]
+    if not of_worker then
+      of_worker = {}
+      starts_of[worker] = of_worker
+    end
+    local known = of_worker[pid]
+    if known then
+      known[#known + 1] = struct.pack('>d', at)
+    else
+      of_worker[pid] = append(starts, worker, whole(pid, 2 ^ 32), struct.pack('>d', at))
+    end
   end
 
   local function heartbeat(worker, pid, at, processed, is_last)

@@ -56,12 +56,15 @@ do
     any_found = first_look ~= nil and redis.call('EXISTS', keys.stuck, keys.orphaned) > 0
   end
 
+  -- Whether the task has left the phase in which it was.
   local function note_move(uuid, facts, before, since_before)
     local phase, since = phase_of(facts)
-    if before and phase and (phase ~= before or since ~= since_before) then
+    local is_elsewhere = phase ~= before or since ~= since_before
+    if phase and is_elsewhere then
       moved[#moved + 1] = uuid
       open(uuid, since)
     end
+    return is_elsewhere
   end
 
   local function write()

@@ -1,8 +1,9 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include clock counting generated/catalogue ids lifetime phases record runs sender_clocks work merge/activity
--- @include merge/announce merge/counts merge/open_tasks merge/producers merge/run_times merge/tally merge/waiting
--- @include merge/workers
+-- @include clock counting error_groups generated/catalogue ids index/indexes lifetime phases record runs saving
+-- @include sender_clocks statistics story work
+-- @include merge/activity merge/announce merge/counts merge/open_tasks merge/producers merge/run_times merge/tally
+-- @include merge/waiting merge/workers
 -- @families task
 -- @options first_look
 -- @option tasks  {{task id, {fact, …}}, …}
@@ -13,31 +14,37 @@ do
   local first_look = options.first_look
 
   local hear = workers.hear
+  local with_event = story.with
   local earliest, latest = sender_clocks.begin()
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
+  local ended, ended_size = {}, 0 -- new ends of runs, likewise
+  local noted, noted_size = {}, 0 -- new errors of a task, likewise
+  local no_announcements = {} -- for each task without any: most events have none
 
   -- Events of a task that are merged before what can be announced is: of very many attempts a record keeps the latest
   -- (runs.lua), so that the first ones of a long list would be forgotten before their lines are made.
   local A_PIECE = 32
-  local NOTHING = {}
+  local ENDS_A_RUN = { [SUCCEEDED] = true, [FAILED] = true, [RETRIED] = true }
   local CAN_BEGIN = { [SENT] = true, [RECEIVED] = true, [STARTED] = true }
 
   -- Merges the new events of a task from one to another, and adds to `announce` what is to be said of them; returns the
-  -- ids seen, how many events are new, and whether one that can begin a run came after an end, as before or now.
-  local function merge_events(facts, seen, batch, first, last, announce, has_begun)
+  -- ids seen, the story, how many events are new, and whether one that can begin a run came after an end, as before or
+  -- now.
+  local function merge_events(facts, seen, told, batch, first, last, announce, has_begun)
     local new = 0
     for index = first, last do
       local fact = batch[index]
-      local with = add_id(seen, fact[1])
+      local with, place, drops = add_id(seen, fact[1])
       if with then
         seen, new = with, new + 1
         local code = fact[2]
-        local is_told_again = is_told_twice(facts, fact)
-        local announced = is_reconciled(facts, code) or is_told_again
+        local is_told_again = code == FAILED and is_told_twice(facts, fact)
+        local announced = facts.z and is_reconciled(facts, code) or is_told_again
         if facts.tk then has_begun = CAN_BEGIN[code] or has_begun and not EVENTS.ends[code] end
         if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
         local at = fact[3]
+        if place then told = with_event(told, place, drops, at, code) end
         if at < earliest or at > latest or facts.cm then sender_clocks.note(facts, fact) end
         if code == SENT and fact[8] and facts.n then producers.note(facts.n, fact[7] ~= 0) end
         -- A producer sends task-sent, and may send what has no code (0).
@@ -49,48 +56,70 @@ do
             fresh_size = fresh_size + 1
             fresh[fresh_size] = fact
           end
+          if ENDS_A_RUN[code] then
+            ended_size = ended_size + 1
+            ended[ended_size] = fact
+            if fact[8] then
+              noted_size = noted_size + 1
+              noted[noted_size] = fact
+            end
+          end
           if fact[5] then announce[#announce + 1] = { fact[5], code, fact[3], now, fact[4] } end
         end
       end
     end
     new_of_tasks, repeated_of_tasks = new_of_tasks + new, repeated_of_tasks + last - first + 1 - new
-    return seen, new, has_begun
+    return seen, story.whole(told), new, has_begun
   end
 
   local function merge(uuid, batch)
     local key = families.task .. uuid
-    local facts, seen_before, announce, uncounted = load_record(key)
-    local was_waiting = announce ~= nil
+    local facts, seen_before, announce, uncounted, told = load_record(key)
+    local was_waiting = announce ~= nil or facts.gw ~= nil
     local was_open = seen_before ~= '' and facts.tk == nil
     local phase_before, since_before = nil, nil
     if any_found then phase_before, since_before = phase_of(facts) end
-    announce = announce or {}
-    local rest = #batch > A_PIECE and {} or nil
+    local name_before, started_before, wait_before = facts.n, facts.sl, facts.qw
+    indexes.remember(facts)
+    announce = announce or no_announcements
+    local size = #batch
+    local rest = size > A_PIECE and {} or nil
     local seen, new, has_begun = seen_before, 0, false
-    fresh_size = 0
-    for first = 1, #batch, A_PIECE do
-      local last, more = math.min(first + A_PIECE - 1, #batch), nil
-      seen, more, has_begun = merge_events(facts, seen, batch, first, last, announce, has_begun)
+    fresh_size, ended_size = 0, 0
+    for first = 1, size, A_PIECE do
+      local last, more = first + A_PIECE - 1, nil
+      if last > size then last = size end
+      seen, told, more, has_begun = merge_events(facts, seen, told, batch, first, last, announce, has_begun)
       new = new + more
-      if more > 0 and last < #batch then
+      if noted_size > 0 or facts.gw then
+        error_groups.note(uuid, facts, noted, announce)
+        noted, noted_size = {}, 0
+      end
+      if more > 0 and last < size then
         runs.keep_wait(facts)
         announce = announce_complete(announce, facts, pack_facts(facts), rest)
       end
     end
     if new == 0 then return end
+    local is_elsewhere = false
     if first_look then
       open_tasks.note(uuid, facts, seen_before == '', was_open, batch[1][3], has_begun)
-      if phase_before then open_tasks.note_move(uuid, facts, phase_before, since_before) end
+      is_elsewhere = phase_before and open_tasks.note_move(uuid, facts, phase_before, since_before)
     end
+    indexes.note(uuid, facts, is_elsewhere)
 
     runs.keep_wait(facts)
+    statistics.note_task(facts, ended, ended_size, name_before, started_before, wait_before)
     local facts_text = pack_facts(facts)
-    for _, entry in ipairs(rest or NOTHING) do announce[#announce + 1] = entry end
+    if rest then
+      for _, entry in ipairs(rest) do announce[#announce + 1] = entry end
+    end
+    if #no_announcements > 0 then no_announcements = {} end
     local still = announce_complete(announce, facts, facts_text)
     if counting then uncounted = count_events(facts, uncounted, fresh, fresh_size) end
-    local is_waiting = #still > 0 or (uncounted ~= nil and #uncounted > 0)
+    local is_waiting = #still > 0 or (uncounted ~= nil and #uncounted > 0) or facts.gw ~= nil
     if is_waiting or was_waiting then waiting.note(uuid, is_waiting, was_waiting) end
-    save_record(key, facts_text, seen, still, uncounted, lifetime.of(facts))
+    save_record(key, facts_text, seen, still, uncounted, told, lifetime.of(facts))
   end
 
   -- Merges tasks until this call has done enough, at least one; returns how many. What is behind the tasks is small,

@@ -112,16 +112,17 @@ do
     end
   end
 
+  local function save(name, record)
+    if clocks[name] and clocks[name] > 0 then record.c = clocks[name] end
+    redis.call('SET', families.worker .. name, cmsgpack.pack(record), 'EX', options.worker_ttl)
+  end
+
   local function write()
     if next(heard) == nil then return end
     local heard_of = {}
     for name, record in pairs(heard) do
-      if clocks[name] and clocks[name] > 0 then record.c = clocks[name] end
-      if is_new[name] and not admit_worker(name) then
-        -- What tells of tasks tells of a process even so.
-        if not latest_of[name] then activity.refuse(name) end
-      else
-        redis.call('SET', families.worker .. name, cmsgpack.pack(record), 'EX', options.worker_ttl)
+      if not is_new[name] then
+        save(name, record)
         heard_of[#heard_of + 1] = now
         heard_of[#heard_of + 1] = name
       end
@@ -130,6 +131,14 @@ do
     in_pieces(proven.young, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.young, ...) end)
     in_pieces(proven.confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.unconfirmed, ...) end)
     in_pieces(proven.grown, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.young, ...) end)
+    -- Afterwards, so that none that was heard of in this call makes room for a new one.
+    for name in pairs(is_new) do
+      if heard[name] and admit_worker(name) then
+        save(name, heard[name])
+      elseif heard[name] and not latest_of[name] then
+        activity.refuse(name) -- what tells of tasks tells of a process even so
+      end
+    end
   end
 
   workers = { hear = hear, merge = merge_all, note_heard = note_heard, write = write }

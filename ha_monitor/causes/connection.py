@@ -1,0 +1,182 @@
+"""Why a service cannot be reached, or does not answer.
+
+Libraries say what failed in a call, and not which setting is wrong. The rows of `_ROWS` are all the causes that are
+told apart; the first that fits is said.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import amqp.exceptions
+import hiredis
+import redis.exceptions
+import redis.sentinel
+
+from ha_monitor.causes.redis import refusal_of
+from ha_monitor.causes.service import Cause, Service, plain_text, undecorated
+
+_UNKNOWN_HOST = "|".join(
+    str(number) for number in {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+)
+_OTHER_PROTOCOL = (redis.exceptions.InvalidResponse, redis.exceptions.ConnectionError, hiredis.ProtocolError)
+_CLOSED = (ConnectionError, redis.exceptions.ConnectionError, OSError)
+
+
+class _Row(NamedTuple):
+    """One cause."""
+
+    kinds: type[BaseException] | tuple[type[BaseException], ...]
+    """Exceptions that may have it."""
+    words: str
+    """An expression for what their text has."""
+    text: str
+    """A template: `why` is the library's own text, `ours` the service."""
+    lasting: bool = False
+    connecting: bool = False
+    """Whether that is the cause only while the connection is made."""
+    by_tls: bool | None = None
+    """Whether that is the cause only with TLS, or only without."""
+
+
+_ROWS = (
+    _Row(
+        ssl.SSLCertVerificationError,
+        r"mismatch|not valid for",
+        "{why}: name the host in {ours.setting} as its certificate does",
+        lasting=True,
+    ),
+    _Row(
+        ssl.SSLCertVerificationError,
+        r"expired|not yet valid",
+        "{why}: renew it, unless a clock is wrong",
+        lasting=True,
+    ),
+    _Row(
+        ssl.SSLCertVerificationError,
+        "",
+        "{why}: nobody trusted here signed it; set {ca} to the file with the certificate of its authority",
+        lasting=True,
+    ),
+    _Row(
+        ssl.SSLError,
+        r"(?i)CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE|UNKNOWN_CA|(?:BAD|UNKNOWN|UNSUPPORTED)_CERTIFICATE|CERTIFICATE_UNK",
+        "the other side wants a certificate of this one, or does not accept it ({why}): set {cert} and {key}",
+        lasting=True,
+    ),
+    _Row(
+        ssl.SSLError,
+        r"(?i)WRONG.VERSION|RECORD.LAYER|HTTP.REQUEST|PACKET.LENGTH|UNKNOWN.PROTOCOL|UNEXPECTED_MESSAGE",
+        "what answers there does not speak TLS ({why}): correct the port in {ours.setting}, or use {ours.without_tls}",
+        lasting=True,
+    ),
+    _Row(
+        socket.gaierror,
+        rf"\[Errno (?:{_UNKNOWN_HOST})\]",
+        "nobody knows the name of this host ({why}): correct {ours.setting}",
+        lasting=True,
+    ),
+    _Row(
+        _OTHER_PROTOCOL,
+        r'(?i)protocol error.*"A"',
+        "what answers there is RabbitMQ, and no Redis: correct {ours.setting}",
+        lasting=True,
+    ),
+    _Row(
+        _OTHER_PROTOCOL,
+        r"(?i)protocol error.*\\x1[4-7]",
+        "what answers there speaks TLS: use {ours.with_tls}",
+        lasting=True,
+    ),
+    _Row(
+        _OTHER_PROTOCOL,
+        "(?i)protocol error",
+        "what answers there is no Redis ({why}): correct {ours.setting}",
+        lasting=True,
+    ),
+    _Row(
+        amqp.exceptions.UnexpectedFrame,
+        "",
+        "what answers there is no RabbitMQ ({why}): correct {ours.setting}",
+        lasting=True,
+        connecting=True,
+    ),
+    _Row(
+        redis.sentinel.MasterNotFoundError,
+        "",
+        "the sentinels name no primary: they do not answer, know it by another name than the one in {ours.setting} or "
+        "master_name, or it is down",
+    ),
+    _Row(
+        (TimeoutError, redis.exceptions.TimeoutError),
+        "",
+        "no answer{within}: it hangs, the network drops what is sent, or the port in {ours.setting} is not one for "
+        "{ours.scheme}://",
+        connecting=True,
+    ),
+    _Row((TimeoutError, redis.exceptions.TimeoutError), "", "no answer{within}"),
+    _Row(
+        _CLOSED,
+        r"(?i)closed|reset by peer|broken pipe|EOF",
+        "{why}, at the first words: the port in {ours.setting} may be one without TLS; then use {ours.without_tls}",
+        connecting=True,
+        by_tls=True,
+    ),
+    _Row(
+        _CLOSED,
+        r"(?i)closed|reset by peer|broken pipe|EOF",
+        "{why}, at the first words: the port in {ours.setting} may be one for TLS; then use {ours.with_tls}",
+        connecting=True,
+        by_tls=False,
+    ),
+)
+
+
+def cause_of(error: BaseException, ours: Service, *, connecting: bool = False) -> Cause:
+    """Why a call failed.
+
+    :param ours: the service that was called.
+    :param connecting: whether the connection was being made.
+    """
+    chain = list(_chain(error))
+    is_about_files = any(
+        isinstance(one, ssl.SSLError | FileNotFoundError | PermissionError | IsADirectoryError) for one in chain
+    )
+    if ours.uses_tls and is_about_files and (fault := ours.faulty_file()):
+        return Cause(fault, lasting=True)
+    for row in _ROWS:
+        if (row.connecting and not connecting) or (row.by_tls is not None and row.by_tls is not ours.uses_tls):
+            continue
+        for one in chain:
+            if isinstance(one, row.kinds) and re.search(row.words, str(one)):
+                return Cause(_filled(row.text, one, ours), row.lasting)
+    # A library's own text repeats the address, which the caller names.
+    system = next((one for one in chain if isinstance(one, OSError) and one.strerror), None)
+    return Cause(undecorated(system)) if system else refusal_of(error, ours.setting)
+
+
+def _filled(text: str, error: BaseException, ours: Service) -> str:
+    system = isinstance(error, OSError) and error.strerror
+    setting = f" ({ours.timeout})" if ours.timeout else ""
+    return text.format(
+        why=undecorated(error) if system else plain_text(error).rstrip("."),
+        ours=ours,
+        within=f" within {ours.seconds:g} s{setting}" if ours.seconds else "",
+        ca=ours.name_of("ca_certs"),
+        cert=ours.name_of("certfile"),
+        key=ours.name_of("keyfile"),
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, and those that it was raised for: libraries raise errors of their own, with that of the socket as
+    the context.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

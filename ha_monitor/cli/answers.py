@@ -1,0 +1,338 @@
+"""How commands that ask the store take their flags and show their answers: one way for all of them.
+
+What is asked for goes to standard output, what is said about it to standard error. A terminal gets tables of its width;
+a pipe whole texts without colours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ha_monitor.errors import StoreUnavailable
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.table import Cell, Column, laid_out, unique_beginning
+from ha_monitor.text.terminal import Painted, Terminal, standard_error, standard_output
+from ha_monitor.text.times import local, parse_duration, relative, short_duration
+from ha_monitor.text.visible import columns, shortened, visible
+
+if TYPE_CHECKING:
+    from msgspec import Struct
+
+    from ha_monitor.config.load import Loaded
+    from ha_monitor.store.queries import Gap
+    from ha_monitor.store.reader import StoreReader
+
+FORMATS = ("table", "wide", "json", "jsonl", "tsv", "ids")
+LEAST_ID = 8
+"""Characters of an id that a table shows at least."""
+COLORS = {"good": "32", "bad": "31", "warn": "33", "busy": "36"}
+_OF_STATES = {
+    **{"FAILURE": "bad", "REJECTED": "bad", "REVOKED": "warn", "RETRY": "warn", "STARTED": "busy", "SUCCESS": "good"},
+    **{"online": "good", "late": "warn", "lost": "bad"},
+}
+_MOST_ROWS = 1_000_000
+MOST_TYPED = 80
+"""Columns of what a person typed that are repeated."""
+
+
+class Style(NamedTuple):
+    """How times and states are shown."""
+
+    now: float
+    """Seconds since the epoch, by the clock of the store."""
+    times: str = "relative"
+    """relative, local or utc."""
+    seconds: bool = False
+    """Durations in seconds, for programs."""
+
+    def time(self, seconds: float | None) -> str:
+        """A time; empty if there is none."""
+        if not seconds:
+            return ""
+        if self.times == "relative":
+            return relative(seconds, self.now)
+        if self.times == "local":
+            return local(seconds)
+        from ha_monitor.outputs.line import iso_time
+
+        return iso_time(seconds)
+
+    def duration(self, seconds: float | None) -> str:
+        """A duration; empty if there is none."""
+        if seconds is None:
+            return ""
+        return f"{seconds:.6f}" if self.seconds else short_duration(seconds)
+
+    def state(self, state: str, more: str = "") -> Cell:
+        """A state in its colour."""
+        kind = _OF_STATES.get(state)
+        text = f"{state}{more}"
+        return text if kind is None else Painted(text, COLORS[kind])
+
+
+class Of(NamedTuple):
+    """A column, and what it shows of an item."""
+
+    column: Column
+    cell: Callable[[Any, Style], Cell]
+    wide: bool = False
+    """Whether it is only in wide tables and for programs."""
+    is_id: bool = False
+    """Whether a beginning that no other row has is enough of it."""
+
+
+class Told(NamedTuple):
+    """How items are shown to people that have more to tell than a row of a table holds."""
+
+    tell: Callable[[Any, Style, Terminal, int | None], None]
+    """Writes one; the last argument are the columns of the terminal, None for no limit."""
+    note: str = ""
+    """What is said below."""
+
+
+class Answer(NamedTuple):
+    """What is known of what was asked for."""
+
+    nouns: tuple[str, str]
+    """One and several of them: task, tasks."""
+    time: float
+    """When it was asked, in seconds since the epoch."""
+    items: Sequence[Any]
+    columns: Sequence[Of]
+    id_of: Callable[[Any], str]
+    document_of: Callable[[Any], Struct]
+    searched: str
+    gaps: Sequence[Gap] = ()
+    more: bool = False
+    told: Told | None = None
+    """In place of a table, if that is not enough for one."""
+
+
+def add_flags(parser: argparse.ArgumentParser, *, limit: int | None = 20, times: bool = True) -> None:
+    """The flags that all such commands have.
+
+    :param limit: how many items are listed by default; None for commands without a limit.
+    :param times: whether the command takes --since and --until.
+    """
+    parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="form of the answer (default: table)")
+    if limit is not None:
+        parser.add_argument(
+            "-n",
+            "--limit",
+            type=_limit,
+            default=limit,
+            metavar="N",
+            help=f"at most so many; 0 for all (default: {limit})",
+        )
+        parser.add_argument("-r", "--reverse", action="store_true", help="the other end of the order first")
+    if times:
+        parser.add_argument("--since", metavar="TIME", help="-1h, 02:00, '2026-11-25 02:00' or ISO 8601")
+        parser.add_argument("--until", metavar="TIME", help="the same")
+    parser.add_argument(
+        "--watch", nargs="?", type=_interval, const=2.0, metavar="SECONDS", help="ask again and again (default: 2)"
+    )
+    parser.add_argument(
+        "--no-legend", action="store_true", help="without headers, and without what is said of the list"
+    )
+    parser.add_argument("--time", choices=("relative", "local", "utc"), help="how times are shown")
+    parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="(default: auto)")
+    parser.add_argument("--fail-if-any", action="store_true", help="exit with status 1 if anything is listed")
+    parser.add_argument("--fail-if-none", action="store_true", help="exit with status 1 if nothing is listed")
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(_MOST_ROWS)) or int(text) > _MOST_ROWS:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to {_MOST_ROWS}")
+    return int(text)
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return max(0.5, seconds)
+
+
+def times_asked(options: argparse.Namespace) -> list[str]:
+    """The words of a filter that --since and --until stand for."""
+    return [f"{name}={value}" for name in ("since", "until") if (value := getattr(options, name)) is not None]
+
+
+@contextmanager
+def store_of(options: argparse.Namespace) -> Iterator[tuple[Loaded, StoreReader]]:
+    """The configuration, and a connection to its store.
+
+    :raises StoreUnavailable: saying where the address is from.
+    """
+    from ha_monitor.config.load import read
+    from ha_monitor.store.reader import StoreReader
+
+    loaded = read(options.config, os.environ)
+    reader = StoreReader(loaded.config.store, loaded.config.node_id)
+    try:
+        with loaded.naming_sources():
+            reader.connect()
+            yield loaded, reader
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{error} ({loaded.origin_of('store.url')})") from None
+    finally:
+        reader.close()
+
+
+def answered(options: argparse.Namespace, ask: Callable[[Loaded, StoreReader], Answer]) -> ExitStatus:
+    """Ask, and show the answer; with --watch again and again, until somebody interrupts it."""
+    with store_of(options) as (loaded, reader):
+        answer = ask(loaded, reader)
+        if options.watch is None:
+            show(answer, options)
+            return _status(answer, options)
+    trouble = ""
+    while True:
+        output = output_of(options)
+        if sys.stdout.isatty():
+            output.clear()
+        show(answer, options, rows=shutil.get_terminal_size().lines - 3 if sys.stdout.isatty() else None)
+        if trouble:
+            standard_error().row(trouble)
+        time.sleep(options.watch)
+        try:
+            with store_of(options) as (loaded, reader):
+                answer, trouble = ask(loaded, reader), ""
+        except StoreUnavailable as error:
+            trouble = f"ha-monitor: {error}; this is what was known at {local(answer.time)[:19]}"
+
+
+def _status(answer: Answer, options: argparse.Namespace) -> ExitStatus:
+    refused = options.fail_if_any if answer.items else options.fail_if_none
+    return ExitStatus.FAILURE if refused else ExitStatus.OK
+
+
+def output_of(options: argparse.Namespace) -> Terminal:
+    """Standard output, with colours if the reader wants them."""
+    wanted = options.color == "always"
+    if options.color == "auto":
+        wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return standard_output(colors=wanted)
+
+
+def show(answer: Answer, options: argparse.Namespace, rows: int | None = None) -> None:
+    """Write an answer.
+
+    :param rows: so many of a table at most.
+    """
+    output = output_of(options)
+    if options.output == "json":
+        output.json(_encoded(document(answer)))
+    elif options.output == "jsonl":
+        for item in answer.items:
+            output.json(_encoded(answer.document_of(item)))
+    elif options.output == "ids":
+        output.rows(answer.id_of(item) for item in answer.items)
+    elif options.output == "tsv":
+        _show_values(answer, options, output)
+    else:
+        _show_table(answer, options, output, rows)
+    nothing_told = answer.told is not None and not answer.items  # why, is said already
+    if not options.no_legend and options.output != "json" and not nothing_told:
+        standard_error().row(sentence_about(answer))
+
+
+def write_properties(known: Mapping[str, str | None], output: Terminal, width: int | None) -> None:
+    """Write a row for each property that is known, cut to the terminal."""
+    for name, text in known.items():
+        if text:
+            cut = shortened(output.shown(text), None if width is None else max(20, width - 13), output.shown("…"))
+            output.row(f"  {name:<9}  {cut}")
+
+
+def as_typed(text: str) -> str:
+    """What a person typed, to be told what is wrong with it on standard error."""
+    error = standard_error()
+    return shortened(error.shown(text), MOST_TYPED, error.shown("…"))
+
+
+def document(answer: Answer) -> Struct:
+    """The answer as one document."""
+    from ha_monitor.query.items import Document, gap_item, time_or_null
+
+    return Document(
+        time=time_or_null(answer.time) or "",
+        complete=not answer.gaps,
+        gaps=[gap_item(gap) for gap in answer.gaps],
+        searched=answer.searched,
+        more=answer.more,
+        items=[answer.document_of(item) for item in answer.items],
+    )
+
+
+def _encoded(document: Struct) -> bytes:
+    import msgspec
+
+    return msgspec.json.encode(document)
+
+
+def _show_values(answer: Answer, options: argparse.Namespace, output: Terminal) -> None:
+    style = Style(answer.time, options.time or "utc", seconds=True)
+    if not options.no_legend:
+        output.cells([of.column.header.lower() for of in answer.columns])
+    for item in answer.items:
+        output.cells([_plain(of.cell(item, style)) for of in answer.columns])
+
+
+def _show_table(answer: Answer, options: argparse.Namespace, output: Terminal, most: int | None) -> None:
+    if not answer.items:
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if answer.told is not None:
+        for number, item in enumerate(answer.items):
+            if number:
+                output.row("")
+            answer.told.tell(item, Style(answer.time, options.time or "local"), output, width)
+        return
+    style = Style(answer.time, options.time or "relative")
+    used = [of for of in answer.columns if not of.wide or options.output == "wide"]
+    items = answer.items[:most]
+    rows = [[of.cell(item, style) for of in used] for item in items]
+    header = [
+        of.column._replace(
+            least=columns(output.shown("…")) + unique_beginning([_plain(row[number]) for row in rows], LEAST_ID),
+            grows_last=True,
+        )
+        if of.is_id
+        else of.column
+        for number, of in enumerate(used)
+    ]
+    for row in laid_out(header, rows, output.shown, width=width, legend=not options.no_legend):
+        output.row(*row)
+
+
+def _plain(cell: Cell) -> str:
+    return cell.text if isinstance(cell, Painted) else cell
+
+
+def sentence_about(answer: Answer) -> str:
+    """What was found, where it was looked for, and what may be missing."""
+    one, several = answer.nouns
+    count = len(answer.items)
+    found = f"{count or 'no'} {one if count == 1 else several}"
+    if answer.more:
+        found += ", and there are more (-n 0: all)"
+    style = Style(answer.time, "local")
+    lacks = "; ".join(visible(_lack(gap, style)) for gap in answer.gaps)
+    note = f" {answer.told.note}" if answer.told is not None and answer.told.note else ""
+    return f"{found}. Searched: {answer.searched}. {f'May lack: {lacks}.' if lacks else 'Complete.'}{note}"
+
+
+def _lack(gap: Gap, style: Style) -> str:
+    since, until = style.time(gap.since)[:19], style.time(gap.until)[:19]
+    if since and until:
+        return f"{gap.what} between {since} and {until}"
+    return f"{gap.what} since {since}" if since else f"{gap.what} before {until}" if until else gap.what

@@ -1,0 +1,82 @@
+"""`ha-monitor completion`: what a shell needs to complete the command line, and the values that it offers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from ha_monitor.cli.commands import DYNAMIC, commands_of
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.terminal import standard_output
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from ha_monitor.store.reader import StoreReader
+
+GIVES_UP = 0.3
+"""Seconds after which no values are offered."""
+MOST_VALUES = 1000
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "completion",
+        parents=[common],
+        help="write what bash, zsh or fish needs to complete the command line",
+        description="Writes a script for a shell: source <(ha-monitor completion bash). The Debian package has it "
+        f"installed. Values are those that the store names within {GIVES_UP:g} s; if it does not, none are offered.",
+    )
+    parser.add_argument("shell", nargs="?", choices=("bash", "zsh", "fish"))
+    parser.add_argument("--values", choices=DYNAMIC, help="write the values of a field that are known instead")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """Write a script, or values for one."""
+    from ha_monitor.errors import UsageError
+
+    if options.values is not None:
+        return _values(options)
+    if options.shell is None:
+        raise UsageError("completion: expected bash, zsh or fish")
+    from ha_monitor.cli.shells import script
+
+    standard_output().rows(script(options.shell, commands_of(options.parser)).splitlines())
+    return ExitStatus.OK
+
+
+def _values(options: argparse.Namespace) -> ExitStatus:
+    """Write the values of a field, a row each, as a filter takes them; nothing if the store does not answer at once.
+
+    A value that a terminal would show as another is left out: it could not be typed.
+    """
+    from ha_monitor.cli.answers import store_of
+    from ha_monitor.errors import HaMonitorError
+    from ha_monitor.query.language import quoted
+    from ha_monitor.text.visible import visible
+
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.setitimer(signal.ITIMER_REAL, GIVES_UP)
+    try:
+        with store_of(options) as (_, reader):
+            known = _known(reader, options.values)
+    except HaMonitorError:
+        return ExitStatus.OK
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    standard_output().rows(quoted(value) for value in known[:MOST_VALUES] if visible(value) == value)
+    return ExitStatus.OK
+
+
+def _known(reader: StoreReader, field: str) -> list[str]:
+    if field == "worker":
+        return [entry.name for entry in reader.workers(GIVES_UP).entries]
+    queries = reader.queries
+    return {"name": queries.names, "queue": queries.queues, "error": queries.error_ids}[field]()
+
+
+def _give_up(_number: int, _frame: FrameType | None) -> None:
+    os._exit(ExitStatus.OK)  # whatever it waits for: somebody sits at the prompt

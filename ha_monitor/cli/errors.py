@@ -1,0 +1,225 @@
+"""`ha-monitor errors`: what fails, in groups; and what a person says of one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ha_monitor.cli.answers import (
+    Answer,
+    Of,
+    Style,
+    Told,
+    add_flags,
+    answered,
+    as_typed,
+    store_of,
+    times_asked,
+    write_properties,
+)
+from ha_monitor.errors import UsageError
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.table import Cell, Column, laid_out
+from ha_monitor.text.terminal import Painted, Terminal, standard_error
+from ha_monitor.text.times import parse_duration
+
+if TYPE_CHECKING:
+    from ha_monitor.config.load import Loaded
+    from ha_monitor.query.groups import KnownGroup
+    from ha_monitor.store.error_groups import ErrorMarks
+    from ha_monitor.store.reader import StoreReader
+
+EXAMPLES = """\
+examples:
+  ha-monitor errors --since -1h              what failed in the last hour, the latest first
+  ha-monitor errors --sort count             what fails most
+  ha-monitor errors 0f3c52a9be               one group: its traceback, and its latest tasks
+  ha-monitor errors 0f3c52a9be --resolve     it is mended: tell me if it comes again
+  ha-monitor tasks error=0f3c52a9be -n 0     all tasks of a group
+"""
+NOUNS = ("group of errors", "groups of errors")
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "errors",
+        parents=[common],
+        help="list what fails, in groups; mark one as resolved or ignored",
+        description="Lists groups of errors, the one that came last first: failures, and retries for an exception, of "
+        "one task, one class of exception and one place in the application. Of named groups also the traceback and the "
+        "latest tasks. Exit status 1 if a named group does not exist.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help="id of a group, or its beginning")
+    marks = parser.add_mutually_exclusive_group()
+    marks.add_argument("--resolve", action="store_true", help="its cause is gone: if it comes again, it has regressed")
+    marks.add_argument("--ignore", type=_duration, metavar="DURATION", help="it does not matter for so long, as in 2h")
+    marks.add_argument("--reopen", action="store_true", help="take back what was said of it")
+    parser.add_argument("--sort", choices=("last", "first", "count", "hour"), default="last", help="(default: last)")
+    add_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """List groups of errors, or tell of some, and mark them before.
+
+    :raises UsageError: if no group is named that is to be marked, or a time means nothing.
+    """
+    from ha_monitor.query.language import parse_filter
+
+    marks = options.resolve or options.ignore is not None or options.reopen
+    if marks and not options.groups:
+        raise UsageError("errors: --resolve, --ignore and --reopen need the id of a group")
+    parse_filter(times_asked(options), 0.0)
+    missing: list[str] = []
+    if marks:
+        with store_of(options) as (_, reader):
+            _mark(options, reader.error_marks, _meant(options.groups, reader, missing))
+
+    def ask(_: Loaded, reader: StoreReader) -> Answer:
+        missing.clear()
+        if options.groups:
+            return _named(_meant(options.groups, reader, missing), reader)
+        return _listed(options, reader)
+
+    status = answered(options, ask)
+    return ExitStatus.FAILURE if missing else status
+
+
+def _mark(options: argparse.Namespace, marks: ErrorMarks, ids: Sequence[str]) -> None:
+    for group_id in ids:
+        if options.resolve:
+            marks.resolve(group_id)
+        elif options.reopen:
+            marks.reopen(group_id)
+        else:
+            marks.ignore(group_id, options.ignore)
+
+
+def _meant(texts: Sequence[str], reader: StoreReader, missing: list[str]) -> list[str]:
+    """The ids of the groups that somebody named; of which there is none, or there are several, is said."""
+    found: dict[str, None] = {}
+    error = standard_error()
+    for text in texts:
+        ids = reader.queries.error_ids(text) if text else []
+        if text in ids or len(ids) == 1:
+            found[text if text in ids else ids[0]] = None
+            continue
+        missing.append(text)
+        said = f"{len(ids)} groups begin so: {', '.join(ids[:10])}" if ids else "no group of errors has this id"
+        error.row(f"ha-monitor: {as_typed(text)}: {said}")
+    return list(found)
+
+
+def _listed(options: argparse.Namespace, reader: StoreReader) -> Answer:
+    from ha_monitor.query.groups import first_groups, groups_in, known_groups
+    from ha_monitor.query.items import group_item
+    from ha_monitor.query.language import parse_filter
+
+    queries = reader.queries
+    now = queries.now()
+    asked = parse_filter(times_asked(options), now)
+    found = groups_in(queries, asked.since, asked.until)
+    groups = first_groups(found, options.limit, options.sort, reverse=options.reverse)
+    limit = options.limit or len(groups)
+    return Answer(
+        nouns=NOUNS,
+        time=now,
+        items=known_groups(queries, groups[:limit]),
+        columns=COLUMNS,
+        id_of=lambda one: str(one.group.id),
+        document_of=group_item,
+        searched="all groups of errors, at most the 2,000 that came last",
+        gaps=queries.gaps(asked.since or 0.0, now if asked.until is None else asked.until),
+        more=len(groups) > limit,
+    )
+
+
+def _named(ids: Sequence[str], reader: StoreReader) -> Answer:
+    from ha_monitor.query.groups import known_groups
+    from ha_monitor.query.items import group_item
+    from ha_monitor.store.error_groups import MOST_TASKS
+
+    queries = reader.queries
+    now = queries.now()
+    groups = [group for group in queries.error_groups(ids) if group is not None]
+    return Answer(
+        nouns=NOUNS,
+        time=now,
+        items=known_groups(queries, groups, MOST_TASKS),
+        columns=COLUMNS,
+        id_of=lambda one: str(one.group.id),
+        document_of=lambda one: group_item(one, with_traceback=True),
+        searched="the groups that were named",
+        gaps=queries.gaps(min((group.first for group in groups), default=now), now),
+        told=Told(_tell),
+    )
+
+
+def _tell(one: KnownGroup, style: Style, output: Terminal, width: int | None) -> None:
+    """Write all about a group."""
+    group = one.group
+    output.row(Painted(group.name, "1"), "  ", group.error_class, "  ", style.state(group.state))
+    write_properties(_properties(one, style), output, width)
+    if one.tasks:
+        output.row("")
+        header = [Column("  FAILED AT", 0), Column("STATE", 1), Column("WORKER", 2, 10), Column("TASK", 0)]
+        times = dict(group.tasks)
+        rows: list[list[Cell]] = [
+            [
+                f"  {style.time(times.get(task.record.task_id))}",
+                style.state(task.record.state),
+                task.record.worker or "",
+                task.record.task_id,
+            ]
+            for task in one.tasks
+        ]
+        for row in laid_out(header, rows, output.shown, width=width):
+            output.row(*row)
+    if group.traceback:
+        output.row("")
+        output.rows(f"  {line}" for line in group.traceback.splitlines())
+
+
+def _properties(one: KnownGroup, style: Style) -> dict[str, str]:
+    group = one.group
+    failures = f"{group.failures} failure{'' if group.failures == 1 else 's'}"
+    retries = f", {group.retries} retr{'y' if group.retries == 1 else 'ies'}" if group.retries else ""
+    return {
+        "group": group.id,
+        "place": group.place,
+        "message": group.message,
+        "errors": f"{failures}{retries}; {group.by_hour[-1]} failed in this hour, {sum(group.by_hour)} in 24 hours",
+        "first": style.time(group.first),
+        "last": style.time(group.last),
+        "resolved": style.time(group.resolved_at),
+        "ignored": f"until {style.time(group.ignored_until)}" if group.ignored_until else "",
+        "workers": ", ".join(one.workers),
+    }
+
+
+COLUMNS = (
+    Of(Column("GROUP", 0), lambda one, _style: one.group.id),
+    Of(Column("STATE", 1), lambda one, style: style.state(one.group.state)),
+    Of(Column("COUNT", 1, right=True), lambda one, _style: str(one.group.failures)),
+    Of(Column("HOUR", 3, right=True), lambda one, _style: str(one.group.by_hour[-1])),
+    Of(Column("DAY", 6, right=True), lambda one, _style: str(sum(one.group.by_hour))),
+    Of(Column("RETRIES", 9, right=True), lambda one, _style: str(one.group.retries)),
+    Of(Column("FIRST", 5), lambda one, style: style.time(one.group.first)),
+    Of(Column("LAST", 2), lambda one, style: style.time(one.group.last)),
+    Of(Column("NAME", 3, 12), lambda one, _style: one.group.name),
+    Of(Column("ERROR", 2, 12), lambda one, _style: one.group.error_class),
+    Of(Column("PLACE", 4, 16), lambda one, _style: one.group.place),
+    Of(Column("WORKERS", 8, 10), lambda one, _style: ", ".join(one.workers)),
+    Of(Column("EXAMPLE", 7, 9), lambda one, _style: one.group.tasks[0].task_id if one.group.tasks else ""),
+    Of(Column("MESSAGE", 10, 16), lambda one, _style: one.group.message, wide=True),
+)

@@ -1,0 +1,123 @@
+"""`ha-monitor names`: what is run by name: how often, how well, how fast, and how it was a day before."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any
+
+from ha_monitor.cli.answers import Answer, Of, add_flags, answered, times_asked
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.table import Column
+from ha_monitor.text.times import local
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ha_monitor.query.statistics import Compared
+    from ha_monitor.store.reader import StoreReader
+
+EXAMPLES = """\
+examples:
+  ha-monitor names                           the last hour, most failures first
+  ha-monitor names 'shop.*' --sort p95       which are slow
+  ha-monitor names --since 02:00 --until 03:00
+"""
+HOUR = 3600.0
+SORTS: dict[str, Callable[[Compared], Any]] = {
+    "failed": lambda one: (one.now.failed, one.now.runs),
+    "runs": lambda one: one.now.runs,
+    "retried": lambda one: one.now.retried,
+    "p50": lambda one: one.now.runtime.quantile(0.5) or 0.0,
+    "p95": lambda one: one.now.runtime.quantile(0.95) or 0.0,
+    "waited": lambda one: one.now.waiting.quantile(0.95) or 0.0,
+}
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "names",
+        parents=[common],
+        help="list what is run by name: runs, failures, run times, waiting, and a day before",
+        description="Lists the names of tasks with what was run of each: in the last hour, or in the time that is "
+        "asked for, beside the same time of the day before. Run times are those of runs that succeeded, and known to a "
+        "tenth, as is what tasks waited before their latest start.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("pattern", nargs="?", metavar="PATTERN", help="only these names; * stands for any text")
+    parser.add_argument("--sort", choices=SORTS, default="failed", help="(default: failed)")
+    add_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """List names.
+
+    :raises UsageError: if a time means nothing.
+    """
+    from ha_monitor.query.language import parse_filter
+
+    parse_filter(times_asked(options), time.time())
+    return answered(options, lambda _, reader: _answer(options, reader))
+
+
+def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
+    from ha_monitor.query.items import name_item
+    from ha_monitor.query.language import Pattern, parse_filter, split_values
+    from ha_monitor.query.statistics import compared
+    from ha_monitor.store.name_statistics import KEPT
+    from ha_monitor.store.queries import MOST_NAMES, Gap
+
+    queries = reader.queries
+    now = queries.now()
+    asked = parse_filter(times_asked(options), now)
+    until = now if asked.until is None else min(asked.until, now)
+    since = until - HOUR if asked.since is None else asked.since
+    known = queries.names()
+    wanted = [Pattern(parts) for parts in split_values("*" if options.pattern is None else options.pattern)]
+    names = [name for name in known if any(pattern.matches(name) for pattern in wanted)]
+    found = [one for one in compared(queries, names, since, until) if one.now.runs or one.day_before.runs]
+    found.sort(key=lambda one: one.now.name)
+    found.sort(key=SORTS[options.sort], reverse=not options.reverse)
+    gaps = queries.gaps(since, until)
+    if len(known) >= MOST_NAMES:
+        gaps.append(Gap(f"runs of names beyond the first {MOST_NAMES} that were heard of", 0, 0))
+    if since < now - KEPT:
+        gaps.append(Gap("runs", 0, now - KEPT))
+    limit = options.limit or len(found)
+    return Answer(
+        nouns=("name", "names"),
+        time=now,
+        items=found[:limit],
+        columns=COLUMNS,
+        id_of=lambda one: str(one.now.name),
+        document_of=name_item,
+        searched=f"what was run between {local(since)[:19]} and {local(until)[:19]}, and a day before",
+        gaps=gaps,
+        more=len(found) > limit,
+    )
+
+
+def _count(name: str) -> Any:
+    return lambda one, _style: str(getattr(one.now, name))
+
+
+def _count_before(name: str) -> Any:
+    return lambda one, _style: str(getattr(one.day_before, name))
+
+
+COLUMNS = (
+    Of(Column("NAME", 0, 16), lambda one, _style: one.now.name),
+    Of(Column("RUNS", 1, right=True), _count("runs")),
+    Of(Column("FAILED", 1, right=True), _count("failed")),
+    Of(Column("RETRIED", 4, right=True), _count("retried")),
+    Of(Column("P50", 3, right=True), lambda one, style: style.duration(one.now.runtime.quantile(0.5))),
+    Of(Column("P95", 2, right=True), lambda one, style: style.duration(one.now.runtime.quantile(0.95))),
+    Of(Column("WAIT-P50", 6, right=True), lambda one, style: style.duration(one.now.waiting.quantile(0.5))),
+    Of(Column("WAIT-P95", 4, right=True), lambda one, style: style.duration(one.now.waiting.quantile(0.95))),
+    Of(Column("RUNS-1D", 5, right=True), _count_before("runs")),
+    Of(Column("FAILED-1D", 5, right=True), _count_before("failed")),
+    Of(Column("P95-1D", 7, right=True), lambda one, style: style.duration(one.day_before.runtime.quantile(0.95))),
+    Of(Column("WAIT-1D", 8, right=True), lambda one, style: style.duration(one.day_before.waiting.quantile(0.95))),
+)

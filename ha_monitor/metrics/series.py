@@ -1,0 +1,307 @@
+"""The counts of one instance by the series that they are exported in. `store/lua/counting.lua` documents the fields.
+
+The loop brings what changed, and a scrape asks for it: neither looks at what stayed as it was.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Sequence
+
+from ha_monitor.config.schema import Metrics, WorkerLabels
+from ha_monitor.metrics.definitions import BY_CODE, LOST, OVERFLOW, RECONCILED, SKEW, SKEWED, Metric
+from ha_monitor.store.counts import SEPARATOR, SINGLE, Counts, LabelSet, count_in
+
+TASKS = "t"
+"""The kind of the groups that have all counters of a label set; the others are those of `counting.lua`."""
+HISTOGRAM_KINDS = ("r", "w")
+OF_A_LABEL: dict[str, Metric] = {"l": LOST, "z": RECONCILED, "s": SKEWED, "S": SKEW}
+SUM = "sum"
+"""The key of a histogram's sum, beside its buckets."""
+RETIRED = "retired-"
+"""Begins the hostname under which the counts of what is gone are added up; the time behind it makes each such sum a
+series of its own, so that no rate takes what was counted before for new."""
+RESERVED = 0.25
+"""The share of `metrics.max_series` for label sets without a worker."""
+COUNTERS = len(set(BY_CODE.values()))
+A_LABEL_SET = 2 * COUNTERS
+"""Samples of one: each counter and when it was created."""
+AN_EXCEPTION = 2
+
+
+def most_samples(settings: Metrics) -> int:
+    """Samples that a new label set adds at most: its name may be new, too, or its worker have histograms."""
+    return A_LABEL_SET + len(HISTOGRAM_KINDS) * of_a_histogram(settings)
+
+
+def of_a_histogram(settings: Metrics) -> int:
+    """Samples of one: its buckets, that of infinity, their sum and count, and when it was created."""
+    return len(set(settings.buckets)) + 4
+
+
+Key = int | str | float
+"""Of a number in its group: the code of an event, the class of an exception, the bound of a bucket, or `SUM`."""
+
+
+class Group:
+    """Series that have their labels in common."""
+
+    __slots__ = ("changed_at", "created", "fields", "is_gone", "kind", "label_sets", "labels", "numbers")
+
+    def __init__(self, kind: str, labels: tuple[str, ...], now: float) -> None:
+        self.kind = kind
+        self.labels = labels
+        """Name, worker and queue of a task; or the one label."""
+        self.numbers: dict[Key, int] = {}
+        self.created: float | None = None
+        """Seconds since the epoch; None if that is not known."""
+        self.changed_at = now
+        """When it last changed, by the monotonic clock."""
+        self.fields: set[bytes] = set()
+        """What it is made of in the store."""
+        self.label_sets: set[bytes] = set()
+        """Those of all instances that are counted here."""
+        self.is_gone = False
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether it has what was counted under labels that are gone."""
+        return self.kind != "z" and any(part.startswith(RETIRED) for part in self.labels[:2])
+
+
+class Series:
+    """All groups. The loop changes them; the thread of the scrapes takes what changed."""
+
+    def __init__(self, settings: Metrics) -> None:
+        self._worker_labels = settings.worker_labels
+        self._worker_histograms = settings.worker_histograms
+        self.limit = settings.max_series
+        self._of_a_histogram = of_a_histogram(settings)
+        self._lock = threading.Lock()
+        self._changed: dict[Group, None] = {}
+        self._clear()
+        self.is_known = False
+        """Whether the counts were read from the store; before that, nothing is exported."""
+
+    def _clear(self) -> None:
+        self.groups: dict[tuple[str, tuple[str, ...]], Group] = {}
+        self._places: dict[bytes, tuple[Group, Key]] = {}
+        self.numbers: dict[bytes, int] = {}
+        """By field."""
+        self._label_sets: dict[bytes, list[Group]] = {}
+        self._expected: set[str] = set()
+        self.samples = 0
+        """That a scrape returns, of tasks."""
+        self.without = {"worker": 0, "name": 0}
+        """Events that were counted without a label, since there was little room."""
+
+    # --- for the loop ----------------------------------------------------------------------
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """How many samples may be added, and how many of these only without the label of a worker."""
+        return max(0, self.limit - self.samples), int(self.limit * RESERVED)
+
+    def load(self, counts: Counts, now: float) -> list[bytes]:
+        """Replace everything by what the store has; returns the label sets that were counted under and are not among
+        those of all.
+
+        :param now: by the monotonic clock.
+        """
+        with self._lock:
+            before = self.groups
+            self._clear()
+            for one in counts.label_sets:
+                self._add_label_set(one, now)
+            self._update(counts.raw, now)
+            for key, group in before.items():
+                if key not in self.groups:
+                    group.is_gone = True
+                    self._changed[group] = None
+            self.is_known = True
+            return [
+                SEPARATOR.join(group.labels).encode()
+                for group in self.groups.values()
+                if group.kind == TASKS and not group.label_sets and not group.is_retired
+            ]
+
+    def update(self, changes: Sequence[bytes], now: float) -> None:
+        """:param changes: field, number, field, number, …; a field that is gone has no number."""
+        with self._lock:
+            self._update(changes, now)
+
+    def add_label_sets(self, added: Iterable[LabelSet], now: float) -> None:
+        """Export all counters of these."""
+        with self._lock:
+            for one in added:
+                self._add_label_set(one, now)
+
+    @property
+    def label_sets(self) -> int:
+        """How many label sets of all instances are known."""
+        return len(self._label_sets)
+
+    def expect(self, nodenames: Iterable[str], now: float) -> None:
+        """Export 0 for workers without losses, of these and no others."""
+        expected = set(nodenames)
+        if expected == self._expected:
+            return
+        with self._lock:
+            for nodename in expected - self._expected:
+                group = self._group("l", (self.worker(nodename),), now)
+                group.label_sets.add(nodename.encode())
+            for nodename in self._expected - expected:
+                if (unexpected := self.groups.get(("l", (self.worker(nodename),)))) is not None:
+                    unexpected.label_sets.discard(nodename.encode())
+                    self._drop_if_empty(unexpected)
+            self._expected = expected
+
+    def forget_label_sets(self, gone: Iterable[bytes]) -> None:
+        """Export those that this instance did not count under no longer."""
+        with self._lock:
+            for text in gone:
+                for group in self._label_sets.pop(text, ()):
+                    group.label_sets.discard(text)
+                    self._drop_if_empty(group)
+
+    def set_label_sets(self, all_of_them: Sequence[LabelSet], now: float) -> None:
+        """Forget all others than these."""
+        texts = {one.text for one in all_of_them}
+        self.forget_label_sets([text for text in self._label_sets if text not in texts])
+        self.add_label_sets([one for one in all_of_them if one.text not in self._label_sets], now)
+
+    # --- for the scrapes -------------------------------------------------------------------
+
+    def take_changed(self) -> dict[Group, None]:
+        """The groups that changed since this was asked last, and those that are gone."""
+        with self._lock:
+            changed, self._changed = self._changed, {}
+        return changed
+
+    def all(self) -> list[Group]:
+        with self._lock:
+            return list(self.groups.values())
+
+    # --- with the lock ---------------------------------------------------------------------
+
+    def _update(self, changes: Sequence[bytes], now: float) -> None:
+        flat = iter(changes)
+        for field, text in zip(flat, flat, strict=False):
+            number = count_in(text) if text else None
+            if number is None:
+                if not text:
+                    self._remove(field)
+                continue
+            place = self._places.get(field)
+            if place is None:
+                place = self._place_of(field, now)
+                if place is None:
+                    continue
+                self._places[field] = place
+                place[0].fields.add(field)
+            group, key = place
+            by = number - self.numbers.get(field, 0)
+            self.numbers[field] = number
+            self._add(group, key, by)
+            group.changed_at = now
+            self._changed[group] = None
+
+    def _add(self, group: Group, key: Key, by: int) -> None:
+        if key not in group.numbers:
+            group.numbers[key] = 0
+            if group.kind == TASKS and isinstance(key, str):
+                self.samples += AN_EXCEPTION
+        group.numbers[key] += by
+        if group.kind == TASKS:
+            if group.labels[0] == OVERFLOW:
+                self.without["name"] += by
+            elif not group.labels[1] and self._worker_labels is not WorkerLabels.NONE:
+                self.without["worker"] += by
+
+    def _remove(self, field: bytes) -> None:
+        place, number = self._places.pop(field, None), self.numbers.pop(field, 0)
+        if place is not None:
+            group, key = place
+            group.fields.discard(field)
+            self._add(group, key, -number)
+            self._changed[group] = None
+            self._drop_if_empty(group)
+
+    def _drop_if_empty(self, group: Group) -> None:
+        if not group.fields and not group.label_sets and not group.is_gone:
+            del self.groups[group.kind, group.labels]
+            group.is_gone = True
+            self.samples -= self._samples_of(group)
+            self._changed[group] = None
+
+    def _samples_of(self, group: Group) -> int:
+        if group.kind == TASKS:
+            return A_LABEL_SET + AN_EXCEPTION * sum(isinstance(key, str) for key in group.numbers)
+        return self._of_a_histogram if group.kind in HISTOGRAM_KINDS else 1
+
+    def _group(self, kind: str, labels: tuple[str, ...], now: float) -> Group:
+        group = self.groups.get((kind, labels))
+        if group is None:
+            group = self.groups[kind, labels] = Group(kind, labels, now)
+            self.samples += self._samples_of(group)
+            self._changed[group] = None
+        return group
+
+    def _add_label_set(self, added: LabelSet, now: float) -> None:
+        parts = added.text.decode("utf-8", "replace").split(SEPARATOR)
+        name, worker, queue = parts if len(parts) == 3 else [OVERFLOW] * 3
+        labels = (name, self.worker(worker), queue)
+        groups = [self._group(TASKS, labels, now)]
+        groups += [self._group(kind, self._of_histogram(*labels), now) for kind in HISTOGRAM_KINDS]
+        for group in groups:
+            created = added.added / 1000
+            group.created = created if group.created is None else min(group.created, created)
+            self._changed[group] = None
+        self._label_sets[added.text] = groups
+        for group in groups:
+            group.label_sets.add(added.text)
+
+    def _of_histogram(self, name: str, worker: str, queue: str) -> tuple[str, str, str]:
+        is_told = self._worker_histograms or worker == OVERFLOW or worker.startswith(RETIRED)
+        return (name, worker if is_told else "", queue)
+
+    def worker(self, text: str) -> str:
+        """What tells a worker from others, given what an instance has stored, perhaps under other settings."""
+        if text == OVERFLOW or text.startswith(RETIRED):
+            return text
+        if self._worker_labels is WorkerLabels.NONE:
+            return ""
+        if self._worker_labels is WorkerLabels.HOSTNAME:
+            return text.partition("@")[2] or text
+        return text
+
+    def _place_of(self, field: bytes, now: float) -> tuple[Group, Key] | None:
+        """None of what is no count."""
+        kind, _, values = field.decode("utf-8", "replace").partition(SEPARATOR)
+        if kind in SINGLE:
+            return self._group(kind, (values if kind == "z" else self.worker(values),), now), SUM
+        parts = values.split(SEPARATOR)
+        if len(parts) != 4:
+            parts = [*[OVERFLOW] * 3, parts[-1]]  # a name with the separator in it
+        name, worker, queue, last = parts
+        labels = (name, self.worker(worker), queue)
+        if kind.lower() in HISTOGRAM_KINDS:
+            group = self._group(kind.lower(), self._of_histogram(*labels), now)
+            return group, SUM if kind.isupper() else _bound(last)
+        code = int(kind) if kind.isdecimal() else 0
+        if code not in _CODES:
+            return None
+        return self._group(TASKS, labels, now), last if code in _FAILURES else code
+
+
+_CODES = {int(code) for code in BY_CODE}
+_FAILURES = {int(code) for code, metric in BY_CODE.items() if "exception" in metric.labels}
+
+
+def _bound(text: str) -> float:
+    try:
+        bound = float(text)
+    except ValueError:
+        return math.inf
+    return math.inf if math.isnan(bound) else bound

@@ -1,0 +1,249 @@
+"""The families of tasks as text. Where nothing changed, the text of the scrape before is used again: with 100,000
+samples, prometheus_client would take seconds for each scrape.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Protocol
+
+from prometheus_client.utils import floatToGoString
+
+from ha_monitor.config.schema import Metrics, WorkerLabels
+from ha_monitor.metrics.definitions import BY_CODE, NODE_ID, QUEUE_WAIT, RUNTIME, SKEW, Metric
+from ha_monitor.metrics.series import OF_A_LABEL, RETIRED, SUM, TASKS, Group, Key, Series
+
+
+class Scraped(Protocol):
+    """Knows the clients."""
+
+    def interval(self) -> float:
+        """Seconds between two scrapes of the client that waits for longest."""
+
+
+HISTOGRAMS = {"r": RUNTIME, "w": QUEUE_WAIT}
+AGAIN = 0.9
+"""After this share of the interval between scrapes, the client with the longest one has seen a new series with 0."""
+
+
+class TaskText:
+    """The families of tasks in both formats, for the thread of the scrapes."""
+
+    def __init__(self, series: Series, settings: Metrics, node_id: str, scraped: Scraped) -> None:
+        self._series = series
+        self._scraped = scraped
+        self._labels = LabelTexts(settings.worker_labels, settings.worker_histograms, node_id)
+        self._bounds = sorted({*settings.buckets, float("inf")})
+        self._formats: dict[bool, TextFormat] = {}
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return "tasks"
+
+    def pieces(self, now: float, *, openmetrics: bool) -> list[bytes]:
+        """Each family; nothing before the counts are known.
+
+        :param now: by the monotonic clock.
+        """
+        if not self._series.is_known:
+            return []
+        with self._lock:
+            changed = self._series.take_changed()
+            for one in self._formats.values():
+                one.note(changed)
+            made = self._formats.get(openmetrics)
+            if made is None:
+                made = self._formats[openmetrics] = TextFormat(self._labels, self._bounds, openmetrics=openmetrics)
+                made.begin(self._series.all())
+            return made.pieces(now, self._scraped.interval())
+
+
+class LabelTexts:
+    """The labels of groups as text."""
+
+    def __init__(self, worker_labels: WorkerLabels, worker_histograms: bool, node_id: str) -> None:
+        self._worker_labels = worker_labels
+        self._worker_histograms = worker_histograms
+        self._node_id = f'{NODE_ID}="{escaped(node_id)}"'
+
+    def of(self, group: Group) -> str:
+        """In alphabetical order, each followed by a comma."""
+        if group.kind == "z":
+            return f'name="{escaped(group.labels[0])}",{self._node_id},'
+        if group.kind in OF_A_LABEL:
+            hostname, worker = self._worker(group.labels[0])
+            return f"{hostname}{self._node_id},{worker}"
+        name, nodename, queue = group.labels
+        hostname, worker = self._worker(nodename)
+        if group.kind in HISTOGRAMS and not self._worker_histograms and not group.is_retired:
+            hostname = worker = ""
+        return f'{hostname}name="{escaped(name)}",{self._node_id},queue_name="{escaped(queue)}",{worker}'
+
+    def _worker(self, nodename: str) -> tuple[str, str]:
+        if self._worker_labels is WorkerLabels.NONE and not nodename.startswith(RETIRED):
+            return "", ""
+        hostname = f'hostname="{escaped(nodename.partition("@")[2] or nodename)}",'
+        if self._worker_labels is not WorkerLabels.NODENAME:
+            return hostname, ""
+        # A producer has no stable nodename.
+        return hostname, f'worker="{escaped(nodename) if "@" in nodename else ""}",'
+
+
+class Family:
+    """A family: its metadata, and the lines of each group."""
+
+    def __init__(self, metric: Metric, *, openmetrics: bool) -> None:
+        self.metric = metric
+        self.name = metric.name.removesuffix("_total")
+        shown = self.name if openmetrics else metric.name
+        meaning = metric.meaning.replace("\\", r"\\").replace("\n", r"\n")
+        self._head = f"# HELP {shown} {meaning}\n# TYPE {shown} {metric.kind.value}\n"
+        self._lines: dict[Group, str] = {}
+        self._text: bytes | None = None
+
+    def set(self, group: Group, lines: str) -> None:
+        self._lines[group] = lines
+        self._text = None
+
+    def drop(self, group: Group) -> None:
+        if self._lines.pop(group, None) is not None:
+            self._text = None
+
+    def text(self) -> bytes:
+        if self._text is None:
+            self._text = "".join([self._head, *self._lines.values()]).encode()
+        return self._text
+
+
+class TextFormat:
+    """One of the two formats. A series that is new is exported with 0 first, until each client has seen that: else
+    Prometheus would see no increase by what it counts first.
+    """
+
+    def __init__(self, labels: LabelTexts, bounds: list[float], *, openmetrics: bool) -> None:
+        self._labels_of = labels.of
+        self._bounds = bounds
+        self._openmetrics = openmetrics
+        codes: dict[Metric, list[int]] = {}
+        for code, metric in BY_CODE.items():
+            codes.setdefault(metric, []).append(int(code))
+        self._counters = {Family(metric, openmetrics=openmetrics): of for metric, of in codes.items()}
+        self._singles = {kind: Family(metric, openmetrics=openmetrics) for kind, metric in OF_A_LABEL.items()}
+        self._histograms = {kind: Family(metric, openmetrics=openmetrics) for kind, metric in HISTOGRAMS.items()}
+        self._labels: dict[Group, str] = {}
+        self._changed: dict[Group, None] = {}
+        self._shown: dict[Group, set[Key]] = {}
+        """The failures of a group that have a series of their own."""
+        self._young: dict[tuple[Group, Key | None], float] = {}
+        """New groups, and new failures in a group → when they were exported first."""
+
+    def begin(self, groups: Iterable[Group]) -> None:
+        """What there is at first is exported as it is: it may have been exported before this process began."""
+        for group in groups:
+            self._labels[group] = self._labels_of(group)
+            self._shown[group] = _failures(group)
+            self._changed[group] = None
+
+    def note(self, changed: Iterable[Group]) -> None:
+        """These are to be written anew."""
+        self._changed.update(dict.fromkeys(changed))
+
+    def pieces(self, now: float, interval: float) -> list[bytes]:
+        """:param interval: as `TaskText` says."""
+        for place, since in list(self._young.items()):
+            if now - since < AGAIN * interval:
+                break
+            del self._young[place]
+            self._changed[place[0]] = None
+        changed, self._changed = self._changed, {}
+        for group in changed:
+            if group.is_gone:
+                self._drop(group)
+            else:
+                self._write(group, now)
+        families = (*self._counters, *self._singles.values(), *self._histograms.values())
+        return [family.text() for family in families]
+
+    def _drop(self, group: Group) -> None:
+        if self._labels.pop(group, None) is None:
+            return
+        for key in (None, *self._shown.pop(group, ())):
+            self._young.pop((group, key), None)
+        for family in (*self._counters, *self._singles.values(), *self._histograms.values()):
+            family.drop(group)
+
+    def _write(self, group: Group, now: float) -> None:
+        labels = self._labels.get(group)
+        if labels is None:
+            labels = self._labels[group] = self._labels_of(group)
+            self._shown[group] = _failures(group)
+            if not group.is_retired:
+                self._young[group, None] = now
+        for new in _failures(group) - self._shown[group]:
+            self._shown[group].add(new)
+            if not group.is_retired:
+                self._young.setdefault((group, new), now)
+        is_young = (group, None) in self._young
+        numbers = dict.fromkeys(group.numbers, 0) if is_young else group.numbers.copy()
+        if group.kind == TASKS:
+            self._write_counters(group, labels, numbers)
+        elif group.kind in self._histograms:
+            family = self._histograms[group.kind]
+            family.set(group, self._histogram(family, labels, numbers, group.created))
+        else:
+            family = self._singles[group.kind]
+            value = numbers.get(SUM, 0)
+            family.set(group, self._counter(family, labels, value / 1e6 if family.metric is SKEW else value, None))
+
+    def _write_counters(self, group: Group, labels: str, numbers: dict[Key, int]) -> None:
+        for family, codes in self._counters.items():
+            if "exception" not in family.metric.labels:
+                value = sum(numbers.get(code, 0) for code in codes)
+                family.set(group, self._counter(family, labels, value, group.created))
+                continue
+            lines = [self._counter(family, f'exception="",{labels}', 0, group.created)]
+            for exception in sorted(key for key in numbers if isinstance(key, str)):
+                value = 0 if (group, exception) in self._young else numbers[exception]
+                lines.append(self._counter(family, f'exception="{escaped(exception)}",{labels}', value, group.created))
+            family.set(group, "".join(lines))
+
+    def _counter(self, family: Family, labels: str, value: float, created: float | None) -> str:
+        labels = labels[:-1]
+        line = (
+            f"{family.metric.name}{{{labels}}} {value:.6f}\n"
+            if isinstance(value, float)
+            else (f"{family.metric.name}{{{labels}}} {value}.0\n")
+        )
+        return line + self._created(family, labels, created)
+
+    def _created(self, family: Family, labels: str, created: float | None) -> str:
+        # Only OpenMetrics knows it.
+        return f"{family.name}_created{{{labels}}} {created:.3f}\n" if self._openmetrics and created is not None else ""
+
+    def _histogram(self, family: Family, labels: str, numbers: dict[Key, int], created: float | None) -> str:
+        bounds = self._bounds
+        if numbers.keys() - {SUM, *bounds}:  # others that were in use before
+            bounds = sorted({*bounds, *(key for key in numbers if isinstance(key, float))})
+        totals = list(accumulate(numbers.get(bound, 0) for bound in bounds))
+        head = f'{family.name}_bucket{{{labels}le="'
+        lines = [f'{head}{_go(bound)}"}} {total}.0\n' for bound, total in zip(bounds, totals, strict=True)]
+        labels = labels[:-1]
+        lines.append(f"{family.name}_count{{{labels}}} {totals[-1]}.0\n")
+        lines.append(f"{family.name}_sum{{{labels}}} {_go(numbers.get(SUM, 0) / 1e6)}\n")
+        lines.append(self._created(family, labels, created))
+        return "".join(lines)
+
+
+def _failures(group: Group) -> set[Key]:
+    return {key for key in list(group.numbers) if isinstance(key, str)} if group.kind == TASKS else set()
+
+
+def _go(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
+
+
+def escaped(text: str) -> str:
+    """The value of a label as both formats write it."""
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

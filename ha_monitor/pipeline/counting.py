@@ -1,0 +1,93 @@
+"""Keeps what this instance exports like what it has counted in the store."""
+
+from __future__ import annotations
+
+from ha_monitor.clock import Clock
+from ha_monitor.metrics.retirement import EVERY, GONE_AFTER, adopted, label_at, misplaced, plan, sums_before
+from ha_monitor.metrics.series import Series
+from ha_monitor.metrics.telemetry import Telemetry
+from ha_monitor.pipeline.tables import TableReport, series_tables
+from ha_monitor.schedule import Schedule
+from ha_monitor.store.api import Store
+from ha_monitor.store.results import LabelSets
+
+REREAD_EVERY = 60.0
+"""Seconds between two looks at all label sets, at least."""
+
+
+class CountKeeper:
+    """Looks after each tick: at what has changed alone, but for a new connection."""
+
+    def __init__(self, store: Store, telemetry: Telemetry, tables: TableReport, clock: Clock) -> None:
+        self._store = store
+        self._counts = store.counts
+        self._telemetry = telemetry
+        self._series: Series = telemetry.series
+        self._tables = tables
+        self._clock = clock
+        self._went_back_at = 0.0
+        """When the store had gone back last when the counts were read; they are raised if it has since then."""
+        self._reread = Schedule(clock, REREAD_EVERY)
+        self._retire = Schedule(clock, EVERY)
+        self._retire.restart()
+        self._is_misplaced = False
+
+    def look(self, label_sets: LabelSets | None) -> None:
+        """:param label_sets: as the tick returned them.
+
+        :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says.
+        """
+        now = self._clock.monotonic()
+        if self._counts.outdated or self._went_back_at != self._store.went_back_at:
+            self._read(now)
+        else:
+            self._series.update(self._counts.take_changes(), now)
+            if label_sets is not None:
+                self._take_label_sets(label_sets, now)
+            if self._retire.is_due():
+                self._retire.restart()
+                self._add_up(now)
+        self._counts.make_room(*self._series.room)
+        self._tables.look(series_tables(self._series))
+
+    def _read(self, now: float) -> None:
+        counts = self._counts.read()
+        if self._went_back_at != self._store.went_back_at:
+            self._went_back_at = self._store.went_back_at
+            if fallen := counts.less_than(self._series.numbers):
+                self._counts.restore(fallen)
+                counts = self._counts.read()
+        self._counts.tell(self._series.load(counts, now))
+        self._is_misplaced = True
+        self._reread.restart()
+
+    def _take_label_sets(self, label_sets: LabelSets, now: float) -> None:
+        self._series.add_label_sets(label_sets.added, now)
+        # Others forget label sets, too. That is seen by how many there are.
+        if not label_sets.added and label_sets.size != self._series.label_sets and self._reread.is_due():
+            self._reread.restart()
+            self._series.set_label_sets(self._counts.read().label_sets, now)
+
+    def _add_up(self, now: float) -> None:
+        """Add up the counts of what is gone. What is exported follows when all of it is moved."""
+        if self._is_misplaced:
+            moves = misplaced(self._series)
+            self._counts.move(moves)
+            self._is_misplaced = False
+            if moves:
+                return
+        label = label_at(self._clock.time())
+        before = sums_before(self._series, label)
+        if before is None:
+            return
+        own = plan(self._series, self._counts.heard(GONE_AFTER), label, now)
+        of_others = {}
+        if self._telemetry.is_leader():
+            of_others = {name: adopted(self._counts.read_of(name).fields(), label) for name in self._counts.gone(EVERY)}
+        if own.moves or any(of_others.values()):
+            own.moves.extend(before)
+        if own.moves or own.forgotten:
+            self._counts.move(own.moves, own.forgotten)
+            self._series.forget_label_sets(own.forgotten)
+        for name, moves in of_others.items():
+            self._counts.move(moves, gone=(name, EVERY))

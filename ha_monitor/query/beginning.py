@@ -1,0 +1,59 @@
+"""Finds tasks by the beginning of their ids, as people type them from a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ha_monitor.clock import Clock
+from ha_monitor.query.sources import ByName, EndedBadly, Open
+from ha_monitor.store.queries import TaskQueries
+from ha_monitor.text.visible import unescaped
+
+MOST_CANDIDATES = 10
+TIME_LIMIT = 2.0
+"""Seconds that the search for a beginning may take."""
+_CUT = ("…", "...")
+
+
+class Candidates(NamedTuple):
+    """The tasks that somebody may have meant."""
+
+    ids: list[str]
+    """At most one more than `MOST_CANDIDATES`, in the order of the alphabet."""
+    searched: str
+    """Where ids that begin so were looked for; empty if the whole id was known."""
+
+
+def candidates(text: str, queries: TaskQueries, clock: Clock) -> Candidates:
+    """The id that a text is, or those that begin with it. A table may have cut it, and have escaped what it has of
+    characters that no terminal shows.
+
+    :raises StoreUnavailable: as the port does.
+    """
+    beginning = next((text.removesuffix(end) for end in _CUT if text.endswith(end)), text)
+    whole = [text, unescaped(text)]
+    for one, task in zip(whole, queries.tasks(whole), strict=True):
+        if task is not None:
+            return Candidates([one], "")
+    found: set[str] = set()
+    until = clock.monotonic() + TIME_LIMIT
+    wanted = (beginning, unescaped(beginning))
+    searched = "the newest tasks of each name, those that failed or were revoked, and the open ones"
+    for ids in _pages(queries):
+        found.update(one for one in ids if one.startswith(wanted))
+        if len(found) > MOST_CANDIDATES or not beginning:
+            break
+        if clock.monotonic() > until:
+            searched += f" (not all: stopped after {TIME_LIMIT:g} s)"
+            break
+    known = sorted(found)
+    # What an index names may have expired.
+    alive = [one for one, task in zip(known, queries.tasks(known), strict=True) if task is not None]
+    return Candidates(alive[: MOST_CANDIDATES + 1], searched)
+
+
+def _pages(queries: TaskQueries) -> Iterator[list[str]]:
+    for source in (ByName(queries, queries.names(), nameless=True), EndedBadly(queries, None, None), Open(queries)):
+        for page in source.pages():
+            yield list(page.ids)

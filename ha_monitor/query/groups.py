@@ -1,0 +1,72 @@
+"""Groups of errors: which there were in a time, and what is known of their latest tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from ha_monitor.store.error_groups import ErrorGroup
+from ha_monitor.store.queries import ErrorQueries, KeptTask, Queries
+
+PAGE = 100
+"""Groups that are read together."""
+LATEST = 5
+"""Tasks of each group of a list that are read, to name the workers."""
+SORTS: dict[str, Callable[[ErrorGroup], Any]] = {
+    "last": lambda group: group.last,
+    "first": lambda group: group.first,
+    "count": lambda group: (group.failures, group.last),
+    "hour": lambda group: (group.by_hour[-1], group.last),
+}
+"""By what a list of groups is ordered, the largest first."""
+
+
+class KnownGroup(NamedTuple):
+    """A group, and those of its latest tasks whose records are kept, the latest first."""
+
+    group: ErrorGroup
+    tasks: tuple[KeptTask, ...]
+
+    @property
+    def workers(self) -> list[str]:
+        """Those that had these tasks last."""
+        return list(dict.fromkeys(task.record.worker for task in self.tasks if task.record.worker))
+
+
+def groups_in(queries: ErrorQueries, since: float | None, until: float | None) -> Iterator[ErrorGroup]:
+    """The groups that have had an error since a time and had one until another, the one that came last first. They are
+    read as they are taken.
+
+    :param since: seconds since the epoch, as `until`; None for no limit.
+    :raises StoreUnavailable: as the port does.
+    """
+    ids = queries.error_ids()
+    for start in range(0, len(ids), PAGE):
+        for group in queries.error_groups(ids[start : start + PAGE]):
+            if group is None or (until is not None and group.first > until):
+                continue
+            if since is not None and group.last < since:
+                return
+            yield group
+
+
+def first_groups(found: Iterator[ErrorGroup], count: int, sort: str, *, reverse: bool) -> list[ErrorGroup]:
+    """So many groups, and one more if there are more, in an order of `SORTS`; 0 for all."""
+    most = count + 1 if count else None
+    if sort == "last" and not reverse:
+        return list(islice(found, most))
+    return sorted(found, key=SORTS[sort], reverse=not reverse)[:most]
+
+
+def known_groups(queries: Queries, groups: Sequence[ErrorGroup], latest: int = LATEST) -> list[KnownGroup]:
+    """Groups with so many of their latest tasks each.
+
+    :raises StoreUnavailable: as the port does.
+    """
+    ids = [task.task_id for group in groups for task in group.tasks[:latest]]
+    tasks = iter(queries.tasks(ids))
+    return [
+        KnownGroup(group, tuple(task for task in islice(tasks, len(group.tasks[:latest])) if task is not None))
+        for group in groups
+    ]

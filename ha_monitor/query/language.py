@@ -1,0 +1,253 @@
+"""The language of filters: `FIELD=VALUE` and its kin, all of which must hold.
+
+`=` and `!=` take several values by comma, in which `*` stands for any text; `~` and `!~` look for a part of a text, as
+it is; `>`, `>=`, `<` and `<=` compare numbers and durations. A backslash before a comma, a `*` or a backslash takes it
+for itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from ha_monitor.errors import UsageError
+from ha_monitor.events.catalogue import State
+from ha_monitor.query.fields import FIELDS, OPEN, Field, Kind, Value
+from ha_monitor.store.queries import KeptTask
+from ha_monitor.text.times import parse_duration, parse_time
+from ha_monitor.text.visible import visible
+
+_WORD = re.compile(r"([^=<>!~]*)(!=|!~|>=|<=|=|>|<|~)(.*)", re.DOTALL)
+_COMPARED: dict[str, Callable[[float, float], bool]] = {
+    ">": lambda value, limit: value > limit,
+    ">=": lambda value, limit: value >= limit,
+    "<": lambda value, limit: value < limit,
+    "<=": lambda value, limit: value <= limit,
+}
+_OPERATORS = {
+    Kind.STATE: ("=", "!="),
+    Kind.TEXT: ("=", "!=", "~", "!~"),
+    Kind.NUMBER: ("=", "!=", *_COMPARED),
+    Kind.DURATION: ("=", "!=", *_COMPARED),
+    Kind.FLAG: ("=", "!="),
+    Kind.TIME: ("=",),
+}
+_FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+_MOST_SHOWN = 80
+
+
+class Pattern(NamedTuple):
+    """A text in which anything may stand between the parts."""
+
+    parts: tuple[str, ...]
+
+    @property
+    def exact(self) -> str | None:
+        """The one text that it stands for; None if there are several."""
+        return self.parts[0] if len(self.parts) == 1 else None
+
+    def matches(self, text: str) -> bool:
+        """Whether the whole text is so. Takes time linear in the text for each part."""
+        first, *others = self.parts
+        if not others:
+            return text == first
+        *middle, last = others
+        if len(text) < len(first) + len(last) or not (text.startswith(first) and text.endswith(last)):
+            return False
+        at, end = len(first), len(text) - len(last)
+        for part in middle:
+            at = text.find(part, at, end)
+            if at < 0:
+                return False
+            at += len(part)
+        return True
+
+
+class Condition(NamedTuple):
+    """One word of a filter."""
+
+    field: Field
+    operator: str
+    patterns: tuple[Pattern, ...] = ()
+    """Of a text with `=` or `!=`."""
+    texts: tuple[str, ...] = ()
+    """Of a text with `~` or `!~`."""
+    values: tuple[Value, ...] = ()
+    """Of any other field; a time is in seconds since the epoch."""
+
+    def holds(self, task: KeptTask, now: float) -> bool:
+        """Whether a task is so, at a time in seconds since the epoch."""
+        found = self.field.values(task, now)
+        negative = self.operator.startswith("!")
+        return any(map(self._is, found)) is not negative
+
+    def _is(self, value: Value) -> bool:
+        if self.field.kind is Kind.TEXT:
+            text = str(value or "")
+            return any(one.matches(text) for one in self.patterns) or any(part in text for part in self.texts)
+        if self.field.kind is Kind.TIME:
+            at = float(value or 0.0)
+            limit = float(self.values[0] or 0.0)
+            return at >= limit if self.field.name == "since" else at <= limit
+        compare = _COMPARED.get(self.operator)
+        if compare is None:
+            return value in self.values
+        return value is not None and compare(float(value), float(self.values[0] or 0.0))
+
+
+class Filter(NamedTuple):
+    """Conditions that must all hold."""
+
+    conditions: tuple[Condition, ...] = ()
+
+    def holds(self, task: KeptTask, now: float) -> bool:
+        """Whether a task is so, at a time in seconds since the epoch."""
+        return all(condition.holds(task, now) for condition in self.conditions)
+
+    def exact(self, name: str) -> frozenset[str] | None:
+        """The only values that a text may have; None if they are not known."""
+        sets = [
+            frozenset(pattern.parts[0] for pattern in one.patterns)
+            for one in self._of(name, "=")
+            if all(pattern.exact is not None for pattern in one.patterns)
+        ]
+        return frozenset.intersection(*sets) if sets else None
+
+    def may_have(self, name: str, text: str) -> bool:
+        """Whether a task with this text in a field could be among those asked for."""
+        return all(
+            one._is(text) is not one.operator.startswith("!") for one in self.conditions if one.field.name == name
+        )
+
+    @property
+    def states(self) -> frozenset[State]:
+        """The states that may be among those asked for."""
+        return frozenset(state for state in State if self.may_have("state", state))
+
+    @property
+    def since(self) -> float | None:
+        """Seconds since the epoch; None if there is no such limit."""
+        return max((float(one.values[0] or 0.0) for one in self._of("since", "=")), default=None)
+
+    @property
+    def until(self) -> float | None:
+        """Seconds since the epoch; None if there is no such limit."""
+        return min((float(one.values[0] or 0.0) for one in self._of("until", "=")), default=None)
+
+    def _of(self, name: str, operator: str) -> Iterable[Condition]:
+        return (one for one in self.conditions if one.field.name == name and one.operator == operator)
+
+
+def parse_filter(words: Sequence[str], now: float) -> Filter:
+    """The filter that somebody typed.
+
+    :param now: seconds since the epoch, for times that are relative to it.
+    :raises UsageError: if a word means nothing; it says which, and what would.
+    """
+    return Filter(tuple(_condition(word, now) for word in words))
+
+
+def field_named(name: str) -> Field:
+    """The field of that name.
+
+    :raises UsageError: naming those that there are, and the nearest first.
+    """
+    if (field := FIELDS.get(name)) is not None:
+        return field
+    from difflib import get_close_matches  # noqa: PLC0415 - only for who has mistyped
+
+    near = get_close_matches(name[:_MOST_SHOWN], FIELDS, n=1, cutoff=0.4)
+    meant = f"unknown field, did you mean {near[0]}?" if near else "unknown field."
+    raise UsageError(f"{_shown(name) or 'no name'}: {meant} The fields are {', '.join(FIELDS)}")
+
+
+def _condition(word: str, now: float) -> Condition:
+    found = _WORD.fullmatch(word)
+    if found is None:
+        if word in FIELDS:
+            raise UsageError(
+                f"{word}: expected {_example(FIELDS[word])}; in a shell, > and < must be quoted, as in 'runtime>5s'"
+            )
+        raise UsageError(f"{_shown(word)}: expected FIELD=VALUE, such as state=FAILURE, name='shop.*' or 'runtime>5s'")
+    name, operator, text = found.groups()
+    field = field_named(name.strip())
+    if operator not in _OPERATORS[field.kind]:
+        able = " ".join(_OPERATORS[field.kind])
+        raise UsageError(f"{_shown(word)}: {field.name} is {field.kind}; it takes {able}")
+    if operator in ("~", "!~"):
+        return Condition(field, operator, texts=(text,))
+    parts = split_values(text)
+    if field.kind is Kind.TEXT:
+        return Condition(field, operator, patterns=tuple(Pattern(part) for part in parts))
+    try:
+        values = [value for part in parts for value in _values(field, "*".join(part), now)]
+        if len(parts) > 1 and (operator in _COMPARED or field.kind is Kind.TIME):
+            raise ValueError("expected one value")
+    except ValueError as error:
+        raise UsageError(f"{_shown(word)}: {error}") from None
+    return Condition(field, operator, values=tuple(values))
+
+
+def split_values(text: str) -> list[tuple[str, ...]]:
+    """The values between the commas, each as its parts between the `*`; what follows a backslash is taken as it is, if
+    it would mean something without.
+    """
+    values: list[list[str]] = [[""]]
+    at = 0
+    while at < len(text):
+        character = text[at]
+        if character == "\\" and text[at + 1 : at + 2] in (",", "*", "\\"):
+            at += 1
+            values[-1][-1] += text[at]
+        elif character == ",":
+            values.append([""])
+        elif character == "*":
+            values[-1].append("")
+        else:
+            values[-1][-1] += character
+        at += 1
+    return [tuple(parts) for parts in values]
+
+
+def quoted(text: str) -> str:
+    """A text as the value of a filter that stands for it alone."""
+    return "".join("\\" + one if one in ",*\\" else one for one in text)
+
+
+def _values(field: Field, text: str, now: float) -> Iterable[Value]:
+    """:raises ValueError: if the text is none of the field's; the text says what was expected."""
+    if field.kind is Kind.STATE:
+        if text.lower() == "open":
+            return sorted(OPEN)
+        try:
+            return (State(text.upper()),)
+        except ValueError:
+            raise ValueError(f"expected {', '.join(State)} or open") from None
+    if field.kind is Kind.FLAG:
+        if text.lower() not in _FLAGS:
+            raise ValueError("expected yes or no")
+        return (_FLAGS[text.lower()],)
+    if field.kind is Kind.DURATION:
+        return (parse_duration(text),)
+    if field.kind is Kind.TIME:
+        return (parse_time(text, now),)
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise ValueError("expected a whole number")
+    return (int(text),)
+
+
+def _example(field: Field) -> str:
+    examples = {
+        Kind.STATE: "=FAILURE",
+        Kind.TEXT: "=TEXT",
+        Kind.NUMBER: ">1",
+        Kind.DURATION: ">5s",
+        Kind.FLAG: "=yes",
+        Kind.TIME: "=-1h",
+    }
+    return field.name + examples[field.kind]
+
+
+def _shown(text: str) -> str:
+    return visible(text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…")

@@ -1,0 +1,163 @@
+"""Finds the tasks that a filter asks for, and says what it searched and what the answer may lack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ha_monitor.clock import Clock
+from ha_monitor.query.fields import BAD_ENDS, FIELDS, Kind, first_heard, last_heard
+from ha_monitor.query.language import Filter
+from ha_monitor.query.sources import NOTHING_ELSE, Open, Page, Source, sources_for
+from ha_monitor.store.queries import Gap, KeptTask, Queries
+
+TIME_LIMIT = 2.0
+"""Seconds that a search may take."""
+_SLACK = 100
+"""Tasks that are kept beyond those that are asked for, before the rest is dropped."""
+
+
+class Order(NamedTuple):
+    """In which order tasks are listed."""
+
+    field: str = ""
+    """A field, the largest value or the first text first; empty for the time, newest first."""
+    reverse: bool = False
+
+
+BY_TIME = Order()
+
+
+class Found(NamedTuple):
+    """The answer to a question about tasks."""
+
+    time: float
+    """When it was asked, by the clock of the store."""
+    tasks: list[KeptTask]
+    more: bool
+    """Whether there are more than were asked for."""
+    searched: str
+    """For people: `the failures since 02:00`."""
+    gaps: list[Gap]
+    """What it may lack; empty if it is complete. An end of 0 is not known."""
+
+
+class Search:
+    """One search. Its time is that of the clock; all that it reads is from the port."""
+
+    def __init__(
+        self, queries: Queries, clock: Clock, *, keeps_open: bool = True, time_limit: float = TIME_LIMIT
+    ) -> None:
+        """:param keeps_open: whether the instances keep the index of open tasks (`stuck.enabled`)."""
+        self._queries = queries
+        self._keeps_open = keeps_open
+        self._clock = clock
+        self._time_limit = time_limit
+
+    def find(self, asked: Filter, limit: int, order: Order = BY_TIME) -> Found:
+        """The first so many tasks that match, by the order; 0 for all.
+
+        :raises StoreUnavailable: as the port does.
+        """
+        until = self._clock.monotonic() + self._time_limit
+        now = self._queries.now()
+        kept = _Kept(asked, now, limit, order)
+        gaps: list[Gap] = []
+        searched: list[str] = []
+        for source in sources_for(asked, self._queries):
+            if not self._keeps_open and isinstance(source, Open):
+                gaps.append(Gap("open tasks: they are not kept, since stuck.enabled is false", 0, 0))
+                break
+            searched.append(source.about)
+            stopped = self._search(source, kept, until)
+            # What is older than all that is listed makes no difference.
+            gaps += [gap for gap in source.lacks() if not (gap.until and kept.is_enough(gap.until))]
+            if stopped:
+                gaps.append(Gap(f"{source.about}: only {kept.seen:,} looked at within {self._time_limit:g} s", 0, 0))
+            if stopped or source.floor == NOTHING_ELSE or kept.is_enough(source.floor):
+                break
+        tasks = kept.first()
+        more = limit > 0 and len(tasks) > limit
+        tasks = tasks[:limit] if limit else tasks
+        lost = self._queries.gaps(_touched(asked, tasks), asked.until if asked.until is not None else now)
+        return Found(now, tasks, more, ", ".join(searched) or "nothing, since no task has that name", [*lost, *gaps])
+
+    def _search(self, source: Source, kept: _Kept, until: float) -> bool:
+        """Read a source as far as needed; whether the time was over before its end."""
+        for page in source.pages():
+            self._read(page, kept)
+            if kept.is_enough(page.bound):
+                return False
+            if self._clock.monotonic() > until:
+                return True
+        return False
+
+    def _read(self, page: Page, kept: _Kept) -> None:
+        new = kept.unseen(page.ids)
+        kept.add([task for task in self._queries.tasks(new) if task is not None])
+
+
+def _touched(asked: Filter, tasks: Sequence[KeptTask]) -> float:
+    """Since when losses matter for an answer."""
+    if asked.since is not None:
+        return asked.since
+    return min((first_heard(task) for task in tasks), default=0.0)
+
+
+class _Kept:
+    """The first tasks so far."""
+
+    def __init__(self, asked: Filter, now: float, limit: int, order: Order) -> None:
+        self._asked, self._now, self._limit, self._order = asked, now, limit, order
+        self._by_end = asked.states <= BAD_ENDS
+        self._seen: set[str] = set()
+        self._tasks: list[KeptTask] = []
+
+    @property
+    def seen(self) -> int:
+        """How many were looked at."""
+        return len(self._seen)
+
+    def unseen(self, ids: Sequence[str]) -> list[str]:
+        """Those that were not looked at before."""
+        new = [one for one in dict.fromkeys(ids) if one not in self._seen]
+        self._seen.update(new)
+        return new
+
+    def add(self, tasks: Sequence[KeptTask]) -> None:
+        """Keep those that match."""
+        self._tasks += [task for task in tasks if self._asked.holds(task, self._now)]
+        if self._limit and len(self._tasks) > 2 * self._limit + _SLACK:
+            self._tasks = self.first()[: self._limit + 1]
+
+    def is_enough(self, bound: float | None) -> bool:
+        """Whether no task that is not newer than a time can be among the first."""
+        by_time = not self._order.field and not self._order.reverse
+        if bound is None or not by_time or not self._limit or len(self._tasks) <= self._limit:
+            return False
+        return self._when(self.first()[self._limit]) >= bound
+
+    def first(self) -> list[KeptTask]:
+        """All so far, in order."""
+        if not self._order.field:
+            return sorted(self._tasks, key=self._by_time, reverse=not self._order.reverse)
+        field = FIELDS[self._order.field]
+        known: list[tuple[Any, KeptTask]] = []
+        unknown: list[tuple[Any, KeptTask]] = []
+        for task in sorted(self._tasks, key=self._by_time, reverse=True):
+            value = next((one for one in field.values(task, self._now) if one is not None), None)
+            (unknown if value is None else known).append((value, task))
+        is_text = field.kind in (Kind.TEXT, Kind.STATE)
+        known.sort(key=lambda one: one[0], reverse=is_text is self._order.reverse)
+        return [task for _, task in [*known, *unknown]]
+
+    def _by_time(self, task: KeptTask) -> tuple[float, str]:
+        return self._when(task), task.record.task_id
+
+    def _when(self, task: KeptTask) -> float:
+        return when(task, by_end=self._by_end)
+
+
+def when(task: KeptTask, *, by_end: bool) -> float:
+    """The time by which a task is listed: when it ended, or when it was first heard of."""
+    return last_heard(task) if by_end else first_heard(task)

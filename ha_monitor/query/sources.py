@@ -1,0 +1,289 @@
+"""Where a search looks: the narrowest indexes of the store in which all that match must be, as far as they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from ha_monitor.events.catalogue import State
+from ha_monitor.query.fields import BAD_ENDS, OPEN, first_heard
+from ha_monitor.query.language import Filter
+from ha_monitor.store.error_groups import MOST_TASKS, ErrorGroup
+from ha_monitor.store.queries import (
+    MOST_CHILDREN,
+    MOST_ENDED,
+    MOST_NAMES,
+    MOST_NEWEST,
+    Gap,
+    KeptTask,
+    Queries,
+    TaskQueries,
+)
+
+PAGE = 1000
+"""Ids that are looked at together."""
+MOST_WAITING = 100_000
+NOTHING_ELSE = float("-inf")
+
+
+class Page(NamedTuple):
+    """Some of a source's tasks."""
+
+    ids: Sequence[str]
+    bound: float | None = None
+    """No task of later pages was first heard of, or ended, later than this; None if that is not known."""
+
+
+class Source(Protocol):
+    """An index, or a part of it. Once the pages are read, `lacks` says what may be missing in them."""
+
+    about: str
+    """What it holds, for people: `all open tasks`."""
+    floor: float | None
+    """Once it was read: all that is not in it, and is in the sources that follow, was first heard of before; None if
+    that is not known. `NOTHING_ELSE` if they can add nothing.
+    """
+
+    def pages(self) -> Iterator[Page]:
+        """All of it.
+
+        :raises StoreUnavailable: as the port does.
+        """
+
+    def lacks(self) -> list[Gap]:
+        """What is not kept of it."""
+
+
+class _Plain:
+    """A source that says nothing about those that follow it."""
+
+    floor: float | None = None
+
+
+class ById(_Plain):
+    """Tasks that the question names."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.about = "the ids that were named"
+        self._ids = ids
+
+    def pages(self) -> Iterator[Page]:
+        for start in range(0, len(self._ids), PAGE):
+            yield Page(self._ids[start : start + PAGE])
+
+    def lacks(self) -> list[Gap]:
+        return []
+
+
+class OfGroups:
+    """The latest tasks of groups of errors."""
+
+    def __init__(self, groups: Sequence[ErrorGroup], unknown: Sequence[str]) -> None:
+        """:param unknown: ids of groups that there are not."""
+        self.about = "the latest tasks of the groups of errors that were named"
+        self._groups = groups
+        self._unknown = unknown
+        # A group has the latest of its tasks, so that one with fewer has all.
+        self.floor: float | None = NOTHING_ELSE
+        if any(len(group.tasks) >= MOST_TASKS for group in groups):
+            self.floor = None
+
+    def pages(self) -> Iterator[Page]:
+        yield Page([task.task_id for group in self._groups for task in group.tasks])
+
+    def lacks(self) -> list[Gap]:
+        return [Gap(f"tasks of the group of errors {one}, of which nothing is known", 0, 0) for one in self._unknown]
+
+
+class OfTrees(_Plain):
+    """The tasks of trees, by their roots."""
+
+    def __init__(self, queries: TaskQueries, roots: Sequence[str]) -> None:
+        self.about = "the trees of the roots that were named"
+        self._queries = queries
+        self._roots = roots
+        self._full: list[str] = []
+
+    def pages(self) -> Iterator[Page]:
+        for root in self._roots:
+            children = self._queries.children(root, MOST_CHILDREN)
+            if len(children) >= MOST_CHILDREN:
+                self._full.append(root)
+            yield Page([root, *children])
+
+    def lacks(self) -> list[Gap]:
+        return [Gap(f"tasks of the root {root} beyond the newest {MOST_CHILDREN}", 0, 0) for root in self._full]
+
+
+class EndedBadly(_Plain):
+    """What failed, was rejected or revoked."""
+
+    def __init__(self, queries: TaskQueries, since: float | None, until: float | None) -> None:
+        self.about = "what failed, was rejected or revoked"
+        self._queries = queries
+        self._since = since or 0.0
+        self._until = until
+        self._seen = 0
+        self._oldest = 0.0
+
+    def pages(self) -> Iterator[Page]:
+        # An orphan is in the index by when it was found, and may have ended later or before.
+        until = self._until if self._until is not None else self._queries.now() + 86400
+        while True:
+            found = self._queries.ended_badly(self._since, until, PAGE, self._seen)
+            self._seen += len(found)
+            if found:
+                self._oldest = found[-1].at
+                yield Page([one.task_id for one in found], self._oldest)
+            if len(found) < PAGE:
+                return
+
+    def lacks(self) -> list[Gap]:
+        if self._seen < MOST_ENDED:
+            return []
+        return [Gap(f"failures, rejections and revocations beyond the newest {MOST_ENDED}", 0, self._oldest)]
+
+
+class Open(_Plain):
+    """What is not finished."""
+
+    def __init__(self, queries: TaskQueries) -> None:
+        self.about = "all open tasks"
+        self._queries = queries
+
+    def pages(self) -> Iterator[Page]:
+        seen = 0
+        while ids := self._queries.open(PAGE, seen):
+            seen += len(ids)
+            yield Page(ids)
+
+    def lacks(self) -> list[Gap]:
+        return []
+
+
+class Waiting(_Plain):
+    """What waits in queues."""
+
+    def __init__(self, queries: TaskQueries, queues: Sequence[str]) -> None:
+        self.about = f"what waits in {', '.join(queues)}"
+        self._queries = queries
+        self._queues = queues
+        self._full: list[str] = []
+
+    def pages(self) -> Iterator[Page]:
+        for queue in self._queues:
+            waiting = self._queries.waiting(queue, MOST_WAITING)
+            if len(waiting) >= MOST_WAITING:
+                self._full.append(queue)
+            for start in range(0, len(waiting), PAGE):
+                yield Page([task_id for task_id, _ in waiting[start : start + PAGE]])
+
+    def lacks(self) -> list[Gap]:
+        return [Gap(f"tasks in {queue} beyond the {MOST_WAITING} that wait longest", 0, 0) for queue in self._full]
+
+
+class ByName:
+    """The newest tasks of some names: those names first whose newest task is the newest."""
+
+    def __init__(self, queries: TaskQueries, names: Sequence[str], *, nameless: bool, unknown: bool = False) -> None:
+        """
+        :param nameless: whether tasks without a name are asked for as well.
+        :param unknown: whether some have names for which there was no room.
+        """
+        self.about = (
+            f"the newest {MOST_NEWEST} tasks of {names[0] if len(names) == 1 else f'each of {len(names)} names'}"
+        )
+        self._queries = queries
+        self._names = names
+        self.floor: float | None = None
+        self._unknown = unknown
+        self._nothing_else = 0.0 if nameless or unknown else NOTHING_ELSE
+        self._full: dict[str, str] = {}
+        """Names of which more were heard of than are kept, and the oldest id that is kept."""
+        self._oldest: dict[str, float] = {}
+        """The same, and when that one was first heard of."""
+
+    def pages(self) -> Iterator[Page]:
+        rings: list[tuple[float, list[str]]] = []
+        for start in range(0, len(self._names), PAGE):
+            names = self._names[start : start + PAGE]
+            of_names = zip(names, self._queries.newest_of(names, MOST_NEWEST), strict=True)
+            found = {name: ids for name, ids in of_names if ids}
+            self._full |= {name: ids[-1] for name, ids in found.items() if len(ids) >= MOST_NEWEST}
+            heads = self._queries.tasks([ids[0] for ids in found.values()])
+            rings += [(_first(head), ids) for head, ids in zip(heads, found.values(), strict=True)]
+        oldest = self._queries.tasks(list(self._full.values()))
+        self._oldest = {name: _first(task) for name, task in zip(self._full, oldest, strict=True)}
+        self.floor = max(self._oldest.values(), default=self._nothing_else)
+        rings.sort(key=lambda one: one[0], reverse=True)
+        for number, (_, ids) in enumerate(rings, start=1):
+            yield Page(ids, rings[number][0] if number < len(rings) else None)
+
+    def lacks(self) -> list[Gap]:
+        """What came before the oldest ones that are kept."""
+        return [*self._older(), *self._other_names()]
+
+    def _other_names(self) -> list[Gap]:
+        if not self._unknown:
+            return []
+        return [Gap(f"tasks of names beyond the first {MOST_NAMES} that were heard of", 0, 0)]
+
+    def _older(self) -> list[Gap]:
+        if not self._oldest:
+            return []
+        names = [*self._oldest]
+        of = names[0] if len(names) == 1 else f"{len(names)} names"
+        each = "" if len(names) == 1 else " of each"
+        return [Gap(f"succeeded tasks of {of} beyond the newest {MOST_NEWEST}{each}", 0, self.floor or 0.0)]
+
+
+def _first(task: KeptTask | None) -> float:
+    return 0.0 if task is None else first_heard(task)
+
+
+def sources_for(asked: Filter, queries: Queries) -> list[Source]:
+    """The narrowest sources that together hold all that a filter asks for, as far as it is kept.
+
+    :raises StoreUnavailable: as the port does.
+    """
+    if (ids := asked.exact("task_id")) is not None:
+        return [ById(sorted(ids))]
+    if (roots := _roots(asked, queries)) is not None:
+        return [OfTrees(queries, sorted(roots))]
+    states, names = asked.states, asked.exact("name")
+    found: list[Source] = []
+    if (errors := asked.exact("error")) is not None and "" not in errors:
+        groups = dict(zip(sorted(errors), queries.error_groups(sorted(errors)), strict=True))
+        of_them = [group for group in groups.values() if group is not None]
+        found.append(OfGroups(of_them, [one for one, group in groups.items() if group is None]))
+        if found[0].floor is not None:
+            return found
+        names = names or frozenset(group.name for group in of_them)
+    if State.SUCCESS in states:
+        known = queries.names()
+        wanted = [name for name in known if asked.may_have("name", name)] if names is None else sorted(names)
+        unknown = len(known) >= MOST_NAMES and (names is None or not names <= set(known))
+        if wanted:
+            nameless = asked.may_have("name", "")
+            found.append(ByName(queries, wanted, nameless=nameless, unknown=unknown))
+    if states & BAD_ENDS:
+        found.append(EndedBadly(queries, asked.since, asked.until))
+    if states & OPEN:
+        queues = asked.exact("queue")
+        is_waiting = queues is not None and states & OPEN <= {State.SENT, State.RECEIVED}
+        found.append(Waiting(queries, sorted(queues)) if queues and is_waiting else Open(queries))
+    return found
+
+
+def _roots(asked: Filter, queries: TaskQueries) -> frozenset[str] | None:
+    """The roots of the trees in which everything is that a filter asks for; None if it names none."""
+    if (roots := asked.exact("root")) is not None:
+        return roots
+    if (parents := asked.exact("parent")) is None:
+        return None
+    ids = sorted(parents)
+    tasks = queries.tasks(ids)
+    return frozenset(
+        task.record.root_id if task is not None and task.record.root_id else name
+        for name, task in zip(ids, tasks, strict=True)
+    )

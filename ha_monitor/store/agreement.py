@@ -1,0 +1,253 @@
+"""Whether the records of tasks and the indexes beside them agree: for `check --store`, and for tests after each fault.
+
+Reads only, in steps of some milliseconds. Instances go on meanwhile, so what does not agree is looked at again: only
+what stays so is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from math import isfinite
+from typing import Any, NamedTuple
+
+from ha_monitor.clock import Clock
+from ha_monitor.events.catalogue import Code
+from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.kept import facts_of
+from ha_monitor.store.keys import Keys
+from ha_monitor.store.queries import MOST_CHILDREN, MOST_ENDED, MOST_NEWEST
+from ha_monitor.store.record import Facts
+from ha_monitor.store.redis_queries import ORPHANED, range_of
+
+AT_ONCE = 100
+"""Records that one round trip reads."""
+SCANNED_AT_ONCE = 500
+"""Keys, or entries of an index, that one call goes through."""
+MOST_WAITS, MOST_OPEN = 1_000_000, 1_000_000
+"""Entries of an index from which on a task may be missing in it, as `lua/tables.lua` has them."""
+RENAMED = 10
+"""Tasks that may have left a full list since, as they turned out to have another name."""
+MOST_TOLD = 1000
+"""Disagreements that are told of."""
+LOOKS, PAUSE = 3, 0.5
+"""How often what does not agree is looked at again, and seconds before that."""
+
+Progress = Callable[[int, int], None]
+"""Is told how many keys and entries were looked at, and about how many there are."""
+
+
+class Disagreement(NamedTuple):
+    """What an index says of a task, against its record."""
+
+    task_id: str
+    what: str
+    """`not in ended-badly, though it ended badly`."""
+    in_list: str = ""
+    """The list that it is in and should not be."""
+
+
+class Agreement:
+    """Goes through all records and indexes. Each method raises `StoreUnavailable`."""
+
+    def __init__(
+        self, connection: StoreConnection, keys: Keys, clock: Clock, *, failure_ttl: float, keeps_open: bool
+    ) -> None:
+        """
+        :param failure_ttl: seconds after which an index forgets what failed.
+        :param keeps_open: whether the instances keep the index of open tasks.
+        """
+        self._call, self._call_all = connection.call, connection.call_all
+        self._keys = keys
+        self._clock = clock
+        self._failure_ttl = failure_ttl
+        self._keeps_open = keeps_open
+        self.records = 0
+        """How many records were read."""
+        self.entries = 0
+        """How many entries of indexes were read."""
+        self.is_cut = False
+        """Whether it stopped, since so many do not agree."""
+
+    def disagreements(self, progress: Progress) -> list[Disagreement]:
+        """All that do not agree, at most a thousand."""
+        indexes = (self._keys.ended_badly, self._keys.waits, self._keys.open)
+        total = sum(self._call_all(("DBSIZE",), *(("ZCARD", key) for key in indexes)))
+        found: list[Disagreement] = []
+        for ids, in_list in self._all_ids(lambda: self._tell(progress, total)):
+            found += self._of(ids, in_list)
+            self.is_cut = len(found) > MOST_TOLD
+            if self.is_cut:
+                break
+        progress(total, total)
+        for _ in range(LOOKS):
+            if not found:
+                break
+            self._clock.sleep(PAUSE)
+            found = self._again(found)
+        return found[:MOST_TOLD]
+
+    def _tell(self, progress: Progress, total: int) -> None:
+        done = self.records + self.entries
+        progress(done, max(total, done + 1))  # how many entries lists have is not known before
+
+    def _again(self, before: Sequence[Disagreement]) -> list[Disagreement]:
+        suspects: dict[str, dict[str, None]] = {}
+        for one in before:
+            suspects.setdefault(one.in_list, {})[one.task_id] = None
+        found = []
+        for in_list, ids in suspects.items():
+            still = set(map(_text, self._call("LRANGE", in_list, 0, -1))) if in_list else set(ids)
+            for part in _in_parts([one for one in ids if one in still]):
+                found += self._of(part, in_list)
+        return list(dict.fromkeys(found))
+
+    def _all_ids(self, progressed: Callable[[], None]) -> Iterator[tuple[list[str], str]]:
+        """Ids of tasks that have a record, or are in an index, and the list they are in; most of them several times."""
+        prefix = self._keys.task("").encode()
+        for found in self._scan("SCAN", "MATCH", self._keys.task("*")):
+            ids = [_text(key.removeprefix(prefix)) for key in found]
+            self.records += len(ids)
+            yield from ((part, "") for part in _in_parts(ids))
+            progressed()
+        for key in (self._keys.ended_badly, self._keys.waits, self._keys.open):
+            for found in self._scan("ZSCAN", key):
+                ids = [_text(name) for name in found[::2]]
+                self.entries += len(ids)
+                yield from ((part, "") for part in _in_parts(ids))
+                progressed()
+        for key in (self._keys.newest("*"), self._keys.children("*")):
+            for lists in self._scan("SCAN", "MATCH", key):
+                for name in lists:
+                    ids = [_text(one) for one in self._call("LRANGE", name, 0, MOST_CHILDREN - 1)]
+                    self.entries += len(ids)
+                    yield from ((part, _text(name)) for part in _in_parts(ids))
+                progressed()
+
+    def _scan(self, command: str, *arguments: Any) -> Iterator[list[bytes]]:
+        before, more = ([arguments[0]], ()) if command == "ZSCAN" else ([], arguments)
+        cursor: Any = 0
+        while True:
+            cursor, found = self._call(command, *before, cursor, *more, "COUNT", SCANNED_AT_ONCE)
+            yield found
+            if int(cursor) == 0:
+                return
+
+    def _of(self, ids: Sequence[str], in_list: str) -> list[Disagreement]:
+        """What does not agree of some tasks. One without a record is in no way wrong: it expired, and is swept.
+
+        :param in_list: a list that they are in; empty if none is meant.
+        """
+        keys = self._keys
+        raw = self._call("MGET", *map(keys.task, ids))
+        known = {one: facts for one, value in zip(ids, raw, strict=True) if value and (facts := facts_of(value))}
+        if not known:
+            return []
+        if in_list:
+            strangers = [one for one, facts in known.items() if in_list not in self._lists_of(facts)]
+            return [
+                Disagreement(one, f"in {in_list}, though its record has another name or root", in_list)
+                for one in strangers
+            ]
+        sizes = self._call_all(*(("ZCARD", key) for key in (keys.ended_badly, keys.waits, keys.open)))
+        full = [size >= most for size, most in zip(sizes, (MOST_ENDED, MOST_WAITS, MOST_OPEN), strict=True)]
+        now = float(self._call("TIME")[0])
+        queues = _pairs(self._call("HGETALL", keys.wait_queues))
+        lists = self._lists(list(dict.fromkeys(name for facts in known.values() for name in self._lists_of(facts))))
+        scores = self._call_all(
+            *(("ZSCORE", key, one) for one in known for key in (keys.ended_badly, keys.waits, keys.open))
+        )
+        found: list[Disagreement] = []
+        for number, (task_id, facts) in enumerate(known.items()):
+            ended, waits, opened = scores[3 * number : 3 * number + 3]
+            told = _Told(facts)
+            is_old = told.heard_at < now - self._failure_ttl
+            texts = [
+                _about_end(told, ended, may_lack=full[0] or is_old),
+                _about_wait(told, waits, queues, may_lack=full[1] or is_old),
+                _about_open(told, opened, may_lack=full[2] or is_old or not self._keeps_open),
+            ]
+            for name in self._lists_of(facts):
+                ids_in_it = lists[name]
+                if ids_in_it is not None and task_id not in ids_in_it:
+                    texts.append(f"not in {name}, though its record has that name or root")
+            found += [Disagreement(task_id, text) for text in texts if text]
+        return found
+
+    def _lists_of(self, facts: Facts) -> list[str]:
+        """The lists in which a task must be, as far as they are kept."""
+        found = [] if facts.name is None else [self._keys.newest(facts.name)]
+        return [*found, self._keys.children(facts.root_id)] if isinstance(facts.root_id, str) else found
+
+    def _lists(self, names: Sequence[str]) -> dict[str, frozenset[str] | None]:
+        """The ids of lists; None of one that is full, or is not kept, since it may lack any."""
+        found: dict[str, frozenset[str] | None] = {}
+        for name, size in zip(names, self._call_all(*(("LLEN", name) for name in names)), strict=True):
+            most = MOST_NEWEST - RENAMED if name.startswith(self._keys.newest("")) else MOST_CHILDREN
+            is_whole = 0 < size < most
+            found[name] = frozenset(map(_text, self._call("LRANGE", name, 0, -1))) if is_whole else None
+        return found
+
+
+class _Told:
+    """What a record says of the indexes in which its task must be."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.has_ended = facts.finish is not None
+        self.failed = self.has_ended and facts.finish != Code.SUCCEEDED
+        self.code = facts.finish
+        times = (facts.sent, facts.received, facts.started, facts.retried, facts.finished)
+        self.heard_at = max(at or 0 for at in times) / 1e6
+        """Seconds since the epoch, by the senders' clocks."""
+        self.is_known = bool(facts.sent or facts.received_count or facts.started_count)
+        self.runs_again = self.has_ended and max(facts.received or 0, facts.started or 0, facts.retried or 0) > (
+            facts.finished or 0
+        )
+        closed = facts.retried_count + facts.requeued_count
+        waits = bool(facts.sent) and facts.queue is not None and not self.has_ended and facts.started_count <= closed
+        self.queue = facts.queue if waits else None
+        self.since = max(facts.sent or 0, facts.eta or 0, facts.retried or 0) // 1000
+
+
+def _about_end(told: _Told, score: bytes | None, *, may_lack: bool) -> str:
+    if score is None:
+        return "" if may_lack or not told.failed else "not in ended-badly, though it ended badly"
+    code = _whole(score) % 16
+    if code in ORPHANED:
+        return "in ended-badly as orphaned, though it has ended" if told.has_ended else ""
+    return "" if told.failed and code == told.code else "in ended-badly, though it did not end so"
+
+
+def _about_wait(told: _Told, score: bytes | None, queues: dict[bytes, bytes], *, may_lack: bool) -> str:
+    if told.queue is None:
+        return "" if score is None else "in waits, though it does not wait"
+    number = queues.get(told.queue.encode("utf-8", "surrogatepass"), b"")
+    if score is None:
+        return "" if may_lack or not number else f"not in waits, though it waits in {told.queue}"
+    if not number.isdigit() or _whole(score) != range_of(int(number))[0] + told.since:
+        return "in waits with another queue or time"
+    return ""
+
+
+def _about_open(told: _Told, score: bytes | None, *, may_lack: bool) -> str:
+    if score is None:
+        return "" if may_lack or told.has_ended or not told.is_known else "not in open, though it is not finished"
+    return "in open, though it has ended" if told.has_ended and not told.runs_again else ""
+
+
+def _in_parts(ids: Sequence[str]) -> Iterator[list[str]]:
+    for at in range(0, len(ids), AT_ONCE):
+        yield list(dict.fromkeys(ids[at : at + AT_ONCE]))
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _whole(score: bytes) -> int:
+    """A score that a script gave; 0 for one that none did, which may be endless."""
+    number = float(score)
+    return int(number) if isfinite(number) else 0
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

@@ -1,0 +1,204 @@
+"""Calls of the scripts as one instance makes them, some of them before the replies to others have come."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import StoreSettings
+from ha_monitor.dialing import Dialed
+from ha_monitor.errors import LeaseLost, StoreUnavailable
+from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.counting import RedisCounts
+from ha_monitor.store.keys import Keys
+from ha_monitor.store.lease import Lease, RollbackMemory
+from ha_monitor.store.outbox import OutboxProgress
+from ha_monitor.store.packing import PackedBatch
+from ha_monitor.store.recent import RecentWork
+from ha_monitor.store.results import Counting
+from ha_monitor.store.scripts import read_scripts
+from ha_monitor.text.visible import visible
+
+FAR = 0.05
+"""Seconds beyond which a call takes too long for several in a row."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class NotReplicated(StoreUnavailable):
+    """A call was made, and too few replicas have what it wrote."""
+
+    def __init__(self, replicas: int, needed: int, reply: Any) -> None:
+        """:param reply: that of the script."""
+        super().__init__(f"Redis: {replicas} of {needed} replicas have the last write (store.min_replicas)")
+        self.reply = reply
+
+
+class ScriptCalls:
+    """The connection, what each call carries of this instance, and what is kept of each reply. A subclass says what the
+    scripts are asked.
+    """
+
+    _common: Mapping[str, Any]
+    """What each script that wants it is told, by the name of the option."""
+
+    def __init__(self, settings: StoreSettings, keys: Keys, counting: Counting | None, clock: Clock) -> None:
+        """:param counting: None to count nothing."""
+        self.settings = settings
+        self.keys = keys
+        self.counts = RedisCounts(self, keys, counting)
+        self._clock = clock
+        self._connection = self._dialed = StoreConnection(settings, clock)
+        self._scripts = read_scripts()
+        self._named_keys = keys.for_scripts(0, self.counts.key)
+        self._lease = Lease(clock, settings.lease)
+        self._progress = OutboxProgress()
+        self._rollbacks = RollbackMemory()
+        self._recent: RecentWork[PackedBatch] = RecentWork(clock)
+        self._sent: deque[PackedBatch] = deque()
+        """Batches that were handed over and whose replies were not read."""
+        self._applied: deque[Any] = deque()
+        """Replies to batches that had to be read before that of another call, or what they raised."""
+        self._trouble = ""
+        """What calls did without of which nothing was told yet."""
+        self.is_far = False
+        """Whether the latest call, batches apart, took so long that there should not be several in a row."""
+
+    @property
+    def token(self) -> int:
+        """The fencing token of this instance: higher than that of every instance before; 0 before `register`."""
+        return self._lease.token
+
+    @property
+    def connected(self) -> bool:
+        return self._connection.connected
+
+    def dial(self) -> Dialed[None]:
+        """Connect, and hand the scripts to Redis, which forgets them at a restart. May be called in another thread.
+
+        :raises StoreUnavailable: if Redis is away. :raises ConfigurationError: if it never could be there.
+        """
+        connection = self._dialed = self._dialed.another()
+        connection.connect()
+        # One round trip for all: a distant Redis would take longer than the lease for one each.
+        for script in self._scripts.values():
+            connection.send("SCRIPT", "LOAD", script.source)
+        for _ in self._scripts:
+            connection.receive()
+
+        def use() -> None:
+            self._connection.close()
+            self._connection = connection
+            self._progress.disconnected()
+            self._sent.clear()
+            self._applied.clear()
+            self.counts.connected()
+
+        return Dialed(use, connection.close)
+
+    def connect(self) -> None:
+        """The same at once, for whoever has no loop that goes on meanwhile."""
+        self.dial().use()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:
+        """Run a script, and return its reply: of one of the leader's, None if this instance does not lead.
+
+        :param options: what it is told besides what the store tells all, by name.
+        :param more_keys: those that it takes besides the ones that it names.
+        """
+        return self._call(script, options, more_keys)
+
+    def command(self, *command: Any) -> Any:
+        """Run a command, and return its reply."""
+        return self._commands(command)[0]
+
+    def _commands(self, *commands: Sequence[Any]) -> list[Any]:
+        """Run commands in one round trip, and return their replies."""
+        self._read_all_applied()
+        return self._connection.call_all(*commands)
+
+    def _call(self, name: str, options: Mapping[str, Any] = NOTHING, more_keys: Sequence[str] = ()) -> Any:
+        self._send(name, options, more_keys)
+        self._read_all_applied()
+        asked = self._clock.monotonic()
+        reply = self._receive(name)
+        self.is_far = self._clock.monotonic() - asked > FAR
+        return reply
+
+    def _next_applied(self) -> Any:
+        """The reply to the oldest batch of which it was not returned yet. Raises what it is, if it is an error."""
+        if not self._applied:
+            self._read_applied()
+        reply = self._applied.popleft()
+        if isinstance(reply, LeaseLost):
+            raise reply
+        return reply
+
+    def _read_all_applied(self) -> None:
+        while self._sent:
+            self._read_applied()
+
+    def _read_applied(self) -> None:
+        """Read the reply to the oldest batch without one: Redis answers in order."""
+        batch = self._sent.popleft()
+        try:
+            reply = self._receive("apply")
+        except LeaseLost as error:
+            self._applied.append(error)
+            return
+        self._applied.append(reply)
+        if batch.size and reply[-1] >= 0:  # else nothing of it is merged, and it is sent again
+            self._recent.merged(batch, batch.size)
+
+    def _send(self, name: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> None:
+        self._progress.tell()
+        script = self._scripts[name]
+        common = {
+            **self._common,
+            "token": str(self.token),
+            "announced": self._progress.announced,
+            "calls": self._rollbacks.calls,
+            "known_rollback": self._rollbacks.known,
+        }
+        arguments = script.arguments(self._named_keys, common, options, more_keys)
+        self._connection.send("EVALSHA", script.sha, *arguments)
+        if self._is_replicated(name):
+            self._connection.send("WAIT", self.settings.min_replicas, int(self.settings.timeout * 500))
+
+    def _receive(self, name: str) -> Any:
+        try:
+            reply = self._connection.receive()
+        except LeaseLost:
+            self._progress.refused()
+            self._replicas_with(name)
+            raise
+        if (replicas := self._replicas_with(name)) < self.settings.min_replicas and self._is_replicated(name):
+            # Not confirmed: it is as if the call had not returned.
+            self._connection.close()
+            raise NotReplicated(replicas, self.settings.min_replicas, reply[-1])
+        self._progress.confirm()
+        self._lease.replied()
+        if self._scripts[name].is_under_lease:
+            trouble, counted, call, reply = reply
+            self._rollbacks.confirmed(call)
+            self.counts.replied(counted)
+            self._trouble = self._trouble or visible(trouble.decode("utf-8", "replace"))
+        return reply
+
+    def _is_replicated(self, name: str) -> bool:
+        """Whether a call of a script counts as made only once replicas have what it wrote."""
+        return self.settings.min_replicas > 0 and self._scripts[name].is_under_lease
+
+    def _replicas_with(self, name: str) -> int:
+        """How many replicas have what a call wrote; 0 if that was not asked."""
+        return int(self._connection.receive()) if self._is_replicated(name) else 0
+
+    def _take_trouble(self) -> str:
+        """What this call, or one since the last that could tell of it, did without."""
+        trouble, self._trouble = self._trouble, ""
+        return trouble

@@ -1,0 +1,162 @@
+"""What an instance has counted, as it lies in Redis: read whole once a connection, and then known by the replies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from ha_monitor.store.counts import Counts, LabelSet
+from ha_monitor.store.keys import Keys
+from ha_monitor.store.packing import as_lua_string
+from ha_monitor.store.results import Counting, LabelSets
+
+AT_ONCE = 1000
+"""Counts that one call reads or restores."""
+MOVED_AT_ONCE = 250
+"""Counts that one call moves: each takes several commands."""
+MOST_TOLD = 500
+"""Label sets that one tick adds."""
+MOST_GONE = 10
+"""Instances that never came back, of which one look tells."""
+
+
+class Calls(Protocol):
+    """Makes calls of Redis, and raises `StoreUnavailable`."""
+
+    def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:
+        """Run a script under the lease."""
+
+    def command(self, *command: Any) -> Any:
+        """Run a command."""
+
+
+class RedisCounts:
+    """See `api.CountStore`."""
+
+    def __init__(self, calls: Calls, keys: Keys, counting: Counting | None) -> None:
+        """:param counting: None to count nothing."""
+        self._calls = calls
+        self._keys = keys
+        self.name = counting.name if counting else None
+        self.key = keys.counts(counting.name if counting else "")
+        self._how: dict[str, Any] | None = None if counting is None else counting.for_scripts()
+        self._changes: list[bytes] = []
+        self._untold: list[bytes] = []
+        """Label sets that may be missing among those of all."""
+        self.latest = 0.0
+        """When the latest label set that is known was added, as Redis has it."""
+        self.outdated = True
+
+    @property
+    def how(self) -> Mapping[str, Any] | None:
+        """What scripts are told of how to count; None for not at all."""
+        return self._how
+
+    def connected(self) -> None:
+        """A connection was made: what the calls of the last one have counted may be unknown."""
+        self.outdated = True
+        self._changes.clear()
+
+    def replied(self, told: Sequence[Any]) -> None:
+        """:param told: what a reply says of what was counted (`lua/counted.lua`)."""
+        if told:
+            added, changes = told
+            self._changes += changes
+            if self._how is not None:
+                self._how["room"] -= added
+
+    def make_room(self, room: int, reserve: int) -> None:
+        if self._how is not None:
+            self._how["room"], self._how["reserve"] = room, reserve
+
+    def take_changes(self) -> list[bytes]:
+        changes, self._changes = self._changes, []
+        return changes
+
+    def read(self) -> Counts:
+        label_sets = [one for piece in self._label_sets() for one in piece]
+        raw = list(self._fields(self.key))
+        self.latest = max((one.added for one in label_sets), default=0.0)
+        self.outdated = False
+        self._changes.clear()
+        return Counts(raw, label_sets)
+
+    def read_of(self, name: str) -> Counts:
+        return Counts(list(self._fields(self._keys.counts(name))))
+
+    def restore(self, counts: Mapping[bytes, int]) -> None:
+        rows = [(as_lua_string(field), str(number)) for field, number in counts.items()]
+        for first in range(0, len(rows), AT_ONCE):
+            self._calls.run("restore_counts", {"counts": rows[first : first + AT_ONCE]})
+
+    def tell(self, label_sets: Sequence[bytes]) -> None:
+        self._untold += label_sets
+
+    def move(
+        self,
+        moves: Sequence[tuple[bytes, bytes]],
+        forgotten: Sequence[bytes] = (),
+        gone: tuple[str, float] | None = None,
+    ) -> bool:
+        other = None if gone is None else (gone[0], int(gone[1] * 1000))
+        more_keys = [] if gone is None else [self._keys.counts(gone[0])]
+        rows = [(as_lua_string(source), as_lua_string(target)) for source, target in moves]
+        names = [as_lua_string(name) for name in forgotten]
+        for first in range(0, max(len(rows), len(names), 1), MOVED_AT_ONCE):
+            part = slice(first, first + MOVED_AT_ONCE)
+            if not self._calls.run(
+                "move_counts", {"moves": rows[part], "forgotten": names[part], "gone": other}, more_keys
+            ):
+                return False
+        return True
+
+    def heard(self, within: float) -> list[str]:
+        found = self._calls.command("ZRANGEBYSCORE", self._keys.workers, self._now() - within * 1000, "+inf")
+        return [name.decode("utf-8", "replace") for name in found]
+
+    def gone(self, after: float) -> list[str]:
+        until = self._now() - after * 1000
+        found = self._calls.command("ZRANGEBYSCORE", self._keys.counting, "-inf", until, "LIMIT", 0, MOST_GONE)
+        return [name.decode("utf-8", "replace") for name in found]
+
+    # --- for the ticks ---------------------------------------------------------------------
+
+    def untold(self) -> list[msgspec.Raw]:
+        """Label sets for the next tick."""
+        return [as_lua_string(name) for name in self._untold[:MOST_TOLD]]
+
+    def ticked(self, told: Sequence[Any]) -> LabelSets | None:
+        """:param told: how many label sets there are, and some that were added, as the tick returned them."""
+        if not told:
+            return None
+        del self._untold[:MOST_TOLD]
+        added = [LabelSet(name, float(score)) for name, score in zip(told[1::2], told[2::2], strict=True)]
+        self.latest = max((one.added for one in added), default=self.latest)
+        return LabelSets(told[0], added)
+
+    def _label_sets(self) -> Iterator[list[LabelSet]]:
+        after = "-inf"
+        while True:
+            flat = self._calls.command(
+                *("ZRANGEBYSCORE", self._keys.label_sets, after, "+inf", "WITHSCORES", "LIMIT", 0, AT_ONCE)
+            )
+            piece = [LabelSet(name, float(score)) for name, score in zip(flat[::2], flat[1::2], strict=True)]
+            yield [one for one in piece if math.isfinite(one.added)]
+            if len(piece) < AT_ONCE:
+                return
+            after = f"({piece[-1].added}"
+
+    def _fields(self, key: str) -> Iterator[bytes]:
+        cursor: bytes | int = 0
+        while True:
+            cursor, flat = self._calls.command("HSCAN", key, cursor, "COUNT", AT_ONCE)
+            yield from flat
+            if cursor in (b"0", 0):
+                return
+
+    def _now(self) -> int:
+        seconds, microseconds = self._calls.command("TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000

@@ -1,0 +1,69 @@
+"""Dead letters: calls of handlers that failed for good. What one is, and the port to those that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from ha_monitor.errors import reason_of
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """One of them, as JSON in Redis. Whatever a letter of another version lacks has its default."""
+
+    time: str = ""
+    """When the last call failed, ISO 8601."""
+    handler: str = ""
+    error: str = ""
+    traceback: str = ""
+    attempts: int = 0
+    instance: str = ""
+    """The name of the instance that made the last call, and its host."""
+    host: str = ""
+    event: Any = None
+    task: Any = None
+    """What was known about the event's task then."""
+    entry: bytes = b""
+    """The outbox entry that makes the call again (`outbox.retry_entry`); empty in a letter of an earlier version."""
+
+
+class KeptLetter(Struct, frozen=True):
+    """A letter that was read."""
+
+    id: str
+    """The same each time the handler gives up on the event."""
+    letter: DeadLetter
+    raw: bytes
+    """As it lies in Redis."""
+
+
+class DeadLetters(Protocol):
+    """Those that are kept. Each method raises `StoreUnavailable`."""
+
+    def newest(self) -> Iterator[KeptLetter]:
+        """All, newest first. One that is added meanwhile may make another one come twice."""
+
+    def retry(self, kept: KeptLetter) -> bool:
+        """Have the handler called again, with all its attempts; the letter goes. False if it was gone."""
+
+    def drop(self, kept: KeptLetter) -> bool:
+        """Forget a letter; False if it was gone."""
+
+
+def letter_id(handler: str, event_id: str) -> str:
+    """The id of the letter of a handler and an event."""
+    return blake2b(f"{handler}\0{event_id}".encode("utf-8", "replace"), digest_size=6).hexdigest()
+
+
+def read_letter(raw: bytes) -> KeptLetter:
+    """A letter as it lies in Redis; what is none has an error that says so, and can be dropped."""
+    try:
+        letter = msgspec.json.decode(raw, type=DeadLetter)
+        return KeptLetter(letter_id(letter.handler, letter.event["id"]), letter, raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        letter = DeadLetter(error=f"this is no dead letter: {reason_of(error)}")
+        return KeptLetter(blake2b(raw, digest_size=6).hexdigest(), letter, raw)

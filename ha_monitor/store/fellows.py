@@ -1,0 +1,28 @@
+"""The other instances, as an instance finds them in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ha_monitor.store.keys import Keys
+from ha_monitor.store.packing import json_object
+from ha_monitor.store.results import Peer
+
+MOST = 100
+"""Instances that are looked at, those whose lease ends last."""
+
+
+def living_fellows(ask: Callable[..., list[Any]], keys: Keys, own_token: int) -> list[Peer]:
+    """The instances whose lease holds, without this one.
+
+    :param ask: runs commands in one round trip, and returns their replies.
+    """
+    leases = ("ZREVRANGEBYSCORE", keys.leases, "+inf", "-inf", "WITHSCORES", "LIMIT", 0, MOST)
+    (seconds, microseconds), found = ask(("TIME",), leases)
+    now = int(seconds) * 1000 + int(microseconds) // 1000
+    rows = zip(found[::2], found[1::2], strict=True)
+    living = [int(token) for token, until in rows if token.isdigit() and float(until) >= now]
+    others = [token for token in living if token != own_token]
+    stats = ask(*[("HGET", keys.instance(token), "stats") for token in others])
+    return [Peer(token, json_object(one)) for token, one in zip(others, stats, strict=True)]

@@ -1,0 +1,80 @@
+-- Of each task that started others, in whatever depth, their ids: a list a root, since an entry of one takes a third of
+-- what one of a set does. A call that is repeated may leave an id in it twice; who reads it takes the first.
+--
+-- A list lives as long as the records of the tasks that are in it: success_ttl since a task was entered or ended,
+-- failure_ttl since one ended badly, and as long as one is open, since the leader looks at open tasks (candidates.lua).
+--
+-- @include generated/catalogue index/lists trouble work
+-- @families children
+-- @options success_ttl failure_ttl
+
+local children
+
+do
+  local MOST = 10000 -- of one root
+  local SPARE = 1.25 -- lives so much longer, so that it is seldom renewed
+  local SPARED = options.success_ttl * (SPARE - 1) * 1000000 -- µs
+  local ids_of = {} -- root -> {task id, …}
+  local renewed = {} -- root -> {s, task id that is in it, …}
+  local NONE = {}
+  local left = {} -- root, task id, …
+
+  local function renew(root, uuid, seconds)
+    local known = renewed[root]
+    if not known then
+      known = { 0 }
+      renewed[root] = known
+      will_write(TO_WRITE.index)
+    end
+    known[1] = math.max(known[1], seconds)
+    if uuid then known[#known + 1] = uuid end
+  end
+
+  -- Whether a task has succeeded so soon after it was entered that the list outlives its record; that of most.
+  local function lives_anyway(facts)
+    local began = facts.st or facts.rl
+    return facts.tk == SUCCEEDED and began ~= nil and not facts.at and facts.tt - began < SPARED
+  end
+
+  -- root, before: of the task now and before; has_ended: whether it has another end than before.
+  local function note(uuid, facts, root, before, has_ended)
+    if before and root ~= before then
+      left[#left + 1] = before
+      left[#left + 1] = uuid
+    end
+    if not root then return end
+    if root ~= before then
+      local ids = ids_of[root]
+      if not ids then
+        ids = {}
+        ids_of[root] = ids
+      end
+      ids[#ids + 1] = uuid
+    elseif not has_ended or lives_anyway(facts) then
+      return
+    end
+    local is_bad = facts.tk ~= nil and facts.tk ~= SUCCEEDED
+    renew(root, root == before and uuid or nil, is_bad and options.failure_ttl or options.success_ttl)
+  end
+
+  -- Lets a list live for so many s at least; enters these ids anew if it has expired.
+  local function let_live(root, seconds, ids)
+    local key = families.children .. root
+    local left_of_it = redis.call('TTL', key)
+    if left_of_it == -2 then push_ids(key, ids, MOST, MOST) end
+    if left_of_it < seconds then attempt('EXPIRE', key, math.ceil(seconds * SPARE)) end
+  end
+
+  local function write()
+    for index = 1, #left, 2 do attempt('LREM', families.children .. left[index], 0, left[index + 1]) end
+    for root, ids in pairs(ids_of) do push_ids(families.children .. root, ids, MOST, MOST) end
+    for root, entry in pairs(renewed) do let_live(root, entry[1], #entry > 1 and { unpack(entry, 2) } or NONE) end
+  end
+
+  -- Lets the list of an open task's root live on.
+  local function keep(uuid, facts)
+    if facts.r and facts.r ~= true then let_live(facts.r, options.success_ttl, { uuid }) end
+  end
+
+  children = { note = note, write = write, keep = keep }
+end

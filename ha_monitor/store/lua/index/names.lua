@@ -1,0 +1,78 @@
+-- The names of tasks, and of each the ids of the newest, by when a task of that name was first heard of: a list, since
+-- an entry of one takes a sixth of what one of a sorted set does, and one command a batch and name. A call that is
+-- repeated may leave an id in it twice; who reads it takes the first.
+--
+-- @include clock index/lists tables trouble work
+-- @keys names
+-- @families newest
+-- @options failure_ttl
+
+local names
+
+do
+  -- Ids of a name: so many are answered, and it is cut when there are twice as many; names that one call sweeps.
+  local MOST_IDS, SWEPT = 200, 10
+  local RENEWED_AFTER = 1800 -- s for which a name need not be entered again
+  local newest = {} -- name -> {task id, …}
+  local renamed = {} -- name, task id, …
+  local turned_away = {} -- names for which this call found no room
+
+  -- before: the name that the task had, or nil. It has another one if its events contradict each other.
+  local function note(uuid, name, before)
+    if before then
+      renamed[#renamed + 1] = before
+      renamed[#renamed + 1] = uuid
+    end
+    if not name then return end
+    local ids = newest[name]
+    if not ids then
+      ids = {}
+      newest[name] = ids
+      will_write(TO_WRITE.name)
+    end
+    ids[#ids + 1] = uuid
+  end
+
+  -- Enters a name, or refuses a new one if the table is full of names that were heard of lately; whether it is there.
+  local function enter(name)
+    local added = attempt('ZADD', keys.names, now, name)
+    if added ~= 1 then return added ~= nil end
+    if redis.call('ZCARD', keys.names) <= MOST.names then return true end
+    refuse_entry('names')
+    local oldest = redis.call('ZRANGE', keys.names, 0, 0, 'WITHSCORES')
+    local gone = tonumber(oldest[2]) <= now - KEPT_FOR.silent_name and oldest[1] or name
+    redis.call('ZREM', keys.names, gone)
+    redis.call('DEL', families.newest .. gone)
+    turned_away[name] = gone == name
+    return gone ~= name
+  end
+
+  -- Whether a name is in the table, or has room there: more is kept of it.
+  local function admit(name)
+    return not turned_away[name] and (attempt('ZSCORE', keys.names, name) ~= false or enter(name))
+  end
+
+  local function write()
+    for index = 1, #renamed, 2 do attempt('LREM', families.newest .. renamed[index], 0, renamed[index + 1]) end
+    local latest = options.failure_ttl - RENEWED_AFTER
+    for name, ids in pairs(newest) do
+      local key = families.newest .. name
+      local is_fresh = redis.call('TTL', key) > latest
+      if is_fresh or enter(name) then
+        push_ids(key, ids, 2 * MOST_IDS, MOST_IDS)
+        if not is_fresh then attempt('EXPIRE', key, options.failure_ttl) end
+      end
+    end
+  end
+
+  -- Forgets some names of which the records have expired.
+  local function sweep()
+    local latest = now - options.failure_ttl * 1000
+    for _, name in ipairs(attempt('ZRANGEBYSCORE', keys.names, '-inf', latest, 'LIMIT', 0, SWEPT) or {}) do
+      redis.call('ZREM', keys.names, name)
+      redis.call('DEL', families.newest .. name)
+    end
+  end
+
+  names = { note = note, admit = admit, write = write, sweep = sweep }
+end

@@ -1,0 +1,16 @@
+-- Notes what the caller had announced when this Redis went back (rollback.lua): what of it is merged again, whoever
+-- does that, is left out. Atomic; repeating it changes nothing.
+--
+-- @include lease outbox
+-- @option ids  of events
+--
+-- Returns 1, or the error LEASELOST.
+
+local KEPT_FOR = 600 -- s: by then all instances have merged again what they had merged
+
+return holding_lease(function()
+  begin()
+  leave_out_later(options.ids, KEPT_FOR)
+  trim()
+  return 1
+end)

@@ -1,0 +1,55 @@
+-- The records of tasks that this call writes, once all is computed.
+--
+-- @include ids work
+
+local save_record, write_records
+
+do
+  local WRITTEN, NOTHING = '\195', '\192' -- MessagePack: true, nil
+  local NOTHING_WAITS = WRITTEN .. NOTHING .. NOTHING
+  local unsaved, unsaved_size = {}, 0
+  -- Made once for many records, which takes 2 % off a merge: length of a text -> what MessagePack puts before it; and
+  -- number -> the same as a text, since Redis takes a quarter of the time of a SET to make one of it.
+  local heads, texts = {}, {}
+
+  local function head_of(text)
+    local head = heads[#text]
+    if not head then
+      head = string.sub(cmsgpack.pack(text), 1, -1 - #text)
+      heads[#text] = head
+    end
+    return head
+  end
+
+  local function text_of(number)
+    local text = texts[number]
+    if not text then
+      text = string.format('%.0f', number)
+      texts[number] = text
+    end
+    return text
+  end
+
+  -- Keeps a record until write_records. ttl: in s.
+  function save_record(key, facts_text, seen, waiting, uncounted, told, ttl)
+    local value = facts_text .. head_of(seen) .. seen
+    if uncounted and #uncounted > 0 then
+      value = value .. WRITTEN .. cmsgpack.pack(waiting or {}) .. cmsgpack.pack(uncounted) .. head_of(told) .. told
+    elseif waiting and #waiting > 0 then
+      value = value .. WRITTEN .. cmsgpack.pack(waiting) .. NOTHING .. head_of(told) .. told
+    else
+      value = value .. NOTHING_WAITS .. head_of(told) .. told
+    end
+    local size = unsaved_size
+    unsaved[size + 1], unsaved[size + 2], unsaved[size + 3] = key, value, text_of(ttl)
+    unsaved_size = size + 3
+    will_write(1 + #value / TO_WRITE.text)
+  end
+
+  function write_records()
+    for index = 1, unsaved_size, 3 do
+      redis.call('SET', unsaved[index], unsaved[index + 1], 'EX', unsaved[index + 2])
+    end
+    write_older_ids()
+  end
+end

@@ -1,0 +1,113 @@
+"""What can be asked, worked out anew each time: see `queries.Queries`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+
+from ha_monitor.events.catalogue import State
+from ha_monitor.events.histogram import bucket_of
+from ha_monitor.store.error_groups import ErrorGroup
+from ha_monitor.store.kept import kept_task
+from ha_monitor.store.memory import errors
+from ha_monitor.store.memory.server import MemoryServer
+from ha_monitor.store.name_statistics import WAIT, Cell, NameStatistic, statistic_from
+from ha_monitor.store.queries import MOST_CHILDREN, MOST_NEWEST, Ended, Gap, KeptTask
+
+_STATES = {"sent": State.SENT, "received": State.RECEIVED, "started": State.STARTED}
+
+
+class MemoryQueries:
+    """Needs no lease."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
+        self._server.trouble("before tasks")
+        found = ((task_id, self._server.tasks.get(task_id)) for task_id in ids)
+        return [None if task is None else kept_task(one, task.facts, task.story, whole=True) for one, task in found]
+
+    def names(self) -> list[str]:
+        self._server.trouble("before names")
+        return sorted({task.facts.name for task in self._server.tasks.values() if task.facts.name is not None})
+
+    def newest(self, name: str, count: int) -> list[str]:
+        return self.newest_of([name], count)[0]
+
+    def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
+        self._server.trouble("before newest_of")
+        known = [(task.named, task_id, task.facts.name) for task_id, task in self._server.tasks.items() if task.named]
+        known.sort(reverse=True)
+        rings = ([task_id for _, task_id, name in known if name == wanted] for wanted in names)
+        return [ring[: min(count, MOST_NEWEST)] for ring in rings]
+
+    def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
+        self._server.trouble("before ended_badly")
+        found = [
+            Ended(task_id, at, _STATES[phase], orphaned=True)
+            for task_id, (kind, phase, _) in self._server.found.items()
+            if kind == "task-orphaned" and (at := self._server.orphaned_at.get(task_id)) is not None
+        ]
+        orphaned = {one.task_id for one in found}
+        for task_id, task in self._server.tasks.items():
+            if (end := task.bad_end(self.now())) is not None and task_id not in orphaned:
+                found.append(Ended(task_id, *end))
+        found = [one for one in found if since <= one.at < until + 0.001]
+        found.sort(key=lambda one: (one.at, one.task_id), reverse=True)
+        return found[offset : offset + count]
+
+    def open(self, count: int, offset: int = 0) -> list[str]:
+        self._server.trouble("before open")
+        found = [task_id for task_id, task in self._server.tasks.items() if task.is_open]
+        return found[offset : offset + count]
+
+    def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
+        self._server.trouble("before waiting")
+        found = [(at, task_id) for task_id, (where, at) in self._waits() if where == queue]
+        return [(task_id, at) for at, task_id in sorted(found)[:count]]
+
+    def queues(self) -> list[str]:
+        self._server.trouble("before queues")
+        return sorted({where for _, (where, _) in self._waits()})
+
+    def _waits(self) -> list[tuple[str, tuple[str, float]]]:
+        waits = ((task_id, task.waits()) for task_id, task in self._server.tasks.items())
+        return [(task_id, wait) for task_id, wait in waits if wait is not None]
+
+    def children(self, root_id: str, count: int) -> list[str]:
+        self._server.trouble("before children")
+        found = [(task.named, one) for one, task in self._server.tasks.items() if task.facts.root_id == root_id]
+        return [task_id for _, task_id in sorted(found, reverse=True)[: min(count, MOST_CHILDREN)]]
+
+    def gaps(self, since: float, until: float) -> list[Gap]:
+        self._server.trouble("before gaps")
+        return sorted(
+            (gap for gap in self._server.gaps if gap.since <= until and gap.until >= since),
+            key=lambda gap: (gap.since, gap.until, gap.what),
+        )
+
+    def error_ids(self, beginning: str = "") -> list[str]:
+        self._server.trouble("before error_ids")
+        return [one for one in errors.ids_in(self._server) if one.startswith(beginning)]
+
+    def error_groups(self, ids: Sequence[str]) -> list[ErrorGroup | None]:
+        self._server.trouble("before error_groups")
+        return [errors.group_in(self._server, one) for one in ids]
+
+    def statistics(self, names: Sequence[str], since: float, until: float) -> list[NameStatistic]:
+        self._server.trouble("before statistics")
+        found = [one for one in self._cells() if since // 60 <= one[1] < ceil(until / 60)]
+        return [statistic_from(name, (cell for of, _, cell in found if of == name)) for name in names]
+
+    def _cells(self) -> Iterator[tuple[str, int, Cell]]:
+        """Name, minute since the epoch, and what was counted in it."""
+        for (name, minute, key), count in self._server.runs.items():
+            yield name, minute, {key: count}
+        for task in self._server.tasks.values():
+            if (wait := task.wait()) is not None:
+                name, started, seconds = wait
+                yield name, started // 60_000_000, {WAIT + bucket_of(seconds): 1}
+
+    def now(self) -> float:
+        return self._server.clock.time()

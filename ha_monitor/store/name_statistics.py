@@ -1,0 +1,74 @@
+"""What was run by task name, for looking back, as it is read (`queries.py`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ha_monitor.events.catalogue import Code
+from ha_monitor.events.histogram import LAST_BUCKET, quantile
+
+KEPT = 72 * 3600
+"""Seconds for which statistics are kept."""
+BY_MINUTE = 3 * 3600
+"""Seconds for which they are kept by minute; what is older, by ten minutes."""
+RUN_TIME, WAIT = 20, 128
+"""Where the buckets begin among the keys of a cell, as in `store/lua/statistics.lua`."""
+
+Cell = Mapping[int, int]
+"""Key -> count, as `store/lua/statistics.lua` keeps it."""
+
+
+class Durations(NamedTuple):
+    """How long something took, in the buckets of `events/histogram.py`."""
+
+    counts: Mapping[int, int]
+    """Bucket -> how many."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    def quantile(self, share: float) -> float | None:
+        """Seconds below which so many of all are, known to a tenth; None if there are none."""
+        return quantile(self.counts, share)
+
+
+class NameStatistic(NamedTuple):
+    """What was run of one name in some time."""
+
+    name: str
+    succeeded: int
+    failed: int
+    retried: int
+    runtime: Durations
+    """Of the runs that succeeded."""
+    waiting: Durations
+    """Before the latest start of each task; where clocks are wrong it is not told."""
+
+    @property
+    def runs(self) -> int:
+        """Runs that ended."""
+        return self.succeeded + self.failed + self.retried
+
+
+def statistic_from(name: str, cells: Iterable[Cell]) -> NameStatistic:
+    """The sum of some cells of a name."""
+    sums: Counter[int] = Counter()
+    for cell in cells:
+        sums.update(cell)
+    runtime = _durations(sums, RUN_TIME)
+    return NameStatistic(
+        name,
+        succeeded=runtime.total + sums[Code.SUCCEEDED],
+        failed=sums[Code.FAILED],
+        retried=sums[Code.RETRIED],
+        runtime=runtime,
+        waiting=_durations(sums, WAIT),
+    )
+
+
+def _durations(sums: Counter[int], begin: int) -> Durations:
+    buckets = ((key - begin, count) for key, count in sums.items() if count > 0)
+    return Durations({bucket: count for bucket, count in buckets if 0 <= bucket <= LAST_BUCKET})

@@ -1,0 +1,150 @@
+"""What can be asked of the shared record, whatever keeps it: the port of those who read.
+
+`redis_queries.py` asks Redis, `memory/queries.py` a record in this process. The answers say what the instances had
+merged when they were asked; events that are still on their way are not in them. Each call is small: none keeps Redis
+from its work for more than some milliseconds, and none looks at all records. Whoever searches takes the narrowest of
+these, reads the records by `tasks`, and filters.
+
+The indexes are written in the same call that merges, so they agree with the records. What expired may still be named
+by one until it is swept: `tasks` answers None for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from msgspec import Struct
+
+from ha_monitor.events.catalogue import State
+from ha_monitor.store.error_groups import ErrorGroup
+from ha_monitor.store.name_statistics import NameStatistic
+from ha_monitor.store.record import TaskRecord
+
+MOST_NAMES = 2000
+"""Names of tasks that are kept, those heard of lately."""
+MOST_NEWEST = 200
+"""Tasks of a name, its newest."""
+MOST_CHILDREN = 10_000
+"""Tasks of a root, its newest."""
+MOST_ENDED = 100_000
+"""Tasks that failed, were rejected, revoked or orphaned, the latest."""
+
+
+class StoryEvent(Struct, frozen=True):
+    """One event of a task."""
+
+    type: str
+    """As the catalogue of events calls it; `custom` for what it has no name for."""
+    time: float
+    """Seconds since the epoch, by the sender's clock; 0 if the event had no usable time."""
+    requeued: bool = False
+    """Of a `task-rejected`: whether the task went back into its queue."""
+    error_group: str | None = None
+    """Of the failure that ended the task, and of its last retries for an exception: the group of the error."""
+
+
+class KeptTask(Struct, frozen=True):
+    """What is kept of one task."""
+
+    record: TaskRecord
+    story: tuple[StoryEvent, ...] = ()
+    """Its events, oldest first: the latest 1,000. None of them in a record that an earlier version wrote."""
+    complete: bool = True
+    """Whether nothing is missing as far as the record shows: its name, the start of what succeeded, the story."""
+    reconciled: bool = False
+    """Its end was found in the result backend, since the event of it never came."""
+
+
+class Ended(NamedTuple):
+    """A task that ended otherwise than by succeeding."""
+
+    task_id: str
+    at: float
+    """When, seconds since the epoch: by the sender's clock, but not later than it was merged."""
+    state: State
+    """FAILURE, REJECTED or REVOKED; that of an orphaned task is the one in which it was lost."""
+    orphaned: bool = False
+    """It has not ended: nobody has it any more."""
+
+
+class Gap(NamedTuple):
+    """A time of which events are missing."""
+
+    what: str
+    """How many of what, and whose: `12 starts of celery@app3`."""
+    since: float
+    """Seconds since the epoch, as `until`."""
+    until: float
+
+
+class TaskQueries(Protocol):
+    """About tasks. Each raises `StoreUnavailable`."""
+
+    def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
+        """The records of tasks, in the order of their ids; None for one of which nothing is known any more."""
+
+    def names(self) -> list[str]:
+        """The names of tasks that were heard of, at most 2,000, in the order of the alphabet."""
+
+    def newest(self, name: str, count: int) -> list[str]:
+        """Ids of tasks of a name, newest first by when they were first heard of by that name: of the latest 200. The
+        records of some may have expired.
+        """
+
+    def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
+        """The same for many names, in their order."""
+
+    def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
+        """Tasks that failed, were rejected, revoked or orphaned in a time, its ends included, newest first: of the
+        latest 100,000. The record of one may have expired.
+        """
+
+    def open(self, count: int, offset: int = 0) -> list[str]:
+        """Ids of tasks that are not finished, in no particular order; none without `stuck.enabled`."""
+
+    def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
+        """Tasks in a queue that have not started, longest wait first: the id, and since when it could have (sent, or a
+        later eta), in seconds since the epoch. An eta that is still to come is the last of all. Only where producers
+        send `task-sent`, which names the queue.
+        """
+
+    def queues(self) -> list[str]:
+        """The queues in which tasks wait, in the order of the alphabet."""
+
+    def children(self, root_id: str, count: int) -> list[str]:
+        """Ids of the tasks whose root is a task, newest first: of the latest 10,000."""
+
+    def gaps(self, since: float, until: float) -> list[Gap]:
+        """What the fleet has told of as lost, of a time that touches the given one, oldest first: of the latest
+        1,000.
+        """
+
+    def now(self) -> float:
+        """The time by the record's own clock, seconds since the epoch."""
+
+
+class ErrorQueries(Protocol):
+    """About groups of errors, of which there are at most 2,000. Each raises `StoreUnavailable`."""
+
+    def error_ids(self, beginning: str = "") -> list[str]:
+        """The ids of all groups, or of those that begin so, the one that was seen last first."""
+
+    def error_groups(self, ids: Sequence[str]) -> list[ErrorGroup | None]:
+        """Groups, in the order of their ids; None for one that is not there."""
+
+
+class StatisticQueries(Protocol):
+    """About what was run of each name. Each raises `StoreUnavailable`."""
+
+    def statistics(self, names: Sequence[str], since: float, until: float) -> list[NameStatistic]:
+        """What was run of each name, in their order: of names that `TaskQueries.names` tells, for three days.
+
+        :param since: seconds since the epoch; the minute that it is in counts. What is older than `BY_MINUTE` is kept
+            by ten minutes, and those that it is in count.
+        :param until: likewise, the first minute that does not count.
+        """
+
+
+class Queries(TaskQueries, ErrorQueries, StatisticQueries, Protocol):
+    """All that can be asked."""

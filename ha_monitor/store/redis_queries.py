@@ -1,0 +1,219 @@
+"""Asks Redis: see `queries.py`. Reads only, and no more at once than Redis answers in some milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+from typing import Any
+
+import msgspec
+
+from ha_monitor.events.catalogue import State
+from ha_monitor.events.types import ENDS
+from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.error_groups import ErrorGroup, GroupFacts, group_from
+from ha_monitor.store.kept import read_kept
+from ha_monitor.store.keys import Keys
+from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
+from ha_monitor.store.packing import json_object
+from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask
+
+RECORDS_AT_ONCE = 100
+"""Records of tasks that one call reads: most have half a kilobyte, the largest a hundred times that; and groups of
+errors, of five kilobytes.
+"""
+ENTRIES_AT_ONCE = 1000
+"""Entries of an index that one call reads."""
+MOST_GROUPS = 2000
+NAMES_AT_ONCE = 100
+"""Names whose ids, or hours of names whose statistics, are asked for before the first answer is read."""
+ORPHANED = {11: State.SENT, 12: State.RECEIVED, 13: State.STARTED}
+"""What `ended_badly` has of an orphaned task in place of an end, as `lua/index/ended_badly.lua` writes it."""
+_LATEST = 4e9
+"""Seconds since the epoch."""
+_group_in = msgspec.msgpack.Decoder(tuple[GroupFacts, str]).decode
+_cell_in = msgspec.msgpack.Decoder(dict[int, int]).decode
+
+
+class RedisQueries:
+    """See `queries.Queries`."""
+
+    def __init__(self, connection: StoreConnection, keys: Keys) -> None:
+        self._connection = connection
+        self._call = connection.call
+        self._keys = keys
+
+    def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
+        found: list[KeptTask | None] = []
+        for first in range(0, len(ids), RECORDS_AT_ONCE):
+            some = ids[first : first + RECORDS_AT_ONCE]
+            records = self._call("MGET", *(self._keys.task(task_id) for task_id in some))
+            found += [None if raw is None else read_kept(one, raw) for one, raw in zip(some, records, strict=True)]
+        return found
+
+    def names(self) -> list[str]:
+        return sorted(map(_text, self._call("ZRANGE", self._keys.names, 0, MOST_NAMES - 1)))
+
+    def newest(self, name: str, count: int) -> list[str]:
+        return self.newest_of([name], count)[0]
+
+    def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
+        found: list[list[str]] = []
+        for first in range(0, len(names), NAMES_AT_ONCE):
+            some = names[first : first + NAMES_AT_ONCE]
+            for name in some:
+                self._connection.send("LRANGE", self._keys.newest(name), 0, -1)
+            # What is there twice counts where it stands first.
+            rings = [dict.fromkeys(map(_text, self._connection.receive())) for _ in some]
+            found += [list(ring)[: min(count, MOST_NEWEST)] for ring in rings]
+        return found
+
+    def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
+        latest, earliest = f"({(_milliseconds(until) + 1) * 16}", _milliseconds(since) * 16
+        found: list[Ended] = []
+        while len(found) < count:
+            most = min(ENTRIES_AT_ONCE, count - len(found))
+            limit = ("WITHSCORES", "LIMIT", offset + len(found), most)
+            some = self._call("ZREVRANGEBYSCORE", self._keys.ended_badly, latest, earliest, *limit)
+            found += [_ended(some[index], int(some[index + 1])) for index in range(0, len(some), 2)]
+            if len(some) < 2 * most:
+                break
+        return found
+
+    def open(self, count: int, offset: int = 0) -> list[str]:
+        found: list[str] = []
+        while len(found) < count:
+            first, most = offset + len(found), min(ENTRIES_AT_ONCE, count - len(found))
+            some = self._call("ZRANGE", self._keys.open, first, first + most - 1)
+            found += map(_text, some)
+            if len(some) < most:
+                break
+        return found
+
+    def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
+        number = self._call("HGET", self._keys.wait_queues, queue)
+        if number is None or not number.isdigit():
+            return []
+        found: list[tuple[str, float]] = []
+        first, behind = range_of(int(number))
+        while len(found) < count:
+            most = min(ENTRIES_AT_ONCE, count - len(found))
+            limit = ("WITHSCORES", "LIMIT", len(found), most)
+            some = self._call("ZRANGEBYSCORE", self._keys.waits, first, f"({behind}", *limit)
+            found += [(_text(some[at]), (int(some[at + 1]) - first) / 1000) for at in range(0, len(some), 2)]
+            if len(some) < 2 * most:
+                break
+        return found
+
+    def queues(self) -> list[str]:
+        raw = self._call("HGETALL", self._keys.wait_queues)
+        numbers = {_text(raw[at]): int(raw[at + 1]) for at in range(0, len(raw), 2) if raw[at + 1].isdigit()}
+        for number in numbers.values():
+            first, behind = range_of(number)
+            self._connection.send("ZCOUNT", self._keys.waits, first, f"({behind}")
+        counts = [self._connection.receive() for _ in numbers]
+        return sorted(name for name, count in zip(numbers, counts, strict=True) if count)
+
+    def children(self, root_id: str, count: int) -> list[str]:
+        found: dict[str, None] = {}
+        first = 0
+        while len(found) < count:
+            some = self._call("LRANGE", self._keys.children(root_id), first, first + ENTRIES_AT_ONCE - 1)
+            found |= dict.fromkeys(map(_text, some))
+            first += len(some)
+            if len(some) < ENTRIES_AT_ONCE:
+                break
+        return list(found)[:count]
+
+    def gaps(self, since: float, until: float) -> list[Gap]:
+        # One that was kept twice, by a call that was repeated, is one.
+        kept = set(self._call("LRANGE", self._keys.gaps, 0, -1))
+        found = [gap for raw in kept if (gap := _gap(json_object(raw))) and gap.since <= until and gap.until >= since]
+        return sorted(found, key=lambda gap: (gap.since, gap.until, gap.what))
+
+    def error_ids(self, beginning: str = "") -> list[str]:
+        found = map(_text, self._call("ZREVRANGE", self._keys.errors, 0, MOST_GROUPS - 1))
+        return [group_id for group_id in found if group_id.startswith(beginning)]
+
+    def error_groups(self, ids: Sequence[str]) -> list[ErrorGroup | None]:
+        now, since = self.now(), self._call("GET", self._keys.errors_since)
+        kept_since = int(since) / 1000 if since is not None and since.isdigit() else 0.0
+        found: list[ErrorGroup | None] = []
+        for first in range(0, len(ids), RECORDS_AT_ONCE):
+            some = ids[first : first + RECORDS_AT_ONCE]
+            kept = map(_group, self._call("MGET", *map(self._keys.error, some)))
+            for group_id, one in zip(some, kept, strict=True):
+                found.append(one and group_from(group_id, *one, now=now, since=kept_since))
+        return found
+
+    def statistics(self, names: Sequence[str], since: float, until: float) -> list[NameStatistic]:
+        first, behind = int(since // 60), ceil(until / 60)
+        cells: dict[str, list[Cell]] = {name: [] for name in names}
+        wanted = [(name, hour) for name in names for hour in range(first // 60, (behind - 1) // 60 + 1)]
+        for start in range(0, len(wanted), NAMES_AT_ONCE):
+            some = wanted[start : start + NAMES_AT_ONCE]
+            for name, hour in some:
+                self._connection.send("HGETALL", self._keys.statistics_of(name, hour))
+            for name, hour in some:
+                cells[name] += _cells(self._connection.receive(), hour, first, behind)
+        return [statistic_from(name, cells[name]) for name in names]
+
+    def now(self) -> float:
+        seconds, microseconds = self._call("TIME")
+        return int(seconds) + int(microseconds) / 1e6
+
+
+def _ended(task_id: bytes, score: int) -> Ended:
+    """An entry as `lua/index/ended_badly.lua` writes it."""
+    at, code = divmod(score, 16)
+    state = ORPHANED.get(code)
+    if state is not None:
+        return Ended(_text(task_id), at / 1000, state, orphaned=True)
+    end = ENDS.get(code)
+    return Ended(_text(task_id), at / 1000, State.UNKNOWN if end is None else end.state)
+
+
+def _milliseconds(seconds: float) -> int:
+    """A time as a score that Redis compares exactly."""
+    return int(min(max(seconds, 0.0), _LATEST) * 1000)
+
+
+def _gap(kept: dict[str, Any]) -> Gap | None:
+    """An entry as `lua/losses.lua` writes it."""
+    what, since, until = (kept.get(key) for key in ("what", "since", "until"))
+    if not isinstance(what, str) or not isinstance(since, (int, float)) or not isinstance(until, (int, float)):
+        return None
+    return Gap(what, since / 1000, until / 1000)
+
+
+def _group(raw: bytes | None) -> tuple[GroupFacts, str] | None:
+    """What is kept of a group of errors; None if it is gone, or not of the program's making."""
+    if raw is None:
+        return None
+    try:
+        return _group_in(raw)
+    except ValueError:
+        return None
+
+
+def _cells(raw: Sequence[bytes], hour: int, first: int, behind: int) -> Iterator[Cell]:
+    """The cells of an hour that are in a range of minutes; without what is not of the program's making."""
+    for field, value in zip(raw[::2], raw[1::2], strict=True):
+        ten, text = field[:1] == b"t", field.removeprefix(b"t")
+        if not text.isdigit():
+            continue
+        minute = hour * 60 + int(text) * (10 if ten else 1)
+        if (minute + 10 if ten else minute + 1) > first and minute < behind:
+            try:
+                yield _cell_in(value)
+            except ValueError:
+                continue
+
+
+def range_of(queue: int) -> tuple[int, int]:
+    """The first score of a queue in `waits`, and that behind its last, as `lua/index/waits.lua` gives them."""
+    return queue << 42, (queue + 1) << 42
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

@@ -1,0 +1,114 @@
+"""Tables for people: as wide as the terminal, and not a column wider.
+
+Where there is no room for all columns, the least important ones are left out, and of the others those texts are cut
+that may be. Rows are never wrapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from ha_monitor.text.terminal import Painted
+from ha_monitor.text.visible import columns, shortened
+
+Cell = str | Painted
+_GAP = "  "
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    header: str
+    rank: int = 0
+    """How unimportant it is: those with the highest rank are left out first."""
+    least: int | None = None
+    """To how many columns of the terminal its texts may be cut; None if they may not be."""
+    right: bool = False
+    """Whether its texts end at its right edge, as numbers do."""
+    grows_last: bool = False
+    """Whether all others get room before it: what it shows at least is enough."""
+
+
+def laid_out(
+    header: Sequence[Column],
+    rows: Sequence[Sequence[Cell]],
+    shown: Callable[[str], str],
+    *,
+    width: int | None = None,
+    legend: bool = True,
+) -> list[list[Cell]]:
+    """The rows as parts that are to be written one after the other.
+
+    :param shown: makes of a text what will be displayed.
+    :param width: columns of the terminal; None for no limit, so that all columns are there and no text is cut.
+    :param legend: whether the first row has the headers.
+    """
+    texts = [[shown(_text(cell)) for cell in row] for row in rows]
+    heads = [[column.header for column in header]] if legend else []
+    natural = [max(map(columns, cells), default=0) for cells in zip(*heads, *texts, strict=True)] or [0] * len(header)
+    used = list(range(len(header)))
+    if width is not None:
+        # A column in which nothing stands takes room from those that say something.
+        used = [number for number in used if not texts or any(row[number] for row in texts)]
+    widths = _widths(header, natural, used, width)
+    end = shown("…")
+    painted = [*[[*line] for line in heads], *rows]
+    return [_row(line, texts_of, header, widths, end) for line, texts_of in zip(painted, [*heads, *texts], strict=True)]
+
+
+def _widths(header: Sequence[Column], natural: Sequence[int], used: Sequence[int], width: int | None) -> dict[int, int]:
+    """The widths of those columns that have room, by number."""
+    if width is None:
+        return {number: natural[number] for number in used}
+    least = {number: min(natural[number], header[number].least or natural[number]) for number in used}
+    by_rank = sorted(used, key=lambda number: header[number].rank)
+    while len(by_rank) > 1 and sum(least[one] for one in by_rank) + len(_GAP) * (len(by_rank) - 1) > width:
+        by_rank.pop()
+    room = width - len(_GAP) * (len(by_rank) - 1) - sum(least[one] for one in by_rank)
+    found: dict[int, int] = {}
+    for number in sorted(by_rank, key=lambda number: header[number].grows_last):
+        more = min(natural[number] - least[number], max(0, room))
+        room -= more
+        found[number] = min(least[number] + more, width)
+    return {number: found[number] for number in sorted(found)}
+
+
+def _row(
+    line: Sequence[Cell], texts: Sequence[str], header: Sequence[Column], widths: dict[int, int], end: str
+) -> list[Cell]:
+    parts: list[Cell] = []
+    for number, width in widths.items():
+        text = shortened(texts[number], width, end)
+        blank = " " * (width - columns(text))
+        cell = line[number]
+        if parts:
+            parts.append(_GAP)
+        if header[number].right:
+            parts.append(blank)
+        parts.append(Painted(text, cell.color) if isinstance(cell, Painted) else text)
+        if not header[number].right:
+            parts.append(blank)
+    while parts and not _text(parts[-1]).strip():
+        parts.pop()
+    return parts
+
+
+def unique_beginning(texts: Sequence[str], least: int) -> int:
+    """How many characters tell all of these texts apart, at least so many."""
+    ordered = sorted(set(texts))
+    longest = 0
+    for one, other in pairwise(ordered):
+        same = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
+        longest = max(longest, same)
+    return max(least, longest + 1)
+
+
+def _text(cell: Cell) -> str:
+    return cell.text if isinstance(cell, Painted) else cell
+
+
+def plain(rows: Sequence[Sequence[Cell]]) -> list[str]:
+    """Rows without colours."""
+    return ["".join(map(_text, row)).rstrip() for row in rows]

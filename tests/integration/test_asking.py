@@ -1,0 +1,176 @@
+"""The commands that ask, over real instances and a real Redis: each answer is what the events themselves say."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter, defaultdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ha_monitor.cli.main import main
+from ha_monitor.store.queries import MOST_NEWEST
+from tests.support.instances import Fleet
+from tests.support.process import wait_until
+from tests.support.recording import Recorded, publish, read_stream, replicate
+from tests.support.rights import as_monitor
+
+ENDS = {"task-succeeded": (2, "SUCCESS"), "task-failed": (1, "FAILURE"), "task-revoked": (1, "REVOKED")}
+"""Ranks, as docs/states.md has them, and states."""
+RUN_ENDS = ("task-succeeded", "task-failed", "task-retried")
+
+
+class Truth:
+    """What recorded events say, worked out without the program."""
+
+    def __init__(self, messages: list[Recorded]) -> None:
+        self.events: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.workers: set[str] = set()
+        for event in (event for message in messages for event in message.events):
+            if "uuid" in event:
+                self.events[event["uuid"]].append(event)
+            elif event["type"].startswith("worker-"):
+                self.workers.add(event["hostname"])
+        for events in self.events.values():
+            events.sort(key=lambda event: event["timestamp"])
+
+    def state(self, task_id: str) -> str:
+        """Of one that has ended, how; `open` for all others."""
+        ended = [
+            (*ENDS.get(event["type"], (0, "REJECTED")), event["timestamp"])
+            for event in self.events[task_id]
+            if event["type"] in ENDS or (event["type"] == "task-rejected" and not event["requeue"])
+        ]
+        return max(ended, key=lambda end: (end[0], end[2]))[1] if ended else "open"
+
+    def name(self, task_id: str) -> str | None:
+        return next((event["name"] for event in self.events[task_id] if event.get("name")), None)
+
+    def with_state(self, *states: str) -> set[str]:
+        return {task_id for task_id in self.events if self.state(task_id) in states}
+
+
+class Asking:
+    """Calls the program, and reads what it answers."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str, status: int = 0) -> tuple[str, str]:
+        assert main(arguments) == status
+        written = self._capsys.readouterr()
+        return written.out, written.err
+
+    def document(self, *arguments: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self(*arguments, "-o", "json", "-n", "0")[0])
+        return found
+
+
+@pytest.fixture
+def ask(
+    tmp_path: Path,
+    redis_broker_url: str,
+    store_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Asking:
+    """Asks the store of two instances that have merged a recorded stream, some of it twice."""
+    with Fleet(tmp_path, redis_broker_url, store_url, size=2).start() as fleet:
+        publish(redis_broker_url, STREAM)
+        publish(redis_broker_url, STREAM[::7])
+        wait_until(lambda: sum(entry.stats.get("new", 0) for entry in fleet.entries()) >= EVENTS, 60, "the merge", 0.2)
+    monkeypatch.setenv("HA_MONITOR_STORE_URL", as_monitor(store_url))
+    monkeypatch.setenv("HA_MONITOR_NODE_ID", fleet.node_id)
+    monkeypatch.setattr("ha_monitor.cli.completion.GIVES_UP", 60.0)
+    return Asking(capsys)
+
+
+STREAM = list(replicate(read_stream("small"), 1, start=time.time() - 120))
+TRUTH = Truth(STREAM)
+EVENTS = len({json.dumps(event, sort_keys=True) for message in STREAM for event in message.events})
+
+
+def check_errors_and_names(ask: Asking) -> None:
+    # Errors, in groups: each failure and each retry for an exception is in one, and the group finds its tasks.
+    groups = ask.document("errors")["items"]
+    events = [event for one in TRUTH.events.values() for event in one]
+    kinds = Counter(event["type"] for event in events)
+    assert sum(group["failures"] for group in groups) == kinds["task-failed"]
+    assert sum(group["retries"] for group in groups) == kinds["task-retried"]
+    failing = {event["uuid"] for event in events if event["type"] in ("task-failed", "task-retried")}
+    listed = {one["task_id"] for group in groups for one in ask.document("tasks", f"error={group['group']}")["items"]}
+    assert listed == failing
+    assert TRUTH.with_state("FAILURE") <= {one["task_id"] for one in ask.document("tasks", "error!=")["items"]}
+
+    # What was run by name.
+    runs = Counter(TRUTH.name(event["uuid"]) for event in events if event["type"] in RUN_ENDS)
+    counted = {one["name"]: one["now"]["runs"] for one in ask.document("names", "--since", "-3h")["items"]}
+    assert counted == {name: count for name, count in runs.items() if name}
+
+
+def test_every_answer_is_what_the_events_say(ask: Asking) -> None:
+    """Given instances that merged recorded events, with repetitions, what the commands list by state, name, root and
+    time, what they tell of a task, errors, names and the workers, is what the events themselves say."""
+    # What failed, in the order in which it did.
+    failed = ask.document("tasks", "state=FAILURE", "--since", "-1h")
+    assert failed["complete"]
+    assert {one["task_id"] for one in failed["items"]} == TRUTH.with_state("FAILURE")
+    ends = [one["finished"] for one in failed["items"]]
+    assert ends == sorted(ends, reverse=True)
+    assert {one["task_id"] for one in ask.document("tasks", "state=REVOKED,REJECTED")["items"]} == TRUTH.with_state(
+        "REVOKED", "REJECTED"
+    )
+
+    # What is open, whatever it is.
+    found = ask.document("tasks", "state=open")
+    assert {one["task_id"] for one in found["items"]} == TRUTH.with_state("open")
+
+    # By name: all of a rare one; of a frequent one the newest, and what is missing is said.
+    rare = ask.document("tasks", "name=tests.flaky")
+    named = {task_id for task_id in TRUTH.events if TRUTH.name(task_id) == "tests.flaky"}
+    assert ({one["task_id"] for one in rare["items"]}, rare["complete"]) == (named, True)
+    retried = {task_id: sum(e["type"] == "task-retried" for e in TRUTH.events[task_id]) for task_id in named}
+    assert {one["task_id"]: one["retries"] for one in rare["items"]} == retried
+    frequent = ask.document("tasks", "name=tests.add")
+    of_it = {task_id for task_id in TRUTH.events if TRUTH.name(task_id) == "tests.add"}
+    listed = {one["task_id"] for one in frequent["items"]}
+    assert listed <= of_it
+    assert of_it - listed <= TRUTH.with_state("SUCCESS")
+    assert len(listed) >= MOST_NEWEST
+    assert not frequent["complete"]
+    assert "succeeded tasks of tests.add beyond the newest 200" in frequent["gaps"][0]["what"]
+
+    # One task, event by event; a beginning of its id is enough.
+    task_id = max(named, key=lambda one: len(TRUTH.events[one]))
+    out, _ = ask("task", task_id[:13], "-o", "json")
+    (told,) = json.loads(out)["items"]
+    assert [step["type"] for step in told["story"]] == [event["type"] for event in TRUTH.events[task_id]]
+    times = [datetime.fromisoformat(step["time"]).timestamp() for step in told["story"]]
+    assert times == pytest.approx([event["timestamp"] for event in TRUTH.events[task_id]], rel=0, abs=2e-6)
+    assert ask("task", "no-such-task", status=1)[0] == ""
+
+    # A tree is all that names the root.
+    roots = defaultdict(set)
+    for one, events in TRUTH.events.items():
+        for root in {event["root_id"] for event in events if event.get("root_id")}:
+            roots[root].add(one)
+    root = max(roots, key=lambda one: len(roots[one]))
+    assert len(roots[root]) > 1
+    assert {one["task_id"] for one in ask.document("tasks", f"root={root}")["items"]} == roots[root]
+    (tree,) = json.loads(ask("task", root, "--tree", "-o", "json")[0])["items"]
+    assert {one["task_id"] for one in tree["tree"]} == roots[root]
+
+    # Errors in groups, and what was run by name.
+    check_errors_and_names(ask)
+
+    # Workers.
+    out, err = ask("workers", "-o", "ids")
+    assert set(out.split()) == TRUTH.workers
+    assert re.fullmatch(rf"{len(TRUTH.workers)} workers\. Searched: .* Complete\.\n", err)
+
+    # Values for the completion of a shell.
+    assert set(ask("completion", "--values", "name")[0].split()) == {TRUTH.name(one) for one in TRUTH.events} - {None}

@@ -1,0 +1,230 @@
+"""A record to ask, for tests: what the port answers about tasks that a test makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from ha_monitor.events.catalogue import State
+from ha_monitor.events.histogram import bucket_of
+from ha_monitor.query.fields import BAD_ENDS, OPEN, first_heard
+from ha_monitor.store.dead_letters import KeptLetter
+from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
+from ha_monitor.store.name_statistics import Durations, NameStatistic
+from ha_monitor.store.queries import Ended, Gap, KeptTask, StoryEvent
+from ha_monitor.store.reader import WorkerEntry, Workers
+from ha_monitor.store.record import TaskRecord
+
+NOW = 1_795_586_043.5
+ENDS = {State.SUCCESS: "task-succeeded", State.FAILURE: "task-failed"}
+ENDS |= {State.REJECTED: "task-rejected", State.REVOKED: "task-revoked"}
+
+
+def task(task_id: str = "t1", state: State = State.SUCCESS, *, at: float = NOW - 60, **changes: Any) -> KeptTask:
+    """A task that was sent at a time, and received, started and ended a second each later, as far as its state says."""
+    steps = [("sent", "task-sent", at), ("received", "task-received", at + 1), ("started", "task-started", at + 2)]
+    reached = {State.SENT: 1, State.RECEIVED: 2, State.STARTED: 3, State.UNKNOWN: 0}.get(state, 3)
+    fields: dict[str, Any] = {"name": "shop.pay", "queue": "celery", "worker": "celery@a", "root_id": task_id}
+    fields |= {name: time for name, _, time in steps[:reached]}
+    story = [StoryEvent(type_, time) for _, type_, time in steps[:reached]]
+    if state in ENDS:
+        fields |= {"finished": at + 3, "runtime": 1.0, "queue_time": 2.0, "runs": 1}
+        story.append(StoryEvent(ENDS[state], at + 3))
+    kept = {"complete": changes.pop("complete", True), "reconciled": changes.pop("reconciled", False)}
+    story = changes.pop("story", story)
+    return KeptTask(TaskRecord(task_id=task_id, state=state, **(fields | changes)), tuple(story), **kept)
+
+
+def group(group_id: str = "0f3c52a9be", **changes: Any) -> ErrorGroup:
+    """A group of errors, of which two came in this hour."""
+    known = ErrorGroup(
+        id=group_id,
+        name="shop.pay",
+        error_class="Declined",
+        place="shop/tasks.py:charge",
+        state=GroupState.KNOWN,
+        failures=5,
+        retries=1,
+        first=NOW - 7200,
+        last=NOW - 60,
+        by_hour=(*(0,) * 21, 3, 0, 2),
+        message="Declined('order 9')",
+        tasks=(FailedTask("t1", NOW - 60),),
+        traceback='Traceback (most recent call last):\n  File "/srv/shop/tasks.py", line 9, in charge\nDeclined: no\n',
+    )
+    return known._replace(**changes)
+
+
+def statistic(name: str = "shop.pay", succeeded: int = 0, failed: int = 0, *, runtime: float = 0.5) -> NameStatistic:
+    """So many runs in a minute, each of which took so long, and a wait of two seconds before each."""
+    waits = Durations({bucket_of(2.0): succeeded + failed} if succeeded + failed else {})
+    runtimes = Durations({bucket_of(runtime): succeeded} if succeeded else {})
+    return NameStatistic(name, succeeded, failed, 0, runtimes, waits)
+
+
+class Asked:
+    """The port over tasks in memory, with the bounds of the indexes, and a count of what was read."""
+
+    def __init__(
+        self,
+        *tasks: KeptTask,
+        gaps: Sequence[Gap] = (),
+        ring: int = 200,
+        groups: Sequence[ErrorGroup] = (),
+        runs: Sequence[tuple[float, NameStatistic]] = (),
+    ) -> None:
+        """:param runs: what was run at which time."""
+        self.kept = {one.record.task_id: one for one in tasks}
+        self.read = 0
+        """Records that were read."""
+        self.groups = {one.id: one for one in sorted(groups, key=lambda one: one.last, reverse=True)}
+        self._runs = runs
+        self._gaps = gaps
+        self._ring = ring
+
+    def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
+        self.read += len(ids)
+        return [self.kept.get(one) for one in ids]
+
+    def names(self) -> list[str]:
+        named = {one.record.name for one in self.kept.values() if one.record.name is not None}
+        return sorted(named | {one.name for _, one in self._runs})
+
+    def newest(self, name: str, count: int) -> list[str]:
+        of_name = [one for one in self.kept.values() if one.record.name == name]
+        return _ids(sorted(of_name, key=first_heard, reverse=True))[: min(count, self._ring)]
+
+    def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
+        return [self.newest(name, count) for name in names]
+
+    def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
+        ended = [
+            Ended(one.record.task_id, one.record.finished or 0.0, one.record.state)
+            for one in self.kept.values()
+            if one.record.state in BAD_ENDS and since <= (one.record.finished or 0.0) <= until
+        ]
+        return sorted(ended, key=lambda one: one.at, reverse=True)[offset : offset + count]
+
+    def open(self, count: int, offset: int = 0) -> list[str]:
+        return _ids(one for one in self.kept.values() if one.record.state in OPEN)[offset : offset + count]
+
+    def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
+        waiting = (
+            (one.record.task_id, max(one.record.sent or 0.0, one.record.eta or 0.0))
+            for one in self.kept.values()
+            if one.record.queue == queue and one.record.state in (State.SENT, State.RECEIVED)
+        )
+        return sorted(waiting, key=lambda one: one[1])[:count]
+
+    def queues(self) -> list[str]:
+        return sorted({one.record.queue for one in self.kept.values() if one.record.queue is not None})
+
+    def children(self, root_id: str, count: int) -> list[str]:
+        return _ids(one for one in self.kept.values() if one.record.root_id == root_id)[:count]
+
+    def gaps(self, since: float, until: float) -> list[Gap]:
+        return [gap for gap in self._gaps if gap.until >= since and gap.since <= until]
+
+    def error_ids(self, beginning: str = "") -> list[str]:
+        return [one for one in self.groups if one.startswith(beginning)]
+
+    def error_groups(self, ids: Sequence[str]) -> list[ErrorGroup | None]:
+        self.read += len(ids)
+        return [self.groups.get(one) for one in ids]
+
+    def statistics(self, names: Sequence[str], since: float, until: float) -> list[NameStatistic]:
+        found = {name: statistic(name) for name in names}
+        found |= {one.name: one for at, one in self._runs if one.name in found and since <= at < until}
+        return [found[name] for name in names]
+
+    def now(self) -> float:
+        return NOW
+
+
+def _ids(tasks: Any) -> list[str]:
+    return [one.record.task_id for one in tasks]
+
+
+class Marks:
+    """What is said of the groups of errors."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._groups = asked.groups
+
+    def resolve(self, group_id: str) -> bool:
+        return self._mark(group_id, state=GroupState.RESOLVED, resolved_at=NOW)
+
+    def ignore(self, group_id: str, seconds: float) -> bool:
+        return self._mark(group_id, state=GroupState.IGNORED, ignored_until=NOW + seconds)
+
+    def reopen(self, group_id: str) -> bool:
+        return self._mark(group_id, state=GroupState.KNOWN, resolved_at=None, ignored_until=None)
+
+    def _mark(self, group_id: str, **said: Any) -> bool:
+        self._groups[group_id] = self._groups[group_id]._replace(**said)
+        return True
+
+
+class Reader:
+    """In place of a `StoreReader`: the same tasks, and workers."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        workers: Sequence[WorkerEntry] = (),
+        more: int = 0,
+        letters: Sequence[KeptLetter] = (),
+    ) -> None:
+        self.queries = asked
+        self._letters = letters
+        self.error_marks = Marks(asked)
+        self._workers = Workers(list(workers), more)
+
+    def connect(self) -> None:
+        """Nothing is connected."""
+
+    def close(self) -> None:
+        """Nothing is closed."""
+
+    def workers(self, late_after: float) -> Workers:
+        return self._workers
+
+    @property
+    def dead_letters(self) -> Letters:
+        return Letters(self._letters)
+
+
+class Letters:
+    """Dead letters in memory."""
+
+    def __init__(self, kept: Sequence[KeptLetter]) -> None:
+        self._kept = kept
+
+    def newest(self) -> Iterator[KeptLetter]:
+        return iter(self._kept)
+
+    def retry(self, kept: KeptLetter) -> bool:
+        return kept in self._kept
+
+    def drop(self, kept: KeptLetter) -> bool:
+        return kept in self._kept
+
+
+def worker(name: str = "celery@a", state: str = "online", **changes: Any) -> WorkerEntry:
+    """A worker that an instance has heard of a second ago."""
+    heartbeat = {"active": 1, "processed": 40, "sw_ident": "py-celery", "sw_ver": "5.7.0", "loadavg": [0.1, 0.2, 0.3]}
+    fields: dict[str, Any] = {"silent": 1.0, "heartbeat": heartbeat, "online": NOW} | changes
+    return WorkerEntry(name=name, state=state, **fields)
+
+
+def serve(patch: pytest.MonkeyPatch, *tasks: KeptTask, **more: Any) -> Asked:
+    """Have commands ask these tasks.
+
+    :param more: `workers`, `letters`, or what `Asked` takes.
+    """
+    workers, letters = more.pop("workers", ()), more.pop("letters", ())
+    asked = Asked(*tasks, **more)
+    patch.setattr("ha_monitor.store.reader.StoreReader", lambda *_: Reader(asked, workers, letters=letters))
+    return asked

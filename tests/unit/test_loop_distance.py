@@ -1,0 +1,556 @@
+"""The loop while a connection is being made, and with a store that is far away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import msgspec
+import pytest
+
+from ha_monitor.broker.source import Mark
+from ha_monitor.config.schema import BatchSettings, LogLevel
+from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
+from ha_monitor.pipeline import link
+from ha_monitor.pipeline.collector import MOST_BYTES
+from ha_monitor.pipeline.handed_over import MOST, Window
+from ha_monitor.pipeline.link import SLOW_AFTER
+from ha_monitor.pipeline.pipeline import IDLE_WAIT
+from tests.support.process import wait_until
+from tests.support.threads import plain_threads
+from tests.unit.builders import TIME, event
+from tests.unit.loop_bed import LEASE, OWN_CONFIG, Bed, Instance
+from tests.unit.test_loop import ALL, life, publish_all
+
+SMALL = msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=3, time=0.0))
+"""One task of three events fills a batch."""
+
+
+@pytest.fixture(params=[True, False], ids=["redelivers", "pub/sub"])
+def bed(request: pytest.FixtureRequest) -> Bed:
+    return Bed(redelivers=request.param)
+
+
+@pytest.fixture
+def amqp() -> Bed:
+    return Bed()
+
+
+@pytest.fixture(autouse=True)
+def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop does not wait for long before it goes round: time is what the test says."""
+    monkeypatch.setattr(link, "LOOK", 0.001)
+
+
+class Hanging:
+    """A moment that does not end before it is told to."""
+
+    def __init__(self, moment: str) -> None:
+        self._moment = moment
+        self.began, self.may_end = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+
+    def __call__(self, moment: str) -> None:
+        if moment == self._moment:
+            self.began.set()
+            assert self.may_end.wait(60)
+            if self.error is not None:
+                raise self.error
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    one = Hanging("before connect")
+    yield one
+    one.may_end.set()
+
+
+def cycles_until(one: Instance, condition: Callable[[], bool], what: str) -> None:
+    def went_round() -> bool:
+        one.cycle()
+        one.clock.now += 0.1
+        return condition()
+
+    wait_until(went_round, 60, what)
+
+
+# --- connecting ----------------------------------------------------------------------------
+
+
+def test_an_instance_keeps_its_lease_however_long_it_connects_to_the_broker(bed: Bed, hanging: Hanging) -> None:
+    """Given a name server that does not answer, the lease is renewed again and again, one line says what takes so
+    long, and the instance is not ready; once there is an answer, it consumes."""
+    bed.broker.trouble = hanging
+    one, other = Instance(bed, threads=plain_threads(bed.clock)), Instance(bed, "2")
+    publish_all(bed)
+    for _ in range(int(6 * LEASE / 0.1)):
+        one.cycle()
+        other.pipeline._store_link.connect()
+        bed.clock.now += 0.1
+
+    assert hanging.began.is_set()
+    assert one.stats.leases_lost == 0
+    assert one.record.store.holds_lease()
+    assert bed.store_trouble.moments["before tick"] >= 5 * 5
+    (said,) = one.said("broker-unavailable")
+    assert f"connecting has taken {SLOW_AFTER:g} s and goes on: the name server for broker.url" in said["reason"]
+    assert not one.telemetry.health.ready().good
+    hanging.may_end.set()
+    cycles_until(one, lambda: one.announced == ALL, "the events")
+    assert one.stats.broker_connects == 1
+
+
+def test_an_instance_goes_round_while_it_connects_to_the_store(hanging: Hanging) -> None:
+    """Given a name server that does not answer for the store, the watchdog is notified and what a broker sends that
+    keeps nothing is received; it is announced once the store is there."""
+    bed = Bed(redelivers=False)
+    bed.server.trouble = hanging
+    one = Instance(bed, threads=plain_threads(bed.clock))
+    cycles_until(one, lambda: one.pipeline._broker.consuming, "the broker")
+    publish_all(bed)
+    before = one.supervisor.told.count("progress")
+    one.cycle(5)
+
+    assert one.supervisor.told.count("progress") == before + 5
+    assert not bed.broker.ready, "it was not received"
+    assert one.announced == []
+    hanging.may_end.set()
+    cycles_until(one, lambda: one.announced == ALL, "the events")
+
+
+@pytest.mark.parametrize("service", ["broker", "store"])
+def test_a_stop_does_not_wait_for_a_connection(amqp: Bed, hanging: Hanging, service: str) -> None:
+    """Given an attempt to connect that does not end, a stop ends the loop at once, and gives the lease up."""
+    (amqp.broker if service == "broker" else amqp.server).trouble = hanging
+    one = Instance(amqp, threads=plain_threads(amqp.clock))
+    one.todo = [lambda: None, one.pipeline.stop]
+
+    one.pipeline.run()
+
+    assert not hanging.may_end.is_set()
+    assert one.said("instance-stopped")
+    assert amqp.server.instances == {}
+
+
+def test_a_connection_that_came_too_late_is_not_used(amqp: Bed, hanging: Hanging) -> None:
+    """Given a store that is lost while the broker is being connected to, the connection that comes of it is dropped:
+    nothing is consumed that cannot be merged."""
+    amqp.broker.trouble = hanging
+    one = Instance(amqp, threads=plain_threads(amqp.clock))
+    cycles_until(one, hanging.began.is_set, "the attempt")
+    amqp.store_trouble.away = StoreUnavailable("away")
+    cycles_until(one, lambda: not one.record.store.connected, "the outage")
+    hanging.may_end.set()
+    one.cycle(3)
+    assert amqp.broker.consumers == 0
+
+    amqp.store_trouble.away = None
+    publish_all(amqp)
+    cycles_until(one, lambda: one.announced == ALL, "the events")
+    assert amqp.broker.consumers == 1
+
+
+def test_an_attempt_that_fails_late_is_told_as_it_ends(amqp: Bed, hanging: Hanging) -> None:
+    """Given an attempt that fails after a long time, a second line says why, and the next attempt comes."""
+    amqp.broker.trouble = hanging
+    hanging.error = BrokerUnavailable("rabbit: Temporary failure in name resolution")
+    one = Instance(amqp, threads=plain_threads(amqp.clock))
+    cycles_until(one, lambda: bool(one.said("broker-unavailable")), "the line about a slow attempt")
+    hanging.may_end.set()
+    cycles_until(one, lambda: len(one.said("broker-unavailable")) == 2, "the line about its end")
+
+    assert one.said("broker-unavailable")[1]["reason"] == "rabbit: Temporary failure in name resolution"
+    assert one.said("broker-unavailable")[1]["attempts"] == 1
+
+
+# --- a store that is far away --------------------------------------------------------------
+
+
+class Far:
+    """A store that answers when a test says so."""
+
+    def __init__(self, bed: Bed, config: object = SMALL, **settings: object) -> None:
+        self.bed = bed
+        self.one = Instance(bed, config=config, **settings)  # type: ignore[arg-type]
+        self.one.cycle(2)
+        self.one.pipeline._handed._window.most = MOST  # as after some timely answers
+        bed.server.answers = lambda: False
+
+    @property
+    def under_way(self) -> int:
+        return len(self.one.pipeline._handed)
+
+    def answer(self) -> None:
+        self.bed.server.answers = lambda: True
+
+    def publish(self, *tasks: str) -> None:
+        for task in tasks:
+            self.bed.publish(*life(task))
+
+
+def expected(*tasks: str) -> list[tuple[str, str]]:
+    return [(kind, task) for task in tasks for kind in ("task-received", "task-started", "task-succeeded")]
+
+
+def test_what_comes_while_a_distant_store_answers_does_not_wait_for_it(bed: Bed) -> None:
+    """Given a store that has not answered for a batch, the next ones are collected and handed over, up to a limit;
+    when it answers, all are announced in order, and only then does the broker forget them."""
+    far = Far(bed)
+    tasks = [f"task-{number}" for number in range(MOST + 3)]
+    far.publish(*tasks[:3])
+    far.one.cycle(8)
+    assert far.under_way == 3
+    if bed.broker.redelivers:
+        assert bed.broker.in_flight == 9
+    far.publish(*tasks[3:])
+    far.answer()
+    far.one.live(1)
+
+    assert far.one.announced == expected(*tasks)
+    assert bed.is_settled
+    assert far.one.stats.repeated == 0
+
+
+def test_only_so_many_batches_are_under_way(amqp: Bed) -> None:
+    """Given a store that never answers before it is waited for, and a long queue, no more than the limit are under
+    way at once."""
+    far = Far(amqp)
+    tasks = [f"task-{number}" for number in range(3 * MOST)]
+    far.publish(*tasks)
+    most = 0
+    for _ in range(12 * MOST):
+        far.one.cycle()
+        most = max(most, far.under_way)
+
+    assert most == MOST
+    far.answer()
+    far.one.live(1)
+    assert far.one.announced == expected(*tasks)
+
+
+def test_what_does_not_fill_a_batch_is_let_fill_while_some_are_under_way(amqp: Bed) -> None:
+    """Given events that come one by one and a store that answers late, the first is handed over at once; later ones
+    once they fill a batch, or the store has answered: few large calls cost it less than many small ones."""
+    far = Far(amqp, msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=3, time=0.0)))
+    under_way = []
+    for number in range(8):
+        amqp.publish(event("task-custom", uuid="t", at=TIME + number))
+        far.one.cycle(2)
+        under_way.append(far.under_way)
+
+    assert under_way == [1, 1, 1, 2, 2, 2, 3, 3]
+    amqp.publish(event("task-custom", uuid="t", at=TIME + 8))
+    far.one.cycle(2)
+    assert far.under_way == 3
+    far.answer()
+    answered_at = amqp.clock.now
+    far.one.cycle(2)
+    assert amqp.is_settled
+    assert amqp.clock.now - answered_at < IDLE_WAIT, "it does not wait for another message"
+    assert far.one.stats.new == 9
+
+
+def test_what_does_not_fill_a_batch_is_handed_over_if_no_more_can_come(amqp: Bed) -> None:
+    """Given a broker that sends no more before something is acknowledged, a batch does not wait for more."""
+    far = Far(amqp, msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=3, time=0.0)), prefetch=3)
+    for number in range(6):
+        amqp.publish(event("task-custom", uuid="t", at=TIME + number))
+        far.one.cycle(2)
+
+    assert far.under_way == 2
+    assert amqp.broker.in_flight == 3
+    far.answer()
+    far.one.live(1)
+    assert amqp.is_settled
+    assert far.one.stats.new == 6
+
+
+def test_a_stop_merges_what_did_not_fill_a_batch(amqp: Bed) -> None:
+    """Given a stop while a batch is let fill, it is merged: its events do not wait for another instance."""
+    far = Far(amqp, msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=3, time=0.0)))
+    for number in range(3):
+        amqp.publish(event("task-custom", uuid="t", at=TIME + number))
+        far.one.cycle(2)
+    far.one.pipeline._shutdown(finish=True)
+
+    assert far.one.stats.new == 3
+    assert amqp.is_settled
+
+
+def test_the_events_of_a_task_keep_their_order_though_a_call_merges_some_only(bed: Bed) -> None:
+    """Given several batches under way and a store that merges two tasks of one, what is behind it is not merged before
+    its rest: each task's events are announced in their order, and acknowledged with the last of them."""
+    far = Far(bed, msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=6, time=0.0)))
+    bed.server.most_tasks = 2
+    kinds = ("task-received", "task-started", "task-succeeded")
+    rounds = [[event(kind, uuid=task, at=TIME + number) for task in "abc"] for number, kind in enumerate(kinds)]
+    for number, bodies in enumerate(rounds):
+        bed.publish(*[event("task-progress", uuid=task, at=TIME + number / 10) for task in "xyz"], *bodies)
+        far.one.cycle(2)
+    assert far.under_way == 3
+    far.answer()
+    far.one.live(2)
+
+    announced = [pair for pair in far.one.announced if pair[1] in "abc"]
+    for task in "abc":
+        assert [kind for kind, one in announced if one == task] == list(kinds)
+    assert len(announced) == 9
+    assert bed.is_settled
+    assert far.one.stats.repeated == 0
+
+
+def test_batches_are_smaller_where_one_call_does_not_merge_a_whole_one(amqp: Bed) -> None:
+    """Given a store that merges a part of a batch while others are behind it, later batches have fewer events, and more
+    again once it merges them whole."""
+    config = msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=300, time=0.01))
+    far = Far(amqp, config, prefetch=None)
+    amqp.server.most_tasks = 50
+    tasks = [f"task-{number}" for number in range(300)]
+    far.publish(*tasks)
+    far.one.cycle(4)
+    collector = far.one.pipeline._collector
+    far.answer()
+    far.one.cycle()
+    fewer = collector.most_events
+    assert fewer < 300
+    amqp.server.most_tasks = None
+    far.one.live(1)
+    far.publish(*[f"more-{number}" for number in range(1000)])
+    amqp.server.answers = lambda: False
+    far.one.live(2)
+    far.answer()
+    far.one.live(1)
+
+    assert far.one.stats.new == 3900
+    assert far.one.stats.repeated == 0
+    assert fewer < collector.most_events <= 300
+
+
+@pytest.mark.parametrize("moment", ["before apply", "after apply", "before tick", "after tick", "before send"])
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), LeaseLost("taken over")], ids=["away", "lease lost"])
+def test_nothing_is_lost_with_several_batches_under_way(bed: Bed, moment: str, error: Exception) -> None:
+    """Given several batches under way and a store that breaks, or another instance that took over, everything is
+    announced."""
+    if moment == "before send" and isinstance(error, LeaseLost):
+        pytest.skip("nothing is answered when a batch is handed over")
+    far, other = Far(bed), Instance(bed, "2")
+    far.publish("a", "b")
+    far.one.cycle(6)
+    assert far.under_way == 2
+    if isinstance(error, LeaseLost):
+        bed.clock.now += 2 * LEASE
+        other.cycle()
+        other.clock.now += LEASE
+    far.publish("c")
+    bed.store_trouble.at(moment, error)
+    far.one.cycle(2)
+    far.answer()
+    for _ in range(40):
+        far.one.live(0.5)
+        other.live(0.5)
+
+    both = far.one.announced + other.announced
+    assert sorted(set(both)) == sorted(ALL)
+    assert bed.is_settled
+
+
+def test_a_distant_store_does_not_hold_the_watermark_back(bed: Bed) -> None:
+    """Given a stream of events and a store that is so far away that something is always under way, what came before a
+    pause counts as merged once its batch is."""
+    far = Far(bed)
+    ages = []
+    for number in range(60):
+        far.publish(f"task-{number}")
+        far.one.cycle()
+        bed.clock.now += 0.1
+        # The oldest is answered, and there is always one behind it.
+        bed.server.answers = lambda: far.under_way > 2
+        far.one.cycle()
+        bed.server.answers = lambda: False
+        ages.append(far.one.pipeline._watermark.age())
+
+    late = ages[20:]
+    assert None not in late
+    assert max(age for age in late if age is not None) < 2.0
+
+
+# --- what may happen with several batches under way ----------------------------------------
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+def test_an_instance_that_is_killed_leaves_nothing_behind(amqp: Bed) -> None:
+    """Given an instance that is killed while batches are under way, of which the store has merged some without anybody
+    reading its replies, another one announces each event, and the broker keeps nothing."""
+    far = Far(amqp)
+    tasks = [f"task-{number}" for number in range(5)]
+    far.publish(*tasks)
+    far.one.cycle(12)
+    assert far.under_way == 5
+    amqp.store_trouble.at("after apply", *[Killed()] * 3)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            far.one.record.store.receive_apply()
+    far.one.source.close()  # as the system does
+    far.answer()
+    other = Instance(amqp, "2")
+    other.live(3 * LEASE)
+
+    assert far.one.announced == []
+    assert sorted(other.announced) == sorted(expected(*tasks))
+    assert amqp.is_settled
+
+
+def test_what_is_acknowledged_is_announced_and_in_the_order_of_its_delivery(amqp: Bed) -> None:
+    """Given several batches under way that are answered one by one, each is acknowledged once its lines are written,
+    and never one before those that were handed over before it."""
+    far = Far(amqp)
+    tasks = [f"task-{number}" for number in range(6)]
+    far.publish(*tasks)
+    far.one.cycle(14)
+    assert far.under_way == 6
+    marks: list[tuple[int, int]] = []
+    acknowledge = far.one.source.acknowledge
+
+    def noted(mark: Mark) -> None:
+        marks.append((mark.delivery_tag, len(far.one.announced)))
+        acknowledge(mark)
+
+    far.one.source.acknowledge = noted  # type: ignore[method-assign]
+    answers = iter([True, False] * 20)
+    amqp.server.answers = lambda: next(answers, True)
+    far.one.cycle(20)
+
+    assert marks == [(number, number) for number in range(3, 19, 3)]
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+@pytest.mark.parametrize("moment", ["before apply", "after apply"])
+def test_a_call_that_fails_among_several_is_repeated_with_all_behind_it(bed: Bed, moment: str, place: int) -> None:
+    """Given eight batches under way of which the store answers for some, and then breaks, or does not know whether
+    enough replicas have what it wrote: what is not confirmed is merged again, and each event is announced once."""
+    far = Far(bed)
+    tasks = [f"task-{number}" for number in range(MOST)]
+    far.publish(*tasks)
+    for _ in range(3 * MOST):
+        if far.under_way < MOST:
+            far.one.cycle()
+    assert far.under_way == MOST
+    error = StoreUnavailable("Redis: 0 of 1 replicas have the last write (store.min_replicas)")
+    calls = iter(range(1000))
+
+    def trouble(one: str) -> None:
+        if one == moment and next(calls) == place:
+            raise error
+
+    bed.server.trouble = trouble
+    far.answer()
+    far.one.live(5)
+
+    assert far.one.said("store-unavailable")
+    assert sorted(far.one.announced) == sorted(expected(*tasks))
+    assert bed.is_settled
+
+
+@pytest.mark.parametrize("answering", [0.6, 1.2, 2.0])
+def test_a_store_whose_calls_take_long_costs_no_lease(amqp: Bed, answering: float) -> None:
+    """Given a store that takes long for each call, such as one whose replicas lag, so that eight would take longer than
+    the lease, the lease is renewed in time nevertheless, and all is announced."""
+    far, other = Far(amqp), Instance(amqp, "2")
+    far.one.pipeline._handed._window.start_anew()
+    other.pipeline._store_link.connect()
+    tasks = [f"task-{number}" for number in range(40)]
+    far.publish(*tasks)
+    most = 0
+
+    def slow(moment: str) -> None:
+        if moment == "before apply":
+            amqp.clock.now += answering
+
+    amqp.server.trouble = slow
+    for _ in range(400):
+        far.one.cycle()
+        other.pipeline._tick_if_due()
+        most = max(most, far.under_way)
+
+    assert far.one.stats.leases_lost == 0
+    assert other.announced == []
+    assert far.one.announced == expected(*tasks)
+    assert most <= 3
+
+
+def test_more_are_under_way_again_once_the_store_answers_in_time(amqp: Bed) -> None:
+    """Given a store whose calls took long for a while, as many batches as ever are under way some answers later."""
+    window = Window(1.0)
+    for after in [0.3] * MOST + [5.0] * 3:
+        window.answered(after)
+    assert window.most == 1
+    for _ in range(MOST):
+        window.answered(1.0)
+
+    assert window.most == MOST
+
+
+def test_a_stop_finishes_all_that_is_under_way(bed: Bed) -> None:
+    """Given a stop while several batches are under way, all are announced and acknowledged before the instance ends."""
+    far = Far(bed)
+    tasks = [f"task-{number}" for number in range(5)]
+    far.publish(*tasks)
+    far.one.cycle(12)
+    assert far.under_way > 3
+    far.one.todo = [far.one.pipeline.stop]
+    far.one.pipeline.run()
+
+    assert far.one.announced == expected(*tasks)
+    assert bed.is_settled
+    assert bed.server.instances == {}
+
+
+def test_a_reload_loses_nothing_that_is_under_way(bed: Bed) -> None:
+    """Given new settings while several batches are under way, those are announced with the new ones, once."""
+    far = Far(bed)
+    far.publish("a", "b", "c")
+    far.one.cycle(8)
+    assert far.under_way == 3
+    far.one.reread = lambda: far.one.reloadable(level=LogLevel.INFO)
+    far.one.todo = [far.one.pipeline.reload, lambda: None, far.one.pipeline.stop]
+    far.one.pipeline.run()
+
+    assert far.one.announced == [("task-succeeded", task) for task in "abc"]
+    assert far.one.supervisor.told.count("reloading") == 1
+    assert bed.is_settled
+
+
+def test_what_is_under_way_is_bounded_in_bytes(bed: Bed) -> None:
+    """Given messages so large that each fills a batch, no more than eight times a batch's bytes are under way."""
+    far = Far(bed, OWN_CONFIG)
+    text = "x" * 400_000
+    for number in range(40):
+        bed.publish([event("task-custom", uuid=f"t{number}", at=TIME + number, note=text, clock=at) for at in range(3)])
+    most = 0
+    for _ in range(60):
+        far.one.cycle()
+        most = max(most, sum(sent.collected.batch.byte_count for sent in far.one.pipeline._handed._sent))
+
+    message = 3 * 400_200
+    assert MOST_BYTES < most <= MOST * (MOST_BYTES + message)
+
+
+def test_the_lease_is_renewed_while_something_is_always_under_way(amqp: Bed) -> None:
+    """Given a stream of events and a store that has never answered yet when it is looked for, the lease is renewed as
+    often as ever."""
+    far = Far(amqp)
+    ticks = amqp.store_trouble.moments["before tick"]
+    began = amqp.clock.now
+    number = 0
+    while amqp.clock.now < began + 4 * LEASE:
+        far.publish(f"task-{number}")
+        number += 1
+        far.one.cycle()
+        assert far.one.record.store.holds_lease()
+
+    every = OWN_CONFIG.store.tick_every
+    assert amqp.store_trouble.moments["before tick"] - ticks >= 4 * LEASE / every * 0.8
+    assert far.one.stats.leases_lost == 0

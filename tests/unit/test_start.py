@@ -1,0 +1,49 @@
+"""A command imports what it needs, and no more: half a second of a core lies between the two."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LIBRARIES = {"celery", "kombu", "amqp", "redis", "prometheus_client", "structlog"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [
+        pytest.param(["--version"], set(), id="version"),
+        pytest.param(["--help"], set(), id="help"),
+        pytest.param(["units", "--output", "{folder}", "--prefix", "/opt/ha-monitor"], set(), id="units"),
+        pytest.param(["tasks", "state=FAILURE"], {"redis", "amqp"}, id="tasks"),
+        pytest.param(["tasks", "stat=FAILURE"], set(), id="a wrong filter"),
+        pytest.param(["task", "8d3b"], {"redis", "amqp"}, id="task"),
+        pytest.param(["workers"], {"redis", "amqp"}, id="workers"),
+        pytest.param(["completion", "bash"], set(), id="completion"),
+        # It asks the store for the fleet, and the broker for the queue; no worker.
+        pytest.param(["status"], {"redis", "kombu", "amqp"}, id="status"),
+    ],
+)
+def test_a_command_imports_no_library_that_it_does_not_use(
+    arguments: list[str], needed: set[str], tmp_path: object
+) -> None:
+    """Given a command, when it has ended, of the large libraries those are imported that it works with."""
+    command = [argument.format(folder=tmp_path) for argument in arguments]
+    script = f"""
+import sys
+from ha_monitor.cli import main
+try:
+    main({command!r})
+except SystemExit:
+    pass
+print("imported:", *sorted({LIBRARIES!r} & set(sys.modules)), file=sys.stderr)
+"""
+    # A store that nobody is at: port 9 is never listened on.
+    environment = {"HA_MONITOR_STORE_URL": "redis://127.0.0.1:9/0", "HA_MONITOR_BROKER_URL": "amqp://127.0.0.1:9//"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stderr.splitlines()[-1].split()[1:] == sorted(needed)
