@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,10 +51,16 @@ class Fault(NamedTuple):
     """Whether all that come after it fail, too, as when the script is aborted; else only that one."""
 
 
+TIME_OF_A_CALL = re.compile(r"(A_CALL = \{.* work = )\d+")
+
+
 def make_faulty(instance: Instance) -> None:
-    """From its next connection on, the scripts of an instance fail where `failing` says."""
+    """From its next connection on, the scripts of an instance fail where `failing` says. However busy the machine, a
+    call does all that it was given: the next one would have a fault of its own.
+    """
     for name, script in instance.store._scripts.items():
-        source = PRELUDE + script.source
+        source = PRELUDE + TIME_OF_A_CALL.sub(r"\g<1>1000000", script.source)
+        assert name != "apply" or "work = 1000000" in source
         digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
         instance.store._scripts[name] = script._replace(source=source, sha=digest)
 
