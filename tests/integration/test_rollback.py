@@ -75,6 +75,34 @@ def lose_the_end(leader: Leader, files: Files) -> None:
     make_due(Inside(leader.instance.settings.url))
 
 
+def test_after_it_only_who_is_dead_is_taken_over(own_redis: PrivateRedis, files: Files) -> None:
+    """Given a Redis that goes back to a state by which all leases have ended, an instance takes over the one that died
+    before, a lease later, and not the one that lives.
+    """
+    one, two, dead = (Instance(own_redis.url(), lease=2.0).start() for _ in range(3))
+    dead.apply(event("task-received"), announce=False)
+    files.keep()
+    inside = Inside(own_redis.url())
+    last_renewed = inside.now()
+
+    def alive(*, taken: int) -> bool:
+        tokens = [one.store.token, two.store.token]
+        for instance in (one, two):
+            instance.clock.now += 0.1
+        reports = [*two.tick().taken, *one.tick().taken]
+        assert [one.store.token, two.store.token] == tokens
+        assert len(reports) in (0, taken)
+        return bool(reports) or taken == 0
+
+    wait_until(lambda: alive(taken=1), what="the dead instance to be taken over")
+    wait_until(lambda: alive(taken=0) and inside.now() > last_renewed + 2.5, what="the leases of then to have ended")
+    files.put_back()
+    one.recover()
+    two.recover()
+
+    wait_until(lambda: alive(taken=1), what="the dead instance to be taken over again")
+
+
 def test_a_task_whose_end_may_be_lost_is_not_judged(own_redis: PrivateRedis, files: Files) -> None:
     """Given a task whose end was announced and is lost, it is neither asked about, nor called stuck or orphaned, nor
     reconciled; what is known of it since then is judged again."""

@@ -712,6 +712,25 @@ class StoreContract:
         assert three.store.take_rollback() is None
         assert one.store.went_back_at == two.store.went_back_at == three.store.went_back_at > 0
 
+    def test_who_lives_is_not_taken_over_by_a_lease_of_an_older_record(self, bed: Bed) -> None:
+        """Given a record that is put back to where the lease of an instance that lives has ended by now, whoever finds
+        that first leaves its outbox to it.
+        """
+        one, two = started(bed), started(bed)
+        merge(one, decode(*life("a")))
+        tick(two)
+        bed.let_lease_end(one.store.token)
+        bed.keep()
+        for _ in range(3):
+            bed.clock.now += LEASE * 0.4
+            tick(one)
+            tick(two)
+
+        bed.put_back()
+
+        assert tick(two).taken == tick(one).taken == tick(two).taken == []
+        assert two.store.take_rollback() is not None
+
     def test_outages_and_takeovers_are_no_rollback(self, bed: Bed) -> None:
         """Given a broken connection, a lease that ended, and an instance that registers anew, the record has all that
         it confirmed, and nobody says otherwise."""

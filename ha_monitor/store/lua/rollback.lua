@@ -31,6 +31,12 @@ do
     return rollback.at() > 0 and since <= rollback.at()
   end
 
+  -- Whether that was less than a time in ms ago.
+  function rollback.is_recent(time)
+    local ago = now - rollback.at()
+    return rollback.at() > 0 and ago >= 0 and ago < time
+  end
+
   -- Notes it, unless somebody has done so whom the caller does not know of yet. Returns what is to be told of it:
   -- {until when the store has everything, in ms since the epoch or 0 if it has nothing, calls that are lost}, or nil.
   function rollback.note(since, calls)

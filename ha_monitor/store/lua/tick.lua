@@ -2,8 +2,8 @@
 -- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by
 -- one instance.
 --
--- @include clock counting deadlines error_groups index/indexes lease merged outbox pieces record runs saving stored
--- @include trouble work
+-- @include clock counting deadlines error_groups index/indexes lease merged outbox pieces record rollback runs saving
+-- @include stored trouble work
 -- @keys leases instance waiting retries takeovers rejected leader requeued counting label_sets
 -- @families task instance outbox
 -- @options token lease held name_wait failure_ttl
@@ -266,7 +266,8 @@ return holding_lease(function()
   take_waiting()
   take_retries()
   local own = #items
-  if options.may_take_over then take_over() end
+  -- The leases of an older store say when they were renewed until then: whoever lives renews them within one lease.
+  if options.may_take_over and not rollback.is_recent(options.lease) then take_over() end
   local first
   first, own = commit(nil, write_rest, own)
   return { first, items, next_due(), taken, own, leads, step, look_at_label_sets() }

@@ -163,7 +163,10 @@ class MemoryStore:
             due = self._waited(now, receives=eligible)
             due += [entry for at, entry in server.retries if at <= now]
             server.retries = [one for one in server.retries if one[0] > now]
-            left, taken = self._take_over(now) if self._lease.may_take_over() else ([], [])
+            # As in tick.lua: after it went back, whoever lives renews the lease first.
+            went_back_for = now - server.went_back_at / 1000
+            may_take_over = self._lease.may_take_over() and not 0 <= went_back_for < self._lease.duration
+            left, taken = self._take_over(now) if may_take_over else ([], [])
             # What has waited for its time and not long enough: others have to merge first.
             waits = [
                 task.announce_until if task.announce_until > now else now + LOOK_AGAIN
