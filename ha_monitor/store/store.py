@@ -85,7 +85,7 @@ class RedisStore(ScriptCalls):
         """Enter this instance, with a new token and an empty outbox."""
         asked = self._clock.monotonic()
         token, *rollback = self._call(
-            "register", {"who": json.dumps(who), "format": str(FORMAT), "last_token": self.token}
+            "register", {"who": json.dumps(who), "format": str(FORMAT), "last_token": str(self.token)}
         )
         self._progress.start_anew()
         self.counts.connected()  # another one may have taken over what it had counted

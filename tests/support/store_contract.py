@@ -731,6 +731,31 @@ class StoreContract:
         assert tick(two).taken == tick(one).taken == tick(two).taken == []
         assert two.store.take_rollback() is not None
 
+    def test_who_was_taken_over_by_an_older_record_says_so(self, bed: Bed) -> None:
+        """Given a record that goes back and then takes an instance over that does not answer, as when all wait for a
+        replica, that instance says what is missing when it registers anew, and has it merged again.
+        """
+        one, two = started(bed), started(bed)
+        tick(one)
+        bed.keep()
+        told = merge(one, decode(*life("a")))
+        one.store.announced(told[-1].sequence + 1, [item.entry.event.id for item in told])
+        merge(one, decode(event("task-received", uuid="b")))
+        bed.put_back()
+        bed.let_lease_end(one.store.token)
+        taken_over(bed, two)
+        with pytest.raises(LeaseLost):
+            tick(one)
+
+        one.store.register({"instance": "1", "host": "host", "pid": 1})
+
+        rollback = one.store.take_rollback()
+        assert rollback is not None
+        assert rollback.calls == 2
+        assert rollback.since is not None
+        assert types(restored(one)) == ["task-received"]
+        assert two.store.take_rollback() is None
+
     def test_outages_and_takeovers_are_no_rollback(self, bed: Bed) -> None:
         """Given a broken connection, a lease that ended, and an instance that registers anew, the record has all that
         it confirmed, and nobody says otherwise."""

@@ -149,7 +149,7 @@ local function write_rest()
 end
 
 local function is_absent()
-  local latest = latest_takeover()
+  local latest = takeovers.latest()
   return latest ~= nil and now < latest + options.absent
 end
 

@@ -17,7 +17,7 @@ local function merged_by_all()
     -- One that is still to come is from before Redis's clock was put back.
     least = math.min(least, merged <= now and merged or 0)
   end
-  local latest = latest_takeover()
+  local latest = takeovers.latest()
   local again = latest and latest + options.held or 0
   again = math.max(again, stored_time(keys.requeued, attempt('GET', keys.requeued)) or 0)
   return least >= again + MERGE_GRACE and least or nil

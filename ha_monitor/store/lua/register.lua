@@ -1,12 +1,13 @@
 -- Enters a new instance. Each start gets a token of its own, higher than all before: the fencing token that later
 -- calls are checked against.
 --
--- @include clock numbers rollback tokens trouble
+-- @include clock numbers rollback takeovers tokens trouble
 -- @keys leases format tokens errors_since
 -- @families instance
 -- @option lease  ms
 -- @option who  who the instance is, as JSON
--- @option last_token  the token that the caller had before; 0 if none
+-- @option last_token  the token that the caller had before, as text; '0' if none
+-- @options calls
 -- @option format  version of the layout of the keys that the caller speaks, as text
 --
 -- Returns {the token, in ms since the epoch or a little above, when the store was last found to have gone back, and
@@ -18,10 +19,18 @@ if format and format ~= options.format and string.match(format, '^%d+$') then
   return redis.error_reply('FORMAT ' .. keys.format .. ' ' .. string.sub(format, 1, 20))
 end
 redis.call('SET', keys.format, options.format)
--- A store that has given out no token as high does not know of the caller any more.
-local told
-local last = number_in(unless_foreign('GET', keys.tokens) or '', MOST_TOKEN) or 0
-if last < options.last_token then told = rollback.note(nil, 0) end
+
+-- A store that has given out no token as high does not know of the caller any more. One that knew of fewer calls when
+-- the caller was taken over has lost the rest.
+local function told_of_rollback()
+  local last = number_in(unless_foreign('GET', keys.tokens) or '', MOST_TOKEN) or 0
+  if last < tonumber(options.last_token) then return rollback.note(nil, 0) end
+  local takeover = takeovers.of(options.last_token) or {}
+  local lost = options.calls - (tonumber(takeover.calls) or options.calls)
+  return lost > 0 and rollback.note(tonumber(takeover.seen), lost) or nil
+end
+
+local told = told_of_rollback()
 -- In a store that was empty every error is new, which is no news (store/error_groups.py).
 redis.call('SET', keys.errors_since, now, 'NX')
 local token = new_token()

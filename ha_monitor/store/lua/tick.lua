@@ -197,7 +197,7 @@ end
 -- taken over once more, and announced again, as `recovered`.
 local function write_takeover(token, count, whole)
   local outbox, instance = families.outbox .. token, families.instance .. token
-  local who = unless_foreign('HMGET', instance, 'who', 'seen', 'taken') or {}
+  local who = unless_foreign('HMGET', instance, 'who', 'seen', 'taken', 'calls') or {}
   local entries = (stored_number(instance, who[3]) or 0) + count
   if not whole then
     redis.call('LTRIM', outbox, count, -1)
@@ -205,7 +205,14 @@ local function write_takeover(token, count, whole)
     return
   end
   local seen = stored_number(instance, who[2]) or 0
-  local report = cjson.encode({ token = token, who = who[1] or '{}', seen = seen, at = now, entries = entries })
+  local report = cjson.encode({
+    token = token,
+    who = who[1] or '{}',
+    seen = seen,
+    at = now,
+    entries = entries,
+    calls = stored_number(instance, who[4]) or 0,
+  })
   taken[#taken + 1] = report
   attempt('LPUSH', keys.takeovers, report)
   attempt('LTRIM', keys.takeovers, 0, KEPT - 1)

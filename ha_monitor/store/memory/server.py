@@ -97,8 +97,8 @@ class MemoryServer:
         self.tasks: dict[str, MemoryTask] = {}
         self.others: set[bytes] = set()
         """Ids of events that belong to no task."""
-        self.taken_over: set[int] = set()
-        """Tokens of instances whose outboxes were taken over."""
+        self.taken_over: dict[int, MemoryInstance] = {}
+        """Instances whose outboxes were taken over, by their tokens, as they were then."""
         self.interrupted: set[str] = set()
         """Ids of events that were announced before it went back, and are not to be announced again."""
         self.workers: dict[str, tuple[float, str]] = {}

@@ -78,8 +78,11 @@ class MemoryStore:
     def register(self, who: dict[str, Any]) -> None:
         def entered() -> int:
             server, known, told = self.server, self._rollbacks.known, None
+            taken_over = server.taken_over.get(self.token)
             if server.last_token < self.token:
                 told = server.note_rollback(known, max(0.0, server.ticked_at), 0)
+            elif taken_over and taken_over.calls < self._rollbacks.calls:
+                told = server.note_rollback(known, taken_over.seen, self._rollbacks.calls - taken_over.calls)
             self._rollbacks.registered(_reply(max(server.went_back_at, known), told))
             seen = server.clock.time()
             return server.enter(MemoryInstance(who, self._next_lease(), self._lease.duration, seen=seen))
@@ -373,7 +376,7 @@ class MemoryStore:
                 taken.append(Takeover(other.who, now - other.seen, len(other.outbox)))
                 self.server.taken_over_at = now
                 del self.server.instances[token]
-                self.server.taken_over.add(token)
+                self.server.taken_over[token] = other
         return left, taken
 
 

@@ -132,6 +132,6 @@ def test_the_sentinels_fail_over(
             name = f"SENTINEL FAILOVER, min-replicas-to-write {int(waits_for_replica)}"
             account, lines = account_of(name, fleet, broker_url, happen, fault_table)
     assert len([line for line in lines if line["event"] == "store-went-back"]) <= 1
-    # Until the new primary has a replica, leases end. Who is taken over then does not notice what of its last calls the
-    # replica, if it was slow, did not get: docs/faults.md.
+    # Until the new primary has a replica, leases end. Who is taken over then finds what a slow replica lacks when it
+    # registers anew: docs/faults.md says what may be written before.
     assert_nothing_lost_or_untrue(account, lines, names_missing=5 if waits_for_replica else 0)
