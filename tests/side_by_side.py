@@ -23,20 +23,21 @@ from tests.support.machine import machine_load
 
 ROOT = Path(__file__).resolve().parents[1]
 SESSIONS = {
-    "fleet": ("tests/fleet",),
+    "fleet": tuple(f"tests/fleet/test_{name}.py" for name in ("install", "scale", "upgrade", "refusals", "outages")),
     "faults": ("tests/acceptance/faults",),
     "stores": ("tests/integration/test_[l-z]*.py", "tests/recording"),
     "package": ("tests/hosts/package",),
     "services": ("tests/integration/test_[a-k]*.py",),
+    "settings": tuple(f"tests/fleet/test_{name}.py" for name in ("configuration", "pip", "uninstall")),
     "programs": ("tests/acceptance/test_[a-r]*.py",),
     "workers": ("tests/acceptance/test_[s-z]*.py",),
     "hosts": ("tests/hosts/test_*.py",),
     "unit": ("tests/unit",),
 }
 """Paths and patterns of each, the longest first: what is left at the end is short. One session is no longer than the
-longest needs: the integration tests are two, and the acceptance tests three.
+longest needs: the integration tests are two, those of the fleet as well, and the acceptance tests three.
 """
-PREPARED = ("fleet", "package", "programs", "hosts")
+PREPARED = ("fleet", "package", "settings", "programs", "hosts")
 """Sessions that need what `make prepare-tests` makes."""
 PREPARE = "prepare"
 FIRST = (PREPARE, "fleet")

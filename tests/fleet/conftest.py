@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import missing
-from tests.fleet.bed import FleetBed, fleet_bed
+from tests.fleet.bed import CONFIGURED, FleetBed, fleet_bed
 from tests.fleet.watch import HEADER
 from tests.support.machine import patient
 from tests.support.process import ServiceMissing
@@ -23,7 +23,9 @@ ORDER = (
     "test_pip",
     "test_uninstall",
 )
-"""From bare hosts to nothing: each module begins where the one before ended."""
+"""From bare hosts to nothing: each module begins where the one before ended. Where the first ones are left out, the
+fleet is made as they would leave it.
+"""
 
 _TABLE = pytest.StashKey[list[str]]()
 
@@ -48,10 +50,17 @@ def table(pytestconfig: pytest.Config) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory, table: list[str]) -> Iterator[FleetBed]:
-    """Three bare hosts, and one with RabbitMQ and Redis; the tests follow each other on it."""
+def fleet(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, table: list[str]
+) -> Iterator[FleetBed]:
+    """Three hosts, and one with RabbitMQ and Redis; the tests follow each other on it."""
+    first = next(item.path.stem for item in request.session.items if "fleet" in getattr(item, "fixturenames", ()))
     try:
         with fleet_bed(tmp_path_factory.mktemp("fleet")) as bed:
+            if first != ORDER[0]:
+                is_configured = ORDER.index(first) > ORDER.index("test_configuration")
+                bed.ansible.play(**(CONFIGURED if is_configured else {})).assert_good()
+                bed.begin_load()
             yield bed
             if bed.loaded:
                 table += [HEADER, *map(str, bed.watch.rows)]
