@@ -191,8 +191,10 @@ class ScriptCalls:
         return reply
 
     def _is_replicated(self, name: str) -> bool:
-        """Whether a call of a script counts as made only once replicas have what it wrote."""
-        return self.settings.min_replicas > 0 and self._scripts[name].is_under_lease
+        """Whether a call of a script counts as made only once replicas have what it wrote: also the one that gives a
+        lease.
+        """
+        return self.settings.min_replicas > 0 and (self._scripts[name].is_under_lease or name == "register")
 
     def _replicas_with(self, name: str) -> int:
         """How many replicas have what a call wrote; 0 if that was not asked."""

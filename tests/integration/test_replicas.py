@@ -74,6 +74,19 @@ def test_a_call_without_a_replica_is_repeated_when_there_is_one(own_redis: Priva
     assert one.store.take_rollback() is None
 
 
+def test_an_instance_is_entered_only_where_a_replica_has_it(own_redis: PrivateRedis, replica: PrivateRedis) -> None:
+    """Given a primary without a replica, as one that a fail-over has replaced, an instance that starts is not entered
+    there, but once a replica has that.
+    """
+    one = Instance(own_redis.url(), min_replicas=1, timeout=2.0)
+    replica.pause()
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas have the last write"):
+        one.start()
+    replica.resume()
+
+    assert one.start().apply(*EVENTS).new == 2
+
+
 def test_a_lost_lease_leaves_the_connection_in_order(own_redis: PrivateRedis, replica: PrivateRedis) -> None:
     """Given a lease that is gone, the error is that, and the next calls get their own replies."""
     one = Instance(own_redis.url(), min_replicas=1).start()
