@@ -125,6 +125,34 @@ def test_queue_is_deleted(
     assert any("the queue was deleted" in reason for reason in reasons), reasons
 
 
+def test_a_running_instance_waits_for_room_for_the_queue(
+    tmp_path: Path, rabbitmq: PrivateRabbitMQ, broker_url: str, store_url: str
+) -> None:
+    """given a queue that is deleted while its virtual host may have no more queues, the instances say what to raise and
+    run on, and consume again once it is raised
+    """
+    vhost = vhost_of(broker_url)
+    with Fleet(tmp_path, broker_url, store_url).start() as fleet:
+        rabbitmq.ctl("set_vhost_limits", "-p", vhost, '{"max-queues": 0}')
+        try:
+            rabbitmq.ctl("delete_queue", "-p", vhost, QUEUE)
+            wait_until(
+                lambda: any("max-queues" in str(line["reason"]) for line in fleet.said("broker-unavailable")),
+                60,
+                "that the limit is told",
+            )
+        finally:
+            rabbitmq.ctl("clear_vhost_limits", "-p", vhost)
+        fleet.wait_until_connected("broker", 2)
+        published = Published()
+        messages = list(islice(replicate(read_stream("small"), 1, start=time.time()), 100))
+        publish(broker_url, messages)
+        for message in messages:
+            published.add(message)
+        account = fleet.close_account(published)
+    assert_guarantee(account)
+
+
 def test_queue_exists_with_other_arguments(tmp_path: Path, broker_url: str, store_url: str) -> None:
     """given a queue with another time to live, when an instance is started, then it ends with 78 and one clear line"""
     (first_folder := tmp_path / "first").mkdir()
