@@ -180,7 +180,9 @@ class ScriptCalls:
         if (replicas := self._replicas_with(name)) < self.settings.min_replicas and self._is_replicated(name):
             # Not confirmed: it is as if the call had not returned.
             self._connection.close()
-            raise NotReplicated(replicas, self.settings.min_replicas, reply[-1])
+            raise NotReplicated(
+                replicas, self.settings.min_replicas, reply[-1] if self._scripts[name].is_under_lease else reply
+            )
         self._progress.confirm()
         self._lease.replied()
         if self._scripts[name].is_under_lease:

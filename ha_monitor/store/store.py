@@ -47,6 +47,8 @@ class RedisStore(ScriptCalls):
         :param first_look: seconds after which the leader first looks at an open task; None if it never does.
         """
         super().__init__(settings, Keys(settings.prefix, node_id), counting, clock)
+        self._unused_token = 0
+        """That of an entry that was made and not confirmed; 0 if there is none."""
         self._common = {
             "prefix": self.keys.prefix,
             "lease": self._lease_ms(),
@@ -84,9 +86,17 @@ class RedisStore(ScriptCalls):
     def register(self, who: dict[str, Any]) -> None:
         """Enter this instance, with a new token and an empty outbox."""
         asked = self._clock.monotonic()
-        token, *rollback = self._call(
-            "register", {"who": json.dumps(who), "format": str(FORMAT), "last_token": str(self.token)}
-        )
+        options = {
+            "who": json.dumps(who),
+            "format": str(FORMAT),
+            "last_token": str(self.token),
+            "unused": str(self._unused_token),
+        }
+        try:
+            token, *rollback = self._call("register", options)
+        except NotReplicated as error:
+            self._unused_token = error.reply[0]
+            raise
         self._progress.start_anew()
         self.counts.connected()  # another one may have taken over what it had counted
         self._rollbacks.registered(rollback)

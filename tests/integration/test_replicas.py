@@ -76,15 +76,18 @@ def test_a_call_without_a_replica_is_repeated_when_there_is_one(own_redis: Priva
 
 def test_an_instance_is_entered_only_where_a_replica_has_it(own_redis: PrivateRedis, replica: PrivateRedis) -> None:
     """Given a primary without a replica, as one that a fail-over has replaced, an instance that starts is not entered
-    there, but once a replica has that.
+    there, but once a replica has that. What its attempts left is nobody's to take over.
     """
     one = Instance(own_redis.url(), min_replicas=1, timeout=2.0)
     replica.pause()
-    with pytest.raises(StoreUnavailable, match="0 of 1 replicas have the last write"):
-        one.start()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="0 of 1 replicas have the last write"):
+            one.start()
     replica.resume()
 
     assert one.start().apply(*EVENTS).new == 2
+    inside = Inside(own_redis.url())
+    assert inside.redis.zrange(inside.keys.leases, 0, -1) == [str(one.store.token).encode()]
 
 
 def test_a_lost_lease_leaves_the_connection_in_order(own_redis: PrivateRedis, replica: PrivateRedis) -> None:

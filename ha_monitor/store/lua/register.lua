@@ -7,6 +7,7 @@
 -- @option lease  ms
 -- @option who  who the instance is, as JSON
 -- @option last_token  the token that the caller had before, as text; '0' if none
+-- @option unused  the token of an attempt before that no replica has confirmed, as text; '0' if there was none
 -- @options calls
 -- @option format  version of the layout of the keys that the caller speaks, as text
 --
@@ -30,7 +31,17 @@ local function told_of_rollback()
   return lost > 0 and rollback.note(tonumber(takeover.seen), lost) or nil
 end
 
+-- With that entry nothing was done: there is nothing to take over.
+local function forget_unused(token)
+  local instance = families.instance .. token
+  if unless_foreign('HLEN', instance) and redis.call('HEXISTS', instance, 'calls') == 0 then
+    redis.call('DEL', instance)
+    redis.call('ZREM', keys.leases, token)
+  end
+end
+
 local told = told_of_rollback()
+forget_unused(options.unused)
 -- In a store that was empty every error is new, which is no news (store/error_groups.py).
 redis.call('SET', keys.errors_since, now, 'NX')
 local token = new_token()
