@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from kombu import Connection
 
+from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.store.reader import InstanceEntry, StoreReader
@@ -261,12 +262,19 @@ class Fleet:
         """Wait until all is announced and nothing is left to do in the store, stop the fleet, and count."""
         self.wait_until_announced(published, timeout)
         wait_until(self._is_settled, 30, "that every outbox is empty and nobody dead is left", 0.1)
+        self.assert_records_agree()
         for instance in self.instances:
             assert instance.stop() == 0, instance.process.output()[-2000:]
         assert self.said("message-set-aside") == [], "no message of these tests ends an instance by itself"
         account = self.account(published, 0)
         assert [one.name for one in self.instances if one.outputs[-1].torn] == [], "a line was torn without a kill"
         return account
+
+    def assert_records_agree(self) -> None:
+        """What `check --store` does: no list of tasks lacks or repeats anything."""
+        with self._reader() as reader:
+            agreement = reader.agreement(SystemClock(), keeps_open=self.config.stuck.enabled)
+            assert agreement.disagreements(lambda _looked, _total: None) == []
 
     def _is_settled(self) -> bool:
         try:

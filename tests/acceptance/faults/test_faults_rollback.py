@@ -10,13 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 
+from ha_monitor.errors import StoreUnavailable
 from tests.acceptance.faults.conftest import FaultTable
 from tests.acceptance.faults.test_faults_store import endless_load
 from tests.support.instances import Fleet
 from tests.support.ledger import Account, Line
 from tests.support.process import wait_until
-from tests.support.sentinel import fail_over, replica_of, sentinel_of
+from tests.support.sentinel import SERVICE, fail_over, replica_of, sentinel_of
 from tests.support.services import PrivateRedis
 
 RATE = 200.0
@@ -135,3 +137,69 @@ def test_the_sentinels_fail_over(
     # Until the new primary has a replica, leases end. Who is taken over then finds what a slow replica lacks when it
     # registers anew: docs/faults.md says what may be written before.
     assert_nothing_lost_or_untrue(account, lines, names_missing=5 if waits_for_replica else 0)
+
+
+FAIL_OVERS = 20
+
+
+def primary_of(watcher: redis.Redis) -> int:
+    """Port of the Redis that the sentinel names."""
+    named = watcher.sentinel_get_master_addr_by_name(SERVICE)
+    assert isinstance(named, tuple)
+    return named[1]
+
+
+def until_failed_over(fleet: Fleet, sentinel: int) -> None:
+    """Have the sentinel fail over as soon as it can, and wait until the fleet merges again."""
+
+    def is_begun() -> bool:
+        try:
+            fail_over(sentinel)
+        except redis.ResponseError:
+            return False  # it has no replica yet that would do, or is still about the one before
+        return True
+
+    def merged() -> int:
+        try:
+            return sum(entry.stats.get("events", 0) for entry in fleet.entries())
+        except StoreUnavailable:
+            return 0
+
+    with redis.Redis(port=sentinel) as watcher:
+        before = primary_of(watcher)
+        wait_until(is_begun, 120, "a replica that can become the primary")
+        wait_until(lambda: primary_of(watcher) != before, 60, "the fail-over")
+    level = merged()
+    wait_until(lambda: merged() > level, 120, "the fleet to merge again")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("min_replicas", [0, 1])
+def test_twenty_fail_overs(
+    tmp_path: Path, broker_url: str, own_redis: PrivateRedis, fault_table: FaultTable, min_replicas: int
+) -> None:
+    """given a load over twenty fail-overs by hand, with and without `store.min_replicas`, nothing is lost and nothing
+    untrue is said; the table has how often something had to be merged again
+    """
+    settings = {"store": {**SETTINGS["store"], "min_replicas": min_replicas}}
+    with (
+        sentinel_of(own_redis, tmp_path) as sentinel,
+        replica_of(own_redis, sentinel),
+        Fleet(tmp_path, broker_url, f"sentinel://127.0.0.1:{sentinel}/main", settings=settings).start() as fleet,
+    ):
+        load = endless_load(broker_url, RATE / 4)
+        begun = time.monotonic()
+        for _ in range(FAIL_OVERS):
+            until_failed_over(fleet, sentinel)
+        took = time.monotonic() - begun
+        account = fleet.close_account(load.stop(), 120)
+        lines = list(fleet.lines())
+    went_back = sum(line["event"] == "store-went-back" for line in lines)
+    fault_table.add(
+        f"{FAIL_OVERS} fail-overs, store.min_replicas {min_replicas}: {unmarked_doubles(lines)} unmarked; went back "
+        f"{went_back} times; {took / FAIL_OVERS:.1f} s each",
+        account,
+    )
+    assert_nothing_lost_or_untrue(account, lines)
+    if min_replicas:
+        assert went_back == 0
