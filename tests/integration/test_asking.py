@@ -15,7 +15,9 @@ import pytest
 from ha_monitor.cli.main import main
 from ha_monitor.store.queries import MOST_NEWEST
 from tests.support.instances import Fleet
+from tests.support.kills import kill_at_random
 from tests.support.process import wait_until
+from tests.support.publishing import Load
 from tests.support.recording import Recorded, publish, read_stream, replicate
 from tests.support.rights import as_monitor
 
@@ -70,19 +72,37 @@ class Asking:
         return found
 
 
-@pytest.fixture
+def merge_twice(fleet: Fleet, broker_url: str) -> None:
+    """Have the stream merged, some of it twice."""
+    publish(broker_url, STREAM)
+    publish(broker_url, STREAM[::7])
+    wait_until(lambda: sum(entry.stats.get("new", 0) for entry in fleet.entries()) >= EVENTS, 60, "the merge", 0.2)
+
+
+def merge_while_killed(fleet: Fleet, broker_url: str) -> None:
+    """Have the stream merged by instances of which one after the other is killed, twenty times."""
+    load = Load(broker_url, STREAM, rate=100)
+    kill_at_random(fleet, 20, seed=13)
+    fleet.wait_until_consuming()
+    account = fleet.close_account(load.finish())
+    assert account.lost == 0
+
+
+@pytest.fixture(params=["Redis", "RabbitMQ, 20 kill -9"])
 def ask(
     tmp_path: Path,
-    redis_broker_url: str,
+    request: pytest.FixtureRequest,
     store_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Asking:
-    """Asks the store of two instances that have merged a recorded stream, some of it twice."""
-    with Fleet(tmp_path, redis_broker_url, store_url, size=2).start() as fleet:
-        publish(redis_broker_url, STREAM)
-        publish(redis_broker_url, STREAM[::7])
-        wait_until(lambda: sum(entry.stats.get("new", 0) for entry in fleet.entries()) >= EVENTS, 60, "the merge", 0.2)
+    """Asks the store of instances that have merged a recorded stream."""
+    broker, merge = (
+        ("redis_broker_url", merge_twice) if request.param == "Redis" else ("broker_url", merge_while_killed)
+    )
+    broker_url: str = request.getfixturevalue(broker)
+    with Fleet(tmp_path, broker_url, store_url).start() as fleet:
+        merge(fleet, broker_url)
     monkeypatch.setenv("HA_MONITOR_STORE_URL", as_monitor(store_url))
     monkeypatch.setenv("HA_MONITOR_NODE_ID", fleet.node_id)
     monkeypatch.setattr("ha_monitor.cli.completion.GIVES_UP", 60.0)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import time
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 from tests.acceptance.faults.conftest import FaultTable
 from tests.support.instances import Fleet
+from tests.support.kills import kill_at_random
 from tests.support.ledger import Published, assert_guarantee
 from tests.support.machine import Timed
 from tests.support.process import wait_until
@@ -22,26 +21,6 @@ ENDLESS = 1000
 KILLS = 20
 STOP_TIMEOUT = 30
 """Seconds after which systemd would kill."""
-
-
-def kill_at_random(fleet: Fleet, kills: int, seed: int, at_stake: Callable[[], Published] | None = None) -> None:
-    """Kill one instance after the other with SIGKILL and start each again; one that consumes is always left.
-
-    :param at_stake: what was published so far, of a broker that keeps nothing: what came before the others
-        consumed, they did not get, so it is waited for.
-    """
-    choice = random.Random(seed)
-    done = 0
-    while done < kills:
-        time.sleep(choice.uniform(0.05, 0.4))
-        victim = choice.choice(fleet.instances)
-        if victim.running and not any(one.consumes() for one in fleet.instances if one is not victim and one.running):
-            continue
-        if at_stake is not None:
-            fleet.wait_until_announced(at_stake())
-        victim.kill()
-        victim.start()
-        done += 1
 
 
 def test_random_kills_on_rabbitmq(tmp_path: Path, broker_url: str, store_url: str, fault_table: FaultTable) -> None:
