@@ -233,6 +233,8 @@ def end(caller: Instance, other: Instance, inside: Inside) -> None:
     """All leases but that of the other run out, and all that waits is over."""
     with contextlib.suppress(LeaseLost):
         caller.store.flush()
+    # What a call left that moved half of an entry looks as in a store that went back. That was a lease ago.
+    inside.redis.delete(inside.keys.rollback)
     for token in inside.redis.zrange(inside.keys.leases, 0, -1):
         if int(token) != other.store.token:
             inside.let_lease_end(int(token))
