@@ -52,6 +52,7 @@ def withdraw_virtual_environments(fleet: FleetBed, folder: Path) -> None:
     package = folder / "python3-venv_99_all.deb"
     package.write_bytes(base64.b64decode(run(fleet.host("vm2"), script)))
     fleet.repository.add_packages("bookworm", [package])
+    run(fleet.host("vm2"), f"echo '{fleet.repository.apt_source('bookworm')}' >/etc/apt/sources.list")
 
 
 def test_one_host_changes_from_the_package_to_pip_by_an_index(fleet: FleetBed, tmp_path: Path) -> None:

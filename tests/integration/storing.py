@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from struct import Struct
 from typing import Any
 
@@ -70,20 +71,22 @@ class Instance:
     ) -> None:
         self.clock = TurnedClock()
         self.settings = settings(url, **changes)
-        self.store = RedisStore(
-            self.settings,
-            NODE,
-            self.clock,
-            held,
-            counting=counting,
-            first_look=None if stuck is None else first_look(stuck),
-        )
+        looks = None if stuck is None else first_look(stuck)
+        self._new = partial(RedisStore, self.settings, NODE, self.clock, held, counting=counting, first_look=looks)
+        self.store = self._new()
         self.emitted: list[OutboxItem] = []
 
     def start(self) -> Instance:
         self.store.connect()
         self.store.register({"instance": "1", "host": "host", "pid": 1})
         return self
+
+    def begin_anew(self) -> None:
+        """As a process that has just been started."""
+        self.store.close()
+        self.store = self._new()
+        self.emitted.clear()
+        self.start()
 
     def apply(self, *bodies: Any, announce: bool = True) -> Applied:
         return self.apply_batch(decode(*bodies), announce=announce)

@@ -46,8 +46,7 @@ def anew(instances: Iterable[Instance], inside: Inside) -> None:
     """An empty store, and instances that have just been started."""
     inside.redis.flushdb()
     for instance in instances:
-        instance.emitted.clear()
-        instance.start()
+        instance.begin_anew()
 
 
 def id_of(body: Body) -> str:
