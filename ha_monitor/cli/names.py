@@ -14,7 +14,7 @@ from ha_monitor.text.times import local
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ha_monitor.query.statistics import Compared
+    from ha_monitor.store.name_statistics import NameStatistic
     from ha_monitor.store.reader import StoreReader
 
 EXAMPLES = """\
@@ -24,13 +24,13 @@ examples:
   ha-monitor names --since 02:00 --until 03:00
 """
 HOUR = 3600.0
-SORTS: dict[str, Callable[[Compared], Any]] = {
-    "failed": lambda one: (one.now.failed, one.now.runs),
-    "runs": lambda one: one.now.runs,
-    "retried": lambda one: one.now.retried,
-    "p50": lambda one: one.now.runtime.quantile(0.5) or 0.0,
-    "p95": lambda one: one.now.runtime.quantile(0.95) or 0.0,
-    "waited": lambda one: one.now.waiting.quantile(0.95) or 0.0,
+SORTS: dict[str, Callable[[NameStatistic], Any]] = {
+    "failed": lambda one: (one.failed, one.runs),
+    "runs": lambda one: one.runs,
+    "retried": lambda one: one.retried,
+    "p50": lambda one: one.runtime.quantile(0.5) or 0.0,
+    "p95": lambda one: one.runtime.quantile(0.95) or 0.0,
+    "waited": lambda one: one.waiting.quantile(0.95) or 0.0,
 }
 
 
@@ -77,9 +77,9 @@ def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
     known = queries.names()
     wanted = [Pattern(parts) for parts in split_values("*" if options.pattern is None else options.pattern)]
     names = [name for name in known if any(pattern.matches(name) for pattern in wanted)]
-    found = [one for one in compared(queries, names, since, until) if one.now.runs or one.day_before.runs]
-    found.sort(key=lambda one: one.now.name)
-    found.sort(key=SORTS[options.sort], reverse=not options.reverse)
+    most = options.limit + 1 if options.limit else None
+    sort = SORTS[options.sort]
+    found = compared(queries, names, since, until, sort=sort, reverse=options.reverse, most=most)
     gaps = queries.gaps(since, until)
     if len(known) >= MOST_NAMES:
         gaps.append(Gap(f"runs of names beyond the first {MOST_NAMES} that were heard of", 0, 0))

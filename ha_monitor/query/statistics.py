@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from ha_monitor.store.name_statistics import NameStatistic
 from ha_monitor.store.queries import StatisticQueries
 
 DAY = 86_400
+AT_ONCE = 100
+"""Names of which the day before is looked at together."""
 
 
 class Compared(NamedTuple):
@@ -18,11 +20,31 @@ class Compared(NamedTuple):
     day_before: NameStatistic
 
 
-def compared(queries: StatisticQueries, names: Sequence[str], since: float, until: float) -> list[Compared]:
-    """The statistics of names with those of a day earlier.
+def compared(
+    queries: StatisticQueries,
+    names: Sequence[str],
+    since: float,
+    until: float,
+    *,
+    sort: Callable[[NameStatistic], Any],
+    reverse: bool = False,
+    most: int | None = None,
+) -> list[Compared]:
+    """The statistics of names of which anything was run, with those of a day earlier.
 
     :param since: seconds since the epoch, as `until`.
+    :param sort: what of the asked time they are sorted by, the largest first; equal ones by name.
+    :param reverse: sort the smallest first.
+    :param most: how many are returned; None for all. Of the others, not all is read.
     :raises StoreUnavailable: as the port does.
     """
-    both = (queries.statistics(names, since - ago, until - ago) for ago in (0, DAY))
-    return [Compared(now, before) for now, before in zip(*both, strict=True)]
+    found: list[Compared] = []
+    ordered = sorted(queries.statistics(sorted(names), since, until), key=sort, reverse=not reverse)
+    for first in range(0, len(ordered), AT_ONCE):
+        some = ordered[first : first + AT_ONCE]
+        before = queries.statistics([one.name for one in some], since - DAY, until - DAY)
+        both = map(Compared, some, before)
+        found += [one for one in both if one.now.runs or one.day_before.runs]
+        if most is not None and len(found) >= most:
+            return found[:most]
+    return found

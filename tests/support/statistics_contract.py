@@ -64,7 +64,7 @@ class StatisticsContract:
         assert (later.succeeded, later.failed, later.retried, later.waiting.total) == (0, 1, 0, 0)
         assert of(bed, "mail", minute, minute + 120).runs == 1
         assert bed.queries().names() == ["mail", "shop"]
-        (both,) = compared(bed.queries(), ["shop"], minute, minute + 60)
+        (both,) = compared(bed.queries(), ["shop"], minute, minute + 60, sort=lambda one: one.runs)
         assert (both.now.runs, both.day_before.runs) == (2, 1)
         assert both.day_before.runtime.quantile(0.5) == pytest.approx(4.0, rel=0.2)
         assert of(bed, "none", minute, minute + 60).runtime.quantile(0.5) is None
