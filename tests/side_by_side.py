@@ -1,4 +1,4 @@
-"""Runs all tests in several sessions of pytest, as many at once as the machine's cores carry.
+"""Runs all tests in several sessions of pytest, as many at once as the machine's cores carry, and the simulation.
 
     python -m tests.side_by_side [option of pytest …]
 
@@ -40,6 +40,9 @@ longest needs: the integration tests are two, those of the fleet as well, and th
 PREPARED = ("fleet", "package", "settings", "programs", "hosts")
 """Sessions that need what `make prepare-tests` makes."""
 PREPARE = "prepare"
+WORLDS = "worlds"
+SEEDS = 10_000
+"""Simulated worlds that are run."""
 FIRST = (PREPARE, "fleet")
 """The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores."""
 LOWER = 5
@@ -89,6 +92,14 @@ class Session(Job):
         command = [sys.executable, "-u", "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}"]
         lower = [] if name in FIRST else ["nice", "-n", str(LOWER)]
         super().__init__(name, [*lower, *command, *options, *map(str, paths)], after)
+
+
+class Worlds(Job):
+    """The fleet in simulated worlds. They need no time but that of a core, which the others have first."""
+
+    def __init__(self) -> None:
+        command = ["nice", "-n", str(2 * LOWER), sys.executable, "-m", "tests.simulation", f"--seeds={SEEDS}"]
+        super().__init__(WORLDS, command)
 
 
 def files_of(session: str) -> list[Path]:
@@ -141,6 +152,7 @@ def main(options: list[str]) -> int:
     prepare = Job(PREPARE, ["make", "--no-print-directory", "prepare-tests"])
     jobs: list[Job] = [prepare]
     jobs += [Session(name, files_of(name), options, prepare if name in PREPARED else None) for name in SESSIONS]
+    jobs.insert(len(jobs) - 2, Worlds())
     Runner(jobs, at_once=5 * (os.cpu_count() or 1) // 2).run()
     for job in jobs:
         result = "passed" if job.status == 0 else f"failed (status {job.status})"

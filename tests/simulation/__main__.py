@@ -27,7 +27,7 @@ def main() -> int:
     for seed in range(arguments.first, arguments.first + arguments.seeds):
         if wrong := World(seed).run():
             failed += 1
-            say(f"seed {seed}: {wrong[0]}")
+            say(f"FAILED seed {seed}: {wrong[0]}")
     spent = time.process_time() - began
     rate = arguments.seeds / spent * 60
     say(f"{arguments.seeds} seeds, {failed} failed; {spent:.1f} s of one core, {rate:.0f} seeds a minute")
