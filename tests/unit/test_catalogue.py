@@ -16,6 +16,7 @@ from ha_monitor.outputs.line import EventLine
 from ha_monitor.store.record import Facts, record_of, state_of
 from ha_monitor.store.scripts import event_constants, read_scripts
 from tests.support import documents
+from tests.support.sources import nodes_of
 from tests.unit.builders import decode, event
 from tests.unit.test_decode import payload
 from tests.unit.test_line import problems, written
@@ -144,7 +145,7 @@ def test_what_is_logged_has_the_level_of_the_catalogue() -> None:
     methods = {level.value for level in LogLevel}
     found = set()
     for path in (ROOT / "ha_monitor").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
                 continue
             for part in ast.walk(node.args[0]):

@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.support.sources import nodes_of
+
 ROOT = Path(__file__).resolve().parents[2]
 NOT_IMPORTED = {"tzdata", "packaging"}
 """Declared for kombu, which needs them and does not say so."""
@@ -24,7 +26,7 @@ def imported() -> set[str]:
     """Top-level names of all that any module of the program imports, at whichever place."""
     names = set()
     for path in (ROOT / "ha_monitor").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:

@@ -18,6 +18,7 @@ from ha_monitor.events.types import OWN_NAMES, TASK_CODES, WORKER_TYPES
 from ha_monitor.outputs.line import MAX_LINE, Identity, build_line, encode_line, iso_time
 from ha_monitor.store.outbox import Entry, OutboxItem
 from ha_monitor.store.record import Facts
+from tests.support.sources import nodes_of
 from tests.unit.builders import TASK_TYPES, TIME, UUID, decode, event
 from tests.unit.builders import WORKER_TYPES as WORKERS
 from tests.unit.test_decode import payload
@@ -197,7 +198,7 @@ def test_the_list_of_the_program_s_own_names_is_complete() -> None:
     """Given the sources, every name that is logged, or announced by a script, is in the list, and no other."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.Constant) and node.value in OWN_NAMES and path.name != "catalogue.py":
                 found.add(node.value)
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:

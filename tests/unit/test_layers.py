@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sources import nodes_of, tree_of
+
 PACKAGE = Path(__file__).resolve().parents[2] / "ha_monitor"
 LAYERS = [
     {
@@ -93,7 +95,7 @@ def imports_of(path: Path) -> set[str]:
     """The modules of this package that a module imports, wherever in it."""
     names = {name_of(module) for module in MODULES}
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "ha_monitor"}
         elif isinstance(node, ast.ImportFrom):
@@ -151,7 +153,7 @@ def test_a_module_can_be_read_at_once(path: Path) -> None:
 
 def test_the_package_itself_only_exports() -> None:
     """Given `import ha_monitor` in a user's handlers, nothing is done but names made known."""
-    body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+    body = tree_of(PACKAGE / "__init__.py").body
 
     assert [type(node) for node in body[1:]] == [ast.ImportFrom] * (len(body) - 2) + [ast.Assign]
     assert all(
@@ -170,7 +172,7 @@ def test_foreign_libraries_enter_at_one_place_each() -> None:
     }
     wrong = []
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             modules = []
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
@@ -231,7 +233,7 @@ def names_of_callables() -> set[str]:
     return {"Callable"} | {
         target.id
         for path in MODULES
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for node in tree_of(path).body
         if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Callable[")
         for target in node.targets
         if isinstance(target, ast.Name)
@@ -240,10 +242,9 @@ def names_of_callables() -> set[str]:
 
 def callables_of(path: Path, names: set[str]) -> set[str]:
     """The parameters of constructors in a module that are bare callables, as `module.Class.parameter`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     return {
         f"{name_of(path).removeprefix('ha_monitor.')}.{found.name}.{argument.arg}"
-        for found in ast.walk(tree)
+        for found in nodes_of(path)
         if isinstance(found, ast.ClassDef)
         for method in found.body
         if isinstance(method, ast.FunctionDef) and method.name == "__init__"

@@ -7,15 +7,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.sources import nodes_of
+
 PACKAGE = Path(__file__).resolve().parents[2] / "ha_monitor"
 REPEATED_GROUP = re.compile(r"(?<!\\)\)(?:\*|\+|\?|\{+\w*,?\w*\}+)\+")
 
 
 def strings_of(file: Path) -> Iterator[str]:
     """The texts in a file that are no docstrings, also the parts of f-strings."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    docstrings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    docstrings = {node.value for node in nodes_of(file) if isinstance(node, ast.Expr)}
+    for node in nodes_of(file):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
             yield node.value
 

@@ -14,6 +14,7 @@ from ha_monitor.store import scripts
 from ha_monitor.store.keys import FAMILIES, NAMES, TYPES, Keys
 from ha_monitor.store.scripts import Part, Script, ScriptError, assemble, part_from, parts_of, read_part
 from tests.support.lua_files import FILES, LUA, SCRIPTS, top_locals
+from tests.support.sources import nodes_of
 
 PACKAGE = LUA.parents[1]
 
@@ -72,7 +73,7 @@ def passed() -> dict[str, set[str]]:
     """The options that Python passes to each script: the names in the literals of the calls."""
     found: dict[str, set[str]] = {}
     for path in (PACKAGE / "store").glob("*.py"):
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for function in nodes_of(path):
             if not isinstance(function, ast.FunctionDef):
                 continue
             named = {

@@ -53,6 +53,7 @@ from ha_monitor.supervision import Systemd
 from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.visible import ascii_json, columns, padded, shortened, visible, visible_json
 from tests.support.machine import patient
+from tests.support.sources import nodes_of
 from tests.unit.asked import NOW, serve, statistic
 from tests.unit.asked import group as asked_group
 from tests.unit.asked import task as asked_task
@@ -484,10 +485,9 @@ def test_nothing_but_one_module_writes_to_a_terminal() -> None:
     for path in PACKAGE.rglob("*.py"):
         if path == PACKAGE / "text/terminal.py":
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        asked = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ALLOWED}
-        compared = {id(side) for node in ast.walk(tree) if isinstance(node, ast.Compare) for side in node.comparators}
-        for node in ast.walk(tree):
+        asked = {id(node.value) for node in nodes_of(path) if isinstance(node, ast.Attribute) and node.attr in ALLOWED}
+        compared = {id(side) for node in nodes_of(path) if isinstance(node, ast.Compare) for side in node.comparators}
+        for node in nodes_of(path):
             if not isinstance(node, ast.Attribute | ast.Name):
                 continue
             named = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sys"
