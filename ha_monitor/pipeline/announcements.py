@@ -59,6 +59,8 @@ class Announcements:
         self._pending: deque[OutboxItem] = deque()
         self._lines_until = 0
         """Sequence number below which the lines are written, though the handlers may not have been called."""
+        self._went_back_at = 0.0
+        """`Store.went_back_at`, as it was when what is pending was looked at last."""
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -74,9 +76,18 @@ class Announcements:
 
     def add(self, items: Iterable[OutboxItem], *, was_redelivered: bool = False) -> None:
         """:param was_redelivered: they are of messages that the broker had delivered before."""
+        self._mark_what_is_lost()
         if self._store.went_back_at:
             items = self._repeats.marked(items, was_redelivered=was_redelivered)
         self._pending.extend(items)
+
+    def _mark_what_is_lost(self) -> None:
+        """Where the store went back since, it does not know of what is pending here: another instance may have had the
+        same events merged again, and announced them.
+        """
+        if self._store.went_back_at > self._went_back_at:
+            self._went_back_at = self._store.went_back_at
+            self._pending = deque(item._replace(recovered=True) for item in self._pending)
 
     def recover(self, recovered: Recovered) -> None:
         """Continue after a broken connection with the content of the outbox."""
@@ -104,6 +115,7 @@ class Announcements:
         while self._pending:
             if not self._store.holds_lease():
                 self._upkeep.renew_lease()
+            self._mark_what_is_lost()
             chunk = list(islice(self._pending, AT_ONCE))
             behind = chunk[-1].sequence + 1
             unwritten = [item for item in chunk if item.sequence >= self._lines_until]

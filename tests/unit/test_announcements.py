@@ -51,9 +51,11 @@ class FakeAnnouncer:
     def __init__(self, handler: Callable[[int, Outcome], object]) -> None:
         self._handler = handler
         self.written: list[int] = []
+        self.marked: list[int] = []
 
     def write_lines(self, items: Sequence[OutboxItem]) -> int:
         self.written += [item.sequence for item in items]
+        self.marked += [item.sequence for item in items if item.recovered]
         return len(items)
 
     def is_for_handlers(self, item: OutboxItem) -> bool:
@@ -93,6 +95,26 @@ def announcements(
     )
     made.add(items(3))
     return made
+
+
+@pytest.mark.parametrize("went_back", [False, True])
+def test_what_was_pending_when_the_store_went_back_is_marked(*, went_back: bool) -> None:
+    """Given lines that are not written yet when the lease must be renewed, and a store that says then that it went
+    back, they say that another instance may have written them.
+    """
+    store = FakeStore()
+    made = announcements(store, lambda _sequence, _outcome: None)
+    store.holds_lease = lambda: bool(store.went_back_at) or not went_back  # type: ignore[method-assign]
+
+    def renew_lease() -> None:
+        store.went_back_at = 5.0
+
+    made._upkeep.renew_lease = renew_lease  # type: ignore[method-assign]
+    made.announce()
+
+    announcer: Any = made.announcer
+    assert announcer.written == [0, 1, 2]
+    assert announcer.marked == ([0, 1, 2] if went_back else [])
 
 
 def test_the_lease_is_kept_while_a_handler_works_and_a_handler_that_hangs_is_no_progress() -> None:
