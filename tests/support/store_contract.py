@@ -13,6 +13,7 @@ from ha_monitor.events.catalogue import State
 from ha_monitor.events.decode import Batch
 from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.types import END_TYPES
+from ha_monitor.pipeline.collector import split
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.outbox import OutboxItem, retry_entry
@@ -92,8 +93,15 @@ def started(bed: Bed, **changes: Any) -> SharedRecord:
 
 
 def merge(record: SharedRecord, batch: Batch) -> list[OutboxItem]:
-    record.store.send_apply(batch)
-    return record.store.receive_apply().items
+    """Merge a batch, in several calls if the machine is so busy that one ends early."""
+    items: list[OutboxItem] = []
+    while True:
+        record.store.send_apply(batch)
+        applied = record.store.receive_apply()
+        items += applied.items
+        if applied.merged == len(batch.tasks):
+            return items
+        _, batch = split(batch, applied.merged)
 
 
 def tick(record: SharedRecord, *rejected: bytes, eligible: bool = False, watermark_age: float | None = 0.0) -> Ticked:
