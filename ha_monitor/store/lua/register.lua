@@ -26,9 +26,11 @@ redis.call('SET', keys.format, options.format)
 local function told_of_rollback()
   local last = number_in(unless_foreign('GET', keys.tokens) or '', MOST_TOKEN) or 0
   if last < tonumber(options.last_token) then return rollback.note(nil, 0) end
-  local takeover = takeovers.of(options.last_token) or {}
-  local lost = options.calls - (tonumber(takeover.calls) or options.calls)
-  return lost > 0 and rollback.note(tonumber(takeover.seen), lost) or nil
+  local takeover = takeovers.of(options.last_token)
+  -- An earlier version did not count them.
+  if not takeover or type(takeover.calls) ~= 'number' then return nil end
+  local lost = options.calls - clamped(takeover.calls, MOST_COUNT)
+  return lost > 0 and rollback.note(clamped(takeover.seen, MOST_TIME), lost) or nil
 end
 
 -- With that entry nothing was done: there is nothing to take over.
