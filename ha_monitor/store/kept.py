@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from struct import Struct
 
 import msgspec
 
@@ -20,6 +21,8 @@ MOMENT_SIZE, UNKNOWN, MOST_IDS = 3, 15, 1000
 _HEADS = {0xD9: 2, 0xDA: 3, 0xDB: 5}
 """Bytes before the text, by the first of them; of a short one it is one."""
 _TYPES: dict[int, str] = {row.code: row.type for row in TASK_EVENTS if row.code is not Code.OTHER}
+_SECONDS = Struct(f">I{ID_SIZE - 4}x")
+"""When an event was, at the beginning of its id."""
 _values_of = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _facts_of = msgspec.msgpack.Decoder(Facts).decode
 
@@ -71,16 +74,14 @@ def _events(values: list[msgspec.Raw]) -> tuple[list[tuple[int, int]], bool]:
         ids, story = (_bytes_of(values[place]) for place in (1, 5))
     except IndexError:
         return [], False
-    count = len(ids) // ID_SIZE
-    if len(story) != count * MOMENT_SIZE:
+    count, rest = divmod(len(ids), ID_SIZE)
+    if rest or len(story) != count * MOMENT_SIZE:
         return [], False
     events = []
-    for number in range(count):
-        moment = int.from_bytes(story[number * MOMENT_SIZE : (number + 1) * MOMENT_SIZE], "big")
-        microsecond, code = divmod(moment, 16)
-        if code != UNKNOWN:
-            second = int.from_bytes(ids[number * ID_SIZE : number * ID_SIZE + 4], "big")
-            events.append((second * 1_000_000 + microsecond, code))
+    moments = iter(story)  # byte by byte: half of the time of a search over many tasks was spent here
+    for (second,), high, middle, low in zip(_SECONDS.iter_unpack(ids), moments, moments, moments, strict=False):
+        if (code := low & 15) != UNKNOWN:
+            events.append((second * 1_000_000 + (high << 12 | middle << 4 | low >> 4), code))
     return events, len(events) == count < MOST_IDS
 
 
