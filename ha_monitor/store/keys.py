@@ -135,6 +135,11 @@ FAMILIES = {
     "statistics": Family(
         "m:", "hash", "those of a name in an hour, by '<hour since the epoch>:<name>' (statistics.lua)"
     ),
+    "flow": Family(
+        "f:",
+        "hash",
+        "what came into a queue and left it, by '<hour since the epoch>:<queue>' (index/flow.lua)",
+    ),
     "attempt": Family("a:", "string", "how often the handling of a message has begun since it last succeeded"),
     "instance": Family("instance:", *OWN["instance"][:2]),
     "outbox": Family("outbox:", *OWN["outbox"][:2]),
@@ -232,6 +237,10 @@ class Keys:
     def statistics_of(self, name: str, hour: int) -> str:
         """:param hour: since the epoch."""
         return self._one_of("statistics", f"{hour}:{name}")
+
+    def flow_of(self, queue: str, hour: int) -> str:
+        """:param hour: since the epoch."""
+        return self._one_of("flow", f"{hour}:{queue}")
 
     def attempt(self, name: str) -> str:
         return self._one_of("attempt", name)

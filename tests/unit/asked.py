@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from ha_monitor.store.dead_letters import KeptLetter
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
 from ha_monitor.store.name_statistics import Durations, NameStatistic
 from ha_monitor.store.queries import Ended, Gap, KeptTask, StoryEvent
+from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.reader import WorkerEntry, Workers
 from ha_monitor.store.record import TaskRecord
 
@@ -74,8 +75,13 @@ class Asked:
         ring: int = 200,
         groups: Sequence[ErrorGroup] = (),
         runs: Sequence[tuple[float, NameStatistic]] = (),
+        flows: Mapping[str, QueueFlow | None] | None = None,
     ) -> None:
-        """:param runs: what was run at which time."""
+        """
+        :param runs: what was run at which time.
+        :param flows: what came into each queue and left it lately; None for one of which producers tell nothing.
+        """
+        self.flows = dict(flows or {})
         self.kept = {one.record.task_id: one for one in tasks}
         self.read = 0
         """Records that were read."""
@@ -120,6 +126,20 @@ class Asked:
 
     def queues(self) -> list[str]:
         return sorted({one.record.queue for one in self.kept.values() if one.record.queue is not None})
+
+    def known_queues(self) -> list[KnownQueue]:
+        return [KnownQueue(name, one is not None, NOW - 5) for name, one in sorted(self.flows.items())]
+
+    def queue_waits(self, queues: Sequence[str]) -> list[QueueWait]:
+        found = []
+        for queue in queues:
+            since = [at for _, at in self.waiting(queue, len(self.kept))]
+            now = [at for at in since if at <= NOW]
+            found.append(QueueWait(len(now), min(now, default=None), len(since) - len(now)))
+        return found
+
+    def queue_flow(self, queues: Sequence[str], since: float, until: float) -> list[QueueFlow]:
+        return [self.flows.get(queue) or QueueFlow(0, 0, 0, 0.0) for queue in queues]
 
     def children(self, root_id: str, count: int) -> list[str]:
         return _ids(one for one in self.kept.values() if one.record.root_id == root_id)[:count]

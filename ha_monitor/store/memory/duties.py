@@ -67,7 +67,7 @@ class MemoryDuties:
             if not self._store.leads():
                 return None
             server, now = self._server, self._server.clock.time()
-            server.queues = sorted({*server.queues, *queues})
+            server.queues |= dict.fromkeys(queues, server.clock.time())
             entries: list[Entry] = []
             silent_until = now - watermark[0] if may_declare_lost and watermark else float("-inf")
             states = [self._look_at(name, watching, silent_until, entries) for name in sorted(server.workers)]
@@ -85,7 +85,7 @@ class MemoryDuties:
                 len(server.retries),
                 len(server.dead_letters),
                 states,
-                server.queues,
+                sorted(server.queues),
                 sum(kind == "task-stuck" for kind, *_ in server.found.values()),
                 sum(kind == "task-orphaned" for kind, *_ in server.found.values()),
                 silent=Silent(len(lengths), min(lengths, default=0.0), max(lengths, default=0.0)),

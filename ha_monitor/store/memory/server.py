@@ -106,7 +106,8 @@ class MemoryServer:
         self.lost_workers: set[str] = set()
         self.lost_events: list[Event] = []
         """What the next look of the leader at what was lost finds."""
-        self.queues: list[str] = []
+        self.queues: dict[str, float] = {}
+        """Queues that workers consume, as the leader found them, and when."""
         self.found: dict[str, tuple[str, str, int]] = {}
         """Tasks that were said to be stuck or orphaned, in which phase, and since when."""
         self.names_heard = 0
