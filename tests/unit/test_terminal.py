@@ -49,6 +49,7 @@ from ha_monitor.status.workers import Worker
 from ha_monitor.store.dead_letters import DeadLetter, KeptLetter
 from ha_monitor.store.error_groups import FailedTask
 from ha_monitor.store.queries import Gap
+from ha_monitor.store.queue_flow import QueueFlow
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.visible import ascii_json, columns, padded, shortened, visible, visible_json
@@ -192,7 +193,9 @@ def asking(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
         said = dict.fromkeys(("name", "error_class", "place", "message", "traceback"), known)
         groups = [asked_group("9a", tasks=(FailedTask(known, NOW),), **said)]
         workers, runs = [asked_worker(known), asked_worker("a", known)], [(NOW - 9, statistic(known, 1, 1))]
-        serve(monkeypatch, *tasks, workers=workers, gaps=[Gap(known, 1, 9e9)], groups=groups, runs=runs)
+        flows = {known: QueueFlow(3, 1, 1, 2.0)}
+        more = {"groups": groups, "runs": runs, "flows": flows}
+        serve(monkeypatch, *tasks, workers=workers, gaps=[Gap(known, 1, 9e9)], **more)
         return main([*arguments])
 
     return run
@@ -233,6 +236,9 @@ COMMANDS: dict[str, tuple[Callable[..., int], int]] = {
     "one group": (asking("errors", "9a"), ExitStatus.OK),
     "an unknown group": (lambda patch, text: asking("errors", f"x{text}")(patch, text), ExitStatus.FAILURE),
     "names": (asking("names"), ExitStatus.OK),
+    "queues": (asking("queues"), ExitStatus.OK),
+    "queues NAME": (asking("queues", "*"), ExitStatus.OK),
+    "queues -o json": (asking("queues", "*", "-o", "json"), ExitStatus.OK),
     "workers": (asking("workers"), ExitStatus.OK),
     "dead-letters": (letters("-o", "wide"), ExitStatus.OK),
     "dead-letters ID": (letters("id"), ExitStatus.OK),
