@@ -36,6 +36,12 @@ TYPES = {
         "what is not to be announced again: of a call that did not come to its end, and what was announced before this "
         "store went back: ids of events, digests of entries",
     ),
+    "tail": Kind("stream", "what the fleet announces, while somebody looks (outbox.lua)"),
+    "tail_wanted": Kind(
+        "string",
+        "how many announcements were put into the tail, and some more; there while somebody looks (tail.py)",
+        is_number=True,
+    ),
     "producers": Kind("hash", "task name, or for retries <name>\\31retry -> when its task-sent was last seen, in s"),
     "workers": Kind("zset", "nodename -> when an instance last heard of it"),
     "retries": Kind("zset", "outbox entry for one handler -> when it is due"),
@@ -163,6 +169,8 @@ class Keys:
         self.rollback = self.prefix + "rollback"
         self.format = self.prefix + "format"
         self.waiting = self.prefix + "waiting"
+        self.tail = self.prefix + "tail"
+        self.tail_wanted = self.prefix + "tail-wanted"
         self.producers = self.prefix + "producers"
         self.workers = self.prefix + "workers"
         self.retries = self.prefix + "retries"

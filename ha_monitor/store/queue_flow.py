@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from struct import Struct
 from typing import NamedTuple
 
 KEPT = 3 * 3600
 """Seconds for which it is kept, by minute."""
-CELL = Struct(">dddd")
-"""A minute, as `store/lua/index/flow.lua` keeps it: tasks that came, that left, runs that ended, and their ms."""
 
 Cell = tuple[float, float, float, float]
+"""Of a minute: tasks that came, that left, runs that ended, and their ms."""
 
 
 class KnownQueue(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import ceil, isfinite
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from ha_monitor.store.keys import Keys
 from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
 from ha_monitor.store.packing import json_object
 from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask
-from ha_monitor.store.queue_flow import CELL, KEPT, KnownQueue, QueueFlow, QueueWait, flow_from
+from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait, flow_from
 
 RECORDS_AT_ONCE = 100
 """Records of tasks that one call reads: most have half a kilobyte, the largest a hundred times that; and groups of
@@ -30,6 +31,8 @@ NAMES_AT_ONCE = 100
 """Names whose ids, or hours of names whose statistics, are asked for before the first answer is read."""
 ORPHANED = {11: State.SENT, 12: State.RECEIVED, 13: State.STARTED}
 """What `ended_badly` has of an orphaned task in place of an end, as `lua/index/ended_badly.lua` writes it."""
+_MINUTE = Struct(">dddd")
+"""What came into a queue and left it, as `lua/index/flow.lua` keeps it: a `queue_flow.Cell`."""
 _LATEST = 4e9
 """Seconds since the epoch."""
 _group_in = msgspec.msgpack.Decoder(tuple[GroupFacts, str]).decode
@@ -155,7 +158,7 @@ class RedisQueries:
                     self._connection.send("HMGET", self._keys.flow_of(name, hour), *fields)
             for _ in some:
                 raw = [one for _ in minutes for one in self._connection.receive()]
-                cells = (CELL.unpack(one) for one in raw if one is not None and len(one) == CELL.size)
+                cells = (_MINUTE.unpack(one) for one in raw if one is not None and len(one) == _MINUTE.size)
                 found.append(flow_from(cell for cell in cells if all(map(isfinite, cell))))
         return found
 

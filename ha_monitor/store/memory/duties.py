@@ -79,7 +79,7 @@ class MemoryDuties:
             late = [server.workers[one.name] for one in states if one.state == "late"]
             lengths = [now - heard for heard, said in late if said]
             return Watched(
-                own.push(entries),
+                self._server.put(own, entries),
                 sum(one.lease_until > now for one in server.instances.values()),
                 sum(task.announce_until is not None for task in server.tasks.values()),
                 len(server.retries),
@@ -102,7 +102,7 @@ class MemoryDuties:
             if not report:
                 return []
             self._server.gaps += [gap for event in lost if (gap := _gap_of(event)) is not None]
-            return own.push([Entry(0, event, None, False) for event in lost])
+            return self._server.put(own, [Entry(0, event, None, False) for event in lost])
 
         return self._store.own_call("losses", looked)
 
@@ -164,7 +164,7 @@ class MemoryOpenTasks:
             entries = [
                 entry for candidate, confirmation in confirmations for entry in self._confirm(candidate, confirmation)
             ]
-            return own.push(entries)
+            return self._server.put(own, entries)
 
         return self._store.own_call("confirm", confirmed)
 
