@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ha_monitor.cli import tasks
 from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, write_properties
+from ha_monitor.errors import StoreRefused
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
 from ha_monitor.text.terminal import Painted, Terminal
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ha_monitor.config.load import Loaded
     from ha_monitor.query.queues import QueueState
     from ha_monitor.store.queries import Gap, KeptTask, Queries
-    from ha_monitor.store.reader import StoreReader, WorkerEntry
+    from ha_monitor.store.reader import StoreReader
 
 EXAMPLES = """\
 examples:
@@ -116,8 +117,8 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
     is_one = options.queue is not None and len(items) == 1
     if is_one:
         items = [OneQueue(items[0].state, oldest_tasks(queries, items[0].state, options.limit or 20))]
-    workers = reader.workers(loaded.config.workers.late_after).entries
-    tell = partial(_tell, within=options.within, running=_running(workers))
+    gaps = [*queries.gaps(rates_since(now), now), *_untold(queries, [one.state for one in items])]
+    running = _running(loaded, reader) if is_one else ""
     return Answer(
         nouns=("queue", "queues"),
         time=now,
@@ -126,9 +127,9 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
         id_of=lambda one: str(one.state.name),
         document_of=lambda one: queue_item(one.state, now, options.within, one.oldest),
         searched=f"what waits now, and what came and left since {local(rates_since(now))[:19]}",
-        gaps=[*queries.gaps(rates_since(now), now), *_untold(queries, [one.state for one in items])],
+        gaps=gaps,
         more=len(states) > limit,
-        told=Told(tell) if is_one else None,
+        told=Told(partial(_tell, within=options.within, running=running)) if is_one else None,
     )
 
 
@@ -157,10 +158,15 @@ def _untold(queries: Queries, states: Sequence[QueueState]) -> list[Gap]:
     return gaps
 
 
-def _running(workers: Sequence[WorkerEntry]) -> tuple[int, int]:
-    """How many workers there are, and how many tasks they run."""
+def _running(loaded: Loaded, reader: StoreReader) -> str:
+    """How many tasks all workers run; empty if that cannot be read, as by a user without the right to run scripts."""
+    try:
+        workers = reader.workers(loaded.config.workers.late_after).entries
+    except StoreRefused:
+        return ""
     there = [one.heartbeat.get("active") for one in workers if one.state in ("online", "late")]
-    return len(there), sum(int(one) for one in there if isinstance(one, (int, float)) and 0 <= one < _MOST_ACTIVE)
+    active = sum(int(one) for one in there if isinstance(one, (int, float)) and 0 <= one < _MOST_ACTIVE)
+    return f"; all {len(there)} workers run {active} tasks now"
 
 
 _MOST_ACTIVE = 1_000_000
@@ -222,15 +228,12 @@ def _columns(within: float) -> list[Of]:
     ]
 
 
-def _tell(
-    one: OneQueue, style: Style, output: Terminal, width: int | None, *, within: float, running: tuple[int, int]
-) -> None:
+def _tell(one: OneQueue, style: Style, output: Terminal, width: int | None, *, within: float, running: str) -> None:
     """Write all about a queue, and the tasks that have waited longest."""
     from math import inf
 
     state = one.state
     output.row(f"{state.name}")
-    workers, active = running
     rates = f"{rate(state.came)} a second come, {rate(state.left)} leave"
     busy = NOT_KNOWN if state.busy is None else rate(state.busy)
     more = f"{needed(state, inf)} to keep up, {needed(state, within)} to be empty within {_in_words(within)}"
@@ -245,7 +248,7 @@ def _tell(
             "rates": rates,
             "empty in": emptying.text if isinstance(emptying, Painted) else emptying,
             "a run": None if state.run_time is None else short_duration(state.run_time),
-            "busy": f"{busy} processes on average; all {workers} workers run {active} tasks now",
+            "busy": f"{busy} processes on average{running}",
             "needed": f"more processes: {more}",
         }
     known["consumed"] = style.time(state.consumed_at) or "not known: the leader has found no worker that consumes it"

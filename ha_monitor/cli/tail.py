@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
                 rows.say(gap_text(one))
                 continue
             task = task_of(one)
-            if not _matches(wanted, task, one):
+            if not _matches(wanted, task, one) or (options.output == "ids" and not task.record.task_id):
                 continue
             rows.show(one, task)
             left = None if left is None else left - 1
@@ -179,8 +179,7 @@ class _Rows:
 
             self._output.json(line_of(shown, self._node_id))
         elif form == "ids":
-            if task.record.task_id:
-                self._output.row(task.record.task_id)
+            self._output.row(task.record.task_id)
         elif form == "tsv":
             self._output.cells([cell.text if isinstance(cell, Painted) else cell for cell in self._cells(shown, task)])
         else:

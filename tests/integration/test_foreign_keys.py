@@ -161,6 +161,7 @@ class Going:
         def watch() -> None:
             duties.watch(Watching(10, 60), ["celery"], may_declare_lost=True, watermark=(0.0, 0.0))
 
+        self._look_at_the_tail()
         self.do(lambda: one.apply(life(f"life-{number}"), failed, beats, start, custom, child).trouble)
         self._let_beats_become_evaluable()
         self.do(self._tick)
@@ -170,6 +171,12 @@ class Going:
         self.do(note)
         self.do(counts)
         self.do(store.flush)
+
+    def _look_at_the_tail(self) -> None:
+        """As if somebody did."""
+        inside = Inside(self.one.settings.url)
+        if inside.redis.type(inside.keys.tail_wanted) == b"none":
+            inside.redis.set(inside.keys.tail_wanted, 1, ex=60)
 
     def _let_beats_become_evaluable(self) -> None:
         """As if the heartbeats had come a minute ago."""

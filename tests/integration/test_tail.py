@@ -155,7 +155,8 @@ def ids(lines: list[dict[str, Any]]) -> Counter[str]:
 def test_no_event_is_missing_over_the_death_of_an_instance(tmp_path: Path, broker_url: str, store_url: str) -> None:
     """Given two instances, of which one is killed under load while somebody looks, each event is shown once, with the
     line that the log has for it; what is filtered is of the tasks asked for alone. ^C ends it with status 130."""
-    with Fleet(tmp_path, broker_url, store_url, size=2).start() as fleet:
+    settings = {"log": {"level": "debug"}}
+    with Fleet(tmp_path, broker_url, store_url, size=2, settings=settings).start() as fleet:
         url = as_monitor(store_url)
         all_of_it = Tailing(tmp_path, url, fleet.node_id)
         some = Tailing(tmp_path, url, fleet.node_id, "state=SUCCESS", "task_id=task-1*")

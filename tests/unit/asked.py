@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ha_monitor.clock import Clock
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.histogram import bucket_of
 from ha_monitor.query.fields import BAD_ENDS, OPEN, first_heard
@@ -17,6 +18,7 @@ from ha_monitor.store.queries import Ended, Gap, KeptTask, StoryEvent
 from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.reader import WorkerEntry, Workers
 from ha_monitor.store.record import TaskRecord
+from ha_monitor.store.tail import TailEvent, TailGap
 
 NOW = 1_795_586_043.5
 ENDS = {State.SUCCESS: "task-succeeded", State.FAILURE: "task-failed"}
@@ -187,6 +189,26 @@ class Marks:
         return True
 
 
+class Shown:
+    """A tail: what comes is given; then somebody interrupts it."""
+
+    def __init__(self, coming: Sequence[Sequence[TailEvent | TailGap] | Exception]) -> None:
+        """:param coming: what each read brings, or raises."""
+        self._coming = list(coming)
+
+    def begin(self) -> None:
+        """Nothing has come before."""
+
+    def read(self, within: float) -> list[TailEvent | TailGap]:
+        assert within > 0
+        if not self._coming:
+            raise KeyboardInterrupt
+        some = self._coming.pop(0)
+        if isinstance(some, Exception):
+            raise some
+        return list(some)
+
+
 class Reader:
     """In place of a `StoreReader`: the same tasks, and workers."""
 
@@ -196,8 +218,10 @@ class Reader:
         workers: Sequence[WorkerEntry] = (),
         more: int = 0,
         letters: Sequence[KeptLetter] = (),
+        shown: Sequence[Sequence[TailEvent | TailGap] | Exception] = (),
     ) -> None:
         self.queries = asked
+        self._tail = Shown(shown)
         self._letters = letters
         self.error_marks = Marks(asked)
         self._workers = Workers(list(workers), more)
@@ -210,6 +234,9 @@ class Reader:
 
     def workers(self, late_after: float) -> Workers:
         return self._workers
+
+    def tail(self, _clock: Clock) -> Shown:
+        return self._tail
 
     @property
     def dead_letters(self) -> Letters:
@@ -242,9 +269,10 @@ def worker(name: str = "celery@a", state: str = "online", **changes: Any) -> Wor
 def serve(patch: pytest.MonkeyPatch, *tasks: KeptTask, **more: Any) -> Asked:
     """Have commands ask these tasks.
 
-    :param more: `workers`, `letters`, or what `Asked` takes.
+    :param more: `workers`, `letters`, `shown`, or what `Asked` takes.
     """
-    workers, letters = more.pop("workers", ()), more.pop("letters", ())
+    workers = more.pop("workers", ())
+    others = {name: more.pop(name, ()) for name in ("letters", "shown")}
     asked = Asked(*tasks, **more)
-    patch.setattr("ha_monitor.store.reader.StoreReader", lambda *_: Reader(asked, workers, letters=letters))
+    patch.setattr("ha_monitor.store.reader.StoreReader", lambda *_: Reader(asked, workers, **others))
     return asked

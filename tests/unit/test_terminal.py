@@ -36,6 +36,7 @@ from ha_monitor.demo.demo import Demo
 from ha_monitor.demo.show import Screen
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ServiceMissing, StoreUnavailable, reason_of
 from ha_monitor.events.catalogue import State
+from ha_monitor.events.model import Event
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.outputs.console import console_renderer, fields_of
 from ha_monitor.outputs.line import EventLine, Identity, encode_line
@@ -48,8 +49,11 @@ from ha_monitor.status.render import render
 from ha_monitor.status.workers import Worker
 from ha_monitor.store.dead_letters import DeadLetter, KeptLetter
 from ha_monitor.store.error_groups import FailedTask
+from ha_monitor.store.outbox import Entry
 from ha_monitor.store.queries import Gap
 from ha_monitor.store.queue_flow import QueueFlow
+from ha_monitor.store.record import Facts
+from ha_monitor.store.tail import TailEvent
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.visible import ascii_json, columns, padded, shortened, visible, visible_json
@@ -213,6 +217,24 @@ def letters(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
     return run
 
 
+def tailing(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
+    def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+        known = text.encode("utf-8", "replace").decode()
+        fields = {"exception": known, "reason": known}
+        facts = Facts(name=known, queue=known, worker=known, root_id=known)
+        entries = [
+            Entry(0, Event("task-failed", known, known, NOW, known, fields), facts, False),
+            Entry(0, Event(known, f"{known}2", known, NOW, None, fields), None, False),
+            Entry(0, Event(known, f"{known}3", known, NOW, f"{known}t", fields), facts, False),
+        ]
+        who = {"instance": known, "host": known}
+        serve(monkeypatch, shown=[[TailEvent(entry, NOW, who) for entry in entries]])
+        count = "2" if "ids" in arguments else "3"
+        return main(["tail", "-n", count, *arguments])
+
+    return run
+
+
 def naming(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
     serve(monkeypatch)
     return main(["task", f"x{text}"])
@@ -236,6 +258,9 @@ COMMANDS: dict[str, tuple[Callable[..., int], int]] = {
     "one group": (asking("errors", "9a"), ExitStatus.OK),
     "an unknown group": (lambda patch, text: asking("errors", f"x{text}")(patch, text), ExitStatus.FAILURE),
     "names": (asking("names"), ExitStatus.OK),
+    "tail": (tailing(), ExitStatus.OK),
+    "tail -o jsonl": (tailing("-o", "jsonl"), ExitStatus.OK),
+    "tail -o ids": (tailing("-o", "ids"), ExitStatus.OK),
     "queues": (asking("queues"), ExitStatus.OK),
     "queues NAME": (asking("queues", "*"), ExitStatus.OK),
     "queues -o json": (asking("queues", "*", "-o", "json"), ExitStatus.OK),
