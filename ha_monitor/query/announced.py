@@ -6,10 +6,19 @@ from msgspec.structs import replace
 
 from ha_monitor.events.catalogue import State
 from ha_monitor.outputs.line import Identity, build_line, encode_line, iso_time
+from ha_monitor.query.fields import OPEN
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.queries import KeptTask
 from ha_monitor.store.record import Facts, TaskRecord, record_at
 from ha_monitor.store.tail import TailEvent
+
+_OF_EVENTS = {
+    "task-sent": State.SENT,
+    "task-received": State.RECEIVED,
+    "task-started": State.STARTED,
+    "task-retried": State.RETRY,
+}
+"""The states in which events leave a task that they do not end."""
 
 
 def task_of(shown: TailEvent) -> KeptTask:
@@ -18,6 +27,12 @@ def task_of(shown: TailEvent) -> KeptTask:
     if event.task_id is None:
         return KeptTask(TaskRecord(task_id="", state=State.UNKNOWN, worker=event.worker or None))
     record = record_at(event, facts or Facts())
+    state = _OF_EVENTS.get(event.type, record.state)
+    if event.type == "task-rejected" and event.fields.get("requeue") is not False:
+        state = State.RETRY
+    if state is not record.state and state in OPEN:
+        # What came later was merged with it.
+        record = replace(record, state=state, finished=None, runtime=None, exception=None, error_group=None)
     exception = event.fields.get("exception")
     if record.exception is None and isinstance(exception, str):
         record = replace(record, exception=exception)  # of a retry

@@ -78,6 +78,18 @@ def test_filters_are_those_of_tasks(
     assert call("tail", *words, "-o", "ids")[1].split() == found
 
 
+def test_each_event_has_the_state_in_which_it_left_its_task(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given events of a task that were merged together, so that each knows its end, each has its own state, and only
+    the failure has the error."""
+    ended: dict[str, Any] = {"finish": 9, "finished": int(NOW * 1e6), "exception": "ValueError('x')"}
+    kinds = ("task-sent", "task-received", "task-started", "task-retried", "task-failed")
+    serve(monkeypatch, shown=[[shown(kind, **ended) for kind in kinds]])
+
+    rows = [re.split(r"  +", row) for row in call("tail", "--no-legend")[1].splitlines()]
+    assert [row[1] for row in rows] == ["SENT", "RECEIVED", "STARTED", "RETRY", "FAILURE"]
+    assert [row[5:] for row in rows] == [[], [], [], [], ["ValueError('card declined')"]]
+
+
 def test_a_worker_s_events_are_found_by_the_worker(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given an event about a worker, it is shown where nothing is asked of a task."""
     serve(monkeypatch, shown=[[LOST, FAILED]])
