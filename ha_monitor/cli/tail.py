@@ -233,8 +233,8 @@ class _Rows:
         if room < _LEAST:
             return {0: time_width, 1: _STATE, 2: max(1, room - time_width - _STATE - 2 * len(_GAP)), 3: 0, 4: 0, 5: 0}
         id_width = 36 if left >= 110 else 9
-        name = min(32, (left - id_width) * 2 // 5)
-        worker = min(24, (left - id_width) * 3 // 10)
+        name = min(28, (left - id_width) * 7 // 20)
+        worker = min(20, (left - id_width) * 7 // 25)
         return {0: time_width, 1: _STATE, 2: name, 3: worker, 4: id_width, 5: left - id_width - name - worker}
 
 
