@@ -10,7 +10,7 @@ DYNAMIC = ("name", "queue", "worker", "error")
 """Fields whose values the store knows."""
 
 
-_VALUES_OF = {"name": "worker", "pattern": "name", "groups": "error"}
+_VALUES_OF = {"name": "worker", "pattern": "name", "groups": "error", "queue": "queue"}
 """Operands of commands whose values are those of a field."""
 
 

@@ -75,7 +75,9 @@ def _known(reader: StoreReader, field: str) -> list[str]:
     if field == "worker":
         return [entry.name for entry in reader.workers(GIVES_UP).entries]
     queries = reader.queries
-    return {"name": queries.names, "queue": queries.queues, "error": queries.error_ids}[field]()
+    if field == "queue":
+        return [queue.name for queue in queries.known_queues()]
+    return {"name": queries.names, "error": queries.error_ids}[field]()
 
 
 def _give_up(_number: int, _frame: FrameType | None) -> None:

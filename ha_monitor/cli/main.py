@@ -18,7 +18,9 @@ from ha_monitor.cli import (
     demo,
     errors,
     names,
+    queues,
     status,
+    tail,
     task,
     tasks,
     units,
@@ -39,7 +41,9 @@ examples:
   ha-monitor status                    all instances, as seen from any machine
   ha-monitor tasks state=FAILURE --since -1h     what failed in the last hour
   ha-monitor task 8d3b9c4e --tree      one task's story, and its workflow
+  ha-monitor tail state=FAILURE,RETRY  what comes, as it comes, from all instances
   ha-monitor errors                    what fails, in groups
+  ha-monitor queues                    what waits, for how long, and whether it empties
   HA_MONITOR_BROKER_URL=amqp://… HA_MONITOR_STORE_URL=redis://… ha-monitor run
 
 exit statuses:
@@ -109,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="TOML file (default: $HA_MONITOR_CONFIG, else /etc/ha-monitor/ha-monitor.toml if it exists)",
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    asking = (tasks, task, errors, names, workers, dead_letters)
+    asking = (tasks, task, tail, errors, names, queues, workers, dead_letters)
     for command in (run_command, check, status, *asking, demo, units, completion):
         command.add_parser(commands, common)
     return parser

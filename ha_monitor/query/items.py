@@ -204,8 +204,8 @@ def task_item(task: KeptTask, now: float, **more: Any) -> TaskItem:
         started=time_or_null(record.started),
         finished=time_or_null(record.finished),
         eta=time_or_null(record.eta),
-        runtime=_rounded(runtime_of(task, now)),
-        queue_time=_rounded(queue_time_of(task, now)),
+        runtime=rounded(runtime_of(task, now)),
+        queue_time=rounded(queue_time_of(task, now)),
         exception=record.exception,
         error=record.error_group,
         root=record.root_id,
@@ -220,7 +220,7 @@ def task_item(task: KeptTask, now: float, **more: Any) -> TaskItem:
 
 def step_items(task: KeptTask) -> list[StepItem]:
     """The events of a task, oldest first."""
-    return [StepItem(one.type, time_or_null(one.time), _rounded(one.after), one.error) for one in steps_of(task)]
+    return [StepItem(one.type, time_or_null(one.time), rounded(one.after), one.error) for one in steps_of(task)]
 
 
 def branch_items(tree: Tree) -> list[BranchItem]:
@@ -233,7 +233,7 @@ def leg_items(legs: Sequence[Leg]) -> list[LegItem]:
     """The critical path, from the root on."""
     return [
         LegItem(
-            one.task.record.task_id, one.task.record.name, round(one.before, 6), _rounded(one.waited), _rounded(one.ran)
+            one.task.record.task_id, one.task.record.name, round(one.before, 6), rounded(one.waited), rounded(one.ran)
         )
         for one in legs
     ]
@@ -256,7 +256,8 @@ def letter_item(kept: KeptLetter) -> LetterItem:
     )
 
 
-def _rounded(seconds: float | None) -> float | None:
+def rounded(seconds: float | None) -> float | None:
+    """Seconds to the microsecond."""
     return None if seconds is None else round(seconds, 6)
 
 
@@ -294,8 +295,8 @@ def _numbers(one: NameStatistic) -> Numbers:
         succeeded=one.succeeded,
         failed=one.failed,
         retried=one.retried,
-        runtime_p50=_rounded(one.runtime.quantile(0.5)),
-        runtime_p95=_rounded(one.runtime.quantile(0.95)),
-        waited_p50=_rounded(one.waiting.quantile(0.5)),
-        waited_p95=_rounded(one.waiting.quantile(0.95)),
+        runtime_p50=rounded(one.runtime.quantile(0.5)),
+        runtime_p95=rounded(one.runtime.quantile(0.95)),
+        waited_p50=rounded(one.waiting.quantile(0.5)),
+        waited_p95=rounded(one.waiting.quantile(0.95)),
     )

@@ -13,6 +13,7 @@ BROKER_COMMANDS = (
     "+@read +@write +@connection -@scripting -@dangerous "
     "+multi +exec +psubscribe +publish +evalsha +script|load +script|exists +time"
 )
+READER_COMMANDS = "+@read +@connection -@scripting -@dangerous +time +set +expire"
 RESULTS_COMMANDS = "+@connection -@dangerous +get"
 _QUEUES_OF_TASKS = "(%R~* +llen)"
 """The application chooses their names; only their lengths are read."""
@@ -50,6 +51,15 @@ def needs_of_store(user: str, prefix: str) -> Needs:
     """What the user in `store.url` needs, given `store.prefix`."""
     keys = (f"{{{prefix}:*",)
     return Needs("store.url", user, keys, (), (*(f"~{key}" for key in keys), *STORE_COMMANDS.split()))
+
+
+def needs_of_reader(user: str, prefix: str) -> Needs:
+    """What a user needs who only reads the store: the commands that ask, but for those that run a script. It may write
+    the one key that says that somebody looks at the tail.
+    """
+    keys = (f"{{{prefix}:*",)
+    rules = (f"%R~{keys[0]}", f"~{{{prefix}:*}}:tail-wanted", *READER_COMMANDS.split())
+    return Needs("store.url", user, keys, (), rules)
 
 
 def needs_of_broker(user: str, keys: tuple[str, ...], channels: tuple[str, ...]) -> Needs:

@@ -36,6 +36,12 @@ TYPES = {
         "what is not to be announced again: of a call that did not come to its end, and what was announced before this "
         "store went back: ids of events, digests of entries",
     ),
+    "tail": Kind("stream", "what the fleet announces, while somebody looks (outbox.lua)"),
+    "tail_wanted": Kind(
+        "string",
+        "how many announcements were put into the tail, and some more; there while somebody looks (tail.py)",
+        is_number=True,
+    ),
     "producers": Kind("hash", "task name, or for retries <name>\\31retry -> when its task-sent was last seen, in s"),
     "workers": Kind("zset", "nodename -> when an instance last heard of it"),
     "retries": Kind("zset", "outbox entry for one handler -> when it is due"),
@@ -135,6 +141,11 @@ FAMILIES = {
     "statistics": Family(
         "m:", "hash", "those of a name in an hour, by '<hour since the epoch>:<name>' (statistics.lua)"
     ),
+    "flow": Family(
+        "f:",
+        "hash",
+        "what came into a queue and left it, by '<hour since the epoch>:<queue>' (index/flow.lua)",
+    ),
     "attempt": Family("a:", "string", "how often the handling of a message has begun since it last succeeded"),
     "instance": Family("instance:", *OWN["instance"][:2]),
     "outbox": Family("outbox:", *OWN["outbox"][:2]),
@@ -158,6 +169,8 @@ class Keys:
         self.rollback = self.prefix + "rollback"
         self.format = self.prefix + "format"
         self.waiting = self.prefix + "waiting"
+        self.tail = self.prefix + "tail"
+        self.tail_wanted = self.prefix + "tail-wanted"
         self.producers = self.prefix + "producers"
         self.workers = self.prefix + "workers"
         self.retries = self.prefix + "retries"
@@ -232,6 +245,10 @@ class Keys:
     def statistics_of(self, name: str, hour: int) -> str:
         """:param hour: since the epoch."""
         return self._one_of("statistics", f"{hour}:{name}")
+
+    def flow_of(self, queue: str, hour: int) -> str:
+        """:param hour: since the epoch."""
+        return self._one_of("flow", f"{hour}:{queue}")
 
     def attempt(self, name: str) -> str:
         return self._one_of("attempt", name)

@@ -19,6 +19,7 @@ from msgspec import Struct
 from ha_monitor.events.catalogue import State
 from ha_monitor.store.error_groups import ErrorGroup
 from ha_monitor.store.name_statistics import NameStatistic
+from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.record import TaskRecord
 
 MOST_NAMES = 2000
@@ -124,6 +125,27 @@ class TaskQueries(Protocol):
         """The time by the record's own clock, seconds since the epoch."""
 
 
+class QueueQueries(Protocol):
+    """About queues of tasks, of which at most 1,000 are known by what producers say. Each raises `StoreUnavailable`."""
+
+    def known_queues(self) -> list[KnownQueue]:
+        """The queues to which tasks were sent, as far as producers send `task-sent`, and those that workers consume, as
+        far as the leader looks; in the order of the alphabet.
+        """
+
+    def queue_waits(self, queues: Sequence[str]) -> list[QueueWait]:
+        """What waits in each queue now, in their order. Only where producers send `task-sent`, which names the
+        queue.
+        """
+
+    def queue_flow(self, queues: Sequence[str], since: float, until: float) -> list[QueueFlow]:
+        """What came into each queue and left it, in their order: of the last three hours.
+
+        :param since: seconds since the epoch; the minute that it is in counts.
+        :param until: likewise, the first minute that does not count.
+        """
+
+
 class ErrorQueries(Protocol):
     """About groups of errors, of which there are at most 2,000. Each raises `StoreUnavailable`."""
 
@@ -146,5 +168,5 @@ class StatisticQueries(Protocol):
         """
 
 
-class Queries(TaskQueries, ErrorQueries, StatisticQueries, Protocol):
+class Queries(TaskQueries, QueueQueries, ErrorQueries, StatisticQueries, Protocol):
     """All that can be asked."""

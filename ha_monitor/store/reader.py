@@ -17,11 +17,13 @@ from ha_monitor.store.packing import as_lua_string, json_object
 from ha_monitor.store.queries import Queries
 from ha_monitor.store.redis_dead_letters import RedisDeadLetters
 from ha_monitor.store.redis_queries import RedisQueries
+from ha_monitor.store.redis_tail import RedisTail
 from ha_monitor.store.results import StoreInfo
 from ha_monitor.store.scripts import read_script
 from ha_monitor.store.sentinel_health import problems_of
 from ha_monitor.store.sentinel_url import is_sentinel_url, parse_sentinel_url
 from ha_monitor.store.server_info import ASK, read_info, store_info
+from ha_monitor.store.tail import Tail
 
 MOST_WORKERS = 2000
 """Workers that are read at most, so that the answer is there in time."""
@@ -121,6 +123,10 @@ class StoreReader:
     def dead_letters(self) -> DeadLetters:
         """The dead letters, over this connection."""
         return RedisDeadLetters(self._connection, self._keys)
+
+    def tail(self, clock: Clock) -> Tail:
+        """The tail of the fleet, over this connection; it goes on when that is made anew."""
+        return RedisTail(self._connection, self._keys, clock, self._settings.timeout)
 
     def agreement(self, clock: Clock, *, keeps_open: bool) -> Agreement:
         """A look at all records and indexes, over this connection.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import ceil
+from math import ceil, isfinite
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from ha_monitor.store.keys import Keys
 from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
 from ha_monitor.store.packing import json_object
 from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask
+from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait, flow_from
 
 RECORDS_AT_ONCE = 100
 """Records of tasks that one call reads: most have half a kilobyte, the largest a hundred times that; and groups of
@@ -29,6 +31,8 @@ NAMES_AT_ONCE = 100
 """Names whose ids, or hours of names whose statistics, are asked for before the first answer is read."""
 ORPHANED = {11: State.SENT, 12: State.RECEIVED, 13: State.STARTED}
 """What `ended_badly` has of an orphaned task in place of an end, as `lua/index/ended_badly.lua` writes it."""
+_MINUTE = Struct(">dddd")
+"""What came into a queue and left it, as `lua/index/flow.lua` keeps it: a `queue_flow.Cell`."""
 _LATEST = 4e9
 """Seconds since the epoch."""
 _group_in = msgspec.msgpack.Decoder(tuple[GroupFacts, str]).decode
@@ -113,6 +117,50 @@ class RedisQueries:
             self._connection.send("ZCOUNT", self._keys.waits, first, f"({behind}")
         counts = [self._connection.receive() for _ in numbers]
         return sorted(name for name, count in zip(numbers, counts, strict=True) if count)
+
+    def known_queues(self) -> list[KnownQueue]:
+        told = set(map(_text, self._call("HKEYS", self._keys.wait_queues)))
+        raw = self._call("ZRANGE", self._keys.queues, 0, -1, "WITHSCORES")
+        consumed = {_text(raw[at]): float(raw[at + 1]) / 1000 for at in range(0, len(raw), 2)}
+        return [KnownQueue(name, name in told, consumed.get(name)) for name in sorted({*told, *consumed})]
+
+    def queue_waits(self, queues: Sequence[str]) -> list[QueueWait]:
+        now = int(self.now() * 1000)
+        numbers = self._call("HMGET", self._keys.wait_queues, *queues) if queues else []
+        ranges = [range_of(int(number)) if number is not None and number.isdigit() else None for number in numbers]
+        found: list[QueueWait] = []
+        for start in range(0, len(ranges), NAMES_AT_ONCE):
+            some = ranges[start : start + NAMES_AT_ONCE]
+            for first, behind in filter(None, some):
+                self._connection.send("ZCOUNT", self._keys.waits, first, first + now)
+                self._connection.send("ZCOUNT", self._keys.waits, f"({first + now}", f"({behind}")
+                limit = ("WITHSCORES", "LIMIT", 0, 1)
+                self._connection.send("ZRANGEBYSCORE", self._keys.waits, first, first + now, *limit)
+            for one in some:
+                if one is None:
+                    found.append(QueueWait(0, None, 0))
+                    continue
+                waiting, later, oldest = (self._connection.receive() for _ in range(3))
+                found.append(QueueWait(waiting, (int(oldest[1]) - one[0]) / 1000 if oldest else None, later))
+        return found
+
+    def queue_flow(self, queues: Sequence[str], since: float, until: float) -> list[QueueFlow]:
+        now = self.now()
+        first, behind = int(max(since, now - KEPT) // 60), ceil(min(until, now + KEPT) / 60)
+        minutes: dict[int, list[int]] = {}
+        for minute in range(first, behind):
+            minutes.setdefault(minute // 60, []).append(minute % 60)
+        found: list[QueueFlow] = []
+        for start in range(0, len(queues), NAMES_AT_ONCE):
+            some = queues[start : start + NAMES_AT_ONCE]
+            for name in some:
+                for hour, fields in minutes.items():
+                    self._connection.send("HMGET", self._keys.flow_of(name, hour), *fields)
+            for _ in some:
+                raw = [one for _ in minutes for one in self._connection.receive()]
+                cells = (_MINUTE.unpack(one) for one in raw if one is not None and len(one) == _MINUTE.size)
+                found.append(flow_from(cell for cell in cells if all(map(isfinite, cell))))
+        return found
 
     def children(self, root_id: str, count: int) -> list[str]:
         found: dict[str, None] = {}

@@ -132,6 +132,31 @@ def check_errors_and_names(ask: Asking) -> None:
     assert counted == {name: count for name, count in runs.items() if name}
 
 
+def check_queues(ask: Asking) -> None:
+    # What waits: sent, and neither started nor ended since. What came and left: all that was sent or put back, and each
+    # start, or an end without one.
+    waits: Counter[str] = Counter()
+    moved: Counter[tuple[str, str]] = Counter()
+    for task_id, events in TRUTH.events.items():
+        sent = [event for event in events if event["type"] == "task-sent"]
+        moved.update((event["queue"], "in") for event in sent)
+        starts = sum(event["type"] == "task-started" for event in events)
+        retries = sum(event["type"] == "task-retried" for event in events)
+        if not sent:
+            continue
+        queue = sent[-1]["queue"]
+        moved[queue, "in"] += sum(event["type"] == "task-rejected" and event["requeue"] for event in events)
+        moved[queue, "out"] += starts or TRUTH.state(task_id) != "open"
+        if TRUTH.state(task_id) == "open" and starts <= retries:
+            waits[queue] += 1
+    found = {one["queue"]: one for one in ask.document("queues")["items"] if one["told"]}
+    assert {queue: one["waiting"] + one["later"] for queue, one in found.items()} == {
+        queue: waits[queue] for queue in {queue for queue, _ in moved}
+    }
+    for queue, one in found.items():
+        assert one["in_rate"] * moved[queue, "out"] == pytest.approx(one["out_rate"] * moved[queue, "in"], rel=1e-3)
+
+
 def test_every_answer_is_what_the_events_say(ask: Asking) -> None:
     """Given instances that merged recorded events, with repetitions, what the commands list by state, name, root and
     time, what they tell of a task, errors, names and the workers, is what the events themselves say."""
@@ -186,6 +211,9 @@ def test_every_answer_is_what_the_events_say(ask: Asking) -> None:
 
     # Errors in groups, and what was run by name.
     check_errors_and_names(ask)
+
+    # Queues.
+    check_queues(ask)
 
     # Workers.
     out, err = ask("workers", "-o", "ids")

@@ -13,18 +13,22 @@ from ha_monitor.broker import task_query
 from ha_monitor.broker.redis_source import RedisSource
 from ha_monitor.check.findings import Severity
 from ha_monitor.check.online import check_broker, check_store
+from ha_monitor.cli.main import main
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker, Config
 from ha_monitor.config.schema import ResultBackend as Results
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
+from ha_monitor.store.keys import Keys
 from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.tail import TailEvent
 from tests.integration.rights_uses import EVENT, Uses, failures, refused, uses_of
-from tests.integration.storing import NODE, Instance, settings
+from tests.integration.storing import NODE, Inside, Instance, settings
 from tests.support.celery_app import make_app
 from tests.support.recording import publish
 from tests.support.rights import (
     PASSWORD,
     broker_rules,
+    reader_rules,
     results_rules,
     store_rules,
 )
@@ -159,6 +163,37 @@ def test_each_rule_of_the_store_is_needed_and_named_where_it_is_missing(
         assert told[1] == f"run {rule[1:].upper().replace('|', ' ')}"
     if rule.startswith("~"):
         assert told[1] == f"use the keys {rule[1:]}"
+
+
+def test_a_user_who_only_reads_can_ask(
+    trial: Trial, store_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given a user with the documented rules for reading, the commands that ask work, and the tail does; the user can
+    change nothing, but for the key that says that somebody looks."""
+    trial.set(reader_rules())
+    one = Instance(store_url).start()
+    now = Inside(store_url).now()
+    one.apply([event("task-sent", at=now, queue="mail"), event("task-received", at=now + 1)])
+    monkeypatch.setenv("HA_MONITOR_STORE_URL", trial.url(db_of(store_url)))
+    monkeypatch.setenv("HA_MONITOR_NODE_ID", NODE)
+
+    for command in (["tasks"], ["errors"], ["names"], ["queues"], ["queues", "mail"], ["dead-letters"]):
+        assert main(command) == 0, command
+    assert "mail" in capsys.readouterr().out
+    reader = StoreReader(settings(trial.url(db_of(store_url))), NODE)
+    reader.connect()
+    tail = reader.tail(SystemClock())
+    tail.begin()
+    one.apply(event("task-started", at=now + 2))
+    (shown,) = tail.read(1.0)
+    assert isinstance(shown, TailEvent)
+    assert shown.entry.event.type == "task-started"
+    assert shown.who["instance"] == "1"
+
+    keys = Keys("ha-monitor", NODE)
+    refused = [["SET", keys.leader, "1"], ["DEL", keys.tail], ["XADD", keys.tail, "*", "a", "b"], ["SET", "other", "1"]]
+    assert [command for command in [*HARMFUL, *refused] if trial.may(command)] == []
+    assert trial.may(["SET", keys.tail_wanted, "1"])
 
 
 @pytest.mark.parametrize(("rules", "allowed"), [(store_rules(), []), (broker_rules(), [WHAT_EVENTS_NEED])])

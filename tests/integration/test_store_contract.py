@@ -15,6 +15,7 @@ from ha_monitor.store.queries import Queries
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import RedisOpenTasks, first_look
+from ha_monitor.store.tail import Tail
 from tests.integration.faulty_scripts import Snapshot
 from tests.integration.storing import NODE, Inside, settings
 from tests.support.store_contract import LEASE, StoreContract
@@ -72,6 +73,14 @@ class RedisBed:
         reader = StoreReader(settings(self._url), NODE)
         reader.connect()
         return reader.error_marks
+
+    def tail(self) -> Tail:
+        reader = StoreReader(settings(self._url), NODE)
+        reader.connect()
+        return reader.tail(self.clock)
+
+    def let_wish_end(self) -> None:
+        self._inside.redis.delete(self._inside.keys.tail_wanted)
 
 
 @pytest.fixture

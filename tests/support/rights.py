@@ -35,6 +35,11 @@ def store_rules() -> list[str]:
     return documented("ACL SETUSER monitor ")[5:]
 
 
+def reader_rules() -> list[str]:
+    """What the guide gives to a user who only reads the store, without state and password."""
+    return documented("ACL SETUSER reader ")[5:]
+
+
 def broker_rules(db: int = 0) -> list[str]:
     """What the guide gives to the user of a Redis broker, without state and password."""
     return [

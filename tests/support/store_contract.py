@@ -20,6 +20,7 @@ from ha_monitor.store.outbox import OutboxItem, retry_entry
 from ha_monitor.store.queries import Ended, Queries, StoryEvent
 from ha_monitor.store.record import TaskRecord, record_at, state_of
 from ha_monitor.store.results import OrphanedTask, Ticked, Watching
+from ha_monitor.store.tail import Tail
 from tests.support import asked
 from tests.unit.builders import TIME, TurnedClock, decode, event
 
@@ -68,6 +69,12 @@ class Bed(Protocol):
 
     def error_marks(self) -> ErrorMarks:
         """What a person says of groups of errors in the record."""
+
+    def tail(self) -> Tail:
+        """One more reader of what the fleet announces."""
+
+    def let_wish_end(self) -> None:
+        """As if nobody had looked at the tail for long."""
 
 
 def life(task_id: str, *, start: float = TIME, **changes: Any) -> list[dict[str, Any]]:

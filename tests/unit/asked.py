@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from ha_monitor.clock import Clock
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.histogram import bucket_of
 from ha_monitor.query.fields import BAD_ENDS, OPEN, first_heard
@@ -14,8 +15,10 @@ from ha_monitor.store.dead_letters import KeptLetter
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
 from ha_monitor.store.name_statistics import Durations, NameStatistic
 from ha_monitor.store.queries import Ended, Gap, KeptTask, StoryEvent
+from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.reader import WorkerEntry, Workers
 from ha_monitor.store.record import TaskRecord
+from ha_monitor.store.tail import TailEvent, TailGap
 
 NOW = 1_795_586_043.5
 ENDS = {State.SUCCESS: "task-succeeded", State.FAILURE: "task-failed"}
@@ -74,8 +77,13 @@ class Asked:
         ring: int = 200,
         groups: Sequence[ErrorGroup] = (),
         runs: Sequence[tuple[float, NameStatistic]] = (),
+        flows: Mapping[str, QueueFlow | None] | None = None,
     ) -> None:
-        """:param runs: what was run at which time."""
+        """
+        :param runs: what was run at which time.
+        :param flows: what came into each queue and left it lately; None for one of which producers tell nothing.
+        """
+        self.flows = dict(flows or {})
         self.kept = {one.record.task_id: one for one in tasks}
         self.read = 0
         """Records that were read."""
@@ -120,6 +128,20 @@ class Asked:
 
     def queues(self) -> list[str]:
         return sorted({one.record.queue for one in self.kept.values() if one.record.queue is not None})
+
+    def known_queues(self) -> list[KnownQueue]:
+        return [KnownQueue(name, one is not None, NOW - 5) for name, one in sorted(self.flows.items())]
+
+    def queue_waits(self, queues: Sequence[str]) -> list[QueueWait]:
+        found = []
+        for queue in queues:
+            since = [at for _, at in self.waiting(queue, len(self.kept))]
+            now = [at for at in since if at <= NOW]
+            found.append(QueueWait(len(now), min(now, default=None), len(since) - len(now)))
+        return found
+
+    def queue_flow(self, queues: Sequence[str], since: float, until: float) -> list[QueueFlow]:
+        return [self.flows.get(queue) or QueueFlow(0, 0, 0, 0.0) for queue in queues]
 
     def children(self, root_id: str, count: int) -> list[str]:
         return _ids(one for one in self.kept.values() if one.record.root_id == root_id)[:count]
@@ -167,6 +189,26 @@ class Marks:
         return True
 
 
+class Shown:
+    """A tail: what comes is given; then somebody interrupts it."""
+
+    def __init__(self, coming: Sequence[Sequence[TailEvent | TailGap] | Exception]) -> None:
+        """:param coming: what each read brings, or raises."""
+        self._coming = list(coming)
+
+    def begin(self) -> None:
+        """Nothing has come before."""
+
+    def read(self, within: float) -> list[TailEvent | TailGap]:
+        assert within > 0
+        if not self._coming:
+            raise KeyboardInterrupt
+        some = self._coming.pop(0)
+        if isinstance(some, Exception):
+            raise some
+        return list(some)
+
+
 class Reader:
     """In place of a `StoreReader`: the same tasks, and workers."""
 
@@ -176,8 +218,10 @@ class Reader:
         workers: Sequence[WorkerEntry] = (),
         more: int = 0,
         letters: Sequence[KeptLetter] = (),
+        shown: Sequence[Sequence[TailEvent | TailGap] | Exception] = (),
     ) -> None:
         self.queries = asked
+        self._tail = Shown(shown)
         self._letters = letters
         self.error_marks = Marks(asked)
         self._workers = Workers(list(workers), more)
@@ -190,6 +234,9 @@ class Reader:
 
     def workers(self, late_after: float) -> Workers:
         return self._workers
+
+    def tail(self, _clock: Clock) -> Shown:
+        return self._tail
 
     @property
     def dead_letters(self) -> Letters:
@@ -222,9 +269,10 @@ def worker(name: str = "celery@a", state: str = "online", **changes: Any) -> Wor
 def serve(patch: pytest.MonkeyPatch, *tasks: KeptTask, **more: Any) -> Asked:
     """Have commands ask these tasks.
 
-    :param more: `workers`, `letters`, or what `Asked` takes.
+    :param more: `workers`, `letters`, `shown`, or what `Asked` takes.
     """
-    workers, letters = more.pop("workers", ()), more.pop("letters", ())
+    workers = more.pop("workers", ())
+    others = {name: more.pop(name, ()) for name in ("letters", "shown")}
     asked = Asked(*tasks, **more)
-    patch.setattr("ha_monitor.store.reader.StoreReader", lambda *_: Reader(asked, workers, letters=letters))
+    patch.setattr("ha_monitor.store.reader.StoreReader", lambda *_: Reader(asked, workers, **others))
     return asked

@@ -44,6 +44,8 @@ PORT = {
     "queries",
     "error_groups",
     "name_statistics",
+    "queue_flow",
+    "tail",
     "dead_letters",
 }
 """The modules of `store/` that others may know: what the store is asked and answers, whatever keeps it."""

@@ -14,7 +14,9 @@ from ha_monitor.store.memory.errors import MemoryErrorMarks
 from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.memory.record import memory_record
 from ha_monitor.store.memory.server import MemoryServer
+from ha_monitor.store.memory.tail import MemoryTail
 from ha_monitor.store.queries import Queries
+from ha_monitor.store.tail import Tail
 from tests.support.store_contract import LEASE, WATCHING, StoreContract, life, merge, started, tick, types
 from tests.unit.builders import TurnedClock, decode, event
 
@@ -65,6 +67,12 @@ class MemoryBed:
 
     def error_marks(self) -> ErrorMarks:
         return MemoryErrorMarks(self.server)
+
+    def tail(self) -> Tail:
+        return MemoryTail(self.server)
+
+    def let_wish_end(self) -> None:
+        self.server.tail_wanted_until = 0.0
 
 
 @pytest.fixture

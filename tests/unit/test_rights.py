@@ -9,7 +9,7 @@ import pytest
 from ha_monitor.broker.redis_layout import layout_of
 from ha_monitor.config.schema import Broker
 from ha_monitor.rights import rabbitmq, redis
-from tests.support.rights import broker_rules, documented_permissions, results_rules, store_rules
+from tests.support.rights import broker_rules, documented_permissions, reader_rules, results_rules, store_rules
 
 GRANT = rabbitmq.grant("m", "/")
 STORE = redis.needs_of_store("m", "ha-monitor")
@@ -21,6 +21,7 @@ def test_the_guide_names_the_rights_that_the_program_names() -> None:
     """Given the operations guide, its patterns and rules are those of the cures, to the letter."""
     assert documented_permissions()._asdict() == rabbitmq.rights_of()
     assert store_rules() == list(STORE.rules) == shlex.split(STORE.grant)[3:]
+    assert reader_rules() == list(redis.needs_of_reader("m", "ha-monitor").rules)
     assert results_rules() == list(redis.needs_of_results("m", "").rules)
     assert broker_rules() == list(BROKER.rules) == shlex.split(BROKER.grant)[3:]
 

@@ -36,6 +36,7 @@ from ha_monitor.demo.demo import Demo
 from ha_monitor.demo.show import Screen
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ServiceMissing, StoreUnavailable, reason_of
 from ha_monitor.events.catalogue import State
+from ha_monitor.events.model import Event
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.outputs.console import console_renderer, fields_of
 from ha_monitor.outputs.line import EventLine, Identity, encode_line
@@ -48,7 +49,11 @@ from ha_monitor.status.render import render
 from ha_monitor.status.workers import Worker
 from ha_monitor.store.dead_letters import DeadLetter, KeptLetter
 from ha_monitor.store.error_groups import FailedTask
+from ha_monitor.store.outbox import Entry
 from ha_monitor.store.queries import Gap
+from ha_monitor.store.queue_flow import QueueFlow
+from ha_monitor.store.record import Facts
+from ha_monitor.store.tail import TailEvent
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.visible import ascii_json, columns, padded, shortened, visible, visible_json
@@ -193,7 +198,9 @@ def asking(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
         said = dict.fromkeys(("name", "error_class", "place", "message", "traceback"), known)
         groups = [asked_group("9a", tasks=(FailedTask(known, NOW),), **said)]
         workers, runs = [asked_worker(known), asked_worker("a", known)], [(NOW - 9, statistic(known, 1, 1))]
-        serve(monkeypatch, *tasks, workers=workers, gaps=[Gap(known, 1, 9e9)], groups=groups, runs=runs)
+        flows = {known: QueueFlow(3, 1, 1, 2.0)}
+        more = {"groups": groups, "runs": runs, "flows": flows}
+        serve(monkeypatch, *tasks, workers=workers, gaps=[Gap(known, 1, 9e9)], **more)
         return main([*arguments])
 
     return run
@@ -207,6 +214,24 @@ def letters(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
         letter = DeadLetter(**texts, event=event, task={"name": known}, attempts=1, entry=b"x")
         serve(monkeypatch, letters=[KeptLetter("id", letter, b"")])
         return main(["dead-letters", *arguments])
+
+    return run
+
+
+def tailing(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
+    def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+        known = text.encode("utf-8", "replace").decode()
+        fields = {"exception": known, "reason": known}
+        facts = Facts(name=known, queue=known, worker=known, root_id=known)
+        entries = [
+            Entry(0, Event("task-failed", known, known, NOW, known, fields), facts, False),
+            Entry(0, Event(known, f"{known}2", known, NOW, None, fields), None, False),
+            Entry(0, Event(known, f"{known}3", known, NOW, f"{known}t", fields), facts, False),
+        ]
+        who = {"instance": known, "host": known}
+        serve(monkeypatch, shown=[[TailEvent(entry, NOW, who) for entry in entries]])
+        count = "2" if "ids" in arguments else "3"
+        return main(["tail", "-n", count, *arguments])
 
     return run
 
@@ -234,6 +259,12 @@ COMMANDS: dict[str, tuple[Callable[..., int], int]] = {
     "one group": (asking("errors", "9a"), ExitStatus.OK),
     "an unknown group": (lambda patch, text: asking("errors", f"x{text}")(patch, text), ExitStatus.FAILURE),
     "names": (asking("names"), ExitStatus.OK),
+    "tail": (tailing(), ExitStatus.OK),
+    "tail -o jsonl": (tailing("-o", "jsonl"), ExitStatus.OK),
+    "tail -o ids": (tailing("-o", "ids"), ExitStatus.OK),
+    "queues": (asking("queues"), ExitStatus.OK),
+    "queues NAME": (asking("queues", "*"), ExitStatus.OK),
+    "queues -o json": (asking("queues", "*", "-o", "json"), ExitStatus.OK),
     "workers": (asking("workers"), ExitStatus.OK),
     "dead-letters": (letters("-o", "wide"), ExitStatus.OK),
     "dead-letters ID": (letters("id"), ExitStatus.OK),

@@ -5,9 +5,9 @@
 -- Several calls of an instance may be under way. What one has left of its batch comes before what was handed over
 -- behind it: a call that was made before the instance knew of it merges nothing.
 --
--- @include counting error_groups index/indexes lease outbox tables merge/open_tasks merge/others merge/activity
--- @include merge/producers merge/run_times merge/tally merge/tasks merge/waiting merge/workers statistics stored
--- @include trouble
+-- @include counting error_groups index/flow index/indexes lease outbox tables merge/open_tasks merge/others
+-- @include merge/activity merge/producers merge/run_times merge/tally merge/tasks merge/waiting merge/workers
+-- @include statistics stored trouble
 -- @keys instance
 -- @options tasks calls
 --
@@ -33,6 +33,7 @@ local function write_rest()
   run_times.write()
   error_groups.write()
   statistics.write()
+  flow.write()
   if counting then write_counts() end
   write_refusals()
 end
@@ -55,5 +56,5 @@ return holding_lease(function(call)
   workers.note_heard()
   local first = commit(write_indexes, write_rest)
   if merged < #options.tasks then attempt('HSET', keys.instance, 'left_by', call) end
-  return { first, items, new_events, repeated_events, waiting.count(), merged }
+  return { first, items, tally.new, tally.repeated, waiting.count(), merged }
 end)

@@ -6,8 +6,8 @@
 -- and the queue of events was empty: the missing event may be in flight. Nor soon after an instance vanished, where
 -- each was given all: it may live without a store, and merges what it alone was given once it has one.
 --
--- @include clock counting duty error_groups found generated/catalogue ids index/ended_badly index/indexes lifetime
--- @include limits looks merged outbox phases record rollback runs saving statistics story takeovers
+-- @include clock counting duty error_groups found generated/catalogue ids index/ended_badly index/flow index/indexes
+-- @include lifetime limits looks merged outbox phases record rollback runs saving statistics story takeovers
 -- @include work
 -- @keys open stuck orphaned liveness
 -- @families task
@@ -145,6 +145,7 @@ local function write_rest()
   forget_found(ended)
   error_groups.write()
   statistics.write()
+  flow.write()
   if counting then write_counts() end
 end
 

@@ -11,8 +11,15 @@
 -- time. So whoever finds `unfinished` puts the ids of the entries into `interrupted`, and `commit` leaves out what is
 -- in there.
 --
+-- While somebody looks, which a key with a short life says, what a call announces is put into a stream as well: the
+-- tail of the whole fleet. Each of its entries has up to A_PIECE bytes of announcements (`e`, MessagePack: {entry, …}),
+-- whose they are (`by`), and how many announcements there were up to its end (`n`), by which a reader sees that some
+-- are missing. It is bounded, and expires by itself. It is written before the outbox, so that a call that fails in
+-- between puts them there twice, and not never: a reader leaves out what it has seen. Whoever takes an outbox over
+-- adds nothing, since what is in there was put into the stream with it.
+--
 -- @include ids numbers pieces saving stored trouble
--- @keys instance outbox unfinished interrupted
+-- @keys instance outbox unfinished interrupted tail tail_wanted
 -- @families instance outbox
 -- @option announced  sequence number below which the caller has announced everything
 
@@ -30,7 +37,8 @@ do
   local EVENT_ITEM = '\148\0' -- MessagePack: an array of four, the first a 0
   -- Its key and its length cannot be in a text.
   local ID_IN_ENTRY = '\162id\184(' .. string.rep('%x', 2 * ID_SIZE) .. ')'
-  local any_interrupted, left_out = false, {}
+  local MOST_PIECES, A_PIECE, TAIL_TTL = 512, 131072, 60 -- of the stream; bytes; s
+  local any_interrupted, is_wanted, left_out = false, false, {}
   local behind, length, done -- the caller's outbox: number behind its last entry, entries, how many are announced
 
   -- Adds an entry that announces an event: {0, event, facts or nil, incomplete}, as store/outbox.py reads it.
@@ -76,7 +84,9 @@ do
 
   -- Begins the work of every call; returns how many entries of the caller's outbox are announced.
   function begin()
-    if redis.call('EXISTS', keys.unfinished, keys.interrupted) > 0 then
+    -- One command for three keys of which mostly there is none.
+    if redis.call('EXISTS', keys.unfinished, keys.interrupted, keys.tail_wanted) > 0 then
+      is_wanted = redis.call('EXISTS', keys.tail_wanted) == 1
       recover_unfinished()
       any_interrupted = redis.call('EXISTS', keys.interrupted) == 1
     end
@@ -127,12 +137,39 @@ do
     redis.call('HSET', keys.instance, 'behind', behind + #items)
   end
 
-  -- Writes, which ends the call: appends the items to the caller's outbox, then calls `write_indexes`, by which records
-  -- are found, writes the records, and calls `write_rest`. Returns the sequence number of the first item, and how many
-  -- of the first `own` items are left; the items that are left out are taken out of the table.
+  local function add_to_tail(pieces)
+    local total = attempt('INCRBY', keys.tail_wanted, #pieces)
+    if not total then return end
+    local packed = struct.pack('>BI2', 0xdc, #pieces) .. table.concat(pieces)
+    local by = string.sub(keys.instance, #families.instance + 1)
+    attempt('XADD', keys.tail, 'MAXLEN', '~', MOST_PIECES, '*', 'n', total, 'by', by, 'e', packed)
+  end
+
+  -- Puts the events among the first `own` items into the tail.
+  local function write_tail(own)
+    local pieces, bytes = {}, 0
+    for number = 1, own do
+      local item = items[number]
+      if string.sub(item, 1, #EVENT_ITEM) == EVENT_ITEM then
+        if #pieces > 0 and bytes + #item > A_PIECE then
+          add_to_tail(pieces)
+          pieces, bytes = {}, 0
+        end
+        pieces[#pieces + 1], bytes = item, bytes + #item
+      end
+    end
+    if #pieces == 0 then return end
+    add_to_tail(pieces)
+    attempt('EXPIRE', keys.tail, TAIL_TTL)
+  end
+
+  -- Writes, which ends the call: appends the items to the tail and to the caller's outbox, then calls `write_indexes`,
+  -- by which records are found, writes the records, and calls `write_rest`. Returns the sequence number of the first
+  -- item, and how many of the first `own` items are left; the items that are left out are taken out of the table.
   function commit(write_indexes, write_rest, own)
     own = own or #items
     if any_interrupted then own = leave_out_interrupted(own) end
+    if is_wanted then write_tail(own) end
     push_items()
     if write_indexes then write_indexes() end
     write_records()

@@ -67,7 +67,7 @@ class MemoryDuties:
             if not self._store.leads():
                 return None
             server, now = self._server, self._server.clock.time()
-            server.queues = sorted({*server.queues, *queues})
+            server.queues |= dict.fromkeys(queues, server.clock.time())
             entries: list[Entry] = []
             silent_until = now - watermark[0] if may_declare_lost and watermark else float("-inf")
             states = [self._look_at(name, watching, silent_until, entries) for name in sorted(server.workers)]
@@ -79,13 +79,13 @@ class MemoryDuties:
             late = [server.workers[one.name] for one in states if one.state == "late"]
             lengths = [now - heard for heard, said in late if said]
             return Watched(
-                own.push(entries),
+                self._server.put(own, entries),
                 sum(one.lease_until > now for one in server.instances.values()),
                 sum(task.announce_until is not None for task in server.tasks.values()),
                 len(server.retries),
                 len(server.dead_letters),
                 states,
-                server.queues,
+                sorted(server.queues),
                 sum(kind == "task-stuck" for kind, *_ in server.found.values()),
                 sum(kind == "task-orphaned" for kind, *_ in server.found.values()),
                 silent=Silent(len(lengths), min(lengths, default=0.0), max(lengths, default=0.0)),
@@ -102,7 +102,7 @@ class MemoryDuties:
             if not report:
                 return []
             self._server.gaps += [gap for event in lost if (gap := _gap_of(event)) is not None]
-            return own.push([Entry(0, event, None, False) for event in lost])
+            return self._server.put(own, [Entry(0, event, None, False) for event in lost])
 
         return self._store.own_call("losses", looked)
 
@@ -164,7 +164,7 @@ class MemoryOpenTasks:
             entries = [
                 entry for candidate, confirmation in confirmations for entry in self._confirm(candidate, confirmation)
             ]
-            return own.push(entries)
+            return self._server.put(own, entries)
 
         return self._store.own_call("confirm", confirmed)
 

@@ -77,4 +77,4 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
         if task_id in tasks and tasks[task_id].phase() != tuple(stay):
             del server.found[task_id]
     waiting = sum(task.announce_until is not None for task in server.tasks.values())
-    return Applied(own.push(server.without_announced(entries)), new, repeated, waiting, merged=len(tasks))
+    return Applied(server.put(own, server.without_announced(entries)), new, repeated, waiting, merged=len(tasks))

@@ -7,12 +7,15 @@ from math import ceil
 
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.histogram import bucket_of
+from ha_monitor.store import name_statistics
 from ha_monitor.store.error_groups import ErrorGroup
 from ha_monitor.store.kept import kept_task
 from ha_monitor.store.memory import errors
 from ha_monitor.store.memory.server import MemoryServer
-from ha_monitor.store.name_statistics import WAIT, Cell, NameStatistic, statistic_from
+from ha_monitor.store.name_statistics import WAIT, NameStatistic, statistic_from
 from ha_monitor.store.queries import MOST_CHILDREN, MOST_NEWEST, Ended, Gap, KeptTask
+from ha_monitor.store.queue_flow import KEPT as KEPT_FLOW
+from ha_monitor.store.queue_flow import Cell, KnownQueue, QueueFlow, QueueWait, flow_from
 
 _STATES = {"sent": State.SENT, "received": State.RECEIVED, "started": State.STARTED}
 
@@ -71,6 +74,33 @@ class MemoryQueries:
         self._server.trouble("before queues")
         return sorted({where for _, (where, _) in self._waits()})
 
+    def known_queues(self) -> list[KnownQueue]:
+        self._server.trouble("before known_queues")
+        told = {queue for task in self._server.tasks.values() for queue, *_ in task.moves()}
+        names = sorted({*told, *self._server.queues})
+        return [KnownQueue(name, name in told, self._server.queues.get(name)) for name in names]
+
+    def queue_waits(self, queues: Sequence[str]) -> list[QueueWait]:
+        self._server.trouble("before queue_waits")
+        now = self.now()
+        found = []
+        for queue in queues:
+            since = sorted(at for _, (where, at) in self._waits() if where == queue)
+            waiting = [at for at in since if at <= now]
+            found.append(QueueWait(len(waiting), min(waiting, default=None), len(since) - len(waiting)))
+        return found
+
+    def queue_flow(self, queues: Sequence[str], since: float, until: float) -> list[QueueFlow]:
+        self._server.trouble("before queue_flow")
+        now = int(self.now() * 1e6)
+        cells: dict[str, list[Cell]] = {queue: [] for queue in queues}
+        for queue, at, cell in (move for task in self._server.tasks.values() for move in task.moves()):
+            counted = at if at > 0 and (at <= now or cell[0]) else now
+            is_kept = abs(now - counted) <= KEPT_FLOW * 1_000_000
+            if queue in cells and is_kept and since // 60 <= counted // 60_000_000 < ceil(until / 60):
+                cells[queue].append(cell)
+        return [flow_from(cells[queue]) for queue in queues]
+
     def _waits(self) -> list[tuple[str, tuple[str, float]]]:
         waits = ((task_id, task.waits()) for task_id, task in self._server.tasks.items())
         return [(task_id, wait) for task_id, wait in waits if wait is not None]
@@ -100,7 +130,7 @@ class MemoryQueries:
         found = [one for one in self._cells() if since // 60 <= one[1] < ceil(until / 60)]
         return [statistic_from(name, (cell for of, _, cell in found if of == name)) for name in names]
 
-    def _cells(self) -> Iterator[tuple[str, int, Cell]]:
+    def _cells(self) -> Iterator[tuple[str, int, name_statistics.Cell]]:
         """Name, minute since the epoch, and what was counted in it."""
         for (name, minute, key), count in self._server.runs.items():
             yield name, minute, {key: count}

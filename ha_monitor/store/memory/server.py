@@ -17,6 +17,7 @@ from ha_monitor.store.name_statistics import KEPT, RUN_TIME
 from ha_monitor.store.outbox import Entry, OutboxItem
 from ha_monitor.store.queries import Gap
 from ha_monitor.store.results import StoreInfo
+from ha_monitor.store.tail import TailEvent
 
 MERGE_GRACE = 1.0
 """Seconds; as in merged.lua."""
@@ -106,7 +107,8 @@ class MemoryServer:
         self.lost_workers: set[str] = set()
         self.lost_events: list[Event] = []
         """What the next look of the leader at what was lost finds."""
-        self.queues: list[str] = []
+        self.queues: dict[str, float] = {}
+        """Queues that workers consume, as the leader found them, and when."""
         self.found: dict[str, tuple[str, str, int]] = {}
         """Tasks that were said to be stuck or orphaned, in which phase, and since when."""
         self.names_heard = 0
@@ -134,6 +136,8 @@ class MemoryServer:
         """When it was last found to have gone back, ms since the epoch; 0 if never."""
         self.ticked_at = float("-inf")
         """When the last tick was, of any instance."""
+        self.tail: list[TailEvent] = []
+        self.tail_wanted_until = float("-inf")
         self.info = StoreInfo()
         self.last_token = 0
 
@@ -173,6 +177,17 @@ class MemoryServer:
         again = {entry.event.id for entry in entries if entry.kind == 0} & self.interrupted
         self.interrupted -= again
         return [entry for entry in entries if entry.kind or entry.event.id not in again]
+
+    def put(self, own: MemoryInstance, entries: Sequence[Entry], *, recovered: int = 0) -> list[OutboxItem]:
+        """Append entries to an outbox, and those that are its own to the tail while somebody looks.
+
+        :param recovered: how many of the last ones come from another outbox.
+        """
+        now = self.clock.time()
+        shown = [TailEvent(one, now, own.who) for one in entries[: len(entries) - recovered] if one.kind == 0]
+        if self.tail_wanted_until > now:
+            self.tail += shown
+        return own.push(entries, recovered=recovered)
 
     def enter(self, instance: MemoryInstance) -> int:
         """Give an instance a new token: a new one even if this has lost its data, as in `lua/tokens.lua`."""

@@ -178,7 +178,7 @@ class MemoryStore:
             ]
             waits += [at for at, _ in server.retries]
             next_due = max(0.0, min(waits) - now) if waits else None
-            items = own.push(server.without_announced(due) + left, recovered=len(left))
+            items = server.put(own, server.without_announced(due) + left, recovered=len(left))
             return Ticked(items, next_due, taken, leads, followed, clock_step=step)
 
         asked = self._clock.monotonic()

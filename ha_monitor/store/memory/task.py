@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from copy import copy
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -58,6 +59,10 @@ class MemoryTask:
         """Runs that ended and are in no statistic yet: code, time in µs and bucket of the run time."""
         self._steps: list[tuple[int, Code, int]] = []
         """When it was sent, received (with the number of the attempt), started or ended."""
+        self._sent: list[tuple[int, str, int]] = []
+        """When it was sent, to which queue, and its eta or 0."""
+        self._put_back: list[int] = []
+        """When it was put back into its queue."""
         self.story: list[tuple[int, int]] = []
         """Time in µs and code of each event."""
         self.named = 0
@@ -70,6 +75,7 @@ class MemoryTask:
         other._facts, other._seen, other._waiting = dict(self._facts), set(self._seen), list(self._waiting)
         other._steps, other.story = list(self._steps), list(self.story)
         other._errors, other._runs = list(self._errors), list(self._runs)
+        other._sent, other._put_back = list(self._sent), list(self._put_back)
         return other
 
     @property
@@ -107,6 +113,7 @@ class MemoryTask:
             self._steps.append((at, Code(code), fact[6] if code in (Code.SENT, Code.RECEIVED) else 0))
         if code in (Code.SENT, Code.RECEIVED):
             self._define(fact[5], fact[6], at)
+            self._sent += [(at, fact[7], (fact[5] or {}).get("e", 0))] if len(fact) > 7 and fact[7] is not None else []
         if code is Code.SENT and at >= self._facts.get("st", -1):
             self._facts.update(st=at, q=fact[7])
         if code in (Code.RECEIVED, Code.STARTED) and at >= max(self._facts.get("rl", -1), self._facts.get("sl", -1)):
@@ -119,6 +126,7 @@ class MemoryTask:
                 self._facts["re"] = max(self._facts.get("re", 0), self._facts[count])
         elif code is Code.REQUEUED:
             self._facts["jc"] = self._facts.get("jc", 0) + 1
+            self._put_back.append(at)
         elif code in ENDS:
             if self._is_told_twice(fact, at):
                 self._facts["tc"] -= 1
@@ -199,6 +207,31 @@ class MemoryTask:
         if not sent or queue is None or "tk" in self._facts or get("sc", 0) > closed:
             return None
         return queue, max(sent, get("e") or 0, get("xl", 0)) // 1000 / 1000
+
+    def moves(self) -> Iterator[tuple[str, int, tuple[float, float, float, float]]]:
+        """What came into queues and left them: queue, time in µs, and what of `queue_flow.CELL`. All runs are of the
+        queue to which the task was sent last.
+        """
+        for at, queue, eta in self._sent:
+            yield queue, max(at, eta), (1, 0, 0, 0)
+        get = self._facts.get
+        last, started, ended = get("q"), get("sl"), get("tt")
+        if last is None:
+            return
+        for at, code, _ in self._steps:
+            if code is Code.STARTED:
+                yield last, at, (0, 1, 0, 0)
+        for at in self._put_back:
+            yield last, at, (1, 0, 0, 0)
+        if ended is None:
+            return
+        if started is None:
+            yield last, ended, (0, 1, 0, 0)
+        took = get("rt")
+        if took is None and get("tk") == Code.FAILED and started is not None and started < ended:
+            took = (ended - started) / 1e6
+        if took is not None:
+            yield last, ended, (0, 0, 1, int(took * 1000 + 0.5))
 
     @property
     def is_open(self) -> bool:

@@ -2,12 +2,13 @@
 -- was before a call and as it is after it, and is written before the records: a call that failed in between is
 -- repeated, and finds the record as it was, so that it writes the same again.
 --
--- @include generated/catalogue index/children index/ended_badly index/names index/waits
+-- @include generated/catalogue index/children index/ended_badly index/flow index/names index/waits
 
 local indexes
 
 do
   local finish, ended_at, name, root, queue, since
+  local remember_flow, note_flow = flow.remember, flow.note
 
   -- Before a task's events are merged.
   local function remember(facts)
@@ -15,11 +16,13 @@ do
     root = facts.r ~= true and facts.r or nil
     queue, since = nil, nil
     if facts.st and not finish then queue, since = waits.of(facts) end
+    remember_flow(facts)
   end
 
   -- When they are. is_elsewhere: whether the task has left the phase in which it may have been orphaned.
   local function note(uuid, facts, is_elsewhere)
     if facts.n ~= name then names.note(uuid, facts.n, name) end
+    note_flow(facts)
     local code = facts.tk
     if facts.st and (since or not code) then
       local queue_now, since_now = waits.of(facts)

@@ -118,5 +118,5 @@ do
     sweep_queues()
   end
 
-  waits = { of = of, note = note, write = write, sweep = sweep }
+  waits = { of = of, note = note, write = write, sweep = sweep, number_of = number_of }
 end

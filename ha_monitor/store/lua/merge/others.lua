@@ -13,12 +13,12 @@ do
   -- Remembers an event that belongs to no task; whether it is new.
   local function is_new(id)
     if is_known[id] or redis.call('EXISTS', families.event .. id) == 1 then
-      tally(0, 1)
+      tally.add(0, 1)
       return false
     end
     is_known[id] = true
     ids[#ids + 1] = id
-    tally(1, 0)
+    tally.add(1, 0)
     return true
   end
 

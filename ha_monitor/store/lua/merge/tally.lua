@@ -1,7 +1,7 @@
 -- How many events of the batch are new, and how many some instance had merged before.
 
-local new_events, repeated_events = 0, 0
+local tally = { new = 0, repeated = 0 }
 
-local function tally(new, repeated)
-  new_events, repeated_events = new_events + new, repeated_events + repeated
+function tally.add(new, repeated)
+  tally.new, tally.repeated = tally.new + new, tally.repeated + repeated
 end

@@ -1,7 +1,7 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include clock counting error_groups generated/catalogue ids index/indexes lifetime phases record runs saving
--- @include sender_clocks statistics story work
+-- @include clock counting error_groups generated/catalogue ids index/flow index/indexes lifetime phases record runs
+-- @include saving sender_clocks statistics story work
 -- @include merge/activity merge/announce merge/counts merge/open_tasks merge/producers merge/run_times merge/tally
 -- @include merge/waiting merge/workers
 -- @families task
@@ -14,7 +14,7 @@ do
   local first_look = options.first_look
 
   local hear = workers.hear
-  local with_event = story.with
+  local with_event, note_sent = story.with, flow.note_sent
   local earliest, latest = sender_clocks.begin()
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
@@ -46,7 +46,10 @@ do
         local at = fact[3]
         if place then told = with_event(told, place, drops, at, code) end
         if at < earliest or at > latest or facts.cm then sender_clocks.note(facts, fact) end
-        if code == SENT and fact[8] and facts.n then producers.note(facts.n, fact[7] ~= 0) end
+        if code == SENT and fact[8] then
+          note_sent(fact)
+          if facts.n then producers.note(facts.n, fact[7] ~= 0) end
+        end
         -- A producer sends task-sent, and may send what has no code (0).
         if code ~= SENT and code > 0 then hear(fact[4], fact[3]) end
         if code == STARTED and fact[6] and fact[3] > 0 then activity.start(fact[4], fact[6], fact[3]) end
@@ -131,7 +134,7 @@ do
       merge(task[1], task[2])
       merged, events = merged + 1, #task[2]
     end
-    tally(new_of_tasks, repeated_of_tasks)
+    tally.add(new_of_tasks, repeated_of_tasks)
     return merged
   end
 end

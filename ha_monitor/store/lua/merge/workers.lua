@@ -72,7 +72,7 @@ do
     local merged_at, entry = math.min(at, latest), record[part]
     if entry and entry[2] == id then
       -- Another instance was given it as well.
-      if not payload then tally(0, 1) end
+      if not payload then tally.add(0, 1) end
       return
     end
     local advances = is_later(merged_at, id, entry)
@@ -83,7 +83,7 @@ do
     if advances then record[part] = { merged_at, id, fields, part == 's' and kind or nil } end
     if not payload then
       -- Their ids are not kept; what comes too late to tell anything has mostly been merged before.
-      tally(advances and 1 or 0, advances and 0 or 1)
+      tally.add(advances and 1 or 0, advances and 0 or 1)
     end
     heard[name] = record
     if advances then note_proof(name, record) end

@@ -1,0 +1,189 @@
+-- What came into each queue and left it, by minute. Counted in the call that merges the events, so that each counts
+-- once.
+--
+-- A hash for each queue and hour, `<hour since the epoch>:<queue>`, has a field for each minute in which anything was:
+-- four doubles.
+--   1  tasks that came: sent, in the minute in which they could start (a later eta); and those that were put back
+--   2  tasks that left: each start, and the end of one that was never started
+--   3  ends that count and of which is known how long the run took, and
+--   4  the ms that these took in all
+-- All but what was sent follow from the record of the task before and after a call: if an event changes the queue of a
+-- run, its count is moved. Where a record has forgotten a run, its count stays.
+--
+-- They are kept for KEPT hours, of the queues that have a number (waits.lua). A time that is none, or a start or an end
+-- that is still to come, counts as now; an eta that lies further ahead than what is kept counts nowhere.
+--
+-- @include clock generated/catalogue index/waits numbers steps trouble work
+-- @families flow
+
+local flow
+
+do
+  local KEPT = 3 -- hours
+  local CAME, LEFT, ENDED, TOOK = 1, 2, 3, 4
+  local FORMAT, SIZE = '>dddd', 32
+  local HOUR, MINUTE = 3600000000, 60000000 -- µs
+  local floor = math.floor
+  local cells = {} -- queue -> minute since the epoch -> {how many more of each}
+  local last_queue, last_from, last_to, last_cell -- often the next is of the same minute, which begins and ends then
+  local latest = now * 1000
+  local earliest = latest - KEPT * HOUR
+
+  local function cell_of(queue, at)
+    local minutes = cells[queue]
+    if not minutes then
+      minutes = {}
+      cells[queue] = minutes
+    end
+    local minute = floor(at / MINUTE)
+    local cell = minutes[minute]
+    if not cell then
+      cell = { 0, 0, 0, 0 }
+      minutes[minute] = cell
+      will_write(TO_WRITE.name)
+    end
+    last_queue, last_from, last_to, last_cell = queue, minute * MINUTE, (minute + 1) * MINUTE, cell
+    return cell
+  end
+
+  local function add(queue, at, what, by)
+    if at <= 0 then at = latest end
+    if at < earliest then return end
+    local cell = last_cell
+    if queue ~= last_queue or at < last_from or at >= last_to then cell = cell_of(queue, at) end
+    cell[what] = cell[what] + by
+  end
+
+  local function add_past(queue, at, what, by)
+    add(queue, at < latest and at or latest, what, by)
+  end
+
+  -- A task was sent: the fact of a new event that names the queue.
+  local function note_sent(fact)
+    local at, due = fact[3], fact[6] and fact[6].e
+    if due and due > at then at = due end
+    if at < latest + KEPT * HOUR then add(fact[8], at, CAME, 1) end
+  end
+
+  -- What left and came back, of a task with several attempts: time -> queue, with a time below 0 for what came back.
+  -- Then when it ended without a start.
+  local function moves_of(facts)
+    local moves, runs = {}, steps.runs(facts)
+    for _, run in ipairs(runs) do
+      local entry = run[3] and facts.at[run[3]]
+      moves[run[1]] = entry and entry[2] or facts.q or nil
+    end
+    for _, closing in ipairs(facts.cl or {}) do
+      if closing[3] == REQUEUED then moves[-closing[1]] = facts.q or nil end
+    end
+    return moves, #runs == 0 and facts.tk and facts.tt or nil
+  end
+
+  -- As they were before: the queue; when the only run began, or the end was without one; the runs of several attempts;
+  -- the end, and how long its run took.
+  local queue, left, moves, unstarted, ended_at, took
+
+  -- How long the run took that ended a task, in ms; nil if that is not known.
+  local function time_of_run(facts)
+    local seconds = facts.rt
+    if not seconds and facts.tk == FAILED and facts.sl and facts.sl < facts.tt then
+      seconds = (facts.tt - facts.sl) / 1000000
+    end
+    return seconds and floor(clamped(seconds, MOST_SECONDS) * 1000 + 0.5)
+  end
+
+  -- Before a task's events are merged.
+  local function remember(facts)
+    queue, ended_at, moves, unstarted = facts.q, facts.tt, nil, nil
+    left = facts.sl or ended_at
+    took = ended_at and time_of_run(facts)
+    if facts.at then moves, unstarted = moves_of(facts) end
+  end
+
+  -- What was counted under one queue and time counts under others. Nil stands for what was not, or is not, counted.
+  local function move(from, before, to, after, what)
+    if from == to and before == after then return end
+    if from and before then add_past(from, before, what, -1) end
+    if to and after then add_past(to, after, what, 1) end
+  end
+
+  local function note_moves(facts)
+    local before, unstarted_before = moves or {}, unstarted
+    if not moves then
+      if left == ended_at then unstarted_before = left elseif queue then before[left] = queue end
+    end
+    local after, unstarted_now = moves_of(facts)
+    for at, where in pairs(after) do move(before[at], math.abs(at), where, math.abs(at), at < 0 and CAME or LEFT) end
+    move(queue, unstarted_before, facts.q, unstarted_now, LEFT)
+  end
+
+  -- When they are.
+  local function note(facts)
+    local queue_now, ended_now = facts.q, facts.tt
+    if facts.at then
+      note_moves(facts)
+    elseif queue_now or queue then
+      move(queue, left, queue_now, facts.sl or ended_now, LEFT)
+    end
+    if not ended_now or not (queue_now or queue) then return end
+    local took_now = time_of_run(facts)
+    if queue == queue_now and ended_at == ended_now and took == took_now then return end
+    if queue and took then
+      add_past(queue, ended_at, ENDED, -1)
+      add_past(queue, ended_at, TOOK, -took)
+    end
+    if queue_now and took_now then
+      add_past(queue_now, ended_now, ENDED, 1)
+      add_past(queue_now, ended_now, TOOK, took_now)
+    end
+  end
+
+  local hour_texts = {} -- since making one of a number takes long
+
+  local function key_of(name, hour)
+    local text = hour_texts[hour]
+    if not text then
+      text = families.flow .. string.format('%d:', hour)
+      hour_texts[hour] = text
+    end
+    return text .. name
+  end
+
+  -- What a minute holds, or false. What is no hash is of no use to anybody, and goes.
+  local function minute_in(key, field)
+    local reply = redis.pcall('HGET', key, field)
+    if type(reply) ~= 'table' or not reply.err then return reply and #reply == SIZE and reply end
+    refused(key, reply.err)
+    if string.sub(reply.err, 1, 9) == 'WRONGTYPE' then attempt('DEL', key) end
+    return false
+  end
+
+  local function write_cell(name, minute, more)
+    local key, field = key_of(name, floor(minute / 60)), string.format('%d', minute % 60)
+    local text = minute_in(key, field)
+    if text then
+      local before = { struct.unpack(FORMAT, text) }
+      for what = CAME, TOOK do
+        local sum = before[what] + more[what]
+        if sum > -MOST_COUNT and sum < MOST_COUNT then more[what] = sum end
+      end
+    elseif not waits.number_of(name) then
+      return
+    end
+    attempt('HSET', key, field, struct.pack(FORMAT, unpack(more)))
+    if not text then attempt('EXPIRE', key, (2 * KEPT + 1) * 3600) end
+  end
+
+  -- Writes what was counted, after the records.
+  local function write()
+    for name, minutes in pairs(cells) do
+      for minute, more in pairs(minutes) do
+        if more[CAME] ~= 0 or more[LEFT] ~= 0 or more[ENDED] ~= 0 or more[TOOK] ~= 0 then
+          write_cell(name, minute, more)
+        end
+      end
+    end
+  end
+
+  flow = { note_sent = note_sent, remember = remember, note = note, write = write }
+end

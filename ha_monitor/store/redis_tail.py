@@ -1,0 +1,132 @@
+"""Reads the tail of the fleet from Redis: see `tail.py`. `lua/outbox.lua` writes it.
+
+`tail-wanted` is there while somebody looks, and counts what the instances put into the stream. It begins with a number
+from the time, so that it is noticed if it was gone meanwhile: then something may not have been put there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ha_monitor.clock import Clock
+from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.keys import Keys
+from ha_monitor.store.outbox import read_entry
+from ha_monitor.store.packing import json_object
+from ha_monitor.store.tail import RENEWED_EVERY, WANTED_FOR, Counted, TailEvent, TailGap
+
+PIECES_AT_ONCE = 16
+"""Of the stream, of 128 kB each at most."""
+LONGEST_BLOCK = 1.0
+"""Seconds for which Redis is asked to wait for what comes."""
+A_WISH, A_CYCLE = 2**31, 2**22
+"""Announcements under one wish, from one start of the count to the next, and how many starts are told apart: the count
+is a number that Lua has exactly. Each millisecond has another start.
+"""
+MOST_KNOWN = 1000
+"""Instances whose names are remembered."""
+_entries_in = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
+
+class RedisTail:
+    """See `tail.Tail`."""
+
+    def __init__(self, connection: StoreConnection, keys: Keys, clock: Clock, timeout: float) -> None:
+        """:param timeout: seconds after which a reply of Redis is too late."""
+        self._connection = connection
+        self._call = connection.call
+        self._keys = keys
+        self._clock = clock
+        self._block = min(LONGEST_BLOCK, timeout / 2)
+        self._renewed_at = float("-inf")
+        self._cursor = b"0-0"
+        self._counted = Counted()
+        self._wanted: int | None = None
+        """How many announcements there were when the wish was renewed; None if that is looked at already."""
+        self._found: list[TailEvent | TailGap] = []
+        """What was read and is not returned yet: an error came between."""
+        self._who: dict[int, Mapping[str, Any]] = {}
+
+    def begin(self) -> None:
+        self._renew()
+        self._counted.last = self._wanted  # if there is no stream, all up to then was before
+        last = self._call("XREVRANGE", self._keys.tail, "+", "-", "COUNT", 1)
+        for place, raw in last:
+            self._cursor, self._counted.at = place, _time_of(place)
+            self._counted.last = _number(_fields(raw).get(b"n"))
+
+    def read(self, within: float) -> list[TailEvent | TailGap]:
+        self._connection.verify_primary()
+        if self._clock.monotonic() - self._renewed_at >= RENEWED_EVERY:
+            self._renew()
+        block = max(1, int(min(within, self._block) * 1000))
+        wanted = ("COUNT", PIECES_AT_ONCE, "BLOCK", block, "STREAMS", self._keys.tail, self._cursor)
+        for _, pieces in self._call("XREAD", *wanted) or ():
+            for place, raw in pieces:
+                self._read_piece(place, _fields(raw))
+        self._look_for_lost()
+        found, self._found = self._found, []
+        return found
+
+    def _renew(self) -> None:
+        """Have the instances go on, or begin."""
+        if not self._call("EXPIRE", self._keys.tail_wanted, WANTED_FOR):
+            seconds, microseconds = self._call("TIME")
+            start = (int(seconds) * 1000 + int(microseconds) // 1000) % A_CYCLE * A_WISH
+            self._call("SET", self._keys.tail_wanted, start, "EX", WANTED_FOR, "NX")
+        self._wanted = _number(self._call("GET", self._keys.tail_wanted))
+        self._renewed_at = self._clock.monotonic()
+
+    def _look_for_lost(self) -> None:
+        """If something must be there and nothing comes, the stream was begun anew with earlier places, as after a
+        fail-over to a Redis whose clock is behind: it is read from its beginning.
+        """
+        last = self._counted.last
+        if not self._found and self._wanted is not None and last is not None and self._wanted > last:
+            self._cursor = b"0-0"
+        self._wanted = None
+
+    def _read_piece(self, place: bytes, fields: Mapping[bytes, bytes]) -> None:
+        at, upto = _time_of(place), _number(fields.get(b"n"))
+        try:
+            entries = [read_entry(bytes(one)) for one in _entries_in(fields.get(b"e", b""))]
+        except ValueError:
+            entries = []
+        if upto is None or not entries:
+            self._cursor = place
+            return  # not of the program's making
+        who = self._instance(_number(fields.get(b"by")))
+        self._cursor = place
+        new = self._counted.unseen(entries)
+        if not new and self._counted.last is not None and upto <= self._counted.last:
+            return  # it was read before
+        if (gap := self._counted.gap(upto, len(entries), at)) is not None:
+            self._found.append(gap)
+        self._found += [TailEvent(entry, at, who) for entry in new]
+
+    def _instance(self, token: int | None) -> Mapping[str, Any]:
+        if token is None:
+            return {}
+        if token not in self._who:
+            raw = self._call("HGET", self._keys.instance(token), "who")
+            if len(self._who) >= MOST_KNOWN:
+                self._who.clear()
+            self._who[token] = json_object(raw or b"{}")
+        return self._who[token]
+
+
+def _fields(raw: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(raw[::2], raw[1::2], strict=False))
+
+
+def _number(raw: bytes | None) -> int | None:
+    """A whole number that the program writes; None for anything else."""
+    return int(raw) if raw is not None and raw.isdigit() and len(raw) <= 18 else None
+
+
+def _time_of(place: bytes) -> float:
+    """When an entry was added to the stream, seconds since the epoch."""
+    return int(place.partition(b"-")[0]) / 1000
