@@ -98,7 +98,7 @@ class Service:
         )
         stats = Stats()
         warn = self.logger.warning
-        telemetry = Telemetry(config, clock, stats, warn)
+        telemetry = self._telemetry = Telemetry(config, clock, stats, warn)
         threads = Threads(clock, lambda name, reason: warn("thread-failed", thread=name, reason=reason))
         self._broadcast = WorkerBroadcast(threads, config.broker, clock, BroadcastLines(self.logger))
         self.http: HttpServer | None = None
@@ -188,6 +188,7 @@ class Service:
             logger=self.logger,
             clock=self._clock,
             render=self._render,
+            witness=self._telemetry.tasks.exemplars,
         )
         return Reloadable(make_decoder(config, policy), announcer)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from ha_monitor.config.schema import Metrics, WorkerLabels
 from ha_monitor.metrics.definitions import BY_CODE, LOST, OVERFLOW, RECONCILED, SKEW, SKEWED, Metric
@@ -40,6 +41,15 @@ def of_a_histogram(settings: Metrics) -> int:
     return len(set(settings.buckets)) + 4
 
 
+class Exemplar(NamedTuple):
+    """One task that was counted in a series."""
+
+    task_id: str
+    value: float
+    time: float
+    """When its event happened, in seconds since the epoch."""
+
+
 Key = int | str | float
 """Of a number in its group: the code of an event, the class of an exception, the bound of a bucket, or `SUM`."""
 
@@ -47,7 +57,7 @@ Key = int | str | float
 class Group:
     """Series that have their labels in common."""
 
-    __slots__ = ("changed_at", "created", "fields", "is_gone", "kind", "label_sets", "labels", "numbers")
+    __slots__ = ("changed_at", "created", "exemplars", "fields", "is_gone", "kind", "label_sets", "labels", "numbers")
 
     def __init__(self, kind: str, labels: tuple[str, ...], now: float) -> None:
         self.kind = kind
@@ -63,6 +73,8 @@ class Group:
         self.label_sets: set[bytes] = set()
         """Those of all instances that are counted here."""
         self.is_gone = False
+        self.exemplars: dict[Key, Exemplar] = {}
+        """Tasks that were counted here, lately (`exemplars.py`)."""
 
     @property
     def is_retired(self) -> bool:
@@ -170,6 +182,22 @@ class Series:
         texts = {one.text for one in all_of_them}
         self.forget_label_sets([text for text in self._label_sets if text not in texts])
         self.add_label_sets([one for one in all_of_them if one.text not in self._label_sets], now)
+
+    def find(self, kind: str, labels: tuple[str, str, str]) -> Group | None:
+        """The group under which an event of a task is counted.
+
+        :param labels: its name, nodename and queue.
+        """
+        name, nodename, queue = labels
+        worker = self.worker(nodename)
+        return self.groups.get(
+            (kind, (name, worker, queue) if kind == TASKS else self._of_histogram(name, worker, queue))
+        )
+
+    def touch(self, groups: Iterable[Group]) -> None:
+        """These are to be written anew, though their counts have not changed."""
+        with self._lock:
+            self._changed.update(dict.fromkeys(groups))
 
     # --- for the scrapes -------------------------------------------------------------------
 

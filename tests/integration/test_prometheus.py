@@ -79,8 +79,8 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
     measured: Measured,
 ) -> None:
     """Given three instances and two workers, when tasks run and the leader is killed for good half-way and started
-    again, the totals are what the workers did, to the task; no fleet-wide gauge was ever doubled; every query of the
-    dashboard, those of its variables included, returns data; and no alert fires.
+    again, the totals are what the workers did, to the task; no fleet-wide gauge was ever doubled; exemplars name
+    tasks that ran; every query of the dashboard, those of its variables included, returns data; and no alert fires.
     """
     broker_url = exporting_rabbitmq.url()
     prometheus = scraping(rules=RULES, others={"rabbitmq": f"127.0.0.1:{exporting_rabbitmq.exporter_port}"})
@@ -93,12 +93,13 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
     ):
         wait_until(lambda: prometheus.value("sum(celery_worker_up)") == 2, 40, "two workers in Prometheus", 0.5)
         began = time.monotonic()
+        ids: dict[str, set[str]] = {"tests.add": set(), "tests.fail": set()}
         for number in range(40):
             for _ in range(9):
-                app.tasks["tests.add"].delay(1, 2)
+                ids["tests.add"].add(app.tasks["tests.add"].delay(1, 2).id)
             app.tasks["tests.flaky"].delay(1)
             if number % 8 == 0:
-                app.tasks["tests.fail"].delay()
+                ids["tests.fail"].add(app.tasks["tests.fail"].delay().id)
             time.sleep(0.25)
             if number == 15:
                 leader = next(one for one in fleet.instances if scrape(listen, one.name).sum("ha_monitor_leader"))
@@ -123,6 +124,12 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
 
         for selector, value in wait_for_sums(prometheus, truth).items():
             measured(f"{selector}: truth / sum in Prometheus", f"{truth[selector]} / {value}")
+
+        for selector in ("celery_task_failed_total", 'celery_task_runtime_bucket{name="tests.add"}'):
+            named = prometheus.exemplars(selector, 300)
+            assert named
+            assert {one["labels"]["task_id"] for _, one in named} <= {*ids["tests.add"], *ids["tests.fail"]}
+            assert all(one["labels"]["task_id"] in ids[labels["name"]] for labels, one in named)
 
         def empty(at: float) -> list[str]:
             return [f"{title}: {query}" for title, query in queries() if not prometheus.query(query, at)]
