@@ -32,6 +32,7 @@ from ha_monitor.events.facts import FactBuilder
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.types import EmissionPolicy
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.metrics.definitions import UNKNOWN
 from ha_monitor.metrics.http import HttpServer
 from ha_monitor.metrics.series import AN_EXCEPTION, most_samples
 from ha_monitor.metrics.surveyor import Surveyor
@@ -330,6 +331,7 @@ def counting(config: Config, identity: Identity) -> Counting | None:
         worker_histograms=metrics.worker_histograms,
         a_label_set=most_samples(metrics),
         an_exception=AN_EXCEPTION,
+        default_queue=metrics.default_queue or UNKNOWN,
         room=metrics.max_series,
     )
 

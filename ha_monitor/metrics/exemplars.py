@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
     kind: str
     """Of the group, and its labels, as in `Series.find`."""
-    labels: tuple[str, str, str]
+    labels: tuple[str, str, str | None]
     key: str | float
     """The class of a failure, or the value that was counted in a histogram."""
     exemplar: Exemplar
@@ -71,7 +71,7 @@ class Exemplars:
     def _take(self, places: Iterable[Place], *, is_last: bool = False) -> None:
         changed: dict[Group, None] = {}
         for place in places:
-            group = self._series.find(place.kind, place.labels)
+            group = self._series.find(place.kind, *place.labels)
             if group is None:
                 if not is_last:
                     self._early.append(place)
@@ -98,7 +98,7 @@ def _places(item: OutboxItem) -> Iterator[Place]:
     task_id = event.task_id or ""
     if facts is None or event.time is None or not _ID.fullmatch(task_id) or not task_id.isprintable():
         return
-    labels = facts.name or UNKNOWN, event.worker, facts.queue or UNKNOWN
+    labels = facts.name or UNKNOWN, event.worker, facts.queue
     if event.type == FAILED:
         found = _CLASS.match(str(event.fields.get("exception", "")))
         yield Place(TASKS, labels, found[1] if found else UNKNOWN_CLASS, Exemplar(task_id, 1.0, event.time))

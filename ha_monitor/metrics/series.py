@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ha_monitor.config.schema import Metrics, WorkerLabels
-from ha_monitor.metrics.definitions import BY_CODE, LOST, OVERFLOW, RECONCILED, SKEW, SKEWED, Metric
+from ha_monitor.metrics.definitions import BY_CODE, LOST, OVERFLOW, RECONCILED, SKEW, SKEWED, UNKNOWN, Metric
 from ha_monitor.store.counts import SEPARATOR, SINGLE, Counts, LabelSet, count_in
 
 TASKS = "t"
@@ -103,6 +103,8 @@ class Series:
         """By field."""
         self._label_sets: dict[bytes, list[Group]] = {}
         self._expected: set[str] = set()
+        self._queue_of: dict[tuple[str, str], str] = {}
+        """By name of the task and worker: where it was counted first, lately."""
         self.samples = 0
         """That a scrape returns, of tasks."""
         self.without = {"worker": 0, "name": 0}
@@ -183,13 +185,13 @@ class Series:
         self.forget_label_sets([text for text in self._label_sets if text not in texts])
         self.add_label_sets([one for one in all_of_them if one.text not in self._label_sets], now)
 
-    def find(self, kind: str, labels: tuple[str, str, str]) -> Group | None:
+    def find(self, kind: str, name: str, nodename: str, queue: str | None) -> Group | None:
         """The group under which an event of a task is counted.
 
-        :param labels: its name, nodename and queue.
+        :param queue: None if it is not known from the event.
         """
-        name, nodename, queue = labels
         worker = self.worker(nodename)
+        queue = queue or self._queue_of.get((name, worker), UNKNOWN)
         return self.groups.get(
             (kind, (name, worker, queue) if kind == TASKS else self._of_histogram(name, worker, queue))
         )
@@ -260,6 +262,8 @@ class Series:
         if not group.fields and not group.label_sets and not group.is_gone:
             del self.groups[group.kind, group.labels]
             group.is_gone = True
+            if group.kind == TASKS:
+                self._queue_of.pop((group.labels[0], group.labels[1]), None)
             self.samples -= self._samples_of(group)
             self._changed[group] = None
 
@@ -274,6 +278,8 @@ class Series:
             group = self.groups[kind, labels] = Group(kind, labels, now)
             self.samples += self._samples_of(group)
             self._changed[group] = None
+            if kind == TASKS:
+                self._queue_of[labels[0], labels[1]] = labels[2]
         return group
 
     def _add_label_set(self, added: LabelSet, now: float) -> None:

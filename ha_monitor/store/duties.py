@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ha_monitor.store.api import NOTHING_NEW
 from ha_monitor.store.outbox import OutboxItem, read_items
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Silent, Table, Watched, Watching, WorkerState
@@ -40,29 +41,11 @@ class Duties:
         may_declare_lost: bool,
         together: bool = False,
         watermark: tuple[float, float] | None = None,
+        consumes: Mapping[str, str] = NOTHING_NEW,
     ) -> Watched | None:
         """See `api.LeaderDuties`. Of very many workers some are looked at, and the others the next times;
         `Watched.workers` has them all.
         """
-        watched = self._watch_some(watching, queues, may_declare_lost, together, watermark)
-        for _ in range(MOST_CALLS - 1):
-            if watched is None or self._watch_places[0] == "0" or self._store.is_far:
-                break
-            more = self._watch_some(watching, [], may_declare_lost, together, watermark)
-            if more is None:
-                break  # another one leads since then; what was found before is in this instance's outbox
-            silent = watched.silent.with_others(more.silent)
-            watched = more._replace(items=watched.items + more.items, silent=silent)
-        return watched
-
-    def _watch_some(
-        self,
-        watching: Watching,
-        queues: Sequence[str],
-        may_declare_lost: bool,
-        together: bool,
-        watermark: tuple[float, float] | None,
-    ) -> Watched | None:
         options = {
             "late_after": int(watching.late_after * 1000),
             "lost_after": int(watching.lost_after * 1000),
@@ -70,10 +53,21 @@ class Duties:
             "together": together,
             "watermark": None if watermark is None else [int(seconds * 1000) for seconds in watermark],
             "most_looks": MOST_LOOKS,
-            "places": self._watch_places,
-            "queues": queues,
         }
-        reply = self._store.run("watch", options)
+        consumed = [text for pair in consumes.items() for text in pair]
+        watched = self._watch_some({**options, "queues": queues, "consumes": consumed})
+        for _ in range(MOST_CALLS - 1):
+            if watched is None or self._watch_places[0] == "0" or self._store.is_far:
+                break
+            more = self._watch_some({**options, "queues": [], "consumes": []})
+            if more is None:
+                break  # another one leads since then; what was found before is in this instance's outbox
+            silent = watched.silent.with_others(more.silent)
+            watched = more._replace(items=watched.items + more.items, silent=silent)
+        return watched
+
+    def _watch_some(self, options: Mapping[str, Any]) -> Watched | None:
+        reply = self._store.run("watch", {**options, "places": self._watch_places})
         if reply is None:
             return None
         first, raw, counts, workers, known, places, tables, silent, merged_ago = reply

@@ -107,6 +107,7 @@ class MemoryServer:
         self.lost_events: list[Event] = []
         """What the next look of the leader at what was lost finds."""
         self.queues: list[str] = []
+        self.worker_queues: dict[str, str] = {}
         self.found: dict[str, tuple[str, str, int]] = {}
         """Tasks that were said to be stuck or orphaned, in which phase, and since when."""
         self.names_heard = 0
