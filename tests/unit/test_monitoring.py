@@ -269,6 +269,25 @@ def test_every_alert_leads_to_its_page_and_its_panels() -> None:
     assert used <= variables
 
 
+def test_every_name_of_flower_is_recorded_tested_and_explained() -> None:
+    """Given the metrics that Flower exports of tasks and workers, each has a rule, from metrics that there are, a test
+    and a row in docs/migration.md."""
+    rules = yaml.safe_load(RULES.with_name("flower.rules.yml").read_text())["groups"][0]["rules"]
+    recorded = {rule["record"] for rule in rules}
+    histogram = {f"flower_task_runtime_seconds_{part}" for part in ("bucket", "count", "sum")}
+    gauges = {"flower_worker_online", "flower_worker_number_of_currently_executing_tasks"}
+    gauges |= {"flower_worker_prefetched_tasks", "flower_task_prefetch_time_seconds"}
+
+    assert recorded == {"flower_events_total", *histogram, *gauges}
+    kinds = {rule["labels"]["type"] for rule in rules if rule["record"] == "flower_events_total"}
+    assert kinds == {f"task-{metric.name.split('_')[2]}" for metric in BY_CODE.values()}
+    assert {name for rule in rules for name in names_in(rule["expr"])} - KNOWN == set()
+    tests = RULES.with_name("flower.rules.test.yml").read_text()
+    explained = (ROOT / "docs/migration.md").read_text(encoding="utf-8")
+    assert [name for name in recorded if name not in tests] == []
+    assert [name for name in recorded - histogram | {"flower_task_runtime_seconds"} if name not in explained] == []
+
+
 def test_every_alert_is_tested_both_ways() -> None:
     """Given the tests of the rules, which promtool runs in tests/integration, each alert fires and is silent there."""
     alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text()))
