@@ -50,7 +50,8 @@ def prometheus(tmp_path: Path, broker_url: str, store_url: str, listen: str) -> 
                 app.tasks[name].apply_async(arguments)
                 time.sleep(0.2)
         done = 'sum(celery_task_succeeded_total{name="tests.flaky"}) == 2 and sum(celery_task_failed_total) == 3'
-        wait_until(lambda: bool(server.query(done)), 40, "the ends of all tasks", 0.5)
+        idle = "sum(celery_worker_tasks_active) == 0"  # as its next heartbeat says
+        wait_until(lambda: bool(server.query(f"{done} and {idle}")), 40, "the ends of all tasks", 0.5)
         yield server
 
 
@@ -117,7 +118,8 @@ def test_flower_s_names_have_their_rows(prometheus: PrivatePrometheus) -> None:
 
     wait_until(lambda: wanted.items() <= found().items(), 30, "the events under Flower's name", 0.5)
     assert prometheus.value("sum(flower_worker_online)") == 1
-    assert prometheus.value("sum(flower_worker_number_of_currently_executing_tasks)") == 0
+    running = "sum(flower_worker_number_of_currently_executing_tasks)"
+    wait_until(lambda: prometheus.value(running) == 0, 10, "what is recorded of an idle worker", 0.5)
     held = 'flower_worker_prefetched_tasks{worker!=""}'
     prefetched = {labels["task"]: value for labels, value in prometheus.query(held)}
     assert prefetched == dict.fromkeys(TASKS, 0.0)
