@@ -32,6 +32,7 @@ from ha_monitor.events.facts import FactBuilder
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.types import EmissionPolicy
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.metrics.definitions import UNKNOWN
 from ha_monitor.metrics.http import HttpServer
 from ha_monitor.metrics.series import AN_EXCEPTION, most_samples
 from ha_monitor.metrics.surveyor import Surveyor
@@ -98,7 +99,7 @@ class Service:
         )
         stats = Stats()
         warn = self.logger.warning
-        telemetry = Telemetry(config, clock, stats, warn)
+        telemetry = self._telemetry = Telemetry(config, clock, stats, warn)
         threads = Threads(clock, lambda name, reason: warn("thread-failed", thread=name, reason=reason))
         self._broadcast = WorkerBroadcast(threads, config.broker, clock, BroadcastLines(self.logger))
         self.http: HttpServer | None = None
@@ -188,6 +189,7 @@ class Service:
             logger=self.logger,
             clock=self._clock,
             render=self._render,
+            witness=self._telemetry.tasks.exemplars,
         )
         return Reloadable(make_decoder(config, policy), announcer)
 
@@ -329,6 +331,7 @@ def counting(config: Config, identity: Identity) -> Counting | None:
         worker_histograms=metrics.worker_histograms,
         a_label_set=most_samples(metrics),
         an_exception=AN_EXCEPTION,
+        default_queue=metrics.default_queue or UNKNOWN,
         room=metrics.max_series,
     )
 

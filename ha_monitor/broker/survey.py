@@ -11,6 +11,7 @@ import amqp.exceptions
 from ha_monitor.broker.address import first_answer, is_amqp
 from ha_monitor.broker.asking import asking
 from ha_monitor.config.schema import Config
+from ha_monitor.events.facts import MAX_NAME
 
 ANSWER_TIMEOUT = 1.0
 """Seconds to wait for the workers' answers."""
@@ -30,27 +31,41 @@ class TaskQueue(NamedTuple):
     """Processes or threads of those workers."""
 
 
-def survey(config: Config, known: Iterable[str]) -> list[TaskQueue]:
+class Survey(NamedTuple):
+    """What was found."""
+
+    queues: list[TaskQueue]
+    """By name."""
+    consumed: dict[str, frozenset[str]]
+    """Names of the queues that a worker says it consumes, by nodename."""
+
+
+def survey(config: Config, known: Iterable[str]) -> Survey:
     """Ask workers and broker, on a connection of its own.
 
-    :param known: queues to include even if no worker names them.
+    :param known: further queues to include even if no worker names them.
     :raises BrokerUnavailable: if no broker of `broker.url` answers.
     """
     return first_answer(config, lambda url: _survey_at(url, config, known))
 
 
-def _survey_at(url: str, config: Config, known: Iterable[str]) -> list[TaskQueue]:
+def _survey_at(url: str, config: Config, known: Iterable[str]) -> Survey:
     with asking(url, config.broker) as (client, control):
         inspect = control.inspect(timeout=ANSWER_TIMEOUT, connection=client)
-        consumed: dict[str, list[dict[str, Any]]] = inspect.active_queues() or {}
+        active: dict[str, list[dict[str, Any]]] = inspect.active_queues() or {}
         stats: dict[str, dict[str, Any]] = inspect.stats() or {}
         workers, processes = Counter[str](), Counter[str]()
-        for worker, queues in consumed.items():
-            for name in {str(queue.get("name")) for queue in queues}:
+        consumed = {
+            worker: frozenset(str(queue.get("name"))[:MAX_NAME] for queue in queues)
+            for worker, queues in active.items()
+        }
+        for worker, names_of_worker in consumed.items():
+            for name in names_of_worker:
                 workers[name] += 1
                 processes[name] += _processes(stats.get(worker, {}))
         names = sorted({*workers, *known})
-        return [TaskQueue(name, *_look_at(client, name, url), workers[name], processes[name]) for name in names]
+        queues = [TaskQueue(name, *_look_at(client, name, url), workers[name], processes[name]) for name in names]
+        return Survey(queues, consumed)
 
 
 def _processes(stats: dict[str, Any]) -> int:

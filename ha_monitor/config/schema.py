@@ -240,6 +240,17 @@ class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
     survey_interval: Annotated[
         float, Meta(ge=1, le=3600, description="Seconds between two surveys of the task queues by the leader")
     ] = 15.0
+    queues: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=255)]],
+        Meta(max_length=1000, description="Task queues to survey even if no worker was ever seen to consume them"),
+    ] = field(default_factory=list)
+    default_queue: Annotated[
+        str,
+        Meta(
+            max_length=255,
+            description="Queue of tasks without task-sent whose worker consumes several queues; empty for `unknown`",
+        ),
+    ] = ""
 
 
 class Workers(Struct, forbid_unknown_fields=True, frozen=True):

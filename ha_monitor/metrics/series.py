@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from ha_monitor.config.schema import Metrics, WorkerLabels
-from ha_monitor.metrics.definitions import BY_CODE, LOST, OVERFLOW, RECONCILED, SKEW, SKEWED, Metric
+from ha_monitor.metrics.definitions import BY_CODE, LOST, OVERFLOW, RECONCILED, SKEW, SKEWED, UNKNOWN, Metric
 from ha_monitor.store.counts import SEPARATOR, SINGLE, Counts, LabelSet, count_in
 
 TASKS = "t"
@@ -40,6 +41,15 @@ def of_a_histogram(settings: Metrics) -> int:
     return len(set(settings.buckets)) + 4
 
 
+class Exemplar(NamedTuple):
+    """One task that was counted in a series."""
+
+    task_id: str
+    value: float
+    time: float
+    """When its event happened, in seconds since the epoch."""
+
+
 Key = int | str | float
 """Of a number in its group: the code of an event, the class of an exception, the bound of a bucket, or `SUM`."""
 
@@ -47,7 +57,7 @@ Key = int | str | float
 class Group:
     """Series that have their labels in common."""
 
-    __slots__ = ("changed_at", "created", "fields", "is_gone", "kind", "label_sets", "labels", "numbers")
+    __slots__ = ("changed_at", "created", "exemplars", "fields", "is_gone", "kind", "label_sets", "labels", "numbers")
 
     def __init__(self, kind: str, labels: tuple[str, ...], now: float) -> None:
         self.kind = kind
@@ -63,6 +73,8 @@ class Group:
         self.label_sets: set[bytes] = set()
         """Those of all instances that are counted here."""
         self.is_gone = False
+        self.exemplars: dict[Key, Exemplar] = {}
+        """Tasks that were counted here, lately (`exemplars.py`)."""
 
     @property
     def is_retired(self) -> bool:
@@ -91,6 +103,8 @@ class Series:
         """By field."""
         self._label_sets: dict[bytes, list[Group]] = {}
         self._expected: set[str] = set()
+        self._queue_of: dict[tuple[str, str], str] = {}
+        """By name of the task and worker: where it was counted first, lately."""
         self.samples = 0
         """That a scrape returns, of tasks."""
         self.without = {"worker": 0, "name": 0}
@@ -171,6 +185,22 @@ class Series:
         self.forget_label_sets([text for text in self._label_sets if text not in texts])
         self.add_label_sets([one for one in all_of_them if one.text not in self._label_sets], now)
 
+    def find(self, kind: str, name: str, nodename: str, queue: str | None) -> Group | None:
+        """The group under which an event of a task is counted.
+
+        :param queue: None if it is not known from the event.
+        """
+        worker = self.worker(nodename)
+        queue = queue or self._queue_of.get((name, worker), UNKNOWN)
+        return self.groups.get(
+            (kind, (name, worker, queue) if kind == TASKS else self._of_histogram(name, worker, queue))
+        )
+
+    def touch(self, groups: Iterable[Group]) -> None:
+        """These are to be written anew, though their counts have not changed."""
+        with self._lock:
+            self._changed.update(dict.fromkeys(groups))
+
     # --- for the scrapes -------------------------------------------------------------------
 
     def take_changed(self) -> dict[Group, None]:
@@ -232,6 +262,8 @@ class Series:
         if not group.fields and not group.label_sets and not group.is_gone:
             del self.groups[group.kind, group.labels]
             group.is_gone = True
+            if group.kind == TASKS:
+                self._queue_of.pop((group.labels[0], group.labels[1]), None)
             self.samples -= self._samples_of(group)
             self._changed[group] = None
 
@@ -246,6 +278,8 @@ class Series:
             group = self.groups[kind, labels] = Group(kind, labels, now)
             self.samples += self._samples_of(group)
             self._changed[group] = None
+            if kind == TASKS:
+                self._queue_of[labels[0], labels[1]] = labels[2]
         return group
 
     def _add_label_set(self, added: LabelSet, now: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from ha_monitor.broker.survey import TaskQueue, survey
+from ha_monitor.broker.survey import Survey, survey
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerBlocked, HaMonitorError
 from ha_monitor.metrics.telemetry import Telemetry
@@ -20,7 +20,7 @@ FIRST_LOOK = 1.0
 class Gate(Protocol):
     """Knows whether the broker has an alarm."""
 
-    def unless_blocked(self, ask: Callable[[], list[TaskQueue]]) -> list[TaskQueue]:
+    def unless_blocked(self, ask: Callable[[], Survey]) -> Survey:
         """Ask, in any thread.
 
         :raises BrokerBlocked: if the broker takes nothing; whoever implements this tells of it.
@@ -66,7 +66,7 @@ class Surveyor:
                 continue
             wait = self._config.metrics.survey_interval
             try:
-                known = self._telemetry.known_queues()
+                known = [*self._telemetry.known_queues(), *self._config.metrics.queues]
                 self._telemetry.surveyed(self._gate.unless_blocked(partial(survey, self._config, known)))
                 works = True
             except BrokerBlocked:

@@ -5,7 +5,7 @@ samples, prometheus_client would take seconds for each scrape.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Protocol
 
@@ -13,7 +13,8 @@ from prometheus_client.utils import floatToGoString
 
 from ha_monitor.config.schema import Metrics, WorkerLabels
 from ha_monitor.metrics.definitions import BY_CODE, NODE_ID, QUEUE_WAIT, RUNTIME, SKEW, Metric
-from ha_monitor.metrics.series import OF_A_LABEL, RETIRED, SUM, TASKS, Group, Key, Series
+from ha_monitor.metrics.exemplars import Exemplars
+from ha_monitor.metrics.series import OF_A_LABEL, RETIRED, SUM, TASKS, Exemplar, Group, Key, Series
 
 
 class Scraped(Protocol):
@@ -33,6 +34,8 @@ class TaskText:
 
     def __init__(self, series: Series, settings: Metrics, node_id: str, scraped: Scraped) -> None:
         self._series = series
+        self.exemplars = Exemplars(series, settings)
+        """For the loop, which knows of tasks."""
         self._scraped = scraped
         self._labels = LabelTexts(settings.worker_labels, settings.worker_histograms, node_id)
         self._bounds = sorted({*settings.buckets, float("inf")})
@@ -49,6 +52,7 @@ class TaskText:
         """
         if not self._series.is_known:
             return []
+        self.exemplars.wanted |= openmetrics
         with self._lock:
             changed = self._series.take_changed()
             for one in self._formats.values():
@@ -187,17 +191,20 @@ class TextFormat:
                 self._young.setdefault((group, new), now)
         is_young = (group, None) in self._young
         numbers = dict.fromkeys(group.numbers, 0) if is_young else group.numbers.copy()
+        exemplars = group.exemplars if self._openmetrics and not is_young else {}
         if group.kind == TASKS:
-            self._write_counters(group, labels, numbers)
+            self._write_counters(group, labels, numbers, exemplars)
         elif group.kind in self._histograms:
             family = self._histograms[group.kind]
-            family.set(group, self._histogram(family, labels, numbers, group.created))
+            family.set(group, self._histogram(family, labels, numbers, group.created, exemplars))
         else:
             family = self._singles[group.kind]
             value = numbers.get(SUM, 0)
             family.set(group, self._counter(family, labels, value / 1e6 if family.metric is SKEW else value, None))
 
-    def _write_counters(self, group: Group, labels: str, numbers: dict[Key, int]) -> None:
+    def _write_counters(
+        self, group: Group, labels: str, numbers: dict[Key, int], exemplars: Mapping[Key, Exemplar]
+    ) -> None:
         for family, codes in self._counters.items():
             if "exception" not in family.metric.labels:
                 value = sum(numbers.get(code, 0) for code in codes)
@@ -206,34 +213,54 @@ class TextFormat:
             lines = [self._counter(family, f'exception="",{labels}', 0, group.created)]
             for exception in sorted(key for key in numbers if isinstance(key, str)):
                 value = 0 if (group, exception) in self._young else numbers[exception]
-                lines.append(self._counter(family, f'exception="{escaped(exception)}",{labels}', value, group.created))
+                of_failure = f'exception="{escaped(exception)}",{labels}'
+                lines.append(self._counter(family, of_failure, value, group.created, exemplars.get(exception)))
             family.set(group, "".join(lines))
 
-    def _counter(self, family: Family, labels: str, value: float, created: float | None) -> str:
+    def _counter(
+        self, family: Family, labels: str, value: float, created: float | None, exemplar: Exemplar | None = None
+    ) -> str:
         labels = labels[:-1]
         line = (
             f"{family.metric.name}{{{labels}}} {value:.6f}\n"
             if isinstance(value, float)
             else (f"{family.metric.name}{{{labels}}} {value}.0\n")
         )
+        if exemplar is not None and value:
+            line = line[:-1] + exemplar_text(exemplar)
         return line + self._created(family, labels, created)
 
     def _created(self, family: Family, labels: str, created: float | None) -> str:
         # Only OpenMetrics knows it.
         return f"{family.name}_created{{{labels}}} {created:.3f}\n" if self._openmetrics and created is not None else ""
 
-    def _histogram(self, family: Family, labels: str, numbers: dict[Key, int], created: float | None) -> str:
+    def _histogram(
+        self,
+        family: Family,
+        labels: str,
+        numbers: dict[Key, int],
+        created: float | None,
+        exemplars: Mapping[Key, Exemplar],
+    ) -> str:
         bounds = self._bounds
         if numbers.keys() - {SUM, *bounds}:  # others that were in use before
             bounds = sorted({*bounds, *(key for key in numbers if isinstance(key, float))})
         totals = list(accumulate(numbers.get(bound, 0) for bound in bounds))
         head = f'{family.name}_bucket{{{labels}le="'
         lines = [f'{head}{_go(bound)}"}} {total}.0\n' for bound, total in zip(bounds, totals, strict=True)]
+        for index, bound in enumerate(bounds if exemplars else ()):
+            if (exemplar := exemplars.get(bound)) is not None and numbers.get(bound):
+                lines[index] = lines[index][:-1] + exemplar_text(exemplar)
         labels = labels[:-1]
         lines.append(f"{family.name}_count{{{labels}}} {totals[-1]}.0\n")
         lines.append(f"{family.name}_sum{{{labels}}} {_go(numbers.get(SUM, 0) / 1e6)}\n")
         lines.append(self._created(family, labels, created))
         return "".join(lines)
+
+
+def exemplar_text(exemplar: Exemplar) -> str:
+    """What OpenMetrics has behind a sample."""
+    return f' # {{task_id="{escaped(exemplar.task_id)}"}} {exemplar.value:.6f} {exemplar.time:.3f}\n'
 
 
 def _failures(group: Group) -> set[Key]:

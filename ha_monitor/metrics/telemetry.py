@@ -6,7 +6,7 @@ The loop replaces whole attributes and never waits; a scrape reads them and does
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 
 from msgspec import Struct
@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ha_monitor.broker.survey import TaskQueue
+from ha_monitor.broker.survey import Survey, TaskQueue
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.metrics.connections import Refusal
@@ -73,7 +73,9 @@ class Telemetry:
         self._clock = clock
         self._count_losses = config.workers.count_losses
         self._survey_interval = config.metrics.survey_interval
-        self._survey: tuple[float, Sequence[TaskQueue]] | None = None
+        self.consumed: Mapping[str, str] = {}
+        """The one queue that a worker consumes, or an empty text for several, by nodename: as the last survey says."""
+        self._survey: tuple[float, Survey] | None = None
         self.not_served: dict[Refusal, int] = dict.fromkeys(Refusal, 0)
         """Refused HTTP clients, by reason."""
         self.left_out = 0
@@ -123,16 +125,19 @@ class Telemetry:
         """Whether this instance certainly leads, by its own clock."""
         return self.lease.holds()
 
-    def surveyed(self, queues: Sequence[TaskQueue]) -> None:
+    def surveyed(self, survey: Survey) -> None:
         """The task queues were surveyed."""
-        self._survey = self._clock.monotonic(), queues
+        self.consumed = {
+            worker: next(iter(queues)) if len(queues) == 1 else "" for worker, queues in survey.consumed.items()
+        }
+        self._survey = self._clock.monotonic(), survey
 
     def queues(self) -> Sequence[TaskQueue]:
         """The latest survey of the task queues; empty if there is no recent one."""
         survey = self._survey
         if survey is None or self._clock.monotonic() - survey[0] > 3 * self._survey_interval + SURVEY_TIME:
             return ()
-        return survey[1]
+        return survey[1].queues
 
     def surveyed_queues(self) -> list[str]:
         """Names of the queues that a worker consumes."""

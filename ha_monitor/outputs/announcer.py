@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -43,6 +43,13 @@ class Outcome(msgspec.Struct):
         return bool(self.retries or self.dead_letters)
 
 
+class Witness(Protocol):
+    """Wants to know what is announced."""
+
+    def note(self, items: Sequence[OutboxItem]) -> None:
+        """:param items: whose lines are written, if they have any."""
+
+
 def _indexed(text: bytes, line: EventLine) -> Line:
     """A line with the fields that it can be found by."""
     return Line(
@@ -72,8 +79,12 @@ class Announcer:
         logger: Logger,
         clock: Clock,
         render: Callable[[dict[str, Any]], bytes] | None = None,
+        witness: Witness | None = None,
     ) -> None:
-        """:param render: writes lines for people instead of JSON."""
+        """
+        :param render: writes lines for people instead of JSON.
+        :param witness: is told of the items whose lines are written.
+        """
         self._output = output
         self._identity = identity
         self._policy = policy
@@ -82,6 +93,7 @@ class Announcer:
         self._logger = logger
         self._clock = clock
         self._render = render
+        self._witness = witness
 
     @property
     def has_handlers(self) -> bool:
@@ -103,6 +115,8 @@ class Announcer:
                 text = encode_line(line) if self._render is None else self._render(fields_of(line))
                 lines.append(_indexed(text, line))
         self._output.write(lines)
+        if self._witness is not None:
+            self._witness.note(items)
         return len(lines)
 
     def is_for_handlers(self, item: OutboxItem) -> bool:

@@ -47,6 +47,7 @@ class CountKeeper:
             if self._retire.is_due():
                 self._retire.restart()
                 self._add_up(now)
+        self._telemetry.tasks.exemplars.settle()
         self._counts.make_room(*self._series.room)
         self._tables.look(series_tables(self._series))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from typing import Protocol
 
 from ha_monitor.clock import Clock
@@ -17,6 +19,12 @@ WATCH_EVERY = 0.5
 """Seconds at least between two looks at the workers: there may be many ticks a second while announcements wait."""
 UNHEARD = 4.0
 """Seconds of silence after which a worker has missed a heartbeat: an answer of the broker says something of it then."""
+
+
+MOST_TOLD = 500
+"""Workers of which one look tells the store which queue they consume."""
+TELL_ALL_EVERY = 600.0
+"""Seconds after which all of them are told of again."""
 
 
 class Publishers(Protocol):
@@ -62,6 +70,10 @@ class WatchDuty:
         self._watched: Watched | None = None
         """As it was at the look before."""
         self._due = Schedule(clock, WATCH_EVERY)
+        self._told: dict[str, str] = {}
+        """The queue of each worker, as the store was told."""
+        self._told_all_of: Mapping[str, str] | None = None
+        self._tell_all = Schedule(clock, TELL_ALL_EVERY)
 
     def queue_was_empty(self, at: float) -> None:
         """No message waited in the shared queue, or there is none.
@@ -78,6 +90,7 @@ class WatchDuty:
         self._delivered_at = at
 
     def start_anew(self) -> None:
+        self._tell_all.hasten()
         self._watched = None
         self._due.hasten()
 
@@ -96,10 +109,12 @@ class WatchDuty:
             may_declare_lost=before is not None and self._may_declare_lost(before, together=together),
             together=together,
             watermark=self._watermark.ages(),
+            consumes=(consumes := self._new_of(self._telemetry.consumed)),
         )
         self._watched = watched
         if watched is None:
             return []
+        self._told.update(consumes)
         if watched.silent.workers and self._ask.is_due():
             self._ask.restart()
             self._publishers.ask_again()
@@ -107,6 +122,22 @@ class WatchDuty:
         self._telemetry.watched(watched)
         self._tables.look(watched.tables)
         return watched.items
+
+    def _new_of(self, consumed: Mapping[str, str]) -> dict[str, str]:
+        """Some of what the store was not told of which worker consumes which queue. All of it is told again now and
+        then: the store may have lost it.
+        """
+        if self._tell_all.is_due():
+            self._tell_all.restart()
+            self._told.clear()
+            self._told_all_of = None
+        if consumed is self._told_all_of:
+            return {}
+        new = ((worker, queue) for worker, queue in consumed.items() if self._told.get(worker) != queue)
+        found = dict(islice(new, MOST_TOLD))
+        if not found:
+            self._told_all_of = consumed
+        return found
 
     def _may_declare_lost(self, before: Watched, *, together: bool) -> bool:
         """Only after listening for as long as a worker may be silent, and if the broker took what was published, and

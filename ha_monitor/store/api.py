@@ -252,6 +252,9 @@ class CountStore(Protocol):
         """Some instances that have counted, and of which nothing was heard for so many seconds. Blocks."""
 
 
+NOTHING_NEW: Mapping[str, str] = {}
+
+
 class LeaderDuties(Protocol):
     """What the leader does with the whole fleet. Each call blocks, and does nothing if this instance does not lead."""
 
@@ -266,6 +269,7 @@ class LeaderDuties(Protocol):
         may_declare_lost: bool,
         together: bool = False,
         watermark: tuple[float, float] | None = None,
+        consumes: Mapping[str, str] = NOTHING_NEW,
     ) -> Watched | None:
         """Look at the fleet, and announce workers that are lost or back; None if this instance does not lead.
 
@@ -275,6 +279,8 @@ class LeaderDuties(Protocol):
         :param watermark: age of the fleet's watermark, and for how long it has been known, in seconds; None if there is
             none yet. No worker is declared lost for silence after it; what came since it is known, and claims to be
             older than it, is of a clock that is behind.
+        :param consumes: the one queue that a worker consumes, or an empty text for several, by nodename, where that is
+            new: events of tasks without a queue are counted there.
         """
 
     def losses(self, *, report: bool) -> list[OutboxItem]:

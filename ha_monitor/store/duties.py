@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+from ha_monitor.store.api import NOTHING_NEW
 from ha_monitor.store.outbox import OutboxItem, read_items
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Silent, Table, Watched, Watching, WorkerState
@@ -14,6 +15,14 @@ MOST_LOOKS = 250
 """Workers that one call looks at, so that none keeps Redis from its work for long."""
 MOST_CALLS = 5
 """Calls of one duty at a time, one if the store is far away; what is left is for the next time."""
+
+
+class _Silence(NamedTuple):
+    """What silence of a worker means, as `api.LeaderDuties.watch` has it."""
+
+    may_declare_lost: bool
+    together: bool
+    watermark: tuple[float, float] | None
 
 
 class Duties:
@@ -40,15 +49,17 @@ class Duties:
         may_declare_lost: bool,
         together: bool = False,
         watermark: tuple[float, float] | None = None,
+        consumes: Mapping[str, str] = NOTHING_NEW,
     ) -> Watched | None:
         """See `api.LeaderDuties`. Of very many workers some are looked at, and the others the next times;
         `Watched.workers` has them all.
         """
-        watched = self._watch_some(watching, queues, may_declare_lost, together, watermark)
+        silence = _Silence(may_declare_lost, together, watermark)
+        watched = self._watch_some(watching, silence, queues, consumes)
         for _ in range(MOST_CALLS - 1):
             if watched is None or self._watch_places[0] == "0" or self._store.is_far:
                 break
-            more = self._watch_some(watching, [], may_declare_lost, together, watermark)
+            more = self._watch_some(watching, silence, [], {})
             if more is None:
                 break  # another one leads since then; what was found before is in this instance's outbox
             silent = watched.silent.with_others(more.silent)
@@ -56,22 +67,19 @@ class Duties:
         return watched
 
     def _watch_some(
-        self,
-        watching: Watching,
-        queues: Sequence[str],
-        may_declare_lost: bool,
-        together: bool,
-        watermark: tuple[float, float] | None,
+        self, watching: Watching, silence: _Silence, queues: Sequence[str], consumes: Mapping[str, str]
     ) -> Watched | None:
+        watermark = silence.watermark
         options = {
             "late_after": int(watching.late_after * 1000),
             "lost_after": int(watching.lost_after * 1000),
-            "may_declare_lost": may_declare_lost,
-            "together": together,
+            "may_declare_lost": silence.may_declare_lost,
+            "together": silence.together,
             "watermark": None if watermark is None else [int(seconds * 1000) for seconds in watermark],
             "most_looks": MOST_LOOKS,
             "places": self._watch_places,
             "queues": queues,
+            "consumes": [text for pair in consumes.items() for text in pair],
         }
         reply = self._store.run("watch", options)
         if reply is None:

@@ -56,6 +56,7 @@ TYPES = {
     "processes": Kind("zset", "<nodename>\\31<pid> of a worker's process -> when an instance last heard of it"),
     "requeued": Kind("string", "until when messages of an instance may be requeued", is_number=True),
     "queues": Kind("zset", "queue of tasks -> when a worker was last seen to consume it"),
+    "worker_queues": Kind("hash", "nodename of a worker that consumes one queue of tasks -> that queue"),
     "dead_letters": Kind("list", "what failed for good as JSON, newest first"),
     "open": Kind("zset", "id of a task that is not finished -> when candidates.lua looks at it"),
     "waits": Kind(
@@ -181,6 +182,7 @@ class Keys:
         self.processes = self.prefix + "processes"
         self.requeued = self.prefix + "requeued"
         self.queues = self.prefix + "queues"
+        self.worker_queues = self.prefix + "worker-queues"
         self.dead_letters = self.prefix + "dead-letters"
         self.open = self.prefix + "open"
         self.waits = self.prefix + "waits"

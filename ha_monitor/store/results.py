@@ -206,6 +206,8 @@ class Counting(NamedTuple):
     """Samples that a new label set adds to a scrape, at most."""
     an_exception: int = 1
     """The same for one more class of exceptions."""
+    default_queue: str = "unknown"
+    """The queue of a task of which none is known, and whose worker consumes several."""
     room: int = 1_000_000
     """Samples that may be added at first."""
 

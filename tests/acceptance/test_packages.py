@@ -32,7 +32,10 @@ CONTENTS = {
     *(f"units/{path.name}" for path in (ROOT / "systemd").iterdir()),
     "py.typed",
 }
-SHARED = ("prometheus/ha-monitor.rules.yml", "prometheus/ha-monitor.rules.test.yml", "grafana/ha-monitor.json")
+SHARED = (
+    *(f"prometheus/{name}.{kind}yml" for name in ("ha-monitor", "flower") for kind in ("rules.", "rules.test.")),
+    "grafana/ha-monitor.json",
+)
 """In share/ha-monitor of the environment or of the host."""
 pytestmark = pytest.mark.timeout(patient(1200))
 

@@ -44,7 +44,10 @@ def uses_of(config: Config, source: Source, publish_event: Callable[[], object],
 
     def survey() -> None:
         heard(
-            lambda: (QUEUE, 0, 1) in {(one.name, one.length, one.workers) for one in surveying.survey(config, [QUEUE])}
+            lambda: (
+                (QUEUE, 0, 1)
+                in {(one.name, one.length, one.workers) for one in surveying.survey(config, [QUEUE]).queues}
+            )
         )
 
     def check() -> None:

@@ -20,11 +20,18 @@ from tests.support.process import ServiceMissing, program
 RULES = Path(__file__).resolve().parents[2] / "packaging/prometheus/ha-monitor.rules.yml"
 
 
+FLOWER = RULES.with_name("flower.rules.yml")
+
+
 @pytest.mark.parametrize(
-    "command", [("check", "rules", RULES), ("test", "rules", RULES.with_name("ha-monitor.rules.test.yml"))]
+    "command",
+    [
+        *(("check", "rules", file) for file in (RULES, FLOWER)),
+        *(("test", "rules", file.with_suffix(".test.yml")) for file in (RULES, FLOWER)),
+    ],
 )
 def test_the_rules_are_valid_and_each_alert_fires_when_provoked_and_only_then(command: tuple[str | Path, ...]) -> None:
-    """Given the distribution's promtool, the rules are valid and their tests pass."""
+    """Given the distribution's promtool, the rules are valid and their tests pass, those of Flower's names, too."""
     try:
         promtool = program("promtool")
     except ServiceMissing as error:

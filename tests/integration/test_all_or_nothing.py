@@ -119,7 +119,9 @@ def prepare_watch(one: Instance, two: Instance, inside: Inside) -> None:
 
 
 def watch(one: Instance) -> None:
-    watched = Duties(one.store).watch(Watching(10, 60), ["celery"], may_declare_lost=True, watermark=(0.0, 0.0))
+    watched = Duties(one.store).watch(
+        *(Watching(10, 60), ["celery"]), may_declare_lost=True, watermark=(0.0, 0.0), consumes={"a@h": "celery"}
+    )
     assert watched is not None
     one.announce(watched.items)
 

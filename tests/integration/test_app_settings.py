@@ -71,7 +71,7 @@ def test_the_transport_options_of_workers_hold_for_all_that_is_asked(
         for priority in (0, 5, 9):
             app.tasks["tests.add"].apply_async((1, 2), queue="idle", priority=priority)
 
-        found = {queue.name: queue for queue in survey(config, ["idle"])}
+        found = {queue.name: queue for queue in survey(config, ["idle"]).queues}
         assert found["idle"] == TaskQueue("idle", 3, None, 0, 0)
         assert found["celery"] == TaskQueue("celery", 0, None, 1, 1)
         assert query_tasks(config, ["none"]).answered == {worker.nodename}
@@ -115,7 +115,7 @@ def test_redis_names_the_rights_that_the_options_need(
         source.close()
         with worker_of(redis_broker_url, broker_transport_options=options, control_exchange="shop") as worker:
             broadcast_to_workers(url, config.broker)
-            assert [queue.length for queue in survey(config, ["idle"])] == [0, 0]
+            assert [queue.length for queue in survey(config, ["idle"]).queues] == [0, 0]
             assert query_tasks(config, ["none"]).answered == {worker.nodename}
     finally:
         with redis_server.client() as client:
@@ -139,7 +139,7 @@ def test_each_application_on_one_broker_has_its_own_workers(
         for name, worker in (("celery", plain), ("shop", shop)):
             assert answering_workers(url, config(name), 0.5) == {worker.nodename}
             assert query_tasks(config(name), ["none"]).answered == {worker.nodename}
-            assert [queue.name for queue in survey(config(name), [])] == [worker.nodename.partition("@")[0]]
+            assert [queue.name for queue in survey(config(name), []).queues] == [worker.nodename.partition("@")[0]]
 
         broadcast_to_workers(url, config("shop").broker)
 

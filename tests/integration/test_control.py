@@ -100,7 +100,7 @@ def test_workers_are_asked_over_verified_amqps(certificates: list[Certificate]) 
 
         assert timed.undisturbed < StoreSettings().lease / 2, timed
         assert heard() == ["heartbeat", "enable_events"]
-        assert survey(Config(broker=settings), ["tasks"])[0].name == "tasks"
+        assert survey(Config(broker=settings), ["tasks"]).queues[0].name == "tasks"
         assert query_tasks(Config(broker=settings), ["id"]).answered == frozenset()
         assert heard() == ["active_queues", "stats", "query_task"]
         with pytest.raises(BrokerUnavailable, match=r"(?i)certificate verify failed"):
@@ -151,7 +151,7 @@ def test_workers_are_asked_behind_a_sentinel(
 
         assert timed.undisturbed < settings.connect_timeout, timed
         assert heard() == ["heartbeat", "enable_events"]
-        assert survey(Config(broker=settings), ["tasks"])[0].name == "tasks"
+        assert survey(Config(broker=settings), ["tasks"]).queues[0].name == "tasks"
         assert query_tasks(Config(broker=settings), ["id"]).answered == frozenset()
         assert heard() == ["active_queues", "stats", "query_task"]
 

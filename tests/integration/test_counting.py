@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ha_monitor.config.schema import Metrics, WorkerLabels
-from ha_monitor.store.results import Counting
+from ha_monitor.store.duties import Duties
+from ha_monitor.store.results import Counting, Watching
 from tests.integration.storing import Inside, Instance
 from tests.support.counted import exported
 from tests.support.scraping import Samples
@@ -97,6 +98,54 @@ def test_histograms(store_url: str) -> None:
     assert found.sum("celery_task_runtime_count") == 3
     assert found.sums("celery_task_queue_wait_time_bucket", by="le") == {"0.1": 0, "1.0": 0, "10.0": 3, "+Inf": 3}
     assert found.sum("celery_task_queue_wait_time_sum") == pytest.approx(6)
+
+
+def test_without_task_sent_the_queue_is_the_one_that_the_worker_consumes(store_url: str, inside: Inside) -> None:
+    """Given producers without task-sent, events and waits are counted under the one queue of their worker, as the
+    leader told the store, whichever instance merges; and under the default where a worker consumes several, or is not
+    known.
+    """
+    one = counter(store_url, counting=Counting("host/1", BUCKETS, default_queue="celery"))
+    two = counter(store_url, "host/2")
+    consumes = {"mail@host": "mail", "both@host": ""}
+
+    def run(instance: Instance, worker: str) -> None:
+        uuid = f"{worker} at {instance.store.counts.name}"
+        instance.apply(
+            event("task-received", at=TIME + 1, uuid=uuid, hostname=worker),
+            event("task-started", at=TIME + 2, uuid=uuid, hostname=worker),
+            event("task-failed", at=TIME + 4, uuid=uuid, hostname=worker, exception="KeyError('x')"),
+        )
+
+    def watch(consumes: dict[str, str]) -> None:
+        Duties(one.store).watch(Watching(10, 60), [], may_declare_lost=False, consumes=consumes)
+
+    one.apply(*[event("worker-heartbeat", hostname=name) for name in consumes])
+    one.store.tick(b"{}", [])
+    watch(consumes)
+    for instance in (one, two):
+        for worker in ("mail@host", "both@host", "new@host"):
+            run(instance, worker)
+
+    found = samples(one, two)
+    for counted in ("celery_task_started_total", "celery_task_failed_total", "celery_task_queue_wait_time_count"):
+        assert found.sums(counted, by="queue_name") == {"mail": 2, "celery": 2, "unknown": 2}
+
+    watch({"mail@host": ""})
+    assert inside.redis.hgetall(inside.keys.worker_queues) == {}
+
+
+def test_the_queues_of_workers_that_are_gone_are_forgotten(store_url: str, inside: Inside) -> None:
+    """Given the queues of many workers that nobody hears of, they do not stay in the store."""
+    one = counter(store_url)
+    one.store.tick(b"{}", [])
+    duties = Duties(one.store)
+    consumes = {f"celery@{number}": "celery" for number in range(500)}
+    assert duties.watch(Watching(10, 60), [], may_declare_lost=False, consumes=consumes) is not None
+    for _ in range(20):
+        duties.watch(Watching(10, 60), [], may_declare_lost=False)
+
+    assert inside.redis.hlen(inside.keys.worker_queues) == 0
 
 
 def test_a_sum_stays_exact_when_it_is_large(store_url: str) -> None:

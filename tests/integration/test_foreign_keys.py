@@ -159,7 +159,8 @@ class Going:
             store.counts.read()
 
         def watch() -> None:
-            duties.watch(Watching(10, 60), ["celery"], may_declare_lost=True, watermark=(0.0, 0.0))
+            consumes = {"celery@host": "celery"}
+            duties.watch(Watching(10, 60), ["celery"], may_declare_lost=True, watermark=(0.0, 0.0), consumes=consumes)
 
         self._look_at_the_tail()
         self.do(lambda: one.apply(life(f"life-{number}"), failed, beats, start, custom, child).trouble)

@@ -6,8 +6,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import redis
+
+from ha_monitor.store.keys import Keys
 from tests.support.celery_app import make_app
-from tests.support.instances import Fleet
+from tests.support.instances import Fleet, Overrides
 from tests.support.process import wait_until
 from tests.support.scraping import Samples, free_listen, scrape
 from tests.support.workers import CeleryWorker
@@ -77,3 +80,45 @@ def test_the_sum_is_what_the_workers_did_through_kills(tmp_path: Path, broker_ur
         assert total(scraped, "celery_task_sent_total", name="unknown") == 0
         assert total(scraped, "ha_monitor_consuming") == 3
         assert total(scraped, "ha_monitor_batches_total") > 0
+
+
+def test_where_producers_send_no_task_sent_the_queue_is_the_worker_s(
+    tmp_path: Path, broker_url: str, store_url: str
+) -> None:
+    """Given a producer without task-sent, two instances, a worker of one queue and a worker of two, the tasks of the
+    first are counted under its queue, those of the other under the default; and a queue that is in the configuration is
+    surveyed though no worker ever consumed it.
+    """
+    listen = free_listen(2)
+    metrics = {"survey_interval": 1.0, "queues": ["forgotten"], "default_queue": "celery"}
+    settings: Overrides = {"http": {"listen": listen}, "metrics": metrics}
+    app = make_app(broker_url)
+    app.tasks["tests.add"].apply_async((1, 2), queue="forgotten")
+    with (
+        Fleet(tmp_path, broker_url, store_url, size=2, settings=settings).start(),
+        CeleryWorker(broker_url, "mail", queues=["mail"]),
+        CeleryWorker(broker_url, "both", queues=["celery", "other"]),
+    ):
+
+        def scraped() -> list[Samples]:
+            return [scrape(listen, name) for name in "12"]
+
+        def surveyed() -> dict[str, float]:
+            return {queue: total(scraped(), "celery_active_worker_count", queue_name=queue) for queue in queues}
+
+        queues = {"mail": 1.0, "celery": 1.0, "other": 1.0, "forgotten": 0.0}
+        wait_until(lambda: surveyed() == queues, 40, "a survey with both workers", 0.5)
+        assert total(scraped(), "celery_queue_length", queue_name="forgotten") == 1
+        known = redis.Redis.from_url(store_url)
+        wait_until(lambda: list(known.hvals(Keys("ha-monitor", "fleet").worker_queues)) == [b"mail"], 10, "the store")
+        for queue in ("mail", "celery", "other"):
+            for _ in range(5):
+                app.tasks["tests.add"].apply_async((1, 2), queue=queue)
+
+        def counted() -> dict[str, float]:
+            found = {queue: total(scraped(), "celery_task_succeeded_total", queue_name=queue) for queue in queues}
+            return {**found, "all": total(scraped(), "celery_task_succeeded_total")}
+
+        expected = {"mail": 5.0, "celery": 10.0, "other": 0.0, "forgotten": 0.0, "all": 15.0}
+        wait_until(lambda: counted() == expected, 30, "the counts by queue", 0.5)
+        assert total(scraped(), "celery_task_runtime_count", queue_name="mail") == 5

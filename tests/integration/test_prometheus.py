@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import missing, served
 from tests.support.celery_app import make_app
 from tests.support.certificates import Certificate
-from tests.support.dashboard import Window, filled, panels, picture, variables
+from tests.support.dashboard import Window, filled, marks, panels, picture, variables
 from tests.support.instances import Fleet, Overrides
 from tests.support.measured import Measured
 from tests.support.process import ServiceMissing, wait_until
@@ -28,7 +28,8 @@ from tests.support.workers import CeleryWorker
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "packaging/prometheus/ha-monitor.rules.yml"
-VARIABLES = {"$job": ".*", "$node_id": ".*", "$task": ".*", "$__rate_interval": "1m", "$__range": "10m"}
+CHOSEN = dict.fromkeys(("$job", "$node_id", "$queue", "$task", "$worker", "$instance"), ".*")
+VARIABLES = {**CHOSEN, "$__rate_interval": "1m", "$__range": "10m"}
 SETTINGS = {
     "store": {"lease": 5.0},
     "metrics": {"survey_interval": 1.0},
@@ -79,8 +80,8 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
     measured: Measured,
 ) -> None:
     """Given three instances and two workers, when tasks run and the leader is killed for good half-way and started
-    again, the totals are what the workers did, to the task; no fleet-wide gauge was ever doubled; every query of the
-    dashboard, those of its variables included, returns data; and no alert fires.
+    again, the totals are what the workers did, to the task; no fleet-wide gauge was ever doubled; exemplars name
+    tasks that ran; every query of the dashboard, those of its variables included, returns data; and no alert fires.
     """
     broker_url = exporting_rabbitmq.url()
     prometheus = scraping(rules=RULES, others={"rabbitmq": f"127.0.0.1:{exporting_rabbitmq.exporter_port}"})
@@ -88,17 +89,18 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
     settings: Overrides = {**SETTINGS, "http": {"listen": listen}}
     with (
         Fleet(tmp_path, broker_url, store_url, settings=settings).start() as fleet,
-        CeleryWorker(broker_url, "a", send_sent_event=True),
-        CeleryWorker(broker_url, "b", pool="threads", send_sent_event=True),
+        CeleryWorker(broker_url, "a", send_sent_event=True) as one,
+        CeleryWorker(broker_url, "b", pool="threads", send_sent_event=True) as other,
     ):
         wait_until(lambda: prometheus.value("sum(celery_worker_up)") == 2, 40, "two workers in Prometheus", 0.5)
         began = time.monotonic()
+        ids: dict[str, set[str]] = {"tests.add": set(), "tests.fail": set()}
         for number in range(40):
             for _ in range(9):
-                app.tasks["tests.add"].delay(1, 2)
+                ids["tests.add"].add(app.tasks["tests.add"].delay(1, 2).id)
             app.tasks["tests.flaky"].delay(1)
             if number % 8 == 0:
-                app.tasks["tests.fail"].delay()
+                ids["tests.fail"].add(app.tasks["tests.fail"].delay().id)
             time.sleep(0.25)
             if number == 15:
                 leader = next(one for one in fleet.instances if scrape(listen, one.name).sum("ha_monitor_leader"))
@@ -124,6 +126,8 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
         for selector, value in wait_for_sums(prometheus, truth).items():
             measured(f"{selector}: truth / sum in Prometheus", f"{truth[selector]} / {value}")
 
+        check_exemplars(prometheus, ids)
+
         def empty(at: float) -> list[str]:
             return [f"{title}: {query}" for title, query in queries() if not prometheus.query(query, at)]
 
@@ -133,10 +137,15 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
         assert found == {
             "job": ["ha-monitor"],
             "node_id": ["fleet"],
+            "queue": ["celery"],
             "task": ["tests.add", "tests.fail", "tests.flaky"],
+            "worker": sorted(worker.nodename for worker in (one, other)),
+            "instance": sorted(listen.replace("%i", name) for name in "123"),
         }
 
         drawn: list[set[str | None]] = []
+
+        check_marks(prometheus)
 
         def complete() -> bool:
             """Whether all queries had data some seconds ago, and all panels in a window that ended then: a panel draws
@@ -167,6 +176,22 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
         measured("leader killed → the next one's gauges in Prometheus", f"{back_after(killed, prometheus):.1f} s")
         firing = {labels["alertname"] for labels, _ in prometheus.query('ALERTS{alertstate="firing"}')}
         assert firing == set()
+
+
+def check_exemplars(prometheus: PrivatePrometheus, ids: Mapping[str, set[str]]) -> None:
+    """Those of failures and run times name tasks of that name."""
+    for selector in ("celery_task_failed_total", 'celery_task_runtime_bucket{name="tests.add"}'):
+        named = prometheus.exemplars(selector, 300)
+        assert named
+        assert [one for labels, one in named if one["labels"]["task_id"] not in ids[labels["name"]]] == []
+
+
+def check_marks(prometheus: PrivatePrometheus) -> None:
+    """The dashboard marks that another instance came to lead, and no lost worker."""
+    found = {name: prometheus.most(filled(expression, VARIABLES), 300) for name, expression in marks()}
+    assert found["Another instance leads"]
+    assert set(found["Another instance leads"]) == {1.0}
+    assert found["Workers lost"] == []
 
 
 def wait_for_sums(prometheus: PrivatePrometheus, truth: Mapping[str, float]) -> Mapping[str, float | None]:

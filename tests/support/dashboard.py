@@ -7,6 +7,7 @@ real result.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -60,6 +61,12 @@ def variables() -> Iterator[tuple[str, str, str]]:
             found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
             assert found is not None, variable
             yield variable["name"], found[1], found[2]
+
+
+def marks() -> Iterator[tuple[str, str]]:
+    """Name and expression of each kind of mark on all panels."""
+    for one in json.loads(DASHBOARD.read_text(encoding="utf-8"))["annotations"]["list"]:
+        yield one["name"], one["expr"]
 
 
 def filled(expression: str, values: Mapping[str, str]) -> str:
@@ -128,13 +135,29 @@ class _Drawing:
         ]
 
     def _table(self) -> list[str]:
-        found = self._prometheus.query(filled(self._panel["targets"][0]["expr"], self._values))
-        hidden = {"__name__", "job"}
-        names = sorted({name for labels, _ in found for name in labels} - hidden)
-        rows = [[*(labels.get(name, "") for name in names), f"{value:g}"] for labels, value in found]
-        table = [[*names, "value"], *sorted(rows)]
+        units = {
+            override["matcher"]["options"]: one["value"]
+            for override in self._panel["fieldConfig"]["overrides"]
+            for one in override["properties"]
+            if one["id"] == "unit"
+        }
+        columns = [target["legendFormat"] or "value" for target in self._panel["targets"]]
+        cells: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+        for column, target in zip(columns, self._panel["targets"], strict=True):
+            for labels, value in self._prometheus.query(filled(target["expr"], self._values)):
+                key = tuple(sorted((name, label) for name, label in labels.items() if name not in {"__name__", "job"}))
+                if not math.isnan(value):
+                    cells.setdefault(key, {})[column] = shown(value, units[column]) if column in units else f"{value:g}"
+        if not cells:
+            return [self._text(10, 60, "No data")]
+        names = sorted({name for key in cells for name, _ in key})
+        rows = [
+            [*(dict(key).get(name, "") for name in names), *(values.get(column, "") for column in columns)]
+            for key, values in cells.items()
+        ]
+        table = [[*names, *columns], *sorted(rows)]
         widest = [max(len(row[at]) for row in table) + 3 for at in range(len(table[0]))]
-        character = (self._width - 20) / sum(widest)
+        character = min(9.0, (self._width - 20) / sum(widest))
         parts = []
         for number, row in enumerate(table):
             for at, cell in enumerate(row):

@@ -61,6 +61,12 @@ class PrivatePrometheus(PrivateService):
         found = self._ask("query_range", query=expression, start=start, end=end, step=step)["result"]
         return [(series["metric"], [(float(at), float(value)) for at, value in series["values"]]) for series in found]
 
+    def exemplars(self, selector: str, seconds: float) -> list[tuple[dict[str, str], dict[str, Any]]]:
+        """The labels and the exemplars of the last seconds, with their labels, of the series of a selector."""
+        now = time.time()
+        found = self._ask("query_exemplars", query=selector, start=now - seconds, end=now)
+        return [(series["seriesLabels"], one) for series in found for one in series["exemplars"]]
+
     def label_values(self, label: str, selector: str) -> list[str]:
         """The values that a label has in the series of a selector, as Grafana's `label_values` asks for them."""
         values: list[str] = self._ask(f"label/{label}/values", **{"match[]": selector})
@@ -97,6 +103,7 @@ class PrivatePrometheus(PrivateService):
         )
         command = [self._program, f"--config.file={config}", f"--storage.tsdb.path={self.dir / 'data'}"]
         command += [f"--web.listen-address=127.0.0.1:{self.port}"]
+        command += ["--enable-feature=exemplar-storage"]
         return OwnProcess(command, self.dir / "prometheus.log", cwd=self.dir)
 
     def _ready(self) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ha_monitor.pipeline import watch
 from ha_monitor.pipeline.losses import LOSSES_EVERY, MORE_EVERY, LossesDuty
-from ha_monitor.pipeline.watch import WATCH_EVERY, WatchDuty
+from ha_monitor.pipeline.watch import TELL_ALL_EVERY, WATCH_EVERY, WatchDuty
 from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.store.results import Silent, Watched, Watching, WorkerState
 from tests.unit.builders import TurnedClock
@@ -26,6 +28,7 @@ class Fleet:
         self.all_accounted = True
 
         self.together: list[bool] = []
+        self.consumes: list[dict[str, str]] = []
         self.silent = Silent()
         self.states: list[WorkerState] = []
 
@@ -37,7 +40,9 @@ class Fleet:
         may_declare_lost: bool,
         together: bool,
         watermark: tuple[float, float] | None = None,
+        consumes: Mapping[str, str],
     ) -> Watched:
+        self.consumes.append(dict(consumes))
         self.may_declare_lost.append(may_declare_lost)
         self.together.append(together)
         return Watched([], 1, 0, 0, 0, self.states, [], silent=self.silent)
@@ -75,7 +80,7 @@ class Broker:
 def watch_duty(
     fleet: Any, clock: TurnedClock, listening: Listening | None = None, broker: Broker | None = None
 ) -> WatchDuty:
-    telemetry: Any = SimpleNamespace(surveyed_queues=list, watched=lambda _watched: None)
+    telemetry: Any = SimpleNamespace(surveyed_queues=list, watched=lambda _watched: None, consumed={})
     tables: Any = SimpleNamespace(look=lambda _tables: None)
     return WatchDuty(
         fleet,
@@ -101,6 +106,33 @@ def test_the_fleet_is_looked_at_now_and_then_and_at_once_by_a_new_leader(fleet: 
     duty.run()
 
     assert len(fleet.may_declare_lost) == looks + 1
+
+
+def test_the_store_is_told_once_which_queue_a_worker_consumes(
+    fleet: Fleet, clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given surveys, each look tells the store of some workers whose queue is new, until it knows all; after ten
+    minutes, and to a store of another leader's, all are told of again.
+    """
+    monkeypatch.setattr(watch, "MOST_TOLD", 2)
+    duty = watch_duty(fleet, clock)
+    told = {"a@h": "mail", "b@h": "mail", "c@h": ""}
+
+    def looks(count: int) -> list[dict[str, str]]:
+        fleet.consumes.clear()
+        for _ in range(count):
+            clock.now += WATCH_EVERY
+            duty.run()
+        return list(fleet.consumes)
+
+    duty._telemetry.consumed = told
+    assert looks(4) == [{"a@h": "mail", "b@h": "mail"}, {"c@h": ""}, {}, {}]
+    duty._telemetry.consumed = {**told, "b@h": "celery"}
+    assert looks(2) == [{"b@h": "celery"}, {}]
+    clock.now += TELL_ALL_EVERY
+    assert looks(3) == [{"a@h": "mail", "b@h": "celery"}, {"c@h": ""}, {}]
+    duty.start_anew()
+    assert looks(2) == [{"a@h": "mail", "b@h": "celery"}, {"c@h": ""}]
 
 
 def may_declare_lost_after(

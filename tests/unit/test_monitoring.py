@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from ha_monitor.config.schema import Config, Http, Metrics, WorkerLabels, Workers
 from ha_monitor.metrics.definitions import ALL, BY_CODE, Kind
@@ -110,7 +111,7 @@ def test_what_is_exported_is_what_is_defined() -> None:
     """
     from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-    from ha_monitor.broker.survey import TaskQueue
+    from ha_monitor.broker.survey import Survey, TaskQueue
 
     clock = TurnedClock()
     stats = Stats(depth=3)
@@ -128,7 +129,7 @@ def test_what_is_exported_is_what_is_defined() -> None:
     telemetry.leads(clock.now + 5, followed=False)
     tables = [Table("workers", 1, 10_000, 0), Table("starts", None, 20_000, 0)]
     telemetry.fleet = Watched([], 1, 2, 3, 4, [WorkerState("celery@host", "online", 1)], ["celery"], tables=tables)
-    telemetry.surveyed([TaskQueue("celery", 1, 1, 1, 1)])
+    telemetry.surveyed(Survey([TaskQueue("celery", 1, 1, 1, 1)], {}))
 
     samples = Samples(scraped(telemetry, clock.now))
     found = {name for name, _ in samples.values}
@@ -226,6 +227,65 @@ def test_the_dashboard_can_be_laid_out() -> None:
     assert len({panel["id"] for panel in found}) == len(found)
     assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in found}) == len(found)
     assert all(panel["title"] and panel["targets"] for panel in found)
+
+
+def test_the_dashboard_can_be_narrowed_down() -> None:
+    """Given the variables of the dashboard, each is used by panels, what is about a task by those of the task and the
+    queue, and every panel and mark by those of the job and the fleet.
+    """
+    expressions = {panel["title"]: [target["expr"] for target in panel["targets"]] for panel in panels()}
+    marks = json.loads(DASHBOARD.read_text())["annotations"]["list"]
+    expressions |= {mark["name"]: [mark["expr"]] for mark in marks}
+    ours = [one for found in expressions.values() for one in found if "rabbitmq_" not in one]
+    used = set(re.findall(r"=~\"\$(\w+)\"", " ".join(ours)))
+
+    assert used == {"job", "node_id", "queue", "task", "worker", "instance"}
+    assert [one for one in ours if 'job=~"$job", node_id=~"$node_id"' not in one] == []
+    about_tasks = [one for one in ours if "celery_task_" in one]
+    assert [one for one in about_tasks if 'name=~"$task", queue_name=~"$queue"' not in one] == []
+    assert {mark["name"] for mark in marks} == {"Another instance leads", "Workers lost"}
+
+
+def test_every_alert_leads_to_its_page_and_its_panels() -> None:
+    """Given the alerts, each has a section of its own in docs/alerts.md with what to look at and what to do, and links
+    to it and to the dashboard; the table of monitoring.md has all of them.
+    """
+    rules = yaml.safe_load(RULES.read_text())
+    alerts = {rule["alert"]: rule["annotations"] for group in rules["groups"] for rule in group["rules"]}
+    page = (ROOT / "docs/alerts.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
+
+    assert set(sections) == set(alerts)
+    assert [name for name, text in sections.items() if "\n- Look: " not in text or "\n- Do: " not in text] == []
+    for name, notes in alerts.items():
+        assert notes["runbook_url"] == f"file:///usr/share/doc/ha-monitor/alerts.md#{name.lower()}"
+        assert notes["dashboard"].startswith("/d/ha-monitor")
+        assert notes["summary"]
+    table_rows = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+    assert [name for name in alerts if f"`{name}`" not in table_rows] == []
+    variables = {one["name"] for one in json.loads(DASHBOARD.read_text())["templating"]["list"]}
+    used = {name for one in alerts.values() for name in re.findall(r"[?&]var-(\w+)=", one["dashboard"])}
+    assert used == {"node_id", "queue", "task"}
+    assert used <= variables
+
+
+def test_every_name_of_flower_is_recorded_tested_and_explained() -> None:
+    """Given the metrics that Flower exports of tasks and workers, each has a rule, from metrics that there are, a test
+    and a row in docs/migration.md."""
+    rules = yaml.safe_load(RULES.with_name("flower.rules.yml").read_text())["groups"][0]["rules"]
+    recorded = {rule["record"] for rule in rules}
+    histogram = {f"flower_task_runtime_seconds_{part}" for part in ("bucket", "count", "sum")}
+    gauges = {"flower_worker_online", "flower_worker_number_of_currently_executing_tasks"}
+    gauges |= {"flower_worker_prefetched_tasks", "flower_task_prefetch_time_seconds"}
+
+    assert recorded == {"flower_events_total", *histogram, *gauges}
+    kinds = {rule["labels"]["type"] for rule in rules if rule["record"] == "flower_events_total"}
+    assert kinds == {f"task-{metric.name.split('_')[2]}" for metric in BY_CODE.values()}
+    assert {name for rule in rules for name in names_in(rule["expr"])} - KNOWN == set()
+    tests = RULES.with_name("flower.rules.test.yml").read_text()
+    explained = (ROOT / "docs/migration.md").read_text(encoding="utf-8")
+    assert [name for name in recorded if name not in tests] == []
+    assert [name for name in recorded - histogram | {"flower_task_runtime_seconds"} if name not in explained] == []
 
 
 def test_every_alert_is_tested_both_ways() -> None:

@@ -17,7 +17,7 @@
 -- can export all counters of a label set with 0, before it counts anything for it. A new one needs room.
 --
 -- @include clock counted generated/catalogue numbers pieces runs trouble work
--- @keys counts label_sets
+-- @keys counts label_sets worker_queues
 -- @option counting  how events are counted, see below; nil for not at all
 -- @options failure_ttl
 
@@ -26,7 +26,7 @@ local WAIT = -1 -- a code that no event has
 -- {buckets = upper bounds of the histograms in ascending order, workers = how they are told apart: 'nodename',
 -- 'hostname', or 'none', worker_histograms = whether the histograms tell them apart, too, room = samples that may be
 -- added, reserve = how many of these only label sets without a worker may add, a_label_set, an_exception = samples that
--- one of them adds}; nil where nothing is counted.
+-- one of them adds, default_queue = where a queue is not known at all}; nil where nothing is counted.
 local counting = options.counting
 
 local count_event, count_wait, count_waiting, count_reconciled, count_lost, is_countable, is_counted
@@ -42,6 +42,19 @@ do
     if counting.workers == 'none' then return '' end
     if counting.workers == 'hostname' or is_producer then return string.match(worker, '@(.*)$') or worker end
     return worker
+  end
+
+  local queue_of_worker = {} -- nodename -> the one queue that it consumes or, if that is not known, the default
+
+  -- The queue of an event whose producer sent no task-sent.
+  local function queue_without_sent(worker, is_producer)
+    if is_producer or worker == '' then return counting.default_queue end
+    local queue = queue_of_worker[worker]
+    if not queue then
+      queue = attempt('HGET', keys.worker_queues, worker) or counting.default_queue
+      queue_of_worker[worker] = queue
+    end
+    return queue
   end
 
   local function inner(outer, key)
@@ -106,7 +119,7 @@ do
   -- Counts one event, but for a start the wait before it.
   -- extra: the run time in seconds with SUCCEEDED, the exception's text with FAILED; or nil.
   function count_event(facts, code, at, worker, extra)
-    local queue = runs.queue(facts, code, at, worker) or UNKNOWN
+    local queue = runs.queue(facts, code, at, worker) or queue_without_sent(worker, code == SENT)
     local cell = cell_of(facts.n or UNKNOWN, worker_label(worker, code == SENT), queue)
     if code == FAILED then
       local failed = inner(cell, 'failed')
@@ -136,7 +149,7 @@ do
       add_to('S', label, missing)
     end
     if not wait then return end
-    local queue = runs.queue(facts, STARTED, at, worker) or UNKNOWN
+    local queue = runs.queue(facts, STARTED, at, worker) or queue_without_sent(worker)
     observe(cell_of(facts.n or UNKNOWN, label, queue), 'w', 'W', wait / 1000000)
   end
 

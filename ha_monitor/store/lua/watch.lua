@@ -7,7 +7,7 @@
 -- @include clock duty liveness merged admission outbox pieces rollback skew stored orphan_scan tables task_events
 -- @include baseline trouble work
 -- @include worker
--- @keys leases waiting retries dead_letters queues stuck orphaned
+-- @keys leases waiting retries dead_letters queues worker_queues stuck orphaned
 -- @keys workers liveness skewed unconfirmed young producers baselines processes open names waits refusals
 -- @keys announced_workers overflow_workers caught_up
 -- @families worker
@@ -20,6 +20,7 @@
 -- @option watermark  {ms since the watermark of the fleet: what was sent until then is merged, ms since that is known};
 --         nil if there is none
 -- @option queues  {queue of tasks, …} as the workers say
+-- @option consumes  {nodename, the one queue that it consumes or '' for several, …} of workers where that is new
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
 -- stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks that it runs or
@@ -296,6 +297,27 @@ local function note_queues()
   redis.call('ZREMRANGEBYSCORE', keys.queues, '-inf', now - options.worker_ttl * 1000)
 end
 
+-- Where it is known which queue a worker's tasks come from.
+local function note_consumed()
+  for index = 1, #options.consumes, 2 do
+    local name, queue = options.consumes[index], options.consumes[index + 1]
+    if queue == '' then
+      attempt('HDEL', keys.worker_queues, name)
+    else
+      attempt('HSET', keys.worker_queues, name, queue)
+    end
+  end
+  if #options.consumes > 0 then attempt('EXPIRE', keys.worker_queues, options.worker_ttl) end
+  if (attempt('HLEN', keys.worker_queues) or 0) <= redis.call('ZCARD', keys.workers) then return '0' end
+  local found, following = scan('HSCAN', keys.worker_queues, places[5], TIDIED)
+  for index = 1, #found, 2 do
+    if not redis.call('ZSCORE', keys.workers, found[index]) then
+      redis.call('HDEL', keys.worker_queues, found[index])
+    end
+  end
+  return following
+end
+
 local function sizes()
   write_refusals()
   local size_of = { -- of those that are one key each
@@ -318,6 +340,7 @@ return leading(function()
   local first = commit(nil, write_states)
   following[2], following[3], following[4] = tidy_workers(), tidy_producers(), tidy_baselines()
   note_queues()
+  following[5] = note_consumed()
   local merged = merged_by_all()
 
   return {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 from ha_monitor.config.schema import StuckSettings
 from ha_monitor.events.model import Event
+from ha_monitor.store.api import NOTHING_NEW
 from ha_monitor.store.memory.server import MemoryInstance
 from ha_monitor.store.memory.store import MemoryStore
 from ha_monitor.store.outbox import Entry, OutboxItem
@@ -62,12 +63,14 @@ class MemoryDuties:
         may_declare_lost: bool,
         together: bool = False,
         watermark: tuple[float, float] | None = None,
+        consumes: Mapping[str, str] = NOTHING_NEW,
     ) -> Watched | None:
         def watched(own: MemoryInstance) -> Watched | None:
             if not self._store.leads():
                 return None
             server, now = self._server, self._server.clock.time()
             server.queues |= dict.fromkeys(queues, server.clock.time())
+            server.worker_queues.update(consumes)
             entries: list[Entry] = []
             silent_until = now - watermark[0] if may_declare_lost and watermark else float("-inf")
             states = [self._look_at(name, watching, silent_until, entries) for name in sorted(server.workers)]

@@ -109,6 +109,8 @@ class MemoryServer:
         """What the next look of the leader at what was lost finds."""
         self.queues: dict[str, float] = {}
         """Queues that workers consume, as the leader found them, and when."""
+        self.worker_queues: dict[str, str] = {}
+        """The queue of each worker that consumes one alone."""
         self.found: dict[str, tuple[str, str, int]] = {}
         """Tasks that were said to be stuck or orphaned, in which phase, and since when."""
         self.names_heard = 0
