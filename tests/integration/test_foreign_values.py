@@ -94,12 +94,17 @@ def an_item(value: bytes) -> Callable[[Any, str], Any]:
     return lambda client, key: client.lpush(key, value)
 
 
+def a_piece(value: bytes) -> Callable[[Any, str], Any]:
+    return lambda client, key: client.xadd(key, dict.fromkeys(["n", "by", "e", "foreign"], value))
+
+
 HOSTILE: dict[str, Values] = {
     "string": {repr(value[:20]): a_string(value) for value in [*TEXTS, *map(pack, PACKED), b"\xc1"]}
     | {what: a_string(record(*parts)) for what, parts in RECORDS.items()},
     "hash": {repr(value[:20]): all_fields(value) for value in TEXTS},
     "zset": {repr(score): all_scores(score) for score in (float("inf"), float("-inf"), 1e300, -1.0)},
     "list": {repr(value[:20]): an_item(value) for value in [*TEXTS, b'{"at": 1e300}', b"[" * 3000]},
+    "stream": {repr(value[:20]): a_piece(value) for value in TEXTS},
     "set": {"members": lambda client, key: client.sadd(key, "", "foreign", b"\xff\x00")},
 }
 """What to do with a key of each type, by what it is."""
