@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ha_monitor.demo.tasks import BROKER, QUEUE, make_app
-from tests.support.dashboard import Window, picture
+from tests.support.dashboard import Window, picture, variables
 from tests.support.instances import Fleet, Overrides
 from tests.support.process import OwnProcess, wait_until
 from tests.support.prometheus import PrivatePrometheus
@@ -28,7 +28,7 @@ SETTINGS = {
     "metrics": {"survey_interval": 5.0},
     "workers": {"late_after": 4.0, "lost_after": 15.0},
 }
-VALUES = {"$job": ".*", "$node_id": ".*", "$task": ".*", "$__rate_interval": "15s", "$__range": f"{SECONDS}s"}
+RANGES = {"$__rate_interval": "15s", "$__range": f"{SECONDS}s"}
 SHARES = (("shop.send_receipt", 1), ("shop.send_offer", 3), ("shop.book_parcel", 8), ("shop.charge_card", 20))
 """Every how manieth order has which task."""
 
@@ -77,7 +77,8 @@ def run(folder: Path, stack: ExitStack) -> str:
     }
     start = time.time()
     produce(rabbitmq.url(), acts)
-    return picture(prometheus, Window(start, start + SECONDS, 2), VALUES)
+    values = RANGES | {f"${name}": ".*" for name, _, _ in variables()}
+    return picture(prometheus, Window(start, start + SECONDS, 2), values)
 
 
 def produce(broker_url: str, acts: dict[int, Callable[[], None]]) -> None:
