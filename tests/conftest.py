@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -15,6 +16,13 @@ from tests.support.certificates import Certificate, make_certificate
 from tests.support.machine import machine_load
 from tests.support.private import PrivateService
 from tests.support.services import PrivateRabbitMQ, PrivateRedis, ServiceMissing
+
+
+def pytest_configure() -> None:
+    """In the background of a shell ^C is ignored, and programs that the tests start would ignore it, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 pytest.register_assert_rewrite("tests.support.store_contract")
 Server = TypeVar("Server", bound=PrivateService)

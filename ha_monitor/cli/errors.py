@@ -81,9 +81,13 @@ def run(options: argparse.Namespace) -> ExitStatus:
         raise UsageError("errors: --resolve, --ignore and --reopen need the id of a group")
     parse_filter(times_asked(options), 0.0)
     missing: list[str] = []
+    unmarked: list[str] = []
     if marks:
         with store_of(options) as (_, reader):
-            _mark(options, reader.error_marks, _meant(options.groups, reader, missing))
+            options.groups = _meant(options.groups, reader, unmarked)
+            _mark(options, reader.error_marks, options.groups)
+        if not options.groups:
+            return ExitStatus.FAILURE
 
     def ask(_: Loaded, reader: StoreReader) -> Answer:
         missing.clear()
@@ -92,7 +96,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
         return _listed(options, reader)
 
     status = answered(options, ask)
-    return ExitStatus.FAILURE if missing else status
+    return ExitStatus.FAILURE if missing or unmarked else status
 
 
 def _mark(options: argparse.Namespace, marks: ErrorMarks, ids: Sequence[str]) -> None:

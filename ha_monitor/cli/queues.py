@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ha_monitor.cli import tasks
-from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, write_properties
+from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, as_typed, write_properties
 from ha_monitor.errors import StoreRefused
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
-from ha_monitor.text.terminal import Painted, Terminal
+from ha_monitor.text.terminal import Painted, Terminal, standard_error
 from ha_monitor.text.times import local, parse_duration, short_duration
 
 if TYPE_CHECKING:
@@ -97,7 +97,10 @@ def run(options: argparse.Namespace) -> ExitStatus:
         return answer
 
     status = answered(options, ask)
-    return ExitStatus.FAILURE if options.queue is not None and not found else status
+    if options.queue is None or found:
+        return status
+    standard_error().row(f"ha-monitor: {as_typed(options.queue)}: no queue has this name; ha-monitor queues lists them")
+    return ExitStatus.FAILURE
 
 
 def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) -> Answer:
@@ -165,8 +168,9 @@ def _running(loaded: Loaded, reader: StoreReader) -> str:
     except StoreRefused:
         return ""
     there = [one.heartbeat.get("active") for one in workers if one.state in ("online", "late")]
-    active = sum(int(one) for one in there if isinstance(one, (int, float)) and 0 <= one < _MOST_ACTIVE)
-    return f"; all {len(there)} workers run {active} tasks now"
+    told = [int(one) for one in there if isinstance(one, (int, float)) and 0 <= one < _MOST_ACTIVE]
+    # What some do not tell is not nothing.
+    return f"; all {len(there)} workers run {sum(told)} tasks now" if len(told) == len(there) else ""
 
 
 _MOST_ACTIVE = 1_000_000

@@ -145,7 +145,10 @@ def parse_filter(words: Sequence[str], now: float) -> Filter:
     :param now: seconds since the epoch, for times that are relative to it.
     :raises UsageError: if a word means nothing; it says which, and what would.
     """
-    return Filter(tuple(_condition(word, now) for word in words))
+    asked = Filter(tuple(_condition(word, now) for word in words))
+    if asked.since is not None and asked.until is not None and asked.since > asked.until:
+        raise UsageError("since is later than until: nothing can be between them")
+    return asked
 
 
 def field_named(name: str) -> Field:

@@ -80,7 +80,7 @@ def queue_states(queries: QueueQueries, now: float, wanted: Callable[[str], bool
     whole: dict[str, list[tuple[KnownQueue, QueueWait, QueueFlow]]] = {}
     for found in zip(parts, waits, flows, strict=True):
         whole.setdefault(base_of(found[0].name), []).append(found)
-    unmeasured = [name for name, wait, flow in zip(names, waits, flows, strict=True) if wait.waiting and not flow.ended]
+    unmeasured = [name for name, flow in zip(names, flows, strict=True) if not flow.ended]
     longer = dict(zip(unmeasured, queries.queue_flow(unmeasured, now - KEPT, now), strict=True))
     states = []
     for name, of_queue in whole.items():

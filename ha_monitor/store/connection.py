@@ -120,7 +120,11 @@ class StoreConnection:
         if self._connection is None:
             raise StoreUnavailable("not connected to Redis")
         with self._closing_on_error():
-            self._connection.send_command(*command)
+            try:
+                self._connection.send_command(*command)
+            except UnicodeEncodeError:
+                # What a person typed may be no UTF-8: nothing in Redis has such a name. Nothing was sent.
+                self._connection.send_command(*map(_as_bytes, command))
 
     def receive(self) -> Any:
         """The reply to the oldest command without one; blocks for at most `store.timeout`.
@@ -291,3 +295,7 @@ def _explained(error: Exception, settings: StoreSettings, *, connecting: bool = 
     cause = refusal_of(error, "store.url", command_at(text))
     place = place_of(text)
     return cause._replace(text=f"{cause.text} (line {place.line} of the script {place.script})") if place else cause
+
+
+def _as_bytes(part: Any) -> Any:
+    return part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part

@@ -198,6 +198,11 @@ def test_every_answer_is_what_the_events_say(ask: Asking) -> None:
     assert times == pytest.approx([event["timestamp"] for event in TRUTH.events[task_id]], rel=0, abs=2e-6)
     assert ask("task", "no-such-task", status=1)[0] == ""
 
+    # What is no UTF-8 is found nowhere.
+    assert ask("task", "\udcff", status=1)[0] == ""
+    assert ask.document("tasks", "name=\udcff")["items"] == ask.document("tasks", "root=\udcff")["items"] == []
+    assert ask("errors", "no-such-group", "--resolve", status=1)[1].count("no-such-group") == 1
+
     # A tree is all that names the root.
     roots = defaultdict(set)
     for one, events in TRUTH.events.items():

@@ -182,3 +182,9 @@ def test_a_part_of_a_text_is_found_as_it_is(text: str) -> None:
     """Given any text behind `~`, a task with it is found, whatever stands around it."""
     assert holds(f"exception~{text}", exception=f"<{text}>")
     assert not holds(f"exception!~{text}", exception=f"<{text}>")
+
+
+def test_times_between_which_nothing_can_be_are_refused() -> None:
+    """Given a beginning that is later than the end, nothing is asked."""
+    with pytest.raises(UsageError, match="since is later than until"):
+        parse_filter(["since=-1h", "until=-2h"], 1_000_000.0)
