@@ -55,6 +55,24 @@ class TailContract:
         assert {shown.who["instance"] for shown in found if isinstance(shown, TailEvent)} == {"1"}
         assert read(first) == read(second) == []
 
+    def test_who_looks_again_sees_nothing_of_before(self, bed: Bed) -> None:
+        """Given a reader that is gone, whose wish has ended while the tail still has what it saw, the next ones get
+        what is announced from then on, and miss nothing.
+        """
+        one = started(bed)
+        first = looking(bed)
+        merge(one, decode(*life("a")))
+        assert len(told(read(first))) == 3
+        bed.let_wish_end()
+
+        later = looking(bed), looking(bed)
+        found = [read(one, bed) for one in later]
+        merge(one, decode(*life("b", start=TIME + 9)))
+        found = [before + read(one, bed) for before, one in zip(found, later, strict=True)]
+
+        assert [[task_id for task_id, _ in told(one)] for one in found] == [["b"] * 3] * 2
+        assert [gaps(one) for one in found] == [[], []]
+
     def test_what_waited_comes_when_it_is_announced(self, bed: Bed) -> None:
         """Given an event that waits for its task's name, it comes when the wait is over, as incomplete."""
         one = started(bed, name_wait=0.2)
