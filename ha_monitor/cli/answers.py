@@ -190,7 +190,7 @@ def store_of(options: argparse.Namespace) -> Iterator[tuple[Loaded, StoreReader]
 def answered(options: argparse.Namespace, ask: Callable[[Loaded, StoreReader], Answer]) -> ExitStatus:
     """Ask, and show the answer; with --watch again and again, until somebody interrupts it."""
     with store_of(options) as (loaded, reader):
-        answer = ask(loaded, reader)
+        answer = _of_somebody(ask(loaded, reader), loaded, reader)
         if options.watch is None:
             show(answer, options)
             return _status(answer, options)
@@ -205,9 +205,22 @@ def answered(options: argparse.Namespace, ask: Callable[[Loaded, StoreReader], A
         time.sleep(options.watch)
         try:
             with store_of(options) as (loaded, reader):
-                answer, trouble = ask(loaded, reader), ""
+                answer, trouble = _of_somebody(ask(loaded, reader), loaded, reader), ""
         except StoreUnavailable as error:
             trouble = f"ha-monitor: {error}; this is what was known at {local(answer.time)[:19]}"
+
+
+def nobody_wrote(node_id: str) -> str:
+    """Why nothing is known, if no instance has registered: a wrong node_id looks like a fleet that is well."""
+    return f"no instance has written to this store as node_id {as_typed(node_id)}: correct node_id or store.url"
+
+
+def _of_somebody(answer: Answer, loaded: Loaded, reader: StoreReader) -> Answer:
+    from ha_monitor.store.queries import Gap
+
+    if answer.items or reader.is_used():
+        return answer
+    return answer._replace(gaps=[Gap(f"everything, since {nobody_wrote(loaded.config.node_id)}", 0, 0)])
 
 
 def _status(answer: Answer, options: argparse.Namespace) -> ExitStatus:
@@ -266,11 +279,16 @@ def document(answer: Answer) -> Struct:
     return Document(
         time=time_or_null(answer.time) or "",
         complete=not answer.gaps,
-        gaps=[gap_item(gap) for gap in answer.gaps],
-        searched=answer.searched,
+        gaps=[gap_item(gap._replace(what=_in_json(gap.what))) for gap in answer.gaps],
+        searched=_in_json(answer.searched),
         more=answer.more,
         items=[answer.document_of(item) for item in answer.items],
     )
+
+
+def _in_json(text: str) -> str:
+    """What a person typed may be in it, and be no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _encoded(document: Struct) -> bytes:

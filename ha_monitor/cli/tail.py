@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import COLORS, Style, output_of
+from ha_monitor.cli.answers import COLORS, Style, nobody_wrote, output_of
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell
@@ -119,9 +119,12 @@ def _events(loaded: Loaded, reader: StoreReader, rows: _Rows) -> Iterator[TailEv
         with loaded.naming_sources():
             reader.connect()
             tail.begin()
+            is_used = reader.is_used()
     except StoreUnavailable as error:
         raise StoreUnavailable(f"{error} ({loaded.origin_of('store.url')})") from None
     rows.begin()
+    if not is_used:
+        rows.say(nobody_wrote(loaded.config.node_id))
     while True:
         yield from _read(tail, reader, rows)
 

@@ -109,6 +109,10 @@ class StoreReader:
     def close(self) -> None:
         self._connection.close()
 
+    def is_used(self) -> bool:
+        """Whether an instance of this node_id has ever registered here."""
+        return bool(self._connection.call("EXISTS", self._keys.format))
+
     @property
     def queries(self) -> Queries:
         """What can be asked, over this connection."""

@@ -198,6 +198,12 @@ def test_every_answer_is_what_the_events_say(ask: Asking) -> None:
     assert times == pytest.approx([event["timestamp"] for event in TRUTH.events[task_id]], rel=0, abs=2e-6)
     assert ask("task", "no-such-task", status=1)[0] == ""
 
+    # Where no instance has ever been, nothing is complete.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HA_MONITOR_NODE_ID", "wrong")
+        (gap,) = ask.document("queues")["gaps"]
+        assert "no instance has written to this store as node_id wrong: correct node_id" in gap["what"]
+
     # What is no UTF-8 is found nowhere.
     assert ask("task", "\udcff", status=1)[0] == ""
     assert ask.document("tasks", "name=\udcff")["items"] == ask.document("tasks", "root=\udcff")["items"] == []

@@ -235,6 +235,9 @@ class Reader:
     def workers(self, late_after: float) -> Workers:
         return self._workers
 
+    def is_used(self) -> bool:
+        return True
+
     def tail(self, _clock: Clock) -> Shown:
         return self._tail
 
