@@ -134,6 +134,8 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
         found = {
             name: prometheus.label_values(label, filled(selector, VARIABLES)) for name, selector, label in variables()
         }
+        # A receipt that is merged before the first task-sent of its name, by whichever instance, is of no known queue.
+        found["queue"] = [queue for queue in found["queue"] if queue != "unknown"]
         assert found == {
             "job": ["ha-monitor"],
             "node_id": ["fleet"],
