@@ -187,12 +187,22 @@ def store_of(options: argparse.Namespace) -> Iterator[tuple[Loaded, StoreReader]
         reader.close()
 
 
-def answered(options: argparse.Namespace, ask: Callable[[Loaded, StoreReader], Answer]) -> ExitStatus:
-    """Ask, and show the answer; with --watch again and again, until somebody interrupts it."""
+def answered(
+    options: argparse.Namespace, ask: Callable[[Loaded, StoreReader], Answer], *, named: str | None = None
+) -> ExitStatus:
+    """Ask, and show the answer; with --watch again and again, until somebody interrupts it.
+
+    :param named: the name that was asked for. If nothing has it, that is said, and the answer is no.
+    """
     with store_of(options) as (loaded, reader):
         answer = _of_somebody(ask(loaded, reader), loaded, reader)
         if options.watch is None:
             show(answer, options)
+            if named is not None and not answer.items:
+                one, several = answer.nouns
+                said = f"no {one} has this name; ha-monitor {several} lists them"
+                standard_error().row(f"ha-monitor: {as_typed(named)}: {said}")
+                return ExitStatus.FAILURE
             return _status(answer, options)
     trouble = ""
     while True:

@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ha_monitor.cli import tasks
-from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, as_typed, write_properties
+from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, write_properties
 from ha_monitor.errors import StoreRefused
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
-from ha_monitor.text.terminal import Painted, Terminal, standard_error
+from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.times import local, parse_duration, short_duration
 
 if TYPE_CHECKING:
@@ -89,18 +89,7 @@ def _seconds(text: str) -> float:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """List queues, and of a single one the tasks that have waited longest."""
-    found: list[OneQueue] = []
-
-    def ask(loaded: Loaded, reader: StoreReader) -> Answer:
-        answer = _answer(options, loaded, reader)
-        found[:] = answer.items
-        return answer
-
-    status = answered(options, ask)
-    if options.queue is None or found:
-        return status
-    standard_error().row(f"ha-monitor: {as_typed(options.queue)}: no queue has this name; ha-monitor queues lists them")
-    return ExitStatus.FAILURE
+    return answered(options, partial(_answer, options), named=options.queue)
 
 
 def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) -> Answer:

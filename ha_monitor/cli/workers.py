@@ -6,10 +6,9 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, Style, add_flags, answered, as_typed
+from ha_monitor.cli.answers import Answer, Of, Style, add_flags, answered
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column
-from ha_monitor.text.terminal import standard_error
 from ha_monitor.text.times import duration
 
 if TYPE_CHECKING:
@@ -47,12 +46,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     from ha_monitor.cli import tasks
 
-    status = answered(options, ask)
-    if options.name is not None and not found:
-        standard_error().row(
-            f"ha-monitor: {as_typed(options.name)}: no worker has this name; ha-monitor workers lists them"
-        )
-        return ExitStatus.FAILURE
+    status = answered(options, ask, named=options.name)
     if options.name is None or len(found) != 1:
         return status
     if options.output in ("table", "wide"):

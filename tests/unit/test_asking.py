@@ -233,6 +233,7 @@ def test_workers(call: Call) -> None:
 
     assert call("workers", "celery@*", "-o", "ids")[1].split() == ["celery@b", "celery@a"]
     assert call("workers", "none")[0] == 1
+    assert call("workers", "none")[2].endswith("none: no worker has this name; ha-monitor workers lists them\n")
     found = json.loads(call("workers", "celery@b", "-o", "json")[1])
     assert [(one["name"], one["state"]) for one in found["items"]] == [("celery@b", "lost")]
 

@@ -148,6 +148,7 @@ def test_sorted_limited_and_by_name(call: Call) -> None:
     assert ids("-n", "1") == ["mail"]
     assert ids("*a*") == ["mail", "dark"]
     assert call("queues", "none")[:2] == (1, "")
+    assert call("queues", "none")[2].endswith("none: no queue has this name; ha-monitor queues lists them\n")
     assert call("queues", "--sort", "age")[0] == 64
     assert call("queues", "--within", "soon")[0] == 64
 
