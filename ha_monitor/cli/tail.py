@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import COLORS, Style, nobody_wrote, output_of
+from ha_monitor.cli.answers import COLORS, Style, nobody_wrote, output_of, store_of
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell
@@ -20,7 +19,6 @@ from ha_monitor.text.visible import padded, shortened
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ha_monitor.config.load import Loaded
     from ha_monitor.query.language import Filter
     from ha_monitor.store.queries import KeptTask
     from ha_monitor.store.reader import StoreReader
@@ -78,19 +76,15 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     :raises UsageError: if the filter means nothing.
     """
-    from ha_monitor.config.load import read
     from ha_monitor.query.announced import task_of
     from ha_monitor.query.language import parse_filter
-    from ha_monitor.store.reader import StoreReader
     from ha_monitor.store.tail import TailGap
 
     wanted = parse_filter(options.words, time.time())
-    loaded = read(options.config, os.environ)
-    reader = StoreReader(loaded.config.store, loaded.config.node_id)
-    rows = _Rows(options, loaded.config.node_id)
     left = options.limit
-    try:
-        for one in _events(loaded, reader, rows):
+    with store_of(options) as (loaded, reader):
+        rows = _Rows(options, loaded.config.node_id)
+        for one in _events(reader, rows):
             if isinstance(one, TailGap):
                 rows.say(gap_text(one))
                 continue
@@ -100,9 +94,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
             rows.show(one, task)
             left = None if left is None else left - 1
             if left == 0:
-                return ExitStatus.OK
-    finally:
-        reader.close()
+                break
     return ExitStatus.OK
 
 
@@ -110,21 +102,13 @@ def _matches(wanted: Filter, task: KeptTask, shown: TailEvent) -> bool:
     return not wanted.conditions or wanted.holds(task, shown.at)
 
 
-def _events(loaded: Loaded, reader: StoreReader, rows: _Rows) -> Iterator[TailEvent | TailGap]:
+def _events(reader: StoreReader, rows: _Rows) -> Iterator[TailEvent | TailGap]:
     """What comes, for ever. A store that is away at the beginning is an error, one that goes away is waited for."""
     from ha_monitor.clock import SystemClock
 
     tail = reader.tail(SystemClock())
-    try:
-        with loaded.naming_sources():
-            reader.connect()
-            tail.begin()
-            is_used = reader.is_used()
-    except StoreUnavailable as error:
-        raise StoreUnavailable(f"{error} ({loaded.origin_of('store.url')})") from None
-    rows.begin()
-    if not is_used:
-        rows.say(nobody_wrote(loaded.config.node_id))
+    tail.begin()
+    rows.begin(is_used=reader.is_used())
     while True:
         yield from _read(tail, reader, rows)
 
@@ -160,8 +144,13 @@ class _Rows:
         self._node_id = node_id
         self._output: Terminal = output_of(options)
 
-    def begin(self) -> None:
-        """Write the header, and what is shown."""
+    def begin(self, *, is_used: bool) -> None:
+        """Write the header, and what is shown.
+
+        :param is_used: whether any instance has ever written there.
+        """
+        if not is_used:
+            self.say(nobody_wrote(self._node_id))
         if self._options.no_legend:
             return
         standard_error().row("what the fleet announces from now on; ^C ends it")
