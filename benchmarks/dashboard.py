@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ha_monitor.demo.tasks import BROKER, QUEUE, make_app
-from tests.support.dashboard import Window, picture, variables
+from tests.support.dashboard import Window, all_chosen, picture
 from tests.support.instances import Fleet, Overrides
 from tests.support.process import OwnProcess, wait_until
 from tests.support.prometheus import PrivatePrometheus
@@ -77,8 +77,7 @@ def run(folder: Path, stack: ExitStack) -> str:
     }
     start = time.time()
     produce(rabbitmq.url(), acts)
-    values = RANGES | {f"${name}": ".*" for name, _, _ in variables()}
-    return picture(prometheus, Window(start, start + SECONDS, 2), values)
+    return picture(prometheus, Window(start, start + SECONDS, 2), RANGES | all_chosen())
 
 
 def produce(broker_url: str, acts: dict[int, Callable[[], None]]) -> None:

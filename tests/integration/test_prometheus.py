@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import missing, served
 from tests.support.celery_app import make_app
 from tests.support.certificates import Certificate
-from tests.support.dashboard import Window, filled, marks, panels, picture, variables
+from tests.support.dashboard import Window, all_chosen, filled, marks, panels, picture, variables
 from tests.support.instances import Fleet, Overrides
 from tests.support.measured import Measured
 from tests.support.process import ServiceMissing, wait_until
@@ -28,8 +28,7 @@ from tests.support.workers import CeleryWorker
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "packaging/prometheus/ha-monitor.rules.yml"
-CHOSEN = dict.fromkeys(("$job", "$node_id", "$queue", "$task", "$worker", "$instance"), ".*")
-VARIABLES = {**CHOSEN, "$__rate_interval": "1m", "$__range": "10m"}
+VARIABLES = {**all_chosen(), "$__rate_interval": "1m", "$__range": "10m"}
 SETTINGS = {
     "store": {"lease": 5.0},
     "metrics": {"survey_interval": 1.0},

@@ -63,6 +63,11 @@ def variables() -> Iterator[tuple[str, str, str]]:
             yield variable["name"], found[1], found[2]
 
 
+def all_chosen() -> dict[str, str]:
+    """The value of each variable if all is chosen."""
+    return {f"${name}": ".*" for name, _, _ in variables()}
+
+
 def marks() -> Iterator[tuple[str, str]]:
     """Name and expression of each kind of mark on all panels."""
     for one in json.loads(DASHBOARD.read_text(encoding="utf-8"))["annotations"]["list"]:
