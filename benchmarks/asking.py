@@ -16,10 +16,9 @@ from benchmarks.bed import ROOT, Services
 from benchmarks.table import Row
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import StoreSettings, StuckSettings
-from ha_monitor.events.decode import Batch
-from ha_monitor.pipeline.collector import split
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import first_look
+from tests.support.merging import merged
 from tests.unit.builders import decode, event
 
 NODE = "asked"
@@ -146,18 +145,6 @@ def events_of(number: int, tasks: int, at: float) -> list[dict[str, Any]]:
     return found
 
 
-def merge(store: RedisStore, batch: Batch) -> None:
-    """Merge a batch, and call all of it announced."""
-    while True:
-        store.send_apply(batch)
-        applied = store.receive_apply()
-        if applied.items:
-            store.announced(applied.items[-1].sequence + 1)
-        if applied.merged == len(batch.tasks):
-            return
-        _, batch = split(batch, applied.merged)
-
-
 def fill(url: str, tasks: int) -> None:
     """Have the tasks of the last hour merged, as an instance does."""
     settings = StoreSettings(url=url, lease=600.0, timeout=60.0)
@@ -168,7 +155,10 @@ def fill(url: str, tasks: int) -> None:
     start = time.time() - 3600
     for first in range(0, total, A_BATCH):
         numbers = range(first, min(total, first + A_BATCH))
-        merge(store, decode(*(events_of(number, tasks, start + 3600 * number / total) for number in numbers)))
+        batch = decode(*(events_of(number, tasks, start + 3600 * number / total) for number in numbers))
+        for applied in merged(store, batch):
+            if applied.items:
+                store.announced(applied.items[-1].sequence + 1)
         if first % (A_BATCH * 400) == 0:
             store.tick(b"{}", [], watermark_age=0.0)
     store.flush()

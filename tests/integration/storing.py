@@ -12,13 +12,13 @@ import redis
 
 from ha_monitor.config.schema import StoreSettings, StuckSettings
 from ha_monitor.events.decode import Batch
-from ha_monitor.pipeline.collector import split
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, TaskRecord, record_of
 from ha_monitor.store.results import Applied, Counting, Ticked
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import first_look
+from tests.support.merging import merged
 from tests.unit.builders import TurnedClock, decode
 
 NODE = "tests"
@@ -94,15 +94,11 @@ class Instance:
     def apply_batch(self, batch: Batch, *, announce: bool = True) -> Applied:
         """Merge a batch; returns what its last call brought, and what the first did without that did."""
         trouble = ""
-        while True:
-            self.store.send_apply(batch)
-            applied = self.store.receive_apply()
+        for applied in merged(self.store, batch):
             trouble = trouble or applied.trouble
             if announce:
                 self.announce(applied.items)
-            if applied.merged == len(batch.tasks):
-                return applied._replace(trouble=trouble)
-            _, batch = split(batch, applied.merged)
+        return applied._replace(trouble=trouble)
 
     def tick(self, *rejected: bytes, announce: bool = True) -> Ticked:
         ticked = self.store.tick(b"{}", list(rejected), watermark_age=0.0)

@@ -13,7 +13,6 @@ from ha_monitor.events.catalogue import State
 from ha_monitor.events.decode import Batch
 from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.types import END_TYPES
-from ha_monitor.pipeline.collector import split
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.outbox import OutboxItem, retry_entry
@@ -22,6 +21,7 @@ from ha_monitor.store.record import TaskRecord, record_at, state_of
 from ha_monitor.store.results import OrphanedTask, Ticked, Watching
 from ha_monitor.store.tail import Tail
 from tests.support import asked
+from tests.support.merging import merged
 from tests.unit.builders import TIME, TurnedClock, decode, event
 
 LEASE = 100.0
@@ -100,15 +100,7 @@ def started(bed: Bed, **changes: Any) -> SharedRecord:
 
 
 def merge(record: SharedRecord, batch: Batch) -> list[OutboxItem]:
-    """Merge a batch, in several calls if the machine is so busy that one ends early."""
-    items: list[OutboxItem] = []
-    while True:
-        record.store.send_apply(batch)
-        applied = record.store.receive_apply()
-        items += applied.items
-        if applied.merged == len(batch.tasks):
-            return items
-        _, batch = split(batch, applied.merged)
+    return [item for applied in merged(record.store, batch) for item in applied.items]
 
 
 def tick(record: SharedRecord, *rejected: bytes, eligible: bool = False, watermark_age: float | None = 0.0) -> Ticked:
