@@ -16,7 +16,7 @@
 -- They are kept for KEPT hours, of the names that are in the table of names (index/names.lua). A time that is none, or
 -- still to come, counts as now.
 --
--- @include clock generated/catalogue generated/histogram index/names numbers trouble work
+-- @include by_minute clock generated/catalogue generated/histogram index/names numbers trouble work
 -- @families statistics
 
 local statistics = {}
@@ -114,17 +114,6 @@ do
     if count > 0 or facts.sw then note_runs(facts, ended, count) end
   end
 
-  local hour_texts = {} -- since making one of a number takes long
-
-  local function key_of(name, hour)
-    local text = hour_texts[hour]
-    if not text then
-      text = families.statistics .. string.format('%d:', hour)
-      hour_texts[hour] = text
-    end
-    return text .. name
-  end
-
   local function add_to(cell, more)
     for key, by in pairs(more) do
       local sum = (cell[key] or 0) + by
@@ -147,7 +136,7 @@ do
 
   -- Puts the minutes of an hour that is over together.
   local function fold(name, hour)
-    local key = key_of(name, hour)
+    local key = by_minute.key_of(families.statistics, name, hour)
     if folded >= MOST_FOLDED or (attempt('HLEN', key) or 0) <= 6 then return end
     folded = folded + 1
     local tens, old, new = {}, {}, {}
@@ -165,15 +154,6 @@ do
     if #old > 0 then attempt('HDEL', key, unpack(old)) end
   end
 
-  -- What a minute holds, or false. What is no hash is of no use to anybody, and goes.
-  local function minute_in(key, field)
-    local reply = redis.pcall('HGET', key, field)
-    if type(reply) ~= 'table' or not reply.err then return reply end
-    refused(key, reply.err)
-    if string.sub(reply.err, 1, 9) == 'WRONGTYPE' then attempt('DEL', key) end
-    return false
-  end
-
   local minute_texts = setmetatable({}, {
     __index = function(texts, minute)
       texts[minute] = string.format('%d', minute)
@@ -184,8 +164,8 @@ do
   local function write_cell(name, minute, more)
     local hour = floor(minute / 60)
     local field = minute_texts[minute % 60]
-    local key = key_of(name, hour)
-    local text = minute_in(key, field)
+    local key = by_minute.key_of(families.statistics, name, hour)
+    local text = by_minute.cell_in(key, field)
     if not text then
       -- Once a minute of a name.
       if not names.admit(name) then return end

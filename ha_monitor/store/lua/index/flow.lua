@@ -13,7 +13,7 @@
 -- They are kept for KEPT hours, of the queues that have a number (waits.lua). A time that is none, or a start or an end
 -- that is still to come, counts as now; an eta that lies further ahead than what is kept counts nowhere.
 --
--- @include clock generated/catalogue index/waits numbers steps trouble work
+-- @include by_minute clock generated/catalogue index/waits numbers steps trouble work
 -- @families flow
 
 local flow
@@ -138,29 +138,10 @@ do
     end
   end
 
-  local hour_texts = {} -- since making one of a number takes long
-
-  local function key_of(name, hour)
-    local text = hour_texts[hour]
-    if not text then
-      text = families.flow .. string.format('%d:', hour)
-      hour_texts[hour] = text
-    end
-    return text .. name
-  end
-
-  -- What a minute holds, or false. What is no hash is of no use to anybody, and goes.
-  local function minute_in(key, field)
-    local reply = redis.pcall('HGET', key, field)
-    if type(reply) ~= 'table' or not reply.err then return reply and #reply == SIZE and reply end
-    refused(key, reply.err)
-    if string.sub(reply.err, 1, 9) == 'WRONGTYPE' then attempt('DEL', key) end
-    return false
-  end
-
   local function write_cell(name, minute, more)
-    local key, field = key_of(name, floor(minute / 60)), string.format('%d', minute % 60)
-    local text = minute_in(key, field)
+    local key, field = by_minute.key_of(families.flow, name, floor(minute / 60)), string.format('%d', minute % 60)
+    local text = by_minute.cell_in(key, field)
+    text = text and #text == SIZE and text
     if text then
       local before = { struct.unpack(FORMAT, text) }
       for what = CAME, TOOK do

@@ -3,10 +3,10 @@
 -- @include generated/catalogue outbox runs work merge/producers
 
 local is_complete, announce_complete
--- More waits in one record for a name that does not come: what is above goes out at once.
-local MOST_WAITING, MOST_WAITING_BYTES = 32, 65536
+local MOST_WAITING = 32 -- in one record for a name that does not come: what is above goes out at once
 
 do
+  local MOST_WAITING_BYTES = 65536 -- likewise
   local send_event = producers.send_event
 
   -- Whether the pieces that an announcement is made of are there.
