@@ -274,7 +274,8 @@ class Fleet:
         """What `check --store` does: no list of tasks lacks or repeats anything."""
         with self._reader() as reader:
             agreement = reader.agreement(SystemClock(), keeps_open=self.config.stuck.enabled)
-            assert agreement.disagreements(lambda _looked, _total: None) == []
+            found = agreement.disagreements(lambda _looked, _total: None)
+        assert found == [], found[:10]
 
     def _is_settled(self) -> bool:
         try:
