@@ -45,8 +45,8 @@ SEEDS = 10_000
 """Simulated worlds that are run."""
 FIRST = (PREPARE, "fleet")
 """The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores."""
-LOWER = 5
-"""By how much their priority is lower (nice)."""
+LOWER = 2
+"""By how much their priority is lower (nice): no more, or what else the machine does would leave them nothing."""
 LONGEST_FAILURE = 700
 """Characters of a failure that are said again."""
 
