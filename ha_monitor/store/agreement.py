@@ -199,9 +199,8 @@ class _Told:
         self.heard_at = max(at or 0 for at in times) / 1e6
         """Seconds since the epoch, by the senders' clocks."""
         self.is_known = bool(facts.sent or facts.received_count or facts.started_count)
-        self.runs_again = self.has_ended and max(facts.received or 0, facts.started or 0, facts.retried or 0) > (
-            facts.finished or 0
-        )
+        again = (facts.sent, facts.received, facts.started, facts.retried)
+        self.runs_again = self.has_ended and max(at or 0 for at in again) > (facts.finished or 0)
         closed = facts.retried_count + facts.requeued_count
         waits = bool(facts.sent) and facts.queue is not None and not self.has_ended and facts.started_count <= closed
         self.queue = facts.queue if waits else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -85,6 +86,24 @@ def test_the_open_tasks_are_those_that_are_not_finished(store_url: str, inside: 
         ("c", "in open, though it has ended"),
     ]
     assert [told.task_id for told in found(one, inside, keeps_open=False)] == ["c"]
+
+
+def test_a_task_that_was_sent_once_more_after_its_end_may_be_open(store_url: str, inside: Inside) -> None:
+    """Given a task of which all is known, which ended after a retry, when it is sent once more under its id, then it is
+    an open task again, and nothing is wrong with that.
+    """
+    one = Instance(store_url, stuck=StuckSettings(), failure_ttl=10_000_000.0).start()
+    began = time.time() - 500
+    kinds = ["task-sent", "task-received", "task-started", "task-retried"]
+    one.apply(*(event(kind, uuid="again", at=began + number) for number, kind in enumerate(kinds)))
+    kinds = ["task-sent", "task-received", "task-started", "task-succeeded"]
+    one.apply(*(event(kind, uuid="again", at=began + 5 + number, retries=1) for number, kind in enumerate(kinds)))
+    assert inside.redis.zscore(inside.keys.open, "again") is None
+
+    one.apply(event("task-sent", uuid="again", at=began + 100))
+
+    assert inside.redis.zscore(inside.keys.open, "again") is not None
+    assert found(one, inside) == []
 
 
 def test_what_no_script_wrote_stops_nothing(one: Instance, inside: Inside) -> None:

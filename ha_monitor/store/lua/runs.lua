@@ -209,6 +209,20 @@ do
     end
   end
 
+  -- Whether an event is the first task-sent of an attempt that a worker has received: a producer sends it behind its
+  -- message, and may be held up in between until all is over. It is no sending of a later run.
+  function runs.is_late_sending(facts, fact)
+    if fact[2] ~= SENT then return false end
+    if not facts.at then return facts.st == nil and facts.rc ~= nil end
+    local number = whole(fact[7], MOST_RETRIES)
+    local entry = facts.at[number]
+    if entry and entry[1] > 0 then return false end
+    for _, step in ipairs(facts.rs) do
+      if step[3] == number then return true end
+    end
+    return false
+  end
+
   -- Merges an end that is told a second time: it closes no other run, and counts as what came later of the two.
   function runs.merge_again(facts, fact)
     local told_at = facts.tt

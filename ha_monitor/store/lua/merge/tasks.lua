@@ -41,7 +41,10 @@ do
         local code = fact[2]
         local is_told_again = code == FAILED and is_told_twice(facts, fact)
         local announced = facts.z and is_reconciled(facts, code) or is_told_again
-        if facts.tk then has_begun = CAN_BEGIN[code] or has_begun and not EVENTS.ends[code] end
+        if facts.tk then
+          local begins = CAN_BEGIN[code] and fact[3] > (facts.tt or 0) and not runs.is_late_sending(facts, fact)
+          has_begun = begins or has_begun and not EVENTS.ends[code]
+        end
         if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
         local at = fact[3]
         if place then told = with_event(told, place, drops, at, code) end
