@@ -64,8 +64,7 @@ STATUSES = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
-        standard_error().row(f"ha-monitor: {message}; see ha-monitor --help")
-        self.exit(ExitStatus.USAGE)
+        self._refuse(message, self.prog)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Also takes times such as -1h for values, and words of a filter that stand behind flags."""
@@ -76,8 +75,14 @@ class _Parser(argparse.ArgumentParser):
             words += [word for word in rest if not word.startswith("-")]
             rest = [word for word in rest if word.startswith("-")]
         if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}")
+            # A time is one with its flag by now, and means nothing without it.
+            refused = " ".join(word.partition("=")[0] if word.startswith("-") else word for word in rest)
+            self._refuse(f"{options.command} does not take {refused}", f"{self.prog} {options.command}")
         return options
+
+    def _refuse(self, message: str, command: str) -> None:
+        standard_error().row(f"ha-monitor: {message}; see {command} --help")
+        self.exit(ExitStatus.USAGE)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         output = standard_output() if file is sys.stdout else standard_error()

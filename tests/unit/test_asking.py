@@ -76,7 +76,9 @@ def test_flags_may_stand_anywhere(call: Call) -> None:
         (["tasks", "--since", "soon"], "since=soon: expected a time such as -1h, 02:00"),
         (["tasks", "-n", "many"], "argument -n/--limit: expected a number from 0 to 1000000"),
         (["tasks", "--watch=soon"], "argument --watch: expected a duration"),
-        (["tasks", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["tasks", "--nonsense"], "tasks does not take --nonsense; see ha-monitor tasks --help"),
+        (["queues", "--since", "-1h"], "queues does not take --since; see ha-monitor queues --help"),
+        (["names", "--until"], "argument --until: expected one argument; see ha-monitor names --help"),
         (["task"], "the following arguments are required: ID"),
     ],
 )
