@@ -204,11 +204,14 @@ def answered(
                 standard_error().row(f"ha-monitor: {as_typed(named)}: {said}")
                 return ExitStatus.FAILURE
             return _status(answer, options)
-    trouble = ""
+    trouble, is_first = "", True
     while True:
         output = output_of(options)
         if sys.stdout.isatty():
             output.clear()
+        elif options.output in ("table", "wide") and not is_first:
+            output.row("")
+        is_first = False
         show(answer, options, rows=shutil.get_terminal_size().lines - 3 if sys.stdout.isatty() else None)
         if trouble:
             standard_error().row(trouble)

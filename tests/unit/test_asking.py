@@ -331,6 +331,17 @@ def test_watching(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_watching_in_a_pipe(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given --watch and no terminal, an empty line stands between one table and the next."""
+    serve(monkeypatch, RUNS)
+    interrupted(monkeypatch, lambda: None, lambda: None)
+
+    _, out, _ = call("tasks", "--watch=1")
+
+    tables = out.split("\n\n")
+    assert [table.splitlines()[0].split()[:2] for table in tables] == 3 * [["ID", "STATE"]]
+
+
 def test_a_store_that_is_away(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a store that cannot be reached, the status says so, and the line where its address is from."""
     asked = serve(monkeypatch)
