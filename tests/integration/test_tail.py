@@ -152,7 +152,10 @@ def ids(lines: list[dict[str, Any]]) -> Counter[str]:
     return Counter(line["event_id"] for line in lines if line["event"].startswith("task-"))
 
 
-def test_no_event_is_missing_over_the_death_of_an_instance(tmp_path: Path, broker_url: str, store_url: str) -> None:
+@pytest.mark.parametrize("leads", [True, False], ids=["the leader", "the other one"])
+def test_no_event_is_missing_over_the_death_of_an_instance(
+    tmp_path: Path, broker_url: str, store_url: str, *, leads: bool
+) -> None:
     """Given two instances, of which one is killed under load while somebody looks, each event is shown once, with the
     line that the log has for it; what is filtered is of the tasks asked for alone. ^C ends it with status 130."""
     settings = {"log": {"level": "debug"}}
@@ -162,7 +165,10 @@ def test_no_event_is_missing_over_the_death_of_an_instance(tmp_path: Path, broke
         some = Tailing(tmp_path, url, fleet.node_id, "state=SUCCESS", "task_id=task-1*")
         publish(broker_url, lives(0, 400))
         wait_until(lambda: len(all_of_it.lines()) > 100, 60, "some events")
-        fleet.instances[0].kill()
+        wait_until(lambda: any(entry.leads for entry in fleet.entries()), 60, "a leader")
+        (name,) = [entry.who["instance"] for entry in fleet.entries() if entry.leads is leads]
+        (victim,) = [instance for instance in fleet.instances if instance.name == name]
+        victim.kill()
         publish(broker_url, lives(400, 400))
         wait_until(lambda: len(ids(all_of_it.lines())) >= 2400, 90, "all events", 0.2)
         wait_until(lambda: len(ids(list(fleet.lines()))) >= 2400, 60, "all lines", 0.2)
