@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ha_monitor.cli.answers import Answer, Of, Style, add_flags, answered
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column
+from ha_monitor.text.terminal import standard_output
 from ha_monitor.text.times import duration
 
 if TYPE_CHECKING:
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
 
 _STATES = ("lost", "late", "online", "offline")
 """Those first that somebody must look at."""
+RECENT = "-1h"
+"""Since when the failures of a worker are listed."""
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "workers",
         parents=[common],
-        help="list the workers; of one also what it runs now",
+        help="list the workers; of one also what it runs now, and what failed there",
         description="Lists workers, those first that are lost. With a name, in which * stands for any text, only "
-        "those; of a single one also the tasks that it has, the oldest first. Exit status 1 if there is none of that "
-        "name.",
+        "those; of a single one also the tasks that it has, the oldest first, and what failed, was rejected or revoked "
+        "there in the last hour. Exit status 1 if there is none of that name.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a nodename, such as celery@app1")
     add_flags(parser, limit=0, times=False)
@@ -36,7 +39,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """List workers, and of a single one its tasks."""
+    """List workers, and of a single one its tasks and its failures."""
     found: list[WorkerEntry] = []
 
     def ask(loaded: Loaded, reader: StoreReader) -> Answer:
@@ -52,11 +55,17 @@ def run(options: argparse.Namespace) -> ExitStatus:
     if options.output in ("table", "wide"):
         from ha_monitor.query.language import quoted
 
-        words = [f"worker={quoted(found[0].name)}", "state=RECEIVED,STARTED"]
-        more = argparse.Namespace(**{**vars(options), "words": words})
-        more.since = more.until = more.sort = None
-        more.follow, more.limit, more.reverse = False, 20, True
-        tasks.run(more)
+        worker = f"worker={quoted(found[0].name)}"
+        for words, oldest_first in (
+            ([worker, "state=RECEIVED,STARTED"], True),
+            ([worker, "state=FAILURE,REJECTED,REVOKED", f"since={RECENT}"], False),
+        ):
+            # Both are reads of the store of their own, so that each says what it searched.
+            more = argparse.Namespace(**{**vars(options), "words": words, "reverse": oldest_first})
+            more.since = more.until = more.sort = None
+            more.follow, more.limit = False, 20
+            standard_output().row("")
+            tasks.run(more)
     return status
 
 

@@ -223,15 +223,19 @@ def test_a_tree(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_workers(call: Call) -> None:
-    """Given workers, those that are lost come first; of a single one its tasks are listed, the oldest first."""
+    """Given workers, those that are lost come first; of a single one its tasks are listed, the oldest first, and what
+    failed there.
+    """
     status, out, _ = call("workers", "-o", "ids")
     assert (status, out.split()) == (0, ["celery@b", "celery@a"])
 
     status, out, _ = call("workers", "celery@a")
     assert status == 0
     assert "py-celery 5.7.0" in out
-    assert OTHER in out
-    assert ID not in out
+    _, runs, failed = out.split("\n\n")
+    assert (OTHER in runs, ID in runs) == (True, False)
+    assert (OTHER in failed, ID in failed) == (False, True)
+    assert ID not in call("workers", "celery@b")[1], "it failed elsewhere"
 
     assert call("workers", "celery@*", "-o", "ids")[1].split() == ["celery@b", "celery@a"]
     assert call("workers", "none")[0] == 1
