@@ -723,26 +723,6 @@ def test_a_later_run_that_hangs_is_found(
     assert (one.found(), is_open(inside)) == ([], False)
 
 
-@pytest.mark.parametrize("late", ["task-sent", "task-received"])
-def test_what_belongs_to_a_run_before_the_end_begins_no_other(one: Leader, inside: Inside, late: str) -> None:
-    """Given a task that ended after a retry, whose producer was held up until all was over, when its task-sent comes,
-    or a receipt behind that, then the task stays finished, and nobody looks at it again.
-    """
-    began = ago(500)
-    kinds = ("task-received", "task-started")
-    first = [event(kind, at=began) for kind in kinds]
-    again = [event(kind, at=began + 1 + number, retries=1) for number, kind in enumerate(("task-sent", *kinds))]
-    behind = [event("task-sent", at=began + 9)]
-    if late == "task-received":
-        behind.append(first.pop(0))
-    ended = event("task-succeeded", at=began + 5)
-    for one_event in (*first, event("task-retried", at=began + 0.5), *again, ended, *behind):
-        one.instance.apply(one_event)
-
-    assert inside.task(UUID).state is State.SUCCESS
-    assert not is_open(inside)
-
-
 def test_a_later_run_is_found_though_the_end_before_it_came_after_its_start(one: Leader, inside: Inside) -> None:
     """Given an instance that is behind with the end of a run when another merges the start of the next one."""
     received, began, ended = run_before()

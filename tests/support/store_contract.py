@@ -861,6 +861,28 @@ class StoreContract:
         assert sorted(task_id for piece in pieces for task_id in piece) == [f"open-{number}" for number in range(5)]
         assert sorted(queries.open(100)) == [f"open-{number}" for number in range(5)]
 
+    @pytest.mark.parametrize("late", ["task-sent", "task-received"])
+    def test_what_belongs_to_a_run_before_the_end_begins_no_other(self, bed: Bed, late: str) -> None:
+        """Given a task that ended after a retry, whose producer was held up behind its message until all was over, when
+        its task-sent comes, or a receipt behind that, the task stays finished. One that is then sent once more is open.
+        """
+        one, queries = started(bed), bed.queries()
+        kinds = ("task-received", "task-started")
+        events = [event(kind, uuid="a", at=TIME + number) for number, kind in enumerate(kinds)]
+        events.append(event("task-retried", uuid="a", at=TIME + 2))
+        again = ("task-sent", *kinds, "task-succeeded")
+        events += [event(kind, uuid="a", at=TIME + 3 + number, retries=1) for number, kind in enumerate(again)]
+        events.append(event("task-sent", uuid="a", at=TIME + 10))
+        if late == "task-received":
+            events.append(events.pop(0))
+        for one_event in events:
+            merge(one, decode(one_event))
+        assert queries.open(10) == []
+
+        merge(one, decode(event("task-sent", uuid="a", at=TIME + 20)))
+
+        assert queries.open(10) == ["a"]
+
     def test_what_ended_badly_is_listed_by_its_end(self, bed: Bed) -> None:
         """Given tasks that failed, were rejected, revoked, succeeded, or go on, those that ended badly are listed, the
         latest first, by time and in pieces; one that succeeds in a second run is one of them no more."""

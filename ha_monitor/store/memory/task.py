@@ -255,8 +255,17 @@ class MemoryTask:
 
     def _phase_after_end(self) -> tuple[Phase, int] | None:
         ended = max(time for time, code, _ in self._steps if code in ENDS)
-        step = max((step for step in self._steps if step[0] > ended), default=None)
+        later = (step for step in self._steps if step[0] > ended and not self._is_late_sending(*step))
+        step = max(later, default=None)
         return None if step is None else (_IN_STEPS[step[1]], step[0])
+
+    def _is_late_sending(self, at: int, code: Code, attempt: int) -> bool:
+        """Whether it is the only task-sent of an attempt that a worker had received before; see `lua/runs.lua`."""
+        if code is not Code.SENT:
+            return False
+        others = [time for time, step, number in self._steps if step is Code.SENT and number == attempt]
+        received = (time for time, step, number in self._steps if step is Code.RECEIVED and number == attempt)
+        return len(others) == 1 and any(time < at for time in received)
 
     def _note_error(self, fact: Fact, now: float) -> None:
         code, at = fact[1], fact[2]
