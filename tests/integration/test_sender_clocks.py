@@ -208,7 +208,8 @@ def test_a_clock_that_was_put_right_is_believed_at_once(store_url: str, inside: 
 
 def retried(clocks: Clocks) -> list[dict[str, Any]]:
     """The events of a task that a worker with its own clock retries, and ends."""
-    first, second = run(clocks)[:3], run(clocks, wait=3.0)
+    now = time.time()  # once, or the waits would tell how long this machine took in between
+    first, second = run(clocks, began=now - 3.0)[:3], run(clocks, began=now - 4.0, wait=3.0)
     at = second[0]["timestamp"] - clocks.producer + clocks.worker
     again = event("task-sent", at=at, hostname=SAME_HOST, retries=1)
     earlier = [body | {"timestamp": body["timestamp"] - 8, "clock": body["clock"] + 17} for body in first]
