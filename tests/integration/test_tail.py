@@ -165,7 +165,7 @@ def test_no_event_is_missing_over_the_death_of_an_instance(
         some = Tailing(tmp_path, url, fleet.node_id, "state=SUCCESS", "task_id=task-1*")
         publish(broker_url, lives(0, 400))
         wait_until(lambda: len(all_of_it.lines()) > 100, 60, "some events")
-        wait_until(lambda: any(entry.leads for entry in fleet.entries()), 60, "a leader")
+        wait_until(lambda: sorted(one.leads for one in fleet.entries()) == [False, True], 60, "one that leads of two")
         (name,) = [entry.who["instance"] for entry in fleet.entries() if entry.leads is leads]
         (victim,) = [instance for instance in fleet.instances if instance.name == name]
         victim.kill()
