@@ -204,18 +204,17 @@ def answered(
                 standard_error().row(f"ha-monitor: {as_typed(named)}: {said}")
                 return ExitStatus.FAILURE
             return _status(answer, options)
-    trouble, is_first = "", True
+    trouble = ""
     while True:
         output = output_of(options)
         if sys.stdout.isatty():
             output.clear()
-        elif options.output in ("table", "wide") and not is_first:
-            output.row("")
-        is_first = False
         show(answer, options, rows=shutil.get_terminal_size().lines - 3 if sys.stdout.isatty() else None)
         if trouble:
             standard_error().row(trouble)
         time.sleep(options.watch)
+        if options.output in ("table", "wide") and not sys.stdout.isatty():
+            output.row("")
         try:
             with store_of(options) as (loaded, reader):
                 answer, trouble = _of_somebody(ask(loaded, reader), loaded, reader), ""

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
             ([worker, "state=RECEIVED,STARTED"], True),
             ([worker, "state=FAILURE,REJECTED,REVOKED", f"since={RECENT}"], False),
         ):
-            # Both are reads of the store of their own, so that each says what it searched.
+            # Each is what `ha-monitor tasks` answers, with what it searched.
             more = argparse.Namespace(**{**vars(options), "words": words, "reverse": oldest_first})
             more.since = more.until = more.sort = None
             more.follow, more.limit = False, 20

@@ -263,9 +263,9 @@ class MemoryTask:
         """Whether it is the only task-sent of an attempt that a worker had received before; see `lua/runs.lua`."""
         if code is not Code.SENT:
             return False
-        others = [time for time, step, number in self._steps if step is Code.SENT and number == attempt]
-        received = (time for time, step, number in self._steps if step is Code.RECEIVED and number == attempt)
-        return len(others) == 1 and any(time < at for time in received)
+        of_attempt = [(time, step) for time, step, number in self._steps if number == attempt]
+        sendings = sum(step is Code.SENT for _, step in of_attempt)
+        return sendings == 1 and any(step is Code.RECEIVED and time < at for time, step in of_attempt)
 
     def _note_error(self, fact: Fact, now: float) -> None:
         code, at = fact[1], fact[2]
