@@ -118,6 +118,8 @@ class HandedOver:
         self._window = Window(timely)
         self._missed_at = float("-inf")
         """When an answer was looked for last that was not there, by the monotonic clock."""
+        self.is_far = False
+        """Whether the latest batch was not answered for as soon as by a store that is near."""
         self.left = 0
         """Batches, or rests of them, that the store has left and that are the next to be sent."""
 
@@ -217,7 +219,9 @@ class HandedOver:
         now = self._clock.monotonic()
         if now - asked >= NEAR:  # it was waited for
             self._missed_at = now
-        self._window.answered(self._missed_at - self._sent[0].at)
+        waited = self._missed_at - self._sent[0].at
+        self.is_far = waited >= NEAR
+        self._window.answered(waited)
         return applied
 
     def _limit_to(self, events: int) -> None:

@@ -24,10 +24,11 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink
 from ha_monitor.pipeline.buffer_limit import BufferLimit
-from ha_monitor.pipeline.collector import Collected, Collector
-from ha_monitor.pipeline.handed_over import NEAR, HandedOver, Pause
+from ha_monitor.pipeline.collector import Collector
+from ha_monitor.pipeline.handed_over import HandedOver, Pause
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
+from ha_monitor.pipeline.merging import Merging
 from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejections import Rejections
@@ -38,6 +39,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.ticker import Ticker
 from ha_monitor.pipeline.watermark import Watermark
+from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.supervision import Supervisor
 from ha_monitor.threads import Threads
@@ -72,7 +74,6 @@ class Pipeline:
         self._source = source
         self._store = store = record.store
         self._rejections = rejections = Rejections(identity, logger, clock)
-        self._redeliveries = Redeliveries(record.attempts, identity, stats, logger, clock)
         self._supervisor = supervisor
         self._health = telemetry.health
         self._logger, self._clock = logger, clock
@@ -128,14 +129,26 @@ class Pipeline:
             peers=Peers(store, stats, config.node_id, logger, clock),
             threads=threads,
         )
+        next_tick = Schedule(clock, config.store.tick_every)
+        self._merging = Merging(
+            self._handed,
+            collector,
+            Redeliveries(record.attempts, identity, stats, logger, clock),
+            self._announcements,
+            store_link=self._store_link,
+            owner=self,
+            next_tick=next_tick,
+            name_wait=config.store.name_wait,
+        )
         self._ticker = Ticker(
             store,
             source,
-            config=config,
+            due=next_tick,
             store_link=self._store_link,
             broker=self._broker,
             leader=self._leader,
             announcements=self._announcements,
+            merging=self._merging,
             watermark=self._watermark,
             rejections=self._rejections,
             report=self._report,
@@ -183,7 +196,7 @@ class Pipeline:
                 self._wait_for_store()
                 return
             if self._store.lacks_work:
-                self._finish()
+                self._merging.finish()
                 self._announcements.restore()
             self._tick_if_due()
             if not self._broker.consuming:
@@ -208,51 +221,33 @@ class Pipeline:
         full = self._handed.collect(min(IDLE_WAIT, self._ticker.due.remaining()))
         if self._broker.hears:
             self._leader.listening.listened()
-        self._finish_answered()
+        was_idle = not (self._handed or self._collector or self._collector.is_open)
+        self._merging.finish_answered()
         while self._collector:
-            self._send_next()
+            self._merging.send_next()
             if full and not self._collector:
                 return  # more is available: Redis merges while it is collected
-            self._finish_answered()
+            self._merging.finish_answered()
             self.keep_alive()
         if (paused_at := self._collector.paused_at) is not None:
             self.stats.nothing_received(self._clock.time())
             self._handed.pause(Pause(min(paused_at, self._source.received_until), self._source.arrivals))
         if self._handed:
             return  # Redis is far away: what comes meanwhile need not wait for it
-        self._announce()
-        self._store.flush()
+        self._merging.announce()
+        if was_idle or not self._handed.is_far:
+            self._store.flush()  # the next batch tells of it, too, and does not wait for an answer
 
     def _merge_closed(self) -> None:
         """Merge what is under way, and all batches that are closed."""
-        self._finish()
+        self._merging.finish()
         while self._collector:
-            self._send_next()
-            self._finish()
+            self._merging.send_next()
+            self._merging.finish()
             self.keep_alive()
 
-    def _send_next(self) -> None:
-        """Hand the oldest closed batch over, once it is known what the store has left of those before."""
-        self._finish_answered(at_once=True)
-        if not self._collector:
-            self._handed.left = 0  # the broker was lost meanwhile
-        elif self._collector.next_is_redelivered and self._handed:
-            self._finish()
-        elif (collected := self._collector.take()).redelivered:
-            self._merge_redelivered(collected)
-        else:
-            self._handed.send(collected)
-
-    def _merge_redelivered(self, collected: Collected) -> None:
-        """Merge redelivered messages, which may have crashed another instance, one step after the other."""
-        for batch in self._redeliveries.batches(collected.redelivered, self._collector.decoder):
-            self._handed.send(Collected(batch, None, was_redelivered=True))
-            self._finish()
-            self.keep_alive()
-        self._announce()
-        self._acknowledge(collected.mark)
-
-    def _acknowledge(self, mark: Mark | None) -> None:
+    def acknowledge(self, mark: Mark | None) -> None:
+        """See `merging.Acknowledging`."""
         try:
             if mark is not None:
                 self._source.acknowledge(mark)
@@ -260,49 +255,18 @@ class Pipeline:
             # All is merged and announced: the redelivery will be deduplicated.
             self._broker_lost(error)
 
-    def _finish(self) -> None:
-        """Wait for the batches under way until they are merged completely and announced, and acknowledge them."""
-        while self._handed or self._handed.left:
-            if not self._handed:
-                self.keep_alive()
-                self._send_next()
-            self._take_in()
-            self._announce()
-
-    def _finish_answered(self, *, at_once: bool = False) -> None:
-        """The same for those that are answered for soon, if not `at_once`, or that are too many. A distant store is not
-        waited for while there is something to send."""
-        within = 0.0 if at_once or (self._handed.is_slow and self._collector) else NEAR
-        while self._handed and (self._handed.is_full or self._handed.is_answered(within)):
-            self._take_in()
-            self._announce()
-
-    def _take_in(self) -> None:
-        """Wait for the oldest batch under way, if there is any; what it brings is to be announced then."""
-        for merged in self._handed.receive():
-            self._announcements.add(merged.applied.items, was_redelivered=merged.was_redelivered)
-            if merged.applied.waiting:
-                self._ticker.due.hasten(self._config.store.name_wait)
-
-    def _announce(self) -> None:
-        """Announce all that is merged, and acknowledge its messages."""
-        self._announcements.announce()
-        for merged in self._handed.take_merged():
-            self._acknowledge(merged.mark)
-            self._handed.done(merged)
-            self.made_progress()
-            if merged.applied.trouble:  # that there is none any more is seen at a tick
-                self._store_link.answered(merged.applied.trouble)
-
     # --- time ------------------------------------------------------------------------------
 
     def _tick_if_due(self) -> None:
         if not self._ticker.due.is_due():
             return
-        self._finish()  # the tick tells of what is announced
+        is_far = self._handed.is_far
+        if not is_far:
+            self._merging.finish()  # the tick tells of what is announced
         self.renew_lease()
-        self._announce()
-        self._store.flush()
+        self._merging.announce()
+        if not is_far:
+            self._store.flush()
         self._broker.check_peers()
 
     def keep_alive(self) -> None:
@@ -316,8 +280,6 @@ class Pipeline:
 
     def renew_lease(self) -> None:
         """Tick, whether it is due or not. What is merged before is announced before what the tick brings."""
-        while self._handed:
-            self._take_in()
         self._ticker.tick()
 
     # --- connections -----------------------------------------------------------------------
@@ -326,7 +288,7 @@ class Pipeline:
         if not self._store_link.connect():
             return False
         self._buffer_limit.report()
-        self._announce()
+        self._merging.announce()
         self._ticker.due.hasten()
         return True
 
@@ -379,14 +341,13 @@ class Pipeline:
                 if finish:
                     if not self._source.redelivers:
                         self._source.close()  # what it holds is merged, and that has an end
-                    self._finish()
+                    self._merging.finish()
                     while self._collector or self._collector.close_all():
-                        self._send_next()
-                        self._finish()
+                        self._merging.send_next()
+                        self._merging.finish()
                     if self._rejections.samples:
                         self.renew_lease()  # no later one would tell of them
-                while self._handed:
-                    self._take_in()
+                self._merging.take_in()
                 left = self._store.unregister()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
             self._logger.warning("shutdown-incomplete", reason=str(error))

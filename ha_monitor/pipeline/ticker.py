@@ -6,13 +6,13 @@ import msgspec
 
 from ha_monitor.broker.source import Source
 from ha_monitor.clock import Clock
-from ha_monitor.config.schema import Config
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import BrokerLink
 from ha_monitor.pipeline.counting import CountKeeper
 from ha_monitor.pipeline.leader import Leader
+from ha_monitor.pipeline.merging import Merging
 from ha_monitor.pipeline.rejections import Rejections
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
@@ -35,11 +35,12 @@ class Ticker:
         store: Store,
         source: Source,
         *,
-        config: Config,
+        due: Schedule,
         store_link: StoreLink,
         broker: BrokerLink,
         leader: Leader,
         announcements: Announcements,
+        merging: Merging,
         watermark: Watermark,
         rejections: Rejections,
         report: Report,
@@ -48,6 +49,7 @@ class Ticker:
         logger: Logger,
         clock: Clock,
     ) -> None:
+        """:param due: when the next tick is; whoever knows of something earlier hastens it."""
         self._store = store
         self._source = source
         self._clock = clock
@@ -55,6 +57,7 @@ class Ticker:
         self._broker = broker
         self._leader = leader
         self._announcements = announcements
+        self._merging = merging
         self._watermark = watermark
         self._rejections = rejections
         self._report = report
@@ -62,11 +65,11 @@ class Ticker:
         self._telemetry = telemetry
         self._logger = logger
         self._counting = CountKeeper(store, telemetry, TableReport(logger, clock), clock)
-        self.due = Schedule(clock, config.store.tick_every)
-        """When the next tick is due; whoever knows of something earlier hastens it."""
+        self.due = due
 
     def tick(self) -> None:
-        """Tick now. What it brings is to be announced then.
+        """Tick now. What it brings is to be announced then, behind what the batches under way have brought: the store
+        answers for them before it answers the tick, so that they are not waited for twice.
 
         :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says.
         """
@@ -85,12 +88,17 @@ class Ticker:
         # Only now is that stored. What the tick returned is not returned again: add it before any other call can fail.
         self._rejections.samples_stored()
         self._watermark.requeue_stored()
+        self._merging.take_in()
         report_takeovers(ticked.taken, self._stats, self._logger)
         self.due.restart()
         if ticked.next_due is not None:
             self.due.hasten(max(SHORTEST_TICK, ticked.next_due))
         self._announcements.add(ticked.items)
-        self._announcements.add(self._leader.after_tick(ticked))
+        if self._merging.store_is_far and self._broker.consuming:
+            self._merging.send_more()
+        found = self._leader.after_tick(ticked)
+        self._merging.take_in()
+        self._announcements.add(found)
         self._store_link.answered(ticked.trouble)
         if ticked.clock_step:
             self._logger.warning(

@@ -17,6 +17,7 @@ from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.collector import Collected, Collector
 from ha_monitor.pipeline.handed_over import HandedOver
+from ha_monitor.pipeline.merging import Merging
 from ha_monitor.pipeline.pipeline import Pipeline
 from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.stuck import Pending, StuckTaskDuty
@@ -50,28 +51,28 @@ class Mutation(NamedTuple):
         return patch.object(self.owner, self.attribute, self.instead)
 
 
-def _acknowledge_first(pipeline: Pipeline) -> None:
-    taken = pipeline._collector.take
-    with patch.object(pipeline._collector, "take", lambda: _acknowledged(pipeline, taken())):
-        _send_next(pipeline)
+def _acknowledge_first(merging: Merging) -> None:
+    taken = merging._collector.take
+    with patch.object(merging._collector, "take", lambda: _acknowledged(merging, taken())):
+        _send_next(merging)
 
 
-def _acknowledged(pipeline: Pipeline, collected: Collected) -> Collected:
+def _acknowledged(merging: Merging, collected: Collected) -> Collected:
     if collected.redelivered:
         return collected
-    pipeline._acknowledge(collected.mark)
+    merging._owner.acknowledge(collected.mark)
     return collected._replace(mark=None)
 
 
-_send_next = Pipeline._send_next
+_send_next = Merging.send_next
 
 
-def _acknowledge_redelivered_first(pipeline: Pipeline, collected: Collected) -> None:
-    pipeline._acknowledge(collected.mark)
-    _merge_redelivered(pipeline, collected._replace(mark=None))
+def _acknowledge_redelivered_first(merging: Merging, collected: Collected) -> None:
+    merging._owner.acknowledge(collected.mark)
+    _merge_redelivered(merging, collected._replace(mark=None))
 
 
-_merge_redelivered = Pipeline._merge_redelivered
+_merge_redelivered = Merging._merge_redelivered
 
 
 def _write_again(announcements: Announcements, recovered: Recovered) -> None:
@@ -143,10 +144,10 @@ _may_declare_lost = WatchDuty._may_declare_lost
 
 
 MUTATIONS = [
-    Mutation("acknowledge before the merge", 14, "lost", Pipeline, "_send_next", _acknowledge_first),
+    Mutation("acknowledge before the merge", 14, "lost", Merging, "send_next", _acknowledge_first),
     Mutation(
         *("acknowledge redelivered messages before the merge", 96, "lost"),
-        *(Pipeline, "_merge_redelivered", _acknowledge_redelivered_first),
+        *(Merging, "_merge_redelivered", _acknowledge_redelivered_first),
     ),
     Mutation("write without a lease", 178, "twice", MemoryStore, "holds_lease", lambda _: True),
     Mutation("write again what is recovered", 936, "twice", Announcements, "recover", _write_again),
@@ -155,7 +156,7 @@ MUTATIONS = [
     Mutation("do not notice that the store went back", 21, "twice", RollbackMemory, "_noticed", lambda *_: None),
     Mutation("take over right after an outage", 191, "taken-over", Lease, "may_take_over", lambda _: True),
     Mutation("keep messages without a store", 52, "though the end", Pipeline, "_repeat_batches", _keep_what_was_given),
-    Mutation("forget what is under way", 350, "lost", HandedOver, "give_up", _forget_what_is_under_way),
+    Mutation("forget what is under way", 2, "lost", HandedOver, "give_up", _forget_what_is_under_way),
     Mutation("forget what pub/sub had sent", 270, "lost", Pipeline, "_broker_lost", _forget_what_was_received),
     Mutation("acknowledge twice", None, "without any fault", Collector, "_once", _acknowledge_again),
     Mutation("forget what a slow instance holds", 69, "no name", Watermark, "age", lambda _: 0.0),

@@ -354,6 +354,60 @@ def test_nothing_is_lost_with_several_batches_under_way(bed: Bed, moment: str, e
     assert bed.is_settled
 
 
+def test_a_tick_goes_behind_what_is_under_way(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a distant store and batches under way when a tick is due, the store is asked for it without waiting for
+    them, and is given more before it is asked for what the leader does: all are announced in order."""
+    far = Far(bed)
+    far.publish("task-0", "task-1")
+    far.one.cycle(6)
+    far.answer()
+    far.one.live(0.1)  # answered late: it is known to be far
+    bed.server.answers = lambda: False
+    far.publish(*[f"task-{number}" for number in range(2, 5)])
+    far.one.cycle(8)
+    assert far.under_way == 3
+    asked: list[tuple[str, int]] = []
+    for owner, name in ((far.one.record.store, "tick"), (far.one.record.duties, "watch")):
+        monkeypatch.setattr(owner, name, noting(asked, far, name, getattr(owner, name)))
+    far.publish("task-5", "task-6")
+    bed.clock.now += LEASE / 5
+    far.one.cycle()
+
+    assert asked == [("tick", 3), ("watch", 2)]
+    far.answer()
+    far.one.live(1)
+    assert far.one.announced == expected(*[f"task-{number}" for number in range(7)])
+    assert bed.is_settled
+
+
+def noting(asked: list[tuple[str, int]], far: Far, name: str, call: Callable[..., object]) -> Callable[..., object]:
+    """A call that notes how many batches are under way when it is made."""
+
+    def noted(*args: object, **options: object) -> object:
+        asked.append((name, far.under_way))
+        return call(*args, **options)
+
+    return noted
+
+
+def test_a_distant_store_is_told_of_what_is_announced_with_the_next_batch(bed: Bed) -> None:
+    """Given a distant store and events that go on coming, no call of its own tells the store what is announced; once
+    nothing comes any more, one does."""
+    far = Far(bed)
+    told = bed.store_trouble.moments
+    for number in range(5):
+        far.publish(f"task-{number}")
+        bed.server.answers = lambda: False
+        far.one.cycle(3)
+        far.answer()
+        far.one.cycle()
+    assert far.one.announced[-1] == ("task-succeeded", "task-4")
+    assert told["before record_outcome"] == 0
+    far.one.live(1)
+
+    assert told["before record_outcome"] == 1
+
+
 def test_a_distant_store_does_not_hold_the_watermark_back(bed: Bed) -> None:
     """Given a stream of events and a store that is so far away that something is always under way, what came before a
     pause counts as merged once its batch is."""
