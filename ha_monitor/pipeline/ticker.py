@@ -81,7 +81,8 @@ class Ticker:
             msgspec.json.encode(self._stats),
             self._rejections.samples,
             eligible=self._broker.consuming,
-            watermark_age=age,
+            # What a store that went back has lost is yet to be merged again.
+            watermark_age=None if self._store.lacks_work else age,
             looked_at=looked_at,
             requeued=self._watermark.requeued,
         )

@@ -638,6 +638,24 @@ class StoreContract:
         assert merge(one, decode(*life("b"), event("shop-closed", uuid=None))) == []
         assert tick(one).items == tick(two).items == []
 
+    def test_a_name_is_waited_for_until_all_may_be_back_at_a_store_that_went_back(self, bed: Bed) -> None:
+        """Given a store that has nothing any more, an end waits for its name, which an instance that is not back yet
+        may have merged, for longer than other announcements wait."""
+        one, two = started(bed, name_wait=0.01), started(bed, name_wait=0.01)
+        received, *rest = life("a")
+        tick(one)
+        told = merge(two, decode(received))
+        two.store.announced(len(told), [item.entry.event.id for item in told])
+        bed.delete_all()
+        one.store.register({"instance": "1", "host": "host", "pid": 1})
+        merge(one, decode(*rest))
+        tick(one)
+        bed.pass_time(2)
+        assert tick(one).items == []
+        two.store.register({"instance": "2", "host": "host", "pid": 1})
+
+        assert types(restored(two)) == ["task-started", "task-succeeded"]
+
     def test_batches_that_were_under_way_together_are_merged_again_in_their_order(self, bed: Bed) -> None:
         """Given several batches that were merged while others were under way, and a record that lost them, all of them
         are merged again, the oldest first.

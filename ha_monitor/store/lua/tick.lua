@@ -70,7 +70,8 @@ end
 -- What is waited for may be with an instance that is busy, froze or lost its network, or with the broker, which notices
 -- later. So an announcement waits until all instances have merged what they were given when it began to; but not for
 -- ever. Nor does one say that it is over who is given nothing: what was requeued may still lie with the broker, and all
--- instances without a link to it have merged what they had.
+-- instances without a link to it have merged what they had. Nor is it over while an instance may not have come back yet
+-- to a store that went back, and merged again what that lost.
 local LONGEST_WAIT = 120000
 local waited_enough -- what began to wait until then, in ms
 
@@ -79,7 +80,8 @@ local function find_waited_enough()
   local earliest = redis.call('ZRANGE', keys.waiting, 0, 0, 'WITHSCORES')[2]
   if options.name_wait > 0 and earliest and tonumber(earliest) <= now then
     local is_given = options.eligible or options.held == 0
-    local merged = (is_given and merged_by_all() or 0) - MERGE_GRACE
+    local are_back = not rollback.is_recent(math.max(options.held, options.lease))
+    local merged = (is_given and are_back and merged_by_all() or 0) - MERGE_GRACE
     waited_enough = math.max(now - LONGEST_WAIT, math.min(waited_enough, merged))
   end
 end

@@ -214,6 +214,10 @@ class MemoryServer:
         self.went_back_at = max(int(self.clock.time() * 1000), known + 1)
         return [int(since * 1000), calls]
 
+    def went_back_within(self, seconds: float) -> bool:
+        """Whether it was less than so many seconds ago that the record was found to have gone back."""
+        return 0 <= self.clock.time() - self.went_back_at / 1000 < seconds
+
     def tick(self, longest_wait: float) -> float:
         """Bring every deadline back to where it can lie at most, if the clock was put back since the tick before.
 

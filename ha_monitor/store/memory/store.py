@@ -167,8 +167,7 @@ class MemoryStore:
             due += [entry for at, entry in server.retries if at <= now]
             server.retries = [one for one in server.retries if one[0] > now]
             # As in tick.lua: after it went back, whoever lives renews the lease first.
-            went_back_for = now - server.went_back_at / 1000
-            may_take_over = self._lease.may_take_over() and not 0 <= went_back_for < self._lease.duration
+            may_take_over = self._lease.may_take_over() and not server.went_back_within(self._lease.duration)
             left, taken = self._take_over(now) if may_take_over else ([], [])
             # What has waited for its time and not long enough: others have to merge first.
             waits = [
@@ -358,7 +357,9 @@ class MemoryStore:
         """
         wait = self.settings.name_wait
         if wait:
-            merged = self.server.merged_by_all() - MERGE_GRACE if receives or not self.server.held else 0.0
+            server = self.server
+            are_back = not server.went_back_within(max(server.held, self._lease.duration))
+            merged = server.merged_by_all() - MERGE_GRACE if are_back and (receives or not server.held) else 0.0
             enough = max(now - LONGEST_WAIT, min(now - wait, merged))
         else:
             enough = now
