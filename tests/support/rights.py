@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from ha_monitor.rights.redis import REDIS_6_COMMANDS
+
 GUIDE = Path(__file__).resolve().parents[2] / "docs/operations.md"
 PASSWORD = "opensesame"
 STORE_USER = "monitor"
@@ -59,11 +61,12 @@ def broker_user(db: int) -> str:
 
 
 def for_redis_6(rules: list[str]) -> list[str]:
-    """What the guide gives to the user of a Redis 6.2: the queues by name, and no channel but those that are named."""
-    (selector,) = [rule for rule in rules if rule.startswith("(")]
-    first = next(rule for rule in rules if rule.startswith("&"))
-    replaced = {selector: ["~celery*"], first: ["resetchannels", first]}
-    return [word for rule in rules for word in replaced.get(rule, [rule])]
+    """What the guide gives to a user of Redis 6.2: two commands more; to a broker's the queues by name, and no channel
+    but those that are named.
+    """
+    first = next((rule for rule in rules if rule.startswith("&")), "")
+    replaced = {rule: ["~celery*"] for rule in rules if rule.startswith("(")} | {first: ["resetchannels", first]}
+    return [*(word for rule in rules for word in replaced.get(rule, [rule])), *REDIS_6_COMMANDS.split()]
 
 
 def acl_file(databases: int, *, selectors: bool = True) -> str:
@@ -73,7 +76,7 @@ def acl_file(databases: int, *, selectors: bool = True) -> str:
     """
     users = {STORE_USER: store_rules()} | {broker_user(db): broker_rules(db) for db in range(databases)}
     if not selectors:
-        users = {name: for_redis_6(rules) if name != STORE_USER else rules for name, rules in users.items()}
+        users = {name: for_redis_6(rules) for name, rules in users.items()}
     lines = ["user default on nopass ~* &* +@all"]
     lines += [f"user {name} on >{PASSWORD} {' '.join(rules)}" for name, rules in users.items()]
     return "\n".join(lines) + "\n"
