@@ -27,7 +27,7 @@ HOW: dict[str, tuple[Callable[[PrivateRabbitMQ], object], Callable[[PrivateRabbi
         lambda node: node.ctl("drain", tool="rabbitmq-upgrade"),
         lambda node: node.ctl("revive", tool="rabbitmq-upgrade"),
     ),
-    "disconnected": (lambda node: node.ctl("close_all_connections", "by a test"), lambda node: None),
+    "disconnected": (lambda node: node.ctl("close_all_connections", "--global", "by a test"), lambda node: None),
 }
 """What is done to a node, and undone."""
 
