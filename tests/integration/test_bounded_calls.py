@@ -30,15 +30,16 @@ LONG = 240 * "x"
 
 @pytest.fixture
 def time_of_a_call(monkeypatch: pytest.MonkeyPatch) -> SetTimeOfACall:
-    """Sets how many ms a merge may work: with 0, it ends wherever it looks at its clock."""
+    """Sets how many ms a merge, or a look for losses, may work: with 0, it ends wherever it looks at its clock."""
 
     def set_time(milliseconds: float) -> None:
         scripts = read_scripts()
-        source = scripts["apply"].source
-        changed = source.replace("work = 6,", f"work = {milliseconds:.0f},")
-        assert changed != source
-        digest = sha1(changed.encode(), usedforsecurity=False).hexdigest()
-        scripts["apply"] = scripts["apply"]._replace(source=changed, sha=digest)
+        for name in ("apply", "losses"):
+            source = scripts[name].source
+            changed = source.replace("work = 6,", f"work = {milliseconds:.0f},")
+            assert changed != source
+            digest = sha1(changed.encode(), usedforsecurity=False).hexdigest()
+            scripts[name] = scripts[name]._replace(source=changed, sha=digest)
         monkeypatch.setattr("ha_monitor.store.calls.read_scripts", lambda: scripts)
 
     return set_time
@@ -165,6 +166,8 @@ def test_a_tick_ends_sooner_where_there_is_more_to_write(store_url: str, inside:
     assert counted(one)["3"] == tasks * starts
 
 
+SIZES_READ = 3
+"""STRLENs of a look at a process."""
 LARGE, WAITING = 40, 3
 LARGE_DATA = ["x" * 990] * 45
 OTHER_READS = 12
@@ -245,6 +248,44 @@ def test_a_tick_takes_over_only_so_much(store_url: str, inside: Inside) -> None:
     announced = Counter(item.entry.event.id for item in one.emitted)
     assert (len(announced), set(announced.values())) == (LARGE, {1})
     assert all(item.recovered for item in one.emitted)
+
+
+@pytest.mark.parametrize(("milliseconds", "most"), [(1e9, 50), (0, 4)])
+def test_a_look_for_losses_is_at_few_processes(
+    store_url: str, inside: Inside, time_of_a_call: SetTimeOfACall, milliseconds: float, most: int
+) -> None:
+    """Given a thousand processes, one call looks at fifty of them at most, and at fewer where its time is over; the
+    calls together look at all of them.
+    """
+    time_of_a_call(milliseconds)
+    processes = 1000
+    one = counter(store_url)
+    one.tick()
+    for runs in range(3):
+        hosts = (f"celery@pod-{number}" for number in range(processes))
+        one.apply([event("worker-heartbeat", at=TIME + 2 * runs, hostname=host, processed=runs) for host in hosts])
+    inside.put_clock_back(-2)  # the grace for what is on its way is over
+    one.tick()
+    duties, run = Duties(one.store), one.store.run
+    looks: list[int] = []
+
+    def commands() -> int:
+        return int(inside.redis.info("commandstats").get("cmdstat_strlen", {"calls": 0})["calls"])
+
+    def counted_run(*arguments: Any) -> Any:
+        before = commands()
+        reply = run(*arguments)
+        looks.append((commands() - before) // SIZES_READ)
+        return reply
+
+    one.store.run = counted_run  # type: ignore[method-assign]
+    duties.losses()
+    while not duties.all_accounted:
+        duties.losses()
+
+    # Of the first one that is left to the next call, the size is read, too.
+    assert max(looks) == most + 1
+    assert len(list(inside.redis.scan_iter(inside.keys.prefix + "l:*", count=1000))) == processes
 
 
 LIMITS = StuckSettings(sent_after=100, received_after=100, started_after=100, run_time_factor=0)

@@ -45,7 +45,8 @@ local GRACE, LAST_GRACE = MERGE_GRACE, 5000 -- ms: for what is on its way; where
 local MOST_RUNS, MOST_RUNS_A_SECOND = 1e12, 20000 -- what says more is no number of runs
 local LATEST_TIME = 1e17 -- µs
 local AT_ONCE = 50 -- numbers packed or unpacked by one call
-local MOST_PROCESSES, MOST_WORK = 100, 10000 -- a call; work: heartbeats and starts
+local MOST_PROCESSES, MOST_WORK = 50, 10000 -- a call; work: heartbeats and starts
+local STEPS = 8 -- of a call's work, for each process
 local LARGEST_ACCOUNT = 4096 -- bytes; ten times what one has
 local MOST_IN_A_LINE = 20 -- names
 local MOST_GAPS = 1000
@@ -413,7 +414,7 @@ local function look_at_processes(merged)
   for _, process in ipairs(left) do
     local key = { keys_of_process(process) }
     local more = work_of(key)
-    if done > 0 and (work + more > MOST_WORK or done >= MOST_PROCESSES or is_full()) then break end
+    if done > 0 and (work + more > MOST_WORK or done >= MOST_PROCESSES or is_enough(STEPS)) then break end
     done, work = done + 1, work + more
     if more > 0 then account(process, key, redis.call('GET', key[1]), merged) end
   end
