@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ha_monitor.config.schema import Metrics, WorkerLabels
@@ -76,6 +76,11 @@ class Group:
         self.exemplars: dict[Key, Exemplar] = {}
         """Tasks that were counted here, lately (`exemplars.py`)."""
 
+    def become(self, other: Group) -> None:
+        """Have what another one of the same labels has, and keep the exemplars."""
+        self.numbers, self.created, self.changed_at = other.numbers, other.created, other.changed_at
+        self.fields, self.label_sets = other.fields, other.label_sets
+
     @property
     def is_retired(self) -> bool:
         """Whether it has what was counted under labels that are gone."""
@@ -129,16 +134,30 @@ class Series:
             for one in counts.label_sets:
                 self._add_label_set(one, now)
             self._update(counts.raw, now)
-            for key, group in before.items():
-                if key not in self.groups:
-                    group.is_gone = True
-                    self._changed[group] = None
+            self._keep(before)
             self.is_known = True
             return [
                 SEPARATOR.join(group.labels).encode()
                 for group in self.groups.values()
                 if group.kind == TASKS and not group.label_sets and not group.is_retired
             ]
+
+    def _keep(self, before: Mapping[tuple[str, tuple[str, ...]], Group]) -> None:
+        """A group that was there before stays the same one, since the text of each is kept by the group: under another
+        one its series would be exported twice, and begin with 0 again.
+        """
+        kept: dict[Group, Group] = {}
+        for key, group in before.items():
+            again = self.groups.get(key)
+            if again is None:
+                group.is_gone = True
+                self._changed[group] = None
+            else:
+                group.become(again)
+                kept[again] = self.groups[key] = group
+        self._places = {field: (kept.get(group, group), key) for field, (group, key) in self._places.items()}
+        self._label_sets = {text: [kept.get(one, one) for one in of] for text, of in self._label_sets.items()}
+        self._changed = {kept.get(group, group): None for group in self._changed}
 
     def update(self, changes: Sequence[bytes], now: float) -> None:
         """:param changes: field, number, field, number, …; a field that is gone has no number."""
