@@ -1,4 +1,4 @@
-"""Counts that are read from the store once more, as after a lease that was lost, change no series but by their values."""
+"""Counts that are read from the store again, as after a lease that was lost: only the values of series change."""
 
 from __future__ import annotations
 
