@@ -72,6 +72,11 @@ TYPES = {
         "id of a task that failed, was rejected, revoked or orphaned -> when, times 16, plus what of these "
         "(index/ended_badly.lua)",
     ),
+    "abandoned": Kind(
+        "zset",
+        "'<bytes of the nodename>:<nodename><task id>' of a task that a worker may have left -> when that was found "
+        "(index/abandoned.lua)",
+    ),
     "names": Kind("zset", "name of a task -> when a task of that name was last heard of for the first time"),
     "baselines": Kind("hash", "task name -> '<runs> <mean in s>' (baseline.lua)"),
     "set_aside": Kind("list", "messages that nobody could handle as JSON, newest first"),
@@ -147,6 +152,9 @@ FAMILIES = {
         "hash",
         "what came into a queue and left it, by '<hour since the epoch>:<queue>' (index/flow.lua)",
     ),
+    "worker_runs": Family(
+        "d:", "hash", "runs that ended on each worker, by '<ten minutes since the epoch>' (worker_runs.lua)"
+    ),
     "attempt": Family("a:", "string", "how often the handling of a message has begun since it last succeeded"),
     "instance": Family("instance:", *OWN["instance"][:2]),
     "outbox": Family("outbox:", *OWN["outbox"][:2]),
@@ -190,6 +198,7 @@ class Keys:
         self.stuck = self.prefix + "stuck"
         self.orphaned = self.prefix + "orphaned"
         self.ended_badly = self.prefix + "ended-badly"
+        self.abandoned = self.prefix + "abandoned"
         self.names = self.prefix + "names"
         self.baselines = self.prefix + "baselines"
         self.set_aside = self.prefix + "set-aside"
@@ -251,6 +260,10 @@ class Keys:
     def flow_of(self, queue: str, hour: int) -> str:
         """:param hour: since the epoch."""
         return self._one_of("flow", f"{hour}:{queue}")
+
+    def worker_runs_of(self, ten: int) -> str:
+        """:param ten: ten minutes since the epoch."""
+        return self._one_of("worker_runs", str(ten))
 
     def attempt(self, name: str) -> str:
         return self._one_of("attempt", name)

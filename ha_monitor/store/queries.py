@@ -21,6 +21,7 @@ from ha_monitor.store.error_groups import ErrorGroup
 from ha_monitor.store.name_statistics import NameStatistic
 from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.record import TaskRecord
+from ha_monitor.store.worker_runs import Abandoned, WorkerRuns
 
 MOST_NAMES = 2000
 """Names of tasks that are kept, those heard of lately."""
@@ -168,5 +169,23 @@ class StatisticQueries(Protocol):
         """
 
 
-class Queries(TaskQueries, QueueQueries, ErrorQueries, StatisticQueries, Protocol):
+class WorkerQueries(Protocol):
+    """About workers. Each raises `StoreUnavailable`."""
+
+    def worker_runs(self, workers: Sequence[str], since: float, until: float) -> list[WorkerRuns]:
+        """What ended on each worker, in their order: of the last hour.
+
+        :param since: seconds since the epoch; the minute that it is in counts.
+        :param until: likewise, the first minute that does not count.
+        """
+
+    def abandoned(self, worker: str, since: float) -> list[Abandoned]:
+        """Tasks that a worker may have left, by when that was found, the latest first: of the latest 10,000 of all
+        workers, and of a day. What their records tell decides: a task that was retried may be among them.
+
+        :param since: seconds since the epoch, when it was found.
+        """
+
+
+class Queries(TaskQueries, QueueQueries, ErrorQueries, StatisticQueries, WorkerQueries, Protocol):
     """All that can be asked."""

@@ -66,6 +66,8 @@ class WorkerEntry(NamedTuple):
     """Seconds by which its clock is ahead (negative: behind), as the leader has found out; 0 if it is about right."""
     online: float | None = None
     """When it said that it had started, seconds since the epoch; None if no instance heard that."""
+    lost: float | None = None
+    """Of one that is lost: when an instance had heard of it before, seconds since the epoch."""
 
 
 class Workers(NamedTuple):
@@ -254,6 +256,7 @@ def _worker(name: bytes, heard: float, row: bytes, now: float) -> WorkerEntry:
         unsent=int(record.get("unsent", 0)),
         skew=-float(record.get("skew", 0)) / 1000,
         online=float(record["online"]) / 1e6 if record.get("online") else None,
+        lost=float(record["lost"]) / 1000 if record.get("lost") else None,
     )
 
 

@@ -11,14 +11,13 @@ import msgspec
 
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.types import ENDS
-from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.error_groups import ErrorGroup, GroupFacts, group_from
 from ha_monitor.store.kept import read_kept
-from ha_monitor.store.keys import Keys
 from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
 from ha_monitor.store.packing import json_object
 from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask
 from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait, flow_from
+from ha_monitor.store.redis_workers import RedisWorkerQueries
 
 RECORDS_AT_ONCE = 100
 """Records of tasks that one call reads: most have half a kilobyte, the largest a hundred times that; and groups of
@@ -39,13 +38,8 @@ _group_in = msgspec.msgpack.Decoder(tuple[GroupFacts, str]).decode
 _cell_in = msgspec.msgpack.Decoder(dict[int, int]).decode
 
 
-class RedisQueries:
+class RedisQueries(RedisWorkerQueries):
     """See `queries.Queries`."""
-
-    def __init__(self, connection: StoreConnection, keys: Keys) -> None:
-        self._connection = connection
-        self._call = connection.call
-        self._keys = keys
 
     def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
         found: list[KeptTask | None] = []
@@ -205,10 +199,6 @@ class RedisQueries:
             for name, hour in some:
                 cells[name] += _cells(self._connection.receive(), hour, first, behind)
         return [statistic_from(name, cells[name]) for name in names]
-
-    def now(self) -> float:
-        seconds, microseconds = self._call("TIME")
-        return int(seconds) + int(microseconds) / 1e6
 
 
 def _ended(task_id: bytes, score: int) -> Ended:

@@ -304,8 +304,8 @@ def test_no_key_is_left_out_of_these_tests(store_url: str, inside: Inside) -> No
     going.round(0)
     going.round(1)
     named = {value: name for name, value in vars(inside.keys).items() if name not in ("prefix", "aside")}
-    # Statistics and flow depend on the date: test_name_statistics.py, test_queue_flow.py
-    elsewhere = ("s:", "m:", "f:")
+    # These depend on the date: test_name_statistics.py, test_queue_flow.py, test_worker_runs.py
+    elsewhere = ("s:", "m:", "f:", "d:")
     assert set(named.values()) == set(TYPES)
     for raw in inside.redis.scan_iter():
         key = raw.decode(errors="replace")

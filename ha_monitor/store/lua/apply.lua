@@ -7,7 +7,7 @@
 --
 -- @include counting error_groups index/flow index/indexes lease outbox tables merge/open_tasks merge/others
 -- @include merge/activity merge/producers merge/run_times merge/tally merge/tasks merge/waiting merge/workers
--- @include statistics stored trouble
+-- @include statistics stored trouble worker_runs
 -- @keys instance
 -- @options tasks calls
 --
@@ -34,6 +34,7 @@ local function write_rest()
   error_groups.write()
   statistics.write()
   flow.write()
+  worker_runs.write()
   if counting then write_counts() end
   write_refusals()
 end

@@ -10,8 +10,8 @@
 -- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
 -- So each call looks at others, and many tasks that one cannot get to know anything of keep nobody away for long.
 --
--- @include clock duty found index/children lifetime limits looks phases pieces record rollback orphan_scan baseline
--- @include work
+-- @include clock duty found index/abandoned index/children lifetime limits looks phases pieces record rollback
+-- @include orphan_scan baseline work
 -- @keys open orphaned liveness workers unconfirmed
 -- @families task
 -- @option most_records  most records to look at
@@ -64,13 +64,16 @@ local function scan_for_orphans()
     looked = looked + 1
     local facts = load_record(families.task .. uuid)
     local phase = phase_of(facts)
-    if phase == STARTED_PHASE and facts.w and state_of_worker(facts.w) == 'lost'
-      and redis.call('HEXISTS', keys.orphaned, uuid) == 0 then
-      due_now[#due_now + 1] = 0
-      due_now[#due_now + 1] = uuid
+    if phase and phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) == 'lost' then
+      abandoned.enter(facts.w, uuid)
+      if phase == STARTED_PHASE and redis.call('HEXISTS', keys.orphaned, uuid) == 0 then
+        due_now[#due_now + 1] = 0
+        due_now[#due_now + 1] = uuid
+      end
     end
   end
   in_pieces(due_now, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.open, ...) end)
+  abandoned.write()
   left = { unpack(left, looked + 1) }
   if cursor == '0' and #left == 0 then turns = turns - 1 end
   if turns > 0 then more = 1 end

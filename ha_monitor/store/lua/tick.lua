@@ -96,7 +96,7 @@ local bytes = 0
 -- Whether one more entry fits into this call. What was read does not count: else waiting announcements, of which none
 -- is taken yet, could keep what was left behind from being taken over.
 local function has_room()
-  return #items < options.most and bytes < MOST_BYTES and to_write < A_CALL.to_write
+  return #items < options.most and bytes < MOST_BYTES and not writes_enough()
 end
 
 local function take(entry)

@@ -4,12 +4,7 @@
 --
 -- @include clock
 
--- A call does no more once it has read so many bytes of records, has so much to write, or has worked for so many ms,
--- which is looked at after so many steps or so many bytes read.
-local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, steps_a_look = 32, bytes_a_look = 65536 }
-local loaded = 0 -- bytes of values that this call has read
--- What this call will write when all is computed, as a number of records of average size that take as long.
-local to_write = 0
+-- What is written, as a number of records of average size that take as long.
 local TO_WRITE = {
   process = 2,
   index = 0.5,
@@ -20,24 +15,35 @@ local TO_WRITE = {
   labels = 512, -- of a count
 }
 
-local function has_loaded(bytes)
-  loaded = loaded + bytes
-end
-
-local function will_write(records)
-  to_write = to_write + records
-end
-
--- Whether this call has read, or has to write, as much as one may. share: of that, for one of several parts of the call
--- that each want their turn; nil for all.
-local function is_full(share)
-  share = share or 1
-  return loaded > A_CALL.loaded * share or to_write > A_CALL.to_write * share
-end
-
-local is_enough
+local has_loaded, will_write, writes_enough, is_full, is_enough
 
 do
+  -- A call does no more once it has read so many bytes of records, has so much to write, or has worked for so many ms,
+  -- which is looked at after so many steps or so many bytes read.
+  local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, steps_a_look = 32, bytes_a_look = 65536 }
+  local loaded = 0 -- bytes of values that this call has read
+  local to_write = 0 -- what this call will write when all is computed, as above
+
+  function has_loaded(bytes)
+    loaded = loaded + bytes
+  end
+
+  function will_write(records)
+    to_write = to_write + records
+  end
+
+  -- Whether this call has as much to write as one may.
+  function writes_enough()
+    return to_write >= A_CALL.to_write
+  end
+
+  -- Whether this call has read, or has to write, as much as one may. share: of that, for one of several parts of the
+  -- call that each want their turn; nil for all.
+  function is_full(share)
+    share = share or 1
+    return loaded > A_CALL.loaded * share or to_write > A_CALL.to_write * share
+  end
+
   local steps, steps_at_look, loaded_at_look = 0, 0, 0
 
   -- Whether this call has done enough. done: steps since it was asked last: events, or records.

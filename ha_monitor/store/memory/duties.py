@@ -11,6 +11,7 @@ from ha_monitor.events.model import Event
 from ha_monitor.store.api import NOTHING_NEW
 from ha_monitor.store.memory.server import MemoryInstance
 from ha_monitor.store.memory.store import MemoryStore
+from ha_monitor.store.memory.worker_runs import note_lost
 from ha_monitor.store.outbox import Entry, OutboxItem
 from ha_monitor.store.queries import Gap
 from ha_monitor.store.results import (
@@ -150,6 +151,7 @@ class MemoryOpenTasks:
             if not self._store.leads():
                 return None
             now = self._server.clock.time()
+            note_lost(self._server)
             tasks = [one for task_id in self._server.tasks if (one := self._candidate(task_id, now)) is not None]
             self._asked_for.update({one.task_id: now for one in tasks})
             return Candidates(int(now * 1000), tasks, workers=sorted(self._server.workers))

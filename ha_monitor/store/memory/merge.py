@@ -10,10 +10,13 @@ from msgspec import Struct
 from ha_monitor.errors import LeaseLost
 from ha_monitor.events.catalogue import Code
 from ha_monitor.events.decode import Batch
+from ha_monitor.events.facts import Fact
 from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
 from ha_monitor.store.memory.task import MemoryTask, read_event
+from ha_monitor.store.memory.worker_runs import note_of_workers
 from ha_monitor.store.outbox import Entry
 from ha_monitor.store.packing import bytes_of
+from ha_monitor.store.record import Facts
 from ha_monitor.store.results import Applied
 
 
@@ -42,10 +45,13 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
     tasks: dict[str, MemoryTask] = {}
     entries: list[Entry] = []
     others: set[bytes] = set()
+    heard: list[tuple[str, Facts, Fact]] = []
     new, repeated, names_heard = 0, 0, server.names_heard
     for task_id, facts in islice(batch.tasks.items(), server.most_tasks):
         task = tasks[task_id] = server.tasks[task_id].copy() if task_id in server.tasks else MemoryTask()
-        merged = sum([task.merge(fact, now) for fact in facts])
+        news = _merge_facts(task, facts, now)
+        merged = len(news)
+        heard += [(task_id, before, fact) for before, fact in news]
         if not task.named and task.facts.name is not None:
             names_heard += 1
             task.named = names_heard
@@ -65,6 +71,7 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
     for task_id, task in tasks.items():
         server.group_errors(task_id, task)
         server.count_runs(task)
+    note_of_workers(server, heard)
     server.names_heard = names_heard
     server.others |= others
     own.left_by = own.calls if is_left else own.left_by
@@ -78,3 +85,13 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
             del server.found[task_id]
     waiting = sum(task.announce_until is not None for task in server.tasks.values())
     return Applied(server.put(own, server.without_announced(entries)), new, repeated, waiting, merged=len(tasks))
+
+
+def _merge_facts(task: MemoryTask, facts: Sequence[Fact], now: float) -> list[tuple[Facts, Fact]]:
+    """Those that are new, each behind what was known before it."""
+    found = []
+    for fact in facts:
+        before = task.facts
+        if task.merge(fact, now):
+            found.append((before, fact))
+    return found

@@ -12,10 +12,12 @@ from ha_monitor.store.error_groups import ErrorGroup
 from ha_monitor.store.kept import kept_task
 from ha_monitor.store.memory import errors
 from ha_monitor.store.memory.server import MemoryServer
+from ha_monitor.store.memory.worker_runs import abandoned_by, runs_of
 from ha_monitor.store.name_statistics import WAIT, NameStatistic, statistic_from
 from ha_monitor.store.queries import MOST_CHILDREN, MOST_NEWEST, Ended, Gap, KeptTask
 from ha_monitor.store.queue_flow import KEPT as KEPT_FLOW
 from ha_monitor.store.queue_flow import Cell, KnownQueue, QueueFlow, QueueWait, flow_from
+from ha_monitor.store.worker_runs import Abandoned, WorkerRuns
 
 _STATES = {"sent": State.SENT, "received": State.RECEIVED, "started": State.STARTED}
 
@@ -129,6 +131,14 @@ class MemoryQueries:
         self._server.trouble("before statistics")
         found = [one for one in self._cells() if since // 60 <= one[1] < ceil(until / 60)]
         return [statistic_from(name, (cell for of, _, cell in found if of == name)) for name in names]
+
+    def worker_runs(self, workers: Sequence[str], since: float, until: float) -> list[WorkerRuns]:
+        self._server.trouble("before worker_runs")
+        return [runs_of(self._server, one, since, until) for one in workers]
+
+    def abandoned(self, worker: str, since: float) -> list[Abandoned]:
+        self._server.trouble("before abandoned")
+        return abandoned_by(self._server, worker, since)
 
     def _cells(self) -> Iterator[tuple[str, int, name_statistics.Cell]]:
         """Name, minute since the epoch, and what was counted in it."""

@@ -126,6 +126,10 @@ class MemoryServer:
         self.errors = KeptErrors()
         self.runs: Counter[tuple[str, int, int]] = Counter()
         """Name, minute and key (as in statistics.lua) -> how many."""
+        self.worker_runs: Counter[tuple[str, int, bool]] = Counter()
+        """Worker, minute and whether they failed -> runs that ended."""
+        self.abandoned: dict[tuple[str, str], float] = {}
+        """Worker and id of a task that it may have left -> when that was found."""
         self.begun: dict[str, int] = {}
         self.set_aside: list[bytes] = []
         self.held = 0.0

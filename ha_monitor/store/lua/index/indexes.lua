@@ -2,7 +2,7 @@
 -- was before a call and as it is after it, and is written before the records: a call that failed in between is
 -- repeated, and finds the record as it was, so that it writes the same again.
 --
--- @include generated/catalogue index/children index/ended_badly index/flow index/names index/waits
+-- @include generated/catalogue index/abandoned index/children index/ended_badly index/flow index/names index/waits
 
 local indexes
 
@@ -41,6 +41,7 @@ do
     names.write()
     waits.write()
     children.write()
+    abandoned.write()
   end
 
   -- Forgets something of what has expired, at each tick.
@@ -48,6 +49,7 @@ do
     ended_badly.sweep()
     names.sweep()
     waits.sweep()
+    abandoned.sweep()
   end
 
   indexes = { remember = remember, note = note, write = write, sweep = sweep }

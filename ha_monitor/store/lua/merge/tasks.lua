@@ -1,7 +1,7 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include clock counting error_groups generated/catalogue ids index/flow index/indexes lifetime phases record runs
--- @include saving sender_clocks statistics story work
+-- @include clock counting error_groups generated/catalogue ids index/abandoned index/flow index/indexes lifetime phases
+-- @include record runs saving sender_clocks statistics story work worker_runs
 -- @include merge/activity merge/announce merge/counts merge/open_tasks merge/producers merge/run_times merge/tally
 -- @include merge/waiting merge/workers
 -- @families task
@@ -14,7 +14,7 @@ do
   local first_look = options.first_look
 
   local hear = workers.hear
-  local with_event, note_sent = story.with, flow.note_sent
+  local with_event, note_sent, note_run = story.with, flow.note_sent, worker_runs.note
   local earliest, latest = sender_clocks.begin()
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
@@ -31,7 +31,7 @@ do
   -- Merges the new events of a task from one to another, and adds to `announce` what is to be said of them; returns the
   -- ids seen, the story, how many events are new, and whether one that can begin a run came after an end, as before or
   -- now.
-  local function merge_events(facts, seen, told, batch, first, last, announce, has_begun)
+  local function merge_events(uuid, facts, seen, told, batch, first, last, announce, has_begun)
     local new = 0
     for index = first, last do
       local fact = batch[index]
@@ -44,6 +44,9 @@ do
         if facts.tk then
           local begins = CAN_BEGIN[code] and fact[3] > (facts.tt or 0) and not runs.is_late_sending(facts, fact)
           has_begun = begins or has_begun and not EVENTS.ends[code]
+        end
+        if facts.w and fact[4] ~= facts.w and (code == RECEIVED or code == STARTED) then
+          abandoned.note(uuid, facts, fact)
         end
         if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
         local at = fact[3]
@@ -65,6 +68,7 @@ do
           if ENDS_A_RUN[code] then
             ended_size = ended_size + 1
             ended[ended_size] = fact
+            note_run(fact[4], fact[3], code == FAILED)
             if fact[8] then
               noted_size = noted_size + 1
               noted[noted_size] = fact
@@ -95,7 +99,7 @@ do
     for first = 1, size, A_PIECE do
       local last, more = first + A_PIECE - 1, nil
       if last > size then last = size end
-      seen, told, more, has_begun = merge_events(facts, seen, told, batch, first, last, announce, has_begun)
+      seen, told, more, has_begun = merge_events(uuid, facts, seen, told, batch, first, last, announce, has_begun)
       new = new + more
       if noted_size > 0 or facts.gw then
         error_groups.note(uuid, facts, noted, announce)

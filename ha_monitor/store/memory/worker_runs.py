@@ -1,0 +1,63 @@
+"""What ended on workers, and what they left, as `lua/worker_runs.lua` and `lua/index/abandoned.lua`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+from ha_monitor.events.catalogue import Code
+from ha_monitor.events.facts import Fact
+from ha_monitor.store.memory.server import MemoryServer
+from ha_monitor.store.record import Facts
+from ha_monitor.store.worker_runs import KEPT, Abandoned, WorkerRuns
+
+_ENDS_A_RUN = (Code.SUCCEEDED, Code.FAILED, Code.RETRIED)
+
+
+def note_of_workers(server: MemoryServer, heard: Sequence[tuple[str, Facts, Fact]]) -> None:
+    """New facts were merged: what they say of workers.
+
+    :param heard: ids of tasks, what was known of each before, and the fact.
+    """
+    for task_id, before, fact in heard:
+        _note(server, task_id, before, fact)
+
+
+def _note(server: MemoryServer, task_id: str, before: Facts, fact: Fact) -> None:
+    now = int(server.clock.time() * 1_000_000)
+    code, at, worker = fact[1], fact[2], fact[3]
+    if code in _ENDS_A_RUN and worker and not 0 < at < now - KEPT * 1_000_000:
+        minute = (at if 0 < at <= now else now) // 60_000_000
+        server.worker_runs[worker, minute, code == Code.FAILED] += 1
+    if code not in (Code.RECEIVED, Code.STARTED) or not before.worker or before.worker == worker:
+        return
+    closed = before.retried_count + before.requeued_count
+    if at < max(before.received or 0, before.started or 0):
+        server.abandoned.setdefault((worker, task_id), server.clock.time())
+    elif before.finish is None and max(before.received_count, before.started_count) > closed:
+        server.abandoned.setdefault((before.worker, task_id), server.clock.time())
+
+
+def note_lost(server: MemoryServer) -> None:
+    """The tasks that are open on lost workers may be left by them."""
+    for task_id, task in server.tasks.items():
+        phase, worker = task.phase(), task.facts.worker
+        if phase is not None and phase[0] != "sent" and worker in server.lost_workers:
+            server.abandoned.setdefault((worker or "", task_id), server.clock.time())
+
+
+def runs_of(server: MemoryServer, worker: str, since: float, until: float) -> WorkerRuns:
+    """What ended on a worker in a time."""
+    found = [
+        (failed, count)
+        for (one, minute, failed), count in server.worker_runs.items()
+        if one == worker and max(since, server.clock.time() - KEPT) // 60 <= minute < ceil(until / 60)
+    ]
+    return WorkerRuns(sum(count for _, count in found), sum(count for failed, count in found if failed))
+
+
+def abandoned_by(server: MemoryServer, worker: str, since: float) -> list[Abandoned]:
+    """What a worker may have left."""
+    left = sorted(((at, one) for (name, one), at in server.abandoned.items() if name == worker), reverse=True)
+    orphaned = {task_id for task_id, (kind, *_) in server.found.items() if kind == "task-orphaned"}
+    return [Abandoned(task_id, task_id in orphaned) for at, task_id in left if at >= since]

@@ -1,0 +1,66 @@
+"""What ended on workers, and what they left, as it is read (`queries.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import ceil
+from struct import Struct
+from typing import NamedTuple
+
+KEPT = 3600
+"""Seconds for which it is kept, by minute."""
+MOST_ABANDONED = 10_000
+"""Tasks that workers may have left, of all workers together."""
+TEN = 10
+"""Minutes that are kept together, as in `lua/worker_runs.lua`."""
+_CELLS = Struct(">" + "II" * TEN)
+
+
+class WorkerRuns(NamedTuple):
+    """Runs that ended on a worker in some time."""
+
+    ended: int
+    """That succeeded, failed or were retried."""
+    failed: int
+    """Of these."""
+
+
+class Abandoned(NamedTuple):
+    """A task that a worker may have left: open on it when it was lost, or taken by another one."""
+
+    task_id: str
+    is_orphaned: bool
+    """It was said to be orphaned, and nobody has taken it since."""
+
+
+def minutes_in(since: float, until: float) -> dict[int, list[int]]:
+    """The minutes of a time, by ten: the minutes of each, from 0."""
+    found: dict[int, list[int]] = {}
+    for minute in range(int(since // 60), ceil(until / 60)):
+        found.setdefault(minute // TEN, []).append(minute % TEN)
+    return found
+
+
+def runs_from(raw: Iterable[tuple[bytes | None, Sequence[int]]]) -> WorkerRuns:
+    """The sum of what is kept; without what is not of the program's making.
+
+    :param raw: what is kept of ten minutes, and which of these count.
+    """
+    ended = failed = 0
+    for text, minutes in raw:
+        if text is not None and len(text) == _CELLS.size:
+            cells = _CELLS.unpack(text)
+            ended += sum(cells[2 * minute] for minute in minutes)
+            failed += sum(cells[2 * minute + 1] for minute in minutes)
+    return WorkerRuns(ended, failed)
+
+
+def abandoned_by(worker: str, member: bytes) -> str | None:
+    """The id of a task that a worker left, by an entry as `lua/index/abandoned.lua` makes it; None if it is another
+    worker's.
+    """
+    length, _, rest = member.partition(b":")
+    if not length.isdigit() or len(length) > 9:
+        return None
+    name, task_id = rest[: int(length)], rest[int(length) :]
+    return task_id.decode("utf-8", "replace") if name.decode("utf-8", "replace") == worker else None
