@@ -270,6 +270,11 @@ def show(answer: Answer, options: argparse.Namespace, rows: int | None = None) -
         standard_error().row(sentence_about(answer))
 
 
+def terminal_width() -> int | None:
+    """The columns of the terminal; None if the output is not one, so that nothing is cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def write_properties(known: Mapping[str, str | None], output: Terminal, width: int | None) -> None:
     """Write a row for each property that is known, cut to the terminal."""
     for name, text in known.items():
@@ -320,7 +325,7 @@ def _show_values(answer: Answer, options: argparse.Namespace, output: Terminal) 
 def _show_table(answer: Answer, options: argparse.Namespace, output: Terminal, most: int | None) -> None:
     if not answer.items:
         return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_width()
     if answer.told is not None:
         for number, item in enumerate(answer.items):
             if number:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import time
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, Style, add_flags, answered
+from ha_monitor.cli.answers import LEAST_ID, Answer, Of, Style, add_flags, answered, output_of, terminal_width
+from ha_monitor.cli.queues import rate as per_second
 from ha_monitor.exit_status import ExitStatus
-from ha_monitor.text.table import Cell, Column
+from ha_monitor.text.table import Cell, Column, laid_out
 from ha_monitor.text.terminal import standard_output
 from ha_monitor.text.times import duration
 
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from msgspec import Struct
 
     from ha_monitor.config.load import Loaded
-    from ha_monitor.store.reader import StoreReader, WorkerEntry
+    from ha_monitor.query.workers import SeenWorker
+    from ha_monitor.store.reader import StoreReader
 
 _STATES = ("lost", "late", "online", "offline")
 """Those first that somebody must look at."""
 RECENT = "-1h"
 """Since when the failures of a worker are listed."""
+SHOWN = 3
+"""Ids that are shown of what became of a lost worker's tasks."""
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -30,8 +33,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="list the workers; of one also what it runs now, and what failed there",
         description="Lists workers, those first that are lost. With a name, in which * stands for any text, only "
-        "those; of a single one also the tasks that it has, the oldest first, and what failed, was rejected or revoked "
-        "there in the last hour. Exit status 1 if there is none of that name.",
+        "those; of a single one also the tasks that it has, the oldest first, what failed, was rejected or revoked "
+        "there in the last hour, and if it is lost, what became of the tasks that it had. Exit status 1 if there is "
+        "none of that name.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a nodename, such as celery@app1")
     add_flags(parser, limit=0, times=False)
@@ -40,7 +44,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """List workers, and of a single one its tasks and its failures."""
-    found: list[WorkerEntry] = []
+    found: list[SeenWorker] = []
 
     def ask(loaded: Loaded, reader: StoreReader) -> Answer:
         answer = _answer(options, loaded, reader)
@@ -55,7 +59,8 @@ def run(options: argparse.Namespace) -> ExitStatus:
     if options.output in ("table", "wide"):
         from ha_monitor.query.language import quoted
 
-        worker = f"worker={quoted(found[0].name)}"
+        _write_left(found[0], options)
+        worker = f"worker={quoted(found[0].entry.name)}"
         for words, oldest_first in (
             ([worker, "state=RECEIVED,STARTED"], True),
             ([worker, "state=FAILURE,REJECTED,REVOKED", f"since={RECENT}"], False),
@@ -69,8 +74,28 @@ def run(options: argparse.Namespace) -> ExitStatus:
     return status
 
 
+def _write_left(one: SeenWorker, options: argparse.Namespace) -> None:
+    """Write what became of the tasks that a lost worker had."""
+    if one.left is None:
+        return
+    output = output_of(options)
+    fates = [(fate, ids) for fate, ids in one.left.items() if ids]
+    count = sum(len(ids) for _, ids in fates)
+    output.row("")
+    if not fates:
+        output.row("It is not known of any task that it had when it was lost.")
+        return
+    output.row(f"Of the {count} tasks that it had when it was lost:" if count > 1 else "Of the task that it had:")
+    header = [Column("  FATE", 0), Column("TASKS", 1, right=True), Column("FIRST", 2, LEAST_ID)]
+    rows: list[list[Cell]] = [[f"  {fate}", str(len(ids)), " ".join(ids[:SHOWN])] for fate, ids in fates]
+    for row in laid_out(header, rows, output.shown, width=terminal_width(), legend=not options.no_legend):
+        output.row(*row)
+
+
 def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) -> Answer:
     from ha_monitor.query.language import Pattern, split_values
+    from ha_monitor.query.queues import rates_since
+    from ha_monitor.query.workers import seen_workers
     from ha_monitor.store.queries import Gap
 
     read = reader.workers(loaded.config.workers.late_after)
@@ -82,13 +107,17 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
     if options.reverse:
         entries.reverse()
     limit = options.limit or len(entries)
+    now, named = reader.queries.now(), options.name is not None
     gaps = [Gap(f"{read.more} workers that have been silent for longer", 0, 0)] if read.more else []
+    if named and not loaded.config.stuck.enabled and any(one.state == "lost" for one in entries):
+        gaps.append(Gap("tasks of lost workers that no other has taken: stuck.enabled is false", 0, 0))
+    gaps += reader.queries.gaps(rates_since(now), now)
     return Answer(
         nouns=("worker", "workers"),
-        time=time.time(),
-        items=entries[:limit],
+        time=now,
+        items=seen_workers(reader.queries, entries[:limit], now, named=named),
         columns=COLUMNS,
-        id_of=lambda entry: str(entry.name),
+        id_of=lambda one: str(one.entry.name),
         document_of=_document,
         searched="all workers that an instance has heard of"
         if not read.more
@@ -98,43 +127,46 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
     )
 
 
-def _document(entry: WorkerEntry) -> Struct:
-    from ha_monitor.status.workers import worker_of
+def _document(one: SeenWorker) -> Struct:
+    from ha_monitor.cli.worker_item import worker_item
 
-    return worker_of(entry)
+    return worker_item(one)
 
 
-def _state(entry: WorkerEntry, style: Style) -> Cell:
+def _state(one: SeenWorker, style: Style) -> Cell:
+    entry = one.entry
     return style.state(entry.state, ", no task events" if entry.unsent and not entry.sends else "")
 
 
 def _field(name: str) -> Any:
-    return lambda entry, _style: "" if entry.heartbeat.get(name) is None else str(entry.heartbeat[name])
+    return lambda one, _style: "" if one.entry.heartbeat.get(name) is None else str(one.entry.heartbeat[name])
 
 
-def _load(entry: WorkerEntry, _style: Style) -> Cell:
-    load = entry.heartbeat.get("loadavg")
+def _load(one: SeenWorker, _style: Style) -> Cell:
+    load = one.entry.heartbeat.get("loadavg")
     return " ".join(map(str, load)) if isinstance(load, list) else ""
 
 
-def _software(entry: WorkerEntry, _style: Style) -> Cell:
-    return " ".join(str(entry.heartbeat[key]) for key in ("sw_ident", "sw_ver") if entry.heartbeat.get(key))
+def _software(one: SeenWorker, _style: Style) -> Cell:
+    fields = one.entry.heartbeat
+    return " ".join(str(fields[key]) for key in ("sw_ident", "sw_ver") if fields.get(key))
 
 
-def _clock(entry: WorkerEntry, _style: Style) -> Cell:
-    if not entry.skew:
-        return ""
-    return f"{duration(abs(entry.skew))} {'ahead' if entry.skew > 0 else 'behind'}"
+def _clock(one: SeenWorker, _style: Style) -> Cell:
+    skew = one.entry.skew
+    return f"{duration(abs(skew))} {'ahead' if skew > 0 else 'behind'}" if skew else ""
 
 
 COLUMNS = (
-    Of(Column("WORKER", 0, 20), lambda entry, _style: entry.name),
+    Of(Column("WORKER", 0, 20), lambda one, _style: one.entry.name),
     Of(Column("STATE", 1), _state),
-    Of(Column("SEEN", 2), lambda entry, style: style.time(style.now - entry.silent)),
+    Of(Column("SEEN", 2), lambda one, style: style.time(style.now - one.entry.silent)),
     Of(Column("ACTIVE", 3, right=True), _field("active")),
-    Of(Column("PROCESSED", 6, right=True), _field("processed")),
-    Of(Column("STARTED", 4), lambda entry, style: style.time(entry.online)),
-    Of(Column("SOFTWARE", 5), _software),
-    Of(Column("CLOCK", 7), _clock),
-    Of(Column("LOAD", 8), _load),
+    Of(Column("DONE/S", 4, right=True), lambda one, _style: per_second(one.rate)),
+    Of(Column("FAILED", 5, right=True), lambda one, _style: str(one.failed)),
+    Of(Column("PROCESSED", 9, right=True), _field("processed")),
+    Of(Column("STARTED", 6), lambda one, style: style.time(one.entry.online)),
+    Of(Column("SOFTWARE", 7), _software),
+    Of(Column("CLOCK", 8), _clock),
+    Of(Column("LOAD", 10), _load),
 )

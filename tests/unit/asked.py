@@ -19,6 +19,7 @@ from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.reader import WorkerEntry, Workers
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.tail import TailEvent, TailGap
+from ha_monitor.store.worker_runs import Abandoned, WorkerRuns
 
 NOW = 1_795_586_043.5
 ENDS = {State.SUCCESS: "task-succeeded", State.FAILURE: "task-failed"}
@@ -78,12 +79,15 @@ class Asked:
         groups: Sequence[ErrorGroup] = (),
         runs: Sequence[tuple[float, NameStatistic]] = (),
         flows: Mapping[str, QueueFlow | None] | None = None,
+        left: Mapping[str, list[Abandoned]] | None = None,
     ) -> None:
         """
         :param runs: what was run at which time.
         :param flows: what came into each queue and left it lately; None for one of which producers tell nothing.
+        :param left: tasks that workers may have left.
         """
         self.flows = dict(flows or {})
+        self.left = dict(left or {})
         self.kept = {one.record.task_id: one for one in tasks}
         self.read = 0
         """Records that were read."""
@@ -160,6 +164,14 @@ class Asked:
         found = {name: statistic(name) for name in names}
         found |= {one.name: one for at, one in self._runs if one.name in found and since <= at < until}
         return [found[name] for name in names]
+
+    def worker_runs(self, workers: Sequence[str], since: float, until: float) -> list[WorkerRuns]:
+        ended = [one.record for one in self.kept.values() if since <= (one.record.finished or 0.0) < until]
+        by_worker = [[one for one in ended if one.worker == name] for name in workers]
+        return [WorkerRuns(len(some), sum(one.state is State.FAILURE for one in some)) for some in by_worker]
+
+    def abandoned(self, worker: str, since: float) -> list[Abandoned]:
+        return self.left.get(worker, [])
 
     def now(self) -> float:
         return NOW

@@ -15,7 +15,8 @@ import pytest
 from ha_monitor.cli.main import joined, main
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.events.catalogue import State
-from ha_monitor.store.queries import Gap
+from ha_monitor.store.queries import Gap, StoryEvent
+from ha_monitor.store.worker_runs import Abandoned
 from ha_monitor.text.visible import columns
 from tests.unit.asked import NOW, serve, task, worker
 
@@ -242,6 +243,40 @@ def test_workers(call: Call) -> None:
     assert call("workers", "none")[2].endswith("none: no worker has this name; ha-monitor workers lists them\n")
     found = json.loads(call("workers", "celery@b", "-o", "json")[1])
     assert [(one["name"], one["state"]) for one in found["items"]] == [("celery@b", "lost")]
+
+
+def test_what_became_of_the_tasks_of_a_lost_worker(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given a lost worker that had tasks, of it alone is told what became of each: one that another worker ran, one
+    that has ended, an orphan, one that is still open, and one whose record has expired; not one that it had retried,
+    and which another one took then."""
+    begun = [StoryEvent("task-received", NOW - 99), StoryEvent("task-started", NOW - 98)]
+    retried = [StoryEvent("task-retried", NOW - 97)]
+    tasks = [
+        task("again", worker="celery@a", story=[*begun, *begun]),
+        task("retried", worker="celery@a", story=[*begun, *retried, *begun]),
+        task("ended", State.FAILURE, worker="celery@b"),
+        task("orphan", State.STARTED, worker="celery@b"),
+        task("open", State.RECEIVED, worker="celery@b"),
+        task("late", State.RETRY, worker="celery@b"),
+    ]
+    ids = [*(one.record.task_id for one in tasks), "gone"]
+    left = {"celery@b": [Abandoned(one, one == "orphan") for one in ids]}
+    serve(monkeypatch, *tasks, workers=[worker("celery@a"), worker("celery@b", "lost", silent=70.0)], left=left)
+
+    _, out, _ = call("workers", "celery@b")
+    fates = out.split("\n\n")[1].splitlines()
+    assert fates[0] == "Of the 5 tasks that it had when it was lost:"
+    assert [row.split() for row in fates[2:]] == [
+        ["run", "again", "elsewhere", "1", "again"],
+        ["ended", "1", "ended"],
+        ["orphaned", "1", "orphan"],
+        ["still", "open", "1", "open"],
+        ["record", "expired", "1", "gone"],
+    ]
+    (item,) = json.loads(call("workers", "celery@b", "-o", "json")[1])["items"]
+    assert item["left"]["run_again"] == {"count": 1, "ids": ["again"]}
+    assert (item["failed"], item["rate"] > 0) == (1, True)
+    assert [one["left"] for one in json.loads(call("workers", "-o", "json")[1])["items"]] == [None, None]
 
 
 def at_terminal(monkeypatch: pytest.MonkeyPatch, width: int, *arguments: str) -> str:

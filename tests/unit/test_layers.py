@@ -45,6 +45,7 @@ PORT = {
     "error_groups",
     "name_statistics",
     "queue_flow",
+    "worker_runs",
     "tail",
     "dead_letters",
 }
