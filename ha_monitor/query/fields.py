@@ -38,27 +38,19 @@ class Field(NamedTuple):
 
 def first_heard(task: KeptTask) -> float:
     """When a task was first heard of, by the clocks of the senders; 0 if that is not known."""
-    record = task.record
-    known = [event.time for event in task.story[:1]]
-    known += [at for at in (record.sent, record.received, record.started, record.finished) if at is not None]
-    return min((at for at in known if at > 0), default=0.0)
+    return task.first_heard
 
 
 def last_heard(task: KeptTask) -> float:
     """When a task ended, or else when something was heard of it last; 0 if that is not known."""
-    record = task.record
-    if record.finished is not None:
-        return record.finished
-    known = [event.time for event in task.story[-1:]]
-    return max([*known, record.sent or 0.0, record.received or 0.0, record.started or 0.0])
+    return task.last_heard
 
 
 def runtime_of(task: KeptTask, now: float) -> float | None:
     """Seconds that a task took, or that it has been running for."""
-    record = task.record
-    if record.state is State.STARTED and record.started is not None:
-        return max(0.0, now - record.started)
-    return record.runtime
+    if task.state is State.STARTED and (started := task.started) is not None:
+        return max(0.0, now - started)
+    return task.record.runtime
 
 
 def queue_time_of(task: KeptTask, now: float) -> float | None:
@@ -73,10 +65,10 @@ def queue_time_of(task: KeptTask, now: float) -> float | None:
 FIELDS = {
     field.name: field
     for field in (
-        Field("state", Kind.STATE, "its state, or open for all that are not finished", lambda t, _: (t.record.state,)),
-        Field("name", Kind.TEXT, "its name", lambda t, _: (t.record.name,)),
-        Field("queue", Kind.TEXT, "its queue, where producers send task-sent", lambda t, _: (t.record.queue,)),
-        Field("worker", Kind.TEXT, "the worker that had it last", lambda t, _: (t.record.worker,)),
+        Field("state", Kind.STATE, "its state, or open for all that are not finished", lambda t, _: (t.state,)),
+        Field("name", Kind.TEXT, "its name", lambda t, _: (t.name,)),
+        Field("queue", Kind.TEXT, "its queue, where producers send task-sent", lambda t, _: (t.queue,)),
+        Field("worker", Kind.TEXT, "the worker that had it last", lambda t, _: (t.worker,)),
         Field(
             "error",
             Kind.TEXT,

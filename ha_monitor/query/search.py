@@ -152,7 +152,7 @@ class _Kept:
         return [task for _, task in [*known, *unknown]]
 
     def _by_time(self, task: KeptTask) -> tuple[float, str]:
-        return self._when(task), task.record.task_id
+        return self._when(task), task.task_id
 
     def _when(self, task: KeptTask) -> float:
         return when(task, by_end=self._by_end)

@@ -22,6 +22,8 @@ from ha_monitor.store.queries import (
 
 PAGE = 1000
 """Ids that are looked at together."""
+FIRST_NAMES, MOST_AT_ONCE = 10, 100
+"""Names whose tasks are read together, at first and at most."""
 MOST_WAITING = 100_000
 NOTHING_ELSE = float("-inf")
 
@@ -204,20 +206,21 @@ class ByName:
         """The same, and when that one was first heard of."""
 
     def pages(self) -> Iterator[Page]:
-        rings: list[tuple[float, list[str]]] = []
-        for start in range(0, len(self._names), PAGE):
-            names = self._names[start : start + PAGE]
-            of_names = zip(names, self._queries.newest_of(names, MOST_NEWEST), strict=True)
-            found = {name: ids for name, ids in of_names if ids}
-            self._full |= {name: ids[-1] for name, ids in found.items() if len(ids) >= MOST_NEWEST}
-            heads = self._queries.tasks([ids[0] for ids in found.values()])
-            rings += [(_first(head), ids) for head, ids in zip(heads, found.values(), strict=True)]
+        rings = self._queries.rings(self._names)
+        ends = [(name, ring.newest) for name, ring in zip(self._names, rings, strict=True) if ring.newest is not None]
+        self._full = {name: ring.oldest for name, ring in zip(self._names, rings, strict=True) if ring.oldest}
+        heads = self._queries.tasks([newest for _, newest in ends])
+        first = sorted(((_first(head), name) for head, (name, _) in zip(heads, ends, strict=True)), reverse=True)
         oldest = self._queries.tasks(list(self._full.values()))
         self._oldest = {name: _first(task) for name, task in zip(self._full, oldest, strict=True)}
         self.floor = max(self._oldest.values(), default=self._nothing_else)
-        rings.sort(key=lambda one: one[0], reverse=True)
-        for number, (_, ids) in enumerate(rings, start=1):
-            yield Page(ids, rings[number][0] if number < len(rings) else None)
+        # A question for the newest needs few of many names, so that a few are read, then more and more.
+        start, size = 0, FIRST_NAMES
+        while start < len(first):
+            some = first[start : start + size]
+            for number, ids in enumerate(self._queries.newest_of([name for _, name in some], MOST_NEWEST), start + 1):
+                yield Page(ids, first[number][0] if number < len(first) else None)
+            start, size = start + size, min(2 * size, MOST_AT_ONCE)
 
     def lacks(self) -> list[Gap]:
         """What came before the oldest ones that are kept."""

@@ -126,6 +126,20 @@ class StoreConnection:
                 # What a person typed may be no UTF-8: nothing in Redis has such a name. Nothing was sent.
                 self._connection.send_command(*map(_as_bytes, command))
 
+    def send_all(self, commands: Sequence[tuple[Any, ...]]) -> None:
+        """Write commands at once, each as `send` does.
+
+        :raises StoreUnavailable: if the connection is down or breaks.
+        """
+        if self._connection is None:
+            raise StoreUnavailable("not connected to Redis")
+        with self._closing_on_error():
+            try:
+                packed = self._connection.pack_commands(commands)
+            except UnicodeEncodeError:
+                packed = self._connection.pack_commands([tuple(map(_as_bytes, command)) for command in commands])
+            self._connection.send_packed_command(packed)
+
     def receive(self) -> Any:
         """The reply to the oldest command without one; blocks for at most `store.timeout`.
 

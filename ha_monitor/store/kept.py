@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from struct import Struct
+from typing import Any
 
 import msgspec
 
-from ha_monitor.events.catalogue import TASK_EVENTS, Code
+from ha_monitor.events.catalogue import TASK_EVENTS, Code, State
 from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.identity import ID_SIZE
 from ha_monitor.store.queries import KeptTask, StoryEvent
-from ha_monitor.store.record import Facts, record_of
+from ha_monitor.store.record import Facts, record_of, state_of
 
 MOST_VALUES = 6
 """Values of a record, one after the other."""
@@ -27,21 +28,90 @@ _values_of = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _facts_of = msgspec.msgpack.Decoder(Facts).decode
 
 
+def _story_of(facts: Facts, events: Iterable[tuple[int, int]]) -> tuple[StoryEvent, ...]:
+    errors = {(at, int(Code.RETRIED)): group_id(facts.name, digest) for at, digest in facts.retry_errors}
+    if facts.finish == Code.FAILED and facts.fingerprint is not None:
+        errors[facts.finished or 0, int(Code.FAILED)] = group_id(facts.name, facts.fingerprint)
+    return tuple(
+        StoryEvent(_TYPES.get(code, "custom"), at / 1e6, code == Code.REQUEUED, errors.get((at, code)))
+        for at, code in sorted(events)
+    )
+
+
+def _is_complete(facts: Facts, *, whole: bool) -> bool:
+    return whole and facts.name is not None and (facts.finish != Code.SUCCEEDED or facts.started_count > 0)
+
+
 def kept_task(task_id: str, facts: Facts, events: Iterable[tuple[int, int]], *, whole: bool) -> KeptTask:
     """A task as those who read get it.
 
     :param events: time in µs and code of each.
     :param whole: whether these are all.
     """
-    errors = {(at, int(Code.RETRIED)): group_id(facts.name, digest) for at, digest in facts.retry_errors}
-    if facts.finish == Code.FAILED and facts.fingerprint is not None:
-        errors[facts.finished or 0, int(Code.FAILED)] = group_id(facts.name, facts.fingerprint)
-    story = tuple(
-        StoryEvent(_TYPES.get(code, "custom"), at / 1e6, code == Code.REQUEUED, errors.get((at, code)))
-        for at, code in sorted(events)
-    )
-    is_complete = whole and facts.name is not None and (facts.finish != Code.SUCCEEDED or facts.started_count > 0)
-    return KeptTask(record_of(task_id, facts), story, is_complete, facts.reconciled is not None)
+    is_complete = _is_complete(facts, whole=whole)
+    return KeptTask(record_of(task_id, facts), _story_of(facts, events), is_complete, facts.reconciled is not None)
+
+
+class _ReadTask(KeptTask):
+    """A task of which is worked out what somebody asks for: a search looks at tens of thousands, and shows twenty."""
+
+    __slots__ = ("_facts", "_task_id", "_values")
+
+    def __init__(self, task_id: str, facts: Facts, values: list[msgspec.Raw]) -> None:
+        self._task_id, self._facts, self._values = task_id, facts, values
+
+    def __getattr__(self, name: str) -> Any:
+        """What was not asked for before."""
+        if name == "record":
+            self.record = record_of(self._task_id, self._facts)
+        elif name in ("story", "complete"):
+            events, whole = _events(self._values)
+            self.story, self.complete = _story_of(self._facts, events), _is_complete(self._facts, whole=whole)
+        elif name == "reconciled":
+            self.reconciled = self._facts.reconciled is not None
+        else:
+            raise AttributeError(name)
+        return getattr(self, name)
+
+    @property
+    def task_id(self) -> str:
+        return self._task_id
+
+    @property
+    def state(self) -> State:
+        return state_of(self._facts)
+
+    @property
+    def name(self) -> str | None:
+        return self._facts.name
+
+    @property
+    def queue(self) -> str | None:
+        return self._facts.queue
+
+    @property
+    def worker(self) -> str | None:
+        return self._facts.worker
+
+    @property
+    def started(self) -> float | None:
+        return self._facts.started / 1e6 if self._facts.started else None
+
+    @property
+    def first_heard(self) -> float:
+        facts = self._facts
+        counts = (facts.received_count, facts.started_count, facts.finished_count)
+        known = sum(counts) + (facts.sent is not None)
+        is_told = max(counts) <= 1 and facts.reconciled is None and known == _count(self._values)
+        if not is_told:
+            return super().first_heard
+        # The facts name the time of each event that there was.
+        times = (facts.sent, facts.received, facts.started, facts.finished)
+        return min((at for at in times if at is not None and at > 0), default=0) / 1e6
+
+    @property
+    def last_heard(self) -> float:
+        return self._facts.finished / 1e6 if self._facts.finished else super().last_heard
 
 
 def facts_of(raw: bytes) -> Facts | None:
@@ -60,10 +130,16 @@ def read_kept(task_id: str, raw: bytes) -> KeptTask | None:
     """A task as its record says; None if that is none of the program's making."""
     values = _values(raw)
     facts = _facts_in(values)
-    if facts is None:
-        return None
-    events, whole = _events(values)
-    return kept_task(task_id, facts, events, whole=whole)
+    return None if facts is None else _ReadTask(task_id, facts, values)
+
+
+def _count(values: list[msgspec.Raw]) -> int:
+    """How many events a record has merged; -1 if it does not say."""
+    if len(values) < MOST_VALUES:
+        return -1
+    packed = memoryview(values[1])
+    count, rest = divmod(len(packed) - _HEADS.get(packed[0], 1), ID_SIZE)
+    return -1 if rest else count
 
 
 def _events(values: list[msgspec.Raw]) -> tuple[list[tuple[int, int]], bool]:

@@ -46,16 +46,89 @@ class StoryEvent(Struct, frozen=True):
     """Of the failure that ended the task, and of its last retries for an exception: the group of the error."""
 
 
-class KeptTask(Struct, frozen=True):
-    """What is kept of one task."""
+class KeptTask:
+    """What is kept of one task. What a search needs of each that it looks at has a name of its own here, so that an
+    implementation need not work out all the rest.
+    """
+
+    __slots__ = ("complete", "reconciled", "record", "story")
 
     record: TaskRecord
-    story: tuple[StoryEvent, ...] = ()
+    story: tuple[StoryEvent, ...]
     """Its events, oldest first: the latest 1,000. None of them in a record that an earlier version wrote."""
-    complete: bool = True
+    complete: bool
     """Whether nothing is missing as far as the record shows: its name, the start of what succeeded, the story."""
-    reconciled: bool = False
+    reconciled: bool
     """Its end was found in the result backend, since the event of it never came."""
+
+    def __init__(
+        self,
+        record: TaskRecord,
+        story: tuple[StoryEvent, ...] = (),
+        complete: bool = True,
+        reconciled: bool = False,
+    ) -> None:
+        self.record, self.story, self.complete, self.reconciled = record, story, complete, reconciled
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, KeptTask):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in KeptTask.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"KeptTask({self.record!r}, {self.story!r}, {self.complete!r}, {self.reconciled!r})"
+
+    @property
+    def task_id(self) -> str:
+        return self.record.task_id
+
+    @property
+    def state(self) -> State:
+        return self.record.state
+
+    @property
+    def name(self) -> str | None:
+        return self.record.name
+
+    @property
+    def queue(self) -> str | None:
+        return self.record.queue
+
+    @property
+    def worker(self) -> str | None:
+        return self.record.worker
+
+    @property
+    def started(self) -> float | None:
+        return self.record.started
+
+    @property
+    def first_heard(self) -> float:
+        """When it was first heard of, by the clocks of the senders, seconds since the epoch; 0 if that is not known."""
+        record = self.record
+        known = [event.time for event in self.story[:1]]
+        known += [at for at in (record.sent, record.received, record.started, record.finished) if at is not None]
+        return min((at for at in known if at > 0), default=0.0)
+
+    @property
+    def last_heard(self) -> float:
+        """When it ended, or else when something was heard of it last; 0 if that is not known."""
+        record = self.record
+        if record.finished is not None:
+            return record.finished
+        known = [event.time for event in self.story[-1:]]
+        return max([*known, record.sent or 0.0, record.received or 0.0, record.started or 0.0])
+
+
+class Ring(NamedTuple):
+    """The ends of what is kept of a name's tasks."""
+
+    newest: str | None
+    """Id of the newest; None if there is none."""
+    oldest: str | None
+    """Id of the oldest that is kept, if as many are kept as there may be; else None: these are all."""
 
 
 class Ended(NamedTuple):
@@ -96,6 +169,9 @@ class TaskQueries(Protocol):
 
     def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
         """The same for many names, in their order."""
+
+    def rings(self, names: Sequence[str]) -> list[Ring]:
+        """The newest task of each name, and the last of the 200, in their order."""
 
     def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
         """Tasks that failed, were rejected, revoked or orphaned in a time, its ends included, newest first: of the

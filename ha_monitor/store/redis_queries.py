@@ -15,7 +15,7 @@ from ha_monitor.store.error_groups import ErrorGroup, GroupFacts, group_from
 from ha_monitor.store.kept import read_kept
 from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
 from ha_monitor.store.packing import json_object
-from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask
+from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask, Ring
 from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait, flow_from
 from ha_monitor.store.redis_workers import RedisWorkerQueries
 
@@ -59,11 +59,22 @@ class RedisQueries(RedisWorkerQueries):
         found: list[list[str]] = []
         for first in range(0, len(names), NAMES_AT_ONCE):
             some = names[first : first + NAMES_AT_ONCE]
-            for name in some:
-                self._connection.send("LRANGE", self._keys.newest(name), 0, -1)
+            self._connection.send_all([("LRANGE", self._keys.newest(name), 0, -1) for name in some])
             # What is there twice counts where it stands first.
             rings = [dict.fromkeys(map(_text, self._connection.receive())) for _ in some]
             found += [list(ring)[: min(count, MOST_NEWEST)] for ring in rings]
+        return found
+
+    def rings(self, names: Sequence[str]) -> list[Ring]:
+        found: list[Ring] = []
+        for first in range(0, len(names), NAMES_AT_ONCE):
+            keys = [self._keys.newest(name) for name in names[first : first + NAMES_AT_ONCE]]
+            self._connection.send_all([("LINDEX", key, end) for key in keys for end in (0, MOST_NEWEST - 1)])
+            ids = [
+                None if one is None else _text(one)
+                for one in (self._connection.receive() for _ in range(2 * len(keys)))
+            ]
+            found += [Ring(*ends) for ends in zip(ids[::2], ids[1::2], strict=True)]
         return found
 
     def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
@@ -194,8 +205,7 @@ class RedisQueries(RedisWorkerQueries):
         wanted = [(name, hour) for name in names for hour in range(first // 60, (behind - 1) // 60 + 1)]
         for start in range(0, len(wanted), NAMES_AT_ONCE):
             some = wanted[start : start + NAMES_AT_ONCE]
-            for name, hour in some:
-                self._connection.send("HGETALL", self._keys.statistics_of(name, hour))
+            self._connection.send_all([("HGETALL", self._keys.statistics_of(name, hour)) for name, hour in some])
             for name, hour in some:
                 cells[name] += _cells(self._connection.receive(), hour, first, behind)
         return [statistic_from(name, cells[name]) for name in names]

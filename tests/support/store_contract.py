@@ -16,7 +16,7 @@ from ha_monitor.events.types import END_TYPES
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.outbox import OutboxItem, retry_entry
-from ha_monitor.store.queries import Ended, Queries, StoryEvent
+from ha_monitor.store.queries import Ended, KeptTask, Queries, StoryEvent
 from ha_monitor.store.record import TaskRecord, record_at, state_of
 from ha_monitor.store.results import OrphanedTask, Ticked, Watching
 from ha_monitor.store.tail import Tail
@@ -1037,3 +1037,35 @@ class StoreContract:
         bed.pass_time(0.01)
 
         assert before + 0.005 < queries.now() < before + 60
+
+    def test_the_ends_of_what_is_kept_by_name(self, bed: Bed) -> None:
+        """Given a name with few tasks, one with more than are kept and one with none, the newest of each is told, and
+        of the full one the last that is kept."""
+        one = started(bed)
+        for number in range(210):
+            merge(one, decode(*life(f"t{number}")))
+        merge(one, decode(*life("ship", name="shop.ship")))
+
+        few, full, none = bed.queries().rings(["shop.ship", "shop.pay", "no such"])
+        assert (few, none) == (("ship", None), (None, None))
+        assert full == ("t209", bed.queries().newest("shop.pay", 200)[-1])
+
+    def test_what_a_search_needs_is_what_the_whole_record_says(self, bed: Bed) -> None:
+        """Given tasks that succeeded, failed, were retried, started twice, are open, had custom events before all
+        others or times that are none, what is told of each without its record is what its record and story tell."""
+        one = started(bed)
+        kinds = ("task-sent", "task-received", "task-started", "task-retried", "task-succeeded", "task-failed")
+        lives = [kinds[:1], kinds[:2], kinds[:3], kinds[:4], (*kinds[:3], kinds[4]), (*kinds[:3], kinds[5]), kinds]
+        lives += [("task-progress", *kinds[:3]), (*kinds[:3], *kinds[:3]), kinds[2:3], kinds[4:5], ("task-progress",)]
+        for number, life_of in enumerate(lives):
+            for shift in (0.0, -TIME):
+                steps = [event(kind, uuid=f"{number}{shift}", at=TIME + shift + at) for at, kind in enumerate(life_of)]
+                merge(one, decode(*steps))
+
+        ids = [f"{number}{shift}" for number in range(len(lives)) for shift in (0.0, -TIME)]
+        for asked_first in bed.queries().tasks(ids):
+            assert asked_first is not None
+            names = ("task_id", "state", "name", "queue", "worker", "started", "first_heard", "last_heard")
+            told = [getattr(asked_first, name) for name in names]
+            whole = KeptTask(asked_first.record, asked_first.story, asked_first.complete, asked_first.reconciled)
+            assert told == [getattr(whole, name) for name in names]

@@ -14,7 +14,7 @@ from ha_monitor.query.fields import BAD_ENDS, OPEN, first_heard
 from ha_monitor.store.dead_letters import KeptLetter
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
 from ha_monitor.store.name_statistics import Durations, NameStatistic
-from ha_monitor.store.queries import Ended, Gap, KeptTask, StoryEvent
+from ha_monitor.store.queries import Ended, Gap, KeptTask, Ring, StoryEvent
 from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.reader import WorkerEntry, Workers
 from ha_monitor.store.record import TaskRecord
@@ -110,6 +110,10 @@ class Asked:
 
     def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
         return [self.newest(name, count) for name in names]
+
+    def rings(self, names: Sequence[str]) -> list[Ring]:
+        ids = self.newest_of(names, 200)
+        return [Ring(one[0] if one else None, one[-1] if len(one) >= self._ring else None) for one in ids]
 
     def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
         ended = [

@@ -14,7 +14,7 @@ from ha_monitor.store.memory import errors
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.memory.worker_runs import abandoned_by, runs_of
 from ha_monitor.store.name_statistics import WAIT, NameStatistic, statistic_from
-from ha_monitor.store.queries import MOST_CHILDREN, MOST_NEWEST, Ended, Gap, KeptTask
+from ha_monitor.store.queries import MOST_CHILDREN, MOST_NEWEST, Ended, Gap, KeptTask, Ring
 from ha_monitor.store.queue_flow import KEPT as KEPT_FLOW
 from ha_monitor.store.queue_flow import Cell, KnownQueue, QueueFlow, QueueWait, flow_from
 from ha_monitor.store.worker_runs import Abandoned, WorkerRuns
@@ -46,6 +46,10 @@ class MemoryQueries:
         known.sort(reverse=True)
         rings = ([task_id for _, task_id, name in known if name == wanted] for wanted in names)
         return [ring[: min(count, MOST_NEWEST)] for ring in rings]
+
+    def rings(self, names: Sequence[str]) -> list[Ring]:
+        ids = self.newest_of(names, MOST_NEWEST)
+        return [Ring(one[0] if one else None, one[-1] if len(one) >= MOST_NEWEST else None) for one in ids]
 
     def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
         self._server.trouble("before ended_badly")
