@@ -15,6 +15,8 @@ from ha_monitor.text.visible import columns, shortened
 
 Cell = str | Painted
 _GAP = "  "
+_LEGIBLE = 3
+"""Halves of the least width of a column, at which its texts can be read, before a less important one gets room."""
 
 
 class Column(NamedTuple):
@@ -63,8 +65,16 @@ def _widths(header: Sequence[Column], natural: Sequence[int], used: Sequence[int
     if width is None:
         return {number: natural[number] for number in used}
     least = {number: min(natural[number], header[number].least or natural[number]) for number in used}
+    wanted = {
+        number: least[number] if header[number].grows_last else min(natural[number], _LEGIBLE * least[number] // 2)
+        for number in used
+    }
     by_rank = sorted(used, key=lambda number: header[number].rank)
-    while len(by_rank) > 1 and sum(least[one] for one in by_rank) + len(_GAP) * (len(by_rank) - 1) > width:
+    # A text of a more important column is not cut to its least for the sake of a less important one.
+    while len(by_rank) > 1:
+        *others, last = by_rank
+        if sum(wanted[one] for one in others) + least[last] + len(_GAP) * len(others) <= width:
+            break
         by_rank.pop()
     room = width - len(_GAP) * (len(by_rank) - 1) - sum(least[one] for one in by_rank)
     found: dict[int, int] = {}

@@ -191,6 +191,37 @@ def test_no_event_is_missing_over_the_death_of_an_instance(
     assert found == {f"task-{n}" for n in range(800) if str(n).startswith("1")}
 
 
+def test_every_event_once_while_the_leader_is_stopped_and_continued(
+    tmp_path: Path, broker_url: str, store_url: str
+) -> None:
+    """Given two instances, of which the leader is stopped under load while somebody looks, until the other one has
+    taken its outbox over, and then continued, each event is shown once: those before, meanwhile and after."""
+    settings = {"log": {"level": "debug"}}
+    with Fleet(tmp_path, broker_url, store_url, size=2, settings=settings).start() as fleet:
+        tail = Tailing(tmp_path, as_monitor(store_url), fleet.node_id)
+        wait_until(lambda: sorted(one.leads for one in fleet.entries()) == [False, True], 60, "one that leads of two")
+        (name,) = [entry.who["instance"] for entry in fleet.entries() if entry.leads]
+        (leader,) = [instance for instance in fleet.instances if instance.name == name]
+        (other,) = [instance for instance in fleet.instances if instance is not leader]
+        publish(broker_url, lives(0, 400))
+        wait_until(lambda: len(tail.lines()) > 100, 60, "some events")
+        leader.freeze()
+        publish(broker_url, lives(400, 200))
+        wait_until(lambda: other.said("outbox-taken-over"), 60, "the take-over")
+        wait_until(lambda: [e.who["instance"] for e in fleet.entries() if e.leads] == [other.name], 60, "a leader")
+        # What the broker had handed to the one that is stopped comes when it goes on, or is given up.
+        wait_until(lambda: any(line["instance"] == other.name for line in tail.lines()), 60, "events of the other")
+        leader.thaw()
+        wait_until(lambda: leader.said("store-connected") >= 2, 60, "that it registers again")
+        publish(broker_url, lives(600, 200))
+        wait_until(lambda: len(ids(tail.lines())) >= 2400, 90, "all events", 0.2)
+        shown = tail.lines()
+        status = tail.end()
+
+    assert (len(ids(shown)), set(ids(shown).values()), status) == (2400, {1}, 130)
+    assert "may lack" not in tail.text()
+
+
 def test_a_store_that_goes_away_is_waited_for(tmp_path: Path, own_redis: PrivateRedis) -> None:
     """Given a Redis that ends while somebody looks and is there again later, that is said once, and what comes then is
     shown."""

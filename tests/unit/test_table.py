@@ -41,7 +41,8 @@ def test_without_a_limit_all_is_shown() -> None:
         (80, "8d3b9c4e-1f0a-4b7e-9a51  FAILURE  ValueError('no money')    12"),
         # Of an id the beginning is enough, so that it gets room last.
         (50, "8d3b9c4e-1…  FAILURE  ValueError('no money')    12"),
-        (40, "8d3b9c4e…  FAILURE  ValueError('n…    12"),
+        # An important text is rather read than a less important number.
+        (40, "8d3b9c4e…  FAILURE  ValueError('no mone…"),
         (32, "8d3b9c4e…  FAILURE  ValueError(…"),
         (20, "8d3b9c4e-1…  FAILURE"),
         (10, "8d3b9c4e-…"),
