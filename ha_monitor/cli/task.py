@@ -137,7 +137,7 @@ def _told(
         entries = reader.workers(loaded.config.workers.late_after).entries
         worker_state = next((one.state for one in entries if one.name == record.worker), None)
     gaps = reader.queries.gaps(first_heard(task), now if is_open else last_heard(task))
-    remarks = remarks_on(task, now, worker_state)
+    remarks = remarks_on(task, now, worker_state, loaded.config.store.shrinks_after)
     if not with_tree:
         return OneTask(task, remarks), gaps
     root = record.root_id or record.task_id
@@ -146,6 +146,10 @@ def _told(
         gaps.append(Gap(f"tasks of the root {root} beyond the newest {MOST_CHILDREN}", 0, 0))
     known = [one for one in reader.queries.tasks([root, *ids]) if one is not None]
     tree = build(root, [task, *known])
+    shrunk = sum(one.shrunk for one in tree.tasks.values())
+    if shrunk:
+        of_them = f"{shrunk:,} task{'' if shrunk == 1 else 's'}"
+        gaps.append(Gap(f"the parents of {of_them}, which are not kept any more (store.detail_ttl)", 0, 0))
     return OneTask(task, remarks, tree, critical_path(tree, now)), gaps
 
 

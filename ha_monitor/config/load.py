@@ -285,6 +285,12 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
                 f"{source}: store.{key} = {kept:g}: expected at least queue.message_ttl "
                 f"({config.queue.message_ttl:g}), or a late redelivery could not be deduplicated"
             )
+    if config.store.detail_ttl > config.store.success_ttl:
+        source = sources.get("store.detail_ttl") or sources.get("store.success_ttl", "the configuration")
+        raise ConfigurationError(
+            f"{source}: store.detail_ttl = {config.store.detail_ttl:g}: expected at most store.success_ttl "
+            f"({config.store.success_ttl:g})"
+        )
     if config.broker.url.startswith("sentinel:") and not config.broker.transport_options.get("master_name"):
         source = sources.get("broker.url", "the configuration")
         raise ConfigurationError(

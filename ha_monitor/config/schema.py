@@ -129,11 +129,25 @@ class StoreSettings(Struct, forbid_unknown_fields=True, frozen=True):
     failure_ttl: Annotated[
         TimeToLive, Meta(description="Seconds that the record of any other task is kept; at least queue.message_ttl")
     ] = 604800.0
+    detail_ttl: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400 * 366,
+            description="Seconds after which the record of a succeeded task shrinks; at most store.success_ttl, 0 for "
+            "never",
+        ),
+    ] = 0.0
     worker_ttl: Annotated[TimeToLive, Meta(description="Seconds that the record of a silent worker is kept")] = 86400.0
     name_wait: Annotated[
         float,
         Meta(ge=0, le=60, description="Seconds that an announcement waits for the event with the task's name"),
     ] = 2.0
+
+    @property
+    def shrinks_after(self) -> int | None:
+        """Whole seconds after which the record of a succeeded task shrinks; None if it never does."""
+        return max(1, int(self.detail_ttl)) if 0 < self.detail_ttl < self.success_ttl else None
 
     @property
     def tick_every(self) -> float:

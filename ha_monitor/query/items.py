@@ -103,6 +103,8 @@ class TaskItem(Struct):
     kwargs: str | None
     reconciled: bool
     incomplete: bool
+    shrunk: bool
+    """Its arguments, root, parent and custom events are not kept any more."""
     story: list[StepItem] | UnsetType = UNSET
     remarks: list[str] | UnsetType = UNSET
     tree: list[BranchItem] | UnsetType = UNSET
@@ -214,6 +216,7 @@ def task_item(task: KeptTask, now: float, **more: Any) -> TaskItem:
         kwargs=record.kwargs,
         reconciled=task.reconciled,
         incomplete=not task.complete,
+        shrunk=task.shrunk,
         **more,
     )
 

@@ -105,6 +105,14 @@ class Filter(NamedTuple):
         """Whether a task is so, at a time in seconds since the epoch."""
         return all(condition.holds(task, now) for condition in self.conditions)
 
+    def names(self, *names: str) -> bool:
+        """Whether a condition is about one of these fields."""
+        return any(condition.field.name in names for condition in self.conditions)
+
+    def without(self, *names: str) -> Filter:
+        """The conditions that are about none of these fields."""
+        return Filter(tuple(one for one in self.conditions if one.field.name not in names))
+
     def exact(self, name: str) -> frozenset[str] | None:
         """The only values that a text may have; None if they are not known."""
         sets = [

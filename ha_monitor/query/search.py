@@ -13,6 +13,8 @@ from ha_monitor.store.queries import Gap, KeptTask, Queries
 
 TIME_LIMIT = 2.0
 """Seconds that a search may take."""
+DETAILS = "arguments, root and parent"
+_DETAIL_FIELDS = ("arg", "root", "parent")
 _SLACK = 100
 """Tasks that are kept beyond those that are asked for, before the rest is dropped."""
 
@@ -76,6 +78,11 @@ class Search:
                 gaps.append(Gap(f"{source.about}: only {kept.seen:,} looked at within {self._time_limit:g} s", 0, 0))
             if stopped or source.floor == NOTHING_ELSE or kept.is_enough(source.floor):
                 break
+        if kept.shrunk:
+            tasks_of = "task" if kept.shrunk == 1 else "tasks"
+            gaps.append(
+                Gap(f"{kept.shrunk:,} {tasks_of} whose {DETAILS} are not kept any more (store.detail_ttl)", 0, 0)
+            )
         tasks = kept.first()
         more = limit > 0 and len(tasks) > limit
         tasks = tasks[:limit] if limit else tasks
@@ -112,6 +119,9 @@ class _Kept:
         self._by_end = asked.states <= BAD_ENDS
         self._seen: set[str] = set()
         self._tasks: list[KeptTask] = []
+        self._wants_details = asked.names(*_DETAIL_FIELDS)
+        self.shrunk = 0
+        """Tasks that may match, since what was asked for is not kept of them any more."""
 
     @property
     def seen(self) -> int:
@@ -127,6 +137,9 @@ class _Kept:
     def add(self, tasks: Sequence[KeptTask]) -> None:
         """Keep those that match."""
         self._tasks += [task for task in tasks if self._asked.holds(task, self._now)]
+        if self._wants_details:
+            rest = self._asked.without(*_DETAIL_FIELDS)
+            self.shrunk += sum(task.shrunk and rest.holds(task, self._now) for task in tasks)
         if self._limit and len(self._tasks) > 2 * self._limit + _SLACK:
             self._tasks = self.first()[: self._limit + 1]
 

@@ -72,12 +72,15 @@ def _derived(record: TaskRecord) -> tuple[StoryEvent, ...]:
     return tuple(sorted(found, key=lambda one: one.time))
 
 
-def remarks_on(task: KeptTask, now: float, worker_state: str | None = None) -> list[str]:
+def remarks_on(
+    task: KeptTask, now: float, worker_state: str | None = None, detail_ttl: float | None = None
+) -> list[str]:
     """Sentences about what is noteworthy: how long an open task has been where it is, why it may wait, what was done
     twice, what is missing.
 
     :param now: seconds since the epoch.
     :param worker_state: that of the worker which has the task, if it is known.
+    :param detail_ttl: seconds for which details of a succeeded task are kept, if that is known.
     """
     record = task.record
     found = [_phase(record, now)] if record.state in OPEN else []
@@ -92,6 +95,9 @@ def remarks_on(task: KeptTask, now: float, worker_state: str | None = None) -> l
         found.append("Its end is from the result backend: the event of it never came.")
     if not task.story:
         found.append("Of each kind of event only the last is known: an earlier version wrote this record.")
+    if task.shrunk:
+        kept = "are not kept any more" if detail_ttl is None else f"were kept for {duration(detail_ttl)}"
+        found.append(f"Its arguments, root, parent and custom events {kept} (store.detail_ttl).")
     if not task.complete:
         found.append("Some of its events never came, or are too old to be kept.")
     return found

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ha_monitor.clock import Clock
 from ha_monitor.events.catalogue import Code
+from ha_monitor.store.briefs import Briefs
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.kept import facts_of
 from ha_monitor.store.keys import Keys
@@ -58,6 +59,7 @@ class Agreement:
         """
         self._call, self._call_all = connection.call, connection.call_all
         self._keys = keys
+        self._briefs = Briefs(connection, keys)
         self._clock = clock
         self._failure_ttl = failure_ttl
         self._keeps_open = keeps_open
@@ -109,6 +111,10 @@ class Agreement:
             self.records += len(ids)
             yield from ((part, "") for part in _in_parts(ids))
             progressed()
+        for ids in self._briefs.all_ids():
+            self.records += len(ids)
+            yield from ((part, "") for part in _in_parts(ids))
+            progressed()
         for key in (self._keys.ended_badly, self._keys.waits, self._keys.open):
             for found in self._scan("ZSCAN", key):
                 ids = [_text(name) for name in found[::2]]
@@ -140,10 +146,11 @@ class Agreement:
         keys = self._keys
         raw = self._call("MGET", *map(keys.task, ids))
         known = {one: facts for one, value in zip(ids, raw, strict=True) if value and (facts := facts_of(value))}
+        known |= self._briefs.facts([one for one, value in zip(ids, raw, strict=True) if value is None])
         if not known:
             return []
         if in_list:
-            strangers = [one for one, facts in known.items() if in_list not in self._lists_of(facts)]
+            strangers = [one for one, facts in known.items() if not self._may_be_in(in_list, facts)]
             return [
                 Disagreement(one, f"in {in_list}, though its record has another name or root", in_list)
                 for one in strangers
@@ -177,6 +184,11 @@ class Agreement:
         """The lists in which a task must be, as far as they are kept."""
         found = [] if facts.name is None else [self._keys.newest(facts.name)]
         return [*found, self._keys.children(facts.root_id)] if isinstance(facts.root_id, str) else found
+
+    def _may_be_in(self, in_list: str, facts: Facts) -> bool:
+        """Whether a list may name a task. A record that shrank does not say which root its task had."""
+        is_unknown = bool(facts.marks) and in_list.startswith(self._keys.children(""))
+        return is_unknown or in_list in self._lists_of(facts)
 
     def _lists(self, names: Sequence[str]) -> dict[str, frozenset[str] | None]:
         """The ids of lists; None of one that is full, or is not kept, since it may lack any."""

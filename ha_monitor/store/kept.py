@@ -48,8 +48,14 @@ def kept_task(task_id: str, facts: Facts, events: Iterable[tuple[int, int]], *, 
     :param events: time in µs and code of each.
     :param whole: whether these are all.
     """
-    is_complete = _is_complete(facts, whole=whole)
-    return KeptTask(record_of(task_id, facts), _story_of(facts, events), is_complete, facts.reconciled is not None)
+    is_complete, is_reconciled = _is_complete(facts, whole=whole), facts.reconciled is not None
+    story = _story_of(facts, events)
+    return KeptTask(record_of(task_id, facts), story, is_complete, is_reconciled, shrunk=bool(facts.marks))
+
+
+def brief_task(task_id: str, facts: Facts) -> KeptTask:
+    """A task of which there is a brief record. It had one event of each kind at most, beside custom ones."""
+    return kept_task(task_id, facts, _with_those_of_times([], facts), whole=True)
 
 
 class _ReadTask(KeptTask):
@@ -66,9 +72,13 @@ class _ReadTask(KeptTask):
             self.record = record_of(self._task_id, self._facts)
         elif name in ("story", "complete"):
             events, whole = _events(self._values)
+            if self._facts.marks:
+                events = _with_those_of_times(events, self._facts)
             self.story, self.complete = _story_of(self._facts, events), _is_complete(self._facts, whole=whole)
         elif name == "reconciled":
             self.reconciled = self._facts.reconciled is not None
+        elif name == "shrunk":
+            self.shrunk = bool(self._facts.marks)
         else:
             raise AttributeError(name)
         return getattr(self, name)
@@ -102,7 +112,7 @@ class _ReadTask(KeptTask):
         facts = self._facts
         counts = (facts.received_count, facts.started_count, facts.finished_count)
         known = sum(counts) + (facts.sent is not None)
-        is_told = max(counts) <= 1 and facts.reconciled is None and known == _count(self._values)
+        is_told = max(counts) <= 1 and facts.reconciled is None and known == _count(self._values) and not facts.marks
         if not is_told:
             return super().first_heard
         # The facts name the time of each event that there was.
@@ -140,6 +150,14 @@ def _count(values: list[msgspec.Raw]) -> int:
     packed = memoryview(values[1])
     count, rest = divmod(len(packed) - _HEADS.get(packed[0], 1), ID_SIZE)
     return -1 if rest else count
+
+
+def _with_those_of_times(events: list[tuple[int, int]], facts: Facts) -> list[tuple[int, int]]:
+    """The events of a record that was brief meanwhile: also the last of each kind, as far as its facts tell."""
+    times = (facts.sent, facts.received, facts.started, facts.finished)
+    codes = (Code.SENT, Code.RECEIVED, Code.STARTED, facts.finish)
+    told = {(at, int(code)) for at, code in zip(times, codes, strict=True) if at is not None and code is not None}
+    return sorted({*events, *told})
 
 
 def _events(values: list[msgspec.Raw]) -> tuple[list[tuple[int, int]], bool]:

@@ -95,6 +95,7 @@ TYPES = {
     "overflow_workers": Kind(
         "string", "MessagePack: {kind of line -> {workers to be told of in one, the first of them}}"
     ),
+    "briefs": Kind("string", "MessagePack: how many hashes of brief records there are, by generation (briefs.lua)"),
     "gaps": Kind("list", "what was lost as JSON, newest first: {what, since, until}"),
     "errors": Kind("zset", "id of an error group -> when its last error was"),
     "errors_since": Kind("string", "since when groups of errors are kept", is_number=True),
@@ -136,6 +137,10 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "task": Family("t:", "string", "the record of a task, by its id (record.lua)"),
+    "brief": Family(
+        "r:", "hash", "brief records of some tasks, by '<generation>:<place>' (briefs.lua): task id -> record"
+    ),
+    "brief_texts": Family("x:", "hash", "numbers that stand for texts in brief records, by the generation of these"),
     "worker": Family("w:", "string", "the record of a worker, by its nodename (worker.lua)"),
     "event": Family("s:", "string", "nothing; the event of that id was seen (ids.lua, merge/others.lua)"),
     "heartbeats": Family("b:", "string", "those of a process (merge/activity.lua)"),
@@ -209,6 +214,7 @@ class Keys:
         self.caught_up = self.prefix + "caught-up"
         self.announced_workers = self.prefix + "announced-workers"
         self.overflow_workers = self.prefix + "overflow-workers"
+        self.briefs = self.prefix + "briefs"
         self.gaps = self.prefix + "gaps"
         self.errors = self.prefix + "errors"
         self.errors_since = self.prefix + "errors-since"
@@ -234,6 +240,13 @@ class Keys:
 
     def task(self, task_id: str) -> str:
         return self._one_of("task", task_id)
+
+    def brief(self, place: str) -> str:
+        """:param place: `<generation>:<place>`."""
+        return self._one_of("brief", place)
+
+    def brief_texts(self, generation: int) -> str:
+        return self._one_of("brief_texts", str(generation))
 
     def newest(self, name: str) -> str:
         return self._one_of("newest", name)

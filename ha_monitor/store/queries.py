@@ -51,7 +51,7 @@ class KeptTask:
     implementation need not work out all the rest.
     """
 
-    __slots__ = ("complete", "reconciled", "record", "story")
+    __slots__ = ("complete", "reconciled", "record", "shrunk", "story")
 
     record: TaskRecord
     story: tuple[StoryEvent, ...]
@@ -60,6 +60,8 @@ class KeptTask:
     """Whether nothing is missing as far as the record shows: its name, the start of what succeeded, the story."""
     reconciled: bool
     """Its end was found in the result backend, since the event of it never came."""
+    shrunk: bool
+    """It succeeded so long ago that its arguments, root, parent and custom events are not kept any more."""
 
     def __init__(
         self,
@@ -67,8 +69,11 @@ class KeptTask:
         story: tuple[StoryEvent, ...] = (),
         complete: bool = True,
         reconciled: bool = False,
+        *,
+        shrunk: bool = False,
     ) -> None:
         self.record, self.story, self.complete, self.reconciled = record, story, complete, reconciled
+        self.shrunk = shrunk
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, KeptTask):

@@ -43,6 +43,8 @@ class Facts(Struct, frozen=True, omit_defaults=True):
     """When the last retries for an exception were, and the fingerprints of these."""
     queue_wait: int | None = field(name="qw", default=None)
     """Of the event's run, in µs, as `store/lua/runs.lua` worked it out."""
+    marks: list[int] = field(name="sh", default_factory=list)
+    """Of the events that it had when its record shrank (`store/lua/briefs.lua`); none if it did not."""
     reconciled: int | None = field(name="z", default=None)
     """The end that was found in the result backend, until the event of it comes."""
 

@@ -11,8 +11,11 @@ import msgspec
 
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.types import ENDS
+from ha_monitor.store.briefs import Briefs
+from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.error_groups import ErrorGroup, GroupFacts, group_from
-from ha_monitor.store.kept import read_kept
+from ha_monitor.store.kept import brief_task, read_kept
+from ha_monitor.store.keys import Keys
 from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
 from ha_monitor.store.packing import json_object
 from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask, Ring
@@ -41,12 +44,21 @@ _cell_in = msgspec.msgpack.Decoder(dict[int, int]).decode
 class RedisQueries(RedisWorkerQueries):
     """See `queries.Queries`."""
 
+    def __init__(self, connection: StoreConnection, keys: Keys) -> None:
+        super().__init__(connection, keys)
+        self._briefs = Briefs(connection, keys)
+
     def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
         found: list[KeptTask | None] = []
         for first in range(0, len(ids), RECORDS_AT_ONCE):
             some = ids[first : first + RECORDS_AT_ONCE]
             records = self._call("MGET", *(self._keys.task(task_id) for task_id in some))
-            found += [None if raw is None else read_kept(one, raw) for one, raw in zip(some, records, strict=True)]
+            briefs = self._briefs.facts([one for one, raw in zip(some, records, strict=True) if raw is None])
+            for task_id, raw in zip(some, records, strict=True):
+                if raw is not None:
+                    found.append(read_kept(task_id, raw))
+                else:
+                    found.append(brief_task(task_id, briefs[task_id]) if task_id in briefs else None)
         return found
 
     def names(self) -> list[str]:

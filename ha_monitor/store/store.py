@@ -54,6 +54,7 @@ class RedisStore(ScriptCalls):
             "lease": self._lease_ms(),
             "held": int(held * 1000),
             "success_ttl": int(settings.success_ttl),
+            "detail_ttl": settings.shrinks_after,
             "failure_ttl": int(settings.failure_ttl),
             "worker_ttl": int(settings.worker_ttl),
             "name_wait": int(settings.name_wait * 1000),

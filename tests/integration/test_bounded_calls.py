@@ -252,7 +252,12 @@ def test_a_tick_takes_over_only_so_much(store_url: str, inside: Inside) -> None:
 
 @pytest.mark.parametrize(("milliseconds", "most"), [(1e9, 50), (0, 4)])
 def test_a_look_for_losses_is_at_few_processes(
-    store_url: str, inside: Inside, time_of_a_call: SetTimeOfACall, milliseconds: float, most: int
+    store_url: str,
+    inside: Inside,
+    time_of_a_call: SetTimeOfACall,
+    monkeypatch: pytest.MonkeyPatch,
+    milliseconds: float,
+    most: int,
 ) -> None:
     """Given a thousand processes, one call looks at fifty of them at most, and at fewer where its time is over; the
     calls together look at all of them.
@@ -278,7 +283,7 @@ def test_a_look_for_losses_is_at_few_processes(
         looks.append((commands() - before) // SIZES_READ)
         return reply
 
-    one.store.run = counted_run  # type: ignore[method-assign]
+    monkeypatch.setattr(one.store, "run", counted_run)
     duties.losses()
     while not duties.all_accounted:
         duties.losses()

@@ -18,7 +18,7 @@ from ha_monitor.store.stuck import RedisOpenTasks, first_look
 from ha_monitor.store.tail import Tail
 from tests.integration.faulty_scripts import Snapshot
 from tests.integration.storing import NODE, Inside, settings
-from tests.support.store_contract import LEASE, StoreContract
+from tests.support.store_contract import DETAIL_TTL, LEASE, StoreContract
 from tests.unit.builders import TurnedClock
 
 
@@ -30,8 +30,9 @@ class RedisBed:
         self._url = url
         self._inside = Inside(url)
 
-    def record(self, *, name_wait: float = 0.0) -> SharedRecord:
-        stuck, chosen = StuckSettings(), settings(self._url, lease=LEASE, name_wait=name_wait)
+    def record(self, *, name_wait: float = 0.0, detail_ttl: float = 0.0) -> SharedRecord:
+        stuck = StuckSettings()
+        chosen = settings(self._url, lease=LEASE, name_wait=name_wait, detail_ttl=detail_ttl)
         store = RedisStore(chosen, NODE, self.clock, first_look=first_look(stuck))
         return SharedRecord(store, Duties(store), RedisOpenTasks(store, stuck), RedisAttempts(store))
 
@@ -49,6 +50,12 @@ class RedisBed:
 
     def let_wait_end(self) -> None:
         self._inside.let_wait_end()
+
+    def let_details_expire(self) -> None:
+        client = self._inside.redis
+        for key in client.keys(self._inside.keys.task("*")):
+            if client.ttl(key) <= DETAIL_TTL:
+                client.delete(key)
 
     def put_clock_back(self, seconds: float) -> None:
         self._inside.put_clock_back(seconds)

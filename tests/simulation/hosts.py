@@ -163,11 +163,12 @@ class Process(BareInstance):
         self.waits_until: float | None = None
         """When what it waits for in the middle of a step is over."""
         threads = SimulatedThreads(self, host.clock)
+        absent = 0.0 if world.broker.redelivers else ABSENT
         super().__init__(
             host.name,
             clock=host.clock,
             source=self._source(world.broker),
-            record=memory_record(world.server, CONFIG, host.clock, absent=0.0 if world.broker.redelivers else ABSENT),
+            record=memory_record(world.server, world.config, host.clock, absent=absent),
             threads=threads,
             config=world.config,
             handlers=[self.handle],

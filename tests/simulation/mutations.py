@@ -128,6 +128,16 @@ def _merge_again(task: MemoryTask, *arguments: Any) -> bool:
 _merge = MemoryTask.merge
 
 
+def _shrunk_without_ids(task: MemoryTask, now: float) -> MemoryTask:
+    other = _at(task, now)
+    if other.facts.marks:
+        other._seen.clear()
+    return other
+
+
+_at = MemoryTask.at
+
+
 def _whoever_ends_the_wait(store: MemoryStore, now: float, *, receives: bool) -> Any:
     return _waited(store, now, receives=True)
 
@@ -152,6 +162,7 @@ MUTATIONS = [
     Mutation("write without a lease", 178, "twice", MemoryStore, "holds_lease", lambda _: True),
     Mutation("write again what is recovered", 936, "twice", Announcements, "recover", _write_again),
     Mutation("announce again what was merged before", 0, "twice", MemoryTask, "merge", _merge_again),
+    Mutation("forget the events of a record that shrank", 2, "twice", MemoryTask, "at", _shrunk_without_ids),
     Mutation("mark nothing after the store went back", 255, "twice", Repeats, "marked", _unmarked),
     Mutation("do not notice that the store went back", 21, "twice", RollbackMemory, "_noticed", lambda *_: None),
     Mutation("take over right after an outage", 191, "taken-over", Lease, "may_take_over", lambda _: True),

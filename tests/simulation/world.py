@@ -18,6 +18,8 @@ from tests.simulation.workers import Load
 
 FAULTS_FOR = 20.0
 """Seconds within which faults begin."""
+DETAIL_TTL = 1.0
+"""Of some worlds: less than what many faults take."""
 
 
 class World:
@@ -50,6 +52,8 @@ class World:
             self.server.merges_early = lambda: distance.random() < 0.5
             self.server.most_tasks = distance.choice([None, 3])
             self.config = replace(CONFIG, batch=BatchSettings(events=distance.choice([3, 40]), time=0.02))
+        if Random(f"details {seed}").random() < 0.3:
+            self.config = replace(self.config, store=replace(self.config.store, detail_ttl=DETAIL_TTL))
         self.watch = Watch(self)
         self.watch.detailed = detailed
         self.load = Load(self.timeline, self.broker, self.random, workers=self.random.choice([2, 3]))
@@ -60,6 +64,7 @@ class World:
         self.watch.note(
             f"{'a queue' if is_queue else 'pub/sub'}, {len(self.hosts)} hosts, {len(self.load.workers)} workers, "
             f"prefetch {self.prefetch}{', a distant store' if self.is_store_far else ''}"
+            f"{', records that shrink' if self.config.store.detail_ttl else ''}"
         )
 
     @property

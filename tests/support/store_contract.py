@@ -25,6 +25,7 @@ from tests.support.merging import merged
 from tests.unit.builders import TIME, TurnedClock, decode, event
 
 LEASE = 100.0
+DETAIL_TTL = 600.0
 WATCHING = Watching(late_after=10.0, lost_after=60.0)
 
 
@@ -34,7 +35,7 @@ class Bed(Protocol):
     clock: TurnedClock
     """That of all instances; the record's own need not follow it."""
 
-    def record(self, *, name_wait: float = 0.0) -> SharedRecord:
+    def record(self, *, name_wait: float = 0.0, detail_ttl: float = 0.0) -> SharedRecord:
         """The access of another instance, whose lease is `LEASE`."""
 
     def queries(self) -> Queries:
@@ -48,6 +49,9 @@ class Bed(Protocol):
 
     def let_wait_end(self) -> None:
         """As if the time of all that waits were over."""
+
+    def let_details_expire(self) -> None:
+        """As if `DETAIL_TTL` were over for all tasks."""
 
     def put_clock_back(self, seconds: float) -> None:
         """Put the record's own clock back; those of the instances go on."""
@@ -150,6 +154,37 @@ class StoreContract:
         again = two.store.receive_apply()
 
         assert (again.items, again.new, again.repeated, again.merged) == ([], 0, 5, 1)
+
+    @pytest.mark.parametrize("shrinks", [False, True])
+    def test_a_record_that_shrank_recognises_what_it_had(self, bed: Bed, shrinks: bool) -> None:
+        """Given a task that succeeded and whose details have expired, its events are recognised when they come again; a
+        late one is announced once, with name, queue and state; and who asks is told that details are missing. All but
+        that is as of a record that did not shrink."""
+        one = started(bed, detail_ttl=DETAIL_TTL if shrinks else 0.0)
+        bodies = life("a", root_id="root", parent_id="parent")
+        sent = event("task-sent", uuid="a", at=TIME - 1, queue="mail", root_id="root", parent_id="parent")
+        merge(one, decode(*bodies))
+        bed.let_details_expire()
+
+        again = merge(one, decode(*bodies))
+        late = merge(one, decode(sent, sent))
+        bed.let_details_expire()
+
+        assert (again, types(late)) == ([], ["task-sent"])
+        facts = late[0].entry.facts
+        assert facts is not None
+        assert (facts.name, facts.queue, facts.started_count, facts.root_id) == (
+            *("shop.pay", "mail", 1),
+            None if shrinks else "root",
+        )
+        assert (state_of(facts), late[0].entry.incomplete) == (State.SUCCESS, False)
+        assert merge(one, decode(sent, *bodies)) == []
+        (task,) = bed.queries().tasks(["a"])
+        assert task is not None
+        assert (task.shrunk, task.complete, task.record.state) == (shrinks, True, State.SUCCESS)
+        assert [one.type for one in task.story] == ["task-sent", "task-received", "task-started", "task-succeeded"]
+        assert (task.record.parent_id, task.record.queue) == (None if shrinks else "parent", "mail")
+        assert bed.queries().children("root", 10) == ["a"]
 
     def test_batches_are_merged_in_the_order_in_which_they_were_handed_over(self, bed: Bed) -> None:
         """Given several batches that are under way, and another call behind them, each is answered in its turn, and

@@ -11,7 +11,7 @@ import pytest
 
 from ha_monitor.config import load as module
 from ha_monitor.config.load import instance_name, load, read, settings
-from ha_monitor.config.schema import Config, LogLevel, QueueType
+from ha_monitor.config.schema import Config, LogLevel, QueueType, StoreSettings
 from ha_monitor.errors import ConfigurationError
 
 
@@ -286,6 +286,16 @@ MISTAKES = [
         id="failed tasks forgotten too soon",
     ),
     pytest.param(
+        "[store]\ndetail_ttl = 90000\n",
+        "{file}: store.detail_ttl = 90000: expected at most store.success_ttl (86400)",
+        id="details kept for longer than the record",
+    ),
+    pytest.param(
+        "[store]\ndetail_ttl = -1\n",
+        "{file}: store.detail_ttl = -1: expected float >= 0.0",
+        id="details kept for less than nothing",
+    ),
+    pytest.param(
         "[broker]\nconnect_timeout = 5\n",
         "{file}: broker.connect_timeout = 5: expected at most 3, which is 3/5 of store.lease (5), "
         "or an instance that waits so long would lose its lease",
@@ -431,3 +441,12 @@ def test_an_instance_has_no_name_that_would_lead_elsewhere(name: str) -> None:
     """Given nothing, or what would lead to another file or spoil a line, the text says what is expected."""
     with pytest.raises(ValueError, match="expected up to 100 letters, digits"):
         instance_name(name)
+
+
+@pytest.mark.parametrize(
+    ("detail_ttl", "after"), [(0, None), (0.5, 1), (600, 600), (600.7, 600), (86399, 86399), (86400, None)]
+)
+def test_records_shrink_after_whole_seconds_or_never(detail_ttl: float, after: int | None) -> None:
+    """Given `store.detail_ttl`, records shrink after so many whole seconds, one at least; with 0, or for as long as the
+    record is kept, never."""
+    assert StoreSettings(detail_ttl=detail_ttl).shrinks_after == after

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ha_monitor.config.schema import DEFAULT_REDACTED
 from tests.support.configuration_table import table
+from tests.support.sizing_table import bytes_a_day
+from tests.support.sizing_table import table as sizing_table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,3 +59,18 @@ def test_the_default_redaction_is_documented() -> None:
     text = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
 
     assert [part for part in DEFAULT_REDACTED if f"`{part}`" not in text] == []
+
+
+def test_the_sizing_table_is_what_the_function_computes() -> None:
+    """Given docs/operations.md, its table of Redis' memory by rate and time to live is the one that is computed."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+
+    assert sizing_table() in text, "run `python -m tests.support.sizing_table` and put its output there"
+
+
+def test_records_that_shrink_take_the_memory_of_their_two_parts() -> None:
+    """Given a rate and times to live, the memory is that of the whole records, and of the brief ones behind them; ten
+    minutes save two thirds of a day at least."""
+    assert bytes_a_day(1, detail_ttl=86400) == 86400 * 370
+    assert bytes_a_day(10, detail_ttl=600) == 10 * (600 * 370 + 86400 * 87)
+    assert bytes_a_day(10, detail_ttl=600) * 3 < bytes_a_day(10, detail_ttl=86400)

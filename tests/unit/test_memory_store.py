@@ -29,8 +29,10 @@ class MemoryBed:
         self.server = MemoryServer(self.clock)
         self._kept: dict[str, Any] = {}
 
-    def record(self, *, name_wait: float = 0.0) -> SharedRecord:
-        return memory_record(self.server, Config(store=StoreSettings(lease=LEASE, name_wait=name_wait)))
+    def record(self, *, name_wait: float = 0.0, detail_ttl: float = 0.0) -> SharedRecord:
+        return memory_record(
+            self.server, Config(store=StoreSettings(lease=LEASE, name_wait=name_wait, detail_ttl=detail_ttl))
+        )
 
     def queries(self) -> Queries:
         return MemoryQueries(self.server)
@@ -46,6 +48,10 @@ class MemoryBed:
         for task in self.server.tasks.values():
             task.let_wait_end()
         self.server.retries = [(now, entry) for _, entry in self.server.retries]
+
+    def let_details_expire(self) -> None:
+        for task in self.server.tasks.values():
+            task.shrinks_at = None if task.shrinks_at is None else 0.0
 
     def put_clock_back(self, seconds: float) -> None:
         self.clock.put_back += seconds

@@ -5,7 +5,7 @@
 -- Several calls of an instance may be under way. What one has left of its batch comes before what was handed over
 -- behind it: a call that was made before the instance knew of it merges nothing.
 --
--- @include counting error_groups index/flow index/indexes lease outbox tables merge/open_tasks merge/others
+-- @include briefs counting error_groups index/flow index/indexes lease outbox tables merge/open_tasks merge/others
 -- @include merge/activity merge/producers merge/run_times merge/tally merge/tasks merge/waiting merge/workers
 -- @include statistics stored trouble worker_runs
 -- @keys instance
@@ -21,9 +21,11 @@ local function write_indexes()
   waiting.write()
   open_tasks.write()
   indexes.write()
+  briefs.write()
 end
 
 local function write_rest()
+  briefs.mend()
   waiting.forget()
   others.write()
   workers.write()
@@ -48,6 +50,7 @@ return holding_lease(function(call)
   if left_before() then return { 0, {}, 0, 0, 0, -1 } end
   begin()
   waiting.begin()
+  briefs.begin()
   open_tasks.begin()
   local merged = merge_tasks()
   if merged == #options.tasks then

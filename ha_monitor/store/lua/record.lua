@@ -27,6 +27,7 @@
 --                 (error_groups.lua)
 --   sw            runs that ended and wait for the task's name (statistics.lua)
 --   ck cm         what Redis's clock says of times that wrong clocks gave (sender_clocks.lua)
+--   sh            of a record that was brief meanwhile: marks of the events that it had (briefs.lua)
 --   z zt          code and time of an end that confirm.lua added because its event was missing, until that event comes
 --
 -- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
@@ -68,6 +69,13 @@ do
     return true
   end
 
+  local function are_numbers(list)
+    for _, number in pairs(list) do
+      if not is_number(number) then return false end
+    end
+    return true
+  end
+
   local function is_step(step)
     return is_number(step[1]) and is_number(step[2]) and (step[3] == nil or is_number(step[3]))
   end
@@ -101,6 +109,8 @@ do
       return is_list(value, is_step)
     elseif key == 'ck' then
       return is_list(value, is_wrong_time)
+    elseif key == 'sh' then
+      return is_list({ value }, are_numbers)
     elseif key == 'sw' then
       return is_list(value, is_step)
     elseif key == 'gr' then

@@ -48,7 +48,7 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
     heard: list[tuple[str, Facts, Fact]] = []
     new, repeated, names_heard = 0, 0, server.names_heard
     for task_id, facts in islice(batch.tasks.items(), server.most_tasks):
-        task = tasks[task_id] = server.tasks[task_id].copy() if task_id in server.tasks else MemoryTask()
+        task = tasks[task_id] = server.tasks[task_id].at(now) if task_id in server.tasks else MemoryTask()
         news = _merge_facts(task, facts, now)
         merged = len(news)
         heard += [(task_id, before, fact) for before, fact in news]

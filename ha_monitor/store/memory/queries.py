@@ -30,8 +30,12 @@ class MemoryQueries:
 
     def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
         self._server.trouble("before tasks")
-        found = ((task_id, self._server.tasks.get(task_id)) for task_id in ids)
-        return [None if task is None else kept_task(one, task.facts, task.story, whole=True) for one, task in found]
+        found: list[KeptTask | None] = []
+        for task_id in ids:
+            task = self._server.tasks.get(task_id)
+            task = None if task is None else task.at(self.now())
+            found.append(None if task is None else kept_task(task_id, task.facts, task.story, whole=True))
+        return found
 
     def names(self) -> list[str]:
         self._server.trouble("before names")
@@ -113,7 +117,7 @@ class MemoryQueries:
 
     def children(self, root_id: str, count: int) -> list[str]:
         self._server.trouble("before children")
-        found = [(task.named, one) for one, task in self._server.tasks.items() if task.facts.root_id == root_id]
+        found = [(task.named, one) for one, task in self._server.tasks.items() if task.is_below(root_id)]
         return [task_id for _, task_id in sorted(found, reverse=True)[: min(count, MOST_CHILDREN)]]
 
     def gaps(self, since: float, until: float) -> list[Gap]:

@@ -35,6 +35,7 @@ class MemoryStore:
         """:param clock: of the instance's host; None for that of the server."""
         self.server = server
         self.settings = settings
+        self._shrinks_after = settings.shrinks_after
         self._clock = clock or server.clock
         self._lease = Lease(self._clock, settings.lease)
         self._progress = OutboxProgress()
@@ -335,7 +336,10 @@ class MemoryStore:
         return self.server.clock.time() + self._lease.duration
 
     def _merge(self, own: MemoryInstance, batch: Batch, calls: int) -> Applied:
-        return merge_batch(self.server, own, batch, calls, self.settings.name_wait)
+        applied = merge_batch(self.server, own, batch, calls, self.settings.name_wait)
+        for task in filter(None, map(self.server.tasks.get, batch.tasks)):
+            task.shrink_later(self.server.clock.time(), self._shrinks_after)
+        return applied
 
     def _elect(self, now: float, *, eligible: bool) -> tuple[bool, bool]:
         """Whether this instance leads, and whether it has just followed another."""

@@ -22,6 +22,8 @@ from ha_monitor.store.results import Phase
 
 _DEFINITION = "nakrpe"
 _LAST = {Code.RECEIVED: ("rc", "rl"), Code.STARTED: ("sc", "sl"), Code.RETRIED: ("xc", "xl")}
+_MOST_BRIEF = 5
+"""Events of a task whose record may shrink, as in briefs.lua."""
 _HARD_LIMIT = re.compile(r"TimeLimitExceeded\((\d++(?:\.\d++)?)")
 _IN_STEPS: dict[Code, Phase] = {Code.SENT: "sent", Code.RECEIVED: "received", Code.STARTED: "started"}
 _MOST_TRACEBACK, _MOST_RETRIES = 4096, 5
@@ -69,6 +71,34 @@ class MemoryTask:
         """Which of all tasks it was whose name became known, from 1; 0 while it is not."""
         self.announce_until: float | None = None
         """When what waits is announced as it is, seconds since the epoch; None if nothing waits."""
+        self.shrinks_at: float | None = None
+        """Seconds since the epoch; None if it does not."""
+        self.root_before: str | None = None
+        """What was its root before it shrank."""
+
+    def shrink_later(self, now: float, seconds: float | None) -> None:
+        """Shrink after so many seconds, if they are not None, and if the record of such a task may, as `lua/briefs.lua`
+        has it.
+        """
+        facts = self.facts
+        runs = max(facts.finished_count, facts.received_count, facts.started_count)
+        again = facts.retries or facts.retried_count or facts.requeued_count or facts.reconciled
+        waits = self._waiting or self._errors or self._runs
+        may = facts.finish == Code.SUCCEEDED and runs == 1 and not again and facts.name is not None and not waits
+        may = may and seconds is not None and len(self._seen) <= _MOST_BRIEF
+        self.shrinks_at = now + (seconds or 0.0) if may else None
+
+    def at(self, now: float) -> MemoryTask:
+        """A copy as it is at a time, in seconds since the epoch."""
+        other = self.copy()
+        if self.shrinks_at is not None and self.shrinks_at <= now:
+            other.shrinks_at, other.root_before = None, self._facts.get("r") or self.root_before
+            for key in "akrp":
+                other._facts.pop(key, None)
+            other._facts["sh"] = [1] * len(self._seen)
+            kept = {Code.SENT, Code.RECEIVED, Code.STARTED, Code.SUCCEEDED}
+            other.story = [one for one in self.story if one[1] in kept]
+        return other
 
     def copy(self) -> MemoryTask:
         other = copy(self)
@@ -77,6 +107,10 @@ class MemoryTask:
         other._errors, other._runs = list(self._errors), list(self._runs)
         other._sent, other._put_back = list(self._sent), list(self._put_back)
         return other
+
+    def is_below(self, root_id: str) -> bool:
+        """Whether that is, or was, its root."""
+        return root_id in (self._facts.get("r"), self.root_before)
 
     @property
     def facts(self) -> Facts:

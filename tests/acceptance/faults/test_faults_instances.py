@@ -7,6 +7,8 @@ import time
 from itertools import islice
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.faults.conftest import FaultTable
 from tests.support.instances import Fleet
 from tests.support.kills import kill_at_random
@@ -23,14 +25,20 @@ STOP_TIMEOUT = 30
 """Seconds after which systemd would kill."""
 
 
-def test_random_kills_on_rabbitmq(tmp_path: Path, broker_url: str, store_url: str, fault_table: FaultTable) -> None:
-    """given three instances under load, when each is killed again and again, then nothing is lost"""
-    with Fleet(tmp_path, broker_url, store_url).start() as fleet:
+@pytest.mark.parametrize("detail_ttl", [0, 1], ids=["whole records", "records that shrink after 1 s"])
+def test_random_kills_on_rabbitmq(
+    tmp_path: Path, broker_url: str, store_url: str, fault_table: FaultTable, detail_ttl: int
+) -> None:
+    """given three instances under load, when each is killed again and again, so that events come late and again, then
+    nothing is lost, whether the records of succeeded tasks stay whole or shrink meanwhile"""
+    settings = {"store": {"detail_ttl": detail_ttl}}
+    with Fleet(tmp_path, broker_url, store_url, settings=settings).start() as fleet:
         load = Load(broker_url, replicate(read_stream("small"), ENDLESS, start=time.time()), rate=1500)
         kill_at_random(fleet, KILLS, seed=1)
         published = load.stop()
         fleet.wait_until_consuming()
-        account = fault_table.add(f"{KILLS} x kill -9, RabbitMQ", fleet.close_account(published))
+        of_records = ", records shrink after 1 s" if detail_ttl else ""
+        account = fault_table.add(f"{KILLS} x kill -9, RabbitMQ{of_records}", fleet.close_account(published))
     assert_guarantee(account, may_double=True)
 
 

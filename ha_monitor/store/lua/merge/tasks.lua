@@ -1,7 +1,7 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include clock counting error_groups generated/catalogue ids index/abandoned index/flow index/indexes lifetime phases
--- @include record runs saving sender_clocks statistics story work worker_runs
+-- @include briefs clock counting error_groups generated/catalogue ids index/abandoned index/flow index/indexes lifetime
+-- @include phases record runs saving sender_clocks statistics story work worker_runs
 -- @include merge/activity merge/announce merge/counts merge/open_tasks merge/producers merge/run_times merge/tally
 -- @include merge/waiting merge/workers
 -- @families task
@@ -32,10 +32,11 @@ do
   -- ids seen, the story, how many events are new, and whether one that can begin a run came after an end, as before or
   -- now.
   local function merge_events(uuid, facts, seen, told, batch, first, last, announce, has_begun)
-    local new = 0
+    local new, marks = 0, facts.sh
     for index = first, last do
       local fact = batch[index]
       local with, place, drops = add_id(seen, fact[1])
+      if marks and with and briefs.has_seen(marks, fact[1]) then with = nil end
       if with then
         seen, new = with, new + 1
         local code = fact[2]
@@ -85,6 +86,7 @@ do
   local function merge(uuid, batch)
     local key = families.task .. uuid
     local facts, seen_before, announce, uncounted, told = load_record(key)
+    if seen_before == '' and briefs.are_any() then facts = briefs.find(uuid) or facts end
     local was_waiting = announce ~= nil or facts.gw ~= nil
     local was_open = seen_before ~= '' and facts.tk == nil
     local phase_before, since_before = nil, nil
@@ -129,7 +131,8 @@ do
     if counting then uncounted = count_events(facts, uncounted, fresh, fresh_size) end
     local is_waiting = #still > 0 or (uncounted ~= nil and #uncounted > 0) or facts.gw ~= nil
     if is_waiting or was_waiting then waiting.note(uuid, is_waiting, was_waiting) end
-    save_record(key, facts_text, seen, still, uncounted, told, lifetime.of(facts))
+    local kept_for = not is_waiting and briefs.keep(uuid, facts, seen) or lifetime.of(facts)
+    save_record(key, facts_text, seen, still, uncounted, told, kept_for)
   end
 
   -- Merges tasks until this call has done enough, at least one; returns how many. What is behind the tasks is small,
