@@ -90,7 +90,7 @@ TYPES = {
     "overflow_workers": Kind(
         "string", "MessagePack: {kind of line -> {workers to be told of in one, the first of them}}"
     ),
-    "gaps": Kind("list", "what was lost as JSON, newest first: {what, since, until}"),
+    "gaps": Kind("list", "what was lost as JSON, newest first: {what, since, until, worker, lost, told}"),
     "errors": Kind("zset", "id of an error group -> when its last error was"),
     "errors_since": Kind("string", "since when groups of errors are kept", is_number=True),
     "label_sets": Kind(

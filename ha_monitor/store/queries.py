@@ -77,6 +77,11 @@ class Gap(NamedTuple):
     since: float
     """Seconds since the epoch, as `until`."""
     until: float
+    worker: str = ""
+    """Whose events; empty where it is not known, as in what an earlier version kept."""
+    lost: int = 0
+    told: float = 0.0
+    """When that was found, seconds since the epoch."""
 
 
 class TaskQueries(Protocol):

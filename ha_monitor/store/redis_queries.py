@@ -231,7 +231,10 @@ def _gap(kept: dict[str, Any]) -> Gap | None:
     what, since, until = (kept.get(key) for key in ("what", "since", "until"))
     if not isinstance(what, str) or not isinstance(since, (int, float)) or not isinstance(until, (int, float)):
         return None
-    return Gap(what, since / 1000, until / 1000)
+    worker, lost, told = kept.get("worker"), kept.get("lost"), kept.get("told")
+    if not isinstance(worker, str) or not isinstance(lost, int) or not isinstance(told, int):
+        return Gap(what, since / 1000, until / 1000)
+    return Gap(what, since / 1000, until / 1000, worker, lost, told / 1000)
 
 
 def _group(raw: bytes | None) -> tuple[GroupFacts, str] | None:

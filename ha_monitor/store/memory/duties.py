@@ -40,7 +40,8 @@ def _gap_of(event: Event) -> Gap | None:
     lost = event.fields.get("lost")
     if lost is None or event.time is None:
         return None
-    return Gap(f"{lost} start{'s' if lost != 1 else ''} of {event.worker}", event.time, event.time)
+    what = f"{lost} start{'s' if lost != 1 else ''} of {event.worker}"
+    return Gap(what, event.time, event.time, event.worker, lost, event.time)
 
 
 class MemoryDuties:
