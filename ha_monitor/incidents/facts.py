@@ -45,8 +45,8 @@ class LostTasks(NamedTuple):
     """The tasks that a lost worker had, and what became of them."""
 
     ids: tuple[str, ...] = ()
-    more: int = 0
-    """Open tasks that were not looked at, so that there may be more."""
+    is_partial: bool = False
+    """Not all open tasks were looked at, so that there may be more."""
     again: int = 0
     """Run again elsewhere, or waiting for that."""
     ended: int = 0

@@ -1,9 +1,9 @@
 """The life of an incident: pending, firing, resolved.
 
-What is seen for the first time is pending, at least until the next look: so its id is known before anybody is told, and
-a call that was repeated tells nothing twice. Nothing begins or ends of a kind that cannot be judged now, and the time in
-which it could not counts for nothing. Times come from the store's clock, which may be put back: none that is kept lies
-in the future.
+What is seen for the first time is pending, at least until the next look: so its id is written before anybody is told,
+and a call that is repeated tells nothing twice. Nothing begins or ends of a kind that cannot be judged now, and the
+time in which it could not counts for nothing. Times come from the store's clock, which may be put back: none that is
+kept lies in the future.
 """
 
 from __future__ import annotations
@@ -80,12 +80,8 @@ def _gone_on(one: Incident, sighting: Sighting | None, now: float, *, is_judged:
     kind = KINDS.get(one.kind)
     if kind is None:
         return None  # of another version
-    if one.phase is Phase.RESOLVED:
-        if sighting is not None and is_judged and now - one.changed < FLAP:
-            again = replace(one, phase=Phase.FIRING, changed=now, quiet_since=None, opened=one.opened + 1)
-            return _as_seen(again, sighting, now)
-        is_another = sighting is not None and is_judged
-        return None if is_another or now - one.changed >= KEPT else one
+    if not one.is_open:
+        return _after_its_end(one, sighting if is_judged else None, now)
     if not is_judged:
         waiting = {"born": now} if one.phase is Phase.PENDING else {}
         return replace(one, quiet_since=None, **waiting)
@@ -95,6 +91,15 @@ def _gone_on(one: Incident, sighting: Sighting | None, now: float, *, is_judged:
     if one.phase is Phase.PENDING and now - one.born >= kind.pending:
         return replace(one, phase=Phase.FIRING, changed=now, opened=one.opened + 1)
     return one
+
+
+def _after_its_end(one: Incident, sighting: Sighting | None, now: float) -> Incident | None:
+    over_for = now - one.changed
+    if sighting is None:
+        return one if over_for < KEPT else None
+    if over_for >= FLAP:
+        return None  # it is another one
+    return _as_seen(replace(one, phase=Phase.FIRING, changed=now, opened=one.opened + 1), sighting, now)
 
 
 def _unseen(one: Incident, kind: Kind, now: float) -> Incident | None:

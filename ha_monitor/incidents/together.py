@@ -63,7 +63,7 @@ def _together(key: str, found: Sequence[Sighting], before: tuple[str, ...]) -> S
     ids = tuple(task_id for one in found for task_id in one.tasks)
     had = LostTasks(
         ids,
-        max((int(one.facts.get("tasks_not_looked_at") or 0) for one in found), default=0),
+        any(one.facts.get("incomplete") for one in found),
         sums["run_again"],
         sums["ended"],
         sums["orphaned"],

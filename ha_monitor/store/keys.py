@@ -97,6 +97,9 @@ TYPES = {
         "zset", "<task name>\\31<worker>\\31<queue> that some instance counts under -> when it was added"
     ),
     "counting": Kind("zset", "name of an instance that counts -> when it last ticked"),
+    "incidents": Kind("hash", "id of an incident -> the incident as JSON (incidents.lua)"),
+    "silences": Kind("hash", "id of a silence -> the silence as JSON; expires with the last"),
+    "deploys": Kind("list", "the latest marks of deployments as JSON, newest first"),
     "refusals": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
 }
 """The keys of which there is one, by their attribute of `Keys`."""
@@ -203,6 +206,9 @@ class Keys:
         self.gaps = self.prefix + "gaps"
         self.errors = self.prefix + "errors"
         self.errors_since = self.prefix + "errors-since"
+        self.incidents = self.prefix + "incidents"
+        self.silences = self.prefix + "silences"
+        self.deploys = self.prefix + "deploys"
         self.refusals = self.prefix + "refusals"
         self.label_sets = self.prefix + "label-sets"
         self.counting = self.prefix + "counting"

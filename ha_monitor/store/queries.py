@@ -109,6 +109,12 @@ class TaskQueries(Protocol):
     def open(self, count: int, offset: int = 0) -> list[str]:
         """Ids of tasks that are not finished, in no particular order; none without `stuck.enabled`."""
 
+    def stuck(self, count: int) -> list[str]:
+        """Ids of tasks that were said to be stuck and still are, in no particular order."""
+
+    def orphaned(self, count: int) -> list[str]:
+        """The same of those that were said to be orphaned."""
+
     def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
         """Tasks in a queue that have not started, longest wait first: the id, and since when it could have (sent, or a
         later eta), in seconds since the epoch. An eta that is still to come is the last of all. Only where producers

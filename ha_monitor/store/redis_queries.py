@@ -94,6 +94,22 @@ class RedisQueries:
                 break
         return found
 
+    def stuck(self, count: int) -> list[str]:
+        return self._fields(self._keys.stuck, count)
+
+    def orphaned(self, count: int) -> list[str]:
+        return self._fields(self._keys.orphaned, count)
+
+    def _fields(self, key: str, count: int) -> list[str]:
+        found: dict[str, None] = {}
+        cursor = b"0"
+        while len(found) < count:
+            cursor, some = self._call("HSCAN", key, cursor, "COUNT", ENTRIES_AT_ONCE)
+            found |= dict.fromkeys(map(_text, some[::2]))
+            if cursor == b"0":
+                break
+        return list(found)[:count]
+
     def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
         number = self._call("HGET", self._keys.wait_queues, queue)
         if number is None or not number.isdigit():

@@ -146,6 +146,8 @@ class Watched(NamedTuple):
     merged_ago: float | None = None
     """Seconds since the time up to which all instances have merged what they were given; None if more of it may be
     delivered again."""
+    is_whole: bool = True
+    """Whether `workers` has all of them."""
 
 
 class Table(NamedTuple):

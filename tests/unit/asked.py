@@ -118,6 +118,12 @@ class Asked:
     def open(self, count: int, offset: int = 0) -> list[str]:
         return _ids(one for one in self.kept.values() if one.record.state in OPEN)[offset : offset + count]
 
+    def stuck(self, count: int) -> list[str]:
+        return []
+
+    def orphaned(self, count: int) -> list[str]:
+        return []
+
     def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
         waiting = (
             (one.record.task_id, max(one.record.sent or 0.0, one.record.eta or 0.0))

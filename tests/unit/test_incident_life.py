@@ -50,9 +50,9 @@ class Life:
         return [(event.type, event.fields["key"]) for event in self.events]
 
 
-def lost(*names: str, **changes: object) -> list[Sighting]:
+def lost(*names: str) -> list[Sighting]:
     return [
-        Sighting("worker-lost", name, f"{name} is lost", workers=frozenset([name]), members=(name,))._replace(**changes)
+        Sighting("worker-lost", name, f"{name} is lost", workers=frozenset([name]), members=(name,))
         for name in names
     ]
 

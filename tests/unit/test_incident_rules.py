@@ -72,13 +72,13 @@ def test_a_worker_is_lost_only_if_the_leader_says_so(state: str) -> None:
     ("had", "words"),
     [
         (LostTasks(), "; it had no task that is known"),
-        (LostTasks(more=70_000), "; not all open tasks were looked at for its own"),
+        (LostTasks(is_partial=True), "; not all open tasks were looked at for its own"),
         (LostTasks(("1",), asked=1), " with 1 task: 1 being asked about"),
         (
             LostTasks(tuple("1234"), again=1, ended=1, orphaned=2),
             " with 4 tasks: 2 orphaned, 1 run again, 1 ended",
         ),
-        (LostTasks(tuple("12"), more=9, again=2), " with at least 2 tasks: 2 run again"),
+        (LostTasks(tuple("12"), is_partial=True, again=2), " with at least 2 tasks: 2 run again"),
     ],
 )
 def test_a_lost_worker_says_what_became_of_its_tasks(had: LostTasks, words: str) -> None:
@@ -196,7 +196,7 @@ def test_lost_events_by_worker_for_a_quarter_of_an_hour() -> None:
         Gap("", NOW - 2000, NOW - 2000, "celery@b", 2, NOW - 900),
         Gap("12 starts of celery@c", NOW - 20, NOW - 10),
     ]
-    words = "5 events of celery@a never arrived: what is said of its tasks may be incomplete"
+    words = "5 events of celery@a never arrived: what is known of its tasks is incomplete"
 
     assert said(gaps=gaps) == [("events-lost", "celery@a", words)]
 

@@ -24,7 +24,7 @@ def events_lost(facts: Facts) -> Iterator[Sighting]:
         yield Sighting(
             "events-lost",
             worker,
-            f"{count_of(lost, 'event')} of {visible(worker)} never arrived: what is said of its tasks may be incomplete",
+            f"{count_of(lost, 'event')} of {visible(worker)} never arrived: what is known of its tasks is incomplete",
             size=lost,
             since=min(gap.since for gap in gaps),
             command=command_of("tasks", f"worker={worker}", "--since", "-1h"),

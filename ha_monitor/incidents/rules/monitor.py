@@ -34,7 +34,9 @@ def monitor(facts: Facts) -> Iterator[Sighting]:
         said = f"events are merged more than {LAGGING:.0f} s late by {_names(late)}: the answers are old"
         yield _of_fleet("lag", said, len(late))
     if facts.memory is not None and facts.memory >= FULL:
-        said = f"Redis has used more than {int(facts.memory * 20) * 5} % of its memory (maxmemory): then it takes no more"
+        said = (
+            f"Redis has used more than {int(facts.memory * 20) * 5} % of its memory (maxmemory): then it takes no more"
+        )
         yield _of_fleet("store", said, 1)
 
 

@@ -31,7 +31,7 @@ def tasks_as_facts(had: LostTasks) -> dict[str, str | int | float | None]:
     """What became of the tasks of lost workers, for machines."""
     return {
         "tasks": len(had.ids),
-        "tasks_not_looked_at": had.more,
+        "incomplete": had.is_partial,
         "run_again": had.again,
         "ended": had.ended,
         "orphaned": had.orphaned,
@@ -42,7 +42,7 @@ def tasks_as_facts(had: LostTasks) -> dict[str, str | int | float | None]:
 def what_became(had: LostTasks) -> str:
     """The same in words, behind who is lost."""
     if not had.ids:
-        return "; not all open tasks were looked at for its own" if had.more else "; it had no task that is known"
+        return "; not all open tasks were looked at for its own" if had.is_partial else "; it had no task that is known"
     parts = [
         f"{number:,} {word}"
         for number, word in (
@@ -53,5 +53,5 @@ def what_became(had: LostTasks) -> str:
         )
         if number
     ]
-    least = "at least " if had.more else ""
+    least = "at least " if had.is_partial else ""
     return f" with {least}{count_of(len(had.ids), 'task')}: {', '.join(parts)}"

@@ -9,6 +9,7 @@ from typing import Any
 from ha_monitor.config.schema import StuckSettings
 from ha_monitor.events.model import Event
 from ha_monitor.store.api import NOTHING_NEW
+from ha_monitor.store.incidents import IncidentChanges
 from ha_monitor.store.memory.server import MemoryInstance
 from ha_monitor.store.memory.store import MemoryStore
 from ha_monitor.store.outbox import Entry, OutboxItem
@@ -109,6 +110,17 @@ class MemoryDuties:
             return self._server.put(own, [Entry(0, event, None, False) for event in lost])
 
         return self._store.own_call("losses", looked)
+
+    def incidents(self, changes: IncidentChanges) -> list[OutboxItem]:
+        def written(own: MemoryInstance) -> list[OutboxItem]:
+            if not self._store.leads():
+                return []
+            kept = self._server.incidents
+            self._server.incidents = {key: one for key, one in kept.items() if key not in changes.removed}
+            self._server.incidents |= {one.id: one for one in changes.changed}
+            return self._server.put(own, [Entry(0, event, None, False) for event in changes.events])
+
+        return self._store.own_call("incidents", written)
 
     def _look_at(self, name: str, watching: Watching, silent_until: float, entries: list[Entry]) -> WorkerState:
         server, now = self._server, self._server.clock.time()

@@ -1,0 +1,88 @@
+"""Incidents, silences and marks of deployments in Redis: see `incidents.py`. Only the leader writes incidents
+(`lua/incidents.lua`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from math import ceil
+from typing import TypeVar
+
+import msgspec
+
+from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.incidents import (
+    MOST_MARKS,
+    MOST_SILENCES,
+    Incident,
+    Mark,
+    Silence,
+    with_silences,
+    worst_first,
+)
+from ha_monitor.store.keys import Keys
+
+T = TypeVar("T")
+_incident_in = msgspec.json.Decoder(Incident).decode
+_silence_in = msgspec.json.Decoder(Silence).decode
+_mark_in = msgspec.json.Decoder(Mark).decode
+_to_json = msgspec.json.Encoder().encode
+
+
+class RedisIncidents:
+    """See `incidents.IncidentList`, `incidents.Silences` and `incidents.Marks`. Uses a connection that is made."""
+
+    def __init__(self, connection: StoreConnection, keys: Keys) -> None:
+        self._call = connection.call
+        self._keys = keys
+
+    def incidents(self) -> list[Incident]:
+        kept, silences = self.kept(), self._silences()
+        return worst_first(with_silences(kept, silences, self._now()) if silences else kept)
+
+    def kept(self) -> list[Incident]:
+        """All as the leader wrote them, without what others say of them."""
+        return list(_read(_incident_in, self._call("HVALS", self._keys.incidents)))
+
+    def silences(self) -> list[Silence]:
+        now = self._now()
+        return sorted((one for one in self._silences() if one.until > now), key=lambda one: (one.until, one.id))
+
+    def silence(self, silence: Silence) -> bool:
+        now = self._now()
+        all_of_them = self._silences()
+        if over := [one.id for one in all_of_them if one.until <= now]:
+            self._call("HDEL", self._keys.silences, *over)
+        lasting = [one for one in all_of_them if one.until > now and one.id != silence.id]
+        if len(lasting) >= MOST_SILENCES:
+            return False
+        self._call("HSET", self._keys.silences, silence.id, _to_json(silence))
+        last = max(one.until for one in [*lasting, silence])
+        self._call("EXPIRE", self._keys.silences, max(1, ceil(last - now)))
+        return True
+
+    def end(self, silence_id: str) -> bool:
+        return bool(self._call("HDEL", self._keys.silences, silence_id))
+
+    def marks(self) -> list[Mark]:
+        return list(_read(_mark_in, self._call("LRANGE", self._keys.deploys, 0, MOST_MARKS - 1)))
+
+    def mark(self, mark: Mark) -> None:
+        self._call("LPUSH", self._keys.deploys, _to_json(mark))
+        self._call("LTRIM", self._keys.deploys, 0, MOST_MARKS - 1)
+
+    def _silences(self) -> list[Silence]:
+        return list(_read(_silence_in, self._call("HVALS", self._keys.silences)))
+
+    def _now(self) -> float:
+        seconds, microseconds = self._call("TIME")
+        return int(seconds) + int(microseconds) / 1e6
+
+
+def _read(decode: Callable[[bytes], T], raw: Iterable[bytes]) -> Iterator[T]:
+    """Without what a later version wrote, or something else."""
+    for one in raw:
+        try:
+            yield decode(one)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue
