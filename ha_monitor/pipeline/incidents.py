@@ -13,6 +13,7 @@ from ha_monitor.incidents.gather import View
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.looker import Looker
+from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import LeaderDuties, Store
@@ -45,10 +46,12 @@ class IncidentsDuty:
         watch: Watch,
         listening: Listening,
         settings: Workers,
+        stats: Stats,
         telemetry: Telemetry,
         logger: Logger,
         clock: Clock,
     ) -> None:
+        self._stats = stats
         self._duties = duties
         self._store = store
         self._looker = looker
@@ -105,6 +108,7 @@ class IncidentsDuty:
         self._fails = looked.problem is not None
         if not self._fails:
             self._telemetry.incidents = looked.open_ones
+            self._stats.judged = looked.judged_at or self._stats.judged
             if looked.changes.is_empty:
                 return []
         # Also without changes: it names and repairs what is in place of the incidents.

@@ -97,6 +97,7 @@ class Leader:
                     watch=self._watch,
                     listening=self.listening,
                     settings=settings,
+                    stats=stats,
                     telemetry=telemetry,
                     logger=logger,
                     clock=clock,

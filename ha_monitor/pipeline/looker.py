@@ -19,6 +19,8 @@ class Looked(NamedTuple):
     changes: IncidentChanges
     open_ones: tuple[Incident, ...] = ()
     """Those that there are after the changes and that are not over."""
+    judged_at: float | None = None
+    """When all was judged, seconds since the epoch by the store's clock; None if it could not be."""
     problem: str | None = None
     """Why nothing could be seen, if that is so."""
 
@@ -71,7 +73,8 @@ class Looker:
             return Looked(NOTHING, problem=f"{type(error).__name__}: {error}")
         now_kept = {one.id: one for one in kept} | {one.id: one for one in changes.changed}
         gone = set(changes.removed)
-        return Looked(changes, tuple(one for key, one in now_kept.items() if one.is_open and key not in gone))
+        open_ones = tuple(one for key, one in now_kept.items() if one.is_open and key not in gone)
+        return Looked(changes, open_ones, facts.now if facts.are_events_merged else None)
 
     def _disconnect(self) -> None:
         self._is_connected = False

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from math import ceil
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,6 +21,8 @@ from ha_monitor.store.incidents import (
     worst_first,
 )
 from ha_monitor.store.keys import Keys
+from ha_monitor.store.packing import as_lua_string
+from ha_monitor.store.scripts import read_script
 
 T = TypeVar("T")
 _incident_in = msgspec.json.Decoder(Incident).decode
@@ -49,17 +51,8 @@ class RedisIncidents:
         return sorted((one for one in self._silences() if one.until > now), key=lambda one: (one.until, one.id))
 
     def silence(self, silence: Silence) -> bool:
-        now = self._now()
-        all_of_them = self._silences()
-        if over := [one.id for one in all_of_them if one.until <= now]:
-            self._call("HDEL", self._keys.silences, *over)
-        lasting = [one for one in all_of_them if one.until > now and one.id != silence.id]
-        if len(lasting) >= MOST_SILENCES:
-            return False
-        self._call("HSET", self._keys.silences, silence.id, _to_json(silence))
-        last = max(one.until for one in [*lasting, silence])
-        self._call("EXPIRE", self._keys.silences, max(1, ceil(last - now)))
-        return True
+        entry = (silence.id, as_lua_string(_to_json(silence)), ceil(silence.until * 1000))
+        return bool(self._run("silence", silence=entry, most_silences=MOST_SILENCES))
 
     def end(self, silence_id: str) -> bool:
         return bool(self._call("HDEL", self._keys.silences, silence_id))
@@ -68,8 +61,11 @@ class RedisIncidents:
         return list(_read(_mark_in, self._call("LRANGE", self._keys.deploys, 0, MOST_MARKS - 1)))
 
     def mark(self, mark: Mark) -> None:
-        self._call("LPUSH", self._keys.deploys, _to_json(mark))
-        self._call("LTRIM", self._keys.deploys, 0, MOST_MARKS - 1)
+        self._run("deploy", mark=as_lua_string(_to_json(mark)), most_marks=MOST_MARKS)
+
+    def _run(self, name: str, **options: Any) -> Any:
+        script = read_script(name)
+        return self._call("EVAL", script.source, *script.arguments(self._keys.shared(), {}, options))
 
     def _silences(self) -> list[Silence]:
         return list(_read(_silence_in, self._call("HVALS", self._keys.silences)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ha_monitor.incidents.catalogue import DAY
 from ha_monitor.incidents.facts import Facts
@@ -27,7 +27,7 @@ def error_regressed(facts: Facts) -> Iterator[Sighting]:
             yield _sighting("error-regressed", "error that was resolved is back", group, facts)
 
 
-def mark_before(group: ErrorGroup, marks: tuple[Mark, ...] | list[Mark]) -> Mark | None:
+def mark_before(group: ErrorGroup, marks: Sequence[Mark]) -> Mark | None:
     """The latest deployment, if an error is new since then.
 
     :param marks: newest first.
@@ -36,7 +36,7 @@ def mark_before(group: ErrorGroup, marks: tuple[Mark, ...] | list[Mark]) -> Mark
 
 
 def _sighting(kind: str, what: str, group: ErrorGroup, facts: Facts) -> Sighting:
-    mark = mark_before(group, list(facts.marks)) if kind == "error-new" else None
+    mark = mark_before(group, facts.marks) if kind == "error-new" else None
     since = f", new since {visible(mark.label)}" if mark is not None else ""
     failures = count_of(group.failures, "failure")
     retries = f" and {count_of(group.retries, 'retry', 'retries')}" if group.retries else ""
