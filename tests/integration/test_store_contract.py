@@ -18,7 +18,7 @@ from ha_monitor.store.stuck import RedisOpenTasks, first_look
 from ha_monitor.store.tail import Tail
 from tests.integration.faulty_scripts import Snapshot
 from tests.integration.storing import NODE, Inside, settings
-from tests.support.store_contract import LEASE, StoreContract
+from tests.support.store_contract import LEASE, Incidents, StoreContract
 from tests.unit.builders import TurnedClock
 
 
@@ -73,6 +73,11 @@ class RedisBed:
         reader = StoreReader(settings(self._url), NODE)
         reader.connect()
         return reader.error_marks
+
+    def incidents(self) -> Incidents:
+        reader = StoreReader(settings(self._url), NODE)
+        reader.connect()
+        return reader.incidents
 
     def tail(self) -> Tail:
         reader = StoreReader(settings(self._url), NODE)
