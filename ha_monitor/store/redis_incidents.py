@@ -16,6 +16,8 @@ from ha_monitor.store.incidents import (
     MOST_SILENCES,
     Incident,
     Mark,
+    Phase,
+    Severity,
     Silence,
     with_silences,
     worst_first,
@@ -39,12 +41,13 @@ class RedisIncidents:
         self._keys = keys
 
     def incidents(self) -> list[Incident]:
-        kept, silences = self.kept(), self._silences()
+        kept, silences = [one for one in self.kept() if one.kind], self._silences()
         return worst_first(with_silences(kept, silences, self._now()) if silences else kept)
 
     def kept(self) -> list[Incident]:
-        """All as the leader wrote them, without what others say of them."""
-        return list(_read(_incident_in, self._call("HVALS", self._keys.incidents)))
+        """All as the leader wrote them, without what others say of them. One that cannot be read has no kind."""
+        raw = self._call("HGETALL", self._keys.incidents)
+        return [_incident(raw[at], raw[at + 1]) for at in range(0, len(raw), 2)]
 
     def silences(self) -> list[Silence]:
         now = self._now()
@@ -73,6 +76,11 @@ class RedisIncidents:
     def _now(self) -> float:
         seconds, microseconds = self._call("TIME")
         return int(seconds) + int(microseconds) / 1e6
+
+
+def _incident(incident_id: bytes, raw: bytes) -> Incident:
+    name = incident_id.decode("utf-8", "replace")
+    return next(_read(_incident_in, [raw]), Incident(name, "", "", Severity.WARN, Phase.RESOLVED, 0.0, 0.0, ""))
 
 
 def _read(decode: Callable[[bytes], T], raw: Iterable[bytes]) -> Iterator[T]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from ha_monitor.events.model import Event
 from ha_monitor.incidents.catalogue import FLAP, KEPT, KINDS
 from ha_monitor.incidents.lifecycle import advance
@@ -29,7 +31,7 @@ class Life:
         for _ in range(times):
             changes = advance(list(self.kept.values()), Seen(list(sightings), judged), self.now)
             self.kept = {key: one for key, one in self.kept.items() if key not in changes.removed}
-            self.kept.update({one.id: one for one in changes.changed})
+            self.kept.update({one.id: msgspec.json.decode(msgspec.json.encode(one), type=Incident) for one in changes.changed})
             self.events += changes.events
             self.now += every
 

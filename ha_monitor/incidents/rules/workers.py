@@ -31,7 +31,7 @@ def tasks_as_facts(had: LostTasks) -> dict[str, str | int | float | None]:
     """What became of the tasks of lost workers, for machines."""
     return {
         "tasks": len(had.ids),
-        "incomplete": had.is_partial,
+        "incomplete": int(had.is_partial),
         "run_again": had.again,
         "ended": had.ended,
         "orphaned": had.orphaned,

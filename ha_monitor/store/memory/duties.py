@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
 from ha_monitor.config.schema import StuckSettings
 from ha_monitor.events.model import Event
 from ha_monitor.store.api import NOTHING_NEW
-from ha_monitor.store.incidents import IncidentChanges
+from ha_monitor.store.incidents import Incident, IncidentChanges
 from ha_monitor.store.memory.server import MemoryInstance
 from ha_monitor.store.memory.store import MemoryStore
 from ha_monitor.store.outbox import Entry, OutboxItem
@@ -27,6 +29,8 @@ from ha_monitor.store.results import (
     WorkerState,
 )
 
+_to_json = msgspec.json.Encoder().encode
+_incident_in = msgspec.json.Decoder(Incident).decode
 ASKED_FOR = 60.0
 """Seconds for which a task that was handed out is not handed out again."""
 
@@ -117,7 +121,8 @@ class MemoryDuties:
                 return []
             kept = self._server.incidents
             self._server.incidents = {key: one for key, one in kept.items() if key not in changes.removed}
-            self._server.incidents |= {one.id: one for one in changes.changed}
+            # As JSON, in which not everything gets through.
+            self._server.incidents |= {one.id: _incident_in(_to_json(one)) for one in changes.changed}
             return self._server.put(own, [Entry(0, event, None, False) for event in changes.events])
 
         return self._store.own_call("incidents", written)
