@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered
@@ -13,6 +14,8 @@ from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.times import relative
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from msgspec import Struct
 
     from ha_monitor.config.load import Loaded
@@ -73,7 +76,9 @@ def run(options: argparse.Namespace) -> ExitStatus:
             searched=found.seen_by,
             gaps=found.gaps,
             more=len(shown) > limit,
-            told=None if options.output == "wide" or not shown else Told(_tell),
+            told=None
+            if options.output == "wide" or not shown
+            else Told(partial(_tell, {one.id: one for one in found.incidents})),
         )
 
     status = answered(options, ask)
@@ -86,14 +91,16 @@ def _document(one: Incident) -> Struct:
     return problem_item(one)
 
 
-def _tell(one: Incident, style: Style, output: Terminal, width: int | None) -> None:
+def _tell(
+    all_of_them: Mapping[str, Incident], one: Incident, style: Style, output: Terminal, width: int | None
+) -> None:
     """Write an incident: its sentence, what is known of it, and the command."""
     shown = output.shown(one.summary)
     lines = [shown] if width is None else textwrap.wrap(shown, max(LEAST_WIDTH, width - 1)) or [""]
     color = _COLORS[one.severity.value] if one.phase.value == "firing" and not one.silenced_until else "2"
     for line in lines:
         output.row(Painted(line, color))
-    for line in _details(one, style):
+    for line in _details(one, all_of_them, style):
         text = output.shown(line)
         for row in [text] if width is None else textwrap.wrap(text, max(LEAST_WIDTH, width - 3)):
             output.row(f"  {row}")
@@ -101,14 +108,15 @@ def _tell(one: Incident, style: Style, output: Terminal, width: int | None) -> N
         output.row(f"  {one.command}")
 
 
-def _details(one: Incident, style: Style) -> list[str]:
+def _details(one: Incident, all_of_them: Mapping[str, Incident], style: Style) -> list[str]:
     when = f"since {style.time(one.since)[:19]}, {relative(one.since, style.now)}"
     phase = {"firing": one.severity.value, "pending": f"pending, then {one.severity.value}"}.get(
         one.phase.value, f"over {relative(one.changed, style.now)}"
     )
     lines = [f"{one.kind}, {phase}, {when}"]
     if one.cause is not None:
-        lines.append(f"follows from {one.cause}")
+        cause = all_of_them.get(one.cause)
+        lines.append(f"follows from {one.cause if cause is None else f'{cause.kind} {cause.key}'}")
     if one.silenced_until:
         lines.append(f"silenced until {style.time(one.silenced_until)[:19]}")
     if one.told:

@@ -15,7 +15,6 @@ from ha_monitor.text.times import local, parse_duration
 if TYPE_CHECKING:
     from msgspec import Struct
 
-    from ha_monitor.config.load import Loaded
     from ha_monitor.store.incidents import Silence
     from ha_monitor.store.reader import StoreReader
 

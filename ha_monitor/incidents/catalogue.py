@@ -106,8 +106,8 @@ CATALOGUE = (
     ),
     Kind(
         *("monitor", _PAGE, "`instances`, `consuming`, `lag` or `store`"),
-        begins="for a minute: an instance died and did not come back, one does not consume, events are merged more than "
-        "a minute late, or Redis has used nine tenths of its memory",
+        begins="for a minute: an instance died and did not come back, one does not consume, events are merged more "
+        "than a minute late, or Redis has used nine tenths of its memory",
         ends="it is not so any more, or a dead instance is missing for a day",
         pending=MINUTE,
         quiet=30.0,

@@ -61,9 +61,7 @@ def fleet_families(watched: Watched, event_queue: int | None, worker_labels: Wor
 
 def incident_family(incidents: Iterable[Incident]) -> Metric:
     """Those that fire, by kind and severity."""
-    found = Counter[tuple[str, ...]](
-        (one.kind, one.severity.value) for one in incidents if one.phase is Phase.FIRING
-    )
+    found = Counter[tuple[str, ...]]((one.kind, one.severity.value) for one in incidents if one.phase is Phase.FIRING)
     return _gauge(definitions.INCIDENTS, found, WorkerLabels.NODENAME)
 
 

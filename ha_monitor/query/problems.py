@@ -58,12 +58,17 @@ def problems(reader: ProblemReader, now: float) -> Problems:
     judged = _judged(alive)
     if not consuming:
         said = "no instance of the monitor runs" if not alive else "no instance of the monitor consumes Celery's events"
-        incidents = [_instead(incidents, f"{said}: nobody sees what is wrong", _last_sign(entries, now), now), *incidents]
+        incidents = [
+            _instead(f"{said}: nobody sees what is wrong", _last_sign(entries, now), now),
+            *incidents,
+        ]
     if judged is None or now - judged > OLD:
         gaps.append(Gap("what began or ended, since nothing could be judged", judged or 0.0, now if judged else 0.0))
     lag = max((one.lag for one in consuming), default=0.0)
-    seen_by = f"what {len(consuming)} of {count_of(len(alive), 'instance')} sees" if len(alive) == 1 else (
-        f"what {len(consuming)} of {len(alive)} instances see"
+    seen_by = (
+        f"what {len(consuming)} of {count_of(len(alive), 'instance')} sees"
+        if len(alive) == 1
+        else (f"what {len(consuming)} of {len(alive)} instances see")
     )
     if consuming:
         seen_by += f", merged {short_duration(lag)} after it was sent"
@@ -82,8 +87,8 @@ def _last_sign(entries: Sequence[InstanceEntry], now: float) -> float:
     return now - min((one.silent for one in entries), default=0.0)
 
 
-def _instead(incidents: Sequence[Incident], summary: str, since: float, now: float) -> Incident:
-    """The incident that nobody could write. If the leader wrote one of that kind before, that is in the list, too."""
+def _instead(summary: str, since: float, now: float) -> Incident:
+    """The incident that nobody could write."""
     return Incident(
         *("nobody-looks", "monitor", "looking", Severity.PAGE, Phase.FIRING, since, now, summary), command=STATUS
     )

@@ -100,6 +100,7 @@ def bed(store_url: str) -> RedisBed:
 class TestRedisStore(StoreContract):
     """The contract."""
 
+
 def test_an_incident_that_cannot_be_read_is_listed_by_nobody_and_removed_by_the_leader(bed: RedisBed) -> None:
     """Given something else among the incidents, whoever asks does not see it, and the leader gets its id."""
     record = started(bed)

@@ -227,6 +227,7 @@ class Reader:
         asked: Asked,
         workers: Sequence[WorkerEntry] = (),
         more: int = 0,
+        *,
         letters: Sequence[KeptLetter] = (),
         shown: Sequence[Sequence[TailEvent | TailGap] | Exception] = (),
         incidents: KeptIncidents | None = None,
@@ -269,9 +270,7 @@ class Reader:
 class KeptIncidents(MemoryIncidents):
     """Incidents, silences and marks in memory."""
 
-    def __init__(
-        self, *incidents: Incident, silences: Sequence[Silence] = (), marks: Sequence[Mark] = ()
-    ) -> None:
+    def __init__(self, *incidents: Incident, silences: Sequence[Silence] = (), marks: Sequence[Mark] = ()) -> None:
         super().__init__(MemoryServer(TurnedClock(0.0)))
         self._server.incidents = {one.id: one for one in incidents}
         self._server.silences = {one.id: one for one in silences}

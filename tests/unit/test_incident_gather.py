@@ -70,7 +70,8 @@ def test_instances_that_died_are_known_by_name(server: MemoryServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "taken", [{}, {"who": "x", "at": 1}, {"who": json.dumps([]), "at": 1}, {"who": "{}", "at": "x"}, {"who": {}, "at": 9e99}]
+    "taken",
+    [{}, {"who": "x", "at": 1}, {"who": json.dumps([]), "at": 1}, {"who": "{}", "at": "x"}, {"who": {}, "at": 9e99}],
 )
 def test_what_is_no_takeover_is_left_out(server: MemoryServer, taken: dict[str, Any]) -> None:
     """Given anything else in the list of takeovers, nobody is missing."""
@@ -105,7 +106,7 @@ class Counted(MemoryReader):
 
 
 def test_of_very_many_names_some_are_looked_at_at_a_time(server: MemoryServer) -> None:
-    """Given 250 names, a hundred are asked for each quarter of a minute, in turn, and those of open incidents always."""
+    """Given 250 names, a hundred are asked for each quarter of a minute in turn, and those of open incidents always."""
     name = "task199"
     server.incidents["x"] = Incident("x", "failing", name, Severity.WARN, Phase.FIRING, 1, 1, "")
     reader, gatherer = Counted(server, 250), Gatherer()

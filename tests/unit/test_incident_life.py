@@ -31,7 +31,9 @@ class Life:
         for _ in range(times):
             changes = advance(list(self.kept.values()), Seen(list(sightings), judged), self.now)
             self.kept = {key: one for key, one in self.kept.items() if key not in changes.removed}
-            self.kept.update({one.id: msgspec.json.decode(msgspec.json.encode(one), type=Incident) for one in changes.changed})
+            self.kept.update(
+                {one.id: msgspec.json.decode(msgspec.json.encode(one), type=Incident) for one in changes.changed}
+            )
             self.events += changes.events
             self.now += every
 
@@ -54,8 +56,7 @@ class Life:
 
 def lost(*names: str) -> list[Sighting]:
     return [
-        Sighting("worker-lost", name, f"{name} is lost", workers=frozenset([name]), members=(name,))
-        for name in names
+        Sighting("worker-lost", name, f"{name} is lost", workers=frozenset([name]), members=(name,)) for name in names
     ]
 
 

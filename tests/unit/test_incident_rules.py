@@ -265,6 +265,8 @@ def test_no_name_reaches_a_terminal_or_a_shell_as_it_is() -> None:
     assert len(found) == 9
     for one in found:
         # What is written can be read.
-        assert msgspec.json.decode(msgspec.json.encode(one.facts), type=dict[str, str | int | float | None]) == one.facts
+        assert (
+            msgspec.json.decode(msgspec.json.encode(one.facts), type=dict[str, str | int | float | None]) == one.facts
+        )
         assert not any(character in one.summary + one.command for character in "\x1b\n"), one
         assert "'; rm" not in one.command.replace("'\"'\"'; rm", "")

@@ -10,8 +10,8 @@ from ha_monitor.config.schema import Config, StoreSettings
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.error_groups import ErrorMarks
-from ha_monitor.store.memory.incidents import MemoryIncidents
 from ha_monitor.store.memory.errors import MemoryErrorMarks
+from ha_monitor.store.memory.incidents import MemoryIncidents
 from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.memory.record import memory_record
 from ha_monitor.store.memory.server import MemoryServer

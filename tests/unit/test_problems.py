@@ -63,7 +63,8 @@ def test_none_says_why_that_can_be_believed(monkeypatch: pytest.MonkeyPatch, cal
     assert call("problems") == (
         0,
         "",
-        "no problems. Searched: what 2 of 2 instances see, merged 15.0ms after it was sent, judged 3.0s ago. Complete.\n",
+        "no problems. Searched: what 2 of 2 instances see, merged 15.0ms after it was sent, judged 3.0s ago. "
+        "Complete.\n",
     )
 
 
@@ -81,7 +82,7 @@ def test_none_says_why_that_can_be_believed(monkeypatch: pytest.MonkeyPatch, cal
 def test_a_monitor_that_does_not_look_is_the_first_problem(
     monkeypatch: pytest.MonkeyPatch, call: Call, instances: list[object], summary: str
 ) -> None:
-    """Given no instance that consumes, nobody would write that down: whoever asks is told, and never that all is well."""
+    """Given no instance that consumes, nobody could write that down: whoever asks is told, and never that all is well."""
     serve(monkeypatch, instances=instances)
 
     status, out, err = call("problems")

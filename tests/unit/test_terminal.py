@@ -288,7 +288,10 @@ COMMANDS: dict[str, tuple[Callable[..., int], int]] = {
     "problems -o wide": (of_incidents("problems", "-o", "wide"), ExitStatus.OK),
     "problems -o json": (of_incidents("problems", "-o", "json"), ExitStatus.OK),
     "silence": (of_incidents("silence", "--list"), ExitStatus.OK),
-    "silence --end": (lambda patch, text: of_incidents("silence", "--end", f"x{text}")(patch, text), ExitStatus.FAILURE),
+    "silence --end": (
+        lambda patch, text: of_incidents("silence", "--end", f"x{text}")(patch, text),
+        ExitStatus.FAILURE,
+    ),
     "silence KIND": (lambda patch, text: of_incidents("silence", f"x{text}", "1h")(patch, text), ExitStatus.USAGE),
     "deploy": (of_incidents("deploy", "list"), ExitStatus.OK),
     "deploy mark": (lambda patch, text: of_incidents("deploy", "mark", f"x{text}")(patch, text), ExitStatus.OK),
