@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
         if options.reverse:
             shown.reverse()
         limit = options.limit or len(shown)
+        by_id = {one.id: one for one in found.incidents}
         return Answer(
             nouns=("problem", "problems"),
             time=now,
@@ -76,9 +77,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
             searched=found.seen_by,
             gaps=found.gaps,
             more=len(shown) > limit,
-            told=None
-            if options.output == "wide" or not shown
-            else Told(partial(_tell, {one.id: one for one in found.incidents})),
+            told=None if options.output == "wide" or not shown else Told(partial(_tell, by_id)),
         )
 
     status = answered(options, ask)
@@ -94,7 +93,10 @@ def _document(one: Incident) -> Struct:
 def _tell(
     all_of_them: Mapping[str, Incident], one: Incident, style: Style, output: Terminal, width: int | None
 ) -> None:
-    """Write an incident: its sentence, what is known of it, and the command."""
+    """Write an incident: its sentence, what is known of it, and the command.
+
+    :param all_of_them: by id, to name those from which others follow.
+    """
     shown = output.shown(one.summary)
     lines = [shown] if width is None else textwrap.wrap(shown, max(LEAST_WIDTH, width - 1)) or [""]
     color = _COLORS[one.severity.value] if one.phase.value == "firing" and not one.silenced_until else "2"

@@ -189,6 +189,51 @@ def test_nothing_is_born_or_ends_while_the_broker_is_away(bed: Bed, one: Instanc
     assert phases(bed)["worker-lost", "celery@a"] is Phase.FIRING
 
 
+def test_nothing_is_born_or_ends_while_the_store_is_away(bed: Bed, one: Instance, two: Instance) -> None:
+    """Given an incident and a store that is gone for a minute, it stays as it is, and nothing is born of that."""
+    lose_a_worker(bed, one, two)
+    bed.store_trouble.away = StoreUnavailable("away")
+    live(60, one, two)
+    bed.store_trouble.away = None
+    live(40, one, two)
+
+    assert lines(one, two) == [("incident-opened", "celery@a", False)]
+    assert phases(bed) == {("worker-lost", "celery@a"): Phase.FIRING}
+
+
+def test_a_rolling_restart_of_all_workers_is_no_incident(bed: Bed, one: Instance) -> None:
+    """Given workers that say goodbye, one after the other, and come back after a minute, nothing is born."""
+    names = [f"celery@{letter}" for letter in "abcd"]
+    away: dict[str, float] = {}
+    for step in range(60):
+        if step in (10, 15, 20, 25):
+            name = names[(step - 10) // 5]
+            away[name] = bed.clock.now + 60
+            bed.publish(event("worker-offline", at=bed.clock.time(), hostname=name))
+        for name in [name for name, until in away.items() if until <= bed.clock.now]:
+            del away[name]
+            bed.publish(event("worker-online", at=bed.clock.time(), hostname=name))
+        beat(bed, *(name for name in names if name not in away))
+        one.live(2)
+
+    assert (lines(one), bed.server.incidents) == ([], {})
+
+
+def test_a_clock_that_is_put_back_bears_no_incident(bed: Bed, one: Instance) -> None:
+    """Given a store's clock put back by an hour, nothing is born of that. A lost worker's silence counts from then on,
+    so that its line says that it is back, and again that it is lost: it is one incident all the same.
+    """
+    lose_a_worker(bed, one)
+    (before,) = bed.server.incidents
+    bed.clock.put_back = 3600
+    one.live(30)
+
+    assert list(bed.server.incidents) == [before]
+    assert phases(bed) == {("worker-lost", "celery@a"): Phase.FIRING}
+    assert {line["incident"] for line in one.said("incident-opened")} == {before}
+    assert len(one.said("incident-resolved")) == len(one.said("worker-recovered")) <= 1
+
+
 def test_a_queue_that_is_late_is_told_after_a_minute(bed: Bed, one: Instance) -> None:
     """Given a task that nobody receives, its queue is late after five minutes and told of after six."""
     bed.publish(event("task-sent", at=bed.clock.time(), queue="mail"))

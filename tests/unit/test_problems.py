@@ -82,7 +82,7 @@ def test_none_says_why_that_can_be_believed(monkeypatch: pytest.MonkeyPatch, cal
 def test_a_monitor_that_does_not_look_is_the_first_problem(
     monkeypatch: pytest.MonkeyPatch, call: Call, instances: list[object], summary: str
 ) -> None:
-    """Given no instance that consumes, nobody could write that down: whoever asks is told, and never that all is well."""
+    """Given no instance that consumes, nobody could write that down: whoever asks is told, never that all is well."""
     serve(monkeypatch, instances=instances)
 
     status, out, err = call("problems")
