@@ -104,7 +104,7 @@ class Gatherer:
         lag = max((one.lag for one in instances if one.is_alive), default=0.0)
         is_merged = view.may_judge and lag <= MOST_LAG and not 0 <= now - view.went_back_at < MINUTE
         orphaned = queries.orphaned(MOST_FOUND) if view.orphaned else []
-        lost = [worker.name for worker in view.workers if worker.state == "lost"]
+        lost = [worker.name for worker in view.workers if worker.state == "lost" and worker.is_confirmed]
         facts = Facts(
             now,
             workers=view.workers,

@@ -59,10 +59,10 @@ def problems(reader: ProblemReader, now: float) -> Problems:
     if not consuming:
         said = "no instance of the monitor runs" if not alive else "no instance of the monitor consumes Celery's events"
         incidents = [
-            _instead(f"{said}: nobody sees what is wrong", _last_sign(entries, now), now),
+            _instead(f"{said}: nobody sees what is wrong", judged or _last_sign(entries, now), now),
             *incidents,
         ]
-    if judged is None or now - judged > OLD:
+    if not consuming or judged is None or now - judged > OLD:
         gaps.append(Gap("what began or ended, since nothing could be judged", judged or 0.0, now if judged else 0.0))
     lag = max((one.lag for one in consuming), default=0.0)
     seen_by = (
@@ -78,9 +78,9 @@ def problems(reader: ProblemReader, now: float) -> Problems:
 
 
 def _judged(alive: Sequence[InstanceEntry]) -> float | None:
-    """When the leader has judged last; None if none leads, or it has not yet."""
-    found = (one.stats.get("judged") for one in alive if one.leads)
-    return next((float(at) for at in found if isinstance(at, int | float) and at > 0), None)
+    """When a leader that lives has judged last; None if none has yet."""
+    found = (one.stats.get("judged") for one in alive)
+    return max((float(at) for at in found if isinstance(at, int | float) and at > 0), default=None)
 
 
 def _last_sign(entries: Sequence[InstanceEntry], now: float) -> float:

@@ -293,9 +293,11 @@ def incident(incident_id: str = "3f2a9c11d0e4", **changes: Any) -> Incident:
     return Incident(incident_id, **(fields | changes))
 
 
-def instance(name: str = "1", *, leads: bool = True, state: str = "consuming", **changes: Any) -> InstanceEntry:
+def instance(
+    name: str = "1", *, leads: bool = True, state: str = "consuming", judged: float = NOW - 3, **changes: Any
+) -> InstanceEntry:
     """An instance that is well, and has judged three seconds ago."""
-    who, stats = {"host": "monitor1", "instance": name}, {"state": state, "lag": 0.015, "judged": NOW - 3}
+    who, stats = {"host": "monitor1", "instance": name}, {"state": state, "lag": 0.015, "judged": judged}
     fields: dict[str, Any] = {"lease_left": 4.0, "silent": 1.0, "outbox": 0} | changes
     return InstanceEntry(token=7, who=who, stats=stats, leads=leads, **fields)
 

@@ -69,6 +69,11 @@ def test_a_worker_is_lost_only_if_the_leader_says_so(state: str) -> None:
     assert said(workers=[WorkerState("celery@a", state, None, silent_for=500)]) == []
 
 
+def test_a_worker_that_was_heard_from_once_is_nobody_s_problem() -> None:
+    """Given a lost worker whose name may be an invented one, nothing is seen."""
+    assert said(workers=[WorkerState("celery@a", "lost", None, silent_for=500, is_confirmed=False)]) == []
+
+
 @pytest.mark.parametrize(
     ("had", "words"),
     [

@@ -93,9 +93,11 @@ def test_a_monitor_that_does_not_look_is_the_first_problem(
 
 def test_what_could_not_be_judged_is_said(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     """Given a leader that has not judged for two minutes, and lost events, the answer may lack something."""
-    old = instance()
-    old.stats["judged"] = NOW - 120
-    serve(monkeypatch, instances=[old], gaps=[Gap("12 starts of celery@app3", NOW - 600, NOW - 500)])
+    serve(
+        monkeypatch,
+        instances=[instance(judged=NOW - 120), instance("2", leads=False, judged=0.0)],
+        gaps=[Gap("12 starts of celery@app3", NOW - 600, NOW - 500)],
+    )
 
     document = json.loads(call("problems", "-o", "json")[1])
 

@@ -12,7 +12,7 @@ from ha_monitor.text.visible import visible
 def worker_lost(facts: Facts) -> Iterator[Sighting]:
     """One for each; `together.py` makes one of those that were lost within a minute."""
     for worker in facts.workers:
-        if worker.state == "lost":
+        if worker.state == "lost" and worker.is_confirmed:
             had = facts.lost_tasks.get(worker.name, LostTasks())
             yield Sighting(
                 "worker-lost",
