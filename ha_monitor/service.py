@@ -47,6 +47,7 @@ from ha_monitor.outputs.log import LibraryHandler, Logger, Threshold, make_logge
 from ha_monitor.outputs.output import Output, StreamOutput
 from ha_monitor.outputs.writer import LineWriter
 from ha_monitor.pipeline.investigator import Investigator
+from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.pipeline import Pipeline
 from ha_monitor.pipeline.reloadable import Reloadable
 from ha_monitor.pipeline.stats import Stats
@@ -54,6 +55,7 @@ from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.packing import as_lua_string
+from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.results import Counting
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import ABSENT, RedisOpenTasks, first_look
@@ -141,6 +143,7 @@ class Service:
             program=self,
             broadcast=self._broadcast,
             investigator=make_investigator(config, clock, threads, self._broadcast),
+            looker=Looker(StoreReader(config.store, config.node_id), threads),
             threads=threads,
         )
 

@@ -22,7 +22,7 @@ from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
 from ha_monitor.text.terminal import Painted, Terminal, standard_error
-from ha_monitor.text.times import parse_duration
+from ha_monitor.text.times import parse_duration, relative
 
 if TYPE_CHECKING:
     from ha_monitor.config.load import Loaded
@@ -138,7 +138,7 @@ def _listed(options: argparse.Namespace, reader: StoreReader) -> Answer:
     return Answer(
         nouns=NOUNS,
         time=now,
-        items=known_groups(queries, groups[:limit]),
+        items=known_groups(queries, groups[:limit], marks=reader.incidents.marks()),
         columns=COLUMNS,
         id_of=lambda one: str(one.group.id),
         document_of=group_item,
@@ -159,7 +159,7 @@ def _named(ids: Sequence[str], reader: StoreReader) -> Answer:
     return Answer(
         nouns=NOUNS,
         time=now,
-        items=known_groups(queries, groups, MOST_TASKS),
+        items=known_groups(queries, groups, MOST_TASKS, reader.incidents.marks()),
         columns=COLUMNS,
         id_of=lambda one: str(one.group.id),
         document_of=lambda one: group_item(one, with_traceback=True),
@@ -203,7 +203,7 @@ def _properties(one: KnownGroup, style: Style) -> dict[str, str]:
         "place": group.place,
         "message": group.message,
         "errors": f"{failures}{retries}; {group.by_hour[-1]} failed in this hour, {sum(group.by_hour)} in 24 hours",
-        "first": style.time(group.first),
+        "first": f"{style.time(group.first)}{_since_mark(one, style)}",
         "last": style.time(group.last),
         "resolved": style.time(group.resolved_at),
         "ignored": f"until {style.time(group.ignored_until)}" if group.ignored_until else "",
@@ -211,9 +211,17 @@ def _properties(one: KnownGroup, style: Style) -> dict[str, str]:
     }
 
 
+def _since_mark(one: KnownGroup, style: Style) -> str:
+    return "" if one.mark is None else f", new since {one.mark.label}, {relative(one.mark.at, style.now)}"
+
+
+def _state(one: KnownGroup, style: Style) -> Cell:
+    return style.state(one.group.state, "" if one.mark is None else f" since {one.mark.label}")
+
+
 COLUMNS = (
     Of(Column("GROUP", 0), lambda one, _style: one.group.id),
-    Of(Column("STATE", 1), lambda one, style: style.state(one.group.state)),
+    Of(Column("STATE", 1), _state),
     Of(Column("COUNT", 1, right=True), lambda one, _style: str(one.group.failures)),
     Of(Column("HOUR", 3, right=True), lambda one, _style: str(one.group.by_hour[-1])),
     Of(Column("DAY", 6, right=True), lambda one, _style: str(sum(one.group.by_hour))),

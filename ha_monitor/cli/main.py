@@ -16,9 +16,12 @@ from ha_monitor.cli import (
     completion,
     dead_letters,
     demo,
+    deploy,
     errors,
     names,
+    problems,
     queues,
+    silence,
     status,
     tail,
     task,
@@ -39,6 +42,7 @@ examples:
   ha-monitor check --online            validate the configuration, test broker and store
   ha-monitor run --instance 1          one instance in the foreground
   ha-monitor status                    all instances, as seen from any machine
+  ha-monitor problems                  what is wrong now; exit status 1 if anything is
   ha-monitor tasks state=FAILURE --since -1h     what failed in the last hour
   ha-monitor task 8d3b9c4e --tree      one task's story, and its workflow
   ha-monitor tail state=FAILURE,RETRY  what comes, as it comes, from all instances
@@ -118,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="TOML file (default: $HA_MONITOR_CONFIG, else /etc/ha-monitor/ha-monitor.toml if it exists)",
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    asking = (tasks, task, tail, errors, names, queues, workers, dead_letters)
+    asking = (problems, tasks, task, tail, errors, names, queues, workers, silence, deploy, dead_letters)
     for command in (run_command, check, status, *asking, demo, units, completion):
         command.add_parser(commands, common)
     return parser

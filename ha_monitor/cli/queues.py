@@ -127,7 +127,7 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
 
 def oldest_tasks(queries: Queries, state: QueueState, count: int) -> list[KeptTask]:
     """The tasks that have waited longest in a queue: of all its priorities."""
-    from ha_monitor.query.queues import base_of
+    from ha_monitor.store.queue_flow import base_of
 
     names = [one.name for one in queries.known_queues() if base_of(one.name) == state.name]
     waiting = [one for name in names for one in queries.waiting(name, min(count, state.wait.waiting))]

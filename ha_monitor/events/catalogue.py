@@ -190,7 +190,7 @@ FIELDS = (
     Field("silent", "seconds without an event from the worker."),
     Field("skew", "seconds by which the worker's clock is ahead; negative: behind."),
     Field("phase", "the task's phase: sent and not received, received and not started, started and not finished."),
-    Field("since", "when the phase began, or the eta if that is later."),
+    Field("since", "when the phase began, or the eta if that is later; of an incident, when it began."),
     Field("seconds", "for how many seconds it has been in that phase."),
     Field(
         "confirmed_by",
@@ -202,6 +202,14 @@ FIELDS = (
     Field("lost", "how many task-started events of the worker never arrived."),
     Field("count", "how many workers the line is about; in the first two, others may have lines of their own."),
     Field("workers", "the first names."),
+    Field("incident", "the incident's id: the same when it is over, and when it comes again within five minutes."),
+    Field("kind", "what kind of incident it is (docs/asking.md)."),
+    Field("key", "what the incident is about, such as a nodename, a queue or the name of a task."),
+    Field("severity", "page if somebody should be woken, else warn."),
+    Field("size", "how many of what the incident counts: tasks, workers, failures."),
+    Field("summary", "the incident in one sentence."),
+    Field("command", "the command that shows more of the incident."),
+    Field("cause", "the id of the incident that this one follows from."),
     Field("data", "The custom event's own fields, redacted; a text if they were truncated (shortened)."),
 )
 
@@ -218,6 +226,7 @@ class OwnEvent(NamedTuple):
 
 
 _STUCK_FIELDS = ("phase", "since", "seconds", "confirmed_by", "answered")
+_INCIDENT_FIELDS = ("incident", "kind", "key", "severity", "since", "size", "summary", "command", "cause")
 
 OWN_EVENTS = (
     OwnEvent("instance-started", INFO),
@@ -253,6 +262,9 @@ OWN_EVENTS = (
     OwnEvent("task-orphaned", ERROR, _STUCK_FIELDS),
     OwnEvent("events-lost", ERROR, ("lost",)),
     OwnEvent("task-events-missing", WARNING, ("count", "workers", "reason")),
+    OwnEvent("incident-opened", WARNING, _INCIDENT_FIELDS),
+    OwnEvent("incident-resolved", INFO, _INCIDENT_FIELDS),
+    OwnEvent("incidents-not-judged", WARNING),
     OwnEvent("outbox-entry-unreadable", ERROR, ("reason",)),
     OwnEvent("task-inspection-failed", WARNING),
     OwnEvent("queue-survey-failed", WARNING),

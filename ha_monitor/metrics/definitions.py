@@ -220,6 +220,9 @@ WORKER_SKEW = Metric(
     WORKER,
     leader=True,
 )
+INCIDENTS = Metric(
+    "ha_monitor_incidents", Kind.GAUGE, "Incidents that fire (`ha-monitor problems`)", ("kind", "severity"), leader=True
+)
 TABLE = ("table",)
 TABLE_SIZE = Metric("ha_monitor_table_size", Kind.GAUGE, "Entries of a table of the shared record", TABLE, leader=True)
 TABLE_LIMIT = Metric("ha_monitor_table_limit", Kind.GAUGE, "Most entries of this table", TABLE, leader=True)
@@ -241,7 +244,7 @@ QUEUE_PROCESSES = Metric(
 )
 FLEET = (
     *(LEADER, INSTANCES, WAITING, RETRIES, DEAD_LETTERS_KEPT, EVENT_QUEUE, WORKERS, WORKER_UP, WORKER_ACTIVE),
-    *(WORKER_SKEW, SILENT, STUCK, ORPHANED, TABLE_SIZE, TABLE_LIMIT, TABLE_TURNED_AWAY),
+    *(WORKER_SKEW, SILENT, STUCK, ORPHANED, INCIDENTS, TABLE_SIZE, TABLE_LIMIT, TABLE_TURNED_AWAY),
     *(QUEUE_LENGTH, CONSUMERS, QUEUE_WORKERS, QUEUE_PROCESSES),
 )
 """Fleet-wide, so exported by the leader alone: `sum()` over the instances is the value."""

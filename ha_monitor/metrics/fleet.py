@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
@@ -10,6 +11,7 @@ from ha_monitor.broker.survey import TaskQueue
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.metrics import definitions
 from ha_monitor.metrics.labels import label_names, worker_values
+from ha_monitor.store.incidents import Incident, Phase
 from ha_monitor.store.results import Watched
 
 SHOWN_OFFLINE = 600.0
@@ -55,6 +57,12 @@ def fleet_families(watched: Watched, event_queue: int | None, worker_labels: Wor
     yield _gauge(definitions.WORKER_ACTIVE, active, worker_labels)
     yield _gauge(definitions.WORKER_SKEW, skew, worker_labels)
     yield _gauge(definitions.WORKERS, {(state,): count for state, count in states.items()}, worker_labels)
+
+
+def incident_family(incidents: Iterable[Incident]) -> Metric:
+    """Those that fire, by kind and severity."""
+    found = Counter[tuple[str, ...]]((one.kind, one.severity.value) for one in incidents if one.phase is Phase.FIRING)
+    return _gauge(definitions.INCIDENTS, found, WorkerLabels.NODENAME)
 
 
 def queue_families(queues: Sequence[TaskQueue]) -> Iterator[Metric]:

@@ -34,13 +34,14 @@ from ha_monitor.metrics.definitions import (
     WITHOUT,
     Kind,
 )
-from ha_monitor.metrics.fleet import fleet_families, queue_families
+from ha_monitor.metrics.fleet import fleet_families, incident_family, queue_families
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.lease import LeaderLease
 from ha_monitor.metrics.rate_limited import RateLimited
 from ha_monitor.metrics.scrapes import Guarded, Labelled
 from ha_monitor.metrics.series import Series
 from ha_monitor.metrics.task_text import TaskText
+from ha_monitor.store.incidents import Incident
 from ha_monitor.store.results import Watched
 from ha_monitor.version import __version__
 
@@ -67,6 +68,8 @@ class Telemetry:
         """What this instance has counted."""
         self.fleet: Watched | None = None
         """The view of the fleet from the last time this instance performed the leader's duties."""
+        self.incidents: Sequence[Incident] = ()
+        """Those that are not over, as of this instance's last look at what is wrong."""
         self.lease = LeaderLease(clock)
         self.tasks = TaskText(self.series, config.metrics, config.node_id, self.lease)
         """The families of tasks, as text."""
@@ -120,6 +123,7 @@ class Telemetry:
         """This instance does not lead."""
         self.lease.give_up()
         self.fleet = self._survey = None
+        self.incidents = ()
 
     def is_leader(self) -> bool:
         """Whether this instance certainly leads, by its own clock."""
@@ -188,6 +192,7 @@ class _Families:
         if watched is not None:
             depth: int | None = getattr(self._stats, "depth", None)
             yield from fleet_families(watched, depth, self._settings.worker_labels)
+        yield incident_family(self._telemetry.incidents)
 
     def _queues(self) -> Iterator[Metric]:
         if self._telemetry.lease.exports():

@@ -8,7 +8,9 @@ from ha_monitor.config.schema import Config
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.duty import Duty
+from ha_monitor.pipeline.incidents import IncidentsDuty
 from ha_monitor.pipeline.investigator import Investigator
+from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.losses import LossesDuty
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_risks import StoreRisks
@@ -42,10 +44,12 @@ class Leader:
         publishers: Publishers,
         investigator: Investigator | None,
         reconciler: Reconciler,
+        looker: Looker | None = None,
     ) -> None:
         """
         :param publishers: know whether the broker takes what workers send.
         :param investigator: asks about candidates; None if the detection of stuck tasks is disabled.
+        :param looker: looks for incidents; None to have none.
         """
         settings = config.workers
         self._store = record.store
@@ -84,6 +88,21 @@ class Leader:
                 record.open_tasks, investigator=investigator, reconciler=reconciler, logger=logger, clock=clock
             )
             self._duties.append(self._stuck)
+        if looker is not None:
+            self._duties.append(
+                IncidentsDuty(
+                    record.duties,
+                    record.store,
+                    looker=looker,
+                    watch=self._watch,
+                    listening=self.listening,
+                    settings=settings,
+                    stats=stats,
+                    telemetry=telemetry,
+                    logger=logger,
+                    clock=clock,
+                )
+            )
         self._leads = False
         self._clock = clock
         self._next = 0

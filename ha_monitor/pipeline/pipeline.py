@@ -28,6 +28,7 @@ from ha_monitor.pipeline.collector import Collector
 from ha_monitor.pipeline.handed_over import HandedOver, Pause
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
+from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.merging import Merging
 from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.redeliveries import Redeliveries
@@ -67,17 +68,17 @@ class Pipeline:
         program: Program,
         broadcast: Broadcast,
         investigator: Investigator | None,
+        looker: Looker | None,
         threads: Threads,
     ) -> None:
-        """:param investigator: asks about candidates; None if the detection of stuck tasks is disabled."""
+        """:param investigator: and :param looker: as for `Leader`."""
         self._config = config
         self._source = source
         self._store = store = record.store
         self._rejections = rejections = Rejections(identity, logger, clock)
-        self._supervisor = supervisor
+        self._supervisor, self._program = supervisor, program
         self._health = telemetry.health
         self._logger, self._clock = logger, clock
-        self._program = program
         self.stats = stats
         self._stopping = self._reload_asked = False
         self._collector = collector = Collector(source, reloadable.decoder, config.batch, clock)
@@ -85,14 +86,12 @@ class Pipeline:
         self._report = Report(supervisor, self.stats, clock)
         self._leader = Leader(
             record,
-            config,
-            telemetry,
-            logger,
-            clock,
+            *(config, telemetry, logger, clock),
             stats=stats,
             publishers=broadcast,
             investigator=investigator,
             reconciler=self._collector,
+            looker=looker,
         )
         self._watermark = Watermark(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
         timely = config.store.tick_every

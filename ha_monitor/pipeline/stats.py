@@ -60,6 +60,8 @@ class Stats(Struct):
     """Age of the watermark in seconds: it has merged what it was given until then. None if that is not known."""
     depth: int | None = None
     """Messages in the shared queue, as of the last query."""
+    judged: float = 0.0
+    """When it last judged, as the leader, what is wrong, seconds since the epoch by the store's clock; 0 if never."""
     empty_at: float = 0.0
     """When a query found none last, seconds since the epoch."""
 

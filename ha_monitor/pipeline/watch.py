@@ -94,6 +94,11 @@ class WatchDuty:
         self._watched = None
         self._due.hasten()
 
+    @property
+    def watched(self) -> Watched | None:
+        """What it saw last; None if that was before this instance led."""
+        return self._watched
+
     def run(self) -> list[OutboxItem]:
         if not self._due.is_due():
             return []

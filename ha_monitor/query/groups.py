@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ha_monitor.store.error_groups import ErrorGroup
+from ha_monitor.incidents.rules.errors import mark_before
+from ha_monitor.store.error_groups import ErrorGroup, GroupState
+from ha_monitor.store.incidents import Mark
 from ha_monitor.store.queries import ErrorQueries, KeptTask, Queries
 
 PAGE = 100
@@ -27,6 +29,8 @@ class KnownGroup(NamedTuple):
 
     group: ErrorGroup
     tasks: tuple[KeptTask, ...]
+    mark: Mark | None = None
+    """The latest deployment, if it is new since then."""
 
     @property
     def workers(self) -> list[str]:
@@ -59,14 +63,21 @@ def first_groups(found: Iterator[ErrorGroup], count: int, sort: str, *, reverse:
     return sorted(found, key=SORTS[sort], reverse=not reverse)[:most]
 
 
-def known_groups(queries: Queries, groups: Sequence[ErrorGroup], latest: int = LATEST) -> list[KnownGroup]:
+def known_groups(
+    queries: Queries, groups: Sequence[ErrorGroup], latest: int = LATEST, marks: Sequence[Mark] = ()
+) -> list[KnownGroup]:
     """Groups with so many of their latest tasks each.
 
+    :param marks: the latest deployments, newest first.
     :raises StoreUnavailable: as the port does.
     """
     ids = [task.task_id for group in groups for task in group.tasks[:latest]]
     tasks = iter(queries.tasks(ids))
     return [
-        KnownGroup(group, tuple(task for task in islice(tasks, len(group.tasks[:latest])) if task is not None))
+        KnownGroup(
+            group,
+            tuple(task for task in islice(tasks, len(group.tasks[:latest])) if task is not None),
+            mark_before(group, marks) if group.state is GroupState.NEW else None,
+        )
         for group in groups
     ]

@@ -150,6 +150,8 @@ class GroupItem(Struct):
     """Failures in each of the last 24 hours of the clock, that of now the last."""
     resolved: str | None
     ignored_until: str | None
+    new_since: str | None
+    """The label of the latest deployment, if it is new since then."""
     workers: list[str]
     """Those that had its latest tasks."""
     tasks: list[GroupTaskItem]
@@ -281,6 +283,7 @@ def group_item(one: KnownGroup, *, with_traceback: bool = False) -> GroupItem:
         by_hour=list(group.by_hour),
         resolved=time_or_null(group.resolved_at),
         ignored_until=time_or_null(group.ignored_until),
+        new_since=None if one.mark is None else one.mark.label,
         workers=one.workers,
         tasks=[GroupTaskItem(task.task_id, time_or_null(task.time)) for task in group.tasks],
         traceback=group.traceback if with_traceback else UNSET,

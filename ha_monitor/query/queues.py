@@ -11,12 +11,10 @@ from math import ceil
 from typing import NamedTuple
 
 from ha_monitor.store.queries import QueueQueries
-from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait
+from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait, base_of
 
 WINDOW = 300.0
 """Seconds over which rates are taken; the minute in which they begin is whole."""
-PRIORITY = "\x06\x16"
-"""What kombu's Redis transport puts between the name of a queue and a priority: all of these are one queue."""
 
 
 class Outlook(StrEnum):
@@ -92,12 +90,6 @@ def queue_states(queries: QueueQueries, now: float, wanted: Callable[[str], bool
 def rates_since(now: float) -> float:
     """When the time begins over which rates are taken, seconds since the epoch."""
     return (now - WINDOW) // 60 * 60
-
-
-def base_of(name: str) -> str:
-    """The name of a queue without a priority of kombu's Redis transport."""
-    base, mark, priority = name.rpartition(PRIORITY)
-    return base if mark and priority.isascii() and priority.isdigit() else name
 
 
 def _state(

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, Protocol
 from ha_monitor.dialing import Dialed
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.counts import Counts
+from ha_monitor.store.incidents import IncidentChanges
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import (
     Applied,
@@ -288,6 +289,9 @@ class LeaderDuties(Protocol):
 
         :param report: whether it is announced and counted; else what is kept to find it is only brought up to date.
         """
+
+    def incidents(self, changes: IncidentChanges) -> list[OutboxItem]:
+        """Write what became of the incidents, and announce which opened or are over, in one."""
 
     @property
     def all_accounted(self) -> bool:

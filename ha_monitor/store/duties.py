@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ha_monitor.store.api import NOTHING_NEW
+from ha_monitor.store.incidents import IncidentChanges
 from ha_monitor.store.outbox import OutboxItem, read_items
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Silent, Table, Watched, Watching, WorkerState
@@ -15,6 +18,9 @@ MOST_LOOKS = 250
 """Workers that one call looks at, so that none keeps Redis from its work for long."""
 MOST_CALLS = 5
 """Calls of one duty at a time, one if the store is far away; what is left is for the next time."""
+
+_to_json = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
 
 
 class _Silence(NamedTuple):
@@ -88,10 +94,12 @@ class Duties:
         instances, waiting, retries, dead_letters, stuck, orphaned = counts
         late, least, most = silent
         self._watch_places = [place.decode() for place in places]
-        for raw_name, state, active, is_silent, ahead, silent_for in workers:
+        for raw_name, state, active, is_silent, ahead, silent_for, is_confirmed in workers:
             running, name = None if active < 0 else active, raw_name.decode("utf-8", "replace")
-            one = WorkerState(name, state.decode(), running, bool(is_silent), ahead / 1000, silent_for / 1000)
-            self._looked_at[one.name] = one
+            times = ahead / 1000, silent_for / 1000
+            self._looked_at[name] = WorkerState(
+                name, state.decode(), running, bool(is_silent), *times, is_confirmed=bool(is_confirmed)
+            )
         if self._watch_places[0] == "0":
             self._seen, self._looked_at = self._looked_at, {}
         return Watched(
@@ -107,6 +115,7 @@ class Duties:
             [Table(name.decode(), None if size < 0 else size, limit, refused) for name, size, limit, refused in tables],
             Silent(late, least / 1000, most / 1000),
             None if merged_ago < 0 else merged_ago / 1000,
+            is_whole=self._watch_places[0] == "0" or bool(self._seen),
         )
 
     def losses(self, *, report: bool = True) -> list[OutboxItem]:
@@ -122,6 +131,16 @@ class Duties:
             if self.all_accounted or self._store.is_far:
                 break
         return items
+
+    def incidents(self, changes: IncidentChanges) -> list[OutboxItem]:
+        """See `api.LeaderDuties`."""
+        options = {
+            "changed": [text for one in changes.changed for text in (one.id, as_lua_string(_to_json(one)))],
+            "removed": list(changes.removed),
+            "events": [as_lua_string(_pack(one)) for one in changes.events],
+        }
+        reply = self._store.run("incidents", options)
+        return [] if reply is None else read_items(*reply)
 
     @property
     def all_accounted(self) -> bool:

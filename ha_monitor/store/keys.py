@@ -96,13 +96,16 @@ TYPES = {
         "string", "MessagePack: {kind of line -> {workers to be told of in one, the first of them}}"
     ),
     "briefs": Kind("string", "MessagePack: how many hashes of brief records there are, by generation (briefs.lua)"),
-    "gaps": Kind("list", "what was lost as JSON, newest first: {what, since, until}"),
+    "gaps": Kind("list", "what was lost as JSON, newest first: {what, since, until, worker, lost, told}"),
     "errors": Kind("zset", "id of an error group -> when its last error was"),
     "errors_since": Kind("string", "since when groups of errors are kept", is_number=True),
     "label_sets": Kind(
         "zset", "<task name>\\31<worker>\\31<queue> that some instance counts under -> when it was added"
     ),
     "counting": Kind("zset", "name of an instance that counts -> when it last ticked"),
+    "incidents": Kind("hash", "id of an incident -> the incident as JSON (incidents.lua)"),
+    "silences": Kind("hash", "id of a silence -> the silence as JSON; expires with the last"),
+    "deploys": Kind("list", "the latest marks of deployments as JSON, newest first"),
     "refusals": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
 }
 """The keys of which there is one, by their attribute of `Keys`."""
@@ -215,6 +218,9 @@ class Keys:
         self.announced_workers = self.prefix + "announced-workers"
         self.overflow_workers = self.prefix + "overflow-workers"
         self.briefs = self.prefix + "briefs"
+        self.incidents, self.silences, self.deploys = (
+            self.prefix + name for name in ("incidents", "silences", "deploys")
+        )
         self.gaps = self.prefix + "gaps"
         self.errors = self.prefix + "errors"
         self.errors_since = self.prefix + "errors-since"

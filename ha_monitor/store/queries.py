@@ -156,6 +156,11 @@ class Gap(NamedTuple):
     since: float
     """Seconds since the epoch, as `until`."""
     until: float
+    worker: str = ""
+    """Whose events; empty where it is not known, as in what an earlier version kept."""
+    lost: int = 0
+    told: float = 0.0
+    """When that was found, seconds since the epoch."""
 
 
 class TaskQueries(Protocol):
@@ -185,6 +190,12 @@ class TaskQueries(Protocol):
 
     def open(self, count: int, offset: int = 0) -> list[str]:
         """Ids of tasks that are not finished, in no particular order; none without `stuck.enabled`."""
+
+    def stuck(self, count: int) -> list[str]:
+        """Ids of tasks that were said to be stuck and still are, in no particular order."""
+
+    def orphaned(self, count: int) -> list[str]:
+        """The same of those that were said to be orphaned."""
 
     def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
         """Tasks in a queue that have not started, longest wait first: the id, and since when it could have (sent, or a

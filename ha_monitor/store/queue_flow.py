@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 KEPT = 3 * 3600
 """Seconds for which it is kept, by minute."""
+PRIORITY = "\x06\x16"
+"""What kombu's Redis transport puts between the name of a queue and a priority: all of these are one queue."""
 
 Cell = tuple[float, float, float, float]
 """Of a minute: tasks that came, that left, runs that ended, and their ms."""
@@ -46,6 +48,12 @@ class QueueFlow(NamedTuple):
     """Runs that ended a task, of which is known how long they took."""
     run_time: float
     """Seconds that these took in all."""
+
+
+def base_of(name: str) -> str:
+    """The name of a queue without a priority of kombu's Redis transport."""
+    base, mark, priority = name.rpartition(PRIORITY)
+    return base if mark and priority.isascii() and priority.isdigit() else name
 
 
 def flow_from(cells: Iterable[Cell]) -> QueueFlow:

@@ -16,6 +16,7 @@ from ha_monitor.store.keys import Keys
 from ha_monitor.store.packing import as_lua_string, json_object
 from ha_monitor.store.queries import Queries
 from ha_monitor.store.redis_dead_letters import RedisDeadLetters
+from ha_monitor.store.redis_incidents import RedisIncidents
 from ha_monitor.store.redis_queries import RedisQueries
 from ha_monitor.store.redis_tail import RedisTail
 from ha_monitor.store.results import StoreInfo
@@ -124,6 +125,11 @@ class StoreReader:
     def error_marks(self) -> ErrorMarks:
         """What a person says of groups of errors, over this connection."""
         return RedisErrorMarks(self._connection, self._keys)
+
+    @property
+    def incidents(self) -> RedisIncidents:
+        """Incidents, silences and marks of deployments, over this connection."""
+        return RedisIncidents(self._connection, self._keys)
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -111,6 +111,22 @@ class RedisQueries(RedisWorkerQueries):
                 break
         return found
 
+    def stuck(self, count: int) -> list[str]:
+        return self._fields(self._keys.stuck, count)
+
+    def orphaned(self, count: int) -> list[str]:
+        return self._fields(self._keys.orphaned, count)
+
+    def _fields(self, key: str, count: int) -> list[str]:
+        found: dict[str, None] = {}
+        cursor = b"0"
+        while len(found) < count:
+            cursor, some = self._call("HSCAN", key, cursor, "COUNT", ENTRIES_AT_ONCE)
+            found |= dict.fromkeys(map(_text, some[::2]))
+            if cursor == b"0":
+                break
+        return list(found)[:count]
+
     def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
         number = self._call("HGET", self._keys.wait_queues, queue)
         if number is None or not number.isdigit():
@@ -243,7 +259,10 @@ def _gap(kept: dict[str, Any]) -> Gap | None:
     what, since, until = (kept.get(key) for key in ("what", "since", "until"))
     if not isinstance(what, str) or not isinstance(since, (int, float)) or not isinstance(until, (int, float)):
         return None
-    return Gap(what, since / 1000, until / 1000)
+    worker, lost, told = kept.get("worker"), kept.get("lost"), kept.get("told")
+    if not isinstance(worker, str) or not isinstance(lost, int) or not isinstance(told, int):
+        return Gap(what, since / 1000, until / 1000)
+    return Gap(what, since / 1000, until / 1000, worker, lost, told / 1000)
 
 
 def _group(raw: bytes | None) -> tuple[GroupFacts, str] | None:

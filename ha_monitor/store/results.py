@@ -146,6 +146,8 @@ class Watched(NamedTuple):
     merged_ago: float | None = None
     """Seconds since the time up to which all instances have merged what they were given; None if more of it may be
     delivered again."""
+    is_whole: bool = True
+    """Whether `workers` has all of them."""
 
 
 class Table(NamedTuple):
@@ -173,6 +175,8 @@ class WorkerState(NamedTuple):
     """Seconds by which its clock is ahead (negative: behind); 0 if it is not wrong by much, or the worker is not up."""
     silent_for: float = 0.0
     """Seconds since an instance heard of it."""
+    is_confirmed: bool = True
+    """It was heard from more than once: else its name may be an invented one."""
 
 
 class Watching(NamedTuple):

@@ -17,6 +17,7 @@ from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.metrics.retirement import relabelled
 from ha_monitor.store.duties import Duties
+from ha_monitor.store.incidents import Incident, IncidentChanges, Phase, Severity
 from ha_monitor.store.outbox import Entry, retry_entry
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.results import Candidate, Confirmation, Counting, FinishedTask, StuckTask, Watching
@@ -168,7 +169,20 @@ def confirm(one: Instance) -> None:
     one.announce(items)
 
 
+def incidents(one: Instance) -> None:
+    incident = Incident("ab", "failing", "shop.pay", Severity.WARN, Phase.FIRING, NOW, NOW, "some fail")
+    events = [Event("incident-opened", f"{number:024x}", fields={"incident": "ab"}) for number in range(2)]
+    one.announce(Duties(one.store).incidents(IncidentChanges([incident], ["gone"], events)))
+    assert Inside(one.settings.url).redis.hkeys(one.store.keys.incidents) == [b"ab"]
+
+
+def prepare_incidents(one: Instance, two: Instance, inside: Inside) -> None:
+    """One is kept that is not to be kept any longer."""
+    inside.redis.hset(inside.keys.incidents, "gone", "{}")
+
+
 CASES = {
+    "incidents": Case(prepare_incidents, incidents, leads=True),
     "apply": Case(prepare_merge, merge),
     "tick": Case(prepare_tick, lambda one: one.tick()),
     "record_outcome": Case(prepare_outbox, record_outcome),

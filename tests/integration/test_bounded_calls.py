@@ -252,6 +252,7 @@ def test_a_tick_takes_over_only_so_much(store_url: str, inside: Inside) -> None:
 
 @pytest.mark.parametrize(("milliseconds", "most"), [(1e9, 50), (0, 4)])
 def test_a_look_for_losses_is_at_few_processes(
+    *,
     store_url: str,
     inside: Inside,
     time_of_a_call: SetTimeOfACall,

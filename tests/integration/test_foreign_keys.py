@@ -26,6 +26,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import Duties
+from ha_monitor.store.incidents import Incident, IncidentChanges, Phase, Severity
 from ha_monitor.store.keys import TYPES, Keys
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.results import Recovered, Watching
@@ -163,10 +164,15 @@ class Going:
             duties.watch(Watching(10, 60), ["celery"], may_declare_lost=True, watermark=(0.0, 0.0), consumes=consumes)
 
         self._look_at_the_tail()
+        incident = Incident("ab", "failing", "shop.pay", Severity.WARN, Phase.FIRING, TIME, TIME, "some fail")
+
+        def incidents() -> None:
+            one.emitted += duties.incidents(IncidentChanges([incident], [], []))
+
         self.do(lambda: one.apply(life(f"life-{number}"), failed, beats, start, custom, child).trouble)
         self._let_beats_become_evaluable()
         self.do(self._tick)
-        for duty in (watch, duties.losses, confirm):
+        for duty in (watch, duties.losses, confirm, incidents):
             self.do(lambda duty=duty: duty() and None)  # type: ignore[misc]
         self.do(record_outcome)
         self.do(note)

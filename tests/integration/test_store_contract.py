@@ -7,18 +7,22 @@ import time
 import pytest
 
 from ha_monitor.config.schema import StuckSettings
+from ha_monitor.incidents.catalogue import KINDS
+from ha_monitor.incidents.lifecycle import advance
+from ha_monitor.incidents.rules import Seen
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.queries import Queries
 from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.redis_incidents import RedisIncidents
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import RedisOpenTasks, first_look
 from ha_monitor.store.tail import Tail
 from tests.integration.faulty_scripts import Snapshot
 from tests.integration.storing import NODE, Inside, settings
-from tests.support.store_contract import DETAIL_TTL, LEASE, StoreContract
+from tests.support.store_contract import DETAIL_TTL, LEASE, StoreContract, opened, started, tick
 from tests.unit.builders import TurnedClock
 
 
@@ -81,6 +85,11 @@ class RedisBed:
         reader.connect()
         return reader.error_marks
 
+    def incidents(self) -> RedisIncidents:
+        reader = StoreReader(settings(self._url), NODE)
+        reader.connect()
+        return reader.incidents
+
     def tail(self) -> Tail:
         reader = StoreReader(settings(self._url), NODE)
         reader.connect()
@@ -97,3 +106,17 @@ def bed(store_url: str) -> RedisBed:
 
 class TestRedisStore(StoreContract):
     """The contract."""
+
+
+def test_an_incident_that_cannot_be_read_is_listed_by_nobody_and_removed_by_the_leader(bed: RedisBed) -> None:
+    """Given something else among the incidents, whoever asks does not see it, and the leader gets its id."""
+    record = started(bed)
+    assert tick(record, eligible=True).leads
+    record.duties.incidents(opened("a"))
+    key = bed._inside.keys.incidents
+    bed._inside.redis.hset(key, mapping={"x": "{", "y": b"\xff", "z": '{"id": 1}'})
+
+    kept = bed.incidents().kept()
+
+    assert [one.id for one in bed.incidents().incidents()] == ["a"]
+    assert sorted(advance(kept, Seen([], frozenset(KINDS)), bed.now()).removed) == ["x", "y", "z"]

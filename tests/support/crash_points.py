@@ -74,9 +74,12 @@ STEPS = {
 }
 TAKEN_OVER = "taken-over"
 """Not on the way of every event: right after a dead instance's outbox became this one's."""
+INCIDENT = "incident-written"
+"""Right after an incident was written that begins to fire or is over."""
 UNEXPECTED = "unexpected-error"
 ALL_STEPS = STEPS | {
     TAKEN_OVER: Step("ha_monitor.store.store:RedisStore.tick", "after", has_taken_over),
+    INCIDENT: Step("ha_monitor.store.duties:Duties.incidents", "after", has_result),
     UNEXPECTED: Step("ha_monitor.outputs.announcer:Announcer.call_handlers", "raises"),
 }
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.catalogue import FIELDS, OWN_EVENTS, TASK_EVENTS, WORKER_EVENTS
 from ha_monitor.events.types import CELERY_FIELDS, LEVELS, RUNTIME_TYPES, TASK_CODES
+from ha_monitor.incidents.catalogue import CATALOGUE
+from ha_monitor.text.times import duration
 from tests.support import metrics_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +82,17 @@ def with_fields(schema: str) -> str:
     return schema
 
 
+def with_kinds(asking: str) -> str:
+    rows = ["| kind | key | severity | begins | pending | is over |", "|---|---|---|---|---|---|"]
+    for kind in CATALOGUE:
+        pending = duration(kind.pending).removesuffix("0s") if kind.pending else ""
+        cells = (f"`{kind.name}`", kind.key, kind.severity.value, kind.begins, pending, kind.ends)
+        rows.append(f"| {' | '.join(cells)} |")
+    return replaced(asking, r"\| kind \| key \|.*?\n(?=\n)", "\n".join(rows) + "\n")
+
+
 WRITERS: dict[str, Callable[[str], str]] = {
+    "docs/asking.md": with_kinds,
     "docs/log.md": with_levels,
     "docs/states.md": with_ends,
     "docs/monitoring.md": with_metrics,

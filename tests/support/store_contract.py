@@ -12,9 +12,23 @@ from ha_monitor.errors import LeaseLost
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.decode import Batch
 from ha_monitor.events.fingerprint import group_id
+from ha_monitor.events.model import Event
 from ha_monitor.events.types import END_TYPES
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.error_groups import ErrorMarks
+from ha_monitor.store.incidents import (
+    MOST_MARKS,
+    MOST_SILENCES,
+    Incident,
+    IncidentChanges,
+    IncidentList,
+    Mark,
+    Marks,
+    Phase,
+    Severity,
+    Silence,
+    Silences,
+)
 from ha_monitor.store.outbox import OutboxItem, retry_entry
 from ha_monitor.store.queries import Ended, KeptTask, Queries, StoryEvent
 from ha_monitor.store.record import TaskRecord, record_at, state_of
@@ -27,6 +41,10 @@ from tests.unit.builders import TIME, TurnedClock, decode, event
 LEASE = 100.0
 DETAIL_TTL = 600.0
 WATCHING = Watching(late_after=10.0, lost_after=60.0)
+
+
+class Incidents(IncidentList, Silences, Marks, Protocol):
+    """All that is kept about incidents, for whoever asks."""
 
 
 class Bed(Protocol):
@@ -73,6 +91,9 @@ class Bed(Protocol):
 
     def error_marks(self) -> ErrorMarks:
         """What a person says of groups of errors in the record."""
+
+    def incidents(self) -> Incidents:
+        """What is kept about incidents."""
 
     def tail(self) -> Tail:
         """One more reader of what the fleet announces."""
@@ -126,6 +147,22 @@ def taken_over(bed: Bed, by: SharedRecord) -> list[Ticked]:
         bed.clock.now += LEASE * 0.4
         ticks.append(tick(by))
     return ticks
+
+
+def an_incident(incident_id: str) -> Incident:
+    return Incident(
+        *(incident_id, "worker-lost", f"celery@{incident_id}", Severity.PAGE, Phase.FIRING, TIME, TIME + 0.25, "lost"),
+        facts={"tasks": 3, "name": None, "share": 0.1},
+        members=(f"celery@{incident_id}", "celery@é\x1b"),
+        born=TIME,
+        opened=1,
+    )
+
+
+def opened(*ids: str) -> IncidentChanges:
+    """The changes by which incidents begin to fire."""
+    events = [Event("incident-opened", f"{one:0>24}", time=TIME, fields={"incident": one}) for one in ids]
+    return IncidentChanges([an_incident(one) for one in ids], [], events)
 
 
 class StoreContract:
@@ -1027,6 +1064,7 @@ class StoreContract:
         assert items is not None
         assert types(items) == ["task-orphaned"] * 2
 
+        assert (sorted(queries.orphaned(10)), queries.stuck(10)) == (["a", "b"], [])
         before = queries.ended_badly(0.0, TIME * 2, 10)
         merge(one, decode(life("a")[2], event("task-failed", uuid="b", at=TIME + 3)))
         after = queries.ended_badly(0.0, TIME * 2, 10)
@@ -1036,6 +1074,7 @@ class StoreContract:
             ("b", State.STARTED, True),
         ]
         assert [(found.task_id, found.state, found.orphaned) for found in after] == [("b", State.FAILURE, False)]
+        assert queries.orphaned(10) == []
 
     @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
@@ -1104,3 +1143,80 @@ class StoreContract:
             told = [getattr(asked_first, name) for name in names]
             whole = KeptTask(asked_first.record, asked_first.story, asked_first.complete, asked_first.reconciled)
             assert told == [getattr(whole, name) for name in names]
+
+    # --- incidents -------------------------------------------------------------------------
+
+    def test_an_incident_is_written_with_its_line_by_the_leader_alone(self, bed: Bed) -> None:
+        """Given two instances, what the leader writes is read by anybody and announced once; another changes nothing,
+        and what is removed is gone.
+        """
+        one, two = started(bed), started(bed)
+        assert tick(one, eligible=True).leads
+
+        assert two.duties.incidents(opened("a")) == []
+        assert bed.incidents().incidents() == []
+        items = one.duties.incidents(opened("a", "b"))
+
+        assert [(item.entry.event.type, item.entry.event.fields["incident"]) for item in items] == [
+            ("incident-opened", "a"),
+            ("incident-opened", "b"),
+        ]
+        assert [kept.id for kept in bed.incidents().incidents()] == ["a", "b"]
+        assert bed.incidents().incidents()[0] == an_incident("a")
+        assert one.duties.incidents(IncidentChanges([], ["a", "unheard"], [])) == []
+        assert [kept.id for kept in bed.incidents().incidents()] == ["b"]
+
+    def test_the_line_of_a_leader_that_died_is_left_to_the_next(self, bed: Bed) -> None:
+        """Given a leader that wrote an incident and is gone before its line, another instance gets that line, once, as
+        one that may have been written.
+        """
+        one, two = started(bed), started(bed)
+        assert tick(one, eligible=True).leads
+        one.duties.incidents(opened("a"))
+        bed.let_lease_end(one.store.token)
+
+        found = [item for ticked in taken_over(bed, two) for item in ticked.items]
+
+        assert [(item.entry.event.fields["incident"], item.recovered) for item in found] == [("a", True)]
+        with pytest.raises(LeaseLost):
+            one.duties.incidents(IncidentChanges([], ["a"], []))
+        assert [kept.id for kept in bed.incidents().incidents()] == ["a"]
+
+    def test_a_silence_is_seen_until_it_is_over(self, bed: Bed) -> None:
+        """Given silences, incidents say until when nobody is told of them, and one that is over counts no longer."""
+        one, kept, now = started(bed), bed.incidents(), bed.now()
+        assert tick(one, eligible=True).leads
+        one.duties.incidents(opened("a", "b"))
+        short = Silence("1", "worker-lost", "celery@a*", now + 0.3, now, "why")
+        assert kept.silence(Silence("2", "worker-lost", "celery@b", now + 60, now))
+        assert kept.silence(short)
+        assert [silence.id for silence in kept.silences()] == ["1", "2"]
+        assert [found.silenced_until for found in kept.incidents()] == [now + 0.3, now + 60]
+
+        bed.pass_time(0.4)
+
+        assert [silence.id for silence in kept.silences()] == ["2"]
+        assert [found.silenced_until for found in kept.incidents()] == [None, now + 60]
+        assert kept.end("2")
+        assert not kept.end("2")
+        assert kept.silences() == []
+
+    def test_silences_and_marks_are_bounded(self, bed: Bed) -> None:
+        """Given a hundred of each, one more silence is refused, unless it replaces one or one is over; of the marks the
+        oldest goes.
+        """
+        started(bed)
+        kept, now = bed.incidents(), bed.now()
+        for number in range(MOST_SILENCES):
+            until = now + (0.5 if number == 0 else 60)
+            assert kept.silence(Silence(str(number), "failing", "", until, now))
+        if bed.now() < now + 0.5:
+            assert not kept.silence(Silence("more", "failing", "", now + 60, now))
+        assert kept.silence(Silence("7", "failing", "x", now + 60, now))
+        bed.pass_time(0.6)
+        assert kept.silence(Silence("more", "failing", "", now + 60, now))
+        assert len(kept.silences()) == MOST_SILENCES
+
+        for number in range(MOST_MARKS + 5):
+            kept.mark(Mark(f"v{number}", now + number))
+        assert [mark.label for mark in kept.marks()] == [f"v{number}" for number in range(MOST_MARKS + 4, 4, -1)]

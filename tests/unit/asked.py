@@ -13,13 +13,17 @@ from ha_monitor.events.histogram import bucket_of
 from ha_monitor.query.fields import BAD_ENDS, OPEN, first_heard
 from ha_monitor.store.dead_letters import KeptLetter
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
+from ha_monitor.store.incidents import Incident, Mark, Phase, Severity, Silence
+from ha_monitor.store.memory.incidents import MemoryIncidents
+from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.name_statistics import Durations, NameStatistic
 from ha_monitor.store.queries import Ended, Gap, KeptTask, Ring, StoryEvent
 from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
-from ha_monitor.store.reader import WorkerEntry, Workers
+from ha_monitor.store.reader import InstanceEntry, WorkerEntry, Workers
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.tail import TailEvent, TailGap
 from ha_monitor.store.worker_runs import Abandoned, WorkerRuns
+from tests.unit.builders import TurnedClock
 
 NOW = 1_795_586_043.5
 ENDS = {State.SUCCESS: "task-succeeded", State.FAILURE: "task-failed"}
@@ -125,6 +129,12 @@ class Asked:
 
     def open(self, count: int, offset: int = 0) -> list[str]:
         return _ids(one for one in self.kept.values() if one.record.state in OPEN)[offset : offset + count]
+
+    def stuck(self, count: int) -> list[str]:
+        return []
+
+    def orphaned(self, count: int) -> list[str]:
+        return []
 
     def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
         waiting = (
@@ -233,10 +243,15 @@ class Reader:
         asked: Asked,
         workers: Sequence[WorkerEntry] = (),
         more: int = 0,
+        *,
         letters: Sequence[KeptLetter] = (),
         shown: Sequence[Sequence[TailEvent | TailGap] | Exception] = (),
+        incidents: KeptIncidents | None = None,
+        instances: Sequence[InstanceEntry] | None = None,
     ) -> None:
         self.queries = asked
+        self.incidents = incidents or KeptIncidents()
+        self._instances = [instance()] if instances is None else list(instances)
         self._tail = Shown(shown)
         self._letters = letters
         self.error_marks = Marks(asked)
@@ -251,6 +266,12 @@ class Reader:
     def workers(self, late_after: float) -> Workers:
         return self._workers
 
+    def instances(self) -> list[InstanceEntry]:
+        return self._instances
+
+    def latest(self, _kind: str, _count: int) -> list[dict[str, Any]]:
+        return []
+
     def is_used(self) -> bool:
         return True
 
@@ -260,6 +281,41 @@ class Reader:
     @property
     def dead_letters(self) -> Letters:
         return Letters(self._letters)
+
+
+class KeptIncidents(MemoryIncidents):
+    """Incidents, silences and marks in memory."""
+
+    def __init__(self, *incidents: Incident, silences: Sequence[Silence] = (), marks: Sequence[Mark] = ()) -> None:
+        super().__init__(MemoryServer(TurnedClock(0.0)))
+        self._server.incidents = {one.id: one for one in incidents}
+        self._server.silences = {one.id: one for one in silences}
+        self._server.marks = list(marks)
+
+
+def incident(incident_id: str = "3f2a9c11d0e4", **changes: Any) -> Incident:
+    """A lost worker."""
+    fields: dict[str, Any] = {
+        "kind": "worker-lost",
+        "key": "celery@app3",
+        "severity": Severity.PAGE,
+        "phase": Phase.FIRING,
+        "since": NOW - 8000,
+        "changed": NOW - 7900,
+        "summary": "celery@app3 is lost with 4 tasks: 2 orphaned, 1 run again, 1 ended",
+        "command": "ha-monitor workers celery@app3",
+        "opened": 1,
+    }
+    return Incident(incident_id, **(fields | changes))
+
+
+def instance(
+    name: str = "1", *, leads: bool = True, state: str = "consuming", judged: float = NOW - 3, **changes: Any
+) -> InstanceEntry:
+    """An instance that is well, and has judged three seconds ago."""
+    who, stats = {"host": "monitor1", "instance": name}, {"state": state, "lag": 0.015, "judged": judged}
+    fields: dict[str, Any] = {"lease_left": 4.0, "silent": 1.0, "outbox": 0} | changes
+    return InstanceEntry(token=7, who=who, stats=stats, leads=leads, **fields)
 
 
 class Letters:
@@ -288,10 +344,11 @@ def worker(name: str = "celery@a", state: str = "online", **changes: Any) -> Wor
 def serve(patch: pytest.MonkeyPatch, *tasks: KeptTask, **more: Any) -> Asked:
     """Have commands ask these tasks.
 
-    :param more: `workers`, `letters`, `shown`, or what `Asked` takes.
+    :param more: `workers`, `letters`, `shown`, `incidents`, `instances`, or what `Asked` takes.
     """
     workers = more.pop("workers", ())
     others = {name: more.pop(name, ()) for name in ("letters", "shown")}
+    others |= {name: more.pop(name, None) for name in ("incidents", "instances")}
     asked = Asked(*tasks, **more)
     patch.setattr("ha_monitor.store.reader.StoreReader", lambda *_: Reader(asked, workers, **others))
     return asked

@@ -24,6 +24,7 @@ from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
 from ha_monitor.pipeline.investigator import Investigator
+from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.pipeline import Pipeline
 from ha_monitor.pipeline.reloadable import Reloadable
 from ha_monitor.pipeline.stats import Stats
@@ -160,6 +161,7 @@ class BareInstance:
         config: Config,
         handlers: Sequence[Function] = (),
         investigator: Investigator | None = None,
+        looker: Looker | None = None,
     ) -> None:
         self.clock, self.source, self.record, self.config = clock, source, record, config
         self.output, self.supervisor, self.stats = self.make_output(), Told(), Stats()
@@ -195,6 +197,7 @@ class BareInstance:
             program=self,
             broadcast=self,
             investigator=investigator,
+            looker=looker,
             threads=threads,
         )
 
@@ -262,6 +265,7 @@ class Instance(BareInstance):
         config: Config = OWN_CONFIG,
         handlers: Sequence[Function] = (),
         investigator: Investigator | None = None,
+        looker: Looker | None = None,
         prefetch: int | None = 1000,
         threads: Threads | None = None,
     ) -> None:
@@ -277,6 +281,7 @@ class Instance(BareInstance):
             config=config,
             handlers=handlers,
             investigator=investigator,
+            looker=looker,
         )
 
     def live(self, seconds: float) -> None:

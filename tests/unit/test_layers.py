@@ -19,6 +19,7 @@ LAYERS = [
     {"causes"},
     {"events"},
     {"broker", "store", "backend"},
+    {"incidents"},
     {"outputs", "metrics"},
     {"pipeline"},
     {"service"},
@@ -48,6 +49,7 @@ PORT = {
     "worker_runs",
     "tail",
     "dead_letters",
+    "incidents",
 }
 """The modules of `store/` that others may know: what the store is asked and answers, whatever keeps it."""
 A_LINE = "writes a line; keeps nothing"

@@ -11,6 +11,7 @@ from ha_monitor.errors import StoreUnavailable
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.memory.errors import MemoryErrorMarks
+from ha_monitor.store.memory.incidents import MemoryIncidents
 from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.memory.record import memory_record
 from ha_monitor.store.memory.server import MemoryServer
@@ -73,6 +74,9 @@ class MemoryBed:
 
     def error_marks(self) -> ErrorMarks:
         return MemoryErrorMarks(self.server)
+
+    def incidents(self) -> MemoryIncidents:
+        return MemoryIncidents(self.server)
 
     def tail(self) -> Tail:
         return MemoryTail(self.server)

@@ -16,6 +16,7 @@ from ha_monitor.metrics.definitions import ALL, BY_CODE, Kind
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.counts import Counts, LabelSet
+from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.store.results import Table, Watched, WorkerState
 from tests.support.counted import scraped
 from tests.support.metrics_table import table
@@ -130,6 +131,7 @@ def test_what_is_exported_is_what_is_defined() -> None:
     tables = [Table("workers", 1, 10_000, 0), Table("starts", None, 20_000, 0)]
     telemetry.fleet = Watched([], 1, 2, 3, 4, [WorkerState("celery@host", "online", 1)], ["celery"], tables=tables)
     telemetry.surveyed(Survey([TaskQueue("celery", 1, 1, 1, 1)], {}))
+    telemetry.incidents = [Incident("x", "failing", "shop.pay", Severity.WARN, Phase.FIRING, 1.0, 1.0, "some fail")]
 
     samples = Samples(scraped(telemetry, clock.now))
     found = {name for name, _ in samples.values}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from ha_monitor.events.catalogue import State
-from ha_monitor.query.queues import Outlook, QueueState, base_of, queue_states, rates_since
+from ha_monitor.query.queues import Outlook, QueueState, queue_states, rates_since
 from ha_monitor.store.queries import Gap
-from ha_monitor.store.queue_flow import QueueFlow
+from ha_monitor.store.queue_flow import QueueFlow, base_of
 from ha_monitor.text.visible import columns
 from tests.unit.asked import NOW, Asked, serve, task, worker
 from tests.unit.test_asking import Call, at_terminal, call, interrupted

@@ -49,6 +49,7 @@ from ha_monitor.status.render import render
 from ha_monitor.status.workers import Worker
 from ha_monitor.store.dead_letters import DeadLetter, KeptLetter
 from ha_monitor.store.error_groups import FailedTask
+from ha_monitor.store.incidents import Mark, Phase, Silence, Told
 from ha_monitor.store.outbox import Entry
 from ha_monitor.store.queries import Gap
 from ha_monitor.store.queue_flow import QueueFlow
@@ -59,8 +60,9 @@ from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.visible import ascii_json, columns, padded, shortened, visible, visible_json
 from tests.support.machine import patient
 from tests.support.sources import nodes_of
-from tests.unit.asked import NOW, serve, statistic
+from tests.unit.asked import NOW, KeptIncidents, serve, statistic
 from tests.unit.asked import group as asked_group
+from tests.unit.asked import incident as asked_incident
 from tests.unit.asked import task as asked_task
 from tests.unit.asked import worker as asked_worker
 from tests.unit.builders import TIME, UUID, TurnedClock
@@ -218,6 +220,19 @@ def letters(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
     return run
 
 
+def of_incidents(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
+    def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+        known = text.encode("utf-8", "replace").decode()
+        texts = dict.fromkeys(("kind", "key", "summary", "command", "cause"), known)
+        one = asked_incident(known, phase=Phase.PENDING, told={known: Told(NOW)}, **texts)
+        silence = Silence(known, known, known, NOW + 9, NOW, known)
+        kept = KeptIncidents(one, silences=[silence], marks=[Mark(known, NOW)])
+        serve(monkeypatch, incidents=kept)
+        return main([*arguments])
+
+    return run
+
+
 def tailing(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
     def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
         known = text.encode("utf-8", "replace").decode()
@@ -269,6 +284,17 @@ COMMANDS: dict[str, tuple[Callable[..., int], int]] = {
     "dead-letters": (letters("-o", "wide"), ExitStatus.OK),
     "dead-letters ID": (letters("id"), ExitStatus.OK),
     "dead-letters --retry": (letters("id", "--retry"), ExitStatus.OK),
+    "problems": (of_incidents("problems"), ExitStatus.OK),
+    "problems -o wide": (of_incidents("problems", "-o", "wide"), ExitStatus.OK),
+    "problems -o json": (of_incidents("problems", "-o", "json"), ExitStatus.OK),
+    "silence": (of_incidents("silence", "--list"), ExitStatus.OK),
+    "silence --end": (
+        lambda patch, text: of_incidents("silence", "--end", f"x{text}")(patch, text),
+        ExitStatus.FAILURE,
+    ),
+    "silence KIND": (lambda patch, text: of_incidents("silence", f"x{text}", "1h")(patch, text), ExitStatus.USAGE),
+    "deploy": (of_incidents("deploy", "list"), ExitStatus.OK),
+    "deploy mark": (lambda patch, text: of_incidents("deploy", "mark", f"x{text}")(patch, text), ExitStatus.OK),
     "completion": (lambda patch, text: main(["completion", "bash"]), ExitStatus.OK),
     "an unknown id": (naming, ExitStatus.FAILURE),
     "a wrong filter": (filtering, ExitStatus.USAGE),

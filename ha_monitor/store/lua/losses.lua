@@ -251,6 +251,7 @@ end
 local function keep_gap(name, lost, since, at)
   local what = string.format(lost == 1 and '%.0f start of %s' or '%.0f starts of %s', lost, name)
   local gap = { what = what, since = math.floor(since / 1000), ['until'] = math.ceil(at / 1000) }
+  gap.worker, gap.lost, gap.told = name, lost, now
   later('LPUSH', keys.gaps, cjson.encode(gap))
   later('LTRIM', keys.gaps, 0, MOST_GAPS - 1)
   later('EXPIRE', keys.gaps, options.failure_ttl)

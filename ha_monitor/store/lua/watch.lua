@@ -22,13 +22,13 @@
 -- @option queues  {queue of tasks, …} as the workers say
 -- @option consumes  {nodename, the one queue that it consumes or '' for several, …} of workers where that is new
 --
--- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters, tasks
--- stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks that it runs or
--- 0, ms by which its clock is ahead if it is up and that is wrong or 0, ms of silence}, …}, {queue, …}, {where to go
--- on, …}, {{table, entries, most entries, refused}, …}, {workers that are late and send heartbeats, ms of silence of
--- each at least, at most}, ms since the time until which all instances have merged what they were given or -1}: the
--- first place to go on is '0' when all workers were looked at. Nothing if the caller does not lead; or the error
--- LEASELOST.
+-- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters,
+-- tasks stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks
+-- that it runs or 0, ms by which its clock is ahead if it is up and that is wrong or 0, ms of silence, 1 if it
+-- was heard from more than once or 0}, …}, {queue, …}, {where to go on, …}, {{table, entries, most entries,
+-- refused}, …}, {workers that are late and send heartbeats, ms of silence of each at least, at most}, ms since
+-- the time until which all instances have merged what they were given or -1}: the first place to go on is '0'
+-- when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
 
 -- So many workers have a line of their own in a minute, those that were never confirmed and the others; the rest
 -- have one together when all workers were looked at.
@@ -195,7 +195,7 @@ local function look_at(name, heard)
     local sends, unsent = task_events(name, record)
     if not sends and unsent > 0 then is_silent = 1 end
   end
-  shown[#shown + 1] = { name, state, running, is_silent, ahead, math.floor(now - heard) }
+  shown[#shown + 1] = { name, state, running, is_silent, ahead, math.floor(now - heard), record.f and 0 or 1 }
 end
 
 -- Goes on with a scan from a place; returns the entries and the next place.

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
 from ha_monitor.config.schema import StuckSettings
 from ha_monitor.events.model import Event
 from ha_monitor.store.api import NOTHING_NEW
+from ha_monitor.store.incidents import Incident, IncidentChanges
 from ha_monitor.store.memory.server import MemoryInstance
 from ha_monitor.store.memory.store import MemoryStore
 from ha_monitor.store.memory.worker_runs import note_lost
@@ -27,6 +30,8 @@ from ha_monitor.store.results import (
     WorkerState,
 )
 
+_to_json = msgspec.json.Encoder().encode
+_incident_in = msgspec.json.Decoder(Incident).decode
 ASKED_FOR = 60.0
 """Seconds for which a task that was handed out is not handed out again."""
 
@@ -41,7 +46,8 @@ def _gap_of(event: Event) -> Gap | None:
     lost = event.fields.get("lost")
     if lost is None or event.time is None:
         return None
-    return Gap(f"{lost} start{'s' if lost != 1 else ''} of {event.worker}", event.time, event.time)
+    what = f"{lost} start{'s' if lost != 1 else ''} of {event.worker}"
+    return Gap(what, event.time, event.time, event.worker, lost, event.time)
 
 
 class MemoryDuties:
@@ -109,6 +115,18 @@ class MemoryDuties:
             return self._server.put(own, [Entry(0, event, None, False) for event in lost])
 
         return self._store.own_call("losses", looked)
+
+    def incidents(self, changes: IncidentChanges) -> list[OutboxItem]:
+        def written(own: MemoryInstance) -> list[OutboxItem]:
+            if not self._store.leads():
+                return []
+            kept = self._server.incidents
+            self._server.incidents = {key: one for key, one in kept.items() if key not in changes.removed}
+            # As JSON, in which not everything gets through.
+            self._server.incidents |= {one.id: _incident_in(_to_json(one)) for one in changes.changed}
+            return self._server.put(own, [Entry(0, event, None, False) for event in changes.events])
+
+        return self._store.own_call("incidents", written)
 
     def _look_at(self, name: str, watching: Watching, silent_until: float, entries: list[Entry]) -> WorkerState:
         server, now = self._server, self._server.clock.time()

@@ -75,6 +75,16 @@ class MemoryQueries:
         found = [task_id for task_id, task in self._server.tasks.items() if task.is_open]
         return found[offset : offset + count]
 
+    def stuck(self, count: int) -> list[str]:
+        return self._found("task-stuck")[:count]
+
+    def orphaned(self, count: int) -> list[str]:
+        return self._found("task-orphaned")[:count]
+
+    def _found(self, kind: str) -> list[str]:
+        self._server.trouble("before found")
+        return [task_id for task_id, (found, *_) in self._server.found.items() if found == kind]
+
     def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
         self._server.trouble("before waiting")
         found = [(at, task_id) for task_id, (where, at) in self._waits() if where == queue]

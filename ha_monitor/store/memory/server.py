@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from ha_monitor.clock import Clock
 from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.model import Event
+from ha_monitor.store.incidents import Incident, Mark, Silence
 from ha_monitor.store.memory.task import KeptError, MemoryTask
 from ha_monitor.store.name_statistics import KEPT, RUN_TIME
 from ha_monitor.store.outbox import Entry, OutboxItem
@@ -145,6 +146,11 @@ class MemoryServer:
         self.tail: list[TailEvent] = []
         self.tail_wanted_until = float("-inf")
         self.info = StoreInfo()
+        self.server_info: dict[str, str] = {}
+        """What it says of itself, as the reply to INFO."""
+        self.incidents: dict[str, Incident] = {}
+        self.silences: dict[str, Silence] = {}
+        self.marks: list[Mark] = []
         self.last_token = 0
 
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""`ha-monitor deploy`: say that something was deployed, so that what is new since then says so."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, store_of
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.table import Column
+from ha_monitor.text.terminal import standard_error
+from ha_monitor.text.times import local
+
+if TYPE_CHECKING:
+    from msgspec import Struct
+
+    from ha_monitor.store.incidents import Mark
+    from ha_monitor.store.reader import StoreReader
+
+LONGEST_LABEL = 80
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "deploy",
+        parents=[common],
+        help="mark that something was deployed: errors that are new since then say so",
+        description="mark notes that something is being deployed now, under a label such as a version; without one, "
+        "under the time. problems and errors say of an error that is new since the last mark. The latest 100 are kept; "
+        "list shows them, the newest first.",
+        epilog="examples:\n  ha-monitor deploy mark v512\n  ha-monitor deploy list",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("mark", "list"), help="mark, or list the marks")
+    parser.add_argument("label", nargs="?", metavar="LABEL", help="such as a version")
+    add_flags(parser, times=False)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """Add a mark, or list those that there are."""
+    if options.what == "list":
+        return answered(options, lambda _, reader: _answer(options, reader))
+    from ha_monitor.store.incidents import Mark
+
+    with store_of(options) as (_, reader):
+        now = reader.queries.now()
+        label = (options.label or "").encode("utf-8", "backslashreplace").decode()[:LONGEST_LABEL]
+        mark = Mark(label or local(now)[:16], now)
+        reader.incidents.mark(mark)
+    standard_error().row(f"marked {as_typed(mark.label)} at {local(now)[:19]}")
+    return ExitStatus.OK
+
+
+def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
+    found = reader.incidents.marks()
+    if options.reverse:
+        found.reverse()
+    limit = options.limit or len(found)
+    return Answer(
+        nouns=("mark", "marks"),
+        time=reader.queries.now(),
+        items=found[:limit],
+        columns=(
+            Of(Column("DEPLOYED", 0), lambda one, style: style.time(one.at)),
+            Of(Column("LABEL", 0, 12), lambda one, _style: one.label),
+        ),
+        id_of=lambda one: str(one.label),
+        document_of=_document,
+        searched="the latest 100 marks",
+        more=len(found) > limit,
+    )
+
+
+def _document(one: Mark) -> Struct:
+    from ha_monitor.query.problem_items import mark_item
+
+    return mark_item(one)

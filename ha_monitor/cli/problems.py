@@ -1,0 +1,152 @@
+"""`ha-monitor problems`: what is wrong now, and the command to go on with."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.table import Cell, Column
+from ha_monitor.text.terminal import Painted, Terminal
+from ha_monitor.text.times import relative
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from msgspec import Struct
+
+    from ha_monitor.config.load import Loaded
+    from ha_monitor.store.incidents import Incident
+    from ha_monitor.store.reader import StoreReader
+
+EXAMPLES = """\
+examples:
+  ha-monitor problems                   what is wrong, the worst first
+  ha-monitor problems --watch           the same, again and again
+  ha-monitor problems --all -o wide     also what was over within the last hour, a row each
+  ha-monitor problems || page-somebody  exit status 1 if anything is wrong
+"""
+LEAST_WIDTH = 40
+_COLORS = {"page": "31;1", "warn": "33;1"}
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "problems",
+        parents=[common],
+        help="list what is wrong now, the worst first; exit status 1 if anything is",
+        description="Lists the incidents, the worst first: what, since when, what it follows from, who was told of it, "
+        "and the command that shows more. Those that have not lasted long enough are marked as pending, and silenced "
+        "ones are listed, too. Without any, it says why that can be believed. Exit status 1 if any fires, pending "
+        "ones apart.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--all", action="store_true", help="also those that were over within the last hour")
+    add_flags(parser, limit=0, times=False)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """List incidents."""
+    any_fires = False
+
+    def ask(_loaded: Loaded, reader: StoreReader) -> Answer:
+        nonlocal any_fires
+        from ha_monitor.query.problems import problems
+        from ha_monitor.store.incidents import Phase
+
+        now = reader.queries.now()
+        found = problems(reader, now)
+        any_fires = any(one.phase is Phase.FIRING for one in found.incidents)
+        shown = [one for one in found.incidents if one.is_open or options.all]
+        if options.reverse:
+            shown.reverse()
+        limit = options.limit or len(shown)
+        by_id = {one.id: one for one in found.incidents}
+        return Answer(
+            nouns=("problem", "problems"),
+            time=now,
+            items=shown[:limit],
+            columns=COLUMNS,
+            id_of=lambda one: str(one.id),
+            document_of=_document,
+            searched=found.seen_by,
+            gaps=found.gaps,
+            more=len(shown) > limit,
+            told=None if options.output == "wide" or not shown else Told(partial(_tell, by_id)),
+        )
+
+    status = answered(options, ask)
+    return ExitStatus.FAILURE if any_fires else status
+
+
+def _document(one: Incident) -> Struct:
+    from ha_monitor.query.problem_items import problem_item
+
+    return problem_item(one)
+
+
+def _tell(
+    all_of_them: Mapping[str, Incident], one: Incident, style: Style, output: Terminal, width: int | None
+) -> None:
+    """Write an incident: its sentence, what is known of it, and the command.
+
+    :param all_of_them: by id, to name those from which others follow.
+    """
+    shown = output.shown(one.summary)
+    lines = [shown] if width is None else textwrap.wrap(shown, max(LEAST_WIDTH, width - 1)) or [""]
+    color = _COLORS[one.severity.value] if one.phase.value == "firing" and not one.silenced_until else "2"
+    for line in lines:
+        output.row(Painted(line, color))
+    for line in _details(one, all_of_them, style):
+        text = output.shown(line)
+        for row in [text] if width is None else textwrap.wrap(text, max(LEAST_WIDTH, width - 3)):
+            output.row(f"  {row}")
+    if one.command:
+        output.row(f"  {one.command}")
+
+
+def _details(one: Incident, all_of_them: Mapping[str, Incident], style: Style) -> list[str]:
+    when = f"since {style.time(one.since)[:19]}, {relative(one.since, style.now)}"
+    phase = {"firing": one.severity.value, "pending": f"pending, then {one.severity.value}"}.get(
+        one.phase.value, f"over {relative(one.changed, style.now)}"
+    )
+    lines = [f"{one.kind}, {phase}, {when}"]
+    if one.cause is not None:
+        cause = all_of_them.get(one.cause)
+        lines.append(f"follows from {one.cause if cause is None else f'{cause.kind} {cause.key}'}")
+    if one.silenced_until:
+        lines.append(f"silenced until {style.time(one.silenced_until)[:19]}")
+    if one.told:
+        lines.append(f"told: {', '.join(_told(name, told.at, style) for name, told in one.told.items())}")
+    return lines
+
+
+def _told(channel: str, at: float, style: Style) -> str:
+    return f"{channel} {relative(at, style.now)}"
+
+
+def _phase(one: Incident, _style: Style) -> Cell:
+    if one.silenced_until:
+        return f"{one.phase.value}, silenced"
+    return Painted(one.phase.value, _COLORS[one.severity.value]) if one.phase.value == "firing" else one.phase.value
+
+
+COLUMNS = (
+    Of(Column("PHASE", 1), _phase),
+    Of(Column("SEVERITY", 4), lambda one, _style: one.severity.value),
+    Of(Column("SINCE", 2), lambda one, style: style.time(one.since)),
+    Of(Column("KIND", 3), lambda one, _style: one.kind),
+    Of(Column("KEY", 3, 12), lambda one, _style: one.key),
+    Of(Column("SIZE", 6, right=True), lambda one, _style: str(one.size)),
+    Of(Column("SUMMARY", 0, 30), lambda one, _style: one.summary),
+    Of(Column("CAUSE", 7), lambda one, _style: one.cause or ""),
+    Of(Column("SILENCED", 8), lambda one, style: style.time(one.silenced_until)),
+    Of(Column("TOLD", 8, 8), lambda one, style: ", ".join(_told(name, at.at, style) for name, at in one.told.items())),
+    Of(Column("COMMAND", 9, 12), lambda one, _style: one.command),
+    Of(Column("ID", 9), lambda one, _style: one.id),
+)

@@ -1,0 +1,143 @@
+"""`ha-monitor silence`: have nobody told of some incidents for a while."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, store_of
+from ha_monitor.errors import UsageError
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.table import Column
+from ha_monitor.text.terminal import standard_error
+from ha_monitor.text.times import local, parse_duration
+
+if TYPE_CHECKING:
+    from msgspec import Struct
+
+    from ha_monitor.store.incidents import Silence
+    from ha_monitor.store.reader import StoreReader
+
+EXAMPLES = """\
+examples:
+  ha-monitor silence worker-lost 2h --why 'hosts are updated'
+  ha-monitor silence queue-late=mail 30m
+  ha-monitor silence 'task-stuck=reports.*' 1d
+  ha-monitor silence --list
+  ha-monitor silence --end 3f2a9c11
+"""
+LONGEST = 30 * 86_400.0
+MOST_TYPED = 200
+"""Characters of a key and of a reason."""
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "silence",
+        parents=[common],
+        help="have nobody told of some incidents for a while; list or end that",
+        description="Has nobody told of incidents of a kind, or of those with a key in which * stands for any text, "
+        "for so long. problems lists them all the same, and says so. A silence ends by itself; the same again replaces "
+        "it. Exit status 1 if there is none to end, or there are too many.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="?", metavar="KIND[=KEY]", help="kind of incidents, such as worker-lost")
+    parser.add_argument("duration", nargs="?", metavar="DURATION", help="for how long, as in 90m, 2h or 1d")
+    parser.add_argument("--why", default="", metavar="TEXT", help="what others should know")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--list", action="store_true", help="list the silences, the one that ends first first")
+    which.add_argument("--end", metavar="ID", help="end the silence of this id, or of this beginning of one, now")
+    add_flags(parser, limit=0, times=False)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """Add, list or end silences.
+
+    :raises UsageError: if it is not said what is to be silenced, or for how long.
+    """
+    if options.end is not None:
+        return _end(options)
+    if options.list or options.what is None:
+        return answered(options, lambda _, reader: _answer(options, reader))
+    return _add(options)
+
+
+def _add(options: argparse.Namespace) -> ExitStatus:
+    from hashlib import blake2b
+
+    from ha_monitor.incidents.catalogue import KINDS
+    from ha_monitor.store.incidents import MOST_SILENCES, Silence
+
+    kind, _, key = options.what.partition("=")
+    if kind not in KINDS:
+        raise UsageError(f"silence: {as_typed(kind)} is no kind of incident; known are {', '.join(sorted(KINDS))}")
+    if options.duration is None:
+        raise UsageError("silence: say for how long, as in 90m, 2h or 1d")
+    try:
+        seconds = parse_duration(options.duration)
+    except ValueError as error:
+        raise UsageError(f"silence: {as_typed(options.duration)}: {error}") from None
+    if not 0 < seconds <= LONGEST:
+        raise UsageError("silence: expected more than no time, and at most 30d")
+    key, why = (_storable(text) for text in (key, options.why))
+    said = standard_error()
+    with store_of(options) as (_, reader):
+        now = reader.queries.now()
+        silence_id = blake2b(f"{kind}\0{key}".encode(), digest_size=4).hexdigest()
+        if not reader.incidents.silence(Silence(silence_id, kind, key, now + seconds, now, why)):
+            said.row(f"ha-monitor: there are {MOST_SILENCES} silences already; ha-monitor silence --list shows them")
+            return ExitStatus.FAILURE
+    until = local(now + seconds)[:19]
+    said.row(f"{as_typed(options.what)} is silenced until {until}; ha-monitor silence --end {silence_id} ends that")
+    return ExitStatus.OK
+
+
+def _storable(text: str) -> str:
+    """What a person typed, which may be no UTF-8, or very long."""
+    return text.encode("utf-8", "backslashreplace").decode()[:MOST_TYPED]
+
+
+def _end(options: argparse.Namespace) -> ExitStatus:
+    with store_of(options) as (_, reader):
+        ids = [one.id for one in reader.incidents.silences() if options.end and one.id.startswith(options.end)]
+        if len(ids) == 1 and reader.incidents.end(ids[0]):
+            standard_error().row(f"{ids[0]} has ended")
+            return ExitStatus.OK
+    said = f"{len(ids)} silences begin so" if len(ids) > 1 else "no silence has this id"
+    standard_error().row(f"ha-monitor: {as_typed(options.end)}: {said}; ha-monitor silence --list shows them")
+    return ExitStatus.FAILURE
+
+
+def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
+    found = reader.incidents.silences()
+    if options.reverse:
+        found.reverse()
+    limit = options.limit or len(found)
+    return Answer(
+        nouns=("silence", "silences"),
+        time=reader.queries.now(),
+        items=found[:limit],
+        columns=COLUMNS,
+        id_of=lambda one: str(one.id),
+        document_of=_document,
+        searched="all silences that last",
+        more=len(found) > limit,
+    )
+
+
+def _document(one: Silence) -> Struct:
+    from ha_monitor.query.problem_items import silence_item
+
+    return silence_item(one)
+
+
+COLUMNS = (
+    Of(Column("ID", 0), lambda one, _style: one.id),
+    Of(Column("KIND", 0), lambda one, _style: one.kind),
+    Of(Column("KEY", 1, 12), lambda one, _style: one.key),
+    Of(Column("UNTIL", 0), lambda one, style: style.time(one.until)),
+    Of(Column("MADE", 3), lambda one, style: style.time(one.made)),
+    Of(Column("WHY", 2, 12), lambda one, _style: one.why),
+)

@@ -1,0 +1,124 @@
+"""Every kind of incident, a row each. The lifecycle and the documentation follow from here."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from ha_monitor.store.incidents import Severity
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+FLAP = 300.0
+"""Seconds after its end within which an incident that comes again is the same."""
+KEPT = HOUR
+"""Seconds for which one that is over is kept."""
+TOGETHER = MINUTE
+"""Seconds within which workers that are lost are one incident."""
+
+
+class Same(StrEnum):
+    """What an incident has in common with the one that it follows from."""
+
+    KEY = "the same key"
+    WORKERS = "all its tasks were on those workers"
+
+
+class Kind(NamedTuple):
+    """A kind of incident."""
+
+    name: str
+    severity: Severity
+    key: str
+    """What its key is."""
+    begins: str
+    """For people, as the next."""
+    ends: str
+    pending: float = 0.0
+    """Seconds for which it must be seen until it fires; at least until the next look."""
+    quiet: float = 0.0
+    """Seconds for which it must not be seen until it is over."""
+    follows: tuple[tuple[str, Same], ...] = ()
+    """Kinds of incidents that it may follow from: nobody is told of it while such a one fires."""
+    always: bool = False
+    """Whether it is judged even while events are still on their way, since it does not rest on them."""
+
+
+_PAGE, _WARN = Severity.PAGE, Severity.WARN
+
+CATALOGUE = (
+    Kind(
+        *("worker-lost", _PAGE, "nodename; of several that were lost within a minute, the first"),
+        begins="a worker is lost (`workers.lost_after`)",
+        ends="it is back, said goodbye, or is forgotten",
+    ),
+    Kind(
+        *("queue-late", _PAGE, "queue"),
+        begins="its oldest task has waited for five minutes",
+        ends="the oldest has waited for less, for 2 minutes",
+        pending=MINUTE,
+        quiet=2 * MINUTE,
+        follows=(("no-consumer", Same.KEY),),
+    ),
+    Kind(
+        *("no-consumer", _PAGE, "queue"),
+        begins="messages wait and no worker consumes it, for 2 minutes; only with `http.listen`",
+        ends="a worker consumes it, or nothing waits",
+        pending=2 * MINUTE,
+    ),
+    Kind(
+        *("error-new", _WARN, "group of errors"),
+        begins="an error of a group that is new",
+        ends="the group is resolved or ignored, or a day passes without an error of it",
+    ),
+    Kind(
+        *("error-regressed", _WARN, "group of errors"),
+        begins="an error of a group that was resolved",
+        ends="the group is resolved or ignored, or a day passes without an error of it",
+    ),
+    Kind(
+        *("failing", _WARN, "task name"),
+        begins="a tenth of its runs in 5 minutes failed, of at least 20",
+        ends="fewer do, for 10 minutes",
+        quiet=10 * MINUTE,
+    ),
+    Kind(
+        *("retry-storm", _WARN, "task name"),
+        begins="twice as many runs as ended tasks in 5 minutes, of at least 50",
+        ends="fewer than one and a half times as many, for 2 minutes",
+        quiet=2 * MINUTE,
+    ),
+    Kind(
+        *("task-stuck", _WARN, "task name"),
+        begins="tasks of that name are stuck (line `task-stuck`)",
+        ends="none is left",
+        follows=(("worker-lost", Same.WORKERS),),
+    ),
+    Kind(
+        *("task-orphaned", _PAGE, "task name"),
+        begins="nobody has tasks of that name any more (line `task-orphaned`)",
+        ends="none is left",
+        follows=(("worker-lost", Same.WORKERS),),
+    ),
+    Kind(
+        *("events-lost", _WARN, "nodename"),
+        begins="events of a worker were lost (line `events-lost`)",
+        ends="15 minutes without",
+    ),
+    Kind(
+        *("monitor", _PAGE, "`instances`, `consuming`, `lag` or `store`"),
+        begins="for a minute: an instance died and did not come back, one does not consume, events are merged more "
+        "than a minute late, or Redis has used nine tenths of its memory",
+        ends="it is not so any more, or a dead instance is missing for a day",
+        pending=MINUTE,
+        quiet=30.0,
+        always=True,
+    ),
+    Kind(
+        *("store-went-back", _WARN, "empty"),
+        begins="Redis had less than it had confirmed (line `store-went-back`)",
+        ends="15 minutes without",
+        always=True,
+    ),
+)
+
+KINDS = {kind.name: kind for kind in CATALOGUE}

@@ -1,0 +1,266 @@
+"""Gathers the facts: what the leader knows, and what it has to ask the store for. Asks in small calls, so that nothing
+else waits for long, but blocks until all is answered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ha_monitor.events.catalogue import State
+from ha_monitor.incidents.catalogue import DAY, MINUTE
+from ha_monitor.incidents.facts import Facts, InstanceFacts, LostTasks, NamedTasks, QueueFacts, SurveyedQueue
+from ha_monitor.incidents.rules.names import WINDOW
+from ha_monitor.store.error_groups import ErrorGroup
+from ha_monitor.store.incidents import Incident, Mark
+from ha_monitor.store.name_statistics import NameStatistic
+from ha_monitor.store.queries import KeptTask, Queries
+from ha_monitor.store.queue_flow import base_of
+from ha_monitor.store.reader import InstanceEntry
+from ha_monitor.store.results import WorkerState
+
+LATEST_GROUPS = 100
+"""Groups of errors that are looked at beside those of open incidents: the ones that came last."""
+NAMES_AT_ONCE, NAMES_EVERY = 100, 15.0
+"""Names of tasks whose runs are counted at a time, and seconds between two times."""
+MOST_OPEN = 5000
+"""Open tasks that are looked at for those of a lost worker."""
+MOST_FOUND = 1000
+"""Stuck or orphaned tasks that are looked at, of each."""
+MEMORY_EVERY = MINUTE
+MOST_LAG = 30.0
+"""Seconds between an event and its merge from which on nothing is judged that rests on events."""
+MOST_TAKEOVERS = 100
+CONSUMING = "consuming"
+_ENDED = (State.SUCCESS, State.FAILURE, State.REJECTED, State.REVOKED)
+
+
+class Kept(Protocol):
+    """What the rules need of what is kept about incidents."""
+
+    def kept(self) -> list[Incident]:
+        """All as the leader wrote them."""
+
+    def marks(self) -> list[Mark]:
+        """The latest deployments, newest first."""
+
+
+class Reader(Protocol):
+    """A connection of its own to the store. Each call raises `StoreUnavailable`."""
+
+    @property
+    def queries(self) -> Queries: ...
+
+    @property
+    def incidents(self) -> Kept: ...
+
+    def connect(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def instances(self) -> list[InstanceEntry]:
+        """All that have not left."""
+
+    def latest(self, kind: str, count: int) -> list[dict[str, Any]]:
+        """The newest `takeovers`."""
+
+    def server(self) -> tuple[dict[str, str], str]:
+        """What the store says of itself."""
+
+
+class View(NamedTuple):
+    """What the leader knows already."""
+
+    workers: Sequence[WorkerState]
+    all_workers: bool
+    survey: Sequence[SurveyedQueue] | None
+    stuck: int
+    orphaned: int
+    went_back_at: float
+    may_judge: bool
+    """Whether all that was sent until some seconds ago is merged, as far as the leader can say."""
+
+
+class Gatherer:
+    """Remembers what need not be asked each time."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, NameStatistic] = {}
+        self._next_name = 0
+        self._names_at = self._memory_at = float("-inf")
+        self._memory: float | None = None
+
+    def gather(self, reader: Reader, view: View) -> tuple[list[Incident], Facts]:
+        """The incidents as they are kept, and the facts.
+
+        :raises StoreUnavailable: as the reader does.
+        """
+        queries = reader.queries
+        now = queries.now()
+        kept = reader.incidents.kept()
+        open_ones = [one for one in kept if one.is_open]
+        instances = instances_of(reader, now)
+        lag = max((one.lag for one in instances if one.is_alive), default=0.0)
+        is_merged = view.may_judge and lag <= MOST_LAG and not 0 <= now - view.went_back_at < MINUTE
+        orphaned = queries.orphaned(MOST_FOUND) if view.orphaned else []
+        lost = [worker.name for worker in view.workers if worker.state == "lost" and worker.is_confirmed]
+        facts = Facts(
+            now,
+            workers=view.workers,
+            all_workers=view.all_workers,
+            lost_tasks=_lost_tasks(queries, lost, open_ones, set(orphaned)) if is_merged else {},
+            queues=_queues(queries),
+            survey=view.survey,
+            errors=_errors(queries, open_ones),
+            names=self._statistics(queries, now, open_ones),
+            stuck=_by_name(queries, queries.stuck(MOST_FOUND) if view.stuck else []),
+            orphaned=_by_name(queries, orphaned),
+            gaps=queries.gaps(now - DAY, now + DAY),
+            instances=instances,
+            memory=self._memory_of(reader, now),
+            went_back_at=view.went_back_at,
+            marks=reader.incidents.marks(),
+            open_keys=frozenset((one.kind, one.key) for one in open_ones),
+            are_events_merged=is_merged,
+        )
+        return kept, facts
+
+    def _statistics(self, queries: Queries, now: float, open_ones: Iterable[Incident]) -> list[NameStatistic]:
+        """Of some names at a time, and of those of open incidents; of the others as they were."""
+        if 0 <= now - self._names_at < NAMES_EVERY:
+            return list(self._names.values())
+        self._names_at = now
+        known = queries.names()
+        first = self._next_name if self._next_name < len(known) else 0
+        self._next_name = first + NAMES_AT_ONCE
+        wanted = {one.key for one in open_ones if one.kind in ("failing", "retry-storm")} & set(known)
+        names = sorted(wanted.union(known[first : self._next_name]))
+        current = {name: self._names[name] for name in known if name in self._names}
+        self._names = current | {one.name: one for one in queries.statistics(names, now - WINDOW, now)}
+        return list(self._names.values())
+
+    def _memory_of(self, reader: Reader, now: float) -> float | None:
+        if not 0 <= now - self._memory_at < MEMORY_EVERY:
+            self._memory_at = now
+            self._memory = memory_share(reader.server()[0])
+        return self._memory
+
+
+def instances_of(reader: Reader, now: float) -> list[InstanceFacts]:
+    """The instances that live, those that died and whose outbox nobody has taken over, and those of which somebody
+    has, so far as that is known.
+    """
+    found = [_instance(entry, now) for entry in reader.instances()]
+    for taken in reader.latest("takeovers", MOST_TAKEOVERS):
+        who, at = taken.get("who"), taken.get("at")
+        if isinstance(who, str):
+            try:
+                who = json.loads(who)
+            except (ValueError, RecursionError):
+                continue
+        if isinstance(who, dict) and isinstance(at, int | float) and 0 <= at / 1000 <= now:
+            found.append(InstanceFacts(_name_of(who), is_alive=False, died_at=at / 1000))
+    return found
+
+
+def memory_share(info: Mapping[str, str]) -> float | None:
+    """The share of its memory that a Redis has used, by what it says of itself; None if it has no limit."""
+    used, limit = info.get("used_memory", ""), info.get("maxmemory", "")
+    if not (used.isdecimal() and limit.isdecimal() and int(limit) > 0):
+        return None
+    return int(used) / int(limit)
+
+
+def _instance(entry: InstanceEntry, now: float) -> InstanceFacts:
+    lag = entry.stats.get("lag")
+    is_alive = entry.lease_left > 0
+    return InstanceFacts(
+        _name_of(entry.who),
+        is_alive,
+        is_consuming=is_alive and entry.stats.get("state") == CONSUMING,
+        lag=float(lag) if isinstance(lag, int | float) and 0 <= lag < 1e9 else 0.0,
+        died_at=None if is_alive else now - entry.silent,
+    )
+
+
+def _name_of(who: Mapping[str, Any]) -> str:
+    return f"{who.get('host', '?')}/{who.get('instance', '?')}"
+
+
+def _queues(queries: Queries) -> list[QueueFacts]:
+    names = [one.name for one in queries.known_queues() if one.is_told]
+    whole: dict[str, QueueFacts] = {}
+    for name, wait in zip(names, queries.queue_waits(names), strict=True):
+        base = base_of(name)
+        one = whole.get(base, QueueFacts(base, 0, None))
+        oldest = min((at for at in (one.oldest, wait.oldest) if at is not None), default=None)
+        whole[base] = QueueFacts(base, one.waiting + wait.waiting, oldest)
+    return list(whole.values())
+
+
+def _errors(queries: Queries, open_ones: Iterable[Incident]) -> list[ErrorGroup]:
+    ids = [one.key for one in open_ones if one.kind in ("error-new", "error-regressed")]
+    wanted = dict.fromkeys([*queries.error_ids()[:LATEST_GROUPS], *ids])
+    return [group for group in queries.error_groups(list(wanted)) if group is not None]
+
+
+def _by_name(queries: Queries, ids: Sequence[str]) -> list[NamedTasks]:
+    named: dict[str, list[KeptTask]] = {}
+    for task in queries.tasks(ids) if ids else []:
+        if task is not None:
+            named.setdefault(task.record.name or "unknown", []).append(task)
+    return [NamedTasks(name, tuple(tasks)) for name, tasks in named.items()]
+
+
+def _lost_tasks(
+    queries: Queries, lost: Sequence[str], open_ones: Iterable[Incident], orphaned: set[str]
+) -> dict[str, LostTasks]:
+    """What became of the tasks of lost workers, by worker. Those of workers that were lost together are under the first
+    of them: nobody looks at them apart.
+    """
+    found: dict[str, LostTasks] = {}
+    known: set[str] = set()
+    for one in open_ones:
+        if one.kind != "worker-lost":
+            continue
+        known.update(one.members)
+        still = [name for name in one.members if name in lost]
+        if still:
+            tasks = queries.tasks(one.tasks) if one.tasks else []
+            partial = bool(one.facts.get("incomplete"))
+            found[still[0]] = _decided(one.tasks, tasks, frozenset(one.members), orphaned, is_partial=partial)
+    new = frozenset(lost) - known
+    if not new:
+        return found
+    ids = queries.open(MOST_OPEN)
+    by_worker: dict[str, list[KeptTask]] = {}
+    for task in queries.tasks(ids) if ids else []:
+        if task is not None and task.record.worker in new:
+            by_worker.setdefault(task.record.worker or "", []).append(task)
+    for name in new:
+        had = by_worker.get(name, [])
+        own = tuple(task.record.task_id for task in had)
+        found[name] = _decided(own, had, new, orphaned, is_partial=len(ids) >= MOST_OPEN)
+    return found
+
+
+def _decided(
+    ids: tuple[str, ...],
+    tasks: Sequence[KeptTask | None],
+    lost: frozenset[str],
+    orphaned: set[str],
+    *,
+    is_partial: bool,
+) -> LostTasks:
+    again = ended = without = asked = 0
+    for task_id, task in zip(ids, tasks, strict=True):
+        if task is None or task.record.state in _ENDED:
+            ended += 1
+        elif task_id in orphaned:
+            without += 1
+        elif task.record.state is State.RETRY or task.record.worker not in lost:
+            again += 1
+        else:
+            asked += 1
+    return LostTasks(ids, is_partial, again, ended, without, asked)

@@ -1,0 +1,180 @@
+"""The life of an incident: pending, firing, resolved.
+
+What is seen for the first time is pending, at least until the next look: so its id is written before anybody is told,
+and a call that is repeated tells nothing twice. Nothing begins or ends of a kind that cannot be judged now, and the
+time in which it could not counts for nothing. Times come from the store's clock, which may be put back: none that is
+kept lies in the future.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from msgspec.structs import replace
+
+from ha_monitor.events.model import Event
+from ha_monitor.incidents.catalogue import FLAP, KEPT, KINDS, Kind, Same
+from ha_monitor.incidents.rules import Seen
+from ha_monitor.incidents.sighting import Sighting
+from ha_monitor.incidents.together import gathered
+from ha_monitor.store.incidents import MOST_INCIDENTS, Incident, IncidentChanges, Phase, Severity
+
+OPENED, RESOLVED = "incident-opened", "incident-resolved"
+
+
+def advance(kept: Sequence[Incident], seen: Seen, now: float) -> IncidentChanges:
+    """What becomes of the incidents.
+
+    :param kept: all that there are, as they were written last.
+    :param now: seconds since the epoch, by the store's clock.
+    """
+    before = {one.id: one for one in kept}
+    clamped = _clamped(kept, now)
+    known = {(one.kind, one.key): one for one in sorted(clamped, key=lambda one: one.changed)}
+    found: dict[tuple[str, str], Sighting] = {}
+    for sighting in gathered(seen.sightings, clamped, now):
+        found.setdefault((sighting.kind, sighting.key), sighting)
+    after: list[Incident] = []
+    for place, one in known.items():
+        went_on = _gone_on(one, found.get(place), now, is_judged=one.kind in seen.judged)
+        if went_on is not None:
+            after.append(went_on)
+    places = {(one.kind, one.key) for one in after}
+    born = [_born(one, now) for place, one in found.items() if one.kind in seen.judged and place not in places]
+    after = _with_causes(_bounded(after, born), found)
+    ids = {one.id for one in after}
+    return IncidentChanges(
+        [one for one in after if one != before.get(one.id)],
+        [one.id for one in kept if one.id not in ids],
+        [event for one in after if (event := _event(one, before.get(one.id), now)) is not None],
+    )
+
+
+def _clamped(kept: Iterable[Incident], now: float) -> list[Incident]:
+    return [
+        replace(
+            one,
+            since=min(one.since, now),
+            changed=min(one.changed, now),
+            born=min(one.born, now),
+            quiet_since=None if one.quiet_since is None else min(one.quiet_since, now),
+        )
+        for one in kept
+    ]
+
+
+def _born(sighting: Sighting, now: float) -> Incident:
+    digest = blake2b(f"{sighting.kind}\0{sighting.key}\0{now:.3f}".encode("utf-8", "replace"), digest_size=6)
+    since = now if sighting.since is None else min(sighting.since, now)
+    severity = KINDS[sighting.kind].severity
+    one = Incident(
+        digest.hexdigest(), sighting.kind, sighting.key, severity, Phase.PENDING, since, now, sighting.summary, born=now
+    )
+    return _as_seen(one, sighting, now)
+
+
+def _gone_on(one: Incident, sighting: Sighting | None, now: float, *, is_judged: bool) -> Incident | None:
+    """What became of one; None if it is not kept any longer."""
+    kind = KINDS.get(one.kind)
+    if kind is None:
+        return None  # of another version
+    if not one.is_open:
+        return _after_its_end(one, sighting if is_judged else None, now)
+    if not is_judged:
+        waiting = {"born": now} if one.phase is Phase.PENDING else {}
+        return replace(one, quiet_since=None, **waiting)
+    if sighting is None:
+        return _unseen(one, kind, now)
+    one = _as_seen(replace(one, quiet_since=None), sighting, now)
+    if one.phase is Phase.PENDING and now - one.born >= kind.pending:
+        return replace(one, phase=Phase.FIRING, changed=now, opened=one.opened + 1)
+    return one
+
+
+def _after_its_end(one: Incident, sighting: Sighting | None, now: float) -> Incident | None:
+    over_for = now - one.changed
+    if sighting is None:
+        return one if over_for < KEPT else None
+    if over_for >= FLAP:
+        return None  # it is another one
+    return _as_seen(replace(one, phase=Phase.FIRING, changed=now, opened=one.opened + 1), sighting, now)
+
+
+def _unseen(one: Incident, kind: Kind, now: float) -> Incident | None:
+    if one.phase is Phase.PENDING:
+        return None
+    quiet_since = now if one.quiet_since is None else one.quiet_since
+    if now - quiet_since < kind.quiet:
+        return replace(one, quiet_since=quiet_since)
+    return replace(one, phase=Phase.RESOLVED, changed=now, quiet_since=None, cause=None)
+
+
+def _as_seen(one: Incident, sighting: Sighting, now: float) -> Incident:
+    return replace(
+        one,
+        since=one.since if sighting.since is None else min(one.since, sighting.since),
+        changed=now if sighting.size != one.size else one.changed,
+        summary=sighting.summary,
+        size=sighting.size,
+        facts=sighting.facts,
+        command=sighting.command,
+        members=sighting.members,
+        tasks=sighting.tasks,
+    )
+
+
+def _bounded(after: Sequence[Incident], born: Sequence[Incident]) -> list[Incident]:
+    """At most so many: those that are over go first, the oldest before the others; then none is born that wakes
+    nobody.
+    """
+    lasting = [one for one in after if one.is_open]
+    over = sorted((one for one in after if not one.is_open), key=lambda one: -one.changed)
+    new = sorted(born, key=lambda one: (one.severity is not Severity.PAGE, one.kind, one.key))
+    return [*lasting, *new, *over][:MOST_INCIDENTS]
+
+
+def _with_causes(after: Sequence[Incident], found: Mapping[tuple[str, str], Sighting]) -> list[Incident]:
+    """Incidents that say which one they follow from."""
+    firing = [one for one in after if one.phase is Phase.FIRING]
+    return [_with_cause(one, found.get((one.kind, one.key)), firing) for one in after]
+
+
+def _with_cause(one: Incident, sighting: Sighting | None, firing: Sequence[Incident]) -> Incident:
+    if not one.is_open or sighting is None:
+        return one if one.is_open and any(two.id == one.cause for two in firing) else replace(one, cause=None)
+    for kind, same in KINDS[one.kind].follows:
+        for cause in firing:
+            if cause.kind != kind:
+                continue
+            is_same = cause.key == one.key if same is Same.KEY else _is_within(sighting.workers, cause.members)
+            if is_same:
+                return replace(one, cause=cause.id)
+    return replace(one, cause=None)
+
+
+def _is_within(workers: frozenset[str], members: Sequence[str]) -> bool:
+    return bool(workers) and workers <= set(members)
+
+
+def _event(one: Incident, before: Incident | None, now: float) -> Event | None:
+    """What is announced of one; its id is the same however often that is tried."""
+    fires, fired = one.phase is Phase.FIRING, before is not None and before.phase is Phase.FIRING
+    if fires == fired or one.phase is Phase.PENDING:
+        return None
+    kind = OPENED if fires else RESOLVED
+    event_id = blake2b(f"{kind}\0{one.id}\0{one.opened}".encode(), digest_size=12).hexdigest()
+    fields: dict[str, Any] = {
+        "incident": one.id,
+        "kind": one.kind,
+        "key": one.key,
+        "severity": one.severity.value,
+        "since": one.since,
+        "size": one.size,
+        "summary": one.summary,
+        "command": one.command,
+    }
+    if one.cause is not None:
+        fields["cause"] = one.cause
+    return Event(kind, event_id, time=now, fields=fields)

@@ -1,0 +1,61 @@
+"""Groups of errors that are new, and those that came again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ha_monitor.incidents.catalogue import DAY
+from ha_monitor.incidents.facts import Facts
+from ha_monitor.incidents.sighting import Sighting, command_of, count_of
+from ha_monitor.store.error_groups import ErrorGroup, GroupState
+from ha_monitor.store.incidents import Mark
+from ha_monitor.text.visible import visible
+
+
+def error_new(facts: Facts) -> Iterator[Sighting]:
+    """A group is new for a day; the incident lasts for as long as errors of it come."""
+    for group in facts.errors:
+        is_known = group.state is GroupState.KNOWN and facts.is_open("error-new", group.id)
+        if (group.state is GroupState.NEW or is_known) and facts.now - group.last < DAY:
+            yield _sighting("error-new", "new error", group, facts)
+
+
+def error_regressed(facts: Facts) -> Iterator[Sighting]:
+    """A person said that its cause is gone."""
+    for group in facts.errors:
+        if group.state is GroupState.REGRESSED and facts.now - group.last < DAY:
+            yield _sighting("error-regressed", "error that was resolved is back", group, facts)
+
+
+def mark_before(group: ErrorGroup, marks: Sequence[Mark]) -> Mark | None:
+    """The latest deployment, if an error is new since then.
+
+    :param marks: newest first.
+    """
+    return marks[0] if marks and marks[0].at <= group.first else None
+
+
+def _sighting(kind: str, what: str, group: ErrorGroup, facts: Facts) -> Sighting:
+    mark = mark_before(group, facts.marks) if kind == "error-new" else None
+    since = f", new since {visible(mark.label)}" if mark is not None else ""
+    failures = count_of(group.failures, "failure")
+    retries = f" and {count_of(group.retries, 'retry', 'retries')}" if group.retries else ""
+    return Sighting(
+        kind,
+        group.id,
+        f"{what} in {visible(group.name)}: {visible(group.error_class)} at {visible(group.place)}, "
+        f"{failures}{retries}{since}",
+        size=max(1, group.failures + group.retries),
+        since=group.first if kind == "error-new" else None,
+        facts={
+            "name": group.name,
+            "error_class": group.error_class,
+            "place": group.place,
+            "failures": group.failures,
+            "retries": group.retries,
+            "new_since": None if mark is None else mark.label,
+            "deployed": None if mark is None else mark.at,
+        },
+        command=command_of("errors", group.id),
+        tasks=tuple(task.task_id for task in group.tasks[:5]),
+    )

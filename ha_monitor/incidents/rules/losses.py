@@ -1,0 +1,31 @@
+"""Events that were lost, by worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ha_monitor.incidents.facts import Facts
+from ha_monitor.incidents.sighting import Sighting, command_of, count_of
+from ha_monitor.store.queries import Gap
+from ha_monitor.text.visible import visible
+
+LASTS = 900.0
+"""Seconds for which what was found to be missing is an incident."""
+
+
+def events_lost(facts: Facts) -> Iterator[Sighting]:
+    """By when it was found: the events themselves may be older."""
+    by_worker: dict[str, list[Gap]] = {}
+    for gap in facts.gaps:
+        if gap.worker and 0 <= facts.now - gap.told < LASTS:
+            by_worker.setdefault(gap.worker, []).append(gap)
+    for worker, gaps in by_worker.items():
+        lost = sum(gap.lost for gap in gaps)
+        yield Sighting(
+            "events-lost",
+            worker,
+            f"{count_of(lost, 'event')} of {visible(worker)} never arrived: what is known of its tasks is incomplete",
+            size=lost,
+            since=min(gap.since for gap in gaps),
+            command=command_of("tasks", f"worker={worker}", "--since", "-1h"),
+        )

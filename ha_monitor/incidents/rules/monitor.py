@@ -1,0 +1,65 @@
+"""What is wrong with the monitor itself, and with its store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ha_monitor.incidents.catalogue import DAY
+from ha_monitor.incidents.facts import Facts, InstanceFacts
+from ha_monitor.incidents.sighting import Sighting, count_of, names_of
+
+LAGGING = 60.0
+"""Seconds between an event and its merge."""
+FULL = 0.9
+"""The share of its memory that the store may use."""
+WENT_BACK_FOR = 900.0
+"""Seconds for which that is an incident."""
+STATUS = "ha-monitor status"
+
+
+def monitor(facts: Facts) -> Iterator[Sighting]:
+    """Each of what it may lack has a key of its own."""
+    alive = [one for one in facts.instances if one.is_alive]
+    missing = [one for one in missing_of(facts.instances) if facts.now - (one.died_at or facts.now) < DAY]
+    if missing:
+        said = f"{count_of(len(missing), 'instance')} of the monitor died and did not come back: {_names(missing)}"
+        began = [one.died_at for one in missing if one.died_at is not None]
+        yield _of_fleet("instances", said, len(missing), min(began, default=None))
+    idle = [one for one in alive if not one.is_consuming]
+    if idle:
+        which = "no instance consumes" if len(idle) == len(alive) else f"{_names(idle)} {_do(idle)} not consume"
+        yield _of_fleet("consuming", f"{which} Celery's events", len(idle))
+    late = [one for one in alive if one.is_consuming and one.lag > LAGGING]
+    if late:
+        said = f"events are merged more than {LAGGING:.0f} s late by {_names(late)}: the answers are old"
+        yield _of_fleet("lag", said, len(late))
+    if facts.memory is not None and facts.memory >= FULL:
+        said = (
+            f"Redis has used more than {int(facts.memory * 20) * 5} % of its memory (maxmemory): then it takes no more"
+        )
+        yield _of_fleet("store", said, 1)
+
+
+def store_went_back(facts: Facts) -> Iterator[Sighting]:
+    """What was merged shortly before may be missing, and is repeated as far as the instances have it."""
+    if facts.went_back_at and 0 <= facts.now - facts.went_back_at < WENT_BACK_FOR:
+        said = "Redis went back to an earlier state: what it had confirmed before may be missing"
+        yield Sighting("store-went-back", "", said, since=facts.went_back_at, command=STATUS)
+
+
+def missing_of(instances: Sequence[InstanceFacts]) -> list[InstanceFacts]:
+    """The instances that died and did not come back under their name."""
+    back = {one.name for one in instances if one.is_alive}
+    return list({one.name: one for one in instances if not one.is_alive and one.name not in back}.values())
+
+
+def _of_fleet(key: str, summary: str, size: int, since: float | None = None) -> Sighting:
+    return Sighting("monitor", key, summary, size, since, command=STATUS)
+
+
+def _names(instances: Sequence[InstanceFacts]) -> str:
+    return names_of(sorted(one.name for one in instances))
+
+
+def _do(instances: Sequence[InstanceFacts]) -> str:
+    return "does" if len(instances) == 1 else "do"

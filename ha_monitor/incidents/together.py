@@ -1,0 +1,86 @@
+"""Workers that are lost within a minute are one incident: it is one fault, and one message."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ha_monitor.incidents.catalogue import FLAP, TOGETHER
+from ha_monitor.incidents.facts import LostTasks
+from ha_monitor.incidents.rules.workers import tasks_as_facts, what_became
+from ha_monitor.incidents.sighting import Sighting, command_of, names_of
+from ha_monitor.store.incidents import Incident
+
+KIND = "worker-lost"
+MOST_MEMBERS = 1000
+MOST_TASKS = 200
+
+
+def gathered(sightings: Sequence[Sighting], kept: Sequence[Incident], now: float) -> list[Sighting]:
+    """The sightings, those of workers as one for each incident.
+
+    A worker stays in the incident that it is a member of. One that is lost now joins the one that began within the last
+    minute, or begins a new one with the others that are.
+    """
+    open_ones = [one for one in kept if one.kind == KIND and one.is_open]
+    home = {name: one.key for one in open_ones for name in one.members}
+    recent = max(
+        (one for one in open_ones if 0 <= now - one.born < TOGETHER and len(one.members) < MOST_MEMBERS),
+        key=lambda one: one.born,
+        default=None,
+    )
+    groups: dict[str, list[Sighting]] = {}
+    others, new = [], []
+    for sighting in sightings:
+        if sighting.kind != KIND:
+            others.append(sighting)
+        elif sighting.key in home:
+            groups.setdefault(home[sighting.key], []).append(sighting)
+        else:
+            new.append(sighting)
+    if new:
+        # One that was back for a moment has the key of the incident that is just over, and so its id.
+        over = {name: one.key for one in kept if _is_just_over(one, now) for name in one.members}
+        first = next((over[one.key] for one in new if one.key in over), min(one.key for one in new))
+        groups.setdefault(first if recent is None else recent.key, []).extend(new)
+    members = {one.key: one.members for one in open_ones}
+    return others + [_together(key, found, members.get(key, ())) for key, found in groups.items()]
+
+
+def _is_just_over(one: Incident, now: float) -> bool:
+    return one.kind == KIND and not one.is_open and now - one.changed < FLAP
+
+
+def _together(key: str, found: Sequence[Sighting], before: tuple[str, ...]) -> Sighting:
+    """:param before: the members until now: some may be back."""
+    names = sorted(one.key for one in found)
+    members = tuple(dict.fromkeys([*before, *names]))[:MOST_MEMBERS]
+    if len(found) == 1 and len(members) == 1:
+        return found[0]._replace(key=key, members=members)
+    sums: Counter[str] = Counter()
+    for one in found:
+        sums.update({name: value for name, value in one.facts.items() if isinstance(value, int)})
+    ids = tuple(task_id for one in found for task_id in one.tasks)
+    had = LostTasks(
+        ids,
+        any(one.facts.get("incomplete") for one in found),
+        sums["run_again"],
+        sums["ended"],
+        sums["orphaned"],
+        sums["undecided"],
+    )
+    back = len(members) - len(names)
+    of = f" of {len(members)}" if back > 0 else ""
+    are = "is" if len(names) == 1 else "are"
+    return Sighting(
+        KIND,
+        key,
+        f"{len(names):,}{of} workers {are} lost, {names_of(names)}{what_became(had)}",
+        size=len(names),
+        since=min((one.since for one in found if one.since is not None), default=None),
+        facts={**tasks_as_facts(had), "workers": len(members), "back": max(0, back)},
+        command=command_of("workers"),
+        workers=frozenset(names),
+        members=members,
+        tasks=ids[:MOST_TASKS],
+    )

@@ -1,0 +1,115 @@
+"""The leader's duty for incidents: look at what is wrong every few seconds, write it down, and announce what opened or
+is over.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Workers
+from ha_monitor.incidents.facts import SurveyedQueue
+from ha_monitor.incidents.gather import View
+from ha_monitor.metrics.telemetry import Telemetry
+from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.looker import Looker
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.watermark import Listening
+from ha_monitor.schedule import Schedule
+from ha_monitor.store.api import LeaderDuties, Store
+from ha_monitor.store.outbox import OutboxItem
+from ha_monitor.store.results import Watched
+
+LOOK_EVERY = 5.0
+"""Seconds between two looks."""
+MERGED_WITHIN = 30.0
+"""Seconds before which all instances must have merged what they were given, for what rests on events to be judged."""
+
+
+class Watch(Protocol):
+    """Looks at the workers."""
+
+    @property
+    def watched(self) -> Watched | None:
+        """What it saw last; None if that was before this instance led."""
+
+
+class IncidentsDuty:
+    """Advances one step at each `run`: asks for a look, and writes what it brought. Never waits for a look."""
+
+    def __init__(
+        self,
+        duties: LeaderDuties,
+        store: Store,
+        *,
+        looker: Looker,
+        watch: Watch,
+        listening: Listening,
+        settings: Workers,
+        stats: Stats,
+        telemetry: Telemetry,
+        logger: Logger,
+        clock: Clock,
+    ) -> None:
+        self._stats = stats
+        self._duties = duties
+        self._store = store
+        self._looker = looker
+        self._watch = watch
+        self._listening = listening
+        self._settings = settings
+        self._telemetry = telemetry
+        self._logger = logger
+        self._due = Schedule(clock, LOOK_EVERY)
+        self._is_outdated = False
+        """Whether the look that is being taken began under another leader."""
+        self._fails = False
+
+    def start_anew(self) -> None:
+        self._is_outdated = self._looker.busy
+        self._due.hasten()
+
+    def run(self) -> list[OutboxItem]:
+        if self._looker.busy:
+            return self._take()
+        watched = self._watch.watched
+        if watched is not None and self._due.is_due():
+            self._due.restart()
+            self._looker.ask(self._view(watched))
+        return []
+
+    def _view(self, watched: Watched) -> View:
+        merged_ago = watched.merged_ago
+        queues = [
+            SurveyedQueue(one.name, one.length or 0, (one.workers if one.consumers is None else one.consumers) > 0)
+            for one in self._telemetry.queues()
+        ]
+        return View(
+            watched.workers,
+            watched.is_whole,
+            queues or None,
+            watched.stuck,
+            watched.orphaned,
+            self._store.went_back_at,
+            may_judge=merged_ago is not None
+            and merged_ago <= MERGED_WITHIN
+            and self._listening.has_lasted(self._settings.lost_after),
+        )
+
+    def _take(self) -> list[OutboxItem]:
+        looked = self._looker.take()
+        if looked is None:
+            return []
+        if self._is_outdated:
+            self._is_outdated = False
+            return []
+        if looked.problem is not None and not self._fails:
+            self._logger.warning("incidents-not-judged", reason=looked.problem)
+        self._fails = looked.problem is not None
+        if not self._fails:
+            self._telemetry.incidents = looked.open_ones
+            self._stats.judged = looked.judged_at or self._stats.judged
+            if looked.changes.is_empty:
+                return []
+        # Also without changes: it names and repairs what is in place of the incidents.
+        return self._duties.incidents(looked.changes)

@@ -1,0 +1,81 @@
+"""Reads what the rules judge by, in a thread with a connection of its own, so that nothing waits for it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import NamedTuple
+
+from ha_monitor.errors import HaMonitorError
+from ha_monitor.incidents.gather import Gatherer, Reader, View
+from ha_monitor.incidents.lifecycle import advance
+from ha_monitor.incidents.rules import see
+from ha_monitor.store.incidents import Incident, IncidentChanges
+from ha_monitor.threads import Threads, ThreadUnavailable
+
+
+class Looked(NamedTuple):
+    """The result of a look."""
+
+    changes: IncidentChanges
+    open_ones: tuple[Incident, ...] = ()
+    """Those that there are after the changes and that are not over."""
+    judged_at: float | None = None
+    """When all was judged, seconds since the epoch by the store's clock; None if it could not be."""
+    problem: str | None = None
+    """Why nothing could be seen, if that is so."""
+
+
+NOTHING = IncidentChanges([], [], [])
+
+
+class Looker:
+    """Takes one look at a time. `ask` and `take` never block."""
+
+    def __init__(self, reader: Reader, threads: Threads) -> None:
+        """:param reader: used by the thread alone, and not connected yet."""
+        self._reader = reader
+        self._gatherer = Gatherer()
+        self._thread = threads.calls("incidents")
+        self._asked: Future[Looked] | None = None
+        self._is_connected = False
+
+    @property
+    def busy(self) -> bool:
+        """A look is being taken, or its result was not taken yet."""
+        return self._asked is not None
+
+    def ask(self, view: View) -> None:
+        """Begin a look. Only while it is not busy."""
+        self._asked = self._thread.submit(lambda: self._look(view))
+
+    def take(self) -> Looked | None:
+        """The result, once it is there."""
+        if self._asked is None or not self._asked.done():
+            return None
+        asked, self._asked = self._asked, None
+        try:
+            return asked.result()
+        except ThreadUnavailable as error:
+            return Looked(NOTHING, problem=str(error))
+
+    def _look(self, view: View) -> Looked:
+        try:
+            if not self._is_connected:
+                self._reader.connect()
+                self._is_connected = True
+            kept, facts = self._gatherer.gather(self._reader, view)
+            changes = advance(kept, see(facts), facts.now)
+        except HaMonitorError as error:
+            self._disconnect()
+            return Looked(NOTHING, problem=str(error))
+        except Exception as error:  # unexpected, from what is in the store: the loop waits for a result
+            self._disconnect()
+            return Looked(NOTHING, problem=f"{type(error).__name__}: {error}")
+        now_kept = {one.id: one for one in kept} | {one.id: one for one in changes.changed}
+        gone = set(changes.removed)
+        open_ones = tuple(one for key, one in now_kept.items() if one.is_open and key not in gone)
+        return Looked(changes, open_ones, facts.now if facts.are_events_merged else None)
+
+    def _disconnect(self) -> None:
+        self._is_connected = False
+        self._reader.close()

@@ -1,0 +1,94 @@
+"""What is wrong now, as anybody can read it, and why that can be believed.
+
+The leader writes the incidents. Where none leads, or it cannot judge, that is the first thing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from ha_monitor.incidents.gather import Kept, Reader, instances_of
+from ha_monitor.incidents.rules.monitor import STATUS
+from ha_monitor.incidents.sighting import count_of
+from ha_monitor.store.incidents import Incident, IncidentList, Phase, Severity, worst_first
+from ha_monitor.store.queries import Gap
+from ha_monitor.store.reader import InstanceEntry
+from ha_monitor.text.times import short_duration
+
+HOUR = 3600.0
+OLD = 60.0
+"""Seconds after which a judgement is old: there is one every five."""
+
+
+class Listed(Kept, IncidentList, Protocol):
+    """What is kept about incidents, as anybody reads it."""
+
+
+class ProblemReader(Reader, Protocol):
+    """A connection to the store, with the incidents as anybody reads them."""
+
+    @property
+    def incidents(self) -> Listed: ...
+
+
+class Problems(NamedTuple):
+    """What is wrong, and what this rests on."""
+
+    incidents: list[Incident]
+    """The worst first."""
+    seen_by: str
+    """Who has looked, in words."""
+    gaps: list[Gap]
+    """What is not known."""
+
+
+def problems(reader: ProblemReader, now: float) -> Problems:
+    """Ask the store.
+
+    :param now: by the store's clock, seconds since the epoch.
+    :raises StoreUnavailable: as the reader does.
+    """
+    entries = reader.instances()
+    alive = [one for one in entries if one.lease_left > 0]
+    facts = [one for one in instances_of(reader, now) if one.is_alive]
+    consuming = [one for one in facts if one.is_consuming]
+    incidents = reader.incidents.incidents()
+    gaps = reader.queries.gaps(now - HOUR, now)
+    judged = _judged(alive)
+    if not consuming:
+        said = "no instance of the monitor runs" if not alive else "no instance of the monitor consumes Celery's events"
+        incidents = [
+            _instead(f"{said}: nobody sees what is wrong", judged or _last_sign(entries, now), now),
+            *incidents,
+        ]
+    if not consuming or judged is None or now - judged > OLD:
+        gaps.append(Gap("what began or ended, since nothing could be judged", judged or 0.0, now if judged else 0.0))
+    lag = max((one.lag for one in consuming), default=0.0)
+    seen_by = (
+        f"what {len(consuming)} of {count_of(len(alive), 'instance')} sees"
+        if len(alive) == 1
+        else (f"what {len(consuming)} of {len(alive)} instances see")
+    )
+    if consuming:
+        seen_by += f", merged {short_duration(lag)} after it was sent"
+    if judged is not None:
+        seen_by += f", judged {short_duration(max(0.0, now - judged))} ago"
+    return Problems(worst_first(incidents), seen_by, gaps)
+
+
+def _judged(alive: Sequence[InstanceEntry]) -> float | None:
+    """When a leader that lives has judged last; None if none has yet."""
+    found = (one.stats.get("judged") for one in alive)
+    return max((float(at) for at in found if isinstance(at, int | float) and at > 0), default=None)
+
+
+def _last_sign(entries: Sequence[InstanceEntry], now: float) -> float:
+    return now - min((one.silent for one in entries), default=0.0)
+
+
+def _instead(summary: str, since: float, now: float) -> Incident:
+    """The incident that nobody could write."""
+    return Incident(
+        *("nobody-looks", "monitor", "looking", Severity.PAGE, Phase.FIRING, since, now, summary), command=STATUS
+    )

@@ -1,0 +1,11 @@
+-- Notes that something was deployed. Atomic; no lease is needed.
+--
+-- @keys deploys
+-- @option mark  what is noted, as JSON
+-- @option most_marks  that are kept
+--
+-- Returns 1.
+
+redis.call('LPUSH', keys.deploys, options.mark)
+redis.call('LTRIM', keys.deploys, 0, options.most_marks - 1)
+return 1

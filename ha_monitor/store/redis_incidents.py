@@ -1,0 +1,92 @@
+"""Incidents, silences and marks of deployments in Redis: see `incidents.py`. Only the leader writes incidents
+(`lua/incidents.lua`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from math import ceil
+from typing import Any, TypeVar
+
+import msgspec
+
+from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.incidents import (
+    MOST_MARKS,
+    MOST_SILENCES,
+    Incident,
+    Mark,
+    Phase,
+    Severity,
+    Silence,
+    with_silences,
+    worst_first,
+)
+from ha_monitor.store.keys import Keys
+from ha_monitor.store.packing import as_lua_string
+from ha_monitor.store.scripts import read_script
+
+T = TypeVar("T")
+_incident_in = msgspec.json.Decoder(Incident).decode
+_silence_in = msgspec.json.Decoder(Silence).decode
+_mark_in = msgspec.json.Decoder(Mark).decode
+_to_json = msgspec.json.Encoder().encode
+
+
+class RedisIncidents:
+    """See `incidents.IncidentList`, `incidents.Silences` and `incidents.Marks`. Uses a connection that is made."""
+
+    def __init__(self, connection: StoreConnection, keys: Keys) -> None:
+        self._call = connection.call
+        self._keys = keys
+
+    def incidents(self) -> list[Incident]:
+        kept, silences = [one for one in self.kept() if one.kind], self._silences()
+        return worst_first(with_silences(kept, silences, self._now()) if silences else kept)
+
+    def kept(self) -> list[Incident]:
+        """All as the leader wrote them, without what others say of them. One that cannot be read has no kind."""
+        raw = self._call("HGETALL", self._keys.incidents)
+        return [_incident(raw[at], raw[at + 1]) for at in range(0, len(raw), 2)]
+
+    def silences(self) -> list[Silence]:
+        now = self._now()
+        return sorted((one for one in self._silences() if one.until > now), key=lambda one: (one.until, one.id))
+
+    def silence(self, silence: Silence) -> bool:
+        entry = (silence.id, as_lua_string(_to_json(silence)), ceil(silence.until * 1000))
+        return bool(self._run("silence", silence=entry, most_silences=MOST_SILENCES))
+
+    def end(self, silence_id: str) -> bool:
+        return bool(self._call("HDEL", self._keys.silences, silence_id))
+
+    def marks(self) -> list[Mark]:
+        return list(_read(_mark_in, self._call("LRANGE", self._keys.deploys, 0, MOST_MARKS - 1)))
+
+    def mark(self, mark: Mark) -> None:
+        self._run("deploy", mark=as_lua_string(_to_json(mark)), most_marks=MOST_MARKS)
+
+    def _run(self, name: str, **options: Any) -> Any:
+        script = read_script(name)
+        return self._call("EVAL", script.source, *script.arguments(self._keys.shared(), {}, options))
+
+    def _silences(self) -> list[Silence]:
+        return list(_read(_silence_in, self._call("HVALS", self._keys.silences)))
+
+    def _now(self) -> float:
+        seconds, microseconds = self._call("TIME")
+        return int(seconds) + int(microseconds) / 1e6
+
+
+def _incident(incident_id: bytes, raw: bytes) -> Incident:
+    name = incident_id.decode("utf-8", "replace")
+    return next(_read(_incident_in, [raw]), Incident(name, "", "", Severity.WARN, Phase.RESOLVED, 0.0, 0.0, ""))
+
+
+def _read(decode: Callable[[bytes], T], raw: Iterable[bytes]) -> Iterator[T]:
+    """Without what a later version wrote, or something else."""
+    for one in raw:
+        try:
+            yield decode(one)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue

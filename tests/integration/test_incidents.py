@@ -1,0 +1,89 @@
+"""Incidents of a fleet of two processes, with a real Redis and a real RabbitMQ: each is told once, whoever dies."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from ha_monitor.cli.main import main
+from ha_monitor.store.incidents import Phase
+from ha_monitor.store.reader import StoreReader
+from tests.support.crash_points import INCIDENT
+from tests.support.instances import Fleet, Overrides
+from tests.support.ledger import Line
+from tests.support.process import wait_until
+from tests.support.recording import Recorded, publish
+from tests.unit.builders import event
+
+WORKER = "celery@a"
+SETTINGS: Overrides = {
+    "workers": {"late_after": 3.0, "lost_after": 5.0},
+    "store": {"lease": 3.0, "timeout": 1.5},
+}
+
+
+def beat(broker_url: str, *names: str) -> None:
+    bodies = (event("worker-heartbeat", at=time.time(), hostname=name) for name in names)
+    publish(broker_url, [Recorded("worker.heartbeat", "application/json", "utf-8", json.dumps(one)) for one in bodies])
+
+
+def told(fleet: Fleet, kind: str = "worker-lost") -> list[tuple[str, bool]]:
+    """The lines of incidents of a kind: (event, recovered), by time."""
+    lines: list[Line] = [line for line in fleet.lines() if line["event"].startswith("incident-")]
+    lines.sort(key=lambda line: line["event_time"])
+    return [(line["event"], line.get("recovered", False)) for line in lines if line["kind"] == kind]
+
+
+def phases(fleet: Fleet) -> dict[str, Phase]:
+    reader = StoreReader(fleet.config.store, fleet.node_id)
+    reader.connect()
+    try:
+        return {one.key: one.phase for one in reader.incidents.incidents() if one.kind == "worker-lost"}
+    finally:
+        reader.close()
+
+
+def test_a_leader_killed_between_an_incident_and_its_line_loses_and_doubles_nothing(
+    broker_url: str, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given two instances and a worker that is lost, when the leader is killed right after it wrote the incident, the
+    other one writes its line, once; and when the worker is back, that it is over, once. `ha-monitor problems` says so.
+    """
+
+    def ask(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setenv("HA_MONITOR_CONFIG", str(tmp_path / "fleet.toml"))
+        status = main(["problems", *arguments])
+        return status, capsys.readouterr().out
+
+    with Fleet(tmp_path, broker_url, store_url, size=2, settings=SETTINGS) as fleet:
+        victim, other = fleet.instances
+        victim.start(launcher=("tests.support.crash_points", INCIDENT, "1"))
+        wait_until(lambda: victim.said("leadership-acquired") > 0, 60, "that the victim leads", 0.1)
+        other.start()
+        wait_until(other.consumes, 60, "that the other consumes", 0.1)
+        begun = time.monotonic()
+        while time.monotonic() - begun < 8:  # the leader must have listened for as long as a worker may be silent
+            beat(broker_url, WORKER)
+            time.sleep(1)
+        assert ask("-o", "ids") == (0, "")
+
+        wait_until(lambda: not victim.running, 60, "that the leader dies of the incident", 0.1)
+        wait_until(lambda: told(fleet) != [], 60, "the line of the incident", 0.1)
+        victim.start()
+        wait_until(victim.consumes, 60, "that the victim is back", 0.1)
+        assert told(fleet) == [("incident-opened", True)]
+        assert phases(fleet) == {WORKER: Phase.FIRING}
+        status, out = ask("-o", "jsonl")
+        assert (status, [json.loads(row)["kind"] for row in out.splitlines()][:1]) == (1, ["worker-lost"])
+
+        def is_over() -> bool:
+            beat(broker_url, WORKER)
+            return phases(fleet) == {WORKER: Phase.RESOLVED} and len(told(fleet)) > 1
+
+        wait_until(is_over, 60, "that it is over", 0.5)
+        assert told(fleet) == [("incident-opened", True), ("incident-resolved", False)]
+        assert told(fleet, "monitor") == []
+        assert len(fleet.said("incidents-not-judged")) == 0

@@ -1,0 +1,152 @@
+"""What is asked of the store for the rules, and how little."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from ha_monitor.incidents.facts import InstanceFacts
+from ha_monitor.incidents.gather import MEMORY_EVERY, NAMES_AT_ONCE, NAMES_EVERY, Gatherer, View, memory_share
+from ha_monitor.store.incidents import Incident, Phase, Severity
+from ha_monitor.store.memory.incidents import MemoryReader
+from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
+from ha_monitor.store.name_statistics import Durations, NameStatistic
+from ha_monitor.store.results import WorkerState
+from tests.unit.builders import TurnedClock
+
+VIEW = View((), True, None, 0, 0, 0.0, may_judge=True)
+
+
+@pytest.fixture
+def server() -> MemoryServer:
+    return MemoryServer(TurnedClock())
+
+
+def enter(server: MemoryServer, name: str, **stats: Any) -> None:
+    now = server.clock.time()
+    one = MemoryInstance({"host": "h", "instance": name}, now + 5, 5, seen=now)
+    one.stats = {"state": "consuming", "lag": 0.1, **stats}
+    server.enter(one)
+
+
+@pytest.mark.parametrize(("lag", "is_merged"), [(0.1, True), (31.0, False), ("x", True), (None, True)])
+def test_a_backlog_is_not_judged(server: MemoryServer, lag: object, *, is_merged: bool) -> None:
+    """Given an instance that merges events of half a minute ago, what rests on events is not judged."""
+    enter(server, "1", lag=lag)
+
+    _, facts = Gatherer().gather(MemoryReader(server), VIEW)
+
+    assert facts.are_events_merged is is_merged
+
+
+def test_a_store_that_has_just_gone_back_is_not_judged(server: MemoryServer) -> None:
+    """Given a store that went back a moment ago, instances are about to merge again what it lost."""
+    now = server.clock.time()
+    for ago, is_merged in ((5, False), (61, True)):
+        _, facts = Gatherer().gather(MemoryReader(server), VIEW._replace(went_back_at=now - ago))
+        assert facts.are_events_merged is is_merged
+
+
+def test_instances_that_died_are_known_by_name(server: MemoryServer) -> None:
+    """Given one that lives, one whose lease ran out, and one whose outbox was taken over, all are told of."""
+    now = server.clock.time()
+    enter(server, "1", state="waiting")
+    enter(server, "2")
+    server.instances[server.last_token].lease_until = now - 1
+    gone = MemoryInstance({"host": "h", "instance": "3"}, now - 60, 5, seen=now - 60)
+    server.taken_over[7] = gone
+
+    _, facts = Gatherer().gather(MemoryReader(server), VIEW)
+
+    assert facts.instances == [
+        InstanceFacts("h/1", is_alive=True, is_consuming=False, lag=0.1),
+        InstanceFacts("h/2", is_alive=False, lag=0.1, died_at=now),
+        InstanceFacts("h/3", is_alive=False, died_at=now - 60),
+    ]
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [{}, {"who": "x", "at": 1}, {"who": json.dumps([]), "at": 1}, {"who": "{}", "at": "x"}, {"who": {}, "at": 9e99}],
+)
+def test_what_is_no_takeover_is_left_out(server: MemoryServer, taken: dict[str, Any]) -> None:
+    """Given anything else in the list of takeovers, nobody is missing."""
+
+    class Reader(MemoryReader):
+        def latest(self, kind: str, count: int) -> list[dict[str, Any]]:
+            return [taken]
+
+    _, facts = Gatherer().gather(Reader(server), VIEW)
+
+    assert facts.instances == []
+
+
+class Counted(MemoryReader):
+    """Counts the names whose runs it is asked for."""
+
+    def __init__(self, server: MemoryServer, names: int) -> None:
+        super().__init__(server)
+        self.asked: list[Counter[str]] = []
+        known = [f"task{number:03}" for number in range(names)]
+        self.queries.names = lambda: known  # type: ignore[method-assign]
+        self.queries.statistics = self._statistics  # type: ignore[method-assign]
+        self.infos = 0
+
+    def _statistics(self, names: Sequence[str], since: float, until: float) -> list[NameStatistic]:
+        self.asked.append(Counter(names))
+        return [NameStatistic(name, 1, 0, 0, Durations({}), Durations({})) for name in names]
+
+    def server(self) -> tuple[dict[str, str], str]:
+        self.infos += 1
+        return {"used_memory": "95", "maxmemory": "100"}, ""
+
+
+def test_of_very_many_names_some_are_looked_at_at_a_time(server: MemoryServer) -> None:
+    """Given 250 names, a hundred are asked for each quarter of a minute in turn, and those of open incidents always."""
+    name = "task199"
+    server.incidents["x"] = Incident("x", "failing", name, Severity.WARN, Phase.FIRING, 1, 1, "")
+    reader, gatherer = Counted(server, 250), Gatherer()
+    for _ in range(3):
+        for _ in range(3):
+            _, facts = gatherer.gather(reader, VIEW)
+        server.clock.now += NAMES_EVERY  # type: ignore[attr-defined]
+
+    assert [sum(names.values()) for names in reader.asked] == [NAMES_AT_ONCE + 1, NAMES_AT_ONCE, 51]
+    assert all(name in names for names in reader.asked)
+    assert len(facts.names) == 250
+
+
+def test_the_memory_of_the_store_is_asked_for_once_a_minute(server: MemoryServer) -> None:
+    """Given looks each five seconds, INFO is asked for once a minute."""
+    reader, gatherer = Counted(server, 1), Gatherer()
+    for _ in range(int(MEMORY_EVERY / 5)):
+        _, facts = gatherer.gather(reader, VIEW)
+        server.clock.now += 5  # type: ignore[attr-defined]
+
+    assert (reader.infos, facts.memory) == (1, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("info", "share"),
+    [({}, None), ({"used_memory": "9", "maxmemory": "0"}, None), ({"used_memory": "x", "maxmemory": "1"}, None)],
+)
+def test_a_store_without_a_limit_is_never_full(info: dict[str, str], share: float | None) -> None:
+    """Given no maxmemory, or nothing that is known, there is no share."""
+    assert memory_share(info) is share
+
+
+def test_what_cannot_be_judged_is_not_searched_for(server: MemoryServer) -> None:
+    """Given a lost worker while nothing can be judged, no open task is looked at."""
+    calls: list[str] = []
+    server.trouble = calls.append
+    lost = VIEW._replace(workers=[WorkerState("celery@a", "lost", None)])
+
+    Gatherer().gather(MemoryReader(server), lost._replace(may_judge=False))
+    assert "before open" not in calls
+
+    Gatherer().gather(MemoryReader(server), lost)
+    assert "before open" in calls

@@ -1,0 +1,277 @@
+"""What each rule sees in the facts, and what it does not."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from ha_monitor.events.catalogue import State
+from ha_monitor.incidents.catalogue import CATALOGUE
+from ha_monitor.incidents.facts import Facts, InstanceFacts, LostTasks, NamedTasks, QueueFacts, SurveyedQueue
+from ha_monitor.incidents.rules import see
+from ha_monitor.incidents.sighting import Sighting
+from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
+from ha_monitor.store.incidents import Mark
+from ha_monitor.store.name_statistics import Durations, NameStatistic
+from ha_monitor.store.queries import Gap, KeptTask
+from ha_monitor.store.record import TaskRecord
+from ha_monitor.store.results import WorkerState
+
+NOW = 1_795_586_043.5
+HOSTILE = "a\x1b[31m'; rm -rf /\n"
+
+
+def seen(**facts: object) -> list[Sighting]:
+    return see(Facts(NOW, **facts)).sightings  # type: ignore[arg-type]
+
+
+def said(**facts: object) -> list[tuple[str, str, str]]:
+    return [(one.kind, one.key, one.summary) for one in seen(**facts)]
+
+
+def group(state: GroupState = GroupState.NEW, *, first: float = NOW - 60, last: float = NOW - 1) -> ErrorGroup:
+    return ErrorGroup(
+        *("0f3c52a9be", "shop.pay", "KeyError", "shop.pay:run", state, 12, 1, first, last, (0,) * 24, "'x'"),
+        (FailedTask("t1", last),),
+        "",
+    )
+
+
+def names(failed: int = 0, succeeded: int = 0, retried: int = 0) -> list[NameStatistic]:
+    return [NameStatistic("shop.pay", succeeded, failed, retried, Durations({}), Durations({}))]
+
+
+def task(task_id: str, worker: str | None = "celery@a") -> KeptTask:
+    return KeptTask(TaskRecord(task_id=task_id, state=State.STARTED, name="shop.pay", worker=worker))
+
+
+def test_nothing_is_seen_where_nothing_is() -> None:
+    """Given an empty store, no rule sees anything, and all can be judged but what needs a survey."""
+    found = see(Facts(NOW))
+
+    assert found.sightings == []
+    assert found.judged == {kind.name for kind in CATALOGUE} - {"no-consumer"}
+
+
+def test_while_events_are_on_their_way_only_the_monitor_is_judged() -> None:
+    """Given events that are not merged yet, nothing that rests on them is judged."""
+    assert see(Facts(NOW, survey=[], are_events_merged=False)).judged == {"monitor", "store-went-back"}
+
+
+def test_workers_are_not_judged_before_all_were_looked_at() -> None:
+    """Given a leader that has looked at some of many workers, what it does not see may be lost all the same."""
+    assert "worker-lost" not in see(Facts(NOW, all_workers=False)).judged
+
+
+@pytest.mark.parametrize("state", ["online", "late", "offline"])
+def test_a_worker_is_lost_only_if_the_leader_says_so(state: str) -> None:
+    """Given a worker that is late, or has said goodbye, as in a rolling restart, nothing is seen."""
+    assert said(workers=[WorkerState("celery@a", state, None, silent_for=500)]) == []
+
+
+def test_a_worker_that_was_heard_from_once_is_nobody_s_problem() -> None:
+    """Given a lost worker whose name may be an invented one, nothing is seen."""
+    assert said(workers=[WorkerState("celery@a", "lost", None, silent_for=500, is_confirmed=False)]) == []
+
+
+@pytest.mark.parametrize(
+    ("had", "words"),
+    [
+        (LostTasks(), "; it had no task that is known"),
+        (LostTasks(is_partial=True), "; not all open tasks were looked at for its own"),
+        (LostTasks(("1",), asked=1), " with 1 task: 1 being asked about"),
+        (
+            LostTasks(tuple("1234"), again=1, ended=1, orphaned=2),
+            " with 4 tasks: 2 orphaned, 1 run again, 1 ended",
+        ),
+        (LostTasks(tuple("12"), is_partial=True, again=2), " with at least 2 tasks: 2 run again"),
+    ],
+)
+def test_a_lost_worker_says_what_became_of_its_tasks(had: LostTasks, words: str) -> None:
+    """Given a lost worker, the sentence counts what its tasks came to."""
+    workers = [WorkerState("celery@a", "lost", None, silent_for=60)]
+
+    (one,) = seen(workers=workers, lost_tasks={"celery@a": had})
+
+    assert (one.kind, one.key, one.summary) == ("worker-lost", "celery@a", f"celery@a is lost{words}")
+    assert (one.since, one.command) == (NOW - 60, "ha-monitor workers celery@a")
+
+
+@pytest.mark.parametrize(("oldest", "is_late"), [(None, False), (NOW - 300, False), (NOW - 301, True)])
+def test_a_queue_is_late_by_its_oldest_task(oldest: float | None, *, is_late: bool) -> None:
+    """Given many tasks that wait, only the age of the oldest matters: depth says nothing."""
+    found = said(queues=[QueueFacts("mail", 100_000, oldest)])
+
+    words = "100,000 tasks wait in queue mail, the oldest for more than 5 minutes"
+    assert found == ([("queue-late", "mail", words)] if is_late else [])
+
+
+@pytest.mark.parametrize(("length", "consumed", "is_seen"), [(0, False, False), (5, True, False), (5, False, True)])
+def test_a_queue_needs_a_consumer_only_if_something_waits(length: int, *, consumed: bool, is_seen: bool) -> None:
+    """Given a queue without workers, it is seen if messages wait there."""
+    found = said(survey=[SurveyedQueue("mail", length, consumed)])
+
+    words = "no worker consumes queue mail, in which 5 messages wait"
+    assert found == ([("no-consumer", "mail", words)] if is_seen else [])
+
+
+def test_a_new_error_says_since_which_deployment() -> None:
+    """Given a group that is new, its first error after the last mark, the sentence names that mark; one from before
+    does not.
+    """
+    words = "new error in shop.pay: KeyError at shop.pay:run, 12 failures and 1 retry"
+    assert said(errors=[group()]) == [("error-new", "0f3c52a9be", words)]
+    marks = [Mark("v512", NOW - 100), Mark("v511", NOW - 900)]
+    assert said(errors=[group()], marks=marks)[0][2] == f"{words}, new since v512"
+    assert seen(errors=[group()], marks=marks)[0].facts["deployed"] == NOW - 100
+    assert said(errors=[group(first=NOW - 500)], marks=marks)[0][2] == words
+
+
+@pytest.mark.parametrize("state", [GroupState.KNOWN, GroupState.RESOLVED, GroupState.IGNORED])
+def test_a_known_error_is_no_news(state: GroupState) -> None:
+    """Given a group that is known, resolved or ignored, nothing is seen; so it is for all of them in a new store."""
+    assert said(errors=[group(state)]) == []
+
+
+def test_a_new_error_lasts_until_a_day_passes_without_it() -> None:
+    """Given an incident of a group that is no longer new, it lasts while errors come."""
+    open_keys = frozenset([("error-new", "0f3c52a9be")])
+    known = group(GroupState.KNOWN, first=NOW - 200_000)
+    assert [one.kind for one in seen(errors=[known], open_keys=open_keys)] == ["error-new"]
+    assert seen(errors=[known._replace(last=NOW - 86_400)], open_keys=open_keys) == []
+
+
+def test_an_error_that_was_resolved_and_came_again() -> None:
+    """Given a group that has regressed, that is seen for a day after its last error."""
+    words = "error that was resolved is back in shop.pay: KeyError at shop.pay:run, 12 failures and 1 retry"
+    assert said(errors=[group(GroupState.REGRESSED)]) == [("error-regressed", "0f3c52a9be", words)]
+    assert said(errors=[group(GroupState.REGRESSED, last=NOW - 86_400)]) == []
+
+
+@pytest.mark.parametrize(
+    ("failed", "succeeded", "is_seen"), [(19, 0, False), (1, 19, False), (2, 18, True), (20, 0, True)]
+)
+def test_a_name_fails_by_its_share(failed: int, succeeded: int, *, is_seen: bool) -> None:
+    """Given a tenth of at least twenty runs, it is failing."""
+    found = seen(names=names(failed, succeeded))
+
+    assert [one.kind for one in found] == (["failing"] if is_seen else [])
+    if failed == 2:
+        assert found[0].summary == "2 of 20 runs of shop.pay in 5 minutes failed (10%)"
+        assert found[0].command == "ha-monitor tasks name=shop.pay state=FAILURE --since -10m"
+
+
+@pytest.mark.parametrize(
+    ("retried", "succeeded", "before", "is_seen"),
+    [
+        (24, 25, False, False),
+        (25, 25, False, True),
+        (20, 30, False, False),
+        (20, 30, True, True),
+        (16, 34, True, False),
+        (50, 0, False, True),
+    ],
+)
+def test_a_storm_of_retries(retried: int, succeeded: int, *, before: bool, is_seen: bool) -> None:
+    """Given twice as many runs as tasks that ended, of at least fifty, it is one, until it is less than one and a half
+    times.
+    """
+    open_keys = frozenset([("retry-storm", "shop.pay")] if before else [])
+
+    found = seen(names=names(0, succeeded, retried), open_keys=open_keys)
+
+    assert [one.kind for one in found] == (["retry-storm"] if is_seen else [])
+
+
+def test_stuck_and_orphaned_tasks_are_told_of_by_name() -> None:
+    """Given some tasks of a name, the incident counts them, and knows their workers if all have one."""
+    both = NamedTasks("shop.pay", (task("t1"), task("t2", "celery@b")))
+    stuck, orphaned = seen(stuck=[both], orphaned=[NamedTasks("shop.pay", (task("t3", None),))])
+
+    assert (stuck.kind, stuck.summary) == ("task-stuck", "2 tasks of shop.pay are stuck")
+    assert (stuck.workers, stuck.tasks) == ({"celery@a", "celery@b"}, ("t1", "t2"))
+    assert orphaned.summary == "1 task of shop.pay is orphaned: nobody has it any more"
+    assert (orphaned.command, orphaned.workers) == ("ha-monitor task t3", frozenset())
+
+
+def test_lost_events_by_worker_for_a_quarter_of_an_hour() -> None:
+    """Given what was found to be missing, by when that was found, those of each worker are added up."""
+    gaps = [
+        Gap("", NOW - 9000, NOW - 9000, "celery@a", 3, NOW - 100),
+        Gap("", NOW - 200, NOW - 100, "celery@a", 2, NOW - 50),
+        Gap("", NOW - 2000, NOW - 2000, "celery@b", 2, NOW - 900),
+        Gap("12 starts of celery@c", NOW - 20, NOW - 10),
+    ]
+    words = "5 events of celery@a never arrived: what is known of its tasks is incomplete"
+
+    assert said(gaps=gaps) == [("events-lost", "celery@a", words)]
+
+
+def instance(name: str, **changes: object) -> InstanceFacts:
+    return InstanceFacts(name, **{"is_alive": True, "is_consuming": True, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("facts", "found"),
+    [
+        ({"instances": [instance("h/1"), instance("h/2")]}, []),
+        # It came back under its name.
+        ({"instances": [instance("h/1"), instance("h/1", is_alive=False, died_at=NOW - 9)]}, []),
+        # It is missing for so long that it was taken away.
+        ({"instances": [instance("h/1"), instance("h/2", is_alive=False, died_at=NOW - 86_400)]}, []),
+        (
+            {"instances": [instance("h/1"), instance("h/2", is_alive=False, died_at=NOW - 9)]},
+            [("instances", "1 instance of the monitor died and did not come back: h/2")],
+        ),
+        (
+            {"instances": [instance("h/1"), instance("h/2", is_consuming=False)]},
+            [("consuming", "h/2 does not consume Celery's events")],
+        ),
+        (
+            {"instances": [instance("h/1", is_consuming=False)]},
+            [("consuming", "no instance consumes Celery's events")],
+        ),
+        (
+            {"instances": [instance("h/1", lag=61)]},
+            [("lag", "events are merged more than 60 s late by h/1: the answers are old")],
+        ),
+        ({"memory": 0.89}, []),
+        (
+            {"memory": 0.93},
+            [("store", "Redis has used more than 90 % of its memory (maxmemory): then it takes no more")],
+        ),
+    ],
+)
+def test_what_the_monitor_lacks(facts: dict[str, object], found: list[tuple[str, str]]) -> None:
+    """Given a monitor without an instance, without events, late, or with a full store, each has a key of its own."""
+    assert [(one.key, one.summary) for one in seen(**facts)] == found
+
+
+@pytest.mark.parametrize(("at", "count"), [(0.0, 0), (NOW - 10, 1), (NOW - 900, 0), (NOW + 10, 0)])
+def test_a_store_that_went_back(at: float, count: int) -> None:
+    """Given a store that went back, that is seen for a quarter of an hour."""
+    assert len(seen(went_back_at=at)) == count
+
+
+def test_no_name_reaches_a_terminal_or_a_shell_as_it_is() -> None:
+    """Given names with control characters, quotes and newlines, sentences and commands show them harmlessly."""
+    found = seen(
+        workers=[WorkerState(HOSTILE, "lost", None)],
+        queues=[QueueFacts(HOSTILE, 1, NOW - 1000)],
+        survey=[SurveyedQueue(HOSTILE, 1, False)],
+        errors=[group()._replace(name=HOSTILE, error_class=HOSTILE, place=HOSTILE)],
+        names=[one._replace(name=HOSTILE) for one in names(50, 0, 100)],
+        stuck=[NamedTasks(HOSTILE, (task("t1"), task("t2")))],
+        gaps=[Gap("", NOW, NOW, HOSTILE, 3, NOW)],
+        instances=[instance(HOSTILE, is_consuming=False)],
+        marks=[Mark(HOSTILE, NOW - 100)],
+    )
+
+    assert len(found) == 9
+    for one in found:
+        # What is written can be read.
+        assert (
+            msgspec.json.decode(msgspec.json.encode(one.facts), type=dict[str, str | int | float | None]) == one.facts
+        )
+        assert not any(character in one.summary + one.command for character in "\x1b\n"), one
+        assert "'; rm" not in one.command.replace("'\"'\"'; rm", "")

@@ -1,0 +1,301 @@
+"""Incidents as the leader's loop writes them, with store and broker in memory and a simulated clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Workers
+from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
+from ha_monitor.pipeline.looker import Looker
+from ha_monitor.store.incidents import Phase
+from ha_monitor.store.memory.incidents import MemoryReader
+from ha_monitor.threads import CallThread
+from tests.support.threads import ConnectingAtOnce
+from tests.unit.builders import event
+from tests.unit.loop_bed import OWN_CONFIG, Bed, Instance, live
+
+T = TypeVar("T")
+CONFIG = msgspec.structs.replace(OWN_CONFIG, workers=Workers(late_after=4.0, lost_after=8.0))
+
+
+class AtOnce(CallThread):
+    """Makes a call when it is submitted."""
+
+    def __init__(self) -> None: ...
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        done: Future[T] = Future()
+        done.set_result(call())
+        return done
+
+
+class LookingAtOnce(ConnectingAtOnce):
+    """What a test sees does not depend on how long a look takes."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+
+    def calls(self, name: str) -> CallThread:
+        return AtOnce() if name == "incidents" else super().calls(name)
+
+
+@pytest.fixture
+def bed() -> Bed:
+    return Bed()
+
+
+def instance(bed: Bed, name: str = "1") -> Instance:
+    threads = LookingAtOnce(bed.clock)
+    return Instance(bed, name, config=CONFIG, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
+
+
+@pytest.fixture
+def one(bed: Bed) -> Instance:
+    return instance(bed)
+
+
+@pytest.fixture
+def two(bed: Bed) -> Instance:
+    return instance(bed, "2")
+
+
+def beat(bed: Bed, *names: str) -> None:
+    bed.publish(*(event("worker-heartbeat", at=bed.clock.time(), hostname=name) for name in names))
+
+
+def lines(*instances: Instance) -> list[tuple[str, str, bool]]:
+    """What was announced of incidents: (event, key, recovered)."""
+    return [
+        (line["event"], line["key"], line.get("recovered", False))
+        for one in instances
+        for line in one.output.lines
+        if line["event"].startswith("incident-")
+    ]
+
+
+def phases(bed: Bed) -> dict[tuple[str, str], Phase]:
+    return {(one.kind, one.key): one.phase for one in bed.server.incidents.values()}
+
+
+def lose_a_worker(bed: Bed, *instances: Instance) -> None:
+    """Hear of it for a while, and then no more, until that is told."""
+    for _ in range(10):
+        beat(bed, "celery@a")
+        live(2, *instances)
+    live(30, *instances)
+
+
+def test_a_lost_worker_is_one_incident_with_a_line_at_its_beginning_and_at_its_end(
+    bed: Bed, one: Instance, two: Instance
+) -> None:
+    """Given two instances, the incident is opened and resolved once, however long it lasts, and who asks sees it."""
+    lose_a_worker(bed, one, two)
+    live(60, one, two)
+    assert lines(one, two) == [("incident-opened", "celery@a", False)]
+    assert phases(bed) == {("worker-lost", "celery@a"): Phase.FIRING}
+    assert sum(bool(instance.telemetry.incidents) for instance in (one, two)) == 1
+
+    for _ in range(8):
+        beat(bed, "celery@a")
+        live(2, one, two)
+
+    assert lines(one, two) == [("incident-opened", "celery@a", False), ("incident-resolved", "celery@a", False)]
+    assert phases(bed) == {("worker-lost", "celery@a"): Phase.RESOLVED}
+
+
+def test_the_line_has_what_a_person_needs(bed: Bed, one: Instance) -> None:
+    """Given an incident, its line says what, since when, how bad, and the command to go on with."""
+    lose_a_worker(bed, one)
+
+    (line,) = one.said("incident-opened")
+    wanted: dict[str, Any] = {
+        "kind": "worker-lost",
+        "severity": "page",
+        "size": 1,
+        "summary": "celery@a is lost; it had no task that is known",
+        "command": "ha-monitor workers celery@a",
+        "level": "warning",
+    }
+    assert {name: line[name] for name in wanted} == wanted
+    assert line["incident"] in bed.server.incidents
+    assert line["since"] < line["event_time"]
+
+
+def test_a_leader_that_dies_before_the_line_leaves_it_to_the_next(bed: Bed, one: Instance, two: Instance) -> None:
+    """Given a leader that is gone right after it wrote the incident, the other writes the line, once, and says that it
+    may be the second.
+    """
+    for _ in range(10):
+        beat(bed, "celery@a")
+        live(2, one, two)
+    leader, other = (one, two) if one.telemetry.is_leader() else (two, one)
+
+    def opens(moment: str) -> None:
+        if moment == "after incidents" and any(one.opened for one in bed.server.incidents.values()):
+            raise KeyboardInterrupt
+
+    bed.server.trouble = opens
+    with pytest.raises(KeyboardInterrupt):
+        live(60, leader, other)
+    bed.server.trouble = lambda _moment: None
+    assert lines(leader, other) == []
+    live(60, other)
+
+    assert lines(leader, other) == [("incident-opened", "celery@a", True)]
+    assert len(bed.server.incidents) == 2  # that of the worker, and that of the dead instance
+    assert phases(bed)["worker-lost", "celery@a"] is Phase.FIRING
+
+
+def test_a_reply_that_is_lost_makes_no_second_line(bed: Bed, one: Instance) -> None:
+    """Given a store that wrote the incident and whose reply did not come, the line is written once."""
+    bed.store_trouble.at("after incidents", StoreUnavailable("gone"), StoreUnavailable("gone"))
+    lose_a_worker(bed, one)
+    live(60, one)
+
+    assert bed.store_trouble.failed["after incidents"] == 2
+    assert [line[:2] for line in lines(one)] == [("incident-opened", "celery@a")]
+
+
+def test_nothing_is_born_of_a_monitor_that_was_started_anew(bed: Bed, one: Instance) -> None:
+    """Given workers that were heard of long ago, a monitor that starts tells of no incident before it has listened."""
+    for _ in range(5):
+        beat(bed, "celery@a")
+        one.live(2)
+    bed.clock.now += 3600
+    again = instance(bed, "1")
+    again.live(6)
+    for _ in range(20):
+        beat(bed, "celery@a")
+        again.live(2)
+
+    assert lines(one, again) == []
+
+
+def test_nothing_is_born_or_ends_while_the_broker_is_away(bed: Bed, one: Instance) -> None:
+    """Given an incident and a broker that is gone for a quarter of an hour, the incident stays as it is."""
+    lose_a_worker(bed, one)
+    bed.broker_trouble.away = BrokerUnavailable("away")
+    one.live(60)
+    bed.broker_trouble.away = None
+    one.live(5)
+
+    assert lines(one) == [("incident-opened", "celery@a", False)]
+    assert phases(bed)["worker-lost", "celery@a"] is Phase.FIRING
+
+
+def test_nothing_is_born_or_ends_while_the_store_is_away(bed: Bed, one: Instance, two: Instance) -> None:
+    """Given an incident and a store that is gone for a minute, it stays as it is, and nothing is born of that."""
+    lose_a_worker(bed, one, two)
+    bed.store_trouble.away = StoreUnavailable("away")
+    live(60, one, two)
+    bed.store_trouble.away = None
+    live(40, one, two)
+
+    assert lines(one, two) == [("incident-opened", "celery@a", False)]
+    assert phases(bed) == {("worker-lost", "celery@a"): Phase.FIRING}
+
+
+def test_a_rolling_restart_of_all_workers_is_no_incident(bed: Bed, one: Instance) -> None:
+    """Given workers that say goodbye, one after the other, and come back after a minute, nothing is born."""
+    names = [f"celery@{letter}" for letter in "abcd"]
+    away: dict[str, float] = {}
+    for step in range(60):
+        if step in (10, 15, 20, 25):
+            name = names[(step - 10) // 5]
+            away[name] = bed.clock.now + 60
+            bed.publish(event("worker-offline", at=bed.clock.time(), hostname=name))
+        for name in [name for name, until in away.items() if until <= bed.clock.now]:
+            del away[name]
+            bed.publish(event("worker-online", at=bed.clock.time(), hostname=name))
+        beat(bed, *(name for name in names if name not in away))
+        one.live(2)
+
+    assert (lines(one), bed.server.incidents) == ([], {})
+
+
+def test_a_clock_that_is_put_back_bears_no_incident(bed: Bed, one: Instance) -> None:
+    """Given a store's clock put back by an hour, nothing is born of that. A lost worker's silence counts from then on,
+    so that its line says that it is back, and again that it is lost: it is one incident all the same.
+    """
+    lose_a_worker(bed, one)
+    (before,) = bed.server.incidents
+    bed.clock.put_back = 3600
+    one.live(30)
+
+    assert list(bed.server.incidents) == [before]
+    assert phases(bed) == {("worker-lost", "celery@a"): Phase.FIRING}
+    assert {line["incident"] for line in one.said("incident-opened")} == {before}
+    assert len(one.said("incident-resolved")) == len(one.said("worker-recovered")) <= 1
+
+
+def test_a_queue_that_is_late_is_told_after_a_minute(bed: Bed, one: Instance) -> None:
+    """Given a task that nobody receives, its queue is late after five minutes and told of after six."""
+    bed.publish(event("task-sent", at=bed.clock.time(), queue="mail"))
+    for _ in range(31):
+        beat(bed, "celery@a")
+        one.live(10)
+    assert phases(bed) == {("queue-late", "mail"): Phase.PENDING}
+    for _ in range(7):
+        beat(bed, "celery@a")
+        one.live(10)
+
+    assert lines(one) == [("incident-opened", "mail", False)]
+
+
+def test_an_empty_store_tells_of_nothing(bed: Bed, one: Instance) -> None:
+    """Given a store that lost everything, nothing is opened but what says so."""
+    empty = bed.server.state()
+    lose_a_worker(bed, one)
+    bed.server.go_back(empty)
+    for _ in range(10):
+        beat(bed, "celery@b")
+        one.live(2)
+
+    assert [line[:2] for line in lines(one)] == [("incident-opened", "celery@a"), ("incident-opened", "")]
+    assert phases(bed) == {("store-went-back", ""): Phase.FIRING}
+
+
+def test_a_look_that_fails_is_told_once_and_changes_nothing(bed: Bed, one: Instance) -> None:
+    """Given a store that does not answer the looks, one line says why, and the incidents stay as they are."""
+    lose_a_worker(bed, one)
+
+    def refuse(moment: str) -> None:
+        if moment in ("before known_queues", "before reader"):
+            raise StoreUnavailable("no answer")
+
+    bed.server.trouble = refuse
+    one.live(30)
+
+    assert [line["reason"] for line in one.said("incidents-not-judged")] == ["no answer"]
+    assert phases(bed) == {("worker-lost", "celery@a"): Phase.FIRING}
+
+
+def test_a_lost_worker_says_what_became_of_its_tasks(bed: Bed, one: Instance) -> None:
+    """Given a worker that is lost with three tasks, its incident follows them until each is decided."""
+    for number in range(3):
+        for kind in ("task-received", "task-started"):
+            bed.publish(event(kind, at=bed.clock.time(), uuid=f"t{number}", hostname="celery@a"))
+    for _ in range(10):
+        beat(bed, "celery@a", "celery@b")
+        one.live(2)
+    for _ in range(20):
+        beat(bed, "celery@b")
+        one.live(2)
+    (incident,) = bed.server.incidents.values()
+    assert incident.summary == "celery@a is lost with 3 tasks: 3 being asked about"
+
+    bed.publish(event("task-succeeded", at=bed.clock.time(), uuid="t0", hostname="celery@b"))
+    bed.publish(event("task-started", at=bed.clock.time(), uuid="t1", hostname="celery@b"))
+    for _ in range(5):
+        beat(bed, "celery@b")
+        one.live(2)
+
+    (incident,) = bed.server.incidents.values()
+    assert incident.summary == "celery@a is lost with 3 tasks: 1 being asked about, 1 run again, 1 ended"
+    assert lines(one) == [("incident-opened", "celery@a", False)]

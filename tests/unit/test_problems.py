@@ -1,0 +1,240 @@
+"""`ha-monitor problems`, `silence` and `deploy`, as a person or a program calls them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from ha_monitor.incidents.catalogue import KINDS
+from ha_monitor.store.error_groups import GroupState
+from ha_monitor.store.incidents import MOST_SILENCES, Mark, Phase, Severity, Silence, Told
+from ha_monitor.store.queries import Gap
+from ha_monitor.text.visible import columns
+from tests.unit.asked import NOW, KeptIncidents, group, incident, instance, serve
+from tests.unit.test_asking import Call, at_terminal, call
+
+__all__ = ["call"]
+LATE = incident(
+    "late",
+    kind="queue-late",
+    key="mail",
+    phase=Phase.PENDING,
+    since=NOW - 20,
+    summary="1,204 tasks wait in queue mail, the oldest for more than 5 minutes",
+    command="ha-monitor queues mail",
+)
+FAILING = incident("failing", kind="failing", key="shop.pay", severity=Severity.WARN, summary="2 of 20 runs failed")
+OVER = incident("over", phase=Phase.RESOLVED, changed=NOW - 60)
+
+
+def test_what_is_wrong_comes_worst_first_with_the_command_to_go_on_with(
+    monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    """Given incidents, those that fire come first, of these those that wake somebody, and the exit status is 1."""
+    told = {"alertmanager": Told(NOW - 7800)}
+    serve(monkeypatch, incidents=KeptIncidents(LATE, FAILING, OVER, incident(told=told)))
+
+    status, out, err = call("problems", "--time", "utc")
+
+    assert status == 1
+    assert out == (
+        "celery@app3 is lost with 4 tasks: 2 orphaned, 1 run again, 1 ended\n"
+        "  worker-lost, page, since 2026-11-25T03:40:43, 2h13m ago\n"
+        "  told: alertmanager 2h10m ago\n"
+        "  ha-monitor workers celery@app3\n"
+        "\n"
+        "2 of 20 runs failed\n"
+        "  failing, warn, since 2026-11-25T03:40:43, 2h13m ago\n"
+        "  ha-monitor workers celery@app3\n"
+        "\n"
+        "1,204 tasks wait in queue mail, the oldest for more than 5 minutes\n"
+        "  queue-late, pending, then page, since 2026-11-25T05:53:43, 20s ago\n"
+        "  ha-monitor queues mail\n"
+    )
+    assert err.startswith("3 problems. Searched: what 1 of 1 instance sees, ")
+
+
+def test_none_says_why_that_can_be_believed(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given nothing wrong, who has looked is said, how late events are, and when it was judged."""
+    serve(monkeypatch, incidents=KeptIncidents(OVER), instances=[instance("1"), instance("2", leads=False)])
+
+    assert call("problems") == (
+        0,
+        "",
+        "no problems. Searched: what 2 of 2 instances see, merged 15.0ms after it was sent, judged 3.0s ago. "
+        "Complete.\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("instances", "summary"),
+    [
+        ([], "no instance of the monitor runs: nobody sees what is wrong"),
+        ([instance(lease_left=-1.0)], "no instance of the monitor runs: nobody sees what is wrong"),
+        (
+            [instance(state="waiting", leads=False)],
+            "no instance of the monitor consumes Celery's events: nobody sees what is wrong",
+        ),
+    ],
+)
+def test_a_monitor_that_does_not_look_is_the_first_problem(
+    monkeypatch: pytest.MonkeyPatch, call: Call, instances: list[object], summary: str
+) -> None:
+    """Given no instance that consumes, nobody could write that down: whoever asks is told, never that all is well."""
+    serve(monkeypatch, instances=instances)
+
+    status, out, err = call("problems")
+
+    assert (status, out.splitlines()[0]) == (1, summary)
+    assert "May lack: what began or ended, since nothing could be judged" in err
+
+
+def test_what_could_not_be_judged_is_said(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given a leader that has not judged for two minutes, and lost events, the answer may lack something."""
+    serve(
+        monkeypatch,
+        instances=[instance(judged=NOW - 120), instance("2", leads=False, judged=0.0)],
+        gaps=[Gap("12 starts of celery@app3", NOW - 600, NOW - 500)],
+    )
+
+    document = json.loads(call("problems", "-o", "json")[1])
+
+    assert (document["complete"], document["items"]) == (False, [])
+    assert [gap["what"] for gap in document["gaps"]] == [
+        "12 starts of celery@app3",
+        "what began or ended, since nothing could be judged",
+    ]
+
+
+def test_a_silenced_one_is_listed_and_says_so(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given silences, by kind, by key and by a pattern, incidents say until when; those that are over do not count."""
+    silences = [
+        Silence("a", "worker-lost", "celery@*", NOW + 3600, NOW),
+        Silence("b", "failing", "", NOW - 1, NOW - 9),
+        Silence("c", "queue-late", "other", NOW + 60, NOW),
+    ]
+    serve(monkeypatch, incidents=KeptIncidents(incident(), FAILING, LATE, silences=silences))
+
+    status, out, _ = call("problems", "-o", "jsonl")
+
+    assert status == 1
+    assert {one["kind"]: one["silenced_until"] for one in map(json.loads, out.splitlines())} == {
+        "worker-lost": "2026-11-25T06:54:03.500000Z",
+        "failing": None,
+        "queue-late": None,
+    }
+    assert "  silenced until 2026-11-25T06:54:03\n" in call("problems", "--time", "utc")[1]
+
+
+def test_the_forms_of_the_answer(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given -o ids, wide and tsv, --all, and -n, there is a row for each."""
+    serve(monkeypatch, incidents=KeptIncidents(incident(), LATE, OVER))
+
+    assert call("problems", "-o", "ids")[1] == "3f2a9c11d0e4\nlate\n"
+    assert call("problems", "--all", "-o", "ids", "--no-legend") == (1, "3f2a9c11d0e4\nlate\nover\n", "")
+    assert call("problems", "-n", "1", "-r", "-o", "ids")[1] == "late\n"
+    assert call("problems", "-o", "wide")[1].splitlines()[1].split()[:2] == ["firing", "page"]
+    assert call("problems", "-o", "tsv")[1].splitlines()[0].split("\t")[:3] == ["phase", "severity", "since"]
+
+
+def test_only_what_is_pending_is_no_problem_yet(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given nothing that fires, the exit status is 0."""
+    serve(monkeypatch, incidents=KeptIncidents(LATE))
+
+    assert call("problems")[0] == 0
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.usefixtures("call")
+def test_at_a_terminal_no_row_is_wider_than_it(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Given long sentences, they are wrapped."""
+    summary = "celery@app3 is lost " + "and so are many others " * 20
+    long = incident(summary=summary, cause="late", phase=Phase.PENDING)
+    serve(monkeypatch, incidents=KeptIncidents(long, LATE))
+
+    rows = re.sub(r"\x1b\[[0-9;]*m", "", at_terminal(monkeypatch, width, "problems")).split("\r\n")
+
+    assert len(rows) > 8
+    assert max(columns(row) for row in rows) <= width
+
+
+def test_a_silence_is_added_replaced_listed_and_ended(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given a kind and a duration, there is one silence, which the same command replaces and its id ends."""
+    kept = KeptIncidents()
+    serve(monkeypatch, incidents=kept)
+    assert call("silence", "worker-lost=celery@a", "1h")[0] == 0
+    status, out, err = call("silence", "worker-lost=celery@a", "2h", "--why", "hosts are updated")
+    (one,) = kept.silences()
+
+    assert (status, out) == (0, "")
+    assert err.startswith("worker-lost=celery@a is silenced until ")
+    assert err.endswith(f"ha-monitor silence --end {one.id} ends that\n")
+    assert (one.kind, one.key, one.until, one.why) == ("worker-lost", "celery@a", NOW + 7200, "hosts are updated")
+    assert call("silence", "--list", "-o", "ids")[1] == call("silence", "-o", "ids")[1] == f"{one.id}\n"
+    assert call("silence", "--end", one.id[:4])[0] == 0
+    assert kept.silences() == []
+    assert call("silence", "--end", one.id)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["worker-lots", "1h"], f"worker-lots is no kind of incident; known are {', '.join(sorted(KINDS))}"),
+        (["worker-lost"], "say for how long"),
+        (["worker-lost", "soon"], "soon: expected a duration"),
+        (["worker-lost", "0s"], "expected more than no time, and at most 30d"),
+        (["worker-lost", "31d"], "expected more than no time, and at most 30d"),
+    ],
+)
+def test_a_silence_that_means_nothing(
+    monkeypatch: pytest.MonkeyPatch, call: Call, arguments: list[str], said: str
+) -> None:
+    """Given an unknown kind or a wrong time, nothing is silenced."""
+    kept = KeptIncidents()
+    serve(monkeypatch, incidents=kept)
+
+    status, _, err = call("silence", *arguments)
+
+    assert (status, kept.silences()) == (64, [])
+    assert said in err
+
+
+def test_there_are_never_more_silences_than_are_kept(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given a hundred, one more is refused."""
+    many = [Silence(str(number), "failing", str(number), NOW + 9, NOW) for number in range(MOST_SILENCES)]
+    serve(monkeypatch, incidents=KeptIncidents(silences=many))
+
+    status, _, err = call("silence", "worker-lost", "1h")
+
+    assert (status, err) == (
+        1,
+        "ha-monitor: there are 100 silences already; ha-monitor silence --list shows them\n",
+    )
+
+
+def test_an_error_says_since_which_deployment_it_is_new(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given marks, a group that is new since the last says so in the list, by itself and in JSON; others do not."""
+    kept = KeptIncidents()
+    groups = [group(state=GroupState.NEW, first=NOW + 1), group("1234567890")]
+    serve(monkeypatch, incidents=kept, groups=groups)
+    assert call("deploy", "mark", "v511")[0] == 0
+    assert call("deploy", "mark", "v512")[2].startswith("marked v512 at ")
+
+    assert call("deploy", "list", "-o", "ids")[1] == "v512\nv511\n"
+    rows = call("errors")[1].splitlines()
+    assert ["new since v512" in row for row in rows] == [False, True, False]
+    assert ", new since v512, 0.0s ago" in call("errors", "0f3c")[1]
+    found = map(json.loads, call("errors", "-o", "jsonl")[1].splitlines())
+    assert [one["new_since"] for one in found] == ["v512", None]
+
+
+def test_a_mark_without_a_label_is_named_by_its_time(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given no label, the time is the label; a long one is cut."""
+    kept = KeptIncidents(marks=[Mark("v1", NOW - 100)])
+    serve(monkeypatch, incidents=kept)
+    call("deploy", "mark")
+    call("deploy", "mark", "x" * 1000)
+
+    assert [len(one.label) for one in kept.marks()] == [80, 16, 2]
