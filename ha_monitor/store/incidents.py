@@ -4,7 +4,7 @@ epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -73,17 +73,8 @@ class IncidentList(Protocol):
         """Those that are pending or firing, and those that were resolved a short while ago, the worst first."""
 
 
-class Deliveries(Protocol):
-    """Messages on their way, as the leader claims them. Each call blocks, and does nothing if this instance does not
-    lead.
-    """
+class NoIncidents:
+    """An `IncidentList` of a fleet in which nobody looks for any."""
 
-    def claim(self, ids: Sequence[str]) -> list[str]:
-        """Claim deliveries that are to be made now; what is claimed is kept until it is `told`, so that another leader
-        makes it again under the same id.
-
-        :returns: those that may be made, with those that an instance before claimed and never finished.
-        """
-
-    def told(self, incident: str, channel: str, told: Told, delivery: str) -> None:
-        """A channel took a delivery: its claim ends, and the incident says so."""
+    def incidents(self) -> list[Incident]:
+        return []

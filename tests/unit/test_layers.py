@@ -19,7 +19,7 @@ LAYERS = [
     {"causes"},
     {"events"},
     {"broker", "store", "backend"},
-    {"outputs", "metrics"},
+    {"outputs", "metrics", "notify"},
     {"pipeline"},
     {"service"},
     {"status", "check", "query"},
@@ -47,6 +47,8 @@ PORT = {
     "queue_flow",
     "tail",
     "dead_letters",
+    "deliveries",
+    "incidents",
 }
 """The modules of `store/` that others may know: what the store is asked and answers, whatever keeps it."""
 A_LINE = "writes a line; keeps nothing"
