@@ -54,6 +54,7 @@ from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.packing import as_lua_string
+from ha_monitor.store.redis_deliveries import RedisDeliveries
 from ha_monitor.store.results import Counting
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import ABSENT, RedisOpenTasks, first_look
@@ -310,7 +311,7 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
         first_look=first_look(config.stuck),
     )
     open_tasks = RedisOpenTasks(store, config.stuck, 0.0 if is_amqp(config.broker.url) else ABSENT)
-    return SharedRecord(store, Duties(store), open_tasks, RedisAttempts(store))
+    return SharedRecord(store, Duties(store), open_tasks, RedisAttempts(store), RedisDeliveries(store))
 
 
 def requeue_delay(config: Config) -> float:

@@ -161,9 +161,8 @@ def problem_in(channels: Any) -> str | None:
 
 def _in_words(text: str) -> str:
     text = text.replace("`", "").replace("object", "a table").replace("array", "a list")
-    text = text.replace("Object missing required field", "expected").replace(
-        "Object contains unknown field", "unknown key"
-    )
+    text = text.replace("Object missing required field", "expected")
+    text = text.replace("Object contains unknown field", "unknown key")
     for kind in (Url, OptionalUrl, Text):
         shown = msgspec.inspect.type_info(kind)
         assert isinstance(shown, msgspec.inspect.Metadata)

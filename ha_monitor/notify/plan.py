@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from ha_monitor.config.notify import Route
 from ha_monitor.notify.routes import channels_for
-from ha_monitor.store.deliveries import HOUR, Book, Claim, Part
-from ha_monitor.store.incidents import Incident, Phase, Severity, Told
+from ha_monitor.store.deliveries import HOUR, Book, Claim, Part, delivery_id
+from ha_monitor.store.incidents import Incident, Phase, Severity
 
 GROUP, MORE, REPEAT = 30.0, 300.0, 4 * HOUR
 """Seconds: for which the first of a kind waits for others; between two messages about the same kind; after which
@@ -172,16 +172,6 @@ def _message(channel: str, pace: Pace, groups: list[list[_Due]], book: Book, tok
             chosen, is_digest = [one for group in groups for one in group], True
     parts = tuple(one.part for one in chosen[:MOST_PARTS])
     return Claim(delivery_id(parts[0], channel), channel, parts, book.now, token, is_digest)
-
-
-def delivery_id(part: Part, channel: str) -> str:
-    """The id under which a channel is told something of an incident, however often it is tried."""
-    return f"{part.incident}.{channel}.{part.number}"
-
-
-def told_by(taken: Claim, at: float) -> dict[tuple[str, str], Told]:
-    """What is known once a channel has taken a message."""
-    return {(one.incident, taken.channel): Told(at, one.phase, one.number) for one in taken.parts}
 
 
 def _forgotten(incidents: Sequence[Incident], paces: Mapping[str, Pace], book: Book) -> list[tuple[str, str]]:

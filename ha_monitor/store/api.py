@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, Protocol
 from ha_monitor.dialing import Dialed
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.counts import Counts
+from ha_monitor.store.deliveries import Deliveries
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import (
     Applied,
@@ -336,3 +337,4 @@ class SharedRecord(NamedTuple):
     duties: LeaderDuties
     open_tasks: OpenTasks
     attempts: Attempts
+    deliveries: Deliveries

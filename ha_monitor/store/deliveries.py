@@ -70,7 +70,7 @@ class Book(NamedTuple):
     """By incident and channel. `times` is 0 for what is only noted."""
     claims: Sequence[Claim]
     taken: Mapping[str, Sequence[float]]
-    """When a channel took a message, in the last hour, oldest first."""
+    """When a channel took a message, in the last hour."""
 
 
 class Deliveries(Protocol):
@@ -85,6 +85,42 @@ class Deliveries(Protocol):
 def told_by_channel(told: Mapping[tuple[str, str], Told], incident: str) -> dict[str, Told]:
     """What each channel was told of an incident, for people."""
     return {channel: one for (known, channel), one in told.items() if known == incident and one.times}
+
+
+def told_by(claim: Claim, at: float) -> dict[tuple[str, str], Told]:
+    """What a channel was told once it has taken a message."""
+    return {(one.incident, claim.channel): Told(at, one.phase, one.number) for one in claim.parts}
+
+
+def delivery_id(part: Part, channel: str) -> str:
+    """The id under which a channel is told something of an incident, however often it is tried."""
+    return f"{part.incident}.{channel}.{part.number}"
+
+
+def book_of(
+    now: float, claims: Mapping[bytes, bytes], told: Mapping[bytes, bytes], taken: Mapping[bytes, bytes]
+) -> Book:
+    """What is known, read from what is kept. What is broken is left out.
+
+    :param claims: by id.
+    :param told: by `field_of`.
+    :param taken: times in ms by id.
+    """
+    known: dict[tuple[str, str], Told] = {}
+    times: dict[str, list[float]] = {}
+    for field, raw in told.items():
+        incident, mark, channel = field.decode("utf-8", "replace").rpartition(_MARK)
+        if mark and (entry := read_entry(raw)) is not None:
+            known[incident, channel] = entry
+    for name, at in taken.items():
+        channel = name.decode("utf-8", "replace").rpartition(".")[0].rpartition(".")[2]
+        times.setdefault(channel, []).append(float(at) / 1000)
+    return Book(now, known, [one for raw in claims.values() if (one := read_claim(raw))], times)
+
+
+def field_of(incident: str, channel: str) -> str:
+    """The name of what a channel was told of an incident, where it is kept."""
+    return f"{incident}{_MARK}{channel}"
 
 
 def entry_of(told: Told) -> bytes:
@@ -107,6 +143,7 @@ def pack_claim(claim: Claim) -> bytes:
     return _pack(claim)
 
 
+_MARK = "\x1f"
 _pack = msgspec.json.Encoder().encode
 _CLAIM = msgspec.json.Decoder(Claim)
 _TOLD = msgspec.json.Decoder(Told)

@@ -97,6 +97,9 @@ TYPES = {
         "zset", "<task name>\\31<worker>\\31<queue> that some instance counts under -> when it was added"
     ),
     "counting": Kind("zset", "name of an instance that counts -> when it last ticked"),
+    "notify_claims": Kind("hash", "id of a message that is being delivered -> its claim as JSON (deliveries.py)"),
+    "notify_told": Kind("hash", "<incident>\\31<channel> -> what that was told of it as JSON (deliveries.py)"),
+    "notify_taken": Kind("zset", "id of a message that a channel took in the last hour -> when"),
     "refusals": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
 }
 """The keys of which there is one, by their attribute of `Keys`."""
@@ -203,6 +206,9 @@ class Keys:
         self.gaps = self.prefix + "gaps"
         self.errors = self.prefix + "errors"
         self.errors_since = self.prefix + "errors-since"
+        self.notify_claims = self.prefix + "notify-claims"
+        self.notify_told = self.prefix + "notify-told"
+        self.notify_taken = self.prefix + "notify-taken"
         self.refusals = self.prefix + "refusals"
         self.label_sets = self.prefix + "label-sets"
         self.counting = self.prefix + "counting"

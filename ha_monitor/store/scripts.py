@@ -29,7 +29,7 @@ from ha_monitor.store.keys import FAMILIES, NAMES
 _NAMES = (
     *("apply", "tick", "register", "record_outcome", "recover", "unregister", "workers", "watch", "losses"),
     *("candidates", "confirm", "attempt", "set_aside", "repair", "restore", "restore_counts", "move_counts"),
-    *("error_group", "take_letter"),
+    *("error_group", "take_letter", "deliveries"),
 )
 
 _DIRECTIVE = re.compile(r"^-- @(\w+) +(.+)$", re.MULTILINE)

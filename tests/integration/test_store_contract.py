@@ -13,6 +13,7 @@ from ha_monitor.store.duties import Duties
 from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.queries import Queries
 from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.redis_deliveries import RedisDeliveries
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import RedisOpenTasks, first_look
 from ha_monitor.store.tail import Tail
@@ -33,7 +34,9 @@ class RedisBed:
     def record(self, *, name_wait: float = 0.0) -> SharedRecord:
         stuck, chosen = StuckSettings(), settings(self._url, lease=LEASE, name_wait=name_wait)
         store = RedisStore(chosen, NODE, self.clock, first_look=first_look(stuck))
-        return SharedRecord(store, Duties(store), RedisOpenTasks(store, stuck), RedisAttempts(store))
+        return SharedRecord(
+            store, Duties(store), RedisOpenTasks(store, stuck), RedisAttempts(store), RedisDeliveries(store)
+        )
 
     def queries(self) -> Queries:
         reader = StoreReader(settings(self._url), NODE)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from ha_monitor.config.notify import Route
-from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, plan, told_by
+from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, plan
 from ha_monitor.notify.routes import channels_for
-from ha_monitor.store.deliveries import Book, Claim, Part
+from ha_monitor.store.deliveries import Book, Claim, Part, told_by
 from ha_monitor.store.incidents import Incident, Phase, Severity, Told
 
 START = 1_000_000.0
