@@ -213,7 +213,10 @@ class Service:
         return reloadable
 
 
-FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend")
+FIXED = (
+    *("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend"),
+    "notify",
+)
 """The parts of the configuration that a reload cannot change."""
 
 

@@ -313,7 +313,7 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
             f"({config.workers.late_after:g})"
         )
     source = sources.get("notify.secrets", "")
-    if source and not source.startswith("environment:") and Path(source).name != "notify_secrets":
+    if config.notify.secrets and not source.startswith("environment:") and Path(source).name != "notify_secrets":
         raise ConfigurationError(
             f"{source}: notify.secrets: expected in a file of its own that only root can read: put it as JSON into "
             f"{CREDENTIALS / 'notify_secrets'}"

@@ -44,12 +44,12 @@ class Deadline:
     def left(self, what: str, *, maybe_taken: bool = False) -> float:
         """Seconds until then.
 
-        :param what: that is waited for, such as a service and its answer.
+        :param what: what there would not be, such as a service and no answer of it.
         :raises TryAgain: if there are none.
         """
         left = self._end - self._clock.monotonic()
         if left <= 0:
-            raise TryAgain(f"{what}: nothing within {self._seconds:g} s", maybe_taken=maybe_taken)
+            raise TryAgain(f"{what} within {self._seconds:.3g} s", maybe_taken=maybe_taken)
         return left
 
 

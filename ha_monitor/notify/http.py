@@ -71,7 +71,7 @@ def request(
         if body:
             data += protocol.send(h11.Data(data=body)) or b""
         data += protocol.send(h11.EndOfMessage()) or b""
-        connection.settimeout(deadline.left(place))
+        connection.settimeout(deadline.left(f"{place}: no answer"))
         connection.sendall(data)
         answer = _answer(protocol, connection, deadline, place)
     return _good(answer, place)
@@ -91,7 +91,7 @@ def connected(url: str, deadline: Deadline) -> Iterator[socket.socket]:
     try:
         if secure:
             with _translated(place):
-                connection.settimeout(deadline.left(place))
+                connection.settimeout(deadline.left(f"{place}: no answer"))
                 connection = ssl.create_default_context().wrap_socket(connection, server_hostname=parts.hostname)
         yield connection
     finally:
@@ -105,7 +105,7 @@ def open_socket(host: str, port: int, deadline: Deadline, place: str) -> socket.
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         connection = socket.socket(family, kind, protocol)
         try:
-            connection.settimeout(deadline.left(place))
+            connection.settimeout(deadline.left(f"{place}: no answer"))
             connection.connect(address)
         except OSError as error:
             connection.close()
@@ -150,7 +150,7 @@ def _answer(protocol: h11.Connection, connection: socket.socket, deadline: Deadl
     while True:
         event = protocol.next_event()
         if event is h11.NEED_DATA:
-            connection.settimeout(deadline.left(f"{place}: the answer", maybe_taken=True))
+            connection.settimeout(deadline.left(f"{place}: no whole answer", maybe_taken=True))
             try:
                 protocol.receive_data(connection.recv(_RECEIVE))
             except ssl.SSLEOFError:

@@ -10,6 +10,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.duty import Duty
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.losses import LossesDuty
+from ha_monitor.pipeline.notifications import NotificationsDuty, recipients_of
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_risks import StoreRisks
 from ha_monitor.pipeline.strangers import StrangersDuty
@@ -18,8 +19,10 @@ from ha_monitor.pipeline.tables import TableReport
 from ha_monitor.pipeline.watch import Publishers, WatchDuty
 from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.store.api import SharedRecord
+from ha_monitor.store.incidents import NoIncidents
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
+from ha_monitor.threads import Threads
 
 ENOUGH = 0.1
 """Seconds after which no other duty is begun at a tick: the loop has more to do, and each call of a distant store takes
@@ -42,6 +45,7 @@ class Leader:
         publishers: Publishers,
         investigator: Investigator | None,
         reconciler: Reconciler,
+        threads: Threads,
     ) -> None:
         """
         :param publishers: know whether the broker takes what workers send.
@@ -84,6 +88,20 @@ class Leader:
                 record.open_tasks, investigator=investigator, reconciler=reconciler, logger=logger, clock=clock
             )
             self._duties.append(self._stuck)
+        if config.notify.channels:
+            notifications = NotificationsDuty(
+                NoIncidents(),
+                record.deliveries,
+                recipients_of(config.notify),
+                config.notify,
+                node_id=config.node_id,
+                store=record.store,
+                stats=stats,
+                logger=logger,
+                clock=clock,
+                threads=threads,
+            )
+            self._duties.append(notifications)
         self._leads = False
         self._clock = clock
         self._next = 0

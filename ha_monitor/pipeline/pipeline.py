@@ -92,6 +92,7 @@ class Pipeline:
             publishers=broadcast,
             investigator=investigator,
             reconciler=self._collector,
+            threads=threads,
         )
         self._watermark = Watermark(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
         timely = config.store.tick_every

@@ -32,6 +32,7 @@ from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import NODE, Inside, Instance
 from tests.support.reports import NoAlarm
 from tests.support.scraping import Samples
+from tests.support.threads import plain_threads
 from tests.unit.builders import TIME, TurnedClock, event
 from tests.unit.test_line import problems
 from tests.unit.test_tables import Lines
@@ -374,6 +375,7 @@ def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str
         publishers=NoAlarm(),
         investigator=None,
         reconciler=Reconciles(),
+        threads=plain_threads(clock),
     )
     for number in range(5):
         one.apply(heartbeats(invented(30, f"{number}-")))

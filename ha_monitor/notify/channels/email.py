@@ -140,7 +140,7 @@ class _Session(smtplib.SMTP):
         super().send(s)
 
     def _left(self) -> float:
-        return self._deadline.left(self._place, maybe_taken=self.maybe_taken)
+        return self._deadline.left(f"{self._place}: no answer", maybe_taken=self.maybe_taken)
 
 
 class _Lines:

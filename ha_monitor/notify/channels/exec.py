@@ -87,7 +87,7 @@ def _said_until_the_end(process: subprocess.Popen[bytes], deadline: Deadline, na
     said, is_open = b"", True
     while True:
         ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-        wait = 0.0 if ended else min(_LOOK_EVERY, deadline.left(f"{name}: its end", maybe_taken=True))
+        wait = 0.0 if ended else min(_LOOK_EVERY, deadline.left(f"{name}: it did not end", maybe_taken=True))
         readable, _, _ = select.select([process.stderr] if is_open else [], [], [], wait)
         if readable:
             some = os.read(process.stderr.fileno(), 4096)
