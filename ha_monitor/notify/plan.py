@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ha_monitor.config.notify import Route
 from ha_monitor.notify.routes import channels_for
 from ha_monitor.store.deliveries import HOUR, Book, Claim, Part, delivery_id
-from ha_monitor.store.incidents import Incident, Phase, Severity
+from ha_monitor.store.incidents import Incident, Phase, Severity, Told
 
 GROUP, MORE, REPEAT = 30.0, 300.0, 4 * HOUR
 """Seconds: for which the first of a kind waits for others; between two messages about the same kind; after which
@@ -32,6 +32,8 @@ class Pace(NamedTuple):
     repeat: float = REPEAT
     most_an_hour: int | None = MOST_AN_HOUR
     """None for a service that puts the messages together by itself."""
+    ends_for: float = 0.0
+    """Seconds for which an end is told again and again, as `repeat` says: to a service that may forget it."""
 
 
 class Plan(NamedTuple):
@@ -109,9 +111,7 @@ def _due(
     number = told.times + 1 if told else 1
     group = (incident.severity, incident.kind)
     if incident.phase is Phase.RESOLVED:
-        is_news = told is not None and told.times and told.phase is Phase.FIRING
-        part = Part(incident.id, Phase.RESOLVED, number, incident.changed)
-        return _Due(group, incident.changed, part, book.now) if is_news else None
+        return _due_end(incident, pace, told, book.now)
     if hidden:
         return None
     part = Part(incident.id, Phase.FIRING, number)
@@ -124,6 +124,19 @@ def _due(
     if told.phase is Phase.RESOLVED:
         return _Due(group, incident.changed, part, book.now)
     return _Due(group, at, part, at + pace.repeat)
+
+
+def _due_end(incident: Incident, pace: Pace, told: Told | None, now: float) -> _Due | None:
+    """That an incident is over, for one who was told that it fires."""
+    if told is None or not told.times:
+        return None
+    at = now
+    if told.phase is Phase.RESOLVED:
+        if now - _not_ahead(incident.changed, now) >= pace.ends_for:
+            return None
+        at = _not_ahead(told.at, now) + pace.repeat
+    part = Part(incident.id, Phase.RESOLVED, told.times + 1, incident.changed)
+    return _Due((incident.severity, incident.kind), incident.changed, part, at)
 
 
 def _not_ahead(at: float, now: float) -> float:

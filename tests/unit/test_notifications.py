@@ -86,7 +86,7 @@ class Bed:
             node_id="shop",
             store=record.store,
             stats=self.stats,
-            logger=self.logs[name],  # type: ignore[arg-type]
+            logger=self.logs[name],
             clock=self.clock,
             threads=plain_threads(self.clock),
         )

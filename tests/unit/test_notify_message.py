@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from ha_monitor.notify.message import Message, Notice, document_of, lines_of, ti
 from ha_monitor.store.incidents import Incident, Phase, Severity
 
 AT = 1_764_100_000.0
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 HOSTILE = "x\x1b[2J\n\u202e<!channel> @channel `rm` \x00\ud800" + "ä" * 100_000
 
 
@@ -177,3 +179,18 @@ def test_no_text_gets_into_the_headers_of_a_mail() -> None:
 
     assert "Bcc" not in mail and len(mail.as_bytes().split(b"\r\n\r\n")[0].split(b"Bcc")) == 2
     assert Secrets() == Secrets("", "", "")
+
+
+def test_the_documented_message_is_a_real_one() -> None:
+    """Given the incident of the documentation, its message is the one that stands there."""
+    at = 1764162140.0
+    known = incident(
+        "4c1f09ab72de",
+        since=at - 95,
+        summary="worker celery@app3 is lost; of its 12 tasks 9 run again, 3 are being asked for",
+        facts={"before": "deploy v512, 4 min earlier"},
+    )
+    notice = Notice("4c1f09ab72de.chat.1", Phase.FIRING, known)
+    shown = Message(notice.id, "shop", (notice,), at, "https://monitor.example.org")
+
+    assert "```\n" + "\n".join(lines_of(shown)) + "\n```" in (DOCS / "being-told.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from ha_monitor.store.deliveries import Book, Claim, Part, told_by
 from ha_monitor.store.incidents import Incident, Phase, Severity, Told
 
 START = 1_000_000.0
-NO_WAIT = Pace(group=0.0, more=0.0, repeat=60.0, most_an_hour=None)
+NO_WAIT = Pace(group=0.0, more=0.0, repeat=60.0, most_an_hour=None, ends_for=120.0)
 
 
 def incident(name: str, at: float = START, **changes: Any) -> Incident:
@@ -230,7 +230,8 @@ def test_a_message_is_bounded_and_the_rest_follows() -> None:
 
 
 def test_a_service_that_groups_by_itself_is_told_at_once_and_again_and_again() -> None:
-    """Given Alertmanager, an incident is posted at once, each minute, and once when it has ended."""
+    """Given Alertmanager, an incident is posted at once and each minute, and its end so as well, for a while: one that
+    is started anew has forgotten both."""
     world = World(am=NO_WAIT)
     world.put(incident("a"))
     world.live(150)
@@ -242,6 +243,7 @@ def test_a_service_that_groups_by_itself_is_told_at_once_and_again_and_again() -
         (60.0, ["a firing"]),
         (120.0, ["a firing"]),
         (150.0, ["a resolved"]),
+        (210.0, ["a resolved"]),
     ]
 
 

@@ -13,7 +13,7 @@ from ha_monitor.config.notify import (
     Webhook,
 )
 from ha_monitor.notify.channel import Channel
-from ha_monitor.notify.channels.alertmanager import RESEND, AlertmanagerChannel
+from ha_monitor.notify.channels.alertmanager import ENDS_FOR, RESEND, AlertmanagerChannel
 from ha_monitor.notify.channels.email import EmailChannel
 from ha_monitor.notify.channels.exec import ExecChannel
 from ha_monitor.notify.channels.heartbeat import HeartbeatChannel
@@ -45,7 +45,7 @@ def pace_of(settings: ChannelSettings) -> Pace | None:
         case Heartbeat():
             return None
         case Alertmanager():
-            return Pace(group=0.0, more=0.0, repeat=RESEND, most_an_hour=None)
+            return Pace(group=0.0, more=0.0, repeat=RESEND, most_an_hour=None, ends_for=ENDS_FOR)
         case PagerDuty():
             return Pace(more=0.0, most_an_hour=None)
         case _:

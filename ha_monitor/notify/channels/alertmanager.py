@@ -20,6 +20,10 @@ ENDS_AFTER = 5 * RESEND
 """Seconds after which Alertmanager takes an alert for resolved, if it is not posted again: more than a new leader needs
 to begin."""
 
+ENDS_FOR = 900.0
+"""Seconds for which an end is posted again, as Prometheus does: one that is started anew has forgotten all alerts, and
+would never tell that one is over."""
+
 
 class AlertmanagerChannel:
     """See `channel.Channel`. Posts to all members: they share what they have told, not what they are sent."""
