@@ -3,8 +3,8 @@ later.
 
 Their number does not depend on outside input. Besides the main thread there are at most nine: `http`, `scrapes`,
 `surveyor`, `investigator`, `broadcast`, `handlers`, `store` and `broker` for connecting, and on a Redis broker
-`subscription`; one for each channel that is told of incidents, named `notify` and the channel; and while the sentinels
-of the store are asked, one for each.
+`subscription`; one `notify` for each channel that is told of incidents; and while the sentinels of the store are
+asked, one for each.
 """
 
 from __future__ import annotations

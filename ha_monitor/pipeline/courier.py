@@ -45,11 +45,11 @@ class Outcome(NamedTuple):
 class Courier:
     """All methods are the loop's, and none blocks."""
 
-    def __init__(self, name: str, channel: Channel, lease: Lease, clock: Clock, threads: Threads) -> None:
+    def __init__(self, channel: Channel, lease: Lease, clock: Clock, threads: Threads) -> None:
         self._channel = channel
         self._lease = lease
         self._clock = clock
-        self._thread = threads.calls(f"notify {name}")
+        self._thread = threads.calls("notify")
         self._call: Future[str] | None = None
         self._claim: Claim | None = None
         self._backoff = Backoff(clock, FIRST_PAUSE, LONGEST_PAUSE)

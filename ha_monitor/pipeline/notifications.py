@@ -81,7 +81,7 @@ class NotificationsDuty:
         self._logger = logger
         self._clock = clock
         self._due = Schedule(clock, LOOK_EVERY)
-        self._couriers = {name: Courier(name, one.channel, store, clock, threads) for name, one in recipients.items()}
+        self._couriers = {name: Courier(one.channel, store, clock, threads) for name, one in recipients.items()}
         self._paces = {name: one.pace for name, one in recipients.items() if one.pace is not None}
         self._beats = {name: Schedule(clock, one.every) for name, one in recipients.items() if one.pace is None}
         self._taken: list[Taken] = []

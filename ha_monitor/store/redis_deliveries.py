@@ -34,8 +34,8 @@ class RedisDeliveries:
             "taken": taken,
             "released": list(changes.released),
             "noted": list(_flat(noted)),
-            "forgotten": [field_of(*key) for key in changes.forgotten],
-            "kept": int(HOUR * 1000),
+            "over": [field_of(*key) for key in changes.forgotten],
+            "taken_kept": int(HOUR * 1000),
         }
         reply = self._store.run("deliveries", options)
         if reply is None:

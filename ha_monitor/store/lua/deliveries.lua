@@ -11,8 +11,8 @@
 -- @option taken  {{id, when in ms, {field of notify_told, value, …}}, …} of messages that their channels took
 -- @option released  ids of claims that nobody took
 -- @option noted  {field, value, …} for notify_told
--- @option forgotten  fields of notify_told
--- @option kept  ms for which it is known when a message was taken
+-- @option over  fields of notify_told
+-- @option taken_kept  ms for which it is known when a message was taken
 --
 -- Returns {now in ms, {id, claim, …}, {field, value, …}, {id, when in ms, …}}. Nothing if the caller does not lead; or
 -- the error LEASELOST.
@@ -29,8 +29,8 @@ return leading(function()
   in_pieces(options.released, PUSH_AT_ONCE, function(...) redis.call('HDEL', keys.notify_claims, ...) end)
   in_pieces(options.noted, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', keys.notify_told, ...) end)
   in_pieces(options.claimed, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', keys.notify_claims, ...) end)
-  in_pieces(options.forgotten, PUSH_AT_ONCE, function(...) redis.call('HDEL', keys.notify_told, ...) end)
-  attempt('ZREMRANGEBYSCORE', keys.notify_taken, '-inf', now - options.kept)
+  in_pieces(options.over, PUSH_AT_ONCE, function(...) redis.call('HDEL', keys.notify_told, ...) end)
+  attempt('ZREMRANGEBYSCORE', keys.notify_taken, '-inf', now - options.taken_kept)
   return {
     now,
     unless_foreign('HGETALL', keys.notify_claims) or {},
