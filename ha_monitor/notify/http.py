@@ -124,6 +124,12 @@ def place_of(url: str) -> str:
     return f"{parts.scheme}://{_host(parts)}"
 
 
+def why(error: Exception) -> str:
+    """What a socket says, without its number."""
+    text = error.strerror if isinstance(error, OSError) else None
+    return reason_of(ValueError(text)) if text else reason_of(error)
+
+
 def _host(parts: SplitResult) -> str:
     return parts.netloc.rpartition("@")[2]
 
@@ -142,7 +148,7 @@ def _translated(place: str, *, maybe_taken: bool = False) -> Iterator[None]:
     except TimeoutError:
         raise TryAgain(f"{place}: no answer in time", maybe_taken=maybe_taken) from None
     except (OSError, ValueError) as error:
-        raise TryAgain(f"{place}: {reason_of(error)}", maybe_taken=maybe_taken) from None
+        raise TryAgain(f"{place}: {why(error)}", maybe_taken=maybe_taken) from None
 
 
 def _answer(protocol: h11.Connection, connection: socket.socket, deadline: Deadline, place: str) -> Answer:

@@ -63,6 +63,11 @@ class Courier:
         """Whether it would take a message now."""
         return self._call is None and self._backoff.remaining() <= 0 and self._pause.is_due()
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt failed, or does not end."""
+        return bool(self._told)
+
     def is_busy_with(self, claim: Claim) -> bool:
         """Whether this message is under way, or was and its outcome was not taken yet."""
         return self._call is not None and self._claim is not None and self._claim.id == claim.id

@@ -90,6 +90,11 @@ class NotificationsDuty:
         self._store_is_ahead = 0.0
         """Seconds by which the store's clock is ahead of the monotonic one."""
 
+    @property
+    def failing(self) -> list[str]:
+        """The channels with which something is wrong, by name: what is known of them in this instance."""
+        return [name for name, courier in self._couriers.items() if courier.is_failing]
+
     def start_anew(self) -> None:
         self._due.hasten()
 

@@ -103,7 +103,7 @@ def test_alertmanager_takes_an_alert_and_its_end(receiver: HttpReceiver) -> None
         channel.deliver(message(ended()._replace(ended=now), at=now), deadline())
         wait_until(lambda: len(receiver.received) == 2, 30, "the end")
 
-        assert remark == "http://127.0.0.1:9: [Errno 111] Connection refused"
+        assert remark == "http://127.0.0.1:9: Connection refused"
         assert [request.document["status"] for request in receiver.received] == ["firing", "resolved"]
         assert receiver.received[0].document["alerts"][0]["labels"]["incident"] == "4c1f"
         with pytest.raises(TryAgain, match=r"127\.0\.0\.1:9: "):

@@ -98,8 +98,10 @@ class Receivers:
         ]
         return [*self._words, *program]
 
-    def knows(self, channel: str, incident: str, phase: str) -> bool:
-        return any(word[:3] == (channel, incident, phase) for word in self.words)
+    def wait_for(self, channel: str, number: int, phase: str) -> None:
+        """Until a receiver was told this of an incident."""
+        what = (channel, f"i{number:02}", phase)
+        wait_until(lambda: any(word[:3] == what for word in self.words), 60, " ".join(what), 0.02)
 
 
 class World:
@@ -206,27 +208,19 @@ def test_each_incident_is_told_once_and_its_end_once_however_often_leaders_are_k
         receivers.victim = victim = VICTIMS[kill % len(VICTIMS)]
         here.put(incident(kill), *([incident(kill - 1, Phase.RESOLVED)] if kill else []))
         if victim == "exec":
-            receivers.victim = ""
-            wait_until(lambda n=kill: receivers.knows("exec", f"i{n:02}", "firing"), 60, f"kill {kill}", 0.01)
+            receivers.wait_for("exec", kill, "firing")
             here.kill_leader()
         wait_until(here.start_killed, 60, f"kill {kill}", 0.01)
         if (what := RESTARTS.get(kill)) is not None:
             {"redis": own_redis.restart, "alertmanager": alertmanager.restart}[what]()
         for channel in CHANNELS:
-            phases = [(kill, "firing"), *([(kill - 1, "resolved")] if kill else [])]
-            for number, phase in phases:
-                wait_until(
-                    lambda c=channel, n=number, p=phase: receivers.knows(c, f"i{n:02}", p),
-                    60,
-                    f"{channel} after kill {kill}: {phase} of {number}",
-                    0.05,
-                )
+            receivers.wait_for(channel, kill, "firing")
+            if kill:
+                receivers.wait_for(channel, kill - 1, "resolved")
         wait_until(here.is_idle, 60, "the last message to be told", 0.05)
     here.put(incident(KILLS - 1, Phase.RESOLVED))
     for channel in CHANNELS:
-        wait_until(
-            lambda c=channel: receivers.knows(c, f"i{KILLS - 1:02}", "resolved"), 60, f"the end, {channel}", 0.05
-        )
+        receivers.wait_for(channel, KILLS - 1, "resolved")
     wait_until(here.is_idle, 60, "the last message to be told", 0.05)
 
     rows = {channel: row_of(channel, receivers.words) for channel in CHANNELS}

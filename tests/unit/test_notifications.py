@@ -161,12 +161,14 @@ def test_what_fails_is_made_again_under_the_same_id(error: Exception, pause: flo
     bed.go()
     bed.settled()
     assert bed.receivers["chat"].calls == 1
+    assert bed.duties["1"].failing == ["chat"]
     bed.go(seconds=pause)
     bed.go()
     bed.settled()
 
     assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])]
     assert len(bed.reasons()) == 1
+    assert bed.duties["1"].failing == []
     assert (bed.stats.notifications, bed.stats.notification_failures) == (1, 1)
 
 
@@ -212,6 +214,7 @@ def test_a_channel_that_hangs_delays_neither_the_loop_nor_another_channel() -> N
     bed.go(seconds=LONGEST_CALL + 1)
 
     assert bed.receivers["bad"].got == []
+    assert bed.duties["1"].failing == ["bad"]
     assert bed.reasons() == [f"no end of a delivery in {LONGEST_CALL:g} s"]
     hangs.set()
 

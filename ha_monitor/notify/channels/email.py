@@ -17,7 +17,7 @@ from typing import Any
 from ha_monitor.config.notify import Email, Secrets
 from ha_monitor.errors import reason_of
 from ha_monitor.notify.channel import Deadline, NotDelivered, Refused, TryAgain
-from ha_monitor.notify.http import open_socket
+from ha_monitor.notify.http import open_socket, why
 from ha_monitor.notify.message import Message, lines_of, title_of
 
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
@@ -77,7 +77,7 @@ class EmailChannel:
         except ssl.SSLCertVerificationError as error:
             raise TryAgain(f"{self._place}: its certificate cannot be trusted: {error.verify_message}") from None
         except (OSError, smtplib.SMTPException, ValueError) as error:
-            raise TryAgain(f"{self._place}: {reason_of(error)}", maybe_taken=session.maybe_taken) from None
+            raise TryAgain(f"{self._place}: {why(error)}", maybe_taken=session.maybe_taken) from None
         finally:
             session.close()
 
