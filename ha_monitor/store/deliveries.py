@@ -106,16 +106,24 @@ def book_of(
     :param told: by `field_of`.
     :param taken: times in ms by id.
     """
-    known: dict[tuple[str, str], Told] = {}
     times: dict[str, list[float]] = {}
+    for name, at in taken.items():
+        channel = name.decode("utf-8", "replace").rpartition(".")[0].rpartition(".")[2]
+        times.setdefault(channel, []).append(float(at) / 1000)
+    return Book(now, read_told(told), [one for raw in claims.values() if (one := read_claim(raw))], times)
+
+
+def read_told(told: Mapping[bytes, bytes]) -> dict[tuple[str, str], Told]:
+    """What each channel was told of each incident, or is noted for it.
+
+    :param told: what is kept of that, by `field_of`.
+    """
+    known: dict[tuple[str, str], Told] = {}
     for field, raw in told.items():
         incident, mark, channel = field.decode("utf-8", "replace").rpartition(_MARK)
         if mark and (entry := read_entry(raw)) is not None:
             known[incident, channel] = entry
-    for name, at in taken.items():
-        channel = name.decode("utf-8", "replace").rpartition(".")[0].rpartition(".")[2]
-        times.setdefault(channel, []).append(float(at) / 1000)
-    return Book(now, known, [one for raw in claims.values() if (one := read_claim(raw))], times)
+    return known
 
 
 def field_of(incident: str, channel: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from ha_monitor.config.notify import Route
 from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, plan
 from ha_monitor.notify.routes import channels_for
-from ha_monitor.store.deliveries import Book, Claim, Part, told_by
+from ha_monitor.store.deliveries import Book, Claim, Part, entry_of, field_of, read_told, told_by, told_by_channel
 from ha_monitor.store.incidents import Incident, Phase, Severity, Told
 
 START = 1_000_000.0
@@ -327,3 +327,16 @@ def test_routes_say_who_is_told_of_what(routes: list[Route], channels: list[str]
     one = incident("a", facts={"name": "shop.pay"})
 
     assert channels_for(one, routes, ["chat", "pager"]) == channels
+
+
+def test_routes_know_each_severity() -> None:
+    """Given the severities of incidents, the configuration takes each of them, and no other."""
+    assert set(get_args(get_type_hints(Route)["severity"])) == {"", *Severity}
+
+
+def test_what_a_channel_was_told_is_there_for_people() -> None:
+    """Given what is kept, people see who was told of an incident, and not who is yet to be."""
+    told = {("a", "chat"): Told(START), ("a", "mail"): Told(START, Phase.PENDING, 0), ("b", "chat"): Told(START)}
+    kept = {field_of(*key).encode(): entry_of(one) for key, one in told.items()}
+
+    assert told_by_channel(read_told({**kept, b"broken": b"{", b"a\x1fx": b"[]"}), "a") == {"chat": Told(START)}
