@@ -56,6 +56,8 @@ from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.redis_deliveries import RedisDeliveries
+from ha_monitor.store.redis_incidents import RedisIncidents
 from ha_monitor.store.results import Counting
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import ABSENT, RedisOpenTasks, first_look
@@ -215,7 +217,10 @@ class Service:
         return reloadable
 
 
-FIXED = ("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend")
+FIXED = (
+    *("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend"),
+    "notify",
+)
 """The parts of the configuration that a reload cannot change."""
 
 
@@ -313,7 +318,14 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
         first_look=first_look(config.stuck),
     )
     open_tasks = RedisOpenTasks(store, config.stuck, 0.0 if is_amqp(config.broker.url) else ABSENT)
-    return SharedRecord(store, Duties(store), open_tasks, RedisAttempts(store))
+    return SharedRecord(
+        store,
+        Duties(store),
+        open_tasks,
+        RedisAttempts(store),
+        RedisDeliveries(store),
+        RedisIncidents(store.command, store.keys),
+    )
 
 
 def requeue_delay(config: Config) -> float:

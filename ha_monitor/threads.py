@@ -3,7 +3,8 @@ later.
 
 Their number does not depend on outside input. Besides the main thread there are at most ten: `http`, `scrapes`,
 `surveyor`, `investigator`, `incidents`, `broadcast`, `handlers`, `store` and `broker` for connecting, and on a Redis
-broker `subscription`; and while the sentinels of the store are asked, one for each.
+broker `subscription`; one `notify` for each channel that is told of incidents; and while the sentinels of the store are
+asked, one for each.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "check",
         parents=[common],
-        help="validate the configuration; with --online also test broker, store, workers and result backend",
+        help="validate the configuration; with --online also test broker, store, workers, result backend, channels",
         description="Validates the configuration as `run` does. Exit status 0 if it is valid, even with warnings; "
         "78 if the configuration is wrong, or with --online if the broker or the store refuses it, as it does a wrong "
         "password, or nobody knows their names; 1 if an instance could not run now, and waiting may help.",
@@ -79,6 +79,10 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
         yield from check_store(config)
         yield from check_workers(config, told)
         yield from check_result_backend(config)
+        if config.notify.channels:
+            from ha_monitor.check.channels import check_channels
+
+            yield from check_channels(config)
     if options.store:
         from ha_monitor.check.records import check_records
         from ha_monitor.clock import SystemClock

@@ -19,6 +19,7 @@ from ha_monitor.cli import (
     deploy,
     errors,
     names,
+    notify,
     problems,
     queues,
     silence,
@@ -48,6 +49,7 @@ examples:
   ha-monitor tail state=FAILURE,RETRY  what comes, as it comes, from all instances
   ha-monitor errors                    what fails, in groups
   ha-monitor queues                    what waits, for how long, and whether it empties
+  ha-monitor notify test               send a test message to the channels
   HA_MONITOR_BROKER_URL=amqp://… HA_MONITOR_STORE_URL=redis://… ha-monitor run
 
 exit statuses:
@@ -123,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     asking = (problems, tasks, task, tail, errors, names, queues, workers, silence, deploy, dead_letters)
-    for command in (run_command, check, status, *asking, demo, units, completion):
+    for command in (run_command, check, status, *asking, notify, demo, units, completion):
         command.add_parser(commands, common)
     return parser
 

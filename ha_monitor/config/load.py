@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ha_monitor.config.notify import problem_in, problem_of
 from ha_monitor.config.places import CREDENTIALS, DEFAULT_FILE
 from ha_monitor.config.schema import Config, Name
 from ha_monitor.config.secrets import mask
@@ -216,9 +217,11 @@ def _convert(data: dict[str, Any], kind: type[Config], source_of: Any) -> Config
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `$")
+        message, _, where = str(error).replace(" - at `key` in `$", " - at `$").partition(" - at `$")
         # The error does not say which entry of a table by names it is about, only [...].
         at = where.rstrip("`").lstrip(".").partition("[...]")[0]
+        if at == "notify.channels" and (problem := problem_in(data["notify"]["channels"])) is not None:
+            raise ConfigurationError(f"{source_of(at)}: {problem}") from None
         if "unknown field" in message:
             at = ".".join(filter(None, [at, message.split("`")[1]]))
             raise ConfigurationError(f"{source_of(at)}: {at}: unknown key; expected {_siblings(at)}") from None
@@ -265,12 +268,12 @@ def _expected(error: msgspec.ValidationError, dotted: str) -> str:
 
 
 def _siblings(at: str) -> str:
-    section = at.rpartition(".")[0]
+    section = at.rpartition(".")[0].partition("[")[0]
     keys = [setting.key for setting in settings() if setting.section == section]
     for setting in settings():
         kind = _plain_type(setting.type)
-        if setting.dotted == section and isinstance(kind, msgspec.inspect.DictType):
-            inner = kind.value_type
+        if setting.dotted == section and isinstance(kind, msgspec.inspect.DictType | msgspec.inspect.ListType):
+            inner = kind.value_type if isinstance(kind, msgspec.inspect.DictType) else kind.item_type
             keys += [field.name for field in inner.fields] if isinstance(inner, msgspec.inspect.StructType) else []
     return "one of " + ", ".join(keys)
 
@@ -315,3 +318,12 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
             f"{source}: workers.lost_after = {config.workers.lost_after:g}: expected more than workers.late_after "
             f"({config.workers.late_after:g})"
         )
+    source = sources.get("notify.secrets", "")
+    if config.notify.secrets and not source.startswith("environment:") and Path(source).name != "notify_secrets":
+        raise ConfigurationError(
+            f"{source}: notify.secrets: expected in a file of its own that only root can read: put it as JSON into "
+            f"{CREDENTIALS / 'notify_secrets'}"
+        )
+    if (problem := problem_of(config.notify)) is not None:
+        key = ".".join(problem.partition(":")[0].partition("[")[0].split(".")[:2])
+        raise ConfigurationError(f"{sources.get(key, 'the configuration')}: {problem}")

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from ha_monitor.config.notify import Notify
+
 Seconds = Annotated[float, Meta(gt=0, le=86400 * 366)]
 TimeToLive = Annotated[float, Meta(ge=1, le=86400 * 366)]
 """Time to live in Redis, in seconds: whole ones, so at least one."""
@@ -356,6 +358,7 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     workers: Workers = field(default_factory=Workers)
     stuck: StuckSettings = field(default_factory=StuckSettings)
     result_backend: ResultBackend = field(default_factory=ResultBackend)
+    notify: Notify = field(default_factory=Notify)
 
     @property
     def queue_name(self) -> str:

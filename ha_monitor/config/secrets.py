@@ -6,6 +6,7 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
+from ha_monitor.config.notify import secret_texts
 from ha_monitor.config.schema import Config
 from ha_monitor.text.secrets import BY_LOOKS, HIDDEN
 
@@ -42,6 +43,7 @@ class Scrubber:
         for options in (config.broker.tls, config.broker.transport_options, config.result_backend.transport_options):
             found |= set(_secrets_in(options))
         found.add(config.http.password)
+        found |= secret_texts(config.notify.secrets)
         # Very short ones would mask ordinary words; inside URLs they are masked all the same.
         self._secrets = sorted(
             (secret for secret in found if len(secret) > 3 and secret != "guest"), key=len, reverse=True

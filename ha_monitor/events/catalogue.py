@@ -277,6 +277,8 @@ OWN_EVENTS = (
     OwnEvent("message-set-aside", ERROR),
     OwnEvent("handler-failed", WARNING),
     OwnEvent("dead-letter", ERROR),
+    OwnEvent("notification-sent", INFO),
+    OwnEvent("notification-failed", WARNING),
     OwnEvent("http-listen-failed", ERROR),
     OwnEvent("http-request-failed", WARNING),
     OwnEvent("http-auth-failed", WARNING),

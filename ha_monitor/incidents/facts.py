@@ -89,6 +89,8 @@ class Facts(NamedTuple):
     """The latest deployments, newest first."""
     open_keys: frozenset[tuple[str, str]] = frozenset()
     """Kind and key of the incidents that fire, or are about to."""
+    failing_channels: Sequence[str] = ()
+    """Those that cannot be told of incidents, by name."""
     are_events_merged: bool = True
     """Whether all that was sent until some seconds ago is merged: else only what does not rest on events is judged."""
 

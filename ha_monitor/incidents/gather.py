@@ -78,6 +78,7 @@ class View(NamedTuple):
     stuck: int
     orphaned: int
     went_back_at: float
+    failing_channels: Sequence[str]
     may_judge: bool
     """Whether all that was sent until some seconds ago is merged, as far as the leader can say."""
 
@@ -121,6 +122,7 @@ class Gatherer:
             memory=self._memory_of(reader, now),
             went_back_at=view.went_back_at,
             marks=reader.incidents.marks(),
+            failing_channels=view.failing_channels,
             open_keys=frozenset((one.kind, one.key) for one in open_ones),
             are_events_merged=is_merged,
         )

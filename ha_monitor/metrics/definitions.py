@@ -150,6 +150,18 @@ OWN: dict[str, Metric] = {
         ("batches", "batches_total", Kind.COUNTER, "Batches merged"),
         ("lines", "lines_total", Kind.COUNTER, "Lines written for events"),
         ("handler_failures", "handler_failures_total", Kind.COUNTER, "Calls of handlers that raised"),
+        (
+            "notifications",
+            "notifications_total",
+            Kind.COUNTER,
+            "Messages about incidents that channels took, and heartbeats",
+        ),
+        (
+            "notification_failures",
+            "notification_failures_total",
+            Kind.COUNTER,
+            "Attempts to deliver a message about incidents, or a heartbeat, that failed",
+        ),
         ("dead_letters", "dead_letters_total", Kind.COUNTER, "Handler calls that became dead letters"),
         ("takeovers", "takeovers_total", Kind.COUNTER, "Outboxes of dead instances taken over"),
         ("broker_connects", "broker_connects_total", Kind.COUNTER, "Connections to the broker, the first included"),

@@ -34,6 +34,14 @@ class Watch(Protocol):
         """What it saw last; None if that was before this instance led."""
 
 
+class Failing(Protocol):
+    """Tells the channels."""
+
+    @property
+    def failing(self) -> list[str]:
+        """Those with which something is wrong, by name."""
+
+
 class IncidentsDuty:
     """Advances one step at each `run`: asks for a look, and writes what it brought. Never waits for a look."""
 
@@ -44,6 +52,7 @@ class IncidentsDuty:
         *,
         looker: Looker,
         watch: Watch,
+        channels: Failing | None,
         listening: Listening,
         settings: Workers,
         stats: Stats,
@@ -51,11 +60,13 @@ class IncidentsDuty:
         logger: Logger,
         clock: Clock,
     ) -> None:
+        """:param channels: None if nobody is told of incidents."""
         self._stats = stats
         self._duties = duties
         self._store = store
         self._looker = looker
         self._watch = watch
+        self._channels = channels
         self._listening = listening
         self._settings = settings
         self._telemetry = telemetry
@@ -91,6 +102,7 @@ class IncidentsDuty:
             watched.stuck,
             watched.orphaned,
             self._store.went_back_at,
+            [] if self._channels is None else self._channels.failing,
             may_judge=merged_ago is not None
             and merged_ago <= MERGED_WITHIN
             and self._listening.has_lasted(self._settings.lost_after),

@@ -12,6 +12,7 @@ from ha_monitor.pipeline.incidents import IncidentsDuty
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.losses import LossesDuty
+from ha_monitor.pipeline.notifications import NotificationsDuty, recipients_of
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_risks import StoreRisks
 from ha_monitor.pipeline.strangers import StrangersDuty
@@ -22,6 +23,7 @@ from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
+from ha_monitor.threads import Threads
 
 ENOUGH = 0.1
 """Seconds after which no other duty is begun at a tick: the loop has more to do, and each call of a distant store takes
@@ -44,6 +46,7 @@ class Leader:
         publishers: Publishers,
         investigator: Investigator | None,
         reconciler: Reconciler,
+        threads: Threads,
         looker: Looker | None = None,
     ) -> None:
         """
@@ -88,6 +91,21 @@ class Leader:
                 record.open_tasks, investigator=investigator, reconciler=reconciler, logger=logger, clock=clock
             )
             self._duties.append(self._stuck)
+        channels: NotificationsDuty | None = None
+        if config.notify.channels:
+            channels = NotificationsDuty(
+                record.incidents,
+                record.deliveries,
+                recipients_of(config.notify),
+                config.notify,
+                node_id=config.node_id,
+                store=record.store,
+                stats=stats,
+                logger=logger,
+                clock=clock,
+                threads=threads,
+            )
+            self._duties.append(channels)
         if looker is not None:
             self._duties.append(
                 IncidentsDuty(
@@ -95,6 +113,7 @@ class Leader:
                     record.store,
                     looker=looker,
                     watch=self._watch,
+                    channels=channels,
                     listening=self.listening,
                     settings=settings,
                     stats=stats,

@@ -92,6 +92,7 @@ class Pipeline:
             investigator=investigator,
             reconciler=self._collector,
             looker=looker,
+            threads=threads,
         )
         self._watermark = Watermark(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
         timely = config.store.tick_every

@@ -35,6 +35,9 @@ class Stats(Struct):
     """Tasks, over all instances, with announcements that wait for a missing event; as of the last batch."""
     handler_failures: int = 0
     dead_letters: int = 0
+    notifications: int = 0
+    """Messages about incidents, and words that all is well, that channels took."""
+    notification_failures: int = 0
     takeovers: int = 0
     broker_connects: int = 0
     gaps: float = 0.0

@@ -29,7 +29,8 @@ from typing import Any, NamedTuple, Protocol
 from ha_monitor.dialing import Dialed
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.counts import Counts
-from ha_monitor.store.incidents import IncidentChanges
+from ha_monitor.store.deliveries import Deliveries
+from ha_monitor.store.incidents import IncidentChanges, IncidentList
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import (
     Applied,
@@ -340,3 +341,5 @@ class SharedRecord(NamedTuple):
     duties: LeaderDuties
     open_tasks: OpenTasks
     attempts: Attempts
+    deliveries: Deliveries
+    incidents: IncidentList

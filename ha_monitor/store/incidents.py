@@ -20,6 +20,9 @@ MOST_SILENCES = 100
 MOST_MARKS = 100
 """Marks of deployments that are kept, the latest."""
 
+BEFORE = "before"
+"""The fact of an incident that says in words what changed shortly before it, such as a deployment."""
+
 
 class Severity(StrEnum):
     """Whether somebody is woken."""
@@ -182,19 +185,3 @@ class Marks(Protocol):
 
     def mark(self, mark: Mark) -> None:
         """Add one."""
-
-
-class Deliveries(Protocol):
-    """Messages on their way, as the leader claims them. Each call blocks, and does nothing if this instance does not
-    lead.
-    """
-
-    def claim(self, ids: Sequence[str]) -> list[str]:
-        """Claim deliveries that are to be made now; what is claimed is kept until it is `told`, so that another leader
-        makes it again under the same id.
-
-        :returns: those that may be made, with those that an instance before claimed and never finished.
-        """
-
-    def told(self, incident: str, channel: str, told: Told, delivery: str) -> None:
-        """A channel took a delivery: its claim ends, and the incident says so."""

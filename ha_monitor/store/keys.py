@@ -106,6 +106,9 @@ TYPES = {
     "incidents": Kind("hash", "id of an incident -> the incident as JSON (incidents.lua)"),
     "silences": Kind("hash", "id of a silence -> the silence as JSON; expires with the last"),
     "deploys": Kind("list", "the latest marks of deployments as JSON, newest first"),
+    "notify_claims": Kind("hash", "id of a message that is being delivered -> its claim as JSON (deliveries.py)"),
+    "notify_told": Kind("hash", "<incident>\\31<channel> -> what that was told of it as JSON (deliveries.py)"),
+    "notify_taken": Kind("zset", "id of a message that a channel took in the last hour -> when"),
     "refusals": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
 }
 """The keys of which there is one, by their attribute of `Keys`."""
@@ -221,9 +224,11 @@ class Keys:
         self.incidents, self.silences, self.deploys = (
             self.prefix + name for name in ("incidents", "silences", "deploys")
         )
+        self.notify_claims, self.notify_told, self.notify_taken = (
+            self.prefix + name for name in ("notify-claims", "notify-told", "notify-taken")
+        )
         self.gaps = self.prefix + "gaps"
-        self.errors = self.prefix + "errors"
-        self.errors_since = self.prefix + "errors-since"
+        self.errors, self.errors_since = self.prefix + "errors", self.prefix + "errors-since"
         self.refusals = self.prefix + "refusals"
         self.label_sets = self.prefix + "label-sets"
         self.counting = self.prefix + "counting"

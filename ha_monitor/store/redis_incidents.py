@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.deliveries import read_told, with_told
 from ha_monitor.store.incidents import (
     MOST_MARKS,
     MOST_SILENCES,
@@ -34,15 +34,20 @@ _to_json = msgspec.json.Encoder().encode
 
 
 class RedisIncidents:
-    """See `incidents.IncidentList`, `incidents.Silences` and `incidents.Marks`. Uses a connection that is made."""
+    """See `incidents.IncidentList`, `incidents.Silences` and `incidents.Marks`."""
 
-    def __init__(self, connection: StoreConnection, keys: Keys) -> None:
-        self._call = connection.call
+    def __init__(self, call: Callable[..., Any], keys: Keys) -> None:
+        """:param call: runs a command over a connection that is made."""
+        self._call = call
         self._keys = keys
 
     def incidents(self) -> list[Incident]:
-        kept, silences = [one for one in self.kept() if one.kind], self._silences()
-        return worst_first(with_silences(kept, silences, self._now()) if silences else kept)
+        kept = [one for one in self.kept() if one.kind]
+        if not kept:
+            return []
+        raw, silences = self._call("HGETALL", self._keys.notify_told), self._silences()
+        told = with_told(kept, read_told(dict(zip(raw[::2], raw[1::2], strict=True))))
+        return worst_first(with_silences(told, silences, self._now()) if silences else told)
 
     def kept(self) -> list[Incident]:
         """All as the leader wrote them, without what others say of them. One that cannot be read has no kind."""

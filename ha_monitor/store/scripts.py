@@ -29,7 +29,7 @@ from ha_monitor.store.keys import FAMILIES, NAMES
 _NAMES = (
     *("apply", "tick", "register", "record_outcome", "recover", "unregister", "workers", "watch", "losses"),
     *("candidates", "confirm", "attempt", "set_aside", "repair", "restore", "restore_counts", "move_counts"),
-    *("error_group", "take_letter", "incidents", "silence", "deploy"),
+    *("error_group", "take_letter", "incidents", "silence", "deploy", "deliveries"),
 )
 
 _DIRECTIVE = re.compile(r"^-- @(\w+) +(.+)$", re.MULTILINE)
@@ -227,11 +227,8 @@ def event_constants() -> str:
 
 
 def histogram_constants() -> str:
-    """What the scripts need for the histogram of durations."""
-    return (
-        f"local SHORTEST, LAST_BUCKET = {SHORTEST}, {LAST_BUCKET}\n"
-        f"local LOW_STEP, MIDDLE_STEP, HIGH_STEP = {', '.join(map(repr, STEPS))}\n"
-    )
+    """What the scripts need for the histogram of durations: the shortest, the last bucket, and the steps."""
+    return f"local HISTOGRAM = {{ {SHORTEST}, {LAST_BUCKET}, {', '.join(map(repr, STEPS))} }}\n"
 
 
 GENERATED: Mapping[str, Callable[[], str]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +26,12 @@ from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.store.attempts import RedisAttempts
+from ha_monitor.store.deliveries import Changes, Claim, Part, Taken
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.incidents import Incident, IncidentChanges, Phase, Severity
 from ha_monitor.store.keys import TYPES, Keys
 from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.redis_deliveries import RedisDeliveries
 from ha_monitor.store.results import Recovered, Watching
 from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import NODE, Inside, Instance
@@ -133,6 +136,7 @@ class Going:
         """Everything that an instance does with the store."""
         one, store = self.one, self.one.store
         duties, tasks, attempts = Duties(store), RedisOpenTasks(store, LIMITS), RedisAttempts(store)
+        deliveries = RedisDeliveries(store)
         failed = event("task-failed", at=TIME + number, uuid=f"waits-{number // 2}")
         beats = [event("worker-heartbeat", at=TIME + 3 * number + n, processed=n + 2 * number) for n in range(2)]
         start = event("task-started", at=TIME + number, uuid=f"starts-{number}")
@@ -159,6 +163,11 @@ class Going:
         def counts() -> None:
             store.counts.read()
 
+        def tell() -> None:
+            claim, other = (Claim(f"i.{name}.{number}", name, (Part("i", Phase.FIRING, 1),), 1.0, 1) for name in "ab")
+            deliveries.exchange(Changes(claimed=[claim, other], noted=[("j", "a", 1.0)]))
+            deliveries.exchange(Changes(taken=[Taken(claim, time.time())]))
+
         def watch() -> None:
             consumes = {"celery@host": "celery"}
             duties.watch(Watching(10, 60), ["celery"], may_declare_lost=True, watermark=(0.0, 0.0), consumes=consumes)
@@ -177,6 +186,7 @@ class Going:
         self.do(record_outcome)
         self.do(note)
         self.do(counts)
+        self.do(tell)
         self.do(store.flush)
 
     def _look_at_the_tail(self) -> None:

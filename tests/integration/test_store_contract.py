@@ -16,6 +16,7 @@ from ha_monitor.store.duties import Duties
 from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.queries import Queries
 from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.redis_deliveries import RedisDeliveries
 from ha_monitor.store.redis_incidents import RedisIncidents
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import RedisOpenTasks, first_look
@@ -38,7 +39,14 @@ class RedisBed:
         stuck = StuckSettings()
         chosen = settings(self._url, lease=LEASE, name_wait=name_wait, detail_ttl=detail_ttl)
         store = RedisStore(chosen, NODE, self.clock, first_look=first_look(stuck))
-        return SharedRecord(store, Duties(store), RedisOpenTasks(store, stuck), RedisAttempts(store))
+        return SharedRecord(
+            store,
+            Duties(store),
+            RedisOpenTasks(store, stuck),
+            RedisAttempts(store),
+            RedisDeliveries(store),
+            RedisIncidents(store.command, store.keys),
+        )
 
     def queries(self) -> Queries:
         reader = StoreReader(settings(self._url), NODE)

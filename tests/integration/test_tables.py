@@ -24,6 +24,8 @@ from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import MOST_CALLS, MOST_LOOKS, Duties
 from ha_monitor.store.reader import AT_ONCE, MOST_WORKERS, StoreReader
+from ha_monitor.store.redis_deliveries import RedisDeliveries
+from ha_monitor.store.redis_incidents import RedisIncidents
 from ha_monitor.store.results import Table, Watched, Watching
 from ha_monitor.store.scripts import read_scripts
 from ha_monitor.store.stuck import MOST_LOOKS as MOST_TASKS_LOOKED_AT
@@ -31,6 +33,7 @@ from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import NODE, Inside, Instance
 from tests.support.reports import NoAlarm
 from tests.support.scraping import Samples
+from tests.support.threads import plain_threads
 from tests.unit.builders import TIME, TurnedClock, event
 from tests.unit.test_line import problems
 from tests.unit.test_tables import Lines
@@ -362,7 +365,8 @@ def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str
     one = Instance(store_url).start()
     lines, clock, config = Lines(), TurnedClock(), Config()
     record = SharedRecord(
-        one.store, Duties(one.store), RedisOpenTasks(one.store, config.stuck), RedisAttempts(one.store)
+        *(one.store, Duties(one.store), RedisOpenTasks(one.store, config.stuck)),
+        *(RedisAttempts(one.store), RedisDeliveries(one.store), RedisIncidents(one.store.command, one.store.keys)),
     )
     stats = Stats()
     telemetry = Telemetry(config, clock, stats)
@@ -372,6 +376,7 @@ def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str
         publishers=NoAlarm(),
         investigator=None,
         reconciler=Reconciles(),
+        threads=plain_threads(clock),
     )
     for number in range(5):
         one.apply(heartbeats(invented(30, f"{number}-")))

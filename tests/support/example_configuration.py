@@ -31,6 +31,7 @@ HEADER = """\
 #   /etc/ha-monitor/credentials/store_url
 #   /etc/ha-monitor/credentials/result_backend_url
 #   /etc/ha-monitor/credentials/http_password
+#   /etc/ha-monitor/credentials/notify_secrets
 # They override this file. An empty file means "not set".
 """
 WIDTH = 120

@@ -15,6 +15,7 @@ from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.types import END_TYPES
 from ha_monitor.store.api import SharedRecord
+from ha_monitor.store.deliveries import Book, Changes, Claim, Part, Taken
 from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.incidents import (
     MOST_MARKS,
@@ -28,6 +29,7 @@ from ha_monitor.store.incidents import (
     Severity,
     Silence,
     Silences,
+    Told,
 )
 from ha_monitor.store.outbox import OutboxItem, retry_entry
 from ha_monitor.store.queries import Ended, KeptTask, Queries, StoryEvent
@@ -130,6 +132,17 @@ def merge(record: SharedRecord, batch: Batch) -> list[OutboxItem]:
 
 def tick(record: SharedRecord, *rejected: bytes, eligible: bool = False, watermark_age: float | None = 0.0) -> Ticked:
     return record.store.tick(b"{}", list(rejected), eligible=eligible, watermark_age=watermark_age, requeued=False)
+
+
+def claim_of(record: SharedRecord, incident: str = "i", number: int = 1) -> Claim:
+    part = Part(incident, Phase.FIRING, number)
+    return Claim(f"{incident}.chat.{number}", "chat", (part,), TIME, record.store.token)
+
+
+def exchange(record: SharedRecord, **changes: Any) -> Book:
+    book = record.deliveries.exchange(Changes(**changes))
+    assert book is not None
+    return book
 
 
 def restored(record: SharedRecord) -> list[OutboxItem]:
@@ -1220,3 +1233,61 @@ class StoreContract:
         for number in range(MOST_MARKS + 5):
             kept.mark(Mark(f"v{number}", now + number))
         assert [mark.label for mark in kept.marks()] == [f"v{number}" for number in range(MOST_MARKS + 4, 4, -1)]
+
+    def test_a_message_is_claimed_and_then_told(self, bed: Bed) -> None:
+        """Given a leader that claims a message, it is under way until its channel took it; what that was told is known
+        then, and when."""
+        one = started(bed)
+        tick(one, eligible=True)
+        claim, at = claim_of(one), bed.now()
+
+        noted = exchange(one, claimed=[claim], noted=[("other", "chat", TIME)])
+        told = exchange(one, taken=[Taken(claim, at)])
+
+        assert (list(noted.claims), noted.told) == ([claim], {("other", "chat"): Told(TIME, Phase.PENDING, 0)})
+        assert (list(told.claims), told.told["i", "chat"]) == ([], Told(at, Phase.FIRING, 1))
+        assert dict(told.taken) == {"chat": [pytest.approx(at, abs=0.002)]}
+        assert told.now == pytest.approx(bed.now(), abs=60)
+
+    def test_what_the_leader_says_of_messages_may_be_said_again(self, bed: Bed) -> None:
+        """Given replies that are lost, each call is repeated without effect; a message that was released is not told by
+        what comes late."""
+        one = started(bed)
+        tick(one, eligible=True)
+        first, second = claim_of(one), claim_of(one, "j")
+        for _ in range(2):
+            exchange(one, claimed=[first, second])
+        for _ in range(2):
+            book = exchange(one, taken=[Taken(first, bed.now())], released=[second.id])
+        late = exchange(one, taken=[Taken(second, bed.now())])
+
+        assert [*book.claims, *late.claims] == []
+        assert set(late.told) == {("i", "chat")}
+        assert [len(times) for times in late.taken.values()] == [1]
+
+    def test_the_next_leader_finds_what_was_under_way_and_the_last_one_changes_nothing(self, bed: Bed) -> None:
+        """Given a leader that loses its place with a message under way, the next one finds its claim under the same id;
+        what the last one says then is not heard."""
+        one, two = started(bed), started(bed)
+        tick(one, eligible=True)
+        claim = claim_of(one)
+        exchange(one, claimed=[claim])
+        assert two.deliveries.exchange(Changes(released=[claim.id])) is None
+        tick(one, eligible=False)
+        tick(two, eligible=True)
+
+        assert one.deliveries.exchange(Changes(taken=[Taken(claim, bed.now())])) is None
+        assert list(exchange(two).claims) == [claim]
+        assert exchange(two, taken=[Taken(claim, bed.now())]).told["i", "chat"].times == 1
+
+    def test_what_is_forgotten_of_messages_is_gone(self, bed: Bed) -> None:
+        """Given more entries than one command takes, they are kept, and forgotten when the leader says so."""
+        one = started(bed)
+        tick(one, eligible=True)
+        names = [(f"i{number}", "chat") for number in range(450)]
+
+        kept = exchange(one, noted=[(*name, TIME) for name in names])
+        gone = exchange(one, forgotten=names[1:])
+
+        assert set(kept.told) == set(names)
+        assert set(gone.told) == {names[0]}

@@ -12,6 +12,7 @@ import pytest
 from ha_monitor.config import load as module
 from ha_monitor.config.load import instance_name, load, read, settings
 from ha_monitor.config.schema import Config, LogLevel, QueueType, StoreSettings
+from ha_monitor.config.secrets import Scrubber
 from ha_monitor.errors import ConfigurationError
 
 
@@ -269,8 +270,54 @@ MISTAKES = [
     pytest.param(
         "brokers = 1\n",
         "{file}: brokers: unknown key; expected one of "
-        "batch, broker, handlers, http, log, metrics, node_id, queue, result_backend, store, stuck, workers",
+        "batch, broker, handlers, http, log, metrics, node_id, notify, queue, result_backend, store, stuck, workers",
         id="unknown key",
+    ),
+    pytest.param(
+        '[notify.channels.chat]\ntype = "carrier pigeon"\n',
+        "{file}: notify.channels.chat.type: expected one of alertmanager, pagerduty, webhook, email, exec, heartbeat",
+        id="no such kind of channel",
+    ),
+    pytest.param(
+        '[notify.channels.mail]\ntype = "email"\nto = ["a@b.org"]\n',
+        "{file}: notify.channels.mail: expected sender",
+        id="a channel that lacks a key",
+    ),
+    pytest.param(
+        '[notify.channels.tell]\ntype = "exec"\ncommand = ["tell"]\nshell = true\n',
+        "{file}: notify.channels.tell: unknown key shell; expected one of type, command",
+        id="a channel with an unknown key",
+    ),
+    pytest.param(
+        '[notify.channels.hook]\ntype = "webhook"\nurl = "https://user:hunter2@host/"\n',
+        "{file}: notify.channels.hook.url: expected a URL such as https://host/path, without a password in it",
+        id="a password in the URL of a channel",
+    ),
+    pytest.param(
+        '[notify.channels.hook]\ntype = "webhook"\n',
+        "{file}: notify.channels.hook: expected a url, either here or as the secret url, not both",
+        id="a channel without a place",
+    ),
+    pytest.param(
+        '[notify.channels."No Name"]\ntype = "exec"\ncommand = ["tell"]\n',
+        "{file}: notify.channels.No Name: expected a name of up to 40 small letters, digits and -",
+        id="a name of a channel",
+    ),
+    pytest.param(
+        '[[notify.routes]]\nchannels = ["pager"]\n',
+        "{file}: notify.routes[0].channels: no channel is called pager; there are none",
+        id="a route to nowhere",
+    ),
+    pytest.param(
+        '[[notify.routes]]\nchannel = ["pager"]\n',
+        "{file}: notify.routes[0].channel: unknown key; expected one of channels, severity, kinds, names",
+        id="unknown key in a route",
+    ),
+    pytest.param(
+        '[notify.secrets.pager]\nkey = "hunter2"\n',
+        "{file}: notify.secrets: expected in a file of its own that only root can read: put it as JSON into "
+        "/etc/ha-monitor/credentials/notify_secrets",
+        id="a secret where all can read it",
     ),
     pytest.param("[store]\nlease = \n", "{file}: not valid TOML: Invalid value (at line 2, column 9)", id="not TOML"),
     pytest.param(
@@ -450,3 +497,21 @@ def test_records_shrink_after_whole_seconds_or_never(detail_ttl: float, after: i
     """Given `store.detail_ttl`, records shrink after so many whole seconds, one at least; with 0, or for as long as the
     record is kept, never."""
     assert StoreSettings(detail_ttl=detail_ttl).shrinks_after == after
+
+
+def test_the_secrets_of_channels_come_as_a_credential_and_are_in_no_text(file: Path, tmp_path: Path) -> None:
+    """Given secrets as a credential, the channels have them, and a text of a library shows none of them; one for a
+    channel that there is not is a mistake that names it."""
+    file.write_text('[notify.channels.pager]\ntype = "pagerduty"\n[notify.channels.chat]\ntype = "webhook"\n')
+    given = tmp_path / "notify_secrets"
+    given.write_text('{"pager": {"key": "integr8tion"}, "chat": {"url": "https://hooks.example/T0/hunter2"}}')
+    environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    config = load(file, environment)
+
+    assert config.notify.secrets_of("pager").key == "integr8tion"
+    scrub = Scrubber(config)
+    assert "integr8tion" not in scrub("refused integr8tion at https://hooks.example/T0/hunter2")
+    assert "hunter2" not in scrub("refused at https://hooks.example/T0/hunter2")
+    given.write_text('{"page": {"key": "hunter2"}}')
+    assert wrong(file, environment) == f"{given}: notify.secrets: no channel is called page"

@@ -18,7 +18,7 @@ from ha_monitor.store.name_statistics import Durations, NameStatistic
 from ha_monitor.store.results import WorkerState
 from tests.unit.builders import TurnedClock
 
-VIEW = View((), True, None, 0, 0, 0.0, may_judge=True)
+VIEW = View((), True, None, 0, 0, 0.0, [], may_judge=True)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ LAYERS = [
     {"events"},
     {"broker", "store", "backend"},
     {"incidents"},
-    {"outputs", "metrics"},
+    {"outputs", "metrics", "notify"},
     {"pipeline"},
     {"service"},
     {"status", "check", "query"},
@@ -49,6 +49,7 @@ PORT = {
     "worker_runs",
     "tail",
     "dead_letters",
+    "deliveries",
     "incidents",
 }
 """The modules of `store/` that others may know: what the store is asked and answers, whatever keeps it."""
@@ -58,6 +59,7 @@ PURE = "a function of its arguments"
 WORK = "the work of a thread or a part, of the object that makes it"
 ASKS = "a function of a lower part, without a state that it shares"
 CALLBACKS = {
+    "store.redis_incidents.RedisIncidents.call": ASKS,
     "threads.Threads.trouble": A_LINE,
     "threads.ServiceThread.work": WORK,
     "events.facts.FactBuilder.binary": PURE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +12,11 @@ import pytest
 
 from ha_monitor.backend.results import Result
 from ha_monitor.broker.task_query import Held, WorkerAnswers
+from ha_monitor.config.notify import Heartbeat, Notify
 from ha_monitor.config.schema import Config, Http, StuckSettings, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
+from ha_monitor.notify import channels
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import ENOUGH
@@ -472,3 +476,46 @@ def test_a_confirmation_waits_for_instances_that_have_not_merged_what_they_had(b
     live_with_answers(one, answers, 120)
 
     assert len(one.said("task-stuck")) == 1
+
+
+# --- the channels -------------------------------------------------------------------------
+
+
+def test_only_the_leader_says_that_all_is_well(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given two instances with a heartbeat, the one that leads sends it, and the other one once it follows; a channel
+    that hangs meanwhile costs neither its lease."""
+    config = msgspec.structs.replace(CONFIG, notify=Notify(channels={"beat": Heartbeat(url="http://h/", every=10.0)}))
+    hangs, sent = threading.Event(), Counter[str]()
+
+    class Hanging:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def deliver(self, message: object, deadline: object, /) -> str:
+            sent[self.name] += 1
+            hangs.wait()
+            return ""
+
+        def probe(self, deadline: object, /) -> str:
+            return ""
+
+    names = iter("12")
+    monkeypatch.setattr(channels, "make_channel", lambda *_: Hanging(next(names)))
+    one, two = Instance(bed, config=config), Instance(bed, "2", config=config)
+    live(3, one, two)
+    assert leads(one)
+    wait_until(lambda: sent == {"1": 1}, 30, "the heartbeat", 0.01)
+    live(60, one, two)
+    assert (leads(one), one.said("lease-lost")) == (True, [])
+    live(3 * LEASE, two)
+    assert leads(two)
+    wait_until(lambda: sent == {"1": 1, "2": 1}, 30, "the heartbeat of the other one", 0.01)
+    hangs.set()
+
+
+def test_without_channels_nothing_is_asked_about_messages(bed: Bed, one: Instance) -> None:
+    """Given no channel, the store is not asked about messages: who needs none pays nothing."""
+    live(10, one)
+
+    assert leads(one)
+    assert bed.store_trouble.moments["before deliveries"] == 0

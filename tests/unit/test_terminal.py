@@ -38,6 +38,8 @@ from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ServiceMiss
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.model import Event
 from ha_monitor.exit_status import ExitStatus
+from ha_monitor.notify import channels
+from ha_monitor.notify.channel import Refused
 from ha_monitor.outputs.console import console_renderer, fields_of
 from ha_monitor.outputs.line import EventLine, Identity, encode_line
 from ha_monitor.outputs.log import Threshold, make_logger
@@ -251,6 +253,16 @@ def tailing(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
     return run
 
 
+def notifying(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+    class Hostile:
+        def deliver(self, message: Any, deadline: Any) -> str:
+            raise Refused(text)
+
+    monkeypatch.setenv("HA_MONITOR_NOTIFY_CHANNELS", '{"chat": {"type": "webhook", "url": "http://h/"}}')
+    monkeypatch.setattr(channels, "make_channel", lambda *_: Hostile())
+    return main(["notify", "test"])
+
+
 def naming(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
     serve(monkeypatch)
     return main(["task", f"x{text}"])
@@ -295,6 +307,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], int]] = {
     "silence KIND": (lambda patch, text: of_incidents("silence", f"x{text}", "1h")(patch, text), ExitStatus.USAGE),
     "deploy": (of_incidents("deploy", "list"), ExitStatus.OK),
     "deploy mark": (lambda patch, text: of_incidents("deploy", "mark", f"x{text}")(patch, text), ExitStatus.OK),
+    "notify": (notifying, ExitStatus.FAILURE),
     "completion": (lambda patch, text: main(["completion", "bash"]), ExitStatus.OK),
     "an unknown id": (naming, ExitStatus.FAILURE),
     "a wrong filter": (filtering, ExitStatus.USAGE),

@@ -38,6 +38,9 @@ def monitor(facts: Facts) -> Iterator[Sighting]:
             f"Redis has used more than {int(facts.memory * 20) * 5} % of its memory (maxmemory): then it takes no more"
         )
         yield _of_fleet("store", said, 1)
+    for name in facts.failing_channels:
+        said = f"nobody is told by the channel {name}: its messages are not taken"
+        yield Sighting("monitor", f"channel-{name}", said, command=f"ha-monitor notify test {name}")
 
 
 def store_went_back(facts: Facts) -> Iterator[Sighting]:

@@ -26,6 +26,7 @@ do
   local MOST_FOLDED = 10 -- hours that one call folds
   local MOST_WAITING_RUNS = 16
   local RUN_TIME, WAIT = 20, 128
+  local SHORTEST, LAST_BUCKET, LOW_STEP, MIDDLE_STEP, HIGH_STEP = unpack(HISTOGRAM)
   local MINUTE = 60000000 -- µs
   local cells = {} -- name -> minute since the epoch -> {key -> how many more}
   local last_name, last_from, last_to, last_cell -- often the next is of the same minute, which begins and ends then

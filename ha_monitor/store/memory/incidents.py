@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ha_monitor.store.deliveries import read_told, with_told
 from ha_monitor.store.incidents import MOST_MARKS, MOST_SILENCES, Incident, Mark, Silence, with_silences, worst_first
 from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.memory.server import MemoryServer
@@ -17,7 +18,8 @@ class MemoryIncidents:
         self._server = server
 
     def incidents(self) -> list[Incident]:
-        return worst_first(with_silences(self.kept(), self.silences(), self._server.clock.time()))
+        told = with_told(self.kept(), read_told(self._server.messages.told))
+        return worst_first(with_silences(told, self.silences(), self._server.clock.time()))
 
     def kept(self) -> list[Incident]:
         """As `RedisIncidents.kept`."""

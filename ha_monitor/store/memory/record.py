@@ -5,7 +5,9 @@ from __future__ import annotations
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.store.api import SharedRecord
+from ha_monitor.store.memory.deliveries import MemoryDeliveries
 from ha_monitor.store.memory.duties import MemoryAttempts, MemoryDuties, MemoryOpenTasks
+from ha_monitor.store.memory.incidents import MemoryIncidents
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.memory.store import MemoryStore
 
@@ -24,4 +26,11 @@ def memory_record(
 def record_of(store: MemoryStore, config: Config, *, absent: float = 0.0) -> SharedRecord:
     """The same with a store that may be of a kind of its own."""
     open_tasks = MemoryOpenTasks(store, config.stuck, absent)
-    return SharedRecord(store, MemoryDuties(store), open_tasks, MemoryAttempts(store))
+    return SharedRecord(
+        store,
+        MemoryDuties(store),
+        open_tasks,
+        MemoryAttempts(store),
+        MemoryDeliveries(store),
+        MemoryIncidents(store.server),
+    )

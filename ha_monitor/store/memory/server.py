@@ -71,6 +71,14 @@ class GroupedErrors(Struct):
     ignored: int | None = None
 
 
+class KeptMessages(Struct):
+    """Messages to the channels, as `deliveries.book_of` reads them."""
+
+    claims: dict[bytes, bytes] = field(default_factory=dict)
+    told: dict[bytes, bytes] = field(default_factory=dict)
+    taken: dict[bytes, bytes] = field(default_factory=dict)
+
+
 class KeptErrors(Struct):
     """All errors."""
 
@@ -97,6 +105,7 @@ class MemoryServer:
         """Tasks that one call merges at most, as where their records are large; None for all."""
         self.instances: dict[int, MemoryInstance] = {}
         self.tasks: dict[str, MemoryTask] = {}
+        self.messages = KeptMessages()
         self.others: set[bytes] = set()
         """Ids of events that belong to no task."""
         self.taken_over: dict[int, MemoryInstance] = {}

@@ -1,0 +1,203 @@
+"""Settings of the channels that are told of incidents: a class each, told apart by `type`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+Url = Annotated[
+    str,
+    Meta(
+        pattern=r"^https?://[A-Za-z0-9_.\[\]:-]+(/[!-~]*)?\Z",
+        title="a URL such as https://host/path, without a password in it",
+    ),
+]
+OptionalUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^\Z|^https?://[A-Za-z0-9_.\[\]:-]+(/[!-~]*)?\Z",
+        title="a URL such as https://host/path, without a password in it",
+    ),
+]
+Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,1000}\Z", title="a text without control characters")]
+ChannelName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z", title="up to 40 small letters, digits and -")]
+
+
+class Alertmanager(Struct, forbid_unknown_fields=True, frozen=True, tag="alertmanager"):
+    """Prometheus' Alertmanager, which groups, routes and silences by itself."""
+
+    urls: Annotated[list[Url], Meta(min_length=1, max_length=20)]
+    """All members of the cluster, each by itself: no load balancer."""
+    username: str = ""
+    """For basic authentication; the password is the secret `password`."""
+
+
+class PagerDuty(Struct, forbid_unknown_fields=True, frozen=True, tag="pagerduty"):
+    """PagerDuty's Events API v2; the secret `key` is the integration key."""
+
+    url: Url = "https://events.pagerduty.com/v2/enqueue"
+
+
+class Webhook(Struct, forbid_unknown_fields=True, frozen=True, tag="webhook"):
+    """JSON to a URL. The URL may be the secret `url` instead; with the secret `key` the body is signed."""
+
+    url: OptionalUrl = ""
+    template: Literal["json", "slack", "mattermost"] = "json"
+
+
+class Email(Struct, forbid_unknown_fields=True, frozen=True, tag="email"):
+    """A mail server; the password for `username` is the secret `password`."""
+
+    to: Annotated[list[Text], Meta(min_length=1, max_length=50)]
+    sender: Text
+    host: Text = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """0 for the usual one: 587, 465 or 25."""
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    username: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class Exec(Struct, forbid_unknown_fields=True, frozen=True, tag="exec"):
+    """A program, which gets the message as JSON on standard input."""
+
+    command: Annotated[list[Text], Meta(min_length=1, max_length=100)]
+
+
+class Heartbeat(Struct, forbid_unknown_fields=True, frozen=True, tag="heartbeat"):
+    """A URL that is fetched while the fleet consumes, so that its owner notices when that ends. The URL may be the
+    secret `url` instead.
+    """
+
+    url: OptionalUrl = ""
+    every: Annotated[float, Meta(ge=10, le=86400)] = 60.0
+
+
+ChannelSettings = Alertmanager | PagerDuty | Webhook | Email | Exec | Heartbeat
+TYPES: Mapping[str, type[ChannelSettings]] = {
+    "alertmanager": Alertmanager,
+    "pagerduty": PagerDuty,
+    "webhook": Webhook,
+    "email": Email,
+    "exec": Exec,
+    "heartbeat": Heartbeat,
+}
+"""By the `type` that tells them apart."""
+
+
+class Secrets(Struct, forbid_unknown_fields=True, frozen=True):
+    """The secrets of one channel. Which ones it has, its type says."""
+
+    url: OptionalUrl = ""
+    key: Annotated[str, Meta(max_length=1000)] = ""
+    password: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class Route(Struct, forbid_unknown_fields=True, frozen=True):
+    """Incidents that some channels are told of: those that all of its keys fit."""
+
+    channels: Annotated[list[ChannelName], Meta(min_length=1)]
+    severity: Literal["", "page", "warn"] = ""
+    kinds: list[str] = field(default_factory=list)
+    """Patterns, such as `worker-*`."""
+    names: list[str] = field(default_factory=list)
+    """Patterns for what the incident is about: a worker, a queue or a task."""
+
+
+class Notify(Struct, forbid_unknown_fields=True, frozen=True):
+    """Who is told of incidents, and how. See docs/being-told.md."""
+
+    base_url: Annotated[
+        OptionalUrl, Meta(description="Address that links in messages lead to; empty for messages without links")
+    ] = ""
+    channels: Annotated[
+        dict[ChannelName, ChannelSettings],
+        Meta(description='Channels by name: {"pager" = {type = "pagerduty"}}; the types are in docs/being-told.md'),
+    ] = field(default_factory=dict)
+    routes: Annotated[
+        list[Route],
+        Meta(
+            max_length=100,
+            description='Which channels are told of what: [{channels = ["pager"], severity = "page"}]; each route that '
+            "fits counts; empty to tell all channels of everything",
+        ),
+    ] = field(default_factory=list)
+    secrets: Annotated[
+        dict[ChannelName, Secrets],
+        Meta(description='Secrets of the channels, only as a credential or variable: {"pager": {"key": "…"}} as JSON'),
+    ] = field(default_factory=dict)
+
+    def secrets_of(self, channel: str) -> Secrets:
+        """Those of a channel, which may have none."""
+        return self.secrets.get(channel, Secrets())
+
+
+def problem_in(channels: Any) -> str | None:
+    """What is wrong with the channels as they stand in a file, in words that begin with the key: the library that reads
+    them does not say which one it is about.
+    """
+    if not isinstance(channels, dict):
+        return None
+    for name, channel in channels.items():
+        key = f"notify.channels.{name}" if name.isprintable() else "notify.channels"
+        try:
+            msgspec.convert(name, ChannelName)
+        except msgspec.ValidationError:
+            return f"{key}: expected a name of up to 40 small letters, digits and -"
+        kind = TYPES.get(str(channel.get("type"))) if isinstance(channel, dict) else None
+        if kind is None:
+            return f"{key}.type: expected one of {', '.join(TYPES)}"
+        try:
+            msgspec.convert(channel, kind)
+        except msgspec.ValidationError as error:
+            text, _, where = str(error).partition(" - at `$")
+            known = ", ".join(one.name for one in msgspec.structs.fields(kind))
+            hint = f"; expected one of type, {known}" if "unknown field" in text else ""
+            return f"{key}{where.rstrip('`')}: {_in_words(text)}{hint}"
+    return None
+
+
+def _in_words(text: str) -> str:
+    text = text.replace("`", "").replace("object", "a table").replace("array", "a list")
+    text = text.replace("Object missing required field", "expected")
+    text = text.replace("Object contains unknown field", "unknown key")
+    for kind in (Url, OptionalUrl, Text):
+        shown = msgspec.inspect.type_info(kind)
+        assert isinstance(shown, msgspec.inspect.Metadata)
+        if "matching regex" in text and repr(getattr(shown.type, "pattern", None)) in text:
+            return f"expected {(shown.extra_json_schema or {}).get('title')}"
+    return text[:1].lower() + text[1:]
+
+
+def secret_texts(secrets: Mapping[str, Secrets]) -> set[str]:
+    """All texts that nobody may see."""
+    return {text for one in secrets.values() for text in (one.url, one.key, one.password) if text}
+
+
+def problem_of(settings: Notify) -> str | None:
+    """What does not fit together, in words that begin with the key; None if all does."""
+    for number, route in enumerate(settings.routes):
+        if unknown := sorted(set(route.channels) - settings.channels.keys()):
+            known = ", ".join(sorted(settings.channels)) or "none"
+            return f"notify.routes[{number}].channels: no channel is called {unknown[0]}; there are {known}"
+    if unknown := sorted(settings.secrets.keys() - settings.channels.keys()):
+        return f"notify.secrets: no channel is called {unknown[0]}"
+    for name, channel in settings.channels.items():
+        lacking = _lacking(channel, settings.secrets_of(name))
+        if lacking:
+            return f"notify.channels.{name}: expected {lacking}"
+    return None
+
+
+def _lacking(channel: Any, secrets: Secrets) -> str:
+    if isinstance(channel, Webhook | Heartbeat) and bool(channel.url) == bool(secrets.url):
+        return "a url, either here or as the secret url, not both"
+    if isinstance(channel, PagerDuty) and not secrets.key:
+        return "the secret key, which is the integration key of the service"
+    if isinstance(channel, Alertmanager | Email) and bool(channel.username) != bool(secrets.password):
+        return "both or neither of username and the secret password"
+    if isinstance(channel, Email) and channel.username and channel.tls == "none":
+        return "tls, or a password would be sent in the clear"
+    return ""

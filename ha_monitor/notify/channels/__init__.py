@@ -1,0 +1,52 @@
+"""The kinds of channels, a file each, and the one place that chooses among them."""
+
+from __future__ import annotations
+
+from ha_monitor.config.notify import (
+    Alertmanager,
+    ChannelSettings,
+    Email,
+    Exec,
+    Heartbeat,
+    PagerDuty,
+    Secrets,
+    Webhook,
+)
+from ha_monitor.notify.channel import Channel
+from ha_monitor.notify.channels.alertmanager import ENDS_FOR, RESEND, AlertmanagerChannel
+from ha_monitor.notify.channels.email import EmailChannel
+from ha_monitor.notify.channels.exec import ExecChannel
+from ha_monitor.notify.channels.heartbeat import HeartbeatChannel
+from ha_monitor.notify.channels.pagerduty import PagerDutyChannel
+from ha_monitor.notify.channels.webhook import WebhookChannel
+from ha_monitor.notify.plan import Pace
+
+
+def make_channel(settings: ChannelSettings, secrets: Secrets) -> Channel:
+    """The channel as it is configured."""
+    match settings:
+        case Alertmanager():
+            return AlertmanagerChannel(settings, secrets)
+        case PagerDuty():
+            return PagerDutyChannel(settings, secrets)
+        case Webhook():
+            return WebhookChannel(settings, secrets)
+        case Email():
+            return EmailChannel(settings, secrets)
+        case Exec():
+            return ExecChannel(settings)
+        case Heartbeat():
+            return HeartbeatChannel(settings, secrets)
+
+
+def pace_of(settings: ChannelSettings) -> Pace | None:
+    """How often it is told of incidents; None if it is not told of any."""
+    match settings:
+        case Heartbeat():
+            return None
+        case Alertmanager():
+            return Pace(group=0.0, more=0.0, repeat=RESEND, most_an_hour=None, ends_for=ENDS_FOR)
+        case PagerDuty():
+            return Pace(more=0.0, most_an_hour=None)
+        case _:
+            return Pace()

@@ -1,0 +1,80 @@
+"""Prometheus' Alertmanager, API v2. The same alert may be posted any number of times, by any number of instances: its
+labels are what it is, so two leaders in a fail-over do no harm. One that is not posted again ends by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ha_monitor.config.notify import Alertmanager, Secrets
+from ha_monitor.notify.channel import Deadline, NotDelivered
+from ha_monitor.notify.http import Login, request
+from ha_monitor.notify.message import LONGEST_NAME, LONGEST_VALUE, Message, Notice, iso, line, lines_of
+from ha_monitor.store.incidents import Phase
+
+RESEND = 60.0
+"""Seconds after which what still fires is posted again."""
+ENDS_AFTER = 5 * RESEND
+"""Seconds after which Alertmanager takes an alert for resolved, if it is not posted again: more than a new leader needs
+to begin."""
+
+ENDS_FOR = 900.0
+"""Seconds for which an end is posted again, as Prometheus does: one that is started anew has forgotten all alerts, and
+would never tell that one is over."""
+
+
+class AlertmanagerChannel:
+    """See `channel.Channel`. Posts to all members: they share what they have told, not what they are sent."""
+
+    def __init__(self, settings: Alertmanager, secrets: Secrets) -> None:
+        self._urls = [url.rstrip("/") for url in settings.urls]
+        self._login = Login(settings.username, secrets.password) if settings.username else None
+
+    def deliver(self, message: Message, deadline: Deadline) -> str:
+        """Returns if any member has taken it: one that is down must not keep the others from telling."""
+        body = msgspec.json.encode([alert_of(one, message) for one in message.notices])
+        failures: list[NotDelivered] = []
+        for number, url in enumerate(self._urls):
+            share = deadline.share(len(self._urls) - number)
+            try:
+                request("POST", f"{url}/api/v2/alerts", share, body=body, login=self._login)
+            except NotDelivered as error:
+                failures.append(error)
+        if len(failures) == len(self._urls):
+            raise failures[0]
+        return "; ".join(map(str, failures))
+
+    def probe(self, deadline: Deadline) -> str:
+        """Raises if any member does not answer."""
+        for number, url in enumerate(self._urls):
+            share = deadline.share(len(self._urls) - number)
+            request("GET", f"{url}/api/v2/status", share, login=self._login)
+        count = len(self._urls)
+        return f"{count} {'member answers' if count == 1 else 'members answer'}"
+
+
+def alert_of(notice: Notice, message: Message) -> dict[str, Any]:
+    """An incident as Alertmanager has it. Its labels stay the same for as long as it lasts."""
+    incident = notice.incident
+    firing = notice.phase is Phase.FIRING
+    alert: dict[str, Any] = {
+        "labels": {
+            "alertname": line(incident.kind, LONGEST_NAME),
+            "severity": incident.severity.value,
+            "key": line(incident.key, LONGEST_VALUE),
+            "node_id": line(message.node_id, LONGEST_NAME),
+            "incident": line(incident.id, LONGEST_NAME),
+        },
+        "annotations": {
+            "summary": line(incident.summary, LONGEST_VALUE),
+            "description": "\n".join(lines_of(message._replace(notices=(notice,)))[1:]),
+            "command": line(incident.command),
+        },
+        "startsAt": iso(incident.since),
+        "endsAt": iso(message.at + ENDS_AFTER if firing else max(notice.ended, incident.since)),
+    }
+    if message.base_url:
+        alert["generatorURL"] = f"{message.base_url}/"
+    return alert

@@ -1,0 +1,97 @@
+"""A program of one's own, which gets the message as JSON on standard input."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+
+import msgspec
+
+from ha_monitor.config.notify import Exec
+from ha_monitor.errors import reason_of
+from ha_monitor.notify.channel import Deadline, Refused, TryAgain
+from ha_monitor.notify.message import Message, document_of
+
+MOST_SAID = 2000
+"""Bytes of standard error that are kept; what is beyond is read and dropped."""
+TEMPORARY = os.EX_TEMPFAIL
+"""The exit status by which a program says: not now, try again."""
+_OWN, _NOT_ITS = "HA_MONITOR_", ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+_LOOK_EVERY = 0.05
+
+
+class ExecChannel:
+    """See `channel.Channel`. The program and all that it started have ended when `deliver` returns."""
+
+    def __init__(self, settings: Exec) -> None:
+        self._command = list(settings.command)
+
+    def deliver(self, message: Message, deadline: Deadline) -> str:
+        """Exit status 0 means taken, 75 that it is to be tried again, and any other one that it is refused."""
+        name = self._command[0]
+        try:
+            # In memory, so that a program that does not read it blocks nobody.
+            with os.fdopen(os.memfd_create("message"), "w+b") as given:
+                given.write(msgspec.json.encode(document_of(message)))
+                given.seek(0)
+                process = subprocess.Popen(
+                    self._command,
+                    stdin=given,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    env=environment_for(os.environ, message),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise Refused(f"{name}: it cannot be started: {reason_of(error)}") from None
+        said = b""
+        try:
+            said = _said_until_the_end(process, deadline, name)
+        finally:
+            # The whole group, before the process is reaped: until then, its id belongs to nobody else.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if process.stderr is not None:
+                process.stderr.close()
+        if process.returncode == 0:
+            return ""
+        text = reason_of(ValueError(said.decode("utf-8", "replace"))) if said.strip() else ""
+        told = f"{name}: exit status {process.returncode}{f': {text}' if text else ''}"
+        raise TryAgain(told) if process.returncode == TEMPORARY else Refused(told)
+
+    def probe(self, _deadline: Deadline) -> str:
+        name = self._command[0]
+        if shutil.which(name) is None:
+            raise Refused(f"{name}: there is no such program, or it may not be executed")
+        return f"{name} can be executed"
+
+
+def environment_for(environment: Mapping[str, str], message: Message) -> dict[str, str]:
+    """The environment of the program: this one's, without the settings, in which passwords may be."""
+    kept = {name: value for name, value in environment.items() if not name.startswith(_OWN) and name not in _NOT_ITS}
+    return {**kept, f"{_OWN}DELIVERY_ID": message.id}
+
+
+def _said_until_the_end(process: subprocess.Popen[bytes], deadline: Deadline, name: str) -> bytes:
+    """What it says on standard error until it ends. It is not reaped.
+
+    :raises TryAgain: if it does not end in time; it may have done its work all the same.
+    """
+    assert process.stderr is not None
+    said, is_open = b"", True
+    while True:
+        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        wait = 0.0 if ended else min(_LOOK_EVERY, deadline.left(f"{name}: it did not end", maybe_taken=True))
+        readable, _, _ = select.select([process.stderr] if is_open else [], [], [], wait)
+        if readable:
+            some = os.read(process.stderr.fileno(), 4096)
+            is_open = bool(some)
+            said = (said + some)[:MOST_SAID]
+        if ended:  # what it has started may go on writing
+            return said

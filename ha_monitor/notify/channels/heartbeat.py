@@ -1,0 +1,25 @@
+"""Fetches a URL while the fleet consumes. Whoever owns it, such as healthchecks.io, tells people when that ends: nobody
+else can when all instances are down.
+"""
+
+from __future__ import annotations
+
+from ha_monitor.config.notify import Heartbeat, Secrets
+from ha_monitor.notify.channel import Deadline
+from ha_monitor.notify.http import connected, place_of, request
+from ha_monitor.notify.message import Message
+
+
+class HeartbeatChannel:
+    """See `channel.Channel`; what the message says does not matter."""
+
+    def __init__(self, settings: Heartbeat, secrets: Secrets) -> None:
+        self._url = settings.url or secrets.url
+
+    def deliver(self, _message: Message, deadline: Deadline) -> str:
+        request("GET", self._url, deadline)
+        return ""
+
+    def probe(self, deadline: Deadline) -> str:
+        with connected(self._url, deadline):
+            return f"{place_of(self._url)} can be reached"

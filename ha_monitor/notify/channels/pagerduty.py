@@ -1,0 +1,67 @@
+"""PagerDuty, Events API v2. The id of the incident is its `dedup_key`, so an event that comes twice counts once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ha_monitor.config.notify import PagerDuty, Secrets
+from ha_monitor.notify.channel import Deadline
+from ha_monitor.notify.http import connected, place_of, request
+from ha_monitor.notify.message import (
+    LONGEST_NAME,
+    LONGEST_VALUE,
+    Message,
+    Notice,
+    facts_of,
+    iso,
+    line,
+    lines_of,
+    title_of,
+)
+from ha_monitor.store.incidents import Phase, Severity
+
+
+class PagerDutyChannel:
+    """See `channel.Channel`. An event for each incident; one that fails has the message made again as a whole."""
+
+    def __init__(self, settings: PagerDuty, secrets: Secrets) -> None:
+        self._url = settings.url
+        self._key = secrets.key
+
+    def deliver(self, message: Message, deadline: Deadline) -> str:
+        for notice in message.notices:
+            request("POST", self._url, deadline, body=msgspec.json.encode(event_of(notice, message, self._key)))
+        return ""
+
+    def probe(self, deadline: Deadline) -> str:
+        """The key is not tried: that would open an incident."""
+        with connected(self._url, deadline):
+            return f"{place_of(self._url)} can be reached; ha-monitor notify test tries the key"
+
+
+def event_of(notice: Notice, message: Message, key: str) -> dict[str, Any]:
+    """What PagerDuty is sent of an incident."""
+    incident = notice.incident
+    known: dict[str, Any] = {"routing_key": key, "dedup_key": line(incident.id, LONGEST_NAME)}
+    if notice.phase is Phase.RESOLVED:
+        return {**known, "event_action": "resolve"}
+    alone = message._replace(notices=(notice,))
+    event = {
+        **known,
+        "event_action": "trigger",
+        "client": "ha-monitor",
+        "payload": {
+            "summary": title_of(alone),
+            "source": line(message.node_id, LONGEST_NAME),
+            "severity": "critical" if incident.severity is Severity.PAGE else "warning",
+            "timestamp": iso(incident.since),
+            "component": line(incident.key, LONGEST_VALUE),
+            "class": line(incident.kind, LONGEST_NAME),
+            "custom_details": {"text": "\n".join(lines_of(alone)[1:]), **facts_of(incident)},
+        },
+    }
+    if message.base_url:
+        event["links"] = [{"href": f"{message.base_url}/", "text": "ha-monitor"}]
+    return event

@@ -1,0 +1,185 @@
+"""One HTTP request, bounded in every way: the whole of it in time, the answer in length; redirects are not followed,
+and certificates are verified.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+import h11
+
+from ha_monitor.errors import reason_of
+from ha_monitor.notify.channel import Deadline, Refused, TryAgain
+from ha_monitor.version import __version__
+
+MOST_ANSWER = 64 * 1024
+"""Bytes of a body that are read."""
+SHOWN = 200
+"""Characters of it that an error shows."""
+_LATER = (408, 425, 429)
+_RECEIVE = 16 * 1024
+
+
+class Login(NamedTuple):
+    """For HTTP's basic authentication."""
+
+    username: str
+    password: str
+
+
+class Answer(NamedTuple):
+    """What a service said."""
+
+    status: int
+    body: bytes
+
+
+def request(
+    method: str,
+    url: str,
+    deadline: Deadline,
+    *,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    login: Login | None = None,
+) -> Answer:
+    """Make a request that succeeds.
+
+    :param url: a valid one, of http or https.
+    :raises TryAgain: if the service cannot be reached, or says that it cannot answer now.
+    :raises Refused: if it answers that it will not take this, or that it is somewhere else.
+    """
+    parts = urlsplit(url)
+    place = place_of(url)
+    sent = [("Host", _host(parts)), ("User-Agent", f"ha-monitor/{__version__}"), ("Connection", "close")]
+    if body or method != "GET":
+        sent += [("Content-Length", str(len(body))), ("Content-Type", "application/json")]
+    if login is not None:
+        token = b64encode(f"{login.username}:{login.password}".encode()).decode()
+        sent.append(("Authorization", f"Basic {token}"))
+    sent += list((headers or {}).items())
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    with connected(url, deadline) as connection, _translated(place, maybe_taken=True):
+        protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_ANSWER)
+        data = protocol.send(h11.Request(method=method, target=target, headers=sent)) or b""
+        if body:
+            data += protocol.send(h11.Data(data=body)) or b""
+        data += protocol.send(h11.EndOfMessage()) or b""
+        connection.settimeout(deadline.left(f"{place}: no answer"))
+        connection.sendall(data)
+        answer = _answer(protocol, connection, deadline, place)
+    return _good(answer, place)
+
+
+@contextmanager
+def connected(url: str, deadline: Deadline) -> Iterator[socket.socket]:
+    """A connection to the host of a URL, with TLS if it asks for that.
+
+    :raises TryAgain: if there is none.
+    """
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    place = place_of(url)
+    with _translated(place):
+        connection = open_socket(parts.hostname or "", parts.port or (443 if secure else 80), deadline, place)
+    try:
+        if secure:
+            with _translated(place):
+                connection.settimeout(deadline.left(f"{place}: no answer"))
+                connection = ssl.create_default_context().wrap_socket(connection, server_hostname=parts.hostname)
+        yield connection
+    finally:
+        with suppress(OSError):
+            connection.close()
+
+
+def open_socket(host: str, port: int, deadline: Deadline, place: str) -> socket.socket:
+    """A connection to the first address of a host that takes one. :raises OSError: if none does."""
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(deadline.left(f"{place}: no answer"))
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        except TryAgain:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise failure or OSError("the name has no address")
+
+
+def place_of(url: str) -> str:
+    """Scheme and host of a URL, whose rest may be secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{_host(parts)}"
+
+
+def why(error: Exception) -> str:
+    """What a socket says, without its number."""
+    text = error.strerror if isinstance(error, OSError) else None
+    return reason_of(ValueError(text)) if text else reason_of(error)
+
+
+def _host(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
+
+
+@contextmanager
+def _translated(place: str, *, maybe_taken: bool = False) -> Iterator[None]:
+    """Makes the errors of sockets, TLS and HTTP the program's own."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise TryAgain(f"{place}: its certificate cannot be trusted: {error.verify_message}") from None
+    except h11.LocalProtocolError as error:
+        raise Refused(f"{place}: the request cannot be made: {reason_of(error)}") from None
+    except h11.RemoteProtocolError as error:
+        raise TryAgain(f"{place}: the answer is not HTTP: {reason_of(error)}", maybe_taken=maybe_taken) from None
+    except TimeoutError:
+        raise TryAgain(f"{place}: no answer in time", maybe_taken=maybe_taken) from None
+    except (OSError, ValueError) as error:
+        raise TryAgain(f"{place}: {why(error)}", maybe_taken=maybe_taken) from None
+
+
+def _answer(protocol: h11.Connection, connection: socket.socket, deadline: Deadline, place: str) -> Answer:
+    status, body = 0, b""
+    while True:
+        event = protocol.next_event()
+        if event is h11.NEED_DATA:
+            connection.settimeout(deadline.left(f"{place}: no whole answer", maybe_taken=True))
+            try:
+                protocol.receive_data(connection.recv(_RECEIVE))
+            except ssl.SSLEOFError:
+                protocol.receive_data(b"")
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > MOST_ANSWER:
+                return Answer(status, body[:MOST_ANSWER])
+        elif not isinstance(event, h11.InformationalResponse):
+            return Answer(status, body)
+
+
+def _good(answer: Answer, place: str) -> Answer:
+    """:raises TryAgain: and :raises Refused: as `request` says."""
+    status = answer.status
+    if 200 <= status < 300:
+        return answer
+    if 300 <= status < 400:
+        raise Refused(f"{place}: it answers {status}, a redirect, which is not followed: name the place itself")
+    said = reason_of(ValueError(answer.body[:4000].decode("utf-8", "replace")))[:SHOWN] if answer.body else ""
+    text = f"{place}: it answers {status}{f': {said}' if said else ''}"
+    if status in _LATER or status >= 500:
+        raise TryAgain(text)
+    raise Refused(text)

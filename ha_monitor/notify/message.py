@@ -1,0 +1,158 @@
+"""What a message says: as text of at most five lines, and as data. Nothing in an incident is trusted: it is escaped and
+truncated here, for all channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from ha_monitor.store.incidents import BEFORE, Incident, Phase
+from ha_monitor.text.times import duration
+from ha_monitor.text.visible import visible
+
+MOST_LINES = 5
+LONGEST_LINE, LONGEST_TITLE = 300, 150
+"""Characters."""
+LONGEST_VALUE, MOST_FACTS, LONGEST_NAME = 1000, 30, 100
+"""Of what is sent as data."""
+
+
+class Notice(NamedTuple):
+    """What a message says of one incident."""
+
+    id: str
+    """Under which the channel is told this, however often it is tried."""
+    phase: Phase
+    """FIRING or RESOLVED, as was so when the message was planned."""
+    incident: Incident
+    """As it is now."""
+    ended: float = 0.0
+    """If it is resolved: when, seconds since the epoch."""
+
+
+class Message(NamedTuple):
+    """A message to one channel."""
+
+    id: str
+    """That of its first notice."""
+    node_id: str
+    notices: tuple[Notice, ...]
+    """At least one."""
+    at: float
+    """Now, seconds since the epoch."""
+    base_url: str = ""
+    """Where the pages of the monitor are; empty if there are none."""
+    is_digest: bool = False
+    """Whether it is the last for now, since there were so many."""
+
+
+def title_of(message: Message) -> str:
+    """One line: what is wrong, or over, and in which fleet."""
+    notices = message.notices
+    if len(notices) == 1:
+        what = f"{_severity(notices[0])}: {notices[0].incident.summary}"
+    else:
+        firing = sum(1 for one in notices if one.phase is Phase.FIRING)
+        ended = len(notices) - firing
+        counted = [
+            *([f"{firing} {'problem' if firing == 1 else 'problems'}"] if firing else []),
+            *([f"{ended} resolved"] if ended else []),
+        ]
+        kinds = sorted({one.incident.kind for one in notices})
+        named = ", ".join(kinds[:3]) + (", …" if len(kinds) > 3 else "")
+        what = f"{' and '.join(counted)}: {named}"
+    tail = f" ({line(message.node_id, LONGEST_NAME)})"
+    return line(what, LONGEST_TITLE - len(tail)) + tail
+
+
+def lines_of(message: Message) -> list[str]:
+    """At most five lines: what and how much, since when, what changed before it, the link, the command."""
+    notices = message.notices
+    ending = [*([f"{message.base_url}/"] if message.base_url else [])]
+    if len(notices) == 1:
+        incident = notices[0].incident
+        before = incident.facts.get(BEFORE)
+        rest = [_time_of(notices[0], message.at), *([f"before it: {before}"] if before else []), *ending]
+        if incident.command and notices[0].phase is Phase.FIRING:
+            rest.append(f"$ {incident.command}")
+    else:
+        room = MOST_LINES - 1 - len(ending) - 1
+        shown = [f"{_severity(one)}: {one.incident.summary}, {_time_of(one, message.at)}" for one in notices[:room]]
+        more = len(notices) - len(shown)
+        rest = [*shown, *ending, f"and {more} more: $ ha-monitor problems" if more else "$ ha-monitor problems"]
+    if message.is_digest:
+        note = "many messages in an hour, so this one is a digest, and the next is later"
+        rest[-1:] = [f"{rest[-1]} ({note})"]
+    return [title_of(message), *(line(one) for one in rest)][:MOST_LINES]
+
+
+def document_of(message: Message) -> dict[str, Any]:
+    """The same as data, for programs."""
+    return {
+        "version": 1,
+        "id": message.id,
+        "time": iso(message.at),
+        "node_id": line(message.node_id, LONGEST_NAME),
+        "title": title_of(message),
+        "text": "\n".join(lines_of(message)),
+        "link": f"{message.base_url}/" if message.base_url else None,
+        "digest": message.is_digest,
+        "incidents": [_document(one) for one in message.notices],
+    }
+
+
+def line(text: str, longest: int = LONGEST_LINE) -> str:
+    """Foreign text in one visible line of limited length."""
+    # A text of megabytes is not escaped to its end.
+    shown = visible(" ".join(text[: 2 * longest].split()))
+    return shown if len(shown) <= longest and len(text) <= 2 * longest else shown[: longest - 1] + "…"
+
+
+def iso(at: float) -> str:
+    """A time as ISO 8601, in UTC; the earliest or latest that there can be instead of one that there is not."""
+    return datetime.fromtimestamp(min(max(at, 0.0), 253402300799.0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def facts_of(incident: Incident) -> dict[str, str | int | float | None]:
+    """The facts, bounded."""
+    return {
+        line(str(name), LONGEST_NAME): line(value, LONGEST_VALUE) if isinstance(value, str) else value
+        for name, value in list(incident.facts.items())[:MOST_FACTS]
+    }
+
+
+def _document(notice: Notice) -> dict[str, Any]:
+    incident = notice.incident
+    known: Mapping[str, Any] = {
+        "id": incident.id,
+        "delivery": notice.id,
+        "kind": line(incident.kind, LONGEST_NAME),
+        "key": line(incident.key, LONGEST_VALUE),
+        "severity": incident.severity.value,
+        "phase": notice.phase.value,
+        "since": iso(incident.since),
+        "ended": iso(notice.ended) if notice.phase is Phase.RESOLVED else None,
+        "summary": line(incident.summary, LONGEST_VALUE),
+        "size": incident.size,
+        "facts": facts_of(incident),
+        "command": line(incident.command),
+    }
+    return dict(known)
+
+
+def _severity(notice: Notice) -> str:
+    return notice.incident.severity.value if notice.phase is Phase.FIRING else "resolved"
+
+
+def _time_of(notice: Notice, now: float) -> str:
+    since = notice.incident.since
+    if notice.phase is Phase.FIRING:
+        return f"since {_clock(since)} ({duration(max(0.0, now - since))})"
+    return f"over since {_clock(notice.ended)}, lasted {duration(max(0.0, notice.ended - since))}"
+
+
+def _clock(at: float) -> str:
+    """By UTC, with the date: nobody knows where it is read, and when."""
+    return iso(at).replace("T", " ").replace("Z", " UTC")

@@ -1,0 +1,198 @@
+"""Which messages are due. Pure: what the leader knows and the time go in, and what is to be done comes out, so that
+every leader comes to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ha_monitor.config.notify import Route
+from ha_monitor.notify.routes import channels_for
+from ha_monitor.store.deliveries import HOUR, Book, Claim, Part, delivery_id
+from ha_monitor.store.incidents import Incident, Phase, Severity, Told
+
+GROUP, MORE, REPEAT = 30.0, 300.0, 4 * HOUR
+"""Seconds: for which the first of a kind waits for others; between two messages about the same kind; after which
+somebody is told again of what is still wrong."""
+MOST_AN_HOUR = 20
+"""Messages to a channel in an hour. The last of them is a digest of all that is due, and so is one that would leave too
+few for the rest."""
+MOST_PARTS = 50
+"""Incidents in one message; the others are in the next."""
+AHEAD = 5.0
+"""Seconds by which a time may be ahead. One that is further ahead is from before the clock was put back."""
+
+
+class Pace(NamedTuple):
+    """How often a channel is told of something."""
+
+    group: float = GROUP
+    more: float = MORE
+    repeat: float = REPEAT
+    most_an_hour: int | None = MOST_AN_HOUR
+    """None for a service that puts the messages together by itself."""
+    ends_for: float = 0.0
+    """Seconds for which an end is told again and again, as `repeat` says: to a service that may forget it."""
+
+
+class Plan(NamedTuple):
+    """What is to be done now."""
+
+    messages: list[Claim]
+    """At most one a channel: the next is planned once that is taken."""
+    noted: list[tuple[str, str, float]]
+    """As in `Changes`."""
+    forgotten: list[tuple[str, str]]
+
+
+class _Due(NamedTuple):
+    """Something that a channel is to be told."""
+
+    group: tuple[Severity, str]
+    """Severity and kind."""
+    waits_since: float
+    part: Part
+    at: float
+    """When it is due."""
+
+
+def plan(
+    incidents: Sequence[Incident], routes: Sequence[Route], paces: Mapping[str, Pace], book: Book, token: int
+) -> Plan:
+    """What is due at `book.now`.
+
+    :param paces: of all channels, by name.
+    :param token: that of this instance.
+    """
+    open_ids = {one.id for one in incidents if one.phase is Phase.FIRING}
+    busy = {claim.channel for claim in book.claims}
+    made = Plan([], [], _forgotten(incidents, paces, book))
+    by_channel: dict[str, list[Incident]] = {name: [] for name in paces}
+    for one in incidents:
+        for name in _channels_of(one, routes, paces, book):
+            by_channel[name].append(one)
+    for name, pace in paces.items():
+        due = [
+            found
+            for one in by_channel[name]
+            if (found := _due(one, name, pace, book, made.noted, hidden=_is_hidden(one, open_ids, book.now)))
+        ]
+        if name in busy:
+            continue
+        if (message := _message(name, pace, _in_groups(name, pace, due, incidents, book), book, token)) is not None:
+            made.messages.append(message)
+    return made
+
+
+def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str, Pace], book: Book) -> list[str]:
+    """Whom it is for, and of one that ended also those who were told that it fires."""
+    if incident.phase is Phase.RESOLVED:
+        return [name for name in paces if (incident.id, name) in book.told]
+    return channels_for(incident, routes, paces) if incident.phase is Phase.FIRING else []
+
+
+def _is_hidden(incident: Incident, open_ids: set[str], now: float) -> bool:
+    """Whether nobody is told of it for now: silenced, or following from another one that fires."""
+    return (incident.silenced_until is not None and now < incident.silenced_until) or incident.cause in open_ids
+
+
+def _due(
+    incident: Incident,
+    channel: str,
+    pace: Pace,
+    book: Book,
+    noted: list[tuple[str, str, float]],
+    *,
+    hidden: bool,
+) -> _Due | None:
+    """What a channel is to be told of an incident, and when; None for nothing."""
+    told = book.told.get((incident.id, channel))
+    number = told.times + 1 if told else 1
+    group = (incident.severity, incident.kind)
+    if incident.phase is Phase.RESOLVED:
+        return _due_end(incident, pace, told, book.now)
+    if hidden:
+        return None
+    part = Part(incident.id, Phase.FIRING, number)
+    if told is None:
+        noted.append((incident.id, channel, book.now))
+        return _Due(group, book.now, part, book.now + pace.group)
+    at = _not_ahead(told.at, book.now)
+    if not told.times:
+        return _Due(group, at, part, at + pace.group)
+    if told.phase is Phase.RESOLVED:
+        return _Due(group, incident.changed, part, book.now)
+    return _Due(group, at, part, at + pace.repeat)
+
+
+def _due_end(incident: Incident, pace: Pace, told: Told | None, now: float) -> _Due | None:
+    """That an incident is over, for one who was told that it fires."""
+    if told is None or not told.times:
+        return None
+    at = now
+    if told.phase is Phase.RESOLVED:
+        if now - _not_ahead(incident.changed, now) >= pace.ends_for:
+            return None
+        at = _not_ahead(told.at, now) + pace.repeat
+    part = Part(incident.id, Phase.RESOLVED, told.times + 1, incident.changed)
+    return _Due((incident.severity, incident.kind), incident.changed, part, at)
+
+
+def _not_ahead(at: float, now: float) -> float:
+    """A time that was written; long ago if it is from before the clock was put back."""
+    return at if at <= now + AHEAD else float("-inf")
+
+
+def _in_groups(
+    channel: str, pace: Pace, due: Iterable[_Due], incidents: Sequence[Incident], book: Book
+) -> list[list[_Due]]:
+    """What is due now, by group: the most severe first, then the one that waits longest. A group of which something
+    is due takes along what only waits for others to join.
+    """
+    latest: dict[tuple[Severity, str], float] = {}
+    for one in incidents:
+        told = book.told.get((one.id, channel))
+        if told is not None and told.times:
+            group = (one.severity, one.kind)
+            latest[group] = max(latest.get(group, float("-inf")), _not_ahead(told.at, book.now))
+    groups: dict[tuple[Severity, str], list[_Due]] = {}
+    for found in due:
+        groups.setdefault(found.group, []).append(found)
+    ready = []
+    for group, members in groups.items():
+        if latest.get(group, float("-inf")) + pace.more > book.now:
+            continue
+        if any(one.at <= book.now for one in members):
+            # A repeat that is not due is no part of the message.
+            joined = [one for one in members if one.at <= book.now or one.part.number == 1]
+            ready.append(sorted(joined, key=lambda one: (one.waits_since, one.part.incident)))
+    return sorted(ready, key=lambda group: (group[0].group[0] is not Severity.PAGE, group[0].waits_since))
+
+
+def _message(channel: str, pace: Pace, groups: list[list[_Due]], book: Book, token: int) -> Claim | None:
+    if not groups:
+        return None
+    chosen, is_digest = groups[0], False
+    if pace.most_an_hour is None:
+        chosen = [one for group in groups for one in group]
+    else:
+        taken = sum(1 for at in book.taken.get(channel, ()) if book.now - HOUR < _not_ahead(at, book.now))
+        left = pace.most_an_hour - taken
+        if left <= 0:
+            return None
+        if left == 1 or len(groups) > left:
+            chosen, is_digest = [one for group in groups for one in group], True
+    parts = tuple(one.part for one in chosen[:MOST_PARTS])
+    return Claim(delivery_id(parts[0], channel), channel, parts, book.now, token, is_digest)
+
+
+def _forgotten(incidents: Sequence[Incident], paces: Mapping[str, Pace], book: Book) -> list[tuple[str, str]]:
+    """What belongs to no incident or no channel any more, and is in no message under way."""
+    known = {one.id for one in incidents}
+    under_way = {(part.incident, claim.channel) for claim in book.claims for part in claim.parts}
+    return [
+        (incident, channel)
+        for incident, channel in book.told
+        if (incident not in known or channel not in paces) and (incident, channel) not in under_way
+    ]

@@ -1,0 +1,121 @@
+"""Hands messages to one channel, in a thread of its own: however long that takes, and whatever comes of it, nobody else
+waits.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import NamedTuple, Protocol
+
+from ha_monitor.clock import Clock
+from ha_monitor.errors import reason_of
+from ha_monitor.notify.channel import Channel, Deadline, NotDelivered, Refused, TryAgain
+from ha_monitor.notify.message import Message
+from ha_monitor.pipeline.backoff import Backoff
+from ha_monitor.schedule import Schedule
+from ha_monitor.store.deliveries import Claim
+from ha_monitor.threads import Threads, ThreadUnavailable
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
+"""Seconds until the next attempt: after the first failure, and at most."""
+REFUSED_PAUSE = 600.0
+"""Seconds until the next attempt after a refusal: a person must act, and may do so at the other end."""
+LONGEST_CALL = 60.0
+"""Seconds after which one that does not return is told of: a name server may keep it for longer than its deadline."""
+
+
+class Lease(Protocol):
+    """Whether this instance may still act."""
+
+    def holds_lease(self) -> bool:
+        """Asks nobody; called in any thread."""
+
+
+class Outcome(NamedTuple):
+    """What became of a message."""
+
+    claim: Claim | None
+    """As it was handed over."""
+    error: NotDelivered | None
+    """Why it was not taken."""
+    remark: str = ""
+    """What went wrong although it was."""
+
+
+class Courier:
+    """All methods are the loop's, and none blocks."""
+
+    def __init__(self, channel: Channel, lease: Lease, clock: Clock, threads: Threads) -> None:
+        self._channel = channel
+        self._lease = lease
+        self._clock = clock
+        self._thread = threads.calls("notify")
+        self._call: Future[str] | None = None
+        self._claim: Claim | None = None
+        self._backoff = Backoff(clock, FIRST_PAUSE, LONGEST_PAUSE)
+        self._pause = Schedule(clock, REFUSED_PAUSE)
+        self._slow = Schedule(clock, LONGEST_CALL)
+        self._told = ""
+        """The trouble that was told of last; empty if there is none."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it would take a message now."""
+        return self._call is None and self._backoff.remaining() <= 0 and self._pause.is_due()
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt failed, or does not end."""
+        return bool(self._told)
+
+    def is_busy_with(self, claim: Claim) -> bool:
+        """Whether this message is under way, or was and its outcome was not taken yet."""
+        return self._call is not None and self._claim is not None and self._claim.id == claim.id
+
+    def send(self, message: Message, claim: Claim | None) -> None:
+        """Begin to deliver; only while it is free. Without a lease by then, nothing is delivered."""
+        self._claim = claim
+        self._slow.restart()
+        self._call = self._thread.submit(lambda: self._deliver(message))
+
+    def take(self) -> Outcome | None:
+        """What became of the message, once that is known."""
+        if self._call is None or not self._call.done():
+            return None
+        call, self._call = self._call, None
+        error: NotDelivered | None = None
+        remark = ""
+        try:
+            remark = call.result()
+        except NotDelivered as failure:
+            error = failure
+        except ThreadUnavailable as failure:
+            error = TryAgain(str(failure))
+        except Exception as failure:  # unexpected, from a library: the channel alone is concerned
+            error = TryAgain(f"{type(failure).__name__}: {reason_of(failure)}", maybe_taken=True)
+        if error is None:
+            self._backoff.succeeded()
+        elif isinstance(error, Refused):
+            self._pause.restart()
+        else:
+            self._backoff.failed()
+        return Outcome(self._claim, error, remark)
+
+    def news(self, outcome: Outcome | None) -> str:
+        """What a person should hear of the trouble with this channel, once; empty for nothing new.
+
+        :param outcome: what `take` returned.
+        """
+        if outcome is None:
+            is_slow = self._call is not None and self._slow.is_due()
+            return self._trouble(f"no end of a delivery in {LONGEST_CALL:g} s") if is_slow else ""
+        return self._trouble(str(outcome.error) if outcome.error else outcome.remark)
+
+    def _trouble(self, text: str) -> str:
+        is_new, self._told = text != self._told, text
+        return text if is_new else ""
+
+    def _deliver(self, message: Message) -> str:
+        if not self._lease.holds_lease():
+            raise TryAgain("this instance has no lease any more", maybe_taken=True)
+        return self._channel.deliver(message, Deadline(self._clock))

@@ -1,0 +1,254 @@
+"""The leader's duty to tell the channels: claimed, delivered, told; with a store in memory and a clock that the test
+turns.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ha_monitor.config.notify import Notify
+from ha_monitor.config.schema import Config, StoreSettings
+from ha_monitor.errors import StoreUnavailable
+from ha_monitor.notify.channel import Deadline, Refused, TryAgain
+from ha_monitor.notify.message import Message
+from ha_monitor.notify.plan import Pace
+from ha_monitor.pipeline.courier import LONGEST_CALL, REFUSED_PAUSE
+from ha_monitor.pipeline.notifications import MADE_AGAIN_AFTER, NotificationsDuty, Recipient
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.incidents import Incident, Phase
+from ha_monitor.store.memory.record import memory_record
+from ha_monitor.store.memory.server import MemoryServer
+from tests.support.process import wait_until
+from tests.support.threads import plain_threads
+from tests.unit.builders import TurnedClock
+from tests.unit.test_notify_plan import incident
+from tests.unit.test_store_link import Nothing
+
+NOW = Pace(group=0.0)
+
+
+class Receiver:
+    """A channel that keeps what it is given, after it did as it was told."""
+
+    def __init__(self, first: Callable[[], object] = lambda: None) -> None:
+        self.first = first
+        self.got: list[tuple[str, list[str]]] = []
+        self.calls = 0
+
+    def deliver(self, message: Message, _deadline: Deadline) -> str:
+        self.calls += 1
+        self.first()
+        self.got.append((message.id, [f"{one.incident.id} {one.phase.value}" for one in message.notices]))
+        return ""
+
+    def probe(self, _deadline: Deadline) -> str:
+        return ""
+
+
+class Known:
+    """The incidents."""
+
+    def __init__(self, *incidents: Incident) -> None:
+        self.all = list(incidents)
+
+    def incidents(self) -> list[Incident]:
+        return self.all
+
+
+class Bed:
+    """Two instances that share a store, incidents and receivers."""
+
+    def __init__(self, **receivers: Receiver) -> None:
+        self.clock = TurnedClock()
+        self.server = MemoryServer(self.clock)
+        self.known = Known()
+        self.receivers = receivers
+        self.logs = {"1": Nothing(), "2": Nothing()}
+        self.records = {name: memory_record(self.server, Config(store=StoreSettings(lease=5.0))) for name in "12"}
+        self.stats = Stats()
+        self.duties = {name: self.duty(name) for name in "12"}
+        for name, record in self.records.items():
+            record.store.dial().use()
+            record.store.register({"instance": name})
+        self.tick("1")
+
+    def duty(self, name: str, pace: Pace | None = NOW) -> NotificationsDuty:
+        record: Any = self.records[name]
+        return NotificationsDuty(
+            self.known,
+            record.deliveries,
+            {channel: Recipient(one, pace, 60.0) for channel, one in self.receivers.items()},
+            Notify(),
+            node_id="shop",
+            store=record.store,
+            stats=self.stats,
+            logger=self.logs[name],
+            clock=self.clock,
+            threads=plain_threads(self.clock),
+        )
+
+    def tick(self, name: str, *, eligible: bool = True) -> None:
+        self.records[name].store.tick(b"{}", [], eligible=eligible, watermark_age=0.0, requeued=False)
+
+    def follow(self) -> None:
+        """The second instance leads from now on."""
+        self.tick("1", eligible=False)
+        self.tick("2")
+
+    def go(self, name: str = "1", seconds: float = 1.0) -> None:
+        """Let time pass, and the duty look; deliveries that it begins have ended then, those that hang apart."""
+        self.clock.now += seconds
+        for one in "12":
+            self.tick(one, eligible=one == name)
+        self.duties[name].run()
+
+    def settled(self, name: str = "1") -> None:
+        """Until no delivery is under way."""
+        couriers = self.duties[name]._couriers.values()
+        wait_until(lambda: all(one._call is None or one._call.done() for one in couriers), 30, "the deliveries", 0.005)
+        self.go(name)
+
+    def reasons(self, name: str = "1") -> list[str]:
+        return [str(fields["reason"]) for event, fields in self.logs[name].told if event == "notification-failed"]
+
+
+def fails(error: Exception, times: int = 1) -> Callable[[], object]:
+    left = [error] * times
+
+    def fail() -> None:
+        if left:
+            raise left.pop()
+
+    return fail
+
+
+def test_a_message_is_claimed_delivered_and_told() -> None:
+    """Given an incident that fires and ends, the channel gets both messages once; the store says so, and so do a line
+    each and a metric."""
+    bed = Bed(chat=Receiver())
+    bed.known.all = [incident("a")]
+    bed.go()
+    bed.settled()
+    bed.known.all = [incident("a", phase=Phase.RESOLVED)]
+    for _ in range(5):
+        bed.go(seconds=100)
+        bed.settled()
+
+    assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"]), ("a.chat.2", ["a resolved"])]
+    assert bed.server.messages.claims == {}
+    assert [event for event, _ in bed.logs["1"].told] == ["notification-sent"] * 2
+    assert (bed.stats.notifications, bed.stats.notification_failures) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "pause"),
+    [
+        pytest.param(TryAgain("away"), 1.0, id="not taken"),
+        pytest.param(TryAgain("no answer", maybe_taken=True), 1.0, id="perhaps taken"),
+        pytest.param(Refused("no"), REFUSED_PAUSE, id="refused"),
+        pytest.param(ValueError("a bug"), 1.0, id="unforeseen"),
+    ],
+)
+def test_what_fails_is_made_again_under_the_same_id(error: Exception, pause: float) -> None:
+    """Given a channel that fails once, the message is made again after a pause, under its id, and told of in one
+    line."""
+    bed = Bed(chat=Receiver(fails(error)))
+    bed.known.all = [incident("a")]
+    bed.go()
+    bed.settled()
+    assert bed.receivers["chat"].calls == 1
+    assert bed.duties["1"].failing == ["chat"]
+    bed.go(seconds=pause)
+    bed.go()
+    bed.settled()
+
+    assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])]
+    assert len(bed.reasons()) == 1
+    assert bed.duties["1"].failing == []
+    assert (bed.stats.notifications, bed.stats.notification_failures) == (1, 1)
+
+
+def test_the_next_leader_makes_again_what_was_under_way_under_the_same_id() -> None:
+    """Given a leader that dies after a delivery and before it could say so, the next one waits until the delivery must
+    have ended, and makes it again under the same id; that is all that there is."""
+    bed = Bed(chat=Receiver())
+    bed.known.all = [incident("a")]
+    bed.go()
+    wait_until(lambda: bed.receivers["chat"].got != [], 30, "the delivery", 0.005)
+    bed.follow()
+    bed.go("2")
+    assert len(bed.receivers["chat"].got) == 1
+    for _ in range(20):
+        bed.go("2", MADE_AGAIN_AFTER / 10)
+        bed.settled("2")
+
+    assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])] * 2
+    assert bed.server.messages.claims == {}
+
+
+def test_a_leader_that_is_followed_before_it_delivers_delivers_nothing() -> None:
+    """Given an instance whose lease has ended when its thread begins, it leaves the message to the next leader."""
+    bed = Bed(chat=Receiver())
+    bed.known.all = [incident("a")]
+    holding = [True]
+    bed.duties["1"]._couriers["chat"]._lease = type("L", (), {"holds_lease": lambda _: holding[0]})()
+    holding[0] = False
+    bed.go()
+    bed.settled()
+
+    assert bed.receivers["chat"].calls == 0
+    assert list(bed.server.messages.claims) == [b"a.chat.1"]
+
+
+def test_a_channel_that_hangs_delays_neither_the_loop_nor_another_channel() -> None:
+    """Given a channel that never returns, the duty goes on, the other channel is told, and a line says which hangs."""
+    hangs = threading.Event()
+    bed = Bed(bad=Receiver(hangs.wait), good=Receiver())
+    bed.known.all = [incident("a")]
+    bed.go()
+    wait_until(lambda: bed.receivers["good"].got != [], 30, "the other channel", 0.005)
+    bed.go(seconds=LONGEST_CALL + 1)
+
+    assert bed.receivers["bad"].got == []
+    assert bed.duties["1"].failing == ["bad"]
+    assert bed.reasons() == [f"no end of a delivery in {LONGEST_CALL:g} s"]
+    hangs.set()
+
+
+def test_what_a_channel_took_is_not_forgotten_while_the_store_is_away() -> None:
+    """Given a store that is away when a delivery has ended, it hears of it when it is back, and nothing is repeated."""
+    bed = Bed(chat=Receiver())
+    bed.known.all = [incident("a")]
+    bed.go()
+    wait_until(lambda: bed.receivers["chat"].got != [], 30, "the delivery", 0.005)
+    trouble = bed.server.trouble
+
+    def away(moment: str) -> None:
+        if moment == "before deliveries":
+            raise StoreUnavailable("away")
+
+    bed.server.trouble = away
+    with pytest.raises(StoreUnavailable):
+        bed.settled()
+    bed.server.trouble = trouble
+    bed.records["1"].store.dial().use()
+    for _ in range(3):
+        bed.go(seconds=MADE_AGAIN_AFTER)
+
+    assert len(bed.receivers["chat"].got) == 1
+    assert bed.server.messages.claims == {}
+
+
+def test_who_wants_to_hear_that_all_is_well_does() -> None:
+    """Given a heartbeat every minute, it comes at once and each minute, and not from an instance that does not lead."""
+    bed = Bed(beat=Receiver())
+    bed.duties = {name: bed.duty(name, None) for name in "12"}
+    for _ in range(13):
+        bed.go(seconds=10)
+        bed.settled()
+
+    assert [name for name, _ in bed.receivers["beat"].got] == ["heartbeat"] * 3

@@ -1,0 +1,342 @@
+"""Which messages are due, in a world of incidents, one store and a clock that the test turns."""
+
+from __future__ import annotations
+
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from ha_monitor.config.notify import Route
+from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, plan
+from ha_monitor.notify.routes import channels_for
+from ha_monitor.store.deliveries import Book, Claim, Part, entry_of, field_of, read_told, told_by, told_by_channel
+from ha_monitor.store.incidents import Incident, Phase, Severity, Told
+
+START = 1_000_000.0
+NO_WAIT = Pace(group=0.0, more=0.0, repeat=60.0, most_an_hour=None, ends_for=120.0)
+
+
+def incident(name: str, at: float = START, **changes: Any) -> Incident:
+    known: dict[str, Any] = {
+        "id": name,
+        "kind": "worker-lost",
+        "key": f"celery@{name}",
+        "severity": Severity.PAGE,
+        "phase": Phase.FIRING,
+        "since": at,
+        "changed": at,
+        "summary": f"worker celery@{name} is lost",
+    }
+    return Incident(**{**known, **changes})
+
+
+class World:
+    """What the leaders keep in the store, and a receiver that takes every message at once."""
+
+    def __init__(self, routes: list[Route] | None = None, **paces: Pace) -> None:
+        self.now = START
+        self.routes = routes or []
+        self.paces = paces or {"chat": Pace()}
+        self.incidents: dict[str, Incident] = {}
+        self.told: dict[tuple[str, str], Told] = {}
+        self.taken: dict[str, list[float]] = {}
+        self.claims: list[Claim] = []
+        self.messages: list[tuple[float, Claim]] = []
+        """When each message was taken, in seconds since the start."""
+
+    def put(self, *incidents: Incident) -> None:
+        self.incidents |= {one.id: one for one in incidents}
+
+    def end(self, name: str) -> None:
+        old = self.incidents[name]
+        self.put(incident(name, phase=Phase.RESOLVED, since=old.since, changed=self.now, kind=old.kind))
+
+    def book(self) -> Book:
+        return Book(self.now, dict(self.told), list(self.claims), self.taken)
+
+    def plan(self) -> Plan:
+        made = plan(list(self.incidents.values()), self.routes, self.paces, self.book(), token=1)
+        self.told |= {(name, channel): Told(at, Phase.PENDING, 0) for name, channel, at in made.noted}
+        for key in made.forgotten:
+            del self.told[key]
+        return made
+
+    def live(self, seconds: float, step: float = 1.0) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            for claim in self.plan().messages:
+                self.messages.append((self.now - START, claim))
+                self.told |= told_by(claim, self.now)
+                self.taken.setdefault(claim.channel, []).append(self.now)
+            self.now += step
+
+    def said(self, channel: str = "chat") -> list[tuple[float, str, list[str]]]:
+        """(when, id, what) of each message."""
+        return [
+            (at, claim.id, [f"{part.incident} {part.phase.value}" for part in claim.parts])
+            for at, claim in self.messages
+            if claim.channel == channel
+        ]
+
+
+def test_the_first_of_a_kind_waits_for_others_and_is_told_with_them() -> None:
+    """Given two workers that are lost 20 s apart, one message half a minute after the first tells of both."""
+    world = World()
+    world.put(incident("a"))
+    world.live(20)
+    world.put(incident("b", world.now))
+    world.live(60)
+
+    assert world.said() == [(30.0, "a.chat.1", ["a firing", "b firing"])]
+
+
+def test_more_of_the_same_comes_after_five_minutes_and_another_kind_at_once() -> None:
+    """Given a message about a lost worker, another lost worker is told five minutes after it, and a queue that is late
+    half a minute after it is."""
+    world = World()
+    world.put(incident("a"))
+    world.live(40)
+    world.put(incident("b", world.now), incident("q", world.now, kind="queue-late"))
+    world.live(400)
+
+    assert world.said() == [
+        (30.0, "a.chat.1", ["a firing"]),
+        (70.0, "q.chat.1", ["q firing"]),
+        (330.0, "b.chat.1", ["b firing"]),
+    ]
+
+
+def test_what_still_fires_is_told_again_after_four_hours() -> None:
+    """Given an incident that goes on for nine hours, it is told three times, each under an id of its own."""
+    world = World()
+    world.put(incident("a"))
+    world.live(9 * 3600, step=30)
+
+    assert [(at, name) for at, name, _ in world.said()] == [
+        (30.0, "a.chat.1"),
+        (30.0 + 4 * 3600, "a.chat.2"),
+        (30.0 + 8 * 3600, "a.chat.3"),
+    ]
+
+
+def test_an_end_is_told_once_to_those_who_were_told_that_it_fires() -> None:
+    """Given an incident that one channel of two was told of, its end is told there, once."""
+    world = World([Route(["chat"], kinds=["worker-*"])], chat=Pace(), mail=Pace())
+    world.put(incident("a"))
+    world.live(100)
+    world.end("a")
+    world.live(1000)
+
+    assert world.said() == [(30.0, "a.chat.1", ["a firing"]), (330.0, "a.chat.2", ["a resolved"])]
+    assert world.said("mail") == []
+
+
+def test_what_ends_before_it_is_told_is_not_told_at_all() -> None:
+    """Given an incident that ends within its half minute, nobody hears of it."""
+    world = World()
+    world.put(incident("a"))
+    world.live(20)
+    world.end("a")
+    world.live(100)
+
+    assert world.messages == []
+
+
+def test_a_flap_between_two_messages_is_not_told() -> None:
+    """Given an incident that ends and begins again before its end is due, the channel is told nothing new."""
+    world = World()
+    world.put(incident("a"))
+    world.live(60)
+    world.end("a")
+    world.live(60)
+    world.put(incident("a"))
+    world.live(1000)
+
+    assert world.said() == [(30.0, "a.chat.1", ["a firing"])]
+
+
+def test_what_begins_again_after_its_end_was_told_is_told_again() -> None:
+    """Given an incident that fires again under its id, the third message says so."""
+    world = World()
+    world.put(incident("a"))
+    world.live(60)
+    world.end("a")
+    world.live(300)
+    world.put(incident("a"))
+    world.live(600)
+
+    assert [(name, what) for _, name, what in world.said()] == [
+        ("a.chat.1", ["a firing"]),
+        ("a.chat.2", ["a resolved"]),
+        ("a.chat.3", ["a firing"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"silenced_until": START + 500}, id="silenced"),
+        pytest.param({"cause": "cause"}, id="inhibited"),
+        pytest.param({"phase": Phase.PENDING}, id="pending"),
+    ],
+)
+def test_nobody_is_told_of_what_is_hidden_until_it_is_not_any_more(changes: dict[str, Any]) -> None:
+    """Given an incident that is silenced, follows from another one or is not confirmed, it is told when that ends."""
+    world = World([Route(["chat"], kinds=["worker-lost"])])
+    world.put(incident("a", **changes), incident("cause", kind="not-consuming"))
+    world.live(500)
+    assert world.messages == []
+
+    world.put(incident("a"))
+    world.live(100)
+
+    assert [what for _, _, what in world.said()] == [["a firing"]]
+
+
+def test_an_end_is_told_although_it_is_silenced_by_then() -> None:
+    """Given an incident that was told and silenced then, those who were woken hear that it is over."""
+    world = World()
+    world.put(incident("a"))
+    world.live(60)
+    world.put(incident("a", phase=Phase.RESOLVED, changed=world.now, silenced_until=START + 9000))
+    world.live(600)
+
+    assert [what for _, _, what in world.said()] == [["a firing"], ["a resolved"]]
+
+
+def test_no_channel_gets_more_than_twenty_messages_in_any_hour_and_nothing_is_left_out() -> None:
+    """Given a new kind of incident every half minute for an hour, no hour has more than twenty messages, the
+    twentieth is a digest, and each incident is told in the end."""
+    world = World()
+    for number in range(120):
+        world.put(incident(f"i{number:03}", world.now, kind=f"kind-{number}"))
+        world.live(30, step=15)
+    world.live(2 * 3600, step=60)
+
+    times = [at for at, *_ in world.said()]
+    assert max(sum(1 for at in times if start < at <= start + 3600) for start in times) <= MOST_AN_HOUR
+    assert [claim.is_digest for _, claim in world.messages[:20]] == [False] * 19 + [True]
+    assert (world.messages[20][1].is_digest, len(world.messages[20][1].parts)) == (True, MOST_PARTS)
+    assert {part.incident for _, claim in world.messages for part in claim.parts} == set(world.incidents)
+
+
+def test_a_message_is_bounded_and_the_rest_follows() -> None:
+    """Given more incidents of a kind than a message has room for, the others are in the next."""
+    world = World()
+    world.put(*(incident(f"i{number:03}") for number in range(MOST_PARTS + 10)))
+    world.live(400)
+
+    assert [len(claim.parts) for _, claim in world.messages] == [MOST_PARTS, 10]
+
+
+def test_a_service_that_groups_by_itself_is_told_at_once_and_again_and_again() -> None:
+    """Given Alertmanager, an incident is posted at once and each minute, and its end so as well, for a while: one that
+    is started anew has forgotten both."""
+    world = World(am=NO_WAIT)
+    world.put(incident("a"))
+    world.live(150)
+    world.end("a")
+    world.live(300)
+
+    assert [(at, what) for at, _, what in world.said("am")] == [
+        (0.0, ["a firing"]),
+        (60.0, ["a firing"]),
+        (120.0, ["a firing"]),
+        (150.0, ["a resolved"]),
+        (210.0, ["a resolved"]),
+    ]
+
+
+def test_pages_come_before_warnings() -> None:
+    """Given two incidents that wait as long, the one that wakes somebody is told first."""
+    world = World()
+    world.put(incident("w", severity=Severity.WARN, kind="events-lost"), incident("z"))
+    world.live(60)
+
+    assert [what for _, _, what in world.said()] == [["z firing"], ["w firing"]]
+
+
+def test_nothing_is_planned_for_a_channel_with_a_message_under_way() -> None:
+    """Given a message that nobody has confirmed, no other one is begun for its channel; others go on."""
+    world = World(chat=Pace(), mail=Pace())
+    world.claims = [Claim("x.chat.1", "chat", (Part("x", Phase.FIRING, 1),), START, 7)]
+    world.put(incident("a"))
+    world.live(60)
+
+    assert world.said() == []
+    assert world.said("mail") == [(30.0, "a.mail.1", ["a firing"])]
+
+
+def test_every_leader_plans_the_same_under_the_same_ids() -> None:
+    """Given two instances that read the same store, they plan the same messages, whoever looks first."""
+    world = World()
+    world.put(incident("b"), incident("a"))
+    world.plan()
+    world.now += 31
+    one = plan(list(world.incidents.values()), [], world.paces, world.book(), token=1)
+    other = plan(list(world.incidents.values())[::-1], [], world.paces, world.book(), token=2)
+
+    assert [claim.id for claim in one.messages] == [claim.id for claim in other.messages] == ["a.chat.1"]
+    assert one.messages[0].parts == other.messages[0].parts
+
+
+def test_a_clock_that_was_put_back_keeps_nobody_waiting() -> None:
+    """Given times in the store that are a day ahead, an incident is told all the same, and so is its end."""
+    world = World()
+    world.put(incident("a"))
+    world.live(60)
+    world.now -= 86400
+    world.put(incident("b", world.now, kind="queue-late"))
+    world.end("a")
+    world.live(400)
+
+    assert [what for _, _, what in world.said()][1:] == [["a resolved"], ["b firing"]]
+
+
+def test_what_is_over_is_forgotten() -> None:
+    """Given an incident or a channel that is gone, nothing is kept of it, unless a message about it is under way."""
+    world = World()
+    world.told = {
+        ("gone", "chat"): Told(START),
+        ("a", "old"): Told(START),
+        ("moving", "chat"): Told(START),
+        ("a", "chat"): Told(START),
+    }
+    world.claims = [Claim("moving.chat.2", "chat", (Part("moving", Phase.RESOLVED, 2),), START, 7)]
+    world.put(incident("a"))
+
+    assert sorted(world.plan().forgotten) == [("a", "old"), ("gone", "chat")]
+
+
+ROUTES = [
+    pytest.param([], ["chat", "pager"], id="no route"),
+    pytest.param([Route(["pager"], severity="page")], ["pager"], id="severity"),
+    pytest.param([Route(["pager"], severity="warn")], [], id="another severity"),
+    pytest.param([Route(["chat"], kinds=["queue-*", "worker-*"])], ["chat"], id="kind"),
+    pytest.param([Route(["chat"], names=["celery@a"])], ["chat"], id="key"),
+    pytest.param([Route(["chat"], names=["shop.*"])], ["chat"], id="name of a task"),
+    pytest.param([Route(["chat"], names=["*@b"])], [], id="another name"),
+    pytest.param([Route(["chat"], severity="page", kinds=["queue-late"])], [], id="all of its keys"),
+    pytest.param([Route(["chat"]), Route(["pager"], severity="page")], ["chat", "pager"], id="several"),
+]
+
+
+@pytest.mark.parametrize(("routes", "channels"), ROUTES)
+def test_routes_say_who_is_told_of_what(routes: list[Route], channels: list[str]) -> None:
+    """Given routes by severity, kind and name, an incident goes to the channels of those that fit."""
+    one = incident("a", facts={"name": "shop.pay"})
+
+    assert channels_for(one, routes, ["chat", "pager"]) == channels
+
+
+def test_routes_know_each_severity() -> None:
+    """Given the severities of incidents, the configuration takes each of them, and no other."""
+    assert set(get_args(get_type_hints(Route)["severity"])) == {"", *Severity}
+
+
+def test_what_a_channel_was_told_is_there_for_people() -> None:
+    """Given what is kept, people see who was told of an incident, and not who is yet to be."""
+    told = {("a", "chat"): Told(START), ("a", "mail"): Told(START, Phase.PENDING, 0), ("b", "chat"): Told(START)}
+    kept = {field_of(*key).encode(): entry_of(one) for key, one in told.items()}
+
+    assert told_by_channel(read_told({**kept, b"broken": b"{", b"a\x1fx": b"[]"}), "a") == {"chat": Told(START)}
