@@ -105,9 +105,9 @@ CATALOGUE = (
         ends="15 minutes without",
     ),
     Kind(
-        *("monitor", _PAGE, "`instances`, `consuming`, `lag` or `store`"),
+        *("monitor", _PAGE, "`instances`, `consuming`, `lag`, `store` or `channel-<name>`"),
         begins="for a minute: an instance died and did not come back, one does not consume, events are merged more "
-        "than a minute late, or Redis has used nine tenths of its memory",
+        "than a minute late, Redis has used nine tenths of its memory, or a [channel](being-told.md) takes no messages",
         ends="it is not so any more, or a dead instance is missing for a day",
         pending=MINUTE,
         quiet=30.0,

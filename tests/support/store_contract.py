@@ -1249,6 +1249,21 @@ class StoreContract:
         assert dict(told.taken) == {"chat": [pytest.approx(at, abs=0.002)]}
         assert told.now == pytest.approx(bed.now(), abs=60)
 
+    def test_incidents_say_which_channels_were_told_of_them(self, bed: Bed) -> None:
+        """Given a channel that took a message about one of two incidents, and one that is only noted for it, whoever
+        reads the incidents sees the first."""
+        one = started(bed)
+        tick(one, eligible=True)
+        one.duties.incidents(opened("i", "j"))
+        claim, at = claim_of(one), bed.now()
+        exchange(one, claimed=[claim], noted=[("i", "mail", TIME)])
+        exchange(one, taken=[Taken(claim, at)])
+
+        told = {"i": {"chat": Told(at, Phase.FIRING, 1)}, "j": {}}
+
+        assert {kept.id: kept.told for kept in bed.incidents().incidents()} == told
+        assert {kept.id: kept.told for kept in one.incidents.incidents()} == told
+
     def test_what_the_leader_says_of_messages_may_be_said_again(self, bed: Bed) -> None:
         """Given replies that are lost, each call is repeated without effect; a message that was released is not told by
         what comes late."""

@@ -240,10 +240,16 @@ def instance(name: str, **changes: object) -> InstanceFacts:
             {"memory": 0.93},
             [("store", "Redis has used more than 90 % of its memory (maxmemory): then it takes no more")],
         ),
+        (
+            {"failing_channels": ["mail"]},
+            [("channel-mail", "nobody is told by the channel mail: its messages are not taken")],
+        ),
     ],
 )
 def test_what_the_monitor_lacks(facts: dict[str, object], found: list[tuple[str, str]]) -> None:
-    """Given a monitor without an instance, without events, late, or with a full store, each has a key of its own."""
+    """Given a monitor without an instance or events, late, with a full store, or with a channel that takes nothing,
+    each has a key of its own.
+    """
     assert [(one.key, one.summary) for one in seen(**facts)] == found
 
 
@@ -251,6 +257,20 @@ def test_what_the_monitor_lacks(facts: dict[str, object], found: list[tuple[str,
 def test_a_store_that_went_back(at: float, count: int) -> None:
     """Given a store that went back, that is seen for a quarter of an hour."""
     assert len(seen(went_back_at=at)) == count
+
+
+@pytest.mark.parametrize(
+    ("ago", "before"),
+    [(60, None), (120, "deploy v512, 0 min earlier"), (360, "deploy v512, 4 min earlier"), (3721, None)],
+)
+def test_what_was_deployed_before_it_is_said(ago: float, before: str | None) -> None:
+    """Given something that began two minutes ago, the last deployment of the hour before that is a fact of it; a later
+    one is not."""
+    marks = [Mark("v512", NOW - ago), Mark("v511", NOW - 86_400)]
+
+    (one,) = seen(went_back_at=NOW - 120, marks=marks)
+
+    assert one.facts.get("before") == before
 
 
 def test_no_name_reaches_a_terminal_or_a_shell_as_it_is() -> None:
