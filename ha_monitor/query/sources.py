@@ -100,10 +100,12 @@ class OfGroups:
 class OfTrees(_Plain):
     """The tasks of trees, by their roots."""
 
-    def __init__(self, queries: TaskQueries, roots: Sequence[str]) -> None:
+    def __init__(self, queries: TaskQueries, roots: Sequence[str], parents: Sequence[str] = ()) -> None:
+        """:param parents: tasks of which it is not known in which tree they are: each may be a root, or not."""
         self.about = "the trees of the roots that were named"
         self._queries = queries
         self._roots = roots
+        self._parents = parents
         self._full: list[str] = []
 
     def pages(self) -> Iterator[Page]:
@@ -114,7 +116,9 @@ class OfTrees(_Plain):
             yield Page([root, *children])
 
     def lacks(self) -> list[Gap]:
-        return [Gap(f"tasks of the root {root} beyond the newest {MOST_CHILDREN}", 0, 0) for root in self._full]
+        full = [f"tasks of the root {root} beyond the newest {MOST_CHILDREN}" for root in self._full]
+        lost = [f"children of {one}, if that is no root: its own root is not known" for one in self._parents]
+        return [Gap(what, 0, 0) for what in (*full, *lost)]
 
 
 class EndedBadly(_Plain):
@@ -251,8 +255,8 @@ def sources_for(asked: Filter, queries: Queries) -> list[Source]:
     """
     if (ids := asked.exact("task_id")) is not None:
         return [ById(sorted(ids))]
-    if (roots := _roots(asked, queries)) is not None:
-        return [OfTrees(queries, sorted(roots))]
+    if (trees := _trees(asked, queries)) is not None:
+        return [trees]
     states, names = asked.states, asked.exact("name")
     found: list[Source] = []
     if (errors := asked.exact("error")) is not None and "" not in errors:
@@ -278,15 +282,17 @@ def sources_for(asked: Filter, queries: Queries) -> list[Source]:
     return found
 
 
-def _roots(asked: Filter, queries: TaskQueries) -> frozenset[str] | None:
-    """The roots of the trees in which everything is that a filter asks for; None if it names none."""
+def _trees(asked: Filter, queries: TaskQueries) -> OfTrees | None:
+    """The trees in which everything is that a filter asks for; None if it names none."""
     if (roots := asked.exact("root")) is not None:
-        return roots
+        return OfTrees(queries, sorted(roots))
     if (parents := asked.exact("parent")) is None:
         return None
     ids = sorted(parents)
-    tasks = queries.tasks(ids)
-    return frozenset(
-        task.record.root_id if task is not None and task.record.root_id else name
-        for name, task in zip(ids, tasks, strict=True)
-    )
+    known = {
+        task.task_id: task.record.root_id
+        for task in queries.tasks(ids)
+        if task is not None and task.record.root_id is not None
+    }
+    lost = [one for one in ids if one not in known]
+    return OfTrees(queries, sorted({*known.values(), *lost}), lost)

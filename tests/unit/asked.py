@@ -41,6 +41,7 @@ def task(task_id: str = "t1", state: State = State.SUCCESS, *, at: float = NOW -
         fields |= {"finished": at + 3, "runtime": 1.0, "queue_time": 2.0, "runs": 1}
         story.append(StoryEvent(ENDS[state], at + 3))
     kept = {"complete": changes.pop("complete", True), "reconciled": changes.pop("reconciled", False)}
+    kept["shrunk"] = changes.pop("shrunk", False)
     story = changes.pop("story", story)
     return KeptTask(TaskRecord(task_id=task_id, state=state, **(fields | changes)), tuple(story), **kept)
 

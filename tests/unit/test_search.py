@@ -155,6 +155,29 @@ def test_open_tasks_are_not_always_kept() -> None:
     assert [gap.what for gap in found.gaps] == ["open tasks: they are not kept, since stuck.enabled is false"]
 
 
+def test_children_of_a_task_whose_tree_is_not_known_may_be_missing() -> None:
+    """Given a parent of which no root is known, since nothing or only a part of it is kept, the answer says so; with a
+    root it is complete."""
+    asked = Asked(task("a", root_id="r"), task("b", root_id=None), task("c", root_id="r", parent_id="a"))
+
+    assert [ids(find(asked, f"parent={parent}")) for parent in ("a", "b", "none")] == [["c"], [], []]
+    assert find(asked, "parent=a").gaps == []
+    assert [gap.what for gap in find(asked, "parent=b,none").gaps] == [
+        "children of b, if that is no root: its own root is not known",
+        "children of none, if that is no root: its own root is not known",
+    ]
+
+
+def test_details_that_are_not_kept_any_more_may_match() -> None:
+    """Given a task that shrank, an answer by its arguments says that it may lack it; one by its name lacks nothing."""
+    asked = Asked(task("r"), task("s", root_id=None, shrunk=True))
+
+    assert [gap.what for gap in find(asked, "task_id=r,s", "arg~x").gaps] == [
+        "1 task whose arguments, root and parent are not kept any more (store.detail_ttl)"
+    ]
+    assert find(asked, "name=shop.pay").gaps == []
+
+
 def test_a_loss_is_told_under_what_it_touches() -> None:
     """Given a loss an hour ago, an answer about that time says so, and one about the last minutes does not."""
     gap = Gap("12 starts of celery@app3", NOW - 3600, NOW - 3500)
