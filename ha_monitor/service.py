@@ -324,7 +324,7 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
         open_tasks,
         RedisAttempts(store),
         RedisDeliveries(store),
-        RedisIncidents(store.command, store.keys),
+        RedisIncidents(store.commands, store.keys),
     )
 
 

@@ -115,9 +115,9 @@ class ScriptCalls:
 
     def command(self, *command: Any) -> Any:
         """Run a command, and return its reply."""
-        return self._commands(command)[0]
+        return self.commands(command)[0]
 
-    def _commands(self, *commands: Sequence[Any]) -> list[Any]:
+    def commands(self, *commands: Sequence[Any]) -> list[Any]:
         """Run commands in one round trip, and return their replies."""
         self._read_all_applied()
         return self._connection.call_all(*commands)

@@ -129,7 +129,7 @@ class StoreReader:
     @property
     def incidents(self) -> RedisIncidents:
         """Incidents, silences and marks of deployments, over this connection."""
-        return RedisIncidents(self._connection.call, self._keys)
+        return RedisIncidents(self._connection.call_all, self._keys)
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil
 from typing import Any, TypeVar
 
@@ -36,27 +36,28 @@ _to_json = msgspec.json.Encoder().encode
 class RedisIncidents:
     """See `incidents.IncidentList`, `incidents.Silences` and `incidents.Marks`."""
 
-    def __init__(self, call: Callable[..., Any], keys: Keys) -> None:
-        """:param call: runs a command over a connection that is made."""
-        self._call = call
+    def __init__(self, commands: Callable[..., list[Any]], keys: Keys) -> None:
+        """:param commands: runs some in one round trip, over a connection that is made."""
+        self._commands = commands
         self._keys = keys
 
     def incidents(self) -> list[Incident]:
-        kept = [one for one in self.kept() if one.kind]
-        if not kept:
-            return []
-        raw, silences = self._call("HGETALL", self._keys.notify_told), self._silences()
-        told = with_told(kept, read_told(dict(zip(raw[::2], raw[1::2], strict=True))))
-        return worst_first(with_silences(told, silences, self._now()) if silences else told)
+        keys = self._keys
+        raw, told, silences, time = self._commands(
+            ("HGETALL", keys.incidents), ("HGETALL", keys.notify_told), ("HVALS", keys.silences), ("TIME",)
+        )
+        kept = [one for one in _kept(raw) if one.kind]
+        known = with_told(kept, read_told(dict(zip(told[::2], told[1::2], strict=True))))
+        return worst_first(with_silences(known, list(_read(_silence_in, silences)), _seconds(time)))
 
     def kept(self) -> list[Incident]:
         """All as the leader wrote them, without what others say of them. One that cannot be read has no kind."""
-        raw = self._call("HGETALL", self._keys.incidents)
-        return [_incident(raw[at], raw[at + 1]) for at in range(0, len(raw), 2)]
+        return _kept(self._call("HGETALL", self._keys.incidents))
 
     def silences(self) -> list[Silence]:
-        now = self._now()
-        return sorted((one for one in self._silences() if one.until > now), key=lambda one: (one.until, one.id))
+        raw, time = self._commands(("HVALS", self._keys.silences), ("TIME",))
+        found, now = _read(_silence_in, raw), _seconds(time)
+        return sorted((one for one in found if one.until > now), key=lambda one: (one.until, one.id))
 
     def silence(self, silence: Silence) -> bool:
         entry = (silence.id, as_lua_string(_to_json(silence)), ceil(silence.until * 1000))
@@ -75,12 +76,17 @@ class RedisIncidents:
         script = read_script(name)
         return self._call("EVAL", script.source, *script.arguments(self._keys.shared(), {}, options))
 
-    def _silences(self) -> list[Silence]:
-        return list(_read(_silence_in, self._call("HVALS", self._keys.silences)))
+    def _call(self, *command: Any) -> Any:
+        return self._commands(command)[0]
 
-    def _now(self) -> float:
-        seconds, microseconds = self._call("TIME")
-        return int(seconds) + int(microseconds) / 1e6
+
+def _seconds(time: Sequence[bytes]) -> float:
+    """What TIME says, in seconds since the epoch."""
+    return int(time[0]) + int(time[1]) / 1e6
+
+
+def _kept(raw: Sequence[bytes]) -> list[Incident]:
+    return [_incident(raw[at], raw[at + 1]) for at in range(0, len(raw), 2)]
 
 
 def _incident(incident_id: bytes, raw: bytes) -> Incident:

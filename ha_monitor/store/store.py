@@ -177,7 +177,7 @@ class RedisStore(ScriptCalls):
 
     def peers(self) -> list[Peer]:
         """The other instances whose lease holds."""
-        return living_fellows(self._commands, self.keys, self.token)
+        return living_fellows(self.commands, self.keys, self.token)
 
     def info(self) -> StoreInfo:
         """Under which settings Redis may lose what it has confirmed, and what it has dropped."""

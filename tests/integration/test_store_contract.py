@@ -45,7 +45,7 @@ class RedisBed:
             RedisOpenTasks(store, stuck),
             RedisAttempts(store),
             RedisDeliveries(store),
-            RedisIncidents(store.command, store.keys),
+            RedisIncidents(store.commands, store.keys),
         )
 
     def queries(self) -> Queries:

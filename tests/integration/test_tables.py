@@ -366,7 +366,7 @@ def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str
     lines, clock, config = Lines(), TurnedClock(), Config()
     record = SharedRecord(
         *(one.store, Duties(one.store), RedisOpenTasks(one.store, config.stuck)),
-        *(RedisAttempts(one.store), RedisDeliveries(one.store), RedisIncidents(one.store.command, one.store.keys)),
+        *(RedisAttempts(one.store), RedisDeliveries(one.store), RedisIncidents(one.store.commands, one.store.keys)),
     )
     stats = Stats()
     telemetry = Telemetry(config, clock, stats)

@@ -59,7 +59,7 @@ PURE = "a function of its arguments"
 WORK = "the work of a thread or a part, of the object that makes it"
 ASKS = "a function of a lower part, without a state that it shares"
 CALLBACKS = {
-    "store.redis_incidents.RedisIncidents.call": ASKS,
+    "store.redis_incidents.RedisIncidents.commands": ASKS,
     "threads.Threads.trouble": A_LINE,
     "threads.ServiceThread.work": WORK,
     "events.facts.FactBuilder.binary": PURE,
