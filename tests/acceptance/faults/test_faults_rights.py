@@ -15,7 +15,8 @@ from tests.support.machine import patient
 from tests.support.process import wait_until
 from tests.support.publishing import Load
 from tests.support.recording import read_stream, replicate
-from tests.support.rights import STORE_USER, Permissions, documented_permissions, store_rules
+from tests.support.releases import is_redis_6
+from tests.support.rights import STORE_USER, Permissions, documented_permissions, for_redis_6, store_rules
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
 
 
@@ -72,7 +73,7 @@ def test_a_right_that_is_taken_away(
         wait_until(lambda: fleet.said("task-succeeded"), 30, "work")
         grant("-@write")
         wait_until(lambda: all_said("store-unavailable", 3), 60, "that all instances notice, and try again")
-        grant(*store_rules())
+        grant(*(for_redis_6(store_rules()) if is_redis_6() else store_rules()))
         wait_until(lambda: all_said("store-connected", 2), 60, "the instances' return")
         published = load.stop()
         account = fault_table.add("Redis: the right to write taken away", fleet.close_account(published))
