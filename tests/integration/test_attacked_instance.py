@@ -59,7 +59,7 @@ def test_slow_clients_of_each_kind_stop_nothing(tmp_path: Path, broker_url: str,
                 assert probe(listen, "1", "/livez")[0] == 200
                 assert probe(listen, "1", "/readyz")[0] == 200
                 assert scrape(listen, "1").sum("ha_monitor_consuming") == 1
-                assert instance.num_threads() <= threads + 1
+                assert instance.num_threads() <= threads + 2  # of the scrapes and the incidents
                 assert instance.num_threads() < limit("TasksMax") / 4
                 assert instance.num_fds() <= files + PLACES
             publish(broker_url, tasks(20))
@@ -91,7 +91,8 @@ def test_slow_tls_clients_of_each_kind_stop_nothing(
                 honest.sendall(b"\r\n\r\n")
                 with honest.makefile("rb") as answer:
                     assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
-                assert instance.num_threads() <= threads + 2  # of the scrapes, and of the investigator
+                # Those of the scrapes, the investigator and the incidents.
+                assert instance.num_threads() <= threads + 3
                 assert instance.num_fds() <= files + PLACES + 1
         publish(broker_url, tasks(5))
         wait_until(lambda: len(fleet.said("task-succeeded")) == 5, 30, "all lines")
