@@ -22,9 +22,9 @@ PIECES_AT_ONCE = 16
 """Of the stream, of 128 kB each at most."""
 LONGEST_BLOCK = 1.0
 """Seconds for which Redis is asked to wait for what comes."""
-A_WISH, A_CYCLE = 2**31, 2**22
+A_WISH, A_CYCLE = 2**31, 2**21
 """Announcements under one wish, from one start of the count to the next, and how many starts are told apart: the count
-is a number that Lua has exactly. Each millisecond has another start.
+is a number that Lua has exactly, and that `lua/repair.lua` takes for one. Each millisecond has another start.
 """
 MOST_KNOWN = 1000
 """Instances whose names are remembered."""
