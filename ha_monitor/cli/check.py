@@ -59,6 +59,7 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
     from ha_monitor.store.reader import StoreReader
 
     config = loaded.config
+    loaded.require_channels()
     urls_of(config.broker.url)
     StoreReader(config.store, config.node_id).validate()
     if config.http.listen:

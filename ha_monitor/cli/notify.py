@@ -35,7 +35,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Send the messages, and print a line for each channel."""
-    config = read(options.config, os.environ).config
+    loaded = read(options.config, os.environ)
+    loaded.require_channels()
+    config = loaded.config
     channels = config.notify.channels
     if not channels:
         raise UsageError("there is no channel: add one to [notify.channels]; docs/being-told.md shows how")

@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     logger: Logger | None = None
     try:
         loaded = configuration()
+        loaded.require_channels()
         with loaded.naming_sources():
             service = Service(loaded.config, options.instance, os.environ, reread=lambda: configuration().config)
             logger = service.logger

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ha_monitor.config.notify import problem_in, problem_of
+from ha_monitor.config.notify import lacking_in, problem_in, problem_of
 from ha_monitor.config.places import CREDENTIALS, DEFAULT_FILE
 from ha_monitor.config.schema import Config, Name
 from ha_monitor.config.secrets import mask
@@ -73,6 +73,14 @@ class Loaded(NamedTuple):
         if key in self.sources:
             return f"{key} is from {self.sources[key]}"
         return f"{key} is the default: no file, credential or variable sets it"
+
+    def require_channels(self) -> None:
+        """Make sure that the channels can be used: whoever tells somebody, or says that all is well configured, must.
+
+        :raises ConfigurationError: if one lacks something, such as a secret that cannot be read.
+        """
+        if (problem := lacking_in(self.config.notify)) is not None:
+            raise ConfigurationError(f"{self.sources.get('notify.channels', 'the configuration')}: {problem}")
 
     @contextmanager
     def naming_sources(self) -> Iterator[None]:

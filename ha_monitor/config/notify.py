@@ -184,6 +184,13 @@ def problem_of(settings: Notify) -> str | None:
             return f"notify.routes[{number}].channels: no channel is called {unknown[0]}; there are {known}"
     if unknown := sorted(settings.secrets.keys() - settings.channels.keys()):
         return f"notify.secrets: no channel is called {unknown[0]}"
+    return None
+
+
+def lacking_in(settings: Notify) -> str | None:
+    """What a channel lacks to be used, such as a secret, in words that begin with the key; None if nothing. Those who
+    only ask may not be able to read the secrets.
+    """
     for name, channel in settings.channels.items():
         lacking = _lacking(channel, settings.secrets_of(name))
         if lacking:
@@ -193,7 +200,8 @@ def problem_of(settings: Notify) -> str | None:
 
 def _lacking(channel: Any, secrets: Secrets) -> str:
     if isinstance(channel, Webhook | Heartbeat) and bool(channel.url) == bool(secrets.url):
-        return "a url, either here or as the secret url, not both"
+        place = "here or as the secret url"
+        return f"one url, {place}, and not both" if secrets.url else f"a url, {place}"
     if isinstance(channel, PagerDuty) and not secrets.key:
         return "the secret key, which is the integration key of the service"
     if isinstance(channel, Alertmanager | Email) and bool(channel.username) != bool(secrets.password):

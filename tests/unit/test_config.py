@@ -294,11 +294,6 @@ MISTAKES = [
         id="a password in the URL of a channel",
     ),
     pytest.param(
-        '[notify.channels.hook]\ntype = "webhook"\n',
-        "{file}: notify.channels.hook: expected a url, either here or as the secret url, not both",
-        id="a channel without a place",
-    ),
-    pytest.param(
         '[notify.channels."No Name"]\ntype = "exec"\ncommand = ["tell"]\n',
         "{file}: notify.channels.No Name: expected a name of up to 40 small letters, digits and -",
         id="a name of a channel",
@@ -497,6 +492,25 @@ def test_records_shrink_after_whole_seconds_or_never(detail_ttl: float, after: i
     """Given `store.detail_ttl`, records shrink after so many whole seconds, one at least; with 0, or for as long as the
     record is kept, never."""
     assert StoreSettings(detail_ttl=detail_ttl).shrinks_after == after
+
+
+@pytest.mark.parametrize(
+    ("channel", "lacks"),
+    [
+        ('type = "webhook"', "expected a url, here or as the secret url"),
+        ('type = "pagerduty"', "expected the secret key, which is the integration key of the service"),
+    ],
+)
+def test_only_who_tells_somebody_needs_the_secrets_of_channels(file: Path, channel: str, lacks: str) -> None:
+    """Given a channel whose secret cannot be read, as by a user who may only ask, the configuration is good for asking;
+    whoever would use the channel is told what is missing."""
+    file.write_text(f"[notify.channels.hook]\n{channel}\n")
+
+    loaded = read(file, {})
+
+    with pytest.raises(ConfigurationError) as raised:
+        loaded.require_channels()
+    assert str(raised.value) == f"{file}: notify.channels.hook: {lacks}"
 
 
 def test_the_secrets_of_channels_come_as_a_credential_and_are_in_no_text(file: Path, tmp_path: Path) -> None:
