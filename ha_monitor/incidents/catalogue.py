@@ -61,7 +61,7 @@ CATALOGUE = (
     ),
     Kind(
         *("no-consumer", _PAGE, "queue"),
-        begins="messages wait and no worker consumes it, for 2 minutes; only with `http.listen`",
+        begins="messages wait and no worker consumes it; only with `http.listen`",
         ends="a worker consumes it, or nothing waits",
         pending=2 * MINUTE,
     ),
@@ -106,7 +106,7 @@ CATALOGUE = (
     ),
     Kind(
         *("monitor", _PAGE, "`instances`, `consuming`, `lag`, `store` or `channel-<name>`"),
-        begins="for a minute: an instance died and did not come back, one does not consume, events are merged more "
+        begins="an instance died and did not come back, one does not consume, events are merged more "
         "than a minute late, Redis has used nine tenths of its memory, or a [channel](being-told.md) takes no messages",
         ends="it is not so any more, or a dead instance is missing for a day",
         pending=MINUTE,
