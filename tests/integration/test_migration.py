@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,16 +118,24 @@ def test_flower_s_names_have_their_rows(prometheus: PrivatePrometheus) -> None:
         return {(labels["type"], labels["task"]): value for labels, value in rows}
 
     wait_until(lambda: wanted.items() <= found().items(), 30, "the events under Flower's name", 0.5)
-    assert prometheus.value("sum(flower_worker_online)") == 1
+    # Each rule is evaluated in its turn, and by what was scraped until then.
+    wait_until(lambda: prometheus.value("sum(flower_worker_online)") == 1, 30, "the worker", 0.5)
     running = "sum(flower_worker_number_of_currently_executing_tasks)"
     wait_until(lambda: prometheus.value(running) == 0, 10, "what is recorded of an idle worker", 0.5)
     held = 'flower_worker_prefetched_tasks{worker!=""}'
-    prefetched = {labels["task"]: value for labels, value in prometheus.query(held)}
-    assert prefetched == dict.fromkeys(TASKS, 0.0)
+    nothing = dict.fromkeys(TASKS, 0.0)
+
+    def values(expression: str) -> dict[str, float]:
+        return {labels["task"]: value for labels, value in prometheus.query(expression)}
+
+    def has_tasks(expression: str, tasks: set[str]) -> bool:
+        return values(expression).keys() == tasks
+
+    wait_until(lambda: values(held) == nothing, 30, "what is recorded of tasks that are held", 0.5)
     for expression in (
         "sum by (task) (rate(flower_task_runtime_seconds_sum[5m])) / sum by (task) "
         "(rate(flower_task_runtime_seconds_count[5m])) > 0",
         "histogram_quantile(0.9, sum by (task, le) (rate(flower_task_runtime_seconds_bucket[5m]))) > 0",
     ):
-        assert {labels["task"] for labels, _ in prometheus.query(expression)} == {"tests.add", "tests.flaky"}
-    assert {labels["task"] for labels, _ in prometheus.query("flower_task_prefetch_time_seconds")} == set(TASKS)
+        wait_until(partial(has_tasks, expression, {"tests.add", "tests.flaky"}), 30, expression, 0.5)
+    wait_until(partial(has_tasks, "flower_task_prefetch_time_seconds", set(TASKS)), 30, "each task", 0.5)
