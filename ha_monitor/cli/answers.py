@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
@@ -40,6 +40,8 @@ _OF_STATES = {
 _MOST_ROWS = 1_000_000
 MOST_TYPED = 80
 """Columns of what a person typed that are repeated."""
+
+Item = TypeVar("Item")
 
 
 class Style(NamedTuple):
@@ -289,6 +291,17 @@ def as_typed(text: str) -> str:
     return shortened(error.shown(text), MOST_TYPED, error.shown("…"))
 
 
+def encodable(text: str) -> str:
+    """What a person typed, which may be no UTF-8, as text that can be stored and written."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def first_of(found: Sequence[Item], options: argparse.Namespace) -> tuple[Sequence[Item], bool]:
+    """What is shown of what was found, by --reverse and --limit; and whether there is more."""
+    ordered = found[::-1] if options.reverse else found
+    return (ordered[: options.limit], len(found) > options.limit) if options.limit else (ordered, False)
+
+
 def document(answer: Answer) -> Struct:
     """The answer as one document."""
     from ha_monitor.query.items import Document, gap_item, time_or_null
@@ -296,16 +309,11 @@ def document(answer: Answer) -> Struct:
     return Document(
         time=time_or_null(answer.time) or "",
         complete=not answer.gaps,
-        gaps=[gap_item(gap._replace(what=_in_json(gap.what))) for gap in answer.gaps],
-        searched=_in_json(answer.searched),
+        gaps=[gap_item(gap._replace(what=encodable(gap.what))) for gap in answer.gaps],
+        searched=encodable(answer.searched),
         more=answer.more,
         items=[answer.document_of(item) for item in answer.items],
     )
-
-
-def _in_json(text: str) -> str:
-    """What a person typed may be in it, and be no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _encoded(document: Struct) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, store_of
+from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, encodable, first_of, store_of
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
 from ha_monitor.text.terminal import standard_error
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     with store_of(options) as (_, reader):
         now = reader.queries.now()
-        label = (options.label or "").encode("utf-8", "backslashreplace").decode()[:LONGEST_LABEL]
+        label = encodable(options.label or "")[:LONGEST_LABEL]
         mark = Mark(label or local(now)[:16], now)
         reader.incidents.mark(mark)
     standard_error().row(f"marked {as_typed(mark.label)} at {local(now)[:19]}")
@@ -53,14 +53,11 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 
 def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
-    found = reader.incidents.marks()
-    if options.reverse:
-        found.reverse()
-    limit = options.limit or len(found)
+    items, more = first_of(reader.incidents.marks(), options)
     return Answer(
         nouns=("mark", "marks"),
         time=reader.queries.now(),
-        items=found[:limit],
+        items=items,
         columns=(
             Of(Column("DEPLOYED", 0), lambda one, style: style.time(one.at)),
             Of(Column("LABEL", 0, 12), lambda one, _style: one.label),
@@ -68,7 +65,7 @@ def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
         id_of=lambda one: str(one.label),
         document_of=_document,
         searched="the latest 100 marks",
-        more=len(found) > limit,
+        more=more,
     )
 
 

@@ -7,7 +7,7 @@ import textwrap
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered
+from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, first_of
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column
 from ha_monitor.text.terminal import Painted, Terminal
@@ -63,20 +63,18 @@ def run(options: argparse.Namespace) -> ExitStatus:
         found = problems(reader, now)
         any_fires = any(one.phase is Phase.FIRING for one in found.incidents)
         shown = [one for one in found.incidents if one.is_open or options.all]
-        if options.reverse:
-            shown.reverse()
-        limit = options.limit or len(shown)
+        items, more = first_of(shown, options)
         by_id = {one.id: one for one in found.incidents}
         return Answer(
             nouns=("problem", "problems"),
             time=now,
-            items=shown[:limit],
+            items=items,
             columns=COLUMNS,
             id_of=lambda one: str(one.id),
             document_of=_document,
             searched=found.seen_by,
             gaps=found.gaps,
-            more=len(shown) > limit,
+            more=more,
             told=None if options.output == "wide" or not shown else Told(partial(_tell, by_id)),
         )
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ha_monitor.cli import tasks
-from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, write_properties
+from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, first_of, write_properties
 from ha_monitor.errors import StoreRefused
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
@@ -102,10 +102,8 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
     wanted = [Pattern(parts) for parts in split_values("*" if options.queue is None else options.queue)]
     states = queue_states(queries, now, lambda name: any(pattern.matches(name) for pattern in wanted))
     states.sort(key=lambda one: (one.is_told, SORTS[options.sort](one, options.within)), reverse=True)
-    if options.reverse:
-        states.reverse()
-    limit = options.limit or len(states)
-    items = [OneQueue(state) for state in states[:limit]]
+    shown, more = first_of(states, options)
+    items = [OneQueue(state) for state in shown]
     is_one = options.queue is not None and len(items) == 1
     if is_one:
         items = [OneQueue(items[0].state, oldest_tasks(queries, items[0].state, options.limit or 20))]
@@ -120,7 +118,7 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
         document_of=lambda one: queue_item(one.state, now, options.within, one.oldest),
         searched=f"what waits now, and what came and left since {local(rates_since(now))[:19]}",
         gaps=gaps,
-        more=len(states) > limit,
+        more=more,
         told=Told(partial(_tell, within=options.within, running=running)) if is_one else None,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, store_of
+from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, encodable, first_of, store_of
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
@@ -81,7 +81,7 @@ def _add(options: argparse.Namespace) -> ExitStatus:
         raise UsageError(f"silence: {as_typed(options.duration)}: {error}") from None
     if not 0 < seconds <= LONGEST:
         raise UsageError("silence: expected more than no time, and at most 30d")
-    key, why = (_storable(text) for text in (key, options.why))
+    key, why = (encodable(text)[:MOST_TYPED] for text in (key, options.why))
     said = standard_error()
     with store_of(options) as (_, reader):
         now = reader.queries.now()
@@ -92,11 +92,6 @@ def _add(options: argparse.Namespace) -> ExitStatus:
     until = local(now + seconds)[:19]
     said.row(f"{as_typed(options.what)} is silenced until {until}; ha-monitor silence --end {silence_id} ends that")
     return ExitStatus.OK
-
-
-def _storable(text: str) -> str:
-    """What a person typed, which may be no UTF-8, or very long."""
-    return text.encode("utf-8", "backslashreplace").decode()[:MOST_TYPED]
 
 
 def _end(options: argparse.Namespace) -> ExitStatus:
@@ -111,19 +106,16 @@ def _end(options: argparse.Namespace) -> ExitStatus:
 
 
 def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
-    found = reader.incidents.silences()
-    if options.reverse:
-        found.reverse()
-    limit = options.limit or len(found)
+    items, more = first_of(reader.incidents.silences(), options)
     return Answer(
         nouns=("silence", "silences"),
         time=reader.queries.now(),
-        items=found[:limit],
+        items=items,
         columns=COLUMNS,
         id_of=lambda one: str(one.id),
         document_of=_document,
         searched="all silences that last",
-        more=len(found) > limit,
+        more=more,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import LEAST_ID, Answer, Of, Style, add_flags, answered, output_of, terminal_width
+from ha_monitor.cli.answers import LEAST_ID, Answer, Of, Style, add_flags, answered, first_of, output_of, terminal_width
 from ha_monitor.cli.queues import rate as per_second
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
@@ -104,9 +104,7 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
         wanted = [Pattern(parts) for parts in split_values(options.name)]
         entries = [one for one in entries if any(pattern.matches(one.name) for pattern in wanted)]
     entries = sorted(entries, key=lambda one: (_STATES.index(one.state) if one.state in _STATES else 0, one.name))
-    if options.reverse:
-        entries.reverse()
-    limit = options.limit or len(entries)
+    shown, more = first_of(entries, options)
     now, named = reader.queries.now(), options.name is not None
     gaps = [Gap(f"{read.more} workers that have been silent for longer", 0, 0)] if read.more else []
     if named and not loaded.config.stuck.enabled and any(one.state == "lost" for one in entries):
@@ -115,7 +113,7 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
     return Answer(
         nouns=("worker", "workers"),
         time=now,
-        items=seen_workers(reader.queries, entries[:limit], now, named=named),
+        items=seen_workers(reader.queries, shown, now, named=named),
         columns=COLUMNS,
         id_of=lambda one: str(one.entry.name),
         document_of=_document,
@@ -123,7 +121,7 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
         if not read.more
         else f"the {len(read.entries)} heard of last",
         gaps=gaps,
-        more=len(entries) > limit,
+        more=more,
     )
 
 
