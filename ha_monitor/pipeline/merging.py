@@ -12,6 +12,11 @@ from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.schedule import Schedule
 
+GLANCE = 0.002
+"""Seconds that a distant store is waited for before it is seen what the broker has sent meanwhile, which has the same
+long way before it.
+"""
+
 
 class Acknowledging(Upkeep, Protocol):
     """What else the owner of the broker's connection does."""
@@ -91,10 +96,13 @@ class Merging:
             self.announce()
 
     def finish_answered(self, *, at_once: bool = False) -> None:
-        """The same for those that are answered for soon, if not `at_once`, or that are too many. A distant store is not
-        waited for while there is something to send.
+        """The same for those that are answered for soon, if not `at_once`, or that are too many. A distant store is
+        waited for shortly, and not at all while there is something to send.
         """
-        within = 0.0 if at_once or (self._handed.is_slow and self._collector) else NEAR
+        if at_once or (self._handed.is_slow and self._collector):
+            within = 0.0
+        else:
+            within = GLANCE if self._handed.is_slow else NEAR
         while self._handed and (self._handed.is_full or self._handed.is_answered(within)):
             self._take_in_next()
             self.announce()

@@ -13,7 +13,7 @@ from ha_monitor.config.schema import BatchSettings, LogLevel
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
 from ha_monitor.pipeline import link
 from ha_monitor.pipeline.collector import MOST_BYTES
-from ha_monitor.pipeline.handed_over import MOST, Window
+from ha_monitor.pipeline.handed_over import MOST, NEAR, Window
 from ha_monitor.pipeline.link import SLOW_AFTER
 from ha_monitor.pipeline.pipeline import IDLE_WAIT
 from tests.support.process import wait_until
@@ -364,7 +364,7 @@ def test_a_tick_goes_behind_what_is_under_way(bed: Bed, monkeypatch: pytest.Monk
     far.one.live(0.1)  # answered late: it is known to be far
     bed.server.answers = lambda: False
     far.publish(*[f"task-{number}" for number in range(2, 5)])
-    far.one.cycle(8)
+    far.one.live(0.1)
     assert far.under_way == 3
     asked: list[tuple[str, int]] = []
     for owner, name in ((far.one.record.store, "tick"), (far.one.record.duties, "watch")):
@@ -388,6 +388,31 @@ def noting(asked: list[tuple[str, int]], far: Far, name: str, call: Callable[...
         return call(*args, **options)
 
     return noted
+
+
+def test_what_comes_while_a_distant_store_is_waited_for_is_sent_soon(bed: Bed) -> None:
+    """Given a distant store that is known to answer late, what the broker sends while it is waited for is handed over
+    long before a near store would have answered."""
+    far = Far(bed)
+    far.publish("task-0")
+    far.one.cycle(6)
+    far.answer()
+    far.one.live(0.1)
+    bed.server.answers = lambda: False
+    far.publish("task-1")
+    far.one.live(0.1)
+    assert far.under_way == 1
+    began = bed.clock.now
+    far.one.cycle()  # nothing has come: it waits for the store
+    far.publish("task-2")
+    while far.under_way == 1:
+        far.one.cycle()
+
+    assert bed.clock.now - began < NEAR / 2
+    far.answer()
+    far.one.live(1)
+    assert far.one.announced == expected("task-0", "task-1", "task-2")
+    assert bed.is_settled
 
 
 def test_a_distant_store_is_told_of_what_is_announced_with_the_next_batch(bed: Bed) -> None:
