@@ -17,8 +17,8 @@ from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import Fact
 
 MOST_EVENTS = 750
-"""Events that one call merges; a worker event takes as long as four others, and counts as four."""
-WORKER_EVENT = 4
+"""Events that one call merges; one of a new worker takes as long as six others."""
+WORKER_EVENT = 6
 """The weight of a worker event."""
 LARGE_GROUP = 100
 """Events of one task in a batch beyond which each takes longer: it is searched for among all that the record has

@@ -14,7 +14,7 @@ from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.results import Silent, Table, Watched, Watching, WorkerState
 from ha_monitor.store.store import RedisStore
 
-MOST_LOOKS = 250
+MOST_LOOKS = 200
 """Workers that one call looks at, so that none keeps Redis from its work for long."""
 MOST_CALLS = 5
 """Calls of one duty at a time, one if the store is far away; what is left is for the next time."""

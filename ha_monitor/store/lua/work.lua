@@ -20,7 +20,7 @@ local has_loaded, will_write, writes_enough, is_full, is_enough
 do
   -- A call does no more once it has read so many bytes of records, has so much to write, or has worked for so many ms,
   -- which is looked at after so many steps or so many bytes read.
-  local A_CALL = { loaded = 2 ^ 20, to_write = 1200, work = 6, steps_a_look = 32, bytes_a_look = 65536 }
+  local A_CALL = { loaded = 2 ^ 20, to_write = 500, work = 6, steps_a_look = 32, bytes_a_look = 65536 }
   local loaded = 0 -- bytes of values that this call has read
   local to_write = 0 -- what this call will write when all is computed, as above
 
