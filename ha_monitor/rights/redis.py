@@ -15,15 +15,15 @@ BROKER_COMMANDS = (
 )
 READER_COMMANDS = "+@read +@connection -@scripting -@dangerous +time +set +expire"
 RESULTS_COMMANDS = "+@connection -@dangerous +get"
-REDIS_6_COMMANDS = "+select +client|setname"
-"""What each user needs besides on a Redis older than 7, where the first is not of `@connection`, and the second is
-dangerous.
+REDIS_6_COMMANDS = "+select +client|setname +wait"
+"""What each user needs besides on a Redis older than 7, where the second is dangerous, and the others are not of
+`@connection`; WAIT only with `store.min_replicas`.
 """
 _QUEUES_OF_TASKS = "(%R~* +llen)"
 """The application chooses their names; only their lengths are read."""
 
 _COMMAND = re.compile(r"no permissions to run the '(?P<command>[^']+)' command")
-_IN_REDIS_6 = re.compile(r"run the '(?:select|client)' command or its subcommand")
+_IN_REDIS_6 = re.compile(r"run the '(?:select|client|wait)' command or its subcommand")
 """As Redis 7 does not word it."""
 _SCRIPTS_COMMAND = re.compile(r"can't run this command or subcommand")
 _KEYS = re.compile(r"access (?:one of the keys|a key)\b|access at least one of the keys")
