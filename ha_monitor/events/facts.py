@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -16,9 +17,8 @@ from ha_monitor.events.catalogue import Code
 from ha_monitor.events.exceptions import unwrapped
 from ha_monitor.events.fingerprint import Fingerprint, fingerprint_of
 from ha_monitor.events.histogram import bucket_of
-from ha_monitor.events.identity import event_id
 from ha_monitor.events.model import Event
-from ha_monitor.events.redact import Redactor
+from ha_monitor.events.redact import Redactor, few
 from ha_monitor.events.task_id import MAX_ID, text_of_id
 from ha_monitor.events.types import CELERY_FIELDS, TASK_CODES, EmissionPolicy, custom_type
 
@@ -27,6 +27,8 @@ Fact = list[Any]
 _Readers = dict[str, Callable[[Any], Any]]
 """Names of an event's fields, and what makes of each a value, or None of a wrong one."""
 
+ID_SIZE = 12
+"""Bytes of an event id: four of time, so that ids sort by age, and eight of hash."""
 MAX_TRACEBACK = 16_384
 MAX_MESSAGE = 200
 """Characters that records and error groups have of an exception."""
@@ -35,8 +37,6 @@ MAX_DATA = 48 * 1024
 """Characters of a custom event's own fields, as JSON: no line can hold more."""
 MAX_DATA_VALUES = 10_000
 """Values among them."""
-MAX_DEPTH = 20
-"""How deep they may be nested."""
 MAX_COUNT = 10**12
 """Of tasks. No worker gets to a thousandth of it."""
 MAX_SECONDS = 4e9
@@ -50,6 +50,22 @@ _OTHER, _REJECTED, _FAILED, _RETRIED = Code.OTHER, Code.REJECTED, Code.FAILED, C
 
 class BadEvent(ValueError):
     """An event that cannot be handled; the text says why."""
+
+
+def event_id(event: dict[str, Any], timestamp: float | None) -> bytes:
+    """The identity of an event, from its raw body.
+
+    Celery gives events no id. Sender, process, logical clock, type, task and time together are unique: the
+    clock is counted up by the sender for each event (celery/events/dispatcher.py), and the other parts keep
+    apart what restarts, threads and blind events (whose clock is null) would make equal. The body must be raw:
+    Celery's own receiver overwrites `clock` and shifts `timestamp`.
+
+    :param timestamp: the event's time in seconds since the epoch, if it has a usable one.
+    """
+    get = event.get
+    text = f"{get('hostname')}\n{get('pid')}\n{get('clock')}\n{get('type')}\n{get('uuid')}\n{get('timestamp')}"
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int(timestamp or 0).to_bytes(4, "big") + digest
 
 
 class FactBuilder:
@@ -256,25 +272,6 @@ def is_none(exception: Any) -> bool:
     return exception in (None, "", "None") or (
         isinstance(exception, str) and exception.startswith("Retry(Retry(...), None, ")
     )
-
-
-def few(value: Any, most: int) -> Any:
-    """A JSON value of which so many values are kept, in their order; the others, and what is nested deeper than the
-    redactor looks, are left out.
-    """
-    left = most
-
-    def kept(value: Any, depth: int) -> Any:
-        nonlocal left
-        left -= 1
-        if type(value) is dict:
-            items = value.items() if depth <= MAX_DEPTH else ()
-            return {key: kept(inner, depth + 1) for key, inner in items if left > 0}
-        if type(value) is list:
-            return [kept(inner, depth + 1) for inner in (value if depth <= MAX_DEPTH else ()) if left > 0]
-        return value
-
-    return kept(value, 0)
 
 
 def _read(event: dict[str, Any], readers: _Readers) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 from ha_monitor.text.secrets import HIDDEN, SecretFinder
 from ha_monitor.text.values import Effort
 
+_DEEPEST_KEPT = 20
+"""How deep the values of a custom event may be nested."""
 _MAX_DEPTH = 8
 _MOST_HIDDEN = 8
 """The searched text may be this many times longer than the kept one: redaction shortens secrets."""
@@ -63,3 +65,22 @@ class Redactor:
         if isinstance(value, list):
             return "…" if depth >= _MAX_DEPTH else [self.value(inner, depth + 1) for inner in value]
         return value
+
+
+def few(value: Any, most: int) -> Any:
+    """A JSON value of which so many values are kept, in their order; the others, and what is nested deeper than the
+    redactor looks, are left out.
+    """
+    left = most
+
+    def kept(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if type(value) is dict:
+            items = value.items() if depth <= _DEEPEST_KEPT else ()
+            return {key: kept(inner, depth + 1) for key, inner in items if left > 0}
+        if type(value) is list:
+            return [kept(inner, depth + 1) for inner in (value if depth <= _DEEPEST_KEPT else ()) if left > 0]
+        return value
+
+    return kept(value, 0)

@@ -84,10 +84,11 @@ class Telemetry:
         self.left_out = 0
         """Parts left out of scrapes."""
         self._broken = RateLimited(clock, lambda reason, times: warn("metrics-incomplete", reason=reason, times=times))
-        self._batches = Histogram(BATCH_SECONDS.name, BATCH_SECONDS.meaning, buckets=BATCH_BUCKETS, registry=None)
+        self.batches = Histogram(BATCH_SECONDS.name, BATCH_SECONDS.meaning, buckets=BATCH_BUCKETS, registry=None)
+        """Seconds from handing a batch over until it is merged, announced and acknowledged."""
         self.registry = CollectorRegistry()
         families = _Families(self, stats, config)
-        for collector in (ProcessCollector(registry=None), self._batches, *families.collectors()):
+        for collector in (ProcessCollector(registry=None), self.batches, *families.collectors()):
             # Two fleets under one Prometheus are told apart by it, whatever their jobs are called.
             labelled = Labelled(collector, {NODE_ID: config.node_id})
             self.registry.register(Guarded(labelled, self.broken))
@@ -150,10 +151,6 @@ class Telemetry:
     def known_queues(self) -> list[str]:
         """Names of the queues that a worker consumed lately, under any leader."""
         return self.fleet.queues if self.fleet is not None else []
-
-    def batch_done(self, seconds: float) -> None:
-        """A batch is merged, announced and acknowledged."""
-        self._batches.observe(seconds)
 
 
 class _Part(Collector):

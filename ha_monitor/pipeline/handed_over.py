@@ -109,7 +109,7 @@ class HandedOver:
         self._collector = collector
         self._stats = stats
         self._rejections = rejections
-        self._telemetry = telemetry
+        self._health, self._batches = telemetry.health, telemetry.batches
         self._watermark = watermark
         self._clock = clock
         self._sent: deque[_Sent] = deque()
@@ -149,7 +149,7 @@ class HandedOver:
 
     def send(self, collected: Collected) -> None:
         """Hand a batch over; what was left before is sent first. Raises as `Store.send_apply` does."""
-        self._telemetry.health.batch_began()
+        self._health.batch_began()
         self._sent.append(_Sent(collected, self._clock.monotonic()))
         self.left = max(0, self.left - 1)
         self._store.send_apply(collected.batch)
@@ -249,10 +249,10 @@ class HandedOver:
 
     def done(self, merged: Merged) -> None:
         """It is merged, announced and acknowledged."""
-        self._telemetry.health.batch_committed()
+        self._health.batch_committed()
         if self._sent:
-            self._telemetry.health.batch_began()
-        self._telemetry.batch_done(self._clock.monotonic() - merged.sent_at)
+            self._health.batch_began()
+        self._batches.observe(self._clock.monotonic() - merged.sent_at)
         self._watermark.merged(merged.batch.message_count)
         if merged.pause is not None:
             self._watermark.nothing_in_flight(*merged.pause)

@@ -14,10 +14,8 @@ from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.counting import RedisCounts
 from ha_monitor.store.keys import Keys
-from ha_monitor.store.lease import Lease, RollbackMemory
-from ha_monitor.store.outbox import OutboxProgress
+from ha_monitor.store.own_state import Lease, OutboxProgress, RecentWork, RollbackMemory
 from ha_monitor.store.packing import PackedBatch
-from ha_monitor.store.recent import RecentWork
 from ha_monitor.store.results import Counting
 from ha_monitor.store.scripts import read_scripts
 from ha_monitor.text.visible import visible

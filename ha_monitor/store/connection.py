@@ -21,7 +21,7 @@ from ha_monitor.config.secrets import mask
 from ha_monitor.config.urls import BAD_URL, address_of, problem_of
 from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable, reason_of
 from ha_monitor.rights import redis as rights
-from ha_monitor.store.lease import WHY_LOST
+from ha_monitor.store.own_state import WHY_LOST
 from ha_monitor.store.scripts import command_at, place_of
 from ha_monitor.store.sentinel import Sentinels, SentinelWatch, shown
 from ha_monitor.store.sentinel_url import Address, is_sentinel_url, open_connection, parse_sentinel_url

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -35,53 +34,6 @@ class OutboxItem(NamedTuple):
     entry: Entry
     recovered: bool = False
     """It comes from an outbox that was left behind, so it may have been announced before."""
-
-
-class OutboxProgress:
-    """How far the outbox of this instance is announced, and how far the store knows that.
-
-    The one owner of these sequence numbers: all items below such a number are done.
-    """
-
-    def __init__(self) -> None:
-        self.start_anew()
-
-    def start_anew(self) -> None:
-        """The instance has a new token, hence an empty outbox with sequence numbers from 0."""
-        self.announced = 0
-        self._told: deque[int] = deque()
-        """What each call that is under way tells the store."""
-        self._confirmed = 0
-
-    def disconnected(self) -> None:
-        """No call is under way any more."""
-        self._told.clear()
-
-    def announce(self, upto: int) -> None:
-        """All items below a sequence number are out."""
-        self.announced = max(self.announced, upto)
-
-    def tell(self) -> None:
-        """A call is made that tells the store how far it is."""
-        self._told.append(self.announced)
-
-    def confirm(self) -> None:
-        """The oldest of those calls returned."""
-        self._confirmed = max(self._confirmed, self._told.popleft())
-
-    def refused(self) -> None:
-        """The oldest of those calls changed nothing."""
-        self._told.popleft()
-
-    def confirm_upto(self, upto: int) -> None:
-        """The store was told, by a call of its own, that all items below a sequence number are out."""
-        self.announce(upto)
-        self._confirmed = max(self._confirmed, upto)
-
-    @property
-    def is_confirmed(self) -> bool:
-        """Whether the store knows of all that is announced."""
-        return self.announced <= self._confirmed
 
 
 _LATEST_TIME = 253_402_300_000.0

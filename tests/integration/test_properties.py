@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ha_monitor.config.schema import Config
-from ha_monitor.events.identity import event_id
+from ha_monitor.events.facts import event_id
 from ha_monitor.store.memory.record import memory_record
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.outbox import OutboxItem

@@ -23,11 +23,11 @@ from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.stuck import Pending, StuckTaskDuty
 from ha_monitor.pipeline.watch import WatchDuty
 from ha_monitor.pipeline.watermark import FleetWatermark, Listening, Watermark
-from ha_monitor.store.lease import Lease, RollbackMemory
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.memory.store import MemoryStore
 from ha_monitor.store.memory.task import MemoryTask
 from ha_monitor.store.outbox import OutboxItem
+from ha_monitor.store.own_state import Lease, RollbackMemory
 from ha_monitor.store.results import Recovered
 from tests.simulation.broker import QueueSource, SubscribedSource
 from tests.simulation.hosts import Process

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ha_monitor.broker.task_query import Held, WorkerAnswers
 from ha_monitor.errors import BrokerBlocked, BrokerUnavailable
-from ha_monitor.events.identity import event_id
+from ha_monitor.events.facts import event_id
 from tests.simulation.broker import Broker
 from tests.simulation.clock import HostClock, Timeline
 from tests.unit.builders import event

@@ -18,8 +18,7 @@ from jsonschema_rs import Validator, validator_for
 
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.catalogue import OWN_EVENTS
-from ha_monitor.events.facts import usable_time
-from ha_monitor.events.identity import event_id
+from ha_monitor.events.facts import event_id, usable_time
 from ha_monitor.events.types import EmissionPolicy, custom_type
 from ha_monitor.outputs.line import iso_time
 from tests.support.recording import Recorded

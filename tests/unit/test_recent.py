@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from ha_monitor.store import recent
+from ha_monitor.store import own_state
+from ha_monitor.store.own_state import RecentWork
 from ha_monitor.store.packing import PackedBatch
-from ha_monitor.store.recent import RecentWork
 from tests.unit.builders import TurnedClock, decode, event
 
 
@@ -72,12 +72,12 @@ def test_what_was_not_taken_is_handed_over_again() -> None:
 
 def test_it_is_limited_in_time_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given more work than is kept, or older, the oldest is forgotten; while nothing comes, nothing is."""
-    monkeypatch.setattr(recent, "MOST_BYTES", 1000)
+    monkeypatch.setattr(own_state, "MOST_BYTES", 1000)
     clock = TurnedClock()
     work: RecentWork[str] = RecentWork(clock)
     for name in ("one", "two", "three"):
         work.merged(name, 400)
-    clock.now += recent.LONGEST + 1
+    clock.now += own_state.LONGEST + 1
     work.store_went_back(1)
     assert Record().restored(work) == ["two", "three"]
 

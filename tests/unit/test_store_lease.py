@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ha_monitor.store.lease import Lease
-from ha_monitor.store.outbox import OutboxProgress
+from ha_monitor.store.own_state import Lease, OutboxProgress
 from tests.unit.builders import TurnedClock
 
 DURATION = 10.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ha_monitor.store.counts import Counts
-from ha_monitor.store.lease import RollbackMemory
+from ha_monitor.store.own_state import RollbackMemory
 from ha_monitor.store.results import Rollback
 
 

@@ -25,7 +25,7 @@ do
     return { calls, rollback.at(), told }
   end
 
-  -- Why the caller has no lease any more; store/lease.py has it in words.
+  -- Why the caller has no lease any more; store/own_state.py has it in words.
   local function why_lost()
     if takeovers.of(options.token) then return 'TAKEN_OVER' end
     for _, token in ipairs(redis.call('ZRANGE', keys.leases, 0, -1)) do

@@ -14,12 +14,11 @@ from ha_monitor.config.schema import StoreSettings
 from ha_monitor.dialing import Dialed
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.decode import Batch
-from ha_monitor.store.lease import WHY_LOST, Lease, RollbackMemory
 from ha_monitor.store.memory.counts import MemoryCounts
 from ha_monitor.store.memory.merge import Sent, merge_batch
 from ha_monitor.store.memory.server import MERGE_GRACE, MemoryInstance, MemoryServer
-from ha_monitor.store.outbox import Entry, OutboxItem, OutboxProgress, read_entry
-from ha_monitor.store.recent import RecentWork
+from ha_monitor.store.outbox import Entry, OutboxItem, read_entry
+from ha_monitor.store.own_state import WHY_LOST, Lease, OutboxProgress, RecentWork, RollbackMemory
 from ha_monitor.store.results import Applied, Peer, Recovered, Rollback, StoreInfo, Takeover, Ticked
 
 Reply = TypeVar("Reply")
