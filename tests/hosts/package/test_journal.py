@@ -81,7 +81,7 @@ def test_the_journal_is_clean_json_for_jq(site: Site) -> None:
     assert_whole(site, journal, "-u 'ha-monitor@*'")
 
     site.signal("3", "ABRT")  # as the watchdog does: the stacks go to the journal
-    wait_until(lambda: journal.said("instance-started", "3"), what="a restart")
+    wait_until(lambda: journal.said("instance-started", "3"), what="a restart", interval=0.25)
     assert "instance-started" in assert_whole(site, journal, "-t ha-monitor")
     assert journal.bad == []
     assert "Fatal Python error: Aborted" in "\n".join(journal.query("-u ha-monitor@3"))
