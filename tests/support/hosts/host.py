@@ -148,6 +148,8 @@ class Host(Remote):
 
     def partition(self) -> None:
         """Cut its cable: packets vanish in both directions, and connections stay as they are."""
+        # But for that of `run`, which would be waited for before a new one is tried.
+        self.disconnect()
         ip("link", "set", self._link, "down")
 
     def heal(self) -> None:
