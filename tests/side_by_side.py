@@ -27,11 +27,10 @@ from tests.support.machine import machine_load
 ROOT = Path(__file__).resolve().parents[1]
 SESSIONS = {
     "fleet": tuple(f"tests/fleet/test_{name}.py" for name in ("install", "scale", "upgrade", "refusals", "outages")),
+    "faults": ("tests/acceptance/faults",),
     "services": ("tests/integration/test_[a-k]*.py",),
     "stores": ("tests/integration/test_[q-z]*.py", "tests/recording"),
     "losses": ("tests/integration/test_[l-p]*.py",),
-    "outages": ("tests/acceptance/faults/test_faults_[n-z]*.py",),
-    "faults": ("tests/acceptance/faults/test_faults_[a-m]*.py",),
     "package": ("tests/hosts/package",),
     "settings": tuple(f"tests/fleet/test_{name}.py" for name in ("configuration", "pip", "uninstall")),
     "programs": ("tests/acceptance/test_[a-r]*.py",),
@@ -40,8 +39,7 @@ SESSIONS = {
     "unit": ("tests/unit",),
 }
 """Paths and patterns of each, the longest first: what is left at the end is short. One session is no longer than the
-longest needs: the integration tests are three, those of the fleet two, the faults as well, and the other acceptance
-tests, too.
+longest needs: the integration tests are three, those of the fleet two, and the acceptance tests three.
 """
 PREPARED = ("fleet", "package", "settings", "programs", "hosts")
 """Sessions that need what `make prepare-tests` makes."""

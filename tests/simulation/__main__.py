@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 import time
 
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.world import World
-
-FEW_COLLECTIONS = 20_000
-"""Objects after which Python looks for garbage in cycles. A world makes some hundred thousand, and is gone soon."""
 
 
 def main() -> int:
@@ -22,8 +18,6 @@ def main() -> int:
     parser.add_argument("--mutations", action="store_true", help="take out cures, and say how many seeds find each")
     parser.add_argument("-v", "--verbose", action="store_true", help="print what happened")
     arguments = parser.parse_args()
-    gc.freeze()  # the modules are no garbage
-    gc.set_threshold(FEW_COLLECTIONS, 20, 20)
     if arguments.seed is not None:
         return run_one(arguments.seed, verbose=arguments.verbose)
     if arguments.mutations:
