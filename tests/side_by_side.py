@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.hosts.image import cache_folder
 from tests.support.machine import machine_load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,7 +191,8 @@ def main(options: list[str]) -> int:
     # Each of the processes would compile the same modules anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     compileall.compile_dir(ROOT / "ha_monitor", quiet=1)
-    prepare = Job(PREPARE, ["make", "--no-print-directory", "prepare-tests"])
+    kept = f"KEPT_ROOTS={cache_folder() / 'roots'}"
+    prepare = Job(PREPARE, ["make", "--no-print-directory", "prepare-tests", kept])
     worlds = all_worlds()
     sessions = [Session(name, files_of(name), options, prepare if name in PREPARED else None) for name in SESSIONS]
     Runner([prepare, *sessions], at_once=3 * (os.cpu_count() or 1), beside=worlds).run()
