@@ -4,6 +4,8 @@ SUITES := bookworm trixie
 PYTHON_VERSIONS := 3.11 3.13
 WHEELHOUSE := build/wheelhouse
 BUILD_TOOLS := .venv-build
+# A folder for the systems that the packages are built in, which the tests share; without, each working copy has its own.
+KEPT_ROOTS ?=
 # What is in them, and how they are made.
 PACKAGED := setup.cfg pyproject.toml README.md CHANGELOG.md \
   $(shell find ha_monitor systemd packaging docs -type f -not -path '*/__pycache__/*')
@@ -18,7 +20,7 @@ dist:
 	@mkdir -p $@
 
 dist/.deb-%: $(PACKAGED) $(WHEELHOUSE)/.fetched | dist
-	@$(SUDO) packaging/build-root $* build/roots/$*
+	@$(SUDO) packaging/build-root $* build/roots/$* $(KEPT_ROOTS)
 	@$(SUDO) packaging/build-deb $* build/roots/$* $(WHEELHOUSE) dist
 	@touch $@
 

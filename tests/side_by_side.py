@@ -3,14 +3,16 @@
     python -m tests.side_by_side [option of pytest …]
 
 What some of them stand on, such as packages and hosts, is made meanwhile: they begin when it is there.
-A session waits for most of its time and takes between a tenth and a half of a core: five keep two cores busy. With many
-more, each would slow the others down until none gets its time. Each line of theirs is printed as it comes,
-behind the session's name, and what failed once more at the end, since a log is read from there. The exit status is 0 if
-all passed.
+A session waits for most of its time and takes between a tenth and a half of a core: six keep two cores busy. With many
+more, each would slow the others down until none gets its time. What they leave is for the simulation, from the
+beginning: it waits for nothing. Each line of theirs is printed as it comes, behind the session's name, and what failed
+once more at the end, since a log is read from there. The exit status is 0 if all passed.
 """
 
 from __future__ import annotations
 
+import compileall
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,16 +20,19 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from tests.support.hosts.image import cache_folder
 from tests.support.machine import machine_load
 
 ROOT = Path(__file__).resolve().parents[1]
 SESSIONS = {
     "fleet": tuple(f"tests/fleet/test_{name}.py" for name in ("install", "scale", "upgrade", "refusals", "outages")),
     "faults": ("tests/acceptance/faults",),
-    "stores": ("tests/integration/test_[l-z]*.py", "tests/recording"),
-    "package": ("tests/hosts/package",),
     "services": ("tests/integration/test_[a-k]*.py",),
+    "stores": ("tests/integration/test_[q-z]*.py", "tests/recording"),
+    "losses": ("tests/integration/test_[l-p]*.py",),
+    "package": ("tests/hosts/package",),
     "settings": tuple(f"tests/fleet/test_{name}.py" for name in ("configuration", "pip", "uninstall")),
     "programs": ("tests/acceptance/test_[a-r]*.py",),
     "workers": ("tests/acceptance/test_[s-z]*.py",),
@@ -35,7 +40,7 @@ SESSIONS = {
     "unit": ("tests/unit",),
 }
 """Paths and patterns of each, the longest first: what is left at the end is short. One session is no longer than the
-longest needs: the integration tests are two, those of the fleet as well, and the acceptance tests three.
+longest needs: the integration tests are three, those of the fleet two, and the acceptance tests three.
 """
 PREPARED = ("fleet", "package", "settings", "programs", "hosts")
 """Sessions that need what `make prepare-tests` makes."""
@@ -43,10 +48,14 @@ PREPARE = "prepare"
 WORLDS = "worlds"
 SEEDS = 10_000
 """Simulated worlds that are run."""
+PARTS = 2
+"""Processes that run them: a core each when the sessions are through."""
 FIRST = (PREPARE, "fleet")
 """The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores."""
 LOWER = 2
 """By how much their priority is lower (nice): no more, or what else the machine does would leave them nothing."""
+LOWEST = 19
+"""By how much that of the simulated worlds is: they get what the sessions leave."""
 LONGEST_FAILURE = 700
 """Characters of a failure that are said again."""
 
@@ -72,7 +81,7 @@ class Job:
     def run(self) -> None:
         """Run it to its end."""
         began = time.monotonic()
-        process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = self._start()
         assert process.stdout is not None
         for line in process.stdout:
             # In one piece, or the sessions would write into each other's lines.
@@ -83,6 +92,9 @@ class Job:
         _, status, usage = os.wait4(process.pid, 0)
         self.status = process.returncode = os.waitstatus_to_exitcode(status)
         self.seconds, self.cpu = time.monotonic() - began, usage.ru_utime + usage.ru_stime
+
+    def _start(self, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
 
 class Session(Job):
@@ -97,9 +109,31 @@ class Session(Job):
 class Worlds(Job):
     """The fleet in simulated worlds. They need no time but that of a core, which the others have first."""
 
-    def __init__(self) -> None:
-        command = ["nice", "-n", str(2 * LOWER), sys.executable, "-m", "tests.simulation", f"--seeds={SEEDS}"]
-        super().__init__(WORLDS, command)
+    PROGRAM: tuple[str, ...] = (sys.executable, "-m", "tests.simulation")
+
+    def __init__(self, seeds: range) -> None:
+        self.seeds = seeds
+        parts = (f"--first={seeds.start}", f"--seeds={len(seeds)}")
+        super().__init__(WORLDS, ["nice", "-n", str(LOWEST), *self.PROGRAM, *parts])
+        self._process: subprocess.Popen[str] | None = None
+
+    def stop(self) -> None:
+        """End it: it does not hear of Ctrl-C."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def _start(self, **options: Any) -> subprocess.Popen[str]:
+        # Where the kernel shares the cores out among sessions of processes (autogroup), those that the tests start have
+        # their own each, and a low priority counts within this one only.
+        self._process = process = super()._start(start_new_session=True, **options)
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process.pid}/autogroup").write_text(f"{LOWEST}\n")
+        return process
+
+
+def all_worlds() -> list[Worlds]:
+    """A part for each process."""
+    return [Worlds(range(SEEDS)[part * SEEDS // PARTS : (part + 1) * SEEDS // PARTS]) for part in range(PARTS)]
 
 
 def files_of(session: str) -> list[Path]:
@@ -110,10 +144,13 @@ def files_of(session: str) -> list[Path]:
 class Runner:
     """Runs jobs, the next one that can begin when one has ended."""
 
-    def __init__(self, jobs: Sequence[Job], at_once: int) -> None:
+    def __init__(self, jobs: Sequence[Job], at_once: int, *, beside: Sequence[Worlds] = ()) -> None:
+        """:param beside: they begin with the first ones, and are not counted."""
         self._waiting = list(jobs)
+        self._beside = list(beside)
         self._changed = threading.Condition()
         self._threads = [threading.Thread(target=self._run) for _ in range(at_once)]
+        self._threads += [threading.Thread(target=job.run) for job in beside]
 
     def run(self) -> None:
         """Run all. At Ctrl-C, which the sessions hear of as well, those that run tidy up, and no other begins."""
@@ -125,6 +162,8 @@ class Runner:
                     thread.join()
                 except KeyboardInterrupt:
                     self._waiting.clear()
+                    for job in self._beside:
+                        job.stop()
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
@@ -149,11 +188,15 @@ class Runner:
 
 
 def main(options: list[str]) -> int:
-    prepare = Job(PREPARE, ["make", "--no-print-directory", "prepare-tests"])
-    jobs: list[Job] = [prepare]
-    jobs += [Session(name, files_of(name), options, prepare if name in PREPARED else None) for name in SESSIONS]
-    jobs.insert(len(jobs) - 2, Worlds())
-    Runner(jobs, at_once=5 * (os.cpu_count() or 1) // 2).run()
+    # Each of the processes would compile the same modules anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    compileall.compile_dir(ROOT / "ha_monitor", quiet=1)
+    kept = f"KEPT_ROOTS={cache_folder() / 'roots'}"
+    prepare = Job(PREPARE, ["make", "--no-print-directory", "prepare-tests", kept])
+    worlds = all_worlds()
+    sessions = [Session(name, files_of(name), options, prepare if name in PREPARED else None) for name in SESSIONS]
+    Runner([prepare, *sessions], at_once=3 * (os.cpu_count() or 1), beside=worlds).run()
+    jobs = [prepare, *sessions, *worlds]
     for job in jobs:
         result = "passed" if job.status == 0 else f"failed (status {job.status})"
         sys.stdout.write(f"{job.name:<8} | {result} in {job.seconds:.0f} s, {job.cpu:.0f} s of a core's time\n")

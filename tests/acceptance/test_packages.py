@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import tarfile
+import time
 import venv
 import zipfile
 from pathlib import Path
@@ -73,6 +74,35 @@ def packages() -> dict[str, Path]:
 def package_in(folder: Path, suite: str) -> Path:
     (found,) = folder.glob(f"ha-monitor_{__version__}+deb{SUITES[suite]}_*.deb")
     return found
+
+
+@pytest.mark.parametrize(("days", "status"), [(6, 0), (8, 1)])
+def test_a_system_to_build_in_is_taken_for_a_week_from_where_it_is_kept(days: int, status: int, tmp_path: Path) -> None:
+    """Given a machine whose apt has no mirror, a system of some days ago is taken as it is, and an older one is not."""
+    script = ROOT / "packaging/build-root"
+    (packages,) = re.findall(r"(?m)^packages=(.+)$", script.read_text())
+    (tmp_path / "system").mkdir()
+    (tmp_path / "system/file").write_text("kept")
+    archive = tmp_path / f"bookworm-{packages}.tar"
+    with tarfile.open(archive, "w") as opened:
+        opened.add(tmp_path / "system", ".")
+    made = time.time() - days * 86400
+    os.utime(archive, (made, made))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/apt-get").write_text("#!/bin/sh\n")
+    (tmp_path / "bin/apt-get").chmod(0o755)
+
+    done = subprocess.run(
+        [script, "bookworm", tmp_path / "build/bookworm", tmp_path],
+        env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == status, done.stderr
+    assert [path.read_text() for path in (tmp_path / "build").glob("bookworm/file")] == (["kept"] if days < 7 else [])
+    assert ("no Debian mirror" in done.stderr) == (days > 7)
 
 
 @pytest.fixture(params=list(SUITES))

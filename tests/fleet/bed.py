@@ -21,6 +21,8 @@ from tests.support.workers import CeleryWorker
 
 NODE_ID = "shop"
 CONFIGURATION = "/etc/ha-monitor/ha-monitor.toml"
+ASKED_EACH = 2.0
+"""Seconds after which the status is asked for again: a program is started for it, half a second of a core."""
 STATUS = "CREDENTIALS_DIRECTORY=/etc/ha-monitor/credentials ha-monitor status --json"
 NAMES = ("vm1", "vm2", "vm3")
 ALL = {(host, "1") for host in NAMES}
@@ -121,7 +123,7 @@ class FleetBed:
         return {(one.host, one.name) for one in self.consuming()}
 
     def wait_until_consuming(self, names: set[tuple[str, str]], timeout: float = 90) -> None:
-        wait_until(lambda: self.names() == names, timeout, f"consuming: {sorted(names)}", interval=0.5)
+        wait_until(lambda: self.names() == names, timeout, f"consuming: {sorted(names)}", ASKED_EACH)
 
     def close(self) -> None:
         self._stack.close()

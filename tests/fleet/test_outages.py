@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.fleet.bed import ALL, FleetBed
+from tests.fleet.bed import ALL, ASKED_EACH, FleetBed
 from tests.support.machine import Timed
 from tests.support.process import wait_until
 
@@ -15,7 +15,7 @@ def test_a_host_loses_its_power_and_comes_back(fleet: FleetBed) -> None:
 
     with fleet.watch.over("power cut of one host, and back") as row:
         vm1.power_cut()
-        wait_until(lambda: fleet.names() == ALL - {("vm1", "1")}, 60, "the end of the dead one's lease", interval=0.5)
+        wait_until(lambda: fleet.names() == ALL - {("vm1", "1")}, 60, "the end of the dead one's lease", ASKED_EACH)
         sent = fleet.load.sent
         wait_until(lambda: fleet.load.sent > sent + 30, 60, "tasks that only the others are there for")
         vm1.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fleet.bed import NINE, THREE, FleetBed, ports
+from tests.fleet.bed import ASKED_EACH, NINE, THREE, FleetBed, ports
 from tests.support.hosts_events import failures, fresh_copies
 from tests.support.process import wait_until
 from tests.support.recording import publish
@@ -39,7 +39,7 @@ def test_none_of_nine_instances_starves(fleet: FleetBed) -> None:
         lambda: sum(growth(fleet, "messages", messages).values()) >= len(burst),
         30,
         "the counts of all",
-        interval=0.5,
+        interval=ASKED_EACH,
     )
     events, shares = growth(fleet, "events", before), growth(fleet, "messages", messages)
     assert events.keys() == NINE

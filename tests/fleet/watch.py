@@ -98,7 +98,7 @@ class Watch:
 
             def announced() -> bool:
                 self._read()
-                return published.missing(self._lines) == 0
+                return published.are_in(self._lines)
 
             wait_until(announced, SETTLE_TIMEOUT, "every event in a journal", interval=0.5)
         # What nobody has published yet, as far as is known, is the next row's.

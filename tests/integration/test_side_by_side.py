@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.side_by_side import SESSIONS, Job, Runner, Session, files_of
+from tests.side_by_side import LOWEST, SEEDS, SESSIONS, Job, Runner, Session, Worlds, all_worlds, files_of
 from tests.support.machine import patient
+from tests.support.process import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +25,49 @@ def test_every_test_is_in_one_session() -> None:
 
     assert len(files) > 50
     assert [str(file) for file, count in runs.items() if count != 1] == []
+
+
+def test_every_world_is_in_one_process() -> None:
+    assert list(itertools.chain(*(worlds.seeds for worlds in all_worlds()))) == list(range(SEEDS))
+
+
+def test_worlds_begin_beside_the_sessions_and_with_the_lowest_priority(capfd: pytest.CaptureFixture[str]) -> None:
+    """Given a session that takes the only place, worlds are run meanwhile, with what it leaves of the cores."""
+
+    class Quick(Worlds):  # what has the lowest priority waits long on a busy machine
+        PROGRAM = ("sh", "-c", 'nice; echo "$@"', "worlds")
+
+    class Waiting(Job):
+        def run(self) -> None:
+            wait_until(lambda: worlds.status is not None, what="the end of the worlds")
+            self.status = 0
+
+    worlds, waiting = Quick(range(3, 5)), Waiting("waiting", [])
+    Runner([waiting], at_once=1, beside=[worlds]).run()
+
+    assert (waiting.status, worlds.status) == (0, 0)
+    said = capfd.readouterr().out.splitlines()
+    assert [said[0], said[-1]] == [f"worlds   | {LOWEST}", "worlds   | --first=3 --seeds=2"]
+
+
+def test_worlds_that_are_stopped_end() -> None:
+    """Given worlds that are run, of which Ctrl-C tells nobody, they end when they are told to."""
+
+    class Endless(Worlds):
+        PROGRAM = ("sh", "-c", "exec sleep 1000")
+
+    worlds = Endless(range(1))
+    thread = threading.Thread(target=worlds.run)
+    thread.start()
+
+    def stopped() -> bool:
+        worlds.stop()
+        return worlds.status is not None
+
+    wait_until(stopped, what="the end of the worlds")
+    thread.join()
+
+    assert worlds.status == -signal.SIGTERM
 
 
 def test_what_failed_is_kept_for_the_end(

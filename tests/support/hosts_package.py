@@ -229,5 +229,5 @@ class Site:
     def account(self, journal: Journal, published: Published, timeout: float = 60) -> Account:
         """What became of published events, once all are announced or the time is over."""
         with contextlib.suppress(TimeoutError):  # the account says what is missing
-            wait_until(lambda: published.missing(journal.read()) == 0, timeout, "the announcement of all", 0.3)
+            wait_until(lambda: published.are_in(journal.read()), timeout, "the announcement of all", 0.3)
         return balance(published, journal.lines, bad=journal.bad)

@@ -239,7 +239,7 @@ class Fleet:
         """Wait until every event that must be announced is, or until the time is over, which is no error here."""
 
         def nothing_left() -> bool:
-            return published.missing(self.lines()) == 0
+            return published.are_in(list(self.lines()))
 
         try:
             wait_until(nothing_left, timeout, "the announcement of all events", 0.1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -97,6 +97,13 @@ class Published:
     def missing(self, lines: Iterable[Line]) -> int:
         """How many have no line."""
         return _missing(self.counts, _copies(lines)).total()
+
+    def are_in(self, lines: Collection[Line]) -> bool:
+        """Whether each has a line, which is asked again and again while the lines come.
+
+        Each has one of its own: as long as there are fewer, nobody need look at them.
+        """
+        return len(lines) >= len(self) and self.missing(lines) == 0
 
     def __len__(self) -> int:
         return len(self._keys)

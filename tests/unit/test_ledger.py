@@ -50,6 +50,7 @@ def account(bodies: Sequence[dict[str, Any]], lines: list[dict[str, Any]]) -> Ac
     for body in bodies:
         published.add_event(body)
     assert published.missing(lines) == balance(published, lines).lost
+    assert published.are_in(lines) == (published.missing(lines) == 0)
     return balance(published, lines)
 
 

@@ -84,10 +84,10 @@ def test_a_reload_changes_the_level_and_a_wrong_file_keeps_the_old_one(site: Sit
 
     site.put(CONFIGURATION, ONLY_ERRORS)
     site.host.run("systemctl reload 'ha-monitor@*'")
-    wait_until(lambda: who_said(journal, "reloaded") == NAMES, what="the reload by all three")
+    wait_until(lambda: who_said(journal, "reloaded") == NAMES, what="the reload by all three", interval=0.25)
     site.put(CONFIGURATION, "[log]\nlevel = shout\n")
     site.host.run("systemctl reload 'ha-monitor@*'")
-    wait_until(lambda: who_said(journal, "reload-failed") == NAMES, what="the refusal by all three")
+    wait_until(lambda: who_said(journal, "reload-failed") == NAMES, what="the refusal by all three", interval=0.25)
     begun = len(journal.read())
     publish(site.services.broker_url, messages := list(fresh_copies(1)), rate=1000)
     account = site.account(journal, Published(messages, LogLevel.ERROR))
@@ -99,7 +99,9 @@ def test_a_reload_changes_the_level_and_a_wrong_file_keeps_the_old_one(site: Sit
 
     site.put(CONFIGURATION, DEFAULT)
     site.host.run("systemctl reload 'ha-monitor@*'")
-    wait_until(lambda: who_said(journal, "reloaded", log_level="info") == NAMES, what="a reload of all three")
+    wait_until(
+        lambda: who_said(journal, "reloaded", log_level="info") == NAMES, what="a reload of all three", interval=0.25
+    )
     publish(site.services.broker_url, messages := list(fresh_copies(1)), rate=1000)
     after = site.journal()
     after.lines = journal.lines

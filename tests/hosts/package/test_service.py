@@ -26,7 +26,9 @@ def test_three_instances_run_and_share_the_work(site: Site, measured: Measured) 
 
     sent = list(fresh_copies(3))
     load = Load(site.services.broker_url, sent, rate=800)
-    busy = wait_until(lambda: [text for text in site.show("StatusText") if ": 0 events/s" not in text], what="work")
+    busy = wait_until(
+        lambda: [text for text in site.show("StatusText") if ": 0 events/s" not in text], what="work", interval=0.25
+    )
     published = load.finish()
     account = site.account(journal, published)
 
@@ -50,12 +52,12 @@ def test_a_killed_instance_is_back_at_once_and_nothing_is_lost(site: Site, measu
     journal = site.journal()
     before = int(site.show("NRestarts", "2")[0])
     load = Load(site.services.broker_url, fresh_copies(4), rate=600)
-    wait_until(lambda: len(journal.read()) > 200, what="lines")
+    wait_until(lambda: len(journal.read()) > 200, what="lines", interval=0.25)
 
     took, by_hand = [], []
     for _ in range(3):
         killed = site.signal("2", "KILL")
-        wait_until(lambda: site.became_active("2") > killed, what="a restart", interval=0.1)  # noqa: B023
+        wait_until(lambda: site.became_active("2") > killed, what="a restart", interval=0.25)  # noqa: B023
         took.append(site.became_active("2") - killed)
         # Beside it, how long a start takes on this machine at this time.
         site.host.run("systemctl stop ha-monitor@3")
@@ -88,7 +90,7 @@ def test_the_target_stops_all_and_starts_those_that_are_enabled(site: Site) -> N
     journal = site.journal()
 
     site.host.run("systemctl stop ha-monitor.target")
-    wait_until(lambda: site.show("ActiveState") == ["inactive"] * 3, what="the end of all instances")
+    wait_until(lambda: site.show("ActiveState") == ["inactive"] * 3, what="the end of all instances", interval=0.25)
 
     assert {line["instance"] for line in journal.said("instance-stopped")} == set(NAMES)
     assert site.show("Result") == ["success"] * 3
@@ -104,7 +106,7 @@ def test_a_stop_finishes_what_is_in_hand(site: Site, measured: Measured) -> None
     """Given load, a stop of one instance takes a moment, and nothing is lost or said twice."""
     journal = site.journal()
     load = Load(site.services.broker_url, fresh_copies(2), rate=600)
-    wait_until(lambda: len(journal.read()) > 100, what="lines")
+    wait_until(lambda: len(journal.read()) > 100, what="lines", interval=0.25)
 
     began = site.clock()
     site.host.run("systemctl stop ha-monitor@3")
@@ -141,7 +143,7 @@ def test_after_a_reboot_the_enabled_instances_come_back(site: Site, measured: Me
     site.host.run("systemctl enable ha-monitor@1 ha-monitor@3")
     journal = site.journal()
     load = Load(site.services.broker_url, fresh_copies(3), rate=500)
-    wait_until(lambda: len(journal.read()) > 100, what="lines")
+    wait_until(lambda: len(journal.read()) > 100, what="lines", interval=0.25)
 
     began = site.clock()
     site.host.reboot()

@@ -27,7 +27,7 @@ def test_an_upgrade_restarts_what_runs_one_after_the_other(site: Site, tmp_path:
     package = newer_package(site.package, "99.1", tmp_path)
     journal = site.journal()
     load = Load(site.services.broker_url, fresh_copies(2), rate=200)
-    wait_until(lambda: len(journal.read()) > 100, what="lines")
+    wait_until(lambda: len(journal.read()) > 100, what="lines", interval=0.25)
 
     began = site.clock()
     site.install(package)
@@ -57,7 +57,7 @@ def test_an_upgrade_stops_restarting_at_the_first_instance_that_does_not_come_ba
     site.put(CONFIGURATION, DEFAULT + "spoilt = true\n")
     journal, before = site.journal(), site.show("MainPID")
     load = Load(site.services.broker_url, fresh_copies(2), rate=200)
-    wait_until(lambda: len(journal.read()) > 100, what="lines")
+    wait_until(lambda: len(journal.read()) > 100, what="lines", interval=0.25)
 
     said = site.install(package)
     account = site.account(journal, load.finish())

@@ -56,11 +56,11 @@ def test_a_stopped_instance_is_killed_and_started_anew(watched: Site, measured: 
     """Given load, an instance that SIGSTOP froze is replaced, and what it held is announced."""
     journal = watched.journal()
     load = Load(watched.services.broker_url, fresh_copies(3), rate=500)
-    wait_until(lambda: len(journal.read()) > 100, what="lines")
+    wait_until(lambda: len(journal.read()) > 100, what="lines", interval=0.25)
 
     with Timed() as timed:
         frozen = watched.signal("1", "STOP")
-        wait_until(lambda: watched.became_active("1") > frozen, what="a restart", interval=0.2)
+        wait_until(lambda: watched.became_active("1") > frozen, what="a restart", interval=0.25)
     took = watched.became_active("1") - frozen
     account = watched.account(journal, load.finish())
 

@@ -131,6 +131,8 @@ class Bridge:
     def close(self) -> None:
         """End all hosts at once, and remove the network."""
         if self._run is not None:
+            for host in self.hosts:
+                host.disconnect()
             self._run.end()
             for host in self.hosts:
                 host.collect()

@@ -47,7 +47,7 @@ class Host(Remote):
         public_key: str,
         services: bool = False,
     ) -> None:
-        super().__init__(name, address, key)
+        super().__init__(name, address, key, folder)
         self.suite = suite
         self.groups = groups
         self._link = f"vb-{machine}"  # as systemd-nspawn names it
@@ -104,6 +104,8 @@ class Host(Remote):
         if state == "degraded":
             failed = self.run("systemctl --failed --plain --no-legend").stdout
             raise HostFailed(f"{self.name} has failed units:\n{failed}\n{self.log()}")
+        # Who logged in while it booted may have got no session of systemd's.
+        self.disconnect()
         return self
 
     def stop(self) -> None:
@@ -132,6 +134,7 @@ class Host(Remote):
         # The cable first: a machine without power sends no FIN and no RST, but the sockets of killed processes do. They
         # also keep the network namespace alive, for minutes, and with it the cable.
         delete_link(self._link)
+        self.disconnect()
         self.groups.kill()
         self.collect()
         self.groups.remove()
@@ -145,6 +148,8 @@ class Host(Remote):
 
     def partition(self) -> None:
         """Cut its cable: packets vanish in both directions, and connections stay as they are."""
+        # But for that of `run`, which would be waited for before a new one is tried.
+        self.disconnect()
         ip("link", "set", self._link, "down")
 
     def heal(self) -> None:
