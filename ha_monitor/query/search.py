@@ -66,7 +66,7 @@ class Search:
         kept = _Kept(asked, now, limit, order)
         gaps: list[Gap] = []
         searched: list[str] = []
-        for source in sources_for(asked, self._queries):
+        for source in sources_for(asked, self._queries, now):
             if not self._keeps_open and isinstance(source, Open):
                 gaps.append(Gap("open tasks: they are not kept, since stuck.enabled is false", 0, 0))
                 break
@@ -101,7 +101,7 @@ class Search:
 
     def _read(self, page: Page, kept: _Kept) -> None:
         new = kept.unseen(page.ids)
-        kept.add([task for task in self._queries.tasks(new) if task is not None])
+        kept.add([task for task in self._queries.tasks(new, kept.texts) if task is not None])
 
 
 def _touched(asked: Filter, tasks: Sequence[KeptTask]) -> float:
@@ -119,6 +119,8 @@ class _Kept:
         self._by_end = asked.states <= BAD_ENDS
         self._seen: set[str] = set()
         self._tasks: list[KeptTask] = []
+        self.texts = asked.texts
+        """Texts of which a record must have one."""
         self._wants_details = asked.names(*_DETAIL_FIELDS)
         self.shrunk = 0
         """Tasks that may match, since what was asked for is not kept of them any more."""
