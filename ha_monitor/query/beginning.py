@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ha_monitor.clock import Clock
-from ha_monitor.query.sources import MOST_AT_ONCE, PAGE, EndedBadly
+from ha_monitor.query.sources import MOST_AT_ONCE, EndedBadly
 from ha_monitor.store.queries import MOST_NEWEST, TaskQueries
 from ha_monitor.text.visible import unescaped
 
@@ -59,7 +59,4 @@ def _pages(queries: TaskQueries) -> Iterator[list[str]]:
         yield from queries.newest_of(names[start : start + MOST_AT_ONCE], MOST_NEWEST)
     for page in EndedBadly(queries, None, None).pages():
         yield list(page.ids)
-    seen = 0
-    while ids := queries.open(PAGE, seen):
-        seen += len(ids)
-        yield ids
+    yield from queries.all_open()

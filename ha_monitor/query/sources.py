@@ -160,17 +160,22 @@ class EndedBadly(_Plain):
 class Open(_Plain):
     """What is not finished."""
 
-    def __init__(self, queries: TaskQueries, until: float | None, *, running: bool) -> None:
+    def __init__(self, queries: TaskQueries, until: float | None, *, running: bool, by_age: bool) -> None:
         """
         :param until: all that match were first heard of before, seconds since the epoch; None if that is not known.
         :param running: whether all that match have started.
+        :param by_age: whether the newest are asked for, so that not all need be read.
         """
         self.about = "all open tasks"
         self._queries = queries
+        self._by_age = by_age
         self._until = until
         self._running = running
 
     def pages(self) -> Iterator[Page]:
+        if not self._by_age:
+            yield from map(Page, self._queries.all_open())
+            return
         for ids, bound in self._queries.newest_open(self._until, running=self._running):
             yield Page(ids, bound)
 
@@ -290,10 +295,11 @@ def _first(task: KeptTask | None) -> float:
     return 0.0 if task is None else first_heard(task)
 
 
-def sources_for(asked: Filter, queries: Queries, now: float) -> list[Source]:
+def sources_for(asked: Filter, queries: Queries, now: float, *, by_age: bool = True) -> list[Source]:
     """The narrowest sources that together hold all that a filter asks for, as far as it is kept.
 
     :param now: seconds since the epoch.
+    :param by_age: whether the newest are asked for, so that not all need be read.
     :raises StoreUnavailable: as the port does.
     """
     if (ids := asked.exact("task_id")) is not None:
@@ -321,16 +327,16 @@ def sources_for(asked: Filter, queries: Queries, now: float) -> list[Source]:
     if states & OPEN:
         queues = asked.exact("queue")
         is_waiting = queues is not None and states & OPEN <= {State.SENT, State.RECEIVED}
-        found.append(Waiting(queries, sorted(queues)) if queues and is_waiting else _open(asked, queries, now))
+        found.append(Waiting(queries, sorted(queues)) if queues and is_waiting else _open(asked, queries, now, by_age))
     return found
 
 
-def _open(asked: Filter, queries: TaskQueries, now: float) -> Open:
+def _open(asked: Filter, queries: TaskQueries, now: float, by_age: bool) -> Open:
     running = asked.states & OPEN <= {State.STARTED}
     until = asked.until
     if running and asked.states <= OPEN and (seconds := asked.longer_than) is not None:
         until = min(now - seconds, now if until is None else until)
-    return Open(queries, until, running=running)
+    return Open(queries, until, running=running, by_age=by_age)
 
 
 def _trees(asked: Filter, queries: TaskQueries) -> OfTrees | None:

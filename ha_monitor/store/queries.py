@@ -194,6 +194,9 @@ class TaskQueries(Protocol):
     def open(self, count: int, offset: int = 0) -> list[str]:
         """Ids of tasks that are not finished, in no particular order; none without `stuck.enabled`."""
 
+    def all_open(self) -> Iterator[list[str]]:
+        """All of them, in pieces, each of which is read when it is asked for. One may be there twice."""
+
     def newest_open(self, until: float | None = None, *, running: bool = False) -> Iterator[OpenPage]:
         """The same, about newest first by when they were first heard of. Each page is read when it is asked for.
 

@@ -59,6 +59,12 @@ class RedisOpenQueries:
         while not rest.is_over:
             yield OpenPage(self._shown(rest.read(ENTRIES_AT_ONCE), is_new=True, running=running), None)
 
+    def all_open(self) -> Iterator[list[str]]:
+        # Upwards, since what the leader looks at meanwhile gets a higher score.
+        walk = _Walk(self._connection, self._keys.open, None, 0, upwards=True)
+        while not walk.is_over:
+            yield [_text(one) for one in walk.read(ENTRIES_AT_ONCE)]
+
     def _ahead(self) -> tuple[int, int]:
         """How many ms after a task its first look is, at least and at most: instances may differ, and those of an
         earlier version do not say.
@@ -82,24 +88,34 @@ class RedisOpenQueries:
 
 
 class _Walk:
-    """Goes through a sorted set from the highest score down. What comes or goes meanwhile moves nothing: each call goes
-    on from the last score, and where there are more of one score than it reads, from the middle of what it has read.
+    """Goes through a sorted set by score, from the highest down or upwards. What comes or goes meanwhile moves nothing:
+    each call goes on from the last score, and where there are more of one score than it reads, from the middle of what
+    it has read.
     """
 
     def __init__(
-        self, connection: StoreConnection, key: str, start: int | None, ahead: int, *, least: int | None = None
+        self,
+        connection: StoreConnection,
+        key: str,
+        start: int | None,
+        ahead: int,
+        *,
+        least: int | None = None,
+        upwards: bool = False,
     ) -> None:
         """
-        :param start: the highest score; None for all.
+        :param start: the highest score; None for all, as upwards.
         :param ahead: ms by which the scores are ahead of the tasks.
         :param least: a score below all that are meant; None for all.
         """
         self._connection = connection
         self._key = key
-        self._start: int | str = "+inf" if start is None else start
-        self._least = "-inf" if least is None else f"({least}"
+        self._command = "ZRANGEBYSCORE" if upwards else "ZREVRANGEBYSCORE"
+        ends = ("-inf", "+inf") if upwards else ("+inf", "-inf")
+        self._start: int | str = ends[0] if start is None else start
+        self._end = ends[1] if least is None else f"({least}"
         self._passed = 0
-        """Entries of the highest score that are left out."""
+        """Entries of the first score that are left out."""
         self._read: frozenset[bytes] = frozenset()
         """By the last call."""
         self._ahead = ahead
@@ -112,7 +128,7 @@ class _Walk:
     def read(self, count: int) -> list[bytes]:
         """The next ids."""
         limit = ("WITHSCORES", "LIMIT", self._passed, count)
-        found = self._connection.call("ZREVRANGEBYSCORE", self._key, self._start, self._least, *limit)
+        found = self._connection.call(self._command, self._key, self._start, self._end, *limit)
         ids, scores = found[::2], found[1::2]
         new = [one for one in ids if one not in self._read]
         self._read = frozenset(ids)

@@ -128,6 +128,10 @@ class Asked:
     def open(self, count: int, offset: int = 0) -> list[str]:
         return _ids(one for one in self.kept.values() if one.record.state in OPEN)[offset : offset + count]
 
+    def all_open(self) -> Iterator[list[str]]:
+        for start in range(0, len(self.kept), 1000):
+            yield self.open(1000, start)
+
     def newest_open(self, until: float | None = None, *, running: bool = False) -> Iterator[OpenPage]:
         found = [one for one in self.kept.values() if one.record.state in OPEN and first_heard(one) <= (until or NOW)]
         if running:

@@ -257,7 +257,7 @@ def test_a_record_that_expired_is_skipped() -> None:
 
     class Expired(Asked):
         def newest_open(self, until: float | None = None, *, running: bool = False) -> Iterator[OpenPage]:
-            yield OpenPage(["gone"], NOW)
+            yield OpenPage(["gone"], NOW + 60)
             yield from super().newest_open(until, running=running)
 
     assert ids(find(Expired(task("t1", State.SENT)), "state=open")) == ["t1"]

@@ -73,6 +73,9 @@ class MemoryQueries:
         found = [task_id for task_id, task in self._server.tasks.items() if task.is_open]
         return found[offset : offset + count]
 
+    def all_open(self) -> Iterator[list[str]]:
+        yield self.open(len(self._server.tasks))
+
     def newest_open(self, until: float | None = None, *, running: bool = False) -> Iterator[OpenPage]:
         ids = self.open(len(self._server.tasks))
         found = [(task.first_heard, task.task_id) for task in self.tasks(ids) if task is not None]
