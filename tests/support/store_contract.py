@@ -1122,16 +1122,22 @@ class StoreContract:
     @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def test_every_answer_follows_from_the_events(self, bed: Bed, data: st.DataObject) -> None:
-        """Given any history of some tasks, delivered in any order, with any repetition, to two instances, each answer
-        is what follows from the events themselves."""
+        """Given any history of some tasks, delivered in any order, with any repetition, to two instances, of which the
+        leader looks at open tasks now and then, each answer is what follows from the events themselves."""
         bed.delete_all()
         history = data.draw(asked.histories())
         truth, queries = asked.Truth(history), bed.queries()
         instances = [started(bed, name_wait=1000.0), started(bed, name_wait=1000.0)]
 
+        tick(instances[0], eligible=True)
+
         for number, bodies in data.draw(asked.deliveries(history)):
             merge(instances[number], decode(*bodies))
+            if data.draw(st.booleans()):
+                assert instances[0].open_tasks.candidates() is not None
 
+        opened = {task_id for page in queries.newest_open() for task_id in page.ids}
+        assert opened == set(queries.open(100)) >= {one for one in truth.events if truth.end(one) is None}
         assert queries.ended_badly(0.0, TIME * 2, 100) == truth.ended_badly()
         ids = list(truth.events)
         stories = {one.record.task_id: one.story for one in queries.tasks(ids) if one}
