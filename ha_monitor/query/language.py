@@ -143,6 +143,17 @@ class Filter(NamedTuple):
         """Seconds since the epoch; None if there is no such limit."""
         return min((float(one.values[0] or 0.0) for one in self._of("until", "=")), default=None)
 
+    @property
+    def longer_than(self) -> float | None:
+        """Seconds that a run must have taken, or been running for; None if there is no such limit."""
+        return max((float(one.values[0] or 0.0) for one in self._of("runtime", ">")), default=None)
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Texts of which a record must have one; empty if nothing is known of that."""
+        sets = [found for name in ("worker", "queue") if (found := self.exact(name)) is not None and "" not in found]
+        return min(sets, key=len, default=frozenset())
+
     def _of(self, name: str, operator: str) -> Iterable[Condition]:
         return (one for one in self.conditions if one.field.name == name and one.operator == operator)
 

@@ -66,7 +66,7 @@ class Search:
         kept = _Kept(asked, now, limit, order)
         gaps: list[Gap] = []
         searched: list[str] = []
-        for source in sources_for(asked, self._queries):
+        for source in sources_for(asked, self._queries, now, by_age=kept.may_stop):
             if not self._keeps_open and isinstance(source, Open):
                 gaps.append(Gap("open tasks: they are not kept, since stuck.enabled is false", 0, 0))
                 break
@@ -101,7 +101,7 @@ class Search:
 
     def _read(self, page: Page, kept: _Kept) -> None:
         new = kept.unseen(page.ids)
-        kept.add([task for task in self._queries.tasks(new) if task is not None])
+        kept.add([task for task in self._queries.tasks(new, kept.texts) if task is not None])
 
 
 def _touched(asked: Filter, tasks: Sequence[KeptTask]) -> float:
@@ -119,6 +119,8 @@ class _Kept:
         self._by_end = asked.states <= BAD_ENDS
         self._seen: set[str] = set()
         self._tasks: list[KeptTask] = []
+        self.texts = asked.texts
+        """Texts of which a record must have one."""
         self._wants_details = asked.names(*_DETAIL_FIELDS)
         self.shrunk = 0
         """Tasks that may match, since what was asked for is not kept of them any more."""
@@ -127,6 +129,11 @@ class _Kept:
     def seen(self) -> int:
         """How many were looked at."""
         return len(self._seen)
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether the newest few are asked for, so that not all need be read."""
+        return self._limit > 0 and not self._order.field and not self._order.reverse
 
     def unseen(self, ids: Sequence[str]) -> list[str]:
         """Those that were not looked at before."""
@@ -145,8 +152,7 @@ class _Kept:
 
     def is_enough(self, bound: float | None) -> bool:
         """Whether no task that is not newer than a time can be among the first."""
-        by_time = not self._order.field and not self._order.reverse
-        if bound is None or not by_time or not self._limit or len(self._tasks) <= self._limit:
+        if bound is None or not self.may_stop or len(self._tasks) <= self._limit:
             return False
         return self._when(self.first()[self._limit]) >= bound
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import heappop, heappush
 from typing import NamedTuple, Protocol
 
 from ha_monitor.events.catalogue import State
@@ -24,6 +25,10 @@ PAGE = 1000
 """Ids that are looked at together."""
 FIRST_NAMES, MOST_AT_ONCE = 10, 100
 """Names whose tasks are read together, at first and at most."""
+DISORDER = 1.0
+"""Seconds by which a task may be newer than the one before it in the list of a name: instances merge side by side."""
+UNKNOWN = float("inf")
+"""A time that is not known, since a record has expired: anything may be older."""
 MOST_WAITING = 100_000
 NOTHING_ELSE = float("-inf")
 
@@ -41,10 +46,12 @@ class Source(Protocol):
 
     about: str
     """What it holds, for people: `all open tasks`."""
-    floor: float | None
-    """Once it was read: all that is not in it, and is in the sources that follow, was first heard of before; None if
-    that is not known. `NOTHING_ELSE` if they can add nothing.
-    """
+
+    @property
+    def floor(self) -> float | None:
+        """Once it was read: all that is not in it, and is in the sources that follow, was first heard of before; None
+        if that is not known. `NOTHING_ELSE` if they can add nothing.
+        """
 
     def pages(self) -> Iterator[Page]:
         """All of it.
@@ -153,15 +160,24 @@ class EndedBadly(_Plain):
 class Open(_Plain):
     """What is not finished."""
 
-    def __init__(self, queries: TaskQueries) -> None:
+    def __init__(self, queries: TaskQueries, until: float | None, *, running: bool, by_age: bool) -> None:
+        """
+        :param until: all that match were first heard of before, seconds since the epoch; None if that is not known.
+        :param running: whether all that match have started.
+        :param by_age: whether the newest are asked for, so that not all need be read.
+        """
         self.about = "all open tasks"
         self._queries = queries
+        self._by_age = by_age
+        self._until = until
+        self._running = running
 
     def pages(self) -> Iterator[Page]:
-        seen = 0
-        while ids := self._queries.open(PAGE, seen):
-            seen += len(ids)
-            yield Page(ids)
+        if not self._by_age:
+            yield from map(Page, self._queries.all_open())
+            return
+        for ids, bound in self._queries.newest_open(self._until, running=self._running):
+            yield Page(ids, bound)
 
     def lacks(self) -> list[Gap]:
         return []
@@ -189,7 +205,9 @@ class Waiting(_Plain):
 
 
 class ByName:
-    """The newest tasks of some names: those names first whose newest task is the newest."""
+    """The newest tasks of some names, about newest first whatever the name: of each name a few are read, then more of
+    the names whose next task may be the newest.
+    """
 
     def __init__(self, queries: TaskQueries, names: Sequence[str], *, nameless: bool, unknown: bool = False) -> None:
         """
@@ -201,30 +219,59 @@ class ByName:
         )
         self._queries = queries
         self._names = names
-        self.floor: float | None = None
         self._unknown = unknown
         self._nothing_else = 0.0 if nameless or unknown else NOTHING_ELSE
-        self._full: dict[str, str] = {}
-        """Names of which more were heard of than are kept, and the oldest id that is kept."""
         self._oldest: dict[str, float] = {}
-        """The same, and when that one was first heard of."""
+        """Names of which as many are kept as there may be, and all were read: when the oldest was first heard of."""
+        self._left: list[tuple[float, str, int]] = []
+        """A heap of the other names: the time of the last task that was read, negative; how many were read."""
+
+    @property
+    def floor(self) -> float | None:
+        at = max([*self._oldest.values(), self._bound() if self._left else self._nothing_else])
+        return None if at == UNKNOWN else at
+
+    def _bound(self) -> float:
+        """When the task was first heard of that may be the newest of those that were not read."""
+        return -self._left[0][0] + DISORDER
 
     def pages(self) -> Iterator[Page]:
-        rings = self._queries.rings(self._names)
-        ends = [(name, ring.newest) for name, ring in zip(self._names, rings, strict=True) if ring.newest is not None]
-        self._full = {name: ring.oldest for name, ring in zip(self._names, rings, strict=True) if ring.oldest}
-        heads = self._queries.tasks([newest for _, newest in ends])
-        first = sorted(((_first(head), name) for head, (name, _) in zip(heads, ends, strict=True)), reverse=True)
-        oldest = self._queries.tasks(list(self._full.values()))
-        self._oldest = {name: _first(task) for name, task in zip(self._full, oldest, strict=True)}
-        self.floor = max(self._oldest.values(), default=self._nothing_else)
-        # A question for the newest needs few of many names, so that a few are read, then more and more.
-        start, size = 0, FIRST_NAMES
-        while start < len(first):
-            some = first[start : start + size]
-            for number, ids in enumerate(self._queries.newest_of([name for _, name in some], MOST_NEWEST), start + 1):
-                yield Page(ids, first[number][0] if number < len(first) else None)
-            start, size = start + size, min(2 * size, MOST_AT_ONCE)
+        heads = {
+            name: ids for name, ids in zip(self._names, self._queries.newest_of(self._names, 1), strict=True) if ids
+        }
+        self._note([(-UNKNOWN, name, 0) for name in heads], heads, 1)
+        names = FIRST_NAMES
+        while self._left:
+            some = [heappop(self._left) for _ in range(min(names, len(self._left)))]
+            found: list[str] = []
+            for read in sorted({one[2] for one in some}):
+                alike = [one for one in some if one[2] == read]
+                # Of one that was asked for already, more and more.
+                count = min(read + 3, MOST_NEWEST - read)
+                pieces = self._queries.newest_of([name for _, name, _ in alike], count, read)
+                ids = {name: piece for (_, name, _), piece in zip(alike, pieces, strict=True)}
+                self._note(alike, ids, count)
+                if read == 1:
+                    found += [heads[name][0] for name in ids]
+                found += [task_id for piece in pieces for task_id in piece]
+            yield Page(found, self._bound() if self._left else None)
+            names = min(2 * names, MOST_AT_ONCE)
+
+    def _note(self, read: Sequence[tuple[float, str, int]], ids: Mapping[str, list[str]], count: int) -> None:
+        """Some names were read further.
+
+        :param ids: what was read of each, of so many that were asked for.
+        """
+        ends = [piece[-1] for _, name, _ in read if (piece := ids[name])]
+        times = iter(self._queries.tasks(ends))
+        for before, name, offset in read:
+            piece = ids[name]
+            # A record may have expired.
+            at = (_first(next(times)) if piece else 0.0) or -before
+            if offset + len(piece) >= MOST_NEWEST:
+                self._oldest[name] = at
+            elif len(piece) == count:
+                heappush(self._left, (-at, name, offset + len(piece)))
 
     def lacks(self) -> list[Gap]:
         """What came before the oldest ones that are kept."""
@@ -248,9 +295,11 @@ def _first(task: KeptTask | None) -> float:
     return 0.0 if task is None else first_heard(task)
 
 
-def sources_for(asked: Filter, queries: Queries) -> list[Source]:
+def sources_for(asked: Filter, queries: Queries, now: float, *, by_age: bool = True) -> list[Source]:
     """The narrowest sources that together hold all that a filter asks for, as far as it is kept.
 
+    :param now: seconds since the epoch.
+    :param by_age: whether the newest are asked for, so that not all need be read.
     :raises StoreUnavailable: as the port does.
     """
     if (ids := asked.exact("task_id")) is not None:
@@ -278,8 +327,16 @@ def sources_for(asked: Filter, queries: Queries) -> list[Source]:
     if states & OPEN:
         queues = asked.exact("queue")
         is_waiting = queues is not None and states & OPEN <= {State.SENT, State.RECEIVED}
-        found.append(Waiting(queries, sorted(queues)) if queues and is_waiting else Open(queries))
+        found.append(Waiting(queries, sorted(queues)) if queues and is_waiting else _open(asked, queries, now, by_age))
     return found
+
+
+def _open(asked: Filter, queries: TaskQueries, now: float, by_age: bool) -> Open:
+    running = asked.states & OPEN <= {State.STARTED}
+    until = asked.until
+    if running and asked.states <= OPEN and (seconds := asked.longer_than) is not None:
+        until = min(now - seconds, now if until is None else until)
+    return Open(queries, until, running=running, by_age=by_age)
 
 
 def _trees(asked: Filter, queries: TaskQueries) -> OfTrees | None:

@@ -19,6 +19,7 @@ from ha_monitor.store.keys import Keys
 from ha_monitor.store.queries import MOST_CHILDREN, MOST_ENDED, MOST_NEWEST
 from ha_monitor.store.record import Facts
 from ha_monitor.store.redis_queries import ORPHANED, range_of
+from ha_monitor.store.worker_runs import MOST_ABANDONED
 
 AT_ONCE = 100
 """Records that one round trip reads."""
@@ -63,6 +64,8 @@ class Agreement:
         self._clock = clock
         self._failure_ttl = failure_ttl
         self._keeps_open = keeps_open
+        self._by_task = (keys.ended_badly, keys.waits, keys.open, keys.open_since)
+        """The indexes whose entries are ids of tasks."""
         self.records = 0
         """How many records were read."""
         self.entries = 0
@@ -72,7 +75,7 @@ class Agreement:
 
     def disagreements(self, progress: Progress) -> list[Disagreement]:
         """All that do not agree, at most a thousand."""
-        indexes = (self._keys.ended_badly, self._keys.waits, self._keys.open)
+        indexes = (*self._by_task, self._keys.abandoned)
         total = sum(self._call_all(("DBSIZE",), *(("ZCARD", key) for key in indexes)))
         found: list[Disagreement] = []
         for ids, in_list in self._all_ids(lambda: self._tell(progress, total)):
@@ -98,10 +101,16 @@ class Agreement:
             suspects.setdefault(one.in_list, {})[one.task_id] = None
         found = []
         for in_list, ids in suspects.items():
-            still = set(map(_text, self._call("LRANGE", in_list, 0, -1))) if in_list else set(ids)
+            still = self._still_in(in_list) if in_list else set(ids)
             for part in _in_parts([one for one in ids if one in still]):
                 found += self._of(part, in_list)
         return list(dict.fromkeys(found))
+
+    def _still_in(self, in_list: str) -> set[str]:
+        if in_list == self._keys.abandoned:
+            members = self._call("ZRANGE", in_list, 0, MOST_ABANDONED - 1)
+            return {task_id for member in members if (task_id := _left_by(member)) is not None}
+        return set(map(_text, self._call("LRANGE", in_list, 0, -1)))
 
     def _all_ids(self, progressed: Callable[[], None]) -> Iterator[tuple[list[str], str]]:
         """Ids of tasks that have a record, or are in an index, and the list they are in; most of them several times."""
@@ -115,12 +124,17 @@ class Agreement:
             self.records += len(ids)
             yield from ((part, "") for part in _in_parts(ids))
             progressed()
-        for key in (self._keys.ended_badly, self._keys.waits, self._keys.open):
+        for key in self._by_task:
             for found in self._scan("ZSCAN", key):
                 ids = [_text(name) for name in found[::2]]
                 self.entries += len(ids)
                 yield from ((part, "") for part in _in_parts(ids))
                 progressed()
+        for found in self._scan("ZSCAN", self._keys.abandoned):
+            ids = [task_id for member in found[::2] if (task_id := _left_by(member)) is not None]
+            self.entries += len(found) // 2
+            yield from ((part, self._keys.abandoned) for part in _in_parts(ids))
+            progressed()
         for key in (self._keys.newest("*"), self._keys.children("*")):
             for lists in self._scan("SCAN", "MATCH", key):
                 for name in lists:
@@ -149,29 +163,31 @@ class Agreement:
         known |= self._briefs.facts([one for one, value in zip(ids, raw, strict=True) if value is None])
         if not known:
             return []
+        if in_list == keys.abandoned:
+            never = [one for one, facts in known.items() if not (facts.received_count or facts.started_count)]
+            return [Disagreement(one, "in abandoned, though no worker ever had it", in_list) for one in never]
         if in_list:
             strangers = [one for one, facts in known.items() if not self._may_be_in(in_list, facts)]
             return [
                 Disagreement(one, f"in {in_list}, though its record has another name or root", in_list)
                 for one in strangers
             ]
-        sizes = self._call_all(*(("ZCARD", key) for key in (keys.ended_badly, keys.waits, keys.open)))
+        sizes = self._call_all(*(("ZCARD", key) for key in self._by_task[:3]))
         full = [size >= most for size, most in zip(sizes, (MOST_ENDED, MOST_WAITS, MOST_OPEN), strict=True)]
         now = float(self._call("TIME")[0])
         queues = _pairs(self._call("HGETALL", keys.wait_queues))
         lists = self._lists(list(dict.fromkeys(name for facts in known.values() for name in self._lists_of(facts))))
-        scores = self._call_all(
-            *(("ZSCORE", key, one) for one in known for key in (keys.ended_badly, keys.waits, keys.open))
-        )
+        scores = self._call_all(*(("ZSCORE", key, one) for one in known for key in self._by_task))
         found: list[Disagreement] = []
         for number, (task_id, facts) in enumerate(known.items()):
-            ended, waits, opened = scores[3 * number : 3 * number + 3]
+            ended, waits, opened, since = scores[4 * number : 4 * number + 4]
             told = _Told(facts)
             is_old = told.heard_at < now - self._failure_ttl
             texts = [
                 _about_end(told, ended, may_lack=full[0] or is_old),
                 _about_wait(told, waits, queues, may_lack=full[1] or is_old),
                 _about_open(told, opened, may_lack=full[2] or is_old or not self._keeps_open),
+                "in open-since and not in open" if since is not None and opened is None else "",
             ]
             for name in self._lists_of(facts):
                 ids_in_it = lists[name]
@@ -243,6 +259,12 @@ def _about_open(told: _Told, score: bytes | None, *, may_lack: bool) -> str:
     if score is None:
         return "" if may_lack or told.has_ended or not told.is_known else "not in open, though it is not finished"
     return "in open, though it has ended" if told.has_ended and not told.runs_again else ""
+
+
+def _left_by(member: bytes) -> str | None:
+    """The id in an entry of `abandoned`, as `lua/index/abandoned.lua` makes it; None if it is not of that form."""
+    length, _, rest = member.partition(b":")
+    return _text(rest[int(length) :]) if length.isdigit() and len(length) <= 9 else None
 
 
 def _in_parts(ids: Sequence[str]) -> Iterator[list[str]]:

@@ -59,6 +59,9 @@ TYPES = {
     "worker_queues": Kind("hash", "nodename of a worker that consumes one queue of tasks -> that queue"),
     "dead_letters": Kind("list", "what failed for good as JSON, newest first"),
     "open": Kind("zset", "id of a task that is not finished -> when candidates.lua looks at it"),
+    "open_since": Kind(
+        "zset", "id of an open task that the leader has looked at -> when it was first heard of (index/open_since.lua)"
+    ),
     "waits": Kind(
         "zset",
         "id of a task that has not started -> the number of its queue times 2^42, plus since when it could have "
@@ -116,7 +119,8 @@ TYPES = {
 OWN = {
     "instance": Kind(
         "hash",
-        "who, stats, seen, merged; `before`: its last token; `lease`: its length; `calls`: how many it made; "
+        "who, stats, seen, merged; `before`: its last token; `lease`: its length; "
+        "`first_look`: after how many ms it has open tasks looked at first; `calls`: how many it made; "
         "`behind`: the sequence number behind the last entry of its outbox; `taken`: how many entries of it another "
         "one has taken",
         needed=True,
@@ -204,8 +208,9 @@ class Keys:
         self.worker_queues = self.prefix + "worker-queues"
         self.dead_letters = self.prefix + "dead-letters"
         self.open = self.prefix + "open"
-        self.waits = self.prefix + "waits"
-        self.wait_queues = self.prefix + "wait-queues"
+        self.open_since, self.waits, self.wait_queues = (
+            self.prefix + name for name in ("open-since", "waits", "wait-queues")
+        )
         self.stuck = self.prefix + "stuck"
         self.orphaned = self.prefix + "orphaned"
         self.ended_badly = self.prefix + "ended-badly"

@@ -11,7 +11,7 @@ by one until it is swept: `tasks` answers None for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -127,13 +127,14 @@ class KeptTask:
         return max([*known, record.sent or 0.0, record.received or 0.0, record.started or 0.0])
 
 
-class Ring(NamedTuple):
-    """The ends of what is kept of a name's tasks."""
+class OpenPage(NamedTuple):
+    """Some of the open tasks."""
 
-    newest: str | None
-    """Id of the newest; None if there is none."""
-    oldest: str | None
-    """Id of the oldest that is kept, if as many are kept as there may be; else None: these are all."""
+    ids: list[str]
+    bound: float | None
+    """No task of later pages that is asked for was first heard of later than this, in seconds since the epoch; None if
+    that is not known.
+    """
 
 
 class Ended(NamedTuple):
@@ -166,8 +167,11 @@ class Gap(NamedTuple):
 class TaskQueries(Protocol):
     """About tasks. Each raises `StoreUnavailable`."""
 
-    def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
-        """The records of tasks, in the order of their ids; None for one of which nothing is known any more."""
+    def tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
+        """The records of tasks, in the order of their ids; None for one of which nothing is known any more.
+
+        :param texts: names of workers or queues; may be None also for one that has none of these. Empty for no limit.
+        """
 
     def names(self) -> list[str]:
         """The names of tasks that were heard of, at most 2,000, in the order of the alphabet."""
@@ -177,11 +181,10 @@ class TaskQueries(Protocol):
         records of some may have expired.
         """
 
-    def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
-        """The same for many names, in their order."""
-
-    def rings(self, names: Sequence[str]) -> list[Ring]:
-        """The newest task of each name, and the last of the 200, in their order."""
+    def newest_of(self, names: Sequence[str], count: int, offset: int = 0) -> list[list[str]]:
+        """The same for many names, in their order, without the first ones; there are no more if these are fewer than
+        were asked for. One may be there twice.
+        """
 
     def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
         """Tasks that failed, were rejected, revoked or orphaned in a time, its ends included, newest first: of the
@@ -190,6 +193,17 @@ class TaskQueries(Protocol):
 
     def open(self, count: int, offset: int = 0) -> list[str]:
         """Ids of tasks that are not finished, in no particular order; none without `stuck.enabled`."""
+
+    def all_open(self) -> Iterator[list[str]]:
+        """All of them, in pieces, each of which is read when it is asked for. One may be there twice."""
+
+    def newest_open(self, until: float | None = None, *, running: bool = False) -> Iterator[OpenPage]:
+        """The same, about newest first by when they were first heard of. Each page is read when it is asked for.
+
+        :param until: those that were first heard of until then, seconds since the epoch, come before all others, of
+            which any may be left out.
+        :param running: without those that are known not to have started.
+        """
 
     def stuck(self, count: int) -> list[str]:
         """Ids of tasks that were said to be stuck and still are, in no particular order."""

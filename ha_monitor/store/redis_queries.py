@@ -18,8 +18,9 @@ from ha_monitor.store.kept import brief_task, read_kept
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
 from ha_monitor.store.packing import json_object
-from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask, Ring
+from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask
 from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait, flow_from
+from ha_monitor.store.redis_open import RedisOpenQueries
 from ha_monitor.store.redis_workers import RedisWorkerQueries
 
 RECORDS_AT_ONCE = 100
@@ -41,22 +42,25 @@ _group_in = msgspec.msgpack.Decoder(tuple[GroupFacts, str]).decode
 _cell_in = msgspec.msgpack.Decoder(dict[int, int]).decode
 
 
-class RedisQueries(RedisWorkerQueries):
+class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
     """See `queries.Queries`."""
 
     def __init__(self, connection: StoreConnection, keys: Keys) -> None:
         super().__init__(connection, keys)
         self._briefs = Briefs(connection, keys)
 
-    def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
+    def tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
         found: list[KeptTask | None] = []
+        # A record has its texts as they are, so that most of those that are not meant need not be unpacked.
+        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
         for first in range(0, len(ids), RECORDS_AT_ONCE):
             some = ids[first : first + RECORDS_AT_ONCE]
             records = self._call("MGET", *(self._keys.task(task_id) for task_id in some))
             briefs = self._briefs.facts([one for one, raw in zip(some, records, strict=True) if raw is None])
             for task_id, raw in zip(some, records, strict=True):
                 if raw is not None:
-                    found.append(read_kept(task_id, raw))
+                    is_meant = not parts or any(part in raw for part in parts)
+                    found.append(read_kept(task_id, raw) if is_meant else None)
                 else:
                     found.append(brief_task(task_id, briefs[task_id]) if task_id in briefs else None)
         return found
@@ -65,28 +69,17 @@ class RedisQueries(RedisWorkerQueries):
         return sorted(map(_text, self._call("ZRANGE", self._keys.names, 0, MOST_NAMES - 1)))
 
     def newest(self, name: str, count: int) -> list[str]:
-        return self.newest_of([name], count)[0]
+        return list(dict.fromkeys(self.newest_of([name], count)[0]))
 
-    def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
+    def newest_of(self, names: Sequence[str], count: int, offset: int = 0) -> list[list[str]]:
         found: list[list[str]] = []
+        last = min(offset + count, MOST_NEWEST) - 1
+        if last < offset:
+            return [[] for _ in names]
         for first in range(0, len(names), NAMES_AT_ONCE):
             some = names[first : first + NAMES_AT_ONCE]
-            self._connection.send_all([("LRANGE", self._keys.newest(name), 0, -1) for name in some])
-            # What is there twice counts where it stands first.
-            rings = [dict.fromkeys(map(_text, self._connection.receive())) for _ in some]
-            found += [list(ring)[: min(count, MOST_NEWEST)] for ring in rings]
-        return found
-
-    def rings(self, names: Sequence[str]) -> list[Ring]:
-        found: list[Ring] = []
-        for first in range(0, len(names), NAMES_AT_ONCE):
-            keys = [self._keys.newest(name) for name in names[first : first + NAMES_AT_ONCE]]
-            self._connection.send_all([("LINDEX", key, end) for key in keys for end in (0, MOST_NEWEST - 1)])
-            ids = [
-                None if one is None else _text(one)
-                for one in (self._connection.receive() for _ in range(2 * len(keys)))
-            ]
-            found += [Ring(*ends) for ends in zip(ids[::2], ids[1::2], strict=True)]
+            self._connection.send_all([("LRANGE", self._keys.newest(name), offset, last) for name in some])
+            found += [list(map(_text, self._connection.receive())) for _ in some]
         return found
 
     def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
@@ -98,16 +91,6 @@ class RedisQueries(RedisWorkerQueries):
             some = self._call("ZREVRANGEBYSCORE", self._keys.ended_badly, latest, earliest, *limit)
             found += [_ended(some[index], int(some[index + 1])) for index in range(0, len(some), 2)]
             if len(some) < 2 * most:
-                break
-        return found
-
-    def open(self, count: int, offset: int = 0) -> list[str]:
-        found: list[str] = []
-        while len(found) < count:
-            first, most = offset + len(found), min(ENTRIES_AT_ONCE, count - len(found))
-            some = self._call("ZRANGE", self._keys.open, first, first + most - 1)
-            found += map(_text, some)
-            if len(some) < most:
                 break
         return found
 

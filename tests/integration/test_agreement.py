@@ -54,6 +54,10 @@ BROKEN: dict[str, tuple[Breaks, str]] = {
     "a task of another name": (lambda i: i.redis.rpush(i.keys.newest("other"), "done"), "has another name"),
     "a task left out of its name": (lambda i: i.redis.lrem(i.keys.newest("shop.pay"), 0, "done"), "not in"),
     "a child of another root": (lambda i: i.redis.rpush(i.keys.children("x"), "done"), "another name or root"),
+    "a task that no worker had as left": (
+        lambda i: i.redis.zadd(i.keys.abandoned, {"8:celery@awaits": 1}),
+        "in abandoned, though no worker ever had it",
+    ),
     "a child left out": (lambda i: i.redis.lrem(i.keys.children("root"), 0, "done"), "not in"),
 }
 
@@ -85,6 +89,11 @@ def test_the_open_tasks_are_those_that_are_not_finished(store_url: str, inside: 
         ("a", "not in open, though it is not finished"),
         ("c", "in open, though it has ended"),
     ]
+    inside.redis.zrem(inside.keys.open, "c")
+    inside.redis.zadd(inside.keys.open, {"a": 1})
+    inside.redis.zadd(inside.keys.open_since, {"a": 1, "c": 1})
+    assert [(told.task_id, told.what) for told in found(one, inside)] == [("c", "in open-since and not in open")]
+    inside.redis.zadd(inside.keys.open, {"c": 1})
     assert [told.task_id for told in found(one, inside, keeps_open=False)] == ["c"]
 
 

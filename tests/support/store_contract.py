@@ -964,6 +964,36 @@ class StoreContract:
         assert sorted(task_id for piece in pieces for task_id in piece) == [f"open-{number}" for number in range(5)]
         assert sorted(queries.open(100)) == [f"open-{number}" for number in range(5)]
 
+    def test_open_tasks_are_listed_by_age(self, bed: Bed) -> None:
+        """Given open tasks, they are listed newest first, before and after the leader has looked at them; those
+        that were first heard of later than a time can come last, those that have not started can be left out; and one
+        that ends is gone."""
+        one, queries = started(bed), bed.queries()
+        tick(one, eligible=True)
+        for number in (3, 1, 4, 0, 2):
+            merge(one, decode(event("task-sent", uuid=f"t{number}", at=TIME + 100 * number, queue="mail")))
+        merge(one, decode(event("task-started", uuid="t1", at=TIME + 101)))
+
+        def listed(until: float | None = None, *, running: bool = False) -> list[str]:
+            pages = list(queries.newest_open(until, running=running))
+            ids = [task_id for page in pages for task_id in page.ids]
+            for number, page in enumerate(pages):
+                later = queries.tasks([task_id for behind in pages[number + 1 :] for task_id in behind.ids])
+                times = [task.first_heard for task in later if task is not None]
+                assert page.bound is None or all(at <= page.bound or at > (until or TIME * 2) for at in times)
+            return ids
+
+        for _ in range(2):
+            assert listed() == ["t4", "t3", "t2", "t1", "t0"]
+            assert listed(TIME + 150)[:2] == ["t1", "t0"]
+            assert listed(running=True) == ["t1"]
+            bed.let_time_pass(100_000)
+            tick(one, eligible=True)
+            assert one.open_tasks.candidates() is not None
+        merge(one, decode(event("task-succeeded", uuid="t1", at=TIME + 300)))
+        merge(one, decode(event("task-sent", uuid="t9", at=TIME + 900)))
+        assert listed() == ["t9", "t4", "t3", "t2", "t0"]
+
     @pytest.mark.parametrize("late", ["task-sent", "task-received"])
     def test_what_belongs_to_a_run_before_the_end_begins_no_other(self, bed: Bed, late: str) -> None:
         """Given a task that ended after a retry, whose producer was held up behind its message until all was over, when
@@ -1092,16 +1122,22 @@ class StoreContract:
     @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def test_every_answer_follows_from_the_events(self, bed: Bed, data: st.DataObject) -> None:
-        """Given any history of some tasks, delivered in any order, with any repetition, to two instances, each answer
-        is what follows from the events themselves."""
+        """Given any history of some tasks, delivered in any order, with any repetition, to two instances, of which the
+        leader looks at open tasks now and then, each answer is what follows from the events themselves."""
         bed.delete_all()
         history = data.draw(asked.histories())
         truth, queries = asked.Truth(history), bed.queries()
         instances = [started(bed, name_wait=1000.0), started(bed, name_wait=1000.0)]
 
+        tick(instances[0], eligible=True)
+
         for number, bodies in data.draw(asked.deliveries(history)):
             merge(instances[number], decode(*bodies))
+            if data.draw(st.booleans()):
+                assert instances[0].open_tasks.candidates() is not None
 
+        opened = {task_id for page in queries.newest_open() for task_id in page.ids}
+        assert opened == set(queries.open(100)) >= {one for one in truth.events if truth.end(one) is None}
         assert queries.ended_badly(0.0, TIME * 2, 100) == truth.ended_badly()
         ids = list(truth.events)
         stories = {one.record.task_id: one.story for one in queries.tasks(ids) if one}
@@ -1125,17 +1161,20 @@ class StoreContract:
 
         assert before + 0.005 < queries.now() < before + 60
 
-    def test_the_ends_of_what_is_kept_by_name(self, bed: Bed) -> None:
-        """Given a name with few tasks, one with more than are kept and one with none, the newest of each is told, and
-        of the full one the last that is kept."""
-        one = started(bed)
+    def test_the_newest_tasks_of_a_name_are_read_in_pieces(self, bed: Bed) -> None:
+        """Given a name with few tasks, one with more than are kept and one with none, the pieces of each are the same
+        tasks as all at once, and end where the tasks do, or with the last that is kept."""
+        one, queries = started(bed), bed.queries()
         for number in range(210):
             merge(one, decode(*life(f"t{number}")))
         merge(one, decode(*life("ship", name="shop.ship")))
+        names = ["shop.ship", "shop.pay", "no such"]
 
-        few, full, none = bed.queries().rings(["shop.ship", "shop.pay", "no such"])
-        assert (few, none) == (("ship", None), (None, None))
-        assert full == ("t209", bed.queries().newest("shop.pay", 200)[-1])
+        first, second, last, behind = (queries.newest_of(names, 90, offset) for offset in (0, 90, 180, 270))
+
+        assert (first[0], second[0], first[2]) == (["ship"], [], [])
+        assert first[1] + second[1] + last[1] == queries.newest("shop.pay", 200)
+        assert [len(pieces[1]) for pieces in (first, second, last, behind)] == [90, 90, 20, 0]
 
     def test_what_a_search_needs_is_what_the_whole_record_says(self, bed: Bed) -> None:
         """Given tasks that succeeded, failed, were retried, started twice, are open, had custom events before all

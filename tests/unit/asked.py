@@ -17,7 +17,7 @@ from ha_monitor.store.incidents import Incident, Mark, Phase, Severity, Silence
 from ha_monitor.store.memory.incidents import MemoryIncidents
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.name_statistics import Durations, NameStatistic
-from ha_monitor.store.queries import Ended, Gap, KeptTask, Ring, StoryEvent
+from ha_monitor.store.queries import Ended, Gap, KeptTask, OpenPage, StoryEvent
 from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.reader import InstanceEntry, WorkerEntry, Workers
 from ha_monitor.store.record import TaskRecord
@@ -101,9 +101,10 @@ class Asked:
         self._gaps = gaps
         self._ring = ring
 
-    def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
+    def tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
         self.read += len(ids)
-        return [self.kept.get(one) for one in ids]
+        found = [self.kept.get(one) for one in ids]
+        return [one if one and not (texts and texts.isdisjoint({one.worker, one.queue})) else None for one in found]
 
     def names(self) -> list[str]:
         named = {one.record.name for one in self.kept.values() if one.record.name is not None}
@@ -113,12 +114,8 @@ class Asked:
         of_name = [one for one in self.kept.values() if one.record.name == name]
         return _ids(sorted(of_name, key=first_heard, reverse=True))[: min(count, self._ring)]
 
-    def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
-        return [self.newest(name, count) for name in names]
-
-    def rings(self, names: Sequence[str]) -> list[Ring]:
-        ids = self.newest_of(names, 200)
-        return [Ring(one[0] if one else None, one[-1] if len(one) >= self._ring else None) for one in ids]
+    def newest_of(self, names: Sequence[str], count: int, offset: int = 0) -> list[list[str]]:
+        return [self.newest(name, offset + count)[offset:] for name in names]
 
     def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
         ended = [
@@ -130,6 +127,19 @@ class Asked:
 
     def open(self, count: int, offset: int = 0) -> list[str]:
         return _ids(one for one in self.kept.values() if one.record.state in OPEN)[offset : offset + count]
+
+    def all_open(self) -> Iterator[list[str]]:
+        for start in range(0, len(self.kept), 1000):
+            yield self.open(1000, start)
+
+    def newest_open(self, until: float | None = None, *, running: bool = False) -> Iterator[OpenPage]:
+        found = [one for one in self.kept.values() if one.record.state in OPEN and first_heard(one) <= (until or NOW)]
+        if running:
+            found = [one for one in found if one.record.state not in (State.SENT, State.RECEIVED)]
+        found.sort(key=first_heard, reverse=True)
+        for start in range(0, len(found), 1000):
+            some = found[start : start + 1000]
+            yield OpenPage(_ids(some), first_heard(some[-1]))
 
     def stuck(self, count: int) -> list[str]:
         return []

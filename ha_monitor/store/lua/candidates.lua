@@ -10,8 +10,8 @@
 -- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
 -- So each call looks at others, and many tasks that one cannot get to know anything of keep nobody away for long.
 --
--- @include clock duty found index/abandoned index/children lifetime limits looks phases pieces record rollback
--- @include orphan_scan baseline work
+-- @include clock duty found index/abandoned index/children index/open_since lifetime limits looks phases pieces record
+-- @include rollback orphan_scan baseline work
 -- @keys open orphaned liveness workers unconfirmed
 -- @families task
 -- @option most_records  most records to look at
@@ -69,6 +69,7 @@ local function scan_for_orphans()
       if phase == STARTED_PHASE and redis.call('HEXISTS', keys.orphaned, uuid) == 0 then
         due_now[#due_now + 1] = 0
         due_now[#due_now + 1] = uuid
+        open_since.enter(uuid, facts)
       end
     end
   end
@@ -115,6 +116,7 @@ end
 -- Looks at an open task: notes it if it is overdue, or says when to look again.
 local function look(uuid, facts)
   children.keep(uuid, facts)
+  open_since.enter(uuid, facts)
   local phase, since = phase_of(facts)
   local least = least_limit(facts.n) or LOOK_ANYWAY
   if phase == nil then
@@ -174,6 +176,7 @@ return leading(function()
     local facts, seen = load_record(families.task .. uuid)
     if seen == '' or (facts.tk ~= nil and not phase_of(facts)) then
       closed[#closed + 1] = uuid
+      open_since.leave(uuid)
     else
       look(uuid, facts)
     end
@@ -182,6 +185,7 @@ return leading(function()
   hand_out(false)
   in_pieces(looks, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.open, ...) end)
   in_pieces(closed, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.open, ...) end)
+  open_since.write()
   forget_found(closed)
   return { now, found, more, redis.call('ZREVRANGE', keys.workers, 0, options.most_workers - 1) }
 end)

@@ -7,8 +7,8 @@
 -- each was given all: it may live without a store, and merges what it alone was given once it has one.
 --
 -- @include clock counting duty error_groups found generated/catalogue ids index/ended_badly index/flow index/indexes
--- @include lifetime limits looks merged outbox phases record rollback runs saving statistics story takeovers
--- @include work
+-- @include index/open_since lifetime limits looks merged outbox phases record rollback runs saving statistics story
+-- @include takeovers work
 -- @keys open stuck orphaned liveness
 -- @families task
 -- @option absent  ms for which one that vanished may come back with what no other was given
@@ -120,6 +120,7 @@ local function reconcile(uuid, key, facts, fact, seen, waiting, uncounted, text)
   indexes.note(uuid, facts, true)
   save_record(key, facts_text, with, waiting, uncounted, text, lifetime.of(facts))
   later('ZREM', keys.open, uuid)
+  open_since.leave(uuid)
   ended[#ended + 1] = uuid
 end
 
@@ -142,6 +143,7 @@ end
 
 local function write_rest()
   for _, write in ipairs(writes) do redis.call(unpack(write)) end
+  open_since.write()
   forget_found(ended)
   error_groups.write()
   statistics.write()

@@ -1,14 +1,14 @@
 -- Enters a new instance. Each start gets a token of its own, higher than all before: the fencing token that later
 -- calls are checked against.
 --
--- @include clock numbers rollback takeovers tokens trouble
+-- @include clock looks numbers rollback takeovers tokens trouble
 -- @keys leases format tokens errors_since
 -- @families instance
 -- @option lease  ms
 -- @option who  who the instance is, as JSON
 -- @option last_token  the token that the caller had before, as text; '0' if none
 -- @option unused  the token of an attempt before that no replica has confirmed, as text; '0' if there was none
--- @options calls
+-- @options calls first_look
 -- @option format  version of the layout of the keys that the caller speaks, as text
 --
 -- Returns {the token, in ms since the epoch or a little above, when the store was last found to have gone back, and
@@ -47,8 +47,8 @@ forget_unused(options.unused)
 -- In a store that was empty every error is new, which is no news (store/error_groups.py).
 redis.call('SET', keys.errors_since, now, 'NX')
 local token = new_token()
--- Until now it was given nothing.
+-- Until now it was given nothing. Who reads `open` needs to know how far ahead of the tasks their first looks are.
 redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now, 'merged', now, 'lease',
-  options.lease)
+  options.lease, 'first_look', math.min(options.first_look or LONGEST_LOOK, LONGEST_LOOK))
 redis.call('ZADD', keys.leases, now + options.lease, token)
 return { tonumber(token), rollback.at(), told }

@@ -2,8 +2,8 @@
 -- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by
 -- one instance.
 --
--- @include clock counting deadlines error_groups index/indexes lease merged outbox pieces record rollback runs saving
--- @include stored trouble work
+-- @include clock counting deadlines error_groups index/indexes index/open_since lease merged outbox pieces record
+-- @include rollback runs saving stored trouble work
 -- @keys leases instance waiting retries takeovers rejected leader requeued counting label_sets
 -- @families task instance outbox
 -- @options token lease held name_wait failure_ttl
@@ -227,6 +227,7 @@ local function write_rest()
   in_pieces(waited, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.waiting, ...) end)
   in_pieces(retried, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.retries, ...) end)
   indexes.sweep()
+  open_since.sweep(now)
   for _, entry in ipairs(left_behind) do write_takeover(entry[1], entry[2], entry[3]) end
   error_groups.write()
   if counting then write_counts() end

@@ -14,7 +14,7 @@ from ha_monitor.store.memory import errors
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.memory.worker_runs import abandoned_by, runs_of
 from ha_monitor.store.name_statistics import WAIT, NameStatistic, statistic_from
-from ha_monitor.store.queries import MOST_CHILDREN, MOST_NEWEST, Ended, Gap, KeptTask, Ring
+from ha_monitor.store.queries import MOST_CHILDREN, MOST_NEWEST, Ended, Gap, KeptTask, OpenPage
 from ha_monitor.store.queue_flow import KEPT as KEPT_FLOW
 from ha_monitor.store.queue_flow import Cell, KnownQueue, QueueFlow, QueueWait, flow_from
 from ha_monitor.store.worker_runs import Abandoned, WorkerRuns
@@ -28,12 +28,14 @@ class MemoryQueries:
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 
-    def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
+    def tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
         self._server.trouble("before tasks")
         found: list[KeptTask | None] = []
         for task_id in ids:
             task = self._server.tasks.get(task_id)
             task = None if task is None else task.at(self.now())
+            if task is not None and texts and not texts & {task.facts.worker, task.facts.queue}:
+                task = None
             found.append(None if task is None else kept_task(task_id, task.facts, task.story, whole=True))
         return found
 
@@ -44,16 +46,12 @@ class MemoryQueries:
     def newest(self, name: str, count: int) -> list[str]:
         return self.newest_of([name], count)[0]
 
-    def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
+    def newest_of(self, names: Sequence[str], count: int, offset: int = 0) -> list[list[str]]:
         self._server.trouble("before newest_of")
         known = [(task.named, task_id, task.facts.name) for task_id, task in self._server.tasks.items() if task.named]
         known.sort(reverse=True)
         rings = ([task_id for _, task_id, name in known if name == wanted] for wanted in names)
-        return [ring[: min(count, MOST_NEWEST)] for ring in rings]
-
-    def rings(self, names: Sequence[str]) -> list[Ring]:
-        ids = self.newest_of(names, MOST_NEWEST)
-        return [Ring(one[0] if one else None, one[-1] if len(one) >= MOST_NEWEST else None) for one in ids]
+        return [ring[offset : min(offset + count, MOST_NEWEST)] for ring in rings]
 
     def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
         self._server.trouble("before ended_badly")
@@ -74,6 +72,16 @@ class MemoryQueries:
         self._server.trouble("before open")
         found = [task_id for task_id, task in self._server.tasks.items() if task.is_open]
         return found[offset : offset + count]
+
+    def all_open(self) -> Iterator[list[str]]:
+        yield self.open(len(self._server.tasks))
+
+    def newest_open(self, until: float | None = None, *, running: bool = False) -> Iterator[OpenPage]:
+        ids = self.open(len(self._server.tasks))
+        found = [(task.first_heard, task.task_id) for task in self.tasks(ids) if task is not None]
+        waits = {task_id for task_id, _ in self._waits()} if running else set()
+        found = [one for one in found if (until is None or one[0] <= until) and one[1] not in waits]
+        yield OpenPage([task_id for _, task_id in sorted(found, reverse=True)], None)
 
     def stuck(self, count: int) -> list[str]:
         return self._found("task-stuck")[:count]

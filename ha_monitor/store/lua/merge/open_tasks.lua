@@ -1,7 +1,7 @@
 -- The index of open tasks, by which the leader looks at them, and what it said of them.
 --
 -- @include clock found looks phases pieces tables trouble work
--- @keys open stuck orphaned
+-- @keys open open_since stuck orphaned
 -- @option first_look  ms after which the leader first looks at an open task; nil for never
 
 local open_tasks
@@ -11,6 +11,7 @@ do
   local first_look = options.first_look
   local opened, closed, moved = {}, {}, {}
   local looks = {}
+  local any_since = false -- whether the leader has looked at any task that was open then (index/open_since.lua)
 
   -- When the leader first looks at a task that came somewhere at a time in µs. As text, since making one of a number
   -- takes longer than all the rest; the same for a whole second, since there are many.
@@ -54,6 +55,7 @@ do
   -- Before all others. A task of which something was said is news again once it is somewhere else.
   local function begin()
     any_found = first_look ~= nil and redis.call('EXISTS', keys.stuck, keys.orphaned) > 0
+    any_since = first_look ~= nil and redis.call('EXISTS', keys.open_since) > 0
   end
 
   -- Whether the task has left the phase in which it was.
@@ -78,7 +80,10 @@ do
   end
 
   local function forget()
-    in_pieces(closed, PUSH_AT_ONCE, function(...) attempt('ZREM', keys.open, ...) end)
+    in_pieces(closed, PUSH_AT_ONCE, function(...)
+      attempt('ZREM', keys.open, ...)
+      if any_since then attempt('ZREM', keys.open_since, ...) end
+    end)
     if any_found then
       forget_found(closed)
       forget_found(moved)
