@@ -61,7 +61,7 @@ CATALOGUE = (
     ),
     Kind(
         *("no-consumer", _PAGE, "queue"),
-        begins="messages wait and no worker consumes it; only with `http.listen`",
+        begins="messages wait and no worker consumes it",
         ends="a worker consumes it, or nothing waits",
         pending=2 * MINUTE,
     ),
