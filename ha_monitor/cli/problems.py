@@ -14,7 +14,7 @@ from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.times import relative
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from msgspec import Struct
 
@@ -67,6 +67,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
         by_id = {one.id: one for one in found.incidents}
         return Answer(
             nouns=("problem", "problems"),
+            found=_found(items),
             time=now,
             items=items,
             columns=COLUMNS,
@@ -80,6 +81,14 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     status = answered(options, ask)
     return ExitStatus.FAILURE if any_fires else status
+
+
+def _found(items: Sequence[Incident]) -> str:
+    """How many are listed, in words: what is over is no problem any more."""
+    wrong = sum(1 for one in items if one.is_open)
+    over = len(items) - wrong
+    found = f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}"
+    return f"{found}, {over} over within the last hour" if over else found
 
 
 def _document(one: Incident) -> Struct:
