@@ -13,7 +13,7 @@ from ha_monitor.incidents.catalogue import DAY, MINUTE
 from ha_monitor.incidents.facts import Facts, InstanceFacts, LostTasks, NamedTasks, QueueFacts, SurveyedQueue
 from ha_monitor.incidents.rules.names import WINDOW
 from ha_monitor.store.error_groups import ErrorGroup
-from ha_monitor.store.incidents import Incident, Mark
+from ha_monitor.store.incidents import Incident, Mark, Silence
 from ha_monitor.store.name_statistics import NameStatistic
 from ha_monitor.store.queries import KeptTask, Queries
 from ha_monitor.store.queue_flow import base_of
@@ -41,6 +41,9 @@ class Kept(Protocol):
 
     def kept(self) -> list[Incident]:
         """All as the leader wrote them."""
+
+    def silences(self) -> list[Silence]:
+        """Those that last."""
 
     def marks(self) -> list[Mark]:
         """The latest deployments, newest first."""

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from ha_monitor.clock import Clock
+from ha_monitor.config.notify import Notify
 from ha_monitor.config.schema import Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.pipeline.looker import Looker
@@ -274,6 +275,28 @@ def test_a_look_that_fails_is_told_once_and_changes_nothing(bed: Bed, one: Insta
 
     assert [line["reason"] for line in one.said("incidents-not-judged")] == ["no answer"]
     assert phases(bed) == {("worker-lost", "celery@a"): Phase.FIRING}
+
+
+def test_who_tells_of_incidents_reads_them_no_second_time(bed: Bed) -> None:
+    """Given a channel, the incidents are read once each five seconds, by the look; a lost worker is told of all the
+    same, with the silence that somebody made.
+    """
+    notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
+    threads = LookingAtOnce(bed.clock)
+    one = Instance(
+        bed,
+        "1",
+        config=msgspec.structs.replace(CONFIG, notify=notify),
+        looker=Looker(MemoryReader(bed.server), threads),
+        threads=threads,
+    )
+    lose_a_worker(bed, one)
+    reads = bed.store_trouble.moments["before incidents"]
+    one.live(60)
+
+    assert bed.store_trouble.moments["before incidents"] - reads == 12
+    (told,) = bed.server.messages.told
+    assert told.decode().partition("\x1f")[0] in bed.server.incidents
 
 
 def test_a_lost_worker_says_what_became_of_its_tasks(bed: Bed, one: Instance) -> None:
