@@ -100,6 +100,11 @@ CATALOGUE = (
         follows=(("worker-lost", Same.WORKERS),),
     ),
     Kind(
+        *("poison-task", _PAGE, "task name"),
+        begins="a task of that name was running at least twice in a day when its worker was lost, and is open",
+        ends="it has ended, or a day passes",
+    ),
+    Kind(
         *("events-lost", _WARN, "nodename"),
         begins="events of a worker were lost (line `events-lost`)",
         ends="15 minutes without",

@@ -6,12 +6,20 @@ import msgspec
 import pytest
 
 from ha_monitor.events.catalogue import State
-from ha_monitor.incidents.catalogue import CATALOGUE
-from ha_monitor.incidents.facts import Facts, InstanceFacts, LostTasks, NamedTasks, QueueFacts, SurveyedQueue
+from ha_monitor.incidents.catalogue import CATALOGUE, KINDS
+from ha_monitor.incidents.facts import (
+    Facts,
+    InstanceFacts,
+    LostTasks,
+    NamedTasks,
+    PoisonTasks,
+    QueueFacts,
+    SurveyedQueue,
+)
 from ha_monitor.incidents.rules import see
 from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
-from ha_monitor.store.incidents import Mark
+from ha_monitor.store.incidents import Mark, Severity
 from ha_monitor.store.name_statistics import Durations, NameStatistic
 from ha_monitor.store.queries import Gap, KeptTask
 from ha_monitor.store.record import TaskRecord
@@ -95,6 +103,27 @@ def test_a_lost_worker_says_what_became_of_its_tasks(had: LostTasks, words: str)
 
     assert (one.kind, one.key, one.summary) == ("worker-lost", "celery@a", f"celery@a is lost{words}")
     assert (one.since, one.command) == (NOW - 60, "ha-monitor workers celery@a")
+
+
+def test_a_poison_task_names_itself_and_the_workers_that_were_lost_under_it() -> None:
+    """Given a task under which two workers were lost, the sentence, the facts and the command name it; of several of a
+    name, how many there are."""
+    found = PoisonTasks("shop.pay", (task("t1"),), ("celery@a", "celery@b"), 2)
+    several = PoisonTasks("shop.pay", (task("t1"), task("t2")), ("celery@a", "celery@b", "celery@c"), 3)
+
+    (one,) = seen(poison=[found])
+    (two,) = seen(poison=[several])
+
+    assert one.summary == "task t1 of shop.pay lost its worker 2 times while running: celery@a and celery@b"
+    assert (one.kind, one.key, one.size, one.command) == ("poison-task", "shop.pay", 1, "ha-monitor task t1")
+    assert one.facts == {"name": "shop.pay", "task": "t1", "losses": 2, "workers": "celery@a, celery@b"}
+    assert one.members == ("celery@a", "celery@b")
+    assert KINDS["poison-task"].severity is Severity.PAGE
+    assert two.summary == (
+        "2 tasks of shop.pay lost their workers up to 3 times while running: celery@a, celery@b and celery@c"
+    )
+    assert (two.size, two.tasks) == (2, ("t1", "t2"))
+    assert two.command == "ha-monitor tasks name=shop.pay state=open"
 
 
 @pytest.mark.parametrize(("oldest", "is_late"), [(None, False), (NOW - 300, False), (NOW - 301, True)])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
+from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Notify
 from ha_monitor.config.schema import Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
+from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.store.incidents import Phase
 from ha_monitor.store.memory.incidents import MemoryReader
@@ -43,7 +45,7 @@ class LookingAtOnce(ConnectingAtOnce):
         super().__init__(clock)
 
     def calls(self, name: str) -> CallThread:
-        return AtOnce() if name == "incidents" else super().calls(name)
+        return AtOnce() if name in ("incidents", "investigator") else super().calls(name)
 
 
 @pytest.fixture
@@ -275,6 +277,78 @@ def test_a_look_that_fails_is_told_once_and_changes_nothing(bed: Bed, one: Insta
 
     assert [line["reason"] for line in one.said("incidents-not-judged")] == ["no answer"]
     assert phases(bed) == {("worker-lost", "celery@a"): Phase.FIRING}
+
+
+def with_stuck_tasks(bed: Bed) -> Instance:
+    """An instance that looks for the tasks of lost workers, and gets no answer about any."""
+
+    def ask(_ids: Sequence[str], _workers: Sequence[str]) -> WorkerAnswers:
+        raise BrokerUnavailable("no answer")
+
+    threads = LookingAtOnce(bed.clock)
+    investigator = Investigator(ask, None, bed.clock, threads)
+    looker = Looker(MemoryReader(bed.server), threads)
+    return Instance(bed, "1", config=CONFIG, looker=looker, investigator=investigator, threads=threads)
+
+
+def run_until_lost(bed: Bed, one: Instance, worker: str, at: float = 0.0) -> None:
+    """Have a worker run the task t0 and be heard of no more."""
+    for kind in ("task-received", "task-started"):
+        bed.publish(event(kind, at=bed.clock.time(), uuid="t0", hostname=worker))
+    for _ in range(10):
+        beat(bed, worker, "celery@z")
+        one.live(2)
+    for _ in range(20):
+        beat(bed, "celery@z")
+        one.live(2)
+
+
+def test_a_task_under_which_two_workers_died_is_poison_until_it_ends(bed: Bed) -> None:
+    """Given a task whose worker is lost, that is no poison; once the next worker is lost under it, it is, told once; a
+    third loss grows it, and its end resolves it.
+    """
+    one = with_stuck_tasks(bed)
+    run_until_lost(bed, one, "celery@a")
+    assert [line for line in lines(one) if line[1] == "shop.pay"] == []
+    run_until_lost(bed, one, "celery@b")
+    assert poison_of(bed) == [
+        ("firing", "task t0 of shop.pay lost its worker 2 times while running: celery@a and celery@b")
+    ]
+    run_until_lost(bed, one, "celery@c")
+    ((phase, summary),) = poison_of(bed)
+    assert (phase, summary[:48]) == ("firing", "task t0 of shop.pay lost its worker 3 times whil")
+
+    bed.publish(event("task-succeeded", at=bed.clock.time(), uuid="t0", hostname="celery@z"))
+    for _ in range(8):
+        beat(bed, "celery@z")
+        one.live(2)
+
+    assert [phase for phase, _ in poison_of(bed)] == ["resolved"]
+    assert [(line["event"], line["kind"]) for line in one.output.lines if line.get("kind") == "poison-task"] == [
+        ("incident-opened", "poison-task"),
+        ("incident-resolved", "poison-task"),
+    ]
+
+
+def test_a_task_that_workers_hand_back_is_no_poison(bed: Bed) -> None:
+    """Given a task that goes from worker to worker as they say goodbye, as in a rolling restart, nothing is born."""
+    one = with_stuck_tasks(bed)
+    for worker in ("celery@a", "celery@b", "celery@c"):
+        for kind in ("task-received", "task-started"):
+            bed.publish(event(kind, at=bed.clock.time(), uuid="t0", hostname=worker))
+        for _ in range(5):
+            beat(bed, worker, "celery@z")
+            one.live(2)
+        bed.publish(event("worker-offline", at=bed.clock.time(), hostname=worker))
+        for _ in range(15):
+            beat(bed, "celery@z")
+            one.live(2)
+
+    assert poison_of(bed) == []
+
+
+def poison_of(bed: Bed) -> list[tuple[str, str]]:
+    return [(one.phase.value, one.summary) for one in bed.server.incidents.values() if one.kind == "poison-task"]
 
 
 def test_who_tells_of_incidents_reads_them_no_second_time(bed: Bed) -> None:

@@ -13,8 +13,8 @@ from ha_monitor.store.incidents import BEFORE, Mark
 
 RULES = (
     *(workers.worker_lost, queues.queue_late, queues.no_consumer, errors.error_new, errors.error_regressed),
-    *(names.failing, names.retry_storm, tasks.task_stuck, tasks.task_orphaned, losses.events_lost),
-    *(monitor.monitor, monitor.store_went_back),
+    *(names.failing, names.retry_storm, tasks.task_stuck, tasks.task_orphaned, tasks.poison_task),
+    *(losses.events_lost, monitor.monitor, monitor.store_went_back),
 )
 
 
