@@ -118,11 +118,15 @@ def _tell(
 
 
 def _details(one: Incident, all_of_them: Mapping[str, Incident], style: Style) -> list[str]:
+    from ha_monitor.store.incidents import BEFORE
+
     when = f"since {style.time(one.since)[:19]}, {relative(one.since, style.now)}"
     phase = {"firing": one.severity.value, "pending": f"pending, then {one.severity.value}"}.get(
         one.phase.value, f"over {relative(one.changed, style.now)}"
     )
     lines = [f"{one.kind}, {phase}, {when}"]
+    if before := one.facts.get(BEFORE):
+        lines.append(f"before it: {before}")
     if one.cause is not None:
         cause = all_of_them.get(one.cause)
         lines.append(f"follows from {one.cause if cause is None else f'{cause.kind} {cause.key}'}")

@@ -19,7 +19,7 @@ from ha_monitor.incidents.facts import (
 from ha_monitor.incidents.rules import see
 from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
-from ha_monitor.store.incidents import Mark, Severity
+from ha_monitor.store.incidents import BEFORE, Mark, Severity
 from ha_monitor.store.name_statistics import Durations, NameStatistic
 from ha_monitor.store.queries import Gap, KeptTask
 from ha_monitor.store.record import TaskRecord
@@ -103,6 +103,40 @@ def test_a_lost_worker_says_what_became_of_its_tasks(had: LostTasks, words: str)
 
     assert (one.kind, one.key, one.summary) == ("worker-lost", "celery@a", f"celery@a is lost{words}")
     assert (one.since, one.command) == (NOW - 60, "ha-monitor workers celery@a")
+
+
+def started(*seconds: float, others: int = 0) -> list[WorkerState]:
+    """Workers that started so many seconds ago, and others of which that is not known."""
+    known = [WorkerState(f"celery@{number}", "online", 1, came=NOW - ago) for number, ago in enumerate(seconds)]
+    return known + [WorkerState(f"other@{number}", "online", 1) for number in range(others)]
+
+
+@pytest.mark.parametrize(
+    ("workers", "wave"),
+    [
+        pytest.param(started(400, 300, 220), "3 of 3 workers started between 05:47 and 05:50 UTC", id="all"),
+        pytest.param(started(300, 290, others=2), "2 of 4 workers started at 05:49 UTC", id="half"),
+        pytest.param(started(400, 300, 20), "3 of 3 workers started between 05:47 and 05:53 UTC", id="goes on"),
+        pytest.param(started(300, others=1), None, id="one"),
+        pytest.param(started(300, 290, others=3), None, id="fewer than half"),
+        pytest.param(started(3900, 3890), None, id="long ago"),
+        pytest.param(started(900, 300), None, id="apart"),
+        pytest.param(started(20, 10), None, id="afterwards"),
+    ],
+)
+def test_workers_that_started_one_after_the_other_are_no_problem_but_what_changed(
+    workers: list[WorkerState], wave: str | None
+) -> None:
+    """Given a restart wave in the hour before an error was new, the sentence and the facts say so, and nothing else is
+    seen; a mark of a deployment goes first.
+    """
+    (one,) = seen(workers=workers, errors=[group(first=NOW - 200)])
+    (two,) = seen(workers=workers, errors=[group(first=NOW - 200)], marks=[Mark("v512", NOW - 440)])
+
+    assert one.facts.get(BEFORE) == wave
+    assert one.summary.endswith(f", new since {wave}" if wave else "12 failures and 1 retry")
+    assert two.facts[BEFORE] == "; ".join(filter(None, ("deploy v512, 4 min earlier", wave)))
+    assert two.summary.endswith(", new since v512")
 
 
 def test_a_poison_task_names_itself_and_the_workers_that_were_lost_under_it() -> None:
