@@ -57,7 +57,6 @@ from ha_monitor.store.duties import Duties
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.redis_deliveries import RedisDeliveries
-from ha_monitor.store.redis_incidents import RedisIncidents
 from ha_monitor.store.results import Counting
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import ABSENT, RedisOpenTasks, first_look
@@ -107,7 +106,6 @@ class Service:
         threads = Threads(clock, lambda name, reason: warn("thread-failed", thread=name, reason=reason))
         self._broadcast = WorkerBroadcast(threads, config.broker, clock, BroadcastLines(self.logger))
         self.http: HttpServer | None = None
-        self.surveyor: Surveyor | None = None
         if config.http.listen:
             self.http = HttpServer(
                 config.http,
@@ -123,13 +121,13 @@ class Service:
                 not_served=telemetry.client_not_served,
                 refused=lambda reason: self.logger.error("http-listen-failed", reason=reason),
             )
-            self.surveyor = Surveyor(
-                config,
-                telemetry,
-                lambda reason: warn("queue-survey-failed", reason=reason),
-                threads,
-                gate=self._broadcast,
-            )
+        self.surveyor = Surveyor(
+            config,
+            telemetry,
+            lambda reason: warn("queue-survey-failed", reason=reason),
+            threads,
+            gate=self._broadcast,
+        )
         reloadable = self._parts(config)
         self.pipeline = Pipeline(
             config=config,
@@ -166,8 +164,7 @@ class Service:
         try:
             self.pipeline.run()
         finally:
-            if self.surveyor is not None:
-                self.surveyor.stop()
+            self.surveyor.stop()
             if self.http is not None:
                 self.http.stop()
         return ExitStatus.OK
@@ -177,8 +174,7 @@ class Service:
         self._broadcast.retry()
         if self.http is not None:
             self.http.ensure_running()
-        if self.surveyor is not None:
-            self.surveyor.ensure_running()
+        self.surveyor.ensure_running()
 
     def _parts(self, config: Config) -> Reloadable:
         """The parts that a reload replaces."""
@@ -324,7 +320,6 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
         open_tasks,
         RedisAttempts(store),
         RedisDeliveries(store),
-        RedisIncidents(store.commands, store.keys),
     )
 
 

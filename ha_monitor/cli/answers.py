@@ -115,6 +115,8 @@ class Answer(NamedTuple):
     more: bool = False
     told: Told | None = None
     """In place of a table, if that is not enough for one."""
+    found: str = ""
+    """What is listed, in words, if a number and the noun do not say it."""
 
 
 def add_flags(parser: argparse.ArgumentParser, *, limit: int | None = 20, times: bool = True) -> None:
@@ -365,7 +367,7 @@ def sentence_about(answer: Answer) -> str:
     """What was found, where it was looked for, and what may be missing."""
     one, several = answer.nouns
     count = len(answer.items)
-    found = f"{count or 'no'} {one if count == 1 else several}"
+    found = answer.found or f"{count or 'no'} {one if count == 1 else several}"
     if answer.more:
         found += ", and there are more (-n 0: all)"
     style = Style(answer.time, "local")

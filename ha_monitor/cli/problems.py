@@ -14,7 +14,7 @@ from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.times import relative
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from msgspec import Struct
 
@@ -67,6 +67,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
         by_id = {one.id: one for one in found.incidents}
         return Answer(
             nouns=("problem", "problems"),
+            found=_found(items),
             time=now,
             items=items,
             columns=COLUMNS,
@@ -80,6 +81,14 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     status = answered(options, ask)
     return ExitStatus.FAILURE if any_fires else status
+
+
+def _found(items: Sequence[Incident]) -> str:
+    """How many are listed, in words: what is over is no problem any more."""
+    wrong = sum(1 for one in items if one.is_open)
+    over = len(items) - wrong
+    found = f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}"
+    return f"{found}, {over} over within the last hour" if over else found
 
 
 def _document(one: Incident) -> Struct:
@@ -109,11 +118,15 @@ def _tell(
 
 
 def _details(one: Incident, all_of_them: Mapping[str, Incident], style: Style) -> list[str]:
+    from ha_monitor.store.incidents import BEFORE
+
     when = f"since {style.time(one.since)[:19]}, {relative(one.since, style.now)}"
     phase = {"firing": one.severity.value, "pending": f"pending, then {one.severity.value}"}.get(
         one.phase.value, f"over {relative(one.changed, style.now)}"
     )
     lines = [f"{one.kind}, {phase}, {when}"]
+    if before := one.facts.get(BEFORE):
+        lines.append(f"before it: {before}")
     if one.cause is not None:
         cause = all_of_them.get(one.cause)
         lines.append(f"follows from {one.cause if cause is None else f'{cause.kind} {cause.key}'}")

@@ -232,7 +232,7 @@ class WorkerLabels(Enum):
 
 
 class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
-    """What /metrics counts; only with http.listen, and the same for all instances. See docs/monitoring.md."""
+    """What /metrics counts, with http.listen, and which task queues are surveyed; the same for all instances."""
 
     worker_labels: Annotated[
         WorkerLabels,

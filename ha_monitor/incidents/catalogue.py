@@ -61,7 +61,7 @@ CATALOGUE = (
     ),
     Kind(
         *("no-consumer", _PAGE, "queue"),
-        begins="messages wait and no worker consumes it; only with `http.listen`",
+        begins="messages wait and no worker consumes it",
         ends="a worker consumes it, or nothing waits",
         pending=2 * MINUTE,
     ),
@@ -98,6 +98,11 @@ CATALOGUE = (
         begins="nobody has tasks of that name any more (line `task-orphaned`)",
         ends="none is left",
         follows=(("worker-lost", Same.WORKERS),),
+    ),
+    Kind(
+        *("poison-task", _PAGE, "task name"),
+        begins="a task of that name was running at least twice in a day when its worker was lost, and is open",
+        ends="it has ended, or a day passes",
     ),
     Kind(
         *("events-lost", _WARN, "nodename"),

@@ -62,6 +62,17 @@ class NamedTasks(NamedTuple):
     tasks: tuple[KeptTask, ...]
 
 
+class PoisonTasks(NamedTuple):
+    """Open tasks of a name under each of which several workers were lost."""
+
+    name: str
+    tasks: tuple[KeptTask, ...]
+    workers: tuple[str, ...]
+    """Those that were lost under them."""
+    losses: int
+    """How often that was, of the task under which it was most often."""
+
+
 class Facts(NamedTuple):
     """All of it."""
 
@@ -80,6 +91,7 @@ class Facts(NamedTuple):
     """Of the last five minutes."""
     stuck: Sequence[NamedTasks] = ()
     orphaned: Sequence[NamedTasks] = ()
+    poison: Sequence[PoisonTasks] = ()
     gaps: Sequence[Gap] = ()
     instances: Sequence[InstanceFacts] = ()
     memory: float | None = None

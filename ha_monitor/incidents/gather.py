@@ -10,15 +10,24 @@ from typing import Any, NamedTuple, Protocol
 
 from ha_monitor.events.catalogue import State
 from ha_monitor.incidents.catalogue import DAY, MINUTE
-from ha_monitor.incidents.facts import Facts, InstanceFacts, LostTasks, NamedTasks, QueueFacts, SurveyedQueue
+from ha_monitor.incidents.facts import (
+    Facts,
+    InstanceFacts,
+    LostTasks,
+    NamedTasks,
+    PoisonTasks,
+    QueueFacts,
+    SurveyedQueue,
+)
 from ha_monitor.incidents.rules.names import WINDOW
 from ha_monitor.store.error_groups import ErrorGroup
-from ha_monitor.store.incidents import Incident, Mark
+from ha_monitor.store.incidents import Incident, Mark, Silence
 from ha_monitor.store.name_statistics import NameStatistic
 from ha_monitor.store.queries import KeptTask, Queries
 from ha_monitor.store.queue_flow import base_of
 from ha_monitor.store.reader import InstanceEntry
 from ha_monitor.store.results import WorkerState
+from ha_monitor.store.worker_runs import LostRun
 
 LATEST_GROUPS = 100
 """Groups of errors that are looked at beside those of open incidents: the ones that came last."""
@@ -28,6 +37,8 @@ MOST_OPEN = 5000
 """Open tasks that are looked at for those of a lost worker."""
 MOST_FOUND = 1000
 """Stuck or orphaned tasks that are looked at, of each."""
+POISON = 2
+"""Workers that must have been lost under a task."""
 MEMORY_EVERY = MINUTE
 MOST_LAG = 30.0
 """Seconds between an event and its merge from which on nothing is judged that rests on events."""
@@ -41,6 +52,9 @@ class Kept(Protocol):
 
     def kept(self) -> list[Incident]:
         """All as the leader wrote them."""
+
+    def silences(self) -> list[Silence]:
+        """Those that last."""
 
     def marks(self) -> list[Mark]:
         """The latest deployments, newest first."""
@@ -117,6 +131,7 @@ class Gatherer:
             names=self._statistics(queries, now, open_ones),
             stuck=_by_name(queries, queries.stuck(MOST_FOUND) if view.stuck else []),
             orphaned=_by_name(queries, orphaned),
+            poison=_poison(queries),
             gaps=queries.gaps(now - DAY, now + DAY),
             instances=instances,
             memory=self._memory_of(reader, now),
@@ -213,6 +228,24 @@ def _by_name(queries: Queries, ids: Sequence[str]) -> list[NamedTasks]:
         if task is not None:
             named.setdefault(task.record.name or "unknown", []).append(task)
     return [NamedTasks(name, tuple(tasks)) for name, tasks in named.items()]
+
+
+def _poison(queries: Queries) -> list[PoisonTasks]:
+    """By name; of the tasks that it was found of last."""
+    runs: dict[str, list[LostRun]] = {}
+    for run in queries.lost_runs():
+        runs.setdefault(run.task_id, []).append(run)
+    ids = [task_id for task_id, lost in runs.items() if len(lost) >= POISON][-MOST_FOUND:]
+    found: dict[str, list[KeptTask]] = {}
+    for task in queries.tasks(ids) if ids else []:
+        if task is not None and task.record.state not in _ENDED:
+            found.setdefault(task.record.name or "", []).append(task)
+    made = []
+    for name, tasks in found.items():
+        lost = [runs[task.record.task_id] for task in tasks]
+        workers = sorted({run.worker for some in lost for run in some})
+        made.append(PoisonTasks(name, tuple(tasks), tuple(workers), max(map(len, lost))))
+    return made
 
 
 def _lost_tasks(

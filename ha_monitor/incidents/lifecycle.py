@@ -19,7 +19,7 @@ from ha_monitor.incidents.catalogue import FLAP, KEPT, KINDS, Kind, Same
 from ha_monitor.incidents.rules import Seen
 from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.incidents.together import gathered
-from ha_monitor.store.incidents import MOST_INCIDENTS, Incident, IncidentChanges, Phase, Severity
+from ha_monitor.store.incidents import BEFORE, MOST_INCIDENTS, Incident, IncidentChanges, Phase, Severity
 
 OPENED, RESOLVED = "incident-opened", "incident-resolved"
 
@@ -112,13 +112,15 @@ def _unseen(one: Incident, kind: Kind, now: float) -> Incident | None:
 
 
 def _as_seen(one: Incident, sighting: Sighting, now: float) -> Incident:
+    # What changed before it does not become another thing because something changed later.
+    before = {BEFORE: one.facts[BEFORE]} if BEFORE in one.facts else {}
     return replace(
         one,
         since=one.since if sighting.since is None else min(one.since, sighting.since),
         changed=now if sighting.size != one.size else one.changed,
         summary=sighting.summary,
         size=sighting.size,
-        facts=sighting.facts,
+        facts={**sighting.facts, **before},
         command=sighting.command,
         members=sighting.members,
         tasks=sighting.tasks,

@@ -15,6 +15,9 @@ from ha_monitor.store.incidents import Incident, Phase, Severity, Told
 GROUP, MORE, REPEAT = 30.0, 300.0, 4 * HOUR
 """Seconds: for which the first of a kind waits for others; between two messages about the same kind; after which
 somebody is told again of what is still wrong."""
+GROWTH = 2
+"""Times what was told that an incident must have grown to for somebody to be told before that: a queue that grows all
+the time is not told of each time."""
 MOST_AN_HOUR = 20
 """Messages to a channel in an hour. The last of them is a digest of all that is due, and so is one that would leave too
 few for the rest."""
@@ -114,7 +117,7 @@ def _due(
         return _due_end(incident, pace, told, book.now)
     if hidden:
         return None
-    part = Part(incident.id, Phase.FIRING, number)
+    part = Part(incident.id, Phase.FIRING, number, size=incident.size, members=len(incident.members))
     if told is None:
         noted.append((incident.id, channel, book.now))
         return _Due(group, book.now, part, book.now + pace.group)
@@ -123,7 +126,14 @@ def _due(
         return _Due(group, at, part, at + pace.group)
     if told.phase is Phase.RESOLVED:
         return _Due(group, incident.changed, part, book.now)
-    return _Due(group, at, part, at + pace.repeat)
+    return _Due(group, at, part, at + (pace.more if _has_grown(incident, told) else pace.repeat))
+
+
+def _has_grown(incident: Incident, told: Told) -> bool:
+    """Whether it is so much worse than a channel knows that it should hear of it. A worker more that is lost matters,
+    however many there are.
+    """
+    return told.size > 0 and (incident.size >= GROWTH * told.size or len(incident.members) > told.members)
 
 
 def _due_end(incident: Incident, pace: Pace, told: Told | None, now: float) -> _Due | None:

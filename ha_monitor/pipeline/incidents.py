@@ -12,7 +12,7 @@ from ha_monitor.incidents.facts import SurveyedQueue
 from ha_monitor.incidents.gather import View
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.looker import Looker
+from ha_monitor.pipeline.looker import LatestLook, Looker
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.schedule import Schedule
@@ -51,6 +51,7 @@ class IncidentsDuty:
         store: Store,
         *,
         looker: Looker,
+        latest: LatestLook,
         watch: Watch,
         channels: Failing | None,
         listening: Listening,
@@ -60,11 +61,15 @@ class IncidentsDuty:
         logger: Logger,
         clock: Clock,
     ) -> None:
-        """:param channels: None if nobody is told of incidents."""
+        """
+        :param latest: is told what was written.
+        :param channels: None if nobody is told of incidents.
+        """
         self._stats = stats
         self._duties = duties
         self._store = store
         self._looker = looker
+        self._latest = latest
         self._watch = watch
         self._channels = channels
         self._listening = listening
@@ -78,6 +83,7 @@ class IncidentsDuty:
 
     def start_anew(self) -> None:
         self._is_outdated = self._looker.busy
+        self._latest.forget()
         self._due.hasten()
 
     def run(self) -> list[OutboxItem]:
@@ -118,10 +124,12 @@ class IncidentsDuty:
         if looked.problem is not None and not self._fails:
             self._logger.warning("incidents-not-judged", reason=looked.problem)
         self._fails = looked.problem is not None
-        if not self._fails:
-            self._telemetry.incidents = looked.open_ones
-            self._stats.judged = looked.judged_at or self._stats.judged
-            if looked.changes.is_empty:
-                return []
-        # Also without changes: it names and repairs what is in place of the incidents.
-        return self._duties.incidents(looked.changes)
+        if self._fails:
+            # Also without changes: it names and repairs what is in place of the incidents.
+            return self._duties.incidents(looked.changes)
+        self._telemetry.incidents = [one for one in looked.incidents if one.is_open]
+        self._stats.judged = looked.judged_at or self._stats.judged
+        items = [] if looked.changes.is_empty else self._duties.incidents(looked.changes)
+        # Nobody is told of what is not written: another leader would make another message of it.
+        self._latest.written(looked.incidents)
+        return items

@@ -10,7 +10,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.duty import Duty
 from ha_monitor.pipeline.incidents import IncidentsDuty
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.looker import Looker
+from ha_monitor.pipeline.looker import LatestLook, Looker
 from ha_monitor.pipeline.losses import LossesDuty
 from ha_monitor.pipeline.notifications import NotificationsDuty, recipients_of
 from ha_monitor.pipeline.stats import Stats
@@ -92,9 +92,10 @@ class Leader:
             )
             self._duties.append(self._stuck)
         channels: NotificationsDuty | None = None
+        latest = LatestLook()
         if config.notify.channels:
             channels = NotificationsDuty(
-                record.incidents,
+                latest,
                 record.deliveries,
                 recipients_of(config.notify),
                 config.notify,
@@ -112,6 +113,7 @@ class Leader:
                     record.duties,
                     record.store,
                     looker=looker,
+                    latest=latest,
                     watch=self._watch,
                     channels=channels,
                     listening=self.listening,

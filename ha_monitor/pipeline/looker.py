@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from ha_monitor.errors import HaMonitorError
 from ha_monitor.incidents.gather import Gatherer, Reader, View
 from ha_monitor.incidents.lifecycle import advance
 from ha_monitor.incidents.rules import see
-from ha_monitor.store.incidents import Incident, IncidentChanges
+from ha_monitor.store.incidents import Incident, IncidentChanges, with_silences
 from ha_monitor.threads import Threads, ThreadUnavailable
 
 
@@ -17,8 +18,8 @@ class Looked(NamedTuple):
     """The result of a look."""
 
     changes: IncidentChanges
-    open_ones: tuple[Incident, ...] = ()
-    """Those that there are after the changes and that are not over."""
+    incidents: tuple[Incident, ...] = ()
+    """All that there are after the changes; each says until when it is silenced."""
     judged_at: float | None = None
     """When all was judged, seconds since the epoch by the store's clock; None if it could not be."""
     problem: str | None = None
@@ -26,6 +27,25 @@ class Looked(NamedTuple):
 
 
 NOTHING = IncidentChanges([], [], [])
+
+
+class LatestLook:
+    """What the leader saw and wrote last: so whoever tells of it need not read it again."""
+
+    def __init__(self) -> None:
+        self._incidents: Sequence[Incident] | None = None
+
+    def written(self, incidents: Sequence[Incident]) -> None:
+        """The store has these now."""
+        self._incidents = incidents
+
+    def forget(self) -> None:
+        """Another instance may have led meanwhile."""
+        self._incidents = None
+
+    def incidents(self) -> Sequence[Incident] | None:
+        """All of them; None before the first look of this leader."""
+        return self._incidents
 
 
 class Looker:
@@ -65,16 +85,17 @@ class Looker:
                 self._is_connected = True
             kept, facts = self._gatherer.gather(self._reader, view)
             changes = advance(kept, see(facts), facts.now)
+            now_kept = {one.id: one for one in kept} | {one.id: one for one in changes.changed}
+            gone = set(changes.removed)
+            left = [one for key, one in now_kept.items() if key not in gone]
+            incidents = tuple(with_silences(left, self._reader.incidents.silences(), facts.now))
         except HaMonitorError as error:
             self._disconnect()
             return Looked(NOTHING, problem=str(error))
         except Exception as error:  # unexpected, from what is in the store: the loop waits for a result
             self._disconnect()
             return Looked(NOTHING, problem=f"{type(error).__name__}: {error}")
-        now_kept = {one.id: one for one in kept} | {one.id: one for one in changes.changed}
-        gone = set(changes.removed)
-        open_ones = tuple(one for key, one in now_kept.items() if one.is_open and key not in gone)
-        return Looked(changes, open_ones, facts.now if facts.are_events_merged else None)
+        return Looked(changes, incidents, facts.now if facts.are_events_merged else None)
 
     def _disconnect(self) -> None:
         self._is_connected = False

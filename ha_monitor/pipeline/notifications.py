@@ -8,7 +8,7 @@ way at most; all that becomes due meanwhile is in the next.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Heartbeat, Notify
@@ -21,7 +21,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
 from ha_monitor.store.deliveries import Book, Changes, Claim, Deliveries, Part, Taken, delivery_id
-from ha_monitor.store.incidents import Incident, IncidentList, Phase
+from ha_monitor.store.incidents import Incident, Phase
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.threads import Threads
 
@@ -29,6 +29,13 @@ LOOK_EVERY = 1.0
 """Seconds between two looks at what is due."""
 MADE_AGAIN_AFTER = 1.5 * LONGEST
 """Seconds after which a message that another instance claimed is made again: by then its own attempt has ended."""
+
+
+class Known(Protocol):
+    """What is wrong, as the leader has written it."""
+
+    def incidents(self) -> Sequence[Incident] | None:
+        """All of it, and what was over a short while ago; None if this leader does not know yet. Asks nobody."""
 
 
 class Recipient(NamedTuple):
@@ -59,7 +66,7 @@ class NotificationsDuty:
 
     def __init__(
         self,
-        incidents: IncidentList,
+        incidents: Known,
         deliveries: Deliveries,
         recipients: Mapping[str, Recipient],
         settings: Notify,
@@ -112,6 +119,8 @@ class NotificationsDuty:
             return
         self._taken, self._released = [], []
         incidents = self._incidents.incidents()
+        if incidents is None:
+            return
         made = plan(incidents, self._routes, self._paces, book, self._store.token)
         claimed = [claim for claim in made.messages if self._couriers[claim.channel].is_free]
         nobodys = [claim.id for claim in book.claims if claim.channel not in self._paces]

@@ -30,7 +30,7 @@ from ha_monitor.dialing import Dialed
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.deliveries import Deliveries
-from ha_monitor.store.incidents import IncidentChanges, IncidentList
+from ha_monitor.store.incidents import IncidentChanges
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import (
     Applied,
@@ -342,4 +342,3 @@ class SharedRecord(NamedTuple):
     open_tasks: OpenTasks
     attempts: Attempts
     deliveries: Deliveries
-    incidents: IncidentList

@@ -27,6 +27,9 @@ class Part(Struct, frozen=True, array_like=True):
     """Which message about this incident it is for its channel; the first is 1."""
     at: float = 0.0
     """Of a resolved one: when it ended."""
+    size: int = 0
+    """Of one that fires: its size, as the next."""
+    members: int = 0
 
 
 class Claim(Struct, frozen=True, array_like=True):
@@ -95,7 +98,9 @@ def with_told(incidents: Sequence[Incident], told: Mapping[tuple[str, str], Told
 
 def told_by(claim: Claim, at: float) -> dict[tuple[str, str], Told]:
     """What a channel was told once it has taken a message."""
-    return {(one.incident, claim.channel): Told(at, one.phase, one.number) for one in claim.parts}
+    return {
+        (one.incident, claim.channel): Told(at, one.phase, one.number, one.size, one.members) for one in claim.parts
+    }
 
 
 def delivery_id(part: Part, channel: str) -> str:

@@ -47,6 +47,10 @@ class Told(Struct, frozen=True, omit_defaults=True):
     """When it was told last."""
     phase: Phase = Phase.FIRING
     times: int = 1
+    size: int = 0
+    """That of the incident as it was told; 0 if that is not known."""
+    members: int = 0
+    """How many it had then."""
 
 
 class Incident(Struct, frozen=True, omit_defaults=True):

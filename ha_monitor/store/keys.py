@@ -80,6 +80,11 @@ TYPES = {
         "'<bytes of the nodename>:<nodename><task id>' of a task that a worker may have left -> when that was found "
         "(index/abandoned.lua)",
     ),
+    "lost_runs": Kind(
+        "zset",
+        "'?' or '!', then '<bytes of the nodename>:<nodename><start in µs>:<task id>' of a run that another worker "
+        "took, or whose worker was lost -> when that was found (index/abandoned.lua)",
+    ),
     "names": Kind("zset", "name of a task -> when a task of that name was last heard of for the first time"),
     "baselines": Kind("hash", "task name -> '<runs> <mean in s>' (baseline.lua)"),
     "set_aside": Kind("list", "messages that nobody could handle as JSON, newest first"),
@@ -214,7 +219,7 @@ class Keys:
         self.stuck = self.prefix + "stuck"
         self.orphaned = self.prefix + "orphaned"
         self.ended_badly = self.prefix + "ended-badly"
-        self.abandoned = self.prefix + "abandoned"
+        self.abandoned, self.lost_runs = self.prefix + "abandoned", self.prefix + "lost-runs"
         self.names = self.prefix + "names"
         self.baselines = self.prefix + "baselines"
         self.set_aside = self.prefix + "set-aside"

@@ -21,7 +21,7 @@ from ha_monitor.store.error_groups import ErrorGroup
 from ha_monitor.store.name_statistics import NameStatistic
 from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.record import TaskRecord
-from ha_monitor.store.worker_runs import Abandoned, WorkerRuns
+from ha_monitor.store.worker_runs import Abandoned, LostRun, WorkerRuns
 
 MOST_NAMES = 2000
 """Names of tasks that are kept, those heard of lately."""
@@ -291,6 +291,9 @@ class WorkerQueries(Protocol):
 
         :param since: seconds since the epoch, when it was found.
         """
+
+    def lost_runs(self) -> list[LostRun]:
+        """Runs during which their worker was lost, in the order in which that was found: the latest 2,000, of a day."""
 
 
 class Queries(TaskQueries, QueueQueries, ErrorQueries, StatisticQueries, WorkerQueries, Protocol):

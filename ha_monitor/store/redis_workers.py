@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import Keys
-from ha_monitor.store.worker_runs import KEPT, Abandoned, WorkerRuns, abandoned_by, minutes_in, runs_from
+from ha_monitor.store.worker_runs import (
+    KEPT,
+    Abandoned,
+    LostRun,
+    WorkerRuns,
+    abandoned_by,
+    lost_run,
+    minutes_in,
+    runs_from,
+)
 
 AT_ONCE = 1000
 """Entries, or workers, that one call reads."""
@@ -48,6 +57,10 @@ class RedisWorkerQueries:
             said = self._call("HMGET", self._keys.orphaned, *some_ids)
             found += [Abandoned(one, known is not None) for one, known in zip(some_ids, said, strict=True)]
         return found
+
+    def lost_runs(self) -> list[LostRun]:
+        members = self._call("ZRANGE", self._keys.lost_runs, 0, -1)
+        return [run for member in members if (run := lost_run(member)) is not None]
 
     def now(self) -> float:
         seconds, microseconds = self._call("TIME")

@@ -177,6 +177,8 @@ class WorkerState(NamedTuple):
     """Seconds since an instance heard of it."""
     is_confirmed: bool = True
     """It was heard from more than once: else its name may be an invented one."""
+    came: float | None = None
+    """When it said that it was there, in seconds since the epoch, by its own clock; None if that is not known."""
 
 
 class Watching(NamedTuple):

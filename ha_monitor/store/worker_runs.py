@@ -11,6 +11,8 @@ KEPT = 3600
 """Seconds for which it is kept, by minute."""
 MOST_ABANDONED = 10_000
 """Tasks that workers may have left, of all workers together."""
+MOST_LOST_RUNS = 2000
+"""Runs during which a worker was lost, or may have been."""
 TEN = 10
 """Minutes that are kept together, as in `lua/worker_runs.lua`."""
 _CELLS = Struct(">" + "II" * TEN)
@@ -31,6 +33,15 @@ class Abandoned(NamedTuple):
     task_id: str
     is_orphaned: bool
     """It was said to be orphaned, and nobody has taken it since."""
+
+
+class LostRun(NamedTuple):
+    """A run of a task during which its worker was lost."""
+
+    task_id: str
+    worker: str
+    started: int
+    """In µs since the epoch, by the worker's clock: what tells it from other runs of that task."""
 
 
 def minutes_in(since: float, until: float) -> dict[int, list[int]]:
@@ -64,3 +75,16 @@ def abandoned_by(worker: str, member: bytes) -> str | None:
         return None
     name, task_id = rest[: int(length)], rest[int(length) :]
     return task_id.decode("utf-8", "replace") if name.decode("utf-8", "replace") == worker else None
+
+
+def lost_run(member: bytes) -> LostRun | None:
+    """A run during which its worker was lost, by an entry as `lua/index/abandoned.lua` makes it; None if it is not
+    known to have been lost.
+    """
+    length, _, rest = member.partition(b":")
+    if length[:1] != b"!" or not length[1:].isdigit() or len(length) > 9:
+        return None
+    name, (started, _, task_id) = rest[: int(length[1:])], rest[int(length[1:]) :].partition(b":")
+    if not started.isdigit() or len(started) > 18:
+        return None
+    return LostRun(task_id.decode("utf-8", "replace"), name.decode("utf-8", "replace"), int(started))

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kombu import Connection
 
 from ha_monitor.cli.main import main
 from ha_monitor.store.incidents import Phase
@@ -37,13 +38,33 @@ def told(fleet: Fleet, kind: str = "worker-lost") -> list[tuple[str, bool]]:
     return [(line["event"], line.get("recovered", False)) for line in lines if line["kind"] == kind]
 
 
-def phases(fleet: Fleet) -> dict[str, Phase]:
+def phases(fleet: Fleet, kind: str = "worker-lost") -> dict[str, Phase]:
     reader = StoreReader(fleet.config.store, fleet.node_id)
     reader.connect()
     try:
-        return {one.key: one.phase for one in reader.incidents.incidents() if one.kind == "worker-lost"}
+        return {one.key: one.phase for one in reader.incidents.incidents() if one.kind == kind}
     finally:
         reader.close()
+
+
+def test_a_queue_that_nobody_consumes_is_seen_without_http(broker_url: str, store_url: str, tmp_path: Path) -> None:
+    """Given an instance that serves no HTTP, and a message in a queue without workers, the incident is there once the
+    instance has listened; it is gone when the message is.
+    """
+    settings: Overrides = {**SETTINGS, "metrics": {"survey_interval": 1.0, "queues": ["forgotten"]}}
+    with (
+        Fleet(tmp_path, broker_url, store_url, size=1, settings=settings).start() as fleet,
+        Connection(broker_url) as connection,
+    ):
+        queue = connection.SimpleQueue("forgotten")
+        queue.put({"task": "x"})
+        wait_until(
+            lambda: phases(fleet, "no-consumer") == {"forgotten": Phase.PENDING}, 60, "that the queue is seen", 0.5
+        )
+        queue.get().ack()
+        queue.close()
+        wait_until(lambda: phases(fleet, "no-consumer") == {}, 60, "that it is over", 0.5)
+        assert len(fleet.said("queue-survey-failed")) == 0
 
 
 def test_a_leader_killed_between_an_incident_and_its_line_loses_and_doubles_nothing(

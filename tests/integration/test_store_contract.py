@@ -45,7 +45,6 @@ class RedisBed:
             RedisOpenTasks(store, stuck),
             RedisAttempts(store),
             RedisDeliveries(store),
-            RedisIncidents(store.commands, store.keys),
         )
 
     def queries(self) -> Queries:

@@ -25,7 +25,6 @@ from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import MOST_CALLS, MOST_LOOKS, Duties
 from ha_monitor.store.reader import AT_ONCE, MOST_WORKERS, StoreReader
 from ha_monitor.store.redis_deliveries import RedisDeliveries
-from ha_monitor.store.redis_incidents import RedisIncidents
 from ha_monitor.store.results import Table, Watched, Watching
 from ha_monitor.store.scripts import read_scripts
 from ha_monitor.store.stuck import MOST_LOOKS as MOST_TASKS_LOOKED_AT
@@ -366,7 +365,7 @@ def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str
     lines, clock, config = Lines(), TurnedClock(), Config()
     record = SharedRecord(
         *(one.store, Duties(one.store), RedisOpenTasks(one.store, config.stuck)),
-        *(RedisAttempts(one.store), RedisDeliveries(one.store), RedisIncidents(one.store.commands, one.store.keys)),
+        *(RedisAttempts(one.store), RedisDeliveries(one.store)),
     )
     stats = Stats()
     telemetry = Telemetry(config, clock, stats)

@@ -31,6 +31,8 @@ VICTIMS = ("webhook", "mail", "webhook!", "exec", "pagerduty")
 """Whose deliveries the kills hit, in turn; with ! right behind the answer, and else before it."""
 RESTARTS = {6: "redis", 13: "alertmanager"}
 """What is restarted after which kill."""
+AWAY = {10: "mail", 15: "exec"}
+"""What is away during which kill, until a leader has said so."""
 IDEMPOTENT = ("alertmanager", "pagerduty")
 CHANNELS = (*IDEMPOTENT, "webhook", "mail", "exec")
 
@@ -58,6 +60,7 @@ class Receivers:
         self.mail.before = self._mailed
         self.program = folder / "told"
         self.program.touch()
+        self.away = folder / "away"
 
     def _posted(self, handler: BaseHTTPRequestHandler, received: Received) -> None:
         document, channel = received.document, received.path.strip("/")
@@ -69,6 +72,14 @@ class Receivers:
         else:
             words = [Word(channel, one["id"], one["phase"], one["delivery"]) for one in document["incidents"]]
         self._heard(words, lambda: answering()(handler, received))
+
+    def go(self, channel: str) -> None:
+        """Stop the receiver of a channel."""
+        self.mail.stop() if channel == "mail" else self.away.touch()
+
+    def come_back(self, channel: str) -> None:
+        """Start it anew."""
+        self.mail.come_back() if channel == "mail" else self.away.unlink()
 
     def _mailed(self, mail: Message) -> str:
         name, phase = str(mail["X-Delivery-Id"]), "resolved" if "resolved:" in str(mail["Subject"]) else "firing"
@@ -112,7 +123,8 @@ class World:
         self.inside = Inside(redis.url())
         self.incidents: dict[str, Incident] = {}
         base = receivers.http.url.removesuffix("/hook")
-        program = ["sh", "-c", f"cat >>{receivers.program}; echo >>{receivers.program}; sleep 0.5"]
+        told, away = receivers.program, receivers.away
+        program = ["sh", "-c", f"test ! -e {away} || exit 75; cat >>{told}; echo >>{told}; sleep 0.5"]
         channels: dict[str, Any] = {
             "alertmanager": {"type": "alertmanager", "urls": [alertmanager]},
             "pagerduty": {"type": "pagerduty", "url": f"{base}/pagerduty"},
@@ -156,6 +168,12 @@ class World:
             self.instances[number] = self._start(number)
         return len(killed)
 
+    def failures(self, channel: str) -> int:
+        """How often leaders have said that a channel takes no message."""
+        logs = [log.read_text() for log in self.folder.glob("*.log")]
+        lines = [line for log in logs for line in log.splitlines() if '"notification-failed"' in line]
+        return sum(json.loads(line)["channel"] == channel for line in lines)
+
     def is_idle(self) -> bool:
         """Whether no message is under way."""
         return not self.inside.redis.exists(self.inside.keys.notify_claims)
@@ -198,19 +216,27 @@ def world(tmp_path: Path, own_redis: PrivateRedis) -> Iterator[tuple[World, Priv
 def test_each_incident_is_told_once_and_its_end_once_however_often_leaders_are_killed(
     world: tuple[World, PrivateAlertmanager], own_redis: PrivateRedis, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Given twenty leaders that are killed in the middle of deliveries, and a store and an Alertmanager that are
-    started anew, every channel hears of each incident and of its end. Alertmanager tells each once, and PagerDuty opens
-    and closes each once; of the others, none hears anything more often than twice, and then under the same id.
+    """Given twenty leaders that are killed in the middle of deliveries, and a store, an Alertmanager, a mail server
+    and a program that are started anew, every channel hears of each incident and of its end. Alertmanager tells each
+    once, and PagerDuty opens and closes each once; of the others, none hears anything more often than twice, and then
+    under the same id.
     """
     here, alertmanager = world
     receivers = here.receivers
     for kill in range(KILLS):
         receivers.victim = victim = VICTIMS[kill % len(VICTIMS)]
+        away = AWAY.get(kill)
+        if away is not None:
+            failures = here.failures(away)
+            receivers.go(away)
         here.put(incident(kill), *([incident(kill - 1, Phase.RESOLVED)] if kill else []))
         if victim == "exec":
             receivers.wait_for("exec", kill, "firing")
             here.kill_leader()
         wait_until(here.start_killed, 60, f"kill {kill}", 0.01)
+        if away is not None:
+            wait_until(lambda: here.failures(away) > failures, 60, f"that {away} is away", 0.05)  # noqa: B023
+            receivers.come_back(away)
         if (what := RESTARTS.get(kill)) is not None:
             {"redis": own_redis.restart, "alertmanager": alertmanager.restart}[what]()
         for channel in CHANNELS:
@@ -224,8 +250,9 @@ def test_each_incident_is_told_once_and_its_end_once_however_often_leaders_are_k
     wait_until(here.is_idle, 60, "the last message to be told", 0.05)
 
     rows = {channel: row_of(channel, receivers.words) for channel in CHANNELS}
+    restarted = [*RESTARTS.values(), *AWAY.values()]
     table = [
-        f"{KILLS} kills of the leader, and one start anew each of {', '.join(RESTARTS.values())}:",
+        f"{KILLS} kills of the leader, and one start anew each of {', '.join(restarted)}:",
         f"{'channel':14}{'told':>6}{'resolved':>10}{'repeats':>9}{'most of one':>13}{'ids of one':>12}",
     ]
     for name, row in rows.items():

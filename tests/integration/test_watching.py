@@ -144,6 +144,22 @@ def test_the_leader_sees_the_fleet(one: Instance, two: Instance) -> None:
 # --- workers -------------------------------------------------------------------------------
 
 
+def test_the_leader_sees_when_a_worker_came(one: Instance) -> None:
+    """Given a worker that says that it is there, and heartbeats after that, the leader knows since when; of one that
+    was heard of by heartbeats alone, and of one that said goodbye, it does not.
+    """
+    leads(one)
+    for kind, name, ago in (
+        *(("worker-online", NAME, 90), ("worker-heartbeat", NAME, 1), ("worker-heartbeat", "celery@b", 1)),
+        *(("worker-online", "celery@c", 90), ("worker-offline", "celery@c", 1)),
+    ):
+        one.apply(event(kind, hostname=name, at=TIME - ago))
+
+    came = {worker.name: worker.came for worker in watch(one).workers}
+
+    assert came == {NAME: pytest.approx(TIME - 90, abs=0.002), "celery@b": None, "celery@c": None}
+
+
 def test_workers_that_are_lost_together_have_one_event(one: Instance, inside: Inside) -> None:
     """Given workers that fall silent at once, the leader is told how many and for how long, and one event tells of all;
     one that never sent heartbeats does not count, and each recovery is told as always.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import json
@@ -137,6 +138,11 @@ class MailReceiver(Controller):
         if password:
             options |= {"authenticator": authenticate, "auth_required": True, "auth_require_tls": context is not None}
         super().__init__(self, hostname="127.0.0.1", port=_free(), **options)
+
+    def come_back(self) -> None:
+        """Serve again, after `stop`."""
+        self.loop = asyncio.new_event_loop()
+        self.start()
 
     async def handle_DATA(self, _server: Server, _session: Any, envelope: Envelope) -> str:
         mail = email.message_from_bytes(_bytes(envelope.content), policy=email.policy.default)

@@ -1301,7 +1301,6 @@ class StoreContract:
         told = {"i": {"chat": Told(at, Phase.FIRING, 1)}, "j": {}}
 
         assert {kept.id: kept.told for kept in bed.incidents().incidents()} == told
-        assert {kept.id: kept.told for kept in one.incidents.incidents()} == told
 
     def test_what_the_leader_says_of_messages_may_be_said_again(self, bed: Bed) -> None:
         """Given replies that are lost, each call is repeated without effect; a message that was released is not told by

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from ha_monitor.store.results import OrphanedTask
-from ha_monitor.store.worker_runs import WorkerRuns
+from ha_monitor.store.worker_runs import LostRun, WorkerRuns
 from tests.support.store_contract import WATCHING, Bed, merge, started, tick
 from tests.unit.builders import decode, event
 
@@ -26,6 +26,18 @@ def runs(bed: Bed, worker: str, since: float, until: float) -> WorkerRuns:
 
 def left(bed: Bed, worker: str, since: float = 0.0) -> list[str]:
     return sorted(one.task_id for one in bed.queries().abandoned(worker, since))
+
+
+def lose(bed: Bed, one: Any) -> None:
+    """Let the leader find that the workers that it hears nothing of are lost."""
+    bed.let_time_pass(WATCHING.lost_after + 1)
+    tick(one, eligible=True)
+    watch(one)
+
+
+def watch(one: Any) -> None:
+    """Have the leader look at the workers."""
+    one.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0))
 
 
 class WorkerContract:
@@ -89,6 +101,46 @@ class WorkerContract:
         said = OrphanedTask(must_be_lost=True, confirmed_by=["workers"], answered=1)
         one.open_tasks.confirm(0, [(candidate, said) for candidate in candidates])
         assert [task.task_id for task in bed.queries().abandoned(DEAD, 0.0) if task.is_orphaned] == ["orphaned"]
+
+    def test_the_runs_during_which_a_worker_was_lost(self, bed: Bed) -> None:
+        """Given a worker that is lost, a run that another worker had taken by then and one that is open there count,
+        each once, however often they are looked for; what was only received there, what had ended there, and what was
+        taken from a worker that lives do not."""
+        one, now = started(bed), bed.now()
+        merge(one, decode(event("worker-heartbeat", hostname=DEAD, at=now - 900)))
+        for name in ("ended", "taken", "open"):
+            merge(one, decode(on(DEAD, "received", name, at=now - 900), on(DEAD, "started", name, at=now - 899)))
+        merge(one, decode(on(DEAD, "succeeded", "ended", at=now - 890), on(DEAD, "received", "had", at=now - 890)))
+        merge(one, decode(on(ALIVE, "received", "moved", at=now - 9), on(ALIVE, "started", "moved", at=now - 8)))
+        merge(one, decode(on("celery@third", "received", "moved", at=now - 5)))
+        merge(one, decode(on(ALIVE, "received", "taken", at=now - 5), on(ALIVE, "succeeded", "taken", at=now - 4)))
+        merge(one, decode(on(ALIVE, "received", "had", at=now - 4)))
+        tick(one, eligible=True)
+        one.open_tasks.candidates()
+        assert bed.queries().lost_runs() == []
+
+        lose(bed, one)
+        for _ in range(3):
+            one.open_tasks.candidates()
+        start = round((now - 899) * 1e6)
+        assert sorted(bed.queries().lost_runs()) == [LostRun("open", DEAD, start), LostRun("taken", DEAD, start)]
+
+    def test_a_task_that_two_workers_died_of_is_known_by_both(self, bed: Bed) -> None:
+        """Given a worker that is lost with a task, the next worker that takes it and is lost, too, both are known; so
+        is one that is lost twice under it, of which each run counts."""
+        one = started(bed)
+        for worker in (DEAD, ALIVE, DEAD):
+            at = bed.now()
+            merge(one, decode(event("worker-heartbeat", hostname=worker, at=at)))
+            merge(one, decode(on(worker, "received", "t", at=at), on(worker, "started", "t", at=at + 0.001)))
+            tick(one, eligible=True)
+            watch(one)
+            lose(bed, one)
+            one.open_tasks.candidates()
+
+        runs_of_it = [run for run in bed.queries().lost_runs() if run.task_id == "t"]
+        assert [run.worker for run in runs_of_it] == [DEAD, ALIVE, DEAD]
+        assert len({run.started for run in runs_of_it}) == 3
 
     def test_a_task_that_was_taken_is_found_in_any_order(self, bed: Bed) -> None:
         """Given the events of a task that a second worker took from the first, in each order and in batches of one or

@@ -22,7 +22,7 @@ from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.reader import InstanceEntry, WorkerEntry, Workers
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.tail import TailEvent, TailGap
-from ha_monitor.store.worker_runs import Abandoned, WorkerRuns
+from ha_monitor.store.worker_runs import Abandoned, LostRun, WorkerRuns
 from tests.unit.builders import TurnedClock
 
 NOW = 1_795_586_043.5
@@ -194,6 +194,9 @@ class Asked:
         ended = [one.record for one in self.kept.values() if since <= (one.record.finished or 0.0) < until]
         by_worker = [[one for one in ended if one.worker == name] for name in workers]
         return [WorkerRuns(len(some), sum(one.state is State.FAILURE for one in some)) for some in by_worker]
+
+    def lost_runs(self) -> list[LostRun]:
+        return []
 
     def abandoned(self, worker: str, since: float) -> list[Abandoned]:
         return self.left.get(worker, [])

@@ -11,7 +11,7 @@ from ha_monitor.incidents.catalogue import FLAP, KEPT, KINDS
 from ha_monitor.incidents.lifecycle import advance
 from ha_monitor.incidents.rules import Seen
 from ha_monitor.incidents.sighting import Sighting
-from ha_monitor.store.incidents import MOST_INCIDENTS, Incident, Phase, Severity
+from ha_monitor.store.incidents import BEFORE, MOST_INCIDENTS, Incident, Phase, Severity
 from tests.unit.builders import TIME
 
 LATE = Sighting("queue-late", "mail", "3 tasks wait", size=3)
@@ -112,6 +112,17 @@ def test_an_incident_grows() -> None:
     assert (life.only.id, life.only.size, life.only.summary) == (before.id, 9, "9 tasks wait")
     assert life.only.changed > before.changed
     assert life.events == []
+
+
+def test_what_changed_before_it_stays_what_it_was() -> None:
+    """Given an incident that began after a deployment, a later one is not what was before it."""
+    life = fired(LATE._replace(facts={BEFORE: "deploy v512, 4 min earlier"}))
+
+    life.look(LATE._replace(facts={"n": 1}))
+    assert life.only.facts == {"n": 1, BEFORE: "deploy v512, 4 min earlier"}
+    life.look(LATE._replace(facts={BEFORE: "deploy v513, 1 min earlier"}))
+
+    assert life.only.facts == {BEFORE: "deploy v512, 4 min earlier"}
 
 
 def test_an_incident_ends_when_it_was_quiet_for_long_enough() -> None:

@@ -6,12 +6,20 @@ import msgspec
 import pytest
 
 from ha_monitor.events.catalogue import State
-from ha_monitor.incidents.catalogue import CATALOGUE
-from ha_monitor.incidents.facts import Facts, InstanceFacts, LostTasks, NamedTasks, QueueFacts, SurveyedQueue
+from ha_monitor.incidents.catalogue import CATALOGUE, KINDS
+from ha_monitor.incidents.facts import (
+    Facts,
+    InstanceFacts,
+    LostTasks,
+    NamedTasks,
+    PoisonTasks,
+    QueueFacts,
+    SurveyedQueue,
+)
 from ha_monitor.incidents.rules import see
 from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
-from ha_monitor.store.incidents import Mark
+from ha_monitor.store.incidents import BEFORE, Mark, Severity
 from ha_monitor.store.name_statistics import Durations, NameStatistic
 from ha_monitor.store.queries import Gap, KeptTask
 from ha_monitor.store.record import TaskRecord
@@ -95,6 +103,61 @@ def test_a_lost_worker_says_what_became_of_its_tasks(had: LostTasks, words: str)
 
     assert (one.kind, one.key, one.summary) == ("worker-lost", "celery@a", f"celery@a is lost{words}")
     assert (one.since, one.command) == (NOW - 60, "ha-monitor workers celery@a")
+
+
+def started(*seconds: float, others: int = 0) -> list[WorkerState]:
+    """Workers that started so many seconds ago, and others of which that is not known."""
+    known = [WorkerState(f"celery@{number}", "online", 1, came=NOW - ago) for number, ago in enumerate(seconds)]
+    return known + [WorkerState(f"other@{number}", "online", 1) for number in range(others)]
+
+
+@pytest.mark.parametrize(
+    ("workers", "wave"),
+    [
+        pytest.param(started(400, 300, 220), "3 of 3 workers started between 05:47 and 05:50 UTC", id="all"),
+        pytest.param(started(300, 290, others=2), "2 of 4 workers started at 05:49 UTC", id="half"),
+        pytest.param(started(400, 300, 20), "3 of 3 workers started between 05:47 and 05:53 UTC", id="goes on"),
+        pytest.param(started(300, others=1), None, id="one"),
+        pytest.param(started(300, 290, others=3), None, id="fewer than half"),
+        pytest.param(started(3900, 3890), None, id="long ago"),
+        pytest.param(started(900, 300), None, id="apart"),
+        pytest.param(started(20, 10), None, id="afterwards"),
+    ],
+)
+def test_workers_that_started_one_after_the_other_are_no_problem_but_what_changed(
+    workers: list[WorkerState], wave: str | None
+) -> None:
+    """Given a restart wave in the hour before an error was new, the sentence and the facts say so, and nothing else is
+    seen; a mark of a deployment goes first.
+    """
+    (one,) = seen(workers=workers, errors=[group(first=NOW - 200)])
+    (two,) = seen(workers=workers, errors=[group(first=NOW - 200)], marks=[Mark("v512", NOW - 440)])
+
+    assert one.facts.get(BEFORE) == wave
+    assert one.summary.endswith(f", new since {wave}" if wave else "12 failures and 1 retry")
+    assert two.facts[BEFORE] == "; ".join(filter(None, ("deploy v512, 4 min earlier", wave)))
+    assert two.summary.endswith(", new since v512")
+
+
+def test_a_poison_task_names_itself_and_the_workers_that_were_lost_under_it() -> None:
+    """Given a task under which two workers were lost, the sentence, the facts and the command name it; of several of a
+    name, how many there are."""
+    found = PoisonTasks("shop.pay", (task("t1"),), ("celery@a", "celery@b"), 2)
+    several = PoisonTasks("shop.pay", (task("t1"), task("t2")), ("celery@a", "celery@b", "celery@c"), 3)
+
+    (one,) = seen(poison=[found])
+    (two,) = seen(poison=[several])
+
+    assert one.summary == "task t1 of shop.pay lost its worker 2 times while running: celery@a and celery@b"
+    assert (one.kind, one.key, one.size, one.command) == ("poison-task", "shop.pay", 1, "ha-monitor task t1")
+    assert one.facts == {"name": "shop.pay", "task": "t1", "losses": 2, "workers": "celery@a, celery@b"}
+    assert one.members == ("celery@a", "celery@b")
+    assert KINDS["poison-task"].severity is Severity.PAGE
+    assert two.summary == (
+        "2 tasks of shop.pay lost their workers up to 3 times while running: celery@a, celery@b and celery@c"
+    )
+    assert (two.size, two.tasks) == (2, ("t1", "t2"))
+    assert two.command == "ha-monitor tasks name=shop.pay state=open"
 
 
 @pytest.mark.parametrize(("oldest", "is_late"), [(None, False), (NOW - 300, False), (NOW - 301, True)])

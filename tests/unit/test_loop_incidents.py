@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
+from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
-from ha_monitor.config.schema import Workers
+from ha_monitor.config.notify import Notify
+from ha_monitor.config.schema import LogLevel, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
+from ha_monitor.events.model import Event
+from ha_monitor.outputs.announcer import Announcer
+from ha_monitor.outputs.handlers import Handler, Handlers
+from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
+from ha_monitor.pipeline.reloadable import Reloadable
 from ha_monitor.store.incidents import Phase
 from ha_monitor.store.memory.incidents import MemoryReader
+from ha_monitor.store.record import TaskRecord
 from ha_monitor.threads import CallThread
 from tests.support.threads import ConnectingAtOnce
 from tests.unit.builders import event
-from tests.unit.loop_bed import OWN_CONFIG, Bed, Instance, live
+from tests.unit.loop_bed import OWN_CONFIG, Bed, Instance, live, policy_of, redactor
 
 T = TypeVar("T")
 CONFIG = msgspec.structs.replace(OWN_CONFIG, workers=Workers(late_after=4.0, lost_after=8.0))
@@ -42,7 +50,7 @@ class LookingAtOnce(ConnectingAtOnce):
         super().__init__(clock)
 
     def calls(self, name: str) -> CallThread:
-        return AtOnce() if name == "incidents" else super().calls(name)
+        return AtOnce() if name in ("incidents", "investigator") else super().calls(name)
 
 
 @pytest.fixture
@@ -274,6 +282,192 @@ def test_a_look_that_fails_is_told_once_and_changes_nothing(bed: Bed, one: Insta
 
     assert [line["reason"] for line in one.said("incidents-not-judged")] == ["no answer"]
     assert phases(bed) == {("worker-lost", "celery@a"): Phase.FIRING}
+
+
+def with_stuck_tasks(bed: Bed) -> Instance:
+    """An instance that looks for the tasks of lost workers, and gets no answer about any."""
+
+    def ask(_ids: Sequence[str], _workers: Sequence[str]) -> WorkerAnswers:
+        raise BrokerUnavailable("no answer")
+
+    threads = LookingAtOnce(bed.clock)
+    investigator = Investigator(ask, None, bed.clock, threads)
+    looker = Looker(MemoryReader(bed.server), threads)
+    return Instance(bed, "1", config=CONFIG, looker=looker, investigator=investigator, threads=threads)
+
+
+def run_until_lost(bed: Bed, one: Instance, worker: str, at: float = 0.0) -> None:
+    """Have a worker run the task t0 and be heard of no more."""
+    for kind in ("task-received", "task-started"):
+        bed.publish(event(kind, at=bed.clock.time(), uuid="t0", hostname=worker))
+    for _ in range(10):
+        beat(bed, worker, "celery@z")
+        one.live(2)
+    for _ in range(20):
+        beat(bed, "celery@z")
+        one.live(2)
+
+
+def test_a_task_under_which_two_workers_died_is_poison_until_it_ends(bed: Bed) -> None:
+    """Given a task whose worker is lost, that is no poison; once the next worker is lost under it, it is, told once; a
+    third loss grows it, and its end resolves it.
+    """
+    one = with_stuck_tasks(bed)
+    run_until_lost(bed, one, "celery@a")
+    assert [line for line in lines(one) if line[1] == "shop.pay"] == []
+    run_until_lost(bed, one, "celery@b")
+    assert poison_of(bed) == [
+        ("firing", "task t0 of shop.pay lost its worker 2 times while running: celery@a and celery@b")
+    ]
+    run_until_lost(bed, one, "celery@c")
+    ((phase, summary),) = poison_of(bed)
+    assert (phase, summary[:48]) == ("firing", "task t0 of shop.pay lost its worker 3 times whil")
+
+    bed.publish(event("task-succeeded", at=bed.clock.time(), uuid="t0", hostname="celery@z"))
+    for _ in range(8):
+        beat(bed, "celery@z")
+        one.live(2)
+
+    assert [phase for phase, _ in poison_of(bed)] == ["resolved"]
+    assert [(line["event"], line["kind"]) for line in one.output.lines if line.get("kind") == "poison-task"] == [
+        ("incident-opened", "poison-task"),
+        ("incident-resolved", "poison-task"),
+    ]
+
+
+def test_a_task_that_workers_hand_back_is_no_poison(bed: Bed) -> None:
+    """Given a task that goes from worker to worker as they say goodbye, as in a rolling restart, nothing is born."""
+    one = with_stuck_tasks(bed)
+    for worker in ("celery@a", "celery@b", "celery@c"):
+        for kind in ("task-received", "task-started"):
+            bed.publish(event(kind, at=bed.clock.time(), uuid="t0", hostname=worker))
+        for _ in range(5):
+            beat(bed, worker, "celery@z")
+            one.live(2)
+        bed.publish(event("worker-offline", at=bed.clock.time(), hostname=worker))
+        for _ in range(15):
+            beat(bed, "celery@z")
+            one.live(2)
+
+    assert poison_of(bed) == []
+
+
+def poison_of(bed: Bed) -> list[tuple[str, str]]:
+    return [(one.phase.value, one.summary) for one in bed.server.incidents.values() if one.kind == "poison-task"]
+
+
+class Calls:
+    """Handlers of incidents, as a module has them; one fails as often as a test wants."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.got: list[tuple[str, str, str, object]] = []
+        self.fails = fails
+
+    def opened(self, event: Event, task: TaskRecord | None) -> None:
+        """Only of what wakes somebody."""
+        if event.fields["severity"] == "page":
+            self.got.append(("opened", event.id, event.fields["summary"], task))
+            if self.fails:
+                self.fails -= 1
+                raise RuntimeError("no answer")
+
+    def resolved(self, event: Event, task: TaskRecord | None) -> None:
+        self.got.append(("resolved", event.id, event.fields["key"], task))
+
+
+def with_handlers(bed: Bed, name: str, calls: Calls) -> Instance:
+    """An instance with these for `@on("incident-opened")` and `@on("incident-resolved")`."""
+
+    class Handling(Instance):
+        def reloadable(self, handlers: Sequence[Any] = (), level: LogLevel = LogLevel.DEBUG) -> Reloadable:
+            made = super().reloadable(handlers, level)
+            found = [
+                Handler("calls.opened", frozenset(["incident-opened"]), calls.opened),
+                Handler("calls.resolved", frozenset(["incident-resolved"]), calls.resolved),
+            ]
+            announcer = Announcer(
+                output=self.output,
+                identity=self.identity,
+                policy=policy_of(level, for_handlers=True),
+                handlers=Handlers(found, redactor()),
+                settings=self.config.handlers,
+                logger=self.logger,
+                clock=self.clock,
+            )
+            return Reloadable(made.decoder, announcer)
+
+    threads = LookingAtOnce(bed.clock)
+    return Handling(bed, name, config=CONFIG, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
+
+
+def test_handlers_get_each_incident_once_in_the_fleet(bed: Bed) -> None:
+    """Given handlers for both on two instances, one call of each is made in all, with the fields of the line, and
+    without a task.
+    """
+    calls = Calls()
+    one, two = with_handlers(bed, "1", calls), with_handlers(bed, "2", calls)
+    lose_a_worker(bed, one, two)
+    for _ in range(8):
+        beat(bed, "celery@a")
+        live(2, one, two)
+
+    assert [(kind, text, task) for kind, _, text, task in calls.got] == [
+        ("opened", "celery@a is lost; it had no task that is known", None),
+        ("resolved", "celery@a", None),
+    ]
+    events = [line["event_id"] for instance in (one, two) for line in instance.output.lines if "incident" in line]
+    assert sorted(event_id for _, event_id, *_ in calls.got) == sorted(events)
+
+
+def test_a_handler_of_incidents_that_fails_is_called_again_for_the_same_event(bed: Bed) -> None:
+    """Given a handler that fails once, it is called again with the same event, on whichever instance; the line is
+    written once, and the other handler is not called for it.
+    """
+    calls = Calls(fails=1)
+    one, two = with_handlers(bed, "1", calls), with_handlers(bed, "2", calls)
+    lose_a_worker(bed, one, two)
+    live(60, one, two)
+
+    assert len(calls.got) == 2
+    assert len({event_id for _, event_id, *_ in calls.got}) == 1
+    assert lines(one, two) == [("incident-opened", "celery@a", False)]
+    assert bed.server.dead_letters == []
+
+
+def test_a_handler_of_incidents_that_always_fails_is_a_dead_letter(bed: Bed) -> None:
+    """Given a handler that never succeeds, it is called `handlers.attempts` times, and the incident is a dead letter
+    that names it.
+    """
+    calls = Calls(fails=1000)
+    one = with_handlers(bed, "1", calls)
+    lose_a_worker(bed, one)
+    live(4000, one)
+
+    letters = [msgspec.json.decode(letter) for letter in bed.server.dead_letters]
+    assert [(letter["handler"], letter["event"]["type"]) for letter in letters] == [("calls.opened", "incident-opened")]
+    assert len(calls.got) == CONFIG.handlers.attempts
+
+
+def test_who_tells_of_incidents_reads_them_no_second_time(bed: Bed) -> None:
+    """Given a channel, the incidents are read once each five seconds, by the look; a lost worker is told of all the
+    same, with the silence that somebody made.
+    """
+    notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
+    threads = LookingAtOnce(bed.clock)
+    one = Instance(
+        bed,
+        "1",
+        config=msgspec.structs.replace(CONFIG, notify=notify),
+        looker=Looker(MemoryReader(bed.server), threads),
+        threads=threads,
+    )
+    lose_a_worker(bed, one)
+    reads = bed.store_trouble.moments["before incidents"]
+    one.live(60)
+
+    assert bed.store_trouble.moments["before incidents"] - reads == 12
+    (told,) = bed.server.messages.told
+    assert told.decode().partition("\x1f")[0] in bed.server.incidents
 
 
 def test_a_lost_worker_says_what_became_of_its_tasks(bed: Bed, one: Instance) -> None:

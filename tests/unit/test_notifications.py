@@ -53,9 +53,9 @@ class Known:
     """The incidents."""
 
     def __init__(self, *incidents: Incident) -> None:
-        self.all = list(incidents)
+        self.all: list[Incident] | None = list(incidents)
 
-    def incidents(self) -> list[Incident]:
+    def incidents(self) -> list[Incident] | None:
         return self.all
 
 
@@ -188,6 +188,25 @@ def test_the_next_leader_makes_again_what_was_under_way_under_the_same_id() -> N
 
     assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])] * 2
     assert bed.server.messages.claims == {}
+
+
+def test_a_leader_that_has_not_looked_yet_gives_nothing_up() -> None:
+    """Given a new leader that does not know the incidents yet, the message that the last one left waits, and is made
+    again once they are known."""
+    bed = Bed(chat=Receiver())
+    bed.known.all = [incident("a")]
+    bed.go()
+    wait_until(lambda: bed.receivers["chat"].got != [], 30, "the delivery", 0.005)
+    bed.known.all = None
+    bed.follow()
+    bed.go("2", MADE_AGAIN_AFTER)
+    bed.go("2")
+    assert list(bed.server.messages.claims) == [b"a.chat.1"]
+    bed.known.all = [incident("a")]
+    bed.go("2")
+    bed.settled("2")
+
+    assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])] * 2
 
 
 def test_a_leader_that_is_followed_before_it_delivers_delivers_nothing() -> None:

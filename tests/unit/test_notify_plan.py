@@ -106,6 +106,80 @@ def test_more_of_the_same_comes_after_five_minutes_and_another_kind_at_once() ->
     ]
 
 
+def test_what_has_grown_is_told_after_five_minutes() -> None:
+    """Given an incident of ten tasks that was told, 19 are no news for four hours, and 20 are five minutes after the
+    last message; the message after that counts from these."""
+    world = World()
+    world.put(incident("a", size=10))
+    world.live(40)
+    world.put(incident("a", size=19))
+    world.live(1000)
+    assert len(world.messages) == 1
+    world.put(incident("a", size=20))
+    world.live(100)
+    world.put(incident("a", size=40))
+    world.live(100)
+    world.put(incident("a", size=5))
+    world.live(100)
+    world.put(incident("a", size=39))
+    world.live(1000)
+    world.put(incident("a", size=41))
+    world.live(100)
+
+    assert world.said() == [
+        (30.0, "a.chat.1", ["a firing"]),
+        (1040.0, "a.chat.2", ["a firing"]),
+        (2340.0, "a.chat.3", ["a firing"]),
+    ]
+
+
+def test_a_worker_more_is_told_however_many_there_are() -> None:
+    """Given forty lost workers that were told of, one more of them is told five minutes after, together with what is
+    lost until then, though one is back."""
+    names = tuple(f"celery@{number}" for number in range(43))
+    world = World()
+    world.put(incident("a", size=40, members=names[:40]))
+    world.live(100)
+    world.put(incident("a", size=40, members=names[:41]))
+    world.live(100)
+    world.put(incident("a", size=42, members=names))
+    world.live(3600)
+
+    assert [at for at, *_ in world.said()] == [30.0, 330.0]
+
+
+def test_a_service_that_knows_incidents_is_told_at_once_that_one_has_grown() -> None:
+    """Given PagerDuty, the incident is brought up to date as soon as it is twice as large, and not at each look."""
+    world = World(pager=Pace(more=0.0, most_an_hour=None))
+    world.put(incident("a", size=3))
+    for size in range(4, 13):
+        world.live(40)
+        world.put(incident("a", size=size))
+    world.live(40)
+
+    assert [(at, claim.parts[0].size) for at, claim in world.messages] == [(30.0, 3), (120.0, 6), (360.0, 12)]
+
+
+def test_growth_is_bounded_as_all_messages_are() -> None:
+    """Given an incident that doubles every minute for two hours, no hour has more than twelve messages about it."""
+    world = World()
+    for minute in range(120):
+        world.put(incident("a", size=2**minute))
+        world.live(60, step=10)
+
+    assert [at for at, *_ in world.said()] == [30.0 + 300 * number for number in range(24)]
+
+
+def test_what_was_told_by_an_earlier_version_has_not_grown() -> None:
+    """Given an entry without a size, the incident is told again after four hours, not at once."""
+    world = World()
+    world.put(incident("a", size=10))
+    world.told["a", "chat"] = Told(START - 600, Phase.FIRING, 1)
+    world.live(1000)
+
+    assert world.messages == []
+
+
 def test_what_still_fires_is_told_again_after_four_hours() -> None:
     """Given an incident that goes on for nine hours, it is told three times, each under an id of its own."""
     world = World()

@@ -9,7 +9,7 @@ import pytest
 
 from ha_monitor.incidents.catalogue import KINDS
 from ha_monitor.store.error_groups import GroupState
-from ha_monitor.store.incidents import MOST_SILENCES, Mark, Phase, Severity, Silence, Told
+from ha_monitor.store.incidents import BEFORE, MOST_SILENCES, Incident, Mark, Phase, Severity, Silence, Told
 from ha_monitor.store.queries import Gap
 from ha_monitor.text.visible import columns
 from tests.unit.asked import NOW, KeptIncidents, group, incident, instance, serve
@@ -137,6 +137,30 @@ def test_the_forms_of_the_answer(monkeypatch: pytest.MonkeyPatch, call: Call) ->
     assert call("problems", "-n", "1", "-r", "-o", "ids")[1] == "late\n"
     assert call("problems", "-o", "wide")[1].splitlines()[1].split()[:2] == ["firing", "page"]
     assert call("problems", "-o", "tsv")[1].splitlines()[0].split("\t")[:3] == ["phase", "severity", "since"]
+
+
+def test_what_changed_before_it_is_said(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given an incident that began after workers were started, its details say so."""
+    serve(monkeypatch, incidents=KeptIncidents(incident(facts={BEFORE: "deploy v512, 4 min earlier"})))
+
+    assert "  before it: deploy v512, 4 min earlier\n" in call("problems")[1]
+
+
+@pytest.mark.parametrize(
+    ("incidents", "words"),
+    [
+        ([incident(), LATE, OVER], "2 problems, 1 over within the last hour. Searched: "),
+        ([incident()], "1 problem. Searched: "),
+        ([OVER], "no problems, 1 over within the last hour. Searched: "),
+    ],
+)
+def test_what_is_over_is_not_counted_as_a_problem(
+    monkeypatch: pytest.MonkeyPatch, call: Call, incidents: list[Incident], words: str
+) -> None:
+    """Given --all, the last line tells what is wrong from what was."""
+    serve(monkeypatch, incidents=KeptIncidents(*incidents))
+
+    assert call("problems", "--all")[2].startswith(words)
 
 
 def test_only_what_is_pending_is_no_problem_yet(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.incidents.facts import Facts
+from ha_monitor.incidents.restarts import wave_before
 from ha_monitor.incidents.rules import errors, losses, monitor, names, queues, tasks, workers
 from ha_monitor.incidents.sighting import Sighting
-from ha_monitor.store.incidents import BEFORE, Mark
+from ha_monitor.store.incidents import BEFORE
 
 RULES = (
     *(workers.worker_lost, queues.queue_late, queues.no_consumer, errors.error_new, errors.error_regressed),
-    *(names.failing, names.retry_storm, tasks.task_stuck, tasks.task_orphaned, losses.events_lost),
-    *(monitor.monitor, monitor.store_went_back),
+    *(names.failing, names.retry_storm, tasks.task_stuck, tasks.task_orphaned, tasks.poison_task),
+    *(losses.events_lost, monitor.monitor, monitor.store_went_back),
 )
 
 
@@ -38,20 +38,20 @@ def see(facts: Facts) -> Seen:
     if facts.survey is None:
         unknown.add("no-consumer")
     judged = {kind.name for kind in CATALOGUE if kind.always or facts.are_events_merged} - unknown
-    found = [_with_deployment(one, facts.marks) for rule in RULES for one in rule(facts)]
+    found = [_with_changes(one, facts) for rule in RULES for one in rule(facts)]
     return Seen(found, frozenset(judged))
 
 
-def _with_deployment(sighting: Sighting, marks: Sequence[Mark]) -> Sighting:
-    """With the last deployment in the hour before it began, in words.
-
-    :param marks: newest first.
-    """
+def _with_changes(sighting: Sighting, facts: Facts) -> Sighting:
+    """With what changed in the hour before it began, in words: the last deployment, and workers that were started."""
     since = sighting.since
     if since is None:
         return sighting
-    mark = next((one for one in marks if one.at <= since), None)
-    if mark is None or since - mark.at > DEPLOYED_WITHIN:
-        return sighting
-    said = f"deploy {mark.label}, {(since - mark.at) / 60:.0f} min earlier"
-    return sighting._replace(facts={**sighting.facts, BEFORE: said})
+    said = []
+    mark = next((one for one in facts.marks if one.at <= since), None)
+    if mark is not None and since - mark.at <= DEPLOYED_WITHIN:
+        said.append(f"deploy {mark.label}, {(since - mark.at) / 60:.0f} min earlier")
+    wave = wave_before(facts.workers, since)
+    if wave is not None:
+        said.append(str(wave))
+    return sighting._replace(facts={**sighting.facts, BEFORE: "; ".join(said)}) if said else sighting

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ha_monitor.incidents.catalogue import DAY
 from ha_monitor.incidents.facts import Facts
+from ha_monitor.incidents.restarts import wave_before
 from ha_monitor.incidents.sighting import Sighting, command_of, count_of
 from ha_monitor.store.error_groups import ErrorGroup, GroupState
 from ha_monitor.store.incidents import Mark
@@ -37,7 +38,8 @@ def mark_before(group: ErrorGroup, marks: Sequence[Mark]) -> Mark | None:
 
 def _sighting(kind: str, what: str, group: ErrorGroup, facts: Facts) -> Sighting:
     mark = mark_before(group, facts.marks) if kind == "error-new" else None
-    since = f", new since {visible(mark.label)}" if mark is not None else ""
+    wave = wave_before(facts.workers, group.first) if kind == "error-new" and mark is None else None
+    since = f", new since {visible(mark.label)}" if mark is not None else f", new since {wave}" if wave else ""
     failures = count_of(group.failures, "failure")
     retries = f" and {count_of(group.retries, 'retry', 'retries')}" if group.retries else ""
     return Sighting(

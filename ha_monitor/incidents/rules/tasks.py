@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ha_monitor.incidents.facts import Facts, NamedTasks
-from ha_monitor.incidents.sighting import Sighting, command_of, count_of
+from ha_monitor.incidents.sighting import Sighting, command_of, count_of, names_of
 from ha_monitor.text.visible import visible
 
 MOST_IDS = 20
@@ -22,6 +22,31 @@ def task_orphaned(facts: Facts) -> Iterator[Sighting]:
     yield from _sightings("task-orphaned", "orphaned: nobody has them any more", facts.orphaned)
 
 
+def poison_task(facts: Facts) -> Iterator[Sighting]:
+    """It may be what kills the workers, and the next one gets it."""
+    for one in facts.poison:
+        count = len(one.tasks)
+        ids = tuple(task.record.task_id for task in one.tasks[:MOST_IDS])
+        which = f"task {visible(ids[0])}" if count == 1 else count_of(count, "task")
+        its = "its worker" if count == 1 else "their workers"
+        often = f"{one.losses} times" if count == 1 else f"up to {one.losses} times"
+        yield Sighting(
+            "poison-task",
+            one.name,
+            f"{which} of {visible(one.name)} lost {its} {often} while running: {names_of(one.workers)}",
+            size=count,
+            facts={
+                "name": one.name,
+                "task": ids[0],
+                "losses": one.losses,
+                "workers": ", ".join(one.workers[:MOST_IDS]),
+            },
+            command=_command_of(one.name, ids, count),
+            members=one.workers,
+            tasks=ids,
+        )
+
+
 def _sightings(kind: str, what: str, found: Sequence[NamedTasks]) -> Iterator[Sighting]:
     for one in found:
         count = len(one.tasks)
@@ -32,10 +57,14 @@ def _sightings(kind: str, what: str, found: Sequence[NamedTasks]) -> Iterator[Si
             one.name,
             f"{count_of(count, 'task')} of {visible(one.name)} {verb}",
             size=count,
-            command=command_of("task", ids[0]) if count == 1 else command_of("tasks", f"name={one.name}", "state=open"),
+            command=_command_of(one.name, ids, count),
             workers=_workers_of(one),
             tasks=ids,
         )
+
+
+def _command_of(name: str, ids: Sequence[str], count: int) -> str:
+    return command_of("task", ids[0]) if count == 1 else command_of("tasks", f"name={name}", "state=open")
 
 
 def _workers_of(found: NamedTasks) -> frozenset[str]:

@@ -40,6 +40,12 @@ local function state_of_worker(name)
   return states[name]
 end
 
+-- When a worker that is lost was heard of last, in ms.
+local function heard_before(name)
+  if state_of_worker(name) ~= 'lost' then return nil end
+  return tonumber(string.match(redis.call('HGET', keys.liveness, name), '^lost %S+ (%S+)'))
+end
+
 local found, closed, more = {}, {}, 0
 local looks = {} -- when to look at a task again, and its id, one after the other
 
@@ -63,9 +69,9 @@ local function scan_for_orphans()
     if looked > 0 and is_full(SHARE_OF_SCAN) then break end
     looked = looked + 1
     local facts = load_record(families.task .. uuid)
-    local phase = phase_of(facts)
+    local phase, since = phase_of(facts)
     if phase and phase ~= SENT_PHASE and facts.w and state_of_worker(facts.w) == 'lost' then
-      abandoned.enter(facts.w, uuid)
+      abandoned.enter_lost(facts.w, uuid, phase == STARTED_PHASE and since or nil)
       if phase == STARTED_PHASE and redis.call('HEXISTS', keys.orphaned, uuid) == 0 then
         due_now[#due_now + 1] = 0
         due_now[#due_now + 1] = uuid
@@ -74,6 +80,7 @@ local function scan_for_orphans()
     end
   end
   in_pieces(due_now, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.open, ...) end)
+  abandoned.confirm(heard_before)
   abandoned.write()
   left = { unpack(left, looked + 1) }
   if cursor == '0' and #left == 0 then turns = turns - 1 end

@@ -12,12 +12,12 @@ from ha_monitor.store.error_groups import ErrorGroup
 from ha_monitor.store.kept import kept_task
 from ha_monitor.store.memory import errors
 from ha_monitor.store.memory.server import MemoryServer
-from ha_monitor.store.memory.worker_runs import abandoned_by, runs_of
+from ha_monitor.store.memory.worker_runs import abandoned_by, lost_runs_of, runs_of
 from ha_monitor.store.name_statistics import WAIT, NameStatistic, statistic_from
 from ha_monitor.store.queries import MOST_CHILDREN, MOST_NEWEST, Ended, Gap, KeptTask, OpenPage
 from ha_monitor.store.queue_flow import KEPT as KEPT_FLOW
 from ha_monitor.store.queue_flow import Cell, KnownQueue, QueueFlow, QueueWait, flow_from
-from ha_monitor.store.worker_runs import Abandoned, WorkerRuns
+from ha_monitor.store.worker_runs import Abandoned, LostRun, WorkerRuns
 
 _STATES = {"sent": State.SENT, "received": State.RECEIVED, "started": State.STARTED}
 
@@ -161,6 +161,10 @@ class MemoryQueries:
     def worker_runs(self, workers: Sequence[str], since: float, until: float) -> list[WorkerRuns]:
         self._server.trouble("before worker_runs")
         return [runs_of(self._server, one, since, until) for one in workers]
+
+    def lost_runs(self) -> list[LostRun]:
+        self._server.trouble("before lost_runs")
+        return lost_runs_of(self._server)
 
     def abandoned(self, worker: str, since: float) -> list[Abandoned]:
         self._server.trouble("before abandoned")

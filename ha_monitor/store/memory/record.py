@@ -7,7 +7,6 @@ from ha_monitor.config.schema import Config
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.memory.deliveries import MemoryDeliveries
 from ha_monitor.store.memory.duties import MemoryAttempts, MemoryDuties, MemoryOpenTasks
-from ha_monitor.store.memory.incidents import MemoryIncidents
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.memory.store import MemoryStore
 
@@ -32,5 +31,4 @@ def record_of(store: MemoryStore, config: Config, *, absent: float = 0.0) -> Sha
         open_tasks,
         MemoryAttempts(store),
         MemoryDeliveries(store),
-        MemoryIncidents(store.server),
     )

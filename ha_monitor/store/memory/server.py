@@ -19,6 +19,7 @@ from ha_monitor.store.outbox import Entry, OutboxItem
 from ha_monitor.store.queries import Gap
 from ha_monitor.store.results import StoreInfo
 from ha_monitor.store.tail import TailEvent
+from ha_monitor.store.worker_runs import LostRun
 
 MERGE_GRACE = 1.0
 """Seconds; as in merged.lua."""
@@ -139,6 +140,8 @@ class MemoryServer:
         self.worker_runs: Counter[tuple[str, int, bool]] = Counter()
         """Worker, minute and whether they failed -> runs that ended."""
         self.abandoned: dict[tuple[str, str], float] = {}
+        self.lost_runs: dict[LostRun, tuple[float, bool]] = {}
+        """When it was found, and whether its worker is known to have been lost."""
         """Worker and id of a task that it may have left -> when that was found."""
         self.begun: dict[str, int] = {}
         self.set_aside: list[bytes] = []

@@ -9,8 +9,10 @@ from ha_monitor.events.catalogue import Code
 from ha_monitor.events.facts import Fact
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.record import Facts
-from ha_monitor.store.worker_runs import KEPT, Abandoned, WorkerRuns
+from ha_monitor.store.worker_runs import KEPT, Abandoned, LostRun, WorkerRuns
 
+CONFIRMED_WITHIN, HEARD_AFTER = 600.0, 10.0
+"""Seconds, as in `lua/index/abandoned.lua`."""
 _ENDS_A_RUN = (Code.SUCCEEDED, Code.FAILED, Code.RETRIED)
 
 
@@ -34,8 +36,16 @@ def _note(server: MemoryServer, task_id: str, before: Facts, fact: Fact) -> None
     closed = before.retried_count + before.requeued_count
     if at < max(before.received or 0, before.started or 0):
         server.abandoned.setdefault((worker, task_id), server.clock.time())
+        if code == Code.STARTED:
+            _taken(server, LostRun(task_id, worker, at))
     elif before.finish is None and max(before.received_count, before.started_count) > closed:
         server.abandoned.setdefault((before.worker, task_id), server.clock.time())
+        if before.started_count > closed and (before.started or 0) >= (before.received or 0):
+            _taken(server, LostRun(task_id, before.worker, before.started or 0))
+
+
+def _taken(server: MemoryServer, run: LostRun) -> None:
+    server.lost_runs.setdefault(run, (server.clock.time(), False))
 
 
 def note_lost(server: MemoryServer) -> None:
@@ -44,6 +54,13 @@ def note_lost(server: MemoryServer) -> None:
         phase, worker = task.phase(), task.facts.worker
         if phase is not None and phase[0] != "sent" and worker in server.lost_workers:
             server.abandoned.setdefault((worker or "", task_id), server.clock.time())
+            if phase[0] == "started":
+                run = LostRun(task_id, worker or "", phase[1])
+                server.lost_runs[run] = server.lost_runs.get(run, (server.clock.time(), True))[0], True
+    for run, (at, _) in list(server.lost_runs.items()):
+        heard = server.workers[run.worker][0] if run.worker in server.lost_workers else None
+        if heard is not None and server.clock.time() - at <= CONFIRMED_WITHIN and at >= heard - HEARD_AFTER:
+            server.lost_runs[run] = at, True
 
 
 def runs_of(server: MemoryServer, worker: str, since: float, until: float) -> WorkerRuns:
@@ -54,6 +71,11 @@ def runs_of(server: MemoryServer, worker: str, since: float, until: float) -> Wo
         if one == worker and max(since, server.clock.time() - KEPT) // 60 <= minute < ceil(until / 60)
     ]
     return WorkerRuns(sum(count for _, count in found), sum(count for failed, count in found if failed))
+
+
+def lost_runs_of(server: MemoryServer) -> list[LostRun]:
+    """Those during which their worker was lost."""
+    return [run for run, (_, is_lost) in server.lost_runs.items() if is_lost]
 
 
 def abandoned_by(server: MemoryServer, worker: str, since: float) -> list[Abandoned]:

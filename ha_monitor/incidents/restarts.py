@@ -1,0 +1,51 @@
+"""Workers that started one after the other, as in a rolling deployment: no problem, but what may have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from ha_monitor.store.results import WorkerState
+
+WITHIN = 3600.0
+"""Seconds before something began in which that may have to do with it."""
+PAUSE = 300.0
+"""Seconds between two starts of the same wave, at most."""
+LEAST, SHARE = 2, 0.5
+"""How many must have started, and which share of those that there are."""
+_THERE = ("online", "late", "lost")
+
+
+class Wave(NamedTuple):
+    """Many workers that started one after the other. Times are in seconds since the epoch, by the workers' clocks."""
+
+    started: int
+    of: int
+    """How many there are."""
+    since: float
+    until: float
+
+    def __str__(self) -> str:
+        first, last = (datetime.fromtimestamp(at, UTC).strftime("%H:%M") for at in (self.since, self.until))
+        when = f"at {last}" if first == last else f"between {first} and {last}"
+        return f"{self.started:,} of {self.of:,} workers started {when} UTC"
+
+
+def wave_before(workers: Sequence[WorkerState], at: float) -> Wave | None:
+    """The latest wave that had begun by then, if it had within the hour before.
+
+    :param at: seconds since the epoch.
+    """
+    there = [one for one in workers if one.state in _THERE and one.is_confirmed]
+    starts = sorted(one.came for one in there if one.came is not None and at - WITHIN <= one.came <= at + PAUSE)
+    waves: list[list[float]] = []
+    for start in starts:
+        if waves and start - waves[-1][-1] <= PAUSE:
+            waves[-1].append(start)
+        else:
+            waves.append([start])
+    for wave in reversed(waves):
+        if wave[0] <= at and len(wave) >= LEAST and len(wave) >= SHARE * len(there):
+            return Wave(len(wave), len(there), wave[0], wave[-1])
+    return None
