@@ -15,6 +15,7 @@ LAYERS = [
         *("errors", "clock", "version", "dialing", "exit_status", "handling", "redis_cluster", "schedule"),
         *("supervision", "text", "threads"),
     },
+    {"schedules"},
     {"config", "rights"},
     {"causes"},
     {"events"},
