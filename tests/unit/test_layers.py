@@ -51,6 +51,7 @@ PORT = {
     "tail",
     "dead_letters",
     "deliveries",
+    "schedules",
     "incidents",
 }
 """The modules of `store/` that others may know: what the store is asked and answers, whatever keeps it."""
