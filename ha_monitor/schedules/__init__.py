@@ -4,9 +4,10 @@ Nothing here asks, reads or writes anything: definitions, runs and the time are 
 configuration and the store, so that these can check and keep its values.
 
 - `model`: the values.
-- `confs.definitions_of(answers: Mapping[str, object]) -> list[Definition]`: from what workers answer to `conf`, by
-  nodename; `confs.beat_part_of(answer) -> dict` is the little of an answer that is worth keeping.
+- `confs.definitions_of(answers: Mapping[str, object]) -> list[Definition]`: from what workers of one application answer
+  to `conf`, by nodename.
 - `redbeat.definitions_of(hashes: Mapping[str, Mapping[str, str]], zone) -> list[Definition]`: from what RedBeat keeps.
+- `arguments.arguments_told(args, kwargs) -> str | None`: for `Run.arguments`.
 - `toml.definition_of(name, …) -> Definition`, `toml.written(definitions) -> str`: the configuration of this program.
 - `learned.learn(task, runs) -> Definition | None`: from regular runs.
 - `sources.merged(*definitions) -> list[Definition]`: one of each name, the best source first.

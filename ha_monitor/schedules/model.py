@@ -88,6 +88,8 @@ class Definition(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Why it cannot be judged: one sentence for people."""
     differs: str = ""
     """In what the workers, or the sources, do not agree: one sentence for people."""
+    is_disputed: bool = False
+    """Workers do not agree, so that a run may be missing without being missed."""
 
 
 class Run(Struct, frozen=True, omit_defaults=True, kw_only=True):
