@@ -41,6 +41,7 @@ from ha_monitor.metrics.rate_limited import RateLimited
 from ha_monitor.metrics.scrapes import Guarded, Labelled
 from ha_monitor.metrics.series import Series
 from ha_monitor.metrics.task_text import TaskText
+from ha_monitor.schedules.model import Judgement
 from ha_monitor.store.incidents import Incident
 from ha_monitor.store.results import Watched
 from ha_monitor.version import __version__
@@ -70,6 +71,8 @@ class Telemetry:
         """The view of the fleet from the last time this instance performed the leader's duties."""
         self.incidents: Sequence[Incident] = ()
         """Those that are not over, as of this instance's last look at what is wrong."""
+        self.schedules: Sequence[Judgement] = ()
+        """As they were judged last."""
         self.lease = LeaderLease(clock)
         self.tasks = TaskText(self.series, config.metrics, config.node_id, self.lease)
         """The families of tasks, as text."""
@@ -123,7 +126,7 @@ class Telemetry:
         """This instance does not lead."""
         self.lease.give_up()
         self.fleet = self._survey = None
-        self.incidents = ()
+        self.incidents = self.schedules = ()
 
     def is_leader(self) -> bool:
         """Whether this instance certainly leads, by its own clock."""

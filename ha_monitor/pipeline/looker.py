@@ -9,7 +9,9 @@ from ha_monitor.errors import HaMonitorError
 from ha_monitor.incidents.gather import Gatherer, Reader, View
 from ha_monitor.incidents.lifecycle import advance
 from ha_monitor.incidents.rules import see
+from ha_monitor.schedules.model import Judgement
 from ha_monitor.store.incidents import Incident, IncidentChanges
+from ha_monitor.store.schedules import ScheduleChanges
 from ha_monitor.threads import Threads, ThreadUnavailable
 
 
@@ -21,6 +23,9 @@ class Looked(NamedTuple):
     """Those that there are after the changes and that are not over."""
     judged_at: float | None = None
     """When all was judged, seconds since the epoch by the store's clock; None if it could not be."""
+    schedules: ScheduleChanges = ScheduleChanges()
+    judged: tuple[Judgement, ...] | None = None
+    """What is to be said of the schedules; None if they could not be judged."""
     problem: str | None = None
     """Why nothing could be seen, if that is so."""
 
@@ -44,6 +49,14 @@ class Looker:
         """A look is being taken, or its result was not taken yet."""
         return self._asked is not None
 
+    def start_anew(self) -> None:
+        """Another instance led meanwhile."""
+        self._gatherer.schedules.start_anew()
+
+    def written(self, changes: ScheduleChanges) -> None:
+        """What a look found of the schedules is in the store. Only while it is not busy."""
+        self._gatherer.schedules.written(changes)
+
     def ask(self, view: View) -> None:
         """Begin a look. Only while it is not busy."""
         self._asked = self._thread.submit(lambda: self._look(view))
@@ -63,7 +76,7 @@ class Looker:
             if not self._is_connected:
                 self._reader.connect()
                 self._is_connected = True
-            kept, facts = self._gatherer.gather(self._reader, view)
+            kept, facts, schedules = self._gatherer.gather(self._reader, view)
             changes = advance(kept, see(facts), facts.now)
         except HaMonitorError as error:
             self._disconnect()
@@ -74,7 +87,13 @@ class Looker:
         now_kept = {one.id: one for one in kept} | {one.id: one for one in changes.changed}
         gone = set(changes.removed)
         open_ones = tuple(one for key, one in now_kept.items() if one.is_open and key not in gone)
-        return Looked(changes, open_ones, facts.now if facts.are_events_merged else None)
+        return Looked(
+            changes,
+            open_ones,
+            facts.now if facts.are_events_merged else None,
+            schedules,
+            None if facts.schedules is None else tuple(facts.schedules.judgements),
+        )
 
     def _disconnect(self) -> None:
         self._is_connected = False

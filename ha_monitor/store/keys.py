@@ -234,8 +234,7 @@ class Keys:
         self.schedules, self.schedule_runs, self.schedule_sources, self.schedule_coverage = (
             self.prefix + name for name in ("schedules", "schedule-runs", "schedule-sources", "schedule-coverage")
         )
-        self.gaps = self.prefix + "gaps"
-        self.errors, self.errors_since = self.prefix + "errors", self.prefix + "errors-since"
+        self.gaps, self.errors, self.errors_since = (self.prefix + name for name in ("gaps", "errors", "errors-since"))
         self.refusals = self.prefix + "refusals"
         self.label_sets = self.prefix + "label-sets"
         self.counting = self.prefix + "counting"

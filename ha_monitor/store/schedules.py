@@ -23,6 +23,8 @@ class KnownSource(Struct, frozen=True, omit_defaults=True):
     """When that was; 0 if never."""
     problem: str = ""
     """Why it could not be asked since; empty if it could."""
+    is_partial: bool = False
+    """Not all that were asked answered: there may be more."""
 
 
 class Coverage(Struct, frozen=True, omit_defaults=True):
@@ -41,7 +43,7 @@ class ScheduleChanges(NamedTuple):
     """With their histories."""
     removed: Sequence[str] = ()
     """Names of schedules that there are no longer."""
-    sources: Mapping[Source, KnownSource] = {}  # noqa: RUF012  # never changed
+    sources: Mapping[Source, KnownSource] = {}  # never changed
     """Those that were asked."""
     coverage: Coverage | None = None
     """None to leave it as it is."""

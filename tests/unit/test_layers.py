@@ -85,6 +85,9 @@ CALLBACKS = {
     "outputs.announcer.Announcer.render": PURE,
     "pipeline.investigator.Investigator.backend": ASKS,
     "pipeline.investigator.Investigator.workers": ASKS,
+    "pipeline.scout.Scout.confs": ASKS,
+    "pipeline.scout.Scout.redbeat": ASKS,
+    "store.redis_schedules.RedisSchedules.commands": ASKS,
     "pipeline.redeliveries.Redeliveries.shuffle": PURE,
 }
 """The bare callables that constructors below the service take, and why each may be one. What shares a state with the
