@@ -19,6 +19,8 @@ LONGEST_TEXT = 200
 """Characters of a name, a task or a timetable."""
 LEAST_GRACE, LONGEST_GRACE, GRACE_SHARE = 30.0, 900.0, 0.1
 """A run may be late by this share of the period, but by no less and no more."""
+SETTLING = 600.0
+"""Seconds after a definition was first seen, or changed, in which beat may not know it yet: nothing is missed then."""
 
 
 class Source(StrEnum):
@@ -155,6 +157,8 @@ class History(Struct, frozen=True, omit_defaults=True):
     zone: str
     since: float
     """Since when it is watched: what was due before is nobody's business."""
+    until: float = 0.0
+    """Up to when its runs have been matched."""
     occurrences: tuple[Occurrence, ...] = ()
     """The oldest first, without those still to come."""
     next_due: float | None = None
@@ -165,6 +169,8 @@ class History(Struct, frozen=True, omit_defaults=True):
     missed_total: int = 0
     """Since it is watched; a run that came late after all does not take one away."""
     runs_total: int = 0
+    producers: tuple[str, ...] = ()
+    """Who sends its runs when they are due, if that is known, the latest first; at most two."""
 
 
 class Judgement(Struct, frozen=True, omit_defaults=True):
@@ -182,8 +188,8 @@ class Judgement(Struct, frozen=True, omit_defaults=True):
     """The latest due time with a run."""
     period: float | None = None
     """Seconds between two due times, about now."""
-    producers: tuple[str, ...] = ()
-    """Who sent its latest runs, if that is known: two if it is doubled."""
+    is_doubled: bool = False
+    """Its latest due times had more than one run each. The state says so if nothing worse is the case."""
     beat: str | None = None
     """The silent beat that explains why it is missed: an incident of that one, not of this schedule."""
 
@@ -194,6 +200,10 @@ class Judgement(Struct, frozen=True, omit_defaults=True):
     @property
     def missed(self) -> int:
         return self.history.missed
+
+    @property
+    def producers(self) -> tuple[str, ...]:
+        return self.history.producers
 
 
 class SilentBeat(Struct, frozen=True, omit_defaults=True):
