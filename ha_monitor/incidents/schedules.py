@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ha_monitor.events.catalogue import State
+from ha_monitor.schedules.arguments import arguments_told
 from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.model import (
     MOST_SCHEDULES,
@@ -263,6 +264,7 @@ def run_of(task: KeptTask, orphaned: frozenset[str] = frozenset()) -> Run:
         is_child=record.parent_id is not None,
         is_orphaned=record.task_id in orphaned,
         queue=record.queue,
+        arguments=arguments_told(record.args, record.kwargs),
     )
 
 
