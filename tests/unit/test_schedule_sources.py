@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ha_monitor.schedules import redbeat
+from ha_monitor.schedules import redbeat, toml
 from ha_monitor.schedules.arguments import arguments_of, arguments_told
 from ha_monitor.schedules.confs import definitions_in, definitions_of
-from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES, Definition, Source
+from ha_monitor.schedules.learned import learn
+from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES, Definition, Run, Source
+from ha_monitor.schedules.sources import merged
 from ha_monitor.schedules.texts import translated, zone_name
 
 CONFS = json.loads((Path(__file__).parents[1] / "support" / "celery_confs.json").read_text())
@@ -308,3 +312,139 @@ def test_the_names_of_zones_are_read() -> None:
     assert zone_name("datetime.timezone.utc") == "UTC"
     assert zone_name(None) is None
     assert zone_name("x" * 1000) is None
+
+
+def test_the_configuration_is_read() -> None:
+    """Given a table with a crontab, and one with a period, then they are definitions of it."""
+    nightly = toml.definition_of(
+        "nightly report", task="t.report", cron="0  2 * * *", timezone="Asia/Tokyo", grace="10m", must_end_within=7200
+    )
+
+    assert (nightly.timetable, nightly.zone, nightly.grace) == ("0 2 * * *", "Asia/Tokyo", 600.0)
+    assert (nightly.must_end_within, nightly.source, nightly.problem) == (7200.0, Source.TOML, "")
+    assert toml.definition_of("a", task="t", every=90).timetable == "every 90s"
+    assert toml.definition_of("a", task="t", cron="0 2 * * *").zone == "UTC"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"cron": "0 2 * * *"}, "task: expected the name"),
+        ({"task": "t", "cron": "0 2 * * *", "every": "5m"}, "cron: expected either cron or every"),
+        ({"task": "t", "cron": "0 25 * * *"}, "cron: hour: expected numbers from 0 to 23"),
+        ({"task": "t", "cron": ""}, "cron: expected a crontab"),
+        ({"task": "t", "every": "soon"}, "every: expected a duration"),
+        ({"task": "t", "every": 0}, "every: expected a duration"),
+        ({"task": "t", "every": float("nan")}, "every: expected a duration"),
+        ({"task": "t", "every": 5, "timezone": "Mars/Base"}, "timezone: expected the name of a time zone"),
+        ({"grace": -1}, "grace: expected a duration of at most 30d"),
+        ({"must_end_within": "9999d"}, "must_end_within: expected a duration of at most 366d"),
+        ({"task": "x" * 201}, "task: expected at most 200 characters"),
+    ],
+)
+def test_what_is_wrong_in_the_configuration_is_said(values: dict[str, Any], expected: str) -> None:
+    """Given a table with a mistake, then the text names the key, and what was expected."""
+    with pytest.raises(ValueError, match=expected):
+        toml.definition_of("a", **values)
+
+
+def test_what_is_known_is_written_for_editing() -> None:
+    """Given definitions of all kinds, with names that are hostile, then they are TOML, which reads back as the same."""
+    told = definitions_in(CONFS["5.7.0"]["plain"])
+    hostile = 'a"]\n[store]\x1b[2J\\ \ud800 \u202e 夜'
+    definitions = [
+        *told.values(),
+        toml.definition_of(hostile, task=hostile, every="90s", grace="5m", must_end_within="2h"),
+        definitions_in(answer(b={"task": "t", "schedule": "<clocked: 2026-11-28 02:00:00+00:00>"}))["b"],
+    ]
+
+    text = toml.written(definitions)
+
+    assert all(line.isprintable() for line in text.splitlines())
+    tables = tomllib.loads(text)["schedules"]
+    assert len(tables) == len(definitions)
+    again = {
+        name: toml.definition_of(name, **table) for name, table in tables.items() if "cron" in table or "every" in table
+    }
+    readable = [one for one in told.values() if not one.problem]
+    assert {one.name: (one.task, one.timetable) for one in readable}.items() <= {
+        name: (one.task, one.timetable) for name, one in again.items()
+    }.items()
+    assert again[hostile.replace("\ud800", "\ufffd")].must_end_within == 7200
+    assert "# once 2026-11-28T02:00:00+00:00: only the application can say so" in text
+
+
+def test_the_best_source_says_when() -> None:
+    """Given one schedule from several sources, then RedBeat, which beat itself goes by, comes before the configuration
+    of the application, and that before this program's own, which adds its grace; that they differ is shown.
+    """
+    conf = definitions_in(answer(a={"task": "t", "schedule": 60}, b={"task": "t", "schedule": 60}))
+    own = toml.definition_of("a", task="t", every=90, grace=7, must_end_within=9)
+    beat = replace(conf["a"], source=Source.REDBEAT, timetable="every 2m", is_enabled=False)
+
+    assert merged([own], conf.values()) == [
+        replace(conf["a"], grace=7.0, must_end_within=9.0, differs="toml says 'every 90s' of task 't'"),
+        conf["b"],
+    ]
+    first = merged(conf.values(), [own], [beat])[0]
+    assert (first.timetable, first.source, first.is_enabled, first.grace) == ("every 2m", Source.REDBEAT, False, 7.0)
+
+
+def test_a_table_may_add_to_what_workers_tell() -> None:
+    """Given a table without a time, then it adds to the entry of that name; without one it is said that nothing tells
+    it. One with another name for the same task at the same times is the same schedule; what cannot be read is taken
+    from the table.
+    """
+    conf = definitions_in(answer(a={"task": "t", "schedule": 60}, b={"task": "u", "schedule": "<x>"}))
+    added = toml.definition_of("a", must_end_within=9)
+    other = toml.definition_of("mine", task="t", every=60, timezone="Europe/Berlin", grace=5)
+    read = toml.definition_of("b", task="u", every=30)
+
+    assert [one.must_end_within for one in merged(conf.values(), [added])] == [9.0, None]
+    assert [(one.name, one.grace) for one in merged(conf.values(), [other])] == [("a", 5.0), ("b", None)]
+    assert [(one.timetable, one.problem) for one in merged(conf.values(), [read])][1] == ("every 30s", "")
+    assert [one.problem for one in merged([added])] == ["neither cron nor every is set, and no worker tells it"]
+
+
+def test_two_applications_may_have_the_same_names() -> None:
+    """Given two applications with an entry of the same name, then each is watched, under the name of its application."""
+    one = definitions_in(answer(a={"task": "t", "schedule": 60}), app="shop")
+    two = definitions_in(answer(a={"task": "t", "schedule": 60}), app="stock")
+
+    assert [each.name for each in merged(one.values(), two.values())] == ["shop/a", "stock/a"]
+
+
+def regular(*times: float) -> list[Run]:
+    return [Run(task_id=str(place), sent=at) for place, at in enumerate(times)]
+
+
+def test_what_comes_regularly_is_learned() -> None:
+    """Given ten runs of a task a day, but for some minutes, then a schedule is learned, which is not confirmed; as soon
+    as anything else tells of its task, that is taken instead.
+    """
+    runs = regular(*(86400 * number + (number % 3) * 60 for number in range(10)))
+
+    learned = learn("t", runs)
+
+    assert learned is not None
+    assert (learned.name, learned.timetable, learned.is_confirmed) == ("t", "every 1d", False)
+    conf = definitions_in(answer(a={"task": "t", "schedule": 60}))
+    assert [one.name for one in merged([learned], conf.values())] == ["a"]
+    assert [one.name for one in merged([learned])] == ["t"]
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        regular(*(60.0 * number for number in range(9))),
+        regular(*(60.0 * number for number in range(8)), 500, 700, 710, 760),
+        regular(*(1.0 * number for number in range(100))),
+        [replace(run, is_child=True) for run in regular(*(60.0 * number for number in range(20)))],
+        [replace(run, sent=None) for run in regular(*(60.0 * number for number in range(20)))],
+        regular(*([5.0] * 20)),
+    ],
+)
+def test_what_does_not_come_regularly_is_not_learned(runs: list[Run]) -> None:
+    """Given too few runs, irregular ones, very frequent ones, or those that another task sends, then nothing is
+    learned."""
+    assert learn("t", runs) is None
