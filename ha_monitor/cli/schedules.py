@@ -131,8 +131,9 @@ def _tell(seen: SeenSchedule, style: Style, output: Terminal, width: int | None)
     if not seen.occurrences:
         return
     output.row("")
-    rows = [[of.cell(found, style) for of in DUE_TIMES] for found in seen.occurrences]
-    for row in laid_out([of.column for of in DUE_TIMES], rows, output.shown, width=width):
+    used = [of for of in DUE_TIMES if of.column.header != "AGAIN" or any(found.again for found in seen.occurrences)]
+    rows = [[of.cell(found, style) for of in used] for found in seen.occurrences]
+    for row in laid_out([of.column for of in used], rows, output.shown, width=width):
         output.row(*row)
 
 

@@ -348,6 +348,14 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     node_id: Annotated[Name, Meta(description="Common to all instances; the queue is <prefix>.<node_id>")] = (
         "ha-monitor"
     )
+    schedules: Annotated[
+        dict[ScheduleName, ScheduleSettings],
+        Meta(
+            max_length=1000,
+            description='Schedules by name, in addition to those that workers tell: {"import" = {task = "shop.load", '
+            'every = "1h"}}; the keys are in docs/schedules.md',
+        ),
+    ] = field(default_factory=dict)
     broker: Broker = field(default_factory=Broker)
     queue: Queue = field(default_factory=Queue)
     store: StoreSettings = field(default_factory=StoreSettings)
@@ -361,14 +369,6 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     result_backend: ResultBackend = field(default_factory=ResultBackend)
     notify: Notify = field(default_factory=Notify)
     redbeat: RedBeat = field(default_factory=RedBeat)
-    schedules: Annotated[
-        dict[ScheduleName, ScheduleSettings],
-        Meta(
-            max_length=1000,
-            description='Schedules by name, in addition to those that workers tell: {"nightly report" = {task = '
-            '"shop.report", cron = "0 2 * * *"}}; the keys are in docs/schedules.md',
-        ),
-    ] = field(default_factory=dict)
 
     @property
     def queue_name(self) -> str:

@@ -40,7 +40,7 @@ FEW = 5
 """Of these, as many as are asked for at each look: only if all of them are new, the others are asked for, too."""
 MOST_READ = 3000
 """Records that are read at a look; names for which there is no room are judged at a later one."""
-MARGIN = 5.0
+MARGIN = 2.0
 """Seconds by which an event may be older than its sender sends it, or the watermark later than it seems."""
 MOST_CHANGED = 100
 """Schedules that one look has written; the others are left for the next."""

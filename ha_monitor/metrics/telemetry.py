@@ -34,7 +34,7 @@ from ha_monitor.metrics.definitions import (
     WITHOUT,
     Kind,
 )
-from ha_monitor.metrics.fleet import fleet_families, incident_family, queue_families
+from ha_monitor.metrics.fleet import fleet_families, incident_family, queue_families, schedule_families
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.lease import LeaderLease
 from ha_monitor.metrics.rate_limited import RateLimited
@@ -186,6 +186,7 @@ class _Families:
         yield _Part("instance", self._own)
         yield _Part("fleet", self._fleet)
         yield _Part("queues", self._queues)
+        yield _Part("schedules", self._schedules)
 
     def _fleet(self) -> Iterator[Metric]:
         watched = self._telemetry.fleet
@@ -200,6 +201,10 @@ class _Families:
     def _queues(self) -> Iterator[Metric]:
         if self._telemetry.lease.exports():
             yield from queue_families(self._telemetry.queues())
+
+    def _schedules(self) -> Iterator[Metric]:
+        if self._telemetry.lease.exports():
+            yield from schedule_families(self._telemetry.schedules)
 
     def _own(self) -> Iterator[Metric]:
         for attribute, metric in OWN.items():

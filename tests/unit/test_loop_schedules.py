@@ -313,7 +313,12 @@ def test_what_a_lost_reply_wrote_is_written_once_more(fleet: Fleet) -> None:
     assert fleet.states == {"shop.report often": ScheduleState.ON_TIME}
 
 
-@pytest.mark.parametrize("conf", [None, [], {"beat_schedule": None}, {"beat_schedule": {"\x1b[31m": {"task": 7}}}, 7])
+HALVES = {"beat_schedule": {"\ud800": {"task": "\ud800", "schedule": "\udfff", "options": {"queue": "\ud800"}}}}
+
+
+@pytest.mark.parametrize(
+    "conf", [None, [], {"beat_schedule": None}, {"beat_schedule": {"\x1b[31m": {"task": 7}}}, 7, HALVES]
+)
 def test_hostile_settings_harm_nothing(fleet: Fleet, conf: Any) -> None:
     """Given a worker that answers with anything, the loop goes on, and other incidents are judged."""
     fleet.conf = conf
