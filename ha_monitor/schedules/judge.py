@@ -105,10 +105,11 @@ def _judgement(track: Track, look: Look, at: float, runs: Runs) -> Judgement:
 
 
 def _outcome(track: Track, one: Occurrence, look: Look, at: float, runs: Runs) -> ScheduleState:
+    is_open = one.run is not None and one.run.ended is None
+    if one.state is not ScheduleState.WAITING and not is_open:
+        return one.state
     if one.run is not None:
         return _outcome_of(track, one, one.run, at)
-    if one.state is not ScheduleState.WAITING:
-        return one.state
     deadline = track.deadline(one.due)
     if at < deadline:
         return ScheduleState.WAITING
