@@ -40,7 +40,7 @@ def match(tracks: Sequence[Track], runs: Sequence[Run], until: float) -> None:
 def _renew(track: Track, known: dict[str, Run]) -> None:
     """What has become of the runs that were matched before."""
     for place, one in enumerate(track.occurrences):
-        if one.run is None or one.run.ended is None or one.again:
+        if one.again or (one.run is not None and not one.run.is_over):
             run = one.run and known.get(one.run.task_id, one.run)
             again = tuple(known.get(other.task_id, other) for other in one.again)
             if run != one.run or again != one.again:

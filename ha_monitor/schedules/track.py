@@ -194,7 +194,7 @@ class Track:
         """The further runs that are not of the due time itself."""
         at = one.run.at if one.run is not None else None
         for run in one.again:
-            if at is None or run.at is None or run.at - at > self.near(one.due):
+            if at is None or run.at is None or abs(run.at - at) > self.near(one.due):
                 yield run
 
     def kept(self, until: float) -> History:

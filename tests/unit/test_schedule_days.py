@@ -7,7 +7,7 @@ from tests.simulation.schedules import simulate, table
 
 def test_a_thousand_days_of_beats() -> None:
     """Given a thousand days over changes of the clock and a leap day, in which beats are killed, frozen, moved and
-    started twice, entries come and go, and the monitor is down, behind or loses events: when it looks, then whatever was
+    started twice, entries come and go, and the monitor is down, behind or loses events, then whatever was
     missed and could be seen is found as soon as its grace is over, a beat that is silent is told once, two beats are
     found, and nothing else alarms.
     """
