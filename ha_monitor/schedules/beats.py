@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from ha_monitor.schedules.model import Judged, Judgement, ScheduleState, SilentBeat
+from ha_monitor.schedules.model import Judgement, ScheduleState, SilentBeat
 
 _LEAST = 2
 """Schedules that a silent beat misses: one alone is that schedule's own."""
 UNNAMED = "beat"
 
 
-def silent_beats(judgements: Sequence[Judgement]) -> Judged:
+def silent_beats(judgements: Sequence[Judgement]) -> tuple[list[Judgement], list[SilentBeat]]:
     """Find the silent ones, and say of each missed schedule which of them explains it.
 
     All of an application are of one beat, if all that were due are missed. Else, where it is known who sends what,
-    those of one sender are.
+    those of one sender are, if another one sends the rest, and did so before.
     """
     beats: list[SilentBeat] = []
     explained: dict[str, str] = {}
     for group in _grouped(judgements, lambda one: one.definition.app):
-        silent = _silent(group)
-        found = [silent] if silent else [_silent(part) for part in _grouped(group, _producer) if _producer(part[0])]
-        for beat in filter(None, found):
+        whole = _silent(group)
+        for beat in [whole] if whole else _silent_beside_others(group):
             beats.append(beat)
             explained |= dict.fromkeys(beat.schedules, beat.key)
     marked = [
         replace(one, beat=explained[one.definition.name]) if one.definition.name in explained else one
         for one in judgements
     ]
-    return Judged(marked, beats)
+    return marked, beats
+
+
+def _silent_beside_others(group: Sequence[Judgement]) -> Iterator[SilentBeat]:
+    for part in _grouped(group, _producer):
+        silent = _silent(part)
+        # A sender that came later has taken over: what it did not send is missed, and it is not silent.
+        if silent and _producer(part[0]) and any(_sent_before(one, silent.since) for one in group if one not in part):
+            yield silent
+
+
+def _sent_before(one: Judgement, at: float) -> bool:
+    """Whether who sends it now did so before that time."""
+    runs = [known.run for known in one.history.occurrences if known.run is not None]
+    return any(run.producer == _producer(one) != "" and (run.at or at) < at for run in runs)
 
 
 def _silent(group: Sequence[Judgement]) -> SilentBeat | None:

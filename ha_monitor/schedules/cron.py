@@ -26,6 +26,8 @@ _NAMES = {
 }
 _PART = re.compile(r"(?:(\*)|(\w{1,9})(?:-(\w{1,9}))?)(?:/(\d{1,4}))?", re.ASCII)
 _LONGEST_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_MOST_KNOWN = 64
+"""Answers that are kept: each look asks for the same few again."""
 _YEARS = 41
 """After which it is sure to be due: 29 February on a given day of the week comes once in 40 years at worst."""
 
@@ -51,9 +53,17 @@ class Cron:
         self._days, self._months, self._weekdays = days, frozenset(months), frozenset(weekdays)
         if not any(day <= _LONGEST_MONTH[month - 1] for month in months for day in days):
             raise ValueError(f"day {fields[2]} does not occur in month {fields[3]}")
+        self._known: dict[float, float | None] = {}
 
     def next_after(self, at: float) -> float | None:
         """The first due time after that time; None if there is none."""
+        if at not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[at] = self._next_after(at)
+        return self._known[at]
+
+    def _next_after(self, at: float) -> float | None:
         after = datetime.fromtimestamp(at, self._zone)
         wall = after.replace(tzinfo=None, fold=0, second=0, microsecond=0)
         for day in self._dates(wall):
@@ -73,16 +83,17 @@ class Cron:
 
     def _dates(self, wall: datetime) -> Iterator[datetime]:
         """The days on which it is due, from that one on."""
-        year, month = wall.year, wall.month
+        year, month, first = wall.year, wall.month, wall.day
         last = min(year + _YEARS, datetime.max.year - 1)
         while year <= last:
             if month in self._months:
                 length = monthrange(year, month)[1]
                 for number in self._days:
-                    if number <= length:
+                    if first <= number <= length:
                         day = datetime(year, month, number)
-                        if day.date() >= wall.date() and day.isoweekday() % 7 in self._weekdays:
+                        if day.isoweekday() % 7 in self._weekdays:
                             yield day
+            first = 1
             year, month = (year, month + 1) if month < 12 else (year + 1, 1)
 
     def _within(self, begin: datetime) -> datetime | None:

@@ -26,6 +26,8 @@ def is_doubled(track: Track, at: float) -> bool:
         ran.pop()
     known, unknown = (
         (_KNOWN_PRODUCERS_ABSOLUTE, _UNKNOWN_PRODUCERS_ABSOLUTE)
+        if track.is_absolute and not track.is_called_by_hand
+        else (_UNKNOWN_PRODUCERS_ABSOLUTE, _UNKNOWN_PRODUCERS_ABSOLUTE)
         if track.is_absolute
         else (_KNOWN_PRODUCERS_PERIOD, _UNKNOWN_PRODUCERS_PERIOD)
     )

@@ -51,6 +51,7 @@ def judge(
             tracks[one.name] = Track(one, timetable_of(one.timetable, one.zone), history, at)
         except ValueError as error:
             judgements[one.name] = _not_watched(one, history, str(error))
+    not_seen: list[str] = []
     by_task: dict[str, list[Track]] = {}
     for track in tracks.values():
         by_task.setdefault(track.definition.task, []).append(track)
@@ -58,9 +59,12 @@ def judge(
         found = runs.get(task, _NOTHING)
         match(group, found.runs, at)
         for track in group:
+            before = sum(one.state is ScheduleState.NOT_KNOWN for one in track.occurrences)
             judgements[track.definition.name] = _judgement(track, look, at, found)
-    ordered = [judgements[one.name] for one in definitions]
-    return silent_beats(ordered)
+            if sum(one.state is ScheduleState.NOT_KNOWN for one in track.occurrences) > before:
+                not_seen.append(track.definition.name)
+    ordered, beats = silent_beats([judgements[one.name] for one in definitions])
+    return Judged(ordered, beats, not_seen)
 
 
 def _not_watched(definition: Definition, history: History, problem: str) -> Judgement:
@@ -105,10 +109,11 @@ def _judgement(track: Track, look: Look, at: float, runs: Runs) -> Judgement:
 
 
 def _outcome(track: Track, one: Occurrence, look: Look, at: float, runs: Runs) -> ScheduleState:
+    is_open = one.run is not None and not one.run.is_over
+    if one.state is not ScheduleState.WAITING and not is_open:
+        return one.state
     if one.run is not None:
         return _outcome_of(track, one, one.run, at)
-    if one.state is not ScheduleState.WAITING:
-        return one.state
     deadline = track.deadline(one.due)
     if at < deadline:
         return ScheduleState.WAITING
@@ -128,12 +133,14 @@ def _outcome_of(track: Track, one: Occurrence, run: Run, at: float) -> ScheduleS
     definition = track.definition
     expires, sent = definition.expires, run.at
     state = ScheduleState.ON_TIME
+    # Of some ends the time is not known.
+    ended = run.ended if run.is_over else at
     expired = expires is not None and sent is not None and (run.ended or at) >= sent + expires
     if run.is_expired or (expired and (run.state == "REVOKED" or (run.state in _WAITS and run.started is None))):
         state = ScheduleState.SKIPPED
     elif run.state in _FAILED or run.is_orphaned:
         state = ScheduleState.FAILED
-    elif definition.must_end_within is not None and (run.ended or at) > one.due + definition.must_end_within:
+    elif definition.must_end_within is not None and (ended or 0.0) > one.due + definition.must_end_within:
         state = ScheduleState.OVERRAN
     elif sent is not None and sent > track.deadline(one.due):
         state = ScheduleState.LATE
@@ -171,7 +178,7 @@ def _state(track: Track, *, doubled: bool) -> tuple[ScheduleState, Occurrence | 
             continue
         if unknown is not None:
             break
-        if one.state is ScheduleState.ON_TIME and one.run is not None and one.run.ended is None and running is None:
+        if one.state is ScheduleState.ON_TIME and one.run is not None and not one.run.is_over and running is None:
             # It has not failed so far: what became of the one before is what is known.
             running = one
             continue

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ha_monitor.schedules.model import Run
+from ha_monitor.schedules.model import Run, ScheduleState
 from ha_monitor.schedules.track import Track
 
 
@@ -22,14 +22,16 @@ def match(tracks: Sequence[Track], runs: Sequence[Run], until: float) -> None:
     :param until: all that was sent until then is among the runs; later ones wait for the next look.
     """
     known = {run.task_id: run for run in runs}
-    seen = {
-        run.task_id for track in tracks for one in track.occurrences for run in (one.run, *one.again) if run is not None
-    }
     for track in tracks:
         _renew(track, known)
-    timed = [(run.at, run) for run in runs if run.at is not None and run.at <= until]
-    for at, run in sorted(timed, key=lambda pair: (pair[0], pair[1].task_id)):
-        if run.task_id not in seen and not run.is_child:
+    for track in tracks:
+        for one in track.occurrences:
+            for run in (one.run, *one.again):
+                if run is not None:
+                    known.pop(run.task_id, None)
+    timed = [(at, task_id, run) for task_id, run in known.items() if (at := run.at) is not None and at <= until]
+    for at, _, run in sorted(timed):
+        if not run.is_child:
             _take(_candidates(tracks, run), run, at)
     for track in tracks:
         track.advance(until)
@@ -38,10 +40,12 @@ def match(tracks: Sequence[Track], runs: Sequence[Run], until: float) -> None:
 def _renew(track: Track, known: dict[str, Run]) -> None:
     """What has become of the runs that were matched before."""
     for place, one in enumerate(track.occurrences):
-        run = known.get(one.run.task_id, one.run) if one.run is not None else None
-        again = tuple(known.get(other.task_id, other) for other in one.again)
-        if run != one.run or again != one.again:
-            track.occurrences[place] = replace(one, run=run, again=again)
+        if one.again or (one.run is not None and not one.run.is_over):
+            run = one.run and known.get(one.run.task_id, one.run)
+            again = tuple(known.get(other.task_id, other) for other in one.again)
+            if run != one.run or again != one.again:
+                state = one.state if run is None else ScheduleState.WAITING
+                track.occurrences[place] = replace(one, run=run, again=again, state=state)
 
 
 def _candidates(tracks: Sequence[Track], run: Run) -> list[Track]:

@@ -19,6 +19,8 @@ LONGEST_TEXT = 200
 """Characters of a name, a task or a timetable."""
 LEAST_GRACE, LONGEST_GRACE, GRACE_SHARE = 30.0, 900.0, 0.1
 """A run may be late by this share of the period, but by no less and no more."""
+ENDED = frozenset(("SUCCESS", "FAILURE", "REJECTED", "REVOKED"))
+"""States of a task, as `events.catalogue.State` calls them, after which nothing comes."""
 SETTLING = 600.0
 """Seconds after a definition was first seen, or changed, in which beat may not know it yet: nothing is missed then."""
 
@@ -117,6 +119,11 @@ class Run(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """As in a definition; None if they are not known."""
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has come to an end."""
+        return self.ended is not None or self.state in ENDED
+
+    @property
     def at(self) -> float | None:
         """When beat sent it, as far as that is known: else when it was first heard of."""
         if self.sent is not None:
@@ -203,7 +210,11 @@ class Judgement(Struct, frozen=True, omit_defaults=True):
 
     @property
     def producers(self) -> tuple[str, ...]:
-        return self.history.producers
+        """Who sends it, if that is known, the latest first; of one that is doubled, all who did lately."""
+        if not self.is_doubled:
+            return self.history.producers
+        latest = [run for one in self.history.occurrences[-2:] for run in (one.run, *one.again) if run is not None]
+        return tuple(dict.fromkeys(run.producer for run in reversed(latest) if run.producer is not None))
 
 
 class SilentBeat(Struct, frozen=True, omit_defaults=True):
@@ -239,3 +250,5 @@ class Judged(NamedTuple):
     judgements: Sequence[Judgement]
     """In the order of the definitions."""
     beats: Sequence[SilentBeat] = ()
+    not_seen: Sequence[str] = ()
+    """The names of those of which this look has left due times as not known: for one summary after an outage."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from ha_monitor.schedules.model import MOST_SCHEDULES, Definition, Source
+from ha_monitor.text.visible import visible
 
 _BEST_FIRST = {source: place for place, source in enumerate(Source)}
 NOT_TOLD = "neither cron nor every is set, and no worker tells it"
@@ -59,7 +60,8 @@ def _one(group: Sequence[Definition]) -> Definition:
     others = [one for one in group if one is not best and one.timetable and not one.problem]
     other = next((one for one in others if (one.task, one.timetable) != (best.task, best.timetable)), None)
     if other is not None and not found.differs:
-        found = replace(found, differs=f"{other.source} says '{other.timetable}' of task '{other.task}'")
+        says = f"{other.source} says '{visible(other.timetable)}' of task '{visible(other.task)}'"
+        found = replace(found, differs=says)
     return found if found.is_enabled and group[0].is_enabled else replace(found, is_enabled=False)
 
 

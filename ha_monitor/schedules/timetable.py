@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from ha_monitor.schedules.cron import Cron
-from ha_monitor.schedules.model import LONGEST_TEXT
+from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES
 from ha_monitor.schedules.solar import EXPECTED_PLACE, Solar
 from ha_monitor.text.times import parse_duration
 
@@ -83,6 +84,7 @@ class Once:
         return 0.0
 
 
+@lru_cache(2 * MOST_SCHEDULES)
 def timetable_of(text: str, zone: str) -> Timetable:
     """What a text makes due.
 

@@ -32,6 +32,9 @@ _NEAR = 10.0
 _OFTEN = 0.2
 """The share of due times with runs in between from which on the task is known to be called by hand as well."""
 _USUAL = 5.0
+"""Seconds that a run of beat may be late, at least, for a task that is called by hand as well."""
+_REGULAR = 0.01
+"""The share of a period by which runs of beat may come at other times."""
 
 
 class Track:
@@ -86,8 +89,8 @@ class Track:
             return self.definition.grace
         periods = [self.period(due)]
         if self.is_absolute:
-            before = [one.due for one in self.occurrences if one.due < due]
-            periods.append(due - before[-1] if before else None)
+            before = next((one.due for one in reversed(self.occurrences) if one.due < due), None)
+            periods.append(None if before is None else due - before)
         shortest = min((period for period in periods if period is not None), default=86400.0)
         return min(LONGEST_GRACE, max(LEAST_GRACE, GRACE_SHARE * shortest))
 
@@ -121,7 +124,7 @@ class Track:
 
     def offer(self, run: Run, at: float) -> float | None:
         """The due time that a run takes, if it takes any: the latest one, if that has none yet."""
-        if self._is_first(at):
+        if self._is_first():
             return at
         latest = self.latest
         if latest is None or latest.run is not None or not self._may_take(latest, run, at):
@@ -146,7 +149,7 @@ class Track:
         if place is None:
             self._append(due)
             place = len(self.occurrences) - 1
-        self.occurrences[place] = replace(self.occurrences[place], run=run)
+        self.occurrences[place] = replace(self.occurrences[place], run=run, state=ScheduleState.WAITING)
         self.history = replace(self.history, runs_total=self.history.runs_total + 1)
         if not self.is_absolute and place == len(self.occurrences) - 1:
             self.next_due = self._timetable.next_after(at)
@@ -165,9 +168,23 @@ class Track:
         """Whether runs in between are usual, so that a run that is not in time need not be of beat."""
         if self._is_by_hand is None:
             ran = [one for one in self.occurrences if one.run is not None]
-            between = sum(1 for one in ran if any(True for _ in self.between(one)))
+            between = sum(1 for one in ran if any(True for _ in self._by_hand(one)))
             self._is_by_hand = between >= 2 and between >= _OFTEN * len(ran)
         return self._is_by_hand
+
+    def _by_hand(self, one: Occurrence) -> Iterator[Run]:
+        """The runs in between that are not of a second beat, which come as regularly as those of the first."""
+        period = None if self.is_absolute else self.period(one.due)
+        for run in self.between(one):
+            others = [
+                abs(run.at - other.at)
+                for near in self.occurrences
+                if period and abs(near.due - one.due) < 3 * period
+                for other in near.again
+                if run.at is not None and other.at is not None
+            ]
+            if period is None or not any(self._is_regular(distance, period) for distance in others):
+                yield run
 
     def near(self, due: float) -> float:
         """Seconds within which the runs of two beats for one due time come."""
@@ -177,7 +194,7 @@ class Track:
         """The further runs that are not of the due time itself."""
         at = one.run.at if one.run is not None else None
         for run in one.again:
-            if at is None or run.at is None or run.at - at > self.near(one.due):
+            if at is None or run.at is None or abs(run.at - at) > self.near(one.due):
                 yield run
 
     def kept(self, until: float) -> History:
@@ -196,11 +213,9 @@ class Track:
         self.passed_by += sum(one.run is None and one.state is ScheduleState.WAITING for one in gone)
         del self.occurrences[: len(gone)]
 
-    def _is_first(self, at: float) -> bool:
+    def _is_first(self) -> bool:
         """Whether a run is the first of a period, which counts from then on."""
-        if self.is_absolute or any(one.run is not None for one in self.occurrences if one.due >= self.since):
-            return False
-        return self.latest is None or at < self.latest.due
+        return self.latest is None and not self.is_absolute
 
     def _may_take(self, one: Occurrence, run: Run, at: float) -> bool:
         """Whether a run may be that of a due time, and not one that somebody called by hand."""
@@ -237,18 +252,19 @@ class Track:
         last = next((one.run.at for one in reversed(self.occurrences) if one.run is not None), None)
         if period <= 0 or (last is not None and at <= last):
             return False
-        if run.producer is not None and self.history.producers:
-            return run.producer in self.history.producers
+        if run.producer is not None and run.producer in self.history.producers:
+            return True
         ran = [one.run.at for one in self.occurrences[-6:] if one.run is not None and one.run.at is not None]
-        tolerance = self.early(latest.due)
-        if not any(abs(later - earlier - period) <= tolerance for earlier, later in pairwise(ran)):
+        if not any(abs(later - earlier - period) <= self.early(latest.due) for earlier, later in pairwise(ran)):
             return True  # nothing says yet which of them is beat
         others = [other.at for one in self.occurrences[-6:] for other in one.again if other.at is not None]
-        return any(
-            (count := round((at - other) / period)) >= 1 and abs(at - other - count * period) <= tolerance / 2
-            for other in (*ran, *others)
-            if other < at
-        )
+        return any(self._is_regular(at - other, period) for other in (*ran, *others))
+
+    @staticmethod
+    def _is_regular(distance: float, period: float) -> bool:
+        """Whether two runs are some periods apart, so that both are of beat."""
+        count = round(distance / period)
+        return count >= 1 and abs(distance - count * period) <= max(1.0, _REGULAR * period)
 
     def _skip(self, to: float) -> None:
         """Do not go through all due times of a year in which nobody looked."""
@@ -266,6 +282,6 @@ class Track:
                 if run is None or run.producer is None or run.at is None:
                     continue
                 if run is one.run or not any(run is other for other in self.between(one)):
-                    found[run.producer] += run is not one.run or run.at <= self.deadline(one.due)
+                    found[run.producer] += run is not one.run or one.state is not ScheduleState.LATE
         known = tuple(name for name, count in found.items() if count >= 2)
         return known[:2] or self.history.producers

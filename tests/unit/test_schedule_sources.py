@@ -407,7 +407,7 @@ def test_a_table_may_add_to_what_workers_tell() -> None:
 
 
 def test_two_applications_may_have_the_same_names() -> None:
-    """Given two applications with an entry of the same name, then each is watched, under the name of its application."""
+    """Given two applications with an entry of the same name, then each is watched, under its application."""
     one = definitions_in(answer(a={"task": "t", "schedule": 60}), app="shop")
     two = definitions_in(answer(a={"task": "t", "schedule": 60}), app="stock")
 

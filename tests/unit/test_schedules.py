@@ -43,24 +43,39 @@ class Fleet:
         self.definitions = list(definitions)
         self.histories: dict[str, History] = {}
         self.runs: dict[str, Run] = {}
+        self.tasks: dict[str, str] = {}
+        """The names of the tasks by their ids."""
         self.known_since = 0.0
         self.gaps: list[tuple[float, float]] = []
         self.complete_since = 0.0
         self.look(since)
 
     def ran(
-        self, *times: float, producer: str | None = None, took: float = 1.0, state: str = "SUCCESS", **more: Any
+        self,
+        *times: float,
+        producer: str | None = None,
+        took: float = 1.0,
+        state: str = "SUCCESS",
+        task: str = "t.job",
+        **more: Any,
     ) -> None:
         """The task was sent at these times, and ended so."""
         for at in times:
             task_id = f"task-{len(self.runs)}"
             run = Run(task_id=task_id, sent=at, started=at, ended=at + took, state=state, producer=producer)
             self.runs[task_id] = replace(run, **more)
+            self.tasks[task_id] = task
 
     def look(self, at: float, certain_until: float | None = None) -> Judged:
         look = Look(at, at if certain_until is None else certain_until, self.known_since, self.gaps)
-        shown = Runs([run for run in self.runs.values() if (run.at or 0) <= at][-200:], self.complete_since)
-        judged = judge(self.definitions, self.histories, {"t.job": shown}, look)
+        shown = {
+            task: Runs(
+                [run for run in self.runs.values() if (run.at or 0) <= at and self.tasks[run.task_id] == task][-200:],
+                self.complete_since,
+            )
+            for task in set(self.tasks.values())
+        }
+        judged = judge(self.definitions, self.histories, shown, look)
         self.histories = {one.definition.name: one.history for one in judged.judgements}
         return judged
 
@@ -147,6 +162,7 @@ def test_a_job_that_ran_late_is_late() -> None:
         ({"took": 1300.0}, "overran"),
         ({"took": 1100.0}, "on time"),
         ({"state": "RETRY", "ended": None, "at_look": 1100.0}, "on time"),
+        ({"state": "SUCCESS", "ended": None}, "on time"),
     ],
 )
 def test_what_became_of_the_run_is_said(more: dict[str, Any], state: str) -> None:
@@ -193,7 +209,9 @@ def test_what_the_monitor_did_not_see_is_not_known() -> None:
     fleet.look(MONDAY + 1)
     fleet.known_since = MONDAY + 2.5 * HOUR
 
+    assert fleet.look(MONDAY + 2.6 * HOUR).not_seen == ["job"]
     assert fleet.states(hours(2.6, 3.5)) == ["not known", "on time"]
+    assert fleet.look(MONDAY + 3.5 * HOUR).not_seen == []
     assert [one.state for one in fleet.one(MONDAY + 3.5 * HOUR).history.occurrences][1:3] == ["not known"] * 2
     assert fleet.one(MONDAY + 4.5 * HOUR).state == ScheduleState.MISSED
     fleet.ran(*hours(1.001, 4.002))
@@ -420,8 +438,11 @@ def test_two_beats_are_found(producers: tuple[str | None, str | None]) -> None:
     fleet.ran(*hours(*range(6)), producer=producers[0])
     fleet.ran(*(at + 0.5 for at in hours(2, 3)), producer=producers[1])
 
-    found = fleet.states(hours(1.5, 2.5, 3.5, 4.5, 5.5))
+    found = fleet.states(hours(1.5, 2.5))
+    senders = fleet.one(MONDAY + 2.6 * HOUR).producers
+    found += fleet.states(hours(3.5, 4.5, 5.5))
 
+    assert set(senders) == (set() if producers[0] is None else {BEAT, OTHER})
     assert found == ["on time", "doubled" if producers[0] else "on time", "doubled", "on time", "on time"]
 
 
@@ -510,6 +531,46 @@ def test_two_applications_have_two_beats() -> None:
     (silent,) = fleet.look(MONDAY + 2.5 * HOUR).beats
 
     assert (silent.key, silent.schedules) == ("shop", ("a0", "a1", "a2"))
+
+
+def test_one_of_two_beats_of_an_application() -> None:
+    """Given two beats with schedules of their own in one application, and one of them dies, then that one is
+    silent, and not the other. One that has taken over from a dead one is not silent, whatever was missed in between.
+    """
+    entries = [
+        defined(f"{part}{number}", f"{number * 5} * * * *", task=f"t.{part}{number}")
+        for part in "ab"
+        for number in (0, 1)
+    ]
+    fleet = Fleet(*entries)
+    for one in entries:
+        name = BEAT if one.name[0] == "a" else OTHER
+        fleet.ran(
+            *(at + int(one.name[1]) * 300 for at in hours(*range(4 if name == BEAT else 8))),
+            producer=name,
+            task=one.task,
+        )
+
+    (silent,) = fleet.look(MONDAY + 5.5 * HOUR).beats
+    assert (silent.key, silent.schedules, silent.watched) == (BEAT, ("a0", "a1"), 2)
+
+    fleet = Fleet(
+        *(
+            replace(one, timetable=timetable)
+            for one, timetable in zip(entries, ("5 3 * * *", "6 3 * * *", "0 * * * *", "0 * * * *"), strict=True)
+        ),
+        since=MONDAY - DAY,
+    )
+    fleet.ran(MONDAY - 21 * HOUR + 300, MONDAY + 3 * HOUR + 300, producer=BEAT, task="t.a0")
+    fleet.ran(MONDAY - 21 * HOUR + 360, MONDAY + 3 * HOUR + 360, producer=BEAT, task="t.a1")
+    for task in ("t.b0", "t.b1"):
+        fleet.ran(*hours(*range(-23, 26)), producer=BEAT, task=task)
+        fleet.ran(*hours(*range(28, 32)), producer=OTHER, task=task)
+    fleet.look(MONDAY + 4 * HOUR)
+    judged = fleet.look(MONDAY + 31.5 * HOUR)
+    assert [str(one.state) for one in judged.judgements] == ["missed", "missed", "on time", "on time"]
+    assert [one.producers for one in judged.judgements] == [(BEAT,), (BEAT,), (OTHER, BEAT), (OTHER, BEAT)]
+    assert judged.beats == []
 
 
 def test_a_clock_change_is_no_alarm() -> None:
