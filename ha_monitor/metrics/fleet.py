@@ -68,7 +68,8 @@ def incident_family(incidents: Iterable[Incident]) -> Metric:
 
 def schedule_families(judgements: Iterable[Judgement]) -> Iterator[Metric]:
     """The schedules, as the leader judged them last: a thousand at most."""
-    last, due, missed, state = {}, {}, {}, {}
+    last: dict[tuple[str, ...], float] = {}
+    due, missed, state = dict(last), dict(last), dict(last)
     for one in judgements:
         labels = (one.definition.name,)
         if one.last is not None and one.last.run is not None and one.last.run.at is not None:

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from ha_monitor.clock import Clock
-from ha_monitor.config.schema import Config
 from ha_monitor.config.schedules import ScheduleSettings
+from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, StoreUnavailable
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.scout import Scout
@@ -129,7 +129,9 @@ def test_a_schedule_is_known_from_a_worker_and_its_runs_are_seen(fleet: Fleet) -
 
 
 def test_a_schedule_that_does_not_run_is_told_within_its_grace_and_again_when_it_runs(fleet: Fleet) -> None:
-    """Given one schedule whose beat stops, its incident opens once, within grace and some looks, and ends with a run."""
+    """Given one schedule whose beat stops, its incident opens once, within grace and some looks, and ends with a
+    run.
+    """
     one = fleet.instance()
     fleet.live(SETTLED, one)
     assert lines(one) == []
@@ -168,7 +170,8 @@ def test_a_silent_beat_is_one_incident_and_not_one_for_each_schedule(fleet: Flee
     assert phases(fleet.bed) == {("beat-silent", "beat"): Phase.FIRING}
     (line,) = one.said("incident-opened")
     assert line["summary"] == (
-        "nothing comes from beat: all that was due, 3 of 3 schedules, did not run: a.one often, a.three often and a.two often"
+        "nothing comes from beat: all that was due, 3 of 3 schedules, did not run: a.one often, a.three often and "
+        "a.two often"
     )
     assert line["size"] == 3
     fleet.beats = 1
@@ -203,7 +206,7 @@ def test_a_run_that_fails_is_a_warning_until_one_succeeds(fleet: Fleet) -> None:
 
 
 def test_a_monitor_that_was_down_over_a_due_time_tells_nothing(fleet: Fleet) -> None:
-    """Given a monitor that was away while beat did not run, nothing is said to be missed of that time: it is not known."""
+    """Given a monitor that was away while beat did not run, nothing is said to be missed of that time."""
     one = fleet.instance()
     fleet.live(SETTLED, one)
     fleet.beats = 0

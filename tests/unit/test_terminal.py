@@ -44,6 +44,7 @@ from ha_monitor.outputs.console import console_renderer, fields_of
 from ha_monitor.outputs.line import EventLine, Identity, encode_line
 from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
+from ha_monitor.schedules.model import Definition, History, Judgement, Occurrence, Run, ScheduleState, Source
 from ha_monitor.service import make_renderer
 from ha_monitor.status import fleet as status_fleet
 from ha_monitor.status.fleet import Fleet, Instance, Queue
@@ -51,13 +52,12 @@ from ha_monitor.status.render import render
 from ha_monitor.status.workers import Worker
 from ha_monitor.store.dead_letters import DeadLetter, KeptLetter
 from ha_monitor.store.error_groups import FailedTask
-from ha_monitor.schedules.model import Definition, History, Judgement, Occurrence, Run, ScheduleState, Source
 from ha_monitor.store.incidents import Mark, Phase, Silence, Told
-from ha_monitor.store.schedules import KnownSource, ScheduleChanges
 from ha_monitor.store.outbox import Entry
 from ha_monitor.store.queries import Gap
 from ha_monitor.store.queue_flow import QueueFlow
 from ha_monitor.store.record import Facts
+from ha_monitor.store.schedules import KnownSource, ScheduleChanges
 from ha_monitor.store.tail import TailEvent
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.terminal import Painted, Terminal
