@@ -21,6 +21,7 @@ from ha_monitor.broker.address import is_amqp
 from ha_monitor.broker.amqp_source import AmqpSource
 from ha_monitor.broker.control import WorkerBroadcast
 from ha_monitor.broker.redis_source import RedisSource
+from ha_monitor.broker.schedules import query_confs
 from ha_monitor.broker.source import Source, max_requeue_delay
 from ha_monitor.broker.task_query import WorkerAnswers, query_tasks
 from ha_monitor.clock import Clock, SystemClock
@@ -50,12 +51,16 @@ from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.pipeline import Pipeline
 from ha_monitor.pipeline.reloadable import Reloadable
+from ha_monitor.pipeline.scout import Scout
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.schedules import redbeat
+from ha_monitor.schedules.model import Definition
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.redbeat import RedBeatReader
 from ha_monitor.store.redis_deliveries import RedisDeliveries
 from ha_monitor.store.results import Counting
 from ha_monitor.store.store import RedisStore
@@ -144,6 +149,7 @@ class Service:
             broadcast=self._broadcast,
             investigator=make_investigator(config, clock, threads, self._broadcast),
             looker=Looker(StoreReader(config.store, config.node_id), threads),
+            scout=make_scout(config, threads, self._broadcast),
             threads=threads,
         )
 
@@ -215,7 +221,7 @@ class Service:
 
 FIXED = (
     *("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend"),
-    "notify",
+    *("notify", "redbeat", "schedules"),
 )
 """The parts of the configuration that a reload cannot change."""
 
@@ -301,6 +307,23 @@ def make_investigator(
         return broadcast.unless_blocked(partial(query_tasks, config, task_ids, ask_settings))
 
     return Investigator(ask, backend, clock, threads)
+
+
+def make_scout(config: Config, threads: Threads, broadcast: WorkerBroadcast) -> Scout:
+    """What asks for schedules.
+
+    :param broadcast: knows whether workers can be asked.
+    """
+
+    def ask(workers: Sequence[str]) -> Mapping[str, object]:
+        return broadcast.unless_blocked(partial(query_confs, config, workers))
+
+    reader = RedBeatReader(config.redbeat)
+
+    def read(zone: str) -> Sequence[Definition]:
+        return redbeat.definitions_of(reader.read(), zone, config.redbeat.prefix)
+
+    return Scout(ask, read if config.redbeat.url else None, threads)
 
 
 def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecord:

@@ -1,10 +1,10 @@
 """Threads besides the main loop. All are optional: one that cannot be started is reported in one line, and retried
 later.
 
-Their number does not depend on outside input. Besides the main thread there are at most ten: `http`, `scrapes`,
-`surveyor`, `investigator`, `incidents`, `broadcast`, `handlers`, `store` and `broker` for connecting, and on a Redis
-broker `subscription`; one `notify` for each channel that is told of incidents; and while the sentinels of the store are
-asked, one for each.
+Their number does not depend on outside input. Besides the main thread there are at most eleven: `http`, `scrapes`,
+`surveyor`, `investigator`, `incidents`, `schedules`, `broadcast`, `handlers`, `store` and `broker` for connecting, and
+on a Redis broker `subscription`; one `notify` for each channel that is told of incidents; and while the sentinels of
+the store are asked, one for each.
 """
 
 from __future__ import annotations

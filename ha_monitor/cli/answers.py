@@ -36,6 +36,7 @@ COLORS = {"good": "32", "bad": "31", "warn": "33", "busy": "36"}
 _OF_STATES = {
     **{"FAILURE": "bad", "REJECTED": "bad", "REVOKED": "warn", "RETRY": "warn", "STARTED": "busy", "SUCCESS": "good"},
     **{"online": "good", "late": "warn", "lost": "bad"},
+    **{"missed": "bad", "failed": "bad", "doubled": "warn", "overran": "warn", "skipped": "warn", "on time": "good"},
 }
 _MOST_ROWS = 1_000_000
 MOST_TYPED = 80
@@ -119,13 +120,16 @@ class Answer(NamedTuple):
     """What is listed, in words, if a number and the noun do not say it."""
 
 
-def add_flags(parser: argparse.ArgumentParser, *, limit: int | None = 20, times: bool = True) -> None:
+def add_flags(
+    parser: argparse.ArgumentParser, *, limit: int | None = 20, times: bool = True, formats: Sequence[str] = FORMATS
+) -> None:
     """The flags that all such commands have.
 
     :param limit: how many items are listed by default; None for commands without a limit.
     :param times: whether the command takes --since and --until.
+    :param formats: in which forms it answers.
     """
-    parser.add_argument("-o", "--output", choices=FORMATS, default="table", help="form of the answer (default: table)")
+    parser.add_argument("-o", "--output", choices=formats, default="table", help="form of the answer (default: table)")
     if limit is not None:
         parser.add_argument(
             "-n",

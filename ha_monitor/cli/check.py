@@ -71,6 +71,7 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
     yield ok("configuration", "; ".join(loaded.origin_of(key) for key in NEEDED))
     if options.online:
         from ha_monitor.check.online import check_broker, check_result_backend, check_store
+        from ha_monitor.check.schedules import check_schedules
         from ha_monitor.check.workers import check_workers
 
         told: set[str] = set()
@@ -80,6 +81,7 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
         yield from check_store(config)
         yield from check_workers(config, told)
         yield from check_result_backend(config)
+        yield from check_schedules(config)
         if config.notify.channels:
             from ha_monitor.check.channels import check_channels
 

@@ -22,6 +22,7 @@ from ha_monitor.cli import (
     notify,
     problems,
     queues,
+    schedules,
     silence,
     status,
     tail,
@@ -49,6 +50,7 @@ examples:
   ha-monitor tail state=FAILURE,RETRY  what comes, as it comes, from all instances
   ha-monitor errors                    what fails, in groups
   ha-monitor queues                    what waits, for how long, and whether it empties
+  ha-monitor schedules                 what celery beat should run, and whether it did
   ha-monitor notify test               send a test message to the channels
   HA_MONITOR_BROKER_URL=amqp://… HA_MONITOR_STORE_URL=redis://… ha-monitor run
 
@@ -124,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="TOML file (default: $HA_MONITOR_CONFIG, else /etc/ha-monitor/ha-monitor.toml if it exists)",
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    asking = (problems, tasks, task, tail, errors, names, queues, workers, silence, deploy, dead_letters)
+    asking = (problems, tasks, task, tail, errors, names, queues, workers, schedules, silence, deploy, dead_letters)
     for command in (run_command, check, status, *asking, notify, demo, units, completion):
         command.add_parser(commands, common)
     return parser

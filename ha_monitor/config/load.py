@@ -5,6 +5,7 @@ Later sources override earlier ones: defaults, the TOML file, the credentials, t
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ha_monitor.config import schedules
 from ha_monitor.config.notify import lacking_in, problem_in, problem_of
 from ha_monitor.config.places import CREDENTIALS, DEFAULT_FILE
 from ha_monitor.config.schema import Config, Name
@@ -316,6 +318,9 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
                 f"{source}: {key} = {wait:g}: expected at most {config.store.longest_wait:g}, which is 3/5 of "
                 f"store.lease ({config.store.lease:g}), or an instance that waits so long would lose its lease"
             )
+    if (wrong := schedules.problem_in(config.schedules)) is not None:
+        source = sources.get(f"schedules.{wrong[0]}") or sources.get("schedules", "the configuration")
+        raise ConfigurationError(f"{source}: schedules.{json.dumps(wrong[0])}: {wrong[1]}")
     for one, other in (("username", "password"), ("tls_certificate", "tls_key")):
         if bool(getattr(config.http, one)) != bool(getattr(config.http, other)):
             source = sources.get(f"http.{one}") or sources.get(f"http.{other}", "the configuration")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from ha_monitor.config.notify import Notify
+from ha_monitor.config.schedules import RedBeat, ScheduleName, ScheduleSettings
 
 Seconds = Annotated[float, Meta(gt=0, le=86400 * 366)]
 TimeToLive = Annotated[float, Meta(ge=1, le=86400 * 366)]
@@ -347,6 +348,14 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     node_id: Annotated[Name, Meta(description="Common to all instances; the queue is <prefix>.<node_id>")] = (
         "ha-monitor"
     )
+    schedules: Annotated[
+        dict[ScheduleName, ScheduleSettings],
+        Meta(
+            max_length=1000,
+            description='Schedules by name, in addition to those that workers tell: {"import" = {task = "shop.load", '
+            'every = "1h"}}; the keys are in docs/schedules.md',
+        ),
+    ] = field(default_factory=dict)
     broker: Broker = field(default_factory=Broker)
     queue: Queue = field(default_factory=Queue)
     store: StoreSettings = field(default_factory=StoreSettings)
@@ -359,6 +368,7 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     stuck: StuckSettings = field(default_factory=StuckSettings)
     result_backend: ResultBackend = field(default_factory=ResultBackend)
     notify: Notify = field(default_factory=Notify)
+    redbeat: RedBeat = field(default_factory=RedBeat)
 
     @property
     def queue_name(self) -> str:

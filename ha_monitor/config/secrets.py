@@ -36,7 +36,7 @@ class Scrubber:
 
     def __init__(self, config: Config) -> None:
         found: set[str] = set()
-        for text in (config.broker.url, config.store.url, config.result_backend.url):
+        for text in (config.broker.url, config.store.url, config.result_backend.url, config.redbeat.url):
             for pattern in (_USER_INFO, _QUERY):
                 for match in pattern.finditer(text):
                     found |= {match["password"], unquote(match["password"])}

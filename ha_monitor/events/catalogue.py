@@ -268,6 +268,7 @@ OWN_EVENTS = (
     OwnEvent("outbox-entry-unreadable", ERROR, ("reason",)),
     OwnEvent("task-inspection-failed", WARNING),
     OwnEvent("queue-survey-failed", WARNING),
+    OwnEvent("schedules-not-read", WARNING),
     OwnEvent("workers-unreachable", WARNING),
     OwnEvent("no-worker-answered", WARNING),
     OwnEvent("table-full", WARNING),

@@ -21,6 +21,7 @@ class Same(StrEnum):
 
     KEY = "the same key"
     WORKERS = "all its tasks were on those workers"
+    SCHEDULES = "it is one of its schedules"
 
 
 class Kind(NamedTuple):
@@ -108,6 +109,27 @@ CATALOGUE = (
         *("events-lost", _WARN, "nodename"),
         begins="events of a worker were lost (line `events-lost`)",
         ends="15 minutes without",
+    ),
+    Kind(
+        *("schedule-missed", _PAGE, "schedule"),
+        begins="a schedule did not run within its grace ([schedules](schedules.md)); a warning if it was only learned",
+        ends="it runs",
+        follows=(("beat-silent", Same.SCHEDULES),),
+    ),
+    Kind(
+        *("schedule-doubled", _WARN, "schedule"),
+        begins="its latest due times had more than one run each",
+        ends="they have one each",
+    ),
+    Kind(
+        *("beat-silent", _PAGE, "the beat, as far as it is known which"),
+        begins="all schedules of a beat that were due did not run; in place of an incident for each",
+        ends="one of them runs",
+    ),
+    Kind(
+        *("schedule-failed", _WARN, "schedule"),
+        begins="its latest run failed, did not end within `must_end_within`, or expired in its queue",
+        ends="a run succeeds, in time",
     ),
     Kind(
         *("monitor", _PAGE, "`instances`, `consuming`, `lag`, `store` or `channel-<name>`"),

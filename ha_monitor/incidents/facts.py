@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ha_monitor.schedules.model import Judged
 from ha_monitor.store.error_groups import ErrorGroup
 from ha_monitor.store.incidents import Mark
 from ha_monitor.store.name_statistics import NameStatistic
@@ -103,6 +104,8 @@ class Facts(NamedTuple):
     """Kind and key of the incidents that fire, or are about to."""
     failing_channels: Sequence[str] = ()
     """Those that cannot be told of incidents, by name."""
+    schedules: Judged | None = None
+    """None if they cannot be judged now."""
     are_events_merged: bool = True
     """Whether all that was sent until some seconds ago is merged: else only what does not rest on events is judged."""
 

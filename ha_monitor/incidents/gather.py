@@ -20,6 +20,7 @@ from ha_monitor.incidents.facts import (
     SurveyedQueue,
 )
 from ha_monitor.incidents.rules.names import WINDOW
+from ha_monitor.incidents.schedules import ScheduleGatherer, ScheduleView
 from ha_monitor.store.error_groups import ErrorGroup
 from ha_monitor.store.incidents import Incident, Mark, Silence
 from ha_monitor.store.name_statistics import NameStatistic
@@ -27,6 +28,7 @@ from ha_monitor.store.queries import KeptTask, Queries
 from ha_monitor.store.queue_flow import base_of
 from ha_monitor.store.reader import InstanceEntry
 from ha_monitor.store.results import WorkerState
+from ha_monitor.store.schedules import KeptSchedules, ScheduleChanges
 from ha_monitor.store.worker_runs import LostRun
 
 LATEST_GROUPS = 100
@@ -69,6 +71,9 @@ class Reader(Protocol):
     @property
     def incidents(self) -> Kept: ...
 
+    @property
+    def schedules(self) -> KeptSchedules: ...
+
     def connect(self) -> None: ...
 
     def close(self) -> None: ...
@@ -95,6 +100,7 @@ class View(NamedTuple):
     failing_channels: Sequence[str]
     may_judge: bool
     """Whether all that was sent until some seconds ago is merged, as far as the leader can say."""
+    schedules: ScheduleView = ScheduleView()
 
 
 class Gatherer:
@@ -105,9 +111,10 @@ class Gatherer:
         self._next_name = 0
         self._names_at = self._memory_at = float("-inf")
         self._memory: float | None = None
+        self.schedules = ScheduleGatherer()
 
-    def gather(self, reader: Reader, view: View) -> tuple[list[Incident], Facts]:
-        """The incidents as they are kept, and the facts.
+    def gather(self, reader: Reader, view: View) -> tuple[list[Incident], Facts, ScheduleChanges]:
+        """The incidents as they are kept, the facts, and what is to be written of the schedules.
 
         :raises StoreUnavailable: as the reader does.
         """
@@ -120,6 +127,16 @@ class Gatherer:
         is_merged = view.may_judge and lag <= MOST_LAG and not 0 <= now - view.went_back_at < MINUTE
         orphaned = queries.orphaned(MOST_FOUND) if view.orphaned else []
         lost = [worker.name for worker in view.workers if worker.state == "lost" and worker.is_confirmed]
+        gaps = queries.gaps(now - DAY, now + DAY)
+        judged, changes = self.schedules.gather(
+            reader,
+            view.schedules,
+            now,
+            lost=[(gap.since, gap.until) for gap in gaps],
+            orphaned=frozenset(orphaned),
+            went_back_at=view.went_back_at,
+            is_merged=is_merged,
+        )
         facts = Facts(
             now,
             workers=view.workers,
@@ -132,16 +149,17 @@ class Gatherer:
             stuck=_by_name(queries, queries.stuck(MOST_FOUND) if view.stuck else []),
             orphaned=_by_name(queries, orphaned),
             poison=_poison(queries),
-            gaps=queries.gaps(now - DAY, now + DAY),
+            gaps=gaps,
             instances=instances,
             memory=self._memory_of(reader, now),
             went_back_at=view.went_back_at,
             marks=reader.incidents.marks(),
             failing_channels=view.failing_channels,
             open_keys=frozenset((one.kind, one.key) for one in open_ones),
+            schedules=judged,
             are_events_merged=is_merged,
         )
-        return kept, facts
+        return kept, facts, changes
 
     def _statistics(self, queries: Queries, now: float, open_ones: Iterable[Incident]) -> list[NameStatistic]:
         """Of some names at a time, and of those of open incidents; of the others as they were."""

@@ -68,7 +68,7 @@ def _clamped(kept: Iterable[Incident], now: float) -> list[Incident]:
 def _born(sighting: Sighting, now: float) -> Incident:
     digest = blake2b(f"{sighting.kind}\0{sighting.key}\0{now:.3f}".encode("utf-8", "replace"), digest_size=6)
     since = now if sighting.since is None else min(sighting.since, now)
-    severity = KINDS[sighting.kind].severity
+    severity = sighting.severity or KINDS[sighting.kind].severity
     one = Incident(
         digest.hexdigest(), sighting.kind, sighting.key, severity, Phase.PENDING, since, now, sighting.summary, born=now
     )
@@ -150,14 +150,19 @@ def _with_cause(one: Incident, sighting: Sighting | None, firing: Sequence[Incid
         for cause in firing:
             if cause.kind != kind:
                 continue
-            is_same = cause.key == one.key if same is Same.KEY else _is_within(sighting.workers, cause.members)
-            if is_same:
+            if _is_same(same, one, sighting, cause):
                 return replace(one, cause=cause.id)
     return replace(one, cause=None)
 
 
-def _is_within(workers: frozenset[str], members: Sequence[str]) -> bool:
-    return bool(workers) and workers <= set(members)
+def _is_same(same: Same, one: Incident, sighting: Sighting, cause: Incident) -> bool:
+    if same is Same.KEY:
+        return cause.key == one.key
+    return _is_within(sighting.workers if same is Same.WORKERS else sighting.schedules, cause.members)
+
+
+def _is_within(names: frozenset[str], members: Sequence[str]) -> bool:
+    return bool(names) and names <= set(members)
 
 
 def _event(one: Incident, before: Incident | None, now: float) -> Event | None:

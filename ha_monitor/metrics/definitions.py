@@ -235,6 +235,31 @@ WORKER_SKEW = Metric(
 INCIDENTS = Metric(
     "ha_monitor_incidents", Kind.GAUGE, "Incidents that fire (`ha-monitor problems`)", ("kind", "severity"), leader=True
 )
+SCHEDULE = ("schedule",)
+SCHEDULE_LAST_RUN = Metric(
+    "ha_monitor_schedule_last_run_timestamp_seconds",
+    Kind.GAUGE,
+    "When a schedule ran last, seconds since the epoch (`ha-monitor schedules`)",
+    SCHEDULE,
+    leader=True,
+)
+SCHEDULE_NEXT_DUE = Metric(
+    "ha_monitor_schedule_next_due_timestamp_seconds",
+    Kind.GAUGE,
+    "When it is due next, seconds since the epoch",
+    SCHEDULE,
+    leader=True,
+)
+SCHEDULE_MISSED = Metric(
+    "ha_monitor_schedule_missed_runs",
+    Kind.GAUGE,
+    "Due times at which it did not run, since it is watched",
+    SCHEDULE,
+    leader=True,
+)
+SCHEDULE_STATE = Metric(
+    "ha_monitor_schedule_state", Kind.GAUGE, "1 for the state in which it is", (*SCHEDULE, "state"), leader=True
+)
 TABLE = ("table",)
 TABLE_SIZE = Metric("ha_monitor_table_size", Kind.GAUGE, "Entries of a table of the shared record", TABLE, leader=True)
 TABLE_LIMIT = Metric("ha_monitor_table_limit", Kind.GAUGE, "Most entries of this table", TABLE, leader=True)
@@ -258,6 +283,7 @@ FLEET = (
     *(LEADER, INSTANCES, WAITING, RETRIES, DEAD_LETTERS_KEPT, EVENT_QUEUE, WORKERS, WORKER_UP, WORKER_ACTIVE),
     *(WORKER_SKEW, SILENT, STUCK, ORPHANED, INCIDENTS, TABLE_SIZE, TABLE_LIMIT, TABLE_TURNED_AWAY),
     *(QUEUE_LENGTH, CONSUMERS, QUEUE_WORKERS, QUEUE_PROCESSES),
+    *(SCHEDULE_LAST_RUN, SCHEDULE_NEXT_DUE, SCHEDULE_MISSED, SCHEDULE_STATE),
 )
 """Fleet-wide, so exported by the leader alone: `sum()` over the instances is the value."""
 

@@ -11,6 +11,7 @@ from ha_monitor.broker.survey import TaskQueue
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.metrics import definitions
 from ha_monitor.metrics.labels import label_names, worker_values
+from ha_monitor.schedules.model import Judgement
 from ha_monitor.store.incidents import Incident, Phase
 from ha_monitor.store.results import Watched
 
@@ -63,6 +64,24 @@ def incident_family(incidents: Iterable[Incident]) -> Metric:
     """Those that fire, by kind and severity."""
     found = Counter[tuple[str, ...]]((one.kind, one.severity.value) for one in incidents if one.phase is Phase.FIRING)
     return _gauge(definitions.INCIDENTS, found, WorkerLabels.NODENAME)
+
+
+def schedule_families(judgements: Iterable[Judgement]) -> Iterator[Metric]:
+    """The schedules, as the leader judged them last: a thousand at most."""
+    last: dict[tuple[str, ...], float] = {}
+    due, missed, state = dict(last), dict(last), dict(last)
+    for one in judgements:
+        labels = (one.definition.name,)
+        if one.last is not None and one.last.run is not None and one.last.run.at is not None:
+            last[labels] = one.last.run.at
+        if one.next_due is not None:
+            due[labels] = one.next_due
+        missed[labels] = one.history.missed_total
+        state[*labels, one.state.value] = 1
+    yield _gauge(definitions.SCHEDULE_LAST_RUN, last, WorkerLabels.NODENAME)
+    yield _gauge(definitions.SCHEDULE_NEXT_DUE, due, WorkerLabels.NODENAME)
+    yield _gauge(definitions.SCHEDULE_MISSED, missed, WorkerLabels.NODENAME)
+    yield _gauge(definitions.SCHEDULE_STATE, state, WorkerLabels.NODENAME)
 
 
 def queue_families(queues: Sequence[TaskQueue]) -> Iterator[Metric]:

@@ -34,13 +34,14 @@ from ha_monitor.metrics.definitions import (
     WITHOUT,
     Kind,
 )
-from ha_monitor.metrics.fleet import fleet_families, incident_family, queue_families
+from ha_monitor.metrics.fleet import fleet_families, incident_family, queue_families, schedule_families
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.lease import LeaderLease
 from ha_monitor.metrics.rate_limited import RateLimited
 from ha_monitor.metrics.scrapes import Guarded, Labelled
 from ha_monitor.metrics.series import Series
 from ha_monitor.metrics.task_text import TaskText
+from ha_monitor.schedules.model import Judgement
 from ha_monitor.store.incidents import Incident
 from ha_monitor.store.results import Watched
 from ha_monitor.version import __version__
@@ -70,6 +71,8 @@ class Telemetry:
         """The view of the fleet from the last time this instance performed the leader's duties."""
         self.incidents: Sequence[Incident] = ()
         """Those that are not over, as of this instance's last look at what is wrong."""
+        self.schedules: Sequence[Judgement] = ()
+        """As they were judged last."""
         self.lease = LeaderLease(clock)
         self.tasks = TaskText(self.series, config.metrics, config.node_id, self.lease)
         """The families of tasks, as text."""
@@ -124,7 +127,7 @@ class Telemetry:
         """This instance does not lead."""
         self.lease.give_up()
         self.fleet = self._survey = None
-        self.incidents = ()
+        self.incidents = self.schedules = ()
 
     def is_leader(self) -> bool:
         """Whether this instance certainly leads, by its own clock."""
@@ -180,6 +183,7 @@ class _Families:
         yield _Part("instance", self._own)
         yield _Part("fleet", self._fleet)
         yield _Part("queues", self._queues)
+        yield _Part("schedules", self._schedules)
 
     def _fleet(self) -> Iterator[Metric]:
         watched = self._telemetry.fleet
@@ -194,6 +198,10 @@ class _Families:
     def _queues(self) -> Iterator[Metric]:
         if self._telemetry.lease.exports():
             yield from queue_families(self._telemetry.queues())
+
+    def _schedules(self) -> Iterator[Metric]:
+        if self._telemetry.lease.exports():
+            yield from schedule_families(self._telemetry.schedules)
 
     def _own(self) -> Iterator[Metric]:
         for attribute, metric in OWN.items():

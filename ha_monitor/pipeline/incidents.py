@@ -4,21 +4,25 @@ is over.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Workers
 from ha_monitor.incidents.facts import SurveyedQueue
 from ha_monitor.incidents.gather import View
+from ha_monitor.incidents.schedules import ScheduleView
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.looker import LatestLook, Looker
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.schedule import Schedule
+from ha_monitor.schedules.model import Definition, Source
 from ha_monitor.store.api import LeaderDuties, Store
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Watched
+from ha_monitor.store.schedules import KnownSource
 
 LOOK_EVERY = 5.0
 """Seconds between two looks."""
@@ -32,6 +36,18 @@ class Watch(Protocol):
     @property
     def watched(self) -> Watched | None:
         """What it saw last; None if that was before this instance led."""
+
+    @property
+    def merged_ago(self) -> float | None:
+        """Seconds since the time until which all that was sent is merged; None if that is not known."""
+
+
+class Asked(Protocol):
+    """Finds out which schedules there are."""
+
+    @property
+    def sources(self) -> Mapping[Source, KnownSource]:
+        """What each source said since this instance leads."""
 
 
 class Failing(Protocol):
@@ -54,6 +70,8 @@ class IncidentsDuty:
         latest: LatestLook,
         watch: Watch,
         channels: Failing | None,
+        asked: Asked | None,
+        schedules: Sequence[Definition],
         listening: Listening,
         settings: Workers,
         stats: Stats,
@@ -64,7 +82,11 @@ class IncidentsDuty:
         """
         :param latest: is told what was written.
         :param channels: None if nobody is told of incidents.
+        :param asked: None if nobody is asked for schedules.
+        :param schedules: those in the configuration of this program.
         """
+        self._asked = asked
+        self._schedules = schedules
         self._stats = stats
         self._duties = duties
         self._store = store
@@ -84,6 +106,7 @@ class IncidentsDuty:
     def start_anew(self) -> None:
         self._is_outdated = self._looker.busy
         self._latest.forget()
+        self._looker.start_anew()
         self._due.hasten()
 
     def run(self) -> list[OutboxItem]:
@@ -112,6 +135,12 @@ class IncidentsDuty:
             may_judge=merged_ago is not None
             and merged_ago <= MERGED_WITHIN
             and self._listening.has_lasted(self._settings.lost_after),
+            schedules=ScheduleView(
+                self._schedules,
+                {} if self._asked is None else self._asked.sources,
+                self._watch.merged_ago,
+                self._listening.lasts(),
+            ),
         )
 
     def _take(self) -> list[OutboxItem]:
@@ -129,6 +158,10 @@ class IncidentsDuty:
             return self._duties.incidents(looked.changes)
         self._telemetry.incidents = [one for one in looked.incidents if one.is_open]
         self._stats.judged = looked.judged_at or self._stats.judged
+        if looked.judged is not None:
+            self._telemetry.schedules = looked.judged
+        if not looked.schedules.is_empty and self._duties.schedules(looked.schedules):
+            self._looker.written(looked.schedules)
         items = [] if looked.changes.is_empty else self._duties.incidents(looked.changes)
         # Nobody is told of what is not written: another leader would make another message of it.
         self._latest.written(looked.incidents)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ha_monitor.broker.source import max_requeue_delay
 from ha_monitor.clock import Clock
+from ha_monitor.config.schedules import definitions_of
 from ha_monitor.config.schema import Config
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
@@ -13,6 +14,8 @@ from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import LatestLook, Looker
 from ha_monitor.pipeline.losses import LossesDuty
 from ha_monitor.pipeline.notifications import NotificationsDuty, recipients_of
+from ha_monitor.pipeline.schedules import SchedulesDuty
+from ha_monitor.pipeline.scout import Scout
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_risks import StoreRisks
 from ha_monitor.pipeline.strangers import StrangersDuty
@@ -48,11 +51,13 @@ class Leader:
         reconciler: Reconciler,
         threads: Threads,
         looker: Looker | None = None,
+        scout: Scout | None = None,
     ) -> None:
         """
         :param publishers: know whether the broker takes what workers send.
         :param investigator: asks about candidates; None if the detection of stuck tasks is disabled.
         :param looker: looks for incidents; None to have none.
+        :param scout: asks for schedules; None to ask nobody.
         """
         settings = config.workers
         self._store = record.store
@@ -107,6 +112,10 @@ class Leader:
                 threads=threads,
             )
             self._duties.append(channels)
+        asked: SchedulesDuty | None = None
+        if scout is not None:
+            asked = SchedulesDuty(scout, self._watch, logger, clock)
+            self._duties.append(asked)
         if looker is not None:
             self._duties.append(
                 IncidentsDuty(
@@ -116,6 +125,8 @@ class Leader:
                     latest=latest,
                     watch=self._watch,
                     channels=channels,
+                    asked=asked,
+                    schedules=definitions_of(config.schedules),
                     listening=self.listening,
                     settings=settings,
                     stats=stats,

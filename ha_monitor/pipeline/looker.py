@@ -10,7 +10,9 @@ from ha_monitor.errors import HaMonitorError
 from ha_monitor.incidents.gather import Gatherer, Reader, View
 from ha_monitor.incidents.lifecycle import advance
 from ha_monitor.incidents.rules import see
+from ha_monitor.schedules.model import Judgement
 from ha_monitor.store.incidents import Incident, IncidentChanges, with_silences
+from ha_monitor.store.schedules import ScheduleChanges
 from ha_monitor.threads import Threads, ThreadUnavailable
 
 
@@ -22,6 +24,9 @@ class Looked(NamedTuple):
     """All that there are after the changes; each says until when it is silenced."""
     judged_at: float | None = None
     """When all was judged, seconds since the epoch by the store's clock; None if it could not be."""
+    schedules: ScheduleChanges = ScheduleChanges()
+    judged: tuple[Judgement, ...] | None = None
+    """What is to be said of the schedules; None if they could not be judged."""
     problem: str | None = None
     """Why nothing could be seen, if that is so."""
 
@@ -64,6 +69,14 @@ class Looker:
         """A look is being taken, or its result was not taken yet."""
         return self._asked is not None
 
+    def start_anew(self) -> None:
+        """Another instance led meanwhile."""
+        self._gatherer.schedules.start_anew()
+
+    def written(self, changes: ScheduleChanges) -> None:
+        """What a look found of the schedules is in the store. Only while it is not busy."""
+        self._gatherer.schedules.written(changes)
+
     def ask(self, view: View) -> None:
         """Begin a look. Only while it is not busy."""
         self._asked = self._thread.submit(lambda: self._look(view))
@@ -83,7 +96,7 @@ class Looker:
             if not self._is_connected:
                 self._reader.connect()
                 self._is_connected = True
-            kept, facts = self._gatherer.gather(self._reader, view)
+            kept, facts, schedules = self._gatherer.gather(self._reader, view)
             changes = advance(kept, see(facts), facts.now)
             now_kept = {one.id: one for one in kept} | {one.id: one for one in changes.changed}
             gone = set(changes.removed)
@@ -95,7 +108,13 @@ class Looker:
         except Exception as error:  # unexpected, from what is in the store: the loop waits for a result
             self._disconnect()
             return Looked(NOTHING, problem=f"{type(error).__name__}: {error}")
-        return Looked(changes, incidents, facts.now if facts.are_events_merged else None)
+        return Looked(
+            changes,
+            incidents,
+            facts.now if facts.are_events_merged else None,
+            schedules,
+            None if facts.schedules is None else tuple(facts.schedules.judgements),
+        )
 
     def _disconnect(self) -> None:
         self._is_connected = False

@@ -36,6 +36,7 @@ from ha_monitor.pipeline.rejections import Rejections
 from ha_monitor.pipeline.reloadable import Program, Reloadable
 from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.report import Report
+from ha_monitor.pipeline.scout import Scout
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.ticker import Ticker
@@ -69,9 +70,10 @@ class Pipeline:
         broadcast: Broadcast,
         investigator: Investigator | None,
         looker: Looker | None,
+        scout: Scout | None = None,
         threads: Threads,
     ) -> None:
-        """:param investigator: and :param looker: as for `Leader`."""
+        """:param investigator:, :param looker: and :param scout: as for `Leader`."""
         self._config = config
         self._source = source
         self._store = store = record.store
@@ -92,6 +94,7 @@ class Pipeline:
             investigator=investigator,
             reconciler=self._collector,
             looker=looker,
+            scout=scout,
             threads=threads,
         )
         self._watermark = Watermark(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))

@@ -99,6 +99,12 @@ class WatchDuty:
         """What it saw last; None if that was before this instance led."""
         return self._watched
 
+    @property
+    def merged_ago(self) -> float | None:
+        """Seconds since the time until which all that was sent is merged; None if that is not known."""
+        ages = self._watermark.ages()
+        return None if ages is None else ages[0]
+
     def run(self) -> list[OutboxItem]:
         if not self._due.is_due():
             return []

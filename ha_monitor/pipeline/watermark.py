@@ -158,6 +158,11 @@ class Listening:
         """What was sent until now is yet to come, though this instance receives."""
         self._since = self._clock.monotonic()
 
+    def lasts(self) -> float | None:
+        """For how many seconds it has listened without a break; None if it does not."""
+        now = self._clock.monotonic()
+        return now - self._since if now - self._heard_at <= self._deaf_after else None
+
     def has_lasted(self, seconds: float) -> bool:
         """Whether it listens, and has for so long."""
         now = self._clock.monotonic()

@@ -45,6 +45,7 @@ from ha_monitor.store.results import (
     Watched,
     Watching,
 )
+from ha_monitor.store.schedules import ScheduleChanges
 
 
 class Store(Protocol):
@@ -293,6 +294,9 @@ class LeaderDuties(Protocol):
 
     def incidents(self, changes: IncidentChanges) -> list[OutboxItem]:
         """Write what became of the incidents, and announce which opened or are over, in one."""
+
+    def schedules(self, changes: ScheduleChanges) -> bool:
+        """Write what was found out of schedules; whether all of it is written: not if this instance does not lead."""
 
     @property
     def all_accounted(self) -> bool:

@@ -117,6 +117,10 @@ TYPES = {
     "notify_claims": Kind("hash", "id of a message that is being delivered -> its claim as JSON (deliveries.py)"),
     "notify_told": Kind("hash", "<incident>\\31<channel> -> what that was told of it as JSON (deliveries.py)"),
     "notify_taken": Kind("zset", "id of a message that a channel took in the last hour -> when"),
+    "schedules": Kind("hash", "name of a schedule -> what is said of it as JSON, without its due times (schedules.py)"),
+    "schedule_runs": Kind("hash", "name of a schedule -> its latest due times and what came of each as JSON"),
+    "schedule_sources": Kind("hash", "what is asked for schedules -> what it said last as JSON"),
+    "schedule_coverage": Kind("string", "of which times the fleet has all events, as JSON"),
     "refusals": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
 }
 """The keys of which there is one, by their attribute of `Keys`."""
@@ -237,8 +241,10 @@ class Keys:
         self.notify_claims, self.notify_told, self.notify_taken = (
             self.prefix + name for name in ("notify-claims", "notify-told", "notify-taken")
         )
-        self.gaps = self.prefix + "gaps"
-        self.errors, self.errors_since = self.prefix + "errors", self.prefix + "errors-since"
+        self.schedules, self.schedule_runs, self.schedule_sources, self.schedule_coverage = (
+            self.prefix + name for name in ("schedules", "schedule-runs", "schedule-sources", "schedule-coverage")
+        )
+        self.gaps, self.errors, self.errors_since = (self.prefix + name for name in ("gaps", "errors", "errors-since"))
         self.refusals = self.prefix + "refusals"
         self.label_sets = self.prefix + "label-sets"
         self.counting = self.prefix + "counting"

@@ -18,6 +18,7 @@ from ha_monitor.store.queries import Queries
 from ha_monitor.store.redis_dead_letters import RedisDeadLetters
 from ha_monitor.store.redis_incidents import RedisIncidents
 from ha_monitor.store.redis_queries import RedisQueries
+from ha_monitor.store.redis_schedules import RedisSchedules
 from ha_monitor.store.redis_tail import RedisTail
 from ha_monitor.store.results import StoreInfo
 from ha_monitor.store.scripts import read_script
@@ -130,6 +131,11 @@ class StoreReader:
     def incidents(self) -> RedisIncidents:
         """Incidents, silences and marks of deployments, over this connection."""
         return RedisIncidents(self._connection.call_all, self._keys)
+
+    @property
+    def schedules(self) -> RedisSchedules:
+        """What is known of schedules, over this connection."""
+        return RedisSchedules(self._connection.call_all, self._keys)
 
     @property
     def dead_letters(self) -> DeadLetters:

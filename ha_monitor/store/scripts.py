@@ -30,6 +30,7 @@ _NAMES = (
     *("apply", "tick", "register", "record_outcome", "recover", "unregister", "workers", "watch", "losses"),
     *("candidates", "confirm", "attempt", "set_aside", "repair", "restore", "restore_counts", "move_counts"),
     *("error_group", "take_letter", "incidents", "silence", "deploy", "deliveries"),
+    "schedules",
 )
 
 _DIRECTIVE = re.compile(r"^-- @(\w+) +(.+)$", re.MULTILINE)

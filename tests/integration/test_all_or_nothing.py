@@ -16,15 +16,18 @@ from ha_monitor.config.schema import StuckSettings
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.metrics.retirement import relabelled
+from ha_monitor.schedules.model import Source
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.incidents import Incident, IncidentChanges, Phase, Severity
 from ha_monitor.store.outbox import Entry, retry_entry
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.results import Candidate, Confirmation, Counting, FinishedTask, StuckTask, Watching
+from ha_monitor.store.schedules import KnownSource, ScheduleChanges
 from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.faulty_scripts import Fault, Snapshot, failing, make_faulty, was_hit
 from tests.integration.storing import NODE, Inside, Instance, settings
 from tests.support.services import PrivateRedis
+from tests.support.store_contract import a_judgement
 from tests.unit.builders import TIME, decode, event, fact_builder
 
 LIMITS = StuckSettings(sent_after=100, received_after=200, started_after=400, run_time_factor=0)
@@ -181,7 +184,19 @@ def prepare_incidents(one: Instance, two: Instance, inside: Inside) -> None:
     inside.redis.hset(inside.keys.incidents, "gone", "{}")
 
 
+def schedules(one: Instance) -> None:
+    assert Duties(one.store).schedules(ScheduleChanges([a_judgement()], ["gone"], {Source.CONF: KnownSource()}))
+    assert Inside(one.settings.url).redis.hkeys(one.store.keys.schedules) == [a_judgement().definition.name.encode()]
+
+
+def prepare_schedules(one: Instance, two: Instance, inside: Inside) -> None:
+    """One is kept that there is no longer."""
+    inside.redis.hset(inside.keys.schedules, "gone", "{}")
+    inside.redis.hset(inside.keys.schedule_runs, "gone", "[]")
+
+
 CASES = {
+    "schedules": Case(prepare_schedules, schedules, leads=True),
     "incidents": Case(prepare_incidents, incidents, leads=True),
     "apply": Case(prepare_merge, merge),
     "tick": Case(prepare_tick, lambda one: one.tick()),
@@ -302,7 +317,7 @@ def test_whichever_command_fails_nothing_is_lost_or_silently_twice(
     _, expected, _ = run(snapshot, case, inside, None, elsewhere=False)
     searched = found_by(inside)
     assert max(expected.values(), default=1) == 1
-    assert expected or name == "register"
+    assert expected or name in ("register", "schedules")
 
     faults = 0
     while True:

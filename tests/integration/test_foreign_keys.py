@@ -25,6 +25,7 @@ from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
+from ha_monitor.schedules.model import Source
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.deliveries import Changes, Claim, Part, Taken
 from ha_monitor.store.duties import Duties
@@ -33,6 +34,7 @@ from ha_monitor.store.keys import TYPES, Keys
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.redis_deliveries import RedisDeliveries
 from ha_monitor.store.results import Recovered, Watching
+from ha_monitor.store.schedules import Coverage, KnownSource, ScheduleChanges
 from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import NODE, Inside, Instance
 from tests.integration.test_all_or_nothing import LIMITS, life, one_counting
@@ -40,6 +42,7 @@ from tests.support.instances import Fleet
 from tests.support.machine import patient
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
+from tests.support.store_contract import a_judgement
 from tests.support.threads import ConnectingAtOnce
 from tests.unit.builders import TIME, event
 from tests.unit.test_store_link import Nothing
@@ -178,10 +181,13 @@ class Going:
         def incidents() -> None:
             one.emitted += duties.incidents(IncidentChanges([incident], [], []))
 
+        def schedules() -> None:
+            duties.schedules(ScheduleChanges([a_judgement()], [], {Source.CONF: KnownSource()}, Coverage(TIME, TIME)))
+
         self.do(lambda: one.apply(life(f"life-{number}"), failed, beats, start, custom, child).trouble)
         self._let_beats_become_evaluable()
         self.do(self._tick)
-        for duty in (watch, duties.losses, confirm, incidents):
+        for duty in (watch, duties.losses, confirm, incidents, schedules):
             self.do(lambda duty=duty: duty() and None)  # type: ignore[misc]
         self.do(record_outcome)
         self.do(note)

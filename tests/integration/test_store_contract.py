@@ -18,6 +18,7 @@ from ha_monitor.store.queries import Queries
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.redis_deliveries import RedisDeliveries
 from ha_monitor.store.redis_incidents import RedisIncidents
+from ha_monitor.store.redis_schedules import RedisSchedules
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import RedisOpenTasks, first_look
 from ha_monitor.store.tail import Tail
@@ -96,6 +97,11 @@ class RedisBed:
         reader = StoreReader(settings(self._url), NODE)
         reader.connect()
         return reader.incidents
+
+    def schedules(self) -> RedisSchedules:
+        reader = StoreReader(settings(self._url), NODE)
+        reader.connect()
+        return reader.schedules
 
     def tail(self) -> Tail:
         reader = StoreReader(settings(self._url), NODE)

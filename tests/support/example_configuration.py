@@ -32,6 +32,7 @@ HEADER = """\
 #   /etc/ha-monitor/credentials/result_backend_url
 #   /etc/ha-monitor/credentials/http_password
 #   /etc/ha-monitor/credentials/notify_secrets
+#   /etc/ha-monitor/credentials/redbeat_url
 # They override this file. An empty file means "not set".
 """
 WIDTH = 120

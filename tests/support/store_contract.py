@@ -14,6 +14,7 @@ from ha_monitor.events.decode import Batch
 from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.types import END_TYPES
+from ha_monitor.schedules.model import Definition, History, Judgement, Occurrence, Run, ScheduleState, Source
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.deliveries import Book, Changes, Claim, Part, Taken
 from ha_monitor.store.error_groups import ErrorMarks
@@ -35,6 +36,7 @@ from ha_monitor.store.outbox import OutboxItem, retry_entry
 from ha_monitor.store.queries import Ended, KeptTask, Queries, StoryEvent
 from ha_monitor.store.record import TaskRecord, record_at, state_of
 from ha_monitor.store.results import OrphanedTask, Ticked, Watching
+from ha_monitor.store.schedules import Coverage, KeptSchedules, KnownSource, ScheduleChanges, without_occurrences
 from ha_monitor.store.tail import Tail
 from tests.support import asked
 from tests.support.merging import merged
@@ -96,6 +98,9 @@ class Bed(Protocol):
 
     def incidents(self) -> Incidents:
         """What is kept about incidents."""
+
+    def schedules(self) -> KeptSchedules:
+        """What is kept of schedules."""
 
     def tail(self) -> Tail:
         """One more reader of what the fleet announces."""
@@ -176,6 +181,30 @@ def opened(*ids: str) -> IncidentChanges:
     """The changes by which incidents begin to fire."""
     events = [Event("incident-opened", f"{one:0>24}", time=TIME, fields={"incident": one}) for one in ids]
     return IncidentChanges([an_incident(one) for one in ids], [], events)
+
+
+def a_judgement(name: str = "nightly report", due_times: int = 2) -> Judgement:
+    """A schedule that ran at all of its due times."""
+    definition = Definition(
+        name=name, task="shop.report", timetable="0 2 * * *", zone="Europe/Berlin", source=Source.CONF
+    )
+    occurrences = tuple(
+        Occurrence(
+            due=TIME + number, state=ScheduleState.ON_TIME, run=Run(task_id=f"t{number}", sent=TIME + number + 1)
+        )
+        for number in range(due_times)
+    )
+    history = History(
+        name=name,
+        timetable="0 2 * * *",
+        zone="Europe/Berlin",
+        since=TIME - 1,
+        occurrences=occurrences,
+        next_due=TIME + 60,
+    )
+    return Judgement(
+        definition=definition, state=ScheduleState.ON_TIME, history=history, last=occurrences[-1], period=86400.0
+    )
 
 
 class StoreContract:
@@ -1344,3 +1373,51 @@ class StoreContract:
 
         assert set(kept.told) == set(names)
         assert set(gone.told) == {names[0]}
+
+    # --- schedules -------------------------------------------------------------------------
+
+    def test_what_the_leader_finds_out_of_schedules_is_there_for_all(self, bed: Bed) -> None:
+        """Given what the leader says of schedules, whoever asks finds it, the due times apart, and what is removed is
+        gone with its due times.
+        """
+        one = started(bed)
+        tick(one, eligible=True)
+        first, second = a_judgement(), a_judgement("\x1b[31m'hostile\n")
+        source = KnownSource((first.definition,), TIME, "no worker answered")
+        coverage = Coverage(TIME, TIME + 60, ((TIME + 1, TIME + 2),))
+        kept = bed.schedules()
+        assert (kept.judgements(), kept.sources(), kept.coverage()) == ([], {}, None)
+
+        assert one.duties.schedules(ScheduleChanges([first, second], [], {Source.CONF: source}, coverage))
+
+        names = [first.definition.name, "unheard", second.definition.name]
+        assert kept.judgements() == [without_occurrences(second), without_occurrences(first)]
+        assert kept.occurrences(names) == [first.history.occurrences, (), second.history.occurrences]
+        assert (kept.sources(), kept.coverage()) == ({Source.CONF: source}, coverage)
+        assert one.duties.schedules(ScheduleChanges([], [first.definition.name, "unheard"]))
+        assert [found.definition.name for found in kept.judgements()] == [second.definition.name]
+        assert kept.occurrences([first.definition.name]) == [()]
+        assert (kept.sources(), kept.coverage()) == ({Source.CONF: source}, coverage)
+
+    def test_as_many_schedules_as_are_watched_are_kept(self, bed: Bed) -> None:
+        """Given more schedules than one call writes or reads, all are kept."""
+        one = started(bed)
+        tick(one, eligible=True)
+        many = [a_judgement(f"s{number:04}", due_times=3) for number in range(450)]
+
+        assert one.duties.schedules(ScheduleChanges(many))
+
+        assert bed.schedules().judgements() == list(map(without_occurrences, many))
+        names = [found.definition.name for found in many]
+        assert bed.schedules().occurrences(names) == [found.history.occurrences for found in many]
+
+    def test_only_the_leader_writes_of_schedules(self, bed: Bed) -> None:
+        """Given an instance that does not lead, or no longer, what it says changes nothing, and it hears that."""
+        one, two = started(bed), started(bed)
+        tick(one, eligible=True)
+        assert not two.duties.schedules(ScheduleChanges([a_judgement()]))
+        tick(one, eligible=False)
+        tick(two, eligible=True)
+
+        assert not one.duties.schedules(ScheduleChanges([a_judgement()]))
+        assert bed.schedules().judgements() == []

@@ -15,12 +15,14 @@ from ha_monitor.store.dead_letters import KeptLetter
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
 from ha_monitor.store.incidents import Incident, Mark, Phase, Severity, Silence
 from ha_monitor.store.memory.incidents import MemoryIncidents
+from ha_monitor.store.memory.schedules import MemorySchedules, write
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.name_statistics import Durations, NameStatistic
 from ha_monitor.store.queries import Ended, Gap, KeptTask, OpenPage, StoryEvent
 from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.reader import InstanceEntry, WorkerEntry, Workers
 from ha_monitor.store.record import TaskRecord
+from ha_monitor.store.schedules import ScheduleChanges
 from ha_monitor.store.tail import TailEvent, TailGap
 from ha_monitor.store.worker_runs import Abandoned, LostRun, WorkerRuns
 from tests.unit.builders import TurnedClock
@@ -262,8 +264,12 @@ class Reader:
         shown: Sequence[Sequence[TailEvent | TailGap] | Exception] = (),
         incidents: KeptIncidents | None = None,
         instances: Sequence[InstanceEntry] | None = None,
+        schedules: ScheduleChanges | None = None,
     ) -> None:
         self.queries = asked
+        server = MemoryServer(TurnedClock(0.0))
+        write(server, schedules or ScheduleChanges())
+        self.schedules = MemorySchedules(server)
         self.incidents = incidents or KeptIncidents()
         self._instances = [instance()] if instances is None else list(instances)
         self._tail = Shown(shown)
@@ -358,11 +364,11 @@ def worker(name: str = "celery@a", state: str = "online", **changes: Any) -> Wor
 def serve(patch: pytest.MonkeyPatch, *tasks: KeptTask, **more: Any) -> Asked:
     """Have commands ask these tasks.
 
-    :param more: `workers`, `letters`, `shown`, `incidents`, `instances`, or what `Asked` takes.
+    :param more: `workers`, `letters`, `shown`, `incidents`, `instances`, `schedules`, or what `Asked` takes.
     """
     workers = more.pop("workers", ())
     others = {name: more.pop(name, ()) for name in ("letters", "shown")}
-    others |= {name: more.pop(name, None) for name in ("incidents", "instances")}
+    others |= {name: more.pop(name, None) for name in ("incidents", "instances", "schedules")}
     asked = Asked(*tasks, **more)
     patch.setattr("ha_monitor.store.reader.StoreReader", lambda *_: Reader(asked, workers, **others))
     return asked

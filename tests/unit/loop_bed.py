@@ -27,6 +27,7 @@ from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.pipeline import Pipeline
 from ha_monitor.pipeline.reloadable import Reloadable
+from ha_monitor.pipeline.scout import Scout
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.memory.record import memory_record
@@ -162,6 +163,7 @@ class BareInstance:
         handlers: Sequence[Function] = (),
         investigator: Investigator | None = None,
         looker: Looker | None = None,
+        scout: Scout | None = None,
     ) -> None:
         self.clock, self.source, self.record, self.config = clock, source, record, config
         self.output, self.supervisor, self.stats = self.make_output(), Told(), Stats()
@@ -198,6 +200,7 @@ class BareInstance:
             broadcast=self,
             investigator=investigator,
             looker=looker,
+            scout=scout,
             threads=threads,
         )
 
@@ -266,6 +269,7 @@ class Instance(BareInstance):
         handlers: Sequence[Function] = (),
         investigator: Investigator | None = None,
         looker: Looker | None = None,
+        scout: Scout | None = None,
         prefetch: int | None = 1000,
         threads: Threads | None = None,
     ) -> None:
@@ -282,6 +286,7 @@ class Instance(BareInstance):
             handlers=handlers,
             investigator=investigator,
             looker=looker,
+            scout=scout,
         )
 
     def live(self, seconds: float) -> None:

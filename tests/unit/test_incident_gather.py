@@ -38,7 +38,7 @@ def test_a_backlog_is_not_judged(server: MemoryServer, lag: object, *, is_merged
     """Given an instance that merges events of half a minute ago, what rests on events is not judged."""
     enter(server, "1", lag=lag)
 
-    _, facts = Gatherer().gather(MemoryReader(server), VIEW)
+    _, facts, _ = Gatherer().gather(MemoryReader(server), VIEW)
 
     assert facts.are_events_merged is is_merged
 
@@ -47,7 +47,7 @@ def test_a_store_that_has_just_gone_back_is_not_judged(server: MemoryServer) -> 
     """Given a store that went back a moment ago, instances are about to merge again what it lost."""
     now = server.clock.time()
     for ago, is_merged in ((5, False), (61, True)):
-        _, facts = Gatherer().gather(MemoryReader(server), VIEW._replace(went_back_at=now - ago))
+        _, facts, _ = Gatherer().gather(MemoryReader(server), VIEW._replace(went_back_at=now - ago))
         assert facts.are_events_merged is is_merged
 
 
@@ -60,7 +60,7 @@ def test_instances_that_died_are_known_by_name(server: MemoryServer) -> None:
     gone = MemoryInstance({"host": "h", "instance": "3"}, now - 60, 5, seen=now - 60)
     server.taken_over[7] = gone
 
-    _, facts = Gatherer().gather(MemoryReader(server), VIEW)
+    _, facts, _ = Gatherer().gather(MemoryReader(server), VIEW)
 
     assert facts.instances == [
         InstanceFacts("h/1", is_alive=True, is_consuming=False, lag=0.1),
@@ -80,7 +80,7 @@ def test_what_is_no_takeover_is_left_out(server: MemoryServer, taken: dict[str, 
         def latest(self, kind: str, count: int) -> list[dict[str, Any]]:
             return [taken]
 
-    _, facts = Gatherer().gather(Reader(server), VIEW)
+    _, facts, _ = Gatherer().gather(Reader(server), VIEW)
 
     assert facts.instances == []
 
@@ -112,7 +112,7 @@ def test_of_very_many_names_some_are_looked_at_at_a_time(server: MemoryServer) -
     reader, gatherer = Counted(server, 250), Gatherer()
     for _ in range(3):
         for _ in range(3):
-            _, facts = gatherer.gather(reader, VIEW)
+            _, facts, _ = gatherer.gather(reader, VIEW)
         server.clock.now += NAMES_EVERY  # type: ignore[attr-defined]
 
     assert [sum(names.values()) for names in reader.asked] == [NAMES_AT_ONCE + 1, NAMES_AT_ONCE, 51]
@@ -124,7 +124,7 @@ def test_the_memory_of_the_store_is_asked_for_once_a_minute(server: MemoryServer
     """Given looks each five seconds, INFO is asked for once a minute."""
     reader, gatherer = Counted(server, 1), Gatherer()
     for _ in range(int(MEMORY_EVERY / 5)):
-        _, facts = gatherer.gather(reader, VIEW)
+        _, facts, _ = gatherer.gather(reader, VIEW)
         server.clock.now += 5  # type: ignore[attr-defined]
 
     assert (reader.infos, facts.memory) == (1, 0.95)

@@ -15,6 +15,7 @@ LAYERS = [
         *("errors", "clock", "version", "dialing", "exit_status", "handling", "redis_cluster", "schedule"),
         *("supervision", "text", "threads"),
     },
+    {"schedules"},
     {"config", "rights"},
     {"causes"},
     {"events"},
@@ -50,6 +51,7 @@ PORT = {
     "tail",
     "dead_letters",
     "deliveries",
+    "schedules",
     "incidents",
 }
 """The modules of `store/` that others may know: what the store is asked and answers, whatever keeps it."""
@@ -83,6 +85,9 @@ CALLBACKS = {
     "outputs.announcer.Announcer.render": PURE,
     "pipeline.investigator.Investigator.backend": ASKS,
     "pipeline.investigator.Investigator.workers": ASKS,
+    "pipeline.scout.Scout.confs": ASKS,
+    "pipeline.scout.Scout.redbeat": ASKS,
+    "store.redis_schedules.RedisSchedules.commands": ASKS,
     "pipeline.redeliveries.Redeliveries.shuffle": PURE,
 }
 """The bare callables that constructors below the service take, and why each may be one. What shares a state with the

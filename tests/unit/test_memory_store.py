@@ -14,6 +14,7 @@ from ha_monitor.store.memory.errors import MemoryErrorMarks
 from ha_monitor.store.memory.incidents import MemoryIncidents
 from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.memory.record import memory_record
+from ha_monitor.store.memory.schedules import MemorySchedules
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.memory.tail import MemoryTail
 from ha_monitor.store.queries import Queries
@@ -77,6 +78,9 @@ class MemoryBed:
 
     def incidents(self) -> MemoryIncidents:
         return MemoryIncidents(self.server)
+
+    def schedules(self) -> MemorySchedules:
+        return MemorySchedules(self.server)
 
     def tail(self) -> Tail:
         return MemoryTail(self.server)

@@ -44,6 +44,7 @@ from ha_monitor.outputs.console import console_renderer, fields_of
 from ha_monitor.outputs.line import EventLine, Identity, encode_line
 from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
+from ha_monitor.schedules.model import Definition, History, Judgement, Occurrence, Run, ScheduleState, Source
 from ha_monitor.service import make_renderer
 from ha_monitor.status import fleet as status_fleet
 from ha_monitor.status.fleet import Fleet, Instance, Queue
@@ -56,6 +57,7 @@ from ha_monitor.store.outbox import Entry
 from ha_monitor.store.queries import Gap
 from ha_monitor.store.queue_flow import QueueFlow
 from ha_monitor.store.record import Facts
+from ha_monitor.store.schedules import KnownSource, ScheduleChanges
 from ha_monitor.store.tail import TailEvent
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.terminal import Painted, Terminal
@@ -235,6 +237,22 @@ def of_incidents(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
     return run
 
 
+def of_schedules(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
+    def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+        known = text.encode("utf-8", "replace").decode()
+        texts = dict.fromkeys(("name", "task", "timetable", "zone", "app", "queue", "problem", "differs"), known)
+        definition = Definition(**texts, source=Source.CONF, arguments=known)
+        run = Run(task_id=known, sent=NOW, started=NOW, ended=NOW, state=known, producer=known, queue=known)
+        due = Occurrence(due=NOW, state=ScheduleState.MISSED, run=run, again=(run,))
+        history = History(known, known, known, NOW, occurrences=(due,), next_due=NOW, missed=2, producers=(known,))
+        one = Judgement(definition, ScheduleState.MISSED, history, why=known, last=due, beat=known)
+        sources = {Source.CONF: KnownSource((definition,), 0.0, known)}
+        serve(monkeypatch, schedules=ScheduleChanges([one], sources=sources))
+        return main(["schedules", *arguments])
+
+    return run
+
+
 def tailing(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
     def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
         known = text.encode("utf-8", "replace").decode()
@@ -299,6 +317,12 @@ COMMANDS: dict[str, tuple[Callable[..., int], int]] = {
     "problems": (of_incidents("problems"), ExitStatus.OK),
     "problems -o wide": (of_incidents("problems", "-o", "wide"), ExitStatus.OK),
     "problems -o json": (of_incidents("problems", "-o", "json"), ExitStatus.OK),
+    "schedules": (of_schedules(), ExitStatus.OK),
+    "schedules -o wide": (of_schedules("-o", "wide"), ExitStatus.OK),
+    "schedules -o json": (of_schedules("*", "-o", "json"), ExitStatus.OK),
+    "schedules -o toml": (of_schedules("-o", "toml"), ExitStatus.OK),
+    "schedules NAME": (of_schedules("*"), ExitStatus.OK),
+    "an unknown schedule": (lambda patch, text: of_schedules(f"x{text}")(patch, text), ExitStatus.FAILURE),
     "silence": (of_incidents("silence", "--list"), ExitStatus.OK),
     "silence --end": (
         lambda patch, text: of_incidents("silence", "--end", f"x{text}")(patch, text),

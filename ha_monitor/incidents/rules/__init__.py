@@ -7,17 +7,19 @@ from typing import NamedTuple
 from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.incidents.facts import Facts
 from ha_monitor.incidents.restarts import wave_before
-from ha_monitor.incidents.rules import errors, losses, monitor, names, queues, tasks, workers
+from ha_monitor.incidents.rules import errors, losses, monitor, names, queues, schedules, tasks, workers
 from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.store.incidents import BEFORE
 
 RULES = (
     *(workers.worker_lost, queues.queue_late, queues.no_consumer, errors.error_new, errors.error_regressed),
     *(names.failing, names.retry_storm, tasks.task_stuck, tasks.task_orphaned, tasks.poison_task),
+    *(schedules.schedule_missed, schedules.schedule_doubled, schedules.beat_silent, schedules.schedule_failed),
     *(losses.events_lost, monitor.monitor, monitor.store_went_back),
 )
 
 
+OF_SCHEDULES = ("schedule-missed", "schedule-doubled", "beat-silent", "schedule-failed")
 DEPLOYED_WITHIN = 3600.0
 """Seconds before something began in which a deployment may have to do with it."""
 
@@ -37,6 +39,8 @@ def see(facts: Facts) -> Seen:
         unknown.add("worker-lost")
     if facts.survey is None:
         unknown.add("no-consumer")
+    if facts.schedules is None:
+        unknown.update(OF_SCHEDULES)
     judged = {kind.name for kind in CATALOGUE if kind.always or facts.are_events_merged} - unknown
     found = [_with_changes(one, facts) for rule in RULES for one in rule(facts)]
     return Seen(found, frozenset(judged))

@@ -12,6 +12,7 @@ from ha_monitor.config.schema import StuckSettings
 from ha_monitor.events.model import Event
 from ha_monitor.store.api import NOTHING_NEW
 from ha_monitor.store.incidents import Incident, IncidentChanges
+from ha_monitor.store.memory import schedules as kept_schedules
 from ha_monitor.store.memory.server import MemoryInstance
 from ha_monitor.store.memory.store import MemoryStore
 from ha_monitor.store.memory.worker_runs import note_lost
@@ -29,6 +30,7 @@ from ha_monitor.store.results import (
     Watching,
     WorkerState,
 )
+from ha_monitor.store.schedules import ScheduleChanges
 
 _to_json = msgspec.json.Encoder().encode
 _incident_in = msgspec.json.Decoder(Incident).decode
@@ -127,6 +129,15 @@ class MemoryDuties:
             return self._server.put(own, [Entry(0, event, None, False) for event in changes.events])
 
         return self._store.own_call("incidents", written)
+
+    def schedules(self, changes: ScheduleChanges) -> bool:
+        def written(_own: MemoryInstance) -> bool:
+            if not self._store.leads():
+                return False
+            kept_schedules.write(self._server, changes)
+            return True
+
+        return self._store.own_call("schedules", written)
 
     def _look_at(self, name: str, watching: Watching, silent_until: float, entries: list[Entry]) -> WorkerState:
         server, now = self._server, self._server.clock.time()

@@ -7,6 +7,7 @@ from typing import Any
 from ha_monitor.store.deliveries import read_told, with_told
 from ha_monitor.store.incidents import MOST_MARKS, MOST_SILENCES, Incident, Mark, Silence, with_silences, worst_first
 from ha_monitor.store.memory.queries import MemoryQueries
+from ha_monitor.store.memory.schedules import MemorySchedules
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.reader import InstanceEntry
 
@@ -55,6 +56,7 @@ class MemoryReader:
         self._server = server
         self.queries = MemoryQueries(server)
         self.incidents = MemoryIncidents(server)
+        self.schedules = MemorySchedules(server)
 
     def connect(self) -> None:
         self._server.trouble("before reader")

@@ -12,12 +12,14 @@ from msgspec import Struct, field
 from ha_monitor.clock import Clock
 from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.model import Event
+from ha_monitor.schedules.model import Judgement, Source
 from ha_monitor.store.incidents import Incident, Mark, Silence
 from ha_monitor.store.memory.task import KeptError, MemoryTask
 from ha_monitor.store.name_statistics import KEPT, RUN_TIME
 from ha_monitor.store.outbox import Entry, OutboxItem
 from ha_monitor.store.queries import Gap
 from ha_monitor.store.results import StoreInfo
+from ha_monitor.store.schedules import Coverage, KnownSource
 from ha_monitor.store.tail import TailEvent
 from ha_monitor.store.worker_runs import LostRun
 
@@ -87,6 +89,15 @@ class KeptErrors(Struct):
     """By the id of the group."""
     since: float | None = None
     """When the first instance registered, seconds since the epoch."""
+
+
+class KeptSchedules(Struct):
+    """What is kept of schedules."""
+
+    judgements: dict[str, Judgement] = field(default_factory=dict)
+    """By name, with all due times."""
+    sources: dict[Source, KnownSource] = field(default_factory=dict)
+    coverage: Coverage | None = None
 
 
 class MemoryServer:
@@ -163,6 +174,7 @@ class MemoryServer:
         self.incidents: dict[str, Incident] = {}
         self.silences: dict[str, Silence] = {}
         self.marks: list[Mark] = []
+        self.schedules = KeptSchedules()
         self.last_token = 0
 
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,28 @@
+"""Asks workers for the schedule of beat: it is in the configuration of the application, which they have as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ha_monitor.broker.address import first_answer
+from ha_monitor.broker.asking import asking
+from ha_monitor.config.schema import Config
+
+ANSWER_TIMEOUT = 2.0
+"""Seconds to wait for the workers' answers."""
+
+
+def query_confs(config: Config, workers: Sequence[str]) -> Mapping[str, object]:
+    """What each of these workers answers to Celery's `conf`, by nodename, on a connection of its own: all settings,
+    those masked that look like secrets. Nothing in it is to be trusted, and most of it is not to be kept.
+
+    :raises BrokerUnavailable: if no broker of `broker.url` answers.
+    """
+    return first_answer(config, lambda url: _ask_at(url, config, workers))
+
+
+def _ask_at(url: str, config: Config, workers: Sequence[str]) -> Mapping[str, object]:
+    with asking(url, config.broker) as (client, control):
+        inspect = control.inspect(destination=list(workers), timeout=ANSWER_TIMEOUT, connection=client)
+        answers = inspect.conf() or {}
+        return {worker: answer for worker, answer in answers.items() if isinstance(answer, dict)}

@@ -1,0 +1,43 @@
+"""Checks what the instances know of the schedules of beat. Asks the store alone: they have asked the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ha_monitor.check.findings import Finding, ok, warning
+from ha_monitor.config.schema import Config
+from ha_monitor.errors import ConfigurationError, StoreUnavailable
+from ha_monitor.schedules.model import Source
+from ha_monitor.store.reader import StoreReader
+
+_WHO = {Source.CONF: "the workers", Source.REDBEAT: "RedBeat"}
+_CURE = {
+    Source.CONF: "schedules in the configuration are watched all the same (docs/schedules.md)",
+    Source.REDBEAT: "correct redbeat.url and redbeat.prefix",
+}
+
+
+def check_schedules(config: Config) -> Iterator[Finding]:
+    """Whether the sources of schedules could be read, and what they told."""
+    reader = StoreReader(config.store, config.node_id)
+    try:
+        reader.connect()
+        sources, judgements = reader.schedules.sources(), reader.schedules.judgements()
+    except (StoreUnavailable, ConfigurationError):
+        return  # `check_store` reports it
+    finally:
+        reader.close()
+    for source, known in sources.items():
+        if known.problem:
+            who, cure = _WHO.get(source, source.value), _CURE.get(source, "")
+            yield warning("schedules", f"{who} could not be asked for the schedule of beat: {known.problem}; {cure}")
+    if judgements or sources:
+        unclear = sum(bool(one.definition.problem or one.definition.differs) for one in judgements)
+        more = f", {unclear} of them with something unclear: `ha-monitor schedules -o wide`" if unclear else ""
+        count = len(judgements)
+        yield ok(
+            "schedules",
+            f"{count} schedule{'' if count == 1 else 's'} of beat {'is' if count == 1 else 'are'} watched{more}",
+        )
+    elif config.redbeat.url or config.schedules:
+        yield ok("schedules", "no instance has looked at schedules yet")

@@ -1,0 +1,203 @@
+"""`ha-monitor schedules`: what celery beat should run, and whether it did."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ha_monitor.cli.answers import (
+    FORMATS,
+    LEAST_ID,
+    Answer,
+    Of,
+    Style,
+    Told,
+    add_flags,
+    answered,
+    first_of,
+    output_of,
+    store_of,
+    write_properties,
+)
+from ha_monitor.exit_status import ExitStatus
+from ha_monitor.text.table import Cell, Column, laid_out
+from ha_monitor.text.times import duration, short_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ha_monitor.config.load import Loaded
+    from ha_monitor.query.schedules import SeenSchedule
+    from ha_monitor.schedules.model import Occurrence
+    from ha_monitor.store.reader import StoreReader
+    from ha_monitor.text.terminal import Terminal
+
+EXAMPLES = """\
+examples:
+  ha-monitor schedules                       what did not run, first
+  ha-monitor schedules 'nightly report'      its latest due times, and what came of each
+  ha-monitor schedules -o toml               as the configuration takes them, to be edited
+"""
+TOML = "toml"
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "schedules",
+        parents=[common],
+        help="list what celery beat should run, when, and whether it did",
+        description="Lists the schedules of celery beat, as workers, RedBeat and the configuration tell them, those "
+        "first that did not run: the task, when it is due, when it ran last and is due next, and the state. With a "
+        "name, in which * stands for any text, only those; of a single one also its latest 50 due times, with the run "
+        "that came of each and how late it was. Exit status 1 if there is none of that name.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="name of a schedule, such as 'nightly report'")
+    add_flags(parser, limit=0, times=False, formats=(*FORMATS, TOML))
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> ExitStatus:
+    """List schedules, and of a single one its due times."""
+    if options.output == TOML:
+        return _write_toml(options)
+    return answered(options, partial(_answer, options), named=options.name)
+
+
+def _matching(options: argparse.Namespace) -> Callable[[str], bool]:
+    from ha_monitor.query.language import Pattern, split_values
+
+    wanted = [Pattern(parts) for parts in split_values("*" if options.name is None else options.name)]
+    return lambda name: name == options.name or any(pattern.matches(name) for pattern in wanted)
+
+
+def _write_toml(options: argparse.Namespace) -> ExitStatus:
+    """Write the definitions as a configuration."""
+    from ha_monitor.query.schedules import schedules_in
+    from ha_monitor.schedules.toml import written
+
+    with store_of(options) as (_, reader):
+        found = schedules_in(reader.schedules, _matching(options), reader.queries.now())
+    shown, _ = first_of(found.seen, options)
+    output_of(options).rows(written([one.judgement.definition for one in shown]).splitlines())
+    refused = options.fail_if_any if shown else options.fail_if_none or options.name is not None
+    return ExitStatus.FAILURE if refused else ExitStatus.OK
+
+
+def _answer(options: argparse.Namespace, _loaded: Loaded, reader: StoreReader) -> Answer:
+    from ha_monitor.query.schedules import schedule_item, schedules_in, with_due_times
+
+    now = reader.queries.now()
+    found = schedules_in(reader.schedules, _matching(options), now)
+    shown, more = first_of(found.seen, options)
+    is_one = options.name is not None and len(shown) == 1
+    return Answer(
+        nouns=("schedule", "schedules"),
+        time=now,
+        items=[with_due_times(reader.schedules, shown[0])] if is_one else shown,
+        columns=COLUMNS,
+        id_of=lambda one: str(one.judgement.definition.name),
+        document_of=schedule_item,
+        searched=found.searched,
+        gaps=found.gaps,
+        more=more,
+        told=Told(_tell) if is_one else None,
+    )
+
+
+def _tell(seen: SeenSchedule, style: Style, output: Terminal, width: int | None) -> None:
+    """Write all about a schedule, and what came of its latest due times."""
+    one, definition = seen.judgement, seen.judgement.definition
+    output.row(definition.name, "  ", _state(seen, style))
+    zone = f", {definition.zone}" if definition.zone and not definition.timetable.startswith("every") else ""
+    total = one.history.missed_total
+    grace = definition.grace
+    known: dict[str, str | None] = {
+        "task": definition.task,
+        "due": f"{definition.timetable}{zone}",
+        "source": _source(seen, style),
+        "last": _last_in_words(seen, style),
+        "next": None if one.next_due is None else f"{style.time(one.next_due)[:19]}, {_relative(one.next_due, style)}",
+        "grace": None if grace is None else duration(grace),
+        "ends": None if definition.must_end_within is None else f"within {duration(definition.must_end_within)}",
+        "missed": f"{one.missed} in a row, {total} since it is watched" if total else None,
+        "sent by": " and ".join(one.producers),
+        "why": one.why or definition.problem,
+        "differs": definition.differs,
+    }
+    write_properties(known, output, width)
+    if not seen.occurrences:
+        return
+    output.row("")
+    used = [of for of in DUE_TIMES if of.column.header != "AGAIN" or any(found.again for found in seen.occurrences)]
+    rows = [[of.cell(found, style) for of in used] for found in seen.occurrences]
+    for row in laid_out([of.column for of in used], rows, output.shown, width=width):
+        output.row(*row)
+
+
+def _relative(at: float, style: Style) -> str:
+    return f"in {duration(at - style.now)}" if at >= style.now else f"{duration(style.now - at)} ago"
+
+
+def _last_in_words(seen: SeenSchedule, style: Style) -> str | None:
+    last = seen.judgement.last
+    if last is None or last.run is None:
+        return None
+    at = last.run.at or last.due
+    return f"{style.time(at)[:19]}, {_relative(at, style)}"
+
+
+def _state(seen: SeenSchedule, style: Style) -> Cell:
+    one = seen.judgement
+    more = f" {one.missed}" if one.missed > 1 and one.state == "missed" else ""
+    return style.state(one.state.value, more)
+
+
+def _source(seen: SeenSchedule, _style: Style) -> str:
+    definition = seen.judgement.definition
+    return definition.source.value if definition.is_confirmed else f"{definition.source.value}, not confirmed"
+
+
+def _last(seen: SeenSchedule, style: Style) -> Cell:
+    last = seen.judgement.last
+    return style.time(None if last is None or last.run is None else last.run.at)
+
+
+def _delay(one: Occurrence | None, style: Style) -> str:
+    delay = None if one is None else one.delay
+    if delay is None or style.seconds:
+        return style.duration(delay)
+    return short_duration(delay) if delay >= 0 else f"-{short_duration(-delay)}"
+
+
+def _run_time(one: Occurrence, style: Style) -> Cell:
+    run = one.run
+    if run is None or run.started is None or run.ended is None:
+        return ""
+    return style.duration(max(0.0, run.ended - run.started))
+
+
+COLUMNS = (
+    Of(Column("NAME", 0, 14), lambda one, _style: one.judgement.definition.name),
+    Of(Column("TASK", 4, 12), lambda one, _style: one.judgement.definition.task),
+    Of(Column("EVERY", 2, 10), lambda one, _style: one.judgement.definition.timetable),
+    Of(Column("LAST", 3), _last),
+    Of(Column("NEXT", 1), lambda one, style: style.time(one.judgement.next_due)),
+    Of(Column("STATE", 0), _state),
+    Of(Column("SOURCE", 5), _source),
+    Of(Column("DELAY", 6, right=True), lambda one, style: _delay(one.judgement.last, style), wide=True),
+    Of(Column("MISSED", 7, right=True), lambda one, _style: str(one.judgement.history.missed_total), wide=True),
+    Of(Column("ZONE", 8), lambda one, _style: one.judgement.definition.zone, wide=True),
+    Of(Column("WHY", 9, 12), lambda one, _style: one.judgement.why or one.judgement.definition.differs, wide=True),
+)
+DUE_TIMES = (
+    Of(Column("  DUE", 0), lambda one, style: f"  {style.time(one.due)[:19]}"),
+    Of(Column("STATE", 1), lambda one, style: style.state(one.state.value)),
+    Of(Column("DELAY", 2, right=True), _delay),
+    Of(Column("RAN", 4, right=True), _run_time),
+    Of(Column("TASK-STATE", 5), lambda one, style: "" if one.run is None else style.state(one.run.state)),
+    Of(Column("TASK", 3, LEAST_ID), lambda one, _style: "" if one.run is None else one.run.task_id),
+    Of(Column("AGAIN", 6, LEAST_ID), lambda one, _style: " ".join(run.task_id for run in one.again)),
+)

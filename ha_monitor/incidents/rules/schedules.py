@@ -1,0 +1,108 @@
+"""Schedules whose runs do not come, come twice, or fail; and beats of which nothing is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ha_monitor.incidents.facts import Facts
+from ha_monitor.incidents.sighting import Sighting, command_of, count_of, names_of
+from ha_monitor.schedules.model import Judgement, ScheduleState
+from ha_monitor.store.incidents import Severity
+from ha_monitor.text.times import duration
+from ha_monitor.text.visible import visible
+
+MOST_NAMED = 100
+"""Schedules that an incident about a beat keeps by name."""
+_HOW = {
+    ScheduleState.FAILED: "failed at its last due time",
+    ScheduleState.OVERRAN: "did not end in time",
+    ScheduleState.SKIPPED: "was not begun at its last due time: it expired in its queue",
+}
+
+
+def schedule_missed(facts: Facts) -> Iterator[Sighting]:
+    """Nothing ran, and its grace is over. What follows from a silent beat is not born, and goes on if it is there."""
+    for one in _judged(facts, ScheduleState.MISSED):
+        name = one.definition.name
+        if one.beat is not None and not facts.is_open("schedule-missed", name):
+            continue
+        times = count_of(one.missed, "time")
+        yield _sighting(
+            "schedule-missed",
+            one,
+            f"{visible(name)} did not run when it was due, {times} in a row: {_what(one)}",
+            size=max(1, one.missed),
+            severity=None if one.definition.is_confirmed else Severity.WARN,
+        )
+
+
+def schedule_doubled(facts: Facts) -> Iterator[Sighting]:
+    """Most likely two beats run."""
+    for one in facts.schedules.judgements if facts.schedules is not None else ():
+        if one.is_doubled:
+            senders = f", sent by {names_of(one.producers)}" if len(one.producers) > 1 else ""
+            said = (
+                f"{visible(one.definition.name)} ran more than once when it was due{senders}: does a second beat run?"
+            )
+            yield _sighting("schedule-doubled", one, said)
+
+
+def schedule_failed(facts: Facts) -> Iterator[Sighting]:
+    """It ran, and not as it should have."""
+    for state, how in _HOW.items():
+        for one in _judged(facts, state):
+            yield _sighting("schedule-failed", one, f"{visible(one.definition.name)} {how}: {_what(one)}")
+
+
+def beat_silent(facts: Facts) -> Iterator[Sighting]:
+    """All that one beat should have sent is missing: one incident in place of all of its schedules."""
+    for beat in facts.schedules.beats if facts.schedules is not None else ():
+        which = "beat" if beat.key in ("", "beat") else f"the beat {visible(beat.key)}"
+        missed = len(beat.schedules)
+        all_that = f"all that was due, {missed:,} of {count_of(beat.watched, 'schedule')}"
+        yield Sighting(
+            "beat-silent",
+            beat.key,
+            f"nothing comes from {which}: {all_that}, did not run: {names_of(beat.schedules)}",
+            size=missed,
+            since=beat.since,
+            facts={"schedules": missed, "watched": beat.watched, "last_heard": beat.last_heard},
+            command=command_of("schedules"),
+            members=beat.schedules[:MOST_NAMED],
+        )
+
+
+def _judged(facts: Facts, state: ScheduleState) -> Iterator[Judgement]:
+    for one in facts.schedules.judgements if facts.schedules is not None else ():
+        if one.state is state:
+            yield one
+
+
+def _sighting(kind: str, one: Judgement, summary: str, *, size: int = 1, severity: Severity | None = None) -> Sighting:
+    definition, last = one.definition, one.last
+    return Sighting(
+        kind,
+        definition.name,
+        summary,
+        size=size,
+        since=one.since,
+        facts={
+            "task": definition.task,
+            "schedule": definition.timetable,
+            "source": definition.source.value,
+            "last_due": None if last is None else last.due,
+            "next_due": one.next_due,
+        },
+        command=command_of("schedules", definition.name),
+        tasks=() if last is None or last.run is None else (last.run.task_id,),
+        severity=severity,
+        schedules=frozenset([definition.name]),
+    )
+
+
+def _what(one: Judgement) -> str:
+    """Its task, and when it runs."""
+    period = (
+        "" if one.period is None or one.definition.timetable.startswith("every") else f", every {duration(one.period)}"
+    )
+    return f"{visible(one.definition.task)}, {visible(one.definition.timetable)}{period}"

@@ -1,0 +1,287 @@
+"""Gathers what schedules are judged by: what they are, what ran, and of which times all events are there. Most of it is
+remembered from look to look, so that one asks for little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from ha_monitor.events.catalogue import State
+from ha_monitor.schedules.arguments import arguments_told
+from ha_monitor.schedules.judge import judge
+from ha_monitor.schedules.model import (
+    MOST_SCHEDULES,
+    Definition,
+    Judged,
+    Judgement,
+    Look,
+    Run,
+    Runs,
+    Source,
+)
+from ha_monitor.schedules.sources import merged
+from ha_monitor.store.queries import MOST_NAMES, KeptTask, Queries
+from ha_monitor.store.schedules import (
+    MOST_GAPS,
+    Coverage,
+    KeptSchedules,
+    KnownSource,
+    ScheduleChanges,
+    with_occurrences,
+)
+
+LOOKED_AT = 60
+"""Newest tasks of a name that are looked at."""
+FEW = 5
+"""Of these, as many as are asked for at each look: only if all of them are new, the others are asked for, too."""
+MOST_READ = 3000
+"""Records that are read at a look; names for which there is no room are judged at a later one."""
+MARGIN = 2.0
+"""Seconds by which an event may be older than its sender sends it, or the watermark later than it seems."""
+MOST_CHANGED = 100
+"""Schedules that one look has written; the others are left for the next."""
+COVERED_EVERY = 10.0
+"""Seconds after which it is written until when all events are there, if nothing else is."""
+MAY_REPEAT = 150.0
+"""Seconds before a store went back of which events may be missing in it until they are merged again."""
+_ENDED = frozenset((State.SUCCESS, State.FAILURE, State.REJECTED, State.REVOKED))
+
+
+class ScheduleView(NamedTuple):
+    """What the leader knows of schedules, and of the events by which they are judged."""
+
+    own: Sequence[Definition] = ()
+    """Those in the configuration of this program."""
+    sources: Mapping[Source, KnownSource] = {}  # never changed
+    """What was asked since this instance leads; of the others it is as it was kept."""
+    merged_ago: float | None = None
+    """Seconds since the time until which all that was sent is merged; None if that is not known."""
+    listened_for: float | None = None
+    """Seconds for which this instance has listened without a break; None if it does not."""
+
+
+class ScheduleReader(Protocol):
+    """What is asked of the store. Each call raises `StoreUnavailable`."""
+
+    @property
+    def queries(self) -> Queries: ...
+
+    @property
+    def schedules(self) -> KeptSchedules: ...
+
+
+class _Newest(Struct):
+    """The newest tasks of a name."""
+
+    ids: list[str] = field(default_factory=list)
+    """The newest first."""
+    runs: dict[str, Run | None] = field(default_factory=dict)
+    """None for one whose record has expired."""
+    is_read: bool = False
+    """Whether all of them were read."""
+
+
+class ScheduleGatherer:
+    """Remembers what need not be asked each time."""
+
+    def __init__(self) -> None:
+        self._is_outdated = True
+        self._kept: dict[str, Judgement] = {}
+        """As they are in the store."""
+        self._sources: dict[Source, KnownSource] = {}
+        self._coverage: Coverage | None = None
+        self._written_until = float("-inf")
+        """Until when, as it is in the store, all events are there."""
+        self._newest: dict[str, _Newest] = {}
+        self._went_back_at = 0.0
+
+    def start_anew(self) -> None:
+        """Another instance led meanwhile, and wrote."""
+        self._is_outdated = True
+
+    def written(self, changes: ScheduleChanges) -> None:
+        """What a look found is in the store."""
+        self._kept = {name: one for name, one in self._kept.items() if name not in changes.removed}
+        self._kept |= {one.definition.name: one for one in changes.changed}
+        self._sources |= changes.sources
+        if changes.coverage is not None:
+            self._written_until = changes.coverage.until
+
+    def gather(
+        self,
+        reader: ScheduleReader,
+        view: ScheduleView,
+        now: float,
+        *,
+        lost: Sequence[tuple[float, float]],
+        orphaned: frozenset[str],
+        went_back_at: float,
+        is_merged: bool,
+    ) -> tuple[Judged | None, ScheduleChanges]:
+        """What is to be said of the schedules, None if they cannot be judged now; and what is to be written.
+
+        :param lost: times of which events are missing. :param orphaned: tasks that nobody has any more.
+        :raises StoreUnavailable: as the reader does.
+        """
+        if self._is_outdated or went_back_at != self._went_back_at:
+            self._read(reader.schedules)
+            self._is_outdated, self._went_back_at = False, went_back_at
+        known = self._sources | {name: after(self._sources.get(name), one) for name, one in view.sources.items()}
+        changes = ScheduleChanges(sources={name: one for name, one in known.items() if one != self._sources.get(name)})
+        if not is_merged or view.merged_ago is None or view.listened_for is None:
+            return None, changes
+        self._cover(now - view.merged_ago - MARGIN, now - view.listened_for, now)
+        definitions = self._definitions(known.values(), view.own)
+        runs = self._runs(reader.queries, list(dict.fromkeys(one.task for one in definitions)), orphaned, now)
+        definitions = [one for one in definitions if one.task in runs]
+        coverage = self._coverage
+        assert coverage is not None
+        gaps = [*coverage.gaps, *lost]
+        if went_back_at:
+            gaps.append((went_back_at - MAY_REPEAT, went_back_at))
+        histories = {name: one.history for name, one in self._kept.items()}
+        judged = judge(definitions, histories, runs, Look(now, coverage.until, coverage.since, gaps))
+        return judged, self._changes(judged, changes)
+
+    def _read(self, kept: KeptSchedules) -> None:
+        judgements = kept.judgements()[:MOST_SCHEDULES]
+        occurrences = kept.occurrences([one.definition.name for one in judgements])
+        self._kept = {
+            one.definition.name: with_occurrences(one, times)
+            for one, times in zip(judgements, occurrences, strict=True)
+        }
+        self._sources = kept.sources()
+        self._coverage = kept.coverage()
+        self._written_until = self._coverage.until if self._coverage is not None else float("-inf")
+
+    def _cover(self, certain_until: float, since: float, now: float) -> None:
+        """Note until when all events are there.
+
+        :param since: since when this instance has listened: what was sent before, another one may have heard.
+        """
+        before = self._coverage
+        if before is None or before.since > now:
+            self._coverage = Coverage(since, max(since, certain_until))
+            return
+        # The clock of the store may have been put back.
+        until = min(before.until, now)
+        gaps = [(first, last) for first, last in before.gaps if last <= now]
+        if since > until:
+            gaps.append((until, since))
+        self._coverage = Coverage(before.since, max(until, certain_until), tuple(gaps[-MOST_GAPS:]))
+
+    def _definitions(self, sources: Iterable[KnownSource], own: Sequence[Definition]) -> list[Definition]:
+        return list(merged(*(one.definitions for one in sources), own))[:MOST_SCHEDULES]
+
+    def _runs(self, queries: Queries, names: Sequence[str], orphaned: frozenset[str], now: float) -> dict[str, Runs]:
+        """The newest tasks of each name; without those that are yet to be read."""
+        self._newest = {name: self._newest.get(name, _Newest()) for name in names}
+        self._look_for_new(queries, names)
+        unread = [
+            (name, task_id)
+            for name, newest in self._newest.items()
+            for task_id in newest.ids
+            if not _is_settled(newest.runs, task_id, orphaned)
+        ]
+        some, rest = unread[:MOST_READ], unread[MOST_READ:]
+        for (name, task_id), task in zip(some, queries.tasks([one for _, one in some]) if some else [], strict=True):
+            self._newest[name].runs[task_id] = None if task is None else run_of(task, orphaned)
+        unread_names = {name for name, _ in rest}
+        is_full: bool | None = None
+        found = {}
+        for name, newest in self._newest.items():
+            newest.is_read = name not in unread_names
+            if not newest.is_read:
+                continue
+            complete_since = _complete_since(newest, now)
+            if not newest.ids:
+                is_full = len(queries.names()) >= MOST_NAMES if is_full is None else is_full
+                complete_since = now if is_full else complete_since
+            found[name] = Runs([run for one in newest.ids if (run := newest.runs.get(one)) is not None], complete_since)
+        return found
+
+    def _look_for_new(self, queries: Queries, names: Sequence[str]) -> None:
+        wider = []
+        for name, ids in zip(names, queries.newest_of(names, FEW) if names else [], strict=True):
+            if len(ids) >= FEW and ids[-1] not in self._newest[name].runs:
+                wider.append(name)
+            else:
+                self._put(name, ids)
+        for name, ids in zip(wider, queries.newest_of(wider, LOOKED_AT) if wider else [], strict=True):
+            self._put(name, ids)
+
+    def _put(self, name: str, ids: Sequence[str]) -> None:
+        """:param ids: the newest, of which the last is known already, or is the oldest of all that are looked at."""
+        newest = self._newest[name]
+        whole = list(dict.fromkeys([*ids, *newest.ids]))[:LOOKED_AT] if set(ids) & newest.runs.keys() else list(ids)
+        newest.ids = whole
+        newest.runs = {one: newest.runs[one] for one in whole if one in newest.runs}
+
+    def _changes(self, judged: Judged, changes: ScheduleChanges) -> ScheduleChanges:
+        changed = [one for one in judged.judgements if one != self._kept.get(one.definition.name)][:MOST_CHANGED]
+        names = {one.definition.name for one in judged.judgements}
+        unread = {name for name, newest in self._newest.items() if not newest.is_read}
+        removed = [name for name, one in self._kept.items() if name not in names and one.definition.task not in unread]
+        coverage = self._coverage
+        is_old = coverage is not None and coverage.until - self._written_until >= COVERED_EVERY
+        is_wanted = bool(judged.judgements) and (bool(changed) or is_old)
+        return changes._replace(changed=changed, removed=removed, coverage=coverage if is_wanted else None)
+
+
+def after(before: KnownSource | None, now: KnownSource) -> KnownSource:
+    """What is known of a source: what it says now, or what it said before if it says nothing. What it may have left out
+    only because not all answered is in dispute.
+    """
+    if before is None:
+        return now
+    if not now.read_at:
+        return replace(before, problem=now.problem)
+    if not now.is_partial:
+        return now
+    names = {one.name for one in now.definitions}
+    left = [
+        replace(one, differs="no worker that answered has it, but not all did", is_disputed=True)
+        for one in before.definitions
+        if one.name not in names
+    ]
+    return replace(now, definitions=(*now.definitions, *left))
+
+
+def run_of(task: KeptTask, orphaned: frozenset[str] = frozenset()) -> Run:
+    """What schedules are judged by of a task."""
+    record = task.record
+    return Run(
+        task_id=record.task_id,
+        sent=record.sent,
+        received=record.received,
+        started=record.started,
+        ended=record.finished,
+        state=record.state.value,
+        is_child=record.parent_id is not None,
+        is_orphaned=record.task_id in orphaned,
+        queue=record.queue,
+        arguments=arguments_told(record.args, record.kwargs),
+    )
+
+
+def _is_settled(runs: Mapping[str, Run | None], task_id: str, orphaned: frozenset[str]) -> bool:
+    """Whether what was read of a task is all that there will be, as far as one can tell."""
+    if task_id not in runs:
+        return False
+    run = runs[task_id]
+    return run is None or (run.state in _ENDED and run.is_orphaned == (task_id in orphaned))
+
+
+def _complete_since(newest: _Newest, now: float) -> float:
+    """From when on no task of the name is missing."""
+    known: list[Run] = []
+    for task_id in newest.ids:
+        run = newest.runs.get(task_id)
+        if run is None:
+            return known[-1].at or now if known else now
+        known.append(run)
+    return (known[-1].at or now) if len(known) >= LOOKED_AT else 0.0

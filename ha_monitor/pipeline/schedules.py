@@ -1,0 +1,111 @@
+"""The leader's duty for schedules: find out which there are. What ran, and what did not, is looked at with the
+incidents (`incidents/schedules.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from ha_monitor.clock import Clock
+from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.scout import Answer, Scout
+from ha_monitor.schedule import Schedule
+from ha_monitor.schedules.model import Source
+from ha_monitor.store.outbox import OutboxItem
+from ha_monitor.store.results import Watched
+from ha_monitor.store.schedules import KnownSource
+
+ASK_EVERY = 600.0
+"""Seconds between two questions."""
+AGAIN_AFTER = 60.0
+"""Seconds after which they are asked again if nobody answered."""
+SETTLED_AFTER = 5.0
+"""Seconds after which a new worker is asked: others may start with it."""
+MOST_ASKED = 20
+"""Workers that are asked: each answers with all its settings."""
+THERE = ("online", "late")
+
+
+class Watch(Protocol):
+    """Looks at the workers."""
+
+    @property
+    def watched(self) -> Watched | None:
+        """What it saw last; None if that was before this instance led."""
+
+
+class SchedulesDuty:
+    """Advances one step at each `run`. Never waits for an answer."""
+
+    def __init__(self, scout: Scout, watch: Watch, logger: Logger, clock: Clock) -> None:
+        self._scout = scout
+        self._watch = watch
+        self._logger = logger
+        self._clock = clock
+        self._due = Schedule(clock, ASK_EVERY)
+        self._is_outdated = False
+        """Whether those that are asked were asked under another leader."""
+        self._there: frozenset[str] = frozenset()
+        self._asked: Sequence[str] = ()
+        self._troubles: dict[Source, str] = {}
+        self.sources: Mapping[Source, KnownSource] = {}
+        """What each said since this instance leads."""
+
+    def start_anew(self) -> None:
+        self._is_outdated = self._scout.busy
+        self._there = frozenset()
+        self.sources = {}
+        self._due.hasten()
+
+    def run(self) -> list[OutboxItem]:
+        if self._scout.busy:
+            self._take()
+            return []
+        watched = self._watch.watched
+        if watched is None:
+            return []
+        there = frozenset(one.name for one in watched.workers if one.state in THERE)
+        if there - self._there:
+            self._due.hasten(SETTLED_AFTER)
+        self._there = there
+        if self._due.is_due() and (there or self._scout.asks_redbeat):
+            self._due.restart()
+            self._asked = some_of_each(there)
+            self._scout.ask(self._asked)
+        return []
+
+    def _take(self) -> None:
+        answers = self._scout.take()
+        if answers is None:
+            return
+        if self._is_outdated:
+            self._is_outdated = False
+            self._due.hasten()
+            return
+        found = {source: self._known(source, one) for source, one in answers.items() if not one.is_held_up}
+        self.sources = {**self.sources, **found}
+        if any(one.problem for one in found.values()) or len(found) < len(answers):
+            self._due.hasten(AGAIN_AFTER)
+
+    def _known(self, source: Source, answer: Answer) -> KnownSource:
+        problem = answer.problem
+        if not problem and answer.silent and len(answer.silent) == len(self._asked):
+            problem = f"none of {len(self._asked)} workers that were asked for their settings answered"
+        if problem and problem != self._troubles.get(source):
+            self._logger.warning("schedules-not-read", source=source.value, reason=problem)
+        self._troubles[source] = problem
+        if problem:
+            return KnownSource(problem=problem)
+        return KnownSource(tuple(answer.definitions), self._clock.time(), is_partial=bool(answer.silent))
+
+
+def some_of_each(workers: frozenset[str]) -> list[str]:
+    """Workers to ask: of each name before the @ the first, then the second, until it is enough. The same ones each
+    time, so that what they say is not taken for a change.
+    """
+    by_name: dict[str, list[str]] = {}
+    for worker in sorted(workers):
+        by_name.setdefault(worker.partition("@")[0], []).append(worker)
+    turns = [(number, worker) for some in by_name.values() for number, worker in enumerate(some)]
+    return [worker for _, worker in sorted(turns)[:MOST_ASKED]]

@@ -1,0 +1,190 @@
+"""Schedules, as they are asked for, and as JSON. Times are in ISO 8601, UTC; durations in seconds; what is not known is
+null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec import UNSET, Struct, UnsetType
+
+from ha_monitor.query.items import rounded, time_or_null
+from ha_monitor.schedules.model import Judgement, Occurrence, ScheduleState, Source
+from ha_monitor.store.queries import Gap
+from ha_monitor.store.schedules import Coverage, KeptSchedules, KnownSource
+from ha_monitor.text.times import duration
+
+WORST = (
+    *(ScheduleState.MISSED, ScheduleState.FAILED, ScheduleState.DOUBLED, ScheduleState.OVERRAN),
+    *(ScheduleState.SKIPPED, ScheduleState.LATE, ScheduleState.NOT_KNOWN, ScheduleState.WAITING),
+    *(ScheduleState.ON_TIME, ScheduleState.PAUSED),
+)
+"""The states, those first that somebody must look at."""
+LATELY = 86_400.0
+"""Seconds for which it is said that nobody listened."""
+SOURCES = {Source.CONF: "the settings of the workers", Source.REDBEAT: "RedBeat"}
+
+
+class SeenSchedule(NamedTuple):
+    """A schedule, and what came of its latest due times, if that was asked for."""
+
+    judgement: Judgement
+    occurrences: Sequence[Occurrence] | None = None
+    """The latest first."""
+
+
+class Schedules(NamedTuple):
+    """All that was asked for."""
+
+    seen: Sequence[SeenSchedule]
+    """The worst first, of these what is due next."""
+    searched: str
+    gaps: Sequence[Gap]
+
+
+def schedules_in(kept: KeptSchedules, matches: Callable[[str], bool], now: float) -> Schedules:
+    """The schedules of some names.
+
+    :raises StoreUnavailable: as the store does.
+    """
+    found = [SeenSchedule(one) for one in kept.judgements() if matches(one.definition.name)]
+    found.sort(key=_worst)
+    sources, coverage = kept.sources(), kept.coverage()
+    return Schedules(found, _searched(sources, now), _gaps(sources, coverage, now))
+
+
+def with_due_times(kept: KeptSchedules, seen: SeenSchedule) -> SeenSchedule:
+    """A schedule with what came of its latest due times."""
+    (occurrences,) = kept.occurrences([seen.judgement.definition.name])
+    return seen._replace(occurrences=occurrences[::-1])
+
+
+def _worst(seen: SeenSchedule) -> tuple[int, float, str]:
+    one = seen.judgement
+    return WORST.index(one.state), one.next_due or float("inf"), one.definition.name
+
+
+def _searched(sources: Mapping[Source, KnownSource], now: float) -> str:
+    read = [
+        f"{name}, read {duration(max(0.0, now - known.read_at))} ago"
+        for source, name in SOURCES.items()
+        if (known := sources.get(source)) is not None and known.read_at
+    ]
+    return f"the schedules of {'; '.join([*read, 'the configuration'])}"
+
+
+def _gaps(sources: Mapping[Source, KnownSource], coverage: Coverage | None, now: float) -> list[Gap]:
+    found = []
+    if Source.CONF not in sources:
+        found.append(Gap("schedules that the workers know: none was asked yet", 0, 0))
+    for source, known in sources.items():
+        name = SOURCES.get(source, source.value)
+        if known.problem:
+            found.append(Gap(f"schedules of {name}: {known.problem}", known.read_at, 0))
+        elif known.is_partial:
+            found.append(Gap(f"schedules of {name}: not all that were asked answered", 0, 0))
+    if coverage is not None:
+        missing = [(since, until) for since, until in coverage.gaps if until > now - LATELY]
+        found += [Gap("runs, since no instance listened", since, until) for since, until in missing]
+        if coverage.since > now - LATELY:
+            found.append(Gap("runs", 0, coverage.since))
+    return found
+
+
+class DueItem(Struct):
+    """A due time, and what came of it."""
+
+    due: str | None
+    state: ScheduleState
+    delay: float | None
+    """Seconds from the due time until it was sent, or first heard of."""
+    task_id: str | None
+    task_state: str | None
+    sent: str | None
+    started: str | None
+    finished: str | None
+    again: list[str]
+    """Ids of further runs for the same due time."""
+
+
+class ScheduleItem(Struct):
+    """A schedule."""
+
+    name: str
+    task: str
+    schedule: str
+    """When it is due: five fields as of cron, or `every 10m`."""
+    timezone: str | None
+    source: Source
+    app: str | None
+    enabled: bool
+    confirmed: bool
+    """Not if it was only learned."""
+    state: ScheduleState
+    why: str | None
+    since: str | None
+    """The due time with which this state began."""
+    last: DueItem | None
+    """The latest due time with a run."""
+    next: str | None
+    period: float | None
+    grace: float | None
+    """As it is set; null for a tenth of the period."""
+    must_end_within: float | None
+    missed: int
+    """In a row."""
+    missed_total: int
+    doubled: bool
+    producers: list[str]
+    beat: str | None
+    """The silent beat that explains why it is missed."""
+    differs: str | None
+    """In what the sources do not agree."""
+    due_times: list[DueItem] | UnsetType = UNSET
+
+
+def schedule_item(seen: SeenSchedule) -> ScheduleItem:
+    """A schedule, for programs."""
+    one, definition = seen.judgement, seen.judgement.definition
+    return ScheduleItem(
+        name=definition.name,
+        task=definition.task,
+        schedule=definition.timetable,
+        timezone=definition.zone or None,
+        source=definition.source,
+        app=definition.app or None,
+        enabled=definition.is_enabled,
+        confirmed=definition.is_confirmed,
+        state=one.state,
+        why=one.why or definition.problem or None,
+        since=time_or_null(one.since),
+        last=None if one.last is None else due_item(one.last),
+        next=time_or_null(one.next_due),
+        period=rounded(one.period),
+        grace=definition.grace,
+        must_end_within=definition.must_end_within,
+        missed=one.missed,
+        missed_total=one.history.missed_total,
+        doubled=one.is_doubled,
+        producers=list(one.producers),
+        beat=one.beat,
+        differs=definition.differs or None,
+        due_times=UNSET if seen.occurrences is None else [due_item(found) for found in seen.occurrences],
+    )
+
+
+def due_item(one: Occurrence) -> DueItem:
+    """A due time, for programs."""
+    run = one.run
+    return DueItem(
+        due=time_or_null(one.due),
+        state=one.state,
+        delay=rounded(one.delay),
+        task_id=None if run is None else run.task_id,
+        task_state=None if run is None else run.state,
+        sent=None if run is None else time_or_null(run.sent),
+        started=None if run is None else time_or_null(run.started),
+        finished=None if run is None else time_or_null(run.ended),
+        again=[other.task_id for other in one.again],
+    )

@@ -1,0 +1,88 @@
+"""Beats of which nothing is heard any more: one finding instead of one for each of their schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from msgspec.structs import replace
+
+from ha_monitor.schedules.model import Judgement, ScheduleState, SilentBeat
+
+_LEAST = 2
+"""Schedules that a silent beat misses: one alone is that schedule's own."""
+UNNAMED = "beat"
+
+
+def silent_beats(judgements: Sequence[Judgement]) -> tuple[list[Judgement], list[SilentBeat]]:
+    """Find the silent ones, and say of each missed schedule which of them explains it.
+
+    All of an application are of one beat, if all that were due are missed. Else, where it is known who sends what,
+    those of one sender are, if another one sends the rest, and did so before.
+    """
+    beats: list[SilentBeat] = []
+    explained: dict[str, str] = {}
+    for group in _grouped(judgements, lambda one: one.definition.app):
+        whole = _silent(group)
+        for beat in [whole] if whole else _silent_beside_others(group):
+            beats.append(beat)
+            explained |= dict.fromkeys(beat.schedules, beat.key)
+    marked = [
+        replace(one, beat=explained[one.definition.name]) if one.definition.name in explained else one
+        for one in judgements
+    ]
+    return marked, beats
+
+
+def _silent_beside_others(group: Sequence[Judgement]) -> Iterator[SilentBeat]:
+    for part in _grouped(group, _producer):
+        silent = _silent(part)
+        # A sender that came later has taken over: what it did not send is missed, and it is not silent.
+        if silent and _producer(part[0]) and any(_sent_before(one, silent.since) for one in group if one not in part):
+            yield silent
+
+
+def _sent_before(one: Judgement, at: float) -> bool:
+    """Whether who sends it now did so before that time."""
+    runs = [known.run for known in one.history.occurrences if known.run is not None]
+    return any(run.producer == _producer(one) != "" and (run.at or at) < at for run in runs)
+
+
+def _silent(group: Sequence[Judgement]) -> SilentBeat | None:
+    # What was guessed from regular runs need not be of a beat.
+    sure = [one for one in group if one.definition.is_confirmed]
+    missed = [one for one in sure if one.state is ScheduleState.MISSED]
+    if len(missed) < _LEAST:
+        return None
+    since = min(_begin(one) for one in missed)
+    heard = [at for one in sure if (at := _heard(one)) is not None]
+    if any(at > since for at in heard):
+        return None
+    producers = {name for one in missed if (name := _producer(one))}
+    names = sorted(missed, key=lambda one: (_begin(one), one.definition.name))
+    return SilentBeat(
+        key=producers.pop() if len(producers) == 1 else group[0].definition.app or UNNAMED,
+        since=since,
+        last_heard=max(heard, default=None),
+        schedules=tuple(one.definition.name for one in names),
+        watched=len(sure),
+    )
+
+
+def _grouped(judgements: Iterable[Judgement], key: Callable[[Judgement], str]) -> list[list[Judgement]]:
+    groups: dict[str, list[Judgement]] = {}
+    for one in judgements:
+        groups.setdefault(key(one), []).append(one)
+    return list(groups.values())
+
+
+def _producer(one: Judgement) -> str:
+    return one.producers[0] if one.producers else ""
+
+
+def _begin(one: Judgement) -> float:
+    return one.history.missed_since or 0.0
+
+
+def _heard(one: Judgement) -> float | None:
+    """When beat sent it last."""
+    return one.last.run.at if one.last is not None and one.last.run is not None else None

@@ -1,0 +1,123 @@
+"""The schedule of beat, from what workers answer to `conf`. Nothing in an answer is to be trusted.
+
+Beat reads its schedule from the configuration of the application, which its workers have as well. Celery answers with
+the settings under the names under which the application set them: `beat_schedule`, `CELERY_BEAT_SCHEDULE`, or
+`CELERYBEAT_SCHEDULE` as before Celery 4. Secrets are masked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from ha_monitor.schedules.arguments import arguments_of
+from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES, Definition, Source
+from ha_monitor.schedules.texts import translated, zone_name
+from ha_monitor.schedules.timetable import timetable_of
+
+_MOST_SETTINGS = 5000
+_SUFFIX = "beat_schedule"
+
+
+def definitions_of(answers: Mapping[str, object], app: str = "") -> list[Definition]:
+    """The entries of one application, in the order of their names.
+
+    Workers that know no schedule at all have no say. Where the others differ, as while a new version is brought out,
+    most of them say what is shown, and no run is said to be missing.
+
+    :param answers: to `conf`, by nodename.
+    """
+    told = {worker: found for worker, answer in answers.items() if (found := definitions_in(answer, app))}
+    names = sorted({name for found in told.values() for name in found})
+    return [_agreed([found.get(name) for found in told.values()]) for name in names[:MOST_SCHEDULES]]
+
+
+def definitions_in(answer: object, app: str = "") -> dict[str, Definition]:
+    """The entries in the answer of one worker, by name; at most a thousand."""
+    if not isinstance(answer, dict) or len(answer) > _MOST_SETTINGS:
+        return {}
+    settings = {key.lower(): value for key, value in answer.items() if isinstance(key, str)}
+    key = next((key for key, value in settings.items() if key.endswith(_SUFFIX) and isinstance(value, dict)), None)
+    if key is None:
+        return {}
+    prefix = key.removesuffix(_SUFFIX)
+
+    def setting(name: str) -> object:
+        return next((settings[key] for key in (prefix + name, f"celery_{name}", name) if key in settings), None)
+
+    zone = _zone(setting("timezone"), setting("enable_utc"))
+    scheduler = next((settings[key] for key in (f"{prefix}beat_scheduler", "beat_scheduler") if key in settings), "")
+    found = {}
+    for name, entry in list(settings[key].items())[:MOST_SCHEDULES]:
+        if isinstance(name, str) and isinstance(entry, dict):
+            definition = definition_of(name[:LONGEST_TEXT], entry, zone, Source.CONF, app)
+            if "django_celery_beat" in str(scheduler)[:LONGEST_TEXT]:
+                definition = replace(definition, differs="django-celery-beat may have another one in its database")
+            found[definition.name] = definition
+    return found
+
+
+def definition_of(name: str, entry: Mapping[str, object], zone: str, source: Source, app: str = "") -> Definition:
+    """The definition that an entry of a schedule stands for, as Celery and RedBeat have it.
+
+    :param entry: `task`, `schedule`, `args`, `kwargs`, `options`; any of them may be missing or wrong.
+    :param zone: the time zone of the application; empty if it is not known.
+    """
+    timetable, own_zone, problem = translated(entry.get("schedule"))
+    task = entry.get("task")
+    if not isinstance(task, str) or not task:
+        task, problem = "", problem or "it names no task"
+    zone = own_zone or zone
+    try:
+        timetable = timetable if problem else timetable_of(timetable, zone).text
+    except ValueError as error:
+        problem = str(error)
+    options = entry.get("options")
+    get = options.get if isinstance(options, dict) else {}.get
+    queue = get("queue")
+    return Definition(
+        name=name,
+        task=task[:LONGEST_TEXT],
+        timetable=timetable,
+        zone=zone[:LONGEST_TEXT],
+        source=source,
+        app=app,
+        arguments=arguments_of(entry.get("args"), entry.get("kwargs")),
+        queue=queue[:LONGEST_TEXT] if isinstance(queue, str) and queue else None,
+        expires=_seconds(get("expires")),
+        is_enabled=entry.get("enabled") is not False,
+        problem=problem,
+    )
+
+
+def _zone(timezone: object, enable_utc: object) -> str:
+    """The time zone of an application; empty if it is that of the host on which beat runs, or cannot be read."""
+    if timezone is None or timezone == "":
+        return "" if enable_utc is False else "UTC"
+    return zone_name(timezone) or ""
+
+
+def _seconds(told: object) -> float | None:
+    """Of an option that is a number or a timedelta."""
+    timetable = translated(told).timetable
+    try:
+        return timetable_of(timetable, "").next_after(0.0) if timetable.startswith("every ") else None
+    except ValueError:
+        return None
+
+
+def _agreed(told: list[Definition | None]) -> Definition:
+    """What most workers say of an entry, and whether others say something else."""
+    known = [one for one in told if one is not None]
+    counted = Counter((one.task, one.timetable, one.zone, one.arguments) for one in known)
+    most = max(counted, key=lambda key: (counted[key], str(key)))
+    chosen = next(one for one in known if (one.task, one.timetable, one.zone, one.arguments) == most)
+    if len(known) < len(told):
+        differs = f"only {len(known)} of {len(told)} workers have it"
+    elif len(counted) > 1:
+        differs = f"{len(told) - counted[most]} of {len(told)} workers have another one"
+    else:
+        return chosen
+    return replace(chosen, differs=differs, is_disputed=True)

@@ -1,0 +1,210 @@
+"""What is to be said of schedules: of each due time what came of it, of each schedule its state, and which beats are
+silent. A function of what is known and kept, for which it does not matter how often or by whom it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from ha_monitor.schedules.beats import silent_beats
+from ha_monitor.schedules.doubling import is_doubled
+from ha_monitor.schedules.matching import match
+from ha_monitor.schedules.model import (
+    SETTLING,
+    Definition,
+    History,
+    Judged,
+    Judgement,
+    Look,
+    Occurrence,
+    Run,
+    Runs,
+    ScheduleState,
+)
+from ha_monitor.schedules.timetable import timetable_of
+from ha_monitor.schedules.track import Track
+
+_FAILED = {"FAILURE", "REJECTED", "REVOKED"}
+_WAITS = {"UNKNOWN", "SENT", "RECEIVED"}
+_NOTHING = Runs(())
+_BAD = {ScheduleState.FAILED, ScheduleState.OVERRAN}
+
+
+def judge(
+    definitions: Sequence[Definition], histories: Mapping[str, History], runs: Mapping[str, Runs], look: Look
+) -> Judged:
+    """Judge all schedules.
+
+    :param histories: by the name of the schedule, as the last judgements had them; those of other names are ignored.
+    :param runs: by the name of the task: its newest ones, those that were seen before included, so that their ends are.
+    """
+    at = min(look.now, look.certain_until)
+    tracks: dict[str, Track] = {}
+    judgements: dict[str, Judgement] = {}
+    for one in definitions:
+        history = histories.get(one.name) or History(one.name, "", "", 0.0)
+        try:
+            if one.problem or not one.is_enabled:
+                raise ValueError(one.problem)
+            tracks[one.name] = Track(one, timetable_of(one.timetable, one.zone), history, at)
+        except ValueError as error:
+            judgements[one.name] = _not_watched(one, history, str(error))
+    not_seen: list[str] = []
+    by_task: dict[str, list[Track]] = {}
+    for track in tracks.values():
+        by_task.setdefault(track.definition.task, []).append(track)
+    for task, group in by_task.items():
+        found = runs.get(task, _NOTHING)
+        match(group, found.runs, at)
+        for track in group:
+            before = sum(one.state is ScheduleState.NOT_KNOWN for one in track.occurrences)
+            judgements[track.definition.name] = _judgement(track, look, at, found)
+            if sum(one.state is ScheduleState.NOT_KNOWN for one in track.occurrences) > before:
+                not_seen.append(track.definition.name)
+    ordered, beats = silent_beats([judgements[one.name] for one in definitions])
+    return Judged(ordered, beats, not_seen)
+
+
+def _not_watched(definition: Definition, history: History, problem: str) -> Judgement:
+    """Of a schedule that is not to run, or of which nobody can say when: it begins anew when that changes."""
+    kept = replace(history, timetable="", zone="", next_due=None, missed=0, missed_since=None)
+    state = ScheduleState.NOT_KNOWN if problem or definition.problem else ScheduleState.PAUSED
+    return Judgement(definition, state, kept, why=problem, last=_last(history.occurrences))
+
+
+def _judgement(track: Track, look: Look, at: float, runs: Runs) -> Judgement:
+    before, newly = track.history, 0
+    for place, one in enumerate(track.occurrences):
+        state = _outcome(track, one, look, at, runs)
+        newly += state is ScheduleState.MISSED and one.state is not ScheduleState.MISSED
+        if state is not one.state:
+            track.occurrences[place] = replace(one, state=state)
+    history = track.kept(at)
+    states = [one.state for one in track.occurrences if one.due >= track.since]
+    missed = _missed(states)
+    if missed and states[0] is ScheduleState.MISSED and _reach(states) == len(states):
+        # It has been missing for longer than due times are kept.
+        newly += track.passed_by
+        missed = max(missed, before.missed + newly)
+    since = None
+    if missed:
+        first = len(track.occurrences) - _reach(states)
+        since = before.missed_since if before.missed and before.missed_since else track.occurrences[first].due
+    history = replace(history, missed=missed, missed_since=since, missed_total=before.missed_total + newly)
+    doubled = is_doubled(track, at)
+    state, decided = _state(track, doubled=doubled)
+    last = _last(track.occurrences)
+    return Judgement(
+        track.definition,
+        state,
+        history,
+        why=_why(track, state, look),
+        since=since if state is ScheduleState.MISSED else decided.due if decided is not None else None,
+        last=last,
+        is_doubled=doubled,
+        period=track.period(last.due if last is not None else at),
+    )
+
+
+def _outcome(track: Track, one: Occurrence, look: Look, at: float, runs: Runs) -> ScheduleState:
+    is_open = one.run is not None and not one.run.is_over
+    if one.state is not ScheduleState.WAITING and not is_open:
+        return one.state
+    if one.run is not None:
+        return _outcome_of(track, one, one.run, at)
+    deadline = track.deadline(one.due)
+    if at < deadline:
+        return ScheduleState.WAITING
+    # Of a period, the run before counts as well: beat may have begun anew while nobody looked.
+    begin = one.due - (track.early(one.due) if track.is_absolute else track.period(one.due) or 0.0)
+    first = one.due if track.is_absolute else begin
+    unseen = first < look.known_since or any(since < deadline and begin < until for since, until in look.gaps)
+    unsettled = track.definition.is_disputed or one.due < track.since + SETTLING
+    # Somebody calls it by hand, and nothing tells when it was sent: it may have been beat's, and have waited.
+    mixed = track.is_called_by_hand and any(run.sent is None for run in one.again)
+    if unseen or unsettled or mixed or runs.complete_since > begin:
+        return ScheduleState.NOT_KNOWN
+    return ScheduleState.MISSED
+
+
+def _outcome_of(track: Track, one: Occurrence, run: Run, at: float) -> ScheduleState:
+    definition = track.definition
+    expires, sent = definition.expires, run.at
+    state = ScheduleState.ON_TIME
+    # Of some ends the time is not known.
+    ended = run.ended if run.is_over else at
+    expired = expires is not None and sent is not None and (run.ended or at) >= sent + expires
+    if run.is_expired or (expired and (run.state == "REVOKED" or (run.state in _WAITS and run.started is None))):
+        state = ScheduleState.SKIPPED
+    elif run.state in _FAILED or run.is_orphaned:
+        state = ScheduleState.FAILED
+    elif definition.must_end_within is not None and (ended or 0.0) > one.due + definition.must_end_within:
+        state = ScheduleState.OVERRAN
+    elif sent is not None and sent > track.deadline(one.due):
+        state = ScheduleState.LATE
+    return state
+
+
+def _reach(states: Sequence[ScheduleState]) -> int:
+    """How many of the latest due times go back to the first of those that are missed in a row."""
+    reach = 0
+    for place, state in enumerate(reversed(states), 1):
+        if state is ScheduleState.MISSED:
+            reach = place
+        elif state not in (ScheduleState.WAITING, ScheduleState.NOT_KNOWN):
+            break
+    return reach
+
+
+def _missed(states: Sequence[ScheduleState]) -> int:
+    """How many were missed since it ran last."""
+    reach = _reach(states)
+    return sum(state is ScheduleState.MISSED for state in states[-reach:]) if reach else 0
+
+
+def _state(track: Track, *, doubled: bool) -> tuple[ScheduleState, Occurrence | None]:
+    """The state, and the due time that decides it."""
+    unknown: Occurrence | None = None
+    running: Occurrence | None = None
+    for one in reversed(track.occurrences):
+        if one.due < track.since or one.state is ScheduleState.WAITING:
+            continue
+        if one.state is ScheduleState.MISSED:
+            return one.state, one
+        if one.state is ScheduleState.NOT_KNOWN:
+            unknown = unknown or one
+            continue
+        if unknown is not None:
+            break
+        if one.state is ScheduleState.ON_TIME and one.run is not None and not one.run.is_over and running is None:
+            # It has not failed so far: what became of the one before is what is known.
+            running = one
+            continue
+        decides = running if running is not None and one.state not in _BAD else one
+        return (ScheduleState.DOUBLED if doubled and decides.state not in _BAD else decides.state), decides
+    if unknown is not None:
+        return ScheduleState.NOT_KNOWN, unknown
+    if running is not None:
+        return (ScheduleState.DOUBLED if doubled else running.state), running
+    return ScheduleState.WAITING, None
+
+
+def _last(occurrences: Sequence[Occurrence]) -> Occurrence | None:
+    return next((one for one in reversed(occurrences) if one.run is not None), None)
+
+
+def _why(track: Track, state: ScheduleState, look: Look) -> str:
+    if state is not ScheduleState.NOT_KNOWN:
+        return ""
+    latest = next((one for one in reversed(track.occurrences) if one.state is state), None)
+    if track.definition.is_disputed:
+        return track.definition.differs
+    if latest is not None and latest.due < track.since + SETTLING:
+        return "it was new then, and beat may not have known it yet"
+    if latest is not None and latest.due < look.known_since:
+        return "the monitor did not consume then"
+    if track.is_called_by_hand:
+        return "the task is also called by hand, and nothing tells which run is of beat"
+    return "events of that time are missing"

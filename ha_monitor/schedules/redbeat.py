@@ -1,0 +1,85 @@
+"""The schedule of RedBeat, from what it keeps in Redis. Nothing there is to be trusted.
+
+`redbeat:<name>` is a hash of two JSON texts: `definition` and `meta`. `redbeat::schedule` is a sorted set of these keys
+by when they are due, and `redbeat::lock` is there while a beat holds it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+
+from ha_monitor.schedules.confs import definition_of
+from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES, Definition, Source
+from ha_monitor.schedules.texts import crontab_field
+from ha_monitor.schedules.timetable import zone_of
+
+_LONGEST = 100_000
+_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+
+
+def definitions_of(
+    hashes: Mapping[str, Mapping[str, str]], zone: str, prefix: str = "redbeat:", app: str = ""
+) -> list[Definition]:
+    """The entries, in the order of their names.
+
+    :param hashes: by their keys.
+    :param zone: the time zone of the application, which RedBeat does not keep; empty if it is not known.
+    :param prefix: of the keys.
+    """
+    found = {}
+    for key in sorted(hashes)[:MOST_SCHEDULES]:
+        definition = _object(hashes[key].get("definition"))
+        if not definition:
+            continue
+        told = definition.get("name")
+        name = (told if isinstance(told, str) and told else key.removeprefix(prefix))[:LONGEST_TEXT]
+        entry = {**definition, "schedule": _schedule(definition.get("schedule"))}
+        found[name] = definition_of(name, entry, zone, Source.REDBEAT, app)
+    return [found[name] for name in sorted(found)]
+
+
+def last_run_of(fields: Mapping[str, str]) -> float | None:
+    """When RedBeat itself says that it ran an entry last, in seconds since the epoch; None if it does not."""
+    told = _object(fields.get("meta")).get("last_run_at")
+    if not isinstance(told, dict):
+        return None
+    try:
+        parts = [int(told[name]) for name in ("year", "month", "day", "hour", "minute", "second", "microsecond")]
+        zone = told.get("timezone", "UTC")
+        # A number is the offset in seconds.
+        known = timezone(timedelta(seconds=zone)) if isinstance(zone, (int, float)) else zone_of(str(zone))
+        return datetime(*parts, tzinfo=known).timestamp()  # type: ignore[misc,arg-type]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def due_times(scores: Iterable[tuple[str, float]], prefix: str = "redbeat:") -> dict[str, float]:
+    """When RedBeat itself will run each entry next, by name; what it does not run any more is left out."""
+    return {key.removeprefix(prefix)[:LONGEST_TEXT]: score for key, score in scores if score > 0}
+
+
+def _object(text: object) -> dict[str, object]:
+    """A JSON object; an empty one if it is none."""
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _schedule(told: object) -> object:
+    """A schedule of RedBeat as a worker would tell it."""
+    if not isinstance(told, dict):
+        return told
+    kind = told.get("__type__")
+    if kind == "interval":
+        return told.get("every")
+    if kind == "crontab":
+        fields = [crontab_field(told.get(name, "*")) for name in _FIELDS]
+        if None not in fields:
+            return f"<crontab: {' '.join(map(str, fields))} (m/h/dM/MY/d)>"
+    return f"<{kind}>"[:LONGEST_TEXT]

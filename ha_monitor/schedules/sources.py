@@ -1,0 +1,73 @@
+"""One definition for each schedule, whatever sources tell of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from ha_monitor.schedules.model import MOST_SCHEDULES, Definition, Source
+from ha_monitor.text.visible import visible
+
+_BEST_FIRST = {source: place for place, source in enumerate(Source)}
+NOT_TOLD = "neither cron nor every is set, and no worker tells it"
+
+
+def merged(*told: Iterable[Definition]) -> list[Definition]:
+    """The definitions, in the order of their names: at most a thousand, the best sources first.
+
+    When it is due is said by the best source that can be read. The configuration of this program adds its grace and its
+    time to end, under the same name, or for the same task at the same times. What was learned yields to whatever else
+    is said of its task.
+    """
+    by_name: dict[tuple[str, str], list[Definition]] = {}
+    for one in sorted((one for definitions in told for one in definitions), key=_rank):
+        by_name.setdefault(_key(one, by_name), []).append(one)
+    tasks = {one.task for group in by_name.values() for one in group if one.source is not Source.LEARNED}
+    found = [
+        _one(group)
+        for group in by_name.values()
+        if any(one.source is not Source.LEARNED for one in group) or group[0].task not in tasks
+    ]
+    return sorted(_unique(found)[:MOST_SCHEDULES], key=lambda one: one.name)
+
+
+def _rank(one: Definition) -> tuple[int, str, str]:
+    return _BEST_FIRST[one.source], one.app, one.name
+
+
+def _key(one: Definition, known: dict[tuple[str, str], list[Definition]]) -> tuple[str, str]:
+    if one.source is Source.TOML:
+        # It does not know which application has it.
+        same = [key for key in known if key[1] == one.name]
+        same += [
+            key
+            for key, (first, *_) in known.items()
+            if one.timetable and (first.task, first.timetable, first.zone) == (one.task, one.timetable, one.zone)
+        ]
+        return same[0] if same else (one.app, one.name)
+    return one.app, one.name
+
+
+def _one(group: Sequence[Definition]) -> Definition:
+    best = next((one for one in group if not one.problem and one.timetable), group[0])
+    own = next((one for one in group if one.source is Source.TOML), None)
+    found = best
+    if own is not None and own is not best:
+        found = replace(best, grace=own.grace, must_end_within=own.must_end_within)
+    if not found.timetable and not found.problem:
+        found = replace(found, problem=NOT_TOLD)
+    others = [one for one in group if one is not best and one.timetable and not one.problem]
+    other = next((one for one in others if (one.task, one.timetable) != (best.task, best.timetable)), None)
+    if other is not None and not found.differs:
+        says = f"{other.source} says '{visible(other.timetable)}' of task '{visible(other.task)}'"
+        found = replace(found, differs=says)
+    return found if found.is_enabled and group[0].is_enabled else replace(found, is_enabled=False)
+
+
+def _unique(found: Sequence[Definition]) -> list[Definition]:
+    """Names are what identifies a schedule: an application is put before those that two of them have."""
+    names = [one.name for one in found]
+    return [
+        replace(one, name=f"{one.app}/{one.name}") if names.count(one.name) > 1 and one.app else one for one in found
+    ]

@@ -1,0 +1,148 @@
+"""Celery's texts of schedules, translated into the one form that `timetable` reads.
+
+A worker answers `conf` with the `repr` of what is no number. In that of a crontab the order of the fields is another
+one before Celery 5.3, and in django-celery-beat: the legend in its brackets says which.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+from ha_monitor.schedules.model import LONGEST_TEXT
+from ha_monitor.schedules.timetable import exact_duration
+from ha_monitor.text.visible import visible
+
+_LONGEST_REPR = 2000
+_LEGEND = ("m", "h", "dM", "MY", "d")
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_RANGE = re.compile(r"range\((\d{1,2}), (\d{1,2})(?:, (\d{1,2}))?\)", re.ASCII)
+_ZONE_OBJECT = re.compile(
+    r"(?:zoneinfo\.)?ZoneInfo\(key='([^']{1,60})'\)|<(?:DstTzInfo|StaticTzInfo) '([^' ]{1,60})[^>]*>"
+)
+
+
+class Translated(NamedTuple):
+    """What a text says."""
+
+    timetable: str
+    zone: str | None = None
+    """Its own time zone, if it has one."""
+    problem: str = ""
+    """Why it cannot be read: one sentence for people. The timetable is the text as it was told then, made visible."""
+
+
+def translated(told: object) -> Translated:
+    """What a source tells of a schedule: a number of seconds, the text of a timedelta, or that of a schedule."""
+    if told is None or isinstance(told, bool):
+        return _unreadable("", "it has no schedule")
+    if isinstance(told, (int, float)):
+        return _every(told)
+    if not isinstance(told, str) or len(told) > _LONGEST_REPR:
+        return _unreadable(told if isinstance(told, str) else type(told).__name__)
+    # The text of django-celery-beat is on several lines.
+    text = " ".join(told.split()).replace(" >", ">")
+    for form, meaning in _FORMS:
+        if match := form.fullmatch(text):
+            return meaning(match)
+    return _unreadable(text)
+
+
+def zone_name(told: object) -> str | None:
+    """The name of a time zone in a configuration, or of the object that was put there; None if it cannot be read."""
+    if not isinstance(told, str) or not 0 < len(told) <= LONGEST_TEXT:
+        return None
+    match = _ZONE_OBJECT.fullmatch(told)
+    name = (match[1] or match[2]) if match else told
+    return "UTC" if name in ("datetime.timezone.utc", "<UTC>") else name
+
+
+def crontab_field(told: object) -> str | None:
+    """One field as Celery keeps it: a number, a text, or several numbers; None if it cannot be read."""
+    if isinstance(told, bool):
+        return None
+    if isinstance(told, int):
+        return str(told)
+    if isinstance(told, str):
+        return _field(told)
+    if isinstance(told, list) and 0 < len(told) <= 60 and all(type(number) is int for number in told):
+        return ",".join(map(str, told))
+    return None
+
+
+def _crontab(match: re.Match[str]) -> Translated:
+    told, legend, zone = match.groups()
+    names = legend.split("/")
+    # What belongs together may have spaces in it: `[0, 30]`, `range(1, 8)`, `0, 30`.
+    tokens = [_field(token) for token in _tokens(told)]
+    if sorted(names) != sorted(_LEGEND) or len(tokens) != len(names) or None in tokens:
+        return _unreadable(match[0])
+    fields = dict(zip(names, tokens, strict=True))
+    return Translated(" ".join(str(fields[name]) for name in _LEGEND), zone_name(zone))
+
+
+def _freq(match: re.Match[str]) -> Translated:
+    return _every(float(match[1]) * _UNITS[match[2]])
+
+
+def _freq_now(match: re.Match[str]) -> Translated:
+    return _unreadable(match[0], "its period is less than a second, and Celery does not tell it")
+
+
+def _timedelta(match: re.Match[str]) -> Translated:
+    days, hours, minutes, seconds, fraction = match.groups()
+    return _every(int(days or 0) * 86400 + int(hours) * 3600 + int(minutes) * 60 + int(seconds) + float(fraction or 0))
+
+
+def _solar(match: re.Match[str]) -> Translated:
+    return Translated(f"{match[1]} at {match[2]}, {match[3]}")
+
+
+def _clocked(match: re.Match[str]) -> Translated:
+    return Translated(f"once {match[1].strip().replace(' ', 'T', 1)}")
+
+
+_FORMS = (
+    (re.compile(r"<crontab: (.{1,1500}) \(([A-Za-z/]{1,40})\)(?:, (.{1,60}))?>", re.ASCII), _crontab),
+    (re.compile(r"<freq: (\d{1,12}(?:\.\d{1,6})?) (second|minute|hour|day)s?>", re.ASCII), _freq),
+    (re.compile(r"<freq: now>"), _freq_now),
+    (re.compile(r"(?:(\d{1,6}) days?, )?(\d{1,2}):(\d{2}):(\d{2})(\.\d{1,6})?", re.ASCII), _timedelta),
+    (
+        re.compile(r"<solar: ([a-z_]{1,20}) at latitude (-?[0-9.]{1,20}), longitude: (-?[0-9.]{1,20})>", re.ASCII),
+        _solar,
+    ),
+    (re.compile(r"<clocked: ([0-9T:.+\- Z]{1,40})>", re.ASCII), _clocked),
+)
+"""What Celery and its extensions write, and what each means."""
+
+
+def _tokens(text: str) -> list[str]:
+    """The text cut at spaces that are neither in brackets nor after a comma."""
+    found, depth, begin = [], 0, 0
+    for place, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if character == " " and depth <= 0 and text[place - 1] != ",":
+            found.append(text[begin:place])
+            begin = place + 1
+    return [*found, text[begin:]]
+
+
+def _field(text: str) -> str | None:
+    if numbers := _RANGE.fullmatch(text):
+        found = [*range(int(numbers[1]), int(numbers[2]), max(1, int(numbers[3] or 1)))]
+        return ",".join(map(str, found)) or None
+    if text[:1] + text[-1:] in ("[]", "{}", "()"):
+        text = text[1:-1].strip().rstrip(",")
+    field = re.sub(r",\s+", ",", text)
+    return field if field and " " not in field and len(field) <= LONGEST_TEXT else None
+
+
+def _every(seconds: float) -> Translated:
+    if not math.isfinite(seconds) or seconds <= 0:
+        return _unreadable(seconds)
+    return Translated(f"every {exact_duration(seconds)}")
+
+
+def _unreadable(told: object, problem: str = "its schedule cannot be read") -> Translated:
+    return Translated(visible(str(told))[:LONGEST_TEXT], problem=problem)

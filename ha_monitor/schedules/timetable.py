@@ -1,0 +1,144 @@
+"""When a schedule is due, from the one text that every source is translated into.
+
+| text | due |
+|---|---|
+| `0 2 * * *` | as Celery's crontab says, in the zone of the definition |
+| `every 10m` | so long after its last run |
+| `sunset at 48.1, 11.6` | at that event of the sun, for latitude and longitude |
+| `once 2026-11-28T02:00:00+00:00` | then |
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from ha_monitor.schedules.cron import Cron
+from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES
+from ha_monitor.schedules.solar import EXPECTED_PLACE, Solar
+from ha_monitor.text.times import parse_duration
+
+LEAST_PERIOD = 0.1
+"""Seconds: no beat sends one entry more often."""
+LONGEST_PERIOD = 366 * 86400.0
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]{0,31}(?:/[A-Za-z0-9_+\-]{1,31}){0,2}", re.ASCII)
+_SUN = re.compile(r"([a-z_]{1,20}) at (-?[0-9.]{1,20}), ?(-?[0-9.]{1,20})", re.ASCII)
+EXPECTED_ZONE = "expected the name of a time zone such as Europe/Berlin or UTC"
+EXPECTED_TIMETABLE = "expected a crontab of five fields, or 'every 10m'"
+
+
+class Timetable(Protocol):
+    """What is due when. Times are in seconds since the epoch."""
+
+    text: str
+    """In the form in which `timetable_of` reads it."""
+    is_absolute: bool
+    """Whether it is due by the clock; else a period after its last run."""
+
+    def next_after(self, at: float) -> float | None:
+        """The first due time after a time, or after the last run; None if there is none."""
+
+    def unsure(self, due: float, /) -> float:
+        """Seconds by which a run of a due time may be off, because versions of Celery differ about it; mostly 0."""
+
+
+class Every:
+    """Due a period after its last run."""
+
+    is_absolute = False
+
+    def __init__(self, period: float) -> None:
+        """
+        :param period: in seconds.
+        :raises ValueError: if it is out of bounds; the text says what was expected.
+        """
+        if not LEAST_PERIOD <= period <= LONGEST_PERIOD:
+            raise ValueError("expected a period from 0.1s to 366d")
+        self.period = period
+        self.text = f"every {exact_duration(period)}"
+
+    def next_after(self, at: float) -> float | None:
+        return at + self.period
+
+    def unsure(self, _due: float, /) -> float:
+        return 0.0
+
+
+class Once:
+    """Due once."""
+
+    is_absolute = True
+
+    def __init__(self, time: datetime) -> None:
+        """:param time: with its time zone."""
+        self._at = time.timestamp()
+        self.text = f"once {time.astimezone(UTC).isoformat()}"
+
+    def next_after(self, at: float) -> float | None:
+        return self._at if at < self._at else None
+
+    def unsure(self, _due: float, /) -> float:
+        return 0.0
+
+
+@lru_cache(2 * MOST_SCHEDULES)
+def timetable_of(text: str, zone: str) -> Timetable:
+    """What a text makes due.
+
+    :param zone: its time zone by its IANA name; not needed for a period.
+    :raises ValueError: if it cannot be read; the text says what was expected.
+    """
+    text = text.strip()
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"expected at most {LONGEST_TEXT} characters")
+    kind, _, rest = text.partition(" ")
+    if kind == "every":
+        return Every(parse_duration(rest.strip()))
+    if kind == "once":
+        return Once(_once(rest.strip(), zone))
+    if sun := _SUN.fullmatch(text):
+        try:
+            place = float(sun[2]), float(sun[3])
+        except ValueError:
+            raise ValueError(EXPECTED_PLACE) from None
+        return Solar(sun[1], *place)
+    if not text:
+        raise ValueError(EXPECTED_TIMETABLE)
+    return Cron(text, zone_of(zone))
+
+
+def zone_of(name: str) -> tzinfo:
+    """The time zone of that name.
+
+    :raises ValueError: if there is none; the text says what was expected.
+    """
+    if not name:
+        raise ValueError("its time zone is not known")
+    if name.upper() in ("UTC", "ETC/UTC", "GMT", "Z"):
+        return UTC
+    # The name is a path for `zoneinfo`, and comes from an application.
+    if not _ZONE.fullmatch(name):
+        raise ValueError(EXPECTED_ZONE)
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        raise ValueError(EXPECTED_ZONE) from None
+
+
+def exact_duration(seconds: float) -> str:
+    """A duration that reads back as the same one: `90s`, `10m`, `2h`, `1d`, `2.5s`."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{round(seconds, 6):f}".rstrip("0").rstrip(".") + "s"
+
+
+def _once(text: str, zone: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+        return time if time.tzinfo is not None else time.replace(tzinfo=zone_of(zone))
+    except (ValueError, OverflowError):
+        raise ValueError("expected a time such as 2026-11-28T02:00:00Z after 'once'") from None

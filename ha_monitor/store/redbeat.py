@@ -1,0 +1,54 @@
+"""Reads the schedule of celery-redbeat from its Redis. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ha_monitor.config.schedules import RedBeat
+from ha_monitor.config.schema import StoreSettings
+from ha_monitor.errors import ConfigurationError, StoreUnavailable
+from ha_monitor.schedules.model import MOST_SCHEDULES
+from ha_monitor.store.connection import StoreConnection
+
+AT_ONCE = 100
+"""Entries that one round trip reads."""
+FIELDS = ("definition", "meta")
+LONGEST = 100_000
+"""Bytes of a field: a longer one is none that RedBeat wrote."""
+
+
+class RedBeatReader:
+    """Connects for each reading: that is once in many minutes."""
+
+    def __init__(self, settings: RedBeat) -> None:
+        self._settings = settings
+
+    def read(self) -> Mapping[str, Mapping[str, str]]:
+        """The entries as hashes, by their keys: those that are due at some time, at most a thousand.
+
+        :raises StoreUnavailable: if it cannot be read, in words that name the setting.
+        """
+        connection = StoreConnection(StoreSettings(url=self._settings.url))
+        try:
+            connection.connect()
+            return self._read(connection)
+        except (StoreUnavailable, ConfigurationError) as error:
+            # The connection is made as that to the store, which has another setting.
+            raise StoreUnavailable(str(error).replace("store.url", "redbeat.url"), lasting=False) from None
+        finally:
+            connection.close()
+
+    def _read(self, connection: StoreConnection) -> Mapping[str, Mapping[str, str]]:
+        keys = connection.call("ZRANGE", f"{self._settings.prefix}:schedule", 0, MOST_SCHEDULES - 1)
+        found: dict[str, Mapping[str, str]] = {}
+        for first in range(0, len(keys), AT_ONCE):
+            some = keys[first : first + AT_ONCE]
+            rows = connection.call_all(*(("HMGET", key, *FIELDS) for key in some))
+            for key, row in zip(some, rows, strict=True):
+                values = zip(FIELDS, row, strict=True)
+                found[_text(key)] = {name: _text(raw) for name, raw in values if raw and len(raw) <= LONGEST}
+        return found
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

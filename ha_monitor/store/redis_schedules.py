@@ -1,0 +1,97 @@
+"""Schedules in Redis: see `schedules.py`. Only the leader writes them (`lua/schedules.lua`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from ha_monitor.schedules.model import Judgement, Occurrence, Source
+from ha_monitor.store.keys import Keys
+from ha_monitor.store.packing import as_lua_string
+from ha_monitor.store.schedules import Coverage, KnownSource, ScheduleChanges, without_occurrences
+
+AT_ONCE = 50
+"""Schedules of which one call reads or writes the due times: some ten kilobytes each."""
+ROWS_AT_ONCE = 200
+"""Schedules that one call reads."""
+
+T = TypeVar("T")
+_judgement_in = msgspec.json.Decoder(Judgement).decode
+_occurrences_in = msgspec.json.Decoder(tuple[Occurrence, ...]).decode
+_source_in = msgspec.json.Decoder(KnownSource).decode
+_coverage_in = msgspec.json.Decoder(Coverage).decode
+_to_json = msgspec.json.Encoder().encode
+
+
+class RedisSchedules:
+    """See `schedules.KeptSchedules`."""
+
+    def __init__(self, commands: Callable[..., list[Any]], keys: Keys) -> None:
+        """:param commands: runs some in one round trip, over a connection that is made."""
+        self._commands = commands
+        self._keys = keys
+
+    def judgements(self) -> list[Judgement]:
+        names = sorted(self._call("HKEYS", self._keys.schedules))
+        rows: list[Any] = []
+        for first in range(0, len(names), ROWS_AT_ONCE):
+            rows += self._call("HMGET", self._keys.schedules, *names[first : first + ROWS_AT_ONCE])
+        return [one for row in rows if (one := _read(_judgement_in, row)) is not None]
+
+    def occurrences(self, names: Sequence[str]) -> list[tuple[Occurrence, ...]]:
+        rows: list[Any] = []
+        for first in range(0, len(names), AT_ONCE):
+            rows += self._call("HMGET", self._keys.schedule_runs, *names[first : first + AT_ONCE])
+        return [_read(_occurrences_in, row) or () for row in rows]
+
+    def sources(self) -> dict[Source, KnownSource]:
+        raw = self._call("HGETALL", self._keys.schedule_sources)
+        found: dict[Source, KnownSource] = {}
+        for name, row in zip(raw[::2], raw[1::2], strict=True):
+            known = _read(_source_in, row)
+            if known is not None and name.decode("utf-8", "replace") in set(Source):
+                found[Source(name.decode())] = known
+        return found
+
+    def coverage(self) -> Coverage | None:
+        return _read(_coverage_in, self._call("GET", self._keys.schedule_coverage))
+
+    def _call(self, *command: Any) -> Any:
+        return self._commands(command)[0]
+
+
+def pieces_of(changes: ScheduleChanges) -> Iterator[dict[str, Any]]:
+    """The options of the calls that write changes, each of a size that keeps Redis from its work for a moment only."""
+    removed, changed = list(changes.removed), list(changes.changed)
+    coverage = None if changes.coverage is None else as_lua_string(_to_json(changes.coverage))
+    sources = [text for name, one in changes.sources.items() for text in (name.value, as_lua_string(_to_json(one)))]
+    for first in range(0, max(1, len(changed)), AT_ONCE):
+        some = changed[first : first + AT_ONCE]
+        yield {
+            "changed": [_text(part) for one in some for part in (_name(one), without_occurrences(one))],
+            "runs": [_text(part) for one in some for part in (_name(one), one.history.occurrences)],
+            "removed": removed,
+            "sources": sources,
+            "coverage": coverage,
+        }
+        removed, sources, coverage = [], [], None
+
+
+def _name(judgement: Judgement) -> str:
+    return judgement.definition.name
+
+
+def _text(part: Any) -> Any:
+    return part if isinstance(part, str) else as_lua_string(_to_json(part))
+
+
+def _read(decode: Callable[[bytes], T], row: bytes | None) -> T | None:
+    """None for what a later version wrote, or something else."""
+    if row is None:
+        return None
+    try:
+        return decode(row)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None

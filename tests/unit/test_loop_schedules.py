@@ -1,0 +1,333 @@
+"""Schedules as the leader's loop looks at them, with store and broker in memory and a simulated clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from ha_monitor.clock import Clock
+from ha_monitor.config.schedules import ScheduleSettings
+from ha_monitor.config.schema import Config
+from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, StoreUnavailable
+from ha_monitor.pipeline.looker import Looker
+from ha_monitor.pipeline.scout import Scout
+from ha_monitor.schedules.model import SETTLING, Judgement, ScheduleState, Source
+from ha_monitor.store.incidents import Phase
+from ha_monitor.store.memory.incidents import MemoryReader
+from ha_monitor.threads import CallThread
+from tests.support.threads import ConnectingAtOnce
+from tests.unit.builders import event
+from tests.unit.loop_bed import Bed, Instance, live
+from tests.unit.test_loop_incidents import CONFIG, AtOnce, beat, lines, phases
+
+EVERY = 60.0
+SETTLED = SETTLING + 2 * EVERY
+
+
+class AskingAtOnce(ConnectingAtOnce):
+    """What a test sees does not depend on how long a look or a question takes."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+
+    def calls(self, name: str) -> CallThread:
+        return AtOnce() if name in ("incidents", "schedules") else super().calls(name)
+
+
+class Fleet:
+    """An application whose beat sends tasks, its workers, and the instances that watch it."""
+
+    def __init__(self, bed: Bed, *, tasks: Sequence[str] = ("shop.report",)) -> None:
+        self.bed = bed
+        self.conf: Any = {
+            "timezone": "UTC",
+            "beat_schedule": {f"{task} often": {"task": task, "schedule": EVERY} for task in tasks},
+        }
+        self.beats = 1
+        """How many of them send tasks."""
+        self.state = "task-succeeded"
+        """How tasks end."""
+        self.runs = 0
+        self.asked: list[Sequence[str]] = []
+        self.trouble: Exception | None = None
+        self.answering = True
+        self._next = bed.clock.now
+
+    def confs(self, workers: Sequence[str]) -> Mapping[str, object]:
+        self.asked.append(list(workers))
+        if self.trouble is not None:
+            raise self.trouble
+        return dict.fromkeys(workers, self.conf) if self.answering else {}
+
+    def instance(self, name: str = "1", config: Config = CONFIG) -> Instance:
+        threads = AskingAtOnce(self.bed.clock)
+        looker = Looker(MemoryReader(self.bed.server), threads)
+        return Instance(
+            self.bed, name, config=config, looker=looker, scout=Scout(self.confs, None, threads), threads=threads
+        )
+
+    def live(self, seconds: float, *instances: Instance) -> None:
+        """Let time pass, in which worker and beat do their work."""
+        clock = self.bed.clock
+        until = clock.now + seconds
+        while clock.now < until:
+            if clock.now >= self._next:
+                self._next += EVERY
+                for _ in range(self.beats):
+                    self.send()
+            beat(self.bed, "celery@a")
+            if instances:
+                live(2.0, *instances)
+            else:
+                clock.now += 2.0
+
+    def send(self) -> None:
+        """What beat does when a schedule is due, and the worker with it."""
+        for entry in self.conf["beat_schedule"].values():
+            self.runs += 1
+            uuid, now, task = f"run-{self.runs}", self.bed.clock.time(), entry["task"]
+            kinds = ("task-sent", "task-received", "task-started", self.state)
+            for number, kind in enumerate(kinds):
+                known = {"name": task} if kind in ("task-sent", "task-received") else {}
+                sender = "gen1@host" if kind == "task-sent" else "celery@a"
+                self.bed.publish(event(kind, at=now + number / 1000, uuid=uuid, hostname=sender, **known))
+
+    @property
+    def judged(self) -> dict[str, Judgement]:
+        return self.bed.server.schedules.judgements
+
+    @property
+    def states(self) -> dict[str, ScheduleState]:
+        return {name: one.state for name, one in self.judged.items()}
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet(Bed())
+
+
+def test_a_schedule_is_known_from_a_worker_and_its_runs_are_seen(fleet: Fleet) -> None:
+    """Given a worker that tells the schedule of beat, what ran when it was due is kept with how late it was."""
+    one = fleet.instance()
+    fleet.live(4 * EVERY, one)
+
+    assert fleet.states == {"shop.report often": ScheduleState.ON_TIME}
+    (found,) = fleet.judged.values()
+    assert (found.definition.timetable, found.definition.source) == ("every 1m", Source.CONF)
+    assert found.last is not None
+    assert found.last.run is not None
+    assert found.last.run.state == "SUCCESS"
+    assert len(found.history.occurrences) >= 3
+    assert all(abs(due.delay or 0.0) < 3 for due in found.history.occurrences[1:])
+    assert found.next_due is not None
+    assert 0 <= found.next_due - fleet.bed.clock.time() <= EVERY
+    assert lines(one) == []
+
+
+def test_a_schedule_that_does_not_run_is_told_within_its_grace_and_again_when_it_runs(fleet: Fleet) -> None:
+    """Given one schedule whose beat stops, its incident opens once, within grace and some looks, and ends with a
+    run.
+    """
+    one = fleet.instance()
+    fleet.live(SETTLED, one)
+    assert lines(one) == []
+    fleet.beats = 0
+    due = next(iter(fleet.judged.values())).next_due
+    assert due is not None
+    while not lines(one):
+        fleet.live(2, one)
+        assert fleet.bed.clock.time() < due + 120
+
+    assert fleet.bed.clock.time() - due < 30 + 3 * 5 + 10
+    (line,) = one.said("incident-opened")
+    assert line["kind"] == "schedule-missed"
+    assert line["severity"] == "page"
+    assert line["summary"] == "shop.report often did not run when it was due, 1 time in a row: shop.report, every 1m"
+    assert line["command"] == "ha-monitor schedules 'shop.report often'"
+    assert abs(datetime.fromisoformat(line["since"]).timestamp() - due) < 3
+    fleet.live(10 * EVERY, one)
+    assert len(lines(one)) == 1
+    assert next(iter(fleet.judged.values())).missed >= 9
+    fleet.beats = 1
+    fleet.live(2 * EVERY, one)
+
+    assert [line[0] for line in lines(one)] == ["incident-opened", "incident-resolved"]
+    assert fleet.states == {"shop.report often": ScheduleState.ON_TIME}
+
+
+def test_a_silent_beat_is_one_incident_and_not_one_for_each_schedule(fleet: Fleet) -> None:
+    """Given a beat with several schedules that dies, one incident opens in place of all of theirs, and ends."""
+    fleet = Fleet(Bed(), tasks=["a.one", "a.two", "a.three"])
+    one = fleet.instance()
+    fleet.live(SETTLED, one)
+    fleet.beats = 0
+    fleet.live(4 * EVERY, one)
+
+    assert phases(fleet.bed) == {("beat-silent", "beat"): Phase.FIRING}
+    (line,) = one.said("incident-opened")
+    assert line["summary"] == (
+        "nothing comes from beat: all that was due, 3 of 3 schedules, did not run: a.one often, a.three often and "
+        "a.two often"
+    )
+    assert line["size"] == 3
+    fleet.beats = 1
+    fleet.live(2 * EVERY, one)
+    assert [line[0] for line in lines(one)] == ["incident-opened", "incident-resolved"]
+
+
+def test_two_beats_are_found(fleet: Fleet) -> None:
+    """Given a second beat, the schedule is told of as doubled, until the second is gone."""
+    one = fleet.instance()
+    fleet.live(SETTLED, one)
+    fleet.beats = 2
+    fleet.live(6 * EVERY, one)
+
+    assert phases(fleet.bed) == {("schedule-doubled", "shop.report often"): Phase.FIRING}
+    fleet.beats = 1
+    fleet.live(8 * EVERY, one)
+    assert phases(fleet.bed) == {("schedule-doubled", "shop.report often"): Phase.RESOLVED}
+
+
+def test_a_run_that_fails_is_a_warning_until_one_succeeds(fleet: Fleet) -> None:
+    """Given a schedule whose run fails, its own incident says so, until a later one succeeds."""
+    one = fleet.instance()
+    fleet.live(SETTLED, one)
+    fleet.state = "task-failed"
+    fleet.live(2 * EVERY, one)
+    assert phases(fleet.bed)["schedule-failed", "shop.report often"] is Phase.FIRING
+    fleet.state = "task-succeeded"
+    fleet.live(3 * EVERY, one)
+
+    assert phases(fleet.bed)["schedule-failed", "shop.report often"] is Phase.RESOLVED
+
+
+def test_a_monitor_that_was_down_over_a_due_time_tells_nothing(fleet: Fleet) -> None:
+    """Given a monitor that was away while beat did not run, nothing is said to be missed of that time."""
+    one = fleet.instance()
+    fleet.live(SETTLED, one)
+    fleet.beats = 0
+    fleet.live(5 * EVERY)
+    fleet.beats = 1
+    again = fleet.instance("2")
+    fleet.live(6 * EVERY, again)
+
+    assert [line for line in lines(one, again) if "often" in line[1]] == []
+    assert fleet.states == {"shop.report often": ScheduleState.ON_TIME}
+    (found,) = fleet.judged.values()
+    assert found.history.missed_total == 0
+    coverage = fleet.bed.server.schedules.coverage
+    assert coverage is not None
+    assert len(coverage.gaps) == 1
+
+
+def test_a_leader_that_dies_at_the_due_time_leaves_it_to_the_next(fleet: Fleet) -> None:
+    """Given two instances, and a leader that dies when a run does not come, the other tells of it, once."""
+    one, two = fleet.instance(), fleet.instance("2")
+    fleet.live(SETTLED, one, two)
+    leader, other = (one, two) if one.telemetry.is_leader() else (two, one)
+    fleet.beats = 0
+    fleet.live(EVERY + 10, leader, other)
+    fleet.live(3 * EVERY, other)
+
+    told = [line for line in lines(one, two) if "often" in line[1]]
+    assert told == [("incident-opened", "shop.report often", False)]
+    coverage = fleet.bed.server.schedules.coverage
+    assert coverage is not None
+    assert coverage.gaps == ()
+
+
+def test_nothing_is_born_while_the_broker_is_away(fleet: Fleet) -> None:
+    """Given a broker that is gone for a while, in which nothing ran, no schedule is said to have missed it."""
+    one = fleet.instance()
+    fleet.live(SETTLED, one)
+    fleet.beats = 0
+    fleet.bed.broker_trouble.away = BrokerUnavailable("away")
+    fleet.live(4 * EVERY, one)
+    fleet.bed.broker_trouble.away = None
+    fleet.beats = 1
+    fleet.live(4 * EVERY, one)
+
+    assert [line for line in lines(one) if "often" in line[1]] == []
+    assert fleet.states == {"shop.report often": ScheduleState.ON_TIME}
+
+
+def test_a_schedule_that_a_new_version_drops_is_gone(fleet: Fleet) -> None:
+    """Given a worker that comes with other settings, it is asked, and what it does not know any more is not watched."""
+    one = fleet.instance()
+    fleet.live(3 * EVERY, one)
+    fleet.conf = {"timezone": "UTC", "beat_schedule": {"other": {"task": "shop.other", "schedule": EVERY}}}
+    for _ in range(10):
+        beat(fleet.bed, "celery@b")
+        fleet.live(2, one)
+
+    assert fleet.asked[-1] == ["celery@a", "celery@b"]
+    assert list(fleet.states) == ["other"]
+
+
+def test_workers_that_may_not_be_asked_are_told_of_once_and_the_configuration_remains(fleet: Fleet) -> None:
+    """Given a broker that forbids to ask, one line says so, what is known stays, and the configured schedules count."""
+    own = {"nightly": ScheduleSettings(task="shop.report", every="1m")}
+    one = fleet.instance(config=msgspec.structs.replace(CONFIG, schedules=own))
+    fleet.trouble = BrokerUnavailable("access to exchange 'celery.pidbox' refused")
+    fleet.live(4 * EVERY, one)
+
+    assert [line["reason"] for line in one.said("schedules-not-read")] == [str(fleet.trouble)]
+    assert fleet.states == {"nightly": ScheduleState.ON_TIME}
+    assert fleet.bed.server.schedules.sources[Source.CONF].problem == str(fleet.trouble)
+    assert len(fleet.asked) >= 3
+
+
+def test_a_worker_that_does_not_answer_takes_nothing_away(fleet: Fleet) -> None:
+    """Given workers that are too busy to answer, what was known of the schedules stays, and the line says so."""
+    one = fleet.instance()
+    fleet.live(3 * EVERY, one)
+    fleet.answering = False
+    fleet.live(660, one)
+
+    assert list(fleet.states) == ["shop.report often"]
+    assert [line["reason"] for line in one.said("schedules-not-read")] == [
+        "none of 1 workers that were asked for their settings answered"
+    ]
+    assert fleet.bed.server.schedules.sources[Source.CONF].read_at > 0
+
+
+def test_an_alarm_of_the_broker_is_nothing_new(fleet: Fleet) -> None:
+    """Given a broker with an alarm, of which another line tells, nobody is asked, and no line repeats it."""
+    one = fleet.instance()
+    fleet.trouble = BrokerBlocked("alarm")
+    fleet.live(EVERY, one)
+    fleet.trouble = None
+    fleet.live(2 * EVERY, one)
+
+    assert one.said("schedules-not-read") == []
+    assert list(fleet.states) == ["shop.report often"]
+
+
+def test_what_a_lost_reply_wrote_is_written_once_more(fleet: Fleet) -> None:
+    """Given a store whose reply does not come, what is kept of schedules is complete in the end."""
+    one = fleet.instance()
+    fleet.bed.store_trouble.at("after schedules", *(StoreUnavailable("gone") for _ in range(2)))
+    fleet.live(4 * EVERY, one)
+
+    assert fleet.states == {"shop.report often": ScheduleState.ON_TIME}
+
+
+HALVES = {"beat_schedule": {"\ud800": {"task": "\ud800", "schedule": "\udfff", "options": {"queue": "\ud800"}}}}
+
+
+@pytest.mark.parametrize(
+    "conf", [None, [], {"beat_schedule": None}, {"beat_schedule": {"\x1b[31m": {"task": 7}}}, 7, HALVES]
+)
+def test_hostile_settings_harm_nothing(fleet: Fleet, conf: Any) -> None:
+    """Given a worker that answers with anything, the loop goes on, and other incidents are judged."""
+    fleet.conf = conf
+    fleet.beats = 0
+    one = fleet.instance()
+    fleet.live(EVERY, one)
+
+    assert one.said("incidents-not-judged") == []
+    assert all(state is ScheduleState.NOT_KNOWN for state in fleet.states.values())
