@@ -50,19 +50,21 @@ def _sent_before(one: Judgement, at: float) -> bool:
 def _silent(group: Sequence[Judgement]) -> SilentBeat | None:
     # What was guessed from regular runs need not be of a beat.
     sure = [one for one in group if one.definition.is_confirmed]
-    missed = [one for one in sure if one.state is ScheduleState.MISSED]
+    heard = [at for one in sure if (at := _heard(one)) is not None]
+    last_heard = max(heard, default=None)
+    # What was missed while others still ran is not explained by a silence.
+    missed = [
+        one for one in sure if one.state is ScheduleState.MISSED and (last_heard is None or _begin(one) > last_heard)
+    ]
     if len(missed) < _LEAST:
         return None
     since = min(_begin(one) for one in missed)
-    heard = [at for one in sure if (at := _heard(one)) is not None]
-    if any(at > since for at in heard):
-        return None
     producers = {name for one in missed if (name := _producer(one))}
     names = sorted(missed, key=lambda one: (_begin(one), one.definition.name))
     return SilentBeat(
         key=producers.pop() if len(producers) == 1 else group[0].definition.app or UNNAMED,
         since=since,
-        last_heard=max(heard, default=None),
+        last_heard=last_heard,
         schedules=tuple(one.definition.name for one in names),
         watched=len(sure),
     )

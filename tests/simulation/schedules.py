@@ -249,6 +249,7 @@ class Monitor:
         self.not_known: set[tuple[str, float]] = set()
         self.heard = {task: self._heard(task, times) for task, times in world.sent.items()}
         self.times = {task: [run.at or 0.0 for run in runs] for task, runs in self.heard.items()}
+        self.late: set[tuple[str, float]] = set()
         self.silent_since: set[float] = set()
         self.doubled: set[tuple[str, float]] = set()
 
@@ -316,6 +317,8 @@ class Monitor:
         for occurrence in one.history.occurrences[-6:]:
             if occurrence.state is ScheduleState.MISSED:
                 missed.setdefault(occurrence.due, at)
+            elif occurrence.state is ScheduleState.LATE:
+                self.late.add((entry.name, occurrence.due))
             elif occurrence.state is ScheduleState.NOT_KNOWN:
                 self.not_known.add((entry.name, occurrence.due))
         if one.is_doubled:
@@ -335,15 +338,16 @@ class Monitor:
         for due in dues:
             span = (entry.period or 0.0) * 2 + 12
             found = times[bisect_left(places, due - span if entry.period else due) : bisect_right(places, due + span)]
-            if len({producer for _, name, producer in found if name == entry.name}) > 1:
+            if len({producer for _, name, producer in found if name}) > 1:
                 return True
         return False
 
     def _note_silence(self, judgements: Sequence[Judgement], silent: set[float], known: list[Entry]) -> None:
-        missed = [one for one in judgements if one.state is ScheduleState.MISSED]
-        since = min((one.history.missed_since or 0.0 for one in missed), default=0.0)
         heard = max((one.last.run.at or 0.0 for one in judgements if one.last and one.last.run), default=0.0)
-        if len(missed) >= 2 and heard <= since:
+        missed = [one for one in judgements if one.state is ScheduleState.MISSED]
+        newly = [at for one in missed if (at := one.history.missed_since or 0.0) > heard]
+        since = min(newly, default=0.0)
+        if len(newly) >= 2:
             self.result.silent += since not in self.silent_since
             self.result.silent_found += since in silent and since not in self.silent_since
             self.silent_since.add(since)
@@ -398,7 +402,9 @@ class Monitor:
         for _ in range(3):
             blind = (*self.world.down, *self.world.behind)
             allowed = max([allowed, *(until for since, until in blind if since <= allowed + 2 and until > allowed)])
-        if found is not None and found <= allowed + 2:
+        # It may have run after all, before the monitor could look again.
+        ran_late = allowed > deadline and (entry.name, due) in self.late
+        if ran_late or (found is not None and found <= allowed + 2):
             self.result.found += 1
         else:
             self.result.late_found.append(
