@@ -15,6 +15,8 @@ _KNOWN_PRODUCERS_ABSOLUTE, _KNOWN_PRODUCERS_PERIOD = 1, 2
 
 def is_doubled(track: Track, at: float) -> bool:
     """Whether the latest due times had a second run each, of another beat as far as that is known."""
+    if not any(one.again for one in track.occurrences[-(_UNKNOWN_PRODUCERS_PERIOD + 1) :]):
+        return False
     ran = [one for one in track.occurrences if one.run is not None and one.due >= track.since]
     if (
         ran

@@ -168,7 +168,7 @@ class Track:
         """Whether runs in between are usual, so that a run that is not in time need not be of beat."""
         if self._is_by_hand is None:
             ran = [one for one in self.occurrences if one.run is not None]
-            between = sum(1 for one in ran if any(True for _ in self._by_hand(one)))
+            between = sum(1 for one in ran if one.again and any(True for _ in self._by_hand(one)))
             self._is_by_hand = between >= 2 and between >= _OFTEN * len(ran)
         return self._is_by_hand
 
