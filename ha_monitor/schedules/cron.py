@@ -57,11 +57,11 @@ class Cron:
 
     def next_after(self, at: float) -> float | None:
         """The first due time after that time; None if there is none."""
-        if at not in self._known:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[at] = self._next_after(at)
-        return self._known[at]
+        if at in self._known:
+            return self._known[at]
+        found = self._next_after(at)
+        self._known = {**self._known, at: found} if len(self._known) < _MOST_KNOWN else {at: found}
+        return found
 
     def _next_after(self, at: float) -> float | None:
         after = datetime.fromtimestamp(at, self._zone)

@@ -335,9 +335,10 @@ class Monitor:
         """Whether two beats sent an entry, at any of these times or between them."""
         times = self.world.sent.get(entry.task, [])
         places = [at for at, _, _ in times]
-        for due in dues:
-            span = (entry.period or 0.0) * 2 + 12
-            found = times[bisect_left(places, due - span if entry.period else due) : bisect_right(places, due + span)]
+        for due, following in pairwise([*dues, self.world.end]):
+            # A beat that was frozen sends late what another one has sent in its place.
+            span = (entry.period or 0.0) * 2
+            found = times[bisect_left(places, due - span) : bisect_left(places, following + span)]
             if len({producer for _, name, producer in found if name}) > 1:
                 return True
         return False
