@@ -41,6 +41,8 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 SECOND = "-2"
 """The end of the name of a second beat."""
+LONGEST_WAIT = 2.0
+"""Seconds until a worker takes what is sent."""
 SHOWN = 40
 """Tasks of a name that the monitor is shown: its newest."""
 
@@ -71,8 +73,8 @@ class Entry:
 
 
 def entries(end: float) -> list[Entry]:
-    """Nine of them: over changes of the clock, ends of months and a leap day; two of one task; one that is called by
-    hand; with a period; one that is removed, and one that is added.
+    """Eleven of them: over changes of the clock, ends of months and a leap day; two of one task; one that is called by
+    hand; two with a period; one that is removed, and one that is added.
     """
     half = BEGIN + (end - BEGIN) / 2
     return [
@@ -83,6 +85,7 @@ def entries(end: float) -> list[Entry]:
         Entry("clean a", "0 6 * * *", "America/Santiago", "t.clean", 900.0),
         Entry("clean b", "0 6,18 * * *", "America/Santiago", "t.clean", 900.0),
         Entry("period", "every 7200s", "UTC", "t.period", 720.0),
+        Entry("quiet period", "every 10800s", "UTC", "t.quiet", 900.0, tells_producers=False),
         Entry("by hand", "30 9 * * mon-fri", "Asia/Kathmandu", "t.hand", 900.0, calls_by_hand=3.0),
         Entry("removed", "15 */3 * * *", "Europe/Berlin", "t.removed", 900.0, until=half),
         Entry("added", "15 1-23/3 * * *", "Europe/Berlin", "t.added", 900.0, since=half),
@@ -274,7 +277,7 @@ class Monitor:
         for number, (at, _, producer) in enumerate(times):
             if is_in(self.world.lost, at, at + 1e-6) or is_in(self.world.gaps, at, at + 1e-6):
                 continue
-            waited = at if tells else at + self.random.uniform(0.01, 2)
+            waited = at if tells else at + self.random.uniform(0.01, LONGEST_WAIT)
             found.append(
                 Run(
                     task_id=f"{task}-{number}",
@@ -397,8 +400,11 @@ class Monitor:
             return
         found = self.missed[entry.name].get(due)
         if entry.period is not None and found is None:
-            # A second beat has another phase: what is missed first counts.
-            found = next((at for one, at in self.missed[entry.name].items() if due - entry.period < one <= due), None)
+            # A second beat has another phase: what is missed first counts. And what was heard of late is due later.
+            waited = 0.0 if entry.tells_producers else LONGEST_WAIT
+            span = due - entry.period, due + waited
+            found = next((at for one, at in self.missed[entry.name].items() if span[0] < one <= span[1]), None)
+            deadline += waited
         allowed = deadline
         for _ in range(3):
             blind = (*self.world.down, *self.world.behind)
