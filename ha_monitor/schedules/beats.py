@@ -37,14 +37,15 @@ def _silent_beside_others(group: Sequence[Judgement]) -> Iterator[SilentBeat]:
     for part in _grouped(group, _producer):
         silent = _silent(part)
         # A sender that came later has taken over: what it did not send is missed, and it is not silent.
-        if silent and _producer(part[0]) and any(_sent_before(one, silent.since) for one in group if one not in part):
+        if silent and _producer(part[0]) and any(_is_beside(one, silent.since) for one in group if one not in part):
             yield silent
 
 
-def _sent_before(one: Judgement, at: float) -> bool:
-    """Whether who sends it now did so before that time."""
+def _is_beside(one: Judgement, at: float) -> bool:
+    """Whether who sends it now did so before that time, and since."""
     runs = [known.run for known in one.history.occurrences if known.run is not None]
-    return any(run.producer == _producer(one) != "" and (run.at or at) < at for run in runs)
+    times = [run.at for run in runs if run.at is not None and run.producer == _producer(one) != ""]
+    return any(time < at for time in times) and any(time > at for time in times)
 
 
 def _silent(group: Sequence[Judgement]) -> SilentBeat | None:
