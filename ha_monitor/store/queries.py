@@ -12,6 +12,8 @@ by one until it is swept: `tasks` answers None for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from math import ceil
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -238,6 +240,9 @@ class QueueQueries(Protocol):
         :param until: likewise, the first minute that does not count.
         """
 
+    def queue_flow_by(self, queues: Sequence[str], bounds: Sequence[float]) -> list[list[QueueFlow]]:
+        """The same of each of the times between these bounds, earliest first, at one go."""
+
 
 class ErrorQueries(Protocol):
     """About groups of errors, of which there are at most 2,000. Each raises `StoreUnavailable`."""
@@ -260,6 +265,11 @@ class StatisticQueries(Protocol):
         :param until: likewise, the first minute that does not count.
         """
 
+    def statistics_by(self, names: Sequence[str], bounds: Sequence[float]) -> list[list[NameStatistic]]:
+        """The same of each of the times between these bounds, earliest first, at one go. Ten minutes that are kept
+        together count in each that they touch.
+        """
+
 
 class WorkerQueries(Protocol):
     """About workers. Each raises `StoreUnavailable`."""
@@ -277,6 +287,11 @@ class WorkerQueries(Protocol):
 
         :param since: seconds since the epoch, when it was found.
         """
+
+
+def spans_of(bounds: Sequence[float]) -> list[tuple[int, int]]:
+    """The times between bounds as minutes since the epoch: the first that counts, and the first that does not."""
+    return [(int(since // 60), ceil(until / 60)) for since, until in pairwise(bounds)]
 
 
 class Queries(TaskQueries, QueueQueries, ErrorQueries, StatisticQueries, WorkerQueries, Protocol):
