@@ -126,7 +126,7 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
 
 
 def _document(one: SeenWorker) -> Struct:
-    from ha_monitor.cli.worker_item import worker_item
+    from ha_monitor.answers.worker_item import worker_item
 
     return worker_item(one)
 

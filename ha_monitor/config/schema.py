@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from ha_monitor.config.notify import Notify
+from ha_monitor.config.web import Web
 
 Seconds = Annotated[float, Meta(gt=0, le=86400 * 366)]
 TimeToLive = Annotated[float, Meta(ge=1, le=86400 * 366)]
@@ -359,6 +360,7 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     stuck: StuckSettings = field(default_factory=StuckSettings)
     result_backend: ResultBackend = field(default_factory=ResultBackend)
     notify: Notify = field(default_factory=Notify)
+    web: Web = field(default_factory=Web)
 
     @property
     def queue_name(self) -> str:

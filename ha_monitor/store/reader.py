@@ -112,6 +112,13 @@ class StoreReader:
     def close(self) -> None:
         self._connection.close()
 
+    def verify_primary(self) -> None:
+        """Leave a Redis that is not the one any more that the sentinels name.
+
+        :raises StoreUnavailable: if they name another one.
+        """
+        self._connection.verify_primary()
+
     def is_used(self) -> bool:
         """Whether an instance of this node_id has ever registered here."""
         return bool(self._connection.call("EXISTS", self._keys.format))

@@ -1,0 +1,114 @@
+"""The process that serves the pages: it listens, tells systemd that it lives, and stops when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Config
+from ha_monitor.errors import ConfigurationError, HaMonitorError
+from ha_monitor.http.connections import Client, Connections
+from ha_monitor.http.exchange import exchange
+from ha_monitor.http.listening import NEVER, bind, host_and_port, tls_context
+from ha_monitor.store.reader import StoreReader
+from ha_monitor.supervision import Supervisor
+from ha_monitor.threads import Threads
+from ha_monitor.web.application import Application
+from ha_monitor.web.readers import Readers
+from ha_monitor.web.rendering import Renderer
+from ha_monitor.web.static_files import StaticFiles
+
+PLACES = 512
+"""Connections at once."""
+TURN = 0.5
+"""Seconds between two signs of life."""
+LAST_WORD = 5.0
+"""Seconds for which requests that are being answered are waited for at the end."""
+
+
+class AddressTaken(HaMonitorError):
+    """The address cannot be had at the moment."""
+
+
+class WebServer:
+    """Serves the pages, put together and not yet started."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock,
+        threads: Threads,
+        supervisor: Supervisor,
+        report: Callable[[str], None],
+    ) -> None:
+        """Bind the address.
+
+        :param report: is told of an internal error.
+        :raises ConfigurationError: if the configuration cannot be used.
+        :raises AddressTaken: if the address cannot be had at the moment.
+        """
+        web = config.web
+        StoreReader(config.store, config.node_id).validate()
+        tls = tls_context(web.tls_certificate, web.tls_key, "web") if web.tls_certificate else None
+        self._supervisor = supervisor
+        self._report = report
+        files = StaticFiles()
+        renderer = Renderer(config.node_id, urlsplit(web.url).path.rstrip("/"), files)
+        self._application = Application(Readers(config, clock, threads), renderer, files, clock)
+        self._connections = Connections(self._converse, tls, refused=lambda _: None, unforeseen=report, places=PLACES)
+        self._listening = _bound(web.listen)
+        scheme = "http" if tls is None else "https"
+        host, port = self._listening.getsockname()[:2]
+        self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{urlsplit(web.url).path.rstrip('/')}/"
+        """Where the pages are, for a person on this machine."""
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        accepting = asyncio.create_task(self._connections.accept(self._listening))
+        self._supervisor.ready()
+        while not stopped.is_set():
+            self._supervisor.progress()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TURN):
+                    await stopped.wait()
+        self._supervisor.stopping()
+        accepting.cancel()
+        self._listening.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD):
+                while len(self._connections):
+                    await asyncio.sleep(0.02)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: Client) -> None:
+        await exchange(
+            reader,
+            writer,
+            lambda request: self._application.answer(request, client),
+            malformed=lambda: None,
+            unforeseen=self._report,
+        )
+
+
+def _bound(listen: str) -> socket.socket:
+    address = host_and_port(listen)
+    if address is None:
+        raise ConfigurationError(f"web.listen = {listen}: expected host:port, such as 127.0.0.1:9550", "web.listen")
+    try:
+        return bind(*address, PLACES)
+    except OSError as error:
+        reason = f"web.listen = {listen}: {error.strerror or error}"
+        if error.errno in NEVER:
+            raise ConfigurationError(reason, "web.listen") from None
+        raise AddressTaken(reason) from None
