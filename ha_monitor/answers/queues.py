@@ -16,8 +16,7 @@ from ha_monitor.store.queue_flow import base_of
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.text.times import local
 
-NOT_KNOWN = "not known"
-UNTOLD = f"{NOT_KNOWN}: producers send no task-sent"
+UNTOLD = "not known: producers send no task-sent"
 WITHIN = 600.0
 """Seconds in which a queue is to be empty, if nothing else is said."""
 LOOKED_AT = 200

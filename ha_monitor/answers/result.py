@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from ha_monitor.query.items import Document, gap_item, time_or_null
 from ha_monitor.store.queries import Gap
+from ha_monitor.text.visible import encodable
 
 
 class Result(NamedTuple):
@@ -35,7 +36,10 @@ class Result(NamedTuple):
 
 def document_of(result: Result) -> Document:
     """The answer as one document."""
-    return document(result.time, result.documents(), result.searched, result.gaps, more=result.more)
+    found = document(result.time, result.documents(), result.searched, result.gaps, more=result.more)
+    if result.after:
+        found.after = encodable(result.after)
+    return found
 
 
 def document(time: float, items: Sequence[Struct], searched: str, gaps: Sequence[Gap], *, more: bool) -> Document:
@@ -48,8 +52,3 @@ def document(time: float, items: Sequence[Struct], searched: str, gaps: Sequence
         more=more,
         items=items,
     )
-
-
-def encodable(text: str) -> str:
-    """What a person typed, which may be no UTF-8, as text that can be stored and written."""
-    return text.encode("utf-8", "backslashreplace").decode()
