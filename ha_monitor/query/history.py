@@ -65,9 +65,7 @@ def names_over(
     return dict(zip(names, queries.statistics_by(names, bounds), strict=True)) if names else {}
 
 
-def queues_over(
-    queries: QueueQueries, names: Sequence[str], bounds: Sequence[float]
-) -> dict[str, list[QueuePoint]]:
+def queues_over(queries: QueueQueries, names: Sequence[str], bounds: Sequence[float]) -> dict[str, list[QueuePoint]]:
     """What went through queues, by step, those of their priorities together.
 
     :raises StoreUnavailable: as the port does.
@@ -86,7 +84,9 @@ def queues_over(
 
 def _points(of_parts: Sequence[Sequence[QueueFlow]], waiting: float, bounds: Sequence[float]) -> list[QueuePoint]:
     points: list[QueuePoint] = []
-    by_step = [QueueFlow(*(sum(column) for column in zip(*flows, strict=True))) for flows in zip(*of_parts, strict=True)]
+    by_step = [
+        QueueFlow(*(sum(column) for column in zip(*flows, strict=True))) for flows in zip(*of_parts, strict=True)
+    ]
     for (since, _), flow in reversed(list(zip(pairwise(bounds), by_step, strict=True))):
         points.append(QueuePoint(since, flow, max(0.0, waiting)))
         waiting -= flow.came - flow.left

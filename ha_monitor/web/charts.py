@@ -78,7 +78,9 @@ def sparkline(values: Values) -> str:
     if most <= 0 or len(known) < 2:
         return ""
     step = WIDTH / (len(known) - 1)
-    return " ".join(f"{_short(at * step)},{_short(HEIGHT - 1 - value / most * (HEIGHT - 2))}" for at, value in enumerate(known))
+    return " ".join(
+        f"{_short(at * step)},{_short(HEIGHT - 1 - value / most * (HEIGHT - 2))}" for at, value in enumerate(known)
+    )
 
 
 def chart(rows: Sequence[Row], bounds: Sequence[float]) -> Chart:
@@ -111,7 +113,11 @@ def _pieces(values: Values, most: float) -> list[str]:
         if is_known:
             known = [(at, 100 - 100 * min(value or 0.0, most) / most) for at, value in group]
             # One point alone would be no line.
-            found = [(known[0][0] + 0.1, known[0][1]), *((at + 0.5, y) for at, y in known), (known[-1][0] + 0.9, known[-1][1])]
+            found = [
+                (known[0][0] + 0.1, known[0][1]),
+                *((at + 0.5, y) for at, y in known),
+                (known[-1][0] + 0.9, known[-1][1]),
+            ]
             pieces.append(" ".join(f"{_short(x)},{_short(y)}" for x, y in found))
     return pieces
 

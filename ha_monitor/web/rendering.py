@@ -13,6 +13,7 @@ import jinja2
 from ha_monitor.version import __version__
 from ha_monitor.web.page import Page
 from ha_monitor.web.parameters import Parameters
+from ha_monitor.web.shown import FILTERS, harmless
 from ha_monitor.web.static_files import StaticFiles
 
 FOLDER = Path(__file__).parent / "templates"
@@ -39,7 +40,9 @@ class Renderer:
             auto_reload=False,
             trim_blocks=True,
             lstrip_blocks=True,
+            finalize=harmless,
         )
+        self._environment.filters.update(FILTERS)
         self._environment.globals.update(node_id=node_id, version=__version__, url=self.url, static=self._static)
 
     def url(self, noun: str = "", name: str | None = None, **query: str | int | None) -> str:

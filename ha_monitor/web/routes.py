@@ -5,11 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ha_monitor.web.page import PageFunction
-from ha_monitor.web.pages import names
+from ha_monitor.web.pages import (
+    error,
+    errors,
+    monitor,
+    name,
+    names,
+    overview,
+    problems,
+    queue,
+    queues,
+    task,
+    tasks,
+    worker,
+    workers,
+)
 
 PAGES: Mapping[str, PageFunction] = {
+    "": overview.page,
+    "problems": problems.page,
+    "tasks": tasks.page,
+    "errors": errors.page,
+    "queues": queues.page,
+    "workers": workers.page,
     "names": names.page,
+    "monitor": monitor.page,
 }
 """`/<noun>`; the overview is the empty one."""
-NAMED: Mapping[str, PageFunction] = {}
+NAMED: Mapping[str, PageFunction] = {
+    "tasks": task.page,
+    "errors": error.page,
+    "queues": queue.page,
+    "workers": worker.page,
+    "names": name.page,
+}
 """`/<noun>/<name>`: the name is in the parameters."""

@@ -99,9 +99,20 @@ def kind(state: str | None) -> str:
     return _KINDS.get(str(state), "quiet")
 
 
-def lines(text: str | None) -> str:
+class Lines(str):
     """A text of several lines, in which nothing but the ends of lines is obeyed."""
-    return "\n".join(visible(line) for line in (text or "").splitlines())
+
+    __slots__ = ()
+
+
+def lines(text: str | None) -> Lines:
+    """A text as it is, but for what a terminal would obey, reorder or not show."""
+    return Lines("\n".join(visible(line) for line in (text or "").splitlines()))
+
+
+def harmless(value: object) -> object:
+    """What any value is shown as: without a character that a terminal would obey, since browsers run in some, too."""
+    return visible(value) if type(value) is str else value
 
 
 FILTERS = {

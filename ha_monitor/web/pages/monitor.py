@@ -34,7 +34,9 @@ def page(view: View, _asked: Parameters) -> Page:
             ("stuck tasks", fleet.stuck_tasks, True),
             ("orphaned tasks", fleet.orphaned_tasks, True),
         ],
-        "losses": [{"what": gap.what, "since": at(gap.since, now), "until": at(gap.until, now)} for gap in gaps[:MOST_LOSSES]],
+        "losses": [
+            {"what": gap.what, "since": at(gap.since, now), "until": at(gap.until, now)} for gap in gaps[:MOST_LOSSES]
+        ],
         "more_losses": max(0, len(gaps) - MOST_LOSSES),
         "lost": sum(gap.lost for gap in gaps),
         "marks": [{"label": one.label, "at": at(one.at, now)} for one in view.reader.incidents.marks()[:10]],
@@ -59,7 +61,10 @@ def _headline(fleet: Fleet) -> dict[str, str]:
     if not every:
         return {"look": "bad", "text": "No instance of the monitor runs"}
     well = consuming == every
-    return {"look": "good" if well else "bad" if not consuming else "warn", "text": f"{consuming} of {every} instances consume"}
+    return {
+        "look": "good" if well else "bad" if not consuming else "warn",
+        "text": f"{consuming} of {every} instances consume",
+    }
 
 
 def _instance(one: Instance, now: float) -> dict[str, object]:
@@ -80,5 +85,3 @@ def _instance(one: Instance, now: float) -> dict[str, object]:
         "outbox": count(one.unannounced),
         "version": one.version,
     }
-
-

@@ -99,9 +99,5 @@ def _chart(steps: list[NameStatistic], bounds: list[float]) -> Chart:
 
 def _table(steps: list[NameStatistic], bounds: list[float], now: float) -> list[dict[str, Any]]:
     """The same numbers, the newest first, where anything was run."""
-    found = [
-        {"at": at(since, now), **_times("", one)} for since, one in zip(bounds, steps, strict=False) if one.runs
-    ]
+    found = [{"at": at(since, now), **_times("", one)} for since, one in zip(bounds, steps, strict=False) if one.runs]
     return found[::-1]
-
-

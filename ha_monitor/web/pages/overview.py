@@ -76,7 +76,9 @@ def _waiting(of_queues: Result, now: float) -> dict[str, Any]:
 def _running(found: Running | None) -> dict[str, Any]:
     if found is None:
         return _number("running", "workers", UNKNOWN, "not known of all workers")
-    return _number("running", "tasks", count(found.tasks), f"on {plural(found.workers, 'worker')}", filter="state=STARTED")
+    return _number(
+        "running", "tasks", count(found.tasks), f"on {plural(found.workers, 'worker')}", filter="state=STARTED"
+    )
 
 
 def _failed(view: View, fleet: Fleet, now: float) -> dict[str, Any]:
@@ -96,7 +98,9 @@ def _workers(fleet: Fleet) -> dict[str, Any]:
     late = states.count("late")
     if late:
         more += f", {late:,} late"
-    return _number("workers", "workers", count(there), more, "bad" if lost else "warn" if late else "good" if there else "")
+    return _number(
+        "workers", "workers", count(there), more, "bad" if lost else "warn" if late else "good" if there else ""
+    )
 
 
 def _new_errors(view: View, now: float) -> dict[str, Any]:
@@ -117,4 +121,6 @@ def _monitor(fleet: Fleet, gaps: list[Gap] | Any) -> dict[str, Any]:
         more += f", lag {duration(lag)}"
     more += f", {lost:,} lost" if lost else ", nothing lost"
     well = bool(consuming) and len(consuming) == len(fleet.instances)
-    return _number("monitor", "monitor", count(len(consuming)), more, "good" if well and not gaps else "warn" if well else "bad")
+    return _number(
+        "monitor", "monitor", count(len(consuming)), more, "good" if well and not gaps else "warn" if well else "bad"
+    )

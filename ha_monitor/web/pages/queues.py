@@ -77,7 +77,11 @@ def row(one: OneQueue, now: float, within: float) -> dict[str, Any]:
         "in": rate(state.came),
         "out": rate(state.left),
         "never": never,
-        "empty_in": "never" if never else rough(state.empty_in) if state.outlook is Outlook.EMPTIES else str(state.outlook),
+        "empty_in": "never"
+        if never
+        else rough(state.empty_in)
+        if state.outlook is Outlook.EMPTIES
+        else str(state.outlook),
         "run": state.run_time,
         "busy": None if state.busy is None else rate(state.busy),
         "needed": "not known" if needed is None else f"+{needed:,}" if needed else "0",
