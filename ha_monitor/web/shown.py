@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from ha_monitor.text.visible import visible
 
-UNKNOWN = "–"
+UNKNOWN = "\N{EN DASH}"
 """In place of what is not known."""
 _KINDS = {
     **{"SUCCESS": "good", "FAILURE": "bad", "REJECTED": "bad", "REVOKED": "warn", "RETRY": "warn", "STARTED": "busy"},
