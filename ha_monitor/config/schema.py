@@ -366,3 +366,8 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     def queue_name(self) -> str:
         """Name of the shared queue, built as Celery's receiver does."""
         return f"{self.queue.prefix}.{self.node_id}"
+
+    @property
+    def pages_url(self) -> str:
+        """Where people find the pages; empty if nobody has said so."""
+        return self.web.url or self.notify.base_url

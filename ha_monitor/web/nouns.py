@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from ha_monitor.answers import names, queues
 from ha_monitor.answers.result import Result, document_of
@@ -18,7 +18,7 @@ from ha_monitor.errors import UsageError
 from ha_monitor.query.fields import FIELDS
 from ha_monitor.query.fields import Kind as FieldKind
 from ha_monitor.query.groups import SORTS as ERROR_SORTS
-from ha_monitor.query.items import GroupItem, NameItem, TaskItem
+from ha_monitor.query.items import GapItem, GroupItem, NameItem, TaskItem
 from ha_monitor.query.problem_items import ProblemItem
 from ha_monitor.query.queue_items import QueueItem
 from ha_monitor.query.search import Order
@@ -43,6 +43,21 @@ NAME = Parameter("name", Kind.TEXT, "only these; several by comma, * stands for 
 def sort_by(choices: tuple[str, ...], default: str) -> Parameter:
     """The parameter by which a list is ordered."""
     return Parameter("sort", Kind.CHOICE, "by which it is ordered", default, choices)
+
+
+class TailDocument(Struct):
+    """What was announced behind a cursor."""
+
+    time: str
+    """When it was read, by the clock of the store."""
+    cursor: str
+    """Where the next question goes on."""
+    more: bool
+    """There is more already."""
+    gaps: list[GapItem]
+    """What may be missing before these."""
+    lines: list[Raw]
+    """As in the log."""
 
 
 class Noun(NamedTuple):
@@ -127,6 +142,10 @@ def _monitor(view: View, _asked: Parameters) -> Struct:
     return view.fleet()
 
 
+def _no_tail(_view: View, _asked: Parameters) -> Struct:
+    raise NotImplementedError  # it waits, which no thread of the pool may: see `tailing.py`
+
+
 def _one(result: Result, what: str, name: str) -> Result:
     """:raises NotThere: if nothing has that name.
     :raises UsageError: if it is the beginning of several.
@@ -191,5 +210,16 @@ NOUNS = (
         _problems,
     ),
     Noun("monitor", "The instances of the monitor, its store and its workers", (), Fleet, _monitor),
+)
+TAIL = Noun(
+    "tail",
+    "What the fleet announces, from a cursor on; without one, the cursor of now",
+    (
+        FILTER,
+        Parameter("cursor", Kind.TEXT, "where it goes on: that of the answer before, whichever server gave it"),
+        Parameter("wait", Kind.DURATION, "how long to wait for something to come, at most 20s", "15s"),
+    ),
+    TailDocument,
+    _no_tail,
 )
 BY_NAME = {(noun.name, noun.takes_name): noun for noun in NOUNS}

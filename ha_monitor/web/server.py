@@ -15,13 +15,18 @@ from ha_monitor.errors import ConfigurationError, HaMonitorError
 from ha_monitor.http.connections import Client, Connections
 from ha_monitor.http.exchange import exchange
 from ha_monitor.http.listening import NEVER, bind, host_and_port, tls_context
+from ha_monitor.http.rate_limited import RateLimited
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.supervision import Supervisor
 from ha_monitor.threads import Threads
 from ha_monitor.web.application import Application
+from ha_monitor.web.hosts import Hosts
 from ha_monitor.web.readers import Readers
 from ha_monitor.web.rendering import Renderer
+from ha_monitor.web.shared import Shared
+from ha_monitor.web.sign_in import SignIn, require_sign_in
 from ha_monitor.web.static_files import StaticFiles
+from ha_monitor.web.tailing import Tailing
 
 PLACES = 512
 """Connections at once."""
@@ -53,19 +58,38 @@ class WebServer:
         :raises ConfigurationError: if the configuration cannot be used.
         :raises AddressTaken: if the address cannot be had at the moment.
         """
-        web = config.web
+        web, base = config.web, urlsplit(config.pages_url).path.rstrip("/")
+        address = host_and_port(web.listen)
+        if address is None:
+            expected = "expected host:port, such as 127.0.0.1:9550"
+            raise ConfigurationError(f"web.listen = {web.listen}: {expected}", "web.listen")
+        require_sign_in(web, address[0])
         StoreReader(config.store, config.node_id).validate()
         tls = tls_context(web.tls_certificate, web.tls_key, "web") if web.tls_certificate else None
         self._supervisor = supervisor
-        self._report = report
-        files = StaticFiles()
-        renderer = Renderer(config.node_id, urlsplit(web.url).path.rstrip("/"), files)
-        self._application = Application(Readers(config, clock, threads), renderer, files, clock)
-        self._connections = Connections(self._converse, tls, refused=lambda _: None, unforeseen=report, places=PLACES)
-        self._listening = _bound(web.listen)
+        failures = RateLimited(clock, lambda text, times: report(f"{text}{_times(times)}"))
+        passwords = RateLimited(clock, lambda who, times: report(f"wrong password from {who}{_times(times)}"))
+        self._report = failures.report
+        files, readers = StaticFiles(), Readers(config, clock, threads)
+        self._application = Application(
+            base=base,
+            hosts=Hosts([*web.hosts, urlsplit(config.pages_url).hostname or "", address[0], socket.gethostname()]),
+            sign_in=SignIn(web, clock, passwords.report),
+            readers=readers,
+            tailing=Tailing(readers, clock),
+            shared=Shared(clock),
+            renderer=Renderer(config.node_id, base, files),
+            files=files,
+            clock=clock,
+            report=failures.report,
+        )
+        self._connections = Connections(
+            self._converse, tls, refused=lambda _: None, unforeseen=failures.report, places=PLACES
+        )
+        self._listening = _bound(web.listen, *address)
         scheme = "http" if tls is None else "https"
         host, port = self._listening.getsockname()[:2]
-        self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{urlsplit(web.url).path.rstrip('/')}/"
+        self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{base}/"
         """Where the pages are, for a person on this machine."""
 
     def run(self) -> None:
@@ -101,14 +125,15 @@ class WebServer:
         )
 
 
-def _bound(listen: str) -> socket.socket:
-    address = host_and_port(listen)
-    if address is None:
-        raise ConfigurationError(f"web.listen = {listen}: expected host:port, such as 127.0.0.1:9550", "web.listen")
+def _bound(listen: str, host: str, port: int) -> socket.socket:
     try:
-        return bind(*address, PLACES)
+        return bind(host, port, PLACES)
     except OSError as error:
         reason = f"web.listen = {listen}: {error.strerror or error}"
         if error.errno in NEVER:
             raise ConfigurationError(reason, "web.listen") from None
         raise AddressTaken(reason) from None
+
+
+def _times(times: int) -> str:
+    return f" ({times} times)" if times > 1 else ""

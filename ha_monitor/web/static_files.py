@@ -58,6 +58,11 @@ class StaticFiles:
         """What is served there; None if there is nothing."""
         return self._files.get(path)
 
+    def named(self, name: str) -> StaticFile | None:
+        """A file by its own name; None if there is none."""
+        path = self._paths.get(name)
+        return None if path is None else self._files[path]
+
 
 def _files_in(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.suffix in TYPES and path.is_file())

@@ -16,6 +16,7 @@ from ha_monitor.query.search import BY_TIME, Order
 from ha_monitor.status.fleet import Fleet
 from ha_monitor.store.queries import Queries
 from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.tail import Tail
 
 
 class View:
@@ -118,3 +119,7 @@ class View:
     def fleet(self) -> Fleet:
         """The instances of the monitor, as `ha-monitor status --json` has them."""
         return fleet.fleet(self.reader, self.config)
+
+    def tail(self) -> Tail:
+        """A reader of what the fleet announces, over this connection."""
+        return self.reader.tail(self.clock)

@@ -1,0 +1,124 @@
+"""Answers that are shared by all who ask the same within a second or two."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, Hashable
+from http import HTTPStatus
+from typing import NamedTuple
+
+from ha_monitor.clock import Clock
+from ha_monitor.http.exchange import Reply
+from ha_monitor.web.fingerprint import is_known
+
+FRESH = 2.0
+"""Seconds for which an answer is shared, unless it took longer to make."""
+MOST_KEPT = 8_000_000
+"""Bytes of all answers that are kept."""
+LEAST_COMPRESSED = 500
+"""Bytes: shorter ones fit into a packet as they are."""
+GZIP, LEVEL = 16 + zlib.MAX_WBITS, 5
+"""The format, for zlib; and how hard it tries."""
+
+
+class Answered(NamedTuple):
+    """An answer as it can be sent to anybody."""
+
+    status: HTTPStatus
+    type: str
+    body: bytes
+    compressed: bytes
+    """By gzip; empty if it is so short that it is sent as it is."""
+    tag: str = ""
+    """Empty for one that is always sent."""
+    more: tuple[tuple[str, str], ...] = ()
+    """Further header fields."""
+
+    @property
+    def size(self) -> int:
+        return len(self.body) + len(self.compressed)
+
+
+def answered(
+    status: HTTPStatus, content_type: str, body: bytes, tag: str = "", more: tuple[tuple[str, str], ...] = ()
+) -> Answered:
+    """An answer, compressed once for all."""
+    compressed = b""
+    if len(body) >= LEAST_COMPRESSED:
+        packer = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
+        compressed = packer.compress(body) + packer.flush()
+    return Answered(status, content_type, body, compressed, tag, more)
+
+
+def reply_of(answer: Answered, if_none_match: str | None, accept_encoding: str) -> Reply:
+    """What one client gets: nothing but the status if it has the same already."""
+    headers = [("Vary", "Accept-Encoding"), *answer.more]
+    if not any(name == "Cache-Control" for name, _ in answer.more):
+        headers.append(("Cache-Control", "private, no-cache" if answer.tag else "no-store"))
+    if answer.tag:
+        headers.append(("ETag", answer.tag))
+        if is_known(if_none_match, answer.tag):
+            return Reply(HTTPStatus.NOT_MODIFIED, b"", tuple(headers))
+    headers.append(("Content-Type", answer.type))
+    if answer.compressed and accepts_gzip(accept_encoding):
+        return Reply(answer.status, answer.compressed, (*headers, ("Content-Encoding", "gzip")))
+    return Reply(answer.status, answer.body, tuple(headers))
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether a client takes gzip, by its field Accept-Encoding."""
+    for part in accept_encoding.lower().split(","):
+        name, _, rest = part.strip().partition(";")
+        if name.strip() in ("gzip", "*"):
+            return rest.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+class Shared:
+    """Makes each answer once for all who ask for it meanwhile. Used in the thread of the server alone."""
+
+    def __init__(self, clock: Clock, most: int = MOST_KEPT) -> None:
+        self._clock = clock
+        self._most = most
+        self._size = 0
+        self._kept: dict[Hashable, tuple[Answered, float]] = {}
+        """By question: the answer, and until when it is shared. The latest last."""
+        self._coming: dict[Hashable, asyncio.Task[Answered]] = {}
+
+    async def get(self, key: Hashable, make: Callable[[], Awaitable[Answered]], fresh: float = FRESH) -> Answered:
+        """The answer to a question.
+
+        :param key: what is asked.
+        :param make: makes the answer; what it raises, all get who wait.
+        :param fresh: seconds for which it is shared.
+        """
+        kept = self._kept.get(key)
+        if kept is not None and self._clock.monotonic() < kept[1]:
+            return kept[0]
+        coming = self._coming.get(key)
+        if coming is None:
+            coming = self._coming[key] = asyncio.ensure_future(self._make(key, make, fresh))
+        # A client that goes away takes nothing from the others.
+        return await asyncio.shield(coming)
+
+    async def _make(self, key: Hashable, make: Callable[[], Awaitable[Answered]], fresh: float) -> Answered:
+        began = self._clock.monotonic()
+        try:
+            answer = await make()
+        finally:
+            del self._coming[key]
+        now = self._clock.monotonic()
+        self._drop(key)
+        self._kept[key] = (answer, now + max(fresh, now - began))
+        self._size += answer.size
+        for oldest in list(self._kept):
+            if self._size <= self._most and self._kept[oldest][1] > now:
+                break
+            self._drop(oldest)
+        return answer
+
+    def _drop(self, key: Hashable) -> None:
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self._size -= kept[0].size
