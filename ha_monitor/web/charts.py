@@ -96,7 +96,7 @@ def chart(rows: Sequence[Row], bounds: Sequence[float]) -> Chart:
 def _panel(row: Row, top: int) -> Panel:
     values = [value for _, line in row.lines for value in line if value] + [value for value in row.bars if value]
     most = _nice(max(values, default=0.0), is_duration=row.form is duration)
-    ticks = [(top + PANEL * (1 - part), row.form(most * part)) for part in (0.0, 1.0)]
+    ticks = [(top + PANEL * (1 - part), row.form(most * part) if part else "0") for part in (0.0, 1.0)]
     lines = [Line(name, bool(number), _pieces(line, most)) for number, (name, line) in enumerate(row.lines)]
     return Panel(row.name, top, ticks, _bars(row.bars, most), _bars(row.bad_bars, most), lines)
 

@@ -22,7 +22,8 @@ NOUNS = {
     "task-orphaned": "names",
 }
 """Whose page tells more of a kind of incident, by its key. Of all others the monitor's own does."""
-MOST_TASKS = 5
+LABELS = {"error-new": "New error", "error-regressed": "Error again"}
+"""Of kinds whose names are no sentence's beginning."""
 
 
 def sentences(incidents: Sequence[Incident], known: Sequence[Incident], now: float) -> list[dict[str, Any]]:
@@ -37,17 +38,16 @@ def sentences(incidents: Sequence[Incident], known: Sequence[Incident], now: flo
 
 def _sentence(one: Incident, by_id: Mapping[str, Incident], now: float) -> dict[str, Any]:
     noun = NOUNS.get(one.kind)
-    key = visible(one.key)
-    before, found, after = one.summary.partition(key) if noun and key else (one.summary, "", "")
+    before, link, after = _linked(one, has_page=noun is not None)
     cause = by_id.get(one.cause) if one.cause is not None else None
     firing = one.phase is Phase.FIRING and one.cause is None and not one.silenced_until
     return {
         "id": one.id,
-        "kind": one.kind.replace("-", " ").capitalize(),
+        "kind": LABELS.get(one.kind) or one.kind.replace("-", " ").capitalize(),
         "look": ("page" if one.severity is Severity.PAGE else "attend") if firing else "other",
         "before": before,
-        "key": one.key if noun else "",
-        "named": bool(found),
+        "link": link,
+        "key": one.key,
         "after": after,
         "noun": noun or "monitor",
         "phase": str(one.phase),
@@ -58,9 +58,22 @@ def _sentence(one: Incident, by_id: Mapping[str, Incident], now: float) -> dict[
         "silenced": at(one.silenced_until, now) if one.silenced_until else None,
         "told": sorted(one.told),
         "command": one.command,
-        "tasks": one.tasks[:MOST_TASKS],
-        "members": len(one.members),
     }
+
+
+def _linked(one: Incident, *, has_page: bool) -> tuple[str, str, str]:
+    """A summary before, in, and behind the link to what it is about: its key, or what it names in place of an id."""
+    key = visible(one.key)
+    if not has_page or not key:
+        return one.summary, "", ""
+    before, found, after = one.summary.partition(key)
+    if found:
+        return before, key, after
+    head, colon, rest = one.summary.partition(": ")
+    error, name = one.facts.get("error_class"), one.facts.get("name")
+    if not isinstance(error, str) or not isinstance(name, str):
+        return "", head, colon + rest
+    return "", f"{visible(error)} in {visible(name)}", rest.removeprefix(visible(error))
 
 
 def headline(incidents: Sequence[Incident], now: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ha_monitor.answers.result import Result
+from ha_monitor.events.catalogue import State
 from ha_monitor.query.fields import first_heard, queue_time_of, runtime_of
 from ha_monitor.store.queries import Gap, KeptTask
 from ha_monitor.web.shown import clock, instant
@@ -36,6 +37,10 @@ def task_row(task: KeptTask, now: float) -> Row:
         "sent": at(first_heard(task), now),
         "ended": at(record.finished, now),
         "ran": runtime_of(task, now),
+        "running_since": at(record.started, now) if record.state is State.STARTED else None,
+        "waiting_since": at(max(record.sent or record.received or 0.0, record.eta or 0.0), now)
+        if record.state in (State.SENT, State.RECEIVED)
+        else None,
         "waited": queue_time_of(task, now),
         "retries": record.retries,
         "queue": record.queue,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +42,7 @@ class Shop:
         self.now = now
         self._chance = random.Random(seed)
         self._clock = 0
+        self._runs: Counter[str] = Counter()
         self.events: list[Body] = []
 
     def new_id(self) -> str:
@@ -79,7 +81,9 @@ class Shop:
         ids = {"uuid": task_id, "root_id": root or task_id, "parent_id": parent or None}
         order = self._chance.randrange(1000, 99999)
         about = {"name": name, "args": f"({order},)", "kwargs": "{}", "eta": None, "expires": None, **more}
-        self.event("task-sent", at, "gen8211@web3", **ids, **about, retries=0, queue=queue, exchange="", routing_key=queue)
+        self.event(
+            "task-sent", at, "gen8211@web3", **ids, **about, retries=0, queue=queue, exchange="", routing_key=queue
+        )
         steps = ("sent", "received", "started", "ended")
         started = at + wait
         for attempt in range(retries + 1):
@@ -87,6 +91,7 @@ class Shop:
                 self.event("task-received", started - min(wait, 0.01), worker, **ids, **about, retries=attempt)
             if steps.index(until) >= 2:
                 self.event("task-started", started, worker, uuid=task_id)
+                self._runs[worker] += 1
             if attempt < retries:
                 reason = {"exception": "ConnectionError('carrier does not answer')", "traceback": ""}
                 self.event("task-retried", started + run, worker, uuid=task_id, **reason)
@@ -108,7 +113,12 @@ class Shop:
         self.task("shop.reserve_stock", ended, run=chance.uniform(0.08, 0.2), worker=worker, **of_it)
         function = "charge" if chance.random() < 0.8 else "charge_again"
         card, paid = self.task(
-            "shop.charge_card", ended, run=chance.uniform(0.05, 0.3), fails=function if fails else "", worker=worker, **of_it
+            "shop.charge_card",
+            ended,
+            run=chance.uniform(0.05, 0.3),
+            fails=function if fails else "",
+            worker=worker,
+            **of_it,
         )
         parcel, booked = self.task(
             "shop.book_parcel", ended + 0.01, run=0.04, retries=int(chance.random() < 0.1), worker=worker, **of_it
@@ -141,7 +151,9 @@ class Shop:
         of_it: Body = {"root": root, "parent": root, "task_id": card}
         self.task("shop.reserve_stock", ended, run=0.12, root=root, parent=root)
         self.task("shop.charge_card", ended, worker=LOST, until="started", **of_it)
-        self.event("task-received", lost + 14, WORKERS[0], uuid=card, name="shop.charge_card", root_id=root, parent_id=root)
+        self.event(
+            "task-received", lost + 14, WORKERS[0], uuid=card, name="shop.charge_card", root_id=root, parent_id=root
+        )
         self.event("task-started", lost + 14.1, WORKERS[0], uuid=card)
         text = PLACE.format(function="charge", order=174)
         exception = "PermissionError('card of order 174 was declined')"
@@ -149,7 +161,9 @@ class Shop:
         self.task("shop.book_parcel", ended + 0.01, run=0.041, root=root, parent=root)
         self.order_of_lost = card
         for number in range(4):
-            self.task("shop.book_parcel", lost - 1 + number / 10, worker=LOST, until="started" if number < 2 else "received")
+            self.task(
+                "shop.book_parcel", lost - 1 + number / 10, worker=LOST, until="started" if number < 2 else "received"
+            )
         self.event("worker-online", now - 1.5 * HOUR, LOST, sw_ident="py-celery", sw_ver="5.6.0", sw_sys="Linux")
         self.heartbeat(LOST, lost)
         for worker in WORKERS:
@@ -160,7 +174,15 @@ class Shop:
         """A sign of life."""
         software = {"sw_ident": "py-celery", "sw_ver": "5.6.0", "sw_sys": "Linux"}
         load = [0.42, 0.51, 0.48]
-        self.event("worker-heartbeat", at, worker, active=len(worker) % 5 + 1, processed=18240 + self._clock, loadavg=load, **software)
+        self.event(
+            "worker-heartbeat",
+            at,
+            worker,
+            active=len(worker) % 5 + 1,
+            processed=self._runs[worker],
+            loadavg=load,
+            **software,
+        )
 
     def messages(self) -> Iterator[Recorded]:
         """All events so far as messages, in order of time, and none again."""

@@ -75,9 +75,13 @@ def _times(label: str, one: NameStatistic) -> dict[str, str]:
 def _chart(steps: list[NameStatistic], bounds: list[float]) -> Chart:
     return chart(
         [
-            Row("runs", bars=[one.runs for one in steps], bad_bars=[one.failed for one in steps]),
             Row(
-                "run time",
+                "runs, and of these failed (red)",
+                bars=[one.runs for one in steps],
+                bad_bars=[one.failed for one in steps],
+            ),
+            Row(
+                "run time, p50, and p95 (dashed)",
                 [
                     ("p50", [one.runtime.quantile(0.5) for one in steps]),
                     ("p95", [one.runtime.quantile(0.95) for one in steps]),
@@ -85,7 +89,7 @@ def _chart(steps: list[NameStatistic], bounds: list[float]) -> Chart:
                 form=duration,
             ),
             Row(
-                "waiting",
+                "waiting, p50, and p95 (dashed)",
                 [
                     ("p50", [one.waiting.quantile(0.5) for one in steps]),
                     ("p95", [one.waiting.quantile(0.95) for one in steps]),

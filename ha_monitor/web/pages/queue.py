@@ -60,7 +60,7 @@ def _chart(points: list[QueuePoint], bounds: list[float]) -> Chart:
         [
             Row("waiting", [("waiting", [one.waiting for one in points])]),
             Row(
-                "tasks a minute",
+                "tasks a minute, out, and in (dashed)",
                 [
                     ("out", [_per_minute(one.flow.left) for one in points]),
                     ("in", [_per_minute(one.flow.came) for one in points]),

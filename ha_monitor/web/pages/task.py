@@ -56,7 +56,7 @@ def _values(one: OneTask, view: View, now: float) -> dict[str, Any]:
     task, record = one.task, one.task.record
     steps = steps_of(task)
     group = _group(view, record.error_group)
-    root = record.root_id if record.root_id not in (None, record.task_id) else None
+    root = record.root_id if record.root_id != record.task_id else None
     return {
         "task": task_row(task, now),
         "group": group,
@@ -67,8 +67,8 @@ def _values(one: OneTask, view: View, now: float) -> dict[str, Any]:
         "again": f"{plural(record.retries, 'retry', 'retries')}, {plural(record.runs, 'run')}"
         if record.retries or record.runs > 1
         else "",
-        "root": None if root is None else {"id": root, "short": short_id(root)},
-        "parent": None if record.parent_id is None else {"id": record.parent_id, "short": short_id(record.parent_id)},
+        "root": _other(root, one),
+        "parent": _other(record.parent_id, one),
         "arguments": record.args,
         "keywords": record.kwargs,
         "known": _known(task),
@@ -80,6 +80,14 @@ def _values(one: OneTask, view: View, now: float) -> dict[str, Any]:
         "journal": f"journalctl HA_TASK_ID={record.task_id} -o cat | jq" if _is_plain(record.task_id) else "",
         "commands": [command("task", record.task_id)],
     }
+
+
+def _other(task_id: str | None, one: OneTask) -> dict[str, Any] | None:
+    """Another task of the workflow."""
+    if task_id is None:
+        return None
+    known = one.tree.tasks.get(task_id) if one.tree is not None else None
+    return {"id": task_id, "short": short_id(task_id), "name": None if known is None else known.record.name}
 
 
 def _is_plain(text: str) -> bool:
