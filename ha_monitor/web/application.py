@@ -22,7 +22,7 @@ from ha_monitor.web.page import NotThere, Page, PageFunction
 from ha_monitor.web.parameters import Parameters, parse
 from ha_monitor.web.readers import Crowded, Readers
 from ha_monitor.web.rendering import Renderer, error_page
-from ha_monitor.web.routes import NAMED, PAGES
+from ha_monitor.web.routes import NAMED, OF_PAGES, PAGES
 from ha_monitor.web.shared import Answered, Shared, accepts_gzip, answered, reply_of
 from ha_monitor.web.sign_in import SignIn
 from ha_monitor.web.static_files import StaticFiles
@@ -137,7 +137,7 @@ class Application:
             if function is None:
                 raise NotThere(f"there is no page {request.path}")
             row = BY_NAME.get((noun, bool(name)))
-            asked = parse(request.query, name, row.parameters if row is not None else ())
+            asked = parse(request.query, name, row.parameters if row is not None else OF_PAGES.get(noun, ()))
             key = ("page", request.path, _key_of(asked))
             with client.waiting():
                 return await self._shared.get(key, partial(self._asked, function, asked, request.path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ha_monitor.web.nouns import FILTER
 from ha_monitor.web.page import PageFunction
 from ha_monitor.web.pages import (
     error,
@@ -15,11 +16,13 @@ from ha_monitor.web.pages import (
     problems,
     queue,
     queues,
+    tail,
     task,
     tasks,
     worker,
     workers,
 )
+from ha_monitor.web.parameters import Parameter
 
 PAGES: Mapping[str, PageFunction] = {
     "": overview.page,
@@ -29,6 +32,7 @@ PAGES: Mapping[str, PageFunction] = {
     "queues": queues.page,
     "workers": workers.page,
     "names": names.page,
+    "tail": tail.page,
     "monitor": monitor.page,
 }
 """`/<noun>`; the overview is the empty one."""
@@ -40,3 +44,5 @@ NAMED: Mapping[str, PageFunction] = {
     "names": name.page,
 }
 """`/<noun>/<name>`: the name is in the parameters."""
+OF_PAGES: Mapping[str, tuple[Parameter, ...]] = {"tail": (FILTER,)}
+"""The parameters of pages that are no noun of `nouns.py`."""

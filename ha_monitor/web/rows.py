@@ -13,6 +13,7 @@ from ha_monitor.store.queries import Gap, KeptTask
 from ha_monitor.web.shown import clock, instant
 
 _UUID, _SHORT, _MOST = 36, 8, 24
+MOST_LACKS = 8
 Row = dict[str, Any]
 
 
@@ -68,8 +69,29 @@ def about(result: Result, *words: str) -> Row:
         "command": command(*words),
         "time": at(result.time, result.time),
         "searched": result.searched,
-        "lacks": [lack(gap, result.time) for gap in result.gaps],
+        "lacks": lacks(result.gaps, result.time),
     }
+
+
+def lacks(gaps: Sequence[Gap], now: float) -> list[str]:
+    """What an answer may lack, in few words: what was lost of one worker is told together."""
+    of_workers: dict[str, list[Gap]] = {}
+    for gap in gaps:
+        if gap.worker and gap.lost:
+            of_workers.setdefault(gap.worker, []).append(gap)
+    joined = [
+        Gap(
+            f"{sum(gap.lost for gap in lost):,} events of {worker}, at {len(lost)} times",
+            min(gap.since for gap in lost),
+            max(gap.until for gap in lost),
+        )
+        for worker, lost in of_workers.items()
+        if len(lost) > 1
+    ]
+    alone = [gap for gap in gaps if len(of_workers.get(gap.worker, ())) < 2 or not gap.lost]
+    told = [lack(gap, now) for gap in (*joined, *alone)]
+    more = len(told) - MOST_LACKS
+    return told if more <= 1 else [*told[:MOST_LACKS], f"and {more:,} more"]
 
 
 def command(*words: str) -> str:

@@ -28,10 +28,8 @@ def duration(seconds: float | None) -> str:
         return UNKNOWN
     if seconds < 0:
         return f"-{duration(-seconds)}"
-    if seconds < 0.0005:
-        return "0 ms" if seconds == 0 else "<1 ms"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else "1 s"
+    if seconds < 0.9995:
+        return "<1 ms" if 0 < seconds < 0.0005 else f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = int(seconds)

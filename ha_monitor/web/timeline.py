@@ -65,11 +65,11 @@ def timeline(branches: Sequence[Branch], path: Sequence[Leg], this: str, now: fl
     begin = min((at for task in tasks if (at := first_heard(task))), default=now)
     end = max([begin + 0.001, *(now if task.state in OPEN else last_heard(task) for task in tasks)])
     critical = {leg.task.task_id for leg in path} if len(path) > 1 else set()
-    rows = [_row(branch, begin, end, now, this, critical) for branch in branches[:MOST_ROWS]]
+    rows = [_row(branch, (begin, end), now, this, critical) for branch in branches[:MOST_ROWS]]
     return Timeline(rows, max(0, len(branches) - MOST_ROWS), end - begin)
 
 
-def _row(branch: Branch, begin: float, end: float, now: float, this: str, critical: set[str]) -> Row:
+def _row(branch: Branch, whole: tuple[float, float], now: float, this: str, critical: set[str]) -> Row:
     first = branch.tasks[0]
     depth = min(branch.depth, MOST_DEPTH)
     name = first.record.name or "(name unknown)"
@@ -79,7 +79,7 @@ def _row(branch: Branch, begin: float, end: float, now: float, this: str, critic
             states[task.state] = states.get(task.state, 0) + 1
         told = ", ".join(f"{number:,} {state}" for state, number in _most_first(states))
         below = f", {plural(branch.below, 'task')} below" if branch.below else ""
-        bars = [bar for task in branch.tasks[:20] for bar in _bars(task, begin, end, now)]
+        bars = [bar for task in branch.tasks[:20] for bar in _bars(task, whole, now)]
         return Row(depth, f"{name} × {len(branch.tasks):,}{below}", "", told, "", "", bars, told, False, False)
     waited, ran = queue_time_of(first, now), runtime_of(first, now)
     said = f"waited {duration(waited)}, ran {duration(ran)}"
@@ -90,7 +90,7 @@ def _row(branch: Branch, begin: float, end: float, now: float, this: str, critic
         first.state,
         duration(waited),
         duration(ran),
-        _bars(first, begin, end, now),
+        _bars(first, whole, now),
         said,
         first.task_id == this,
         first.task_id in critical,
@@ -101,7 +101,7 @@ def _most_first(states: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(states.items(), key=lambda one: (-one[1], one[0]))
 
 
-def _bars(task: KeptTask, begin: float, end: float, now: float) -> list[Bar]:
+def _bars(task: KeptTask, whole: tuple[float, float], now: float) -> list[Bar]:
     """What is known of when it waited and ran: its last run, and its wait before its first event until then."""
     record = task.record
     sent, start = first_heard(task), record.started
@@ -111,15 +111,15 @@ def _bars(task: KeptTask, begin: float, end: float, now: float) -> list[Bar]:
     sent = max(sent, record.eta or 0.0) if (record.eta or 0.0) < over else sent
     bars = []
     if (until := start if start is not None else over) > sent:
-        bars.append(_bar("wait", sent, until, begin, end))
+        bars.append(_bar("wait", sent, until, whole))
     if start is not None:
         kind = "run bad" if record.state in (State.FAILURE, State.REJECTED) else "run"
-        bars.append(_bar(kind, start, max(start, over), begin, end))
-    return bars or [_bar("none", sent, sent, begin, end)]
+        bars.append(_bar(kind, start, max(start, over), whole))
+    return bars or [_bar("none", sent, sent, whole)]
 
 
-def _bar(kind: str, since: float, until: float, begin: float, end: float) -> Bar:
-    whole = end - begin
-    x = min(max(0.0, 100 * (since - begin) / whole), 100 - _LEAST)
-    width = min(max(_LEAST, 100 * (until - since) / whole), 100 - x)
+def _bar(kind: str, since: float, until: float, whole: tuple[float, float]) -> Bar:
+    begin, end = whole
+    x = min(max(0.0, 100 * (since - begin) / (end - begin)), 100 - _LEAST)
+    width = min(max(_LEAST, 100 * (until - since) / (end - begin)), 100 - x)
     return Bar(kind, f"{x:.2f}%", f"{width:.2f}%")

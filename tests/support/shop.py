@@ -12,7 +12,6 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from tests.support.recording import Recorded
@@ -159,15 +158,12 @@ class Shop:
         exception = "PermissionError('card of order 174 was declined')"
         self.event("task-failed", lost + 14.13, WORKERS[0], uuid=card, exception=exception, traceback=text)
         self.task("shop.book_parcel", ended + 0.01, run=0.041, root=root, parent=root)
-        self.order_of_lost = card
         for number in range(4):
             self.task(
                 "shop.book_parcel", lost - 1 + number / 10, worker=LOST, until="started" if number < 2 else "received"
             )
-        self.event("worker-online", now - 1.5 * HOUR, LOST, sw_ident="py-celery", sw_ver="5.6.0", sw_sys="Linux")
-        self.heartbeat(LOST, lost)
-        for worker in WORKERS:
-            self.event("worker-online", now - 2 * HOUR, worker, sw_ident="py-celery", sw_ver="5.6.0", sw_sys="Linux")
+        for worker in (*WORKERS, LOST):
+            self.heartbeat(worker, now)
         return card
 
     def heartbeat(self, worker: str, at: float) -> None:
@@ -195,7 +191,3 @@ def recorded(event: Body) -> Recorded:
     """An event as a worker sends it."""
     key = str(event.get("type", "")).replace("-", ".")
     return Recorded(key, "application/json", "utf-8", json.dumps(event))
-
-
-def iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat()

@@ -23,7 +23,7 @@ def page(view: View, _asked: Parameters) -> Page:
     values = {
         "instances": [_instance(one, now) for one in fleet.instances],
         "headline": _headline(fleet),
-        "depth": count(fleet.queue.depth),
+        "depth": fleet.queue.depth,
         "queue": fleet.queue.name,
         "counts": [
             ("announcements that wait", fleet.waiting_announcements, False),

@@ -32,7 +32,6 @@
   }
   const status = make("span", ""), pause = make("button", "pause", { type: "button" });
   pause.addEventListener("click", () => { paused = !paused; tell(); if (!paused) ask(); });
-  live.replaceChildren(status, " ", pause);
   function tell() {
     const age = performance.now() - seen, old = age > OLD || trouble !== "";
     const since = `${clock(known)}, ${rough(age / 1000)} old`;
@@ -193,7 +192,7 @@
   }
   const ACTIONS = {
     "/": () => { const box = main.querySelector("[data-find]"); if (box) { box.focus(); box.select(); } else nav.find((one) => one.dataset.go === "t").click(); },
-    j: () => step(1), k: () => step(-1), "?": help, p: () => pause.click(),
+    j: () => step(1), k: () => step(-1), "?": help, p: () => live.querySelector("button")?.click(),
     r: () => { const button = main.querySelector(".arrived button"); if (button) button.click(); else ask(); },
     t: () => { isLocal = !isLocal; try { sessionStorage.setItem("times", isLocal ? "local" : "utc"); } catch { /* until the next page */ } zone(); tell(); },
   };
@@ -219,6 +218,7 @@
   }
   document.addEventListener("visibilitychange", () => { if (document.hidden) clearTimeout(timer); else if (!paused && follows()) ask(); });
   if (!follows()) return;
+  live.replaceChildren(status, " ", pause);
   setInterval(tell, 1000);
   if (isLocal) zone();
   tell();
