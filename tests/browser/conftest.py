@@ -47,14 +47,13 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
 
 
 @pytest.fixture(autouse=True)
-def fresh(filled: Filled, browser: Browser) -> Iterator[None]:
-    """Each test begins with an ordinary look, and live workers; and what it has done, it was done without a complaint."""
+def fresh(filled: Filled, browser: Browser) -> None:
+    """Each test begins with an ordinary look, live workers, and nothing in the logs of the browser."""
     filled.bed.live()
     browser.look()
     browser.open("about:blank")
     browser.complaints()
     browser.requested()
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from selenium.common.exceptions import WebDriverException
-from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -73,8 +73,8 @@ class Browser:
         return list(self.driver.find_elements(By.CSS_SELECTOR, selector))
 
     def one(self, selector: str) -> WebElement:
-        (found,) = self.all(selector)
-        return found
+        """The first such element."""
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def text(self, selector: str = "main") -> str:
         """What a person reads there."""
@@ -86,8 +86,6 @@ class Browser:
 
     def type(self, *keys: str) -> None:
         """Press keys, wherever the focus is."""
-        from selenium.webdriver import ActionChains  # noqa: PLC0415 - takes a while
-
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def wait(self, condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:

@@ -1,8 +1,8 @@
 """The last hour of a shop that does not do well, as events: for looking at pages, and for their pictures. The same each
 time, but for the time at which it ends.
 
-A queue is late, a worker is lost with tasks that others ran again, a name fails since half an hour ago with one error in
-two places, and orders are workflows of several tasks.
+A queue is late, a worker is lost with tasks that others ran again, a name fails since half an hour ago with one error
+in two places, and orders are workflows of several tasks.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
   const main = document.getElementById("main"), live = document.getElementById("live");
   const nav = [...document.querySelectorAll("[data-go]")];
   const make = (name, text, more = {}) => Object.assign(document.createElement(name), { textContent: text }, more);
-  let tag = "", wait = EVERY, timer = 0, paused = false, busy = false, trouble = "", held = null, prefix = 0;
+  let tag = "", wait = EVERY, timer = 0, paused = false, busy = false, trouble = "", held = null, prefix = -Infinity;
   let known = timeOf(main), seen = performance.now();
   let isLocal = false;
   try { isLocal = sessionStorage.getItem("times") === "local"; } catch { /* kept nowhere then */ }
@@ -201,7 +201,7 @@
     if (event.key === "Escape" && typing) { typing.blur(); return; }
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     const link = event.timeStamp - prefix < 1500 && nav.find((one) => one.dataset.go === event.key);
-    prefix = 0;
+    prefix = -Infinity;
     if (link) link.click();
     else if (event.key === "g") prefix = event.timeStamp;
     else if (ACTIONS[event.key]) ACTIONS[event.key](event);
