@@ -9,6 +9,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ FILE_VARIABLE = "HA_MONITOR_CONFIG"
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 NEEDED = ("broker.url", "store.url")
 """The settings without which a command would look at another broker or store than the instances do."""
+
+_PAIRS = (("username", "password"), ("tls_certificate", "tls_key"))
+"""Settings of a server of which one means nothing without the other."""
 
 
 class Setting(NamedTuple):
@@ -316,10 +320,10 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
                 f"{source}: {key} = {wait:g}: expected at most {config.store.longest_wait:g}, which is 3/5 of "
                 f"store.lease ({config.store.lease:g}), or an instance that waits so long would lose its lease"
             )
-    for one, other in (("username", "password"), ("tls_certificate", "tls_key")):
-        if bool(getattr(config.http, one)) != bool(getattr(config.http, other)):
-            source = sources.get(f"http.{one}") or sources.get(f"http.{other}", "the configuration")
-            raise ConfigurationError(f"{source}: http.{one}, http.{other}: expected both or neither")
+    for section, (one, other) in product(("http", "web"), _PAIRS):
+        if bool(getattr(getattr(config, section), one)) != bool(getattr(getattr(config, section), other)):
+            source = sources.get(f"{section}.{one}") or sources.get(f"{section}.{other}", "the configuration")
+            raise ConfigurationError(f"{source}: {section}.{one}, {section}.{other}: expected both or neither")
     if config.workers.lost_after <= config.workers.late_after:
         source = sources.get("workers.lost_after") or sources.get("workers.late_after", "the configuration")
         raise ConfigurationError(
