@@ -36,12 +36,12 @@ def test_without_a_sign_in_it_serves_this_machine_alone() -> None:
     """Given an address beyond loopback and no sign-in, it refuses to start and says what is needed; with one, or on
     loopback, it starts."""
     with pytest.raises(ConfigurationError, match=r"web\.listen = 0\.0\.0\.0:80: beyond loopback .* web\.username"):
-        require_sign_in(Web(listen="0.0.0.0:80"), "0.0.0.0")
+        require_sign_in(Web(listen="0.0.0.0:80"))
     for settings in ({"username": "a", "password": "b"}, {"user_header": "X-User", "proxies": ["10.0.0.0/8"]}):
-        require_sign_in(Web(listen="0.0.0.0:80", **settings), "0.0.0.0")
-    require_sign_in(Web(), "127.0.0.1")
+        require_sign_in(Web(listen="0.0.0.0:80", **settings))
+    assert require_sign_in(Web()) == ("127.0.0.1", 9550)
     with pytest.raises(ConfigurationError, match=r"web\.user_header: expected web\.proxies"):
-        require_sign_in(Web(user_header="X-User"), "127.0.0.1")
+        require_sign_in(Web(user_header="X-User"))
 
     assert [is_loopback(host) for host in ("127.9.9.9", "::1", "localhost", "10.0.0.1", "0.0.0.0", "::", "web")] == [
         *(True, True, True, False, False, False, False)
