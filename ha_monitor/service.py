@@ -219,7 +219,7 @@ class Service:
 
 FIXED = (
     *("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend"),
-    "notify",
+    *("notify", "web"),
 )
 """The parts of the configuration that a reload cannot change."""
 

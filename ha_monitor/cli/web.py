@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     from ha_monitor.threads import Threads
     from ha_monitor.web.server import AddressTaken, WebServer
 
-    loaded, clock = read(options.config, os.environ), SystemClock()
+    loaded, clock = read(options.config, os.environ, servers=("web",)), SystemClock()
     config = loaded.config
     if options.listen is not None:
         config = replace(config, web=replace(config.web, listen=options.listen))

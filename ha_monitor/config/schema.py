@@ -369,5 +369,5 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
 
     @property
     def pages_url(self) -> str:
-        """Where people find the pages; empty if nobody has said so."""
-        return self.web.url or self.notify.base_url
+        """Where links in messages lead to; empty for none."""
+        return self.notify.base_url or self.web.url

@@ -15,7 +15,8 @@ class Page(NamedTuple):
     """A template, and the values that it shows.
 
     For the tag of the page (ETag), the texts of `<time>` elements do not count, and of those with the attribute
-    `data-clock` nothing does: what says no more than that time goes by belongs there.
+    `data-clock` nothing does: what says no more than that time goes by belongs there, such as what an answer says it
+    has searched, and ages.
     """
 
     template: str

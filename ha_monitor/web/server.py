@@ -14,7 +14,7 @@ from ha_monitor.config.schema import Config
 from ha_monitor.errors import ConfigurationError, HaMonitorError
 from ha_monitor.http.connections import Client, Connections
 from ha_monitor.http.exchange import exchange
-from ha_monitor.http.listening import NEVER, bind, host_and_port, tls_context
+from ha_monitor.http.listening import NEVER, bind, tls_context
 from ha_monitor.http.rate_limited import RateLimited
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.supervision import Supervisor
@@ -58,12 +58,9 @@ class WebServer:
         :raises ConfigurationError: if the configuration cannot be used.
         :raises AddressTaken: if the address cannot be had at the moment.
         """
-        web, base = config.web, urlsplit(config.pages_url).path.rstrip("/")
-        address = host_and_port(web.listen)
-        if address is None:
-            expected = "expected host:port, such as 127.0.0.1:9550"
-            raise ConfigurationError(f"web.listen = {web.listen}: {expected}", "web.listen")
-        require_sign_in(web, address[0])
+        web = config.web
+        base = urlsplit(web.url).path.rstrip("/")
+        address = require_sign_in(web)
         StoreReader(config.store, config.node_id).validate()
         tls = tls_context(web.tls_certificate, web.tls_key, "web") if web.tls_certificate else None
         self._supervisor = supervisor
@@ -73,7 +70,7 @@ class WebServer:
         files, readers = StaticFiles(), Readers(config, clock, threads)
         self._application = Application(
             base=base,
-            hosts=Hosts([*web.hosts, urlsplit(config.pages_url).hostname or "", address[0], socket.gethostname()]),
+            hosts=Hosts([*web.hosts, urlsplit(web.url).hostname or "", address[0], socket.gethostname()]),
             sign_in=SignIn(web, clock, passwords.report),
             readers=readers,
             tailing=Tailing(readers, clock),

@@ -14,6 +14,8 @@ from ha_monitor.web.fingerprint import is_known
 
 FRESH = 2.0
 """Seconds for which an answer is shared, unless it took longer to make."""
+FAILED_FOR = 0.5
+"""Seconds for which it is shared that there is no answer."""
 MOST_KEPT = 8_000_000
 """Bytes of all answers that are kept."""
 LEAST_COMPRESSED = 500
@@ -110,7 +112,8 @@ class Shared:
             del self._coming[key]
         now = self._clock.monotonic()
         self._drop(key)
-        self._kept[key] = (answer, now + max(fresh, now - began))
+        lasts = max(fresh, now - began) if answer.status is HTTPStatus.OK else min(fresh, FAILED_FOR)
+        self._kept[key] = (answer, now + lasts)
         self._size += answer.size
         for oldest in list(self._kept):
             if self._size <= self._most and self._kept[oldest][1] > now:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.web import Web
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.http.exchange import Reply, Request, text
+from ha_monitor.http.listening import host_and_port
 from ha_monitor.http.passwords import WINDOW, PasswordResult, Passwords
 
 CHALLENGE = ("WWW-Authenticate", 'Basic realm="ha-monitor", charset="UTF-8"')
@@ -62,7 +63,7 @@ class SignIn:
         return ""
 
 
-def networks_of(texts: list[str]) -> list[Network]:
+def networks_of(texts: Sequence[str]) -> list[Network]:
     """The addresses and networks that are written so.
 
     :raises ConfigurationError: if one is none.
@@ -87,19 +88,22 @@ def within(address: str, networks: list[Network]) -> bool:
     return any(ip in network for network in networks)
 
 
-def require_sign_in(settings: Web, host: str) -> None:
-    """Make sure that nobody reads from elsewhere who may not.
+def require_sign_in(settings: Web) -> tuple[str, int]:
+    """Make sure that nobody reads from elsewhere who may not; returns host and port on which it listens.
 
-    :param host: on which it listens.
     :raises ConfigurationError: if everybody could, or if nobody could.
     """
+    address = host_and_port(settings.listen)
+    if address is None:
+        raise ConfigurationError(f"web.listen = {settings.listen}: expected a port up to 65535", "web.listen")
+    networks_of(settings.proxies)
     if settings.user_header and not settings.proxies:
         raise ConfigurationError(
             "web.user_header: expected web.proxies, too: the addresses of those whose header is believed",
             "web.user_header",
         )
-    if settings.username or settings.user_header or is_loopback(host):
-        return
+    if settings.username or settings.user_header or is_loopback(address[0]):
+        return address
     raise ConfigurationError(
         f"web.listen = {settings.listen}: beyond loopback the pages need a sign-in: set web.username and "
         "web.password, or web.user_header and web.proxies",
