@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ha_monitor.store.name_statistics import NameStatistic
-from ha_monitor.store.queries import QueueQueries, StatisticQueries
+from ha_monitor.store.queries import HistoryQueries, QueueQueries
 from ha_monitor.store.queue_flow import QueueFlow, base_of
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -56,7 +56,7 @@ def bounds_of(now: float, seconds: float, step: float) -> list[float]:
 
 
 def names_over(
-    queries: StatisticQueries, names: Sequence[str], bounds: Sequence[float]
+    queries: HistoryQueries, names: Sequence[str], bounds: Sequence[float]
 ) -> dict[str, list[NameStatistic]]:
     """What was run of each name, by step.
 
@@ -65,7 +65,11 @@ def names_over(
     return dict(zip(names, queries.statistics_by(names, bounds), strict=True)) if names else {}
 
 
-def queues_over(queries: QueueQueries, names: Sequence[str], bounds: Sequence[float]) -> dict[str, list[QueuePoint]]:
+class FlowQueries(QueueQueries, HistoryQueries, Protocol):
+    """What is asked of queues."""
+
+
+def queues_over(queries: FlowQueries, names: Sequence[str], bounds: Sequence[float]) -> dict[str, list[QueuePoint]]:
     """What went through queues, by step, those of their priorities together.
 
     :raises StoreUnavailable: as the port does.

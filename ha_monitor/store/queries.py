@@ -240,9 +240,6 @@ class QueueQueries(Protocol):
         :param until: likewise, the first minute that does not count.
         """
 
-    def queue_flow_by(self, queues: Sequence[str], bounds: Sequence[float]) -> list[list[QueueFlow]]:
-        """The same of each of the times between these bounds, earliest first, at one go."""
-
 
 class ErrorQueries(Protocol):
     """About groups of errors, of which there are at most 2,000. Each raises `StoreUnavailable`."""
@@ -265,10 +262,15 @@ class StatisticQueries(Protocol):
         :param until: likewise, the first minute that does not count.
         """
 
+
+class HistoryQueries(Protocol):
+    """Over time, at one go: of each of the times between bounds, earliest first. Each raises `StoreUnavailable`."""
+
+    def queue_flow_by(self, queues: Sequence[str], bounds: Sequence[float]) -> list[list[QueueFlow]]:
+        """As `QueueQueries.queue_flow`."""
+
     def statistics_by(self, names: Sequence[str], bounds: Sequence[float]) -> list[list[NameStatistic]]:
-        """The same of each of the times between these bounds, earliest first, at one go. Ten minutes that are kept
-        together count in each that they touch.
-        """
+        """As `StatisticQueries.statistics`. Ten minutes that are kept together count in each time that they touch."""
 
 
 class WorkerQueries(Protocol):
@@ -294,5 +296,5 @@ def spans_of(bounds: Sequence[float]) -> list[tuple[int, int]]:
     return [(int(since // 60), ceil(until / 60)) for since, until in pairwise(bounds)]
 
 
-class Queries(TaskQueries, QueueQueries, ErrorQueries, StatisticQueries, WorkerQueries, Protocol):
+class Queries(TaskQueries, QueueQueries, ErrorQueries, StatisticQueries, HistoryQueries, WorkerQueries, Protocol):
     """All that can be asked."""

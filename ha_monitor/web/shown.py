@@ -5,7 +5,10 @@ Times are in UTC: whoever looks, from wherever, sees the same.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+
+from markupsafe import Markup
 
 from ha_monitor.text.visible import visible
 
@@ -17,6 +20,7 @@ _KINDS = {
     **{"new": "bad", "regressed": "bad", "resolved": "good", "ignored": "quiet"},
     **{"consuming": "good", "dead": "bad"},
 }
+_ENDS_OF_PARTS = re.compile(r"[^._@/-]*[._@/-]+|[^._@/-]+")
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 _LATEST = 253_402_300_799.0
 """The last second that a date can be written of."""
@@ -80,11 +84,13 @@ def rate(per_second: float | None) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A part in percent of the whole; what is little is not nothing."""
+    """A part in percent of the whole; what is little is not nothing, and nearly all not all."""
     if not whole:
         return UNKNOWN
     percent = 100 * part / whole
-    return "<0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %" if percent < 99.95 else "100 %"
+    if part >= whole:
+        return "100 %"
+    return "<0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %" if percent < 99.95 else ">99.9 %"
 
 
 def plural(number: int, one: str, several: str = "") -> str:
@@ -113,6 +119,11 @@ def harmless(value: object) -> object:
     return visible(value) if type(value) is str else value
 
 
+def breaks(text: str | None) -> Markup:
+    """A name that breaks behind its dots and dashes, if it must: else a narrow column would break it anywhere."""
+    return Markup("<wbr>").join(_ENDS_OF_PARTS.findall(visible(text or "")))
+
+
 FILTERS = {
     "duration": duration,
     "rough": rough,
@@ -121,5 +132,6 @@ FILTERS = {
     "rate": rate,
     "kind": kind,
     "lines": lines,
+    "breaks": breaks,
 }
 """By their names in the templates."""

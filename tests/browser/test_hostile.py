@@ -27,8 +27,19 @@ ATTACKS = (
     "\u202egnp.exe \x1b[31m\x07 \x9b2J \u2028 \u0000",
     "W" * 3000,
 )
-LISTS = ("/", "/problems", "/tasks", "/tasks?filter=state%3DFAILURE", "/errors", "/queues", "/workers", "/names")
-LISTS += ("/monitor",)
+CONTROL = 7
+"""Which of them has control characters."""
+LISTS = (
+    "/",
+    "/problems",
+    "/tasks",
+    "/tasks?filter=state%3DFAILURE",
+    "/errors",
+    "/queues",
+    "/workers",
+    "/names",
+    "/monitor",
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +115,14 @@ def test_what_it_names_has_a_page(attacked: Filled, browser: Browser, number: in
     browser.open(f"{attacked.bed.url}/tasks?limit=100")
     links = browser.run("return [...document.querySelectorAll('tbody a')].map((one) => one.getAttribute('href'))")
     wanted = [link for link in dict.fromkeys(links) if link.endswith(f"/{quote(text, safe='')}")]
+    assert len(wanted) >= 3
     for link in wanted:
         browser.open(attacked.bed.url + link)
-        assert "nothing" not in browser.text("h1")
+        assert "Not Found" not in browser.text("h1")
+        if number == CONTROL:
+            # Nobody types such a name, so no page is asked for by one.
+            assert "a control character is in it" in browser.text()
+            browser.complaints()
         check(browser, attacked)
 
 

@@ -17,7 +17,7 @@ MARKED = "return window.mark === 1"
 
 def put_order(filled: Filled, *, fails: bool = False) -> str:
     """Have an order merged; returns the id of its root."""
-    root = filled.bed.shop.order(time.time() - 3, fails=fails)
+    root = filled.bed.shop.order(time.time() - 6, fails=fails)
     filled.bed.publish(filled.bed.shop.messages())
     return root
 

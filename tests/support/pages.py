@@ -19,7 +19,7 @@ from tests.support.services import PrivateRedis
 from tests.support.shop import LOST, WORKERS, Shop
 
 NODE_ID = "shop"
-SETTINGS = {"log": {"arguments": True}, "workers": {"late_after": 30.0, "lost_after": 60.0}}
+SETTINGS: dict[str, dict[str, Any]] = {"log": {"arguments": True}, "workers": {"late_after": 30.0, "lost_after": 60.0}}
 
 
 class PagesBed:

@@ -108,7 +108,7 @@ class Shop:
         """A workflow; returns the id of its root."""
         chance = self._chance
         root, ended = self.task("shop.checkout", at, run=chance.uniform(0.02, 0.06), worker=worker)
-        of_it = {"root": root, "parent": root}
+        of_it: Body = {"root": root, "parent": root}
         self.task("shop.reserve_stock", ended, run=chance.uniform(0.08, 0.2), worker=worker, **of_it)
         function = "charge" if chance.random() < 0.8 else "charge_again"
         card, paid = self.task(
