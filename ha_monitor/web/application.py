@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -145,8 +146,11 @@ class Application:
             return self._rendered(self._page_of(error), asked, request.path)
 
     async def _asked(self, function: PageFunction, asked: Parameters, path: str) -> Answered:
+        def question(view: View) -> Answered:
+            return self._rendered(function(view, asked), asked, path)
+
         try:
-            return await self._readers.ask(lambda view: self._rendered(function(view, asked), asked, path))
+            return await self._readers.ask(partial(_counted, question))
         except TOLD as error:
             return self._rendered(self._page_of(error), asked, path)
 
@@ -195,9 +199,16 @@ class Application:
             return _document(row.ask(view, asked))
 
         try:
-            return await self._readers.ask(question)
+            return await self._readers.ask(partial(_counted, question))
         except TOLD as error:
             return self._refused(error)
+
+
+def _counted(question: Callable[[View], Answered], view: View) -> Answered:
+    """An answer, with what it cost."""
+    before = time.thread_time()
+    answer = question(view)
+    return answer._replace(cost=time.thread_time() - before)
 
 
 def _key_of(asked: Parameters) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,15 @@ from ha_monitor.http.exchange import Reply
 from ha_monitor.web.fingerprint import is_known
 
 FRESH = 2.0
-"""Seconds for which an answer is shared, unless it took longer to make."""
+"""Seconds for which an answer is shared at least."""
+MOST_FRESH, TIMES = 5.0, 10.0
+"""One that costs much is shared for so many times the seconds of a core that it costs, at most for so many seconds:
+then it takes no more than a tenth of a core, however many look.
+"""
+LONG, A_MOMENT = 0.1, 5.0
+"""Seconds. Nobody waits for one that takes longer, if there is one that was shared until a moment ago: that is sent
+once more while the next is made.
+"""
 FAILED_FOR = 0.5
 """Seconds for which it is shared that there is no answer."""
 MOST_KEPT = 8_000_000
@@ -36,6 +44,8 @@ class Answered(NamedTuple):
     """Empty for one that is always sent."""
     more: tuple[tuple[str, str], ...] = ()
     """Further header fields."""
+    cost: float = 0.0
+    """Seconds of a core that it took to make."""
 
     @property
     def size(self) -> int:
@@ -77,6 +87,19 @@ def accepts_gzip(accept_encoding: str) -> bool:
     return False
 
 
+class _Kept(NamedTuple):
+    """An answer, and until when it is shared: as the latest, and while the next one is made."""
+
+    answer: Answered
+    fresh_until: float
+    usable_until: float
+
+
+def _heard(made: asyncio.Task[Answered]) -> None:
+    if not made.cancelled():
+        made.exception()  # nobody may wait for it
+
+
 class Shared:
     """Makes each answer once for all who ask for it meanwhile. Used in the thread of the server alone."""
 
@@ -84,8 +107,8 @@ class Shared:
         self._clock = clock
         self._most = most
         self._size = 0
-        self._kept: dict[Hashable, tuple[Answered, float]] = {}
-        """By question: the answer, and until when it is shared. The latest last."""
+        self._kept: dict[Hashable, _Kept] = {}
+        """By question; the latest last."""
         self._coming: dict[Hashable, asyncio.Task[Answered]] = {}
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[Answered]], fresh: float = FRESH) -> Answered:
@@ -95,12 +118,15 @@ class Shared:
         :param make: makes the answer; what it raises, all get who wait.
         :param fresh: seconds for which it is shared.
         """
-        kept = self._kept.get(key)
-        if kept is not None and self._clock.monotonic() < kept[1]:
-            return kept[0]
+        kept, now = self._kept.get(key), self._clock.monotonic()
+        if kept is not None and now < kept.fresh_until:
+            return kept.answer
         coming = self._coming.get(key)
         if coming is None:
             coming = self._coming[key] = asyncio.ensure_future(self._make(key, make, fresh))
+            coming.add_done_callback(_heard)
+        if kept is not None and now < kept.usable_until:
+            return kept.answer
         # A client that goes away takes nothing from the others.
         return await asyncio.shield(coming)
 
@@ -111,12 +137,17 @@ class Shared:
         finally:
             del self._coming[key]
         now = self._clock.monotonic()
+        took = now - began
+        if answer.status is HTTPStatus.OK:
+            lasts = max(fresh, min(MOST_FRESH, TIMES * answer.cost))
+            usable = lasts + A_MOMENT if took > LONG else lasts
+        else:
+            lasts = usable = min(fresh, FAILED_FOR)
         self._drop(key)
-        lasts = max(fresh, now - began) if answer.status is HTTPStatus.OK else min(fresh, FAILED_FOR)
-        self._kept[key] = (answer, now + lasts)
+        self._kept[key] = _Kept(answer, now + lasts, now + usable)
         self._size += answer.size
         for oldest in list(self._kept):
-            if self._size <= self._most and self._kept[oldest][1] > now:
+            if self._size <= self._most and self._kept[oldest].usable_until > now:
                 break
             self._drop(oldest)
         return answer
@@ -124,4 +155,4 @@ class Shared:
     def _drop(self, key: Hashable) -> None:
         kept = self._kept.pop(key, None)
         if kept is not None:
-            self._size -= kept[0].size
+            self._size -= kept.answer.size

@@ -51,6 +51,34 @@ def test_who_asks_the_same_shares_one_answer() -> None:
     assert made == ["a", "b", "a"]
 
 
+def test_nobody_waits_for_an_answer_that_takes_long() -> None:
+    """Given an answer that costs half a second to make, it is shared for five; after that, whoever asks gets it once
+    more at once while the next is made, and nobody gets one of more than ten seconds ago.
+    """
+    clock, made = TurnedClock(), []
+    shared = Shared(clock)
+
+    async def ask() -> bytes:
+        async def make() -> Answered:
+            made.append(clock.now)
+            await asyncio.sleep(0)
+            clock.now += 0.5
+            return answer(b"%d" % len(made))._replace(cost=0.5)
+
+        return (await shared.get("a", make)).body
+
+    async def run() -> list[bytes]:
+        found = [await ask()]
+        for later in (4.9, 0.2, 0.0):
+            clock.now += later
+            found.append(await ask())
+            await asyncio.sleep(0.01)
+        clock.now += 10.1
+        return [*found, await ask()]
+
+    assert asyncio.run(run()) == [b"1", b"1", b"1", b"2", b"3"]
+
+
 def test_what_is_kept_is_bounded() -> None:
     """Given more answers than there is room for, the oldest go, and one that is too large is not kept at all."""
     clock = TurnedClock()
