@@ -180,6 +180,7 @@ dashboard: $(DEVELOP) redis rabbitmq prometheus ## render the picture of the das
 
 .PHONY: screenshots
 screenshots: $(DEVELOP) redis browser ## take the pictures of all pages in docs/pictures, light, dark and on a phone
+	$(call debian_packages,pngquant,command -v pngquant)
 	$(BIN)/python -m tests.browser.pictures docs/pictures
 
 .PHONY: clean

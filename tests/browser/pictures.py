@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from shutil import which
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -64,8 +66,16 @@ def main(folder: Path) -> None:
                         time.sleep(3)  # until no row is marked as new any more
                     path = folder / f"{one.name}-{look}.png"
                     browser.picture(path, most=one.most)
+                    _make_small(path)
                     size_of = path.stat().st_size
                     sys.stdout.write(f"{path}  {size_of:,} bytes{'  TOO LARGE' if size_of > MOST_BYTES else ''}\n")
+
+
+def _make_small(path: Path) -> None:
+    """Leave as many colours as a page has; without the program for that it stays as it is."""
+    program = which("pngquant")
+    if program is not None:
+        subprocess.run([program, "--force", "--ext", ".png", "--speed", "1", "96", str(path)], check=True)
 
 
 def _wait_for_incidents(bed: PagesBed) -> None:
