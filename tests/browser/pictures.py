@@ -69,6 +69,7 @@ def main(folder: Path) -> None:
                     _make_small(path)
                     size_of = path.stat().st_size
                     sys.stdout.write(f"{path}  {size_of:,} bytes{'  TOO LARGE' if size_of > MOST_BYTES else ''}\n")
+                    sys.stdout.flush()
 
 
 def _make_small(path: Path) -> None:

@@ -129,7 +129,7 @@
       const match = key ? old.get(key) : at && !keyOf(at) && at.nodeName === one.nodeName ? at : null;
       if (!match) {
         const added = document.importNode(one, true);
-        if (all && added.nodeName === "TR") added.classList.add("is-new");
+        if (all && added.nodeName === "TR") fresh(added);
         from.insertBefore(added, at);
         continue;
       }
@@ -139,13 +139,17 @@
     }
     while (at) { const gone = at; at = at.nextSibling; if (!(gone.nodeType === 1 && "own" in gone.dataset)) gone.remove(); }
   }
+  function fresh(row) {
+    row.classList.add("is-new");
+    setTimeout(() => row.classList.remove("is-new"), 2500);
+  }
   /* New rows wait until they are wanted; those that are there change in their place. */
   function gathered(from, to) {
     const rows = new Map([...from.rows].map((row) => [keyOf(row), row]));
-    const fresh = [...to.rows].filter((row) => !rows.has(keyOf(row)));
-    if (!rows.size || !fresh.length) { arrived(from, 0); return false; }
+    const more = [...to.rows].filter((row) => !rows.has(keyOf(row)));
+    if (!rows.size || !more.length) { arrived(from, 0); return false; }
     for (const row of to.rows) if (rows.has(keyOf(row))) morph(rows.get(keyOf(row)), row, false);
-    arrived(from, fresh.length, () => { children(from, to, true); arrived(from, 0); if (isLocal) zone(); });
+    arrived(from, more.length, () => { children(from, to, true); arrived(from, 0); if (isLocal) zone(); });
     return true;
   }
   function arrived(body, count, show) {

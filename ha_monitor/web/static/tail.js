@@ -34,7 +34,6 @@
       one.append(cell);
       found.append(one);
     });
-    found.className = "is-new";
     return found;
   }
   function gap(one) {
@@ -46,6 +45,8 @@
   const isRead = () => paused || scrollY > 150 || body.contains(document.activeElement) || !getSelection().isCollapsed;
   function show() {
     table.hidden = !waiting.length && !body.rows.length;
+    for (const row of waiting) row.classList.add("is-new");
+    setTimeout((rows) => rows.forEach((row) => row.classList.remove("is-new")), 2500, waiting);
     body.prepend(...waiting.reverse());
     waiting = [];
     while (body.rows.length > MOST) body.lastChild.remove();
