@@ -68,12 +68,13 @@ class WebServer:
         passwords = RateLimited(clock, lambda who, times: report(f"wrong password from {who}{_times(times)}"))
         self._report = failures.report
         files, readers = StaticFiles(), Readers(config, clock, threads)
+        self._tailing = Tailing(readers, clock)
         self._application = Application(
             base=base,
             hosts=Hosts([*web.hosts, urlsplit(web.url).hostname or "", address[0], socket.gethostname()]),
             sign_in=SignIn(web, clock, passwords.report),
             readers=readers,
-            tailing=Tailing(readers, clock),
+            tailing=self._tailing,
             shared=Shared(clock),
             renderer=Renderer(config.node_id, base, files),
             files=files,
@@ -106,6 +107,7 @@ class WebServer:
                     await stopped.wait()
         self._supervisor.stopping()
         accepting.cancel()
+        self._tailing.stop()
         self._listening.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORD):

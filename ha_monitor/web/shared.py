@@ -14,9 +14,9 @@ from ha_monitor.web.fingerprint import is_known
 
 FRESH = 2.0
 """Seconds for which an answer is shared at least."""
-MOST_FRESH, TIMES = 5.0, 10.0
-"""One that costs much is shared for so many times the seconds of a core that it costs, at most for so many seconds:
-then it takes no more than a tenth of a core, however many look.
+MOST_FRESH, TIMES = 10.0, 10.0
+"""What costs much is shared for so many times the seconds of a core that all answers cost that are asked for, at most
+for so many seconds: then they take no more than a tenth of a core together, however many look.
 """
 LONG, A_MOMENT = 0.1, 5.0
 """Seconds. Nobody waits for one that takes longer, if there is one that was shared until a moment ago: that is sent
@@ -139,7 +139,8 @@ class Shared:
         now = self._clock.monotonic()
         took = now - began
         if answer.status is HTTPStatus.OK:
-            lasts = max(fresh, min(MOST_FRESH, TIMES * answer.cost))
+            others = sum(one.answer.cost for of, one in self._kept.items() if of != key and one.usable_until > began)
+            lasts = max(fresh, min(MOST_FRESH, TIMES * (answer.cost + others)))
             usable = lasts + A_MOMENT if took > LONG else lasts
         else:
             lasts = usable = min(fresh, FAILED_FOR)

@@ -39,6 +39,7 @@ class Tailing:
         self._readers = readers
         self._clock = clock
         self._waiting = 0
+        self._stopped = False
         self._looking: asyncio.Task[None] | None = None
         self._looked = asyncio.Event()
         """Of the next look."""
@@ -59,12 +60,17 @@ class Tailing:
         document = await self._read(cursor, words)
         while cursor and not (document.lines or document.gaps):
             left = until - self._clock.monotonic()
-            if left <= 0 or not await self._comes(cursor, left):
+            if left <= 0 or self._stopped or not await self._comes(cursor, left):
                 break
             # What came may match no filter: then it goes on behind that.
             cursor = document.cursor
             document = await self._read(cursor, words)
         return msgspec.json.encode(document)
+
+    def stop(self) -> None:
+        """Answer all who wait: another server goes on."""
+        self._stopped = True
+        self._looked.set()
 
     async def _read(self, cursor: str, words: str) -> TailDocument:
         now = self._clock.monotonic()
@@ -85,6 +91,8 @@ class Tailing:
             async with asyncio.timeout(within):
                 while True:
                     await self._looked.wait()
+                    if self._stopped:
+                        return False
                     if _place(self._end) != _place(cursor):
                         return True
         except TimeoutError:

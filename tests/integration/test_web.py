@@ -405,7 +405,13 @@ def test_it_tells_systemd_that_it_lives_and_stops_when_told(
         web = WebProcess(store_url, tmp_path)
         assert systemd.recv(100) == b"READY=1"
         assert [systemd.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+        cursor = web.get("/api/v1/tail").json["cursor"]
+        waiting = socket.create_connection(("127.0.0.1", web.port), timeout=30)
+        waiting.sendall(f"GET /api/v1/tail?cursor={cursor}&wait=20s HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert web.get("/names").status == 200  # by then the other request is read
         web.send(number)
+        assert waiting.recv(4096).startswith(b"HTTP/1.1 200 ")
+        waiting.close()
         told = b""
         while told != b"STOPPING=1":
             told = systemd.recv(100)

@@ -79,6 +79,32 @@ def test_nobody_waits_for_an_answer_that_takes_long() -> None:
     assert asyncio.run(run()) == [b"1", b"1", b"1", b"2", b"3"]
 
 
+def test_all_answers_together_take_a_tenth_of_a_core() -> None:
+    """Given many who ask for several answers that cost much, again and again, what is made costs a tenth of the time;
+    what costs next to nothing is made every two seconds.
+    """
+    clock, made = TurnedClock(), []
+    shared = Shared(clock)
+
+    async def ask(key: str, cost: float) -> None:
+        async def make() -> Answered:
+            made.append(cost)
+            return answer(b"x")._replace(cost=cost)
+
+        await shared.get(key, make)
+
+    async def run(costs: dict[str, float]) -> float:
+        made.clear()
+        for _ in range(200):
+            for key, cost in costs.items():
+                await ask(key, cost)
+            clock.now += 0.5
+        return sum(made) / 100
+
+    assert asyncio.run(run({"a": 0.3, "b": 0.2, "c": 0.1})) <= 0.11
+    assert 0.0004 <= asyncio.run(run({"d": 0.001})) <= 0.0005
+
+
 def test_what_is_kept_is_bounded() -> None:
     """Given more answers than there is room for, the oldest go, and one that is too large is not kept at all."""
     clock = TurnedClock()
