@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-
-from markupsafe import Markup
+from html import escape
 
 from ha_monitor.text.visible import visible
 
@@ -119,9 +118,18 @@ def harmless(value: object) -> object:
     return visible(value) if type(value) is str else value
 
 
-def breaks(text: str | None) -> Markup:
+class Html(str):
+    """A text that is HTML already: what it was made of is escaped."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return str(self)
+
+
+def breaks(text: str | None) -> Html:
     """A name that breaks behind its dots and dashes, if it must: else a narrow column would break it anywhere."""
-    return Markup("<wbr>").join(_ENDS_OF_PARTS.findall(visible(text or "")))
+    return Html("<wbr>".join(escape(part) for part in _ENDS_OF_PARTS.findall(visible(text or ""))))
 
 
 FILTERS = {
