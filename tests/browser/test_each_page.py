@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from shutil import which
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from tests.support.shop import LOST
 PAGES = {
     "/": ["shop.charge_card", "mail", "New error PermissionError in shop.charge_card", "ha-monitor problems"],
     "/problems": ["New error PermissionError in shop.charge_card", "Queue late", "ha-monitor errors"],
-    "/tasks": ["mail.send", "SENT", "older", "ha-monitor tasks"],
+    "/tasks": ["mail.send", "SENT", "older", "in 1 h", "ha-monitor tasks"],
     "/tasks?filter=state%3DFAILURE%20name%3Dshop.*": [
         "FAILURE",
         "PermissionError",
@@ -77,6 +78,14 @@ def test_a_lost_worker_says_what_became_of_its_tasks(filled: Filled, browser: Br
     assert LOST in browser.text()
     browser.all(f"dd a[href='/workers/{quote(LOST, safe='')}']")[0].click()
     assert browser.text("h1").startswith(LOST)
+
+
+@pytest.mark.parametrize("path", ["/queues", "/names", "/workers", "/tasks?filter=state%3Dopen", "/errors"])
+def test_time_alone_makes_no_new_page(filled: Filled, path: str) -> None:
+    """Given a store in which nothing happens, a page that is asked for again is not sent again, though ages grow."""
+    tag = filled.bed.tag(path)
+    time.sleep(3)  # longer than an answer is shared
+    assert filled.bed.tag(path, known=tag) == "304"
 
 
 @pytest.mark.parametrize("path", [path for path in PAGES if path != "/nowhere"])

@@ -111,5 +111,19 @@ class PagesBed:
         finally:
             connection.close()
 
+    def tag(self, path: str, known: str = "") -> str:
+        """The tag of an answer, or its status if the tag is known.
+
+        :param known: what the client has.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        try:
+            connection.request("GET", path, headers={"If-None-Match": known} if known else {})
+            reply = connection.getresponse()
+            reply.read()
+            return str(reply.status) if known else reply.getheader("ETag", "")
+        finally:
+            connection.close()
+
     def wait(self, condition: Callable[[], object], what: str) -> None:
         wait_until(lambda: bool(condition()), 60, what, 0.2)

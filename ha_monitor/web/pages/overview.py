@@ -16,7 +16,7 @@ from ha_monitor.web.incidents import headline, sentences
 from ha_monitor.web.page import Page
 from ha_monitor.web.pages import names, queues
 from ha_monitor.web.parameters import Parameters
-from ha_monitor.web.rows import about
+from ha_monitor.web.rows import about, at
 from ha_monitor.web.shown import UNKNOWN, count, duration, plural, share
 from ha_monitor.web.view import View
 
@@ -59,7 +59,7 @@ def page(view: View, _asked: Parameters) -> Page:
 
 
 def _number(label: str, noun: str, text: str, more: str = "", look: str = "", **query: str) -> dict[str, Any]:
-    return {"label": label, "noun": noun, "text": text, "more": more, "look": look, "query": query}
+    return {"label": label, "noun": noun, "text": text, "more": more, "look": look, "query": query, "since": None}
 
 
 def _waiting(of_queues: Result, now: float) -> dict[str, Any]:
@@ -68,9 +68,10 @@ def _waiting(of_queues: Result, now: float) -> dict[str, Any]:
         return _number("waiting", "queues", UNKNOWN, "not known: producers send no task-sent")
     oldest = min((one.wait.oldest for one in told if one.wait.oldest is not None), default=None)
     waited = None if oldest is None else max(0.0, now - oldest)
-    more = "" if waited is None else f"oldest {duration(waited)}"
+    more = "" if waited is None else "oldest"
     look = "bad" if waited is not None and waited >= LATE else ""
-    return _number("waiting", "queues", count(sum(one.wait.waiting for one in told)), more, look)
+    number = _number("waiting", "queues", count(sum(one.wait.waiting for one in told)), more, look)
+    return {**number, "since": at(oldest, now), "age": waited}
 
 
 def _running(found: Running | None) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -30,6 +32,9 @@ TABS = (
 )
 """Labels, and the states that they stand for."""
 _STATE = "state="
+COUNTED_FOR = 3600.0
+"""Seconds of which a tab says how many tasks ended so."""
+MOST_COUNTED = 1000
 
 
 def page(view: View, asked: Parameters) -> Page:
@@ -55,6 +60,7 @@ def page(view: View, asked: Parameters) -> Page:
     by_end = parse_filter(asked.words, found.time).states <= BAD_ENDS
     more = [*(["--sort", order.field] if order.field else []), *(["-r"] if order.reverse else [])]
     values |= {
+        "tabs": _tabs(words, asked, _counts(view, found.time)),
         "tasks": task_rows(found.items, found.time),
         "next": asked.query(after=found.after) if found.after else "",
         "more": found.more,
@@ -69,8 +75,22 @@ def _found(view: View, asked: Parameters) -> Result:
     return view.tasks(asked.words, asked.count(), order_of(asked))
 
 
-def _tabs(words: list[str], asked: Parameters) -> list[dict[str, Any]]:
-    """A tab for each state, which keeps the rest of the filter."""
+def _counts(view: View, now: float) -> dict[str, str]:
+    """How many tasks are open, and how many ended badly of late, by state."""
+    opened = len(view.queries.open(MOST_COUNTED))
+    ended = Counter(
+        one.state for one in view.queries.ended_badly(now - COUNTED_FOR, now, MOST_COUNTED) if not one.orphaned
+    )
+    least = "" if ended.total() < MOST_COUNTED else "\N{GREATER-THAN OR EQUAL TO}\N{NO-BREAK SPACE}"
+    found = {state.value: f"{least}{number:,} in 1 h" for state, number in ended.items()}
+    return {**found, "open": f"{opened:,}" if opened < MOST_COUNTED else f"{MOST_COUNTED:,}+"}
+
+
+def _tabs(words: list[str], asked: Parameters, counts: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """A tab for each state, which keeps the rest of the filter.
+
+    :param counts: by state; they are of all tasks, so they are told only where nothing else is asked for.
+    """
     chosen = [word.removeprefix(_STATE) for word in words if word.startswith(_STATE)]
     rest = [word for word in words if not word.startswith(_STATE)]
     tabs = []
@@ -80,5 +100,6 @@ def _tabs(words: list[str], asked: Parameters) -> list[dict[str, Any]]:
         changed: dict[str, str | None] = {"filter": text or None}
         if "after" in asked.known:
             changed["after"] = None
-        tabs.append({"label": label, "query": asked.query(**changed), "is_chosen": is_chosen})
+        count = (counts or {}).get(state, "") if not rest and not asked.times else ""
+        tabs.append({"label": label, "query": asked.query(**changed), "is_chosen": is_chosen, "count": count})
     return tabs
