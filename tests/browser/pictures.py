@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from shutil import which
 from typing import NamedTuple
@@ -61,8 +62,7 @@ def main(folder: Path) -> None:
                     bed.live()
                     browser.open(bed.url + one.path.format(card=card))
                     if one.name == "tail":
-                        _announce(bed)
-                        browser.wait(lambda: len(browser.all("#tail tbody tr")) > 5, "the tail")
+                        browser.wait(partial(_is_followed, bed, browser), "the tail", 120)
                         time.sleep(3)  # until no row is marked as new any more
                     path = folder / f"{one.name}-{look}.png"
                     browser.picture(path, most=one.most)
@@ -70,6 +70,12 @@ def main(folder: Path) -> None:
                     size_of = path.stat().st_size
                     sys.stdout.write(f"{path}  {size_of:,} bytes{'  TOO LARGE' if size_of > MOST_BYTES else ''}\n")
                     sys.stdout.flush()
+
+
+def _is_followed(bed: PagesBed, browser: Browser) -> bool:
+    _announce(bed)
+    time.sleep(1)
+    return len(browser.all("#tail tbody tr")) > 5
 
 
 def _make_small(path: Path) -> None:
