@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     from msgspec.structs import replace
 
     from ha_monitor.clock import SystemClock
-    from ha_monitor.config.load import read
+    from ha_monitor.config.load import Loaded, read
     from ha_monitor.supervision import Systemd
     from ha_monitor.threads import Threads
     from ha_monitor.web.server import AddressTaken, WebServer
@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     config = loaded.config
     if options.listen is not None:
         config = replace(config, web=replace(config.web, listen=options.listen))
+        loaded = Loaded(config, {**loaded.sources, "web.listen": "--listen"})
 
     def say(text: str) -> None:
         standard_error().row(f"ha-monitor: {text}")

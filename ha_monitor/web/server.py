@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -30,6 +31,8 @@ from ha_monitor.web.tailing import Tailing
 
 PLACES = 512
 """Connections at once."""
+SWITCH_EVERY = 0.0005
+"""Seconds for which a thread that makes an answer may keep the interpreter from the one that has all readers."""
 TURN = 0.5
 """Seconds between two signs of life."""
 LAST_WORD = 5.0
@@ -92,6 +95,7 @@ class WebServer:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
+        sys.setswitchinterval(SWITCH_EVERY)
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:

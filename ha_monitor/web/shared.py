@@ -24,7 +24,7 @@ once more while the next is made.
 """
 FAILED_FOR = 0.5
 """Seconds for which it is shared that there is no answer."""
-MOST_KEPT = 8_000_000
+MOST_KEPT = 4_000_000
 """Bytes of all answers that are kept."""
 LEAST_COMPRESSED = 500
 """Bytes: shorter ones fit into a packet as they are."""
@@ -38,8 +38,8 @@ class Answered(NamedTuple):
     status: HTTPStatus
     type: str
     body: bytes
-    compressed: bytes
-    """By gzip; empty if it is so short that it is sent as it is."""
+    is_compressed: bool
+    """Whether that is by gzip: the few who do not take it have it unpacked."""
     tag: str = ""
     """Empty for one that is always sent."""
     more: tuple[tuple[str, str], ...] = ()
@@ -47,20 +47,16 @@ class Answered(NamedTuple):
     cost: float = 0.0
     """Seconds of a core that it took to make."""
 
-    @property
-    def size(self) -> int:
-        return len(self.body) + len(self.compressed)
-
 
 def answered(
     status: HTTPStatus, content_type: str, body: bytes, tag: str = "", more: tuple[tuple[str, str], ...] = ()
 ) -> Answered:
     """An answer, compressed once for all."""
-    compressed = b""
-    if len(body) >= LEAST_COMPRESSED:
+    is_long = len(body) >= LEAST_COMPRESSED
+    if is_long:
         packer = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
-        compressed = packer.compress(body) + packer.flush()
-    return Answered(status, content_type, body, compressed, tag, more)
+        body = packer.compress(body) + packer.flush()
+    return Answered(status, content_type, body, is_long, tag, more)
 
 
 def reply_of(answer: Answered, if_none_match: str | None, accept_encoding: str) -> Reply:
@@ -73,9 +69,11 @@ def reply_of(answer: Answered, if_none_match: str | None, accept_encoding: str) 
         if is_known(if_none_match, answer.tag):
             return Reply(HTTPStatus.NOT_MODIFIED, b"", tuple(headers))
     headers.append(("Content-Type", answer.type))
-    if answer.compressed and accepts_gzip(accept_encoding):
-        return Reply(answer.status, answer.compressed, (*headers, ("Content-Encoding", "gzip")))
-    return Reply(answer.status, answer.body, tuple(headers))
+    if not answer.is_compressed:
+        return Reply(answer.status, answer.body, tuple(headers))
+    if accepts_gzip(accept_encoding):
+        return Reply(answer.status, answer.body, (*headers, ("Content-Encoding", "gzip")))
+    return Reply(answer.status, zlib.decompress(answer.body, GZIP), tuple(headers))
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
@@ -146,7 +144,7 @@ class Shared:
             lasts = usable = min(fresh, FAILED_FOR)
         self._drop(key)
         self._kept[key] = _Kept(answer, now + lasts, now + usable)
-        self._size += answer.size
+        self._size += len(answer.body)
         for oldest in list(self._kept):
             if self._size <= self._most and self._kept[oldest].usable_until > now:
                 break
@@ -156,4 +154,4 @@ class Shared:
     def _drop(self, key: Hashable) -> None:
         kept = self._kept.pop(key, None)
         if kept is not None:
-            self._size -= kept.answer.size
+            self._size -= len(kept.answer.body)

@@ -358,7 +358,11 @@ def test_a_reader_signs_in_below_a_path_with_tls(
 @pytest.mark.parametrize(
     ("arguments", "settings", "expected"),
     [
-        (["--listen", "0.0.0.0:0"], {}, (78, "beyond loopback the pages need a sign-in")),
+        (
+            ["--listen", "0.0.0.0:0"],
+            {},
+            (78, "--listen: web.listen = 0.0.0.0:0: beyond loopback the pages need a sign-in"),
+        ),
         (["--listen", "nonsense"], {}, (64, "expected HOST:PORT")),
         ([], {"WEB_USERNAME": "ops"}, (78, "web.username, web.password: expected both or neither")),
         ([], {"STORE_URL": "http://x"}, (78, "store.url")),
