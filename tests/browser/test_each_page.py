@@ -80,7 +80,7 @@ def test_a_lost_worker_says_what_became_of_its_tasks(filled: Filled, browser: Br
     assert browser.text("h1").startswith(LOST)
 
 
-@pytest.mark.parametrize("path", ["/queues", "/names", "/workers", "/tasks?filter=state%3Dopen", "/errors"])
+@pytest.mark.parametrize("path", ["/names", "/tasks?filter=state%3Dopen", "/errors", "/tail"])
 def test_time_alone_makes_no_new_page(filled: Filled, path: str) -> None:
     """Given a store in which nothing happens, a page that is asked for again is not sent again, though ages grow."""
     tag = filled.bed.tag(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from shutil import which
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -114,7 +114,8 @@ def test_what_it_names_has_a_page(attacked: Filled, browser: Browser, number: in
     browser.look(size=PHONE)
     browser.open(f"{attacked.bed.url}/tasks?limit=100")
     links = browser.run("return [...document.querySelectorAll('tbody a')].map((one) => one.getAttribute('href'))")
-    wanted = [link for link in dict.fromkeys(links) if link.endswith(f"/{quote(text, safe='')}")]
+    # What is very long was cut when it was read.
+    wanted = [link for link in dict.fromkeys(links) if unquote(link.rsplit("/", 1)[1]).startswith(text[:100])]
     assert len(wanted) >= 3
     for link in wanted:
         browser.open(attacked.bed.url + link)

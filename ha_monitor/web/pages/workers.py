@@ -43,7 +43,8 @@ def row(one: SeenWorker, now: float) -> dict[str, Any]:
         "name": told.name,
         "state": told.state,
         "no_events": told.task_events is False,
-        "seen": at(now - told.silent, now),
+        # The store says for how long it was silent: to the millisecond, it would be another time whenever it is asked.
+        "seen": at(round(now - told.silent), now),
         "silent": told.silent,
         "active": _number(told.active),
         "rate": rate(one.rate),
