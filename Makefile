@@ -34,7 +34,7 @@ define debian_packages
 	fi
 endef
 
-.PHONY: redis rabbitmq prometheus alertmanager host-tools lua-tools nftables
+.PHONY: redis rabbitmq prometheus alertmanager host-tools lua-tools nftables browser
 redis:
 	$(call debian_packages,redis-server,command -v redis-server)
 
@@ -49,6 +49,17 @@ alertmanager:
 
 nftables:
 	$(call debian_packages,nftables iproute2,command -v nft && command -v ip)
+
+browser: build/axe/axe.min.js
+	$(call debian_packages,chromium chromium-driver w3m fonts-dejavu-core,\
+	command -v chromium && command -v chromedriver && command -v w3m)
+
+# What judges the pages of the tests; not a part of the program.
+build/axe/axe.min.js: tests/browser/fetch-axe
+	$(call debian_packages,npm,command -v npm)
+	@echo "fetching axe-core"
+	@tests/browser/fetch-axe $(@D)
+	@touch $@
 
 lua-tools:
 	$(call debian_packages,lua-check,command -v luacheck)
@@ -84,9 +95,10 @@ demo: $(READY) redis ## see three monitors, a worker, a producer and a broker at
 	@$(BIN)/ha-monitor demo $(DEMO)
 
 # What the tests of each folder stand on; the first folder that fits counts.
-TEST_FOLDERS := tests/unit tests/integration tests/recording tests/acceptance/faults tests/acceptance tests/hosts tests/fleet
+TEST_FOLDERS := tests/unit tests/integration tests/browser tests/recording tests/acceptance/faults tests/acceptance tests/hosts tests/fleet
 NEEDS_tests/unit :=
 NEEDS_tests/integration := redis rabbitmq prometheus alertmanager
+NEEDS_tests/browser := redis browser
 NEEDS_tests/recording := redis rabbitmq
 NEEDS_tests/acceptance/faults := redis rabbitmq
 NEEDS_tests/acceptance := redis rabbitmq $(PACKAGES)
@@ -166,6 +178,11 @@ record: $(DEVELOP) redis rabbitmq ## record a new event stream for the tests
 dashboard: $(DEVELOP) redis rabbitmq prometheus ## render the picture of the dashboard in docs from real data
 	@mkdir -p build
 	$(BIN)/python -m benchmarks.dashboard >build/dashboard.svg && mv build/dashboard.svg docs/dashboard.svg
+
+.PHONY: screenshots
+screenshots: $(DEVELOP) redis browser ## take the pictures of all pages in docs/pictures, light, dark and on a phone
+	$(call debian_packages,pngquant,command -v pngquant)
+	$(BIN)/python -m tests.browser.pictures docs/pictures
 
 .PHONY: clean
 clean: ## remove what the targets made

@@ -221,7 +221,7 @@ class Service:
 
 FIXED = (
     *("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend"),
-    *("notify", "redbeat", "schedules"),
+    *("notify", "redbeat", "schedules", "web"),
 )
 """The parts of the configuration that a reload cannot change."""
 

@@ -37,12 +37,13 @@ SESSIONS = {
     "programs": ("tests/acceptance/test_[a-r]*.py",),
     "workers": ("tests/acceptance/test_[s-z]*.py",),
     "hosts": ("tests/hosts/test_*.py",),
+    "browser": ("tests/browser",),
     "unit": ("tests/unit",),
 }
 """Paths and patterns of each, the longest first: what is left at the end is short. One session is no longer than the
 longest needs: the integration tests are three, those of the fleet two, and the acceptance tests three.
 """
-PREPARED = ("fleet", "package", "settings", "programs", "hosts")
+PREPARED = ("fleet", "package", "settings", "programs", "hosts", "browser")
 """Sessions that need what `make prepare-tests` makes."""
 PREPARE = "prepare"
 WORLDS = "worlds"

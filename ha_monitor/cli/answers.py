@@ -25,6 +25,7 @@ from ha_monitor.text.visible import columns, shortened, visible
 if TYPE_CHECKING:
     from msgspec import Struct
 
+    from ha_monitor.answers.result import Result
     from ha_monitor.config.load import Loaded
     from ha_monitor.store.queries import Gap
     from ha_monitor.store.reader import StoreReader
@@ -118,6 +119,33 @@ class Answer(NamedTuple):
     """In place of a table, if that is not enough for one."""
     found: str = ""
     """What is listed, in words, if a number and the noun do not say it."""
+
+
+def of_result(
+    found: Result,
+    nouns: tuple[str, str],
+    columns: Sequence[Of],
+    id_of: Callable[[Any], str],
+    told: Told | None = None,
+    words: str = "",
+) -> Answer:
+    """An answer, and how it is shown to people.
+
+    :param words: how many are listed, if a number and the noun do not say it.
+    """
+    return Answer(
+        nouns=nouns,
+        time=found.time,
+        items=found.items,
+        columns=columns,
+        id_of=id_of,
+        document_of=lambda item: found.item_of(item, found.time),
+        searched=found.searched,
+        gaps=found.gaps,
+        more=found.more,
+        told=told,
+        found=words,
+    )
 
 
 def add_flags(
@@ -297,11 +325,6 @@ def as_typed(text: str) -> str:
     return shortened(error.shown(text), MOST_TYPED, error.shown("…"))
 
 
-def encodable(text: str) -> str:
-    """What a person typed, which may be no UTF-8, as text that can be stored and written."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def first_of(found: Sequence[Item], options: argparse.Namespace) -> tuple[Sequence[Item], bool]:
     """What is shown of what was found, by --reverse and --limit; and whether there is more."""
     ordered = found[::-1] if options.reverse else found
@@ -310,16 +333,10 @@ def first_of(found: Sequence[Item], options: argparse.Namespace) -> tuple[Sequen
 
 def document(answer: Answer) -> Struct:
     """The answer as one document."""
-    from ha_monitor.query.items import Document, gap_item, time_or_null
+    from ha_monitor.answers.result import document as made
 
-    return Document(
-        time=time_or_null(answer.time) or "",
-        complete=not answer.gaps,
-        gaps=[gap_item(gap._replace(what=encodable(gap.what))) for gap in answer.gaps],
-        searched=encodable(answer.searched),
-        more=answer.more,
-        items=[answer.document_of(item) for item in answer.items],
-    )
+    items = [answer.document_of(item) for item in answer.items]
+    return made(answer.time, items, answer.searched, answer.gaps, more=answer.more)
 
 
 def _encoded(document: Struct) -> bytes:

@@ -41,7 +41,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """Print one line per finding."""
     overlay = OVERLAYS / f"{options.instance}.toml" if options.instance else None
-    loaded = read(options.config, os.environ, overlay)
+    loaded = read(options.config, os.environ, overlay, servers=("http", "web"))
     output, found = standard_output(), [ExitStatus.OK]
     with loaded.naming_sources():
         for finding in _findings(loaded, options):
@@ -57,6 +57,7 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
     from ha_monitor.metrics.http import address_of
     from ha_monitor.outputs.handlers import load_handlers
     from ha_monitor.store.reader import StoreReader
+    from ha_monitor.web.sign_in import require_sign_in
 
     config = loaded.config
     loaded.require_channels()
@@ -64,6 +65,7 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
     StoreReader(config.store, config.node_id).validate()
     if config.http.listen:
         address_of(config.http.listen, options.instance or "1")
+    require_sign_in(config.web)
     handlers = load_handlers(config.handlers.modules)
     if config.result_backend.url:
         ResultBackend(config.result_backend)

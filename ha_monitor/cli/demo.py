@@ -27,6 +27,7 @@ def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--monitors", type=_number, default=3, metavar="N", help="instances (default: 3)")
     parser.add_argument("--tasks", type=_number, default=400, metavar="N", help="tasks to send (default: 400)")
+    parser.add_argument("--web", action="store_true", help="keep the monitors and their pages until ^C")
     parser.add_argument("--json", action="store_true", help="end with the summary as one JSON object")
     parser.set_defaults(run=run)
 
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     terminal = sys.stdout.isatty()
     output = standard_output(colors=terminal and not os.environ.get("NO_COLOR"))
     screen = Screen(output, cut=terminal)
-    demo = Demo(Plan(options.monitors, options.tasks, options.broker), screen)
+    demo = Demo(Plan(options.monitors, options.tasks, options.broker, options.web), screen)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: demo.stop())
     try:
@@ -56,7 +57,6 @@ def run(options: argparse.Namespace) -> ExitStatus:
     if summary is None:
         screen.note("stopped, and cleaned up")
         return ExitStatus.FAILURE
-    screen.summary(summary)
     if options.json:
         output.json(msgspec.json.encode(summary))
     return ExitStatus.OK if summary.good else ExitStatus.FAILURE

@@ -14,6 +14,7 @@ from ha_monitor.cli.answers import (
     add_flags,
     answered,
     as_typed,
+    of_result,
     store_of,
     times_asked,
     write_properties,
@@ -111,12 +112,14 @@ def _mark(options: argparse.Namespace, marks: ErrorMarks, ids: Sequence[str]) ->
 
 def _meant(texts: Sequence[str], reader: StoreReader, missing: list[str]) -> list[str]:
     """The ids of the groups that somebody named; of which there is none, or there are several, is said."""
+    from ha_monitor.answers.errors import groups_meant
+
     found: dict[str, None] = {}
     error = standard_error()
     for text in texts:
-        ids = reader.queries.error_ids(text) if text else []
-        if text in ids or len(ids) == 1:
-            found[text if text in ids else ids[0]] = None
+        ids = groups_meant(reader, text)
+        if len(ids) == 1:
+            found[ids[0]] = None
             continue
         missing.append(text)
         said = f"{len(ids)} groups begin so: {', '.join(ids[:10])}" if ids else "no group of errors has this id"
@@ -125,48 +128,16 @@ def _meant(texts: Sequence[str], reader: StoreReader, missing: list[str]) -> lis
 
 
 def _listed(options: argparse.Namespace, reader: StoreReader) -> Answer:
-    from ha_monitor.query.groups import first_groups, groups_in, known_groups
-    from ha_monitor.query.items import group_item
-    from ha_monitor.query.language import parse_filter
+    from ha_monitor.answers.errors import errors
 
-    queries = reader.queries
-    now = queries.now()
-    asked = parse_filter(times_asked(options), now)
-    found = groups_in(queries, asked.since, asked.until)
-    groups = first_groups(found, options.limit, options.sort, reverse=options.reverse)
-    limit = options.limit or len(groups)
-    return Answer(
-        nouns=NOUNS,
-        time=now,
-        items=known_groups(queries, groups[:limit], marks=reader.incidents.marks()),
-        columns=COLUMNS,
-        id_of=lambda one: str(one.group.id),
-        document_of=group_item,
-        searched="all groups of errors, at most the 2,000 that came last",
-        gaps=queries.gaps(asked.since or 0.0, now if asked.until is None else asked.until),
-        more=len(groups) > limit,
-    )
+    found = errors(reader, times_asked(options), options.limit, sort=options.sort, reverse=options.reverse)
+    return of_result(found, NOUNS, COLUMNS, lambda one: str(one.group.id))
 
 
 def _named(ids: Sequence[str], reader: StoreReader) -> Answer:
-    from ha_monitor.query.groups import known_groups
-    from ha_monitor.query.items import group_item
-    from ha_monitor.store.error_groups import MOST_TASKS
+    from ha_monitor.answers.errors import named_errors
 
-    queries = reader.queries
-    now = queries.now()
-    groups = [group for group in queries.error_groups(ids) if group is not None]
-    return Answer(
-        nouns=NOUNS,
-        time=now,
-        items=known_groups(queries, groups, MOST_TASKS, reader.incidents.marks()),
-        columns=COLUMNS,
-        id_of=lambda one: str(one.group.id),
-        document_of=lambda one: group_item(one, with_traceback=True),
-        searched="the groups that were named",
-        gaps=queries.gaps(min((group.first for group in groups), default=now), now),
-        told=Told(_tell),
-    )
+    return of_result(named_errors(reader, ids), NOUNS, COLUMNS, lambda one: str(one.group.id), Told(_tell))
 
 
 def _tell(one: KnownGroup, style: Style, output: Terminal, width: int | None) -> None:

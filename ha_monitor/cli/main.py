@@ -29,6 +29,7 @@ from ha_monitor.cli import (
     task,
     tasks,
     units,
+    web,
     workers,
 )
 from ha_monitor.cli import run as run_command
@@ -51,6 +52,7 @@ examples:
   ha-monitor errors                    what fails, in groups
   ha-monitor queues                    what waits, for how long, and whether it empties
   ha-monitor schedules                 what celery beat should run, and whether it did
+  ha-monitor web                       all this as pages for a browser
   ha-monitor notify test               send a test message to the channels
   HA_MONITOR_BROKER_URL=amqp://… HA_MONITOR_STORE_URL=redis://… ha-monitor run
 
@@ -127,7 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     asking = (problems, tasks, task, tail, errors, names, queues, workers, schedules, silence, deploy, dead_letters)
-    for command in (run_command, check, status, *asking, notify, demo, units, completion):
+    for command in (run_command, check, status, *asking, web, notify, demo, units, completion):
         command.add_parser(commands, common)
     return parser
 

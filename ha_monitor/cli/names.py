@@ -6,15 +6,11 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, add_flags, answered, times_asked
+from ha_monitor.cli.answers import Answer, Of, add_flags, answered, of_result, times_asked
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
-from ha_monitor.text.times import local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ha_monitor.store.name_statistics import NameStatistic
     from ha_monitor.store.reader import StoreReader
 
 EXAMPLES = """\
@@ -23,15 +19,7 @@ examples:
   ha-monitor names 'shop.*' --sort p95       which are slow
   ha-monitor names --since 02:00 --until 03:00
 """
-HOUR = 3600.0
-SORTS: dict[str, Callable[[NameStatistic], Any]] = {
-    "failed": lambda one: (one.failed, one.runs),
-    "runs": lambda one: one.runs,
-    "retried": lambda one: one.retried,
-    "p50": lambda one: one.runtime.quantile(0.5) or 0.0,
-    "p95": lambda one: one.runtime.quantile(0.95) or 0.0,
-    "waited": lambda one: one.waiting.quantile(0.95) or 0.0,
-}
+SORTS = ("failed", "runs", "retried", "p50", "p95", "waited")
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -63,40 +51,11 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 
 def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
-    from ha_monitor.query.items import name_item
-    from ha_monitor.query.language import Pattern, parse_filter, split_values
-    from ha_monitor.query.statistics import compared
-    from ha_monitor.store.name_statistics import KEPT
-    from ha_monitor.store.queries import MOST_NAMES, Gap
+    from ha_monitor.answers.names import names
 
-    queries = reader.queries
-    now = queries.now()
-    asked = parse_filter(times_asked(options), now)
-    until = now if asked.until is None else min(asked.until, now)
-    since = until - HOUR if asked.since is None else asked.since
-    known = queries.names()
-    wanted = [Pattern(parts) for parts in split_values("*" if options.pattern is None else options.pattern)]
-    names = [name for name in known if any(pattern.matches(name) for pattern in wanted)]
-    most = options.limit + 1 if options.limit else None
-    sort = SORTS[options.sort]
-    found = compared(queries, names, since, until, sort=sort, reverse=options.reverse, most=most)
-    gaps = queries.gaps(since, until)
-    if len(known) >= MOST_NAMES:
-        gaps.append(Gap(f"runs of names beyond the first {MOST_NAMES} that were heard of", 0, 0))
-    if since < now - KEPT:
-        gaps.append(Gap("runs", 0, now - KEPT))
-    limit = options.limit or len(found)
-    return Answer(
-        nouns=("name", "names"),
-        time=now,
-        items=found[:limit],
-        columns=COLUMNS,
-        id_of=lambda one: str(one.now.name),
-        document_of=name_item,
-        searched=f"what was run between {local(since)[:19]} and {local(until)[:19]}, and a day before",
-        gaps=gaps,
-        more=len(found) > limit,
-    )
+    times = times_asked(options)
+    found = names(reader, options.pattern, times, options.limit, sort=options.sort, reverse=options.reverse)
+    return of_result(found, ("name", "names"), COLUMNS, lambda one: str(one.now.name))
 
 
 def _count(name: str) -> Any:

@@ -85,4 +85,4 @@ def _message(config: Config, channel: str, now: float) -> Message:
         command=f"ha-monitor notify test {channel}",
     )
     notice = Notice(f"{incident.id}.{channel}.1", Phase.FIRING, incident)
-    return Message(notice.id, config.node_id, (notice,), now, config.notify.base_url.rstrip("/"))
+    return Message(notice.id, config.node_id, (notice,), now, config.pages_url.rstrip("/"))

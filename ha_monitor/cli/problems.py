@@ -7,7 +7,7 @@ import textwrap
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, first_of
+from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, of_result
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column
 from ha_monitor.text.terminal import Painted, Terminal
@@ -15,8 +15,6 @@ from ha_monitor.text.times import relative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from msgspec import Struct
 
     from ha_monitor.config.load import Loaded
     from ha_monitor.store.incidents import Incident
@@ -56,28 +54,14 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     def ask(_loaded: Loaded, reader: StoreReader) -> Answer:
         nonlocal any_fires
-        from ha_monitor.query.problems import problems
-        from ha_monitor.store.incidents import Phase
+        from ha_monitor.answers.problems import problems
 
-        now = reader.queries.now()
-        found = problems(reader, now)
-        any_fires = any(one.phase is Phase.FIRING for one in found.incidents)
-        shown = [one for one in found.incidents if one.is_open or options.all]
-        items, more = first_of(shown, options)
-        by_id = {one.id: one for one in found.incidents}
-        return Answer(
-            nouns=("problem", "problems"),
-            found=_found(items),
-            time=now,
-            items=items,
-            columns=COLUMNS,
-            id_of=lambda one: str(one.id),
-            document_of=_document,
-            searched=found.seen_by,
-            gaps=found.gaps,
-            more=more,
-            told=None if options.output == "wide" or not shown else Told(partial(_tell, by_id)),
-        )
+        found = problems(reader, options.limit, over=options.all, reverse=options.reverse)
+        any_fires = found.any_fires
+        by_id = {one.id: one for one in found.known}
+        items = found.result.items
+        told = Told(partial(_tell, by_id)) if items and options.output != "wide" else None
+        return of_result(found.result, ("problem", "problems"), COLUMNS, lambda one: str(one.id), told, _found(items))
 
     status = answered(options, ask)
     return ExitStatus.FAILURE if any_fires else status
@@ -89,12 +73,6 @@ def _found(items: Sequence[Incident]) -> str:
     over = len(items) - wrong
     found = f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}"
     return f"{found}, {over} over within the last hour" if over else found
-
-
-def _document(one: Incident) -> Struct:
-    from ha_monitor.query.problem_items import problem_item
-
-    return problem_item(one)
 
 
 def _tell(

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli import tasks
-from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, first_of, write_properties
-from ha_monitor.errors import StoreRefused
+from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, of_result, write_properties
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
 from ha_monitor.text.terminal import Painted, Terminal
-from ha_monitor.text.times import local, parse_duration, short_duration
+from ha_monitor.text.times import parse_duration, short_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ha_monitor.answers.queues import OneQueue
     from ha_monitor.config.load import Loaded
     from ha_monitor.query.queues import QueueState
-    from ha_monitor.store.queries import Gap, KeptTask, Queries
     from ha_monitor.store.reader import StoreReader
 
 EXAMPLES = """\
@@ -30,28 +28,7 @@ examples:
   ha-monitor queues --within 1h --watch how many more processes would empty each within an hour
 """
 NOT_KNOWN = "not known"
-UNTOLD = f"{NOT_KNOWN}: producers send no task-sent"
-WITHIN = 600.0
-"""Seconds in which a queue is to be empty, if nothing else is said."""
-_NAMED = 3
-LOOKED_AT = 200
-"""Open tasks of which it is seen whether their queue is known."""
-_LAST = float("-inf")
-SORTS: dict[str, Callable[[QueueState, float], Any]] = {
-    "oldest": lambda one, _: _LAST if one.wait.oldest is None else -one.wait.oldest,
-    "waiting": lambda one, _: one.wait.waiting,
-    "in": lambda one, _: one.came,
-    "out": lambda one, _: one.left,
-    "busy": lambda one, _: one.busy or 0.0,
-    "needed": lambda one, within: one.needed(within) or 0,
-}
-
-
-class OneQueue(NamedTuple):
-    """A queue, and the tasks that have waited longest in it if it is the only one."""
-
-    state: QueueState
-    oldest: Sequence[KeptTask] | None = None
+SORTS = ("oldest", "waiting", "in", "out", "busy", "needed")
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -72,7 +49,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--within",
         type=_seconds,
-        default=WITHIN,
+        default=600.0,
         metavar="DURATION",
         help="in which time a queue is to be empty with the processes that are needed (default: 10m)",
     )
@@ -93,75 +70,22 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 
 def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) -> Answer:
-    from ha_monitor.query.language import Pattern, split_values
-    from ha_monitor.query.queue_items import queue_item
-    from ha_monitor.query.queues import queue_states, rates_since
+    from ha_monitor.answers.queues import queues
 
-    queries = reader.queries
-    now = queries.now()
-    wanted = [Pattern(parts) for parts in split_values("*" if options.queue is None else options.queue)]
-    states = queue_states(queries, now, lambda name: any(pattern.matches(name) for pattern in wanted))
-    states.sort(key=lambda one: (one.is_told, SORTS[options.sort](one, options.within)), reverse=True)
-    shown, more = first_of(states, options)
-    items = [OneQueue(state) for state in shown]
-    is_one = options.queue is not None and len(items) == 1
-    if is_one:
-        items = [OneQueue(items[0].state, oldest_tasks(queries, items[0].state, options.limit or 20))]
-    gaps = [*queries.gaps(rates_since(now), now), *_untold(queries, [one.state for one in items])]
-    running = _running(loaded, reader) if is_one else ""
-    return Answer(
-        nouns=("queue", "queues"),
-        time=now,
-        items=items,
-        columns=_columns(options.within),
-        id_of=lambda one: str(one.state.name),
-        document_of=lambda one: queue_item(one.state, now, options.within, one.oldest),
-        searched=f"what waits now, and what came and left since {local(rates_since(now))[:19]}",
-        gaps=gaps,
-        more=more,
-        told=Told(partial(_tell, within=options.within, running=running)) if is_one else None,
-    )
-
-
-def oldest_tasks(queries: Queries, state: QueueState, count: int) -> list[KeptTask]:
-    """The tasks that have waited longest in a queue: of all its priorities."""
-    from ha_monitor.store.queue_flow import base_of
-
-    names = [one.name for one in queries.known_queues() if base_of(one.name) == state.name]
-    waiting = [one for name in names for one in queries.waiting(name, min(count, state.wait.waiting))]
-    waiting.sort(key=lambda one: (one[1], one[0]))
-    return [task for task in queries.tasks([task_id for task_id, _ in waiting[:count]]) if task is not None]
-
-
-def _untold(queries: Queries, states: Sequence[QueueState]) -> list[Gap]:
-    """Tasks that may wait unseen: in queues of which nobody tells, and if of some open ones nobody told."""
-    from ha_monitor.store.queries import Gap
-
-    gaps = []
-    if names := [state.name for state in states if not state.is_told]:
-        more = f" and {len(names) - _NAMED} more queues" if len(names) > _NAMED else ""
-        gaps.append(Gap(f"what waits in {', '.join(names[:_NAMED])}{more}, {UNTOLD}", 0, 0))
-    tasks = [task for task in queries.tasks(queries.open(LOOKED_AT)) if task is not None]
-    names = sorted({task.record.name or "no name" for task in tasks if task.record.queue is None})
-    if names:
-        gaps.append(Gap(f"tasks whose producers send no task-sent, such as {', '.join(names[:_NAMED])}", 0, 0))
-    return gaps
+    pattern, within = options.queue, options.within
+    found = queues(reader, pattern, options.limit, sort=options.sort, reverse=options.reverse, within=within)
+    told = None
+    if pattern is not None and len(found.items) == 1:
+        told = Told(partial(_tell, within=within, running=_running(loaded, reader)))
+    return of_result(found, ("queue", "queues"), _columns(within), lambda one: str(one.state.name), told)
 
 
 def _running(loaded: Loaded, reader: StoreReader) -> str:
-    """How many tasks all workers run; empty if that cannot be read, as by a user without the right to run scripts."""
-    try:
-        workers = reader.workers(loaded.config.workers.late_after).entries
-    except StoreRefused:
-        return ""
-    there = [one.heartbeat.get("active") for one in workers if one.state in ("online", "late")]
-    told = [int(one) for one in there if isinstance(one, (int, float)) and 0 <= one < _MOST_ACTIVE]
-    # What some do not tell is not nothing.
-    return f"; all {len(there)} workers run {sum(told)} tasks now" if len(told) == len(there) else ""
+    """How many tasks all workers run; empty if that is not known."""
+    from ha_monitor.answers.queues import running
 
-
-_MOST_ACTIVE = 1_000_000
-"""Tasks that a worker runs: what says more is no number of tasks."""
+    known = running(reader, loaded.config)
+    return "" if known is None else f"; all {known.workers} workers run {known.tasks} tasks now"
 
 
 def rate(per_second: float) -> str:
@@ -222,6 +146,8 @@ def _columns(within: float) -> list[Of]:
 def _tell(one: OneQueue, style: Style, output: Terminal, width: int | None, *, within: float, running: str) -> None:
     """Write all about a queue, and the tasks that have waited longest."""
     from math import inf
+
+    from ha_monitor.answers.queues import UNTOLD
 
     state = one.state
     output.row(f"{state.name}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, encodable, first_of, store_of
+from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, first_of, store_of
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
 from ha_monitor.text.terminal import standard_error
 from ha_monitor.text.times import local, parse_duration
+from ha_monitor.text.visible import encodable
 
 if TYPE_CHECKING:
     from msgspec import Struct

@@ -19,7 +19,6 @@ from ha_monitor.text.visible import padded, shortened
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ha_monitor.query.language import Filter
     from ha_monitor.store.queries import KeptTask
     from ha_monitor.store.reader import StoreReader
     from ha_monitor.store.tail import Tail, TailEvent, TailGap
@@ -76,7 +75,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     :raises UsageError: if the filter means nothing.
     """
-    from ha_monitor.query.announced import task_of
+    from ha_monitor.query.announced import matches, task_of
     from ha_monitor.query.language import parse_filter
     from ha_monitor.store.tail import TailGap
 
@@ -89,17 +88,13 @@ def run(options: argparse.Namespace) -> ExitStatus:
                 rows.say(gap_text(one))
                 continue
             task = task_of(one)
-            if not _matches(wanted, task, one) or (options.output == "ids" and not task.record.task_id):
+            if not matches(wanted, task, one) or (options.output == "ids" and not task.record.task_id):
                 continue
             rows.show(one, task)
             left = None if left is None else left - 1
             if left == 0:
                 break
     return ExitStatus.OK
-
-
-def _matches(wanted: Filter, task: KeptTask, shown: TailEvent) -> bool:
-    return not wanted.conditions or wanted.holds(task, shown.at)
 
 
 def _events(reader: StoreReader, rows: _Rows) -> Iterator[TailEvent | TailGap]:

@@ -5,38 +5,38 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli import tasks
-from ha_monitor.cli.answers import LEAST_ID, Answer, Of, Style, Told, add_flags, answered, as_typed, write_properties
+from ha_monitor.cli.answers import (
+    LEAST_ID,
+    Answer,
+    Of,
+    Style,
+    Told,
+    add_flags,
+    answered,
+    as_typed,
+    of_result,
+    write_properties,
+)
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out, unique_beginning
 from ha_monitor.text.terminal import Painted, Terminal, standard_error
 from ha_monitor.text.times import short_duration
 
 if TYPE_CHECKING:
+    from ha_monitor.answers.task import OneTask
     from ha_monitor.config.load import Loaded
-    from ha_monitor.query.items import TaskItem
     from ha_monitor.query.story import Step
     from ha_monitor.query.tree import Branch, Leg, Tree
-    from ha_monitor.store.queries import Gap, KeptTask
+    from ha_monitor.store.queries import KeptTask
     from ha_monitor.store.reader import StoreReader
 
 ALONE = (
     "The tree is known by the parents that events name. A group or chord that a client sent has none: each of its "
     "tasks is a root of its own."
 )
-
-
-class OneTask(NamedTuple):
-    """All that is known of a task."""
-
-    task: KeptTask
-    remarks: list[str]
-    tree: Tree | None = None
-    """Only with --tree."""
-    path: Sequence[Leg] = ()
-    """The critical path of the tree."""
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -69,30 +69,19 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 
 def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader, missing: list[str]) -> Answer:
-    queries = reader.queries
-    now = queries.now()
-    found: list[OneTask] = []
-    gaps: list[Gap] = []
+    from ha_monitor.answers.task import told_tasks
+
+    meant: list[KeptTask] = []
     for text in options.ids:
         task = _meant(text, reader)
         if task is None:
             missing.append(text)
-            continue
-        one, more = _told(task, loaded, reader, now, with_tree=options.tree)
-        found.append(one)
-        gaps += more
+        else:
+            meant.append(task)
+    found = told_tasks(reader, loaded.config, meant, with_tree=options.tree)
     columns = [of._replace(cell=_of_task(of)) for of in tasks.columns(by_end=False)]
-    return Answer(
-        nouns=("task", "tasks"),
-        time=now,
-        items=found,
-        columns=columns,
-        id_of=lambda one: str(one.task.record.task_id),
-        document_of=lambda one: _document(one, now),
-        searched="the records of the tasks" + (" and the trees of their roots" if options.tree else ""),
-        gaps=gaps,
-        told=Told(_tell, ALONE if options.tree else ""),
-    )
+    told = Told(_tell, ALONE if options.tree else "")
+    return of_result(found, ("task", "tasks"), columns, lambda one: str(one.task.record.task_id), told)
 
 
 def _of_task(of: Of) -> Any:
@@ -120,46 +109,6 @@ def _meant(text: str, reader: StoreReader) -> KeptTask | None:
         if task is not None:
             error.row(f"  {task.record.task_id}  {task.record.state}  {task.record.name or ''}")
     return None
-
-
-def _told(
-    task: KeptTask, loaded: Loaded, reader: StoreReader, now: float, *, with_tree: bool
-) -> tuple[OneTask, list[Gap]]:
-    from ha_monitor.query.fields import OPEN, first_heard, last_heard
-    from ha_monitor.query.story import remarks_on
-    from ha_monitor.query.tree import build, critical_path
-    from ha_monitor.store.queries import MOST_CHILDREN, Gap
-
-    record = task.record
-    is_open = record.state in OPEN
-    worker_state = None
-    if is_open and record.worker:
-        entries = reader.workers(loaded.config.workers.late_after).entries
-        worker_state = next((one.state for one in entries if one.name == record.worker), None)
-    gaps = reader.queries.gaps(first_heard(task), now if is_open else last_heard(task))
-    remarks = remarks_on(task, now, worker_state, loaded.config.store.shrinks_after)
-    if not with_tree:
-        return OneTask(task, remarks), gaps
-    root = record.root_id or record.task_id
-    ids = reader.queries.children(root, MOST_CHILDREN)
-    if len(ids) >= MOST_CHILDREN:
-        gaps.append(Gap(f"tasks of the root {root} beyond the newest {MOST_CHILDREN}", 0, 0))
-    known = [one for one in reader.queries.tasks([root, *ids]) if one is not None]
-    tree = build(root, [task, *known])
-    shrunk = sum(one.shrunk for one in tree.tasks.values())
-    if shrunk:
-        of_them = f"{shrunk:,} task{'' if shrunk == 1 else 's'}"
-        gaps.append(Gap(f"the parents of {of_them}, which are not kept any more (store.detail_ttl)", 0, 0))
-    return OneTask(task, remarks, tree, critical_path(tree, now)), gaps
-
-
-def _document(one: OneTask, now: float) -> TaskItem:
-    from ha_monitor.query.items import branch_items, leg_items, step_items, task_item
-
-    more: dict[str, Any] = {"story": step_items(one.task), "remarks": one.remarks}
-    if one.tree is not None:
-        more |= {"tree": branch_items(one.tree), "critical_path": leg_items(one.path)}
-    return task_item(one.task, now, **more)
 
 
 def _tell(one: OneTask, style: Style, output: Terminal, width: int | None) -> None:

@@ -12,6 +12,7 @@ from ha_monitor.cli.answers import (
     Style,
     add_flags,
     answered,
+    of_result,
     store_of,
     times_asked,
 )
@@ -90,26 +91,14 @@ def _order(options: argparse.Namespace) -> Order:
 
 
 def _answer(loaded: Loaded, reader: StoreReader, words: list[str], limit: int, order: Order) -> Answer:
+    from ha_monitor.answers.tasks import tasks
     from ha_monitor.clock import SystemClock
     from ha_monitor.query.fields import BAD_ENDS
-    from ha_monitor.query.items import task_item
     from ha_monitor.query.language import parse_filter
-    from ha_monitor.query.search import Search
 
-    asked = parse_filter(words, reader.queries.now())
-    search = Search(reader.queries, SystemClock(), keeps_open=loaded.config.stuck.enabled)
-    found = search.find(asked, limit, order)
-    return Answer(
-        nouns=("task", "tasks"),
-        time=found.time,
-        items=found.tasks,
-        columns=columns(by_end=asked.states <= BAD_ENDS),
-        id_of=lambda task: str(task.record.task_id),
-        document_of=lambda task: task_item(task, found.time),
-        searched=found.searched,
-        gaps=found.gaps,
-        more=found.more,
-    )
+    found = tasks(reader, loaded.config, SystemClock(), words, limit, order=order)
+    by_end = parse_filter(words, found.time).states <= BAD_ENDS
+    return of_result(found, ("task", "tasks"), columns(by_end=by_end), lambda task: str(task.record.task_id))
 
 
 def columns(*, by_end: bool) -> list[Of]:

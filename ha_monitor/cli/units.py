@@ -12,7 +12,7 @@ from ha_monitor.errors import ConfigurationError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.terminal import standard_error, standard_output
 
-UNITS = ("ha-monitor@.service", "ha-monitor.target")
+UNITS = ("ha-monitor@.service", "ha-monitor.target", "ha-monitor-web.service")
 SYSUSERS = "ha-monitor.sysusers.conf"
 PACKAGED_COMMAND = "/usr/bin/ha-monitor"
 """The command in the units of the Debian package."""
@@ -25,8 +25,8 @@ def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "units",
         help="write the systemd units for a pip installation",
-        description="Writes ha-monitor@.service and ha-monitor.target, and prints the remaining steps. "
-        "The Debian package contains them.",
+        description="Writes ha-monitor@.service, ha-monitor.target and ha-monitor-web.service, and prints the "
+        "remaining steps. The Debian package contains them.",
     )
     parser.add_argument(
         "--prefix",
@@ -104,4 +104,5 @@ Now, as root:
   systemctl daemon-reload
   systemctl enable ha-monitor.target
   systemctl enable --now ha-monitor@1
+  systemctl enable --now ha-monitor-web   # the pages, if this host is to serve them
 """.splitlines()

@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import LEAST_ID, Answer, Of, Style, add_flags, answered, first_of, output_of, terminal_width
+from ha_monitor.cli.answers import (
+    LEAST_ID,
+    Answer,
+    Of,
+    Style,
+    add_flags,
+    answered,
+    of_result,
+    output_of,
+    terminal_width,
+)
 from ha_monitor.cli.queues import rate as per_second
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
@@ -13,14 +23,10 @@ from ha_monitor.text.terminal import standard_output
 from ha_monitor.text.times import duration
 
 if TYPE_CHECKING:
-    from msgspec import Struct
-
     from ha_monitor.config.load import Loaded
     from ha_monitor.query.workers import SeenWorker
     from ha_monitor.store.reader import StoreReader
 
-_STATES = ("lost", "late", "online", "offline")
-"""Those first that somebody must look at."""
 RECENT = "-1h"
 """Since when the failures of a worker are listed."""
 SHOWN = 3
@@ -93,42 +99,10 @@ def _write_left(one: SeenWorker, options: argparse.Namespace) -> None:
 
 
 def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) -> Answer:
-    from ha_monitor.query.language import Pattern, split_values
-    from ha_monitor.query.queues import rates_since
-    from ha_monitor.query.workers import seen_workers
-    from ha_monitor.store.queries import Gap
+    from ha_monitor.answers.workers import workers
 
-    read = reader.workers(loaded.config.workers.late_after)
-    entries = read.entries
-    if options.name is not None:
-        wanted = [Pattern(parts) for parts in split_values(options.name)]
-        entries = [one for one in entries if any(pattern.matches(one.name) for pattern in wanted)]
-    entries = sorted(entries, key=lambda one: (_STATES.index(one.state) if one.state in _STATES else 0, one.name))
-    shown, more = first_of(entries, options)
-    now, named = reader.queries.now(), options.name is not None
-    gaps = [Gap(f"{read.more} workers that have been silent for longer", 0, 0)] if read.more else []
-    if named and not loaded.config.stuck.enabled and any(one.state == "lost" for one in entries):
-        gaps.append(Gap("tasks of lost workers that no other has taken: stuck.enabled is false", 0, 0))
-    gaps += reader.queries.gaps(rates_since(now), now)
-    return Answer(
-        nouns=("worker", "workers"),
-        time=now,
-        items=seen_workers(reader.queries, shown, now, named=named),
-        columns=COLUMNS,
-        id_of=lambda one: str(one.entry.name),
-        document_of=_document,
-        searched="all workers that an instance has heard of"
-        if not read.more
-        else f"the {len(read.entries)} heard of last",
-        gaps=gaps,
-        more=more,
-    )
-
-
-def _document(one: SeenWorker) -> Struct:
-    from ha_monitor.cli.worker_item import worker_item
-
-    return worker_item(one)
+    found = workers(reader, loaded.config, options.name, options.limit, reverse=options.reverse)
+    return of_result(found, ("worker", "workers"), COLUMNS, lambda one: str(one.entry.name))
 
 
 def _state(one: SeenWorker, style: Style) -> Cell:

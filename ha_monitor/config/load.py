@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,9 @@ FILE_VARIABLE = "HA_MONITOR_CONFIG"
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 NEEDED = ("broker.url", "store.url")
 """The settings without which a command would look at another broker or store than the instances do."""
+
+_PAIRS = (("username", "password"), ("tls_certificate", "tls_key"))
+"""Settings of a server of which one means nothing without the other."""
 
 
 class Setting(NamedTuple):
@@ -100,12 +104,19 @@ def load(path: Path | None, environment: Mapping[str, str], overlay: Path | None
     return read(path, environment, overlay).config
 
 
-def read(path: Path | None, environment: Mapping[str, str], overlay: Path | None = None) -> Loaded:
+def read(
+    path: Path | None,
+    environment: Mapping[str, str],
+    overlay: Path | None = None,
+    *,
+    servers: Sequence[str] = ("http",),
+) -> Loaded:
     """Read, merge and validate the configuration.
 
     :param path: the file named on the command line, or None for `$HA_MONITOR_CONFIG` or the default place.
     :param environment: the process's environment.
     :param overlay: a second file, applied over the first one when it exists.
+    :param servers: the sections with a server whose secrets must be there: those of another process need not.
     :raises ConfigurationError: in one line, with file (or variable), key, value and what was expected.
     """
     chosen = path or (Path(environment[FILE_VARIABLE]) if environment.get(FILE_VARIABLE) else None)
@@ -121,7 +132,7 @@ def read(path: Path | None, environment: Mapping[str, str], overlay: Path | None
         _merge_credentials(data, sources, environment, CREDENTIALS)
     _merge_environment(data, sources, environment)
     config = _convert(data, Config, lambda at: sources.get(at) or sources.get(at.split(".")[0], "the configuration"))
-    _check_together(config, sources)
+    _check_together(config, sources, servers)
     return Loaded(config, sources)
 
 
@@ -288,7 +299,7 @@ def _siblings(at: str) -> str:
     return "one of " + ", ".join(keys)
 
 
-def _check_together(config: Config, sources: Mapping[str, str]) -> None:
+def _check_together(config: Config, sources: Mapping[str, str], servers: Sequence[str]) -> None:
     """Constraints between keys; a violation would silently break a guarantee."""
     for key in ("success_ttl", "failure_ttl"):
         kept = getattr(config.store, key)
@@ -321,10 +332,10 @@ def _check_together(config: Config, sources: Mapping[str, str]) -> None:
     if (wrong := schedules.problem_in(config.schedules)) is not None:
         source = sources.get(f"schedules.{wrong[0]}") or sources.get("schedules", "the configuration")
         raise ConfigurationError(f"{source}: schedules.{json.dumps(wrong[0])}: {wrong[1]}")
-    for one, other in (("username", "password"), ("tls_certificate", "tls_key")):
-        if bool(getattr(config.http, one)) != bool(getattr(config.http, other)):
-            source = sources.get(f"http.{one}") or sources.get(f"http.{other}", "the configuration")
-            raise ConfigurationError(f"{source}: http.{one}, http.{other}: expected both or neither")
+    for section, (one, other) in product(servers, _PAIRS):
+        if bool(getattr(getattr(config, section), one)) != bool(getattr(getattr(config, section), other)):
+            source = sources.get(f"{section}.{one}") or sources.get(f"{section}.{other}", "the configuration")
+            raise ConfigurationError(f"{source}: {section}.{one}, {section}.{other}: expected both or neither")
     if config.workers.lost_after <= config.workers.late_after:
         source = sources.get("workers.lost_after") or sources.get("workers.late_after", "the configuration")
         raise ConfigurationError(

@@ -110,7 +110,8 @@ class Notify(Struct, forbid_unknown_fields=True, frozen=True):
     """Who is told of incidents, and how. See docs/being-told.md."""
 
     base_url: Annotated[
-        OptionalUrl, Meta(description="Address that links in messages lead to; empty for messages without links")
+        OptionalUrl,
+        Meta(description="Address that links in messages lead to; empty for web.url, or no links"),
     ] = ""
     channels: Annotated[
         dict[ChannelName, ChannelSettings],

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 
 from ha_monitor.config.notify import Notify
 from ha_monitor.config.schedules import RedBeat, ScheduleName, ScheduleSettings
+from ha_monitor.config.web import Web
 
 Seconds = Annotated[float, Meta(gt=0, le=86400 * 366)]
 TimeToLive = Annotated[float, Meta(ge=1, le=86400 * 366)]
@@ -369,8 +370,14 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
     result_backend: ResultBackend = field(default_factory=ResultBackend)
     notify: Notify = field(default_factory=Notify)
     redbeat: RedBeat = field(default_factory=RedBeat)
+    web: Web = field(default_factory=Web)
 
     @property
     def queue_name(self) -> str:
         """Name of the shared queue, built as Celery's receiver does."""
         return f"{self.queue.prefix}.{self.node_id}"
+
+    @property
+    def pages_url(self) -> str:
+        """Where links in messages lead to; empty for none."""
+        return self.notify.base_url or self.web.url

@@ -42,7 +42,7 @@ class Scrubber:
                     found |= {match["password"], unquote(match["password"])}
         for options in (config.broker.tls, config.broker.transport_options, config.result_backend.transport_options):
             found |= set(_secrets_in(options))
-        found.add(config.http.password)
+        found |= {config.http.password, config.web.password}
         found |= secret_texts(config.notify.secrets)
         # Very short ones would mask ordinary words; inside URLs they are masked all the same.
         self._secrets = sorted(

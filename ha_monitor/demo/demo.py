@@ -19,6 +19,7 @@ from ha_monitor.demo.brokers import EXPIRES, clean_broker, prepare_broker
 from ha_monitor.demo.environment import clean, monitor_environment
 from ha_monitor.demo.folder import demo_folder
 from ha_monitor.demo.monitors import Monitors
+from ha_monitor.demo.pages import start_pages
 from ha_monitor.demo.pieces import Pieces
 from ha_monitor.demo.process import Child
 from ha_monitor.demo.producer import Producer
@@ -43,6 +44,8 @@ class Plan(NamedTuple):
     tasks: int
     broker: str | None
     """None for the demo's own Redis."""
+    keeps_pages: bool = False
+    """Whether monitors and pages stay after the summary, until somebody ends it."""
 
 
 class Demo:
@@ -63,7 +66,7 @@ class Demo:
         self._stopped = True
 
     def run(self) -> Summary | None:
-        """Run the demo; returns its summary, or None if it was stopped.
+        """Run the demo, and show its summary; returns it, or None if it was stopped before.
 
         :raises ServiceMissing: if something that the demo needs is not there.
         """
@@ -92,9 +95,26 @@ class Demo:
                 monitors.start(name)
             worker = self._start_worker(broker, url, folder, cleanup)
             self._wait_until_ready(monitors, worker, folder / "worker.log")
+            web, address = start_pages(environment, folder)
+            cleanup.callback(web.end)
+            self._screen.note(f"the pages are at {address}")
             producer = self._producer(broker, url)
             cleanup.callback(producer.stop)
-            return self._watch(monitors, producer, pieces, dealt_out=is_amqp(broker))
+            summary = self._watch(monitors, producer, pieces, dealt_out=is_amqp(broker))
+            if summary is not None:
+                self._screen.summary(summary)
+            if summary is not None and self._plan.keeps_pages:
+                self._keep(monitors, address)
+            return summary
+
+    def _keep(self, monitors: Monitors, address: str) -> None:
+        """Have the monitors look again, for the pages."""
+        for name in monitors.names:
+            monitors.start(name)
+        self._screen.note(f"the pages stay at {address} until ^C")
+        while not self._stopped:
+            self._read(monitors)
+            time.sleep(0.1)
 
     def monitor_environment(self, broker: str, redis: str) -> dict[str, str]:
         """What the instances are configured with."""

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 from http import HTTPStatus
 
-from ha_monitor.metrics.connections import PLACES, Client, Refusal
-from ha_monitor.metrics.exchange import READ_METHODS, Reply, Request, text
+from ha_monitor.http.connections import PLACES, Client, Refusal
+from ha_monitor.http.exchange import READ_METHODS, Reply, Request, text
+from ha_monitor.http.passwords import WINDOW, PasswordResult, Passwords
 from ha_monitor.metrics.health import Answer, Health
-from ha_monitor.metrics.passwords import WINDOW, PasswordResult, Passwords
 from ha_monitor.metrics.scrapes import Scrapes
 
 MOST_SCRAPERS = PLACES // 2

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,19 +14,18 @@ from prometheus_client import CollectorRegistry
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Http
 from ha_monitor.errors import ConfigurationError
+from ha_monitor.http.connections import Client, Connections, Refusal
+from ha_monitor.http.exchange import exchange
+from ha_monitor.http.listening import NEVER, bind, host_and_port, tls_context
+from ha_monitor.http.passwords import Passwords
+from ha_monitor.http.rate_limited import RateLimited
 from ha_monitor.metrics.application import Application
-from ha_monitor.metrics.connections import PIECE, PLACES, Client, Connections, Refusal
-from ha_monitor.metrics.exchange import exchange
 from ha_monitor.metrics.health import Health
-from ha_monitor.metrics.passwords import Passwords
-from ha_monitor.metrics.rate_limited import RateLimited
 from ha_monitor.metrics.scrapes import Broken, Scrapes, Text
 from ha_monitor.threads import ServiceThread, Threads
 
 AGAIN_AFTER = 5.0
 """Seconds between two attempts to bind the address."""
-NEVER = {errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
-"""Permanent errors. An address or a name may appear later, at boot or by failover, and a port may become free."""
 LAST_WORD = 5.0
 """Most seconds that stopping waits."""
 
@@ -38,13 +35,15 @@ def address_of(listen: str, instance: str) -> tuple[str, int]:
 
     :raises ConfigurationError: if there is no valid port with the instance's name.
     """
-    host, _, port = listen.replace("%i", instance).rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+    given = listen.replace("%i", instance)
+    address = host_and_port(given)
+    if address is None:
+        port = given.rpartition(":")[2]
         raise ConfigurationError(
             f"http.listen = {listen}: {port!r} is not a port; give this instance its own listen address",
             "http.listen",
         )
-    return host.strip("[]"), int(port)
+    return address
 
 
 class HttpServer:
@@ -94,7 +93,9 @@ class HttpServer:
             scraped=scraped,
             refused=not_served,
         )
-        self._tls = _tls(settings) if settings.tls_certificate else None
+        self._tls = (
+            tls_context(settings.tls_certificate, settings.tls_key, "http") if settings.tls_certificate else None
+        )
         self._connections = Connections(
             self._converse, self._tls, refused=not_served, unforeseen=self._unforeseen.report
         )
@@ -162,29 +163,9 @@ class HttpServer:
     def _bind(self) -> socket.socket | None:
         host, port = self._address
         try:
-            listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-            try:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)  # of each connection
-                listening.bind((host, port))
-                listening.listen(PLACES)
-                listening.setblocking(False)
-            except BaseException:
-                listening.close()
-                raise
+            return bind(host, port)
         except OSError as error:
             self._reason = f"http.listen = {host}:{port}: {error.strerror or error}"
             if error.errno in NEVER:
                 raise ConfigurationError(self._reason) from None
             return None
-        return listening
-
-
-def _tls(settings: Http) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"http.tls_certificate, http.tls_key: {error}") from None
-    return context

@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 from ha_monitor.broker.survey import Survey, TaskQueue
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
-from ha_monitor.metrics.connections import Refusal
+from ha_monitor.http.connections import Refusal
+from ha_monitor.http.rate_limited import RateLimited
 from ha_monitor.metrics.definitions import (
     BATCH_SECONDS,
     BUILD,
@@ -37,7 +38,6 @@ from ha_monitor.metrics.definitions import (
 from ha_monitor.metrics.fleet import fleet_families, incident_family, queue_families, schedule_families
 from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.lease import LeaderLease
-from ha_monitor.metrics.rate_limited import RateLimited
 from ha_monitor.metrics.scrapes import Guarded, Labelled
 from ha_monitor.metrics.series import Series
 from ha_monitor.metrics.task_text import TaskText

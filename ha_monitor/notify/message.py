@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from ha_monitor.incidents.place import place_of
 from ha_monitor.store.incidents import BEFORE, Incident, Phase
 from ha_monitor.text.times import duration
 from ha_monitor.text.visible import visible
@@ -70,7 +71,7 @@ def title_of(message: Message) -> str:
 def lines_of(message: Message) -> list[str]:
     """At most five lines: what and how much, since when, what changed before it, the link, the command."""
     notices = message.notices
-    ending = [*([f"{message.base_url}/"] if message.base_url else [])]
+    ending = [*([link_of(message)] if message.base_url else [])]
     if len(notices) == 1:
         incident = notices[0].incident
         before = incident.facts.get(BEFORE)
@@ -97,10 +98,18 @@ def document_of(message: Message) -> dict[str, Any]:
         "node_id": line(message.node_id, LONGEST_NAME),
         "title": title_of(message),
         "text": "\n".join(lines_of(message)),
-        "link": f"{message.base_url}/" if message.base_url else None,
+        "link": link_of(message) or None,
         "digest": message.is_digest,
         "incidents": [_document(one) for one in message.notices],
     }
+
+
+def link_of(message: Message) -> str:
+    """The page of the one incident, or the overview of all; empty if there are no pages."""
+    if not message.base_url:
+        return ""
+    place = place_of(message.notices[0].incident) if len(message.notices) == 1 else ""
+    return f"{message.base_url}/{place}"
 
 
 def line(text: str, longest: int = LONGEST_LINE) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from ha_monitor.broker.source import max_requeue_delay
 from ha_monitor.clock import Clock
 from ha_monitor.config.schedules import definitions_of
@@ -103,7 +105,7 @@ class Leader:
                 latest,
                 record.deliveries,
                 recipients_of(config.notify),
-                config.notify,
+                structs.replace(config.notify, base_url=config.pages_url),
                 node_id=config.node_id,
                 store=record.store,
                 stats=stats,

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from ha_monitor.events.catalogue import State
 from ha_monitor.outputs.line import Identity, build_line, encode_line, iso_time
 from ha_monitor.query.fields import OPEN
+from ha_monitor.query.language import Filter
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.queries import KeptTask
 from ha_monitor.store.record import Facts, TaskRecord, record_at
@@ -37,6 +38,14 @@ def task_of(shown: TailEvent) -> KeptTask:
     if record.exception is None and isinstance(exception, str):
         record = replace(record, exception=exception)  # of a retry
     return KeptTask(record, complete=not shown.entry.incomplete)
+
+
+def matches(wanted: Filter, task: KeptTask, shown: TailEvent) -> bool:
+    """Whether an announcement is among those that are looked for.
+
+    :param task: as `task_of` has it.
+    """
+    return not wanted.conditions or wanted.holds(task, shown.at)
 
 
 def line_of(shown: TailEvent, node_id: str) -> bytes:

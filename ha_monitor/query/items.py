@@ -43,6 +43,8 @@ class Document(Struct):
     more: bool
     """There are more than were asked for."""
     items: Sequence[Struct]
+    after: str | UnsetType = UNSET
+    """Where a list that can be continued goes on."""
 
 
 class StepItem(Struct):

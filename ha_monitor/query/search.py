@@ -25,6 +25,8 @@ class Order(NamedTuple):
     field: str = ""
     """A field, the largest value or the first text first; empty for the time, newest first."""
     reverse: bool = False
+    after: tuple[float, str] | None = None
+    """Only tasks behind this one, by its time in seconds since the epoch (`when`) and its id; only without a field."""
 
 
 BY_TIME = Order()
@@ -143,7 +145,7 @@ class _Kept:
 
     def add(self, tasks: Sequence[KeptTask]) -> None:
         """Keep those that match."""
-        self._tasks += [task for task in tasks if self._asked.holds(task, self._now)]
+        self._tasks += [task for task in tasks if self._is_behind(task) and self._asked.holds(task, self._now)]
         if self._wants_details:
             rest = self._asked.without(*_DETAIL_FIELDS)
             self.shrunk += sum(task.shrunk and rest.holds(task, self._now) for task in tasks)
@@ -169,6 +171,12 @@ class _Kept:
         is_text = field.kind in (Kind.TEXT, Kind.STATE)
         known.sort(key=lambda one: one[0], reverse=is_text is self._order.reverse)
         return [task for _, task in [*known, *unknown]]
+
+    def _is_behind(self, task: KeptTask) -> bool:
+        after = self._order.after
+        if after is None:
+            return True
+        return self._by_time(task) > after if self._order.reverse else self._by_time(task) < after
 
     def _by_time(self, task: KeptTask) -> tuple[float, str]:
         return self._when(task), task.task_id

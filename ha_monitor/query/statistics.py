@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from ha_monitor.store.name_statistics import NameStatistic
@@ -10,7 +11,7 @@ from ha_monitor.store.queries import StatisticQueries
 
 DAY = 86_400
 AT_ONCE = 100
-"""Names of which the day before is looked at together."""
+"""Names that are looked at together."""
 
 
 class Compared(NamedTuple):
@@ -39,7 +40,11 @@ def compared(
     :raises StoreUnavailable: as the port does.
     """
     found: list[Compared] = []
-    ordered = sorted(queries.statistics(sorted(names), since, until), key=sort, reverse=not reverse)
+
+    def read(some: Sequence[str]) -> list[NameStatistic]:
+        return queries.statistics(some, since, until)
+
+    ordered = _first(read, sorted(names), partial(sorted, key=sort, reverse=not reverse), most)
     for first in range(0, len(ordered), AT_ONCE):
         some = ordered[first : first + AT_ONCE]
         before = queries.statistics([one.name for one in some], since - DAY, until - DAY)
@@ -47,4 +52,20 @@ def compared(
         found += [one for one in both if one.now.runs or one.day_before.runs]
         if most is not None and len(found) >= most:
             return found[:most]
+    return found
+
+
+def _first(
+    read: Callable[[Sequence[str]], list[NameStatistic]],
+    names: Sequence[str],
+    order: Callable[[list[NameStatistic]], list[NameStatistic]],
+    most: int | None,
+) -> list[NameStatistic]:
+    """The statistics in order; of more names than are wanted, not all are held at once."""
+    found: list[NameStatistic] = []
+    for first in range(0, len(names), AT_ONCE):
+        found = order(found + read(names[first : first + AT_ONCE]))
+        # Those of which nothing was run may be left out later, for a name behind them.
+        if most is not None and len(found) > most and all(one.runs for one in found[:most]):
+            del found[most:]
     return found

@@ -13,7 +13,7 @@ BROKER_COMMANDS = (
     "+@read +@write +@connection -@scripting -@dangerous "
     "+multi +exec +psubscribe +publish +evalsha +script|load +script|exists +time"
 )
-READER_COMMANDS = "+@read +@connection -@scripting -@dangerous +time +set +expire"
+READER_COMMANDS = "+@read +@connection -@scripting -@dangerous +eval_ro +time +set +expire"
 RESULTS_COMMANDS = "+@connection -@dangerous +get"
 REDIS_6_COMMANDS = "+select +client|setname +wait"
 """What each user needs besides on a Redis older than 7, where the second is dangerous, and the others are not of
@@ -60,7 +60,7 @@ def needs_of_store(user: str, prefix: str) -> Needs:
 
 
 def needs_of_reader(user: str, prefix: str) -> Needs:
-    """What a user needs who only reads the store: the commands that ask, but for those that run a script. It may write
+    """What a user needs who only reads the store, from Redis 7.0 on: the commands that ask, and the pages. It may write
     the one key that says that somebody looks at the tail.
     """
     keys = (f"{{{prefix}:*",)

@@ -6,7 +6,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from ha_monitor.broker.inspection import queue_state
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerUnavailable
@@ -147,6 +146,9 @@ def _number(values: dict[str, Any], name: str, otherwise: float = 0.0) -> float:
 
 
 def _queue(config: Config) -> Queue:
+    # Whoever asks the store alone need not load what speaks to brokers.
+    from ha_monitor.broker.inspection import queue_state  # noqa: PLC0415
+
     try:
         state = queue_state(config)
     except BrokerUnavailable as error:

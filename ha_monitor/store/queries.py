@@ -12,6 +12,8 @@ by one until it is swept: `tasks` answers None for it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from math import ceil
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -275,6 +277,16 @@ class StatisticQueries(Protocol):
         """
 
 
+class HistoryQueries(Protocol):
+    """Over time, at one go: of each of the times between bounds, earliest first. Each raises `StoreUnavailable`."""
+
+    def queue_flow_by(self, queues: Sequence[str], bounds: Sequence[float]) -> list[list[QueueFlow]]:
+        """As `QueueQueries.queue_flow`."""
+
+    def statistics_by(self, names: Sequence[str], bounds: Sequence[float]) -> list[list[NameStatistic]]:
+        """As `StatisticQueries.statistics`. Ten minutes that are kept together count in each time that they touch."""
+
+
 class WorkerQueries(Protocol):
     """About workers. Each raises `StoreUnavailable`."""
 
@@ -296,5 +308,10 @@ class WorkerQueries(Protocol):
         """Runs during which their worker was lost, in the order in which that was found: the latest 2,000, of a day."""
 
 
-class Queries(TaskQueries, QueueQueries, ErrorQueries, StatisticQueries, WorkerQueries, Protocol):
+def spans_of(bounds: Sequence[float]) -> list[tuple[int, int]]:
+    """The times between bounds as minutes since the epoch: the first that counts, and the first that does not."""
+    return [(int(since // 60), ceil(until / 60)) for since, until in pairwise(bounds)]
+
+
+class Queries(TaskQueries, QueueQueries, ErrorQueries, StatisticQueries, HistoryQueries, WorkerQueries, Protocol):
     """All that can be asked."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
+from ha_monitor.errors import StoreRefused
 from ha_monitor.store.agreement import Agreement
 from ha_monitor.store.connection import StoreConnection, refusal_in
 from ha_monitor.store.dead_letters import DeadLetters
@@ -31,6 +32,8 @@ MOST_WORKERS = 2000
 """Workers that are read at most, so that the answer is there in time."""
 AT_ONCE = 100
 """Workers that are read by one call, so that none keeps Redis from its work."""
+READS_ONLY = "EVAL_RO"
+"""The command for scripts that change nothing, from Redis 7.0 on."""
 _MOST = 2**53
 
 
@@ -99,6 +102,7 @@ class StoreReader:
         self._settings = settings
         self._connection = StoreConnection(settings)
         self._keys = Keys(settings.prefix, node_id)
+        self._evaluate = "EVAL"
 
     def validate(self) -> None:
         """See whether `store.url` could ever be used, without connecting.
@@ -112,6 +116,13 @@ class StoreReader:
 
     def close(self) -> None:
         self._connection.close()
+
+    def verify_primary(self) -> None:
+        """Leave a Redis that is not the one any more that the sentinels name.
+
+        :raises StoreUnavailable: if they name another one.
+        """
+        self._connection.verify_primary()
 
     def is_used(self) -> bool:
         """Whether an instance of this node_id has ever registered here."""
@@ -198,9 +209,21 @@ class StoreReader:
                 "late_after": int(late_after * 1000),
                 "heard": [(as_lua_string(name), int(at)) for name, at in some],
             }
-            rows = call("EVAL", script.source, *script.arguments(keys.shared(), {}, options, records))
+            rows = self._run(script.source, *script.arguments(keys.shared(), {}, options, records))
             found += [_worker(name, at, row, now) for (name, at), row in zip(some, rows, strict=True)]
         return Workers(sorted(found, key=lambda one: one.name), max(known, len(found)) - len(found))
+
+    def _run(self, source: str, *arguments: Any) -> Any:
+        """What a script answers that changes nothing. A user who only reads may run no other."""
+        try:
+            return self._connection.call(self._evaluate, source, *arguments)
+        except StoreRefused as error:
+            if self._evaluate == READS_ONLY or not error.lasting:
+                raise
+            self._connection.connect()
+            found = self._connection.call(READS_ONLY, source, *arguments)
+            self._evaluate = READS_ONLY
+            return found
 
     def counts(self) -> Counts:
         call, keys = self._connection.call, self._keys

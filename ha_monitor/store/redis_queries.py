@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import ceil, isfinite
+from math import isfinite
 from struct import Struct
 from typing import Any
 
@@ -18,7 +18,7 @@ from ha_monitor.store.kept import brief_task, read_kept
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
 from ha_monitor.store.packing import json_object
-from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask
+from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask, Ring, spans_of
 from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait, flow_from
 from ha_monitor.store.redis_open import RedisOpenQueries
 from ha_monitor.store.redis_workers import RedisWorkerQueries
@@ -161,12 +161,16 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         return found
 
     def queue_flow(self, queues: Sequence[str], since: float, until: float) -> list[QueueFlow]:
+        return [of_queue[0] for of_queue in self.queue_flow_by(queues, [since, until])]
+
+    def queue_flow_by(self, queues: Sequence[str], bounds: Sequence[float]) -> list[list[QueueFlow]]:
         now = self.now()
-        first, behind = int(max(since, now - KEPT) // 60), ceil(min(until, now + KEPT) / 60)
+        spans = spans_of([min(max(one, now - KEPT), now + KEPT) for one in bounds])
+        first, behind = spans[0][0], spans[-1][1]
         minutes: dict[int, list[int]] = {}
         for minute in range(first, behind):
             minutes.setdefault(minute // 60, []).append(minute % 60)
-        found: list[QueueFlow] = []
+        found: list[list[QueueFlow]] = []
         for start in range(0, len(queues), NAMES_AT_ONCE):
             some = queues[start : start + NAMES_AT_ONCE]
             for name in some:
@@ -174,8 +178,15 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
                     self._connection.send("HMGET", self._keys.flow_of(name, hour), *fields)
             for _ in some:
                 raw = [one for _ in minutes for one in self._connection.receive()]
-                cells = (_MINUTE.unpack(one) for one in raw if one is not None and len(one) == _MINUTE.size)
-                found.append(flow_from(cell for cell in cells if all(map(isfinite, cell))))
+                cells = [_MINUTE.unpack(one) if one is not None and len(one) == _MINUTE.size else () for one in raw]
+                found.append(
+                    [
+                        flow_from(
+                            cell for cell in cells[begin - first : end - first] if cell and all(map(isfinite, cell))
+                        )
+                        for begin, end in spans
+                    ]
+                )
         return found
 
     def children(self, root_id: str, count: int) -> list[str]:
@@ -211,15 +222,25 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         return found
 
     def statistics(self, names: Sequence[str], since: float, until: float) -> list[NameStatistic]:
-        first, behind = int(since // 60), ceil(until / 60)
-        cells: dict[str, list[Cell]] = {name: [] for name in names}
+        return [of_name[0] for of_name in self.statistics_by(names, [since, until])]
+
+    def statistics_by(self, names: Sequence[str], bounds: Sequence[float]) -> list[list[NameStatistic]]:
+        spans = spans_of(bounds)
+        first, behind = spans[0][0], spans[-1][1]
+        cells: dict[str, list[tuple[int, int, Cell]]] = {name: [] for name in names}
         wanted = [(name, hour) for name in names for hour in range(first // 60, (behind - 1) // 60 + 1)]
         for start in range(0, len(wanted), NAMES_AT_ONCE):
             some = wanted[start : start + NAMES_AT_ONCE]
             self._connection.send_all([("HGETALL", self._keys.statistics_of(name, hour)) for name, hour in some])
             for name, hour in some:
                 cells[name] += _cells(self._connection.receive(), hour, first, behind)
-        return [statistic_from(name, cells[name]) for name in names]
+        return [
+            [
+                statistic_from(name, (cell for begin, end, cell in cells[name] if end > first and begin < behind))
+                for first, behind in spans
+            ]
+            for name in names
+        ]
 
 
 def _ended(task_id: bytes, score: int) -> Ended:
@@ -258,16 +279,19 @@ def _group(raw: bytes | None) -> tuple[GroupFacts, str] | None:
         return None
 
 
-def _cells(raw: Sequence[bytes], hour: int, first: int, behind: int) -> Iterator[Cell]:
-    """The cells of an hour that are in a range of minutes; without what is not of the program's making."""
+def _cells(raw: Sequence[bytes], hour: int, first: int, behind: int) -> Iterator[tuple[int, int, Cell]]:
+    """The cells of an hour that are in a range of minutes, each with its first minute and that behind its last; without
+    what is not of the program's making.
+    """
     for field, value in zip(raw[::2], raw[1::2], strict=True):
         ten, text = field[:1] == b"t", field.removeprefix(b"t")
         if not text.isdigit():
             continue
         minute = hour * 60 + int(text) * (10 if ten else 1)
-        if (minute + 10 if ten else minute + 1) > first and minute < behind:
+        end = minute + 10 if ten else minute + 1
+        if end > first and minute < behind:
             try:
-                yield _cell_in(value)
+                yield minute, end, _cell_in(value)
             except ValueError:
                 continue
 

@@ -6,6 +6,7 @@ from the time, so that it is noticed if it was gone meanwhile: then something ma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ PIECES_AT_ONCE = 16
 """Of the stream, of 128 kB each at most."""
 LONGEST_BLOCK = 1.0
 """Seconds for which Redis is asked to wait for what comes."""
+_CURSOR = re.compile(r"([0-9]{1,15}-[0-9]{1,19})\.([0-9]{1,18}|-)")
 A_WISH, A_CYCLE = 2**31, 2**21
 """Announcements under one wish, from one start of the count to the next, and how many starts are told apart: the count
 is a number that Lua has exactly, and that `lua/repair.lua` takes for one. Each millisecond has another start.
@@ -49,6 +51,7 @@ class RedisTail:
         self._found: list[TailEvent | TailGap] = []
         """What was read and is not returned yet: an error came between."""
         self._who: dict[int, Mapping[str, Any]] = {}
+        self._is_resumed = False
 
     def begin(self) -> None:
         self._renew()
@@ -60,6 +63,27 @@ class RedisTail:
             # What was put there under a wish that has ended was counted from another start.
             if upto is not None and self._wanted is not None and upto // A_WISH == self._wanted // A_WISH:
                 self._counted.last = upto
+
+    def resume(self, cursor: str) -> None:
+        found = _CURSOR.fullmatch(cursor)
+        if found is None:
+            raise ValueError("expected what the answer before it ended with")
+        place, last = found.groups()
+        self._cursor, self._is_resumed = place.encode(), True
+        self._counted.at, self._counted.last = _time_of(self._cursor), None if last == "-" else int(last)
+        self._renew()
+        before, wanted = self._counted.last, self._wanted
+        if before is None or wanted is None or before // A_WISH == wanted // A_WISH:
+            return
+        # Nobody has looked for a while: what was announced meanwhile was not put there.
+        self._found.append(TailGap(self._counted.at, self._now(), None))
+        self._counted.last = wanted if self._is_at_end() else None
+        self._wanted = None
+
+    @property
+    def cursor(self) -> str:
+        last = self._counted.last
+        return f"{self._cursor.decode()}.{'-' if last is None else last}"
 
     def read(self, within: float) -> list[TailEvent | TailGap]:
         self._connection.verify_primary()
@@ -77,11 +101,18 @@ class RedisTail:
     def _renew(self) -> None:
         """Have the instances go on, or begin."""
         if not self._call("EXPIRE", self._keys.tail_wanted, WANTED_FOR):
-            seconds, microseconds = self._call("TIME")
-            start = (int(seconds) * 1000 + int(microseconds) // 1000) % A_CYCLE * A_WISH
+            start = int(self._now() * 1000) % A_CYCLE * A_WISH
             self._call("SET", self._keys.tail_wanted, start, "EX", WANTED_FOR, "NX")
         self._wanted = _number(self._call("GET", self._keys.tail_wanted))
         self._renewed_at = self._clock.monotonic()
+
+    def _now(self) -> float:
+        seconds, microseconds = self._call("TIME")
+        return int(seconds) + int(microseconds) / 1e6
+
+    def _is_at_end(self) -> bool:
+        """Whether nothing is behind the cursor."""
+        return not self._call("XREAD", "COUNT", 1, "STREAMS", self._keys.tail, self._cursor)
 
     def _look_for_lost(self) -> None:
         """If something must be there and nothing comes, the stream was begun anew with earlier places, as after a
@@ -103,9 +134,9 @@ class RedisTail:
             return  # not of the program's making
         who = self._instance(_number(fields.get(b"by")))
         self._cursor = place
-        new = self._counted.unseen(entries)
-        if not new and self._counted.last is not None and upto <= self._counted.last:
-            return  # it was read before
+        new, last = self._counted.unseen(entries), self._counted.last
+        if last is not None and upto <= last and (not new or (self._is_resumed and upto // A_WISH == last // A_WISH)):
+            return  # it was read before, by this reader or by the one that it follows
         if (gap := self._counted.gap(upto, len(entries), at)) is not None:
             self._found.append(gap)
         self._found += [TailEvent(entry, at, who) for entry in new]

@@ -49,6 +49,16 @@ class Tail(Protocol):
     def begin(self) -> None:
         """Look from now on."""
 
+    def resume(self, cursor: str) -> None:
+        """Go on where another reader was, or before.
+
+        :raises ValueError: if it is no cursor.
+        """
+
+    @property
+    def cursor(self) -> str:
+        """Where this one is: behind all that `read` has returned."""
+
     def read(self, within: float) -> list[TailEvent | TailGap]:
         """What came since the last call, in its order; empty if nothing comes within so many seconds. Call it again and
         again: else the wish ends.

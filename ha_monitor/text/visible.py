@@ -97,3 +97,8 @@ def _escaped(character: str) -> str:
 def _json_escaped(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
+
+
+def encodable(text: str) -> str:
+    """What a person typed, which may be no UTF-8, as text that can be stored and written."""
+    return text.encode("utf-8", "backslashreplace").decode()

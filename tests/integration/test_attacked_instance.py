@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from ha_monitor.metrics.connections import PLACES
+from ha_monitor.http.connections import PLACES
 from tests.support import clients
 from tests.support.certificates import Certificate
 from tests.support.clients import many, over_tls

@@ -177,7 +177,8 @@ def test_a_user_who_only_reads_can_ask(
     monkeypatch.setenv("HA_MONITOR_STORE_URL", trial.url(db_of(store_url)))
     monkeypatch.setenv("HA_MONITOR_NODE_ID", NODE)
 
-    for command in (["tasks"], ["errors"], ["names"], ["queues"], ["queues", "mail"], ["dead-letters"]):
+    asking = (["tasks"], ["errors"], ["names"], ["queues"], ["queues", "mail"], ["dead-letters"], ["workers"])
+    for command in asking:
         assert main(command) == 0, command
     assert "mail" in capsys.readouterr().out
     reader = StoreReader(settings(trial.url(db_of(store_url))), NODE)

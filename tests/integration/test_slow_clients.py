@@ -19,9 +19,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from ha_monitor.config.schema import Http
-from ha_monitor.metrics import connections, exchange
+from ha_monitor.http import connections, exchange
+from ha_monitor.http.connections import PLACES, Refusal
 from ha_monitor.metrics.application import MOST_SCRAPERS
-from ha_monitor.metrics.connections import PLACES, Refusal
 from tests.integration.test_http import get, made
 from tests.support import clients
 from tests.support.certificates import Certificate

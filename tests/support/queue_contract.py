@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from ha_monitor.store.queue_flow import QueueFlow, QueueWait
@@ -71,6 +72,13 @@ class QueueContract:
         assert flow(bed, "mail", at, bed.now()) == QueueFlow(5, 5, 2, 6.0)
         assert flow(bed, "push", at, bed.now()) == QueueFlow(1, 1, 0, 0.0)
         assert flow(bed, "none", at, bed.now()) == QueueFlow(0, 0, 0, 0.0)
+        # The same by time, at one go; what lies outside of what is kept is nothing.
+        bounds = [at - 10 * HOUR, at - 9 * HOUR, at, at + 60, at + 120, at + 180]
+        by_time = bed.queries().queue_flow_by(["push", "mail"], bounds)
+        assert by_time == [
+            [flow(bed, name, since, until) for since, until in pairwise(bounds)] for name in ("push", "mail")
+        ]
+        assert [one.came for one in by_time[1]] == [0, 0, 3, 2, 0]
 
     def test_any_order_and_repetition_gives_the_same_flow(self, bed: Bed) -> None:
         """Given the events of many tasks in any order, in any batches, at two instances and all of them twice, each

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -68,6 +69,13 @@ class StatisticsContract:
         assert (both.now.runs, both.day_before.runs) == (2, 1)
         assert both.day_before.runtime.quantile(0.5) == pytest.approx(4.0, rel=0.2)
         assert of(bed, "none", minute, minute + 60).runtime.quantile(0.5) is None
+        # The same by time, at one go.
+        bounds = [minute - DAY, minute - DAY + 60, minute, minute + 60, minute + 180]
+        by_time = bed.queries().statistics_by(["mail", "shop", "none"], bounds)
+        assert by_time == [
+            [of(bed, name, since, until) for since, until in pairwise(bounds)] for name in ("mail", "shop", "none")
+        ]
+        assert [[one.runs for one in found] for found in by_time] == [[0, 0, 1, 0], [1, 0, 2, 1], [0, 0, 0, 0]]
 
     def test_any_order_and_repetition_gives_the_same_statistics(self, bed: Bed) -> None:
         """Given runs over five hours, in any order, in any batches, at two instances and all of them twice, the numbers

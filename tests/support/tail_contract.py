@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ha_monitor.store.tail import RENEWED_EVERY, Tail, TailEvent, TailGap
 from tests.support.store_contract import Bed, life, merge, started, tick
 from tests.unit.builders import TIME, decode, event
@@ -120,3 +122,54 @@ class TailContract:
         assert [(task_id, kind) for task_id, kind in told(found) if task_id != "c"] == []
         assert len(told(found)) == 3
         assert [gap.missing for gap in gaps(found)] == [None]
+
+    def test_another_reader_goes_on_where_one_was(self, bed: Bed) -> None:
+        """Given the cursor of a reader, another one, such as that of a server that was started again, gets what was
+        announced behind it, once and without a gap; and from a later cursor what came later."""
+        one = started(bed)
+        first = looking(bed)
+        merge(one, decode(*life("a")))
+        read(first)
+        merge(one, decode(*life("b")))
+
+        found = []
+        cursor = first.cursor
+        for task_id in ("c", "d"):
+            second = bed.tail()
+            second.resume(cursor)
+            found.append(read(second, bed))
+            cursor = second.cursor
+            merge(one, decode(*life(task_id)))
+        third = bed.tail()
+        third.resume(cursor)
+        found.append(read(third))
+
+        assert [[task_id for task_id, _ in told(some)] for some in found] == [["b"] * 3, ["c"] * 3, ["d"] * 3]
+        assert [gaps(some) for some in found] == [[], [], []]
+
+    def test_who_goes_on_too_late_is_told_so_once(self, bed: Bed) -> None:
+        """Given a cursor from before nobody looked for long, whoever goes on there is told that something may be
+        missing, gets nothing twice, and all that comes from then on."""
+        one = started(bed)
+        first = looking(bed)
+        merge(one, decode(*life("a")))
+        read(first)
+        bed.let_wish_end()
+        merge(one, decode(*life("missed")))
+
+        second = bed.tail()
+        second.resume(first.cursor)
+        found = read(second)
+        merge(one, decode(*life("b")))
+        third = bed.tail()
+        third.resume(second.cursor)
+        later = read(third)
+
+        assert (told(found), [gap.missing for gap in gaps(found)]) == ([], [None])
+        assert ([task_id for task_id, _ in told(later)], gaps(later)) == (["b"] * 3, [])
+
+    def test_what_is_no_cursor_is_refused(self, bed: Bed) -> None:
+        """Given texts that are no cursor, nothing is asked with them."""
+        for text in ("", "x", "1", "0-0", "0-0.", "-1.-", "0-0.x", "9" * 400 + "-0.-"):
+            with pytest.raises(ValueError, match="expected"):
+                bed.tail().resume(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -186,6 +187,14 @@ class Asked:
     def error_groups(self, ids: Sequence[str]) -> list[ErrorGroup | None]:
         self.read += len(ids)
         return [self.groups.get(one) for one in ids]
+
+    def statistics_by(self, names: Sequence[str], bounds: Sequence[float]) -> list[list[NameStatistic]]:
+        by_time = [self.statistics(names, since, until) for since, until in pairwise(bounds)]
+        return [list(found) for found in zip(*by_time, strict=True)]
+
+    def queue_flow_by(self, queues: Sequence[str], bounds: Sequence[float]) -> list[list[QueueFlow]]:
+        by_time = [self.queue_flow(queues, since, until) for since, until in pairwise(bounds)]
+        return [list(found) for found in zip(*by_time, strict=True)]
 
     def statistics(self, names: Sequence[str], since: float, until: float) -> list[NameStatistic]:
         found = {name: statistic(name) for name in names}

@@ -269,8 +269,8 @@ MISTAKES = [
     ),
     pytest.param(
         "brokers = 1\n",
-        "{file}: brokers: unknown key; expected one of "
-        "batch, broker, handlers, http, log, metrics, node_id, notify, queue, result_backend, store, stuck, workers",
+        "{file}: brokers: unknown key; expected one of batch, broker, handlers, http, log, metrics, node_id, notify, "
+        "queue, result_backend, store, stuck, web, workers",
         id="unknown key",
     ),
     pytest.param(

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from ha_monitor.metrics.connections import Client, Connections
+from ha_monitor.http.connections import Client, Connections
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_the_exit_status_is_the_verdict(
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(Demo, "run", lambda _self: full_summary(**(good | changed)))
 
-    assert cli_demo.run(argparse.Namespace(broker=None, monitors=3, tasks=10, json=False)) is status
+    assert cli_demo.run(argparse.Namespace(broker=None, monitors=3, tasks=10, web=False, json=False)) is status
 
 
 def test_colours_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

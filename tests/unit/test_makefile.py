@@ -21,6 +21,7 @@ SIGNS = {
     "alertmanager": "prometheus-alertmanager",
     "host tools": "systemd-nspawn",
     "packages": "packaging/build-deb",
+    "browser": "chromium-driver",
     "ansible": "installing Ansible",
     "develop": "installing the development tools",
 }
@@ -47,6 +48,7 @@ def provided(tests: str, target: str = "test") -> set[str]:
     [
         ("tests/unit", set()),
         ("tests/unit/test_config.py::test_a_mistake tests/unit/ -x -k name", set()),
+        ("tests/browser", {"redis", "browser"}),
         ("tests/recording", SERVICES),
         ("tests/integration/test_store.py", SERVICES | {"prometheus", "alertmanager"}),
         ("tests/acceptance/faults/test_faults_store.py tests/unit", SERVICES),

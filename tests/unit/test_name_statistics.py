@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ha_monitor.query.statistics import DAY, Compared, compared
+from ha_monitor.query.statistics import AT_ONCE, DAY, Compared, compared
 from ha_monitor.store.name_statistics import Durations, NameStatistic
 from tests.support.statistics_contract import StatisticsContract
 from tests.unit.test_memory_store import MemoryBed
@@ -52,8 +52,9 @@ def test_the_day_before_is_read_of_names_that_are_shown() -> None:
         found = compared(queries, names, now, now + 60, sort=lambda one: one.runs, reverse=reverse, most=most)
         return names_of(found), queries.asked
 
-    assert ask(3) == (["n0498", "n0499", "n0496"], [(502, now), (100, before)])
-    assert ask(2, reverse=True) == (["only-before", "n0000"], [(502, now), (100, before)])
+    of_now = [*[(AT_ONCE, now)] * 5, (2, now)]
+    assert ask(3) == (["n0498", "n0499", "n0496"], [*of_now, (3, before)])
+    assert ask(2, reverse=True) == (["only-before", "n0000"], [*of_now, (4, before)])
     everything, asked = ask(None)
     assert (len(everything), everything[-1]) == (501, "only-before")
     assert sum(count for count, since in asked if since == before) == 502

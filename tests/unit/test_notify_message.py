@@ -56,7 +56,7 @@ def test_a_message_says_what_since_when_what_before_where_and_which_command() ->
         "page: worker celery@app3 is lost, 12 of its tasks are being asked for (shop)",
         "since 2025-11-25 19:43:40 UTC (3m0s)",
         "before it: deploy v512, 2 min earlier",
-        "https://monitor.example/",
+        "https://monitor.example/workers/celery%40app3",
         "$ ha-monitor workers celery@app3",
     ]
 

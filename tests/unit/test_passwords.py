@@ -7,8 +7,8 @@ import hmac
 
 import pytest
 
-from ha_monitor.metrics.passwords import MOST_ADDRESSES, MOST_FAILURES, MOST_OVERALL, WINDOW, PasswordResult, Passwords
-from ha_monitor.metrics.rate_limited import PAUSE, RateLimited
+from ha_monitor.http.passwords import MOST_ADDRESSES, MOST_FAILURES, MOST_OVERALL, WINDOW, PasswordResult, Passwords
+from ha_monitor.http.rate_limited import PAUSE, RateLimited
 from tests.unit.builders import TurnedClock
 
 PAIR = base64.b64encode("prometheus:s3cret:ü".encode()).decode()

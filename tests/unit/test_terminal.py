@@ -62,6 +62,7 @@ from ha_monitor.store.tail import TailEvent
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.terminal import Painted, Terminal
 from ha_monitor.text.visible import ascii_json, columns, padded, shortened, visible, visible_json
+from ha_monitor.web import server
 from tests.support.machine import patient
 from tests.support.sources import nodes_of
 from tests.unit.asked import NOW, KeptIncidents, serve, statistic
@@ -281,6 +282,14 @@ def notifying(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
     return main(["notify", "test"])
 
 
+def paging(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+    def taken(*_: Any, **__: Any) -> None:
+        raise server.AddressTaken(text)
+
+    monkeypatch.setattr(server, "WebServer", taken)
+    return main(["web"])
+
+
 def naming(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
     serve(monkeypatch)
     return main(["task", f"x{text}"])
@@ -332,6 +341,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], int]] = {
     "deploy": (of_incidents("deploy", "list"), ExitStatus.OK),
     "deploy mark": (lambda patch, text: of_incidents("deploy", "mark", f"x{text}")(patch, text), ExitStatus.OK),
     "notify": (notifying, ExitStatus.FAILURE),
+    "web": (paging, ExitStatus.UNAVAILABLE),
     "completion": (lambda patch, text: main(["completion", "bash"]), ExitStatus.OK),
     "an unknown id": (naming, ExitStatus.FAILURE),
     "a wrong filter": (filtering, ExitStatus.USAGE),

@@ -19,6 +19,7 @@ from tests.support.ci import need
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "systemd/ha-monitor@.service"
+WEB = ROOT / "systemd/ha-monitor-web.service"
 MOST_EXPOSURE = 1.2
 
 
@@ -28,9 +29,9 @@ def parse(*arguments: str) -> argparse.Namespace:
     return parser.parse_args(["units", *arguments])
 
 
-def directives(name: str) -> list[str]:
-    """Values of a directive in the service, in order."""
-    return re.findall(rf"^{name}=(.*)$", SERVICE.read_text(encoding="utf-8"), re.MULTILINE)
+def directives(name: str, service: Path = SERVICE) -> list[str]:
+    """Values of a directive in a service, in order."""
+    return re.findall(rf"^{name}=(.*)$", service.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_written_units_start_the_command_of_the_prefix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,13 +40,14 @@ def test_written_units_start_the_command_of_the_prefix(tmp_path: Path, capsys: p
 
     assert status is ExitStatus.OK
     written = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "new").iterdir()}
-    assert set(written) == {"ha-monitor@.service", "ha-monitor.target"}
+    assert set(written) == {"ha-monitor@.service", "ha-monitor.target", "ha-monitor-web.service"}
     assert written["ha-monitor.target"] == (ROOT / "systemd/ha-monitor.target").read_text(encoding="utf-8")
     changed = set(written["ha-monitor@.service"].splitlines()) ^ set(SERVICE.read_text(encoding="utf-8").splitlines())
     assert changed == {
         "ExecStart=/usr/bin/ha-monitor run --instance %i",
         "ExecStart=/opt/ha-monitor/bin/ha-monitor run --instance %i",
     }
+    assert "ExecStart=/opt/ha-monitor/bin/ha-monitor web" in written["ha-monitor-web.service"].splitlines()
     output = capsys.readouterr()
     assert str(tmp_path / "new/ha-monitor@.service") in output.out
     assert "systemd-sysusers --inline 'u ha-monitor - \"ha-monitor\" - -'" in output.out
@@ -91,14 +93,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert str(raised.value) == f"--output: {tmp_path}/file: cannot be written: File exists"
 
 
-def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", ["ha-monitor@1.service", "ha-monitor-web.service"])
+def test_systemd_accepts_the_units(tmp_path: Path, unit: str) -> None:
     """Given the units with a command that exists, systemd has no complaint about any line."""
     need("systemd-analyze")
     for name in units.UNITS:
         (tmp_path / name).write_text(units.unit(name, Path("/bin/true")), encoding="utf-8")
 
     result = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", tmp_path / "ha-monitor@1.service"],
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", tmp_path / unit],
         capture_output=True,
         text=True,
         check=False,
@@ -107,12 +110,13 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_the_sandbox_leaves_little_exposed() -> None:
-    """Given the service, systemd's own score of its exposure is at most 1.2 of 10."""
+@pytest.mark.parametrize("service", [SERVICE, WEB], ids=lambda path: path.stem)
+def test_the_sandbox_leaves_little_exposed(service: Path) -> None:
+    """Given a service, systemd's own score of its exposure is at most 1.2 of 10."""
     need("systemd-analyze")
 
     result = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--no-pager", SERVICE],
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", service],
         capture_output=True,
         text=True,
         check=True,
@@ -134,11 +138,22 @@ def test_secrets_come_as_credentials_and_from_nowhere_else() -> None:
     assert directives("Environment") == directives("EnvironmentFile") == []
 
 
-def test_a_crash_is_followed_by_a_restart_and_a_wrong_configuration_is_not() -> None:
-    """Given the service, it is tried again without end, unless its configuration is wrong."""
-    assert directives("Restart") == ["always"]
-    assert directives("StartLimitIntervalSec") == ["0"]
-    assert directives("RestartPreventExitStatus") == [str(int(ExitStatus.CONFIGURATION))]
+def test_the_pages_have_no_secret_that_they_do_not_need() -> None:
+    """Given the service of the pages, it gets the store's address and its own password, and none of the broker's."""
+    loaded = dict(line.split(":", 1) for line in directives("LoadCredential", WEB))
+
+    assert loaded == {name: f"/etc/ha-monitor/credentials/{name}" for name in ("store_url", "web_password")}
+    assert directives("SetCredential", WEB) == [rf"{name}:\n" for name in loaded]
+    assert directives("Environment", WEB) == directives("EnvironmentFile", WEB) == []
+    assert directives("User", WEB) == directives("User")
+
+
+@pytest.mark.parametrize("service", [SERVICE, WEB], ids=lambda path: path.stem)
+def test_a_crash_is_followed_by_a_restart_and_a_wrong_configuration_is_not(service: Path) -> None:
+    """Given a service, it is tried again without end, unless its configuration is wrong."""
+    assert directives("Restart", service) == ["always"]
+    assert directives("StartLimitIntervalSec", service) == ["0"]
+    assert directives("RestartPreventExitStatus", service) == [str(int(ExitStatus.CONFIGURATION))]
 
 
 def test_the_package_has_the_units_from_their_one_source() -> None:

@@ -11,7 +11,7 @@ import msgspec
 from ha_monitor.config.notify import Alertmanager, Secrets
 from ha_monitor.notify.channel import Deadline, NotDelivered
 from ha_monitor.notify.http import Login, request
-from ha_monitor.notify.message import LONGEST_NAME, LONGEST_VALUE, Message, Notice, iso, line, lines_of
+from ha_monitor.notify.message import LONGEST_NAME, LONGEST_VALUE, Message, Notice, iso, line, lines_of, link_of
 from ha_monitor.store.incidents import Phase
 
 RESEND = 60.0
@@ -76,5 +76,5 @@ def alert_of(notice: Notice, message: Message) -> dict[str, Any]:
         "endsAt": iso(message.at + ENDS_AFTER if firing else max(notice.ended, incident.since)),
     }
     if message.base_url:
-        alert["generatorURL"] = f"{message.base_url}/"
+        alert["generatorURL"] = link_of(message._replace(notices=(notice,)))
     return alert

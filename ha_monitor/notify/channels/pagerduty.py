@@ -18,6 +18,7 @@ from ha_monitor.notify.message import (
     iso,
     line,
     lines_of,
+    link_of,
     title_of,
 )
 from ha_monitor.store.incidents import Phase, Severity
@@ -63,5 +64,5 @@ def event_of(notice: Notice, message: Message, key: str) -> dict[str, Any]:
         },
     }
     if message.base_url:
-        event["links"] = [{"href": f"{message.base_url}/", "text": "ha-monitor"}]
+        event["links"] = [{"href": link_of(alone), "text": "ha-monitor"}]
     return event

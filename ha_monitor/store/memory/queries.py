@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from math import ceil
 
 from ha_monitor.events.catalogue import State
@@ -129,6 +130,10 @@ class MemoryQueries:
                 cells[queue].append(cell)
         return [flow_from(cells[queue]) for queue in queues]
 
+    def queue_flow_by(self, queues: Sequence[str], bounds: Sequence[float]) -> list[list[QueueFlow]]:
+        by_time = [self.queue_flow(queues, since, until) for since, until in pairwise(bounds)]
+        return [list(flows) for flows in zip(*by_time, strict=True)]
+
     def _waits(self) -> list[tuple[str, tuple[str, float]]]:
         waits = ((task_id, task.waits()) for task_id, task in self._server.tasks.items())
         return [(task_id, wait) for task_id, wait in waits if wait is not None]
@@ -157,6 +162,10 @@ class MemoryQueries:
         self._server.trouble("before statistics")
         found = [one for one in self._cells() if since // 60 <= one[1] < ceil(until / 60)]
         return [statistic_from(name, (cell for of, _, cell in found if of == name)) for name in names]
+
+    def statistics_by(self, names: Sequence[str], bounds: Sequence[float]) -> list[list[NameStatistic]]:
+        by_time = [self.statistics(names, since, until) for since, until in pairwise(bounds)]
+        return [list(found) for found in zip(*by_time, strict=True)]
 
     def worker_runs(self, workers: Sequence[str], since: float, until: float) -> list[WorkerRuns]:
         self._server.trouble("before worker_runs")

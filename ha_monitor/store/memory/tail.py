@@ -18,6 +18,16 @@ class MemoryTail:
         self._renew()
         self._read = len(self._server.tail)
 
+    def resume(self, cursor: str) -> None:
+        place, _, known = cursor.partition(".")
+        if not (place.isdigit() and known == "-"):
+            raise ValueError("expected what the answer before it ended with")
+        self._read = int(place)
+
+    @property
+    def cursor(self) -> str:
+        return f"{self._read}.-"
+
     def read(self, within: float) -> list[TailEvent | TailGap]:  # noqa: ARG002 - nothing comes while it waits
         self._server.trouble("before read of the tail")
         until, now = self._server.tail_wanted_until, self._server.clock.time()

@@ -75,12 +75,15 @@ class Connections:
         *,
         refused: Callable[[Refusal], None],
         unforeseen: Callable[[str], None],
+        places: int = PLACES,
     ) -> None:
         """
         :param converse: reads the request and writes the answer.
         :param refused: called when a client lost its slot or exceeded the deadline.
         :param unforeseen: called with the text of an internal error.
+        :param places: connections at once.
         """
+        self._places = places
         self._converse = converse
         self._tls = tls
         self._refused = refused
@@ -102,7 +105,7 @@ class Connections:
                 self._make_room()
                 await asyncio.sleep(PAUSE)
                 continue
-            while len(self._clients) >= PLACES:
+            while len(self._clients) >= self._places:
                 self._make_room()
             client = Client(str(address[0]))
             self._clients[client] = None

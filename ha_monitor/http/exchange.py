@@ -33,6 +33,8 @@ class Request(NamedTuple):
     """Without the query, decoded."""
     headers: dict[str, str]
     """By their names in lower case."""
+    query: str = ""
+    """As it was sent."""
 
 
 class Reply(NamedTuple):
@@ -90,14 +92,14 @@ async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> 
     if not event.http_version.startswith(b"1."):
         raise h11.RemoteProtocolError("HTTP/1.1 required", 505)
     try:
-        path = unquote(urlsplit(event.target.decode("ascii")).path)
+        target = urlsplit(event.target.decode("ascii"))
     except ValueError:
         raise h11.RemoteProtocolError("invalid request target") from None
     headers: dict[str, str] = {}
     for name, value in event.headers:
         key, given = name.decode("ascii"), value.decode("latin-1")
         headers[key] = f"{headers[key]}, {given}" if key in headers else given
-    return Request(event.method.decode("ascii"), path, headers)
+    return Request(event.method.decode("ascii"), unquote(target.path), headers, target.query)
 
 
 async def _answered(

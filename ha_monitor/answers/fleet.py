@@ -1,0 +1,28 @@
+"""The instances of the fleet, as anybody sees them who has the store alone."""
+
+from __future__ import annotations
+
+from ha_monitor.config.schema import Config
+from ha_monitor.status.fleet import Fleet, Queue, assemble
+from ha_monitor.store.reader import InstanceEntry, StoreReader
+
+
+def fleet(reader: StoreReader, config: Config) -> Fleet:
+    """The state of the fleet. How many messages wait for it, an instance has said.
+
+    :raises StoreUnavailable: as the reader does.
+    """
+    now, instances = reader.queries.now(), reader.instances()
+    return assemble(
+        config,
+        now=now,
+        instances=instances,
+        workers=reader.workers(config.workers.late_after),
+        counts=reader.counts(),
+        queue=Queue(config.queue_name, depth=_depth(instances)),
+    )
+
+
+def _depth(instances: list[InstanceEntry]) -> int | None:
+    told = [one.stats.get("depth") for one in instances if one.lease_left > 0]
+    return max((one for one in told if isinstance(one, int) and 0 <= one < 2**53), default=None)

@@ -1,0 +1,69 @@
+"""What is run by name, beside the same time of the day before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ha_monitor.answers.result import Result
+from ha_monitor.query.items import name_item
+from ha_monitor.query.language import Pattern, parse_filter, split_values
+from ha_monitor.query.statistics import compared
+from ha_monitor.store.name_statistics import KEPT, NameStatistic
+from ha_monitor.store.queries import MOST_NAMES, Gap
+from ha_monitor.store.reader import StoreReader
+from ha_monitor.text.times import local
+
+HOUR = 3600.0
+SORTS: dict[str, Callable[[NameStatistic], Any]] = {
+    "failed": lambda one: (one.failed, one.runs),
+    "runs": lambda one: one.runs,
+    "retried": lambda one: one.retried,
+    "p50": lambda one: one.runtime.quantile(0.5) or 0.0,
+    "p95": lambda one: one.runtime.quantile(0.95) or 0.0,
+    "waited": lambda one: one.waiting.quantile(0.95) or 0.0,
+}
+
+
+def names(
+    reader: StoreReader,
+    pattern: str | None = None,
+    times: Sequence[str] = (),
+    limit: int = 20,
+    *,
+    sort: str = "failed",
+    reverse: bool = False,
+) -> Result:
+    """The names that match a pattern; in the last hour, if no other time is asked for.
+
+    :param pattern: several by comma, in which `*` stands for any text; None for all.
+    :param times: words of a filter, `since=…` and `until=…`.
+    :param limit: how many; 0 for all.
+    :param sort: one of `SORTS`.
+    :raises UsageError: if a time means nothing.
+    :raises StoreUnavailable: as the reader does.
+    """
+    queries = reader.queries
+    now = queries.now()
+    asked = parse_filter(times, now)
+    until = now if asked.until is None else min(asked.until, now)
+    since = until - HOUR if asked.since is None else asked.since
+    known = queries.names()
+    wanted = [Pattern(parts) for parts in split_values("*" if pattern is None else pattern)]
+    matching = [name for name in known if any(one.matches(name) for one in wanted)]
+    most = limit + 1 if limit else None
+    found = compared(queries, matching, since, until, sort=SORTS[sort], reverse=reverse, most=most)
+    gaps = queries.gaps(since, until)
+    if len(known) >= MOST_NAMES:
+        gaps.append(Gap(f"runs of names beyond the first {MOST_NAMES} that were heard of", 0, 0))
+    if since < now - KEPT:
+        gaps.append(Gap("runs", 0, now - KEPT))
+    shown = limit or len(found)
+    return Result(
+        now,
+        found[:shown],
+        lambda one, _now: name_item(one),
+        f"what was run between {local(since)[:19]} and {local(until)[:19]}, and a day before",
+        gaps,
+        len(found) > shown,
+    )

@@ -1,0 +1,43 @@
+"""What is wrong now."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ha_monitor.answers.result import Result
+from ha_monitor.query.problem_items import problem_item
+from ha_monitor.query.problems import problems as known_problems
+from ha_monitor.store.incidents import Incident, Phase
+from ha_monitor.store.reader import StoreReader
+
+
+class Wrong(NamedTuple):
+    """The incidents that were asked for, and all that there are."""
+
+    result: Result
+    known: list[Incident]
+    """The worst first, also those that were over within the last hour."""
+
+    @property
+    def any_fires(self) -> bool:
+        """Whether anything is wrong: pending ones are not yet."""
+        return any(one.phase is Phase.FIRING for one in self.known)
+
+
+def problems(reader: StoreReader, limit: int = 0, *, over: bool = False, reverse: bool = False) -> Wrong:
+    """The incidents, the worst first.
+
+    :param over: also those that were over within the last hour.
+    :param limit: how many; 0 for all.
+    :raises StoreUnavailable: as the reader does.
+    """
+    now = reader.queries.now()
+    found = known_problems(reader, now)
+    wanted = [one for one in found.incidents if one.is_open or over]
+    if reverse:
+        wanted.reverse()
+    shown = wanted[:limit] if limit else wanted
+    result = Result(
+        now, shown, lambda one, _now: problem_item(one), found.seen_by, found.gaps, len(wanted) > len(shown)
+    )
+    return Wrong(result, found.incidents)

@@ -1,0 +1,124 @@
+"""What waits in each queue, for how long, and whether it empties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from ha_monitor.answers.result import Result
+from ha_monitor.config.schema import Config
+from ha_monitor.errors import StoreRefused
+from ha_monitor.query.language import Pattern, split_values
+from ha_monitor.query.queue_items import queue_item
+from ha_monitor.query.queues import QueueState, queue_states, rates_since
+from ha_monitor.store.queries import Gap, KeptTask, Queries
+from ha_monitor.store.queue_flow import base_of
+from ha_monitor.store.reader import StoreReader
+from ha_monitor.text.times import local
+
+UNTOLD = "not known: producers send no task-sent"
+WITHIN = 600.0
+"""Seconds in which a queue is to be empty, if nothing else is said."""
+LOOKED_AT = 200
+"""Open tasks of which it is seen whether their queue is known."""
+_NAMED = 3
+_LAST = float("-inf")
+_MOST_ACTIVE = 1_000_000
+"""Tasks that a worker runs: what says more is no number of tasks."""
+SORTS: dict[str, Callable[[QueueState, float], Any]] = {
+    "oldest": lambda one, _: _LAST if one.wait.oldest is None else -one.wait.oldest,
+    "waiting": lambda one, _: one.wait.waiting,
+    "in": lambda one, _: one.came,
+    "out": lambda one, _: one.left,
+    "busy": lambda one, _: one.busy or 0.0,
+    "needed": lambda one, within: one.needed(within) or 0,
+}
+
+
+class OneQueue(NamedTuple):
+    """A queue, and the tasks that have waited longest in it if it is the only one."""
+
+    state: QueueState
+    oldest: Sequence[KeptTask] | None = None
+
+
+def queues(
+    reader: StoreReader,
+    pattern: str | None = None,
+    limit: int = 0,
+    *,
+    sort: str = "oldest",
+    reverse: bool = False,
+    within: float = WITHIN,
+) -> Result:
+    """The queues that match a pattern, of a single one with the tasks that have waited longest.
+
+    :param pattern: several by comma, in which `*` stands for any text; None for all.
+    :param limit: how many; 0 for all.
+    :param sort: one of `SORTS`.
+    :param within: seconds in which a queue is to be empty.
+    :raises StoreUnavailable: as the reader does.
+    """
+    queries = reader.queries
+    now = queries.now()
+    wanted = [Pattern(parts) for parts in split_values("*" if pattern is None else pattern)]
+    states = queue_states(queries, now, lambda name: any(one.matches(name) for one in wanted))
+    states.sort(key=lambda one: (one.is_told, SORTS[sort](one, within)), reverse=True)
+    if reverse:
+        states.reverse()
+    shown = states[:limit] if limit else states
+    items = [OneQueue(state) for state in shown]
+    if pattern is not None and len(items) == 1:
+        items = [OneQueue(items[0].state, oldest_tasks(queries, items[0].state, limit or 20))]
+    return Result(
+        now,
+        items,
+        lambda one, at: queue_item(one.state, at, within, one.oldest),
+        f"what waits now, and what came and left since {local(rates_since(now))[:19]}",
+        [*queries.gaps(rates_since(now), now), *_untold(queries, [one.state for one in items])],
+        len(states) > len(shown),
+    )
+
+
+def oldest_tasks(queries: Queries, state: QueueState, count: int) -> list[KeptTask]:
+    """The tasks that have waited longest in a queue: of all its priorities."""
+    names = [one.name for one in queries.known_queues() if base_of(one.name) == state.name]
+    waiting = [one for name in names for one in queries.waiting(name, min(count, state.wait.waiting))]
+    waiting.sort(key=lambda one: (one[1], one[0]))
+    return [task for task in queries.tasks([task_id for task_id, _ in waiting[:count]]) if task is not None]
+
+
+def _untold(queries: Queries, states: Sequence[QueueState]) -> list[Gap]:
+    """Tasks that may wait unseen: in queues of which nobody tells, and if of some open ones nobody told."""
+    gaps = []
+    if names := [state.name for state in states if not state.is_told]:
+        more = f" and {len(names) - _NAMED} more queues" if len(names) > _NAMED else ""
+        gaps.append(Gap(f"what waits in {', '.join(names[:_NAMED])}{more}, {UNTOLD}", 0, 0))
+    tasks = [task for task in queries.tasks(queries.open(LOOKED_AT)) if task is not None]
+    names = sorted({task.record.name or "no name" for task in tasks if task.record.queue is None})
+    if names:
+        gaps.append(Gap(f"tasks whose producers send no task-sent, such as {', '.join(names[:_NAMED])}", 0, 0))
+    return gaps
+
+
+class Running(NamedTuple):
+    """How many tasks all workers run."""
+
+    workers: int
+    tasks: int
+
+
+def running(reader: StoreReader, config: Config) -> Running | None:
+    """How many tasks all workers run; None if a worker does not tell, or if that cannot be read, as by a user without
+    the right to run scripts.
+
+    :raises StoreUnavailable: as the reader does.
+    """
+    try:
+        workers = reader.workers(config.workers.late_after).entries
+    except StoreRefused:
+        return None
+    there = [one.heartbeat.get("active") for one in workers if one.state in ("online", "late")]
+    told = [int(one) for one in there if isinstance(one, (int, float)) and 0 <= one < _MOST_ACTIVE]
+    # What some do not tell is not nothing.
+    return Running(len(there), sum(told)) if len(told) == len(there) else None

@@ -1,0 +1,54 @@
+"""One form for all answers, and the document that programs get of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from ha_monitor.query.items import Document, gap_item, time_or_null
+from ha_monitor.store.queries import Gap
+from ha_monitor.text.visible import encodable
+
+
+class Result(NamedTuple):
+    """What was found, where it was looked for, and what may be missing."""
+
+    time: float
+    """When it was asked, by the clock of the store, seconds since the epoch."""
+    items: Sequence[Any]
+    item_of: Callable[[Any, float], Struct]
+    """An item for programs, as it is at a time in seconds since the epoch."""
+    searched: str
+    """For people."""
+    gaps: Sequence[Gap] = ()
+    """What it may lack; empty if it is complete."""
+    more: bool = False
+    """Whether there are more than were asked for."""
+    after: str = ""
+    """Where the next ones begin, if there are more and the list can be continued."""
+
+    def documents(self) -> list[Struct]:
+        """All items for programs."""
+        return [self.item_of(item, self.time) for item in self.items]
+
+
+def document_of(result: Result) -> Document:
+    """The answer as one document."""
+    found = document(result.time, result.documents(), result.searched, result.gaps, more=result.more)
+    if result.after:
+        found.after = encodable(result.after)
+    return found
+
+
+def document(time: float, items: Sequence[Struct], searched: str, gaps: Sequence[Gap], *, more: bool) -> Document:
+    """An answer as one document."""
+    return Document(
+        time=time_or_null(time) or "",
+        complete=not gaps,
+        gaps=[gap_item(gap._replace(what=encodable(gap.what))) for gap in gaps],
+        searched=encodable(searched),
+        more=more,
+        items=items,
+    )

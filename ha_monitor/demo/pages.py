@@ -1,0 +1,54 @@
+"""The pages of the demo: one more process, which reads the demo's store."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from ha_monitor.config.web import Web
+from ha_monitor.demo.process import Child
+from ha_monitor.errors import ServiceMissing
+from ha_monitor.http.listening import bind, host_and_port
+
+READY_WITHIN = 20.0
+
+
+def start_pages(environment: Mapping[str, str], folder: Path) -> tuple[Child, str]:
+    """Serve the pages on this machine, on their usual port if it is free.
+
+    :param environment: that of the instances.
+    :param folder: where it runs, and leaves its log.
+    :returns: the process, and the address of the pages.
+    :raises ServiceMissing: if it does not start.
+    """
+    port = _free_port()
+    url, log = f"http://127.0.0.1:{port}/", folder / "web.log"
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "ha_monitor", "web", "--listen", f"127.0.0.1:{port}"]
+        child = Child(command, environment, output, folder)
+    deadline = time.monotonic() + READY_WITHIN
+    while time.monotonic() < deadline and child.running:
+        with contextlib.suppress(OSError, urllib.error.URLError):
+            urllib.request.urlopen(f"{url}livez", timeout=1).close()
+            return child, url
+        time.sleep(0.05)
+    child.kill()
+    said = log.read_text(encoding="utf-8", errors="replace").strip()
+    raise ServiceMissing(f"the pages did not start: {said or f'no answer within {READY_WITHIN:g} s'}")
+
+
+def _free_port() -> int:
+    usual = host_and_port(Web().listen)
+    assert usual is not None
+    for host, port in (usual, (usual[0], 0)):
+        try:
+            with bind(host, port) as probe:
+                return int(probe.getsockname()[1])
+        except OSError:
+            continue
+    raise ServiceMissing("there is no free port on 127.0.0.1")

@@ -1,0 +1,55 @@
+"""The address that a server listens on, and the certificate that it shows."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+
+from ha_monitor.errors import ConfigurationError
+from ha_monitor.http.connections import PIECE, PLACES
+
+NEVER = {errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
+"""Permanent errors. An address or a name may appear later, at boot or by failover, and a port may become free."""
+
+
+def host_and_port(listen: str) -> tuple[str, int] | None:
+    """The two parts of `HOST:PORT`; None if there is no valid port."""
+    host, _, port = listen.rpartition(":")
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
+        return None
+    return host.strip("[]"), int(port)
+
+
+def bind(host: str, port: int, places: int = PLACES) -> socket.socket:
+    """A socket that listens there.
+
+    :param places: clients that may wait to be accepted.
+    :raises OSError: if it cannot be had.
+    """
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)  # of each connection
+        listening.bind((host, port))
+        listening.listen(places)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def tls_context(certificate: str, key: str, section: str) -> ssl.SSLContext:
+    """What a server needs for TLS 1.2 and later.
+
+    :param section: of the configuration, which names both files.
+    :raises ConfigurationError: if they cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"{section}.tls_certificate, {section}.tls_key: {error}") from None
+    return context

@@ -1,0 +1,37 @@
+"""Where more is to be seen of an incident: the path of its page, below the address of the pages."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from ha_monitor.store.incidents import Incident
+
+PAGES = {
+    "worker-lost": "workers",
+    "events-lost": "workers",
+    "queue-late": "queues",
+    "no-consumer": "queues",
+    "error-new": "errors",
+    "error-regressed": "errors",
+    "failing": "names",
+    "retry-storm": "names",
+    "task-stuck": "names",
+    "task-orphaned": "names",
+    "monitor": "monitor",
+    "store-went-back": "monitor",
+}
+"""By kind; of what its key is the name, but for `monitor`."""
+LONGEST = 150
+"""Characters of a path: a longer one would be cut in a message. Then it is the page of all."""
+
+
+def place_of(incident: Incident) -> str:
+    """The path, without the first slash; that of the overview is empty."""
+    page = PAGES.get(incident.kind, "")
+    key = incident.key
+    if page in ("", "monitor") or not key:
+        return page
+    if page == "names" and len(incident.tasks) == 1 and incident.kind.startswith("task-"):
+        page, key = "tasks", incident.tasks[0]
+    place = f"{page}/{quote(key[:LONGEST], safe='', errors='replace')}"
+    return place if len(key) <= LONGEST and len(place) <= LONGEST else page

@@ -1,0 +1,223 @@
+"""Answers the requests of readers: pages, static files, and the interface for programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from ha_monitor.clock import Clock
+from ha_monitor.errors import StoreUnavailable, UsageError, reason_of
+from ha_monitor.http.connections import Client
+from ha_monitor.http.exchange import READ_METHODS, Reply, Request, text
+from ha_monitor.web import fingerprint
+from ha_monitor.web.description import description
+from ha_monitor.web.headers import secured
+from ha_monitor.web.hosts import Hosts
+from ha_monitor.web.nouns import BY_NAME, TAIL, Noun
+from ha_monitor.web.page import NotThere, Page, PageFunction
+from ha_monitor.web.parameters import Parameters, parse
+from ha_monitor.web.readers import Crowded, Readers
+from ha_monitor.web.rendering import Renderer, error_page
+from ha_monitor.web.routes import NAMED, OF_PAGES, PAGES
+from ha_monitor.web.shared import Answered, Shared, accepts_gzip, answered, reply_of
+from ha_monitor.web.sign_in import SignIn
+from ha_monitor.web.static_files import StaticFiles
+from ha_monitor.web.tailing import Tailing
+from ha_monitor.web.view import View
+
+API = "/api/v1/"
+HTML, JSON = "text/html; charset=utf-8", "application/json"
+AGAIN = 5
+"""Seconds after which a page is asked for again when the store was away."""
+FOR_EVER = "public, max-age=31536000, immutable"
+PLAIN_FILES = {"/robots.txt": "robots.txt", "/favicon.ico": "favicon.ico"}
+"""Those that are asked for by names that never change."""
+_STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
+    (NotThere, HTTPStatus.NOT_FOUND),
+    (UsageError, HTTPStatus.BAD_REQUEST),
+    (StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (Crowded, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+"""Of the errors that a reader is told of; the text of any other is in the log alone."""
+AWAY = "the store does not answer at the moment; it is asked again"
+REFUSED = "the store refuses to answer; the log of ha-monitor web says why"
+TOLD = tuple(kind for kind, _ in _STATUSES)
+
+
+class Application:
+    """Called in the thread of the server alone."""
+
+    def __init__(
+        self,
+        *,
+        base: str,
+        hosts: Hosts,
+        sign_in: SignIn,
+        readers: Readers,
+        tailing: Tailing,
+        shared: Shared,
+        renderer: Renderer,
+        files: StaticFiles,
+        clock: Clock,
+        report: Callable[[str], None],
+    ) -> None:
+        """
+        :param base: the path below which the pages are, without the last slash; empty for none.
+        :param report: is told of an internal error.
+        """
+        self._base = base
+        self._hosts = hosts
+        self._sign_in = sign_in
+        self._readers = readers
+        self._tailing = tailing
+        self._shared = shared
+        self._renderer = renderer
+        self._files = files
+        self._clock = clock
+        self._report = report
+
+    async def answer(self, request: Request, client: Client) -> Reply:
+        """The reply to a request."""
+        try:
+            reply = await self._answer(request, client)
+        except Exception as error:
+            self._report(f"{request.path[:100]}: {type(error).__name__}: {reason_of(error)}")
+            reply = text(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the log of ha-monitor web\n")
+        return secured(reply)
+
+    async def _answer(self, request: Request, client: Client) -> Reply:
+        if (reply := self._before(request, client)) is not None:
+            return reply
+        request = request._replace(path=request.path.removeprefix(self._base))
+        if (file := self._file(request)) is not None:
+            return file
+        is_data = request.path.startswith(API)
+        answer = await (self._data(request, client) if is_data else self._page(request, client))
+        accepted = request.headers.get("accept-encoding", "")
+        return reply_of(answer, request.headers.get("if-none-match"), accepted)
+
+    def _before(self, request: Request, client: Client) -> Reply | None:
+        """The reply to what is no question of somebody who may ask; None for all others."""
+        if not self._hosts.knows(request.headers.get("host")):
+            known = "not served under this name: web.url and web.hosts are those that are known\n"
+            return text(HTTPStatus.MISDIRECTED_REQUEST, known)
+        if request.path == "/livez":  # no secret, and a load balancer rarely has a password
+            return text(HTTPStatus.OK, "ok\n")
+        refusal = self._sign_in.refusal(request, client.address)
+        if refusal is None and request.method not in READ_METHODS:
+            allowed = ", ".join(READ_METHODS)
+            refusal = text(HTTPStatus.METHOD_NOT_ALLOWED, f"only {allowed}\n", ("Allow", allowed))
+        elif refusal is None and self._base and request.path in ("/", self._base):
+            refusal = text(HTTPStatus.PERMANENT_REDIRECT, "", ("Location", f"{self._base}/"))
+        elif refusal is None and self._base and not request.path.startswith(f"{self._base}/"):
+            refusal = text(HTTPStatus.NOT_FOUND, f"the pages are below {self._base}/\n")
+        return refusal
+
+    def _file(self, request: Request) -> Reply | None:
+        file = self._files.get(request.path)
+        kept = FOR_EVER
+        if file is None and request.path in PLAIN_FILES:
+            file, kept = self._files.named(PLAIN_FILES[request.path]), "public, max-age=3600"
+        if file is None:
+            return None
+        headers = (("Content-Type", file.type), ("Cache-Control", kept), ("Vary", "Accept-Encoding"))
+        if file.compressed is not None and accepts_gzip(request.headers.get("accept-encoding", "")):
+            return Reply(HTTPStatus.OK, file.compressed, (*headers, ("Content-Encoding", "gzip")))
+        return Reply(HTTPStatus.OK, file.body, headers)
+
+    async def _page(self, request: Request, client: Client) -> Answered:
+        noun, _, name = request.path.removeprefix("/").partition("/")
+        function = (NAMED if name else PAGES).get(noun)
+        asked = Parameters()
+        try:
+            if function is None:
+                raise NotThere(f"there is no page {request.path}")
+            row = BY_NAME.get((noun, bool(name)))
+            asked = parse(request.query, name, row.parameters if row is not None else OF_PAGES.get(noun, ()))
+            key = ("page", request.path, _key_of(asked))
+            with client.waiting():
+                return await self._shared.get(key, partial(self._asked, function, asked, request.path))
+        except TOLD as error:
+            return self._rendered(self._page_of(error), asked, request.path)
+
+    async def _asked(self, function: PageFunction, asked: Parameters, path: str) -> Answered:
+        def question(view: View) -> Answered:
+            return self._rendered(function(view, asked), asked, path)
+
+        try:
+            return await self._readers.ask(partial(_counted, question))
+        except TOLD as error:
+            return self._rendered(self._page_of(error), asked, path)
+
+    def _told(self, error: Exception) -> str:
+        """What a reader is told of an error: where the store is, and what it says, is for the log."""
+        if isinstance(error, StoreUnavailable):
+            self._report(str(error))
+            return AWAY if not error.lasting else REFUSED
+        return str(error)
+
+    def _rendered(self, page: Page, asked: Parameters, path: str) -> Answered:
+        html = self._renderer.html(page, asked, path, self._clock.time())
+        tag = fingerprint.of_page(html) if page.status is HTTPStatus.OK else ""
+        more = (("Retry-After", str(AGAIN)),) if page.status is HTTPStatus.SERVICE_UNAVAILABLE else ()
+        return answered(page.status, HTML, html, tag, more)
+
+    def _page_of(self, error: Exception) -> Page:
+        status = _status_of(error)
+        return error_page(status, self._told(error), AGAIN if status is HTTPStatus.SERVICE_UNAVAILABLE else 0)
+
+    def _refused(self, error: Exception) -> Answered:
+        status = _status_of(error)
+        more = (("Retry-After", str(AGAIN)),) if status is HTTPStatus.SERVICE_UNAVAILABLE else ()
+        return answered(status, JSON, msgspec.json.encode({"error": self._told(error)}), more=more)
+
+    async def _data(self, request: Request, client: Client) -> Answered:
+        noun, _, name = request.path.removeprefix(API).partition("/")
+        try:
+            if noun == "openapi.json" and not name:
+                return _document(description(self._base + API.rstrip("/")))
+            if noun == TAIL.name and not name:
+                asked = parse(request.query, name, TAIL.parameters)
+                with client.waiting():
+                    return answered(HTTPStatus.OK, JSON, await self._tailing.answer(asked))
+            row = BY_NAME.get((noun, bool(name)))
+            if row is None:
+                raise NotThere(f"there is nothing at {request.path}")
+            asked = parse(request.query, name, row.parameters)
+            with client.waiting():
+                return await self._shared.get(("data", request.path, _key_of(asked)), partial(self._made, row, asked))
+        except TOLD as error:
+            return self._refused(error)
+
+    async def _made(self, row: Noun, asked: Parameters) -> Answered:
+        def question(view: View) -> Answered:
+            return _document(row.ask(view, asked))
+
+        try:
+            return await self._readers.ask(partial(_counted, question))
+        except TOLD as error:
+            return self._refused(error)
+
+
+def _counted(question: Callable[[View], Answered], view: View) -> Answered:
+    """An answer, with what it cost."""
+    before = time.thread_time()
+    answer = question(view)
+    return answer._replace(cost=time.thread_time() - before)
+
+
+def _key_of(asked: Parameters) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(asked.given.items()))
+
+
+def _document(document: Any) -> Answered:
+    return answered(HTTPStatus.OK, JSON, msgspec.json.encode(document), fingerprint.of_document(document))
+
+
+def _status_of(error: Exception) -> HTTPStatus:
+    return next(status for kind, status in _STATUSES if isinstance(error, kind))

@@ -1,0 +1,108 @@
+"""The interface for programs in the form of OpenAPI 3.1, made from the table of what can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from ha_monitor.query.items import Document
+from ha_monitor.version import __version__
+from ha_monitor.web.nouns import NOUNS, TAIL, Noun
+from ha_monitor.web.parameters import LONGEST_VALUE, Kind, Parameter
+
+REF = "#/components/schemas/{name}"
+ERRORS = {
+    "400": "The question means nothing; the error says why",
+    "401": "User name and password are required",
+    "404": "There is nothing of that name",
+    "503": "The store is away, or too much is asked at once",
+}
+
+
+def description(server: str) -> dict[str, Any]:
+    """The whole description.
+
+    :param server: the path below which it is.
+    """
+    whole = [noun for noun in (*NOUNS, TAIL) if _is_whole(noun)]
+    types = {noun.item for noun in (*NOUNS, TAIL)} | {Document}
+    _, schemas = msgspec.json.schema_components(sorted(types, key=lambda one: one.__name__), ref_template=REF)
+    del schemas["Document"]["properties"]["items"]["items"]
+    schemas["Error"] = {
+        "type": "object",
+        "properties": {"error": {"type": "string"}},
+        "required": ["error"],
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "ha-monitor",
+            "version": __version__,
+            "description": "What the monitor of Celery's events knows, as the commands answer it. Read only. Times are "
+            "in ISO 8601, UTC; durations in seconds; what is not known is null.",
+        },
+        "servers": [{"url": server}],
+        "paths": dict(_path(noun, is_whole=noun in whole) for noun in (*NOUNS, TAIL)),
+        "components": {"schemas": schemas},
+    }
+
+
+def _is_whole(noun: Noun) -> bool:
+    """Whether the item is the whole answer."""
+    return noun is TAIL or noun.name == "monitor"
+
+
+def _path(noun: Noun, *, is_whole: bool) -> tuple[str, dict[str, Any]]:
+    item = {"$ref": REF.format(name=noun.item.__name__)}
+    listed = {"type": "object", "properties": {"items": {"type": "array", "items": item}}}
+    schema = item if is_whole else {"allOf": [{"$ref": REF.format(name="Document")}, listed]}
+    parameters = [*([_name_of(noun)] if noun.takes_name else []), *map(_parameter, noun.parameters)]
+    operation = {
+        "operationId": f"{noun.name}{'_one' if noun.takes_name else ''}",
+        "summary": noun.meaning,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": noun.meaning, "content": _json(schema)},
+            "304": {"description": "Nothing has changed since the answer whose tag was sent (If-None-Match)"},
+            **_errors(ERRORS.items()),
+        },
+    }
+    return f"/{noun.name}{'/{name}' if noun.takes_name else ''}", {"get": operation}
+
+
+def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _errors(errors: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    content = _json({"$ref": REF.format(name="Error")})
+    return {
+        status: {"description": meaning} if status == "401" else {"description": meaning, "content": content}
+        for status, meaning in errors
+    }
+
+
+def _name_of(noun: Noun) -> dict[str, Any]:
+    of = "an id, or the beginning of one" if noun.name in ("tasks", "errors") else "a name, as it is"
+    return {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "description": of,
+        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_VALUE},
+    }
+
+
+def _parameter(one: Parameter) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string", "maxLength": LONGEST_VALUE}
+    if one.kind is Kind.COUNT:
+        schema = {"type": "integer", "minimum": 1, "maximum": one.most, "default": int(one.default)}
+    elif one.kind is Kind.FLAG:
+        schema = {"type": "string", "enum": ["yes", "no"], "default": "no"}
+    elif one.kind is Kind.CHOICE:
+        schema = {"type": "string", "enum": list(one.choices), "default": one.default}
+    elif one.default:
+        schema["default"] = one.default
+    return {"name": one.name, "in": "query", "description": f"{one.meaning} ({one.kind})", "schema": schema}

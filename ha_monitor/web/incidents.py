@@ -1,0 +1,93 @@
+"""What is wrong, as sentences with links."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ha_monitor.store.incidents import Incident, Phase, Severity
+from ha_monitor.text.visible import visible
+from ha_monitor.web.rows import at
+
+NOUNS = {
+    "worker-lost": "workers",
+    "events-lost": "workers",
+    "queue-late": "queues",
+    "no-consumer": "queues",
+    "error-new": "errors",
+    "error-regressed": "errors",
+    "failing": "names",
+    "retry-storm": "names",
+    "task-stuck": "names",
+    "task-orphaned": "names",
+}
+"""Whose page tells more of a kind of incident, by its key. Of all others the monitor's own does."""
+LABELS = {"error-new": "New error", "error-regressed": "Error again"}
+"""Of kinds whose names are no sentence's beginning."""
+
+
+def sentences(incidents: Sequence[Incident], known: Sequence[Incident], now: float) -> list[dict[str, Any]]:
+    """Incidents for the template.
+
+    :param known: all, to name those from which others follow.
+    :param now: seconds since the epoch.
+    """
+    by_id = {one.id: one for one in known}
+    return [_sentence(one, by_id, now) for one in incidents]
+
+
+def _sentence(one: Incident, by_id: Mapping[str, Incident], now: float) -> dict[str, Any]:
+    noun = NOUNS.get(one.kind)
+    before, link, after = _linked(one, has_page=noun is not None)
+    cause = by_id.get(one.cause) if one.cause is not None else None
+    firing = one.phase is Phase.FIRING and one.cause is None and not one.silenced_until
+    return {
+        "id": one.id,
+        "kind": LABELS.get(one.kind) or one.kind.replace("-", " ").capitalize(),
+        "look": ("page" if one.severity is Severity.PAGE else "attend") if firing else "other",
+        "before": before,
+        "link": link,
+        "key": one.key,
+        "after": after,
+        "noun": noun or "monitor",
+        "phase": str(one.phase),
+        "severity": str(one.severity),
+        "since": at(one.since, now),
+        "over": at(one.changed, now) if one.phase is Phase.RESOLVED else None,
+        "follows": None if one.cause is None else one.cause if cause is None else f"{cause.kind} {cause.key}",
+        "silenced": at(one.silenced_until, now) if one.silenced_until else None,
+        "told": sorted(one.told),
+        "command": one.command,
+    }
+
+
+def _linked(one: Incident, *, has_page: bool) -> tuple[str, str, str]:
+    """A summary before, in, and behind the link to what it is about: its key, or what it names in place of an id."""
+    key = visible(one.key)
+    if not has_page or not key:
+        return one.summary, "", ""
+    before, found, after = one.summary.partition(key)
+    if found:
+        return before, key, after
+    head, colon, rest = one.summary.partition(": ")
+    error, name = one.facts.get("error_class"), one.facts.get("name")
+    if not isinstance(error, str) or not isinstance(name, str):
+        return "", head, colon + rest
+    return "", f"{visible(error)} in {visible(name)}", rest.removeprefix(visible(error))
+
+
+def headline(incidents: Sequence[Incident], now: float) -> dict[str, Any]:
+    """How much is wrong, in words, and since when."""
+    firing = [one for one in incidents if one.phase is Phase.FIRING]
+    urgent = sum(one.severity is Severity.PAGE for one in firing)
+    others = len(firing) - urgent
+    pending = sum(one.phase is Phase.PENDING for one in incidents)
+    parts = []
+    if urgent:
+        parts.append("1 problem" if urgent == 1 else f"{urgent:,} problems")
+    if others:
+        parts.append(f"{others:,} to look at")
+    if pending:
+        parts.append(f"{pending:,} pending")
+    since = min((one.since for one in firing), default=None)
+    return {"text": ", ".join(parts), "since": at(since, now) if since else None, "urgent": bool(urgent)}

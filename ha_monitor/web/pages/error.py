@@ -1,0 +1,37 @@
+"""One group of errors: since when, where, with which traceback, and in which tasks."""
+
+from __future__ import annotations
+
+from ha_monitor.web.page import NotThere, Page
+from ha_monitor.web.pages.errors import row
+from ha_monitor.web.parameters import Parameters
+from ha_monitor.web.rows import about, at, command, task_row
+from ha_monitor.web.view import View
+
+
+def page(view: View, asked: Parameters) -> Page:
+    """A group, or those that begin so.
+
+    :raises NotThere: if there is none.
+    """
+    found = view.error(asked.name)
+    now = found.time
+    if not found.items:
+        raise NotThere(f"no group of errors has the id {asked.name}")
+    if len(found.items) > 1:
+        groups = [row(one, now) for one in found.items]
+        return Page("error-choice.html", {"errors": groups, "about": about(found, "errors", asked.name)})
+    (one,) = found.items
+    times = {failed.task_id: failed.time for failed in one.group.tasks}
+    kept = {task.task_id: task for task in one.tasks}
+    tasks = [{**task_row(task, now), "failed": at(times[task_id], now)} for task_id, task in kept.items()]
+    values = {
+        "error": row(one, now),
+        "traceback": one.group.traceback,
+        "hours": list(one.group.by_hour),
+        "tasks": tasks,
+        "gone": len(times) - len(tasks),
+        "commands": [command("errors", one.group.id, flag) for flag in ("--resolve", "--ignore=2h")],
+        "about": about(found, "errors", one.group.id),
+    }
+    return Page("error-group.html", values)

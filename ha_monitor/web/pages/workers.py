@@ -1,0 +1,63 @@
+"""Which workers there are, and what they do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ha_monitor.query.workers import SeenWorker
+from ha_monitor.status.workers import worker_of
+from ha_monitor.web.page import Page
+from ha_monitor.web.parameters import Parameters
+from ha_monitor.web.rows import about, at
+from ha_monitor.web.shown import UNKNOWN, duration, rate
+from ha_monitor.web.view import View
+
+_STATES = ("lost", "late", "online", "offline")
+_MOST_DIGITS = 20
+
+
+def page(view: View, asked: Parameters) -> Page:
+    """The workers, those first that are lost."""
+    pattern, reverse = asked.text("name") or None, asked.flag("reverse")
+    found = view.workers(pattern, asked.count(), reverse=reverse)
+    rows = [row(one, found.time) for one in found.items]
+    states = [one["state"] for one in rows]
+    values = {
+        "workers": rows,
+        "more": found.more,
+        "pattern": pattern or "",
+        "counts": [(state, states.count(state)) for state in _STATES if state in states],
+        "about": about(found, "workers", *([pattern] if pattern else []), *(["-r"] if reverse else [])),
+    }
+    return Page("workers.html", values)
+
+
+def row(one: SeenWorker, now: float) -> dict[str, Any]:
+    """A worker. What its heartbeats say may be anything.
+
+    :param now: seconds since the epoch.
+    """
+    told = worker_of(one.entry)
+    skew = told.skew
+    return {
+        "name": told.name,
+        "state": told.state,
+        "no_events": told.task_events is False,
+        # The store says for how long it was silent: to the millisecond, it would be another time whenever it is asked.
+        "seen": at(round(now - told.silent), now),
+        "silent": told.silent,
+        "active": _number(told.active),
+        "rate": rate(one.rate),
+        "failed": one.failed,
+        "processed": _number(told.processed),
+        "started": at(one.entry.online, now),
+        "software": told.software,
+        "clock": f"{duration(abs(skew))} {'ahead' if skew > 0 else 'behind'}" if skew else "",
+        "load": " ".join(_number(part) for part in told.loadavg[:3]) if isinstance(told.loadavg, list) else UNKNOWN,
+    }
+
+
+def _number(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float) or len(str(value)) > _MOST_DIGITS:
+        return UNKNOWN
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

@@ -1,0 +1,187 @@
+"""The query of a request: known parameters, bounded and validated before anything is asked."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, urlencode
+
+from ha_monitor.errors import UsageError
+from ha_monitor.text.times import parse_duration
+from ha_monitor.text.visible import visible
+
+LONGEST_QUERY = 8000
+"""Characters, as sent."""
+LONGEST_VALUE = 2000
+"""Characters of a value, and of a name in a path."""
+MOST_PARAMETERS = 32
+_SHOWN = 80
+_YES, _NO = ("1", "yes", "true"), ("", "0", "no", "false")
+
+
+class Kind(StrEnum):
+    """What the values of a parameter are."""
+
+    FILTER = "words of a filter, as on the command line"
+    TEXT = "a text"
+    TIME = "a time"
+    DURATION = "a duration"
+    COUNT = "a whole number"
+    FLAG = "yes or no"
+    CHOICE = "one of some words"
+
+
+class Parameter(NamedTuple):
+    """One parameter that a question takes."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    most: int = 0
+    """Of a count, which is at least 1."""
+
+
+class Parameters(NamedTuple):
+    """A question as it was asked. All values are valid."""
+
+    name: str = ""
+    """What stands behind the noun in the path: a name or an id, as it is; empty if there is none."""
+    given: Mapping[str, str] = {}
+    """What was in the query, without what is empty."""
+    known: Mapping[str, Parameter] = {}
+
+    def text(self, name: str) -> str:
+        """The value of a parameter, or its default."""
+        return self.given.get(name) or self.known[name].default
+
+    def count(self, name: str = "limit") -> int:
+        """The value of one that is a count."""
+        return int(self.text(name))
+
+    def flag(self, name: str) -> bool:
+        """The value of one that is yes or no."""
+        return self.text(name).lower() in _YES
+
+    def seconds(self, name: str) -> float:
+        """The value of one that is a duration."""
+        return parse_duration(self.text(name))
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the filter, with the times."""
+        return [*words_of(self.given.get("filter", "")), *self.times]
+
+    @property
+    def times(self) -> list[str]:
+        """The words of a filter that `since` and `until` stand for."""
+        return [f"{name}={self.given[name]}" for name in ("since", "until") if name in self.given]
+
+    def query(self, **changed: str | int | None) -> str:
+        """The same question with other values, as the query of a URL with its `?`; None takes one away."""
+        asked = {**self.given, **{name: None if value is None else str(value) for name, value in changed.items()}}
+        pairs = [(name, value) for name, value in sorted(asked.items()) if value]
+        return f"?{urlencode(pairs, quote_via=quote)}" if pairs else ""
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a filter in one line of text, with quotes as in a shell.
+
+    :raises UsageError: if a quotation does not end.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{shown(text)}: {str(error).lower()}") from None
+
+
+def parse(query: str, name: str, known: Sequence[Parameter]) -> Parameters:
+    """Read a query.
+
+    :param query: as it was sent, without the `?`.
+    :param name: what stands behind the noun in the path.
+    :param known: the parameters that the question takes.
+    :raises UsageError: if it has others, or values that mean nothing; it says which.
+    """
+    by_name = {one.name: one for one in known}
+    if len(query) > LONGEST_QUERY:
+        raise UsageError(f"the query is longer than {LONGEST_QUERY} characters")
+    check_text("the name", name)
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
+    except UnicodeDecodeError:
+        raise UsageError("the query is no UTF-8") from None
+    except ValueError:
+        raise UsageError(f"the query has more than {MOST_PARAMETERS} parameters") from None
+    given: dict[str, str] = {}
+    for key, value in pairs:
+        parameter = by_name.get(key)
+        if parameter is None:
+            takes = f"it takes {', '.join(by_name)}" if by_name else "it takes none"
+            raise UsageError(f"{shown(key)}: unknown parameter; {takes}")
+        check_text(key, value)
+        if parameter.kind is Kind.FILTER and key in given:
+            given[key] += f" {value}"  # several words may be several parameters
+        elif key in given:
+            raise UsageError(f"{key}: expected once")
+        elif value.strip():
+            given[key] = value
+        _CHECKS.get(parameter.kind, _anything)(parameter, value)
+    return Parameters(name, given, by_name)
+
+
+def check_text(what: str, text: str) -> None:
+    """:raises UsageError: if it is too long, or has characters that nobody types."""
+    if len(text) > LONGEST_VALUE:
+        raise UsageError(f"{what}: longer than {LONGEST_VALUE} characters")
+    if any(ord(one) < 32 or ord(one) == 127 for one in text):
+        raise UsageError(f"{what}: a control character is in it")
+
+
+def shown(text: str) -> str:
+    """A part of what somebody sent, to be told what is wrong with it."""
+    return visible(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+
+
+def _anything(_parameter: Parameter, _value: str) -> None:
+    pass
+
+
+def _check_words(_parameter: Parameter, value: str) -> None:
+    words_of(value)
+
+
+def _check_count(parameter: Parameter, value: str) -> None:
+    good = not value or (value.isascii() and value.isdigit() and len(value) <= 9 and 1 <= int(value) <= parameter.most)
+    if not good:
+        raise UsageError(f"{parameter.name} = {shown(value)}: expected a number from 1 to {parameter.most}")
+
+
+def _check_flag(parameter: Parameter, value: str) -> None:
+    if value.lower() not in (*_YES, *_NO):
+        raise UsageError(f"{parameter.name} = {shown(value)}: expected yes or no")
+
+
+def _check_choice(parameter: Parameter, value: str) -> None:
+    if value and value not in parameter.choices:
+        raise UsageError(f"{parameter.name} = {shown(value)}: expected one of {', '.join(parameter.choices)}")
+
+
+def _check_duration(parameter: Parameter, value: str) -> None:
+    try:
+        if value:
+            parse_duration(value)
+    except ValueError as error:
+        raise UsageError(f"{parameter.name} = {shown(value)}: {error}") from None
+
+
+_CHECKS: Mapping[Kind, Callable[[Parameter, str], None]] = {
+    Kind.FILTER: _check_words,
+    Kind.COUNT: _check_count,
+    Kind.FLAG: _check_flag,
+    Kind.CHOICE: _check_choice,
+    Kind.DURATION: _check_duration,
+}

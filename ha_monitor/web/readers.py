@@ -1,0 +1,102 @@
+"""A bounded pool of connections to the store, each in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Config
+from ha_monitor.errors import HaMonitorError, StoreUnavailable
+from ha_monitor.store.reader import StoreReader
+from ha_monitor.threads import CallThread, Threads
+from ha_monitor.web.view import View
+
+READERS = 4
+"""Connections at once."""
+MOST_WAITING = 64
+"""Questions that wait for one."""
+TIME_LIMIT = 10.0
+"""Seconds after which nobody waits for an answer any more."""
+Result = TypeVar("Result")
+
+
+class Crowded(HaMonitorError):
+    """More is asked than can be answered."""
+
+
+class Readers:
+    """Answers questions, a few at once. Used in the thread of the server alone."""
+
+    def __init__(self, config: Config, clock: Clock, threads: Threads, count: int = READERS) -> None:
+        self._free = [_Reader(config, clock, threads.calls(f"reader-{number}")) for number in range(count)]
+        self._turns: deque[asyncio.Event] = deque()
+        """Of those who wait."""
+        self._waiting = 0
+
+    async def ask(self, question: Callable[[View], Result]) -> Result:
+        """The answer to a question, from a thread.
+
+        :raises StoreUnavailable: if the store is away, or takes too long.
+        :raises Crowded: if too many wait.
+        """
+        if self._waiting >= MOST_WAITING:
+            raise Crowded("too many questions at once; ask again in a moment")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(TIME_LIMIT):
+                return await self._answer(question)
+        except TimeoutError:
+            raise StoreUnavailable(f"the store gave no answer within {TIME_LIMIT:g} s") from None
+        finally:
+            self._waiting -= 1
+
+    async def _answer(self, question: Callable[[View], Result]) -> Result:
+        while not self._free:
+            turn = asyncio.Event()
+            self._turns.append(turn)
+            await turn.wait()
+        reader = self._free.pop()
+        done = reader.thread.submit(partial(reader.answer, question))
+        asking = asyncio.ensure_future(asyncio.wrap_future(done))
+        # Whoever gives up waiting does not free the thread: what it reads does.
+        asking.add_done_callback(partial(self._put_back, reader))
+        return await asyncio.shield(asking)
+
+    def _put_back(self, reader: _Reader, done: asyncio.Future[Any]) -> None:
+        if not done.cancelled():
+            done.exception()  # nobody may have waited for it
+        self._free.append(reader)
+        if self._turns:
+            self._turns.popleft().set()
+
+
+class _Reader:
+    """One connection, and its thread."""
+
+    def __init__(self, config: Config, clock: Clock, thread: CallThread) -> None:
+        self.thread = thread
+        self._config = config
+        self._clock = clock
+        self._reader = StoreReader(config.store, config.node_id)
+        self._is_connected = False
+
+    def answer(self, question: Callable[[View], Result]) -> Result:
+        """The answer; connects if it must. A connection that has broken meanwhile is made again once."""
+        view = View(self._reader, self._config, self._clock)
+        if self._is_connected:
+            try:
+                self._reader.verify_primary()
+                return question(view)
+            except StoreUnavailable:
+                self._is_connected = False
+        self._reader.connect()
+        self._is_connected = True
+        try:
+            return question(view)
+        except StoreUnavailable:
+            self._is_connected = False
+            raise

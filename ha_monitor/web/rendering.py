@@ -1,0 +1,74 @@
+"""Makes HTML of pages. Everything that comes from a value is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import jinja2
+
+from ha_monitor.version import __version__
+from ha_monitor.web.page import Page
+from ha_monitor.web.parameters import Parameters
+from ha_monitor.web.shown import FILTERS, harmless
+from ha_monitor.web.static_files import StaticFiles
+
+FOLDER = Path(__file__).parent / "templates"
+
+
+class Renderer:
+    """Renders templates. Each has besides the values of its page:
+
+    - `node_id` and `version`;
+    - `url(noun, name, **query)`: the address of a page, such as `url("tasks", filter="state=FAILURE")`;
+    - `static(file)`: that of a file below `static/`;
+    - `asked`: the `Parameters`; `path`: that of the page below the base, without the query; `noun`: its first part;
+    - `now`: when it was made, seconds since the epoch.
+    """
+
+    def __init__(self, node_id: str, base: str, files: StaticFiles, folder: Path = FOLDER) -> None:
+        """:param base: the path below which the pages are, without the last slash; empty for none."""
+        self._base = base
+        self._files = files
+        self._environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(folder),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            finalize=harmless,
+        )
+        self._environment.filters.update(FILTERS)
+        self._environment.globals.update(node_id=node_id, version=__version__, url=self.url, static=self._static)
+
+    def url(self, noun: str = "", name: str | None = None, **query: str | int | None) -> str:
+        """The address of a page.
+
+        :param name: of what it is about, as it is; None if it is about all of the noun.
+        :param query: what is empty is left out.
+        """
+        path = f"{self._base}/{noun}" if name is None else f"{self._base}/{noun}/{quote(name, safe='')}"
+        pairs = [(key, str(value)) for key, value in query.items() if value not in (None, "")]
+        return f"{path}?{urlencode(pairs, quote_via=quote)}" if pairs else path
+
+    def html(self, page: Page, asked: Parameters, path: str, now: float) -> bytes:
+        """The page as it is sent."""
+        noun = path.strip("/").partition("/")[0]
+        around: Mapping[str, Any] = {"asked": asked, "path": path, "noun": noun, "now": now}
+        template = self._environment.get_template(page.template)
+        return template.render({**around, **page.values}).encode("utf-8", "backslashreplace")
+
+    def _static(self, name: str) -> str:
+        return self._base + self._files.path_of(name)
+
+
+def error_page(status: HTTPStatus, reason: str, retry: int = 0) -> Page:
+    """A page that says what is wrong.
+
+    :param retry: seconds after which it is asked again; 0 for never.
+    """
+    return Page("error.html", {"title": status.phrase, "reason": reason, "retry": retry}, status)

@@ -1,0 +1,119 @@
+"""Who may read: everybody on this machine, whoever knows the password, or whom a named proxy has signed in."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+
+from ha_monitor.clock import Clock
+from ha_monitor.config.web import Web
+from ha_monitor.errors import ConfigurationError
+from ha_monitor.http.exchange import Reply, Request, text
+from ha_monitor.http.listening import host_and_port
+from ha_monitor.http.passwords import WINDOW, PasswordResult, Passwords
+
+CHALLENGE = ("WWW-Authenticate", 'Basic realm="ha-monitor", charset="UTF-8"')
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class SignIn:
+    """Refuses who may not read."""
+
+    def __init__(self, settings: Web, clock: Clock, failed: Callable[[str], None]) -> None:
+        """:param failed: is told the address of who gave a wrong password.
+
+        :raises ConfigurationError: if a proxy is no address.
+        """
+        self._user_header = settings.user_header.lower()
+        self._proxies = networks_of(settings.proxies)
+        self._passwords = Passwords(settings.username, settings.password, clock, failed) if settings.username else None
+
+    def refusal(self, request: Request, address: str) -> Reply | None:
+        """The reply to who may not read; None for who may.
+
+        :param address: of the client.
+        """
+        if not self._user_header and self._passwords is None:
+            return None
+        is_proxy = within(address, self._proxies)
+        if self._user_header and is_proxy and request.headers.get(self._user_header, "").strip():
+            return None
+        if self._passwords is None:
+            return text(HTTPStatus.FORBIDDEN, "not signed in; ask for it by the address that signs people in\n")
+        if is_proxy:
+            address = self._behind(request.headers.get("x-forwarded-for", "")) or address
+        result = self._passwords.check(request.headers.get("authorization"), address)
+        if result is PasswordResult.RIGHT:
+            return None
+        if result is PasswordResult.TOO_MANY:
+            again = ("Retry-After", f"{WINDOW:.0f}")
+            return text(HTTPStatus.TOO_MANY_REQUESTS, "too many wrong passwords; try again later\n", again)
+        return text(HTTPStatus.UNAUTHORIZED, "user name and password required\n", CHALLENGE)
+
+    def _behind(self, forwarded: str) -> str:
+        """The client of the proxies: the last address that is none of theirs."""
+        for part in reversed(forwarded.split(",")):
+            try:
+                found = str(ipaddress.ip_address(part.strip().strip("[]")))
+            except ValueError:
+                return ""
+            if not within(found, self._proxies):
+                return found
+        return ""
+
+
+def networks_of(texts: Sequence[str]) -> list[Network]:
+    """The addresses and networks that are written so.
+
+    :raises ConfigurationError: if one is none.
+    """
+    found = []
+    for one in texts:
+        try:
+            found.append(ipaddress.ip_network(one, strict=False))
+        except ValueError as error:
+            raise ConfigurationError(f"web.proxies: {error}", "web.proxies") from None
+    return found
+
+
+def within(address: str, networks: list[Network]) -> bool:
+    """Whether an address is in one of the networks."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return any(ip in network for network in networks)
+
+
+def require_sign_in(settings: Web) -> tuple[str, int]:
+    """Make sure that nobody reads from elsewhere who may not; returns host and port on which it listens.
+
+    :raises ConfigurationError: if everybody could, or if nobody could.
+    """
+    address = host_and_port(settings.listen)
+    if address is None:
+        raise ConfigurationError(f"web.listen = {settings.listen}: expected a port up to 65535", "web.listen")
+    networks_of(settings.proxies)
+    if settings.user_header and not settings.proxies:
+        raise ConfigurationError(
+            "web.user_header: expected web.proxies, too: the addresses of those whose header is believed",
+            "web.user_header",
+        )
+    if settings.username or settings.user_header or is_loopback(address[0]):
+        return address
+    raise ConfigurationError(
+        f"web.listen = {settings.listen}: beyond loopback the pages need a sign-in: set web.username and "
+        "web.password, or web.user_header and web.proxies",
+        "web.listen",
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

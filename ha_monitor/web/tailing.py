@@ -1,0 +1,147 @@
+"""The tail for programs and pages: a question waits until something comes, and holds no connection meanwhile.
+
+A cursor says all that a server must know to go on, so that any of them can, also after a restart. Whoever is at the
+same place with the same filter shares what is read there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+
+import msgspec
+
+from ha_monitor.clock import Clock
+from ha_monitor.errors import HaMonitorError, UsageError
+from ha_monitor.outputs.line import iso_time
+from ha_monitor.query.announced import line_of, matches, task_of
+from ha_monitor.query.items import GapItem, time_or_null
+from ha_monitor.query.language import parse_filter
+from ha_monitor.store.tail import TailGap
+from ha_monitor.web.nouns import TailDocument
+from ha_monitor.web.parameters import Parameters, words_of
+from ha_monitor.web.readers import Readers
+from ha_monitor.web.view import View
+
+LOOKS_EVERY = 0.5
+"""Seconds between two looks at whether anything has come, one look for all who wait."""
+LONGEST_WAIT = 20.0
+"""Seconds."""
+SHARED_FOR = 0.3
+"""Seconds for which what was read behind a cursor is shared."""
+
+
+class Tailing:
+    """Answers questions for the tail. Used in the thread of the server alone."""
+
+    def __init__(self, readers: Readers, clock: Clock) -> None:
+        self._readers = readers
+        self._clock = clock
+        self._waiting = 0
+        self._stopped = False
+        self._looking: asyncio.Task[None] | None = None
+        self._looked = asyncio.Event()
+        """Of the next look."""
+        self._end = ""
+        """The cursor at the end of the tail, at the last look."""
+        self._reads: dict[tuple[str, str], tuple[asyncio.Task[TailDocument], float]] = {}
+        """What is read, or was just read, by cursor and filter; and until when it is shared."""
+
+    async def answer(self, asked: Parameters) -> bytes:
+        """The document, once there is anything in it, or after the time.
+
+        :raises UsageError: if the cursor or the filter means nothing.
+        :raises StoreUnavailable: if the store is away.
+        """
+        cursor, words = asked.text("cursor"), asked.given.get("filter", "")
+        parse_filter(words_of(words), self._clock.time())
+        until = self._clock.monotonic() + min(LONGEST_WAIT, asked.seconds("wait"))
+        document = await self._read(cursor, words)
+        while cursor and not (document.lines or document.gaps):
+            left = until - self._clock.monotonic()
+            if left <= 0 or self._stopped or not await self._comes(cursor, left):
+                break
+            # What came may match no filter: then it goes on behind that.
+            cursor = document.cursor
+            document = await self._read(cursor, words)
+        return msgspec.json.encode(document)
+
+    def stop(self) -> None:
+        """Answer all who wait: another server goes on."""
+        self._stopped = True
+        self._looked.set()
+
+    async def _read(self, cursor: str, words: str) -> TailDocument:
+        now = self._clock.monotonic()
+        for key in [key for key, (task, end) in self._reads.items() if task.done() and end <= now]:
+            del self._reads[key]
+        known = self._reads.get((cursor, words))
+        if known is None:
+            reading = asyncio.ensure_future(self._readers.ask(partial(_read, cursor, words)))
+            known = self._reads[cursor, words] = (reading, now + SHARED_FOR)
+        return await asyncio.shield(known[0])
+
+    async def _comes(self, cursor: str, within: float) -> bool:
+        """Wait until the tail has grown beyond a cursor; whether it has, as far as is known."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look())
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(within):
+                while True:
+                    await self._looked.wait()
+                    if self._stopped:
+                        return False
+                    if _place(self._end) != _place(cursor):
+                        return True
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+
+    async def _look(self) -> None:
+        """Look again and again where the tail ends, while anybody waits."""
+        while True:
+            await asyncio.sleep(LOOKS_EVERY)
+            if not self._waiting:
+                return
+            with suppress(HaMonitorError):  # who waits asks again, and is told
+                self._end = await self._readers.ask(_end)
+                looked, self._looked = self._looked, asyncio.Event()
+                looked.set()
+
+
+def _place(cursor: str) -> str:
+    """Where in the tail it is, without what was counted there."""
+    return cursor.partition(".")[0]
+
+
+def _end(view: View) -> str:
+    tail = view.tail()
+    tail.begin()
+    return tail.cursor
+
+
+def _read(cursor: str, words: str, view: View) -> TailDocument:
+    tail, now = view.tail(), view.now()
+    wanted = parse_filter(words_of(words), now)
+    if not cursor:
+        tail.begin()
+        return TailDocument(iso_time(now), tail.cursor, False, [], [])
+    try:
+        tail.resume(cursor)
+    except ValueError as error:
+        raise UsageError(f"cursor: {error}") from None
+    found = tail.read(0.0)
+    gaps = [_gap_item(one) for one in found if isinstance(one, TailGap)]
+    lines = []
+    for one in found:
+        if not isinstance(one, TailGap) and matches(wanted, task_of(one), one):
+            lines.append(msgspec.Raw(line_of(one, view.config.node_id).rstrip()))
+    return TailDocument(iso_time(now), tail.cursor, bool(found), gaps, lines)
+
+
+def _gap_item(gap: TailGap) -> GapItem:
+    count = "events" if gap.missing is None else f"{gap.missing:,} event{'' if gap.missing == 1 else 's'}"
+    return GapItem(f"{count} that were gone before they could be read", time_or_null(gap.since), iso_time(gap.until))

@@ -1,0 +1,125 @@
+"""What a page sees of the store: the answers of the commands, over one connection of the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ha_monitor.answers import errors, fleet, names, problems, queues, task, tasks, workers
+from ha_monitor.answers.problems import Wrong
+from ha_monitor.answers.queues import WITHIN, Running
+from ha_monitor.answers.result import Result
+from ha_monitor.clock import Clock
+from ha_monitor.config.schema import Config
+from ha_monitor.query.beginning import candidates
+from ha_monitor.query.language import quoted
+from ha_monitor.query.search import BY_TIME, Order
+from ha_monitor.status.fleet import Fleet
+from ha_monitor.store.queries import Queries
+from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.tail import Tail
+
+
+class View:
+    """All that a page may ask, while it is made. Each method raises `StoreUnavailable`."""
+
+    def __init__(self, reader: StoreReader, config: Config, clock: Clock) -> None:
+        """:param reader: connected."""
+        self.reader = reader
+        self.config = config
+        self.clock = clock
+
+    @property
+    def queries(self) -> Queries:
+        """What no method here answers, such as statistics by minute for a chart."""
+        return self.reader.queries
+
+    def now(self) -> float:
+        """The time by the clock of the store, seconds since the epoch."""
+        return self.queries.now()
+
+    def is_used(self) -> bool:
+        """Whether an instance of this node_id has ever written to this store."""
+        return self.reader.is_used()
+
+    def tasks(self, words: Sequence[str], limit: int = 50, order: Order = BY_TIME) -> Result:
+        """The first tasks (`KeptTask`) that match a filter.
+
+        :raises UsageError: if a word of the filter means nothing.
+        """
+        return tasks.tasks(self.reader, self.config, self.clock, words, limit, order=order)
+
+    def task(self, text: str, *, with_tree: bool = True) -> Result:
+        """The story of a task (`OneTask`), by its id or the beginning of one: no item if there is none, and several
+        without trees if several tasks begin so.
+        """
+        found = candidates(text, self.queries, self.clock)
+        known = [one for one in self.queries.tasks(found.ids) if one is not None]
+        return task.told_tasks(self.reader, self.config, known, with_tree=with_tree and len(known) == 1)
+
+    def errors(
+        self, times: Sequence[str] = (), limit: int = 50, *, sort: str = "last", reverse: bool = False
+    ) -> Result:
+        """Groups of errors (`KnownGroup`)."""
+        return errors.errors(self.reader, times, limit, sort=sort, reverse=reverse)
+
+    def error(self, text: str) -> Result:
+        """A group of errors (`KnownGroup`), by its id or the beginning of one: no item if there is none, several if
+        several begin so.
+        """
+        return errors.named_errors(self.reader, errors.groups_meant(self.reader, text))
+
+    def names(
+        self,
+        pattern: str | None = None,
+        times: Sequence[str] = (),
+        limit: int = 50,
+        *,
+        sort: str = "failed",
+        reverse: bool = False,
+    ) -> Result:
+        """What was run by name (`Compared`)."""
+        return names.names(self.reader, pattern, times, limit, sort=sort, reverse=reverse)
+
+    def name(self, name: str, times: Sequence[str] = ()) -> Result:
+        """The same of one name."""
+        return names.names(self.reader, quoted(name), times, 1)
+
+    def queues(
+        self,
+        pattern: str | None = None,
+        limit: int = 0,
+        *,
+        sort: str = "oldest",
+        reverse: bool = False,
+        within: float = WITHIN,
+    ) -> Result:
+        """Queues (`OneQueue`); 0 for all."""
+        return queues.queues(self.reader, pattern, limit, sort=sort, reverse=reverse, within=within)
+
+    def queue(self, name: str, within: float = WITHIN) -> Result:
+        """A queue (`OneQueue`), with the tasks that have waited longest."""
+        return queues.queues(self.reader, quoted(name), within=within)
+
+    def running(self) -> Running | None:
+        """How many tasks all workers run; None if that is not known."""
+        return queues.running(self.reader, self.config)
+
+    def workers(self, pattern: str | None = None, limit: int = 0, *, reverse: bool = False) -> Result:
+        """Workers (`SeenWorker`); 0 for all."""
+        return workers.workers(self.reader, self.config, pattern, limit, reverse=reverse)
+
+    def worker(self, name: str) -> Result:
+        """A worker (`SeenWorker`), with what became of its tasks if it is lost."""
+        return workers.workers(self.reader, self.config, quoted(name))
+
+    def problems(self, limit: int = 0, *, over: bool = False, reverse: bool = False) -> Wrong:
+        """What is wrong now (`Incident`); 0 for all."""
+        return problems.problems(self.reader, limit, over=over, reverse=reverse)
+
+    def fleet(self) -> Fleet:
+        """The instances of the monitor, as `ha-monitor status --json` has them."""
+        return fleet.fleet(self.reader, self.config)
+
+    def tail(self) -> Tail:
+        """A reader of what the fleet announces, over this connection."""
+        return self.reader.tail(self.clock)
