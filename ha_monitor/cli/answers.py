@@ -126,6 +126,7 @@ def of_result(
     nouns: tuple[str, str],
     columns: Sequence[Of],
     id_of: Callable[[Any], str],
+    *,
     told: Told | None = None,
     words: str = "",
 ) -> Answer:

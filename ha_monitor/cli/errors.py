@@ -137,7 +137,7 @@ def _listed(options: argparse.Namespace, reader: StoreReader) -> Answer:
 def _named(ids: Sequence[str], reader: StoreReader) -> Answer:
     from ha_monitor.answers.errors import named_errors
 
-    return of_result(named_errors(reader, ids), NOUNS, COLUMNS, lambda one: str(one.group.id), Told(_tell))
+    return of_result(named_errors(reader, ids), NOUNS, COLUMNS, lambda one: str(one.group.id), told=Told(_tell))
 
 
 def _tell(one: KnownGroup, style: Style, output: Terminal, width: int | None) -> None:

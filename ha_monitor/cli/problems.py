@@ -61,7 +61,9 @@ def run(options: argparse.Namespace) -> ExitStatus:
         by_id = {one.id: one for one in found.known}
         items = found.result.items
         told = Told(partial(_tell, by_id)) if items and options.output != "wide" else None
-        return of_result(found.result, ("problem", "problems"), COLUMNS, lambda one: str(one.id), told, _found(items))
+        return of_result(
+            found.result, ("problem", "problems"), COLUMNS, lambda one: str(one.id), told=told, words=_found(items)
+        )
 
     status = answered(options, ask)
     return ExitStatus.FAILURE if any_fires else status

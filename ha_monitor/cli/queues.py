@@ -77,7 +77,7 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
     told = None
     if pattern is not None and len(found.items) == 1:
         told = Told(partial(_tell, within=within, running=_running(loaded, reader)))
-    return of_result(found, ("queue", "queues"), _columns(within), lambda one: str(one.state.name), told)
+    return of_result(found, ("queue", "queues"), _columns(within), lambda one: str(one.state.name), told=told)
 
 
 def _running(loaded: Loaded, reader: StoreReader) -> str:

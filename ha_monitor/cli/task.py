@@ -81,7 +81,7 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader, mi
     found = told_tasks(reader, loaded.config, meant, with_tree=options.tree)
     columns = [of._replace(cell=_of_task(of)) for of in tasks.columns(by_end=False)]
     told = Told(_tell, ALONE if options.tree else "")
-    return of_result(found, ("task", "tasks"), columns, lambda one: str(one.task.record.task_id), told)
+    return of_result(found, ("task", "tasks"), columns, lambda one: str(one.task.record.task_id), told=told)
 
 
 def _of_task(of: Of) -> Any:

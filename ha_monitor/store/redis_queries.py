@@ -18,7 +18,7 @@ from ha_monitor.store.kept import brief_task, read_kept
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
 from ha_monitor.store.packing import json_object
-from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask, Ring, spans_of
+from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask, spans_of
 from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait, flow_from
 from ha_monitor.store.redis_open import RedisOpenQueries
 from ha_monitor.store.redis_workers import RedisWorkerQueries

@@ -241,7 +241,9 @@ def of_incidents(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
 def of_schedules(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
     def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
         known = text.encode("utf-8", "replace").decode()
-        texts = dict.fromkeys(("name", "task", "timetable", "zone", "app", "queue", "problem", "differs"), known)
+        texts: dict[str, Any] = dict.fromkeys(
+            ("name", "task", "timetable", "zone", "app", "queue", "problem", "differs"), known
+        )
         definition = Definition(**texts, source=Source.CONF, arguments=known)
         run = Run(task_id=known, sent=NOW, started=NOW, ended=NOW, state=known, producer=known, queue=known)
         due = Occurrence(due=NOW, state=ScheduleState.MISSED, run=run, again=(run,))
