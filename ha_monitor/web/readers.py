@@ -15,7 +15,7 @@ from ha_monitor.store.reader import StoreReader
 from ha_monitor.threads import CallThread, Threads
 from ha_monitor.web.view import View
 
-READERS = 4
+READERS = 3
 """Connections at once."""
 MOST_WAITING = 64
 """Questions that wait for one."""

@@ -14,9 +14,9 @@ from ha_monitor.web.fingerprint import is_known
 
 FRESH = 2.0
 """Seconds for which an answer is shared at least."""
-MOST_FRESH, TIMES = 10.0, 10.0
+MOST_FRESH, TIMES = 10.0, 15.0
 """What costs much is shared for so many times the seconds of a core that all answers cost that are asked for, at most
-for so many seconds: then they take no more than a tenth of a core together, however many look.
+for so many seconds: so they take a fifteenth of a core together, however many look: a tenth with the sending.
 """
 LONG, A_MOMENT = 0.1, 5.0
 """Seconds. Nobody waits for one that takes longer, if there is one that was shared until a moment ago: that is sent

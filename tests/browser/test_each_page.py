@@ -58,9 +58,8 @@ def test_each_page_can_be_used_by_everybody(
     browser.look(size=size, dark=size == PHONE)
     browser.open(filled.bed.url + path.format(card=filled.card))
 
-    shown = browser.text("body")
     for text in PAGES[path] if size == WIDE else PAGES[path][:1]:
-        assert text in shown
+        browser.wait(lambda text=text: text in browser.text("body"), text)
     assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
     refused = [one for one in browser.complaints() if not one.endswith(IGNORED)]
     assert refused == []

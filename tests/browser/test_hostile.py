@@ -27,6 +27,10 @@ ATTACKS = (
     "\u202egnp.exe \x1b[31m\x07 \x9b2J \u2028 \u0000",
     "W" * 3000,
 )
+WIDER = """return document.documentElement.scrollWidth <= innerWidth ? [] :
+[...document.querySelectorAll('main *')].filter((one) => one.getBoundingClientRect().right > innerWidth).slice(0, 5)
+  .map((one) => location.pathname.slice(0, 30) + ' ' + one.outerHTML.slice(0, 200))"""
+"""What is wider than the page."""
 CONTROL = 7
 """Which of them has control characters."""
 LISTS = (
@@ -92,7 +96,7 @@ def check(browser: Browser, filled: Filled) -> None:
     assert browser.run("return window.hit === undefined")
     assert browser.run("return [...document.scripts].every((one) => one.src.includes('/static/'))")
     assert browser.run("return document.querySelectorAll('main img, main style, main base, main iframe').length") == 0
-    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    assert browser.run(WIDER) == []
     assert [one for one in browser.complaints() if "404 (Not Found)" not in one] == []
     assert [url for url in browser.requested() if not url.startswith((filled.bed.url, "about:"))] == []
 

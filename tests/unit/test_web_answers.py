@@ -53,7 +53,7 @@ def test_who_asks_the_same_shares_one_answer() -> None:
 
 
 def test_nobody_waits_for_an_answer_that_takes_long() -> None:
-    """Given an answer that costs half a second to make, it is shared for five; after that, whoever asks gets it once
+    """Given an answer that takes half a second to make, it is shared for five; after that, whoever asks gets it once
     more at once while the next is made, and nobody gets one of more than ten seconds ago.
     """
     clock, made = TurnedClock(), []
@@ -64,7 +64,7 @@ def test_nobody_waits_for_an_answer_that_takes_long() -> None:
             made.append(clock.now)
             await asyncio.sleep(0)
             clock.now += 0.5
-            return answer(b"%d" % len(made))._replace(cost=0.5)
+            return answer(b"%d" % len(made))._replace(cost=1 / 3)
 
         return (await shared.get("a", make)).body
 
