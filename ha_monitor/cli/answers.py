@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
-from ha_monitor.text.table import Cell, Column, laid_out, unique_beginning
+from ha_monitor.text.table import Cell, Column, laid_out, text_of, unique_beginning
 from ha_monitor.text.terminal import Painted, Terminal, standard_error, standard_output
 from ha_monitor.text.times import local, parse_duration, relative, short_duration
 from ha_monitor.text.visible import columns, shortened, visible
@@ -130,10 +130,7 @@ def of_result(
     told: Told | None = None,
     words: str = "",
 ) -> Answer:
-    """An answer, and how it is shown to people.
-
-    :param words: how many are listed, if a number and the noun do not say it.
-    """
+    """An answer, and how it is shown to people. :param words: as `Answer.found`."""
     return Answer(
         nouns=nouns,
         time=found.time,
@@ -351,7 +348,7 @@ def _show_values(answer: Answer, options: argparse.Namespace, output: Terminal) 
     if not options.no_legend:
         output.cells([of.column.header.lower() for of in answer.columns])
     for item in answer.items:
-        output.cells([_plain(of.cell(item, style)) for of in answer.columns])
+        output.cells([text_of(of.cell(item, style)) for of in answer.columns])
 
 
 def _show_table(answer: Answer, options: argparse.Namespace, output: Terminal, most: int | None) -> None:
@@ -370,7 +367,7 @@ def _show_table(answer: Answer, options: argparse.Namespace, output: Terminal, m
     rows = [[of.cell(item, style) for of in used] for item in items]
     header = [
         of.column._replace(
-            least=columns(output.shown("…")) + unique_beginning([_plain(row[number]) for row in rows], LEAST_ID),
+            least=columns(output.shown("…")) + unique_beginning([text_of(row[number]) for row in rows], LEAST_ID),
             grows_last=True,
         )
         if of.is_id
@@ -379,10 +376,6 @@ def _show_table(answer: Answer, options: argparse.Namespace, output: Terminal, m
     ]
     for row in laid_out(header, rows, output.shown, width=width, legend=not options.no_legend):
         output.row(*row)
-
-
-def _plain(cell: Cell) -> str:
-    return cell.text if isinstance(cell, Painted) else cell
 
 
 def sentence_about(answer: Answer) -> str:

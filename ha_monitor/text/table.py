@@ -47,7 +47,7 @@ def laid_out(
     :param width: columns of the terminal; None for no limit, so that all columns are there and no text is cut.
     :param legend: whether the first row has the headers.
     """
-    texts = [[shown(_text(cell)) for cell in row] for row in rows]
+    texts = [[shown(text_of(cell)) for cell in row] for row in rows]
     heads = [[column.header for column in header]] if legend else []
     natural = [max(map(columns, cells), default=0) for cells in zip(*heads, *texts, strict=True)] or [0] * len(header)
     used = list(range(len(header)))
@@ -100,7 +100,7 @@ def _row(
         parts.append(Painted(text, cell.color) if isinstance(cell, Painted) else text)
         if not header[number].right:
             parts.append(blank)
-    while parts and not _text(parts[-1]).strip():
+    while parts and not text_of(parts[-1]).strip():
         parts.pop()
     return parts
 
@@ -115,10 +115,10 @@ def unique_beginning(texts: Sequence[str], least: int) -> int:
     return max(least, longest + 1)
 
 
-def _text(cell: Cell) -> str:
+def text_of(cell: Cell) -> str:
     return cell.text if isinstance(cell, Painted) else cell
 
 
 def plain(rows: Sequence[Sequence[Cell]]) -> list[str]:
     """Rows without colours."""
-    return ["".join(map(_text, row)).rstrip() for row in rows]
+    return ["".join(map(text_of, row)).rstrip() for row in rows]

@@ -270,7 +270,7 @@ MISTAKES = [
     pytest.param(
         "brokers = 1\n",
         "{file}: brokers: unknown key; expected one of batch, broker, handlers, http, log, metrics, node_id, notify, "
-        "queue, result_backend, store, stuck, web, workers",
+        "queue, redbeat, result_backend, schedules, store, stuck, web, workers",
         id="unknown key",
     ),
     pytest.param(

@@ -54,11 +54,12 @@ def task(task_id: str, worker: str | None = "celery@a") -> KeptTask:
 
 
 def test_nothing_is_seen_where_nothing_is() -> None:
-    """Given an empty store, no rule sees anything, and all can be judged but what needs a survey."""
+    """Given an empty store, no rule sees anything, and all can be judged but what needs a survey, or schedules."""
     found = see(Facts(NOW))
 
     assert found.sightings == []
-    assert found.judged == {kind.name for kind in CATALOGUE} - {"no-consumer"}
+    of_schedules = {"schedule-missed", "schedule-doubled", "schedule-failed", "beat-silent"}
+    assert found.judged == {kind.name for kind in CATALOGUE} - {"no-consumer"} - of_schedules
 
 
 def test_while_events_are_on_their_way_only_the_monitor_is_judged() -> None:
