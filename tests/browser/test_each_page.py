@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from functools import partial
 from shutil import which
 from urllib.parse import quote
 
@@ -47,6 +48,10 @@ axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag2
 """
 
 
+def _shows(browser: Browser, text: str) -> bool:
+    return text in browser.text("body")
+
+
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["light", "dark phone"])
 @pytest.mark.parametrize("path", PAGES)
 def test_each_page_can_be_used_by_everybody(
@@ -59,7 +64,7 @@ def test_each_page_can_be_used_by_everybody(
     browser.open(filled.bed.url + path.format(card=filled.card))
 
     for text in PAGES[path] if size == WIDE else PAGES[path][:1]:
-        browser.wait(lambda text=text: text in browser.text("body"), text)
+        browser.wait(partial(_shows, browser, text), text)
     assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
     refused = [one for one in browser.complaints() if not one.endswith(IGNORED)]
     assert refused == []
