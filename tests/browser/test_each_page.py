@@ -52,6 +52,10 @@ def _shows(browser: Browser, text: str) -> bool:
     return text in browser.text("body")
 
 
+def shows(browser: Browser, text: str) -> bool:
+    return text in browser.text("body")
+
+
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["light", "dark phone"])
 @pytest.mark.parametrize("path", PAGES)
 def test_each_page_can_be_used_by_everybody(
