@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ha_monitor.store import redis_schedules
 from ha_monitor.store.api import NOTHING_NEW
 from ha_monitor.store.incidents import IncidentChanges
 from ha_monitor.store.outbox import OutboxItem, read_items
 from ha_monitor.store.packing import as_lua_string
-from ha_monitor.store.redis_schedules import pieces_of
 from ha_monitor.store.results import Silent, Table, Watched, Watching, WorkerState
 from ha_monitor.store.schedules import ScheduleChanges
 from ha_monitor.store.store import RedisStore
@@ -147,7 +147,7 @@ class Duties:
 
     def schedules(self, changes: ScheduleChanges) -> bool:
         """See `api.LeaderDuties`."""
-        return all(self._store.run("schedules", options) is not None for options in pieces_of(changes))
+        return redis_schedules.write(self._store, changes)
 
     @property
     def all_accounted(self) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from ha_monitor.schedules.model import Judgement, Occurrence, Source
+from ha_monitor.store.counting import Calls
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.schedules import Coverage, KnownSource, ScheduleChanges, without_occurrences
@@ -62,21 +63,24 @@ class RedisSchedules:
         return self._commands(command)[0]
 
 
-def pieces_of(changes: ScheduleChanges) -> Iterator[dict[str, Any]]:
-    """The options of the calls that write changes, each of a size that keeps Redis from its work for a moment only."""
-    removed, changed = list(changes.removed), list(changes.changed)
+def write(store: Calls, changes: ScheduleChanges) -> bool:
+    """Write changes by calls of which each keeps Redis from its work for a moment only; whether this instance leads."""
+    gone, changed = list(changes.removed), list(changes.changed)
     coverage = None if changes.coverage is None else as_lua_string(_to_json(changes.coverage))
     sources = [text for name, one in changes.sources.items() for text in (name.value, as_lua_string(_to_json(one)))]
     for first in range(0, max(1, len(changed)), AT_ONCE):
         some = changed[first : first + AT_ONCE]
-        yield {
-            "changed": [_text(part) for one in some for part in (_name(one), without_occurrences(one))],
-            "runs": [_text(part) for one in some for part in (_name(one), one.history.occurrences)],
-            "removed": removed,
+        options = {
+            "definitions": [_text(part) for one in some for part in (_name(one), without_occurrences(one))],
+            "due_times": [_text(part) for one in some for part in (_name(one), one.history.occurrences)],
+            "forgotten": gone,
             "sources": sources,
             "coverage": coverage,
         }
-        removed, sources, coverage = [], [], None
+        if store.run("schedules", options) is None:
+            return False
+        gone, sources, coverage = [], [], None
+    return True
 
 
 def _name(judgement: Judgement) -> str:

@@ -187,7 +187,7 @@ def test_the_documented_message_is_a_real_one() -> None:
     known = incident(
         "4c1f09ab72de",
         since=at - 95,
-        summary="worker celery@app3 is lost; of its 12 tasks 9 run again, 3 are being asked for",
+        summary="celery@app3 is lost with 12 tasks: 3 being asked about, 9 run again",
         facts={"before": "deploy v512, 4 min earlier"},
     )
     notice = Notice("4c1f09ab72de.chat.1", Phase.FIRING, known)
