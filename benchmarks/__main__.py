@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import asking, distance, latency, memory, observed, speed
+from benchmarks import asking, distance, latency, memory, observed, speed, told
 from benchmarks.bed import Services
 from benchmarks.table import Row, render
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
@@ -18,6 +18,7 @@ PARTS: dict[str, Callable[[Services], list[Row]]] = {
     "observed": observed.run,
     "distance": distance.run,
     "asking": asking.run,
+    "told": told.run,
 }
 
 
