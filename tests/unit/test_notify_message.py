@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from ha_monitor.config.notify import Email, Secrets
+from ha_monitor.incidents.facts import LostTasks
+from ha_monitor.incidents.rules.workers import what_became
 from ha_monitor.notify.channels.alertmanager import ENDS_AFTER, alert_of
 from ha_monitor.notify.channels.email import mail_of
 from ha_monitor.notify.channels.pagerduty import event_of
@@ -187,7 +189,7 @@ def test_the_documented_message_is_a_real_one() -> None:
     known = incident(
         "4c1f09ab72de",
         since=at - 95,
-        summary="celery@app3 is lost with 12 tasks: 3 being asked about, 9 run again",
+        summary=f"celery@app3 is lost{what_became(LostTasks(tuple('123456789abc'), again=9, asked=3))}",
         facts={"before": "deploy v512, 4 min earlier"},
     )
     notice = Notice("4c1f09ab72de.chat.1", Phase.FIRING, known)
