@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -62,20 +62,30 @@ class RedisSchedules:
         return self._commands(command)[0]
 
 
-def pieces_of(changes: ScheduleChanges) -> Iterator[dict[str, Any]]:
-    """The options of the calls that write changes, each of a size that keeps Redis from its work for a moment only."""
+class SchedulePiece(NamedTuple):
+    """What one call writes, as `lua/schedules.lua` has it."""
+
+    judged: list[Any]
+    due_times: list[Any]
+    dropped: list[str]
+    asked: list[Any]
+    coverage: Any
+
+
+def pieces_of(changes: ScheduleChanges) -> Iterator[SchedulePiece]:
+    """What the calls write that write changes, each of a size that keeps Redis from its work for a moment only."""
     removed, changed = list(changes.removed), list(changes.changed)
     coverage = None if changes.coverage is None else as_lua_string(_to_json(changes.coverage))
     sources = [text for name, one in changes.sources.items() for text in (name.value, as_lua_string(_to_json(one)))]
     for first in range(0, max(1, len(changed)), AT_ONCE):
         some = changed[first : first + AT_ONCE]
-        yield {
-            "changed": [_text(part) for one in some for part in (_name(one), without_occurrences(one))],
-            "runs": [_text(part) for one in some for part in (_name(one), one.history.occurrences)],
-            "removed": removed,
-            "sources": sources,
-            "coverage": coverage,
-        }
+        yield SchedulePiece(
+            [_text(part) for one in some for part in (_name(one), without_occurrences(one))],
+            [_text(part) for one in some for part in (_name(one), one.history.occurrences)],
+            removed,
+            sources,
+            coverage,
+        )
         removed, sources, coverage = [], [], None
 
 

@@ -8,7 +8,7 @@ import pytest
 from ha_monitor.events.catalogue import State
 from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.incidents.facts import Facts, InstanceFacts, LostTasks, NamedTasks, QueueFacts, SurveyedQueue
-from ha_monitor.incidents.rules import see
+from ha_monitor.incidents.rules import OF_SCHEDULES, see
 from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
 from ha_monitor.store.incidents import Mark
@@ -50,7 +50,7 @@ def test_nothing_is_seen_where_nothing_is() -> None:
     found = see(Facts(NOW))
 
     assert found.sightings == []
-    assert found.judged == {kind.name for kind in CATALOGUE} - {"no-consumer"}
+    assert found.judged == {kind.name for kind in CATALOGUE} - {"no-consumer", *OF_SCHEDULES}
 
 
 def test_while_events_are_on_their_way_only_the_monitor_is_judged() -> None:

@@ -21,6 +21,7 @@ from ha_monitor.store.results import Table, Watched, WorkerState
 from tests.support.counted import scraped
 from tests.support.metrics_table import table
 from tests.support.scraping import Samples
+from tests.support.store_contract import a_judgement
 from tests.unit.builders import TurnedClock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,6 +133,7 @@ def test_what_is_exported_is_what_is_defined() -> None:
     telemetry.fleet = Watched([], 1, 2, 3, 4, [WorkerState("celery@host", "online", 1)], ["celery"], tables=tables)
     telemetry.surveyed(Survey([TaskQueue("celery", 1, 1, 1, 1)], {}))
     telemetry.incidents = [Incident("x", "failing", "shop.pay", Severity.WARN, Phase.FIRING, 1.0, 1.0, "some fail")]
+    telemetry.schedules = [a_judgement()]
 
     samples = Samples(scraped(telemetry, clock.now))
     found = {name for name, _ in samples.values}
