@@ -270,7 +270,8 @@ MISTAKES = [
     pytest.param(
         "brokers = 1\n",
         "{file}: brokers: unknown key; expected one of "
-        "batch, broker, handlers, http, log, metrics, node_id, notify, queue, redbeat, result_backend, schedules, store, stuck, workers",
+        "batch, broker, handlers, http, log, metrics, node_id, notify, queue, redbeat, result_backend, schedules, store, "
+        "stuck, workers",
         id="unknown key",
     ),
     pytest.param(
