@@ -37,32 +37,35 @@ def _silent_beside_others(group: Sequence[Judgement]) -> Iterator[SilentBeat]:
     for part in _grouped(group, _producer):
         silent = _silent(part)
         # A sender that came later has taken over: what it did not send is missed, and it is not silent.
-        if silent and _producer(part[0]) and any(_sent_before(one, silent.since) for one in group if one not in part):
+        if silent and _producer(part[0]) and any(_is_beside(one, silent.since) for one in group if one not in part):
             yield silent
 
 
-def _sent_before(one: Judgement, at: float) -> bool:
-    """Whether who sends it now did so before that time."""
+def _is_beside(one: Judgement, at: float) -> bool:
+    """Whether who sends it now did so before that time, and since."""
     runs = [known.run for known in one.history.occurrences if known.run is not None]
-    return any(run.producer == _producer(one) != "" and (run.at or at) < at for run in runs)
+    times = [run.at for run in runs if run.at is not None and run.producer == _producer(one) != ""]
+    return any(time < at for time in times) and any(time > at for time in times)
 
 
 def _silent(group: Sequence[Judgement]) -> SilentBeat | None:
     # What was guessed from regular runs need not be of a beat.
     sure = [one for one in group if one.definition.is_confirmed]
-    missed = [one for one in sure if one.state is ScheduleState.MISSED]
+    heard = [at for one in sure if (at := _heard(one)) is not None]
+    last_heard = max(heard, default=None)
+    # What was missed while others still ran is not explained by a silence.
+    missed = [
+        one for one in sure if one.state is ScheduleState.MISSED and (last_heard is None or _begin(one) > last_heard)
+    ]
     if len(missed) < _LEAST:
         return None
     since = min(_begin(one) for one in missed)
-    heard = [at for one in sure if (at := _heard(one)) is not None]
-    if any(at > since for at in heard):
-        return None
     producers = {name for one in missed if (name := _producer(one))}
     names = sorted(missed, key=lambda one: (_begin(one), one.definition.name))
     return SilentBeat(
         key=producers.pop() if len(producers) == 1 else group[0].definition.app or UNNAMED,
         since=since,
-        last_heard=max(heard, default=None),
+        last_heard=last_heard,
         schedules=tuple(one.definition.name for one in names),
         watched=len(sure),
     )

@@ -57,11 +57,12 @@ class Cron:
 
     def next_after(self, at: float) -> float | None:
         """The first due time after that time; None if there is none."""
-        if at not in self._known:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[at] = self._next_after(at)
-        return self._known[at]
+        known = self._known
+        if at not in known:
+            # A new dictionary: others may be reading this one.
+            known = {**(known if len(known) < _MOST_KNOWN else {}), at: self._next_after(at)}
+            self._known = known
+        return known[at]
 
     def _next_after(self, at: float) -> float | None:
         after = datetime.fromtimestamp(at, self._zone)

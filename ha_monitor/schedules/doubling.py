@@ -15,6 +15,8 @@ _KNOWN_PRODUCERS_ABSOLUTE, _KNOWN_PRODUCERS_PERIOD = 1, 2
 
 def is_doubled(track: Track, at: float) -> bool:
     """Whether the latest due times had a second run each, of another beat as far as that is known."""
+    if not any(one.again for one in track.occurrences[-(_UNKNOWN_PRODUCERS_PERIOD + 1) :]):
+        return False
     ran = [one for one in track.occurrences if one.run is not None and one.due >= track.since]
     if (
         ran
@@ -24,13 +26,12 @@ def is_doubled(track: Track, at: float) -> bool:
     ):
         # The second one is still to come.
         ran.pop()
-    known, unknown = (
-        (_KNOWN_PRODUCERS_ABSOLUTE, _UNKNOWN_PRODUCERS_ABSOLUTE)
-        if track.is_absolute and not track.is_called_by_hand
-        else (_UNKNOWN_PRODUCERS_ABSOLUTE, _UNKNOWN_PRODUCERS_ABSOLUTE)
-        if track.is_absolute
-        else (_KNOWN_PRODUCERS_PERIOD, _UNKNOWN_PRODUCERS_PERIOD)
-    )
+    if not track.is_absolute:
+        known, unknown = _KNOWN_PRODUCERS_PERIOD, _UNKNOWN_PRODUCERS_PERIOD
+    else:
+        # Somebody who often calls it may do so just when it is due.
+        unknown = _UNKNOWN_PRODUCERS_ABSOLUTE
+        known = unknown if track.is_called_by_hand else _KNOWN_PRODUCERS_ABSOLUTE
     return _are_doubled(track, ran[-known:], known, needs_producers=True) or _are_doubled(
         track, ran[-unknown:], unknown, needs_producers=False
     )

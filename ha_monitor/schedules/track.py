@@ -168,7 +168,7 @@ class Track:
         """Whether runs in between are usual, so that a run that is not in time need not be of beat."""
         if self._is_by_hand is None:
             ran = [one for one in self.occurrences if one.run is not None]
-            between = sum(1 for one in ran if any(True for _ in self._by_hand(one)))
+            between = sum(1 for one in ran if one.again and any(True for _ in self._by_hand(one)))
             self._is_by_hand = between >= 2 and between >= _OFTEN * len(ran)
         return self._is_by_hand
 
@@ -221,6 +221,8 @@ class Track:
         """Whether a run may be that of a due time, and not one that somebody called by hand."""
         if not self.is_called_by_hand or run.producer in self.history.producers:
             return True
+        if run.producer is not None:
+            return all(run.producer != other.producer for known in self.occurrences for other in self._by_hand(known))
         delays = sorted(max(0.0, known.delay or 0.0) for known in self.occurrences if known.run is not None)
         usual = delays[len(delays) // 2] if delays else 0.0
         return at - one.due <= min(self.grace(one.due), max(_USUAL, 4 * usual)) + self.unsure(one.due)

@@ -41,6 +41,8 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 SECOND = "-2"
 """The end of the name of a second beat."""
+LONGEST_WAIT = 2.0
+"""Seconds until a worker takes what is sent."""
 SHOWN = 40
 """Tasks of a name that the monitor is shown: its newest."""
 
@@ -71,8 +73,8 @@ class Entry:
 
 
 def entries(end: float) -> list[Entry]:
-    """Nine of them: over changes of the clock, ends of months and a leap day; two of one task; one that is called by
-    hand; with a period; one that is removed, and one that is added.
+    """Eleven of them: over changes of the clock, ends of months and a leap day; two of one task; one that is called by
+    hand; two with a period; one that is removed, and one that is added.
     """
     half = BEGIN + (end - BEGIN) / 2
     return [
@@ -83,6 +85,7 @@ def entries(end: float) -> list[Entry]:
         Entry("clean a", "0 6 * * *", "America/Santiago", "t.clean", 900.0),
         Entry("clean b", "0 6,18 * * *", "America/Santiago", "t.clean", 900.0),
         Entry("period", "every 7200s", "UTC", "t.period", 720.0),
+        Entry("quiet period", "every 10800s", "UTC", "t.quiet", 900.0, tells_producers=False),
         Entry("by hand", "30 9 * * mon-fri", "Asia/Kathmandu", "t.hand", 900.0, calls_by_hand=3.0),
         Entry("removed", "15 */3 * * *", "Europe/Berlin", "t.removed", 900.0, until=half),
         Entry("added", "15 1-23/3 * * *", "Europe/Berlin", "t.added", 900.0, since=half),
@@ -249,6 +252,7 @@ class Monitor:
         self.not_known: set[tuple[str, float]] = set()
         self.heard = {task: self._heard(task, times) for task, times in world.sent.items()}
         self.times = {task: [run.at or 0.0 for run in runs] for task, runs in self.heard.items()}
+        self.late: set[tuple[str, float]] = set()
         self.silent_since: set[float] = set()
         self.doubled: set[tuple[str, float]] = set()
 
@@ -273,7 +277,7 @@ class Monitor:
         for number, (at, _, producer) in enumerate(times):
             if is_in(self.world.lost, at, at + 1e-6) or is_in(self.world.gaps, at, at + 1e-6):
                 continue
-            waited = at if tells else at + self.random.uniform(0.01, 2)
+            waited = at if tells else at + self.random.uniform(0.01, LONGEST_WAIT)
             found.append(
                 Run(
                     task_id=f"{task}-{number}",
@@ -316,6 +320,8 @@ class Monitor:
         for occurrence in one.history.occurrences[-6:]:
             if occurrence.state is ScheduleState.MISSED:
                 missed.setdefault(occurrence.due, at)
+            elif occurrence.state is ScheduleState.LATE:
+                self.late.add((entry.name, occurrence.due))
             elif occurrence.state is ScheduleState.NOT_KNOWN:
                 self.not_known.add((entry.name, occurrence.due))
         if one.is_doubled:
@@ -332,18 +338,20 @@ class Monitor:
         """Whether two beats sent an entry, at any of these times or between them."""
         times = self.world.sent.get(entry.task, [])
         places = [at for at, _, _ in times]
-        for due in dues:
-            span = (entry.period or 0.0) * 2 + 12
-            found = times[bisect_left(places, due - span if entry.period else due) : bisect_right(places, due + span)]
-            if len({producer for _, name, producer in found if name == entry.name}) > 1:
+        for due, following in pairwise([*dues, self.world.end]):
+            # A beat that was frozen sends late what another one has sent in its place.
+            span = (entry.period or 0.0) * 2
+            found = times[bisect_left(places, due - span) : bisect_left(places, following + span)]
+            if len({producer for _, name, producer in found if name}) > 1:
                 return True
         return False
 
     def _note_silence(self, judgements: Sequence[Judgement], silent: set[float], known: list[Entry]) -> None:
-        missed = [one for one in judgements if one.state is ScheduleState.MISSED]
-        since = min((one.history.missed_since or 0.0 for one in missed), default=0.0)
         heard = max((one.last.run.at or 0.0 for one in judgements if one.last and one.last.run), default=0.0)
-        if len(missed) >= 2 and heard <= since:
+        missed = [one for one in judgements if one.state is ScheduleState.MISSED]
+        newly = [at for one in missed if (at := one.history.missed_since or 0.0) > heard]
+        since = min(newly, default=0.0)
+        if len(newly) >= 2:
             self.result.silent += since not in self.silent_since
             self.result.silent_found += since in silent and since not in self.silent_since
             self.silent_since.add(since)
@@ -392,13 +400,18 @@ class Monitor:
             return
         found = self.missed[entry.name].get(due)
         if entry.period is not None and found is None:
-            # A second beat has another phase: what is missed first counts.
-            found = next((at for one, at in self.missed[entry.name].items() if due - entry.period < one <= due), None)
+            # A second beat has another phase: what is missed first counts. And what was heard of late is due later.
+            waited = 0.0 if entry.tells_producers else LONGEST_WAIT
+            span = due - entry.period, due + waited
+            found = next((at for one, at in self.missed[entry.name].items() if span[0] < one <= span[1]), None)
+            deadline += waited
         allowed = deadline
         for _ in range(3):
             blind = (*self.world.down, *self.world.behind)
             allowed = max([allowed, *(until for since, until in blind if since <= allowed + 2 and until > allowed)])
-        if found is not None and found <= allowed + 2:
+        # It may have run after all, before the monitor could look again.
+        ran_late = allowed > deadline and (entry.name, due) in self.late
+        if ran_late or (found is not None and found <= allowed + 2):
             self.result.found += 1
         else:
             self.result.late_found.append(

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.model import (
     MOST_OCCURRENCES,
-    SETTLING,
     Definition,
     History,
     Judged,
@@ -618,8 +617,3 @@ def test_a_year_without_a_look_costs_little() -> None:
 
     assert [one.missed for one in judged.judgements] == [0, 0]
     assert all(len(one.history.occurrences) <= MOST_OCCURRENCES for one in judged.judgements)
-
-
-def test_the_settling_is_longer_than_the_asking() -> None:
-    """Given that workers are asked every ten minutes, then a new entry settles for as long."""
-    assert SETTLING == 600.0
