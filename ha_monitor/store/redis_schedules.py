@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from ha_monitor.schedules.model import Judgement, Occurrence, Source
-from ha_monitor.store.counting import Calls
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.schedules import Coverage, KnownSource, ScheduleChanges, without_occurrences
@@ -63,24 +62,31 @@ class RedisSchedules:
         return self._commands(command)[0]
 
 
-def write(store: Calls, changes: ScheduleChanges) -> bool:
-    """Write changes by calls of which each keeps Redis from its work for a moment only; whether this instance leads."""
-    gone, changed = list(changes.removed), list(changes.changed)
+class SchedulePiece(NamedTuple):
+    """What one call writes, as `lua/schedules.lua` has it."""
+
+    judged: list[Any]
+    due_times: list[Any]
+    dropped: list[str]
+    asked: list[Any]
+    coverage: Any
+
+
+def pieces_of(changes: ScheduleChanges) -> Iterator[SchedulePiece]:
+    """What the calls write that write changes, each of a size that keeps Redis from its work for a moment only."""
+    removed, changed = list(changes.removed), list(changes.changed)
     coverage = None if changes.coverage is None else as_lua_string(_to_json(changes.coverage))
     sources = [text for name, one in changes.sources.items() for text in (name.value, as_lua_string(_to_json(one)))]
     for first in range(0, max(1, len(changed)), AT_ONCE):
         some = changed[first : first + AT_ONCE]
-        options = {
-            "definitions": [_text(part) for one in some for part in (_name(one), without_occurrences(one))],
-            "due_times": [_text(part) for one in some for part in (_name(one), one.history.occurrences)],
-            "forgotten": gone,
-            "sources": sources,
-            "coverage": coverage,
-        }
-        if store.run("schedules", options) is None:
-            return False
-        gone, sources, coverage = [], [], None
-    return True
+        yield SchedulePiece(
+            [_text(part) for one in some for part in (_name(one), without_occurrences(one))],
+            [_text(part) for one in some for part in (_name(one), one.history.occurrences)],
+            removed,
+            sources,
+            coverage,
+        )
+        removed, sources, coverage = [], [], None
 
 
 def _name(judgement: Judgement) -> str:

@@ -15,13 +15,13 @@ from ha_monitor.config.schema import Config, Http, Metrics, WorkerLabels, Worker
 from ha_monitor.metrics.definitions import ALL, BY_CODE, Kind
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.schedules.model import Definition, History, Judgement, Occurrence, Run, ScheduleState, Source
 from ha_monitor.store.counts import Counts, LabelSet
 from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.store.results import Table, Watched, WorkerState
 from tests.support.counted import scraped
 from tests.support.metrics_table import table
 from tests.support.scraping import Samples
+from tests.support.store_contract import a_judgement
 from tests.unit.builders import TurnedClock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,10 +133,7 @@ def test_what_is_exported_is_what_is_defined() -> None:
     telemetry.fleet = Watched([], 1, 2, 3, 4, [WorkerState("celery@host", "online", 1)], ["celery"], tables=tables)
     telemetry.surveyed(Survey([TaskQueue("celery", 1, 1, 1, 1)], {}))
     telemetry.incidents = [Incident("x", "failing", "shop.pay", Severity.WARN, Phase.FIRING, 1.0, 1.0, "some fail")]
-    nightly = Definition(name="nightly", task="shop.report", timetable="0 2 * * *", source=Source.CONF)
-    ran = Occurrence(due=1.0, state=ScheduleState.ON_TIME, run=Run(task_id="t", sent=1.0))
-    history = History("nightly", "0 2 * * *", "", 1.0, next_due=clock.now)
-    telemetry.schedules = [Judgement(nightly, ScheduleState.ON_TIME, history, last=ran)]
+    telemetry.schedules = [a_judgement()]
 
     samples = Samples(scraped(telemetry, clock.now))
     found = {name for name, _ in samples.values}

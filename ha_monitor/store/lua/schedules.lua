@@ -3,10 +3,10 @@
 --
 -- @include duty pieces
 -- @keys schedules schedule_runs schedule_sources schedule_coverage
--- @option definitions  {name, schedule as JSON, …}
+-- @option judged  {name, schedule as JSON, …}
 -- @option due_times  {name, its latest due times as JSON, …} of the same schedules
--- @option forgotten  {name, …} of those that there are no longer
--- @option sources  {source, what it said as JSON, …}
+-- @option dropped  {name, …} of those that there are no longer
+-- @option asked  {source, what it said as JSON, …}
 -- @option coverage  of which times the fleet has all events, as JSON; nil to leave that as it is
 --
 -- Returns 1. Nothing if the caller does not lead; or the error LEASELOST.
@@ -16,13 +16,13 @@ return leading(function()
     in_pieces(values, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', key, ...) end)
   end
 
-  in_pieces(options.forgotten, PUSH_AT_ONCE, function(...)
+  in_pieces(options.dropped, PUSH_AT_ONCE, function(...)
     redis.call('HDEL', keys.schedules, ...)
     redis.call('HDEL', keys.schedule_runs, ...)
   end)
   set(keys.schedule_runs, options.due_times)
-  set(keys.schedules, options.definitions)
-  set(keys.schedule_sources, options.sources)
+  set(keys.schedules, options.judged)
+  set(keys.schedule_sources, options.asked)
   if options.coverage then redis.call('SET', keys.schedule_coverage, options.coverage) end
   return 1
 end)
