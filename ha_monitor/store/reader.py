@@ -221,7 +221,10 @@ class StoreReader:
             if self._evaluate == READS_ONLY or not error.lasting:
                 raise
             self._connection.connect()
-            found = self._connection.call(READS_ONLY, source, *arguments)
+            try:
+                found = self._connection.call(READS_ONLY, source, *arguments)
+            except StoreRefused:
+                raise error from None  # it is no user who only reads: what such a one needs would not help
             self._evaluate = READS_ONLY
             return found
 
