@@ -15,7 +15,7 @@ from ha_monitor.cli.answers import (
     Told,
     add_flags,
     answered,
-    first_of,
+    of_result,
     output_of,
     store_of,
     write_properties,
@@ -25,8 +25,7 @@ from ha_monitor.text.table import Cell, Column, laid_out
 from ha_monitor.text.times import duration, short_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from ha_monitor.answers.result import Result
     from ha_monitor.config.load import Loaded
     from ha_monitor.query.schedules import SeenSchedule
     from ha_monitor.schedules.model import Occurrence
@@ -66,44 +65,28 @@ def run(options: argparse.Namespace) -> ExitStatus:
     return answered(options, partial(_answer, options), named=options.name)
 
 
-def _matching(options: argparse.Namespace) -> Callable[[str], bool]:
-    from ha_monitor.query.language import Pattern, split_values
+def _found(options: argparse.Namespace, reader: StoreReader) -> Result:
+    from ha_monitor.answers.schedules import schedules
 
-    wanted = [Pattern(parts) for parts in split_values("*" if options.name is None else options.name)]
-    return lambda name: name == options.name or any(pattern.matches(name) for pattern in wanted)
+    return schedules(reader, options.name, options.limit, reverse=options.reverse)
 
 
 def _write_toml(options: argparse.Namespace) -> ExitStatus:
     """Write the definitions as a configuration."""
-    from ha_monitor.query.schedules import schedules_in
     from ha_monitor.schedules.toml import written
 
     with store_of(options) as (_, reader):
-        found = schedules_in(reader.schedules, _matching(options), reader.queries.now())
-    shown, _ = first_of(found.seen, options)
+        shown = _found(options, reader).items
     output_of(options).rows(written([one.judgement.definition for one in shown]).splitlines())
     refused = options.fail_if_any if shown else options.fail_if_none or options.name is not None
     return ExitStatus.FAILURE if refused else ExitStatus.OK
 
 
 def _answer(options: argparse.Namespace, _loaded: Loaded, reader: StoreReader) -> Answer:
-    from ha_monitor.query.schedules import schedule_item, schedules_in, with_due_times
-
-    now = reader.queries.now()
-    found = schedules_in(reader.schedules, _matching(options), now)
-    shown, more = first_of(found.seen, options)
-    is_one = options.name is not None and len(shown) == 1
-    return Answer(
-        nouns=("schedule", "schedules"),
-        time=now,
-        items=[with_due_times(reader.schedules, shown[0])] if is_one else shown,
-        columns=COLUMNS,
-        id_of=lambda one: str(one.judgement.definition.name),
-        document_of=schedule_item,
-        searched=found.searched,
-        gaps=found.gaps,
-        more=more,
-        told=Told(_tell) if is_one else None,
+    found = _found(options, reader)
+    told = Told(_tell) if options.name is not None and len(found.items) == 1 else None
+    return of_result(
+        found, ("schedule", "schedules"), COLUMNS, lambda one: str(one.judgement.definition.name), told=told
     )
 
 
@@ -111,20 +94,19 @@ def _tell(seen: SeenSchedule, style: Style, output: Terminal, width: int | None)
     """Write all about a schedule, and what came of its latest due times."""
     one, definition = seen.judgement, seen.judgement.definition
     output.row(definition.name, "  ", _state(seen, style))
-    zone = f", {definition.zone}" if definition.zone and not definition.timetable.startswith("every") else ""
     total = one.history.missed_total
     grace = definition.grace
     known: dict[str, str | None] = {
         "task": definition.task,
-        "due": f"{definition.timetable}{zone}",
-        "source": _source(seen, style),
+        "due": seen.due,
+        "source": seen.source,
         "last": _last_in_words(seen, style),
         "next": None if one.next_due is None else f"{style.time(one.next_due)[:19]}, {_relative(one.next_due, style)}",
         "grace": None if grace is None else duration(grace),
         "ends": None if definition.must_end_within is None else f"within {duration(definition.must_end_within)}",
         "missed": f"{one.missed} in a row, {total} since it is watched" if total else None,
         "sent by": " and ".join(one.producers),
-        "why": one.why or definition.problem,
+        "why": seen.why,
         "differs": definition.differs,
     }
     write_properties(known, output, width)
@@ -155,11 +137,6 @@ def _state(seen: SeenSchedule, style: Style) -> Cell:
     return style.state(one.state.value, more)
 
 
-def _source(seen: SeenSchedule, _style: Style) -> str:
-    definition = seen.judgement.definition
-    return definition.source.value if definition.is_confirmed else f"{definition.source.value}, not confirmed"
-
-
 def _last(seen: SeenSchedule, style: Style) -> Cell:
     last = seen.judgement.last
     return style.time(None if last is None or last.run is None else last.run.at)
@@ -186,7 +163,7 @@ COLUMNS = (
     Of(Column("LAST", 3), _last),
     Of(Column("NEXT", 1), lambda one, style: style.time(one.judgement.next_due)),
     Of(Column("STATE", 0), _state),
-    Of(Column("SOURCE", 5), _source),
+    Of(Column("SOURCE", 5), lambda one, _style: one.source),
     Of(Column("DELAY", 6, right=True), lambda one, style: _delay(one.judgement.last, style), wide=True),
     Of(Column("MISSED", 7, right=True), lambda one, _style: str(one.judgement.history.missed_total), wide=True),
     Of(Column("ZONE", 8), lambda one, _style: one.judgement.definition.zone, wide=True),

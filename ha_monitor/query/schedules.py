@@ -33,6 +33,24 @@ class SeenSchedule(NamedTuple):
     occurrences: Sequence[Occurrence] | None = None
     """The latest first."""
 
+    @property
+    def due(self) -> str:
+        """When it is due, for people: with the time zone, if that matters."""
+        definition = self.judgement.definition
+        zone = "" if definition.timetable.startswith("every") else definition.zone
+        return f"{definition.timetable}, {zone}" if zone else definition.timetable
+
+    @property
+    def source(self) -> str:
+        """Where it is from, for people."""
+        definition = self.judgement.definition
+        return definition.source.value if definition.is_confirmed else f"{definition.source.value}, not confirmed"
+
+    @property
+    def why(self) -> str:
+        """Why it is in its state, if more is to be said of that; else empty."""
+        return self.judgement.why or self.judgement.definition.problem
+
 
 class Schedules(NamedTuple):
     """All that was asked for."""
@@ -157,7 +175,7 @@ def schedule_item(seen: SeenSchedule) -> ScheduleItem:
         enabled=definition.is_enabled,
         confirmed=definition.is_confirmed,
         state=one.state,
-        why=one.why or definition.problem or None,
+        why=seen.why or None,
         since=time_or_null(one.since),
         last=None if one.last is None else due_item(one.last),
         next=time_or_null(one.next_due),

@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ha_monitor.incidents.place import OF_ALL, PAGES
 from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.text.visible import visible
 from ha_monitor.web.rows import at
 
-NOUNS = {
-    "worker-lost": "workers",
-    "events-lost": "workers",
-    "queue-late": "queues",
-    "no-consumer": "queues",
-    "error-new": "errors",
-    "error-regressed": "errors",
-    "failing": "names",
-    "retry-storm": "names",
-    "task-stuck": "names",
-    "task-orphaned": "names",
-}
-"""Whose page tells more of a kind of incident, by its key. Of all others the monitor's own does."""
 LABELS = {"error-new": "New error", "error-regressed": "Error again"}
 """Of kinds whose names are no sentence's beginning."""
 
@@ -37,8 +25,8 @@ def sentences(incidents: Sequence[Incident], known: Sequence[Incident], now: flo
 
 
 def _sentence(one: Incident, by_id: Mapping[str, Incident], now: float) -> dict[str, Any]:
-    noun = NOUNS.get(one.kind)
-    before, link, after = _linked(one, has_page=noun is not None)
+    noun = PAGES.get(one.kind, "monitor")
+    before, link, after = _linked(one, has_page=noun != "monitor")
     cause = by_id.get(one.cause) if one.cause is not None else None
     firing = one.phase is Phase.FIRING and one.cause is None and not one.silenced_until
     return {
@@ -47,9 +35,9 @@ def _sentence(one: Incident, by_id: Mapping[str, Incident], now: float) -> dict[
         "look": ("page" if one.severity is Severity.PAGE else "attend") if firing else "other",
         "before": before,
         "link": link,
-        "key": one.key,
+        "key": None if one.kind in OF_ALL else one.key,
         "after": after,
-        "noun": noun or "monitor",
+        "noun": noun,
         "phase": str(one.phase),
         "severity": str(one.severity),
         "since": at(one.since, now),
@@ -64,12 +52,14 @@ def _sentence(one: Incident, by_id: Mapping[str, Incident], now: float) -> dict[
 def _linked(one: Incident, *, has_page: bool) -> tuple[str, str, str]:
     """A summary before, in, and behind the link to what it is about: its key, or what it names in place of an id."""
     key = visible(one.key)
+    head, colon, rest = one.summary.partition(": ")
+    if has_page and one.kind in OF_ALL:
+        return "", head, colon + rest
     if not has_page or not key:
         return one.summary, "", ""
     before, found, after = one.summary.partition(key)
     if found:
         return before, key, after
-    head, colon, rest = one.summary.partition(": ")
     error, name = one.facts.get("error_class"), one.facts.get("name")
     if not isinstance(error, str) or not isinstance(name, str):
         return "", head, colon + rest

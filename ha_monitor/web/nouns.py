@@ -21,6 +21,7 @@ from ha_monitor.query.groups import SORTS as ERROR_SORTS
 from ha_monitor.query.items import GapItem, GroupItem, NameItem, TaskItem
 from ha_monitor.query.problem_items import ProblemItem
 from ha_monitor.query.queue_items import QueueItem
+from ha_monitor.query.schedules import ScheduleItem
 from ha_monitor.query.search import Order
 from ha_monitor.status.fleet import Fleet
 from ha_monitor.web.page import NotThere
@@ -134,6 +135,15 @@ def _worker(view: View, asked: Parameters) -> Struct:
     return document_of(_one(view.worker(asked.name), "worker", asked.name))
 
 
+def _schedules(view: View, asked: Parameters) -> Struct:
+    pattern, reverse = asked.text("name") or None, asked.flag("reverse")
+    return document_of(view.schedules(pattern, asked.count(), reverse=reverse))
+
+
+def _schedule(view: View, asked: Parameters) -> Struct:
+    return document_of(_one(view.schedule(asked.name), "schedule", asked.name))
+
+
 def _problems(view: View, asked: Parameters) -> Struct:
     return document_of(view.problems(asked.count(), over=asked.flag("all"), reverse=asked.flag("reverse")).result)
 
@@ -202,6 +212,14 @@ NOUNS = (
     Noun("queues", "A queue, with the tasks that have waited longest", (_WITHIN,), QueueItem, _queue, takes_name=True),
     Noun("workers", "Workers, those first that are lost", (NAME, REVERSE, LIMIT), WorkerItem, _workers),
     Noun("workers", "A worker; of a lost one what became of its tasks", (), WorkerItem, _worker, takes_name=True),
+    Noun(
+        "schedules",
+        "What celery beat should run, and whether it did; the worst first",
+        (NAME, REVERSE, LIMIT),
+        ScheduleItem,
+        _schedules,
+    ),
+    Noun("schedules", "A schedule, with its latest due times", (), ScheduleItem, _schedule, takes_name=True),
     Noun(
         "problems",
         "What is wrong now, the worst first",

@@ -16,6 +16,8 @@ from ha_monitor.web.pages import (
     problems,
     queue,
     queues,
+    schedule,
+    schedules,
     tail,
     task,
     tasks,
@@ -32,6 +34,7 @@ PAGES: Mapping[str, PageFunction] = {
     "queues": queues.page,
     "workers": workers.page,
     "names": names.page,
+    "schedules": schedules.page,
     "tail": tail.page,
     "monitor": monitor.page,
 }
@@ -42,6 +45,7 @@ NAMED: Mapping[str, PageFunction] = {
     "queues": queue.page,
     "workers": worker.page,
     "names": name.page,
+    "schedules": schedule.page,
 }
 """`/<noun>/<name>`: the name is in the parameters."""
 OF_PAGES: Mapping[str, tuple[Parameter, ...]] = {"tail": (FILTER,)}

@@ -17,6 +17,7 @@ _KINDS = {
     **{"SUCCESS": "good", "FAILURE": "bad", "REJECTED": "bad", "REVOKED": "warn", "RETRY": "warn", "STARTED": "busy"},
     **{"online": "good", "late": "warn", "lost": "bad", "offline": "quiet"},
     **{"new": "bad", "regressed": "bad", "resolved": "good", "ignored": "quiet"},
+    **{"on time": "good", "missed": "bad", "failed": "bad", "doubled": "warn", "overran": "warn", "skipped": "warn"},
     **{"consuming": "good", "dead": "bad"},
 }
 _ENDS_OF_PARTS = re.compile(r"[^._@/-]*[._@/-]+|[^._@/-]+")

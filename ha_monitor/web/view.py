@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ha_monitor.answers import errors, fleet, names, problems, queues, task, tasks, workers
+from ha_monitor.answers import errors, fleet, names, problems, queues, schedules, task, tasks, workers
 from ha_monitor.answers.problems import Wrong
 from ha_monitor.answers.queues import WITHIN, Running
 from ha_monitor.answers.result import Result
@@ -111,6 +111,14 @@ class View:
     def worker(self, name: str) -> Result:
         """A worker (`SeenWorker`), with what became of its tasks if it is lost."""
         return workers.workers(self.reader, self.config, quoted(name))
+
+    def schedules(self, pattern: str | None = None, limit: int = 0, *, reverse: bool = False) -> Result:
+        """Schedules of beat (`SeenSchedule`), the worst first; 0 for all."""
+        return schedules.schedules(self.reader, pattern, limit, reverse=reverse)
+
+    def schedule(self, name: str) -> Result:
+        """A schedule (`SeenSchedule`), with its latest due times."""
+        return schedules.schedule(self.reader, name)
 
     def problems(self, limit: int = 0, *, over: bool = False, reverse: bool = False) -> Wrong:
         """What is wrong now (`Incident`); 0 for all."""

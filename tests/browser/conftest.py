@@ -43,6 +43,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
         with PagesBed(tmp_path_factory.mktemp("pages"), redis) as bed:
             card = bed.fill()
             bed.wait(lambda: "New error" in bed.get("/problems")[1], "the first incidents")
+            bed.wait(lambda: "nightly report" in bed.get("/schedules")[1], "the first schedules")
             yield Filled(bed, card)
 
 

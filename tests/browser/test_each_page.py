@@ -33,6 +33,8 @@ PAGES = {
     "/workers/celery@app1": ["online", "What failed there", "PermissionError"],
     "/names": ["shop.checkout", "reports.nightly"],
     "/names/shop.charge_card": ["a day before", "What failed", "Latest tasks"],
+    "/schedules": ["nightly report", "reports.nightly", "0 2 * * *", "toml", "ha-monitor schedules"],
+    "/schedules/nightly%20report": ["nightly report", "why", "0 2 * * *, UTC", "Latest due times"],
     "/monitor": ["1 of 1 instances consume", "consuming, leads"],
     "/tail": ["what the whole fleet announces"],
     "/nowhere": ["there is no page /nowhere"],

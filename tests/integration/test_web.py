@@ -16,9 +16,12 @@ from urllib.parse import quote
 
 import jsonschema_rs
 import pytest
+from msgspec.structs import replace
 
 from ha_monitor.cli.main import main
+from ha_monitor.store.duties import Duties
 from ha_monitor.store.keys import Keys
+from ha_monitor.store.schedules import ScheduleChanges
 from ha_monitor.web.headers import SECURITY
 from ha_monitor.web.nouns import NOUNS
 from tests.conftest import _empty_db
@@ -27,17 +30,19 @@ from tests.support.certificates import Certificate
 from tests.support.process import wait_until
 from tests.support.rights import PASSWORD, reader_rules
 from tests.support.services import PrivateRedis
+from tests.support.store_contract import a_judgement
 from tests.support.web import WebProcess
 from tests.unit.builders import event
 
 HOSTILE = "<script>alert(1)</script>\"'>&{{7*7}}"
 FAILED = "f0000000-0000-4000-8000-000000000001"
 QUEUE = "mail/now & <then>"
+SCHEDULE = f"nightly/{HOSTILE}"
 
 
 @pytest.fixture(scope="module")
 def filled(redis_server: PrivateRedis) -> str:
-    """URL of a store with tasks of several states, one of them with hostile texts, and a worker."""
+    """URL of a store with tasks of several states, one of them with hostile texts, a worker, and a schedule."""
     url = _empty_db(redis_server)
     one, now = Instance(url).start(), Inside(url).now()
     bodies = [event("worker-online", at=now - 50, uuid=None), event("worker-heartbeat", at=now - 1, uuid=None)]
@@ -56,6 +61,9 @@ def filled(redis_server: PrivateRedis) -> str:
     for start in range(0, len(bodies), 50):
         one.apply(bodies[start : start + 50])
     one.tick()
+    judged = a_judgement()
+    definition = replace(judged.definition, name=SCHEDULE, task=HOSTILE)
+    assert Duties(one.store).schedules(ScheduleChanges([replace(judged, definition=definition)]))
     return url
 
 
@@ -83,6 +91,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., WebProcess]]:
 def one_of(noun: str) -> str:
     """A name or an id of which something is known."""
     names = {"tasks": FAILED, "names": "shop.pay", "queues": QUEUE, "workers": "celery@host", "errors": ""}
+    names["schedules"] = SCHEDULE
     return quote(names[noun], safe="")
 
 
@@ -126,6 +135,8 @@ def test_programs_get_what_the_commands_answer(
         (["errors"], "/api/v1/errors"),
         (["names", "--sort", "runs"], "/api/v1/names?sort=runs"),
         (["workers"], "/api/v1/workers"),
+        (["schedules"], "/api/v1/schedules"),
+        (["schedules", SCHEDULE], f"/api/v1/schedules/{quote(SCHEDULE, safe='')}"),
     )
     for command, path in questions:
         main([*command, "-o", "json"])

@@ -302,11 +302,15 @@ def merged(*layers: Overrides) -> dict[str, dict[str, Any]]:
 
 
 def toml(top: Mapping[str, Any], sections: Overrides) -> str:
-    """A TOML file; JSON's strings, numbers, truth values and arrays are TOML's."""
+    """A TOML file, also of sections of named ones; JSON's strings, numbers, truth values and arrays are TOML's."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in top.items()]
     for section, values in sections.items():
         lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, Mapping)]
+        for name, inner in values.items():
+            if isinstance(inner, Mapping):
+                lines.append(f"[{section}.{json.dumps(name)}]")
+                lines += [f"{key} = {json.dumps(value)}" for key, value in inner.items()]
     return "\n".join(lines) + "\n"
 
 

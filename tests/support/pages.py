@@ -19,7 +19,11 @@ from tests.support.services import PrivateRedis
 from tests.support.shop import LOST, WORKERS, Shop
 
 NODE_ID = "shop"
-SETTINGS: dict[str, dict[str, Any]] = {"log": {"arguments": True}, "workers": {"late_after": 30.0, "lost_after": 60.0}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "log": {"arguments": True},
+    "workers": {"late_after": 30.0, "lost_after": 60.0},
+    "schedules": {"nightly report": {"task": "reports.nightly", "cron": "0 2 * * *"}},
+}
 
 
 class PagesBed:

@@ -25,6 +25,12 @@ def incident(kind: str, key: str, *tasks: str) -> Incident:
         ("failing", "shop.pay", (), "names/shop.pay"),
         ("task-stuck", "shop.pay", ("8d3b",), "tasks/8d3b"),
         ("task-stuck", "shop.pay", ("8d3b", "9a51"), "names/shop.pay"),
+        ("poison-task", "shop.pay", ("8d3b",), "tasks/8d3b"),
+        ("poison-task", "shop.pay", ("8d3b", "9a51"), "names/shop.pay"),
+        ("schedule-missed", "nightly report", ("8d3b",), "schedules/nightly%20report"),
+        ("schedule-doubled", "a/b", (), "schedules/a%2Fb"),
+        ("schedule-failed", "nightly", ("8d3b",), "schedules/nightly"),
+        ("beat-silent", "gen4711@web3", (), "schedules"),
         ("monitor", "channel-pager", (), "monitor"),
         ("store-went-back", "", (), "monitor"),
         ("queue-late", "x" * LONGEST, (), "queues"),
@@ -34,8 +40,8 @@ def incident(kind: str, key: str, *tasks: str) -> Incident:
     ],
 )
 def test_a_link_leads_to_what_it_is_about(kind: str, key: str, tasks: tuple[str, ...], place: str) -> None:
-    """Given an incident, the link is that of the page of its worker, queue, errors, name or task, whatever is in the
-    name; of one that has none, or has too long a name, the nearest page."""
+    """Given an incident, the link is that of the page of its worker, queue, errors, name, task or schedule,
+    whatever is in the name; of one that has none, or has too long a name, the nearest page."""
     assert place_of(incident(kind, key, *tasks)) == place
 
 

@@ -1,0 +1,44 @@
+"""What celery beat should run, when, and whether it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ha_monitor.answers.result import Result
+from ha_monitor.query.language import Pattern, split_values
+from ha_monitor.query.schedules import schedule_item, schedules_in, with_due_times
+from ha_monitor.store.reader import StoreReader
+
+
+def schedules(reader: StoreReader, pattern: str | None = None, limit: int = 0, *, reverse: bool = False) -> Result:
+    """The schedules (`SeenSchedule`) that match a pattern, the worst first; of a single one also its due times.
+
+    :param pattern: several by comma, in which `*` stands for any text, or a name as it is; None for all.
+    :param limit: how many; 0 for all.
+    :raises StoreUnavailable: as the reader does.
+    """
+    wanted = [Pattern(parts) for parts in split_values("*" if pattern is None else pattern)]
+    found = _matching(reader, lambda name: name == pattern or any(one.matches(name) for one in wanted))
+    items = found.items[::-1] if reverse else found.items
+    shown = items[:limit] if limit else items
+    result = found._replace(items=shown, more=len(items) > len(shown))
+    return _told(reader, result) if pattern is not None and len(shown) == 1 else result
+
+
+def schedule(reader: StoreReader, name: str) -> Result:
+    """The schedule of a name, as it is, with its due times; no item if there is none.
+
+    :raises StoreUnavailable: as the reader does.
+    """
+    return _told(reader, _matching(reader, lambda one: one == name))
+
+
+def _matching(reader: StoreReader, matches: Callable[[str], bool]) -> Result:
+    now = reader.queries.now()
+    found = schedules_in(reader.schedules, matches, now)
+    return Result(now, found.seen, lambda one, _now: schedule_item(one), found.searched, found.gaps)
+
+
+def _told(reader: StoreReader, found: Result) -> Result:
+    """With the due times of each, of which there is one at most."""
+    return found._replace(items=[with_due_times(reader.schedules, one) for one in found.items])
