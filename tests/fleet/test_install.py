@@ -27,6 +27,7 @@ def test_bare_hosts_become_a_fleet_that_consumes(fleet: FleetBed, table: list[st
         assert found.splitlines() == [
             "700 root /etc/ha-monitor/credentials",
             "600 root /etc/ha-monitor/credentials/broker_url",
+            "600 root /etc/ha-monitor/credentials/redbeat_url",
             "600 root /etc/ha-monitor/credentials/result_backend_url",
             "600 root /etc/ha-monitor/credentials/store_url",
         ]
