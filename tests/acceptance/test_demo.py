@@ -153,7 +153,7 @@ def at_work(temporary: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen
         else:
             pytest.fail(f"no task was announced: {seen}")
         children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) == 5, "Redis, a worker, and three monitors"
+        assert len(children) == 6, "Redis, a worker, three monitors, and the pages"
         yield process, children
     finally:
         process.kill()
