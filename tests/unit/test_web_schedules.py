@@ -151,7 +151,7 @@ def test_one_schedule_says_why_and_what_came_of_its_due_times() -> None:
     first = f"run-{NOW - DAY:.0f}"
     assert rows(html) == [
         f"04:54:03 missed{f' {UNKNOWN}' * 4}",
-        f"2026-11-24 05:54 on time 500 ms 1.0 s {first} SUCCESS",
+        f"2026-11-24 05:54 on time {first} SUCCESS 500 ms 1.0 s",
     ]
     assert f'<a class="id" href="/tasks/{first}">' in html
     assert '<a href="/names/shop.report">' in html
