@@ -156,8 +156,7 @@ def _state(seen: SeenSchedule, style: Style) -> Cell:
 
 
 def _source(seen: SeenSchedule, _style: Style) -> str:
-    definition = seen.judgement.definition
-    return definition.source.value if definition.is_confirmed else f"{definition.source.value}, not confirmed"
+    return seen.judgement.definition.source.value
 
 
 def _last(seen: SeenSchedule, style: Style) -> Cell:

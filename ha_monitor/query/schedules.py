@@ -119,8 +119,6 @@ class ScheduleItem(Struct):
     source: Source
     app: str | None
     enabled: bool
-    confirmed: bool
-    """Not if it was only learned."""
     state: ScheduleState
     why: str | None
     since: str | None
@@ -155,7 +153,6 @@ def schedule_item(seen: SeenSchedule) -> ScheduleItem:
         source=definition.source,
         app=definition.app or None,
         enabled=definition.is_enabled,
-        confirmed=definition.is_confirmed,
         state=one.state,
         why=one.why or definition.problem or None,
         since=time_or_null(one.since),
