@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from ha_monitor.check.findings import Finding, ok, warning
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import ConfigurationError, StoreUnavailable
-from ha_monitor.schedules.model import Source
+from ha_monitor.schedules.model import Judgement, Source
 from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.schedules import KnownSource
 
 _WHO = {Source.CONF: "the workers", Source.REDBEAT: "RedBeat"}
 _CURE = {
@@ -18,7 +19,7 @@ _CURE = {
 
 
 def check_schedules(config: Config) -> Iterator[Finding]:
-    """Whether the sources of schedules could be read, and what they told."""
+    """Whether the sources of schedules could be read, and what they told. Nothing if the store cannot be asked."""
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()
@@ -27,6 +28,16 @@ def check_schedules(config: Config) -> Iterator[Finding]:
         return  # `check_store` reports it
     finally:
         reader.close()
+    yield from findings_of(sources, judgements, is_expected=bool(config.redbeat.url or config.schedules))
+
+
+def findings_of(
+    sources: Mapping[Source, KnownSource], judgements: Sequence[Judgement], *, is_expected: bool
+) -> Iterator[Finding]:
+    """What is to be said of what the instances know.
+
+    :param is_expected: whether the configuration names schedules, or where they are, so that there should be some.
+    """
     for source, known in sources.items():
         if known.problem:
             who, cure = _WHO.get(source, source.value), _CURE.get(source, "")
@@ -39,5 +50,5 @@ def check_schedules(config: Config) -> Iterator[Finding]:
             "schedules",
             f"{count} schedule{'' if count == 1 else 's'} of beat {'is' if count == 1 else 'are'} watched{more}",
         )
-    elif config.redbeat.url or config.schedules:
+    elif is_expected:
         yield ok("schedules", "no instance has looked at schedules yet")

@@ -112,7 +112,7 @@ CATALOGUE = (
     ),
     Kind(
         *("schedule-missed", _PAGE, "schedule"),
-        begins="a schedule did not run within its grace ([schedules](schedules.md)); a warning if it was only learned",
+        begins="a schedule did not run within its grace ([schedules](schedules.md))",
         ends="it runs",
         follows=(("beat-silent", Same.SCHEDULES),),
     ),

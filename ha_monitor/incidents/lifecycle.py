@@ -68,7 +68,7 @@ def _clamped(kept: Iterable[Incident], now: float) -> list[Incident]:
 def _born(sighting: Sighting, now: float) -> Incident:
     digest = blake2b(f"{sighting.kind}\0{sighting.key}\0{now:.3f}".encode("utf-8", "replace"), digest_size=6)
     since = now if sighting.since is None else min(sighting.since, now)
-    severity = sighting.severity or KINDS[sighting.kind].severity
+    severity = KINDS[sighting.kind].severity
     one = Incident(
         digest.hexdigest(), sighting.kind, sighting.key, severity, Phase.PENDING, since, now, sighting.summary, born=now
     )

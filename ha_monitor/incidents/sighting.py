@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import NamedTuple
 
-from ha_monitor.store.incidents import Severity
 from ha_monitor.text.visible import visible
 
 
@@ -27,8 +26,6 @@ class Sighting(NamedTuple):
     """Those that its tasks were on, if that is all of them; nothing if it is not known."""
     schedules: frozenset[str] = frozenset()
     """What it is about of these."""
-    severity: Severity | None = None
-    """None for that of its kind."""
     members: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
 

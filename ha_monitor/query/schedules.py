@@ -43,8 +43,7 @@ class SeenSchedule(NamedTuple):
     @property
     def source(self) -> str:
         """Where it is from, for people."""
-        definition = self.judgement.definition
-        return definition.source.value if definition.is_confirmed else f"{definition.source.value}, not confirmed"
+        return self.judgement.definition.source.value
 
     @property
     def why(self) -> str:
@@ -137,8 +136,6 @@ class ScheduleItem(Struct):
     source: Source
     app: str | None
     enabled: bool
-    confirmed: bool
-    """Not if it was only learned."""
     state: ScheduleState
     why: str | None
     since: str | None
@@ -173,7 +170,6 @@ def schedule_item(seen: SeenSchedule) -> ScheduleItem:
         source=definition.source,
         app=definition.app or None,
         enabled=definition.is_enabled,
-        confirmed=definition.is_confirmed,
         state=one.state,
         why=seen.why or None,
         since=time_or_null(one.since),

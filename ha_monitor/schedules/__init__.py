@@ -9,7 +9,6 @@ configuration and the store, so that these can check and keep its values.
 - `redbeat.definitions_of(hashes: Mapping[str, Mapping[str, str]], zone) -> list[Definition]`: from what RedBeat keeps.
 - `arguments.arguments_told(args, kwargs) -> str | None`: for `Run.arguments`.
 - `toml.definition_of(name, …) -> Definition`, `toml.written(definitions) -> str`: the configuration of this program.
-- `learned.learn(task, runs) -> Definition | None`: from regular runs.
 - `sources.merged(*definitions) -> list[Definition]`: one of each name, the best source first.
 - `timetable.timetable_of(text, zone) -> Timetable`: `next_after(at)`, `period(at)`; raises `ValueError` with what was
   expected.

@@ -49,13 +49,11 @@ def _is_beside(one: Judgement, at: float) -> bool:
 
 
 def _silent(group: Sequence[Judgement]) -> SilentBeat | None:
-    # What was guessed from regular runs need not be of a beat.
-    sure = [one for one in group if one.definition.is_confirmed]
-    heard = [at for one in sure if (at := _heard(one)) is not None]
+    heard = [at for one in group if (at := _heard(one)) is not None]
     last_heard = max(heard, default=None)
     # What was missed while others still ran is not explained by a silence.
     missed = [
-        one for one in sure if one.state is ScheduleState.MISSED and (last_heard is None or _begin(one) > last_heard)
+        one for one in group if one.state is ScheduleState.MISSED and (last_heard is None or _begin(one) > last_heard)
     ]
     if len(missed) < _LEAST:
         return None
@@ -67,7 +65,7 @@ def _silent(group: Sequence[Judgement]) -> SilentBeat | None:
         since=since,
         last_heard=last_heard,
         schedules=tuple(one.definition.name for one in names),
-        watched=len(sure),
+        watched=len(group),
     )
 
 

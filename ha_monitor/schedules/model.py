@@ -34,8 +34,6 @@ class Source(StrEnum):
     """The configuration of the application, as a worker tells it."""
     TOML = "toml"
     """The configuration of this program."""
-    LEARNED = "learned"
-    """Guessed from runs that come regularly."""
 
 
 class ScheduleState(StrEnum):
@@ -86,8 +84,6 @@ class Definition(Struct, frozen=True, omit_defaults=True, kw_only=True):
     must_end_within: float | None = None
     """Seconds after its due time within which a run ends."""
     is_enabled: bool = True
-    is_confirmed: bool = True
-    """Not if it was learned and nobody has confirmed it: then it only warns."""
     problem: str = ""
     """Why it cannot be judged: one sentence for people."""
     differs: str = ""

@@ -7,13 +7,11 @@ by when they are due, and `redbeat::lock` is there while a beat holds it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta, timezone
+from collections.abc import Mapping
 
 from ha_monitor.schedules.confs import definition_of
 from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES, Definition, Source
 from ha_monitor.schedules.texts import crontab_field
-from ha_monitor.schedules.timetable import zone_of
 
 _LONGEST = 100_000
 _FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
@@ -38,26 +36,6 @@ def definitions_of(
         entry = {**definition, "schedule": _schedule(definition.get("schedule"))}
         found[name] = definition_of(name, entry, zone, Source.REDBEAT, app)
     return [found[name] for name in sorted(found)]
-
-
-def last_run_of(fields: Mapping[str, str]) -> float | None:
-    """When RedBeat itself says that it ran an entry last, in seconds since the epoch; None if it does not."""
-    told = _object(fields.get("meta")).get("last_run_at")
-    if not isinstance(told, dict):
-        return None
-    try:
-        parts = [int(told[name]) for name in ("year", "month", "day", "hour", "minute", "second", "microsecond")]
-        zone = told.get("timezone", "UTC")
-        # A number is the offset in seconds.
-        known = timezone(timedelta(seconds=zone)) if isinstance(zone, (int, float)) else zone_of(str(zone))
-        return datetime(*parts, tzinfo=known).timestamp()  # type: ignore[misc,arg-type]
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def due_times(scores: Iterable[tuple[str, float]], prefix: str = "redbeat:") -> dict[str, float]:
-    """When RedBeat itself will run each entry next, by name; what it does not run any more is left out."""
-    return {key.removeprefix(prefix)[:LONGEST_TEXT]: score for key, score in scores if score > 0}
 
 
 def _object(text: object) -> dict[str, object]:

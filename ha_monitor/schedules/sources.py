@@ -17,18 +17,12 @@ def merged(*told: Iterable[Definition]) -> list[Definition]:
     """The definitions, in the order of their names: at most a thousand, the best sources first.
 
     When it is due is said by the best source that can be read. The configuration of this program adds its grace and its
-    time to end, under the same name, or for the same task at the same times. What was learned yields to whatever else
-    is said of its task.
+    time to end, under the same name, or for the same task at the same times.
     """
     by_name: dict[tuple[str, str], list[Definition]] = {}
     for one in sorted((one for definitions in told for one in definitions), key=_rank):
         by_name.setdefault(_key(one, by_name), []).append(one)
-    tasks = {one.task for group in by_name.values() for one in group if one.source is not Source.LEARNED}
-    found = [
-        _one(group)
-        for group in by_name.values()
-        if any(one.source is not Source.LEARNED for one in group) or group[0].task not in tasks
-    ]
+    found = [_one(group) for group in by_name.values()]
     return sorted(_unique(found)[:MOST_SCHEDULES], key=lambda one: one.name)
 
 

@@ -12,7 +12,8 @@ from ha_monitor.store.connection import StoreConnection
 
 AT_ONCE = 100
 """Entries that one round trip reads."""
-FIELDS = ("definition", "meta")
+FIELD = "definition"
+"""Of an entry: what it is. The other one, `meta`, has when it ran last."""
 LONGEST = 100_000
 """Bytes of a field: a longer one is none that RedBeat wrote."""
 
@@ -43,10 +44,9 @@ class RedBeatReader:
         found: dict[str, Mapping[str, str]] = {}
         for first in range(0, len(keys), AT_ONCE):
             some = keys[first : first + AT_ONCE]
-            rows = connection.call_all(*(("HMGET", key, *FIELDS) for key in some))
-            for key, row in zip(some, rows, strict=True):
-                values = zip(FIELDS, row, strict=True)
-                found[_text(key)] = {name: _text(raw) for name, raw in values if raw and len(raw) <= LONGEST}
+            rows = connection.call_all(*(("HGET", key, FIELD) for key in some))
+            for key, raw in zip(some, rows, strict=True):
+                found[_text(key)] = {FIELD: _text(raw)} if raw and len(raw) <= LONGEST else {}
         return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from tests.support.process import wait_until
 from tests.support.workers import CeleryWorker
 
 EVERY, GRACE = 4.0, 6.0
+DEPLOYED_WITHIN = 20.0
+"""Grace where what is watched is a deploy: a worker must have started in it, and have told its settings."""
 SETTLED = ("tests.support.settled", "2")
 
 
@@ -40,11 +42,20 @@ class Watched:
     """A fleet, an application with one worker, and what is said of its schedules."""
 
     def __init__(
-        self, folder: Path, broker_url: str, store_url: str, *, size: int = 2, env: dict[str, str] | None = None
+        self,
+        folder: Path,
+        broker_url: str,
+        store_url: str,
+        *,
+        grace: float = GRACE,
+        source: Source = Source.CONF,
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        graces = {name: {"grace": GRACE} for name in ("add", "echo", "decode")}
+        """:param source: that of the schedules that are looked at."""
+        graces = {name: {"grace": grace} for name in ("add", "echo", "decode")}
         env = {"HA_MONITOR_SCHEDULES": json.dumps(graces), **(env or {})}
-        self.fleet = Fleet(folder, broker_url, store_url, size=size, env=env)
+        self.fleet = Fleet(folder, broker_url, store_url, size=2, env=env)
+        self._source = source
         self._reader = StoreReader(self.fleet.config.store, self.fleet.node_id)
         self._reader.connect()
         self.told: list[tuple[str, str, float]] = []
@@ -57,9 +68,9 @@ class Watched:
         self.fleet.wait_until_consuming()
 
     def judged(self) -> dict[str, Judgement]:
-        """Those that a worker knows: of the others only a grace is configured."""
+        """Those that the source tells: of the others only a grace is configured."""
         found = self._reader.schedules.judgements()
-        return {one.definition.name: one for one in found if one.definition.source is Source.CONF}
+        return {one.definition.name: one for one in found if one.definition.source is self._source}
 
     def wait_for(self, state: ScheduleState, *names: str) -> None:
         """Wait until all schedules, which are these, are in a state."""
@@ -74,8 +85,12 @@ class Watched:
         wanted = ("schedule-", "beat-")
         return [line for line in self.fleet.said(event) if str(line.get("kind", "")).startswith(wanted)]
 
+    def opened(self, *but: str) -> list[tuple[str, str]]:
+        """Kind and key of all incidents about schedules that opened so far. :param but: kinds that are left out."""
+        return [(line["kind"], line["key"]) for line in self.lines("incident-opened") if line["kind"] not in but]
+
     def open_ones(self) -> set[tuple[str, str]]:
-        """The incidents about schedules that fire."""
+        """The incidents about schedules that fire, or will if they are seen again."""
         found = self._reader.incidents.incidents()
         return {(one.kind, one.key) for one in found if one.is_open and one.kind.startswith(("schedule-", "beat-"))}
 
@@ -89,8 +104,25 @@ class Watched:
         return line
 
     def wait_until_over(self) -> None:
-        """Wait until no incident about schedules is open."""
-        wait_until(lambda: not self.open_ones(), 120, f"the end of {self.open_ones()}", 0.1)
+        """Wait until no incident about schedules is open, and all have been told."""
+
+        def over() -> bool:
+            return not self.open_ones() and len(self.lines("incident-opened")) == len(self.lines("incident-resolved"))
+
+        wait_until(over, 120, f"the end of {self.open_ones()}", 0.1)
+
+    def wait_until_judged(self, until: float) -> None:
+        """Wait until it is told what was due until then."""
+
+        def judged() -> bool:
+            coverage = self._reader.schedules.coverage()
+            return coverage is not None and coverage.until >= until
+
+        wait_until(judged, until - time.time() + 60, "what was due is judged", 0.2)
+
+    def print_told(self) -> None:
+        for what, kind, seconds in self.told:
+            sys.stdout.write(f"{what:16} {kind:18} {seconds:5.1f} s\n")
 
     @property
     def leader(self) -> Instance:
@@ -127,7 +159,7 @@ def worker(stack: ExitStack, broker: str, settings: dict[str, Any], name: str = 
 
 def test_what_becomes_of_a_beat_is_told(broker: str, store_url: str, tmp_path: Path, stack: ExitStack) -> None:
     """Given a beat with two schedules, it is told of within grace when it was killed, is frozen, or is there twice, and
-    when that is over; and not when it moves to another host.
+    when that is over; and not when it moves to another host, where it has no file of what it has sent.
     """
     settings = scheduled("add", "echo")
     seen = watched(stack, tmp_path, broker, store_url)
@@ -137,71 +169,124 @@ def test_what_becomes_of_a_beat_is_told(broker: str, store_url: str, tmp_path: P
     seen.wait_for(ScheduleState.ON_TIME, "add", "echo")
     assert {one.definition.timetable for one in seen.judged().values()} == {"every 4s"}
 
+    beat.wait_for_round()
     beat.kill()
     line = seen.wait_for_incident("killed", "beat-silent", time.time())
     assert line["size"] == 2
     beat.start()
     seen.wait_until_over()
 
+    beat.wait_for_round()
     beat.freeze()
     seen.wait_for_incident("frozen", "beat-silent", time.time())
     beat.thaw()
     seen.wait_until_over()
 
+    doubled = [("schedule-doubled", "add"), ("schedule-doubled", "echo")]
     with CeleryBeat(broker, settings):
         began = time.time()
-        wait_until(lambda: {kind for kind, _ in seen.open_ones()} == {"schedule-doubled"}, 120, "two beats", 0.1)
+        wait_until(lambda: sorted(seen.opened("beat-silent")) == doubled, 120, "two beats", 0.1)
         seen.told.append(("started twice", "schedule-doubled", time.time() - began))
     seen.wait_until_over()
 
-    before = len(seen.lines("incident-opened"))
+    before = seen.opened()
+    moved = CeleryBeat(broker, settings).load()
+    stack.callback(moved.close)
+    beat.wait_for_round()
     beat.stop()
-    with CeleryBeat(broker, settings):
-        time.sleep(3 * (EVERY + GRACE))  # that nothing is told needs time in which it could be
-        assert seen.lines("incident-opened")[before:] == []
-        seen.told.append(("moved", "nothing", 0.0))
-    for what, kind, seconds in seen.told:
-        sys.stdout.write(f"{what:16} {kind:18} {seconds:5.1f} s\n")
+    moved.start()
+    moved.wait_for_round()
+    seen.wait_until_judged(time.time() + 2 * (EVERY + GRACE))
+    assert (seen.opened(), seen.open_ones()) == (before, set())
+    seen.told.append(("moved", "nothing", 0.0))
+    seen.print_told()
 
 
 def test_a_deploy_and_a_monitor_that_is_away_are_no_incident(
     broker: str, store_url: str, tmp_path: Path, stack: ExitStack
 ) -> None:
-    """Given an entry that a deploy takes away and one that it adds, the new one is watched and nothing is told; and so
-    it is of due times over which the monitor was away. What a leader leaves that dies at the due time, the next one
-    tells.
+    """Given an entry that a deploy takes away and one that it adds, the new one is watched and nothing is told of what
+    did not run; nor is it of due times over which the monitor was away. What a leader leaves that dies at the due time,
+    the next one tells.
     """
-    settings = scheduled("add", "echo")
-    seen = watched(stack, tmp_path, broker, store_url)
+    settings, new = scheduled("add", "echo"), scheduled("echo", "decode")
+    seen = watched(stack, tmp_path, broker, store_url, grace=DEPLOYED_WITHIN)
     seen.start()
     first = worker(stack, broker, settings)
-    beat = stack.enter_context(CeleryBeat(broker, settings))
+    old = stack.enter_context(CeleryBeat(broker, settings))
     seen.wait_for(ScheduleState.ON_TIME, "add", "echo")
 
     first.stop()
-    beat.stop()
-    new = scheduled("echo", "decode")
     worker(stack, broker, new, "other")
-    beat.start(new)
+    beat = CeleryBeat(broker, new).load()
+    stack.callback(beat.close)
+    old.wait_for_round()
+    old.stop()
+    beat.start()
     wait_until(lambda: set(seen.judged()) == {"echo", "decode"}, 120, "the schedules of the deploy", 0.2)
     wait_until(lambda: seen.judged()["decode"].last is not None, 60, "a run of the new one", 0.2)
-    assert seen.lines("incident-opened") == [line for line in seen.lines("incident-opened") if line["key"] == "decode"]
+    seen.wait_until_judged(time.time() + EVERY + DEPLOYED_WITHIN)
+    # The new one fails, and that is told.
+    assert seen.opened() == [("schedule-failed", "decode")]
 
-    before = len(seen.lines("incident-opened"))
+    beat.wait_for_round()
     for instance in seen.fleet.instances:
         instance.stop()
     beat.stop()
-    time.sleep(3 * EVERY + GRACE)
+    beat.load()
+    time.sleep(EVERY + 1.5 * DEPLOYED_WITHIN)  # that due times pass of which nothing is seen
     beat.start()
     seen.start()
-    time.sleep(3 * (EVERY + GRACE))
-    assert [line for line in seen.lines("incident-opened")[before:] if line["kind"] != "schedule-failed"] == []
+    beat.wait_for_round()
+    seen.wait_until_judged(time.time() + EVERY + DEPLOYED_WITHIN)
+    assert seen.opened("schedule-failed") == []
 
+    beat.wait_for_round()
     beat.kill()
-    due = max(one.next_due or 0.0 for one in seen.judged().values())
+    due = time.time() + EVERY
     wait_until(lambda: time.time() > due, 30, "the due time", 0.1)
     seen.leader.kill()
     line = seen.wait_for_incident("leader killed", "beat-silent", due)
     assert line["size"] == 2
-    for what, kind, seconds in seen.told:
-        sys.stdout.write(f"{what:16} {kind:18} {seconds:5.1f} s\n")
+    assert seen.opened("schedule-failed") == [("beat-silent", line["key"])]
+    seen.told.append(("monitor away", "nothing", 0.0))
+    seen.print_told()
+
+
+def test_two_beats_that_share_a_lock_are_one(
+    redis_broker_url: str, result_url: str, store_url: str, tmp_path: Path, stack: ExitStack
+) -> None:
+    """Given two beats of celery-redbeat, whose schedule no worker has, it is read from their Redis; when the one that
+    sends is killed and the other one takes over, nothing is told; when that one is killed, too, the beat is silent.
+    """
+    # It holds its lock for five of these loops of 300 s otherwise, for which nobody sends after a crash.
+    quick = {"redbeat_redis_url": result_url, "redbeat_lock_timeout": 3, "beat_max_loop_interval": 1}
+    settings, args = scheduled("add", "echo") | quick, ("-S", "redbeat.RedBeatScheduler")
+    env = {"HA_MONITOR_REDBEAT_URL": result_url}
+    seen = watched(stack, tmp_path, redis_broker_url, store_url, grace=2 * GRACE, source=Source.REDBEAT, env=env)
+    seen.start()
+    first, second = (CeleryBeat(redis_broker_url, settings, args=args).load() for _ in range(2))
+    for beat in (first, second):
+        stack.callback(beat.close)
+    first.start()
+    first.wait_for_round()
+    second.start()
+    worker(stack, redis_broker_url, {})
+    seen.wait_for(ScheduleState.ON_TIME, "add", "echo")
+    assert {(one.definition.task, one.definition.timetable) for one in seen.judged().values()} == {
+        ("tests.add", "every 4s"),
+        ("tests.echo", "every 4s"),
+    }
+
+    first.wait_for_round()
+    first.kill()
+    second.wait_for_round()
+    seen.wait_until_judged(time.time() + EVERY + 2 * GRACE)
+    assert (seen.opened(), seen.open_ones()) == ([], set())
+    seen.told.append(("one killed", "nothing", 0.0))
+
+    second.wait_for_round()
+    second.kill()
+    line = seen.wait_for_incident("both killed", "beat-silent", time.time())
+    assert line["size"] == 2
+    seen.print_told()

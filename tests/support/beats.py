@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.held_beat import LOADED
 from tests.support.process import OwnProcess, wait_until
 from tests.support.workers import ROOT
 
@@ -31,8 +34,10 @@ class CeleryBeat:
     ) -> None:
         """:param settings: more settings of Celery, `beat_schedule` above all. :param args: more for `celery beat`."""
         self.dir = Path(tempfile.mkdtemp(prefix="beat-"))
-        self._command = [sys.executable, "-m", "celery", "-A", "tests.support.celery_app", "beat"]
-        self._command += ["--loglevel", "INFO", "--pidfile", "", *(args or ["-s", str(self.dir / "schedule")])]
+        self._begin = self.dir / "begin"
+        self._command = [sys.executable, "-m", "tests.support.held_beat", str(self._begin)]
+        self._command += ["-A", "tests.support.celery_app", "beat", "--loglevel", "DEBUG", "--pidfile", ""]
+        self._command += args or ["-s", str(self.dir / "schedule")]
         self._env = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -51,22 +56,50 @@ class CeleryBeat:
             raise RuntimeError("beat was not started")
         return self._process
 
-    def start(self, settings: Mapping[str, Any] | None = None) -> Self:
-        """Start it and wait until it runs. :param settings: in place of those before."""
-        if settings is not None:
-            self._env["TESTS_SETTINGS"] = json.dumps(settings)
+    def load(self) -> Self:
+        """Have it load all that takes time, and wait at its very beginning."""
+        self._begin.unlink(missing_ok=True)
         self._starts += 1
-        process = self._process = OwnProcess(
-            self._command, self.dir / f"{self._starts}.log", env=self._env, cwd=self.dir
-        )
+        self._process = OwnProcess(self._command, self.dir / f"{self._starts}.log", env=self._env, cwd=self.dir)
+        self._wait_for(LOADED)
+        return self
 
-        def ready() -> bool:
+    def start(self) -> Self:
+        """Start it, at once if it is loaded, and wait until it runs."""
+        if self._process is None or not self._process.running:
+            self.load()
+        self._begin.touch()
+        self._wait_for("beat: Starting...")
+        return self
+
+    def wait_for_round(self) -> None:
+        """Wait until it has just sent all entries, which are due together, and sleeps: what is done now is done between
+        two due times. A beat that is stopped while it sends may hang, and lose what it has said that it sends.
+        """
+        before = max(self._sent().values())
+
+        def is_sent() -> bool:
+            (first, *others) = self._sent().values()
+            is_whole = first > before and all(other == first for other in others)
+            return is_whole and "beat: Waking up" in self.process.output().rstrip().rpartition("\n")[2]
+
+        wait_until(is_sent, 60, f"all entries sent by this start of beat: {self._sent()}")
+
+    def _sent(self) -> Counter[str]:
+        """How often the latest start has sent each entry."""
+        found = Counter(re.findall(r"DEBUG/MainProcess\] (?:Scheduler: )?(\S+) sent\.", self.process.output()))
+        entries = json.loads(self._env["TESTS_SETTINGS"])["beat_schedule"]
+        return Counter({name: found[entry["task"]] for name, entry in entries.items()})
+
+    def _wait_for(self, text: str) -> None:
+        process = self.process
+
+        def is_said() -> bool:
             if not process.running:
                 raise RuntimeError(f"beat ended with {process.returncode}:\n{process.output()[-3000:]}")
-            return "beat: Starting..." in process.output()
+            return text in process.output()
 
-        wait_until(ready, 60, "the start of beat", interval=0.05)
-        return self
+        wait_until(is_said, 60, f"beat: {text}")
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -86,11 +119,15 @@ class CeleryBeat:
             self._process.send(signal.SIGCONT)
             self._process.end(signal.SIGTERM, 30)
 
+    def close(self) -> None:
+        """Stop it, and remove its folder."""
+        self.stop()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        shutil.rmtree(self.dir, ignore_errors=True)
+        self.close()

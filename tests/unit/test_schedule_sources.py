@@ -16,8 +16,7 @@ from msgspec.structs import replace
 from ha_monitor.schedules import redbeat, toml
 from ha_monitor.schedules.arguments import arguments_of, arguments_told
 from ha_monitor.schedules.confs import definitions_in, definitions_of
-from ha_monitor.schedules.learned import learn
-from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES, Definition, Run, Source
+from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES, Definition, Source
 from ha_monitor.schedules.sources import merged
 from ha_monitor.schedules.texts import translated, zone_name
 
@@ -290,7 +289,7 @@ REDBEAT = {
 
 
 def test_redbeats_entries_are_read() -> None:
-    """Given what RedBeat 2.4 keeps in Redis, then its entries are read: which of them are paused, and when each ran."""
+    """Given what RedBeat 2.4 keeps in Redis, then its entries are read, and which of them are paused."""
     found = redbeat.definitions_of(REDBEAT, "Europe/Berlin")
 
     assert [(one.name, one.task, one.timetable, one.is_enabled, one.problem) for one in found] == [
@@ -300,10 +299,6 @@ def test_redbeats_entries_are_read() -> None:
     ]
     assert (found[0].queue, found[0].expires, found[0].source) == ("q", 60.0, Source.REDBEAT)
     assert found[0].arguments == arguments_of([1], {})
-    assert redbeat.last_run_of(REDBEAT["redbeat:nightly"]) == 1795746600.25
-    assert redbeat.last_run_of(REDBEAT["redbeat:broken"]) is None
-    assert redbeat.last_run_of({"meta": '{"last_run_at": {"year": 1e400}}'}) is None
-    assert redbeat.due_times([("redbeat:a", 5.0), ("redbeat:done", -1.0)]) == {"a": 5.0}
 
 
 def test_the_names_of_zones_are_read() -> None:
@@ -412,39 +407,3 @@ def test_two_applications_may_have_the_same_names() -> None:
     two = definitions_in(answer(a={"task": "t", "schedule": 60}), app="stock")
 
     assert [each.name for each in merged(one.values(), two.values())] == ["shop/a", "stock/a"]
-
-
-def regular(*times: float) -> list[Run]:
-    return [Run(task_id=str(place), sent=at) for place, at in enumerate(times)]
-
-
-def test_what_comes_regularly_is_learned() -> None:
-    """Given ten runs of a task a day, but for some minutes, then a schedule is learned, which is not confirmed; as soon
-    as anything else tells of its task, that is taken instead.
-    """
-    runs = regular(*(86400 * number + (number % 3) * 60 for number in range(10)))
-
-    learned = learn("t", runs)
-
-    assert learned is not None
-    assert (learned.name, learned.timetable, learned.is_confirmed) == ("t", "every 1d", False)
-    conf = definitions_in(answer(a={"task": "t", "schedule": 60}))
-    assert [one.name for one in merged([learned], conf.values())] == ["a"]
-    assert [one.name for one in merged([learned])] == ["t"]
-
-
-@pytest.mark.parametrize(
-    "runs",
-    [
-        regular(*(60.0 * number for number in range(9))),
-        regular(*(60.0 * number for number in range(8)), 500, 700, 710, 760),
-        regular(*(1.0 * number for number in range(100))),
-        [replace(run, is_child=True) for run in regular(*(60.0 * number for number in range(20)))],
-        [replace(run, sent=None) for run in regular(*(60.0 * number for number in range(20)))],
-        regular(*([5.0] * 20)),
-    ],
-)
-def test_what_does_not_come_regularly_is_not_learned(runs: list[Run]) -> None:
-    """Given too few runs, irregular ones, very frequent ones, or those that another task sends, then nothing is
-    learned."""
-    assert learn("t", runs) is None

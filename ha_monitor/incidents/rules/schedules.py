@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from ha_monitor.incidents.facts import Facts
 from ha_monitor.incidents.sighting import Sighting, command_of, count_of, names_of
 from ha_monitor.schedules.model import Judgement, ScheduleState
-from ha_monitor.store.incidents import Severity
 from ha_monitor.text.times import duration
 from ha_monitor.text.visible import visible
 
@@ -32,7 +31,6 @@ def schedule_missed(facts: Facts) -> Iterator[Sighting]:
             one,
             f"{visible(name)} did not run when it was due, {times} in a row: {_what(one)}",
             size=max(1, one.missed),
-            severity=None if one.definition.is_confirmed else Severity.WARN,
         )
 
 
@@ -78,7 +76,7 @@ def _judged(facts: Facts, state: ScheduleState) -> Iterator[Judgement]:
             yield one
 
 
-def _sighting(kind: str, one: Judgement, summary: str, *, size: int = 1, severity: Severity | None = None) -> Sighting:
+def _sighting(kind: str, one: Judgement, summary: str, *, size: int = 1) -> Sighting:
     definition, last = one.definition, one.last
     return Sighting(
         kind,
@@ -95,7 +93,6 @@ def _sighting(kind: str, one: Judgement, summary: str, *, size: int = 1, severit
         },
         command=command_of("schedules", definition.name),
         tasks=() if last is None or last.run is None else (last.run.task_id,),
-        severity=severity,
         schedules=frozenset([definition.name]),
     )
 
