@@ -17,6 +17,8 @@ class Wrong(NamedTuple):
     result: Result
     known: list[Incident]
     """The worst first, also those that were over within the last hour."""
+    is_judged: bool
+    """Whether anything was judged lately: without, that nothing is listed says nothing."""
 
     @property
     def any_fires(self) -> bool:
@@ -40,4 +42,4 @@ def problems(reader: StoreReader, limit: int = 0, *, over: bool = False, reverse
     result = Result(
         now, shown, lambda one, _now: problem_item(one), found.seen_by, found.gaps, len(wanted) > len(shown)
     )
-    return Wrong(result, found.incidents)
+    return Wrong(result, found.incidents, found.is_judged)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ha_monitor.cli.an_id import an_id
 from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, as_typed, store_of, write_properties
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
@@ -37,7 +38,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "  ha-monitor dead-letters -n 0 -o ids | xargs ha-monitor dead-letters --drop",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("ids", nargs="*", metavar="ID", help="id of a dead letter, or its beginning")
+    parser.add_argument("ids", nargs="*", type=an_id, metavar="ID", help="id of a dead letter, or its beginning")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--retry", action="store_true", help="have the handler called again, with all its attempts")
     what.add_argument("--drop", action="store_true", help="forget them")

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ha_monitor.cli.an_id import an_id
 from ha_monitor.cli.answers import (
     Answer,
     Of,
@@ -53,7 +54,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help="id of a group, or its beginning")
+    parser.add_argument("groups", nargs="*", type=an_id, metavar="GROUP", help="id of a group, or its beginning")
     marks = parser.add_mutually_exclusive_group()
     marks.add_argument("--resolve", action="store_true", help="its cause is gone: if it comes again, it has regressed")
     marks.add_argument("--ignore", type=_duration, metavar="DURATION", help="it does not matter for so long, as in 2h")

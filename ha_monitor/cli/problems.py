@@ -31,6 +31,10 @@ LEAST_WIDTH = 40
 _COLORS = {"page": "31;1", "warn": "33;1"}
 
 
+UNJUDGED = "not judged at the moment"
+"""In place of `no problems`."""
+
+
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "problems",
@@ -62,18 +66,23 @@ def run(options: argparse.Namespace) -> ExitStatus:
         items = found.result.items
         told = Told(partial(_tell, by_id)) if items and options.output != "wide" else None
         return of_result(
-            found.result, ("problem", "problems"), COLUMNS, lambda one: str(one.id), told=told, words=_found(items)
+            found.result,
+            ("problem", "problems"),
+            COLUMNS,
+            lambda one: str(one.id),
+            told=told,
+            words=_found(items, is_judged=found.is_judged),
         )
 
     status = answered(options, ask)
     return ExitStatus.FAILURE if any_fires else status
 
 
-def _found(items: Sequence[Incident]) -> str:
-    """How many are listed, in words: what is over is no problem any more."""
+def _found(items: Sequence[Incident], *, is_judged: bool) -> str:
+    """How many are listed, in words. What is over is no problem any more, and none is not none where nobody judges."""
     wrong = sum(1 for one in items if one.is_open)
     over = len(items) - wrong
-    found = f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}"
+    found = f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}" if wrong or is_judged else UNJUDGED
     return f"{found}, {over} over within the last hour" if over else found
 
 

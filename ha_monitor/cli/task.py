@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli import tasks
+from ha_monitor.cli.an_id import an_id
 from ha_monitor.cli.answers import (
     LEAST_ID,
     Answer,
@@ -48,7 +49,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "retries, and what an open one waits for. The beginning of an id is enough if no other begins so. Exit status "
         "1 if there is no such task, or several.",
     )
-    parser.add_argument("ids", nargs="+", metavar="ID", help="id of a task, or its beginning")
+    parser.add_argument("ids", nargs="+", type=an_id, metavar="ID", help="id of a task, or its beginning")
     parser.add_argument(
         "--tree", action="store_true", help="also the workflow that it is a part of, and what took its time"
     )

@@ -41,6 +41,8 @@ class Problems(NamedTuple):
     """Who has looked, in words."""
     gaps: list[Gap]
     """What is not known."""
+    is_judged: bool
+    """Whether anything of this was judged within the last minute."""
 
 
 def problems(reader: ProblemReader, now: float) -> Problems:
@@ -62,8 +64,9 @@ def problems(reader: ProblemReader, now: float) -> Problems:
             _instead(f"{said}: nobody sees what is wrong", judged or _last_sign(entries, now), now),
             *incidents,
         ]
-    if not consuming or judged is None or now - judged > OLD:
-        gaps.append(Gap("what began or ended, since nothing could be judged", judged or 0.0, now if judged else 0.0))
+    is_judged = bool(consuming) and judged is not None and now - judged <= OLD
+    if not is_judged:
+        gaps.append(_unjudged(judged))
     lag = max((one.lag for one in consuming), default=0.0)
     seen_by = (
         f"what {len(consuming)} of {count_of(len(alive), 'instance')} sees"
@@ -74,7 +77,17 @@ def problems(reader: ProblemReader, now: float) -> Problems:
         seen_by += f", merged {short_duration(lag)} after it was sent"
     if judged is not None:
         seen_by += f", judged {short_duration(max(0.0, now - judged))} ago"
-    return Problems(worst_first(incidents), seen_by, gaps)
+    return Problems(worst_first(incidents), seen_by, gaps, is_judged)
+
+
+def _unjudged(judged: float | None) -> Gap:
+    """What is not known while nothing is judged: a new leader listens first, and waits while events are on their way.
+
+    :param judged: when something was judged last.
+    """
+    if judged is None:
+        return Gap("what is wrong: nothing is judged before the leader has listened for workers.lost_after", 0.0, 0.0)
+    return Gap("what began or ended: nothing was judged", judged, 0.0)
 
 
 def _judged(alive: Sequence[InstanceEntry]) -> float | None:

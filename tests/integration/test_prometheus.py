@@ -85,7 +85,8 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
     broker_url = exporting_rabbitmq.url()
     prometheus = scraping(rules=RULES, others={"rabbitmq": f"127.0.0.1:{exporting_rabbitmq.exporter_port}"})
     app = make_app(broker_url, send_sent_event=True)
-    settings: Overrides = {**SETTINGS, "http": {"listen": listen}}
+    schedules = {"nightly": {"task": "tests.nightly", "every": "1d"}}
+    settings: Overrides = {**SETTINGS, "http": {"listen": listen}, "schedules": schedules}
     with (
         Fleet(tmp_path, broker_url, store_url, settings=settings).start() as fleet,
         CeleryWorker(broker_url, "a", send_sent_event=True) as one,

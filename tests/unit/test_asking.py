@@ -409,3 +409,12 @@ def test_values_for_a_shell(call: Call, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(asked, "names", away)
     assert call("completion", "--values", "name") == (0, "", "")
     assert call("completion")[0] == 64
+
+
+@pytest.mark.parametrize("command", [["task"], ["errors", "--resolve"], ["dead-letters", "--drop"]])
+def test_an_empty_id_is_refused(call: Call, command: list[str]) -> None:
+    """Given a script whose variable is unset, no command takes what there is for what was meant."""
+    status, out, err = call(*command, "")
+
+    assert (status, out) == (64, "")
+    assert "expected an id, or its beginning; it is empty" in err

@@ -88,7 +88,7 @@ def test_a_monitor_that_does_not_look_is_the_first_problem(
     status, out, err = call("problems")
 
     assert (status, out.splitlines()[0]) == (1, summary)
-    assert "May lack: what began or ended, since nothing could be judged" in err
+    assert "what began or ended: nothing was judged since" in err or "what is wrong: nothing is judged before" in err
 
 
 def test_what_could_not_be_judged_is_said(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
@@ -104,8 +104,20 @@ def test_what_could_not_be_judged_is_said(monkeypatch: pytest.MonkeyPatch, call:
     assert (document["complete"], document["items"]) == (False, [])
     assert [gap["what"] for gap in document["gaps"]] == [
         "12 starts of celery@app3",
-        "what began or ended, since nothing could be judged",
+        "what began or ended: nothing was judged",
     ]
+
+
+def test_none_is_not_none_where_nothing_was_judged(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given a leader that still listens, no problem is listed, and the answer does not say that there is none: it says
+    what it waits for."""
+    serve(monkeypatch, instances=[instance(judged=0.0)])
+
+    status, out, err = call("problems")
+
+    assert (status, out) == (0, "")
+    assert err.startswith("not judged at the moment. ")
+    assert "nothing is judged before the leader has listened for workers.lost_after" in err
 
 
 def test_a_silenced_one_is_listed_and_says_so(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:

@@ -39,6 +39,7 @@ def page(view: View, _asked: Parameters) -> Page:
     fleet = view.fleet()
     values = {
         "headline": headline(wrong.known, now),
+        "is_judged": wrong.is_judged,
         "problems": sentences(wrong.result.items, wrong.known, now),
         "numbers": [
             _waiting(of_queues, now),

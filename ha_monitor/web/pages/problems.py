@@ -17,6 +17,7 @@ def page(view: View, asked: Parameters) -> Page:
     values = {
         "headline": headline(wrong.known, result.time),
         "problems": sentences(result.items, wrong.known, result.time),
+        "is_judged": wrong.is_judged,
         "with_over": with_over,
         "about": about(result, "problems", *(["--all"] if with_over else [])),
     }
