@@ -259,8 +259,14 @@ def test_two_beats_that_share_a_lock_are_one(
     """Given two beats of celery-redbeat, whose schedule no worker has, it is read from their Redis; when the one that
     sends is killed and the other one takes over, nothing is told; when that one is killed, too, the beat is silent.
     """
-    # It holds its lock for five of these loops of 300 s otherwise, for which nobody sends after a crash.
-    quick = {"redbeat_redis_url": result_url, "redbeat_lock_timeout": 3, "beat_max_loop_interval": 1}
+    quick = {
+        "redbeat_redis_url": result_url,
+        # It holds its lock for five of these loops of 300 s otherwise, for which nobody sends after a crash.
+        "redbeat_lock_timeout": 3,
+        "beat_max_loop_interval": 1,
+        # Without an entry of Celery's own, for results that do not expire by themselves.
+        "result_expires": None,
+    }
     settings, args = scheduled("add", "echo") | quick, ("-S", "redbeat.RedBeatScheduler")
     env = {"HA_MONITOR_REDBEAT_URL": result_url}
     seen = watched(stack, tmp_path, redis_broker_url, store_url, grace=2 * GRACE, source=Source.REDBEAT, env=env)
