@@ -15,7 +15,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ha_monitor.clock import Clock
 from ha_monitor.errors import HaMonitorError, reason_of
@@ -177,3 +177,35 @@ class CallThread:
                 done.set_exception(error)
             else:
                 done.set_result(result)
+
+
+class OneCall(Generic[Result]):
+    """Executes one call at a time in a thread, and keeps its result until it is taken. Nothing here blocks."""
+
+    def __init__(self, thread: CallThread) -> None:
+        self._thread = thread
+        self._call: Future[Result] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """A call is being executed, or its result was not taken yet."""
+        return self._call is not None
+
+    @property
+    def under_way(self) -> bool:
+        """A call is being executed."""
+        return self._call is not None and not self._call.done()
+
+    def begin(self, call: Callable[[], Result]) -> None:
+        """Execute a call. Only while it is not busy."""
+        self._call = self._thread.submit(call)
+
+    def take(self) -> Result | None:
+        """The result, once it is there.
+
+        :raises ThreadUnavailable: if there was no thread to execute it. What the call raised is raised as well.
+        """
+        if self._call is None or not self._call.done():
+            return None
+        call, self._call = self._call, None
+        return call.result()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import NamedTuple
 
 from ha_monitor.backend.results import Result
@@ -12,7 +11,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.errors import BrokerBlocked, HaMonitorError
 from ha_monitor.pipeline.evaluation import Evaluation, evaluate
 from ha_monitor.store.results import Candidate, Candidates
-from ha_monitor.threads import Threads, ThreadUnavailable
+from ha_monitor.threads import OneCall, Threads, ThreadUnavailable
 
 AskWorkers = Callable[[Sequence[str], Sequence[str]], WorkerAnswers]
 """Given task ids, and workers to ask for their settings."""
@@ -48,33 +47,29 @@ class Investigator:
         self._workers = workers
         self._backend = backend
         self._clock = clock
-        self._thread = threads.calls("investigator")
-        self._asked: Future[Findings] | None = None
+        self._call: OneCall[Findings] = OneCall(threads.calls("investigator"))
         self._acks_late: dict[str, bool] = {}
         """As workers have said, by task name: who could say it now may be the worker that is lost."""
 
     @property
     def busy(self) -> bool:
         """A query is in progress, or its result was not taken yet."""
-        return self._asked is not None
+        return self._call.busy
 
     @property
     def alive(self) -> bool:
         """A question is under way."""
-        return self._asked is not None and not self._asked.done()
+        return self._call.under_way
 
     def ask(self, candidates: Candidates) -> None:
         """Start a query about tasks. Only while it is not busy."""
         began = self._clock.monotonic()
-        self._asked = self._thread.submit(lambda: self._investigate(candidates, began))
+        self._call.begin(lambda: self._investigate(candidates, began))
 
     def take(self) -> Findings | None:
         """The result, once it is available."""
-        if self._asked is None or self.alive:
-            return None
-        asked, self._asked = self._asked, None
         try:
-            return asked.result()
+            return self._call.take()
         except ThreadUnavailable as error:
             return Findings(0, self._clock.monotonic(), [], str(error))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from typing import NamedTuple
 
 from ha_monitor.errors import HaMonitorError
@@ -13,7 +12,7 @@ from ha_monitor.incidents.rules import see
 from ha_monitor.schedules.model import Judgement
 from ha_monitor.store.incidents import Incident, IncidentChanges, with_silences
 from ha_monitor.store.schedules import ScheduleChanges
-from ha_monitor.threads import Threads, ThreadUnavailable
+from ha_monitor.threads import OneCall, Threads, ThreadUnavailable
 
 
 class Looked(NamedTuple):
@@ -60,14 +59,13 @@ class Looker:
         """:param reader: used by the thread alone, and not connected yet."""
         self._reader = reader
         self._gatherer = Gatherer()
-        self._thread = threads.calls("incidents")
-        self._asked: Future[Looked] | None = None
+        self._call: OneCall[Looked] = OneCall(threads.calls("incidents"))
         self._is_connected = False
 
     @property
     def busy(self) -> bool:
         """A look is being taken, or its result was not taken yet."""
-        return self._asked is not None
+        return self._call.busy
 
     def start_anew(self) -> None:
         """Another instance led meanwhile."""
@@ -79,15 +77,12 @@ class Looker:
 
     def ask(self, view: View) -> None:
         """Begin a look. Only while it is not busy."""
-        self._asked = self._thread.submit(lambda: self._look(view))
+        self._call.begin(lambda: self._look(view))
 
     def take(self) -> Looked | None:
         """The result, once it is there."""
-        if self._asked is None or not self._asked.done():
-            return None
-        asked, self._asked = self._asked, None
         try:
-            return asked.result()
+            return self._call.take()
         except ThreadUnavailable as error:
             return Looked(NOTHING, problem=str(error))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import NamedTuple
 
 from msgspec import structs
@@ -11,7 +10,7 @@ from msgspec import structs
 from ha_monitor.errors import BrokerBlocked, HaMonitorError
 from ha_monitor.schedules import confs
 from ha_monitor.schedules.model import Definition, Source
-from ha_monitor.threads import Threads, ThreadUnavailable
+from ha_monitor.threads import OneCall, Threads, ThreadUnavailable
 
 AskConfs = Callable[[Sequence[str]], Mapping[str, object]]
 """Given nodenames: what they answer to `conf`."""
@@ -38,13 +37,12 @@ class Scout:
         """:param redbeat: None if there is none. Both may raise `HaMonitorError`."""
         self._confs = confs
         self._redbeat = redbeat
-        self._thread = threads.calls("schedules")
-        self._asked: Future[dict[Source, Answer]] | None = None
+        self._call: OneCall[dict[Source, Answer]] = OneCall(threads.calls("schedules"))
 
     @property
     def busy(self) -> bool:
         """Somebody is being asked, or the answers were not taken yet."""
-        return self._asked is not None
+        return self._call.busy
 
     @property
     def asks_redbeat(self) -> bool:
@@ -53,15 +51,12 @@ class Scout:
 
     def ask(self, workers: Sequence[str]) -> None:
         """Begin to ask. Only while it is not busy. :param workers: to be asked; none to leave them alone."""
-        self._asked = self._thread.submit(lambda: self._ask(workers))
+        self._call.begin(lambda: self._ask(workers))
 
     def take(self) -> dict[Source, Answer] | None:
         """The answers, once they are there."""
-        if self._asked is None or not self._asked.done():
-            return None
-        asked, self._asked = self._asked, None
         try:
-            return asked.result()
+            return self._call.take()
         except ThreadUnavailable as error:
             return {Source.CONF: Answer(problem=str(error))}
 
