@@ -31,8 +31,9 @@ from ha_monitor.events.types import END_TYPES
 
 LEASE = 2.0
 """Seconds that the killed instance stays away, so that the others take over what it left."""
-READY_WITHIN = 40.0
-SETTLED_WITHIN = 30.0
+READY_WITHIN = 120.0
+SETTLED_WITHIN = 60.0
+"""Seconds until the next result, and until the last line: a busy machine takes long for them."""
 RATE = 40.0
 """Tasks a second: as many as a person can follow."""
 

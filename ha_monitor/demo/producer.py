@@ -56,7 +56,7 @@ class Producer(threading.Thread):
     def outcomes(self, timeout: float, keep_on: Callable[[], bool]) -> dict[str, str]:
         """The event that should announce each task, from the result backend.
 
-        :param timeout: seconds to wait for the last result.
+        :param timeout: seconds to wait for the next result: a slow machine gets there, and a dead worker is given up.
         :param keep_on: asked while waiting.
         """
         deadline = time.monotonic() + timeout
@@ -65,6 +65,7 @@ class Producer(threading.Thread):
             for task_id in self.sent:
                 if task_id not in known and (state := self._backend.get_state(task_id)) in RESULT_TYPES:
                     known[task_id] = RESULT_TYPES[state]
+                    deadline = time.monotonic() + timeout
             time.sleep(0.1)
         return known
 
@@ -72,7 +73,7 @@ class Producer(threading.Thread):
         revoked = [task_id for task_id, name in self._plan if name == REVOKED]
         if revoked:
             # The answer says that the worker knows: it will refuse these when they come.
-            self._app.control.revoke(revoked, destination=[self._worker], reply=True, timeout=5.0, limit=1)
+            self._app.control.revoke(revoked, destination=[self._worker], reply=True, timeout=30.0, limit=1)
 
 
 def choose(number: int) -> str:
