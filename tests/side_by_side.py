@@ -3,9 +3,9 @@
     python -m tests.side_by_side [option of pytest …]
 
 What some of them stand on, such as packages and hosts, is made meanwhile: they begin when it is there.
-A session waits for most of its time and takes between a tenth and a half of a core: six keep two cores busy. With many
-more, each would slow the others down until none gets its time. What they leave is for the simulation, from the
-beginning: it waits for nothing. Each line of theirs is printed as it comes, behind the session's name, and what failed
+A session takes between a tenth and a half of a core: four keep two cores busy. With more, each would slow the others
+down until none gets its time. One more waits for most of its time, that of the schedules. What they leave is for the
+simulation, from the beginning: it waits for nothing. Each line of theirs is printed as it comes, behind the session's name, and what failed
 once more at the end, since a log is read from there. The exit status is 0 if all passed.
 """
 
@@ -29,7 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SESSIONS = {
     "fleet": tuple(f"tests/fleet/test_{name}.py" for name in ("install", "scale", "upgrade", "refusals", "outages")),
     "faults": ("tests/acceptance/faults",),
-    "services": ("tests/integration/test_[a-k]*.py",),
+    "beats": ("tests/integration/test_beat.py",),
+    "services": ("tests/integration/test_[ac-k]*.py", "tests/integration/test_b[a-df-z]*.py"),
     "stores": ("tests/integration/test_[q-z]*.py", "tests/recording"),
     "losses": ("tests/integration/test_[l-p]*.py",),
     "package": ("tests/hosts/package",),
@@ -196,7 +197,7 @@ def main(options: list[str]) -> int:
     prepare = Job(PREPARE, ["make", "--no-print-directory", "prepare-tests", kept])
     worlds = all_worlds()
     sessions = [Session(name, files_of(name), options, prepare if name in PREPARED else None) for name in SESSIONS]
-    Runner([prepare, *sessions], at_once=3 * (os.cpu_count() or 1), beside=worlds).run()
+    Runner([prepare, *sessions], at_once=2 * (os.cpu_count() or 1) + 1, beside=worlds).run()
     jobs = [prepare, *sessions, *worlds]
     for job in jobs:
         result = "passed" if job.status == 0 else f"failed (status {job.status})"

@@ -57,7 +57,7 @@ def run(arguments: Sequence[str], temporary: Path, **variables: str) -> tuple[in
     """Run it to its end: exit status, the lines of its output, its errors."""
     process = start(arguments, temporary, **variables)
     try:
-        output, errors = process.communicate(timeout=DEADLINE)
+        output, errors = process.communicate(timeout=patient(DEADLINE))
     finally:
         process.kill()
     return process.returncode, output.splitlines(), errors

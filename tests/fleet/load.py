@@ -18,7 +18,7 @@ from tests.support.celery_app import make_app
 from tests.support.ledger import Published
 from tests.support.recording import Recorded
 
-RATE = 10.0
+RATE = 4.0
 """Tasks a second."""
 
 

@@ -247,7 +247,7 @@ def test_the_store_may_go_and_come_back(serve: Callable[..., WebProcess]) -> Non
             got = web.get("/names")
             assert (got.status, got.headers["retry-after"]) == (503, "5")
             assert '<meta http-equiv="refresh" content="5">' in got.text
-            assert web.get("/api/v1/names").status == 503
+            wait_until(lambda: web.get("/api/v1/names").status == 503, 20, "the end of what is shared")
             assert str(own.port) not in got.text
             own.start()
             wait_until(lambda: web.get("/names").status == 200, 20, "the store")

@@ -131,6 +131,8 @@ class PrivateRabbitMQ(PrivateService):
     """Where Debian keeps the programs themselves; those in PATH are wrappers that change the user."""
 
     COOKIE = ".erlang.cookie"
+    PLUGINS = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins"
+    """What Debian brings: RabbitMQ itself, the libraries that it needs, and all of its plugins."""
 
     def __init__(self, *, config: str = "", exporter: bool = False, joins: PrivateRabbitMQ | None = None) -> None:
         """Prepare a node.
@@ -296,6 +298,20 @@ class PrivateRabbitMQ(PrivateService):
             "RUNNING_UNDER_SYSTEMD": "1",
         }
         self._env.pop("NOTIFY_SOCKET", None)
+        if not self._plugins and len(self._server) == 1:  # not the server of another root
+            self._env["RABBITMQ_PLUGINS_DIR"] = str(self._link_applications())
+
+    def _link_applications(self) -> Path:
+        """A folder with what RabbitMQ needs and none of its plugins: it looks for each of its 800 modules in the
+        folders of all that are there, which is a quarter of what a start costs."""
+        folder = self.dir / "plugins"
+        folder.mkdir(exist_ok=True)
+        for application in Path("/").glob(self.PLUGINS.lstrip("/") + "/*"):
+            name = application.name.partition("-")[0]
+            if not name.startswith("rabbitmq_") or name == "rabbitmq_prelaunch":
+                (folder / application.name).unlink(missing_ok=True)
+                (folder / application.name).symlink_to(application)
+        return folder
 
     def _ready(self) -> bool:
         with contextlib.suppress(OSError, amqp.AMQPError):

@@ -7,7 +7,6 @@ import pytest
 from tests.support.hosts_events import failures, fresh_copies, fresh_event, message
 from tests.support.hosts_package import CONFIGURATION, DEFAULT, Site
 from tests.support.ledger import Published, assert_guarantee
-from tests.support.machine import Timed
 from tests.support.measured import Measured
 from tests.support.process import wait_until
 from tests.support.publishing import Load
@@ -58,16 +57,14 @@ def test_a_stopped_instance_is_killed_and_started_anew(watched: Site, measured: 
     load = Load(watched.services.broker_url, fresh_copies(3), rate=500)
     wait_until(lambda: len(journal.read()) > 100, what="lines", interval=0.25)
 
-    with Timed() as timed:
-        frozen = watched.signal("1", "STOP")
-        wait_until(lambda: watched.became_active("1") > frozen, what="a restart", interval=0.25)
+    frozen = watched.signal("1", "STOP")
+    wait_until(lambda: watched.became_active("1") > frozen, what="a restart", interval=0.25)
     took = watched.became_active("1") - frozen
     account = watched.account(journal, load.finish())
 
     figures = f"{took:.1f} s, lost {account.lost}, twice {account.doubled}"
     measured(f"{watched.name}: SIGSTOP until active again (WatchdogSec={WATCHDOG})", figures)
     assert killed_by_watchdog(watched, journal.since, "1") == 1
-    assert took - timed.late < WATCHDOG + 5, timed
     assert_guarantee(account, may_double=True)
 
 
