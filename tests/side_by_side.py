@@ -5,8 +5,8 @@
 What some of them stand on, such as packages and hosts, is made meanwhile: they begin when it is there.
 A session takes between a tenth and a half of a core: four keep two cores busy. With more, each would slow the others
 down until none gets its time. One more waits for most of its time, that of the schedules. What they leave is for the
-simulation, from the beginning: it waits for nothing. Each line of theirs is printed as it comes, behind the session's name, and what failed
-once more at the end, since a log is read from there. The exit status is 0 if all passed.
+simulation, from the beginning: it waits for nothing. Each line of theirs is printed as it comes, behind the session's
+name, and what failed once more at the end, since a log is read from there. The exit status is 0 if all passed.
 """
 
 from __future__ import annotations
