@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import re
+import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -115,6 +116,8 @@ def _publish_amqp(url: str, messages: Iterable[Recorded], rate: float | None, ex
         password=unquote(parts.password or "guest"),
         virtual_host=unquote(parts.path[1:]) or "/",
         connect_timeout=10,
+        # py-amqp's own is a second: a RabbitMQ that is busy for longer takes nothing meanwhile, and is not gone.
+        socket_settings={socket.TCP_USER_TIMEOUT: 120_000},
     )
     count = 0
     with connection:
