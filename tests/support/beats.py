@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.forked import ForkedProcess
 from tests.support.held_beat import LOADED
 from tests.support.process import OwnProcess, wait_until
 from tests.support.workers import ROOT
@@ -35,7 +35,7 @@ class CeleryBeat:
         """:param settings: more settings of Celery, `beat_schedule` above all. :param args: more for `celery beat`."""
         self.dir = Path(tempfile.mkdtemp(prefix="beat-"))
         self._begin = self.dir / "begin"
-        self._command = [sys.executable, "-m", "tests.support.held_beat", str(self._begin)]
+        self._command = ["tests.support.held_beat", str(self._begin)]
         self._command += ["-A", "tests.support.celery_app", "beat", "--loglevel", "DEBUG", "--pidfile", ""]
         self._command += args or ["-s", str(self.dir / "schedule")]
         self._env = {
@@ -60,7 +60,7 @@ class CeleryBeat:
         """Have it load all that takes time, and wait at its very beginning."""
         self._begin.unlink(missing_ok=True)
         self._starts += 1
-        self._process = OwnProcess(self._command, self.dir / f"{self._starts}.log", env=self._env, cwd=self.dir)
+        self._process = ForkedProcess(self._command, self.dir / f"{self._starts}.log", env=self._env, cwd=self.dir)
         self._wait_for(LOADED)
         return self
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.store.reader import InstanceEntry, StoreReader
+from tests.support.forked import ForkedProcess
 from tests.support.ledger import Account, Line, Published, balance
 from tests.support.process import OwnProcess, wait_until
 from tests.support.proxy import CutLink
@@ -91,8 +91,8 @@ class Instance:
         :param launcher: module, and its arguments in front of `run`.
         """
         path = self._folder / f"{self.name}-{len(self.outputs) + 1}.log"
-        command = [sys.executable, "-m", *launcher, "run", "--instance", self.name, "--config", str(self._config)]
-        self._process = OwnProcess(command, path, env=self._env, cwd=self._folder)
+        command = [*launcher, "run", "--instance", self.name, "--config", str(self._config)]
+        self._process = ForkedProcess(command, path, env=self._env, cwd=self._folder)
         self.outputs.append(Output(path))
 
     def consumes(self) -> bool:

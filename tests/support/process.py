@@ -176,9 +176,16 @@ class OwnProcess:
         :raises TimeoutError: if it does not end in time.
         """
         wait_until(lambda: not self.running, timeout, f"the end of process {self.pid}")
-        if self._process.returncode is None:
+        if not self._is_collected:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
+        return self._collect()
+
+    @property
+    def _is_collected(self) -> bool:
+        return self._process.returncode is not None
+
+    def _collect(self) -> int:
         return self._process.wait()
 
     def end(self, signum: int = signal.SIGTERM, timeout: float = 30) -> int:

@@ -10,8 +10,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
+from tests.support.forked import ForkedProcess
 from tests.support.process import OwnProcess, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,11 +54,13 @@ class CeleryWorker:
         """
         self.nodename_template = f"{name}@{host}"
         self.dir = Path(tempfile.mkdtemp(prefix=f"worker-{name}-"))
-        self._command = [str(python), "-m", "celery", "-A", "tests.support.celery_app", "worker"]
-        self._command += ["-E"] if task_events else []
-        self._command += ["--pool", pool, "--concurrency", str(concurrency), "-n", self.nodename_template]
-        self._command += ["-Q", ",".join(queues), "--without-mingle", "--without-gossip", "--loglevel", "INFO"]
-        self._command += args
+        self._python = str(python)
+        self._is_usual = (self._python, root) == (sys.executable, ROOT)
+        self._arguments = ["celery", "-A", "tests.support.celery_app", "worker"]
+        self._arguments += ["-E"] if task_events else []
+        self._arguments += ["--pool", pool, "--concurrency", str(concurrency), "-n", self.nodename_template]
+        self._arguments += ["-Q", ",".join(queues), "--without-mingle", "--without-gossip", "--loglevel", "INFO"]
+        self._arguments += args
         self._env = {
             **os.environ,
             "PYTHONPATH": str(root),
@@ -99,14 +102,14 @@ class CeleryWorker:
         """Start it and wait until it takes tasks; its worker-online event has been sent by then."""
         self._starts += 1
         # In a folder of its own, so that nothing is imported from the current folder by chance.
-        process = self._process = OwnProcess(
-            self._command,
-            self.dir / f"{self._starts}.log",
-            env=self._env,
-            cwd=self.dir,
-            # Not SIGKILL, after which the pool's processes would live on.
-            death_signal="TERM",
-        )
+        log = self.dir / f"{self._starts}.log"
+        # Not SIGKILL, after which the pool's processes would live on.
+        options: dict[str, Any] = {"env": self._env, "cwd": self.dir, "death_signal": "TERM"}
+        if self._is_usual:
+            process: OwnProcess = ForkedProcess(self._arguments, log, **options)
+        else:
+            process = OwnProcess([self._python, "-m", *self._arguments], log, **options)
+        self._process = process
 
         def ready() -> bool:
             if not process.running:
