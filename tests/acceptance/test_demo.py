@@ -115,8 +115,10 @@ def vhost(rabbitmq: PrivateRabbitMQ) -> Iterator[tuple[str, str]]:
 
 def names_of_the_demo(rabbitmq: PrivateRabbitMQ, vhost: str) -> list[str]:
     """Its queues and exchanges."""
-    kinds = ("list_queues", "list_exchanges")
-    return [name for kind in kinds for name in rabbitmq.ctl(kind, "-p", vhost, "name").split() if "demo" in name]
+    kinds = [f'rabbit_{module}:list(<<"{vhost}">>)' for module in ("amqqueue", "exchange")]
+    names = f"[element(4, element(2, One)) || One <- {' ++ '.join(kinds)}]"
+    found: list[str] = json.loads(rabbitmq.evaluate(f"iolist_to_binary(rabbit_json:encode({names}))."))
+    return [name for name in found if "demo" in name]
 
 
 def test_rabbitmq_shares_the_work_and_is_left_as_it_was(
