@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.forked import ForkedProcess
+from tests.support.forked import python_process
 from tests.support.held_beat import LOADED
 from tests.support.process import OwnProcess, wait_until
 from tests.support.workers import ROOT
@@ -60,7 +60,7 @@ class CeleryBeat:
         """Have it load all that takes time, and wait at its very beginning."""
         self._begin.unlink(missing_ok=True)
         self._starts += 1
-        self._process = ForkedProcess(self._command, self.dir / f"{self._starts}.log", env=self._env, cwd=self.dir)
+        self._process = python_process(self._command, self.dir / f"{self._starts}.log", env=self._env, cwd=self.dir)
         self._wait_for(LOADED)
         return self
 

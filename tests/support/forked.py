@@ -54,23 +54,26 @@ def _forge() -> Forge:
     return Forge()
 
 
+def python_process(
+    arguments: Sequence[str], log: Path, *, env: Mapping[str, str], cwd: str | Path, death_signal: str = "KILL"
+) -> OwnProcess:
+    """Start a program in Python: forked, unless its environment makes another Python of it, such as by another clock.
+
+    :param arguments: as those behind `python -m`: a module, and its arguments.
+    :param death_signal: what it gets if the tests die.
+    """
+    if env.get("PYTHONPATH") == str(ROOT) and env.get("LD_PRELOAD") == os.environ.get("LD_PRELOAD"):
+        return ForkedProcess(arguments, log, env=env, cwd=cwd, death_signal=death_signal)
+    command = [sys.executable, "-m", *arguments]
+    return OwnProcess(command, log, env=env, cwd=cwd, death_signal=death_signal)
+
+
 class ForkedProcess(OwnProcess):
     """A program in Python with a session and a log file of its own."""
 
     def __init__(
-        self,
-        arguments: Sequence[str],
-        log: Path,
-        *,
-        env: Mapping[str, str],
-        cwd: str | Path,
-        death_signal: str = "KILL",
+        self, arguments: Sequence[str], log: Path, *, env: Mapping[str, str], cwd: str | Path, death_signal: str
     ) -> None:
-        """Start it.
-
-        :param arguments: as those behind `python -m`: a module, and its arguments.
-        :param death_signal: what it gets if the tests die.
-        """
         self.log = log
         log.touch()
         order = {"arguments": list(arguments), "log": str(log), "env": dict(env), "cwd": str(cwd)}

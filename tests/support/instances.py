@@ -19,7 +19,7 @@ from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.store.reader import InstanceEntry, StoreReader
-from tests.support.forked import ForkedProcess
+from tests.support.forked import python_process
 from tests.support.ledger import Account, Line, Published, balance
 from tests.support.process import OwnProcess, wait_until
 from tests.support.proxy import CutLink
@@ -92,7 +92,7 @@ class Instance:
         """
         path = self._folder / f"{self.name}-{len(self.outputs) + 1}.log"
         command = [*launcher, "run", "--instance", self.name, "--config", str(self._config)]
-        self._process = ForkedProcess(command, path, env=self._env, cwd=self._folder)
+        self._process = python_process(command, path, env=self._env, cwd=self._folder)
         self.outputs.append(Output(path))
 
     def consumes(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tests.support.forked import ForkedProcess
+from tests.support.forked import python_process
 from tests.support.process import OwnProcess, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,6 @@ class CeleryWorker:
         self.nodename_template = f"{name}@{host}"
         self.dir = Path(tempfile.mkdtemp(prefix=f"worker-{name}-"))
         self._python = str(python)
-        self._is_usual = (self._python, root) == (sys.executable, ROOT)
         self._arguments = ["celery", "-A", "tests.support.celery_app", "worker"]
         self._arguments += ["-E"] if task_events else []
         self._arguments += ["--pool", pool, "--concurrency", str(concurrency), "-n", self.nodename_template]
@@ -105,8 +104,8 @@ class CeleryWorker:
         log = self.dir / f"{self._starts}.log"
         # Not SIGKILL, after which the pool's processes would live on.
         options: dict[str, Any] = {"env": self._env, "cwd": self.dir, "death_signal": "TERM"}
-        if self._is_usual:
-            process: OwnProcess = ForkedProcess(self._arguments, log, **options)
+        if self._python == sys.executable:
+            process = python_process(self._arguments, log, **options)
         else:
             process = OwnProcess([self._python, "-m", *self._arguments], log, **options)
         self._process = process
