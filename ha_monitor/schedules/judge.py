@@ -59,12 +59,17 @@ def judge(
         found = runs.get(task, _NOTHING)
         match(group, found.runs, at)
         for track in group:
-            before = sum(one.state is ScheduleState.NOT_KNOWN for one in track.occurrences)
+            before = _not_known(track)
             judgements[track.definition.name] = _judgement(track, look, at, found)
-            if sum(one.state is ScheduleState.NOT_KNOWN for one in track.occurrences) > before:
+            if _not_known(track) > before:
                 not_seen.append(track.definition.name)
     ordered, beats = silent_beats([judgements[one.name] for one in definitions])
     return Judged(ordered, beats, not_seen)
+
+
+def _not_known(track: Track) -> int:
+    """Of how many due times nothing is known."""
+    return [one.state for one in track.occurrences].count(ScheduleState.NOT_KNOWN)
 
 
 def _not_watched(definition: Definition, history: History, problem: str) -> Judgement:
@@ -77,6 +82,8 @@ def _not_watched(definition: Definition, history: History, problem: str) -> Judg
 def _judgement(track: Track, look: Look, at: float, runs: Runs) -> Judgement:
     before, newly = track.history, 0
     for place, one in enumerate(track.occurrences):
+        if one.state is not ScheduleState.WAITING and (one.run is None or one.run.is_over):
+            continue  # nothing changes it any more
         state = _outcome(track, one, look, at, runs)
         newly += state is ScheduleState.MISSED and one.state is not ScheduleState.MISSED
         if state is not one.state:
@@ -109,9 +116,6 @@ def _judgement(track: Track, look: Look, at: float, runs: Runs) -> Judgement:
 
 
 def _outcome(track: Track, one: Occurrence, look: Look, at: float, runs: Runs) -> ScheduleState:
-    is_open = one.run is not None and not one.run.is_over
-    if one.state is not ScheduleState.WAITING and not is_open:
-        return one.state
     if one.run is not None:
         return _outcome_of(track, one, one.run, at)
     deadline = track.deadline(one.due)

@@ -26,9 +26,10 @@ def match(tracks: Sequence[Track], runs: Sequence[Run], until: float) -> None:
         _renew(track, known)
     for track in tracks:
         for one in track.occurrences:
-            for run in (one.run, *one.again):
-                if run is not None:
-                    known.pop(run.task_id, None)
+            if one.run is not None:
+                known.pop(one.run.task_id, None)
+            for run in one.again:
+                known.pop(run.task_id, None)
     timed = [(at, task_id, run) for task_id, run in known.items() if (at := run.at) is not None and at <= until]
     for at, _, run in sorted(timed):
         if not run.is_child:

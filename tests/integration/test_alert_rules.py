@@ -18,9 +18,8 @@ from tests.support.machine import patient
 from tests.support.process import ServiceMissing, program
 
 RULES = Path(__file__).resolve().parents[2] / "packaging/prometheus/ha-monitor.rules.yml"
-
-
 FLOWER = RULES.with_name("flower.rules.yml")
+ABSENCES = Path(__file__).with_name("long_absences.rules.test.yml")
 
 
 @pytest.mark.parametrize(
@@ -28,6 +27,7 @@ FLOWER = RULES.with_name("flower.rules.yml")
     [
         *(("check", "rules", file) for file in (RULES, FLOWER)),
         *(("test", "rules", file.with_suffix(".test.yml")) for file in (RULES, FLOWER)),
+        ("test", "rules", ABSENCES),
     ],
 )
 def test_the_rules_are_valid_and_each_alert_fires_when_provoked_and_only_then(command: tuple[str | Path, ...]) -> None:

@@ -197,10 +197,10 @@ class Process(BareInstance):
 
     def moment(self, name: str) -> None:
         """A step is about to be made, or has been: something may happen to the process now."""
-        traps = self.host.traps.get(name)
-        if traps:
+        if traps := self.host.traps.get(name):
             traps.pop(0)(self)
-        self.check_killed()
+        if self.is_killed:
+            raise Crash
 
     def store_moment(self, name: str) -> None:
         self.moment(name)

@@ -38,7 +38,8 @@ from ha_monitor.schedules.model import (
 )
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+BEGIN = datetime(2027, 10, 1, tzinfo=UTC).timestamp()
+"""Before a leap day, so that some months have one, too."""
 SECOND = "-2"
 """The end of the name of a second beat."""
 LONGEST_WAIT = 2.0
@@ -102,12 +103,18 @@ def next_due(entry: Entry, last: float) -> float:
 
 @cache
 def celerys_next(entry: Entry, last: float) -> float:
-    zone = ZoneInfo(entry.zone)
-    now = datetime.fromtimestamp(last, zone)
-    minute, hour, day, month, weekday = entry.timetable.split()
-    application = SimpleNamespace(timezone=zone, conf=SimpleNamespace(enable_utc=True))
-    schedule = crontab(minute, hour, weekday, day, month, app=application, nowfun=lambda: now)
+    schedule = celerys_schedule(entry.timetable, entry.zone)
+    now = datetime.fromtimestamp(last, ZoneInfo(entry.zone))
+    schedule.nowfun = lambda: now
     return last + float(schedule.remaining_estimate(now).total_seconds())
+
+
+@cache
+def celerys_schedule(timetable: str, zone: str) -> crontab:
+    """Celery's own object; who asks it says what the time is."""
+    minute, hour, day, month, weekday = timetable.split()
+    application = SimpleNamespace(timezone=ZoneInfo(zone), conf=SimpleNamespace(enable_utc=True))
+    return crontab(minute, hour, weekday, day, month, app=application)
 
 
 @dataclass(frozen=True)
@@ -429,6 +436,7 @@ class Monitor:
                     self.result.late_found.append(f"two beats from {told(life.begin)} to {told(life.end)}")
 
 
+@cache
 def definition(entry: Entry) -> Definition:
     return Definition(name=entry.name, task=entry.task, timetable=entry.timetable, zone=entry.zone, source=Source.CONF)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
+
+import msgspec
 
 from ha_monitor.broker.task_query import Held, WorkerAnswers
 from ha_monitor.errors import BrokerBlocked, BrokerUnavailable
@@ -41,7 +42,7 @@ class Book:
         """Tasks whose end the broker has taken, and since when."""
 
     def message(self, events: list[dict[str, Any]]) -> bytes:
-        body = json.dumps(events if len(events) > 1 else events[0]).encode()
+        body = msgspec.json.encode(events if len(events) > 1 else events[0])
         self._in_messages[body] = [
             (event_id(one, one["timestamp"]).hex(), one["type"], one.get("uuid", "")) for one in events
         ]

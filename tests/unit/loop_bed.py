@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 from ha_monitor.broker.memory import MemoryBroker, MemorySource
@@ -133,6 +133,17 @@ class Bed:
         return not self.broker.ready and not self.broker.in_flight and not outboxes
 
 
+class RememberingRedactor(Redactor):
+    """One that searches the same text once: those of the loop's events are few, and come again and again."""
+
+    def __init__(self, key_parts: Iterable[str], max_length: int) -> None:
+        super().__init__(key_parts, max_length)
+        self._searched = lru_cache(maxsize=1024)(super().text)
+
+    def text(self, value: object, max_length: int | None = None) -> str:
+        return self._searched(value, max_length) if type(value) is str else super().text(value, max_length)
+
+
 @cache
 def policy_of(level: LogLevel, *, for_handlers: bool) -> EmissionPolicy:
     return EmissionPolicy(level, ["task-succeeded"] if for_handlers else [])
@@ -140,7 +151,7 @@ def policy_of(level: LogLevel, *, for_handlers: bool) -> EmissionPolicy:
 
 @cache
 def redactor() -> Redactor:
-    return Redactor(DEFAULT_REDACTED, 1024)
+    return RememberingRedactor(DEFAULT_REDACTED, 1024)
 
 
 @cache

@@ -126,7 +126,7 @@ def test_a_merge_that_fails_half_way_changes_nothing(bed: MemoryBed) -> None:
     one = started(bed)
     batch = decode(*life("a"), *life("b"))
     batch.tasks["b"][1] = ["broken"]
-    with pytest.raises(TypeError):
+    with pytest.raises(IndexError):
         merge(one, batch)
 
     assert bed.server.tasks == {}

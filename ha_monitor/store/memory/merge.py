@@ -13,7 +13,7 @@ from ha_monitor.events.decode import Batch
 from ha_monitor.events.facts import Fact
 from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
 from ha_monitor.store.memory.task import MemoryTask, read_event
-from ha_monitor.store.memory.worker_runs import note_of_workers
+from ha_monitor.store.memory.worker_runs import TAKES_A_TASK, note_of_workers
 from ha_monitor.store.outbox import Entry
 from ha_monitor.store.packing import bytes_of
 from ha_monitor.store.record import Facts
@@ -45,7 +45,7 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
     tasks: dict[str, MemoryTask] = {}
     entries: list[Entry] = []
     others: set[bytes] = set()
-    heard: list[tuple[str, Facts, Fact]] = []
+    heard: list[tuple[str, Facts | None, Fact]] = []
     new, repeated, names_heard = 0, 0, server.names_heard
     for task_id, facts in islice(batch.tasks.items(), server.most_tasks):
         task = tasks[task_id] = server.tasks[task_id].at(now) if task_id in server.tasks else MemoryTask()
@@ -87,11 +87,11 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
     return Applied(server.put(own, server.without_announced(entries)), new, repeated, waiting, merged=len(tasks))
 
 
-def _merge_facts(task: MemoryTask, facts: Sequence[Fact], now: float) -> list[tuple[Facts, Fact]]:
-    """Those that are new, each behind what was known before it."""
+def _merge_facts(task: MemoryTask, facts: Sequence[Fact], now: float) -> list[tuple[Facts | None, Fact]]:
+    """Those that are new, each behind what was known before it, as `note_of_workers` asks for it."""
     found = []
     for fact in facts:
-        before = task.facts
+        before = task.facts if fact[1] in TAKES_A_TASK else None
         if task.merge(fact, now):
             found.append((before, fact))
     return found

@@ -220,9 +220,9 @@ class MemoryServer:
         :param recovered: how many of the last ones come from another outbox.
         """
         now = self.clock.time()
-        shown = [TailEvent(one, now, own.who) for one in entries[: len(entries) - recovered] if one.kind == 0]
         if self.tail_wanted_until > now:
-            self.tail += shown
+            shown = entries[: len(entries) - recovered]
+            self.tail += [TailEvent(one, now, own.who) for one in shown if one.kind == 0]
         return own.push(entries, recovered=recovered)
 
     def enter(self, instance: MemoryInstance) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
 from itertools import islice
 from typing import Any, TypeVar
+
+import msgspec
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
@@ -23,6 +24,7 @@ from ha_monitor.store.results import Applied, Peer, Recovered, Rollback, StoreIn
 
 Reply = TypeVar("Reply")
 
+_read_stats = msgspec.json.Decoder().decode
 LONGEST_WAIT, LOOK_AGAIN = 120.0, 1.0
 """Seconds; as in tick.lua."""
 
@@ -155,7 +157,7 @@ class MemoryStore:
             now = self.server.clock.time()
             server = self.server
             looked = now if looked_after is None else min(now, own.seen + looked_after)
-            own.lease_until, own.seen, own.stats = self._next_lease(), now, json.loads(stats)
+            own.lease_until, own.seen, own.stats = self._next_lease(), now, _read_stats(stats)
             if watermark_age is not None:
                 own.merged_until = looked - watermark_age
             if requeued:

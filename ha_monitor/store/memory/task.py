@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from copy import copy
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -80,13 +79,16 @@ class MemoryTask:
         """Shrink after so many seconds, if they are not None, and if the record of such a task may, as `lua/briefs.lua`
         has it.
         """
+        self.shrinks_at = None
+        if seconds is None:
+            return
         facts = self.facts
         runs = max(facts.finished_count, facts.received_count, facts.started_count)
         again = facts.retries or facts.retried_count or facts.requeued_count or facts.reconciled
         waits = self._waiting or self._errors or self._runs
         may = facts.finish == Code.SUCCEEDED and runs == 1 and not again and facts.name is not None and not waits
-        may = may and seconds is not None and len(self._seen) <= _MOST_BRIEF
-        self.shrinks_at = now + (seconds or 0.0) if may else None
+        if may and len(self._seen) <= _MOST_BRIEF:
+            self.shrinks_at = now + seconds
 
     def at(self, now: float) -> MemoryTask:
         """A copy as it is at a time, in seconds since the epoch."""
@@ -101,7 +103,8 @@ class MemoryTask:
         return other
 
     def copy(self) -> MemoryTask:
-        other = copy(self)
+        other = MemoryTask.__new__(MemoryTask)
+        vars(other).update(vars(self))
         other._facts, other._seen, other._waiting = dict(self._facts), set(self._seen), list(self._waiting)
         other._steps, other.story = list(self._steps), list(self.story)
         other._errors, other._runs = list(self._errors), list(self._runs)
@@ -181,6 +184,8 @@ class MemoryTask:
         :param wait: seconds for which it does so at least.
         :param waited_enough: what began to wait until then, in seconds since the epoch, waits no longer.
         """
+        if not self._waiting:
+            return []
         going = [one for one in self._waiting if one[3] <= waited_enough or self._is_complete(one[1])]
         self._waiting = [one for one in self._waiting if one not in going]
         self.announce_until = min((since + wait for *_, since in self._waiting), default=None)
@@ -191,6 +196,8 @@ class MemoryTask:
 
     def take_errors(self, *, waited_enough: float = float("-inf")) -> list[KeptError]:
         """Errors that belong into a group now: all if the name is known, else what began to wait until then."""
+        if not self._errors:
+            return []
         is_known = self._facts.get("n") is not None
         taken = [error for error, since in self._errors if is_known or since <= waited_enough]
         self._errors = [one for one in self._errors if one[0] not in taken]

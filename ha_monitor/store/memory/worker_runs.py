@@ -13,25 +13,26 @@ from ha_monitor.store.worker_runs import KEPT, Abandoned, LostRun, WorkerRuns
 
 CONFIRMED_WITHIN, HEARD_AFTER = 600.0, 10.0
 """Seconds, as in `lua/index/abandoned.lua`."""
+TAKES_A_TASK = (Code.RECEIVED, Code.STARTED)
 _ENDS_A_RUN = (Code.SUCCEEDED, Code.FAILED, Code.RETRIED)
 
 
-def note_of_workers(server: MemoryServer, heard: Sequence[tuple[str, Facts, Fact]]) -> None:
+def note_of_workers(server: MemoryServer, heard: Sequence[tuple[str, Facts | None, Fact]]) -> None:
     """New facts were merged: what they say of workers.
 
-    :param heard: ids of tasks, what was known of each before, and the fact.
+    :param heard: ids of tasks, what was known of each before (None unless the fact is of `TAKES_A_TASK`), and the fact.
     """
     for task_id, before, fact in heard:
         _note(server, task_id, before, fact)
 
 
-def _note(server: MemoryServer, task_id: str, before: Facts, fact: Fact) -> None:
+def _note(server: MemoryServer, task_id: str, before: Facts | None, fact: Fact) -> None:
     now = int(server.clock.time() * 1_000_000)
     code, at, worker = fact[1], fact[2], fact[3]
     if code in _ENDS_A_RUN and worker and not 0 < at < now - KEPT * 1_000_000:
         minute = (at if 0 < at <= now else now) // 60_000_000
         server.worker_runs[worker, minute, code == Code.FAILED] += 1
-    if code not in (Code.RECEIVED, Code.STARTED) or not before.worker or before.worker == worker:
+    if code not in TAKES_A_TASK or before is None or not before.worker or before.worker == worker:
         return
     closed = before.retried_count + before.requeued_count
     if at < max(before.received or 0, before.started or 0):
