@@ -158,6 +158,7 @@ class IncidentsDuty:
             return self._duties.incidents(looked.changes)
         self._telemetry.incidents = [one for one in looked.incidents if one.is_open]
         self._stats.judged = looked.judged_at or self._stats.judged
+        self._telemetry.waited_in = looked.waited_in
         if looked.judged is not None:
             self._telemetry.schedules = looked.judged
         if not looked.schedules.is_empty and self._duties.schedules(looked.schedules):

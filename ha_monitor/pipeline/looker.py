@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ha_monitor.errors import HaMonitorError
+from ha_monitor.incidents.facts import QueueFacts
 from ha_monitor.incidents.gather import Gatherer, Reader, View
 from ha_monitor.incidents.lifecycle import advance
 from ha_monitor.incidents.rules import see
@@ -26,11 +27,15 @@ class Looked(NamedTuple):
     schedules: ScheduleChanges = ScheduleChanges()
     judged: tuple[Judgement, ...] | None = None
     """What is to be said of the schedules; None if they could not be judged."""
+    waited_in: tuple[str, ...] = ()
+    """The queues in which tasks wait, as producers tell: those that wait for longest, first."""
     problem: str | None = None
     """Why nothing could be seen, if that is so."""
 
 
 NOTHING = IncidentChanges([], [], [])
+MOST_WAITED_IN = 100
+"""Queues that only producers name and that the broker is asked about: events can invent any number of them."""
 
 
 class LatestLook:
@@ -109,8 +114,14 @@ class Looker:
             facts.now if facts.are_events_merged else None,
             schedules,
             None if facts.schedules is None else tuple(facts.schedules.judgements),
+            _waited_in(facts.queues),
         )
 
     def _disconnect(self) -> None:
         self._is_connected = False
         self._reader.close()
+
+
+def _waited_in(queues: Sequence[QueueFacts]) -> tuple[str, ...]:
+    waits = sorted((queue.oldest, queue.name) for queue in queues if queue.oldest is not None)
+    return tuple(name for _, name in waits[:MOST_WAITED_IN])

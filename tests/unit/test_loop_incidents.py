@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
+from ha_monitor.broker.survey import Survey, TaskQueue
 from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Notify
@@ -254,6 +255,28 @@ def test_a_queue_that_is_late_is_told_after_a_minute(bed: Bed, one: Instance) ->
         one.live(10)
 
     assert lines(one) == [("incident-opened", "mail", False)]
+
+
+def test_a_queue_that_no_worker_ever_consumed_is_told_of(bed: Bed, one: Instance) -> None:
+    """Given a task in a queue whose name is misspelt, the broker is asked about that queue though no worker names it,
+    and when it has found a message there that nobody consumes is an incident; who does not lead any more asks no more.
+    """
+    bed.publish(event("task-sent", at=bed.clock.time(), queue="mial"))
+    for _ in range(4):
+        beat(bed, "celery@a")
+        one.live(5)
+    assert (one.telemetry.known_queues(), one.telemetry.waited_in) == ([], ("mial",))
+
+    for _ in range(20):
+        queues = [TaskQueue(name, 1, None, 0, 0) for name in one.telemetry.waited_in]
+        one.telemetry.surveyed(Survey(queues, {}))
+        beat(bed, "celery@a")
+        one.live(10)
+
+    assert lines(one) == [("incident-opened", "mial", False)]
+    assert phases(bed) == {("no-consumer", "mial"): Phase.FIRING}
+    one.telemetry.does_not_lead()
+    assert one.telemetry.waited_in == ()
 
 
 def test_an_empty_store_tells_of_nothing(bed: Bed, one: Instance) -> None:
