@@ -165,5 +165,5 @@ class IncidentsDuty:
             self._looker.written(looked.schedules)
         items = [] if looked.changes.is_empty else self._duties.incidents(looked.changes)
         # Nobody is told of what is not written: another leader would make another message of it.
-        self._latest.written(looked.incidents)
+        self._latest.written(looked.incidents, has_judged=looked.judged_at is not None)
         return items

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ha_monitor.errors import HaMonitorError
+from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.incidents.facts import QueueFacts
 from ha_monitor.incidents.gather import Gatherer, Reader, View
 from ha_monitor.incidents.lifecycle import advance
@@ -43,18 +44,30 @@ class LatestLook:
 
     def __init__(self) -> None:
         self._incidents: Sequence[Incident] | None = None
+        self._has_judged = False
 
-    def written(self, incidents: Sequence[Incident]) -> None:
-        """The store has these now."""
+    def written(self, incidents: Sequence[Incident], *, has_judged: bool) -> None:
+        """The store has these now.
+
+        :param has_judged: whether all kinds were judged, also those that rest on events.
+        """
         self._incidents = incidents
+        self._has_judged = self._has_judged or has_judged
 
     def forget(self) -> None:
         """Another instance may have led meanwhile."""
-        self._incidents = None
+        self._incidents, self._has_judged = None, False
 
     def incidents(self) -> Sequence[Incident] | None:
         """All of them; None before the first look of this leader."""
         return self._incidents
+
+    def unjudged(self) -> frozenset[str]:
+        """Ids of those that this leader has only found: they may be over, and it cannot judge that yet."""
+        if self._has_judged:
+            return frozenset()
+        always = {kind.name for kind in CATALOGUE if kind.always}
+        return frozenset(one.id for one in self._incidents or () if one.kind not in always)
 
 
 class Looker:

@@ -493,6 +493,32 @@ def test_who_tells_of_incidents_reads_them_no_second_time(bed: Bed) -> None:
     assert told.decode().partition("\x1f")[0] in bed.server.incidents
 
 
+def test_a_new_leader_tells_nobody_of_what_it_has_not_judged(bed: Bed) -> None:
+    """Given a lost worker whose leader died before it told anybody, and that is back by then, the next leader, who has
+    to listen for a minute first, tells nobody of the worker: when it has judged, that is over.
+    """
+    notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
+    config = msgspec.structs.replace(CONFIG, notify=notify, workers=Workers(late_after=10.0, lost_after=60.0))
+    threads = LookingAtOnce(bed.clock)
+    first, second = (
+        Instance(bed, name, config=config, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
+        for name in "12"
+    )
+    for _ in range(40):
+        beat(bed, "celery@a")
+        first.live(2)
+    while phases(bed) != {("worker-lost", "celery@a"): Phase.FIRING}:
+        first.live(1)
+    (lost,) = bed.server.incidents
+
+    for _ in range(40):
+        beat(bed, "celery@a")
+        second.live(2)
+        assert not [name for name in (*bed.server.messages.claims, *bed.server.messages.taken) if lost in name.decode()]
+
+    assert phases(bed)["worker-lost", "celery@a"] is Phase.RESOLVED
+
+
 def test_a_lost_worker_says_what_became_of_its_tasks(bed: Bed, one: Instance) -> None:
     """Given a worker that is lost with three tasks, its incident follows them until each is decided."""
     for number in range(3):
