@@ -66,6 +66,7 @@ def plan(
     paces: Mapping[str, Pace],
     book: Book,
     token: int,
+    *,
     held: frozenset[str] = frozenset(),
 ) -> Plan:
     """What is due at `book.now`.

@@ -125,7 +125,7 @@ class NotificationsDuty:
         if incidents is None:
             return
         held = self._incidents.unjudged()
-        made = plan(incidents, self._routes, self._paces, book, self._store.token, held)
+        made = plan(incidents, self._routes, self._paces, book, self._store.token, held=held)
         claimed = [claim for claim in made.messages if self._couriers[claim.channel].is_free]
         nobodys = [claim.id for claim in book.claims if claim.channel not in self._paces]
         if claimed or nobodys or made.noted or made.forgotten:

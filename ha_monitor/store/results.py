@@ -179,6 +179,8 @@ class WorkerState(NamedTuple):
     """It was heard from more than once: else its name may be an invented one."""
     came: float | None = None
     """When it said that it was there, in seconds since the epoch, by its own clock; None if that is not known."""
+    heard: float | None = None
+    """When an instance heard of it, in seconds since the epoch, by the store's clock; None if that is not known."""
 
 
 class Watching(NamedTuple):

@@ -139,7 +139,7 @@ def parse(query: str, name: str, known: Sequence[Parameter]) -> Parameters:
 
 
 def _check_length(what: str, text: str) -> None:
-    """Any character may be in it: names come from events, and links lead to all of them. Whoever shows it escapes it."""
+    """Any character may be in it: names come from events, and links lead to all of them. Who shows it escapes it."""
     if len(text) > LONGEST_VALUE:
         raise UsageError(f"{what}: longer than {LONGEST_VALUE} characters")
 

@@ -136,6 +136,21 @@ def test_the_line_has_what_a_person_needs(bed: Bed, one: Instance) -> None:
     assert line["since"] < line["event_time"]
 
 
+def test_since_when_a_worker_is_lost_does_not_change(bed: Bed, one: Instance) -> None:
+    """Given a lost worker, each look has the same beginning: when it was heard of last."""
+    since = set()
+    for _ in range(10):
+        beat(bed, "celery@a")
+        one.live(2)
+    last = bed.server.workers["celery@a"][0]
+    for _ in range(120):
+        one.live(0.7)
+        since |= {worker.heard for worker in one.telemetry.fleet.workers} if one.telemetry.fleet else set()
+
+    (incident,) = bed.server.incidents.values()
+    assert (since, incident.since) == ({last}, last)
+
+
 def test_a_leader_that_dies_before_the_line_leaves_it_to_the_next(bed: Bed, one: Instance, two: Instance) -> None:
     """Given a leader that is gone right after it wrote the incident, the other writes the line, once, and says that it
     may be the second.
