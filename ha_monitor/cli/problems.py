@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     def ask(_loaded: Loaded, reader: StoreReader) -> Answer:
         nonlocal any_fires
-        from ha_monitor.answers.problems import problems
+        from ha_monitor.answers.problems import counted, problems
 
         found = problems(reader, options.limit, over=options.all, reverse=options.reverse)
         any_fires = found.any_fires
@@ -71,18 +71,17 @@ def run(options: argparse.Namespace) -> ExitStatus:
             COLUMNS,
             lambda one: str(one.id),
             told=told,
-            words=_found(items, is_judged=found.is_judged),
+            words=_found(items, counted(found.known), is_judged=found.is_judged),
         )
 
     status = answered(options, ask)
     return ExitStatus.FAILURE if any_fires else status
 
 
-def _found(items: Sequence[Incident], *, is_judged: bool) -> str:
-    """How many are listed, in words. What is over is no problem any more, and none is not none where nobody judges."""
-    wrong = sum(1 for one in items if one.is_open)
-    over = len(items) - wrong
-    found = f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}" if wrong or is_judged else UNJUDGED
+def _found(items: Sequence[Incident], wrong: str, *, is_judged: bool) -> str:
+    """How much is wrong, and how much that is over is listed, in words. None is not none where nobody judges."""
+    over = sum(1 for one in items if not one.is_open)
+    found = wrong or ("no problems" if is_judged else UNJUDGED)
     return f"{found}, {over} over within the last hour" if over else found
 
 

@@ -12,6 +12,7 @@ from ha_monitor.store.error_groups import GroupState
 from ha_monitor.store.incidents import BEFORE, MOST_SILENCES, Incident, Mark, Phase, Severity, Silence, Told
 from ha_monitor.store.queries import Gap
 from ha_monitor.text.visible import columns
+from ha_monitor.web.incidents import headline
 from tests.unit.asked import NOW, KeptIncidents, group, incident, instance, serve
 from tests.unit.test_asking import Call, at_terminal, call
 
@@ -53,7 +54,7 @@ def test_what_is_wrong_comes_worst_first_with_the_command_to_go_on_with(
         "  queue-late, pending, then page, since 2026-11-25T05:53:43, 20s ago\n"
         "  ha-monitor queues mail\n"
     )
-    assert err.startswith("3 problems. Searched: what 1 of 1 instance sees, ")
+    assert err.startswith("1 problem, 1 to look at, 1 pending. Searched: what 1 of 1 instance sees, ")
 
 
 def test_none_says_why_that_can_be_believed(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
@@ -161,7 +162,9 @@ def test_what_changed_before_it_is_said(monkeypatch: pytest.MonkeyPatch, call: C
 @pytest.mark.parametrize(
     ("incidents", "words"),
     [
-        ([incident(), LATE, OVER], "2 problems, 1 over within the last hour. Searched: "),
+        ([incident(), LATE, OVER], "1 problem, 1 pending, 1 over within the last hour. Searched: "),
+        ([incident(), incident("b"), FAILING], "2 problems, 1 to look at. Searched: "),
+        ([LATE], "1 pending. Searched: "),
         ([incident()], "1 problem. Searched: "),
         ([OVER], "no problems, 1 over within the last hour. Searched: "),
     ],
@@ -169,10 +172,16 @@ def test_what_changed_before_it_is_said(monkeypatch: pytest.MonkeyPatch, call: C
 def test_what_is_over_is_not_counted_as_a_problem(
     monkeypatch: pytest.MonkeyPatch, call: Call, incidents: list[Incident], words: str
 ) -> None:
-    """Given --all, the last line tells what is wrong from what was."""
+    """Given --all, the last line tells what is wrong from what was, however few are listed, and what is wrong as the
+    pages do.
+    """
     serve(monkeypatch, incidents=KeptIncidents(*incidents))
 
     assert call("problems", "--all")[2].startswith(words)
+    on_page = headline(incidents, NOW)["text"]
+    if on_page:
+        assert words.startswith(on_page)
+        assert call("problems", "-n", "1")[2].startswith(on_page)
 
 
 def test_only_what_is_pending_is_no_problem_yet(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:

@@ -28,8 +28,8 @@
 -- if it was heard from more than once or 0, when it said that it was there in ms or -1}, …}, {queue, …},
 -- {where to go on, …}, {{table, entries, most entries, refused}, …}, {workers that are late and
 -- send heartbeats, ms of silence of each at least, at most}, ms since the time until
--- which all instances have merged what they were given or -1, the time of this call in ms}: the first place to go on is '0'
--- when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
+-- which all instances have merged what they were given or -1, the time of this call in ms}: the first place to go on
+-- is '0' when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
 
 -- So many workers have a line of their own in a minute, those that were never confirmed and the others; the rest
 -- have one together when all workers were looked at.
