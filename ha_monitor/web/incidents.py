@@ -44,6 +44,7 @@ def _sentence(one: Incident, by_id: Mapping[str, Incident], now: float) -> dict[
         "since": at(one.since, now),
         "over": at(one.changed, now) if one.phase is Phase.RESOLVED else None,
         "follows": None if one.cause is None else one.cause if cause is None else f"{cause.kind} {cause.key}",
+        "quiet": at(one.quiet_since, now) if one.is_open and one.quiet_since is not None else None,
         "silenced": at(one.silenced_until, now) if one.silenced_until else None,
         "told": sorted(one.told),
         "command": one.command,

@@ -12,7 +12,7 @@ from ha_monitor.store.error_groups import GroupState
 from ha_monitor.store.incidents import BEFORE, MOST_SILENCES, Incident, Mark, Phase, Severity, Silence, Told
 from ha_monitor.store.queries import Gap
 from ha_monitor.text.visible import columns
-from ha_monitor.web.incidents import headline
+from ha_monitor.web.incidents import headline, sentences
 from tests.unit.asked import NOW, KeptIncidents, group, incident, instance, serve
 from tests.unit.test_asking import Call, at_terminal, call
 
@@ -150,6 +150,27 @@ def test_the_forms_of_the_answer(monkeypatch: pytest.MonkeyPatch, call: Call) ->
     assert call("problems", "-n", "1", "-r", "-o", "ids")[1] == "late\n"
     assert call("problems", "-o", "wide")[1].splitlines()[1].split()[:2] == ["firing", "page"]
     assert call("problems", "-o", "tsv")[1].splitlines()[0].split("\t")[:3] == ["phase", "severity", "since"]
+
+
+def test_a_sentence_that_is_not_true_any_more_says_so(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given an incident of which nothing is seen any more, as of a name that is not run, and that is not over yet, the
+    terminal, a page and a program learn since when; of one that is seen, and of one that is over, nothing is said.
+    """
+    quiet = incident("quiet", kind="failing", quiet_since=NOW - 20, summary="2 of 20 runs failed in 5 minutes")
+    serve(monkeypatch, incidents=KeptIncidents(quiet))
+    assert (
+        "\n  not seen any more since 2026-11-25T05:53:43, over after 10m0s without\n"
+        in call("problems", "--time", "utc")[1]
+    )
+    (item,) = json.loads(call("problems", "-o", "json")[1])["items"]
+    assert item["quiet_since"] == "2026-11-25T05:53:43.500Z"
+    (sentence,) = sentences([quiet], [quiet], NOW)
+    assert sentence["quiet"]["text"] == "05:53:43"
+
+    for other in (incident(), incident(phase=Phase.RESOLVED, quiet_since=NOW - 20)):
+        serve(monkeypatch, incidents=KeptIncidents(other))
+        assert "any more" not in call("problems", "--all")[1]
+        assert sentences([other], [other], NOW)[0]["quiet"] is None
 
 
 def test_what_changed_before_it_is_said(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
