@@ -163,7 +163,7 @@ def test_a_sentence_that_is_not_true_any_more_says_so(monkeypatch: pytest.Monkey
         in call("problems", "--time", "utc")[1]
     )
     (item,) = json.loads(call("problems", "-o", "json")[1])["items"]
-    assert item["quiet_since"] == "2026-11-25T05:53:43.500Z"
+    assert item["quiet_since"] == "2026-11-25T05:53:43.500000Z"
     (sentence,) = sentences([quiet], [quiet], NOW)
     assert sentence["quiet"]["text"] == "05:53:43"
 
