@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from ha_monitor.events.facts import Fact
@@ -53,6 +53,8 @@ class Peer(NamedTuple):
     token: int
     stats: dict[str, Any]
     """Its counters and its state, as of its latest tick."""
+    who: Mapping[str, Any] = {}  # never changed
+    """Who it is: instance, host, pid."""
 
 
 class Recovered(NamedTuple):

@@ -84,10 +84,12 @@ class WorkerContract:
         heard = set()
         for _ in range(5):
             found = one.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0))
+            assert found is not None
             heard |= {(worker.name, worker.heard) for worker in found.workers}
 
         ((name, at),) = heard
         assert name == DEAD
+        assert at is not None
         assert began - 0.001 <= at <= until
 
     def test_what_a_lost_worker_left(self, bed: Bed) -> None:

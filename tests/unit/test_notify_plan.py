@@ -273,7 +273,7 @@ def test_what_may_be_over_is_told_to_those_alone_who_know_of_it() -> None:
     told of one is told again in time, and of its end. What was noted is not forgotten: once they are judged, the wait
     for others is over.
     """
-    world = World(**{"chat": Pace(more=0.0, repeat=60.0)})
+    world = World(chat=Pace(more=0.0, repeat=60.0))
     world.put(incident("known"), incident("over"))
     world.live(31)
     world.end("over")
