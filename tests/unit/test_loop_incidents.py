@@ -136,6 +136,21 @@ def test_the_line_has_what_a_person_needs(bed: Bed, one: Instance) -> None:
     assert line["since"] < line["event_time"]
 
 
+@pytest.mark.parametrize("every", [0.5, 1.0, 2.0, 5.0])
+def test_a_silent_worker_is_lost_however_often_others_are_heard(bed: Bed, one: Instance, every: float) -> None:
+    """Given a worker that falls silent beside one that does not, it is lost as soon however often that one is heard:
+    what the broker delivers at once does not wait in the queue.
+    """
+    for _ in range(int(20 / every)):
+        beat(bed, "celery@a", "celery@b")
+        one.live(every)
+    for _ in range(int(30 / every)):
+        beat(bed, "celery@b")
+        one.live(every)
+
+    assert lines(one) == [("incident-opened", "celery@a", False)]
+
+
 def test_since_when_a_worker_is_lost_does_not_change(bed: Bed, one: Instance) -> None:
     """Given a lost worker, each look has the same beginning: when it was heard of last."""
     since = set()
