@@ -171,15 +171,22 @@ def parse_filter(words: Sequence[str], now: float) -> Filter:
     return asked
 
 
-def field_named(name: str) -> Field:
+def sortable() -> list[str]:
+    """The names of the fields that tasks can be sorted by."""
+    return [name for name, field in FIELDS.items() if field.kind is not Kind.TIME]
+
+
+def field_named(name: str, told: Iterable[str] = FIELDS) -> Field:
     """The field of that name.
 
+    :param told: names of the fields that make sense here.
     :raises UsageError: naming those that there are, and the nearest first.
     """
     if (field := FIELDS.get(name)) is not None:
         return field
-    meant = f"unknown field{did_you_mean(name, FIELDS, 0.4) or '.'}"
-    raise UsageError(f"{_shown(name) or 'no name'}: {meant} The fields are {', '.join(FIELDS)}")
+    told = list(told)
+    meant = f"unknown field{did_you_mean(name, told, 0.4) or '.'}"
+    raise UsageError(f"{_shown(name) or 'no name'}: {meant} The fields are {', '.join(told)}")
 
 
 def _condition(word: str, now: float) -> Condition:
