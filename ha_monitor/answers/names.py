@@ -9,6 +9,7 @@ from ha_monitor.answers.result import Result
 from ha_monitor.query.items import name_item
 from ha_monitor.query.language import Pattern, parse_filter, split_values
 from ha_monitor.query.statistics import compared
+from ha_monitor.query.unknown import unknown_patterns
 from ha_monitor.store.name_statistics import KEPT, NameStatistic
 from ha_monitor.store.queries import MOST_NAMES, Gap
 from ha_monitor.store.reader import StoreReader
@@ -53,7 +54,7 @@ def names(
     matching = [name for name in known if any(one.matches(name) for one in wanted)]
     most = limit + 1 if limit else None
     found = compared(queries, matching, since, until, sort=SORTS[sort], reverse=reverse, most=most)
-    gaps = queries.gaps(since, until)
+    gaps = [*queries.gaps(since, until), *unknown_patterns("runs of the name", wanted, known)]
     if len(known) >= MOST_NAMES:
         gaps.append(Gap(f"runs of names beyond the first {MOST_NAMES} that were heard of", 0, 0))
     if since < now - KEPT:

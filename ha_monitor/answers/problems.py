@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ha_monitor.answers.result import Result
 from ha_monitor.query.problem_items import problem_item
 from ha_monitor.query.problems import problems as known_problems
-from ha_monitor.store.incidents import Incident, Phase
+from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.store.reader import StoreReader
+
+
+def counted(incidents: Sequence[Incident]) -> str:
+    """How much is wrong, in words, the same wherever it is told: what wakes somebody, what does not, and what has not
+    lasted for long enough to fire. Empty if nothing is.
+    """
+    firing = [one for one in incidents if one.phase is Phase.FIRING]
+    urgent = sum(one.severity is Severity.PAGE for one in firing)
+    others = len(firing) - urgent
+    pending = sum(one.phase is Phase.PENDING for one in incidents)
+    parts = (
+        (urgent, "problem" if urgent == 1 else "problems"),
+        (others, "to look at"),
+        (pending, "pending"),
+    )
+    return ", ".join(f"{number:,} {words}" for number, words in parts if number)
 
 
 class Wrong(NamedTuple):

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from ha_monitor.query.items import Document, gap_item, time_or_null
 from ha_monitor.store.queries import Gap
-from ha_monitor.text.visible import encodable
+from ha_monitor.text.visible import written_out_bytes
 
 
 class Result(NamedTuple):
@@ -38,7 +38,7 @@ def document_of(result: Result) -> Document:
     """The answer as one document."""
     found = document(result.time, result.documents(), result.searched, result.gaps, more=result.more)
     if result.after:
-        found.after = encodable(result.after)
+        found.after = written_out_bytes(result.after)
     return found
 
 
@@ -47,8 +47,8 @@ def document(time: float, items: Sequence[Struct], searched: str, gaps: Sequence
     return Document(
         time=time_or_null(time) or "",
         complete=not gaps,
-        gaps=[gap_item(gap._replace(what=encodable(gap.what))) for gap in gaps],
-        searched=encodable(searched),
+        gaps=[gap_item(gap._replace(what=written_out_bytes(gap.what))) for gap in gaps],
+        searched=written_out_bytes(searched),
         more=more,
         items=items,
     )

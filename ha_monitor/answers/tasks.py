@@ -13,6 +13,7 @@ from ha_monitor.query.fields import BAD_ENDS
 from ha_monitor.query.items import task_item
 from ha_monitor.query.language import parse_filter
 from ha_monitor.query.search import BY_TIME, Order, Search, when
+from ha_monitor.query.unknown import unknown_values
 from ha_monitor.store.reader import StoreReader
 
 
@@ -30,7 +31,8 @@ def tasks(
     if found.more and not order.field and found.tasks:
         last = found.tasks[-1]
         after = f"{when(last, by_end=asked.states <= BAD_ENDS)!r}:{last.task_id}"
-    return Result(found.time, found.tasks, task_item, found.searched, found.gaps, found.more, after)
+    gaps = found.gaps if found.tasks else [*unknown_values(asked, reader.queries), *found.gaps]
+    return Result(found.time, found.tasks, task_item, found.searched, gaps, found.more, after)
 
 
 def place_of(after: str) -> tuple[float, str] | None:

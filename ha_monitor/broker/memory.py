@@ -136,7 +136,9 @@ class MemorySource:
         if not self.redelivers:
             return None
         self.consumers = self._broker.consumers
-        return len(self._broker.ready)
+        # A broker sends at once what a consumer has room for: that waits in the connection, and not in the queue.
+        room = None if self.prefetch_limit is None else self.prefetch_limit - len(self._in_flight)
+        return 0 if room is None else max(0, len(self._broker.ready) - room)
 
     def prove_delivery(self) -> None:
         self._call("proof", lambda: None)

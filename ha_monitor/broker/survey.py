@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import amqp.exceptions
+import redis.exceptions
 
 from ha_monitor.broker.address import first_answer, is_amqp
 from ha_monitor.broker.asking import asking
@@ -15,6 +16,8 @@ from ha_monitor.events.facts import MAX_NAME
 
 ANSWER_TIMEOUT = 1.0
 """Seconds to wait for the workers' answers."""
+LONGEST_NAME = 255
+"""Bytes of the name of a queue in AMQP."""
 
 
 class TaskQueue(NamedTuple):
@@ -40,16 +43,18 @@ class Survey(NamedTuple):
     """Names of the queues that a worker says it consumes, by nodename."""
 
 
-def survey(config: Config, known: Iterable[str]) -> Survey:
+def survey(config: Config, known: Iterable[str], told: Iterable[str] = ()) -> Survey:
     """Ask workers and broker, on a connection of its own.
 
     :param known: further queues to include even if no worker names them.
+    :param told: queues that only producers name, such as one that is misspelt: those are included in which the broker
+        has messages. Events name them, so what the broker refuses to say of one does not end the survey.
     :raises BrokerUnavailable: if no broker of `broker.url` answers.
     """
-    return first_answer(config, lambda url: _survey_at(url, config, known))
+    return first_answer(config, lambda url: _survey_at(url, config, known, told))
 
 
-def _survey_at(url: str, config: Config, known: Iterable[str]) -> Survey:
+def _survey_at(url: str, config: Config, known: Iterable[str], told: Iterable[str]) -> Survey:
     with asking(url, config.broker) as (client, control):
         inspect = control.inspect(timeout=ANSWER_TIMEOUT, connection=client)
         active: dict[str, list[dict[str, Any]]] = inspect.active_queues() or {}
@@ -63,8 +68,12 @@ def _survey_at(url: str, config: Config, known: Iterable[str]) -> Survey:
             for name in names_of_worker:
                 workers[name] += 1
                 processes[name] += _processes(stats.get(worker, {}))
-        names = sorted({*workers, *known})
-        queues = [TaskQueue(name, *_look_at(client, name, url), workers[name], processes[name]) for name in names]
+        found = {name: _look_at(client, name, url) for name in {*workers, *known}}
+        for name in set(told) - set(found):
+            length, consumers = _look_at_told(client, name, url)
+            if length:
+                found[name] = length, consumers
+        queues = [TaskQueue(name, *found[name], workers[name], processes[name]) for name in sorted(found)]
         return Survey(queues, consumed)
 
 
@@ -77,6 +86,16 @@ def _processes(stats: dict[str, Any]) -> int:
         return len(processes)
     most = pool.get("max-concurrency")
     return most if isinstance(most, int) else 0
+
+
+def _look_at_told(client: Any, name: str, url: str) -> tuple[int | None, int | None]:
+    """As `_look_at`, of a queue that may be none: a key of another kind, or a name that no queue can have."""
+    if is_amqp(url) and not 0 < len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME:
+        return None, None
+    try:
+        return _look_at(client, name, url)
+    except (redis.exceptions.ResponseError, amqp.exceptions.ChannelError):
+        return None, None
 
 
 def _look_at(client: Any, name: str, url: str) -> tuple[int | None, int | None]:

@@ -10,7 +10,7 @@ from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
 from ha_monitor.text.terminal import standard_error
 from ha_monitor.text.times import local
-from ha_monitor.text.visible import encodable
+from ha_monitor.text.visible import written_out_bytes
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     with store_of(options) as (_, reader):
         now = reader.queries.now()
-        label = encodable(options.label or "")[:LONGEST_LABEL]
+        label = written_out_bytes(options.label or "")[:LONGEST_LABEL]
         mark = Mark(label or local(now)[:16], now)
         reader.incidents.mark(mark)
     standard_error().row(f"marked {as_typed(mark.label)} at {local(now)[:19]}")

@@ -36,6 +36,7 @@ from ha_monitor.cli import run as run_command
 from ha_monitor.errors import ConfigurationError, HaMonitorError, OutputLost, StoreUnavailable, UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.descriptors import forget_output, open_closed
+from ha_monitor.text.near import did_you_mean
 from ha_monitor.text.terminal import standard_error, standard_output
 from ha_monitor.version import __version__
 
@@ -73,6 +74,16 @@ STATUSES = {
 
 
 class _Parser(argparse.ArgumentParser):
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        known = list(map(str, action.choices))
+        meant = did_you_mean(str(value), known)
+        if action.dest == "command":
+            raise UsageError(f"{value}: unknown command{meant or '.'} The commands are {', '.join(known)}")
+        # With the name of the flag before it.
+        raise argparse.ArgumentError(action, f"{value}: expected one of {', '.join(known)}{meant}")
+
     def error(self, message: str) -> None:  # type: ignore[override]
         self._refuse(message, self.prog)
 

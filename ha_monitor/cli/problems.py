@@ -11,7 +11,7 @@ from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered,
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column
 from ha_monitor.text.terminal import Painted, Terminal
-from ha_monitor.text.times import relative
+from ha_monitor.text.times import duration, relative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     def ask(_loaded: Loaded, reader: StoreReader) -> Answer:
         nonlocal any_fires
-        from ha_monitor.answers.problems import problems
+        from ha_monitor.answers.problems import counted, problems
 
         found = problems(reader, options.limit, over=options.all, reverse=options.reverse)
         any_fires = found.any_fires
@@ -71,18 +71,17 @@ def run(options: argparse.Namespace) -> ExitStatus:
             COLUMNS,
             lambda one: str(one.id),
             told=told,
-            words=_found(items, is_judged=found.is_judged),
+            words=_found(items, counted(found.known), is_judged=found.is_judged),
         )
 
     status = answered(options, ask)
     return ExitStatus.FAILURE if any_fires else status
 
 
-def _found(items: Sequence[Incident], *, is_judged: bool) -> str:
-    """How many are listed, in words. What is over is no problem any more, and none is not none where nobody judges."""
-    wrong = sum(1 for one in items if one.is_open)
-    over = len(items) - wrong
-    found = f"{wrong or 'no'} {'problem' if wrong == 1 else 'problems'}" if wrong or is_judged else UNJUDGED
+def _found(items: Sequence[Incident], wrong: str, *, is_judged: bool) -> str:
+    """How much is wrong, and how much that is over is listed, in words. None is not none where nobody judges."""
+    over = sum(1 for one in items if not one.is_open)
+    found = wrong or ("no problems" if is_judged else UNJUDGED)
     return f"{found}, {over} over within the last hour" if over else found
 
 
@@ -107,6 +106,7 @@ def _tell(
 
 
 def _details(one: Incident, all_of_them: Mapping[str, Incident], style: Style) -> list[str]:
+    from ha_monitor.incidents.catalogue import KINDS
     from ha_monitor.store.incidents import BEFORE
 
     when = f"since {style.time(one.since)[:19]}, {relative(one.since, style.now)}"
@@ -114,6 +114,10 @@ def _details(one: Incident, all_of_them: Mapping[str, Incident], style: Style) -
         one.phase.value, f"over {relative(one.changed, style.now)}"
     )
     lines = [f"{one.kind}, {phase}, {when}"]
+    if one.is_open and one.quiet_since is not None:
+        kind = KINDS.get(one.kind)
+        after = f", over after {duration(kind.quiet)} without" if kind is not None else ""
+        lines.append(f"not seen any more since {style.time(one.quiet_since)[:19]}{after}")
     if before := one.facts.get(BEFORE):
         lines.append(f"before it: {before}")
     if one.cause is not None:

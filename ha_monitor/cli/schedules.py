@@ -101,7 +101,9 @@ def _tell(seen: SeenSchedule, style: Style, output: Terminal, width: int | None)
         "due": seen.due,
         "source": seen.source,
         "last": _last_in_words(seen, style),
-        "next": None if one.next_due is None else f"{style.time(one.next_due)[:19]}, {_relative(one.next_due, style)}",
+        "next": None
+        if seen.next_due is None
+        else f"{style.time(seen.next_due)[:19]}, {_relative(seen.next_due, style)}",
         "grace": None if grace is None else duration(grace),
         "ends": None if definition.must_end_within is None else f"within {duration(definition.must_end_within)}",
         "missed": f"{one.missed} in a row, {total} since it is watched" if total else None,
@@ -161,7 +163,7 @@ COLUMNS = (
     Of(Column("TASK", 4, 12), lambda one, _style: one.judgement.definition.task),
     Of(Column("EVERY", 2, 10), lambda one, _style: one.judgement.definition.timetable),
     Of(Column("LAST", 3), _last),
-    Of(Column("NEXT", 1), lambda one, style: style.time(one.judgement.next_due)),
+    Of(Column("NEXT", 1), lambda one, style: style.time(one.next_due)),
     Of(Column("STATE", 0), _state),
     Of(Column("SOURCE", 5), lambda one, _style: one.source),
     Of(Column("DELAY", 6, right=True), lambda one, style: _delay(one.judgement.last, style), wide=True),

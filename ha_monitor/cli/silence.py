@@ -11,7 +11,7 @@ from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
 from ha_monitor.text.terminal import standard_error
 from ha_monitor.text.times import local, parse_duration
-from ha_monitor.text.visible import encodable
+from ha_monitor.text.visible import written_out_bytes
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -82,7 +82,7 @@ def _add(options: argparse.Namespace) -> ExitStatus:
         raise UsageError(f"silence: {as_typed(options.duration)}: {error}") from None
     if not 0 < seconds <= LONGEST:
         raise UsageError("silence: expected more than no time, and at most 30d")
-    key, why = (encodable(text)[:MOST_TYPED] for text in (key, options.why))
+    key, why = (written_out_bytes(text)[:MOST_TYPED] for text in (key, options.why))
     said = standard_error()
     with store_of(options) as (_, reader):
         now = reader.queries.now()

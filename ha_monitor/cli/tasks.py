@@ -79,12 +79,12 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 def _order(options: argparse.Namespace) -> Order:
     from ha_monitor.query.fields import Kind
-    from ha_monitor.query.language import field_named
+    from ha_monitor.query.language import field_named, sortable
     from ha_monitor.query.search import Order
 
     if options.sort is None:
         return Order("", options.reverse)
-    field = field_named(options.sort)
+    field = field_named(options.sort, sortable())
     if field.kind is Kind.TIME:
         raise UsageError(f"--sort {options.sort}: the newest come first anyway, with -r the oldest")
     return Order(field.name, options.reverse)

@@ -21,6 +21,7 @@ from ha_monitor.config.notify import lacking_in, problem_in, problem_of
 from ha_monitor.config.places import CREDENTIALS, DEFAULT_FILE
 from ha_monitor.config.schema import Config, Name
 from ha_monitor.config.secrets import mask
+from ha_monitor.config.type_words import in_words
 from ha_monitor.errors import ConfigurationError
 
 PREFIX = "HA_MONITOR_"
@@ -284,8 +285,7 @@ def _expected(error: msgspec.ValidationError, dotted: str) -> str:
             return "expected one of " + ", ".join(str(member.value) for member in kind.cls)
         if title := _title(setting.type):
             return f"expected {title}"
-    text = str(error).partition(" - at `$")[0].replace("`", "").replace("Expected", "expected")
-    return text.replace("object", "a table").replace("array", "a list")
+    return in_words(str(error).partition(" - at `$")[0])
 
 
 def _siblings(at: str) -> str:

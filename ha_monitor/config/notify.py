@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from ha_monitor.config.type_words import in_words
+
 Url = Annotated[
     str,
     Meta(
@@ -161,7 +163,6 @@ def problem_in(channels: Any) -> str | None:
 
 
 def _in_words(text: str) -> str:
-    text = text.replace("`", "").replace("object", "a table").replace("array", "a list")
     text = text.replace("Object missing required field", "expected")
     text = text.replace("Object contains unknown field", "unknown key")
     for kind in (Url, OptionalUrl, Text):
@@ -169,6 +170,7 @@ def _in_words(text: str) -> str:
         assert isinstance(shown, msgspec.inspect.Metadata)
         if "matching regex" in text and repr(getattr(shown.type, "pattern", None)) in text:
             return f"expected {(shown.extra_json_schema or {}).get('title')}"
+    text = text.replace("`", "") if text.startswith(("expected `", "unknown key")) else in_words(text)
     return text[:1].lower() + text[1:]
 
 

@@ -247,6 +247,7 @@ OWN_EVENTS = (
     OwnEvent("broker-connected", INFO),
     OwnEvent("broker-unavailable", WARNING),
     OwnEvent("brokers-differ", ERROR),
+    OwnEvent("instance-name-taken", WARNING),
     OwnEvent("broker-alarm", WARNING),
     OwnEvent("broker-alarm-over", INFO),
     OwnEvent("lease-lost", WARNING),

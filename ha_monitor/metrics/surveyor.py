@@ -67,7 +67,8 @@ class Surveyor:
             wait = self._config.metrics.survey_interval
             try:
                 known = [*self._telemetry.known_queues(), *self._config.metrics.queues]
-                self._telemetry.surveyed(self._gate.unless_blocked(partial(survey, self._config, known)))
+                told = self._telemetry.waited_in
+                self._telemetry.surveyed(self._gate.unless_blocked(partial(survey, self._config, known, told)))
                 works = True
             except BrokerBlocked:
                 pass  # whoever knows of the alarm tells of it

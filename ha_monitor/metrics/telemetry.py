@@ -73,6 +73,9 @@ class Telemetry:
         """Those that are not over, as of this instance's last look at what is wrong."""
         self.schedules: Sequence[Judgement] = ()
         """As they were judged last."""
+        self.waited_in: Sequence[str] = ()
+        """Names of the queues in which tasks wait, as producers tell, since this instance leads: also of those that no
+        worker ever consumed."""
         self.lease = LeaderLease(clock)
         self.tasks = TaskText(self.series, config.metrics, config.node_id, self.lease)
         """The families of tasks, as text."""
@@ -127,7 +130,7 @@ class Telemetry:
         """This instance does not lead."""
         self.lease.give_up()
         self.fleet = self._survey = None
-        self.incidents = self.schedules = ()
+        self.incidents = self.schedules = self.waited_in = ()
 
     def is_leader(self) -> bool:
         """Whether this instance certainly leads, by its own clock."""

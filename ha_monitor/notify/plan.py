@@ -61,14 +61,22 @@ class _Due(NamedTuple):
 
 
 def plan(
-    incidents: Sequence[Incident], routes: Sequence[Route], paces: Mapping[str, Pace], book: Book, token: int
+    incidents: Sequence[Incident],
+    routes: Sequence[Route],
+    paces: Mapping[str, Pace],
+    book: Book,
+    token: int,
+    *,
+    held: frozenset[str] = frozenset(),
 ) -> Plan:
     """What is due at `book.now`.
 
     :param paces: of all channels, by name.
     :param token: that of this instance.
+    :param held: ids of incidents that may be over by now: nobody hears of them first.
     """
     open_ids = {one.id for one in incidents if one.phase is Phase.FIRING}
+    hidden = {one.id for one in incidents if _is_hidden(one, open_ids, book.now)}
     busy = {claim.channel for claim in book.claims}
     made = Plan([], [], _forgotten(incidents, paces, book))
     by_channel: dict[str, list[Incident]] = {name: [] for name in paces}
@@ -79,7 +87,7 @@ def plan(
         due = [
             found
             for one in by_channel[name]
-            if (found := _due(one, name, pace, book, made.noted, hidden=_is_hidden(one, open_ids, book.now)))
+            if (found := _due(one, name, pace, book, made.noted, hidden=one.id in hidden, held=one.id in held))
         ]
         if name in busy:
             continue
@@ -108,14 +116,19 @@ def _due(
     noted: list[tuple[str, str, float]],
     *,
     hidden: bool,
+    held: bool,
 ) -> _Due | None:
-    """What a channel is to be told of an incident, and when; None for nothing."""
+    """What a channel is to be told of an incident, and when; None for nothing.
+
+    :param held: only if it knows that the incident fires. Who was told may go on to be told: Alertmanager takes for
+        over what is not repeated.
+    """
     told = book.told.get((incident.id, channel))
     number = told.times + 1 if told else 1
     group = (incident.severity, incident.kind)
     if incident.phase is Phase.RESOLVED:
         return _due_end(incident, pace, told, book.now)
-    if hidden:
+    if hidden or (held and (told is None or not told.times or told.phase is Phase.RESOLVED)):
         return None
     part = Part(incident.id, Phase.FIRING, number, size=incident.size, members=len(incident.members))
     if told is None:

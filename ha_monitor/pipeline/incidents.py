@@ -158,11 +158,12 @@ class IncidentsDuty:
             return self._duties.incidents(looked.changes)
         self._telemetry.incidents = [one for one in looked.incidents if one.is_open]
         self._stats.judged = looked.judged_at or self._stats.judged
+        self._telemetry.waited_in = looked.waited_in
         if looked.judged is not None:
             self._telemetry.schedules = looked.judged
         if not looked.schedules.is_empty and self._duties.schedules(looked.schedules):
             self._looker.written(looked.schedules)
         items = [] if looked.changes.is_empty else self._duties.incidents(looked.changes)
         # Nobody is told of what is not written: another leader would make another message of it.
-        self._latest.written(looked.incidents)
+        self._latest.written(looked.incidents, has_judged=looked.judged_at is not None)
         return items

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ha_monitor.errors import HaMonitorError
+from ha_monitor.incidents.catalogue import CATALOGUE
+from ha_monitor.incidents.facts import QueueFacts
 from ha_monitor.incidents.gather import Gatherer, Reader, View
 from ha_monitor.incidents.lifecycle import advance
 from ha_monitor.incidents.rules import see
@@ -26,11 +28,15 @@ class Looked(NamedTuple):
     schedules: ScheduleChanges = ScheduleChanges()
     judged: tuple[Judgement, ...] | None = None
     """What is to be said of the schedules; None if they could not be judged."""
+    waited_in: tuple[str, ...] = ()
+    """The queues in which tasks wait, as producers tell: those that wait for longest, first."""
     problem: str | None = None
     """Why nothing could be seen, if that is so."""
 
 
 NOTHING = IncidentChanges([], [], [])
+MOST_WAITED_IN = 100
+"""Queues that only producers name and that the broker is asked about: events can invent any number of them."""
 
 
 class LatestLook:
@@ -38,18 +44,30 @@ class LatestLook:
 
     def __init__(self) -> None:
         self._incidents: Sequence[Incident] | None = None
+        self._has_judged = False
 
-    def written(self, incidents: Sequence[Incident]) -> None:
-        """The store has these now."""
+    def written(self, incidents: Sequence[Incident], *, has_judged: bool) -> None:
+        """The store has these now.
+
+        :param has_judged: whether all kinds were judged, also those that rest on events.
+        """
         self._incidents = incidents
+        self._has_judged = self._has_judged or has_judged
 
     def forget(self) -> None:
         """Another instance may have led meanwhile."""
-        self._incidents = None
+        self._incidents, self._has_judged = None, False
 
     def incidents(self) -> Sequence[Incident] | None:
         """All of them; None before the first look of this leader."""
         return self._incidents
+
+    def unjudged(self) -> frozenset[str]:
+        """Ids of those that this leader has only found: they may be over, and it cannot judge that yet."""
+        if self._has_judged:
+            return frozenset()
+        always = {kind.name for kind in CATALOGUE if kind.always}
+        return frozenset(one.id for one in self._incidents or () if one.kind not in always)
 
 
 class Looker:
@@ -109,8 +127,14 @@ class Looker:
             facts.now if facts.are_events_merged else None,
             schedules,
             None if facts.schedules is None else tuple(facts.schedules.judgements),
+            _waited_in(facts.queues),
         )
 
     def _disconnect(self) -> None:
         self._is_connected = False
         self._reader.close()
+
+
+def _waited_in(queues: Sequence[QueueFacts]) -> tuple[str, ...]:
+    waits = sorted((queue.oldest, queue.name) for queue in queues if queue.oldest is not None)
+    return tuple(name for _, name in waits[:MOST_WAITED_IN])

@@ -37,6 +37,9 @@ class Known(Protocol):
     def incidents(self) -> Sequence[Incident] | None:
         """All of it, and what was over a short while ago; None if this leader does not know yet. Asks nobody."""
 
+    def unjudged(self) -> frozenset[str]:
+        """Ids of those that a leader before it wrote, and of which it cannot say yet whether they are over."""
+
 
 class Recipient(NamedTuple):
     """A channel, and how often it is told of something."""
@@ -121,7 +124,8 @@ class NotificationsDuty:
         incidents = self._incidents.incidents()
         if incidents is None:
             return
-        made = plan(incidents, self._routes, self._paces, book, self._store.token)
+        held = self._incidents.unjudged()
+        made = plan(incidents, self._routes, self._paces, book, self._store.token, held=held)
         claimed = [claim for claim in made.messages if self._couriers[claim.channel].is_free]
         nobodys = [claim.id for claim in book.claims if claim.channel not in self._paces]
         if claimed or nobodys or made.noted or made.forgotten:

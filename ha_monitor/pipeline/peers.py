@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ha_monitor.clock import Clock
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.outputs.log import Logger
+from ha_monitor.pipeline.namesakes import Namesakes
 from ha_monitor.pipeline.stats import CONSUMING, Stats
 from ha_monitor.store.api import Store
 
@@ -57,7 +58,11 @@ class Listener(NamedTuple):
 class Peers:
     """Compares the broker of this instance with those of the others."""
 
-    def __init__(self, store: Store, stats: Stats, node_id: str, logger: Logger, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, stats: Stats, node_id: str, logger: Logger, clock: Clock, *, namesakes: Namesakes
+    ) -> None:
+        """:param namesakes: are told of those that registered earlier."""
+        self._namesakes = namesakes
         self._store = store
         self._stats = stats
         self._node_id = node_id
@@ -80,7 +85,10 @@ class Peers:
         if not self._store.connected:
             return  # as with Redis as the broker while the store is unavailable; the next check comes
         older: list[Mapping[str, Any]] = []
-        for peer in self._store.peers():
+        peers = self._store.peers()
+        if older_only:
+            self._namesakes.look(peer for peer in peers if peer.token < self._store.token)
+        for peer in peers:
             theirs = peer.stats.get("place")
             if peer.stats.get("state") != CONSUMING or not theirs:
                 continue

@@ -30,6 +30,7 @@ from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.merging import Merging
+from ha_monitor.pipeline.namesakes import Namesakes
 from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejections import Rejections
@@ -129,7 +130,14 @@ class Pipeline:
             clock=clock,
             broadcast=broadcast,
             watcher=self._leader,
-            peers=Peers(store, stats, config.node_id, logger, clock),
+            peers=Peers(
+                store,
+                stats,
+                config.node_id,
+                logger,
+                clock,
+                namesakes=Namesakes(identity, config.store.lease, logger, clock),
+            ),
             threads=threads,
         )
         next_tick = Schedule(clock, config.store.tick_every)

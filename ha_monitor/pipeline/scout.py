@@ -8,6 +8,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from ha_monitor.errors import BrokerBlocked, HaMonitorError
+from ha_monitor.events.text import printable
 from ha_monitor.schedules import confs
 from ha_monitor.schedules.model import Definition, Source
 from ha_monitor.threads import OneCall, Threads, ThreadUnavailable
@@ -66,19 +67,19 @@ class Scout:
             found[Source.CONF] = _answer(lambda: self._of_workers(workers))
         if (redbeat := self._redbeat) is not None:
             zone = next((one.zone for one in found.get(Source.CONF, Answer()).definitions if one.zone), "")
-            found[Source.REDBEAT] = _answer(lambda: Answer([encodable(one) for one in redbeat(zone)]))
+            found[Source.REDBEAT] = _answer(lambda: Answer([storable(one) for one in redbeat(zone)]))
         return found
 
     def _of_workers(self, workers: Sequence[str]) -> Answer:
         answers = self._confs(workers)
         silent = [name for name in workers if name not in answers]
-        return Answer([encodable(one) for one in definitions_of(answers)], silent=silent)
+        return Answer([storable(one) for one in definitions_of(answers)], silent=silent)
 
 
-def encodable(definition: Definition) -> Definition:
-    """The same with texts that can be stored: JSON may have halves of characters, which UTF-8 has not."""
+def storable(definition: Definition) -> Definition:
+    """The same with question marks in place of what UTF-8 cannot hold: JSON may have halves of characters."""
     texts = {name: value for name, value in structs.asdict(definition).items() if type(value) is str}
-    clean = {name: text.encode("utf-8", "replace").decode() for name, text in texts.items()}
+    clean = {name: printable(text) for name, text in texts.items()}
     return definition if clean == texts else structs.replace(definition, **clean)
 
 

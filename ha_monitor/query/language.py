@@ -15,6 +15,7 @@ from ha_monitor.errors import UsageError
 from ha_monitor.events.catalogue import State
 from ha_monitor.query.fields import FIELDS, OPEN, Field, Kind, Value
 from ha_monitor.store.queries import KeptTask
+from ha_monitor.text.near import did_you_mean
 from ha_monitor.text.times import parse_duration, parse_time
 from ha_monitor.text.visible import visible
 
@@ -170,18 +171,22 @@ def parse_filter(words: Sequence[str], now: float) -> Filter:
     return asked
 
 
-def field_named(name: str) -> Field:
+def sortable() -> list[str]:
+    """The names of the fields that tasks can be sorted by."""
+    return [name for name, field in FIELDS.items() if field.kind is not Kind.TIME]
+
+
+def field_named(name: str, told: Iterable[str] = FIELDS) -> Field:
     """The field of that name.
 
+    :param told: names of the fields that make sense here.
     :raises UsageError: naming those that there are, and the nearest first.
     """
     if (field := FIELDS.get(name)) is not None:
         return field
-    from difflib import get_close_matches  # noqa: PLC0415 - only for who has mistyped
-
-    near = get_close_matches(name[:_MOST_SHOWN], FIELDS, n=1, cutoff=0.4)
-    meant = f"unknown field, did you mean {near[0]}?" if near else "unknown field."
-    raise UsageError(f"{_shown(name) or 'no name'}: {meant} The fields are {', '.join(FIELDS)}")
+    told = list(told)
+    meant = f"unknown field{did_you_mean(name, told, 0.4) or '.'}"
+    raise UsageError(f"{_shown(name) or 'no name'}: {meant} The fields are {', '.join(told)}")
 
 
 def _condition(word: str, now: float) -> Condition:
@@ -245,7 +250,8 @@ def _values(field: Field, text: str, now: float) -> Iterable[Value]:
         try:
             return (State(text.upper()),)
         except ValueError:
-            raise ValueError(f"expected {', '.join(State)} or open") from None
+            meant = did_you_mean(text.upper(), [*State, "OPEN"]).replace("OPEN", "open")
+            raise ValueError(f"unknown state{meant or '.'} Expected {', '.join(State)} or open") from None
     if field.kind is Kind.FLAG:
         if text.lower() not in _FLAGS:
             raise ValueError("expected yes or no")

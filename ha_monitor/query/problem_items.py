@@ -30,6 +30,8 @@ class ProblemItem(Struct):
     since: str | None
     changed: str | None
     """When its phase or its size changed last."""
+    quiet_since: str | None
+    """Since when nothing of it is seen any more, while it is not over yet: the summary is of before."""
     summary: str
     size: int
     facts: Mapping[str, str | int | float | None]
@@ -70,6 +72,7 @@ def problem_item(one: Incident) -> ProblemItem:
         phase=one.phase,
         since=time_or_null(one.since),
         changed=time_or_null(one.changed),
+        quiet_since=time_or_null(one.quiet_since),
         summary=one.summary,
         size=one.size,
         facts=one.facts,

@@ -5,12 +5,14 @@ null.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import floor
 from typing import NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType
 
 from ha_monitor.query.items import rounded, time_or_null
 from ha_monitor.schedules.model import Judgement, Occurrence, ScheduleState, Source
+from ha_monitor.schedules.timetable import timetable_of
 from ha_monitor.store.queries import Gap
 from ha_monitor.store.schedules import Coverage, KeptSchedules, KnownSource
 from ha_monitor.text.times import duration
@@ -32,6 +34,8 @@ class SeenSchedule(NamedTuple):
     judgement: Judgement
     occurrences: Sequence[Occurrence] | None = None
     """The latest first."""
+    next_due: float | None = None
+    """When it is due next, at the time of asking; None if it is not, or that is not known."""
 
     @property
     def due(self) -> str:
@@ -65,7 +69,8 @@ def schedules_in(kept: KeptSchedules, matches: Callable[[str], bool], now: float
 
     :raises StoreUnavailable: as the store does.
     """
-    found = [SeenSchedule(one) for one in kept.judgements() if matches(one.definition.name)]
+    wanted = [one for one in kept.judgements() if matches(one.definition.name)]
+    found = [SeenSchedule(one, next_due=_next_due(one, now)) for one in wanted]
     found.sort(key=_worst)
     sources, coverage = kept.sources(), kept.coverage()
     return Schedules(found, _searched(sources, now), _gaps(sources, coverage, now))
@@ -77,9 +82,27 @@ def with_due_times(kept: KeptSchedules, seen: SeenSchedule) -> SeenSchedule:
     return seen._replace(occurrences=occurrences[::-1])
 
 
+def _next_due(one: Judgement, now: float) -> float | None:
+    """When it is due next: it was judged some seconds ago, and a schedule of seconds has been due again since."""
+    known = one.next_due
+    if known is None or known > now:
+        return known
+    try:
+        timetable = timetable_of(one.definition.timetable, one.definition.zone)
+    except ValueError:
+        return None
+    if timetable.is_absolute:
+        return timetable.next_after(now)
+    following = timetable.next_after(known)
+    if following is None:
+        return None
+    period = following - known
+    return known + (floor((now - known) / period) + 1) * period
+
+
 def _worst(seen: SeenSchedule) -> tuple[int, float, str]:
     one = seen.judgement
-    return WORST.index(one.state), one.next_due or float("inf"), one.definition.name
+    return WORST.index(one.state), seen.next_due or float("inf"), one.definition.name
 
 
 def _searched(sources: Mapping[Source, KnownSource], now: float) -> str:
@@ -174,7 +197,7 @@ def schedule_item(seen: SeenSchedule) -> ScheduleItem:
         why=seen.why or None,
         since=time_or_null(one.since),
         last=None if one.last is None else due_item(one.last),
-        next=time_or_null(one.next_due),
+        next=time_or_null(seen.next_due),
         period=rounded(one.period),
         grace=definition.grace,
         must_end_within=definition.must_end_within,

@@ -51,20 +51,19 @@ def _is_beside(one: Judgement, at: float) -> bool:
 def _silent(group: Sequence[Judgement]) -> SilentBeat | None:
     heard = [at for one in group if (at := _heard(one)) is not None]
     last_heard = max(heard, default=None)
+    missed = [one for one in group if one.state is ScheduleState.MISSED]
     # What was missed while others still ran is not explained by a silence.
-    missed = [
-        one for one in group if one.state is ScheduleState.MISSED and (last_heard is None or _begin(one) > last_heard)
-    ]
-    if len(missed) < _LEAST:
+    newly = [one for one in missed if last_heard is None or _begin(one) > last_heard]
+    if len(newly) < _LEAST:
         return None
-    since = min(_begin(one) for one in missed)
-    producers = {name for one in missed if (name := _producer(one))}
-    names = sorted(missed, key=lambda one: (_begin(one), one.definition.name))
+    # One that was missed before as well, such as in an earlier silence, proves nothing; but it did not run in this one.
+    begins = {one.definition.name: at for one in missed if (at := _begin_in(one, last_heard)) is not None}
+    producers = {name for one in newly if (name := _producer(one))}
     return SilentBeat(
         key=producers.pop() if len(producers) == 1 else group[0].definition.app or UNNAMED,
-        since=since,
+        since=min(begins.values()),
         last_heard=last_heard,
-        schedules=tuple(one.definition.name for one in names),
+        schedules=tuple(sorted(begins, key=lambda name: (begins[name], name))),
         watched=len(group),
     )
 
@@ -82,6 +81,14 @@ def _producer(one: Judgement) -> str:
 
 def _begin(one: Judgement) -> float:
     return one.history.missed_since or 0.0
+
+
+def _begin_in(one: Judgement, last_heard: float | None) -> float | None:
+    """The first due time without a run since beat was heard last; None if there is none."""
+    if last_heard is None or _begin(one) > last_heard:
+        return _begin(one)
+    since = (known.due for known in one.history.occurrences if known.state is ScheduleState.MISSED)
+    return next((due for due in since if due > last_heard), None)
 
 
 def _heard(one: Judgement) -> float | None:

@@ -27,6 +27,8 @@ from ha_monitor.store.sentinel import Sentinels, SentinelWatch, shown
 from ha_monitor.store.sentinel_url import Address, is_sentinel_url, open_connection, parse_sentinel_url
 from ha_monitor.text.visible import visible
 
+_SCHEMES = ("redis://", "rediss://", "unix://")
+
 
 class StoreConnection:
     """A connection on which a command can be under way while the caller does something else.
@@ -218,8 +220,9 @@ class StoreConnection:
         try:
             parsed: dict[str, Any] = redis.connection.parse_url(url)
         except ValueError as error:
-            known = any(words in str(error) for words in ("scheme", "Invalid value for"))
-            reason = str(error) if known else problem_of(url) or BAD_URL
+            if not url.startswith(_SCHEMES):
+                raise _wrong(url, f"expected {', '.join(_SCHEMES)} or sentinel://") from None
+            reason = str(error) if "Invalid value for" in str(error) else problem_of(url) or BAD_URL
             raise _wrong(url, reason) from None
         if problem := problem_of(url):
             raise _wrong(url, problem)

@@ -92,16 +92,17 @@ class Duties:
         reply = self._store.run("watch", options)
         if reply is None:
             return None
-        first, raw, counts, workers, known, places, tables, silent, merged_ago = reply
+        first, raw, counts, workers, known, places, tables, silent, merged_ago, now = reply
         instances, waiting, retries, dead_letters, stuck, orphaned = counts
         late, least, most = silent
         self._watch_places = [place.decode() for place in places]
-        for raw_name, state, active, is_silent, ahead, silent_for, is_confirmed, came in workers:
+        for raw_name, state, active, is_silent, ahead, heard, is_confirmed, came in workers:
             running, name = None if active < 0 else active, raw_name.decode("utf-8", "replace")
-            times = ahead / 1000, silent_for / 1000
+            times = ahead / 1000, (now - heard) / 1000
             self._looked_at[name] = WorkerState(
                 *(name, state.decode(), running, bool(is_silent), *times, bool(is_confirmed)),
                 came=came / 1000 if came >= 0 else None,
+                heard=heard / 1000,
             )
         if self._watch_places[0] == "0":
             self._seen, self._looked_at = self._looked_at, {}

@@ -24,5 +24,5 @@ def living_fellows(ask: Callable[..., list[Any]], keys: Keys, own_token: int) ->
     rows = zip(found[::2], found[1::2], strict=True)
     living = [int(token) for token, until in rows if token.isdigit() and float(until) >= now]
     others = [token for token in living if token != own_token]
-    stats = ask(*[("HGET", keys.instance(token), "stats") for token in others])
-    return [Peer(token, json_object(one)) for token, one in zip(others, stats, strict=True)]
+    told = ask(*[("HMGET", keys.instance(token), "stats", "who") for token in others])
+    return [Peer(token, json_object(one[0]), json_object(one[1])) for token, one in zip(others, told, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from ha_monitor.events.facts import Fact
@@ -53,6 +53,8 @@ class Peer(NamedTuple):
     token: int
     stats: dict[str, Any]
     """Its counters and its state, as of its latest tick."""
+    who: Mapping[str, Any] = {}  # never changed
+    """Who it is: instance, host, pid."""
 
 
 class Recovered(NamedTuple):
@@ -179,6 +181,8 @@ class WorkerState(NamedTuple):
     """It was heard from more than once: else its name may be an invented one."""
     came: float | None = None
     """When it said that it was there, in seconds since the epoch, by its own clock; None if that is not known."""
+    heard: float | None = None
+    """When an instance heard of it, in seconds since the epoch, by the store's clock; None if that is not known."""
 
 
 class Watching(NamedTuple):

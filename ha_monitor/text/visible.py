@@ -99,6 +99,8 @@ def _json_escaped(character: str) -> str:
     return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
 
 
-def encodable(text: str) -> str:
-    """What a person typed, which may be no UTF-8, as text that can be stored and written."""
+def written_out_bytes(text: str) -> str:
+    """What a person typed, in which bytes that are no UTF-8 are written out as `\\udcff`: unlike `printable` of
+    `events.text`, which puts a question mark there, it is still seen what was typed.
+    """
     return text.encode("utf-8", "backslashreplace").decode()

@@ -104,7 +104,7 @@ class Application:
     def _before(self, request: Request, client: Client) -> Reply | None:
         """The reply to what is no question of somebody who may ask; None for all others."""
         if not self._hosts.knows(request.headers.get("host")):
-            known = "not served under this name: web.url and web.hosts are those that are known\n"
+            known = "not served under this name: to allow it, add it to web.hosts, or set web.url, and start again\n"
             return text(HTTPStatus.MISDIRECTED_REQUEST, known)
         if request.path == "/livez":  # no secret, and a load balancer rarely has a password
             return text(HTTPStatus.OK, "ok\n")

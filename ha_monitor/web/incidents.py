@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ha_monitor.answers.problems import counted
 from ha_monitor.incidents.place import OF_ALL, PAGES
 from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.text.visible import visible
@@ -43,6 +44,7 @@ def _sentence(one: Incident, by_id: Mapping[str, Incident], now: float) -> dict[
         "since": at(one.since, now),
         "over": at(one.changed, now) if one.phase is Phase.RESOLVED else None,
         "follows": None if one.cause is None else one.cause if cause is None else f"{cause.kind} {cause.key}",
+        "quiet": at(one.quiet_since, now) if one.is_open and one.quiet_since is not None else None,
         "silenced": at(one.silenced_until, now) if one.silenced_until else None,
         "told": sorted(one.told),
         "command": one.command,
@@ -69,15 +71,9 @@ def _linked(one: Incident, *, has_page: bool) -> tuple[str, str, str]:
 def headline(incidents: Sequence[Incident], now: float) -> dict[str, Any]:
     """How much is wrong, in words, and since when."""
     firing = [one for one in incidents if one.phase is Phase.FIRING]
-    urgent = sum(one.severity is Severity.PAGE for one in firing)
-    others = len(firing) - urgent
-    pending = sum(one.phase is Phase.PENDING for one in incidents)
-    parts = []
-    if urgent:
-        parts.append("1 problem" if urgent == 1 else f"{urgent:,} problems")
-    if others:
-        parts.append(f"{others:,} to look at")
-    if pending:
-        parts.append(f"{pending:,} pending")
     since = min((one.since for one in firing), default=None)
-    return {"text": ", ".join(parts), "since": at(since, now) if since else None, "urgent": bool(urgent)}
+    return {
+        "text": counted(incidents),
+        "since": at(since, now) if since else None,
+        "urgent": any(one.severity is Severity.PAGE for one in firing),
+    }

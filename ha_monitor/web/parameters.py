@@ -98,6 +98,11 @@ def words_of(text: str) -> list[str]:
         raise UsageError(f"{shown(text)}: {str(error).lower()}") from None
 
 
+def text_of(*words: str) -> str:
+    """Words of a filter as one line of text, which `words_of` reads."""
+    return shlex.join(words)
+
+
 def parse(query: str, name: str, known: Sequence[Parameter]) -> Parameters:
     """Read a query.
 
@@ -109,7 +114,7 @@ def parse(query: str, name: str, known: Sequence[Parameter]) -> Parameters:
     by_name = {one.name: one for one in known}
     if len(query) > LONGEST_QUERY:
         raise UsageError(f"the query is longer than {LONGEST_QUERY} characters")
-    check_text("the name", name)
+    _check_length("the name", name)
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
     except UnicodeDecodeError:
@@ -122,7 +127,7 @@ def parse(query: str, name: str, known: Sequence[Parameter]) -> Parameters:
         if parameter is None:
             takes = f"it takes {', '.join(by_name)}" if by_name else "it takes none"
             raise UsageError(f"{shown(key)}: unknown parameter; {takes}")
-        check_text(key, value)
+        _check_length(key, value)
         if parameter.kind is Kind.FILTER and key in given:
             given[key] += f" {value}"  # several words may be several parameters
         elif key in given:
@@ -133,12 +138,10 @@ def parse(query: str, name: str, known: Sequence[Parameter]) -> Parameters:
     return Parameters(name, given, by_name)
 
 
-def check_text(what: str, text: str) -> None:
-    """:raises UsageError: if it is too long, or has characters that nobody types."""
+def _check_length(what: str, text: str) -> None:
+    """Any character may be in it: names come from events, and links lead to all of them. Who shows it escapes it."""
     if len(text) > LONGEST_VALUE:
         raise UsageError(f"{what}: longer than {LONGEST_VALUE} characters")
-    if any(ord(one) < 32 or ord(one) == 127 for one in text):
-        raise UsageError(f"{what}: a control character is in it")
 
 
 def shown(text: str) -> str:

@@ -88,6 +88,23 @@ def test_the_transport_options_of_workers_hold_for_all_that_is_asked(
             source.close()
 
 
+@pytest.mark.parametrize("broker", ["redis_broker_url", "broker_url"])
+def test_what_producers_alone_name_is_surveyed_if_it_is_a_queue(request: pytest.FixtureRequest, broker: str) -> None:
+    """Given a queue that no worker consumes, with a message, and names out of events that are none, of a key of another
+    kind, or longer than a name can be, the survey has that queue, and no other.
+    """
+    url = request.getfixturevalue(broker)
+    app = make_app(url)
+    with worker_of(url, "celery"):
+        app.tasks["tests.add"].apply_async((1, 2), queue="mial")
+        names = ["mial", "none", "_kombu.binding.celery", "", "\N{SNOWMAN}" * 255, "amq.gen-x", "a\0b\x06\x163"]
+
+        found = {queue.name: queue for queue in survey(Config(broker=Broker(url=url)), ["celery"], names).queues}
+
+    assert sorted(found) == ["celery", "mial"]
+    assert (found["mial"].length, found["mial"].consumers or 0, found["mial"].workers) == (1, 0, 0)
+
+
 def test_redis_names_the_rights_that_the_options_need(
     redis_server: PrivateRedis, redis_broker_url: str, options: dict[str, Any]
 ) -> None:

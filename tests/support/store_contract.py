@@ -625,7 +625,9 @@ class StoreContract:
         one, two = started(bed), started(bed)
         two.store.tick(b'{"state": "consuming"}', [], eligible=False, watermark_age=None, requeued=False)
 
-        assert [(peer.token, peer.stats) for peer in one.store.peers()] == [(two.store.token, {"state": "consuming"})]
+        (peer,) = one.store.peers()
+        assert (peer.token, peer.stats) == (two.store.token, {"state": "consuming"})
+        assert {"instance", "host", "pid"} <= set(peer.who)
         assert [peer.token for peer in two.store.peers()] == [one.store.token]
 
         bed.let_lease_end(two.store.token)

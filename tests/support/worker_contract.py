@@ -73,6 +73,25 @@ class WorkerContract:
         assert runs(bed, ALIVE, 0.0, bed.now() + 60) == WorkerRuns(61, 21)
         assert runs(bed, "celery@none", 0.0, bed.now()) == WorkerRuns(0, 0)
 
+    def test_since_when_nothing_is_heard_of_a_worker(self, bed: Bed) -> None:
+        """Given a worker that was heard of once, each look says the same time, that of the store when it was, whatever
+        the worker's own clock says.
+        """
+        one, began = started(bed), bed.now()
+        merge(one, decode(event("worker-heartbeat", hostname=DEAD, at=began - 900)))
+        tick(one, eligible=True)
+        until = bed.now()
+        heard = set()
+        for _ in range(5):
+            found = one.duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0))
+            assert found is not None
+            heard |= {(worker.name, worker.heard) for worker in found.workers}
+
+        ((name, at),) = heard
+        assert name == DEAD
+        assert at is not None
+        assert began - 0.001 <= at <= until
+
     def test_what_a_lost_worker_left(self, bed: Bed) -> None:
         """Given a worker that has tasks and is lost, what another worker has taken since, what is open there and what
         is orphaned are among what it left, and what it had ended or retried before is not."""

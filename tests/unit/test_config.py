@@ -214,30 +214,38 @@ def test_an_error_about_a_url_says_where_it_comes_from(host: SimpleNamespace) ->
 MISTAKES = [
     pytest.param(
         "[store]\nlease = 0.5\n",
-        "{file}: store.lease = 0.5: expected float >= 1.0",
+        "{file}: store.lease = 0.5: expected a number >= 1.0",
         id="too small",
     ),
-    pytest.param("[store]\nlease = 301\n", "{file}: store.lease = 301: expected float <= 300.0", id="too large"),
-    pytest.param("[store]\nlease = nan\n", "{file}: store.lease = nan: expected float >= 1.0", id="not a number"),
-    pytest.param('[store]\nlease = "5"\n', "{file}: store.lease = 5: expected float, got str", id="text for a number"),
-    pytest.param("[broker]\nprefetch = 1.5\n", "{file}: broker.prefetch = 1.5: expected int, got float", id="fraction"),
+    pytest.param("[store]\nlease = 301\n", "{file}: store.lease = 301: expected a number <= 300.0", id="too large"),
+    pytest.param("[store]\nlease = nan\n", "{file}: store.lease = nan: expected a number >= 1.0", id="not a number"),
+    pytest.param(
+        '[store]\nlease = "5"\n', "{file}: store.lease = 5: expected a number, got a text", id="text for a number"
+    ),
+    pytest.param(
+        "[broker]\nprefetch = 1.5\n",
+        "{file}: broker.prefetch = 1.5: expected a whole number, got a number",
+        id="fraction",
+    ),
     pytest.param(
         '[log]\nlevel = "loud"\n',
         "{file}: log.level = loud: expected one of debug, info, warning, error",
         id="no such choice",
     ),
     pytest.param(
-        '[log]\narguments = "yes"\n', "{file}: log.arguments = yes: expected bool, got str", id="text for a flag"
+        '[log]\narguments = "yes"\n',
+        "{file}: log.arguments = yes: expected true or false, got a text",
+        id="text for a flag",
     ),
     pytest.param(
-        '[log]\nredact = ["ok", ""]\n', "{file}: log.redact[1] = : expected str of length >= 1", id="inside a list"
+        '[log]\nredact = ["ok", ""]\n', "{file}: log.redact[1] = : expected a text of length >= 1", id="inside a list"
     ),
     pytest.param(
-        '[log]\nredact = "password"\n', "{file}: log.redact = password: expected a list, got str", id="no list"
+        '[log]\nredact = "password"\n', "{file}: log.redact = password: expected a list, got a text", id="no list"
     ),
     pytest.param(
         '[stuck.tasks]\n"reports.*" = {started_after = -1}\n',
-        "{file}: stuck.tasks = ***: expected float >= 0.0",
+        "{file}: stuck.tasks = ***: expected a number >= 0.0",
         id="inside a table by names",
     ),
     pytest.param(
@@ -256,7 +264,7 @@ MISTAKES = [
         "sentinels know the Redis",
         id="a sentinel that is not told what is looked for",
     ),
-    pytest.param("store = 5\n", "{file}: store = 5: expected a table, got int", id="no table"),
+    pytest.param("store = 5\n", "{file}: store = 5: expected a table, got a whole number", id="no table"),
     pytest.param(
         'node_id = "a b"\n',
         "{file}: node_id = a b: expected up to 100 letters, digits, and characters of _ . @ : -",
@@ -334,7 +342,7 @@ MISTAKES = [
     ),
     pytest.param(
         "[store]\ndetail_ttl = -1\n",
-        "{file}: store.detail_ttl = -1: expected float >= 0.0",
+        "{file}: store.detail_ttl = -1: expected a number >= 0.0",
         id="details kept for less than nothing",
     ),
     pytest.param(
@@ -358,7 +366,7 @@ MISTAKES = [
     *(
         pytest.param(
             f"[queue]\nmessage_ttl = 0.1\n[store]\n{key} = 0.5\n",
-            f"{{file}}: store.{key} = 0.5: expected float >= 1.0",
+            f"{{file}}: store.{key} = 0.5: expected a number >= 1.0",
             id=f"{key} below what Redis can keep",
         )
         for key in ("success_ttl", "failure_ttl", "worker_ttl")
@@ -396,7 +404,7 @@ ENVIRONMENT_MISTAKES = [
     (
         "HA_MONITOR_STORE_LEASE",
         "soon",
-        "environment: HA_MONITOR_STORE_LEASE: store.lease = soon: expected float, got str",
+        "environment: HA_MONITOR_STORE_LEASE: store.lease = soon: expected a number, got a text",
     ),
     (
         "HA_MONITOR_QUEUE_TYPE",
@@ -427,7 +435,7 @@ def test_a_mistake_in_a_credential_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "store_lease").write_text("0")
 
     assert wrong(None, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == (
-        f"{tmp_path}/store_lease: store.lease = 0: expected float >= 1.0"
+        f"{tmp_path}/store_lease: store.lease = 0: expected a number >= 1.0"
     )
 
 

@@ -84,7 +84,12 @@ def test_a_condition(word: str, changes: dict[str, Any], expected: bool) -> None
         ("stat=FAILURE", "stat: unknown field, did you mean state? The fields are state, name, queue,"),
         ("zzzzz=1", "zzzzz: unknown field. The fields are state, name"),
         ("=1", "no name: unknown field. The fields are state, name"),
-        ("state=FAILED", "state=FAILED: expected SENT, RECEIVED, STARTED, RETRY, REJECTED, REVOKED, FAILURE, SUCCESS,"),
+        (
+            "state=FAILED",
+            "state=FAILED: unknown state, did you mean FAILURE? Expected SENT, RECEIVED, STARTED, RETRY, ",
+        ),
+        ("state=opne", "state=opne: unknown state, did you mean open? Expected SENT, "),
+        ("state=x", "state=x: unknown state. Expected SENT, "),
         ("state~FAIL", "state~FAIL: state is a state; it takes = !="),
         ("name>a", "name>a: name is a text; it takes = != ~ !~"),
         # What a shell leaves of an unquoted runtime>5s.

@@ -98,7 +98,7 @@ def test_a_worker_that_was_heard_from_once_is_nobody_s_problem() -> None:
 )
 def test_a_lost_worker_says_what_became_of_its_tasks(had: LostTasks, words: str) -> None:
     """Given a lost worker, the sentence counts what its tasks came to."""
-    workers = [WorkerState("celery@a", "lost", None, silent_for=60)]
+    workers = [WorkerState("celery@a", "lost", None, silent_for=60, heard=NOW - 60)]
 
     (one,) = seen(workers=workers, lost_tasks={"celery@a": had})
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
+from ha_monitor.broker.survey import Survey, TaskQueue
 from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Notify
@@ -135,6 +136,36 @@ def test_the_line_has_what_a_person_needs(bed: Bed, one: Instance) -> None:
     assert line["since"] < line["event_time"]
 
 
+@pytest.mark.parametrize("every", [0.5, 1.0, 2.0, 5.0])
+def test_a_silent_worker_is_lost_however_often_others_are_heard(bed: Bed, one: Instance, every: float) -> None:
+    """Given a worker that falls silent beside one that does not, it is lost as soon however often that one is heard:
+    what the broker delivers at once does not wait in the queue.
+    """
+    for _ in range(int(20 / every)):
+        beat(bed, "celery@a", "celery@b")
+        one.live(every)
+    for _ in range(int(30 / every)):
+        beat(bed, "celery@b")
+        one.live(every)
+
+    assert lines(one) == [("incident-opened", "celery@a", False)]
+
+
+def test_since_when_a_worker_is_lost_does_not_change(bed: Bed, one: Instance) -> None:
+    """Given a lost worker, each look has the same beginning: when it was heard of last."""
+    since = set()
+    for _ in range(10):
+        beat(bed, "celery@a")
+        one.live(2)
+    last = bed.server.workers["celery@a"][0]
+    for _ in range(120):
+        one.live(0.7)
+        since |= {worker.heard for worker in one.telemetry.fleet.workers} if one.telemetry.fleet else set()
+
+    (incident,) = bed.server.incidents.values()
+    assert (since, incident.since) == ({last}, last)
+
+
 def test_a_leader_that_dies_before_the_line_leaves_it_to_the_next(bed: Bed, one: Instance, two: Instance) -> None:
     """Given a leader that is gone right after it wrote the incident, the other writes the line, once, and says that it
     may be the second.
@@ -254,6 +285,28 @@ def test_a_queue_that_is_late_is_told_after_a_minute(bed: Bed, one: Instance) ->
         one.live(10)
 
     assert lines(one) == [("incident-opened", "mail", False)]
+
+
+def test_a_queue_that_no_worker_ever_consumed_is_told_of(bed: Bed, one: Instance) -> None:
+    """Given a task in a queue whose name is misspelt, the broker is asked about that queue though no worker names it,
+    and when it has found a message there that nobody consumes is an incident; who does not lead any more asks no more.
+    """
+    bed.publish(event("task-sent", at=bed.clock.time(), queue="mial"))
+    for _ in range(4):
+        beat(bed, "celery@a")
+        one.live(5)
+    assert (one.telemetry.known_queues(), one.telemetry.waited_in) == ([], ("mial",))
+
+    for _ in range(20):
+        queues = [TaskQueue(name, 1, None, 0, 0) for name in one.telemetry.waited_in]
+        one.telemetry.surveyed(Survey(queues, {}))
+        beat(bed, "celery@a")
+        one.live(10)
+
+    assert lines(one) == [("incident-opened", "mial", False)]
+    assert phases(bed) == {("no-consumer", "mial"): Phase.FIRING}
+    one.telemetry.does_not_lead()
+    assert one.telemetry.waited_in == ()
 
 
 def test_an_empty_store_tells_of_nothing(bed: Bed, one: Instance) -> None:
@@ -468,6 +521,32 @@ def test_who_tells_of_incidents_reads_them_no_second_time(bed: Bed) -> None:
     assert bed.store_trouble.moments["before incidents"] - reads == 12
     (told,) = bed.server.messages.told
     assert told.decode().partition("\x1f")[0] in bed.server.incidents
+
+
+def test_a_new_leader_tells_nobody_of_what_it_has_not_judged(bed: Bed) -> None:
+    """Given a lost worker whose leader died before it told anybody, and that is back by then, the next leader, who has
+    to listen for a minute first, tells nobody of the worker: when it has judged, that is over.
+    """
+    notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
+    config = msgspec.structs.replace(CONFIG, notify=notify, workers=Workers(late_after=10.0, lost_after=60.0))
+    threads = LookingAtOnce(bed.clock)
+    first, second = (
+        Instance(bed, name, config=config, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
+        for name in "12"
+    )
+    for _ in range(40):
+        beat(bed, "celery@a")
+        first.live(2)
+    while phases(bed) != {("worker-lost", "celery@a"): Phase.FIRING}:
+        first.live(1)
+    (lost,) = bed.server.incidents
+
+    for _ in range(40):
+        beat(bed, "celery@a")
+        second.live(2)
+        assert not [name for name in (*bed.server.messages.claims, *bed.server.messages.taken) if lost in name.decode()]
+
+    assert phases(bed)["worker-lost", "celery@a"] is Phase.RESOLVED
 
 
 def test_a_lost_worker_says_what_became_of_its_tasks(bed: Bed, one: Instance) -> None:

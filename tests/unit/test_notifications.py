@@ -54,9 +54,13 @@ class Known:
 
     def __init__(self, *incidents: Incident) -> None:
         self.all: list[Incident] | None = list(incidents)
+        self.held: frozenset[str] = frozenset()
 
     def incidents(self) -> list[Incident] | None:
         return self.all
+
+    def unjudged(self) -> frozenset[str]:
+        return self.held
 
 
 class Bed:
@@ -124,6 +128,22 @@ def fails(error: Exception, times: int = 1) -> Callable[[], object]:
             raise left.pop()
 
     return fail
+
+
+def test_what_a_leader_has_not_judged_yet_is_told_once_it_has() -> None:
+    """Given an incident that a leader has only found, the channel hears of it when it was judged."""
+    bed = Bed(chat=Receiver())
+    bed.known.all, bed.known.held = [incident("a")], frozenset(["a"])
+    for _ in range(5):
+        bed.go(seconds=10)
+        bed.settled()
+    assert bed.receivers["chat"].got == []
+
+    bed.known.held = frozenset()
+    bed.go()
+    bed.settled()
+
+    assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])]
 
 
 def test_a_message_is_claimed_delivered_and_told() -> None:

@@ -41,6 +41,7 @@ class World:
         self.told: dict[tuple[str, str], Told] = {}
         self.taken: dict[str, list[float]] = {}
         self.claims: list[Claim] = []
+        self.held: frozenset[str] = frozenset()
         self.messages: list[tuple[float, Claim]] = []
         """When each message was taken, in seconds since the start."""
 
@@ -55,7 +56,7 @@ class World:
         return Book(self.now, dict(self.told), list(self.claims), self.taken)
 
     def plan(self) -> Plan:
-        made = plan(list(self.incidents.values()), self.routes, self.paces, self.book(), token=1)
+        made = plan(list(self.incidents.values()), self.routes, self.paces, self.book(), token=1, held=self.held)
         self.told |= {(name, channel): Told(at, Phase.PENDING, 0) for name, channel, at in made.noted}
         for key in made.forgotten:
             del self.told[key]
@@ -265,6 +266,30 @@ def test_nobody_is_told_of_what_is_hidden_until_it_is_not_any_more(changes: dict
     world.live(100)
 
     assert [what for _, _, what in world.said()] == [["a firing"]]
+
+
+def test_what_may_be_over_is_told_to_those_alone_who_know_of_it() -> None:
+    """Given incidents that a leader cannot judge yet, nobody hears of them first, nor of one that began again; who was
+    told of one is told again in time, and of its end. What was noted is not forgotten: once they are judged, the wait
+    for others is over.
+    """
+    world = World(chat=Pace(more=0.0, repeat=60.0))
+    world.put(incident("known"), incident("over"))
+    world.live(31)
+    world.end("over")
+    world.live(10)
+    world.put(incident("new"), incident("again"))
+    world.live(5)
+    world.messages.clear()
+    world.held = frozenset(["known", "over", "new", "again"])
+    world.put(incident("over"))
+    world.live(60)
+    assert [what for _, _, what in world.said()] == [["known firing"]]
+
+    world.held = frozenset()
+    world.live(2)
+
+    assert [sorted(what) for _, _, what in world.said()[1:]] == [["again firing", "new firing", "over firing"]]
 
 
 def test_an_end_is_told_although_it_is_silenced_by_then() -> None:

@@ -128,3 +128,25 @@ def test_instances_at_two_redis_are_told_once(hears: bool) -> None:
     assert len(second.said("brokers-differ")) == (not hears)
     assert first.said("brokers-differ") == []
     assert (first.stats.state, second.stats.state) == ("consuming", "consuming")
+
+
+def test_a_second_instance_of_one_name_says_so_once() -> None:
+    """Given an instance that runs, another one of its name on its host tells of it in one line, with the pid of the
+    first; the first, one of another name, and one whose predecessor of the same name has just died tell nothing.
+    """
+    bed = Bed()
+    dead, other = Instance(bed, "1"), Instance(bed, "2")
+    live(5, dead, other)
+    first = Instance(bed, "1")
+    live(30, first, other)
+    second = Instance(bed, "1")
+
+    live(60, first, second, other)
+
+    (line,) = second.said("instance-name-taken")
+    assert (line["level"], line["reason"]) == (
+        "warning",
+        "instance 1 on host runs twice, as pid 1 and as pid 1: their metrics are mixed, and nobody is told if one of "
+        "them dies; give each a name of its own (--instance)",
+    )
+    assert [one.said("instance-name-taken") for one in (dead, first, other)] == [[], [], []]

@@ -12,6 +12,7 @@ from ha_monitor.store.error_groups import GroupState
 from ha_monitor.store.incidents import BEFORE, MOST_SILENCES, Incident, Mark, Phase, Severity, Silence, Told
 from ha_monitor.store.queries import Gap
 from ha_monitor.text.visible import columns
+from ha_monitor.web.incidents import headline, sentences
 from tests.unit.asked import NOW, KeptIncidents, group, incident, instance, serve
 from tests.unit.test_asking import Call, at_terminal, call
 
@@ -53,7 +54,7 @@ def test_what_is_wrong_comes_worst_first_with_the_command_to_go_on_with(
         "  queue-late, pending, then page, since 2026-11-25T05:53:43, 20s ago\n"
         "  ha-monitor queues mail\n"
     )
-    assert err.startswith("3 problems. Searched: what 1 of 1 instance sees, ")
+    assert err.startswith("1 problem, 1 to look at, 1 pending. Searched: what 1 of 1 instance sees, ")
 
 
 def test_none_says_why_that_can_be_believed(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
@@ -151,6 +152,27 @@ def test_the_forms_of_the_answer(monkeypatch: pytest.MonkeyPatch, call: Call) ->
     assert call("problems", "-o", "tsv")[1].splitlines()[0].split("\t")[:3] == ["phase", "severity", "since"]
 
 
+def test_a_sentence_that_is_not_true_any_more_says_so(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given an incident of which nothing is seen any more, as of a name that is not run, and that is not over yet, the
+    terminal, a page and a program learn since when; of one that is seen, and of one that is over, nothing is said.
+    """
+    quiet = incident("quiet", kind="failing", quiet_since=NOW - 20, summary="2 of 20 runs failed in 5 minutes")
+    serve(monkeypatch, incidents=KeptIncidents(quiet))
+    assert (
+        "\n  not seen any more since 2026-11-25T05:53:43, over after 10m0s without\n"
+        in call("problems", "--time", "utc")[1]
+    )
+    (item,) = json.loads(call("problems", "-o", "json")[1])["items"]
+    assert item["quiet_since"] == "2026-11-25T05:53:43.500000Z"
+    (sentence,) = sentences([quiet], [quiet], NOW)
+    assert sentence["quiet"]["text"] == "05:53:43"
+
+    for other in (incident(), incident(phase=Phase.RESOLVED, quiet_since=NOW - 20)):
+        serve(monkeypatch, incidents=KeptIncidents(other))
+        assert "any more" not in call("problems", "--all")[1]
+        assert sentences([other], [other], NOW)[0]["quiet"] is None
+
+
 def test_what_changed_before_it_is_said(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     """Given an incident that began after workers were started, its details say so."""
     serve(monkeypatch, incidents=KeptIncidents(incident(facts={BEFORE: "deploy v512, 4 min earlier"})))
@@ -161,7 +183,9 @@ def test_what_changed_before_it_is_said(monkeypatch: pytest.MonkeyPatch, call: C
 @pytest.mark.parametrize(
     ("incidents", "words"),
     [
-        ([incident(), LATE, OVER], "2 problems, 1 over within the last hour. Searched: "),
+        ([incident(), LATE, OVER], "1 problem, 1 pending, 1 over within the last hour. Searched: "),
+        ([incident(), incident("b"), FAILING], "2 problems, 1 to look at. Searched: "),
+        ([LATE], "1 pending. Searched: "),
         ([incident()], "1 problem. Searched: "),
         ([OVER], "no problems, 1 over within the last hour. Searched: "),
     ],
@@ -169,10 +193,16 @@ def test_what_changed_before_it_is_said(monkeypatch: pytest.MonkeyPatch, call: C
 def test_what_is_over_is_not_counted_as_a_problem(
     monkeypatch: pytest.MonkeyPatch, call: Call, incidents: list[Incident], words: str
 ) -> None:
-    """Given --all, the last line tells what is wrong from what was."""
+    """Given --all, the last line tells what is wrong from what was, however few are listed, and what is wrong as the
+    pages do.
+    """
     serve(monkeypatch, incidents=KeptIncidents(*incidents))
 
     assert call("problems", "--all")[2].startswith(words)
+    on_page = headline(incidents, NOW)["text"]
+    if on_page:
+        assert words.startswith(on_page)
+        assert call("problems", "-n", "1")[2].startswith(on_page)
 
 
 def test_only_what_is_pending_is_no_problem_yet(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:

@@ -507,6 +507,24 @@ def test_a_silent_beat_is_one_finding() -> None:
     assert fleet.look(MONDAY + HOUR + 28.1 * MINUTE).beats == []
 
 
+def test_a_beat_that_falls_silent_again_is_so_since_the_first_that_it_missed() -> None:
+    """Given a beat that was killed twice, and a schedule that it missed both times, the second silence begins with that
+    one, and it is among those that did not run; what is missed all the time makes no beat silent.
+    """
+    entries = [defined(f"entry {minute}", f"{minute} * * * *", task=f"t.{minute}") for minute in (0, 10, 20, 30)]
+    fleet = Fleet(*entries)
+    for minute in (0, 10, 20, 30):
+        at = [MONDAY + hour * HOUR + minute * MINUTE for hour in range(4) if (hour, minute) != (3, 0)]
+        fleet.ran(*at, producer=BEAT, task=f"t.{minute}")
+    fleet.look(MONDAY + 3.2 * HOUR)
+    assert fleet.look(MONDAY + 4 * HOUR + 9 * MINUTE).beats == []
+
+    (silent,) = fleet.look(MONDAY + 4 * HOUR + 30 * MINUTE).beats
+
+    assert (silent.since, silent.last_heard) == (MONDAY + 4 * HOUR, MONDAY + 3.5 * HOUR)
+    assert silent.schedules == ("entry 0", "entry 10", "entry 20")
+
+
 def test_one_schedule_that_is_missed_is_no_silent_beat() -> None:
     """Given two schedules of which one is sent and the other is not, then no beat is silent."""
     fleet = Fleet(defined("a"), defined("b", "1 * * * *", arguments="2"), defined("c", "2 * * * *"))

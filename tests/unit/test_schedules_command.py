@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from ha_monitor.cli.main import main
@@ -127,3 +129,35 @@ def test_an_unknown_name_is_a_no(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert main(["schedules", "unheard"]) == 1
     assert "no schedule has this name" in capsys.readouterr().err
     assert main(["schedules", "--fail-if-any"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("timetable", "kept", "after"),
+    [
+        ("every 10s", NOW - 31, 9.0),
+        ("every 10s", NOW, 10.0),
+        ("every 10s", NOW + 3, 3.0),
+        ("* * * * *", NOW - 200, 60 - NOW % 60),
+        ("once 2026-11-01T00:00:00Z", NOW - 200, None),
+        ("nonsense", NOW - 200, None),
+    ],
+)
+def test_when_it_is_due_next_is_never_in_the_past(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    timetable: str,
+    kept: float,
+    after: float | None,
+) -> None:
+    """Given a schedule that was judged a while ago, when it is due next follows from its timetable and from now."""
+    one = schedule("often")
+    definition = msgspec.structs.replace(one.definition, timetable=timetable)
+    history = msgspec.structs.replace(one.history, next_due=kept)
+    one = msgspec.structs.replace(one, definition=definition, history=history)
+    serve(monkeypatch, schedules=ScheduleChanges([one], sources=READ, coverage=COVERED))
+
+    assert main(["schedules", "-o", "json"]) == 0
+    (item,) = json.loads(capsys.readouterr().out)["items"]
+
+    found = None if item["next"] is None else round(datetime.fromisoformat(item["next"]).timestamp() - NOW, 3)
+    assert found == after

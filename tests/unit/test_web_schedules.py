@@ -171,7 +171,7 @@ def test_each_state_has_its_word_and_a_reason(state: ScheduleState) -> None:
 def test_hostile_texts_are_shown_and_do_nothing() -> None:
     """Given HTML, commands of terminals and marks for the direction of writing in all texts of a schedule, of its run
     and its source, both pages show them, nothing of them is obeyed, and links lead to the page of the name."""
-    name = HOSTILE.replace("\x1b", "")  # a path has no control characters
+    name = HOSTILE
     run = Run(task_id=HOSTILE, sent=NOW - 50, state=HOSTILE, producer=HOSTILE)
     occurrence = msgspec.structs.replace(due(NOW - 60), run=run, again=(run,))
     told = schedule(name, ScheduleState.DOUBLED, occurrence, app=HOSTILE, differs=HOSTILE, must_end_within=7.0)

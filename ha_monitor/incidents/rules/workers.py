@@ -18,7 +18,7 @@ def worker_lost(facts: Facts) -> Iterator[Sighting]:
                 "worker-lost",
                 worker.name,
                 f"{visible(worker.name)} is lost{what_became(had)}",
-                since=facts.now - worker.silent_for,
+                since=worker.heard,
                 facts=tasks_as_facts(had),
                 command=command_of("workers", worker.name),
                 workers=frozenset([worker.name]),

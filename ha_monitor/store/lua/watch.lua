@@ -24,12 +24,12 @@
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters,
 -- tasks stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks
--- that it runs or 0, ms by which its clock is ahead if it is up and that is wrong or 0, ms of silence, 1 if it
--- was heard from more than once or 0, when it said that it was there in ms or -1}, …}, {queue, …},
+-- that it runs or 0, ms by which its clock is ahead if it is up and that is wrong or 0, when it was heard of in ms, 1
+-- if it was heard from more than once or 0, when it said that it was there in ms or -1}, …}, {queue, …},
 -- {where to go on, …}, {{table, entries, most entries, refused}, …}, {workers that are late and
 -- send heartbeats, ms of silence of each at least, at most}, ms since the time until
--- which all instances have merged what they were given or -1}: the first place to go on is '0'
--- when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
+-- which all instances have merged what they were given or -1, the time of this call in ms}: the first place to go on
+-- is '0' when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
 
 -- So many workers have a line of their own in a minute, those that were never confirmed and the others; the rest
 -- have one together when all workers were looked at.
@@ -196,7 +196,7 @@ local function look_at(name, heard)
     local sends, unsent = task_events(name, record)
     if not sends and unsent > 0 then is_silent = 1 end
   end
-  shown[#shown + 1] = { name, state, running, is_silent, ahead, math.floor(now - heard), record.f and 0 or 1,
+  shown[#shown + 1] = { name, state, running, is_silent, ahead, math.floor(heard), record.f and 0 or 1,
     record.s and record.s[4] == 'worker-online' and math.floor(record.s[1] / 1000) or -1 }
 end
 
@@ -362,5 +362,6 @@ return leading(function()
     sizes(),
     silent,
     merged and now - merged or -1,
+    now,
   }
 end)

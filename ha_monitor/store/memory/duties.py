@@ -157,7 +157,7 @@ class MemoryDuties:
             if kind == "worker-lost" or state != "offline":
                 entries.append(Entry(0, event, None, False))
             server.lost_workers ^= {name}
-        return WorkerState(name, state, None)
+        return WorkerState(name, state, None, silent_for=silent, heard=heard)
 
 
 class MemoryOpenTasks:

@@ -224,7 +224,7 @@ class MemoryStore:
         def living() -> list[Peer]:
             now = self.server.clock.time()
             others = self.server.instances.items()
-            return [Peer(key, one.stats) for key, one in others if key != self.token and one.lease_until > now]
+            return [Peer(key, one.stats, one.who) for key, one in others if key != self.token and one.lease_until > now]
 
         return self.call("peers", living)
 

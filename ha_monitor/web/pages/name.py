@@ -11,7 +11,7 @@ from ha_monitor.store.name_statistics import NameStatistic
 from ha_monitor.web.charts import Chart, Row, chart
 from ha_monitor.web.page import NotThere, Page
 from ha_monitor.web.pages.names import flags
-from ha_monitor.web.parameters import Parameters
+from ha_monitor.web.parameters import Parameters, text_of
 from ha_monitor.web.rows import about, at, task_rows
 from ha_monitor.web.shown import count, duration, share
 from ha_monitor.web.view import View
@@ -48,7 +48,7 @@ def page(view: View, asked: Parameters) -> Page:
         "spans": [{"name": one.name, "since": f"-{one.name}"} for one in SPANS.values()],
         "failures": task_rows(failures.items, now),
         "latest": task_rows(latest.items, now),
-        "only": only,
+        "only": text_of(only),
         "about": about(found, "names", quoted(name), *flags(asked)),
     }
     return Page("name.html", values)

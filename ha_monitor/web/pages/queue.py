@@ -10,7 +10,7 @@ from ha_monitor.query.language import quoted
 from ha_monitor.web.charts import Chart, Row, chart
 from ha_monitor.web.page import NotThere, Page
 from ha_monitor.web.pages.queues import row
-from ha_monitor.web.parameters import Parameters
+from ha_monitor.web.parameters import Parameters, text_of
 from ha_monitor.web.rows import about, at, task_rows
 from ha_monitor.web.shown import count, duration, rate
 from ha_monitor.web.view import View
@@ -41,7 +41,7 @@ def page(view: View, asked: Parameters) -> Page:
         "chart": _chart(points, bounds) if points else None,
         "steps": _table(points, now),
         "oldest": task_rows(one.oldest or (), now),
-        "only": f"queue={quoted(asked.name)}",
+        "only": text_of(f"queue={quoted(asked.name)}"),
         "about": about(found, "queues", quoted(asked.name)),
     }
     return Page("queue.html", values)

@@ -40,7 +40,7 @@ def row(seen: SeenSchedule, now: float) -> dict[str, Any]:
         "task": one.definition.task,
         "every": one.definition.timetable,
         "last": at(last, now),
-        "next": at(one.next_due, now),
+        "next": at(seen.next_due, now),
         "state": one.state.value,
         "missed": one.missed if one.missed > 1 and one.state is ScheduleState.MISSED else 0,
         "source": seen.source,

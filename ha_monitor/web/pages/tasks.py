@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,7 +15,7 @@ from ha_monitor.query.language import parse_filter
 from ha_monitor.web.nouns import order_of
 from ha_monitor.web.page import Page
 from ha_monitor.web.pages.names import flags
-from ha_monitor.web.parameters import Parameters, words_of
+from ha_monitor.web.parameters import Parameters, text_of, words_of
 from ha_monitor.web.rows import about, task_rows
 from ha_monitor.web.view import View
 
@@ -95,7 +94,7 @@ def _tabs(words: list[str], asked: Parameters, counts: Mapping[str, str] | None 
     rest = [word for word in words if not word.startswith(_STATE)]
     tabs = []
     for label, state in TABS:
-        text = shlex.join([*([f"{_STATE}{state}"] if state else []), *rest])
+        text = text_of(*([f"{_STATE}{state}"] if state else []), *rest)
         is_chosen = [one.lower() for one in chosen] == ([state.lower()] if state else [])
         changed: dict[str, str | None] = {"filter": text or None}
         if "after" in asked.known:

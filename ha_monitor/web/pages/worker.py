@@ -8,7 +8,7 @@ from ha_monitor.query.language import quoted
 from ha_monitor.query.workers import SeenWorker
 from ha_monitor.web.page import NotThere, Page
 from ha_monitor.web.pages.workers import row
-from ha_monitor.web.parameters import Parameters
+from ha_monitor.web.parameters import Parameters, text_of
 from ha_monitor.web.rows import about, short_id, task_rows
 from ha_monitor.web.view import View
 
@@ -38,7 +38,7 @@ def page(view: View, asked: Parameters) -> Page:
         "more_has": has.more,
         "failed": task_rows(failed.items, now),
         "more_failed": failed.more,
-        "only": only,
+        "only": text_of(only),
         "about": about(found, "workers", quoted(asked.name)),
     }
     return Page("worker.html", values)

@@ -1,0 +1,40 @@
+"""Names that a filter asks for and that nothing has: a list without any task would else look like an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from ha_monitor.query.language import Filter, Pattern
+from ha_monitor.store.queries import Gap, Queries
+from ha_monitor.store.queue_flow import base_of
+from ha_monitor.text.near import near
+
+_MOST_NEAR = 3
+_KNOWN: dict[str, Callable[[Queries], Iterable[str]]] = {
+    "name": lambda queries: queries.names(),
+    "queue": lambda queries: [base_of(one.name) for one in queries.known_queues()],
+}
+"""Of fields: what is known of their values."""
+
+
+def unknown_values(asked: Filter, queries: Queries) -> Iterator[Gap]:
+    """What an answer without tasks says of names and queues that are not known, and which ones are near.
+
+    :raises StoreUnavailable: as the port does.
+    """
+    for condition in asked.conditions:
+        field = condition.field.name
+        if field not in _KNOWN or condition.operator != "=":
+            continue
+        yield from unknown_patterns(f"tasks of the {field}", condition.patterns, _KNOWN[field](queries))
+
+
+def unknown_patterns(of: str, patterns: Iterable[Pattern], known: Iterable[str]) -> Iterator[Gap]:
+    """What is said of patterns that nothing matches. :param of: such as `tasks of the name`."""
+    texts = sorted(set(known))
+    for pattern in patterns:
+        text = "*".join(pattern.parts)
+        if text and not any(map(pattern.matches, texts)):
+            found = ", ".join(near(text, texts, _MOST_NEAR))
+            nearest = f" (near it: {found})" if found else ""
+            yield Gap(f"{of} {text}, which is not known{nearest}", 0, 0)
