@@ -159,8 +159,9 @@ do
 
   -- The facts, ids, announcements, events and story of a record; nothing of one that is not of the program's making,
   -- which the merge begins anew: what was wrong with it would be wrong again each time.
-  function load_record(key)
-    local facts, seen, written, waiting, uncounted, told = load_packed(key)
+  -- raw: as load_packed takes it.
+  function load_record(key, raw)
+    local facts, seen, written, waiting, uncounted, told = load_packed(key, raw)
     if not facts then return {}, '', nil, nil, '' end
     if facts.d == true then facts.d = facts.rl end
     -- The check takes as long as to unpack the record: 4 % of a merge.
