@@ -13,6 +13,7 @@ local ID_SIZE, MAX_IDS = 12, 1000
 local add_id, write_older_ids
 
 do
+  local floor, unpack_id = math.floor, struct.unpack
   local older, is_older = {}, {} -- ids of this call that get a key of their own
   local added_to, added_t, added_h1, added_h2 -- the latest ids with a newest one added, and that one unpacked
 
@@ -23,7 +24,7 @@ do
 
   -- Whether the id at an index (from 0) of the sorted ids comes before the given one.
   local function id_before(seen, index, t, h1, h2)
-    local st, s1, s2 = struct.unpack('>I4I4I4', seen, index * ID_SIZE + 1)
+    local st, s1, s2 = unpack_id('>I4I4I4', seen, index * ID_SIZE + 1)
     if st ~= t then
       return st < t
     elseif s1 ~= h1 then
@@ -45,8 +46,8 @@ do
   function add_id(seen, id)
     if seen == '' then return id, 0 end
     local count = #seen / ID_SIZE
-    local t, h1, h2 = struct.unpack('>I4I4I4', id)
-    local low, high = 0, count
+    local t, h1, h2 = unpack_id('>I4I4I4', id)
+    local low, high = 0, count - 1
     if is_newest(seen, count, t, h1, h2) then
       -- Mostly it is that.
       if count < MAX_IDS then
@@ -55,9 +56,12 @@ do
         return seen, count
       end
       low = count
+    elseif high > 0 then
+      -- What comes out of order is seldom late by more than one.
+      if id_before(seen, high - 1, t, h1, h2) then low = high else high = high - 1 end
     end
     while low < high do
-      local middle = math.floor((low + high) / 2)
+      local middle = floor((low + high) / 2)
       if id_before(seen, middle, t, h1, h2) then
         low = middle + 1
       else

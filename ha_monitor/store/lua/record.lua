@@ -207,6 +207,7 @@ end
 local is_reconciled, is_told_twice, merge_fact
 
 do
+  local type = type
   local DEFINITION = { 'n', 'a', 'k', 'r', 'e' }
 
   local function merge_definition(facts, definition, at)
@@ -214,11 +215,13 @@ do
     if greater(definition.p, facts.p) then facts.p = definition.p end
     if definition.o then facts.o = true end
     if facts.d == nil or at > facts.d then
-      -- Even a nil would enlarge the table, so what is as it was is not set.
-      for index = 1, #DEFINITION do
-        local key = DEFINITION[index]
-        if facts[key] ~= definition[key] then facts[key] = definition[key] end
-      end
+      -- Even a nil would enlarge the table, so what is as it was is not set. A loop would take twice as long.
+      local n, a, k, r, e = definition.n, definition.a, definition.k, definition.r, definition.e
+      if facts.n ~= n then facts.n = n end
+      if facts.a ~= a then facts.a = a end
+      if facts.k ~= k then facts.k = k end
+      if facts.r ~= r then facts.r = r end
+      if facts.e ~= e then facts.e = e end
       facts.d = at
     elseif at == facts.d then
       for _, key in ipairs(DEFINITION) do

@@ -123,8 +123,7 @@ do
     return found
   end
 
-  -- {attempt or nil, run or nil} of an event of a task whose runs are told apart.
-  local function place_of(facts, code, at, worker)
+  local function find_place(facts, code, at, worker)
     if OF_A_RUN[code] then
       local run = run_of(facts, code, at, mark_of(worker))
       return run and run[3], run
@@ -139,6 +138,19 @@ do
       end
     end
     return attempt_at(facts, at), nil
+  end
+
+  local places, places_in = {}, nil -- time -> what was found, and the runs in which it was: others once facts change
+
+  -- {attempt or nil, run or nil} of an event of a task whose runs are told apart. It is asked for several times.
+  local function place_of(facts, code, at, worker)
+    local all = steps.runs(facts)
+    if all ~= places_in then places, places_in = {}, all end
+    local place = places[at]
+    if place and place[1] == code and place[2] == worker then return place[3], place[4] end
+    local number, run = find_place(facts, code, at, worker)
+    places[at] = { code, worker, number, run }
+    return number, run
   end
 
   -- The wait in µs before a start; negative if the clocks of two hosts say so, or nil if it is not known.
@@ -286,7 +298,7 @@ do
   function runs.wait(facts, at, worker)
     local wait = nil
     if facts.at then
-      local run = run_of(facts, STARTED, at, mark_of(worker))
+      local _, run = place_of(facts, STARTED, at, worker)
       wait = run and wait_of_run(facts, run)
     else
       wait = wait_before(facts, facts.sl, facts.st, facts.rl, facts.e)
@@ -304,6 +316,8 @@ do
     return facts.q
   end
 
+  local texts, texts_of = {}, nil -- run -> facts for an event of it, and the facts of the task of which they are
+
   -- The facts for an event's line and handlers, packed: those of the task, and of attempts and runs the event's own. So
   -- what is not waited for is left out: the wait before a run of which the event is no part, the queue for a receipt.
   -- facts_text: the facts of the task, packed.
@@ -318,6 +332,10 @@ do
       return text
     end
     local number, run = place_of(facts, code, at, worker)
+    -- Of one run, the events that say nothing of another one have the same.
+    local is_shared = run and number and code ~= RETRIED
+    if facts_text ~= texts_of then texts, texts_of = {}, facts_text end
+    if is_shared and texts[run] then return texts[run] end
     if OF_A_RUN[code] and not run then run = run_of(facts, nil, at, nil) end
     number = number or run and run[3] or attempt_at(facts, at)
     local entry, wait = facts.at[number], run and wait_of_run(facts, run)
@@ -339,6 +357,7 @@ do
     local text = pack_facts(facts)
     facts.at, facts.rs, facts.cl, facts.re, facts.st, facts.q, facts.e, facts.sl, facts.rl, facts.qw =
       unpack(kept, 1, 10)
+    if is_shared then texts[run] = text end
     return text
   end
 end

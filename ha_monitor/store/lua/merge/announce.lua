@@ -45,8 +45,8 @@ do
     end
     for _, entry in ipairs(announce) do
       local complete = is_complete(facts, entry[2], entry[3], entry[5])
-      local is_too_much = #still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES
-      if rest and is_too_much and not complete then
+      local is_too_much = not complete and (#still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES)
+      if rest and is_too_much then
         rest[#rest + 1] = entry
       elseif complete or is_too_much then
         local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5])

@@ -27,6 +27,7 @@ do
   local A_PIECE = 32
   local AT_ONCE = 16 -- records that are read with one command
   local ENDS_A_RUN = { [SUCCEEDED] = true, [FAILED] = true, [RETRIED] = true }
+  local is_counted = counting and EVENTS.counted or {} -- code -> true
   local CAN_BEGIN = { [SENT] = true, [RECEIVED] = true, [STARTED] = true }
 
   -- Merges the new events of a task from one to another, and adds to `announce` what is to be said of them; returns the
@@ -40,43 +41,49 @@ do
       if marks and with and briefs.has_seen(marks, fact[1]) then with = nil end
       if with then
         seen, new = with, new + 1
-        local code = fact[2]
+        local code, worker = fact[2], fact[4]
         local is_told_again = code == FAILED and is_told_twice(facts, fact)
         local announced = facts.z and is_reconciled(facts, code) or is_told_again
         if facts.tk then
           local begins = CAN_BEGIN[code] and fact[3] > (facts.tt or 0) and not runs.is_late_sending(facts, fact)
           has_begun = begins or has_begun and not EVENTS.ends[code]
         end
-        if facts.w and fact[4] ~= facts.w and (code == RECEIVED or code == STARTED) then
+        if worker ~= facts.w and facts.w and (code == RECEIVED or code == STARTED) then
           abandoned.note(uuid, facts, fact)
         end
         if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
         local at = fact[3]
         if place then told = with_event(told, place, drops, at, code) end
         if at < earliest or at > latest or facts.cm then sender_clocks.note(facts, fact) end
-        if code == SENT and fact[8] then
-          note_sent(fact)
-          if facts.n then producers.note(facts.n, fact[7] ~= 0) end
-        end
         -- A producer sends task-sent, and may send what has no code (0).
-        if code ~= SENT and code > 0 then hear(fact[4], fact[3]) end
-        if code == STARTED and fact[6] and fact[3] > 0 then activity.start(fact[4], fact[6], fact[3]) end
-        if first_look and code == SUCCEEDED and fact[6] and facts.n then run_times.note(facts.n, fact[6]) end
+        if code == SENT then
+          if fact[8] then
+            note_sent(fact)
+            if facts.n then producers.note(facts.n, fact[7] ~= 0) end
+          end
+        elseif code > 0 then
+          hear(worker, at)
+          if code == STARTED then
+            if fact[6] and at > 0 then activity.start(worker, fact[6], at) end
+          elseif code == SUCCEEDED and first_look and fact[6] and facts.n then
+            run_times.note(facts.n, fact[6])
+          end
+        end
         if not announced then
-          if counting and is_counted(code) then
+          if is_counted[code] then
             fresh_size = fresh_size + 1
             fresh[fresh_size] = fact
           end
           if ENDS_A_RUN[code] then
             ended_size = ended_size + 1
             ended[ended_size] = fact
-            note_run(fact[4], fact[3], code == FAILED)
+            note_run(worker, at, code == FAILED)
             if fact[8] then
               noted_size = noted_size + 1
               noted[noted_size] = fact
             end
           end
-          if fact[5] then announce[#announce + 1] = { fact[5], code, fact[3], now, fact[4] } end
+          if fact[5] then announce[#announce + 1] = { fact[5], code, at, now, worker } end
         end
       end
     end
