@@ -152,11 +152,11 @@ class FactBuilder:
             error = error_in(fields, of_retry=code is _RETRIED)
         elif emits:
             fields = self._fields(event, event_type)
+        digest = error.digest if error is not None else None
         payload = None
         if emits and fields is not None:
             if source is not None:
                 fields["source"] = source
-            digest = error.digest if error is not None else None
             uuid = event.get("uuid")
             payload = self._packed(Event(event_type, identity.hex(), worker, timestamp, uuid, fields, digest))
         fact = [self._binary(identity), code, int((timestamp or 0) * 1_000_000), worker, payload]
@@ -165,7 +165,7 @@ class FactBuilder:
             return fact
         fact += extras(event)
         if error is not None:
-            fact.append([error.digest, error.error_class, error.place])
+            fact.append([digest, error.error_class, error.place])
         if is_other_id and type(fact[5]) is dict:
             fact[5]["o"] = True
         return fact

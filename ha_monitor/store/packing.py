@@ -10,6 +10,8 @@ import msgspec
 from ha_monitor.events.decode import Batch
 
 _pack = msgspec.msgpack.Encoder().encode
+_SHORT_HEADS = tuple(bytes((0xA0 | size,)) for size in range(32))
+"""What stands before a short text, by its length."""
 _pieces_of = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
@@ -19,7 +21,7 @@ def as_lua_string(data: bytes) -> msgspec.Raw:
     """
     size = len(data)
     if size < 32:
-        return msgspec.Raw(bytes((0xA0 | size,)) + data)
+        return msgspec.Raw(_SHORT_HEADS[size] + data)
     return msgspec.Raw(b"\xdb" + size.to_bytes(4, "big") + data)
 
 

@@ -88,9 +88,10 @@ class SecretFinder:
             redacted as a whole.
         """
         lower = lowered(text)
-        words = set(self._words.find_matches_as_strings(lower, overlapping=True))
-        if not words:
+        found = self._words.find_matches_as_strings(lower, overlapping=True)
+        if not found:
             return text
+        words = set(found)
         effort = effort or Effort()
         if effort.left <= 0:
             return HIDDEN
