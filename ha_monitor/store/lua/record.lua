@@ -177,16 +177,6 @@ do
   end
 end
 
--- cmsgpack would write an empty table as an array.
-local function pack_facts(facts)
-  local defined = facts.d
-  if defined == nil or defined ~= facts.rl then return next(facts) and cmsgpack.pack(facts) or '\128' end
-  facts.d = true -- 8 bytes less, of most tasks
-  local text = cmsgpack.pack(facts)
-  facts.d = defined
-  return text
-end
-
 -- Whether a comes after b, byte by byte; nil comes before everything.
 local function greater(a, b)
   if a == b or a == nil then

@@ -22,7 +22,7 @@
 -- is later, to its start. Where clocks are wrong, it is corrected or not told (sender_clocks.lua). `qw` is that of the
 -- latest start.
 --
--- @include generated/catalogue numbers record sender_clocks skew steps
+-- @include generated/catalogue numbers packed record sender_clocks skew steps
 
 local runs = {}
 
@@ -323,13 +323,8 @@ do
   -- facts_text: the facts of the task, packed.
   function runs.text(facts, facts_text, code, at, worker)
     if not facts.at then
-      if OF_A_RUN[code] or (facts.qw == nil and code ~= RECEIVED) then return facts_text end
-      local wait, queue = facts.qw, facts.q
-      facts.qw = nil
-      if code == RECEIVED then facts.q = nil end
-      local text = pack_facts(facts)
-      facts.qw, facts.q = wait, queue
-      return text
+      if OF_A_RUN[code] or (facts.qw == nil and (code ~= RECEIVED or facts.q == nil)) then return facts_text end
+      return packed.without_wait(facts, facts_text, code == RECEIVED)
     end
     local number, run = place_of(facts, code, at, worker)
     -- Of one run, the events that say nothing of another one have the same.
@@ -343,20 +338,17 @@ do
     local function of_now(time)
       return time and time > ended and time or nil
     end
-    local kept = { facts.at, facts.rs, facts.cl, facts.re, facts.st, facts.q, facts.e, facts.sl, facts.rl, facts.qw }
-    facts.at, facts.rs, facts.cl = nil, nil, nil
-    facts.re = code == RETRIED and number + 1 or number > 0 and number or nil
-    facts.qw = told_wait(wait)
+    local retries = code == RETRIED and number + 1 or number > 0 and number or nil
+    local sent, queue, due, started, received = facts.st, facts.q, facts.e, facts.sl, facts.rl
     if entry then
-      facts.st, facts.q = entry[1] > 0 and entry[1] or facts.st, entry[2] or facts.q
-      facts.e = entry[3] > 0 and entry[4] > ended and entry[3] or nil
+      sent, queue = entry[1] > 0 and entry[1] or sent, entry[2] or queue
+      due = entry[3] > 0 and entry[4] > ended and entry[3] or nil
     end
-    if code == RECEIVED then facts.q = nil end
-    if run then facts.sl, facts.rl = run[1], run[4] or facts.rl end
-    facts.st, facts.sl, facts.rl = of_now(facts.st), of_now(facts.sl), of_now(facts.rl)
-    local text = pack_facts(facts)
-    facts.at, facts.rs, facts.cl, facts.re, facts.st, facts.q, facts.e, facts.sl, facts.rl, facts.qw =
-      unpack(kept, 1, 10)
+    if code == RECEIVED then queue = nil end
+    if run then started, received = run[1], run[4] or received end
+    local text = packed.of_run(
+      facts, facts_text, retries, of_now(sent), of_now(started), of_now(received), told_wait(wait), due, queue
+    )
     if is_shared then texts[run] = text end
     return text
   end

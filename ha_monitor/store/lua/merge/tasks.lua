@@ -1,7 +1,7 @@
 -- Events of tasks: each is merged into the record of its task.
 --
 -- @include briefs clock counting error_groups generated/catalogue ids index/abandoned index/flow index/indexes lifetime
--- @include phases record runs saving sender_clocks statistics story work worker_runs
+-- @include packed phases record runs saving sender_clocks statistics story work worker_runs
 -- @include merge/activity merge/announce merge/counts merge/open_tasks merge/producers merge/run_times merge/tally
 -- @include merge/waiting merge/workers
 -- @families task
@@ -130,7 +130,7 @@ do
       end
       if more > 0 and last < size then
         runs.keep_wait(facts)
-        announce = announce_complete(announce, facts, pack_facts(facts), rest)
+        announce = announce_complete(announce, facts, packed.first(facts), rest)
       end
     end
     if new == 0 then return end
@@ -143,7 +143,7 @@ do
 
     runs.keep_wait(facts)
     statistics.note_task(facts, ended, ended_size, name_before, started_before, wait_before)
-    local facts_text = pack_facts(facts)
+    local facts_text = #announce > 0 and packed.first(facts) or packed.whole(facts)
     if rest then
       for _, entry in ipairs(rest) do announce[#announce + 1] = entry end
     end
