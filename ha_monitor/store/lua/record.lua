@@ -30,7 +30,8 @@
 --   sh            of a record that was brief meanwhile: marks of the events that it had (briefs.lua)
 --   z zt          code and time of an end that confirm.lua added because its event was missing, until that event comes
 --
--- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, then for
+-- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, and false for what is
+-- behind that; then for
 --   sent:      definition or nil, retries, queue or nil
 --   received:  definition or nil, retries
 --   started:   process id of the worker or nil
@@ -328,9 +329,9 @@ do
     elseif EVENTS.ends[code] then
       local runtime, exception, fingerprint = nil, nil, nil
       if code == SUCCEEDED then
-        runtime = fact[6]
+        runtime = fact[6] or nil
       elseif code == FAILED then
-        exception, fingerprint = fact[7], fact[8] and fact[8][1]
+        exception, fingerprint = fact[7], fact[8] and fact[8][1] or nil
       end
       merge_end(facts, code, at, runtime, exception, fingerprint)
     end

@@ -2,8 +2,8 @@
 -- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by
 -- one instance.
 --
--- @include clock counting deadlines error_groups index/indexes index/open_since lease merged outbox packed pieces record
--- @include rollback runs saving stored trouble work
+-- @include clock counting deadlines error_groups index/indexes index/open_since lease merged outbox packed pieces
+-- @include record rollback runs saving stored trouble work
 -- @keys leases instance waiting retries takeovers rejected leader requeued counting label_sets
 -- @families task instance outbox
 -- @options token lease held name_wait failure_ttl

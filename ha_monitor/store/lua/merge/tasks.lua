@@ -6,12 +6,13 @@
 -- @include merge/waiting merge/workers
 -- @families task
 -- @options first_look
--- @option tasks  {{task id, {fact, …}}, …}
+-- @option tasks  {how many tasks, task id, how many facts, …, task id, …}, of each fact A_FACT values (packing.py)
 
 local merge_tasks
 
 do
-  local first_look = options.first_look
+  local first_look, given = options.first_look, options.tasks
+  local A_FACT = 8
 
   local hear = workers.hear
   local with_event, note_sent, note_run = story.with, flow.note_sent, worker_runs.note
@@ -93,9 +94,9 @@ do
 
   -- Reads the values of the records of some tasks with one command, of which each takes as long as to read some; adds
   -- the keys and values to two tables. Of what is no text MGET says that it is not there: it is read by itself.
-  local function read_ahead(tasks, first, ahead, values)
-    local last = math.min(first + AT_ONCE - 1, #tasks)
-    for index = first, last do ahead[index] = families.task .. tasks[index][1] end
+  local function read_ahead(places, first, ahead, values)
+    local last = math.min(first + AT_ONCE - 1, given[1])
+    for index = first, last do ahead[index] = families.task .. given[places[index]] end
     local found, absent = redis.call('MGET', unpack(ahead, first, last)), {}
     for index = first, last do
       values[index] = found[index - first + 1]
@@ -105,7 +106,8 @@ do
     for index = first, last do values[index] = values[index] or nil end
   end
 
-  local function merge(uuid, batch, key, raw)
+  -- batch: the facts, of which there are `size`.
+  local function merge(uuid, batch, size, key, raw)
     local facts, seen_before, announce, uncounted, told = load_record(key, raw)
     if seen_before == '' and briefs.are_any() then facts = briefs.find(uuid) or facts end
     local was_waiting = announce ~= nil or facts.gw ~= nil
@@ -115,7 +117,6 @@ do
     local name_before, started_before, wait_before = facts.n, facts.sl, facts.qw
     indexes.remember(facts)
     announce = announce or no_announcements
-    local size = #batch
     local rest = size > A_PIECE and {} or nil
     local seen, new, has_begun = seen_before, 0, false
     fresh_size, ended_size = 0, 0
@@ -160,12 +161,23 @@ do
   -- and comes with the last of them.
   function merge_tasks()
     local merged, events = 0, 0
-    local ahead, values = {}, {}
-    for index, task in ipairs(options.tasks) do
+    local ahead, values, batch = {}, {}, {}
+    local places, place = {}, 2 -- where each task begins
+    for index = 1, given[1] do
+      places[index], place = place, place + 2 + given[place + 1] * A_FACT
+    end
+    for index = 1, given[1] do
       if merged > 0 and is_enough(events) then break end
-      if index % AT_ONCE == 1 then read_ahead(options.tasks, index, ahead, values) end
-      merge(task[1], task[2], ahead[index], values[index])
-      merged, events = index, #task[2]
+      if index % AT_ONCE == 1 then read_ahead(places, index, ahead, values) end
+      place = places[index]
+      local uuid, size = given[place], given[place + 1]
+      place = place + 2
+      for number = 1, size do
+        batch[number] = { unpack(given, place, place + A_FACT - 1) }
+        place = place + A_FACT
+      end
+      merge(uuid, batch, size, ahead[index], values[index])
+      merged, events = index, size
     end
     tally.add(new_of_tasks, repeated_of_tasks)
     return merged
