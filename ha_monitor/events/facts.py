@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgspec
 
 from ha_monitor.events.catalogue import Code
 from ha_monitor.events.exceptions import unwrapped
-from ha_monitor.events.fingerprint import Fingerprint, fingerprint_of
+from ha_monitor.events.fingerprint import fingerprint_of
 from ha_monitor.events.histogram import bucket_of
 from ha_monitor.events.model import Event
 from ha_monitor.events.redact import Redactor, few
@@ -44,6 +45,8 @@ MAX_SECONDS = 4e9
 _LATEST_TIME = 4_000_000_000.0
 _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timestamp", "uuid"})
 _MAX_NUMBERS = 16
+_KEPT_ERRORS = 128
+"""Errors whose fingerprints are kept: where many tasks fail, most do so in the same way."""
 # Looking a member up in its class takes longer than all else that is done with it.
 _OTHER, _REJECTED, _FAILED, _RETRIED = Code.OTHER, Code.REJECTED, Code.FAILED, Code.RETRIED
 
@@ -69,7 +72,7 @@ def event_id(event: dict[str, Any], timestamp: float | None) -> bytes:
 
 
 class FactBuilder:
-    """Builds the facts of single events. Holds the settings, and no state but its effort."""
+    """Builds the facts of single events. Holds the settings, and no state but its effort and what it found lately."""
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class FactBuilder:
         self.effort = redactor.effort
         """What may still be spent on the secrets of the next events."""
         self._arguments = arguments
+        self._error = lru_cache(_KEPT_ERRORS)(_error_of)
         self._pack = msgspec.msgpack.Encoder().encode
         self._json = msgspec.json.Encoder().encode
         text, short_text = redactor.text, self._short_text
@@ -149,10 +153,10 @@ class FactBuilder:
         emits = self._policy.emits(event_type)
         if code is _FAILED or code is _RETRIED:
             fields = self._fields(event, event_type)
-            error = error_in(fields, of_retry=code is _RETRIED)
+            error = self._error_in(fields, of_retry=code is _RETRIED)
         elif emits:
             fields = self._fields(event, event_type)
-        digest = error.digest if error is not None else None
+        digest = error[0] if error is not None else None
         payload = None
         if emits and fields is not None:
             if source is not None:
@@ -165,7 +169,7 @@ class FactBuilder:
             return fact
         fact += extras(event)
         if error is not None:
-            fact.append([digest, error.error_class, error.place])
+            fact.append(list(error))
         if is_other_id and type(fact[5]) is dict:
             fact[5]["o"] = True
         return fact
@@ -216,6 +220,13 @@ class FactBuilder:
         text = self._json(redacted)
         return redacted if len(text) <= MAX_DATA else text[: MAX_DATA + 1].decode("utf-8", "ignore")
 
+    def _error_in(self, fields: dict[str, Any], *, of_retry: bool) -> tuple[str, str, str] | None:
+        """What `_error_of` says of a failure or a retry; None of a retry for no error."""
+        exception = fields.get("exception")
+        if exception is None and of_retry:
+            return None
+        return self._error(exception or "", fields.get("traceback"), of_retry)
+
     def _short_text(self, value: Any) -> str | None:
         return self._redactor.text(value, MAX_NAME) if isinstance(value, str) else None
 
@@ -257,12 +268,10 @@ def _runtime_extras(runtime: float | None) -> list[Any]:
     return [None] if runtime is None else [runtime, bucket_of(runtime)]
 
 
-def error_in(fields: dict[str, Any], *, of_retry: bool) -> Fingerprint | None:
-    """The fingerprint of the error that a failure or a retry tells of; None of a retry for no error."""
-    exception = fields.get("exception")
-    if exception is None and of_retry:
-        return None
-    return fingerprint_of(exception or "", fields.get("traceback"), of_retry=of_retry)
+def _error_of(exception: str, traceback: str | None, of_retry: bool) -> tuple[str, str, str]:
+    """(fingerprint, class, place) of the error that a failure or a retry tells of."""
+    error = fingerprint_of(exception, traceback, of_retry=of_retry)
+    return error.digest, error.error_class, error.place
 
 
 def is_none(exception: Any) -> bool:
