@@ -42,7 +42,8 @@ MAX_COUNT = 10**12
 """Of tasks. No worker gets to a thousandth of it."""
 MAX_SECONDS = 4e9
 """More than a century: longer than any run or interval. In µs, Lua's numbers still hold it exactly."""
-_LATEST_TIME = 4_000_000_000.0
+LATEST_TIME = 4_000_000_000.0
+"""In seconds since the epoch; what is later is no time."""
 _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timestamp", "uuid"})
 _MAX_NUMBERS = 16
 _KEPT_ERRORS = 128
@@ -84,7 +85,7 @@ class FactBuilder:
         binary: Callable[[bytes], msgspec.Raw],
     ) -> None:
         """:param binary: gives the ids and payloads in facts the form in which the store takes bytes."""
-        self._policy = policy
+        self._emits = policy.emits
         self._binary = binary
         self._redactor = redactor
         self.effort = redactor.effort
@@ -142,7 +143,9 @@ class FactBuilder:
             code = Code.REQUEUED
         elif code is _FAILED:
             event["exception"] = unwrapped(event.get("exception"), event.get("traceback"))
-        timestamp = usable_time(event.get("timestamp"))
+        timestamp = event.get("timestamp")
+        # Of most events it is one, and a call for each would take longer than to look.
+        timestamp = timestamp if type(timestamp) is float and 0 < timestamp < LATEST_TIME else usable_time(timestamp)
         identity = event_id(event, timestamp)
         worker = event.get("hostname")
         if type(worker) is not str:
@@ -150,7 +153,7 @@ class FactBuilder:
         elif len(worker) > MAX_NAME:
             worker = worker[:MAX_NAME]
         fields, error = None, None
-        emits = self._policy.emits(event_type)
+        emits = self._emits(event_type)
         if code is _FAILED or code is _RETRIED:
             fields = self._fields(event, event_type)
             error = self._error_in(fields, of_retry=code is _RETRIED)
@@ -179,16 +182,14 @@ class FactBuilder:
         timestamp = usable_time(event.get("timestamp"))
         identity = event_id(event, timestamp)
         worker = event["hostname"]
-        payload = (
-            self._payload(event, event_type, identity, worker, timestamp) if self._policy.emits(event_type) else None
-        )
+        payload = self._payload(event, event_type, identity, worker, timestamp) if self._emits(event_type) else None
         fields = _read(event, self._readers[event_type])
         return [worker, self._binary(identity), int((timestamp or 0) * 1_000_000), event_type, payload, fields]
 
     def other_fact(self, event: dict[str, Any], event_type: str) -> Fact | None:
         """The fact of a custom event that is about no task: [id, payload]; None when nobody wants it."""
         event_type = custom_type(event_type)
-        if not self._policy.emits(event_type):
+        if not self._emits(event_type):
             return None
         timestamp = usable_time(event.get("timestamp"))
         identity = event_id(event, timestamp)
@@ -294,7 +295,7 @@ def _read(event: dict[str, Any], readers: _Readers) -> dict[str, Any]:
 
 def usable_time(value: Any) -> float | None:
     """A timestamp in seconds since the epoch, or None if the value is none (also for NaN and far futures)."""
-    if (type(value) is float or type(value) is int) and 0 < value < _LATEST_TIME:
+    if (type(value) is float or type(value) is int) and 0 < value < LATEST_TIME:
         return float(value)
     return None
 
