@@ -6,7 +6,7 @@
 -- and the queue of events was empty: the missing event may be in flight. Nor soon after an instance vanished, where
 -- each was given all: it may live without a store, and merges what it alone was given once it has one.
 --
--- @include clock counting duty error_groups found generated/catalogue ids index/ended_badly index/flow index/indexes
+-- @include clock counting duty error_groups found generated/catalogue index/ended_badly index/flow index/indexes
 -- @include index/open_since lifetime limits looks merged outbox packed phases record rollback runs saving statistics
 -- @include story takeovers work
 -- @keys open stuck orphaned liveness
@@ -94,11 +94,10 @@ end
 local ended = {}
 
 local function reconcile(uuid, key, facts, fact, seen, waiting, uncounted, text)
-  local with, place, drops = add_id(seen, fact[1])
-  if not with then return end
+  story.begin(seen, text)
+  if not story.add(fact[1], fact[3], fact[2]) then return end
   indexes.remember(facts)
   runs.merge(facts, fact)
-  if place then text = story.whole(story.with(text, place, drops, fact[3], fact[2])) end
   facts.z, facts.zt = fact[2], fact[3]
   local facts_text = packed.whole(facts)
   if fact[2] == SUCCEEDED or fact[2] == FAILED then
@@ -118,7 +117,8 @@ local function reconcile(uuid, key, facts, fact, seen, waiting, uncounted, text)
   end
   -- It may have been orphaned.
   indexes.note(uuid, facts, true)
-  save_record(key, facts_text, with, waiting, uncounted, text, lifetime.of(facts))
+  seen, text = story.whole()
+  save_record(key, facts_text, seen, waiting, uncounted, text, lifetime.of(facts))
   later('ZREM', keys.open, uuid)
   open_since.leave(uuid)
   ended[#ended + 1] = uuid

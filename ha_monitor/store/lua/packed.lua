@@ -4,6 +4,7 @@
 local packed = {}
 
 do
+  local next, unpack, pack, byte, sub = next, unpack, cmsgpack.pack, string.byte, string.sub
   local EMPTY = '\128' -- a map; cmsgpack would write an array
   local LONGEST_FIXED = 15 -- entries of a map whose number is in the byte before it
   local map_heads = {} -- how many entries -> what stands before them
@@ -21,17 +22,17 @@ do
   -- How many entries a map has, and these packed.
   local function entries_of(map)
     if next(map) == nil then return 0, '' end
-    local text = cmsgpack.pack(map)
-    local first, high, low = string.byte(text, 1, 3)
-    if first <= 128 + LONGEST_FIXED then return first - 128, string.sub(text, 2) end
-    return high * 256 + low, string.sub(text, 4)
+    local text = pack(map)
+    local first, high, low = byte(text, 1, 3)
+    if first <= 128 + LONGEST_FIXED then return first - 128, sub(text, 2) end
+    return high * 256 + low, sub(text, 4)
   end
 
   local function queue_text(queue)
     if not queue then return '' end
     local text = queues[queue]
     if not text then
-      text = '\161q' .. cmsgpack.pack(queue)
+      text = '\161q' .. pack(queue)
       queues[queue] = text
     end
     return text
@@ -40,9 +41,9 @@ do
   -- The facts.
   function packed.whole(facts)
     local defined = facts.d
-    if defined == nil or defined ~= facts.rl then return next(facts) and cmsgpack.pack(facts) or EMPTY end
+    if defined == nil or defined ~= facts.rl then return next(facts) and pack(facts) or EMPTY end
     facts.d = true -- 8 bytes less, of most tasks
-    local text = cmsgpack.pack(facts)
+    local text = pack(facts)
     facts.d = defined
     return text
   end
@@ -105,7 +106,7 @@ do
       split(facts)
       local wait, queue = facts.qw, facts.q
       local count = size + (wait and 1 or 0) + (queue and 1 or 0)
-      local wait_text = wait and '\162qw' .. cmsgpack.pack(wait) or ''
+      local wait_text = wait and '\162qw' .. pack(wait) or ''
       packed_last = map_head(count) .. body .. queue_text(queue) .. wait_text
     end
     return packed_last

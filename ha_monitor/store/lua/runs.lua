@@ -316,6 +316,16 @@ do
     return facts.q
   end
 
+  -- Whether some of these announcements have another text than that of all facts.
+  function runs.differ(facts, announce)
+    if facts.at then return #announce > 0 end
+    for index = 1, #announce do
+      local code = announce[index][2]
+      if not OF_A_RUN[code] and (facts.qw or (code == RECEIVED and facts.q)) then return true end
+    end
+    return false
+  end
+
   local texts, texts_of = {}, nil -- run -> facts for an event of it, and the facts of the task of which they are
 
   -- The facts for an event's line and handlers, packed: those of the task, and of attempts and runs the event's own. So

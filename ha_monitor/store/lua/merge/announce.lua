@@ -43,7 +43,8 @@ do
         break
       end
     end
-    for _, entry in ipairs(announce) do
+    for index = 1, #announce do
+      local entry = announce[index]
       local complete = is_complete(facts, entry[2], entry[3], entry[5])
       local is_too_much = not complete and (#still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES)
       if rest and is_too_much then

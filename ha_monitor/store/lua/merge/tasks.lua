@@ -1,6 +1,6 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include briefs clock counting error_groups generated/catalogue ids index/abandoned index/flow index/indexes lifetime
+-- @include briefs clock counting error_groups generated/catalogue index/abandoned index/flow index/indexes lifetime
 -- @include packed phases record runs saving sender_clocks statistics story work worker_runs
 -- @include merge/activity merge/announce merge/counts merge/open_tasks merge/producers merge/run_times merge/tally
 -- @include merge/waiting merge/workers
@@ -13,9 +13,10 @@ local merge_tasks
 do
   local first_look, given = options.first_look, options.tasks
   local A_FACT = 8
+  local unpack = unpack
 
   local hear = workers.hear
-  local with_event, note_sent, note_run = story.with, flow.note_sent, worker_runs.note
+  local add, note_sent, note_run = story.add, flow.note_sent, worker_runs.note
   local earliest, latest = sender_clocks.begin()
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
@@ -31,18 +32,16 @@ do
   local is_counted = counting and EVENTS.counted or {} -- code -> true
   local CAN_BEGIN = { [SENT] = true, [RECEIVED] = true, [STARTED] = true }
 
-  -- Merges the new events of a task from one to another, and adds to `announce` what is to be said of them; returns the
-  -- ids seen, the story, how many events are new, and whether one that can begin a run came after an end, as before or
-  -- now.
-  local function merge_events(uuid, facts, seen, told, batch, first, last, announce, has_begun)
+  -- Merges the new events of a task from one to another, and adds to `announce` what is to be said of them; returns
+  -- how many events are new, and whether one that can begin a run came after an end, as before or now.
+  local function merge_events(uuid, facts, batch, first, last, announce, has_begun)
     local new, marks = 0, facts.sh
     for index = first, last do
       local fact = batch[index]
-      local with, place, drops = add_id(seen, fact[1])
-      if marks and with and briefs.has_seen(marks, fact[1]) then with = nil end
-      if with then
-        seen, new = with, new + 1
-        local code, worker = fact[2], fact[4]
+      local code = fact[2]
+      if not (marks and briefs.has_seen(marks, fact[1])) and add(fact[1], fact[3], code) then
+        new = new + 1
+        local worker = fact[4]
         local is_told_again = code == FAILED and is_told_twice(facts, fact)
         local announced = facts.z and is_reconciled(facts, code) or is_told_again
         if facts.tk then
@@ -54,7 +53,6 @@ do
         end
         if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
         local at = fact[3]
-        if place then told = with_event(told, place, drops, at, code) end
         if at < earliest or at > latest or facts.cm then sender_clocks.note(facts, fact) end
         -- A producer sends task-sent, and may send what has no code (0).
         if code == SENT then
@@ -89,7 +87,7 @@ do
       end
     end
     new_of_tasks, repeated_of_tasks = new_of_tasks + new, repeated_of_tasks + last - first + 1 - new
-    return seen, story.whole(told), new, has_begun
+    return new, has_begun
   end
 
   -- Reads the values of the records of some tasks with one command, of which each takes as long as to read some; adds
@@ -118,12 +116,13 @@ do
     indexes.remember(facts)
     announce = announce or no_announcements
     local rest = size > A_PIECE and {} or nil
-    local seen, new, has_begun = seen_before, 0, false
+    local new, has_begun = 0, false
+    story.begin(seen_before, told)
     fresh_size, ended_size = 0, 0
     for first = 1, size, A_PIECE do
       local last, more = first + A_PIECE - 1, nil
       if last > size then last = size end
-      seen, told, more, has_begun = merge_events(uuid, facts, seen, told, batch, first, last, announce, has_begun)
+      more, has_begun = merge_events(uuid, facts, batch, first, last, announce, has_begun)
       new = new + more
       if noted_size > 0 or facts.gw then
         error_groups.note(uuid, facts, noted, announce)
@@ -135,6 +134,8 @@ do
       end
     end
     if new == 0 then return end
+    local seen
+    seen, told = story.whole()
     local is_elsewhere = false
     if first_look then
       open_tasks.note(uuid, facts, seen_before == '', was_open, batch[1][3], has_begun)
@@ -144,7 +145,7 @@ do
 
     runs.keep_wait(facts)
     statistics.note_task(facts, ended, ended_size, name_before, started_before, wait_before)
-    local facts_text = #announce > 0 and packed.first(facts) or packed.whole(facts)
+    local facts_text = runs.differ(facts, announce) and packed.first(facts) or packed.whole(facts)
     if rest then
       for _, entry in ipairs(rest) do announce[#announce + 1] = entry end
     end
