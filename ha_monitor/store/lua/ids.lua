@@ -10,11 +10,10 @@
 -- @options success_ttl
 
 local ID_SIZE, MAX_IDS = 12, 1000
-local ID_FORMAT = '>I6I6' -- as two numbers, which Lua's hold exactly
-local add_id, write_older_ids
+local ids = { FORMAT = '>I6I6' } -- one as two numbers, which Lua's hold exactly
 
 do
-  local floor, unpack_id = math.floor, struct.unpack
+  local floor, unpack_id, FORMAT = math.floor, struct.unpack, ids.FORMAT
   local older, is_older = {}, {} -- ids of this call that get a key of their own
 
   local function keep_apart(id)
@@ -24,7 +23,7 @@ do
 
   -- Whether the id at an index (from 0) of the sorted ids comes before the given one.
   local function id_before(seen, index, first, second)
-    local known_first, known_second = unpack_id(ID_FORMAT, seen, index * ID_SIZE + 1)
+    local known_first, known_second = unpack_id(FORMAT, seen, index * ID_SIZE + 1)
     if known_first ~= first then return known_first < first end
     return known_second < second
   end
@@ -32,10 +31,10 @@ do
   -- The ids with a new one added, or nil if its event was merged before; then the place (from 0) at which it is among
   -- them, or nil if it is not; and whether the first of them made room for it. The ids are sorted by age, and none in a
   -- key of its own is later than the first of them.
-  function add_id(seen, id)
+  function ids.add(seen, id)
     if seen == '' then return id, 0 end
     local count = #seen / ID_SIZE
-    local first, second = unpack_id(ID_FORMAT, id)
+    local first, second = unpack_id(FORMAT, id)
     local low, high = 0, count - 1
     if id_before(seen, high, first, second) then
       low = count
@@ -68,7 +67,7 @@ do
   end
 
   -- After the records: should this call fail between the two, events are merged again rather than never.
-  function write_older_ids()
+  function ids.write_older()
     for _, id in ipairs(older) do redis.call('SET', families.event .. id, '', 'EX', options.success_ttl) end
   end
 end

@@ -199,11 +199,13 @@ local is_reconciled, is_told_twice, merge_fact
 
 do
   local type = type
+  local ENDS = EVENTS.ends
   local DEFINITION = { 'n', 'a', 'k', 'r', 'e' }
 
   local function merge_definition(facts, definition, at)
     -- A task has one parent, and a retry does not say which.
-    if greater(definition.p, facts.p) then facts.p = definition.p end
+    local parent = definition.p
+    if parent and greater(parent, facts.p) then facts.p = parent end
     if definition.o then facts.o = true end
     if facts.d == nil or at > facts.d then
       -- Even a nil would enlarge the table, so what is as it was is not set. A loop would take twice as long.
@@ -240,7 +242,7 @@ do
     facts.tc = (facts.tc or 0) + 1
     if facts.tk ~= nil then
       -- A later version may know more ends.
-      local new, old = EVENTS.ends[code], EVENTS.ends[facts.tk] or { rank = 1, tie = 0 }
+      local new, old = ENDS[code], ENDS[facts.tk] or { rank = 1, tie = 0 }
       if new.rank ~= old.rank then
         if new.rank < old.rank then return end
       elseif at ~= facts.tt then
@@ -326,7 +328,7 @@ do
       facts.re = math.max(facts.re or 0, facts.xc)
     elseif code == REQUEUED then
       facts.jc = (facts.jc or 0) + 1
-    elseif EVENTS.ends[code] then
+    elseif ENDS[code] then
       local runtime, exception, fingerprint = nil, nil, nil
       if code == SUCCEEDED then
         runtime = fact[6] or nil

@@ -50,6 +50,6 @@ do
     for index = 1, unsaved_size, 3 do
       redis.call('SET', unsaved[index], unsaved[index + 1], 'EX', unsaved[index + 2])
     end
-    write_older_ids()
+    ids.write_older()
   end
 end

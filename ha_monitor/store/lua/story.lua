@@ -9,6 +9,7 @@ local story = {}
 do
   local SIZE, UNKNOWN = 3, '\255\255\255'
   local unpack, pack, unpack_id, sub = unpack, struct.pack, struct.unpack, string.sub
+  local FORMAT = ids.FORMAT
 
   -- The story of a record as it was read, of which the ids are these.
   function story.of(text, seen)
@@ -22,7 +23,7 @@ do
   local count -- ids in `seen`
   local last_first, last_second -- the last of them; nil until it is needed
   local size = 0 -- events that are gathered
-  local ids, firsts, seconds, moments = {}, {}, {}, {}
+  local gathered, firsts, seconds, moments = {}, {}, {}, {} -- of each its id, that as two numbers, and its moment
   local formats = {} -- how many -> what packs their moments
 
   -- Begins with the ids and the story of a record.
@@ -38,7 +39,7 @@ do
       format = '>' .. string.rep('I' .. SIZE, size)
       formats[size] = format
     end
-    seen = seen .. (size == 1 and ids[1] or table.concat(ids, '', 1, size))
+    seen = seen .. (size == 1 and gathered[1] or table.concat(gathered, '', 1, size))
     text = text .. pack(format, unpack(moments, 1, size))
     count, last_first, size = count + size, nil, 0
     return seen, text
@@ -46,7 +47,7 @@ do
 
   -- Adds an event among those that are not gathered.
   local function insert(id, moment)
-    local with, place, drops = add_id(seen, id)
+    local with, place, drops = ids.add(seen, id)
     if not with then return false end
     seen, count, last_first = with, #with / ID_SIZE, nil
     if not place then return true end
@@ -67,7 +68,7 @@ do
       story.whole()
       return insert(id, moment)
     end
-    local first, second = unpack_id(ID_FORMAT, id)
+    local first, second = unpack_id(FORMAT, id)
     local place = size
     while place > 0 do
       local known = firsts[place]
@@ -76,18 +77,18 @@ do
     end
     if place == 0 then
       if count > 0 then
-        if not last_first then last_first, last_second = unpack_id(ID_FORMAT, seen, (count - 1) * ID_SIZE + 1) end
+        if not last_first then last_first, last_second = unpack_id(FORMAT, seen, (count - 1) * ID_SIZE + 1) end
         if first < last_first or (first == last_first and second <= last_second) then return insert(id, moment) end
       end
     elseif first == firsts[place] and second == seconds[place] then
       return false
     end
     for index = size, place + 1, -1 do
-      ids[index + 1], firsts[index + 1] = ids[index], firsts[index]
+      gathered[index + 1], firsts[index + 1] = gathered[index], firsts[index]
       seconds[index + 1], moments[index + 1] = seconds[index], moments[index]
     end
     place, size = place + 1, size + 1
-    ids[place], firsts[place], seconds[place], moments[place] = id, first, second, moment
+    gathered[place], firsts[place], seconds[place], moments[place] = id, first, second, moment
     return true
   end
 end

@@ -15,6 +15,15 @@ do
     local all = #(uncounted or NONE) + fresh_size > MOST_WAITING
     -- Of a task with one run, what is known of one event is known of all.
     if facts.n and not facts.at then all = all or facts.q ~= nil or not send_event(facts.n, false) end
+    if all and not uncounted then
+      for index = 1, fresh_size do
+        local fact = fresh[index]
+        local code = fact[2]
+        count_event(facts, code, fact[3], fact[4], code == FAILED and fact[7] or fact[6])
+        if code == STARTED then count_wait(facts, fact[3], fact[4]) end
+      end
+      return nil
+    end
     local still = {}
     local function may_count(code, at, worker)
       if all then

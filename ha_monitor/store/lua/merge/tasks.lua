@@ -11,9 +11,7 @@
 local merge_tasks
 
 do
-  local first_look, given = options.first_look, options.tasks
-  local A_FACT = 8
-  local unpack = unpack
+  local first_look = options.first_look
 
   local hear = workers.hear
   local add, note_sent, note_run = story.add, flow.note_sent, worker_runs.note
@@ -92,7 +90,7 @@ do
 
   -- Reads the values of the records of some tasks with one command, of which each takes as long as to read some; adds
   -- the keys and values to two tables. Of what is no text MGET says that it is not there: it is read by itself.
-  local function read_ahead(places, first, ahead, values)
+  local function read_ahead(given, places, first, ahead, values)
     local last = math.min(first + AT_ONCE - 1, given[1])
     for index = first, last do ahead[index] = families.task .. given[places[index]] end
     local found, absent = redis.call('MGET', unpack(ahead, first, last)), {}
@@ -161,6 +159,7 @@ do
   -- Merges tasks until this call has done enough, at least one; returns how many. What is behind the tasks is small,
   -- and comes with the last of them.
   function merge_tasks()
+    local A_FACT, given, unpack = 8, options.tasks, unpack
     local merged, events = 0, 0
     local ahead, values, batch = {}, {}, {}
     local places, place = {}, 2 -- where each task begins
@@ -169,7 +168,7 @@ do
     end
     for index = 1, given[1] do
       if merged > 0 and is_enough(events) then break end
-      if index % AT_ONCE == 1 then read_ahead(places, index, ahead, values) end
+      if index % AT_ONCE == 1 then read_ahead(given, places, index, ahead, values) end
       place = places[index]
       local uuid, size = given[place], given[place + 1]
       place = place + 2
