@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ha_monitor.events.body import MAX_BODY, SMALL_BODY, check_size, decompressed, lenient_json
-from ha_monitor.events.facts import BadEvent, Fact, FactBuilder, usable_time
+from ha_monitor.events.facts import LATEST_TIME, BadEvent, Fact, FactBuilder, usable_time
 from ha_monitor.events.message_pack import json_of
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.serializers import JSON, MESSAGE_PACK, READ, refusal_of
@@ -186,7 +186,6 @@ class Decoder:
         event_type = event.get("type")
         if type(event_type) is not str or not 0 < len(event_type) <= MAX_ID:
             raise BadEvent("an event must have a type")
-        timestamp = usable_time(event.get("timestamp"))
         uuid = event.get("uuid")
         if uuid is not None:
             if is_other := type(uuid) is not str or not 0 < len(uuid) <= MAX_ID:
@@ -209,5 +208,7 @@ class Decoder:
             raise BadEvent(f"{event_type} has no uuid")
         elif (other := self._facts.other_fact(event, event_type)) is not None:
             batch.others.append(other)
-        if timestamp is not None and timestamp > batch.newest:
+        timestamp = event.get("timestamp")
+        timestamp = timestamp if type(timestamp) is float else usable_time(timestamp) or 0.0
+        if batch.newest < timestamp < LATEST_TIME:
             batch.newest = timestamp

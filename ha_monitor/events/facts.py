@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgspec
 
 from ha_monitor.events.catalogue import Code
 from ha_monitor.events.exceptions import unwrapped
-from ha_monitor.events.fingerprint import Fingerprint, fingerprint_of
+from ha_monitor.events.fingerprint import fingerprint_of
 from ha_monitor.events.histogram import bucket_of
 from ha_monitor.events.model import Event
 from ha_monitor.events.redact import Redactor, few
@@ -41,9 +42,12 @@ MAX_COUNT = 10**12
 """Of tasks. No worker gets to a thousandth of it."""
 MAX_SECONDS = 4e9
 """More than a century: longer than any run or interval. In µs, Lua's numbers still hold it exactly."""
-_LATEST_TIME = 4_000_000_000.0
+LATEST_TIME = 4_000_000_000.0
+"""In seconds since the epoch; what is later is no time."""
 _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timestamp", "uuid"})
 _MAX_NUMBERS = 16
+_KEPT_ERRORS = 128
+"""Errors whose fingerprints are kept: where many tasks fail, most do so in the same way."""
 # Looking a member up in its class takes longer than all else that is done with it.
 _OTHER, _REJECTED, _FAILED, _RETRIED = Code.OTHER, Code.REJECTED, Code.FAILED, Code.RETRIED
 
@@ -69,7 +73,7 @@ def event_id(event: dict[str, Any], timestamp: float | None) -> bytes:
 
 
 class FactBuilder:
-    """Builds the facts of single events. Holds the settings, and no state but its effort."""
+    """Builds the facts of single events. Holds the settings, and no state but its effort and what it found lately."""
 
     def __init__(
         self,
@@ -81,12 +85,13 @@ class FactBuilder:
         binary: Callable[[bytes], msgspec.Raw],
     ) -> None:
         """:param binary: gives the ids and payloads in facts the form in which the store takes bytes."""
-        self._policy = policy
+        self._emits = policy.emits
         self._binary = binary
         self._redactor = redactor
         self.effort = redactor.effort
         """What may still be spent on the secrets of the next events."""
         self._arguments = arguments
+        self._error = lru_cache(_KEPT_ERRORS)(_error_of)
         self._pack = msgspec.msgpack.Encoder().encode
         self._json = msgspec.json.Encoder().encode
         text, short_text = redactor.text, self._short_text
@@ -138,7 +143,9 @@ class FactBuilder:
             code = Code.REQUEUED
         elif code is _FAILED:
             event["exception"] = unwrapped(event.get("exception"), event.get("traceback"))
-        timestamp = usable_time(event.get("timestamp"))
+        timestamp = event.get("timestamp")
+        # Of most events it is one, and a call for each would take longer than to look.
+        timestamp = timestamp if type(timestamp) is float and 0 < timestamp < LATEST_TIME else usable_time(timestamp)
         identity = event_id(event, timestamp)
         worker = event.get("hostname")
         if type(worker) is not str:
@@ -146,17 +153,17 @@ class FactBuilder:
         elif len(worker) > MAX_NAME:
             worker = worker[:MAX_NAME]
         fields, error = None, None
-        emits = self._policy.emits(event_type)
+        emits = self._emits(event_type)
         if code is _FAILED or code is _RETRIED:
             fields = self._fields(event, event_type)
-            error = error_in(fields, of_retry=code is _RETRIED)
+            error = self._error_in(fields, of_retry=code is _RETRIED)
         elif emits:
             fields = self._fields(event, event_type)
+        digest = error[0] if error is not None else None
         payload = None
         if emits and fields is not None:
             if source is not None:
                 fields["source"] = source
-            digest = error.digest if error is not None else None
             uuid = event.get("uuid")
             payload = self._packed(Event(event_type, identity.hex(), worker, timestamp, uuid, fields, digest))
         fact = [self._binary(identity), code, int((timestamp or 0) * 1_000_000), worker, payload]
@@ -165,7 +172,7 @@ class FactBuilder:
             return fact
         fact += extras(event)
         if error is not None:
-            fact.append([error.digest, error.error_class, error.place])
+            fact.append(list(error))
         if is_other_id and type(fact[5]) is dict:
             fact[5]["o"] = True
         return fact
@@ -175,16 +182,14 @@ class FactBuilder:
         timestamp = usable_time(event.get("timestamp"))
         identity = event_id(event, timestamp)
         worker = event["hostname"]
-        payload = (
-            self._payload(event, event_type, identity, worker, timestamp) if self._policy.emits(event_type) else None
-        )
+        payload = self._payload(event, event_type, identity, worker, timestamp) if self._emits(event_type) else None
         fields = _read(event, self._readers[event_type])
         return [worker, self._binary(identity), int((timestamp or 0) * 1_000_000), event_type, payload, fields]
 
     def other_fact(self, event: dict[str, Any], event_type: str) -> Fact | None:
         """The fact of a custom event that is about no task: [id, payload]; None when nobody wants it."""
         event_type = custom_type(event_type)
-        if not self._policy.emits(event_type):
+        if not self._emits(event_type):
             return None
         timestamp = usable_time(event.get("timestamp"))
         identity = event_id(event, timestamp)
@@ -215,6 +220,13 @@ class FactBuilder:
         redacted = self._redactor.value(few(data, MAX_DATA_VALUES))
         text = self._json(redacted)
         return redacted if len(text) <= MAX_DATA else text[: MAX_DATA + 1].decode("utf-8", "ignore")
+
+    def _error_in(self, fields: dict[str, Any], *, of_retry: bool) -> tuple[str, str, str] | None:
+        """What `_error_of` says of a failure or a retry; None of a retry for no error."""
+        exception = fields.get("exception")
+        if exception is None and of_retry:
+            return None
+        return self._error(exception or "", fields.get("traceback"), of_retry)
 
     def _short_text(self, value: Any) -> str | None:
         return self._redactor.text(value, MAX_NAME) if isinstance(value, str) else None
@@ -257,12 +269,10 @@ def _runtime_extras(runtime: float | None) -> list[Any]:
     return [None] if runtime is None else [runtime, bucket_of(runtime)]
 
 
-def error_in(fields: dict[str, Any], *, of_retry: bool) -> Fingerprint | None:
-    """The fingerprint of the error that a failure or a retry tells of; None of a retry for no error."""
-    exception = fields.get("exception")
-    if exception is None and of_retry:
-        return None
-    return fingerprint_of(exception or "", fields.get("traceback"), of_retry=of_retry)
+def _error_of(exception: str, traceback: str | None, of_retry: bool) -> tuple[str, str, str]:
+    """(fingerprint, class, place) of the error that a failure or a retry tells of."""
+    error = fingerprint_of(exception, traceback, of_retry=of_retry)
+    return error.digest, error.error_class, error.place
 
 
 def is_none(exception: Any) -> bool:
@@ -285,7 +295,7 @@ def _read(event: dict[str, Any], readers: _Readers) -> dict[str, Any]:
 
 def usable_time(value: Any) -> float | None:
     """A timestamp in seconds since the epoch, or None if the value is none (also for NaN and far futures)."""
-    if (type(value) is float or type(value) is int) and 0 < value < _LATEST_TIME:
+    if (type(value) is float or type(value) is int) and 0 < value < LATEST_TIME:
         return float(value)
     return None
 

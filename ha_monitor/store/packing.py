@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ha_monitor.events.decode import Batch
+from ha_monitor.events.facts import Fact
 
 _pack = msgspec.msgpack.Encoder().encode
+_SHORT_HEADS = tuple(bytes((0xA0 | size,)) for size in range(32))
+"""What stands before a short text, by its length."""
 _pieces_of = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_number_in = msgspec.msgpack.Decoder(int).decode
+A_FACT = 8
+"""Values of the longest fact."""
+_MISSING = tuple((False,) * (A_FACT - size) for size in range(A_FACT + 1))
+"""What stands for what shorter ones lack, by their length: Lua's lists take much longer with holes in them."""
 
 
 def as_lua_string(data: bytes) -> msgspec.Raw:
@@ -19,7 +28,7 @@ def as_lua_string(data: bytes) -> msgspec.Raw:
     """
     size = len(data)
     if size < 32:
-        return msgspec.Raw(bytes((0xA0 | size,)) + data)
+        return msgspec.Raw(_SHORT_HEADS[size] + data)
     return msgspec.Raw(b"\xdb" + size.to_bytes(4, "big") + data)
 
 
@@ -50,11 +59,30 @@ class PackedBatch(NamedTuple):
     @classmethod
     def of(cls, batch: Batch) -> PackedBatch:
         """The facts of a batch."""
-        tasks, workers, others = _pack(list(batch.tasks.items())), _pack(batch.workers), _pack(batch.others)
+        tasks = _flat_tasks(batch.tasks)
+        workers, others = _pack(batch.workers), _pack(batch.others)
         size = len(tasks) + len(workers) + len(others) if batch.tasks or batch.workers or batch.others else 0
         return cls(msgspec.Raw(tasks), msgspec.Raw(workers), msgspec.Raw(others), size)
 
     def behind(self, tasks: int) -> PackedBatch | None:
         """What is left when so many tasks are merged; None if nothing is."""
-        left = _pieces_of(self.tasks)[tasks:]
-        return self._replace(tasks=msgspec.Raw(_pack(left))) if left else None
+        pieces = _pieces_of(self.tasks)
+        left, place = _number_in(pieces[0]) - tasks, 1
+        if left <= 0:
+            return None
+        for _ in range(tasks):
+            place += 2 + A_FACT * _number_in(pieces[place + 1])
+        return self._replace(tasks=msgspec.Raw(_pack([left, *pieces[place:]])))
+
+
+def _flat_tasks(tasks: Mapping[str, list[Fact]]) -> bytes:
+    """Tasks as one list, [how many, task id, how many facts, …, task id, …], each fact as A_FACT values: the script
+    takes facts out of it in less time than Redis takes to make a list of each.
+    """
+    flat: list[Any] = [len(tasks)]
+    for task_id, facts in tasks.items():
+        flat += (task_id, len(facts))
+        for fact in facts:
+            flat += fact
+            flat += _MISSING[len(fact)]
+    return _pack(flat)

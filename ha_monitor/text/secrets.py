@@ -19,6 +19,10 @@ from ha_monitor.text.shapes import SHAPES, Shape, is_given_to
 from ha_monitor.text.values import Effort, Exhausted, Values
 
 HIDDEN = "***"
+SHORTEST = 3
+"""Characters of a text that may have a secret: its key, what is behind that, and itself. Many tasks have no keyword
+arguments, which is `{}`.
+"""
 MOST = 150
 """Secrets of a kind that are redacted singly; everything after the last of them is redacted as a whole."""
 LOOK = 100
@@ -87,10 +91,13 @@ class SecretFinder:
         :param effort: what may still be spent on several texts. Once it is used up, a text that may have a secret is
             redacted as a whole.
         """
-        lower = lowered(text)
-        words = set(self._words.find_matches_as_strings(lower, overlapping=True))
-        if not words:
+        if len(text) < SHORTEST:
             return text
+        lower = lowered(text)
+        found = self._words.find_matches_as_strings(lower, overlapping=True)
+        if not found:
+            return text
+        words = set(found)
         effort = effort or Effort()
         if effort.left <= 0:
             return HIDDEN

@@ -53,12 +53,12 @@ return holding_lease(function(call)
   briefs.begin()
   open_tasks.begin()
   local merged = merge_tasks()
-  if merged == #options.tasks then
+  if merged == options.tasks[1] then
     workers.merge()
     others.merge()
   end
   workers.note_heard()
   local first = commit(write_indexes, write_rest)
-  if merged < #options.tasks then attempt('HSET', keys.instance, 'left_by', call) end
+  if merged < options.tasks[1] then attempt('HSET', keys.instance, 'left_by', call) end
   return { first, items, tally.new, tally.repeated, waiting.count(), merged }
 end)

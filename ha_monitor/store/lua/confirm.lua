@@ -6,9 +6,9 @@
 -- and the queue of events was empty: the missing event may be in flight. Nor soon after an instance vanished, where
 -- each was given all: it may live without a store, and merges what it alone was given once it has one.
 --
--- @include clock counting duty error_groups found generated/catalogue ids index/ended_badly index/flow index/indexes
--- @include index/open_since lifetime limits looks merged outbox phases record rollback runs saving statistics story
--- @include takeovers work
+-- @include clock counting duty error_groups found generated/catalogue index/ended_badly index/flow index/indexes
+-- @include index/open_since lifetime limits looks merged outbox packed phases record rollback runs saving statistics
+-- @include story takeovers work
 -- @keys open stuck orphaned liveness
 -- @families task
 -- @option absent  ms for which one that vanished may come back with what no other was given
@@ -43,7 +43,7 @@ local function emit(kind, uuid, facts, phase, since, told)
   local event = { type = kind, id = id, worker = worker, time = now / 1000, task_id = uuid, fields = fields }
   local of_phase, since_then = phase_of(facts)
   local code = of_phase == STARTED_PHASE and STARTED or SENT
-  local text = runs.text(facts, pack_facts(facts), code, since_then, facts.w or '')
+  local text = runs.text(facts, packed.whole(facts), code, since_then, facts.w or '')
   put_event(cmsgpack.pack(event), text, facts.n == nil)
 end
 
@@ -94,13 +94,12 @@ end
 local ended = {}
 
 local function reconcile(uuid, key, facts, fact, seen, waiting, uncounted, text)
-  local with, place, drops = add_id(seen, fact[1])
-  if not with then return end
+  story.begin(seen, text)
+  if not story.add(fact[1], fact[3], fact[2]) then return end
   indexes.remember(facts)
   runs.merge(facts, fact)
-  if place then text = story.whole(story.with(text, place, drops, fact[3], fact[2])) end
   facts.z, facts.zt = fact[2], fact[3]
-  local facts_text = pack_facts(facts)
+  local facts_text = packed.whole(facts)
   if fact[2] == SUCCEEDED or fact[2] == FAILED then
     statistics.note_runs(facts, { fact }, 1)
   end
@@ -118,7 +117,8 @@ local function reconcile(uuid, key, facts, fact, seen, waiting, uncounted, text)
   end
   -- It may have been orphaned.
   indexes.note(uuid, facts, true)
-  save_record(key, facts_text, with, waiting, uncounted, text, lifetime.of(facts))
+  seen, text = story.whole()
+  save_record(key, facts_text, seen, waiting, uncounted, text, lifetime.of(facts))
   later('ZREM', keys.open, uuid)
   open_since.leave(uuid)
   ended[#ended + 1] = uuid

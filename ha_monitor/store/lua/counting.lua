@@ -29,19 +29,26 @@ local WAIT = -1 -- a code that no event has
 -- one of them adds, default_queue = where a queue is not known at all}; nil where nothing is counted.
 local counting = options.counting
 
-local count_event, count_wait, count_waiting, count_reconciled, count_lost, is_countable, is_counted
+local count_event, count_wait, count_waiting, count_reconciled, count_lost, is_countable
 local write_counts, add_label_set
 
 do
   local UNKNOWN, OVERFLOW = 'unknown', 'overflow'
   -- What was counted under the same labels is a cell: {[code] = events, failed = {[exception] = events},
   -- r = {[le] = runs}, R = sum, w, W}. The fields' texts are put together when they are written, once for many events.
-  local counts = {} -- name -> worker -> queue -> cell
+  local counts = {} -- name -> queue -> worker -> cell
+  local hosts = {} -- nodename -> its host
+
   -- What tells a worker from others under the setting. A producer has no stable nodename.
   local function worker_label(worker, is_producer)
     if counting.workers == 'none' then return '' end
-    if counting.workers == 'hostname' or is_producer then return string.match(worker, '@(.*)$') or worker end
-    return worker
+    if counting.workers ~= 'hostname' and not is_producer then return worker end
+    local host = hosts[worker]
+    if not host then
+      host = string.match(worker, '@(.*)$') or worker
+      hosts[worker] = host
+    end
+    return host
   end
 
   local queue_of_worker = {} -- nodename -> the one queue that it consumes or, if that is not known, the default
@@ -67,19 +74,23 @@ do
   end
 
   local cell_of
-  local field_to_write = 0 -- what one more field of the last cell adds to it
+  local field_to_write = {} -- cell -> what one more field of it adds to what is to be written
 
   do
-    -- Often the next event has the same labels.
-    local last_name, last_worker, last_queue, last_cell
+    -- Most events of a task have the same name and queue.
+    local last_name, last_queue, workers
 
     function cell_of(name, worker, queue)
-      if last_name ~= name or last_worker ~= worker or last_queue ~= queue then
-        last_name, last_worker, last_queue = name, worker, queue
-        last_cell = inner(inner(inner(counts, name), worker), queue)
-        field_to_write = TO_WRITE.index + (#name + #worker + #queue) / TO_WRITE.labels
+      if last_name ~= name or last_queue ~= queue then
+        last_name, last_queue, workers = name, queue, inner(inner(counts, name), queue)
       end
-      return last_cell
+      local cell = workers[worker]
+      if not cell then
+        cell = {}
+        workers[worker] = cell
+        field_to_write[cell] = TO_WRITE.index + (#name + #worker + #queue) / TO_WRITE.labels
+      end
+      return cell
     end
   end
 
@@ -99,7 +110,7 @@ do
       counted[le] = before + 1
     else
       counted[le] = 1
-      will_write(2 * field_to_write) -- with the sum
+      will_write(2 * field_to_write[cell]) -- with the sum
     end
     cell[sum] = (cell[sum] or 0) + math.floor(seconds * 1000000 + 0.5)
   end
@@ -119,13 +130,14 @@ do
   -- Counts one event, but for a start the wait before it.
   -- extra: the run time in seconds with SUCCEEDED, the exception's text with FAILED; or nil.
   function count_event(facts, code, at, worker, extra)
-    local queue = runs.queue(facts, code, at, worker) or queue_without_sent(worker, code == SENT)
+    local queue = facts.at and runs.queue(facts, code, at, worker) or facts.q
+      or queue_without_sent(worker, code == SENT)
     local cell = cell_of(facts.n or UNKNOWN, worker_label(worker, code == SENT), queue)
     if code == FAILED then
       local failed = inner(cell, 'failed')
       local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
       failed[exception] = (failed[exception] or 0) + 1
-      will_write(field_to_write) -- at most
+      will_write(field_to_write[cell]) -- at most
       return
     end
     local before = cell[code]
@@ -133,7 +145,7 @@ do
       cell[code] = before + 1
     else
       cell[code] = 1
-      will_write(field_to_write)
+      will_write(field_to_write[cell])
     end
     if code == SUCCEEDED then
       if extra then observe(cell, 'r', 'R', extra) end
@@ -168,11 +180,6 @@ do
 
   function count_lost(nodename, by)
     add_to('l', worker_label(nodename), by)
-  end
-
-  -- Whether events of a code are counted.
-  function is_counted(code)
-    return EVENTS.counted[code]
   end
 
   do
@@ -247,9 +254,9 @@ do
         index = #fields + 1
         index_of[field], fields[index], parts[index] = index, field, { kind, labels, last, by }
       end
-      for name, workers in pairs(counts) do
-        for worker, queues in pairs(workers) do
-          for queue, cell in pairs(queues) do
+      for name, queues in pairs(counts) do
+        for queue, workers in pairs(queues) do
+          for worker, cell in pairs(workers) do
             local labels = { name, worker, queue }
             for key, value in pairs(cell) do
               if type(value) == 'table' then

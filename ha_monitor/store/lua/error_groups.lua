@@ -61,10 +61,26 @@ do
     return type(text) == 'string' and tail(text) or ''
   end
 
+  local ids = {} -- name -> fingerprint -> the id of their group: an error seldom comes alone
+
+  local function id_of(name, fingerprint)
+    local of_name = ids[name]
+    if not of_name then
+      of_name = {}
+      ids[name] = of_name
+    end
+    local id = of_name[fingerprint]
+    if not id then
+      id = string.sub(redis.sha1hex(name .. '\n' .. fingerprint), 1, ID_LENGTH)
+      of_name[fingerprint] = id
+    end
+    return id
+  end
+
   -- error: {fingerprint, class, place}; payload: of the event, or nil.
   local function add(uuid, name, code, at, message, error, payload)
     name = name or NAMELESS
-    local id = string.sub(redis.sha1hex(name .. '\n' .. error[1]), 1, ID_LENGTH)
+    local id = id_of(name, error[1])
     local group = groups[id]
     if not group then
       group = { n = name, k = 0, x = 0, h = {}, tasks = {} }

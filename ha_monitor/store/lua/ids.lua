@@ -10,11 +10,11 @@
 -- @options success_ttl
 
 local ID_SIZE, MAX_IDS = 12, 1000
-local add_id, write_older_ids
+local ids = { FORMAT = '>I6I6' } -- one as two numbers, which Lua's hold exactly
 
 do
+  local floor, unpack_id, FORMAT = math.floor, struct.unpack, ids.FORMAT
   local older, is_older = {}, {} -- ids of this call that get a key of their own
-  local added_to, added_t, added_h1, added_h2 -- the latest ids with a newest one added, and that one unpacked
 
   local function keep_apart(id)
     older[#older + 1], is_older[id] = id, true
@@ -22,43 +22,29 @@ do
   end
 
   -- Whether the id at an index (from 0) of the sorted ids comes before the given one.
-  local function id_before(seen, index, t, h1, h2)
-    local st, s1, s2 = struct.unpack('>I4I4I4', seen, index * ID_SIZE + 1)
-    if st ~= t then
-      return st < t
-    elseif s1 ~= h1 then
-      return s1 < h1
-    end
-    return s2 < h2
-  end
-
-  -- Whether an id comes behind all of some. Events come in order mostly, so that the last one is known already.
-  local function is_newest(seen, count, t, h1, h2)
-    if seen ~= added_to then return id_before(seen, count - 1, t, h1, h2) end
-    if t ~= added_t then return t > added_t end
-    return h1 > added_h1 or (h1 == added_h1 and h2 > added_h2)
+  local function id_before(seen, index, first, second)
+    local known_first, known_second = unpack_id(FORMAT, seen, index * ID_SIZE + 1)
+    if known_first ~= first then return known_first < first end
+    return known_second < second
   end
 
   -- The ids with a new one added, or nil if its event was merged before; then the place (from 0) at which it is among
   -- them, or nil if it is not; and whether the first of them made room for it. The ids are sorted by age, and none in a
   -- key of its own is later than the first of them.
-  function add_id(seen, id)
+  function ids.add(seen, id)
     if seen == '' then return id, 0 end
     local count = #seen / ID_SIZE
-    local t, h1, h2 = struct.unpack('>I4I4I4', id)
-    local low, high = 0, count
-    if is_newest(seen, count, t, h1, h2) then
-      -- Mostly it is that.
-      if count < MAX_IDS then
-        seen = seen .. id
-        added_to, added_t, added_h1, added_h2 = seen, t, h1, h2
-        return seen, count
-      end
+    local first, second = unpack_id(FORMAT, id)
+    local low, high = 0, count - 1
+    if id_before(seen, high, first, second) then
       low = count
+    elseif high > 0 then
+      -- What comes out of order is seldom late by more than one.
+      if id_before(seen, high - 1, first, second) then low = high else high = high - 1 end
     end
     while low < high do
-      local middle = math.floor((low + high) / 2)
-      if id_before(seen, middle, t, h1, h2) then
+      local middle = floor((low + high) / 2)
+      if id_before(seen, middle, first, second) then
         low = middle + 1
       else
         high = middle
@@ -81,7 +67,7 @@ do
   end
 
   -- After the records: should this call fail between the two, events are merged again rather than never.
-  function write_older_ids()
+  function ids.write_older()
     for _, id in ipairs(older) do redis.call('SET', families.event .. id, '', 'EX', options.success_ttl) end
   end
 end

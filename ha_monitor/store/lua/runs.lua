@@ -22,7 +22,7 @@
 -- is later, to its start. Where clocks are wrong, it is corrected or not told (sender_clocks.lua). `qw` is that of the
 -- latest start.
 --
--- @include generated/catalogue numbers record sender_clocks skew steps
+-- @include generated/catalogue numbers packed record sender_clocks skew steps
 
 local runs = {}
 
@@ -123,8 +123,7 @@ do
     return found
   end
 
-  -- {attempt or nil, run or nil} of an event of a task whose runs are told apart.
-  local function place_of(facts, code, at, worker)
+  local function find_place(facts, code, at, worker)
     if OF_A_RUN[code] then
       local run = run_of(facts, code, at, mark_of(worker))
       return run and run[3], run
@@ -139,6 +138,19 @@ do
       end
     end
     return attempt_at(facts, at), nil
+  end
+
+  local places, places_in = {}, nil -- time -> what was found, and the runs in which it was: others once facts change
+
+  -- {attempt or nil, run or nil} of an event of a task whose runs are told apart. It is asked for several times.
+  local function place_of(facts, code, at, worker)
+    local all = steps.runs(facts)
+    if all ~= places_in then places, places_in = {}, all end
+    local place = places[at]
+    if place and place[1] == code and place[2] == worker then return place[3], place[4] end
+    local number, run = find_place(facts, code, at, worker)
+    places[at] = { code, worker, number, run }
+    return number, run
   end
 
   -- The wait in µs before a start; negative if the clocks of two hosts say so, or nil if it is not known.
@@ -286,7 +298,7 @@ do
   function runs.wait(facts, at, worker)
     local wait = nil
     if facts.at then
-      local run = run_of(facts, STARTED, at, mark_of(worker))
+      local _, run = place_of(facts, STARTED, at, worker)
       wait = run and wait_of_run(facts, run)
     else
       wait = wait_before(facts, facts.sl, facts.st, facts.rl, facts.e)
@@ -304,20 +316,31 @@ do
     return facts.q
   end
 
+  -- Whether some of these announcements have another text than that of all facts.
+  function runs.differ(facts, announce)
+    if facts.at then return #announce > 0 end
+    for index = 1, #announce do
+      local code = announce[index][2]
+      if not OF_A_RUN[code] and (facts.qw or (code == RECEIVED and facts.q)) then return true end
+    end
+    return false
+  end
+
+  local texts, texts_of = {}, nil -- run -> facts for an event of it, and the facts of the task of which they are
+
   -- The facts for an event's line and handlers, packed: those of the task, and of attempts and runs the event's own. So
   -- what is not waited for is left out: the wait before a run of which the event is no part, the queue for a receipt.
   -- facts_text: the facts of the task, packed.
   function runs.text(facts, facts_text, code, at, worker)
     if not facts.at then
-      if OF_A_RUN[code] or (facts.qw == nil and code ~= RECEIVED) then return facts_text end
-      local wait, queue = facts.qw, facts.q
-      facts.qw = nil
-      if code == RECEIVED then facts.q = nil end
-      local text = pack_facts(facts)
-      facts.qw, facts.q = wait, queue
-      return text
+      if OF_A_RUN[code] or (facts.qw == nil and (code ~= RECEIVED or facts.q == nil)) then return facts_text end
+      return packed.without_wait(facts, facts_text, code == RECEIVED)
     end
     local number, run = place_of(facts, code, at, worker)
+    -- Of one run, the events that say nothing of another one have the same.
+    local is_shared = run and number and code ~= RETRIED
+    if facts_text ~= texts_of then texts, texts_of = {}, facts_text end
+    if is_shared and texts[run] then return texts[run] end
     if OF_A_RUN[code] and not run then run = run_of(facts, nil, at, nil) end
     number = number or run and run[3] or attempt_at(facts, at)
     local entry, wait = facts.at[number], run and wait_of_run(facts, run)
@@ -325,20 +348,18 @@ do
     local function of_now(time)
       return time and time > ended and time or nil
     end
-    local kept = { facts.at, facts.rs, facts.cl, facts.re, facts.st, facts.q, facts.e, facts.sl, facts.rl, facts.qw }
-    facts.at, facts.rs, facts.cl = nil, nil, nil
-    facts.re = code == RETRIED and number + 1 or number > 0 and number or nil
-    facts.qw = told_wait(wait)
+    local retries = code == RETRIED and number + 1 or number > 0 and number or nil
+    local sent, queue, due, started, received = facts.st, facts.q, facts.e, facts.sl, facts.rl
     if entry then
-      facts.st, facts.q = entry[1] > 0 and entry[1] or facts.st, entry[2] or facts.q
-      facts.e = entry[3] > 0 and entry[4] > ended and entry[3] or nil
+      sent, queue = entry[1] > 0 and entry[1] or sent, entry[2] or queue
+      due = entry[3] > 0 and entry[4] > ended and entry[3] or nil
     end
-    if code == RECEIVED then facts.q = nil end
-    if run then facts.sl, facts.rl = run[1], run[4] or facts.rl end
-    facts.st, facts.sl, facts.rl = of_now(facts.st), of_now(facts.sl), of_now(facts.rl)
-    local text = pack_facts(facts)
-    facts.at, facts.rs, facts.cl, facts.re, facts.st, facts.q, facts.e, facts.sl, facts.rl, facts.qw =
-      unpack(kept, 1, 10)
+    if code == RECEIVED then queue = nil end
+    if run then started, received = run[1], run[4] or received end
+    local text = packed.of_run(
+      facts, facts_text, retries, of_now(sent), of_now(started), of_now(received), told_wait(wait), due, queue
+    )
+    if is_shared then texts[run] = text end
     return text
   end
 end

@@ -14,6 +14,7 @@ local steps = {}
 do
   local MOST_STEPS = 32
   local NONE = {}
+  local ENDS = EVENTS.ends
   local ENDS_A_RUN = { [SUCCEEDED] = true, [FAILED] = true }
   local marks = {}
 
@@ -152,9 +153,11 @@ do
   function steps.end_before(facts, at, mark)
     local latest = 0
     if not facts.tk then return latest end
-    for _, closing in ipairs(facts.cl or NONE) do
-      local is_end = EVENTS.ends[closing[3]] and (mark == nil or closing[2] == mark)
-      if is_end and closing[1] < at then latest = math.max(latest, closing[1]) end
+    local closings = facts.cl or NONE
+    for index = 1, #closings do
+      local closing = closings[index]
+      local time = closing[1]
+      if time < at and time > latest and ENDS[closing[3]] and (mark == nil or closing[2] == mark) then latest = time end
     end
     return latest
   end

@@ -7,9 +7,10 @@ local BROKEN = 'the value is broken'
 local LATEST = 86400000 -- ms by which Redis's clock may have been put back
 
 -- The parts of a MessagePack value in Redis; nil if there is none, or if it is broken.
-local function load_packed(key)
+-- raw: the value, or false if there is none, where the caller has read it.
+local function load_packed(key, raw)
   -- Only what is no value at all may be written over.
-  local raw = unless_foreign('GET', key)
+  if raw == nil then raw = unless_foreign('GET', key) end
   if type(raw) ~= 'string' then return nil end
   has_loaded(#raw)
   local good, first, second, third, fourth, fifth, sixth = pcall(cmsgpack.unpack, raw)

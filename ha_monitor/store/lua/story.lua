@@ -2,12 +2,14 @@
 -- it was. The id has the second already, so that three bytes are enough: the microsecond times 16, plus the code of the
 -- event. An id of which nothing is known is from a record that an earlier version wrote.
 --
--- @include ids
+-- @include ids numbers
 
 local story = {}
 
 do
   local SIZE, UNKNOWN = 3, '\255\255\255'
+  local unpack, pack, unpack_id, sub = unpack, struct.pack, struct.unpack, string.sub
+  local FORMAT = ids.FORMAT
 
   -- The story of a record as it was read, of which the ids are these.
   function story.of(text, seen)
@@ -15,36 +17,78 @@ do
     return string.rep(UNKNOWN, #seen / ID_SIZE)
   end
 
-  -- Events come in order mostly, so those behind the last are packed together, which takes a third of the time.
-  local behind, size = {}, 0
-  local formats = {} -- how many -> what packs them
+  -- Of the task at hand: ids and story, but for the events whose ids come behind all of these. Mostly they do, and so
+  -- are gathered, in order, and put behind the others at once.
+  local seen, text
+  local count -- ids in `seen`
+  local last_first, last_second -- the last of them; nil until it is needed
+  local size = 0 -- events that are gathered
+  local gathered, firsts, seconds, moments = {}, {}, {}, {} -- of each its id, that as two numbers, and its moment
+  local formats = {} -- how many -> what packs their moments
 
-  -- The story with all events that were added to it.
-  function story.whole(text)
-    if size == 0 then return text end
+  -- Begins with the ids and the story of a record.
+  function story.begin(seen_before, text_before)
+    seen, text, count, last_first, size = seen_before, text_before, #seen_before / ID_SIZE, nil, 0
+  end
+
+  -- The ids and the story, with all that was added.
+  function story.whole()
+    if size == 0 then return seen, text end
     local format = formats[size]
     if not format then
       format = '>' .. string.rep('I' .. SIZE, size)
       formats[size] = format
     end
-    text = text .. struct.pack(format, unpack(behind, 1, size))
-    size = 0
-    return text
+    seen = seen .. (size == 1 and gathered[1] or table.concat(gathered, '', 1, size))
+    text = text .. pack(format, unpack(moments, 1, size))
+    count, last_first, size = count + size, nil, 0
+    return seen, text
   end
 
-  -- Adds an event whose id now is at a place (from 0) of the ids; returns the story, of which some may be left for
-  -- `whole`. drops: whether the first of the ids left them.
-  function story.with(text, place, drops, at, code)
-    local moment = at % 1000000 * 16 + code
-    if place * SIZE == #text + size * SIZE and not drops then
-      size = size + 1
-      behind[size] = moment
-      return text
+  -- Adds an event among those that are not gathered.
+  local function insert(id, moment)
+    local with, place, drops = ids.add(seen, id)
+    if not with then return false end
+    seen, count, last_first = with, #with / ID_SIZE, nil
+    if not place then return true end
+    local packed_moment, before = pack('>I3', moment), place * SIZE
+    if drops then
+      text = sub(text, SIZE + 1, before + SIZE) .. packed_moment .. sub(text, before + SIZE + 1)
+    else
+      text = sub(text, 1, before) .. packed_moment .. sub(text, before + 1)
     end
-    text = story.whole(text)
-    moment = struct.pack('>I3', moment)
-    local before = place * SIZE
-    if drops then return string.sub(text, SIZE + 1, before + SIZE) .. moment .. string.sub(text, before + SIZE + 1) end
-    return string.sub(text, 1, before) .. moment .. string.sub(text, before + 1)
+    return true
+  end
+
+  -- Adds an event, if it is new; whether it is. at: its time in µs.
+  function story.add(id, at, code)
+    if not (at >= 0 and at <= MOST_TIME and at % 1 == 0) then at = whole(at, MOST_TIME) end
+    local moment = at % 1000000 * 16 + code
+    if count + size >= MAX_IDS then
+      story.whole()
+      return insert(id, moment)
+    end
+    local first, second = unpack_id(FORMAT, id)
+    local place = size
+    while place > 0 do
+      local known = firsts[place]
+      if first > known or (first == known and second >= seconds[place]) then break end
+      place = place - 1
+    end
+    if place == 0 then
+      if count > 0 then
+        if not last_first then last_first, last_second = unpack_id(FORMAT, seen, (count - 1) * ID_SIZE + 1) end
+        if first < last_first or (first == last_first and second <= last_second) then return insert(id, moment) end
+      end
+    elseif first == firsts[place] and second == seconds[place] then
+      return false
+    end
+    for index = size, place + 1, -1 do
+      gathered[index + 1], firsts[index + 1] = gathered[index], firsts[index]
+      seconds[index + 1], moments[index + 1] = seconds[index], moments[index]
+    end
+    place, size = place + 1, size + 1
+    gathered[place], firsts[place], seconds[place], moments[place] = id, first, second, moment
+    return true
   end
 end

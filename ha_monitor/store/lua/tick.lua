@@ -2,8 +2,8 @@
 -- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by
 -- one instance.
 --
--- @include clock counting deadlines error_groups index/indexes index/open_since lease merged outbox pieces record
--- @include rollback runs saving stored trouble work
+-- @include clock counting deadlines error_groups index/indexes index/open_since lease merged outbox packed pieces
+-- @include record rollback runs saving stored trouble work
 -- @keys leases instance waiting retries takeovers rejected leader requeued counting label_sets
 -- @families task instance outbox
 -- @options token lease held name_wait failure_ttl
@@ -132,7 +132,7 @@ local function take_waiting_of(uuid)
     error_groups.add_waiting(uuid, facts, entry, waiting)
   end)
   if #facts.gw == 0 then facts.gw = nil end
-  local facts_text = pack_facts(facts)
+  local facts_text = packed.whole(facts)
   waiting, since = tell_waited(waiting, 4, function(entry)
     local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5] or '')
     put_event(entry[1], text, facts.n == nil)

@@ -9,6 +9,10 @@ do
   local MOST_WAITING_BYTES = 65536 -- likewise
   local send_event = producers.send_event
 
+  local function is_earlier(a, b)
+    return a[3] < b[3]
+  end
+
   -- Whether the pieces that an announcement is made of are there.
   function is_complete(facts, code, at, worker)
     local awaits = EVENTS.awaits[code]
@@ -33,11 +37,17 @@ do
     local still, bytes = {}, 0
     -- Each has a copy of the facts; what else it has, this call was given or has read.
     will_write(#announce * #facts_text / TO_WRITE.text)
-    if #announce > 1 then table.sort(announce, function(a, b) return a[3] < b[3] end) end
-    for _, entry in ipairs(announce) do
+    for index = 2, #announce do
+      if announce[index][3] < announce[index - 1][3] then
+        table.sort(announce, is_earlier)
+        break
+      end
+    end
+    for index = 1, #announce do
+      local entry = announce[index]
       local complete = is_complete(facts, entry[2], entry[3], entry[5])
-      local is_too_much = #still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES
-      if rest and is_too_much and not complete then
+      local is_too_much = not complete and (#still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES)
+      if rest and is_too_much then
         rest[#rest + 1] = entry
       elseif complete or is_too_much then
         local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5])

@@ -6,11 +6,24 @@ local count_events
 
 do
   local send_event = producers.send_event
+  local NONE = {}
 
   -- Counts those of which all is known, or all if too many wait; returns those that wait from now on.
   -- uncounted: those that have waited, or nil; fresh: the new ones, of which the first `fresh_size` hold.
   function count_events(facts, uncounted, fresh, fresh_size)
-    local all = #(uncounted or {}) + fresh_size > MOST_WAITING
+    if not uncounted and fresh_size == 0 then return uncounted end
+    local all = #(uncounted or NONE) + fresh_size > MOST_WAITING
+    -- Of a task with one run, what is known of one event is known of all.
+    if facts.n and not facts.at then all = all or facts.q ~= nil or not send_event(facts.n, false) end
+    if all and not uncounted then
+      for index = 1, fresh_size do
+        local fact = fresh[index]
+        local code = fact[2]
+        count_event(facts, code, fact[3], fact[4], code == FAILED and fact[7] or fact[6])
+        if code == STARTED then count_wait(facts, fact[3], fact[4]) end
+      end
+      return nil
+    end
     local still = {}
     local function may_count(code, at, worker)
       if all then
@@ -20,7 +33,7 @@ do
       end
       return is_countable(facts, code, at, worker, send_event)
     end
-    for _, entry in ipairs(uncounted or {}) do
+    for _, entry in ipairs(uncounted or NONE) do
       if may_count(entry[1], entry[2], entry[3]) then
         count_waiting(facts, entry)
       else

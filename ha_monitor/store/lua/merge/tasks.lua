@@ -1,12 +1,12 @@
 -- Events of tasks: each is merged into the record of its task.
 --
--- @include briefs clock counting error_groups generated/catalogue ids index/abandoned index/flow index/indexes lifetime
--- @include phases record runs saving sender_clocks statistics story work worker_runs
+-- @include briefs clock counting error_groups generated/catalogue index/abandoned index/flow index/indexes lifetime
+-- @include packed phases record runs saving sender_clocks statistics story work worker_runs
 -- @include merge/activity merge/announce merge/counts merge/open_tasks merge/producers merge/run_times merge/tally
 -- @include merge/waiting merge/workers
 -- @families task
 -- @options first_look
--- @option tasks  {{task id, {fact, …}}, …}
+-- @option tasks  {how many tasks, task id, how many facts, …, task id, …}, of each fact A_FACT values (packing.py)
 
 local merge_tasks
 
@@ -14,7 +14,7 @@ do
   local first_look = options.first_look
 
   local hear = workers.hear
-  local with_event, note_sent, note_run = story.with, flow.note_sent, worker_runs.note
+  local add, note_sent, note_run = story.add, flow.note_sent, worker_runs.note
   local earliest, latest = sender_clocks.begin()
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
@@ -25,67 +25,86 @@ do
   -- Events of a task that are merged before what can be announced is: of very many attempts a record keeps the latest
   -- (runs.lua), so that the first ones of a long list would be forgotten before their lines are made.
   local A_PIECE = 32
+  local AT_ONCE = 16 -- records that are read with one command
   local ENDS_A_RUN = { [SUCCEEDED] = true, [FAILED] = true, [RETRIED] = true }
+  local is_counted = counting and EVENTS.counted or {} -- code -> true
   local CAN_BEGIN = { [SENT] = true, [RECEIVED] = true, [STARTED] = true }
 
-  -- Merges the new events of a task from one to another, and adds to `announce` what is to be said of them; returns the
-  -- ids seen, the story, how many events are new, and whether one that can begin a run came after an end, as before or
-  -- now.
-  local function merge_events(uuid, facts, seen, told, batch, first, last, announce, has_begun)
+  -- Merges the new events of a task from one to another, and adds to `announce` what is to be said of them; returns
+  -- how many events are new, and whether one that can begin a run came after an end, as before or now.
+  local function merge_events(uuid, facts, batch, first, last, announce, has_begun)
     local new, marks = 0, facts.sh
     for index = first, last do
       local fact = batch[index]
-      local with, place, drops = add_id(seen, fact[1])
-      if marks and with and briefs.has_seen(marks, fact[1]) then with = nil end
-      if with then
-        seen, new = with, new + 1
-        local code = fact[2]
+      local code = fact[2]
+      if not (marks and briefs.has_seen(marks, fact[1])) and add(fact[1], fact[3], code) then
+        new = new + 1
+        local worker = fact[4]
         local is_told_again = code == FAILED and is_told_twice(facts, fact)
         local announced = facts.z and is_reconciled(facts, code) or is_told_again
         if facts.tk then
           local begins = CAN_BEGIN[code] and fact[3] > (facts.tt or 0) and not runs.is_late_sending(facts, fact)
           has_begun = begins or has_begun and not EVENTS.ends[code]
         end
-        if facts.w and fact[4] ~= facts.w and (code == RECEIVED or code == STARTED) then
+        if worker ~= facts.w and facts.w and (code == RECEIVED or code == STARTED) then
           abandoned.note(uuid, facts, fact)
         end
         if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
         local at = fact[3]
-        if place then told = with_event(told, place, drops, at, code) end
         if at < earliest or at > latest or facts.cm then sender_clocks.note(facts, fact) end
-        if code == SENT and fact[8] then
-          note_sent(fact)
-          if facts.n then producers.note(facts.n, fact[7] ~= 0) end
-        end
         -- A producer sends task-sent, and may send what has no code (0).
-        if code ~= SENT and code > 0 then hear(fact[4], fact[3]) end
-        if code == STARTED and fact[6] and fact[3] > 0 then activity.start(fact[4], fact[6], fact[3]) end
-        if first_look and code == SUCCEEDED and fact[6] and facts.n then run_times.note(facts.n, fact[6]) end
+        if code == SENT then
+          if fact[8] then
+            note_sent(fact)
+            if facts.n then producers.note(facts.n, fact[7] ~= 0) end
+          end
+        elseif code > 0 then
+          hear(worker, at)
+          if code == STARTED then
+            if fact[6] and at > 0 then activity.start(worker, fact[6], at) end
+          elseif code == SUCCEEDED and first_look and fact[6] and facts.n then
+            run_times.note(facts.n, fact[6])
+          end
+        end
         if not announced then
-          if counting and is_counted(code) then
+          if is_counted[code] then
             fresh_size = fresh_size + 1
             fresh[fresh_size] = fact
           end
           if ENDS_A_RUN[code] then
             ended_size = ended_size + 1
             ended[ended_size] = fact
-            note_run(fact[4], fact[3], code == FAILED)
+            note_run(worker, at, code == FAILED)
             if fact[8] then
               noted_size = noted_size + 1
               noted[noted_size] = fact
             end
           end
-          if fact[5] then announce[#announce + 1] = { fact[5], code, fact[3], now, fact[4] } end
+          if fact[5] then announce[#announce + 1] = { fact[5], code, at, now, worker } end
         end
       end
     end
     new_of_tasks, repeated_of_tasks = new_of_tasks + new, repeated_of_tasks + last - first + 1 - new
-    return seen, story.whole(told), new, has_begun
+    return new, has_begun
   end
 
-  local function merge(uuid, batch)
-    local key = families.task .. uuid
-    local facts, seen_before, announce, uncounted, told = load_record(key)
+  -- Reads the values of the records of some tasks with one command, of which each takes as long as to read some; adds
+  -- the keys and values to two tables. Of what is no text MGET says that it is not there: it is read by itself.
+  local function read_ahead(given, places, first, ahead, values)
+    local last = math.min(first + AT_ONCE - 1, given[1])
+    for index = first, last do ahead[index] = families.task .. given[places[index]] end
+    local found, absent = redis.call('MGET', unpack(ahead, first, last)), {}
+    for index = first, last do
+      values[index] = found[index - first + 1]
+      if not values[index] then absent[#absent + 1] = ahead[index] end
+    end
+    if #absent == 0 or redis.call('EXISTS', unpack(absent)) == 0 then return end
+    for index = first, last do values[index] = values[index] or nil end
+  end
+
+  -- batch: the facts, of which there are `size`.
+  local function merge(uuid, batch, size, key, raw)
+    local facts, seen_before, announce, uncounted, told = load_record(key, raw)
     if seen_before == '' and briefs.are_any() then facts = briefs.find(uuid) or facts end
     local was_waiting = announce ~= nil or facts.gw ~= nil
     local was_open = seen_before ~= '' and facts.tk == nil
@@ -94,14 +113,14 @@ do
     local name_before, started_before, wait_before = facts.n, facts.sl, facts.qw
     indexes.remember(facts)
     announce = announce or no_announcements
-    local size = #batch
     local rest = size > A_PIECE and {} or nil
-    local seen, new, has_begun = seen_before, 0, false
+    local new, has_begun = 0, false
+    story.begin(seen_before, told)
     fresh_size, ended_size = 0, 0
     for first = 1, size, A_PIECE do
       local last, more = first + A_PIECE - 1, nil
       if last > size then last = size end
-      seen, told, more, has_begun = merge_events(uuid, facts, seen, told, batch, first, last, announce, has_begun)
+      more, has_begun = merge_events(uuid, facts, batch, first, last, announce, has_begun)
       new = new + more
       if noted_size > 0 or facts.gw then
         error_groups.note(uuid, facts, noted, announce)
@@ -109,10 +128,12 @@ do
       end
       if more > 0 and last < size then
         runs.keep_wait(facts)
-        announce = announce_complete(announce, facts, pack_facts(facts), rest)
+        announce = announce_complete(announce, facts, packed.first(facts), rest)
       end
     end
     if new == 0 then return end
+    local seen
+    seen, told = story.whole()
     local is_elsewhere = false
     if first_look then
       open_tasks.note(uuid, facts, seen_before == '', was_open, batch[1][3], has_begun)
@@ -122,7 +143,7 @@ do
 
     runs.keep_wait(facts)
     statistics.note_task(facts, ended, ended_size, name_before, started_before, wait_before)
-    local facts_text = pack_facts(facts)
+    local facts_text = runs.differ(facts, announce) and packed.first(facts) or packed.whole(facts)
     if rest then
       for _, entry in ipairs(rest) do announce[#announce + 1] = entry end
     end
@@ -138,11 +159,25 @@ do
   -- Merges tasks until this call has done enough, at least one; returns how many. What is behind the tasks is small,
   -- and comes with the last of them.
   function merge_tasks()
+    local A_FACT, given, unpack = 8, options.tasks, unpack
     local merged, events = 0, 0
-    for _, task in ipairs(options.tasks) do
+    local ahead, values, batch = {}, {}, {}
+    local places, place = {}, 2 -- where each task begins
+    for index = 1, given[1] do
+      places[index], place = place, place + 2 + given[place + 1] * A_FACT
+    end
+    for index = 1, given[1] do
       if merged > 0 and is_enough(events) then break end
-      merge(task[1], task[2])
-      merged, events = merged + 1, #task[2]
+      if index % AT_ONCE == 1 then read_ahead(given, places, index, ahead, values) end
+      place = places[index]
+      local uuid, size = given[place], given[place + 1]
+      place = place + 2
+      for number = 1, size do
+        batch[number] = { unpack(given, place, place + A_FACT - 1) }
+        place = place + A_FACT
+      end
+      merge(uuid, batch, size, ahead[index], values[index])
+      merged, events = index, size
     end
     tally.add(new_of_tasks, repeated_of_tasks)
     return merged
