@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import asking, distance, latency, memory, observed, speed, told, web, workers
+from benchmarks import asking, distance, latency, memory, observed, page, speed, told, web, workers
 from benchmarks.bed import Services
 from benchmarks.table import Row, render
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[Services], list[Row]]] = {
     "workers": workers.run,
     "web": web.run,
     "told": told.run,
+    "page": page.run,
 }
 
 

@@ -137,7 +137,7 @@ class Scrapes:
         headers: tuple[tuple[str, str], ...] = (("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding"))
         if compress:
             headers = (*headers, ("Content-Encoding", "gzip"))
-            pieces = _compressed(pieces)
+            pieces = compressed(pieces)
         page = Page(b"".join(pieces), headers)
         self.made += 1
         ended = self._clock.monotonic()
@@ -157,7 +157,7 @@ class Scrapes:
             return []
 
 
-def _compressed(pieces: Iterable[bytes]) -> list[bytes]:
+def compressed(pieces: Iterable[bytes]) -> list[bytes]:
     """As gzip has it. Each piece by itself: the loop waits while a very long text is put together."""
     compressor = zlib.compressobj(COMPRESSION, zlib.DEFLATED, GZIP)
     return [*map(compressor.compress, pieces), compressor.flush()]

@@ -104,6 +104,8 @@ class Family:
         shown = self.name if openmetrics else metric.name
         meaning = metric.meaning.replace("\\", r"\\").replace("\n", r"\n")
         self._head = f"# HELP {shown} {meaning}\n# TYPE {shown} {metric.kind.value}\n"
+        self.sample, self.created = f"{metric.name}{{", f"{self.name}_created{{"
+        """What a line begins with that says how much, and one that says since when."""
         self._lines: dict[Group, str] = {}
         self._text: bytes | None = None
 
@@ -129,11 +131,15 @@ class TextFormat:
     def __init__(self, labels: LabelTexts, bounds: list[float], *, openmetrics: bool) -> None:
         self._labels_of = labels.of
         self._bounds = bounds
+        self._usual = {SUM, *bounds}
+        self._bound_texts = {bound: _go(bound) for bound in bounds}
         self._openmetrics = openmetrics
         codes: dict[Metric, list[int]] = {}
         for code, metric in BY_CODE.items():
             codes.setdefault(metric, []).append(int(code))
         self._counters = {Family(metric, openmetrics=openmetrics): of for metric, of in codes.items()}
+        self._failed = [family for family in self._counters if "exception" in family.metric.labels]
+        self._without_exception = [(family, of) for family, of in self._counters.items() if family not in self._failed]
         self._singles = {kind: Family(metric, openmetrics=openmetrics) for kind, metric in OF_A_LABEL.items()}
         self._histograms = {kind: Family(metric, openmetrics=openmetrics) for kind, metric in HISTOGRAMS.items()}
         self._labels: dict[Group, str] = {}
@@ -185,10 +191,10 @@ class TextFormat:
             self._shown[group] = _failures(group)
             if not group.is_retired:
                 self._young[group, None] = now
-        for new in _failures(group) - self._shown[group]:
-            self._shown[group].add(new)
+        elif new := _failures(group) - self._shown[group]:
+            self._shown[group] |= new
             if not group.is_retired:
-                self._young.setdefault((group, new), now)
+                self._young.update(((group, key), now) for key in new)
         is_young = (group, None) in self._young
         numbers = dict.fromkeys(group.numbers, 0) if is_young else group.numbers.copy()
         exemplars = group.exemplars if self._openmetrics and not is_young else {}
@@ -196,65 +202,70 @@ class TextFormat:
             self._write_counters(group, labels, numbers, exemplars)
         elif group.kind in self._histograms:
             family = self._histograms[group.kind]
-            family.set(group, self._histogram(family, labels, numbers, group.created, exemplars))
+            text = self._histogram(family, labels, numbers, self._created(group.created), exemplars)
+            family.set(group, text)
         else:
             family = self._singles[group.kind]
             value = numbers.get(SUM, 0)
-            family.set(group, self._counter(family, labels, value / 1e6 if family.metric is SKEW else value, None))
+            family.set(group, self._counter(family, labels, value / 1e6 if family.metric is SKEW else value, ""))
 
     def _write_counters(
         self, group: Group, labels: str, numbers: dict[Key, int], exemplars: Mapping[Key, Exemplar]
     ) -> None:
-        for family, codes in self._counters.items():
-            if "exception" not in family.metric.labels:
-                value = sum(numbers.get(code, 0) for code in codes)
-                family.set(group, self._counter(family, labels, value, group.created))
-                continue
-            lines = [self._counter(family, f'exception="",{labels}', 0, group.created)]
+        # Most of a page is written here: what is the same in all families is put together once.
+        inner, created = f"{labels[:-1]}}} ", self._created(group.created)
+        count_of = numbers.get
+        for family, codes in self._without_exception:
+            value = 0
+            for code in codes:
+                value += count_of(code, 0)
+            if created:
+                family.set(group, f"{family.sample}{inner}{value}.0\n{family.created}{inner}{created}")
+            else:
+                family.set(group, f"{family.sample}{inner}{value}.0\n")
+        for family in self._failed:
+            lines = [self._counter(family, f'exception="",{labels}', 0, created)]
             for exception in sorted(key for key in numbers if isinstance(key, str)):
                 value = 0 if (group, exception) in self._young else numbers[exception]
                 of_failure = f'exception="{escaped(exception)}",{labels}'
-                lines.append(self._counter(family, of_failure, value, group.created, exemplars.get(exception)))
+                lines.append(self._counter(family, of_failure, value, created, exemplars.get(exception)))
             family.set(group, "".join(lines))
 
     def _counter(
-        self, family: Family, labels: str, value: float, created: float | None, exemplar: Exemplar | None = None
+        self, family: Family, labels: str, value: float, created: str, exemplar: Exemplar | None = None
     ) -> str:
-        labels = labels[:-1]
-        line = (
-            f"{family.metric.name}{{{labels}}} {value:.6f}\n"
-            if isinstance(value, float)
-            else (f"{family.metric.name}{{{labels}}} {value}.0\n")
-        )
-        if exemplar is not None and value:
-            line = line[:-1] + exemplar_text(exemplar)
-        return line + self._created(family, labels, created)
+        inner = f"{labels[:-1]}}} "
+        shown = f"{value:.6f}" if isinstance(value, float) else f"{value}.0"
+        behind = exemplar_text(exemplar) if exemplar is not None and value else "\n"
+        return f"{family.sample}{inner}{shown}{behind}" + (created and f"{family.created}{inner}{created}")
 
-    def _created(self, family: Family, labels: str, created: float | None) -> str:
-        # Only OpenMetrics knows it.
-        return f"{family.name}_created{{{labels}}} {created:.3f}\n" if self._openmetrics and created is not None else ""
+    def _created(self, created: float | None) -> str:
+        """The end of the lines that say since when; only OpenMetrics knows them."""
+        return f"{created:.3f}\n" if self._openmetrics and created is not None else ""
 
     def _histogram(
         self,
         family: Family,
         labels: str,
         numbers: dict[Key, int],
-        created: float | None,
+        created: str,
         exemplars: Mapping[Key, Exemplar],
     ) -> str:
-        bounds = self._bounds
-        if numbers.keys() - {SUM, *bounds}:  # others that were in use before
-            bounds = sorted({*bounds, *(key for key in numbers if isinstance(key, float))})
+        bounds, texts = self._bounds, self._bound_texts
+        if others := numbers.keys() - self._usual:  # that were in use before
+            texts = texts | {bound: _go(bound) for bound in others if isinstance(bound, float)}
+            bounds = sorted(texts)
         totals = list(accumulate(numbers.get(bound, 0) for bound in bounds))
         head = f'{family.name}_bucket{{{labels}le="'
-        lines = [f'{head}{_go(bound)}"}} {total}.0\n' for bound, total in zip(bounds, totals, strict=True)]
+        lines = [f'{head}{texts[bound]}"}} {total}.0\n' for bound, total in zip(bounds, totals, strict=True)]
         for index, bound in enumerate(bounds if exemplars else ()):
             if (exemplar := exemplars.get(bound)) is not None and numbers.get(bound):
                 lines[index] = lines[index][:-1] + exemplar_text(exemplar)
-        labels = labels[:-1]
-        lines.append(f"{family.name}_count{{{labels}}} {totals[-1]}.0\n")
-        lines.append(f"{family.name}_sum{{{labels}}} {_go(numbers.get(SUM, 0) / 1e6)}\n")
-        lines.append(self._created(family, labels, created))
+        inner = f"{labels[:-1]}}} "
+        lines.append(f"{family.name}_count{{{inner}{totals[-1]}.0\n")
+        lines.append(f"{family.name}_sum{{{inner}{_go(numbers.get(SUM, 0) / 1e6)}\n")
+        if created:
+            lines.append(f"{family.created}{inner}{created}")
         return "".join(lines)
 
 

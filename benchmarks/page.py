@@ -1,0 +1,183 @@
+"""What a page of an instance's `/metrics` costs: the counts read from the store, and each page from request to reply.
+
+What is kept of the page before is known, so the first page, those after changes and one after none differ. Load on the
+machine hardly changes the time of a core; the least of some rounds is shown, and the least time from request to reply.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from prometheus_client.openmetrics.exposition import generate_latest
+
+from benchmarks.bed import Services
+from benchmarks.table import Row
+from ha_monitor.config.schema import Config, Http, Metrics, StoreSettings
+from ha_monitor.events.catalogue import Code
+from ha_monitor.metrics.http import HttpServer
+from ha_monitor.metrics.scrapes import compressed
+from ha_monitor.metrics.telemetry import Telemetry
+from ha_monitor.pipeline.stats import Stats
+from ha_monitor.store.counts import SEPARATOR, Counts
+from ha_monitor.store.results import Counting
+from ha_monitor.store.store import RedisStore
+from tests.support.threads import plain_threads
+from tests.unit.builders import TurnedClock
+
+SIZES = (1_000, 5_400)
+"""Label sets: the first must be quick, the second is nearly what `metrics.max_series` allows."""
+NAMES = 20
+ROUNDS = 9
+MOST = 20.0
+"""ms for a page of the first size, compressed, as Prometheus asks for it."""
+LATER = 20.0
+"""Seconds of the instance's clock between two pages, so that none is sent twice and no series is new."""
+COUNTED = (Code.SENT, Code.RECEIVED, Code.STARTED, Code.SUCCEEDED)
+REQUEST = (
+    b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text;version=1.0.0\r\n"
+    b"Accept-Encoding: gzip\r\nUser-Agent: Prometheus\r\n\r\n"
+)
+
+
+class Took(NamedTuple):
+    """Milliseconds."""
+
+    cpu: float
+    """Of a core."""
+    passed: float
+
+
+def run(services: Services) -> list[Row]:
+    return [row for sets in SIZES for row in measure(services, sets)]
+
+
+def measure(services: Services, sets: int) -> list[Row]:
+    """The rows of so many label sets."""
+    store = _store(services)
+    _fill(services, store, sets)
+    found: dict[str, list[Took]] = {}
+    for number in range(ROUNDS):
+        for what, took in _round(store, number).items():
+            found.setdefault(what, []).append(took)
+    least = {what: Took(*map(min, zip(*all_of_it, strict=True))) for what, all_of_it in found.items()}
+    print(sets, *(f"{what}: {took.cpu:.1f}/{took.passed:.1f}" for what, took in least.items()), file=sys.stderr)
+    rows = []
+    for what, took in least.items():
+        is_page = what.endswith("page")
+        good = sets != SIZES[0] or not is_page or took.passed <= MOST
+        must = f"≤ {MOST:g} ms" if sets == SIZES[0] and is_page else ""
+        said = f"{took.cpu:.1f} ms of a core" + (f", answered in {took.passed:.1f} ms" if is_page else "")
+        rows.append(Row(f"{sets:,} label sets: {what}", said, must, "", good))
+    return rows
+
+
+def _round(store: RedisStore, number: int) -> dict[str, Took]:
+    """One instance, from its start to its third page."""
+    clock = TurnedClock()
+    config = Config(http=Http(listen="127.0.0.1:0"), metrics=Metrics())
+    telemetry = Telemetry(config, clock, Stats())
+    server = HttpServer(
+        config.http,
+        "1",
+        telemetry.health,
+        telemetry.registry,
+        text=telemetry.tasks,
+        threads=plain_threads(),
+        clock=clock,
+        warn=lambda *_, **__: None,
+        scraped=telemetry.lease.scraped,
+    )
+    server.start()
+    series = telemetry.series
+    took: dict[str, Took] = {}
+
+    def page(what: str) -> None:
+        clock.now += LATER
+        took[what] = _timed(lambda: _get(server.port))
+
+    try:
+        read: list[Counts] = []
+        took["counts, read from Redis"] = _timed(lambda: read.append(store.counts.read()))
+        took["… and parsed"] = _timed(lambda: series.load(read[0], clock.now))
+        page("first page")
+        changes = [piece for field in read[0].fields() for piece in (field, b"%d" % (10_000 + number))]
+        took["all counts changed, parsed"] = _timed(lambda: series.update(changes, clock.now))
+        page("then the page")
+        series.touch(series.all()[::10])
+        page("a tenth changed, the page")
+        page("nothing changed, the page")
+        # Of which these are parts.
+        series.touch(series.all())
+        pieces: list[bytes] = []
+        took["of a page, the text of all counts"] = _timed(
+            lambda: pieces.extend(telemetry.tasks.pieces(clock.now, openmetrics=True))
+        )
+        took["… the other metrics"] = _timed(lambda: generate_latest(telemetry.registry))
+        took["… compression"] = _timed(lambda: compressed(pieces))
+        size = f"{sum(map(len, pieces)) / 1e6:.1f} MB"
+        print(f"{series.samples:,} series, {size}", file=sys.stderr) if number == 0 else None
+    finally:
+        server.stop()
+    return took
+
+
+def _timed(call: Callable[[], Any]) -> Took:
+    gc.collect()
+    used, began = time.process_time(), time.perf_counter()
+    call()
+    return Took((time.process_time() - used) * 1000, (time.perf_counter() - began) * 1000)
+
+
+def _get(port: int) -> None:
+    """Read a page as it comes, without looking at it."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(REQUEST)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += connection.recv(1 << 16)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        left = length - len(body)
+        while left > 0:
+            left -= len(connection.recv(1 << 16))
+
+
+def _store(services: Services) -> RedisStore:
+    url = services.redis.url(8)
+    services.redis.client(8).flushdb()
+    counting = Counting("host/1", sorted(Metrics().buckets))
+    store = RedisStore(StoreSettings(url=url, lease=600.0), "page", TurnedClock(), counting=counting)
+    store.connect()
+    store.register({"instance": "1", "host": "host", "pid": 1})
+    return store
+
+
+def _fill(services: Services, store: RedisStore, sets: int) -> None:
+    """Have so many label sets counted under, with histograms of each name."""
+    client = services.redis.client(8)
+    keys = store.keys
+    labels = [_joined(_name(index), f"celery@worker{index // NAMES:03}.shop", "celery") for index in range(sets)]
+    client.zadd(keys.label_sets, {label_set: 1.7e12 + index for index, label_set in enumerate(labels)})
+    counts = {_joined(int(code), label_set, ""): 1_000 for code in COUNTED for label_set in labels}
+    counts.update((field, 1_000) for index in range(min(NAMES, sets)) for field in _histograms(_name(index)))
+    client.hset(keys.counts("host/1"), mapping=counts)
+
+
+def _histograms(name: str) -> Iterator[str]:
+    for kind in ("r", "w"):
+        yield from (_joined(kind, name, "", "celery", f"{bound:g}") for bound in Metrics().buckets)
+        yield _joined(kind.upper(), name, "", "celery", "")
+
+
+def _name(index: int) -> str:
+    return f"shop.orders.task_{index % NAMES}"
+
+
+def _joined(*parts: object) -> str:
+    return SEPARATOR.join(map(str, parts))
