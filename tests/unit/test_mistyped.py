@@ -74,7 +74,7 @@ def test_types_of_the_settings_of_channels_are_told_in_words() -> None:
 @pytest.mark.parametrize("url", ["http://h/0", "redis:/h", "nonsense", "REDIS://h"])
 def test_a_url_of_another_kind_is_told_all_kinds_of_the_store(url: str) -> None:
     """Given a URL that is none of a Redis, those that there are are named, with that of sentinels."""
-    with pytest.raises(ConfigurationError, match="expected redis://, rediss://, unix:// or sentinel://$"):
+    with pytest.raises(ConfigurationError, match=r"expected redis://, rediss://, unix:// or sentinel://$"):
         StoreConnection(StoreSettings(url=url)).validate()
 
 
