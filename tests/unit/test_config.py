@@ -397,7 +397,7 @@ def test_a_mistake_in_the_overlay_names_the_overlay(file: Path, tmp_path: Path) 
     file.write_text("[store]\nlease = 6\n")
     overlay.write_text("[store]\ntimeout = 0\n")
 
-    assert wrong(file, overlay=overlay) == f"{overlay}: store.timeout = 0: expected float > 0.0"
+    assert wrong(file, overlay=overlay) == f"{overlay}: store.timeout = 0: expected a number > 0.0"
 
 
 ENVIRONMENT_MISTAKES = [
