@@ -11,7 +11,7 @@ from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered,
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column
 from ha_monitor.text.terminal import Painted, Terminal
-from ha_monitor.text.times import duration, relative
+from ha_monitor.text.times import relative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,6 +107,7 @@ def _tell(
 
 def _details(one: Incident, all_of_them: Mapping[str, Incident], style: Style) -> list[str]:
     from ha_monitor.incidents.catalogue import KINDS
+    from ha_monitor.schedules.timetable import exact_duration
     from ha_monitor.store.incidents import BEFORE
 
     when = f"since {style.time(one.since)[:19]}, {relative(one.since, style.now)}"
@@ -116,7 +117,7 @@ def _details(one: Incident, all_of_them: Mapping[str, Incident], style: Style) -
     lines = [f"{one.kind}, {phase}, {when}"]
     if one.is_open and one.quiet_since is not None:
         kind = KINDS.get(one.kind)
-        after = f", over after {duration(kind.quiet)} without" if kind is not None else ""
+        after = f", over after {exact_duration(kind.quiet)} without" if kind is not None else ""
         lines.append(f"not seen any more since {style.time(one.quiet_since)[:19]}{after}")
     if before := one.facts.get(BEFORE):
         lines.append(f"before it: {before}")

@@ -159,7 +159,7 @@ def test_a_sentence_that_is_not_true_any_more_says_so(monkeypatch: pytest.Monkey
     quiet = incident("quiet", kind="failing", quiet_since=NOW - 20, summary="2 of 20 runs failed in 5 minutes")
     serve(monkeypatch, incidents=KeptIncidents(quiet))
     assert (
-        "\n  not seen any more since 2026-11-25T05:53:43, over after 10m0s without\n"
+        "\n  not seen any more since 2026-11-25T05:53:43, over after 10m without\n"
         in call("problems", "--time", "utc")[1]
     )
     (item,) = json.loads(call("problems", "-o", "json")[1])["items"]
