@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ha_monitor.config.schema import Metrics, WorkerLabels
 from ha_monitor.metrics.definitions import BY_CODE, LOST, OVERFLOW, RECONCILED, SKEW, SKEWED, UNKNOWN, Metric
@@ -159,8 +159,9 @@ class Series:
         self._label_sets = {text: [kept.get(one, one) for one in of] for text, of in self._label_sets.items()}
         self._changed = {kept.get(group, group): None for group in self._changed}
 
-    def update(self, changes: Sequence[bytes], now: float) -> None:
-        """:param changes: field, number, field, number, …; a field that is gone has no number."""
+    def update(self, changes: Sequence[Any], now: float) -> None:
+        """:param changes: field, number, field, number, …, each number as such or as text; of a field that is gone the
+        text is empty."""
         with self._lock:
             self._update(changes, now)
 
@@ -234,12 +235,12 @@ class Series:
 
     # --- with the lock ---------------------------------------------------------------------
 
-    def _update(self, changes: Sequence[bytes], now: float) -> None:
+    def _update(self, changes: Sequence[Any], now: float) -> None:
         flat = iter(changes)
-        for field, text in zip(flat, flat, strict=False):
-            number = count_in(text) if text else None
+        for field, told in zip(flat, flat, strict=False):
+            number = told if isinstance(told, int) else count_in(told)
             if number is None:
-                if not text:
+                if not told:
                     self._remove(field)
                 continue
             place = self._places.get(field)

@@ -217,9 +217,9 @@ class CountStore(Protocol):
     def read_of(self, name: str) -> Counts:
         """What an instance that is gone has counted. Blocks."""
 
-    def take_changes(self) -> list[bytes]:
-        """What was counted since it was read or since this was asked last: field, number, field, number, …, without a
-        number where a field is gone. Asks nobody.
+    def take_changes(self) -> list[Any]:
+        """What was counted since it was read or since this was asked last: field, number, field, number, …, each number
+        as such or as text, and an empty text where a field is gone. Asks nobody.
         """
 
     def make_room(self, room: int, reserve: int) -> None:

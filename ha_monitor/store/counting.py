@@ -43,7 +43,7 @@ class RedisCounts:
         self.name = counting.name if counting else None
         self.key = keys.counts(counting.name if counting else "")
         self._how: dict[str, Any] | None = None if counting is None else counting.for_scripts()
-        self._changes: list[bytes] = []
+        self._changes: list[Any] = []
         self._untold: list[bytes] = []
         """Label sets that may be missing among those of all."""
         self.latest = 0.0
@@ -72,7 +72,7 @@ class RedisCounts:
         if self._how is not None:
             self._how["room"], self._how["reserve"] = room, reserve
 
-    def take_changes(self) -> list[bytes]:
+    def take_changes(self) -> list[Any]:
         changes, self._changes = self._changes, []
         return changes
 

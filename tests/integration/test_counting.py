@@ -289,7 +289,7 @@ def test_the_replies_tell_what_was_counted(store_url: str) -> None:
     known = dict(zip(changes[::2], changes[1::2], strict=True))
 
     raw = one.store.counts.read().raw
-    assert known == dict(zip(raw[::2], raw[1::2], strict=True))
+    assert known == {field: int(number) for field, number in zip(raw[::2], raw[1::2], strict=True)}
     assert one.store.counts.take_changes() == []
     one.recover()
     assert one.store.counts.outdated

@@ -16,7 +16,7 @@
 -- Name, worker and queue are a label set. Those that some instance has counted are in one sorted set: so each instance
 -- can export all counters of a label set with 0, before it counts anything for it. A new one needs room.
 --
--- @include clock counted generated/catalogue numbers pieces runs trouble work
+-- @include cells clock counted generated/catalogue numbers pieces runs trouble
 -- @keys counts label_sets worker_queues
 -- @option counting  how events are counted, see below; nil for not at all
 -- @options failure_ttl
@@ -29,14 +29,14 @@ local WAIT = -1 -- a code that no event has
 -- one of them adds, default_queue = where a queue is not known at all}; nil where nothing is counted.
 local counting = options.counting
 
-local count_event, count_wait, count_waiting, count_reconciled, count_lost, is_countable
+local count_event, count_wait, count_waiting, count_run, count_reconciled, count_lost, is_countable
 local write_counts, add_label_set
 
 do
   local UNKNOWN, OVERFLOW = 'unknown', 'overflow'
-  -- What was counted under the same labels is a cell: {[code] = events, failed = {[exception] = events},
-  -- r = {[le] = runs}, R = sum, w, W}. The fields' texts are put together when they are written, once for many events.
-  local counts = {} -- name -> queue -> worker -> cell
+  local events_of, count, observe_runtime, observe_wait =
+    cells.events_of, cells.count, cells.observe_runtime, cells.observe_wait
+
   local hosts = {} -- nodename -> its host
 
   -- What tells a worker from others under the setting. A producer has no stable nodename.
@@ -64,55 +64,24 @@ do
     return queue
   end
 
-  local function inner(outer, key)
-    local found = outer[key]
-    if not found then
-      found = {}
-      outer[key] = found
+  local places = {} -- name -> queue, or false -> {workers = {[nodename] = events of a cell}, producers = likewise}
+
+  local function place_of(name, queue)
+    local of_name = places[name]
+    local place = of_name and of_name[queue]
+    if not place then
+      place = { workers = {}, producers = {} }
+      of_name = of_name or {}
+      places[name], of_name[queue] = of_name, place
     end
-    return found
+    return place
   end
 
-  local cell_of
-  local field_to_write = {} -- cell -> what one more field of it adds to what is to be written
-
-  do
-    -- Most events of a task have the same name and queue.
-    local last_name, last_queue, workers
-
-    function cell_of(name, worker, queue)
-      if last_name ~= name or last_queue ~= queue then
-        last_name, last_queue, workers = name, queue, inner(inner(counts, name), queue)
-      end
-      local cell = workers[worker]
-      if not cell then
-        cell = {}
-        workers[worker] = cell
-        field_to_write[cell] = TO_WRITE.index + (#name + #worker + #queue) / TO_WRITE.labels
-      end
-      return cell
-    end
-  end
-
-  -- buckets, sum: the keys of the cell that have them.
-  local function observe(cell, buckets, sum, seconds)
-    local bounds, le = counting.buckets, '+Inf'
-    for index = 1, #bounds do
-      if seconds <= bounds[index] then
-        le = bounds[index]
-        break
-      end
-    end
-    seconds = clamped(seconds, MOST_SECONDS)
-    local counted = inner(cell, buckets)
-    local before = counted[le]
-    if before then
-      counted[le] = before + 1
-    else
-      counted[le] = 1
-      will_write(2 * field_to_write[cell]) -- with the sum
-    end
-    cell[sum] = (cell[sum] or 0) + math.floor(seconds * 1000000 + 0.5)
+  local function new_events(place, name, queue, worker, is_producer)
+    local label = worker_label(worker, is_producer)
+    local events = events_of(name, label, queue or queue_without_sent(worker, is_producer))
+    place[is_producer and 'producers' or 'workers'][worker] = events
+    return events
   end
 
   -- The kinds with one label: label -> how much. A nodename is empty where workers are not told apart.
@@ -130,39 +99,55 @@ do
   -- Counts one event, but for a start the wait before it.
   -- extra: the run time in seconds with SUCCEEDED, the exception's text with FAILED; or nil.
   function count_event(facts, code, at, worker, extra)
-    local queue = facts.at and runs.queue(facts, code, at, worker) or facts.q
-      or queue_without_sent(worker, code == SENT)
-    local cell = cell_of(facts.n or UNKNOWN, worker_label(worker, code == SENT), queue)
-    if code == FAILED then
-      local failed = inner(cell, 'failed')
-      local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
-      failed[exception] = (failed[exception] or 0) + 1
-      will_write(field_to_write[cell]) -- at most
-      return
-    end
-    local before = cell[code]
-    if before then
-      cell[code] = before + 1
-    else
-      cell[code] = 1
-      will_write(field_to_write[cell])
-    end
-    if code == SUCCEEDED then
-      if extra then observe(cell, 'r', 'R', extra) end
-    end
+    local name, queue = facts.n or UNKNOWN, facts.at and runs.queue(facts, code, at, worker) or facts.q or false
+    local place, is_producer = place_of(name, queue), code == SENT
+    local events = (is_producer and place.producers or place.workers)[worker]
+    count(events or new_events(place, name, queue, worker, is_producer), code, extra)
   end
 
   -- Counts the wait before a start. A negative one is the clocks' fault.
   function count_wait(facts, at, worker)
     local wait, missing = runs.wait(facts, at, worker)
-    local label = worker_label(worker)
     if missing > 0 then
+      local label = worker_label(worker)
       add_to('s', label, 1)
       add_to('S', label, missing)
     end
     if not wait then return end
-    local queue = runs.queue(facts, STARTED, at, worker) or queue_without_sent(worker)
-    observe(cell_of(facts.n or UNKNOWN, label, queue), 'w', 'W', wait / 1000000)
+    local name, queue = facts.n or UNKNOWN, runs.queue(facts, STARTED, at, worker) or false
+    local place = place_of(name, queue)
+    observe_wait(place.workers[worker] or new_events(place, name, queue, worker, false), wait / 1000000)
+  end
+
+  -- Counts the new events of a task with one run whose wait is kept (runs.keep_wait), and that wait.
+  function count_run(facts, fresh, fresh_size)
+    local name, queue, wait = facts.n or UNKNOWN, facts.q or false, facts.qw
+    local place = place_of(name, queue)
+    local workers = place.workers
+    for index = 1, fresh_size do
+      local fact = fresh[index]
+      local code, worker = fact[2], fact[4]
+      if code == SENT then
+        count(place.producers[worker] or new_events(place, name, queue, worker, true), code)
+      else
+        local events = workers[worker] or new_events(place, name, queue, worker, false)
+        local before = events[code]
+        if before then
+          events[code] = before + 1
+          if code == SUCCEEDED and fact[6] then observe_runtime(events, fact[6]) end
+        else
+          count(events, code, code == FAILED and fact[7] or fact[6])
+        end
+        if code == STARTED then
+          -- Where there is a wait, no clock is wrong about it.
+          if wait and wait > 0 then
+            observe_wait(events, wait / 1000000)
+          else
+            count_wait(facts, fact[3], worker)
+          end
+        end
+      end
+    end
   end
 
   -- Counts an event that waited; one of code WAIT is the wait before a start.
@@ -210,25 +195,25 @@ do
       if not attempt('ZSCORE', keys.label_sets, label_set) then insert_label_set(label_set) end
     end
 
-    local places = {} -- label set -> {name, worker, queue} under which it is counted
+    local label_sets = {} -- label set -> {name, worker, queue} under which it is counted
 
     -- Under which labels an instance counts what it has not counted before: without the worker if there is little room,
     -- and without anything if there is none.
-    local function place_for(name, worker, queue)
+    local function label_set_for(name, worker, queue)
       local label_set = name .. SEPARATOR .. worker .. SEPARATOR .. queue
-      local place = places[label_set]
+      local place = label_sets[label_set]
       if place then return place end
       place = { name, worker, queue }
       if not attempt('ZSCORE', keys.label_sets, label_set) then
         if name == OVERFLOW or takes(counting.a_label_set, worker ~= '' and reserve or 0) then
           insert_label_set(label_set)
         elseif worker ~= '' then
-          place = place_for(name, '', queue)
+          place = label_set_for(name, '', queue)
         else
-          place = place_for(OVERFLOW, OVERFLOW, OVERFLOW)
+          place = label_set_for(OVERFLOW, OVERFLOW, OVERFLOW)
         end
       end
-      places[label_set] = place
+      label_sets[label_set] = place
       return place
     end
 
@@ -241,95 +226,77 @@ do
       return kind .. SEPARATOR .. name .. SEPARATOR .. worker .. SEPARATOR .. queue .. SEPARATOR .. last
     end
 
-    -- What was counted as fields: their texts, and {kind, labels, last part, how much} of each.
-    local function counted_fields()
-      local fields, parts, index_of = {}, {}, {}
-      local function add(kind, labels, last, by)
-        local field = field_of(kind, labels, last)
-        local index = index_of[field]
-        if index then
-          parts[index][4] = parts[index][4] + by
-          return
-        end
-        index = #fields + 1
-        index_of[field], fields[index], parts[index] = index, field, { kind, labels, last, by }
-      end
-      for name, queues in pairs(counts) do
-        for queue, workers in pairs(queues) do
-          for worker, cell in pairs(workers) do
-            local labels = { name, worker, queue }
-            for key, value in pairs(cell) do
-              if type(value) == 'table' then
-                local kind = key == 'failed' and FAILED or key
-                for last, by in pairs(value) do add(kind, labels, last, by) end
-              else
-                add(key, labels, '', value)
-              end
-            end
-          end
-        end
-      end
-      for kind, of_kind in pairs(with_one_label) do
-        for label, by in pairs(of_kind) do
-          local index = #fields + 1
-          fields[index], parts[index] = kind .. SEPARATOR .. label, { kind, nil, label, by }
-        end
-      end
-      return fields, parts
-    end
-
     -- The field under which something is counted of which the hash has no field yet.
-    local function new_field(field, part)
-      local kind, labels, last = part[1], part[2], part[3]
-      if not labels then
+    local function new_field(field)
+      local kind = string.match(field, '^[^' .. SEPARATOR .. ']*')
+      if with_one_label[kind] then
         return takes(1, kind == 'z' and 0 or reserve) and field or kind .. SEPARATOR .. OVERFLOW
       end
-      local place = place_for(labels[1], labels[2], labels[3])
-      if kind == FAILED and not takes(counting.an_exception, reserve) then last = OVERFLOW end
+      local between, last = string.match(field, '(' .. SEPARATOR .. '.*' .. SEPARATOR .. ')(.*)$')
+      local place = label_set_for(cells.labels_of(kind, between))
+      if kind == FAILED .. '' and not takes(counting.an_exception, reserve) then last = OVERFLOW end
       return field_of(kind, place, last)
     end
 
-    -- The sum of what a field holds, if anything, and more. Lua would round a sum in µs when it makes a text of it.
-    local function sum_text(known, by)
+    -- The sum of what a field holds, if anything, and more.
+    local function sum_of(known, by)
       local sum = (tonumber(known or nil) or 0) + by
-      if not (sum >= 0 and sum <= MOST_COUNT) then sum = clamped(sum, MOST_COUNT) end
-      return string.format('%.0f', sum)
+      if sum >= 0 and sum <= MOST_COUNT then return sum end
+      return clamped(sum, MOST_COUNT)
     end
+
+    -- Redis looks through a small hash from its beginning for each field. Once a name was in it that is longer than
+    -- hash-max-listpack-value, it finds each at once, as in a large one.
+    local LONG = string.rep('long', 20)
 
     -- Adds to the hash what it had no field for. new: field -> how much.
     local function write_new(new)
+      if next(new) == nil then return end
+      attempt('HSET', keys.counts, LONG, 0)
+      attempt('HDEL', keys.counts, LONG)
       for field, by in pairs(new) do
         -- Not by HINCRBY, which stops at a value that is no integer.
-        local text = sum_text(attempt('HGET', keys.counts, field), by)
-        if attempt('HSET', keys.counts, field, text) then note_counted(field, text) end
+        local sum = sum_of(attempt('HGET', keys.counts, field), by)
+        if attempt('HSET', keys.counts, field, sum) then note_counted(field, sum) end
       end
     end
 
     -- Adds what was counted to the hash.
     function write_counts()
-      local fields, parts = counted_fields()
-      if #fields == 0 then return end
+      local fields, amounts = {}, {}
+      local size = cells.add_fields(fields, amounts, 0)
+      for kind, of_kind in pairs(with_one_label) do
+        for label, by in pairs(of_kind) do
+          size = size + 1
+          fields[size], amounts[size] = kind .. SEPARATOR .. label, by
+        end
+      end
+      if size == 0 then return end
       room, reserve = counting.room, counting.reserve
       local new = {}
-      for first = 1, #fields, PUSH_AT_ONCE do
-        local last = math.min(first + PUSH_AT_ONCE - 1, #fields)
-        -- Two calls for many fields cost less than one HINCRBY a field.
+      for first = 1, size, PUSH_AT_ONCE do
+        local last = math.min(first + PUSH_AT_ONCE - 1, size)
+        -- Two calls for many fields, which replicas and the file of commands get as one.
         local before = attempt('HMGET', keys.counts, unpack(fields, first, last))
         if not before then return end
-        local after, size = {}, 0
+        local after, filled = {}, 0
         for index = first, last do
-          local known, part = before[index - first + 1], parts[index]
+          local known, field = before[index - first + 1], fields[index]
           if known then
-            local field, text = fields[index], sum_text(known, part[4])
-            after[size + 1], after[size + 2] = field, text
-            size = size + 2
-            note_counted(field, text)
+            local sum = (tonumber(known) or 0) + amounts[index]
+            if not (sum >= 0 and sum <= MOST_COUNT) then sum = clamped(sum, MOST_COUNT) end
+            -- As a number: Redis makes a text of it, exactly, in less time than Lua.
+            after[filled + 1], after[filled + 2] = field, sum
+            filled = filled + 2
           else
-            local field = new_field(fields[index], part)
-            new[field] = (new[field] or 0) + part[4]
+            local place = new_field(field)
+            new[place] = (new[place] or 0) + amounts[index]
           end
         end
-        if size > 0 then attempt('HSET', keys.counts, unpack(after)) end
+        if filled > 0 then
+          attempt('HSET', keys.counts, unpack(after))
+          note_all_counted(after, filled)
+        end
       end
       write_new(new)
       attempt('EXPIRE', keys.counts, options.failure_ttl)

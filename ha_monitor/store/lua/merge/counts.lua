@@ -12,18 +12,13 @@ do
   -- uncounted: those that have waited, or nil; fresh: the new ones, of which the first `fresh_size` hold.
   function count_events(facts, uncounted, fresh, fresh_size)
     if not uncounted and fresh_size == 0 then return uncounted end
-    local all = #(uncounted or NONE) + fresh_size > MOST_WAITING
     -- Of a task with one run, what is known of one event is known of all.
-    if facts.n and not facts.at then all = all or facts.q ~= nil or not send_event(facts.n, false) end
-    if all and not uncounted then
-      for index = 1, fresh_size do
-        local fact = fresh[index]
-        local code = fact[2]
-        count_event(facts, code, fact[3], fact[4], code == FAILED and fact[7] or fact[6])
-        if code == STARTED then count_wait(facts, fact[3], fact[4]) end
-      end
+    if facts.n and not facts.at and (facts.q or not send_event(facts.n, false)) then
+      for _, entry in ipairs(uncounted or NONE) do count_waiting(facts, entry) end
+      count_run(facts, fresh, fresh_size)
       return nil
     end
+    local all = #(uncounted or NONE) + fresh_size > MOST_WAITING
     local still = {}
     local function may_count(code, at, worker)
       if all then

@@ -1,0 +1,198 @@
+-- What a call counts of events, by what they have in common: name, worker and queue. The texts of the fields are put
+-- together when they are written, once for many events. Most calls count little under each, so beginning one is cheap,
+-- too.
+--
+-- A cell has the events that were counted under the same labels: {name, worker, queue, between, to_write, events,
+-- failed = {[exception] = how many} or nil, histograms = or nil}, where `between` is what stands between the kind and
+-- the last part of its fields (counting.lua), and `to_write` what one more field adds to what is to be written.
+-- `events` has {[code] = how many} and, as `events.cell`, the cell; it stands for the cell, since most often it is all
+-- that is needed.
+--
+-- Histograms: {name, worker, queue, between, to_write, r, R, r_index, w, W, w_index}, where `r` has {[index of a
+-- bound] = runs}, `R` the sum in µs, and `r_index` the bound that was found last; `w` and the others likewise.
+--
+-- @include generated/catalogue numbers work
+-- @options counting
+
+local cells
+
+do
+  local SEPARATOR, OVERFLOW = '\31', 'overflow'
+  local bounds = options.counting and options.counting.buckets
+  local is_by_worker = options.counting and options.counting.worker_histograms
+  local all, all_histograms = {}, {}
+  local cell_at, histograms_at = {}, {} -- by what is between
+  local histograms_of = {} -- name -> queue -> histograms of all workers
+
+  local function between_of(name, worker, queue)
+    return SEPARATOR .. name .. SEPARATOR .. worker .. SEPARATOR .. queue .. SEPARATOR
+  end
+
+  -- The events of a cell, which may be new.
+  local function events_of(name, worker, queue)
+    local between = between_of(name, worker, queue)
+    local cell = cell_at[between]
+    if cell then return cell.events end
+    local events = {}
+    cell = {
+      name = name,
+      worker = worker,
+      queue = queue,
+      between = between,
+      to_write = TO_WRITE.index + #between / TO_WRITE.labels,
+      events = events,
+    }
+    events.cell = cell
+    cell_at[between], all[#all + 1] = cell, cell
+    return events
+  end
+
+  local function begin_histograms(cell)
+    local name, queue = cell.name, cell.queue
+    -- Most often all workers have one.
+    local is_shared = not is_by_worker and name ~= OVERFLOW
+    local of_name = is_shared and histograms_of[name]
+    local found = of_name and of_name[queue]
+    if not found then
+      local between = is_shared and between_of(name, '', queue) or cell.between
+      found = histograms_at[between]
+      if not found then
+        found = { name = name, worker = cell.worker, queue = queue, between = between, to_write = cell.to_write }
+        histograms_at[between], all_histograms[#all_histograms + 1] = found, found
+      end
+      if is_shared then
+        of_name = of_name or {}
+        histograms_of[name], of_name[queue] = of_name, found
+      end
+    end
+    cell.histograms = found
+    return found
+  end
+
+  -- The index of the bound below which something counts: often that of the one before, or one nearby.
+  local function index_of(seconds, index)
+    while bounds[index] and seconds > bounds[index] do index = index + 1 end
+    while index > 1 and seconds <= bounds[index - 1] do index = index - 1 end
+    return index
+  end
+
+  local function within(seconds)
+    return seconds >= 0 and seconds <= MOST_SECONDS and seconds or clamped(seconds, MOST_SECONDS)
+  end
+
+  local function observe_runtime(events, seconds)
+    local cell = events.cell
+    local histograms = cell.histograms or begin_histograms(cell)
+    local counts = histograms.r
+    if not counts then
+      counts = {}
+      histograms.r, histograms.R, histograms.r_index = counts, 0, 1
+    end
+    seconds = within(seconds)
+    local index = index_of(seconds, histograms.r_index)
+    histograms.r_index = index
+    local before, sum = counts[index], seconds * 1000000 + 0.5
+    if not before then will_write(2 * histograms.to_write) end -- with the sum
+    counts[index], histograms.R = (before or 0) + 1, histograms.R + sum - sum % 1
+  end
+
+  local function observe_wait(events, seconds)
+    local cell = events.cell
+    local histograms = cell.histograms or begin_histograms(cell)
+    local counts = histograms.w
+    if not counts then
+      counts = {}
+      histograms.w, histograms.W, histograms.w_index = counts, 0, 1
+    end
+    seconds = within(seconds)
+    local index = index_of(seconds, histograms.w_index)
+    histograms.w_index = index
+    local before, sum = counts[index], seconds * 1000000 + 0.5
+    if not before then will_write(2 * histograms.to_write) end -- with the sum
+    counts[index], histograms.W = (before or 0) + 1, histograms.W + sum - sum % 1
+  end
+
+  -- Counts one event.
+  -- extra: the run time in seconds with SUCCEEDED, the exception's text with FAILED; or nil.
+  local function count(events, code, extra)
+    if code == FAILED then
+      local cell = events.cell
+      local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
+      cell.failed = cell.failed or {}
+      cell.failed[exception] = (cell.failed[exception] or 0) + 1
+      will_write(cell.to_write) -- at most
+      return
+    end
+    local before = events[code]
+    if not before then will_write(events.cell.to_write) end
+    events[code] = (before or 0) + 1
+    if code == SUCCEEDED and extra then observe_runtime(events, extra) end
+  end
+
+  -- Numbers as they are in fields. Lua takes as long for one as Redis for a field, so they are made once.
+  local texts = {}
+
+  local function text_of(number)
+    local text = texts[number]
+    if not text then
+      text = number .. ''
+      texts[number] = text
+    end
+    return text
+  end
+
+  -- Adds all fields, and how much was counted of each, behind the first `size` of two lists; returns how many there are
+  -- then.
+  local function add_fields(fields, amounts, size)
+    for _, cell in ipairs(all) do
+      local between = cell.between
+      cell.events.cell = nil
+      for code, by in pairs(cell.events) do
+        size = size + 1
+        fields[size], amounts[size] = (texts[code] or text_of(code)) .. between, by
+      end
+      if cell.failed then
+        for exception, by in pairs(cell.failed) do
+          size = size + 1
+          fields[size], amounts[size] = text_of(FAILED) .. between .. exception, by
+        end
+      end
+    end
+    local function add_buckets(kind, between, counts)
+      local start = kind .. between
+      for index, by in pairs(counts) do
+        size = size + 1
+        fields[size], amounts[size] = start .. (bounds[index] and text_of(bounds[index]) or '+Inf'), by
+      end
+    end
+    for _, histograms in ipairs(all_histograms) do
+      local between = histograms.between
+      if histograms.r then
+        add_buckets('r', between, histograms.r)
+        size = size + 1
+        fields[size], amounts[size] = 'R' .. between, histograms.R
+      end
+      if histograms.w then
+        add_buckets('w', between, histograms.w)
+        size = size + 1
+        fields[size], amounts[size] = 'W' .. between, histograms.W
+      end
+    end
+    return size
+  end
+
+  -- The labels under which a field was counted first: name, worker, queue.
+  local function labels_of(kind, between)
+    local found = string.find(kind, '^%d') and cell_at[between] or histograms_at[between]
+    return found.name, found.worker, found.queue
+  end
+
+  cells = {
+    events_of = events_of,
+    count = count,
+    observe_runtime = observe_runtime,
+    observe_wait = observe_wait,
+    add_fields = add_fields,
+    labels_of = labels_of,
+  }
+end
