@@ -166,7 +166,7 @@ def _fill(services: Services, store: RedisStore, sets: int) -> None:
     client.zadd(keys.label_sets, {label_set: 1.7e12 + index for index, label_set in enumerate(labels)})
     counts = {_joined(int(code), label_set, ""): 1_000 for code in COUNTED for label_set in labels}
     counts.update((field, 1_000) for index in range(min(NAMES, sets)) for field in _histograms(_name(index)))
-    client.hset(keys.counts("host/1"), mapping=counts)
+    client.hset(keys.counts("host/1"), items=[part for field in counts.items() for part in field])
 
 
 def _histograms(name: str) -> Iterator[str]:
