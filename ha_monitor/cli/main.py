@@ -80,7 +80,7 @@ class _Parser(argparse.ArgumentParser):
         known = list(map(str, action.choices))
         meant = did_you_mean(str(value), known)
         if action.dest == "command":
-            raise UsageError(f"{value}: unknown command{meant or '.'} The commands are {', '.join(known)}")
+            self._refuse(f"{value}: unknown command{meant or '.'} The commands are {', '.join(known)}", self.prog)
         # With the name of the flag before it.
         raise argparse.ArgumentError(action, f"{value}: expected one of {', '.join(known)}{meant}")
 
