@@ -131,8 +131,7 @@ def test_few_records_are_read_where_many_match() -> None:
     states = (State.SENT, State.STARTED)
     opened = [task(f"t{number}", states[number % 2], at=NOW - number) for number in range(6_000)]
     workers = [
-        task(f"t{number}", at=NOW - number, name=f"n{number % 100}", worker=f"w{number % 7}")
-        for number in range(6_000)
+        task(f"t{number}", at=NOW - number, name=f"n{number % 100}", worker=f"w{number % 7}") for number in range(6_000)
     ]
 
     newest = Asked(*opened)
