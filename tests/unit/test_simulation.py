@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.world import World
 
-SEEDS, AT_ONCE = 100, 25
+SEEDS, AT_ONCE = 40, 10
 ONCE_WRONG = (4028, 7248, 9560)
 """Worlds in which a fault of the program was found."""
 

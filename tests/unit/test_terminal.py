@@ -18,6 +18,7 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def unseen(text: str, *, colors: bool = False) -> list[str]:
     ]
 
 
+@settings(deadline=None)
 @given(texts)
 def test_what_is_made_visible_can_be_seen(text: str) -> None:
     """Given any text, it comes out in one line of characters that can be seen, and stays so."""
@@ -119,6 +121,7 @@ def test_how_it_is_written_out(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
+@settings(deadline=None)
 @given(texts)
 def test_json_says_the_same_and_can_be_looked_at(text: str) -> None:
     """Given any text, the JSON of it has no character that cannot be seen, and a program reads the same from it."""
@@ -377,6 +380,10 @@ def test_no_command_writes_what_a_terminal_would_obey(
     assert [row for row in written.splitlines() if row.startswith("ok       store")] == []
 
 
+one_parser = cache(build_parser)
+"""To make one takes longer than what most commands do here."""
+
+
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("a wrong command", "units")])
 @pytest.mark.usefixtures("plain")
 def test_no_text_at_all_gets_through_a_command(name: str) -> None:
@@ -390,6 +397,7 @@ def test_no_text_at_all_gets_through_a_command(name: str) -> None:
             out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", out)
+            patch.setattr(sys.modules["ha_monitor.cli.main"], "build_parser", one_parser)
             call(patch, text if name != "status --json" else text.encode("utf-8", "replace").decode())
             out.seek(0)
             assert unseen(out.read()) == []

@@ -74,7 +74,7 @@ TIMES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(CRONTABS, st.sampled_from(ZONES), TIMES)
 def test_a_crontab_is_due_when_celery_says(text: str, zone: str, at: float) -> None:
     """Given any crontab that Celery takes, zone and time, also about changes of the clock, at the ends of months and in
