@@ -30,18 +30,18 @@ SESSIONS = {
     "fleet": tuple(f"tests/fleet/test_{name}.py" for name in ("install", "scale", "upgrade", "refusals", "outages")),
     "faults": ("tests/acceptance/faults",),
     "beats": ("tests/integration/test_beat.py",),
+    "workers": ("tests/acceptance/test_[s-z]*.py",),
     "services": ("tests/integration/test_[ac-k]*.py", "tests/integration/test_b[a-df-z]*.py"),
     "package": ("tests/hosts/package",),
     "settings": tuple(f"tests/fleet/test_{name}.py" for name in ("configuration", "pip", "uninstall")),
     "stores": ("tests/integration/test_[q-z]*.py", "tests/recording"),
     "losses": ("tests/integration/test_[l-p]*.py",),
     "programs": ("tests/acceptance/test_[a-r]*.py",),
-    "workers": ("tests/acceptance/test_[s-z]*.py",),
     "hosts": ("tests/hosts/test_*.py",),
     "browser": ("tests/browser",),
     "unit": ("tests/unit",),
 }
-"""Paths and patterns of each, the longest first: what is left at the end is short. One session is no longer than the
+"""Paths and patterns of each, those first that take long, or mostly wait: what is left at the end is short. One session is no longer than the
 longest needs: the integration tests are three, those of the fleet two, and the acceptance tests three.
 """
 PREPARED = ("fleet", "package", "settings", "programs", "hosts", "browser")
