@@ -41,8 +41,8 @@ SESSIONS = {
     "browser": ("tests/browser",),
     "unit": ("tests/unit",),
 }
-"""Paths and patterns of each, those first that take long, or mostly wait: what is left at the end is short. One session is no longer than the
-longest needs: the integration tests are three, those of the fleet two, and the acceptance tests three.
+"""Paths and patterns of each, those first that take long, or mostly wait: what is left at the end is short. One session
+is no longer than the longest needs: the integration tests are four, those of the fleet two, the acceptance tests three.
 """
 PREPARED = ("fleet", "package", "settings", "programs", "hosts", "browser")
 """Sessions that need what `make prepare-tests` makes."""
