@@ -8,8 +8,8 @@
 -- `events` has {[code] = how many} and, as `events.cell`, the cell; it stands for the cell, since most often it is all
 -- that is needed.
 --
--- Histograms: {name, worker, queue, between, to_write, r, R, r_index, w, W, w_index}, where `r` has {[index of a
--- bound] = runs}, `R` the sum in µs, and `r_index` the bound that was found last; `w` and the others likewise.
+-- Histograms: {name, worker, queue, between, to_write, runs, waits}, each of the two, once there is something in it,
+-- {counts = {[index of a bound] = how many}, sum in µs, index = the bound that was found last}.
 --
 -- @include generated/catalogue numbers work
 -- @options counting
@@ -80,36 +80,22 @@ do
     return seconds >= 0 and seconds <= MOST_SECONDS and seconds or clamped(seconds, MOST_SECONDS)
   end
 
-  local function observe_runtime(events, seconds)
+  -- Puts something into the histogram of a kind, 'runs' or 'waits'.
+  local function observe(events, kind, seconds)
     local cell = events.cell
     local histograms = cell.histograms or begin_histograms(cell)
-    local counts = histograms.r
-    if not counts then
-      counts = {}
-      histograms.r, histograms.R, histograms.r_index = counts, 0, 1
+    local histogram = histograms[kind]
+    if not histogram then
+      histogram = { counts = {}, sum = 0, index = 1 }
+      histograms[kind] = histogram
     end
     seconds = within(seconds)
-    local index = index_of(seconds, histograms.r_index)
-    histograms.r_index = index
-    local before, sum = counts[index], seconds * 1000000 + 0.5
+    local index = index_of(seconds, histogram.index)
+    histogram.index = index
+    local counts, sum = histogram.counts, seconds * 1000000 + 0.5
+    local before = counts[index]
     if not before then will_write(2 * histograms.to_write) end -- with the sum
-    counts[index], histograms.R = (before or 0) + 1, histograms.R + sum - sum % 1
-  end
-
-  local function observe_wait(events, seconds)
-    local cell = events.cell
-    local histograms = cell.histograms or begin_histograms(cell)
-    local counts = histograms.w
-    if not counts then
-      counts = {}
-      histograms.w, histograms.W, histograms.w_index = counts, 0, 1
-    end
-    seconds = within(seconds)
-    local index = index_of(seconds, histograms.w_index)
-    histograms.w_index = index
-    local before, sum = counts[index], seconds * 1000000 + 0.5
-    if not before then will_write(2 * histograms.to_write) end -- with the sum
-    counts[index], histograms.W = (before or 0) + 1, histograms.W + sum - sum % 1
+    counts[index], histogram.sum = (before or 0) + 1, histogram.sum + sum - sum % 1
   end
 
   -- Counts one event.
@@ -126,7 +112,7 @@ do
     local before = events[code]
     if not before then will_write(events.cell.to_write) end
     events[code] = (before or 0) + 1
-    if code == SUCCEEDED and extra then observe_runtime(events, extra) end
+    if code == SUCCEEDED and extra then observe(events, 'runs', extra) end
   end
 
   -- Numbers as they are in fields. Lua takes as long for one as Redis for a field, so they are made once.
@@ -158,25 +144,19 @@ do
         end
       end
     end
-    local function add_buckets(kind, between, counts)
-      local start = kind .. between
-      for index, by in pairs(counts) do
+    local function add_histogram(bucket_kind, sum_kind, between, histogram)
+      local start = bucket_kind .. between
+      for index, by in pairs(histogram.counts) do
         size = size + 1
         fields[size], amounts[size] = start .. (bounds[index] and text_of(bounds[index]) or '+Inf'), by
       end
+      size = size + 1
+      fields[size], amounts[size] = sum_kind .. between, histogram.sum
     end
     for _, histograms in ipairs(all_histograms) do
       local between = histograms.between
-      if histograms.r then
-        add_buckets('r', between, histograms.r)
-        size = size + 1
-        fields[size], amounts[size] = 'R' .. between, histograms.R
-      end
-      if histograms.w then
-        add_buckets('w', between, histograms.w)
-        size = size + 1
-        fields[size], amounts[size] = 'W' .. between, histograms.W
-      end
+      if histograms.runs then add_histogram('r', 'R', between, histograms.runs) end
+      if histograms.waits then add_histogram('w', 'W', between, histograms.waits) end
     end
     return size
   end
@@ -190,8 +170,7 @@ do
   cells = {
     events_of = events_of,
     count = count,
-    observe_runtime = observe_runtime,
-    observe_wait = observe_wait,
+    observe = observe,
     add_fields = add_fields,
     labels_of = labels_of,
   }

@@ -34,8 +34,7 @@ local write_counts, add_label_set
 
 do
   local UNKNOWN, OVERFLOW = 'unknown', 'overflow'
-  local events_of, count, observe_runtime, observe_wait =
-    cells.events_of, cells.count, cells.observe_runtime, cells.observe_wait
+  local events_of, count, observe = cells.events_of, cells.count, cells.observe
 
   local hosts = {} -- nodename -> its host
 
@@ -116,7 +115,7 @@ do
     if not wait then return end
     local name, queue = facts.n or UNKNOWN, runs.queue(facts, STARTED, at, worker) or false
     local place = place_of(name, queue)
-    observe_wait(place.workers[worker] or new_events(place, name, queue, worker, false), wait / 1000000)
+    observe(place.workers[worker] or new_events(place, name, queue, worker, false), 'waits', wait / 1000000)
   end
 
   -- Counts the new events of a task with one run whose wait is kept (runs.keep_wait), and that wait.
@@ -131,17 +130,11 @@ do
         count(place.producers[worker] or new_events(place, name, queue, worker, true), code)
       else
         local events = workers[worker] or new_events(place, name, queue, worker, false)
-        local before = events[code]
-        if before then
-          events[code] = before + 1
-          if code == SUCCEEDED and fact[6] then observe_runtime(events, fact[6]) end
-        else
-          count(events, code, code == FAILED and fact[7] or fact[6])
-        end
+        count(events, code, code == FAILED and fact[7] or fact[6])
         if code == STARTED then
           -- Where there is a wait, no clock is wrong about it.
           if wait and wait > 0 then
-            observe_wait(events, wait / 1000000)
+            observe(events, 'waits', wait / 1000000)
           else
             count_wait(facts, fact[3], worker)
           end
