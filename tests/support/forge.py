@@ -19,11 +19,13 @@ import socket
 import sys
 from typing import Any
 
-LOADED = (
+MODULES = (
     *("ha_monitor.cli.main", "ha_monitor.service", "kombu.transport.pyamqp", "kombu.transport.redis"),
-    *("celery.__main__", "celery.bin.celery", "celery.bin.worker", "celery.bin.beat", "celery.apps.worker"),
-    *("celery.apps.beat", "celery.backends.redis", "celery.concurrency.prefork", "celery.concurrency.thread"),
+    *("celery.__main__", "celery.bin.celery", "celery.bin.worker", "celery.apps.worker"),
+    *("celery.apps.beat", "celery.bin.beat", "celery.backends.redis", "celery.concurrency.prefork"),
+    "celery.concurrency.thread",
 )
+"""What instances, workers and beats load."""
 LARGEST = 1 << 20
 """Bytes of an order."""
 _PR_SET_PDEATHSIG = 1
@@ -32,7 +34,7 @@ _PR_SET_PDEATHSIG = 1
 def main(descriptor: int) -> None:
     """Obey until the tests are gone; in a process that was started, run the program."""
     libc = ctypes.CDLL(None)
-    for name in LOADED:
+    for name in MODULES:
         importlib.import_module(name)
     gc.freeze()
     connection = socket.socket(fileno=descriptor)

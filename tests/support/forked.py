@@ -55,16 +55,24 @@ def _forge() -> Forge:
 
 
 def python_process(
-    arguments: Sequence[str], log: Path, *, env: Mapping[str, str], cwd: str | Path, death_signal: str = "KILL"
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    env: Mapping[str, str],
+    cwd: str | Path,
+    python: str = sys.executable,
+    death_signal: str = "KILL",
 ) -> OwnProcess:
     """Start a program in Python: forked, unless its environment makes another Python of it, such as by another clock.
 
     :param arguments: as those behind `python -m`: a module, and its arguments.
+    :param python: the interpreter; another one is never forked.
     :param death_signal: what it gets if the tests die.
     """
-    if env.get("PYTHONPATH") == str(ROOT) and env.get("LD_PRELOAD") == os.environ.get("LD_PRELOAD"):
+    is_usual = python == sys.executable and env.get("PYTHONPATH") == str(ROOT)
+    if is_usual and env.get("LD_PRELOAD") == os.environ.get("LD_PRELOAD"):
         return ForkedProcess(arguments, log, env=env, cwd=cwd, death_signal=death_signal)
-    command = [sys.executable, "-m", *arguments]
+    command = [python, "-m", *arguments]
     return OwnProcess(command, log, env=env, cwd=cwd, death_signal=death_signal)
 
 

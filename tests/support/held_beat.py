@@ -10,20 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support.forge import MODULES
+
 LOADED = "held until it may begin"
-_NEEDED = (
-    "celery.apps.beat",
-    "celery.bin.beat",
-    "celery.bin.celery",
-    "kombu.transport.pyamqp",
-    "kombu.transport.redis",
-)
 
 
 def run() -> None:
     """Load, say so, and begin as soon as the file is there."""
     begin = Path(sys.argv.pop(1))
-    for name in (*_NEEDED, "tests.support.celery_app"):
+    for name in (*MODULES, "tests.support.celery_app"):
         importlib.import_module(name)
     sys.stdout.write(f"{LOADED}\n")
     sys.stdout.flush()

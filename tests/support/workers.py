@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from tests.support.forked import python_process
 from tests.support.process import OwnProcess, wait_until
@@ -101,14 +101,15 @@ class CeleryWorker:
         """Start it and wait until it takes tasks; its worker-online event has been sent by then."""
         self._starts += 1
         # In a folder of its own, so that nothing is imported from the current folder by chance.
-        log = self.dir / f"{self._starts}.log"
-        # Not SIGKILL, after which the pool's processes would live on.
-        options: dict[str, Any] = {"env": self._env, "cwd": self.dir, "death_signal": "TERM"}
-        if self._python == sys.executable:
-            process = python_process(self._arguments, log, **options)
-        else:
-            process = OwnProcess([self._python, "-m", *self._arguments], log, **options)
-        self._process = process
+        process = self._process = python_process(
+            self._arguments,
+            self.dir / f"{self._starts}.log",
+            python=self._python,
+            env=self._env,
+            cwd=self.dir,
+            # Not SIGKILL, after which the pool's processes would live on.
+            death_signal="TERM",
+        )
 
         def ready() -> bool:
             if not process.running:
