@@ -152,8 +152,8 @@ hooks: $(DEVELOP) $(ANSIBLE)/.ready ## check what make lint checks before each c
 	$(BIN)/pre-commit install
 
 .PHONY: test-unit
-test-unit: $(DEVELOP) ## the tests that need no services
-	$(BIN)/python -m pytest -n logical tests/unit
+test-unit: $(DEVELOP) ## the tests that need no services, in half a minute; `make test TESTS=tests/unit` has all of them
+	$(BIN)/python -m pytest -n logical -m "not thorough and not long" tests/unit
 
 SEEDS ?= 10000
 

@@ -150,6 +150,7 @@ def test_a_stream_in_one_piece() -> None:
     assert order == ["deliveries", "deliveries", "method", "deliveries"]
 
 
+@pytest.mark.thorough
 def test_a_stream_cut_in_two_at_every_place() -> None:
     """Given the stream in two pieces, wherever it is cut, the same comes out."""
     for place in range(1, len(STREAM)):

@@ -139,6 +139,7 @@ def test_the_table_of_the_program_s_own_lines() -> None:
     assert found == {row.name: row.level.value for row in OWN_EVENTS}
 
 
+@pytest.mark.thorough
 def test_what_is_logged_has_the_level_of_the_catalogue() -> None:
     """Given the sources, each line that is logged by its name has the level that the catalogue says."""
     levels = {row.name: row.level.value for row in OWN_EVENTS}

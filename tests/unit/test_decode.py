@@ -140,6 +140,7 @@ def failures(exception: str, traceback: str) -> bytes:
     return json.dumps([event("task-failed", uuid=f"u{i}", at=TIME + i, **changes) for i in range(count)]).encode()
 
 
+@pytest.mark.thorough
 def test_no_message_costs_much_more_than_one_of_many_small_events() -> None:
     """Given messages of 4 MiB of texts made to take the time of who looks for secrets, large ones and small ones, the
     dearest takes a few times as long as one of as many small events as fit: too little for a lease to be lost."""

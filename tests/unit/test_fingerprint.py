@@ -50,6 +50,7 @@ def fingerprint(text: str, exception: str = "ValueError('x')") -> Fingerprint:
     return fingerprint_of(exception, text)
 
 
+@pytest.mark.thorough
 def test_the_failures_of_the_recorded_stream_are_of_few_kinds() -> None:
     """Given a thousand failures with a hundred texts, of two pools, they are of the three kinds that the tasks raise,
     also those that Celery wraps; and the retries are of a fourth."""

@@ -73,6 +73,7 @@ def test_no_envelope_harms_its_neighbours(name: str) -> None:
             or name == "bomb-zlib-twice"  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", corpus.LARGE)
 def test_megabytes_of_anything_take_little_memory(name: str) -> None:
     """Given a body of megabytes that is made to become much more when it is read, memory is bounded."""
@@ -140,6 +141,7 @@ EVENTS = st.builds(
 SETTINGS = settings(deadline=None, derandomize=True, max_examples=75)
 
 
+@pytest.mark.thorough
 @SETTINGS
 @given(st.lists(EVENTS | VALUES, max_size=6), st.booleans())
 def test_no_event_harms_its_neighbours(events: list[Any], debug: bool) -> None:
@@ -189,6 +191,7 @@ def test_any_change_of_an_envelope(payload: bytes) -> None:
     decoded(read_envelope(payload))
 
 
+@pytest.mark.thorough
 @SETTINGS
 @given(st.dictionaries(st.sampled_from(["body", "properties", "headers", "content-type", "content-encoding"]), VALUES))
 def test_any_parts_of_an_envelope(parts: dict[str, Any]) -> None:

@@ -49,6 +49,7 @@ def fields_of(batch: Batch, uuid: str) -> dict[str, Any]:
     return dict(payload(batch.tasks[uuid][0][4])["fields"])
 
 
+@pytest.mark.thorough
 def test_the_texts_of_as_many_failures_as_celery_sends_at_once_fit() -> None:
     """Given 24 failures with an exception and a traceback of megabytes each, in a body of more than 100 MB, all events
     are there, with the beginning of the exception and the end of the traceback."""
@@ -114,6 +115,7 @@ PARTS = st.lists(
 )
 
 
+@pytest.mark.thorough
 @settings(deadline=None, derandomize=True, max_examples=75)
 @given(PARTS, st.integers(1, 70_000))
 def test_the_pieces_do_not_matter(parts: list[str], piece: int) -> None:

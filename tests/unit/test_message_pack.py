@@ -54,6 +54,7 @@ def test_what_json_has_not_becomes_text() -> None:
     assert len(batch.others) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "body",
     [

@@ -325,6 +325,7 @@ def sums(instance: Instance, label: int) -> dict[str, int]:
     return found
 
 
+@pytest.mark.thorough
 def test_many_deploys_leave_no_more_than_some(shared: Shared, clock: TurnedClock) -> None:
     """Given 30 deploys of 25 containers that run 20 tasks, one each half hour, all workers that live have series of
     their own, nothing is overflow, the sum is right after each, and the series are those of the last hours.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.simulation.schedules import simulate, table
 
 DAYS = 400
 """They begin before a leap day, and the clocks change three times."""
 
 
+@pytest.mark.thorough
 def test_four_hundred_days_of_beats() -> None:
     """Given four hundred days over changes of the clock and a leap day, in which beats are killed, frozen, moved and
     started twice, entries come and go, and the monitor is down, behind or loses events, then whatever was

@@ -60,6 +60,7 @@ QUESTIONS = st.lists(
 )
 
 
+@pytest.mark.thorough
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(tasks(), QUESTIONS, st.integers(0, 5))
 def test_what_is_found_is_what_there_is(kept: list[KeptTask], words: list[str], limit: int) -> None:

@@ -397,6 +397,7 @@ HOSTILE = [
 # fmt: on
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("piece", HOSTILE + KEPT)
 @pytest.mark.parametrize("lead", ["", "password=", "token:{", "Cookie: ", "x://a:", "password '"])
 def test_the_time_grows_with_the_text_and_no_faster(piece: str, lead: str) -> None:
@@ -439,6 +440,7 @@ def costly_texts() -> list[str]:
     return texts
 
 
+@pytest.mark.thorough
 def test_no_text_costs_much_more_than_an_ordinary_one_full_of_secrets() -> None:
     """Given texts made of all that begins or ends a secret, the dearest of them takes a few times as long as one that
     has a secret in every line."""
@@ -501,6 +503,7 @@ WRITTEN: dict[str, Callable[[dict[str, object]], str]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("form", WRITTEN)
 def test_a_secret_in_a_value_is_hidden_however_it_is_written(form: str) -> None:
     """Given a nested value with a secret, of whatever texts and in whatever form, no part of the secret is left."""

@@ -12,6 +12,7 @@ ONCE_WRONG = (4028, 7248, 9560)
 """Worlds in which a fault of the program was found."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
 def test_whatever_happens_all_is_announced_once_and_nothing_is_called_wrong(first: int) -> None:
     """Given crashes, freezes, cut links, lost replies, outages, steps of clocks and slow handlers at any step, nothing
