@@ -12,7 +12,6 @@ import ssl
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import amqp.exceptions
 import hiredis
 import redis.exceptions
 import redis.sentinel
@@ -30,8 +29,8 @@ _CLOSED = (ConnectionError, redis.exceptions.ConnectionError, OSError)
 class _Row(NamedTuple):
     """One cause."""
 
-    kinds: type[BaseException] | tuple[type[BaseException], ...]
-    """Exceptions that may have it."""
+    kinds: type[BaseException] | tuple[type[BaseException], ...] | str
+    """Exceptions that may have it; of a library that who asks may not have loaded, the name of the class."""
     words: str
     """An expression for what their text has."""
     text: str
@@ -99,7 +98,7 @@ _ROWS = (
         lasting=True,
     ),
     _Row(
-        amqp.exceptions.UnexpectedFrame,
+        "amqp.exceptions.UnexpectedFrame",
         "",
         "what answers there is no RabbitMQ ({why}): correct {ours.setting}",
         lasting=True,
@@ -152,11 +151,17 @@ def cause_of(error: BaseException, ours: Service, *, connecting: bool = False) -
         if (row.connecting and not connecting) or (row.by_tls is not None and row.by_tls is not ours.uses_tls):
             continue
         for one in chain:
-            if isinstance(one, row.kinds) and re.search(row.words, str(one)):
+            if _is_of(one, row.kinds) and re.search(row.words, str(one)):
                 return Cause(_filled(row.text, one, ours), row.lasting)
     # A library's own text repeats the address, which the caller names.
     system = next((one for one in chain if isinstance(one, OSError) and one.strerror), None)
     return Cause(undecorated(system)) if system else refusal_of(error, ours.setting)
+
+
+def _is_of(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...] | str) -> bool:
+    if isinstance(kinds, str):
+        return kinds in {f"{one.__module__}.{one.__qualname__}" for one in type(error).__mro__}
+    return isinstance(error, kinds)
 
 
 def _filled(text: str, error: BaseException, ours: Service) -> str:
