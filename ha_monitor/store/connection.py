@@ -156,6 +156,20 @@ class StoreConnection:
                 self._read_greeting()
             return self._connection.read_response()
 
+    def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The replies to commands that only read, in one round trip: for many of them, quicker than `call_all`.
+
+        :raises StoreUnavailable: as `send_all` and `receive` do.
+        """
+        if not commands:
+            return []
+        self.send_all(commands)
+        first = self.receive()
+        assert self._connection is not None
+        read = self._connection.read_response
+        with self._closing_on_error():
+            return [first, *(read() for _ in commands[1:])]
+
     def has_reply(self, within: float) -> bool:
         """Whether a reply, or a part of one, has come, or comes within so many seconds.
 

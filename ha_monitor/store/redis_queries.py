@@ -20,6 +20,7 @@ from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
 from ha_monitor.store.packing import json_object
 from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask, spans_of
 from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait, flow_from
+from ha_monitor.store.record import Facts
 from ha_monitor.store.redis_open import RedisOpenQueries
 from ha_monitor.store.redis_workers import RedisWorkerQueries
 
@@ -27,6 +28,8 @@ RECORDS_AT_ONCE = 100
 """Records of tasks that one call reads: most have half a kilobyte, the largest a hundred times that; and groups of
 errors, of five kilobytes.
 """
+CALLS_UNDER_WAY = 4
+"""Calls for records that were sent and are not answered, at most: Redis may answer them one after the other."""
 ENTRIES_AT_ONCE = 1000
 """Entries of an index that one call reads."""
 MOST_GROUPS = 2000
@@ -50,20 +53,33 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         self._briefs = Briefs(connection, keys)
 
     def tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
-        found: list[KeptTask | None] = []
         # A record has its texts as they are, so that most of those that are not meant need not be unpacked.
         parts = [text.encode("utf-8", "surrogatepass") for text in texts]
-        for first in range(0, len(ids), RECORDS_AT_ONCE):
-            some = ids[first : first + RECORDS_AT_ONCE]
-            records = self._call("MGET", *(self._keys.task(task_id) for task_id in some))
-            briefs = self._briefs.facts([one for one, raw in zip(some, records, strict=True) if raw is None])
-            for task_id, raw in zip(some, records, strict=True):
-                if raw is not None:
-                    is_meant = not parts or any(part in raw for part in parts)
-                    found.append(read_kept(task_id, raw) if is_meant else None)
-                else:
-                    found.append(brief_task(task_id, briefs[task_id]) if task_id in briefs else None)
+        records = self._records(ids)
+        missing = [task_id for task_id, raw in zip(ids, records, strict=True) if raw is None]
+        briefs: dict[str, Facts] = {}
+        for first in range(0, len(missing), RECORDS_AT_ONCE):
+            briefs |= self._briefs.facts(missing[first : first + RECORDS_AT_ONCE])
+        found: list[KeptTask | None] = []
+        for task_id, raw in zip(ids, records, strict=True):
+            if raw is not None:
+                is_meant = not parts or any(part in raw for part in parts)
+                found.append(read_kept(task_id, raw) if is_meant else None)
+            else:
+                found.append(brief_task(task_id, briefs[task_id]) if task_id in briefs else None)
         return found
+
+    def _records(self, ids: Sequence[str]) -> list[bytes | None]:
+        """The records as they are. A distant Redis is asked for some before the last ones have come."""
+        calls = [ids[first : first + RECORDS_AT_ONCE] for first in range(0, len(ids), RECORDS_AT_ONCE)]
+        records: list[bytes | None] = []
+        sent = 0
+        for received in range(len(calls)):
+            while sent < min(len(calls), received + CALLS_UNDER_WAY):
+                self._connection.send("MGET", *map(self._keys.task, calls[sent]))
+                sent += 1
+            records += self._connection.receive()
+        return records
 
     def names(self) -> list[str]:
         return sorted(map(_text, self._call("ZRANGE", self._keys.names, 0, MOST_NAMES - 1)))
@@ -78,8 +94,8 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
             return [[] for _ in names]
         for first in range(0, len(names), NAMES_AT_ONCE):
             some = names[first : first + NAMES_AT_ONCE]
-            self._connection.send_all([("LRANGE", self._keys.newest(name), offset, last) for name in some])
-            found += [list(map(_text, self._connection.receive())) for _ in some]
+            ids = self._connection.ask_all([("LRANGE", self._keys.newest(name), offset, last) for name in some])
+            found += [list(map(_text, of_name)) for of_name in ids]
         return found
 
     def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
@@ -231,9 +247,9 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         wanted = [(name, hour) for name in names for hour in range(first // 60, (behind - 1) // 60 + 1)]
         for start in range(0, len(wanted), NAMES_AT_ONCE):
             some = wanted[start : start + NAMES_AT_ONCE]
-            self._connection.send_all([("HGETALL", self._keys.statistics_of(name, hour)) for name, hour in some])
-            for name, hour in some:
-                cells[name] += _cells(self._connection.receive(), hour, first, behind)
+            hours = self._connection.ask_all([("HGETALL", self._keys.statistics_of(name, hour)) for name, hour in some])
+            for (name, hour), raw in zip(some, hours, strict=True):
+                cells[name] += _cells(raw, hour, first, behind)
         return [
             [
                 statistic_from(name, (cell for begin, end, cell in cells[name] if end > first and begin < behind))
