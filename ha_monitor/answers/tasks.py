@@ -25,13 +25,18 @@ def tasks(
     :raises UsageError: if a word of the filter means nothing.
     :raises StoreUnavailable: as the reader does.
     """
+
+    def workers() -> list[str] | None:
+        read = reader.workers(config.workers.late_after)
+        return None if read.more else [one.name for one in read.entries]
+
     asked = parse_filter(words, reader.queries.now())
     found = Search(reader.queries, clock, keeps_open=config.stuck.enabled).find(asked, limit, order)
     after = ""
     if found.more and not order.field and found.tasks:
         last = found.tasks[-1]
         after = f"{when(last, by_end=asked.states <= BAD_ENDS)!r}:{last.task_id}"
-    gaps = found.gaps if found.tasks else [*unknown_values(asked, reader.queries), *found.gaps]
+    gaps = found.gaps if found.tasks else [*unknown_values(asked, reader.queries, workers), *found.gaps]
     return Result(found.time, found.tasks, task_item, found.searched, gaps, found.more, after)
 
 

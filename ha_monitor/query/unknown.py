@@ -1,4 +1,7 @@
-"""Names that a filter asks for and that nothing has: a list without any task would else look like an answer."""
+"""Names, queues and workers that a filter asks for and that nothing has.
+
+A list without any task would else look like an answer.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,22 @@ _KNOWN: dict[str, Callable[[Queries], Iterable[str]]] = {
 """Of fields: what is known of their values."""
 
 
-def unknown_values(asked: Filter, queries: Queries) -> Iterator[Gap]:
-    """What an answer without tasks says of names and queues that are not known, and which ones are near.
+def unknown_values(asked: Filter, queries: Queries, workers: Callable[[], Iterable[str] | None]) -> Iterator[Gap]:
+    """What an answer without tasks says of names, queues and workers that are not known, and which ones are near.
 
-    :raises StoreUnavailable: as the port does.
+    :param workers: the workers that are known; None if not all of them can be told.
+    :raises StoreUnavailable: as the port and `workers` do.
     """
     for condition in asked.conditions:
         field = condition.field.name
-        if field not in _KNOWN or condition.operator != "=":
+        if condition.operator != "=":
             continue
-        yield from unknown_patterns(f"tasks of the {field}", condition.patterns, _KNOWN[field](queries))
+        if field in _KNOWN:
+            known: Iterable[str] | None = _KNOWN[field](queries)
+        else:
+            known = workers() if field == "worker" else None
+        if known is not None:
+            yield from unknown_patterns(f"tasks of the {field}", condition.patterns, known)
 
 
 def unknown_patterns(of: str, patterns: Iterable[Pattern], known: Iterable[str]) -> Iterator[Gap]:

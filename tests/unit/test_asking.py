@@ -430,17 +430,22 @@ def test_an_empty_id_is_refused(call: Call, command: list[str]) -> None:
         (["tasks", "queue=celrey,celery", "state=SENT"], "tasks of the queue celrey, which is not known"),
         (["tasks", "name=zzz*"], "May lack: tasks of the name zzz*, which is not known."),
         (
+            ["tasks", "worker=celery@aa"],
+            "May lack: tasks of the worker celery@aa, which is not known (near it: celery@a, celery@b).",
+        ),
+        (
             ["names", "shop.charge_crad"],
             "May lack: runs of the name shop.charge_crad, which is not known (near it: shop.charge_card).",
         ),
     ],
 )
 def test_a_name_that_is_not_known_is_no_complete_answer(call: Call, words: list[str], said: str) -> None:
-    """Given a name or a queue that nothing has, an empty list says so, with what is near; given one that is known, and
-    of which nothing is so, it is complete.
+    """Given a name, a queue or a worker that nothing has, an empty list says so, with what is near; given one that is
+    known, and of which nothing is so, it is complete.
     """
     status, out, err = call(*words)
 
     assert (status, out) == (0, "")
     assert said in err
     assert call("tasks", "name=shop.charge_card", "state=REVOKED")[2].endswith("Complete.\n")
+    assert call("tasks", "worker=celery@b", "state=REVOKED")[2].endswith("Complete.\n")
