@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
+from ha_monitor.incidents.address import address_of
 from ha_monitor.store.incidents import Incident
 
 PAGES = {
@@ -42,5 +41,5 @@ def place_of(incident: Incident) -> str:
         return page
     if incident.kind in _OF_TASKS and len(incident.tasks) == 1:
         page, key = "tasks", incident.tasks[0]
-    place = f"{page}/{quote(key[:LONGEST], safe='', errors='replace')}"
+    place = address_of(page, key[:LONGEST])
     return place if len(key) <= LONGEST and len(place) <= LONGEST else page

@@ -20,7 +20,7 @@ from ha_monitor.web.headers import secured
 from ha_monitor.web.hosts import Hosts
 from ha_monitor.web.nouns import BY_NAME, TAIL, Noun
 from ha_monitor.web.page import NotThere, Page, PageFunction
-from ha_monitor.web.parameters import Parameters, parse
+from ha_monitor.web.parameters import Parameters, named_in, parse
 from ha_monitor.web.readers import Crowded, Readers
 from ha_monitor.web.rendering import Renderer, error_page
 from ha_monitor.web.routes import NAMED, OF_PAGES, PAGES
@@ -131,15 +131,15 @@ class Application:
         return Reply(HTTPStatus.OK, file.body, headers)
 
     async def _page(self, request: Request, client: Client) -> Answered:
-        noun, _, name = request.path.removeprefix("/").partition("/")
-        function = (NAMED if name else PAGES).get(noun)
+        noun, name, query = named_in(request.path.removeprefix("/"), request.query)
+        function = (PAGES if name is None else NAMED).get(noun)
         asked = Parameters()
         try:
             if function is None:
                 raise NotThere(f"there is no page {request.path}")
-            row = BY_NAME.get((noun, bool(name)))
-            asked = parse(request.query, name, row.parameters if row is not None else OF_PAGES.get(noun, ()))
-            key = ("page", request.path, _key_of(asked))
+            row = BY_NAME.get((noun, name is not None))
+            asked = parse(query, name or "", row.parameters if row is not None else OF_PAGES.get(noun, ()))
+            key = ("page", request.path, name, _key_of(asked))
             with client.waiting():
                 return await self._shared.get(key, partial(self._asked, function, asked, request.path))
         except TOLD as error:
@@ -177,20 +177,21 @@ class Application:
         return answered(status, JSON, msgspec.json.encode({"error": self._told(error)}), more=more)
 
     async def _data(self, request: Request, client: Client) -> Answered:
-        noun, _, name = request.path.removeprefix(API).partition("/")
+        noun, name, query = named_in(request.path.removeprefix(API), request.query)
         try:
-            if noun == "openapi.json" and not name:
+            if noun == "openapi.json" and name is None:
                 return _document(description(self._base + API.rstrip("/")))
-            if noun == TAIL.name and not name:
-                asked = parse(request.query, name, TAIL.parameters)
+            if noun == TAIL.name and name is None:
+                asked = parse(query, "", TAIL.parameters)
                 with client.waiting():
                     return answered(HTTPStatus.OK, JSON, await self._tailing.answer(asked))
-            row = BY_NAME.get((noun, bool(name)))
+            row = BY_NAME.get((noun, name is not None))
             if row is None:
                 raise NotThere(f"there is nothing at {request.path}")
-            asked = parse(request.query, name, row.parameters)
+            asked = parse(query, name or "", row.parameters)
             with client.waiting():
-                return await self._shared.get(("data", request.path, _key_of(asked)), partial(self._made, row, asked))
+                key = ("data", request.path, name, _key_of(asked))
+                return await self._shared.get(key, partial(self._made, row, asked))
         except TOLD as error:
             return self._refused(error)
 

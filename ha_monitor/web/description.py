@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ha_monitor.incidents.address import NAMED
 from ha_monitor.query.items import Document
 from ha_monitor.version import __version__
 from ha_monitor.web.nouns import NOUNS, TAIL, Noun
@@ -86,6 +87,7 @@ def _errors(errors: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 def _name_of(noun: Noun) -> dict[str, Any]:
     of = "an id, or the beginning of one" if noun.name in ("tasks", "errors") else "a name, as it is"
+    of += f"; one with a part that is empty, . or .. between slashes is asked for as /{noun.name}/?{NAMED}=NAME"
     return {
         "name": "name",
         "in": "path",

@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote_plus, urlencode
 
 from ha_monitor.errors import UsageError
+from ha_monitor.incidents.address import NAMED
 from ha_monitor.text.times import parse_duration
 from ha_monitor.text.visible import visible
 
@@ -85,6 +86,19 @@ class Parameters(NamedTuple):
         asked = {**self.given, **{name: None if value is None else str(value) for name, value in changed.items()}}
         pairs = [(name, value) for name, value in sorted(asked.items()) if value]
         return f"?{urlencode(pairs, quote_via=quote)}" if pairs else ""
+
+
+def named_in(path: str, query: str) -> tuple[str, str | None, str]:
+    """What is asked for: the noun, the name behind it, and the rest of the query. See `incidents/address.py`.
+
+    :param path: decoded, below the pages, without the first slash.
+    :return: the name is None if the question is about all of the noun.
+    """
+    noun, _, name = path.partition("/")
+    key, _, rest = query.partition("&")
+    if not name and path.endswith("/") and key.startswith(f"{NAMED}="):
+        return noun, unquote_plus(key.removeprefix(f"{NAMED}=")), rest
+    return noun, name or None, query
 
 
 def words_of(text: str) -> list[str]:

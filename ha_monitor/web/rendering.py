@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import jinja2
 
+from ha_monitor.incidents.address import address_of
 from ha_monitor.version import __version__
 from ha_monitor.web.page import Page
 from ha_monitor.web.parameters import Parameters
@@ -51,9 +52,10 @@ class Renderer:
         :param name: of what it is about, as it is; None if it is about all of the noun.
         :param query: what is empty is left out.
         """
-        path = f"{self._base}/{noun}" if name is None else f"{self._base}/{noun}/{quote(name, safe='')}"
+        path = f"{self._base}/{noun if name is None else address_of(noun, name)}"
         pairs = [(key, str(value)) for key, value in query.items() if value not in (None, "")]
-        return f"{path}?{urlencode(pairs, quote_via=quote)}" if pairs else path
+        joint = "&" if "?" in path else "?"
+        return f"{path}{joint}{urlencode(pairs, quote_via=quote)}" if pairs else path
 
     def html(self, page: Page, asked: Parameters, path: str, now: float) -> bytes:
         """The page as it is sent."""

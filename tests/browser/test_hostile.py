@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
+from ha_monitor.incidents.address import NAMED
 from tests.browser.conftest import Filled
 from tests.conftest import missing
 from tests.support.browser import PHONE, Browser
@@ -26,6 +27,7 @@ ATTACKS = (
     "../../../etc/passwd?x=1#y&z",
     "\u202egnp.exe \x1b[31m\x07 \x9b2J \u2028 \u0000",
     "W" * 3000,
+    "..",
 )
 WIDER = """return document.documentElement.scrollWidth <= innerWidth ? [] :
 [...document.querySelectorAll('main *')].filter((one) => one.getBoundingClientRect().right > innerWidth).slice(0, 5)
@@ -109,6 +111,11 @@ def test_lists_show_it_as_text(attacked: Filled, browser: Browser) -> None:
     assert ATTACKS[0] in browser.text()
 
 
+def named_by(link: str) -> str:
+    """The name of whose page it is the address."""
+    return unquote(link.rsplit("/", 1)[1].removeprefix(f"?{NAMED}="))
+
+
 @pytest.mark.parametrize("number", range(len(ATTACKS)))
 def test_what_it_names_has_a_page(attacked: Filled, browser: Browser, number: int) -> None:
     """Given such a task, queue, worker and name, the links to it lead to its page, which shows it as text."""
@@ -117,7 +124,7 @@ def test_what_it_names_has_a_page(attacked: Filled, browser: Browser, number: in
     browser.open(f"{attacked.bed.url}/tasks?limit=100")
     links = browser.run("return [...document.querySelectorAll('tbody a')].map((one) => one.getAttribute('href'))")
     # What is very long was cut when it was read.
-    wanted = [link for link in dict.fromkeys(links) if unquote(link.rsplit("/", 1)[1]).startswith(text[:100])]
+    wanted = [link for link in dict.fromkeys(links) if named_by(link).startswith(text[:100])]
     assert len(wanted) >= 3
     for link in wanted:
         browser.open(attacked.bed.url + link)

@@ -29,6 +29,8 @@ def incident(kind: str, key: str, *tasks: str) -> Incident:
         ("poison-task", "shop.pay", ("8d3b", "9a51"), "names/shop.pay"),
         ("schedule-missed", "nightly report", ("8d3b",), "schedules/nightly%20report"),
         ("schedule-doubled", "a/b", (), "schedules/a%2Fb"),
+        ("queue-late", "..", (), "queues/?called=.."),
+        ("failing", "a//b", (), "names/?called=a%2F%2Fb"),
         ("schedule-failed", "nightly", ("8d3b",), "schedules/nightly"),
         ("beat-silent", "gen4711@web3", (), "schedules"),
         ("monitor", "channel-pager", (), "monitor"),

@@ -8,6 +8,8 @@
   const make = (name, text, more = {}) => Object.assign(document.createElement(name), { textContent: text, ...more });
   /* What no screen shows, or what reorders it, is written out. */
   const plain = (text) => String(text ?? "").replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Cn}]/gu, (one) => `\\u{${one.codePointAt(0).toString(16)}}`);
+  /* Below the pages of tasks, as incidents/address.py has it. */
+  const addressed = (id) => (/(^|\/)\.{0,2}(\/|$)/.test(id) ? "?called=" : "") + encodeURIComponent(id);
   let cursor = "", wait = 1000, paused = false, waiting = [], seen = 0;
   try { cursor = sessionStorage.getItem(kept) || ""; } catch { /* kept nowhere then */ }
 
@@ -25,7 +27,7 @@
     const what = line.event?.startsWith("task-") ? line.event.slice(5) : line.event;
     const look = { "task-succeeded": "good", "task-failed": "bad", "task-rejected": "bad", "task-revoked": "warn", "task-retried": "warn", "task-started": "busy" }[line.event] || LOOKS[line.level] || "quiet";
     const cells = [make("time", plain(at.slice(11, 23)), { dateTime: at }), make("span", plain(what), { className: look }), make("span", plain(line.task_name)), make("span", plain(line.worker)), "", make("div", plain(line.exception ?? line.reason), { className: "cut" })];
-    if (line.task_id) cells[4] = make("a", plain(line.task_id).slice(0, 8), { href: tasks + encodeURIComponent(line.task_id), className: "id" });
+    if (line.task_id) cells[4] = make("a", plain(line.task_id).slice(0, 8), { href: tasks + addressed(line.task_id), className: "id" });
     const found = document.createElement("tr");
     cells.forEach((cell, number) => {
       const one = document.createElement(number === 2 ? "th" : "td");
