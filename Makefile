@@ -34,7 +34,7 @@ define debian_packages
 	fi
 endef
 
-.PHONY: redis rabbitmq prometheus alertmanager host-tools lua-tools nftables browser
+.PHONY: redis rabbitmq prometheus alertmanager nginx host-tools lua-tools nftables browser
 redis:
 	$(call debian_packages,redis-server,command -v redis-server)
 
@@ -46,6 +46,9 @@ prometheus:
 
 alertmanager:
 	$(call debian_packages,prometheus-alertmanager,command -v prometheus-alertmanager)
+
+nginx:
+	$(call debian_packages,nginx-light,command -v nginx || test -x /usr/sbin/nginx)
 
 nftables:
 	$(call debian_packages,nftables iproute2,command -v nft && command -v ip)
@@ -97,7 +100,7 @@ demo: $(READY) redis ## see three monitors, a worker, a producer and a broker at
 # What the tests of each folder stand on; the first folder that fits counts.
 TEST_FOLDERS := tests/unit tests/integration tests/browser tests/recording tests/acceptance/faults tests/acceptance tests/hosts tests/fleet
 NEEDS_tests/unit :=
-NEEDS_tests/integration := redis rabbitmq prometheus alertmanager
+NEEDS_tests/integration := redis rabbitmq prometheus alertmanager nginx
 NEEDS_tests/browser := redis browser
 NEEDS_tests/recording := redis rabbitmq
 NEEDS_tests/acceptance/faults := redis rabbitmq
@@ -110,7 +113,7 @@ CHOSEN := $(sort $(foreach word,$(TESTS),$(call folder_of,$(word))))
 WANTED := $(if $(filter tests tests/,$(TESTS)),$(TEST_FOLDERS),$(or $(CHOSEN),$(TEST_FOLDERS)))
 
 .PHONY: test
-test: $(if $(TESTS),,lint-python) $(DEVELOP) $(if $(TESTS),$(sort $(foreach folder,$(WANTED),$(NEEDS_$(folder)))),redis rabbitmq prometheus alertmanager) ## lint, types, and all tests against real services; TESTS=tests/unit for some
+test: $(if $(TESTS),,lint-python) $(DEVELOP) $(if $(TESTS),$(sort $(foreach folder,$(WANTED),$(NEEDS_$(folder)))),redis rabbitmq prometheus alertmanager nginx) ## lint, types, and all tests against real services; TESTS=tests/unit for some
 	$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.side_by_side)
 
 # What takes minutes: tests.side_by_side runs it beside the tests that need none of it. lint-python is what `make test`
