@@ -58,5 +58,5 @@ def problems(reader: StoreReader, limit: int = 0, *, over: bool = False, reverse
     shown = wanted[:limit] if limit else wanted
     result = Result(
         now, shown, lambda one, _now: problem_item(one), found.seen_by, found.gaps, len(wanted) > len(shown)
-    )
+    )._replace(changes=found.changes)
     return Wrong(result, found.incidents, found.is_judged)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from ha_monitor.query.items import Document, gap_item, time_or_null
+from ha_monitor.incidents.changes import Change
+from ha_monitor.query.items import ChangeItem, Document, gap_item, time_or_null
 from ha_monitor.store.queries import Gap
 from ha_monitor.text.visible import written_out_bytes
 
@@ -28,6 +29,8 @@ class Result(NamedTuple):
     """Whether there are more than were asked for."""
     after: str = ""
     """Where the next ones begin, if there are more and the list can be continued."""
+    changes: Sequence[Change] | None = None
+    """What changed in the hour before; None if that was not asked for."""
 
     def documents(self) -> list[Struct]:
         """All items for programs."""
@@ -36,13 +39,22 @@ class Result(NamedTuple):
 
 def document_of(result: Result) -> Document:
     """The answer as one document."""
-    found = document(result.time, result.documents(), result.searched, result.gaps, more=result.more)
+    items = result.documents()
+    found = document(result.time, items, result.searched, result.gaps, more=result.more, changes=result.changes)
     if result.after:
         found.after = written_out_bytes(result.after)
     return found
 
 
-def document(time: float, items: Sequence[Struct], searched: str, gaps: Sequence[Gap], *, more: bool) -> Document:
+def document(
+    time: float,
+    items: Sequence[Struct],
+    searched: str,
+    gaps: Sequence[Gap],
+    *,
+    more: bool,
+    changes: Sequence[Change] | None = None,
+) -> Document:
     """An answer as one document."""
     return Document(
         time=time_or_null(time) or "",
@@ -51,4 +63,9 @@ def document(time: float, items: Sequence[Struct], searched: str, gaps: Sequence
         searched=written_out_bytes(searched),
         more=more,
         items=items,
+        changes=UNSET if changes is None else [_change_item(one) for one in changes],
     )
+
+
+def _change_item(change: Change) -> ChangeItem:
+    return ChangeItem(written_out_bytes(change.what), time_or_null(change.since), time_or_null(change.until))

@@ -15,18 +15,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ha_monitor.cli.sentence import changes_of, lacks_of
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out, text_of, unique_beginning
 from ha_monitor.text.terminal import Painted, Terminal, standard_error, standard_output
 from ha_monitor.text.times import local, parse_duration, relative, short_duration
-from ha_monitor.text.visible import columns, shortened, visible
+from ha_monitor.text.visible import columns, shortened
 
 if TYPE_CHECKING:
     from msgspec import Struct
 
     from ha_monitor.answers.result import Result
     from ha_monitor.config.load import Loaded
+    from ha_monitor.incidents.changes import Change
     from ha_monitor.store.queries import Gap
     from ha_monitor.store.reader import StoreReader
 
@@ -119,6 +121,8 @@ class Answer(NamedTuple):
     """In place of a table, if that is not enough for one."""
     found: str = ""
     """What is listed, in words, if a number and the noun do not say it."""
+    changes: Sequence[Change] | None = None
+    """As `Result.changes`."""
 
 
 def of_result(
@@ -143,6 +147,7 @@ def of_result(
         more=found.more,
         told=told,
         found=words,
+        changes=found.changes,
     )
 
 
@@ -334,7 +339,7 @@ def document(answer: Answer) -> Struct:
     from ha_monitor.answers.result import document as made
 
     items = [answer.document_of(item) for item in answer.items]
-    return made(answer.time, items, answer.searched, answer.gaps, more=answer.more)
+    return made(answer.time, items, answer.searched, answer.gaps, more=answer.more, changes=answer.changes)
 
 
 def _encoded(document: Struct) -> bytes:
@@ -385,14 +390,7 @@ def sentence_about(answer: Answer) -> str:
     found = answer.found or f"{count or 'no'} {one if count == 1 else several}"
     if answer.more:
         found += ", and there are more (-n 0: all)"
-    style = Style(answer.time, "local")
-    lacks = "; ".join(visible(_lack(gap, style)) for gap in answer.gaps)
+    lacks = lacks_of(answer.gaps, Style(answer.time, "local").time)
+    changes = changes_of(answer.changes or (), answer.time)
     note = f" {answer.told.note}" if answer.told is not None and answer.told.note else ""
-    return f"{found}. Searched: {answer.searched}. {f'May lack: {lacks}.' if lacks else 'Complete.'}{note}"
-
-
-def _lack(gap: Gap, style: Style) -> str:
-    since, until = style.time(gap.since)[:19], style.time(gap.until)[:19]
-    if since and until:
-        return f"{gap.what} between {since} and {until}"
-    return f"{gap.what} since {since}" if since else f"{gap.what} before {until}" if until else gap.what
+    return f"{found}. Searched: {answer.searched}. {lacks}{changes}{note}"

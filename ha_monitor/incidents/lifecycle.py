@@ -21,28 +21,40 @@ from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.incidents.together import gathered
 from ha_monitor.store.incidents import BEFORE, MOST_INCIDENTS, Incident, IncidentChanges, Phase, Severity
 
+NOTHING: Mapping[tuple[str, str], Incident] = {}
 OPENED, RESOLVED = "incident-opened", "incident-resolved"
 
 
-def advance(kept: Sequence[Incident], seen: Seen, now: float) -> IncidentChanges:
+def advance(
+    kept: Sequence[Incident], seen: Seen, now: float, remembered: Mapping[tuple[str, str], Incident] = NOTHING
+) -> IncidentChanges:
     """What becomes of the incidents.
 
     :param kept: all that there are, as they were written last.
     :param now: seconds since the epoch, by the store's clock.
+    :param remembered: by kind and key, those that were open a moment ago: what of them is not kept any more has been
+        lost by the store, and is the same if it is seen again.
     """
     before = {one.id: one for one in kept}
     clamped = _clamped(kept, now)
     known = {(one.kind, one.key): one for one in sorted(clamped, key=lambda one: one.changed)}
     found: dict[tuple[str, str], Sighting] = {}
-    for sighting in gathered(seen.sightings, clamped, now):
+    for sighting in gathered([one for one in seen.sightings if not one.is_ending], clamped, now):
         found.setdefault((sighting.kind, sighting.key), sighting)
+    ending = {(one.kind, one.key): one for one in seen.sightings if one.is_ending}
     after: list[Incident] = []
     for place, one in known.items():
         went_on = _gone_on(one, found.get(place), now, is_judged=one.kind in seen.judged)
+        if went_on is not None and went_on.is_open and place not in found and one.kind in seen.judged:
+            went_on = _as_it_ends(went_on, ending.get(place))
         if went_on is not None:
             after.append(went_on)
     places = {(one.kind, one.key) for one in after}
-    born = [_born(one, now) for place, one in found.items() if one.kind in seen.judged and place not in places]
+    born = [
+        _born(one, now, remembered.get(place))
+        for place, one in found.items()
+        if one.kind in seen.judged and place not in places
+    ]
     after = _with_causes(_bounded(after, born), found)
     ids = {one.id for one in after}
     return IncidentChanges(
@@ -65,13 +77,17 @@ def _clamped(kept: Iterable[Incident], now: float) -> list[Incident]:
     ]
 
 
-def _born(sighting: Sighting, now: float) -> Incident:
+def _born(sighting: Sighting, now: float, lost: Incident | None) -> Incident:
     digest = blake2b(f"{sighting.kind}\0{sighting.key}\0{now:.3f}".encode("utf-8", "replace"), digest_size=6)
     since = now if sighting.since is None else min(sighting.since, now)
     severity = KINDS[sighting.kind].severity
     one = Incident(
         digest.hexdigest(), sighting.kind, sighting.key, severity, Phase.PENDING, since, now, sighting.summary, born=now
     )
+    if lost is not None:
+        # When it fires it is opened for as many times as before, so that its line has the id that it had.
+        opened = lost.opened - (lost.phase is Phase.FIRING)
+        one = replace(one, id=lost.id, since=min(since, lost.since), opened=opened, facts=lost.facts)
     return _as_seen(one, sighting, now)
 
 
@@ -111,16 +127,25 @@ def _unseen(one: Incident, kind: Kind, now: float) -> Incident | None:
     return replace(one, phase=Phase.RESOLVED, changed=now, quiet_since=None, cause=None)
 
 
-def _as_seen(one: Incident, sighting: Sighting, now: float) -> Incident:
+def _as_it_ends(one: Incident, sighting: Sighting | None) -> Incident:
+    """With the figures of now. Its size stays what it was when something was wrong."""
+    return one if sighting is None else replace(one, summary=sighting.summary, facts=_facts_of(one, sighting))
+
+
+def _facts_of(one: Incident, sighting: Sighting) -> dict[str, str | int | float | None]:
     # What changed before it does not become another thing because something changed later.
     before = {BEFORE: one.facts[BEFORE]} if BEFORE in one.facts else {}
+    return {**sighting.facts, **before}
+
+
+def _as_seen(one: Incident, sighting: Sighting, now: float) -> Incident:
     return replace(
         one,
         since=one.since if sighting.since is None else min(one.since, sighting.since),
         changed=now if sighting.size != one.size else one.changed,
         summary=sighting.summary,
         size=sighting.size,
-        facts={**sighting.facts, **before},
+        facts=_facts_of(one, sighting),
         command=sighting.command,
         members=sighting.members,
         tasks=sighting.tasks,

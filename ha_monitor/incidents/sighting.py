@@ -28,6 +28,8 @@ class Sighting(NamedTuple):
     """What it is about of these."""
     members: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    is_ending: bool = False
+    """It is not wrong any more: only the sentence and the facts of an open incident become those of now."""
 
 
 def count_of(number: int, one: str, several: str = "") -> str:

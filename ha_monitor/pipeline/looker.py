@@ -10,6 +10,7 @@ from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.incidents.facts import QueueFacts
 from ha_monitor.incidents.gather import Gatherer, Reader, View
 from ha_monitor.incidents.lifecycle import advance
+from ha_monitor.incidents.remembered import Remembered
 from ha_monitor.incidents.rules import see
 from ha_monitor.schedules.model import Judgement
 from ha_monitor.store.incidents import Incident, IncidentChanges, with_silences
@@ -77,6 +78,7 @@ class Looker:
         """:param reader: used by the thread alone, and not connected yet."""
         self._reader = reader
         self._gatherer = Gatherer()
+        self._remembered = Remembered()
         self._call: OneCall[Looked] = OneCall(threads.calls("incidents"))
         self._is_connected = False
 
@@ -110,10 +112,11 @@ class Looker:
                 self._reader.connect()
                 self._is_connected = True
             kept, facts, schedules = self._gatherer.gather(self._reader, view)
-            changes = advance(kept, see(facts), facts.now)
+            changes = advance(kept, see(facts), facts.now, self._remembered.lately(facts.now))
             now_kept = {one.id: one for one in kept} | {one.id: one for one in changes.changed}
             gone = set(changes.removed)
             left = [one for key, one in now_kept.items() if key not in gone]
+            self._remembered.written(left, gone, facts.now)
             incidents = tuple(with_silences(left, self._reader.incidents.silences(), facts.now))
         except HaMonitorError as error:
             self._disconnect()

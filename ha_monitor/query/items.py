@@ -31,6 +31,14 @@ class GapItem(Struct):
     until: str | None
 
 
+class ChangeItem(Struct):
+    """What changed: a deployment that was marked, or workers that were started one after the other."""
+
+    what: str
+    since: str | None
+    until: str | None
+
+
 class Document(Struct):
     """An answer as one document."""
 
@@ -45,6 +53,8 @@ class Document(Struct):
     items: Sequence[Struct]
     after: str | UnsetType = UNSET
     """Where a list that can be continued goes on."""
+    changes: list[ChangeItem] | UnsetType = UNSET
+    """What changed in the hour before, beside problems."""
 
 
 class StepItem(Struct):

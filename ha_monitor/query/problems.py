@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from ha_monitor.incidents.changes import Change, changes_before
 from ha_monitor.incidents.gather import Kept, Reader, instances_of
 from ha_monitor.incidents.rules.monitor import STATUS
 from ha_monitor.incidents.sighting import count_of
 from ha_monitor.store.incidents import Incident, IncidentList, Phase, Severity, worst_first
 from ha_monitor.store.queries import Gap
-from ha_monitor.store.reader import InstanceEntry
+from ha_monitor.store.reader import InstanceEntry, Workers
+from ha_monitor.store.results import WorkerState
 from ha_monitor.text.times import short_duration
 
 HOUR = 3600.0
@@ -31,6 +33,9 @@ class ProblemReader(Reader, Protocol):
     @property
     def incidents(self) -> Listed: ...
 
+    def workers(self, late_after: float) -> Workers:
+        """Those of which an instance has heard."""
+
 
 class Problems(NamedTuple):
     """What is wrong, and what this rests on."""
@@ -43,6 +48,8 @@ class Problems(NamedTuple):
     """What is not known."""
     is_judged: bool
     """Whether anything of this was judged within the last minute."""
+    changes: list[Change]
+    """What changed in the last hour."""
 
 
 def problems(reader: ProblemReader, now: float) -> Problems:
@@ -77,7 +84,16 @@ def problems(reader: ProblemReader, now: float) -> Problems:
         seen_by += f", merged {short_duration(lag)} after it was sent"
     if judged is not None:
         seen_by += f", judged {short_duration(max(0.0, now - judged))} ago"
-    return Problems(worst_first(incidents), seen_by, gaps, is_judged)
+    changes = changes_before(reader.incidents.marks(), _workers(reader), now)
+    return Problems(worst_first(incidents), seen_by, gaps, is_judged, changes)
+
+
+def _workers(reader: ProblemReader) -> list[WorkerState]:
+    """The workers as the rules have them, as far as it takes to see that they were started."""
+    entries = reader.workers(HOUR).entries
+    return [
+        WorkerState(one.name, one.state, None, is_confirmed=bool(one.heartbeat), came=one.online) for one in entries
+    ]
 
 
 def _unjudged(judged: float | None) -> Gap:

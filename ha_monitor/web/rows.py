@@ -65,11 +65,13 @@ def about(result: Result, *words: str) -> Row:
 
     :param words: those of the command, without `ha-monitor`.
     """
+    changes = result.changes or ()
     return {
         "command": command(*words),
         "time": at(result.time, result.time),
         "searched": result.searched,
         "lacks": lacks(result.gaps, result.time),
+        "changes": [{"what": one.what, "at": None if one.says_when else at(one.since, result.time)} for one in changes],
     }
 
 

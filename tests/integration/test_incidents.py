@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,13 @@ from kombu import Connection
 from ha_monitor.cli.main import main
 from ha_monitor.store.incidents import Phase
 from ha_monitor.store.reader import StoreReader
+from tests.support.celery_app import make_app
 from tests.support.crash_points import INCIDENT
 from tests.support.instances import Fleet, Overrides
 from tests.support.ledger import Line
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
+from tests.support.workers import CeleryWorker
 from tests.unit.builders import event
 
 WORKER = "celery@a"
@@ -108,3 +112,40 @@ def test_a_leader_killed_between_an_incident_and_its_line_loses_and_doubles_noth
         assert told(fleet) == [("incident-opened", True), ("incident-resolved", False)]
         assert told(fleet, "monitor") == []
         assert len(fleet.said("incidents-not-judged")) == 0
+
+
+def has_ended(worker: CeleryWorker) -> bool:
+    return not worker.process.running
+
+
+def test_a_task_that_kills_one_worker_after_the_other_is_told_of_once(
+    broker_url: str, store_url: str, tmp_path: Path
+) -> None:
+    """Given real workers and a task with `acks_late` and `reject_on_worker_lost` that kills the main process of whoever
+    runs it, the broker gives it to the next one, and once both are lost the fleet tells of it, once, with its id and
+    both workers; when a worker survives it, that is over.
+    """
+    poison = "poison-task"
+    with (
+        Fleet(tmp_path, broker_url, store_url, size=2, settings=SETTINGS).start() as fleet,
+        # Where nobody is heard of any more, no worker is said to be lost.
+        CeleryWorker(broker_url, "z", pool="solo", queues=("other",)),
+    ):
+        sent = make_app(broker_url).tasks["tests.end_worker"].delay().id
+        nodenames = []
+        for name in ("a", "b"):
+            with CeleryWorker(broker_url, name, concurrency=1) as worker:
+                nodenames.append(worker.nodename)
+                wait_until(partial(has_ended, worker), 30, "the end of the worker", 0.2)
+                assert worker.process.returncode == -signal.SIGKILL
+        wait_until(lambda: phases(fleet, poison) == {"tests.end_worker": Phase.FIRING}, 90, "the incident", 0.5)
+        wait_until(lambda: told(fleet, poison), 15, "its line", 0.2)
+        with CeleryWorker(broker_url, "c", pool="solo", env={"TESTS_SURVIVES": "1"}):
+            wait_until(lambda: phases(fleet, poison) == {"tests.end_worker": Phase.RESOLVED}, 60, "its end", 0.5)
+            wait_until(lambda: len(told(fleet, poison)) == 2, 15, "the line of its end", 0.2)
+
+        assert [event for event, _ in told(fleet, poison)] == ["incident-opened", "incident-resolved"]
+        (line,) = [line for line in fleet.said("incident-opened") if line["kind"] == poison]
+        a, b = sorted(nodenames)
+        said = f"task {sent} of tests.end_worker lost its worker 2 times while running: {a} and {b}"
+        assert (line["summary"], line["command"]) == (said, f"ha-monitor task {sent}")

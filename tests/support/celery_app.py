@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from billiard.process import current_process
 from celery import Celery, Task, chain, chord
 from celery.canvas import Signature
 from celery.exceptions import Ignore, Reject
@@ -57,6 +58,17 @@ def die(self: Task, by_signal: bool) -> None:
     if by_signal:
         os.kill(os.getpid(), signal.SIGKILL)
     raise SystemExit(3)
+
+
+def end_worker(self: Task, after: float = 2.0) -> str:
+    """End the worker that runs it at once, main process and all, unless its environment has ``TESTS_SURVIVES``."""
+    if os.environ.get("TESTS_SURVIVES"):
+        return "survived"
+    time.sleep(after)
+    if current_process().name.startswith("ForkPoolWorker"):
+        os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
 
 
 def flaky(self: Task, failures: int = 1, countdown: float = 0) -> int:
@@ -116,6 +128,7 @@ TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "tests.fail": (fail, {}),
     "tests.decode": (decode, {}),
     "tests.die": (die, {}),
+    "tests.end_worker": (end_worker, {"acks_late": True, "reject_on_worker_lost": True}),
     "tests.flaky": (flaky, {}),
     "tests.reject": (reject, {"acks_late": True}),
     "tests.reject_once": (reject_once, {"acks_late": True}),

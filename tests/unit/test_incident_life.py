@@ -140,6 +140,27 @@ def test_an_incident_ends_when_it_was_quiet_for_long_enough() -> None:
     assert len(life.events) == 1
 
 
+def test_what_ends_has_the_figures_of_now() -> None:
+    """Given an incident that is not over yet, its sentence and facts follow; neither its size nor its end does, and
+    nothing is born of it."""
+    failing = Sighting("failing", "shop.pay", "9 of 20 failed", size=9, facts={"failed": 9, BEFORE: "deploy v512"})
+    better = failing._replace(summary="1 of 200 failed", size=1, facts={"failed": 1}, is_ending=True)
+    life = fired(failing)
+    life.look(better)
+    assert (life.only.summary, life.only.size) == ("1 of 200 failed", 9)
+    assert life.only.facts == {"failed": 1, BEFORE: "deploy v512"}
+    assert life.only.quiet_since is not None
+
+    life.look_for(600, better)
+
+    assert life.told == [("incident-resolved", "shop.pay")]
+    life.look_for(FLAP, better)
+    assert (life.only.phase, life.only.opened) == (Phase.RESOLVED, 1)
+    nothing = Life()
+    nothing.look(better, times=3)
+    assert nothing.kept == {}
+
+
 def test_a_pause_does_not_end_it() -> None:
     """Given a queue that is late again before two minutes are over, its incident goes on without a word."""
     life = fired(LATE)

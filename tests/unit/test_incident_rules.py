@@ -244,7 +244,25 @@ def test_a_storm_of_retries(retried: int, succeeded: int, *, before: bool, is_se
 
     found = seen(names=names(0, succeeded, retried), open_keys=open_keys)
 
-    assert [one.kind for one in found] == (["retry-storm"] if is_seen else [])
+    assert [one.kind for one in found if not one.is_ending] == (["retry-storm"] if is_seen else [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "runs", "summary"),
+    [
+        ("failing", names(failed=1, succeeded=199), "1 of 200 runs of shop.pay in 5 minutes failed (0%)"),
+        ("failing", names(), "0 of 0 runs of shop.pay in 5 minutes failed"),
+        ("retry-storm", names(retried=9, succeeded=91), "9 of 100 runs of shop.pay in 5 minutes were retried"),
+        ("retry-storm", names(), "0 of 0 runs of shop.pay in 5 minutes were retried"),
+    ],
+)
+def test_what_is_over_soon_has_the_figures_of_now(kind: str, runs: list[NameStatistic], summary: str) -> None:
+    """Given an open incident of a name that does better again, its figures are seen, as those of one that ends; without
+    an incident nothing is."""
+    (one,) = seen(names=runs, open_keys=frozenset([(kind, "shop.pay")]))
+
+    assert (one.kind, one.summary, one.is_ending) == (kind, summary, True)
+    assert seen(names=runs) == []
 
 
 def test_stuck_and_orphaned_tasks_are_told_of_by_name() -> None:

@@ -11,10 +11,12 @@ from ha_monitor.incidents.catalogue import KINDS
 from ha_monitor.store.error_groups import GroupState
 from ha_monitor.store.incidents import BEFORE, MOST_SILENCES, Incident, Mark, Phase, Severity, Silence, Told
 from ha_monitor.store.queries import Gap
+from ha_monitor.store.reader import WorkerEntry
 from ha_monitor.text.visible import columns
 from ha_monitor.web.incidents import headline, sentences
 from tests.unit.asked import NOW, KeptIncidents, group, incident, instance, serve
 from tests.unit.test_asking import Call, at_terminal, call
+from tests.unit.test_web_schedules import shown, text, view
 
 __all__ = ["call"]
 LATE = incident(
@@ -304,3 +306,44 @@ def test_a_mark_without_a_label_is_named_by_its_time(monkeypatch: pytest.MonkeyP
     call("deploy", "mark", "x" * 1000)
 
     assert [len(one.label) for one in kept.marks()] == [80, 16, 2]
+
+
+def test_what_changed_in_the_last_hour_is_said_whether_anything_is_wrong_or_not(
+    monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    """Given a deployment that was marked and a wave of restarts within the last hour, the last line says both, as do
+    programs' answers; given neither, nothing is said, and programs get an empty list. A name that was heard of once is
+    no worker."""
+    marks = KeptIncidents(marks=[Mark("v\x1b512", NOW - 720), Mark("v511", NOW - 9000)])
+    workers = [
+        WorkerEntry(f"celery@app{number}", 1.0, {"pid": number}, "online", online=NOW - 700 + 60 * number)
+        for number in range(3)
+    ]
+    serve(monkeypatch, workers=[*workers, WorkerEntry("made@up", 1.0, {}, "online")], incidents=marks)
+    status, out, err = call("problems")
+    document = json.loads(call("problems", "-o", "json")[1])
+
+    wave = "3 of 3 workers started between 05:42 and 05:44 UTC"
+    assert (status, out) == (0, "")
+    assert err.endswith(f" Complete. Changed within the last hour: deploy v\\x1b512 12m0s ago; {wave}.\n")
+    assert [(one["what"], one["since"], one["until"]) for one in document["changes"]] == [
+        ("deploy v\x1b512", "2026-11-25T05:42:03.500000Z", "2026-11-25T05:42:03.500000Z"),
+        (wave, "2026-11-25T05:42:23.500000Z", "2026-11-25T05:44:23.500000Z"),
+    ]
+    serve(monkeypatch, workers=workers[:1], incidents=KeptIncidents(marks=[Mark("v511", NOW - 9000)]))
+    assert call("problems")[2].endswith(" Complete.\n")
+    assert json.loads(call("problems", "-o", "json")[1])["changes"] == []
+
+
+def test_the_page_says_what_changed_below_the_problems() -> None:
+    """Given a deployment and a wave of restarts, the page of problems says them as the command does, and what is in the
+    label of a deployment is no markup."""
+    marks = KeptIncidents(marks=[Mark("<b>v512</b>", NOW - 720)])
+    workers = [WorkerEntry(f"celery@app{one}", 1.0, {"pid": one}, "online", online=NOW - 700) for one in (1, 2)]
+
+    html = shown("problems", view(workers=workers, incidents=marks))
+
+    said = "Changed within the last hour: deploy <b>v512</b> at 05:42:03; 2 of 2 workers started at 05:42 UTC."
+    assert said in text(html)
+    assert "<b>v512" not in html
+    assert "Changed within" not in shown("problems", view())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ha_monitor.incidents.catalogue import CATALOGUE
+from ha_monitor.incidents.changes import changes_before
 from ha_monitor.incidents.facts import Facts
-from ha_monitor.incidents.restarts import wave_before
 from ha_monitor.incidents.rules import errors, losses, monitor, names, queues, schedules, tasks, workers
 from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.store.incidents import BEFORE
@@ -20,8 +20,6 @@ RULES = (
 
 
 OF_SCHEDULES = ("schedule-missed", "schedule-doubled", "beat-silent", "schedule-failed")
-DEPLOYED_WITHIN = 3600.0
-"""Seconds before something began in which a deployment may have to do with it."""
 
 
 class Seen(NamedTuple):
@@ -51,11 +49,5 @@ def _with_changes(sighting: Sighting, facts: Facts) -> Sighting:
     since = sighting.since
     if since is None:
         return sighting
-    said = []
-    mark = next((one for one in facts.marks if one.at <= since), None)
-    if mark is not None and since - mark.at <= DEPLOYED_WITHIN:
-        said.append(f"deploy {mark.label}, {(since - mark.at) / 60:.0f} min earlier")
-    wave = wave_before(facts.workers, since)
-    if wave is not None:
-        said.append(str(wave))
+    said = [change.before(since) for change in changes_before(facts.marks, facts.workers, since)]
     return sighting._replace(facts={**sighting.facts, BEFORE: "; ".join(said)}) if said else sighting

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ha_monitor.incidents.facts import Facts
 from ha_monitor.incidents.sighting import Sighting, command_of
+from ha_monitor.store.name_statistics import NameStatistic
 from ha_monitor.text.visible import visible
 
 WINDOW = 300.0
@@ -18,26 +19,26 @@ LEAST_RETRIED_RUNS, STORM, OVER = 50, 2.0, 1.5
 def failing(facts: Facts) -> Iterator[Sighting]:
     """The share of the runs that failed."""
     for one in facts.names:
-        if one.runs >= LEAST_RUNS and one.failed / one.runs >= FAILING:
+        fails = one.runs >= LEAST_RUNS and one.failed / one.runs >= FAILING
+        if fails or facts.is_open("failing", one.name):
+            share = f" ({one.failed / one.runs:.0%})" if one.runs else ""
             yield Sighting(
                 "failing",
                 one.name,
-                f"{one.failed:,} of {one.runs:,} runs of {visible(one.name)} in 5 minutes failed "
-                f"({one.failed / one.runs:.0%})",
+                f"{one.failed:,} of {one.runs:,} runs of {visible(one.name)} in 5 minutes failed{share}",
                 size=one.failed,
                 facts={"runs": one.runs, "failed": one.failed},
                 command=command_of("tasks", f"name={one.name}", "state=FAILURE", "--since", "-10m"),
+                is_ending=not fails,
             )
 
 
 def retry_storm(facts: Facts) -> Iterator[Sighting]:
     """Runs against the tasks that came to an end by them."""
     for one in facts.names:
-        if one.runs < LEAST_RETRIED_RUNS:
-            continue
-        ended = one.runs - one.retried
-        factor = one.runs / ended if ended else float("inf")
-        if factor >= (OVER if facts.is_open("retry-storm", one.name) else STORM):
+        is_open = facts.is_open("retry-storm", one.name)
+        is_storm = one.runs >= LEAST_RETRIED_RUNS and _factor(one) >= (OVER if is_open else STORM)
+        if is_storm or is_open:
             yield Sighting(
                 "retry-storm",
                 one.name,
@@ -45,4 +46,10 @@ def retry_storm(facts: Facts) -> Iterator[Sighting]:
                 size=one.retried,
                 facts={"runs": one.runs, "retried": one.retried},
                 command=command_of("tasks", f"name={one.name}", "state=RETRY"),
+                is_ending=not is_storm,
             )
+
+
+def _factor(one: NameStatistic) -> float:
+    ended = one.runs - one.retried
+    return one.runs / ended if ended else float("inf")

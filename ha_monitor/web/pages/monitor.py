@@ -50,6 +50,7 @@ def page(view: View, _asked: Parameters) -> Page:
             "time": at(now, now),
             "searched": "what the instances have written of themselves",
             "lacks": [],
+            "changes": [],
         },
     }
     return Page("monitor.html", values)

@@ -1,0 +1,31 @@
+"""The open incidents that a leader wrote, in case the store loses them: one that is seen again then is the same, with
+the same ids in its lines and messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ha_monitor.incidents.catalogue import FLAP
+from ha_monitor.store.incidents import Incident
+
+
+class Remembered:
+    """By kind and key. Whoever else leads meanwhile leaves what is over in the store, so that it is no loss."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str], tuple[Incident, float]] = {}
+
+    def written(self, incidents: Iterable[Incident], removed: Iterable[str], now: float) -> None:
+        """What there is after a look.
+
+        :param removed: ids of those that are kept no longer.
+        :param now: seconds since the epoch, by the store's clock.
+        """
+        over = {one.id for one in incidents if not one.is_open}.union(removed)
+        lasting = {place: known for place, known in self._open.items() if known[0].id not in over}
+        self._open = lasting | {(one.kind, one.key): (one, now) for one in incidents if one.is_open}
+
+    def lately(self, now: float) -> Mapping[tuple[str, str], Incident]:
+        """Those that were there within the time in which an incident that comes again is the same."""
+        return {place: one for place, (one, at) in self._open.items() if 0 <= now - at < FLAP}
