@@ -13,7 +13,7 @@ from ha_monitor.broker.survey import Survey, TaskQueue
 from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Notify
-from ha_monitor.config.schema import LogLevel, Workers
+from ha_monitor.config.schema import Config, LogLevel, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.outputs.announcer import Announcer
@@ -59,9 +59,10 @@ def bed() -> Bed:
     return Bed()
 
 
-def instance(bed: Bed, name: str = "1") -> Instance:
+def instance(bed: Bed, name: str = "1", config: Config = CONFIG) -> Instance:
+    """One that looks for incidents."""
     threads = LookingAtOnce(bed.clock)
-    return Instance(bed, name, config=CONFIG, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
+    return Instance(bed, name, config=config, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
 
 
 @pytest.fixture
@@ -337,7 +338,7 @@ def test_a_look_that_fails_is_told_once_and_changes_nothing(bed: Bed, one: Insta
     assert phases(bed) == {("worker-lost", "celery@a"): Phase.FIRING}
 
 
-def with_stuck_tasks(bed: Bed) -> Instance:
+def with_stuck_tasks(bed: Bed, config: Config = CONFIG) -> Instance:
     """An instance that looks for the tasks of lost workers, and gets no answer about any."""
 
     def ask(_ids: Sequence[str], _workers: Sequence[str]) -> WorkerAnswers:
@@ -346,13 +347,13 @@ def with_stuck_tasks(bed: Bed) -> Instance:
     threads = LookingAtOnce(bed.clock)
     investigator = Investigator(ask, None, bed.clock, threads)
     looker = Looker(MemoryReader(bed.server), threads)
-    return Instance(bed, "1", config=CONFIG, looker=looker, investigator=investigator, threads=threads)
+    return Instance(bed, "1", config=config, looker=looker, investigator=investigator, threads=threads)
 
 
-def run_until_lost(bed: Bed, one: Instance, worker: str, at: float = 0.0) -> None:
-    """Have a worker run the task t0 and be heard of no more."""
+def run_until_lost(bed: Bed, one: Instance, worker: str, task_id: str = "t0") -> None:
+    """Have a worker run a task and be heard of no more."""
     for kind in ("task-received", "task-started"):
-        bed.publish(event(kind, at=bed.clock.time(), uuid="t0", hostname=worker))
+        bed.publish(event(kind, at=bed.clock.time(), uuid=task_id, hostname=worker))
     for _ in range(10):
         beat(bed, worker, "celery@z")
         one.live(2)
@@ -388,6 +389,85 @@ def test_a_task_under_which_two_workers_died_is_poison_until_it_ends(bed: Bed) -
     ]
 
 
+def test_poison_that_comes_again_soon_after_its_end_is_the_same_incident(bed: Bed) -> None:
+    """Given a poison task that ended, when another one of its name loses two workers within five minutes, the incident
+    flaps: it opens again under the id that it had, with a line for each time.
+    """
+    one = with_stuck_tasks(bed)
+    run_until_lost(bed, one, "celery@a")
+    run_until_lost(bed, one, "celery@b")
+    bed.publish(event("task-succeeded", at=bed.clock.time(), uuid="t0", hostname="celery@z"))
+    for _ in range(8):
+        beat(bed, "celery@z")
+        one.live(2)
+    assert [phase for phase, _ in poison_of(bed)] == ["resolved"]
+
+    run_until_lost(bed, one, "celery@c", "t1")
+    assert [phase for phase, _ in poison_of(bed)] == ["resolved"]
+    run_until_lost(bed, one, "celery@d", "t1")
+
+    ((phase, summary),) = poison_of(bed)
+    assert (phase, summary[:30]) == ("firing", "task t1 of shop.pay lost its w")
+    told = [(line["event"], line["incident"]) for line in poison_lines(one)]
+    assert [kind for kind, _ in told] == ["incident-opened", "incident-resolved", "incident-opened"]
+    assert len({incident for _, incident in told}) == 1
+    assert len({line["event_id"] for line in poison_lines(one)}) == 3
+
+
+@pytest.mark.parametrize("back_to", ["no loss", "one loss", "two losses", "pending", "firing"])
+def test_a_store_that_went_back_makes_no_second_incident_of_poison(bed: Bed, back_to: str) -> None:
+    """Given a poison task whose incident fires, when the store goes back to any moment before, there is that incident
+    again, with its id, however often its losses are merged again; the line that it opened comes a second time under
+    the same id if the store has lost that it was written, and not otherwise.
+    """
+    one = with_stuck_tasks(bed)
+    one.live(4)
+    states = {"no loss": bed.server.state()}
+    run_until_lost(bed, one, "celery@a")
+    states["one loss"] = bed.server.state()
+    for kind in ("task-received", "task-started"):
+        bed.publish(event(kind, at=bed.clock.time(), uuid="t0", hostname="celery@b"))
+    beat(bed, "celery@b", "celery@z")
+    one.live(2)
+    beat(bed, "celery@b", "celery@z")
+    while [phase for phase, _ in poison_of(bed)] != ["firing"]:
+        states["pending" if poison_of(bed) else "two losses"] = bed.server.state()
+        beat(bed, "celery@z")
+        one.live(1)
+    states["firing"] = bed.server.state()
+    (opened,) = poison_lines(one)
+
+    bed.server.go_back(states[back_to])
+    for _ in range(75):
+        beat(bed, "celery@z")
+        one.live(2)
+
+    assert [phase for phase, _ in poison_of(bed)] == ["firing"]
+    assert {line["incident"] for line in poison_lines(one)} == {opened["incident"]} <= set(bed.server.incidents)
+    assert [line["event_id"] for line in poison_lines(one)] == [opened["event_id"]] * (1 + (back_to != "firing"))
+
+
+@pytest.mark.parametrize("back_to", ["no loss", "one loss"])
+def test_a_store_that_went_back_makes_no_poison_of_a_task_that_lost_one_worker(bed: Bed, back_to: str) -> None:
+    """Given a task under which one worker was lost, when the store goes back to before or after that, and the loss is
+    merged again, it counts once: no incident is born. The next loss makes it one.
+    """
+    one = with_stuck_tasks(bed)
+    one.live(4)
+    before = bed.server.state()
+    run_until_lost(bed, one, "celery@a")
+    bed.server.go_back(before if back_to == "no loss" else bed.server.state())
+    for _ in range(75):
+        beat(bed, "celery@z")
+        one.live(2)
+    assert poison_of(bed) == []
+
+    run_until_lost(bed, one, "celery@b")
+
+    assert [phase for phase, _ in poison_of(bed)] == ["firing"]
+    assert len(poison_lines(one)) == 1
+
+
 def test_a_task_that_workers_hand_back_is_no_poison(bed: Bed) -> None:
     """Given a task that goes from worker to worker as they say goodbye, as in a rolling restart, nothing is born."""
     one = with_stuck_tasks(bed)
@@ -407,6 +487,10 @@ def test_a_task_that_workers_hand_back_is_no_poison(bed: Bed) -> None:
 
 def poison_of(bed: Bed) -> list[tuple[str, str]]:
     return [(one.phase.value, one.summary) for one in bed.server.incidents.values() if one.kind == "poison-task"]
+
+
+def poison_lines(one: Instance) -> list[dict[str, Any]]:
+    return [line for line in one.output.lines if line.get("kind") == "poison-task"]
 
 
 class Calls:
@@ -529,11 +613,7 @@ def test_a_new_leader_tells_nobody_of_what_it_has_not_judged(bed: Bed) -> None:
     """
     notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
     config = msgspec.structs.replace(CONFIG, notify=notify, workers=Workers(late_after=10.0, lost_after=60.0))
-    threads = LookingAtOnce(bed.clock)
-    first, second = (
-        Instance(bed, name, config=config, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
-        for name in "12"
-    )
+    first, second = (instance(bed, name, config) for name in "12")
     for _ in range(40):
         beat(bed, "celery@a")
         first.live(2)
