@@ -21,7 +21,7 @@ ASK_EVERY = 600.0
 AGAIN_AFTER = 60.0
 """Seconds after which they are asked again if nobody answered."""
 SETTLED_AFTER = 5.0
-"""Seconds after which a new worker is asked: others may start with it."""
+"""Seconds after which a worker is asked that is new, or was started again: others may start with it."""
 MOST_ASKED = 20
 """Workers that are asked: each answers with all its settings."""
 THERE = ("online", "late")
@@ -46,7 +46,9 @@ class SchedulesDuty:
         self._due = Schedule(clock, ASK_EVERY)
         self._is_outdated = False
         """Whether those that are asked were asked under another leader."""
-        self._there: frozenset[str] = frozenset()
+        self._there: frozenset[tuple[str, float | None]] = frozenset()
+        """Who was there at the look before, and since when, as each says itself: one that was started again under its
+        name may have other settings."""
         self._asked: Sequence[str] = ()
         self._troubles: dict[Source, str] = {}
         self.sources: Mapping[Source, KnownSource] = {}
@@ -65,13 +67,13 @@ class SchedulesDuty:
         watched = self._watch.watched
         if watched is None:
             return []
-        there = frozenset(one.name for one in watched.workers if one.state in THERE)
+        there = frozenset((one.name, one.came) for one in watched.workers if one.state in THERE)
         if there - self._there:
             self._due.hasten(SETTLED_AFTER)
         self._there = there
         if self._due.is_due() and (there or self._scout.asks_redbeat):
             self._due.restart()
-            self._asked = some_of_each(there)
+            self._asked = some_of_each(frozenset(name for name, _ in there))
             self._scout.ask(self._asked)
         return []
 

@@ -519,6 +519,26 @@ class StoreContract:
         assert (watched.instances, watched.queues, watched.items) == (2, ["celery"], [])
         assert [(worker.name, worker.state) for worker in watched.workers] == [("celery@host", "online")]
 
+    def test_a_worker_that_was_started_again_is_told_from_the_one_before(self, bed: Bed) -> None:
+        """Given a worker that says again that it is there, the leader knows since when, as a heartbeat does not change
+        it; of one that said goodbye it does not.
+        """
+        one = started(bed)
+        tick(one, eligible=True)
+        came = []
+        for ago, kind in (
+            (90, "worker-online"),
+            (60, "worker-heartbeat"),
+            (30, "worker-online"),
+            (1, "worker-offline"),
+        ):
+            merge(one, decode(event(kind, at=TIME - ago, clock=100 - ago)))
+            watched = one.duties.watch(WATCHING, [], may_declare_lost=False)
+            assert watched is not None
+            came += [worker.came for worker in watched.workers]
+
+        assert came == [*(pytest.approx(TIME - ago, abs=0.002) for ago in (90, 90, 30)), None]
+
     def test_an_event_of_a_task_is_a_sign_of_life_of_its_worker(self, bed: Bed) -> None:
         """Given events of a task, the leader knows the worker that sent some of them, and not the producer."""
         one = started(bed)

@@ -14,6 +14,7 @@ from ha_monitor.config.schedules import ScheduleSettings
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, StoreUnavailable
 from ha_monitor.pipeline.looker import Looker
+from ha_monitor.pipeline.schedules import SETTLED_AFTER
 from ha_monitor.pipeline.scout import Scout
 from ha_monitor.schedules.model import SETTLING, Judgement, ScheduleState, Source
 from ha_monitor.store.incidents import Phase
@@ -266,6 +267,26 @@ def test_a_schedule_that_a_new_version_drops_is_gone(fleet: Fleet) -> None:
 
     assert fleet.asked[-1] == ["celery@a", "celery@b"]
     assert list(fleet.states) == ["other"]
+
+
+def test_a_worker_that_is_started_again_under_its_name_is_asked_at_once(fleet: Fleet) -> None:
+    """Given a worker that a deploy replaces within a heartbeat by one of the same name, it is asked in seconds what it
+    knows, and once; one that only goes on is not.
+    """
+    one = fleet.instance()
+    fleet.live(3 * EVERY, one)
+    before = len(fleet.asked)
+    fleet.live(EVERY, one)
+    assert len(fleet.asked) == before
+    fleet.conf = {"timezone": "UTC", "beat_schedule": {"other": {"task": "shop.other", "schedule": EVERY}}}
+    restarted = fleet.bed.clock.time()
+    fleet.bed.publish(event("worker-online", at=restarted, hostname="celery@a", pid=4712))
+    fleet.live(2 * SETTLED_AFTER, one)
+    assert fleet.asked[before:] == [["celery@a"]]
+    fleet.live(EVERY, one)
+
+    assert list(fleet.states) == ["other"]
+    assert len(fleet.asked) == before + 1
 
 
 def test_workers_that_may_not_be_asked_are_told_of_once_and_the_configuration_remains(fleet: Fleet) -> None:

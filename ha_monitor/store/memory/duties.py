@@ -157,7 +157,7 @@ class MemoryDuties:
             if kind == "worker-lost" or state != "offline":
                 entries.append(Entry(0, event, None, False))
             server.lost_workers ^= {name}
-        return WorkerState(name, state, None, silent_for=silent, heard=heard)
+        return WorkerState(name, state, None, silent_for=silent, heard=heard, came=server.came.get(name))
 
 
 class MemoryOpenTasks:

@@ -77,6 +77,7 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
     own.left_by = own.calls if is_left else own.left_by
     if not is_left:
         server.workers.update({fact[0]: (now, fact[3]) for fact in batch.workers})
+        _note_who_came(server.came, batch.workers)
     for fact in (fact for task_id in tasks for fact in batch.tasks[task_id]):
         if fact[1] not in (Code.SENT, Code.OTHER) and fact[3]:
             server.workers[fact[3]] = (now, server.workers.get(fact[3], (now, ""))[1])
@@ -85,6 +86,15 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
             del server.found[task_id]
     waiting = sum(task.announce_until is not None for task in server.tasks.values())
     return Applied(server.put(own, server.without_announced(entries)), new, repeated, waiting, merged=len(tasks))
+
+
+def _note_who_came(came: dict[str, float], facts: Sequence[Fact]) -> None:
+    """Since when workers are there, as they say themselves; those that said goodbye are not."""
+    for fact in facts:
+        if fact[3] == "worker-online":
+            came[fact[0]] = fact[2] / 1e6
+        elif fact[3] == "worker-offline":
+            came.pop(fact[0], None)
 
 
 def _merge_facts(task: MemoryTask, facts: Sequence[Fact], now: float) -> list[tuple[Facts | None, Fact]]:

@@ -126,6 +126,8 @@ class MemoryServer:
         """Ids of events that were announced before it went back, and are not to be announced again."""
         self.workers: dict[str, tuple[float, str]] = {}
         """When each was last heard of, and the type of its latest event."""
+        self.came: dict[str, float] = {}
+        """When each said that it was there, by its own clock."""
         self.lost_workers: set[str] = set()
         self.lost_events: list[Event] = []
         """What the next look of the leader at what was lost finds."""
