@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from ha_monitor.schedules.confs import definition_of
 from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES, Definition, Source
 from ha_monitor.schedules.texts import crontab_field
 
 _LONGEST = 100_000
+_TIMES = ("dtstart", "until")
+_PARTS = (
+    *("freq", *_TIMES, "interval", "count", "bysetpos", "bymonth", "bymonthday", "byyearday", "byeaster", "byweekno"),
+    *("byweekday", "byhour", "byminute", "bysecond"),
+)
+"""Of a rule (`rrule`), the first day of the week left out."""
+_MOST_SHOWN = 12
+_LATEST = 1 << 33
 _FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 
 
@@ -60,4 +69,19 @@ def _schedule(told: object) -> object:
         fields = [crontab_field(told.get(name, "*")) for name in _FIELDS]
         if None not in fields:
             return f"<crontab: {' '.join(map(str, fields))} (m/h/dM/MY/d)>"
+    if kind == "rrule":
+        return f"<rrule: {', '.join(f'{name}: {_part_of_rule(name, told.get(name))}' for name in _PARTS)}>"
     return f"<{kind}>"[:LONGEST_TEXT]
+
+
+def _part_of_rule(name: str, told: object) -> str:
+    """One part of a rule, as its text in Python has it, for people."""
+    if told is None:
+        return "None"
+    if name in _TIMES and type(told) is int and abs(told) < _LATEST:
+        return datetime.fromtimestamp(told, UTC).isoformat()
+    parts = told if isinstance(told, list) else [told]
+    numbers = [one.get("wkday") if isinstance(one, dict) else one for one in parts[:_MOST_SHOWN]]
+    if not all(type(number) is int and abs(number) < _LATEST for number in numbers):
+        return "…"
+    return ",".join(map(str, numbers)) + ("…" if len(parts) > _MOST_SHOWN else "")

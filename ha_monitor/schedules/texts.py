@@ -17,6 +17,10 @@ from ha_monitor.text.visible import visible
 _LONGEST_REPR = 2000
 _LEGEND = ("m", "h", "dM", "MY", "d")
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_FREQUENCIES = ("yearly", "monthly", "weekly", "daily", "hourly", "minutely", "secondly")
+"""Of a rule of celery-redbeat, as `dateutil` numbers them."""
+RULES_ARE_NOT_READ = "rrule is not read: give its cron or every in [schedules]"
+"""So short that a terminal of 80 columns shows what to do."""
 _RANGE = re.compile(r"range\((\d{1,2}), (\d{1,2})(?:, (\d{1,2}))?\)", re.ASCII)
 _ZONE_OBJECT = re.compile(
     r"(?:zoneinfo\.)?ZoneInfo\(key='([^']{1,60})'\)|<(?:DstTzInfo|StaticTzInfo) '([^' ]{1,60})[^>]*>"
@@ -103,6 +107,12 @@ def _clocked(match: re.Match[str]) -> Translated:
     return Translated(f"once {match[1].strip().replace(' ', 'T', 1)}")
 
 
+def _rule(match: re.Match[str]) -> Translated:
+    parts = (part.partition(": ") for part in re.split(r", (?=[a-z]{3,12}: )", match[2]))
+    told = [f"{name} {value}" for name, _, value in parts if (name, value) != ("interval", "1") and value != "None"]
+    return _unreadable(", ".join([f"rrule {_FREQUENCIES[int(match[1])]}", *told]), RULES_ARE_NOT_READ)
+
+
 _FORMS = (
     (re.compile(r"<crontab: (.{1,1500}) \(([A-Za-z/]{1,40})\)(?:, (.{1,60}))?>", re.ASCII), _crontab),
     (re.compile(r"<freq: (\d{1,12}(?:\.\d{1,6})?) (second|minute|hour|day)s?>", re.ASCII), _freq),
@@ -113,6 +123,7 @@ _FORMS = (
         _solar,
     ),
     (re.compile(r"<clocked: ([0-9T:.+\- Z]{1,40})>", re.ASCII), _clocked),
+    (re.compile(r"<rrule: freq: ([0-6]), (.{1,1500})>"), _rule),
 )
 """What Celery and its extensions write, and what each means."""
 

@@ -18,6 +18,7 @@ import pytest
 from ha_monitor.schedules.model import Judgement, ScheduleState, Source
 from ha_monitor.store.reader import StoreReader
 from tests.support.beats import CeleryBeat
+from tests.support.django_beat import SCHEDULER, environment, write_entries
 from tests.support.instances import Fleet, Instance
 from tests.support.process import wait_until
 from tests.support.workers import CeleryWorker
@@ -303,4 +304,51 @@ def test_two_beats_that_share_a_lock_are_one(
     second.kill()
     line = seen.wait_for_incident("both killed", "beat-silent", time.time())
     assert line["size"] == 2
+    seen.print_told()
+
+
+def test_the_beat_of_a_database_is_watched_by_what_is_configured(
+    broker_url: str, store_url: str, tmp_path: Path, stack: ExitStack
+) -> None:
+    """Given a beat of django-celery-beat, whose schedule is in a database and told by no worker, what the configuration
+    has of it is watched, by its period and by its crontab in a time zone; when beat is killed that is told, until it is
+    back.
+    """
+    write_entries(
+        tmp_path,
+        [
+            {"name": "import", "task": "tests.echo", "every": int(EVERY), "args": ["import"]},
+            {"name": "report", "task": "tests.add", "minute": "*", "timezone": "Asia/Kolkata", "args": [1, 2]},
+        ],
+    )
+    own = {
+        "import": {"task": "tests.echo", "every": f"{EVERY:.0f}s", "grace": GRACE},
+        # So long that it is not what is missing first: it comes once a minute only.
+        "report": {"task": "tests.add", "cron": "* * * * *", "timezone": "Asia/Kolkata", "grace": 600},
+    }
+    env = {"HA_MONITOR_SCHEDULES": json.dumps(own)}
+    seen = watched(stack, tmp_path, broker_url, store_url, source=Source.TOML, env=env)
+    seen.start()
+    worker(stack, broker_url, {})
+    beat = CeleryBeat(broker_url, {}, args=("-S", SCHEDULER), tasks=["tests.echo"], env=environment(tmp_path))
+    stack.enter_context(beat)
+
+    def is_on_time() -> bool:
+        found = seen.judged().get("import")
+        return found is not None and found.state is ScheduleState.ON_TIME
+
+    wait_until(is_on_time, 120, "a run of what is due every few seconds", 0.2)
+    assert seen.opened() == []
+    beat.wait_for_round()
+    beat.kill()
+    line = seen.wait_for_incident("killed", "schedule-missed", time.time())
+    assert line["key"] == "import"
+    beat.start()
+    seen.wait_until_over()
+
+    seen.wait_for(ScheduleState.ON_TIME, "import", "report")
+    assert {(one.definition.task, one.definition.timetable) for one in seen.judged().values()} == {
+        ("tests.echo", "every 4s"),
+        ("tests.add", "* * * * *"),
+    }
     seen.print_told()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -133,7 +135,7 @@ def test_the_texts_of_extensions_are_read(told: str, timetable: str, zone: str |
 @pytest.mark.parametrize(
     "told",
     [
-        *(float("nan"), float("inf"), -1, 0, [], {}, "", "\x1b[2J", "<rrule: freq: 3, dtstart: 2026-01-01>"),
+        *(float("nan"), float("inf"), -1, 0, [], {}, "", "\x1b[2J", "<rrule: freq: 7, dtstart: 2026-01-01>"),
         *(
             "<crontab: * * * * (m/h/dM/MY/d)>",
             "<crontab: * * * * * (m/h/dM/MY/x)>",
@@ -283,7 +285,7 @@ REDBEAT = {
             }
         )
     },
-    "redbeat:rule": {"definition": json.dumps({"name": "rule", "task": "t", "schedule": {"__type__": "rrule"}})},
+    "redbeat:other": {"definition": json.dumps({"name": "other", "task": "t", "schedule": {"__type__": "lunar"}})},
     "redbeat:broken": {"definition": "{"},
 }
 
@@ -295,10 +297,88 @@ def test_redbeats_entries_are_read() -> None:
     assert [(one.name, one.task, one.timetable, one.is_enabled, one.problem) for one in found] == [
         ("nightly", "t.report", "30 2 * * 1,2", True, ""),
         ("often", "t.often", "every 30s", False, ""),
-        ("rule", "t", "<rrule>", True, "its schedule cannot be read"),
+        ("other", "t", "<lunar>", True, "its schedule cannot be read"),
     ]
     assert (found[0].queue, found[0].expires, found[0].source) == ("q", 60.0, Source.REDBEAT)
     assert found[0].arguments == arguments_of([1], {})
+
+
+RULE = (
+    '{"__type__": "rrule", "freq": 2, "interval": 1, "wkst": null, "count": null, "bysetpos": null, "bymonth": null, '
+    '"bymonthday": null, "byyearday": null, "byeaster": null, "byweekno": null, "byweekday": [{"__type__": "weekday", '
+    '"wkday": 0}, {"__type__": "weekday", "wkday": 4}], "byhour": [2, 14], "byminute": null, "bysecond": null, '
+    '"dtstart": 1793498400, "dtstart_tz": 0, "until": 1798761600, "until_tz": 0}'
+)
+"""As RedBeat 2.4.2 keeps `rrule("WEEKLY", byweekday=(MO, FR), byhour=[2, 14], dtstart=…, until=…)`."""
+RULE_TEXT = (
+    "<rrule: freq: 3, dtstart: 2026-11-01 02:00:00+00:00, interval: 2, wkst: None, count: None, until: None, "
+    "bysetpos: None, bymonth: None, bymonthday: None, byyearday: None, byeaster: None, byweekno: None, "
+    "byweekday: (MO, FR(+1)), byhour: [2, 14], byminute: None, bysecond: None>"
+)
+"""As it tells another one: what a worker answers to `conf`."""
+NOT_READ = "rrule is not read: give its cron or every in [schedules]"
+
+
+def test_a_rule_of_redbeat_is_named_with_what_to_do() -> None:
+    """Given a rule (`rrule`) of RedBeat, in Redis or in the answer of a worker, it is shown with all that is set in it,
+    and it is said that it is not read and what to do; done so, it is watched under its name.
+    """
+    kept = {"redbeat:payout": {"definition": f'{{"name": "payout", "task": "t.pay", "schedule": {RULE}}}'}}
+    found = redbeat.definitions_of(kept, "UTC")
+
+    assert [(one.name, one.task, one.timetable, one.problem) for one in found] == [
+        (
+            *("payout", "t.pay"),
+            "rrule weekly, dtstart 2026-11-01T02:00:00+00:00, until 2027-01-01T00:00:00+00:00, byweekday 0,4, "
+            "byhour 2,14",
+            NOT_READ,
+        )
+    ]
+    assert translated(RULE_TEXT) == (
+        "rrule daily, dtstart 2026-11-01 02:00:00+00:00, interval 2, byweekday (MO, FR(+1)), byhour [2, 14]",
+        None,
+        NOT_READ,
+    )
+    done = toml.definition_of("payout", task="t.pay", cron="0 2,14 * * mon,fri")
+    assert [(one.name, one.timetable, one.source, one.problem) for one in merged(found, [done])] == [
+        ("payout", "0 2,14 * * mon,fri", Source.TOML, "")
+    ]
+    assert tomllib.loads(toml.written(found)) == {"schedules": {"payout": {"task": "t.pay"}}}
+
+
+def test_the_packages_themselves_write_these_texts() -> None:
+    """Given what celery-redbeat and django-celery-beat write now, a rule is kept and told as above, and a
+    crontab with a time zone of its own is read.
+    """
+    decoder, rules = pytest.importorskip("redbeat.decoder"), pytest.importorskip("redbeat.schedules")
+    crontabs = pytest.importorskip("django_celery_beat.tzcrontab")
+    days = pytest.importorskip("dateutil.rrule")
+    begin, end = datetime(2026, 11, 1, 2, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+    weekly = rules.rrule("WEEKLY", begin, byweekday=(days.MO, days.FR), byhour=[2, 14], until=end)
+    daily = rules.rrule("DAILY", begin, 2, byweekday=(days.MO, days.FR(1)), byhour=[2, 14])
+    crontab = crontabs.TzAwareCrontab("*/15", "8-18", "mon-fri", tz=ZoneInfo("Asia/Tokyo"))
+
+    assert json.dumps(weekly, cls=decoder.RedBeatJSONEncoder) == RULE
+    assert repr(daily) == RULE_TEXT
+    assert translated(repr(crontab)) == ("*/15 8-18 * * mon-fri", "Asia/Tokyo", "")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *({}, {"freq": 9}, {"freq": "\x1b[2J"}, {"freq": 3, "byhour": "\x1b[2J"}, {"freq": 3, "dtstart": 1e400}),
+        *({"freq": 3, "until": 10**30}, {"freq": [3]}, {"freq": True}, {"freq": 3, "byhour": [[], {}, None] * 50}),
+        {"freq": 3, "byhour": list(range(10_000))},
+    ],
+)
+def test_no_rule_breaks_the_reading(told: dict[str, object]) -> None:
+    """Given a rule with anything in it, it is shown within bounds, without what a terminal would obey."""
+    entry = json.dumps({"name": "x", "task": "t", "schedule": {"__type__": "rrule", **told}})
+    (one,) = redbeat.definitions_of({"redbeat:x": {"definition": entry}}, "UTC")
+
+    assert one.problem in (NOT_READ, "its schedule cannot be read")
+    assert len(one.timetable) <= LONGEST_TEXT
+    assert one.timetable.isprintable()
 
 
 def test_the_names_of_zones_are_read() -> None:
