@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from ha_monitor.answers.result import Result
 from ha_monitor.query.language import Pattern, split_values
+from ha_monitor.query.learned import learned_in
 from ha_monitor.query.schedules import schedule_item, schedules_in, with_due_times
+from ha_monitor.schedules.learned import Learned
 from ha_monitor.store.reader import StoreReader
 
 
@@ -17,12 +19,25 @@ def schedules(reader: StoreReader, pattern: str | None = None, limit: int = 0, *
     :param limit: how many; 0 for all.
     :raises StoreUnavailable: as the reader does.
     """
-    wanted = [Pattern(parts) for parts in split_values("*" if pattern is None else pattern)]
-    found = _matching(reader, lambda name: name == pattern or any(one.matches(name) for one in wanted))
+    found = _matching(reader, _by(pattern))
     items = found.items[::-1] if reverse else found.items
     shown = items[:limit] if limit else items
     result = found._replace(items=shown, more=len(items) > len(shown))
     return _told(reader, result) if pattern is not None and len(shown) == 1 else result
+
+
+def learned(reader: StoreReader, pattern: str | None = None) -> list[Learned]:
+    """Tasks that run regularly and have no schedule that is known.
+
+    :param pattern: of their names, as for `schedules`.
+    :raises StoreUnavailable: as the reader does.
+    """
+    return learned_in(reader.queries, reader.schedules, _by(pattern))
+
+
+def _by(pattern: str | None) -> Callable[[str], bool]:
+    wanted = [Pattern(parts) for parts in split_values("*" if pattern is None else pattern)]
+    return lambda name: name == pattern or any(one.matches(name) for one in wanted)
 
 
 def schedule(reader: StoreReader, name: str) -> Result:

@@ -20,8 +20,10 @@ from ha_monitor.cli.answers import (
     store_of,
     write_properties,
 )
+from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
+from ha_monitor.text.terminal import standard_error
 from ha_monitor.text.times import duration, short_duration
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ examples:
   ha-monitor schedules                       what did not run, first
   ha-monitor schedules 'nightly report'      its latest due times, and what came of each
   ha-monitor schedules -o toml               as the configuration takes them, to be edited
+  ha-monitor schedules --learned             tasks that run regularly, and that no source tells of
 """
 TOML = "toml"
 
@@ -54,12 +57,23 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="name of a schedule, such as 'nightly report'")
+    parser.add_argument(
+        "--learned",
+        action="store_true",
+        help="propose schedules for tasks that run regularly and have none, as the configuration takes them: they are "
+        "watched once they are in it",
+    )
     add_flags(parser, limit=0, times=False, formats=(*FORMATS, TOML))
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """List schedules, and of a single one its due times."""
+    """List schedules, and of a single one its due times.
+
+    :raises UsageError: if what is learned is asked for in another form.
+    """
+    if options.learned:
+        return _propose(options)
     if options.output == TOML:
         return _write_toml(options)
     return answered(options, partial(_answer, options), named=options.name)
@@ -79,6 +93,25 @@ def _write_toml(options: argparse.Namespace) -> ExitStatus:
         shown = _found(options, reader).items
     output_of(options).rows(written([one.judgement.definition for one in shown]).splitlines())
     refused = options.fail_if_any if shown else options.fail_if_none or options.name is not None
+    return ExitStatus.FAILURE if refused else ExitStatus.OK
+
+
+def _propose(options: argparse.Namespace) -> ExitStatus:
+    """Write what nobody told, for somebody to confirm."""
+    from ha_monitor.answers.schedules import learned
+    from ha_monitor.schedules.toml import proposed
+
+    if options.output not in ("table", TOML):
+        raise UsageError(f"--learned is written as {TOML}, not as {options.output}")
+    with store_of(options) as (_, reader):
+        found = learned(reader, options.name)
+    output_of(options).rows(proposed(found).splitlines())
+    if not options.no_legend:
+        what = {0: "no task runs", 1: "1 task runs"}.get(len(found), f"{len(found):,} tasks run")
+        standard_error().row(
+            f"{what} regularly without a schedule that is known. Searched: the newest runs of each name."
+        )
+    refused = options.fail_if_any if found else options.fail_if_none
     return ExitStatus.FAILURE if refused else ExitStatus.OK
 
 

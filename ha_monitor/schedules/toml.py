@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from ha_monitor.schedules.learned import Learned
 from ha_monitor.schedules.model import LONGEST_TEXT, Definition, Source
 from ha_monitor.schedules.timetable import Every, exact_duration, timetable_of, zone_of
 from ha_monitor.text.times import parse_duration
@@ -70,6 +71,17 @@ def definition_of(
 def written(definitions: Iterable[Definition]) -> str:
     """The definitions as tables for the configuration: for editing. What cannot be written there is a comment."""
     return "\n".join("\n".join(_table(one)) + "\n" for one in definitions)
+
+
+def proposed(found: Iterable[Learned]) -> str:
+    """Tasks that run regularly, as tables for the configuration: for somebody to confirm."""
+    tables = (
+        f"[schedules.{_quoted(one.task)}]  # {one.regular} of the last {one.times} times between runs were about this\n"
+        f"task = {_quoted(one.task)}\n"
+        f"every = {_quoted(exact_duration(one.period))}\n"
+        for one in found
+    )
+    return "\n".join(tables)
 
 
 def _table(one: Definition) -> Iterator[str]:

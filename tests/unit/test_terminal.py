@@ -259,6 +259,12 @@ def of_schedules(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
     return run
 
 
+def of_regular(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+    regular = [asked_task(f"t{n}", at=NOW - 60 * n, name=text) for n in range(20)]
+    serve(monkeypatch, *regular, schedules=ScheduleChanges())
+    return main(["schedules", "--learned"])
+
+
 def tailing(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
     def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
         known = text.encode("utf-8", "replace").decode()
@@ -336,6 +342,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], int]] = {
     "schedules -o json": (of_schedules("*", "-o", "json"), ExitStatus.OK),
     "schedules -o toml": (of_schedules("-o", "toml"), ExitStatus.OK),
     "schedules NAME": (of_schedules("*"), ExitStatus.OK),
+    "schedules --learned": (of_regular, ExitStatus.OK),
     "an unknown schedule": (lambda patch, text: of_schedules(f"x{text}")(patch, text), ExitStatus.FAILURE),
     "silence": (of_incidents("silence", "--list"), ExitStatus.OK),
     "silence --end": (
@@ -384,6 +391,7 @@ one_parser = cache(build_parser)
 """To make one takes longer than what most commands do here."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("a wrong command", "units")])
 @pytest.mark.usefixtures("plain")
 def test_no_text_at_all_gets_through_a_command(name: str) -> None:

@@ -1,0 +1,32 @@
+"""Which tasks run regularly, and have no schedule that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ha_monitor.incidents.schedules import run_of
+from ha_monitor.schedules.learned import LEAST_RUNS, Learned, learn
+from ha_monitor.store.queries import TaskQueries
+from ha_monitor.store.schedules import KeptSchedules
+
+LOOKED_AT = 60
+"""Newest tasks of a name that are looked at."""
+AT_ONCE = 100
+"""Names that are looked at together."""
+
+
+def learned_in(queries: TaskQueries, kept: KeptSchedules, matches: Callable[[str], bool]) -> list[Learned]:
+    """Those of some names, by name.
+
+    :raises StoreUnavailable: as the ports do.
+    """
+    known = {one.definition.task for one in kept.judgements()}
+    names = [name for name in sorted(queries.names()) if name not in known and matches(name)]
+    found = []
+    for first in range(0, len(names), AT_ONCE):
+        some = names[first : first + AT_ONCE]
+        for name, ids in zip(some, queries.newest_of(some, LOOKED_AT), strict=True):
+            if len(ids) >= LEAST_RUNS:
+                runs = [run_of(task) for task in queries.tasks(ids) if task is not None]
+                found.append(learn(name, runs))
+    return [one for one in found if one is not None]
