@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
-from benchmarks import asking, distance, latency, memory, observed, page, speed, told, web, workers
+from benchmarks import asking, distance, latency, memory, observed, page, speed, told, watched, web, workers
 from benchmarks.bed import Services
 from benchmarks.table import Row, render
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
@@ -20,6 +21,7 @@ PARTS: dict[str, Callable[[Services], list[Row]]] = {
     "asking": asking.run,
     "workers": workers.run,
     "web": web.run,
+    "watched": watched.run,
     "told": told.run,
     "page": page.run,
 }
@@ -30,6 +32,8 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}", file=sys.stderr)
         return 64
+    # Each program would compile its modules anew, which what is installed does not.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     rows: list[Row] = []
     with PrivateRabbitMQ() as rabbitmq, PrivateRedis() as redis:
         for name in names or PARTS:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from benchmarks.bed import Services, instance, redis_cpu
-from benchmarks.speed import LINES_BEFORE, emitted_lines
+from benchmarks.speed import LINES_BEFORE, prompt_lines
 from benchmarks.table import Row
 from tests.support.process import free_port
 from tests.support.recording import Recorded, publish, read_stream, replicate
@@ -73,7 +73,7 @@ class Subject:
         lines, used, redis_used = monitor.lines, monitor.cpu(), redis_cpu(self._services.redis)
         began = time.time()
         monitor.resume()
-        ended = monitor.wait_lines(lines + emitted_lines(messages))
+        ended = monitor.wait_lines(lines + prompt_lines(messages))
         monitor.pause()
         redis = redis_cpu(self._services.redis) - redis_used
         return Cost(events / (ended - began), (monitor.cpu() - used) / events * 1e6, redis / events * 1e6)

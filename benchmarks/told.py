@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.bed import Measured, Services, declare_queue, redis_cpu
-from benchmarks.speed import LINES_BEFORE, Result, emitted_lines
+from benchmarks.speed import LINES_BEFORE, Result, prompt_lines
 from benchmarks.table import Row
 from tests.support.receivers import HttpReceiver
 from tests.support.recording import Recorded, publish, read_stream
@@ -65,7 +65,7 @@ def _channel(name: str, url: str) -> str:
 def _measure(
     services: Services, stream: list[Recorded], name: str, command: Sequence[str], config: Path | None
 ) -> Result:
-    expected, events = emitted_lines(stream), sum(len(message.events) for message in stream)
+    expected, events = prompt_lines(stream), sum(len(message.events) for message in stream)
     services.redis.client(1).flushdb()
     store = services.redis.url(1)
     with services.vhost(name) as broker:

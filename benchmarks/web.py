@@ -41,7 +41,7 @@ def run(services: Services) -> list[Row]:
         data = [f"/api/v1/{noun.name}" for noun in NOUNS if not noun.takes_name]
         rows = [alone(port, path, tasks) for path in [*paths, *data]]
         began, before = time.monotonic(), web.cpu()
-        first_bytes, answered, unchanged = asyncio.run(browse(port, paths))
+        first_bytes, answered, unchanged = asyncio.run(browse(port, paths, SECONDS))
         share = (web.cpu() - before) / (time.monotonic() - began)
         idle_from = web.cpu()
         time.sleep(5)
@@ -89,11 +89,11 @@ def alone(port: int, path: str, tasks: int) -> Row:
     )
 
 
-async def browse(port: int, paths: Sequence[str]) -> tuple[list[float], int, int]:
-    """Have all browsers look; returns the times to the first byte, the answers, and how many of these said that
-    nothing has changed.
+async def browse(port: int, paths: Sequence[str], seconds: float) -> tuple[list[float], int, int]:
+    """Have all browsers look for so long; returns the times to the first byte, the answers, and how many of these said
+    that nothing has changed.
     """
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + seconds
     chance = random.Random(1)
     done = await asyncio.gather(
         *(_browser(port, paths[number % len(paths)], chance.random() * EVERY, until) for number in range(BROWSERS))
