@@ -1,5 +1,5 @@
-"""What changed in the hour before a moment, and may have to do with what is wrong then: the last deployment that was
-marked, and a wave of restarts.
+"""What changed before a moment, and may have to do with what is wrong then: deployments that were marked, and waves of
+restarts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,13 @@ class Change(NamedTuple):
     until: float
     says_when: bool = False
     """Whether the words say it."""
+    mark: Mark | None = None
+    """None for one that nobody marked."""
+
+    @property
+    def name(self) -> str:
+        """What it is called where it is clear that something was deployed."""
+        return self.what if self.mark is None else self.mark.label
 
     def before(self, at: float) -> str:
         """In words, as it is seen from a later moment."""
@@ -33,11 +40,27 @@ def changes_before(marks: Sequence[Mark], workers: Sequence[WorkerState], at: fl
     :param marks: the latest deployments, newest first.
     :param at: seconds since the epoch.
     """
-    found = []
-    mark = next((one for one in marks if one.at <= at), None)
-    if mark is not None and at - mark.at <= WITHIN:
-        found.append(Change(f"deploy {mark.label}", mark.at, mark.at))
+    mark = next((one for one in marks if one.at <= at and at - one.at <= WITHIN), None)
+    found = [_deployment(mark)] if mark is not None else []
+    return found + _restarts(workers, at)
+
+
+def new_since(marks: Sequence[Mark], workers: Sequence[WorkerState], first: float) -> Change | None:
+    """What something is new since: the latest deployment, however long before that was, and not an earlier one; else a
+    wave of restarts in the hour before. None if there was neither.
+
+    :param marks: the latest deployments, newest first.
+    :param first: when it came first, in seconds since the epoch.
+    """
+    if marks and marks[0].at <= first:
+        return _deployment(marks[0])
+    return next(iter(_restarts(workers, first)), None)
+
+
+def _deployment(mark: Mark) -> Change:
+    return Change(f"deploy {mark.label}", mark.at, mark.at, mark=mark)
+
+
+def _restarts(workers: Sequence[WorkerState], at: float) -> list[Change]:
     wave = wave_before(workers, at)
-    if wave is not None:
-        found.append(Change(str(wave), wave.since, wave.until, says_when=True))
-    return found
+    return [] if wave is None else [Change(str(wave), wave.since, wave.until, says_when=True)]

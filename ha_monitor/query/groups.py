@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ha_monitor.incidents.rules.errors import mark_before
+from ha_monitor.incidents.changes import new_since
 from ha_monitor.store.error_groups import ErrorGroup, GroupState
 from ha_monitor.store.incidents import Mark
 from ha_monitor.store.queries import ErrorQueries, KeptTask, Queries
@@ -77,7 +77,12 @@ def known_groups(
         KnownGroup(
             group,
             tuple(task for task in islice(tasks, len(group.tasks[:latest])) if task is not None),
-            mark_before(group, marks) if group.state is GroupState.NEW else None,
+            _mark_before(group, marks) if group.state is GroupState.NEW else None,
         )
         for group in groups
     ]
+
+
+def _mark_before(group: ErrorGroup, marks: Sequence[Mark]) -> Mark | None:
+    change = new_since(marks, (), group.first)
+    return None if change is None else change.mark

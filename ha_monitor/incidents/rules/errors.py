@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ha_monitor.incidents.catalogue import DAY
+from ha_monitor.incidents.changes import new_since
 from ha_monitor.incidents.facts import Facts
-from ha_monitor.incidents.restarts import wave_before
 from ha_monitor.incidents.sighting import Sighting, command_of, count_of
 from ha_monitor.store.error_groups import ErrorGroup, GroupState
-from ha_monitor.store.incidents import Mark
 from ha_monitor.text.visible import visible
 
 
@@ -28,18 +27,10 @@ def error_regressed(facts: Facts) -> Iterator[Sighting]:
             yield _sighting("error-regressed", "error that was resolved is back", group, facts)
 
 
-def mark_before(group: ErrorGroup, marks: Sequence[Mark]) -> Mark | None:
-    """The latest deployment, if an error is new since then.
-
-    :param marks: newest first.
-    """
-    return marks[0] if marks and marks[0].at <= group.first else None
-
-
 def _sighting(kind: str, what: str, group: ErrorGroup, facts: Facts) -> Sighting:
-    mark = mark_before(group, facts.marks) if kind == "error-new" else None
-    wave = wave_before(facts.workers, group.first) if kind == "error-new" and mark is None else None
-    since = f", new since {visible(mark.label)}" if mark is not None else f", new since {wave}" if wave else ""
+    change = new_since(facts.marks, facts.workers, group.first) if kind == "error-new" else None
+    since = "" if change is None else f", new since {visible(change.name)}"
+    mark = None if change is None else change.mark
     failures = count_of(group.failures, "failure")
     retries = f" and {count_of(group.retries, 'retry', 'retries')}" if group.retries else ""
     return Sighting(
