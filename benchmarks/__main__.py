@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from benchmarks import asking, distance, latency, memory, observed, page, speed, told, watched, web, workers
+from benchmarks import asking, distance, latency, memory, observed, page, speed, told, until_told, watched, web, workers
 from benchmarks.bed import Services
 from benchmarks.table import Row, render
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[Services], list[Row]]] = {
     "web": web.run,
     "watched": watched.run,
     "told": told.run,
+    "until-told": until_told.run,
     "page": page.run,
 }
 
