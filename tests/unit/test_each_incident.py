@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
+from ha_monitor.events.decode import Message
 from ha_monitor.incidents.catalogue import CATALOGUE, KINDS
 from ha_monitor.store.incidents import Phase
 from ha_monitor.store.memory.server import MemoryServer
@@ -98,6 +100,25 @@ def freeze_the_monitor(world: World) -> None:
     world.living = living
 
 
+def merge_slowly(world: World) -> None:
+    """For ten minutes, so that events wait in the queue for longer and longer."""
+    for one in world.living:
+        one.source.receive = partial(one_a_second, world, one.source.receive)  # type: ignore[method-assign]
+    for _ in range(10):
+        traffic(world)
+    for one in world.living:
+        del one.source.receive
+
+
+def one_a_second(
+    world: World, receive: Callable[[int, float], list[Message]], limit: int, timeout: float
+) -> list[Message]:
+    messages = receive(min(limit, 1), timeout)
+    if messages:
+        world.bed.clock.sleep(1.0)
+    return messages
+
+
 def restart_all_workers(world: World) -> None:
     names = list(world.heard)
     for number, name in enumerate(names):
@@ -122,6 +143,7 @@ SITUATIONS: dict[Callable[[World], None], set[tuple[str, str]]] = {
     take_the_broker_away: set(),
     take_the_store_away: set(),
     freeze_the_monitor: set(),
+    merge_slowly: {("monitor", "lag")},
     restart_all_workers: set(),
     put_the_clock_back: set(),
     empty_the_store: {("store-went-back", "")},
@@ -146,11 +168,13 @@ def test_a_fleet_that_does_well_has_no_incident_of_any_kind(situation: Callable[
 
 
 def traffic(world: World) -> None:
-    """A minute in which some tasks fail, some are retried, one waits in a queue, and one runs for half a minute."""
+    """A minute in which some tasks succeed, some fail, and there is always one that waits in a queue, and one that
+    runs, for half a minute each.
+    """
     world.run("task-received", "task-started", "task-succeeded", count=12)
     world.run("task-received", "task-started", "task-failed")
-    (waits,) = world.run("task-sent")
-    (runs,) = world.run("task-received", "task-started")
-    world.pass_by(30)
-    world.end(runs, waits)
-    world.pass_by(30)
+    for _ in range(2):
+        (waits,) = world.run("task-sent")
+        (runs,) = world.run("task-received", "task-started")
+        world.pass_by(30)
+        world.end(runs, waits)
