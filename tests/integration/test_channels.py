@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ha_monitor.clock import SystemClock
@@ -28,6 +29,7 @@ from ha_monitor.notify.message import lines_of
 from tests.conftest import missing
 from tests.support.alertmanager import PrivateAlertmanager
 from tests.support.certificates import Certificate
+from tests.support.messages_shown import KEY, MAIL, blocks, documents, message_to, shown_mail
 from tests.support.process import ServiceMissing, wait_until
 from tests.support.receivers import Behaviour, HttpReceiver, MailReceiver, SilentServer, answering, trickling
 from tests.unit.test_notify_message import ended, incident, message
@@ -109,6 +111,39 @@ def test_alertmanager_takes_an_alert_and_its_end(receiver: HttpReceiver) -> None
         with pytest.raises(TryAgain, match=r"127\.0\.0\.1:9: "):
             channel.probe(deadline())
         assert made(Alertmanager(urls=[server.url])).probe(deadline()) == "1 member answers"
+
+
+def test_what_the_documentation_shows_is_what_arrives(receiver: HttpReceiver) -> None:
+    """Given the documented incident, the distribution's Alertmanager has the alert, a mail server the mail, and whoever
+    serves a webhook or PagerDuty's interface the documents that are shown."""
+    try:
+        alertmanager = PrivateAlertmanager(receiver.url)
+    except ServiceMissing as error:
+        missing(error)
+    shown = documents()
+    made(PagerDuty(receiver.url), key=KEY).deliver(message_to("pager"), deadline())
+    for template in ("json", "slack", "mattermost"):
+        made(Webhook(receiver.url, template=template)).deliver(message_to("chat"), deadline())
+    assert [request.document for request in receiver.received] == [
+        shown[name] for name in ("pagerduty", "json", "slack", "mattermost")
+    ]
+    with MailReceiver() as server:
+        settings = msgspec.structs.replace(MAIL, port=server.port, tls="none")
+        made(settings).deliver(message_to("mail"), deadline())
+        (mail,) = server.mails
+        assert f"```\n{shown_mail(mail)}\n```" == blocks()["email"]
+    with alertmanager:
+        # With the time of now, since one that has ended is not shown.
+        made(Alertmanager(urls=[alertmanager.url])).deliver(message_to("alerts", at=time.time()), deadline())
+        (alert,) = wait_until(alertmanager.alerts, 30, "the alert")
+        expected = shown["alertmanager"]
+        assert (alert["labels"], alert["generatorURL"]) == (expected["labels"], expected["generatorURL"])
+        assert without_times(alert["annotations"]) == without_times(expected["annotations"])
+
+
+def without_times(annotations: dict[str, str]) -> dict[str, str]:
+    """Without the line that says since when."""
+    return annotations | {"description": annotations["description"].partition("\n")[2]}
 
 
 def hanging(handler: object, received: object) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,7 +19,8 @@ from ha_monitor.config.schema import Config, LogLevel, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.outputs.announcer import Announcer
-from ha_monitor.outputs.handlers import Handler, Handlers
+from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
+from ha_monitor.outputs.line import iso_time
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.reloadable import Reloadable
@@ -514,14 +517,16 @@ class Calls:
 
 def with_handlers(bed: Bed, name: str, calls: Calls) -> Instance:
     """An instance with these for `@on("incident-opened")` and `@on("incident-resolved")`."""
+    opened = Handler("calls.opened", frozenset(["incident-opened"]), calls.opened)
+    return handling(bed, name, [opened, Handler("calls.resolved", frozenset(["incident-resolved"]), calls.resolved)])
+
+
+def handling(bed: Bed, name: str, found: Sequence[Handler]) -> Instance:
+    """An instance with handlers."""
 
     class Handling(Instance):
         def reloadable(self, handlers: Sequence[Any] = (), level: LogLevel = LogLevel.DEBUG) -> Reloadable:
             made = super().reloadable(handlers, level)
-            found = [
-                Handler("calls.opened", frozenset(["incident-opened"]), calls.opened),
-                Handler("calls.resolved", frozenset(["incident-resolved"]), calls.resolved),
-            ]
             announcer = Announcer(
                 output=self.output,
                 identity=self.identity,
@@ -554,6 +559,35 @@ def test_handlers_get_each_incident_once_in_the_fleet(bed: Bed) -> None:
     ]
     events = [line["event_id"] for instance in (one, two) for line in instance.output.lines if "incident" in line]
     assert sorted(event_id for _, event_id, *_ in calls.got) == sorted(events)
+
+
+def test_the_functions_of_a_module_get_all_that_the_lines_say(
+    bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a module as somebody writes it, with `@on` for both, its functions are called with the type, the time, the
+    id and all fields of the line that says that an incident was opened, and of the one that it is over.
+    """
+    (tmp_path / "told_by_incidents.py").write_text(
+        "from ha_monitor import on\n"
+        "got = []\n"
+        "@on('incident-opened')\ndef opened(event, task): got.append(event)\n"
+        "@on('incident-resolved')\ndef resolved(event, task): got.append(event)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    one = handling(bed, "1", load_handlers(["told_by_incidents"]))
+    got: list[Event] = sys.modules.pop("told_by_incidents").got
+    lose_a_worker(bed, one)
+    for _ in range(8):
+        beat(bed, "celery@a")
+        one.live(2)
+
+    written = [line for line in one.output.lines if line["event"].startswith("incident-")]
+    assert [event.type for event in got] == ["incident-opened", "incident-resolved"]
+    for told, line in zip(got, written, strict=True):
+        assert (told.id, iso_time(told.time or 0)) == (line["event_id"], line["event_time"])
+        assert set(told.fields) == {"incident", "kind", "key", "severity", "since", "size", "summary", "command"}
+        fields = {**told.fields, "since": iso_time(told.fields["since"])}
+        assert fields == {name: line[name] for name in fields}
 
 
 def test_a_handler_of_incidents_that_fails_is_called_again_for_the_same_event(bed: Bed) -> None:

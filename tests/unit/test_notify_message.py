@@ -9,14 +9,13 @@ import msgspec
 import pytest
 
 from ha_monitor.config.notify import Email, Secrets
-from ha_monitor.incidents.facts import LostTasks
-from ha_monitor.incidents.rules.workers import what_became
 from ha_monitor.notify.channels.alertmanager import ENDS_AFTER, alert_of
 from ha_monitor.notify.channels.email import mail_of
 from ha_monitor.notify.channels.pagerduty import event_of
 from ha_monitor.notify.channels.webhook import mattermost_of, slack_of
 from ha_monitor.notify.message import Message, Notice, document_of, lines_of, title_of
 from ha_monitor.store.incidents import Incident, Phase, Severity
+from tests.support.messages_shown import blocks
 
 AT = 1_764_100_000.0
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -183,16 +182,7 @@ def test_no_text_gets_into_the_headers_of_a_mail() -> None:
     assert Secrets() == Secrets("", "", "")
 
 
-def test_the_documented_message_is_a_real_one() -> None:
-    """Given the incident of the documentation, its message is the one that stands there."""
-    at = 1764162140.0
-    known = incident(
-        "4c1f09ab72de",
-        since=at - 95,
-        summary=f"celery@app3 is lost{what_became(LostTasks(tuple('123456789abc'), again=9, asked=3))}",
-        facts={"before": "deploy v512, 4 min earlier"},
-    )
-    notice = Notice("4c1f09ab72de.chat.1", Phase.FIRING, known)
-    shown = Message(notice.id, "shop", (notice,), at, "https://monitor.example.org")
-
-    assert "```\n" + "\n".join(lines_of(shown)) + "\n```" in (DOCS / "being-told.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", blocks())
+def test_the_documented_messages_are_those_that_are_sent(name: str) -> None:
+    """Given the incident of the documentation, what stands there is what each channel sends."""
+    assert blocks()[name] in (DOCS / "being-told.md").read_text(encoding="utf-8")
