@@ -120,11 +120,12 @@ def one_a_second(
 
 
 def restart_all_workers(world: World) -> None:
+    """One after the other, each away for longer than one that says nothing may be."""
     names = list(world.heard)
     for number, name in enumerate(names):
         world.bed.publish(event("worker-offline", at=world.bed.clock.time(), hostname=name))
         world.heard.remove(name)
-        world.pass_by(30)
+        world.pass_by(90)
         world.bed.publish(event("worker-online", at=world.bed.clock.time(), hostname=name, pid=5000 + number))
         world.heard.append(name)
 
