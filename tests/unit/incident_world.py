@@ -34,7 +34,9 @@ STEP = 2.0
 """Seconds between two heartbeats of a worker."""
 HEARD, SETTLED = 100.0, SETTLING + 3 * EVERY
 """Seconds after which workers are judged; and after which schedules are, and an error is new."""
-FIRST, SECOND = "a.one", "a.two"
+FIRST, SECOND, RARE = "a.one", "a.two", "a.three"
+RARELY = 3
+"""Of so many rounds of beat, the last schedule is due in one."""
 WORKER = "celery@a"
 """The worker that runs what schedules send."""
 LOST = tuple(f"celery@{letter}" for letter in "bcdef")
@@ -49,10 +51,11 @@ class AllAtOnce(LookingAtOnce):
 
 
 class World(Fleet):
-    """A beat with two schedules, workers, a queue, and instances that watch it all."""
+    """A beat with three schedules, workers, a queue, and instances that watch it all."""
 
     def __init__(self, size: int = 1, config: Config = DEFAULTS) -> None:
         super().__init__(Bed(), tasks=(FIRST, SECOND))
+        self.conf["beat_schedule"][f"{RARE} rarely"] = {"task": RARE, "schedule": RARELY * EVERY}
         self.config = config
         self.heard = [WORKER, *LOST, "celery@z"]
         """The workers that send heartbeats."""
@@ -61,7 +64,7 @@ class World(Fleet):
         self.held: dict[str, Held] = {}
         """The tasks that workers say they have."""
         self.acks_late = False
-        self.times = Counter({FIRST: 1, SECOND: 1})
+        self.times = Counter({FIRST: 1, SECOND: 1, RARE: 1})
         """How often each schedule is sent when it is due."""
         self.ends: dict[str, str] = {}
         """How the runs of a schedule end, if not well."""
@@ -69,7 +72,7 @@ class World(Fleet):
         """All instances that there ever were."""
         self.begun = 0.0
         """When what a test brought about began to be wrong, by the simulated clock."""
-        self._number = 0
+        self._number = self._rounds = 0
         self.living = [self.add(str(number + 1)) for number in range(size)]
 
     @property
@@ -101,6 +104,7 @@ class World(Fleet):
         while clock.now < until:
             if clock.now >= self._next:
                 self._next += EVERY
+                self._rounds += 1
                 for _ in range(self.beats):
                     self.send()
             beat(self.bed, *self.heard)
@@ -115,7 +119,8 @@ class World(Fleet):
         """What beat does when its schedules are due, and the worker with it."""
         for entry in self.conf["beat_schedule"].values():
             task = entry["task"]
-            for _ in range(self.times[task]):
+            is_due = self._rounds % round(entry["schedule"] / EVERY) == 0
+            for _ in range(self.times[task] if is_due else 0):
                 self.runs += 1
                 now, uuid = self.bed.clock.time(), f"run-{self.runs}"
                 kinds = ("task-sent", "task-received", "task-started", self.ends.get(task, "task-succeeded"))
@@ -356,7 +361,7 @@ CAUSES: dict[str, Cause] = {
     "events-lost": Cause(_lose_events, _nothing, _lose_events, _lose_events),
     "schedule-missed": Cause(_times(FIRST, 0), _ONCE_MORE, _times(FIRST, 0), _nothing),
     "schedule-doubled": Cause(_times(FIRST, 2), _ONCE_MORE, _times(FIRST, 2)),
-    "beat-silent": Cause(_beats(0), _beats(1), _beats(0)),
+    "beat-silent": Cause(_beats(0), _beats(1), _beats(0), _nothing),
     "schedule-failed": Cause(_run_ends("task-failed"), _run_ends("task-succeeded"), _run_ends("task-failed")),
     "monitor": Cause(_instance_dies, _instances_come_back, _instance_dies, _instance_dies, size=3),
     "store-went-back": Cause(_go_back, _nothing, _go_back),
