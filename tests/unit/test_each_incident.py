@@ -152,6 +152,7 @@ SITUATIONS: dict[Callable[[World], None], set[tuple[str, str]]] = {
 """What each may be told of as."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_a_fleet_that_does_well_has_no_incident_of_any_kind(situation: Callable[[World], None]) -> None:
     """Given a fleet with all that the rules look at and nothing wrong in it, in which tasks fail as they did before,
