@@ -134,8 +134,8 @@ CATALOGUE = (
     Kind(
         *("monitor", _PAGE, "`instances`, `consuming`, `lag`, `brokers`, `store` or `channel-<name>`"),
         begins="an instance died and did not come back, one does not consume, events are merged more "
-        "than a minute late, instances consume from two Redis (line `brokers-differ`), Redis has used nine tenths of its "
-        "memory, or a [channel](being-told.md) takes no messages",
+        "than a minute late, instances consume from two Redis (line `brokers-differ`), Redis has used nine tenths of "
+        "its memory, or a [channel](being-told.md) takes no messages",
         ends="it is not so any more, or a dead instance is missing for a day",
         pending=MINUTE,
         quiet=30.0,

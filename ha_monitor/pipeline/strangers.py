@@ -56,7 +56,7 @@ class StrangersDuty:
 
     @property
     def found(self) -> SharedQueue | None:
-        """What is known of the queue; None while consumers of others cannot be told from those that were left behind."""
+        """None while consumers of others cannot be told from those that were left behind."""
         if not self._is_known:
             return None
         if self._shared_since is None or not self._counted:

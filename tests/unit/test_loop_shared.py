@@ -39,8 +39,8 @@ def with_foreign(bed: Bed) -> MemorySource:
 
 
 def test_two_stores_on_one_queue_are_one_incident_of_each() -> None:
-    """Given two instances with one store, and one with another that consumes the same queue, each fleet has one incident
-    that wakes, and says what is wrong and what to do; once the other is gone, it is over.
+    """Given two instances with one store, and one with another that consumes the same queue, each fleet has one
+    incident that wakes, and says what is wrong and what to do; once the other is gone, it is over.
     """
     bed, other = two_stores()
     first, second, stranger = instance(bed, "1"), instance(bed, "2"), instance(other, "1")
