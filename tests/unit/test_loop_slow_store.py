@@ -35,7 +35,7 @@ class SlowStore:
         self.calls: list[str] = []
         for name in ("send_apply", "receive_apply", "call"):
             setattr(self._store, name, self._slow(name, getattr(self._store, name)))
-        self._store.answers_within = lambda within: self._is_there(self._batches[0], within)
+        setattr(self._store, "answers_within", lambda within: self._is_there(self._batches[0], within))  # noqa: B010
 
     def _next(self) -> float:
         self._busy_until = max(self._busy_until, self._clock.now) + self._seconds
