@@ -22,10 +22,10 @@ from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config, QueueType
 from ha_monitor.config.urls import address_of
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable, StoreUnavailable
-from ha_monitor.pipeline.peers import Listener, apart_text
+from ha_monitor.incidents.listeners import Listener, apart_text
+from ha_monitor.incidents.shared_queue import shared_text
 from ha_monitor.pipeline.stats import CONSUMING
 from ha_monitor.pipeline.store_risks import DROPPED_KEYS
-from ha_monitor.pipeline.strangers import shared_text
 from ha_monitor.store.reader import StoreReader
 
 OLDEST_QUORUM = (3, 10)
@@ -100,7 +100,7 @@ def _check_greetings(config: Config, living: list[dict[str, Any]]) -> Iterator[F
         return
     for one, other in combinations(consuming, 2):
         if Listener.of(one).is_apart_from(Listener.of(other)):
-            yield failed("broker", apart_text(config.node_id, str(one.get("broker")), str(other.get("broker"))))
+            yield failed("broker", apart_text(str(one.get("broker")), str(other.get("broker")), config.node_id))
             return
 
 

@@ -132,9 +132,10 @@ CATALOGUE = (
         ends="a run succeeds, in time",
     ),
     Kind(
-        *("monitor", _PAGE, "`instances`, `consuming`, `lag`, `store` or `channel-<name>`"),
+        *("monitor", _PAGE, "`instances`, `consuming`, `lag`, `brokers`, `store` or `channel-<name>`"),
         begins="an instance died and did not come back, one does not consume, events are merged more "
-        "than a minute late, Redis has used nine tenths of its memory, or a [channel](being-told.md) takes no messages",
+        "than a minute late, instances consume from two Redis (line `brokers-differ`), Redis has used nine tenths of "
+        "its memory, or a [channel](being-told.md) takes no messages",
         ends="it is not so any more, or a dead instance is missing for a day",
         pending=MINUTE,
         quiet=30.0,
@@ -144,6 +145,13 @@ CATALOGUE = (
         *("store-went-back", _WARN, "empty"),
         begins="Redis had less than it had confirmed (line `store-went-back`)",
         ends="15 minutes without",
+        always=True,
+    ),
+    Kind(
+        *("queue-shared", _PAGE, "queue of events"),
+        begins="something else takes events away, such as instances with another store (line `queue-shared`)",
+        ends="for 2 minutes it has had no more consumers than there are instances",
+        quiet=2 * MINUTE,
         always=True,
     ),
 )

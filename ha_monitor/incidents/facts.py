@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ha_monitor.incidents.listeners import Listener
+from ha_monitor.incidents.shared_queue import SharedQueue
 from ha_monitor.schedules.model import Judged
 from ha_monitor.store.error_groups import ErrorGroup
 from ha_monitor.store.incidents import Mark
@@ -40,6 +42,10 @@ class InstanceFacts(NamedTuple):
     is_consuming: bool = False
     lag: float = 0.0
     died_at: float | None = None
+    broker: str = ""
+    """Its address."""
+    listener: Listener | None = None
+    """What it has received of the others; None where they need not be at one broker, and where that has a name."""
 
 
 class LostTasks(NamedTuple):
@@ -104,6 +110,8 @@ class Facts(NamedTuple):
     """Kind and key of the incidents that fire, or are about to."""
     failing_channels: Sequence[str] = ()
     """Those that cannot be told of incidents, by name."""
+    event_queue: SharedQueue | None = None
+    """None while it is not known who consumes it."""
     schedules: Judged | None = None
     """None if they cannot be judged now."""
     are_events_merged: bool = True

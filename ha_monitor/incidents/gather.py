@@ -19,8 +19,10 @@ from ha_monitor.incidents.facts import (
     QueueFacts,
     SurveyedQueue,
 )
+from ha_monitor.incidents.listeners import Listener
 from ha_monitor.incidents.rules.names import WINDOW
 from ha_monitor.incidents.schedules import ScheduleGatherer, ScheduleView
+from ha_monitor.incidents.shared_queue import SharedQueue
 from ha_monitor.store.error_groups import ErrorGroup
 from ha_monitor.store.incidents import Incident, Mark, Silence
 from ha_monitor.store.name_statistics import NameStatistic
@@ -101,6 +103,8 @@ class View(NamedTuple):
     may_judge: bool
     """Whether all that was sent until some seconds ago is merged, as far as the leader can say."""
     schedules: ScheduleView = ScheduleView()
+    event_queue: SharedQueue | None = None
+    """As `Facts`."""
 
 
 class Gatherer:
@@ -155,6 +159,7 @@ class Gatherer:
             went_back_at=view.went_back_at,
             marks=reader.incidents.marks(),
             failing_channels=view.failing_channels,
+            event_queue=view.event_queue,
             open_keys=frozenset((one.kind, one.key) for one in open_ones),
             schedules=judged,
             are_events_merged=is_merged,
@@ -210,12 +215,15 @@ def memory_share(info: Mapping[str, str]) -> float | None:
 def _instance(entry: InstanceEntry, now: float) -> InstanceFacts:
     lag = entry.stats.get("lag")
     is_alive = entry.lease_left > 0
+    is_consuming = is_alive and entry.stats.get("state") == CONSUMING
     return InstanceFacts(
         _name_of(entry.who),
         is_alive,
-        is_consuming=is_alive and entry.stats.get("state") == CONSUMING,
+        is_consuming=is_consuming,
         lag=float(lag) if isinstance(lag, int | float) and 0 <= lag < 1e9 else 0.0,
         died_at=None if is_alive else now - entry.silent,
+        broker=str(entry.stats.get("broker", "")),
+        listener=Listener.of(entry.stats) if is_consuming and entry.stats.get("place") else None,
     )
 
 

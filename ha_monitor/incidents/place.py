@@ -23,6 +23,7 @@ PAGES = {
     "beat-silent": "schedules",
     "monitor": "monitor",
     "store-went-back": "monitor",
+    "queue-shared": "monitor",
 }
 """By kind; of what its key is the name, but for `monitor` and `OF_ALL`."""
 OF_ALL = frozenset(["beat-silent"])

@@ -12,6 +12,7 @@ from ha_monitor.config.schema import Workers
 from ha_monitor.incidents.facts import SurveyedQueue
 from ha_monitor.incidents.gather import View
 from ha_monitor.incidents.schedules import ScheduleView
+from ha_monitor.incidents.shared_queue import SharedQueue
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.looker import LatestLook, Looker
@@ -50,6 +51,14 @@ class Asked(Protocol):
         """What each source said since this instance leads."""
 
 
+class Strangers(Protocol):
+    """Looks for other consumers of the queue of events."""
+
+    @property
+    def found(self) -> SharedQueue | None:
+        """What it found; None while that is not known."""
+
+
 class Failing(Protocol):
     """Tells the channels."""
 
@@ -69,6 +78,7 @@ class IncidentsDuty:
         looker: Looker,
         latest: LatestLook,
         watch: Watch,
+        strangers: Strangers,
         channels: Failing | None,
         asked: Asked | None,
         schedules: Sequence[Definition],
@@ -93,6 +103,7 @@ class IncidentsDuty:
         self._looker = looker
         self._latest = latest
         self._watch = watch
+        self._strangers = strangers
         self._channels = channels
         self._listening = listening
         self._settings = settings
@@ -132,6 +143,7 @@ class IncidentsDuty:
             watched.orphaned,
             self._store.went_back_at,
             [] if self._channels is None else self._channels.failing,
+            event_queue=self._strangers.found,
             may_judge=merged_ago is not None
             and merged_ago <= MERGED_WITHIN
             and self._listening.has_lasted(self._settings.lost_after),

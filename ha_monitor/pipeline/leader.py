@@ -126,6 +126,7 @@ class Leader:
                     looker=looker,
                     latest=latest,
                     watch=self._watch,
+                    strangers=self._strangers,
                     channels=channels,
                     asked=asked,
                     schedules=definitions_of(config.schedules),

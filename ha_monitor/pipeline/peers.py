@@ -10,11 +10,12 @@ Redis, the one that connected first has received the other's greeting.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from ha_monitor.clock import Clock
 from ha_monitor.errors import BrokerUnavailable
+from ha_monitor.incidents.listeners import Listener, apart_text
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.namesakes import Namesakes
 from ha_monitor.pipeline.stats import CONSUMING, Stats
@@ -22,37 +23,6 @@ from ha_monitor.store.api import Store
 
 APART_FOR = 30.0
 """Seconds for which two instances must have been found apart: as of their latest ticks, which are not of one moment."""
-MOST_BEHIND = 10.0
-"""Seconds since when an instance may have handled what it was sent: a greeting may lie behind much else."""
-
-
-class Listener(NamedTuple):
-    """What an instance has received of the others at its broker."""
-
-    greeting: str
-    greetings: Collection[str]
-    behind: float | None
-    """As `Stats`."""
-
-    @classmethod
-    def of(cls, stats: Mapping[str, Any]) -> Listener:
-        """As an instance has published it; one of a version that greets nobody has received nothing."""
-        greeting, greetings, behind = stats.get("greeting"), stats.get("greetings"), stats.get("behind")
-        return cls(
-            greeting if isinstance(greeting, str) else "",
-            greetings if isinstance(greetings, list) else (),
-            behind if isinstance(behind, (int, float)) else None,
-        )
-
-    def is_apart_from(self, other: Listener) -> bool:
-        """Whether the two listen at different brokers: each has its own greeting, neither the other's, and neither may
-        still have it before it.
-        """
-        if not (self.greeting and other.greeting):
-            return False
-        if self.greeting in other.greetings or other.greeting in self.greetings:
-            return False
-        return all(one.behind is not None and one.behind <= MOST_BEHIND for one in (self, other))
 
 
 class Peers:
@@ -113,17 +83,5 @@ class Peers:
         for pair, stats in apart.items():
             if now - self._apart[pair] >= APART_FOR and pair not in self._told:
                 self._told.add(pair)
-                reason = apart_text(self._node_id, self._stats.broker, str(stats.get("broker")))
+                reason = apart_text(self._stats.broker, str(stats.get("broker")), self._node_id)
                 self._logger.error("brokers-differ", reason=reason)
-
-
-def apart_text(node_id: str, one: str, other: str) -> str:
-    """What is wrong, and what to do.
-
-    :param one: address of a broker; the other is that of another instance.
-    """
-    return (
-        f"instances of node_id {node_id} consume from two Redis, at {one} and at {other}: what is sent to all that "
-        "listen at one does not reach the other, so that one record mixes two applications; give the instances of each "
-        "broker a node_id of their own"
-    )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from ha_monitor.broker.source import max_requeue_delay
 from ha_monitor.check.findings import Severity
 from ha_monitor.check.online import check_broker
+from ha_monitor.cli.main import main
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
 from ha_monitor.pipeline.strangers import LONGER
 from tests.support.instances import QUICK, Fleet
+from tests.support.ledger import Line
 from tests.support.process import wait_until
 
 LONGEST = max_requeue_delay(QUICK["broker"]["heartbeat"]) + LONGER + 2 * DEPTH_EVERY
@@ -22,9 +28,30 @@ def shared(fleet: Fleet) -> list[str]:
     return [text for text in found if "something else takes events away" in text]
 
 
-def test_two_stores_on_one_queue_are_found(broker_url: str, store_url: str, result_url: str, tmp_path: Path) -> None:
+def opened(fleet: Fleet) -> list[Line]:
+    """What was announced of the incident."""
+    return [line for line in fleet.said("incident-opened") if line["kind"] == "queue-shared"]
+
+
+def problems(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[Line]:
+    """What `ha-monitor problems` says of a fleet, of which something is wrong."""
+    monkeypatch.setenv("HA_MONITOR_CONFIG", str(folder / "fleet.toml"))
+    assert main(["problems", "-o", "jsonl"]) == 1
+    return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Path], list[Line]]:
+    """Asks the command."""
+    return lambda folder: problems(folder, monkeypatch, capsys)
+
+
+def test_two_stores_on_one_queue_are_found(
+    broker_url: str, store_url: str, result_url: str, tmp_path: Path, ask: Callable[[Path], list[Line]]
+) -> None:
     """Given a fleet with two instances, and one with the same node_id and another store, a line of each leader and the
-    check of both say that the queue is shared; nothing says so of the first alone, nor once the other has stopped.
+    check of both say that the queue is shared, and an incident of each fleet that wakes: `ha-monitor problems` has it.
+    Nothing says so of the first alone, nor does the check once the other has stopped.
     """
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
@@ -47,5 +74,14 @@ def test_two_stores_on_one_queue_are_found(broker_url: str, store_url: str, resu
         assert (line["consumers"] >= 3, line["instances"]) == (True, 1)
         (text,) = shared(fleet)
         assert re.search("has [3-6] consumers, and this store knows 2 instances", text)
+
+        for one, folder, instances in ((fleet, folders[0], 2), (other, folders[1], 1)):
+            wait_until(lambda one=one: opened(one), 6 * LONGEST, "the incident", 0.5)  # type: ignore[misc]
+            (line,) = opened(one)
+            assert (line["severity"], line["key"]) == ("page", one.config.queue_name)
+            assert f"and this store knows {instances} instance" in line["summary"]
+            row = ask(folder)[0]
+            assert (row["kind"], row["phase"], row["summary"]) == ("queue-shared", "firing", line["summary"])
+
         assert other.instances[0].stop() == 0
         assert shared(fleet) == []

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ha_monitor.broker.memory import MemorySource
 from ha_monitor.broker.survey import Survey, TaskQueue
 from ha_monitor.broker.task_query import Held, WorkerAnswers
 from ha_monitor.config.schema import Config, StuckSettings, Workers
@@ -68,6 +69,8 @@ class World(Fleet):
         """How often each schedule is sent when it is due."""
         self.ends: dict[str, str] = {}
         """How the runs of a schedule end, if not well."""
+        self.foreign: list[MemorySource] = []
+        """Consumers of the queue of events that know another store."""
         self.all: list[Instance] = []
         """All instances that there ever were."""
         self.begun = 0.0
@@ -346,6 +349,16 @@ def _go_back(world: World) -> None:
     world.bed.server.go_back(before)
 
 
+def _share(world: World) -> None:
+    world.foreign.append(MemorySource(world.bed.broker))
+    world.foreign[-1].connect()
+
+
+def _share_no_more(world: World) -> None:
+    while world.foreign:
+        world.foreign.pop().close()
+
+
 _ONCE_MORE = _times(FIRST, 1)
 CAUSES: dict[str, Cause] = {
     "worker-lost": Cause(_lose_two, _come_back, _lose, _nothing),
@@ -365,6 +378,7 @@ CAUSES: dict[str, Cause] = {
     "schedule-failed": Cause(_run_ends("task-failed"), _run_ends("task-succeeded"), _run_ends("task-failed")),
     "monitor": Cause(_instance_dies, _instances_come_back, _instance_dies, _instance_dies, size=3),
     "store-went-back": Cause(_go_back, _nothing, _go_back),
+    "queue-shared": Cause(_share, _share_no_more, _share, _share),
 }
 """By kind, in the order of the catalogue."""
 

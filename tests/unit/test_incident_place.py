@@ -35,6 +35,7 @@ def incident(kind: str, key: str, *tasks: str) -> Incident:
         ("beat-silent", "gen4711@web3", (), "schedules"),
         ("monitor", "channel-pager", (), "monitor"),
         ("store-went-back", "", (), "monitor"),
+        ("queue-shared", "celeryev.shop", (), "monitor"),
         ("queue-late", "x" * LONGEST, (), "queues"),
         ("queue-late", "\n\x1b[31m", (), "queues/%0A%1B%5B31m"),
         ("queue-late", "\ud800", (), "queues/%3F"),

@@ -16,7 +16,9 @@ from ha_monitor.incidents.facts import (
     QueueFacts,
     SurveyedQueue,
 )
+from ha_monitor.incidents.listeners import Listener
 from ha_monitor.incidents.rules import see
+from ha_monitor.incidents.shared_queue import SharedQueue
 from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
 from ha_monitor.store.incidents import BEFORE, Mark, Severity
@@ -54,17 +56,19 @@ def task(task_id: str, worker: str | None = "celery@a") -> KeptTask:
 
 
 def test_nothing_is_seen_where_nothing_is() -> None:
-    """Given an empty store, no rule sees anything, and all can be judged but what needs a survey, or schedules."""
+    """Given an empty store, no rule sees anything, and all can be judged but what needs a survey, a count, or
+    schedules."""
     found = see(Facts(NOW))
 
     assert found.sightings == []
     of_schedules = {"schedule-missed", "schedule-doubled", "schedule-failed", "beat-silent"}
-    assert found.judged == {kind.name for kind in CATALOGUE} - {"no-consumer"} - of_schedules
+    assert found.judged == {kind.name for kind in CATALOGUE} - {"no-consumer", "queue-shared"} - of_schedules
 
 
 def test_while_events_are_on_their_way_only_the_monitor_is_judged() -> None:
     """Given events that are not merged yet, nothing that rests on them is judged."""
-    assert see(Facts(NOW, survey=[], are_events_merged=False)).judged == {"monitor", "store-went-back"}
+    judged = see(Facts(NOW, survey=[], event_queue=SharedQueue("q"), are_events_merged=False)).judged
+    assert judged == {"monitor", "store-went-back", "queue-shared"}
 
 
 def test_workers_are_not_judged_before_all_were_looked_at() -> None:
@@ -339,6 +343,50 @@ def test_what_the_monitor_lacks(facts: dict[str, object], found: list[tuple[str,
 def test_a_store_that_went_back(at: float, count: int) -> None:
     """Given a store that went back, that is seen for a quarter of an hour."""
     assert len(seen(went_back_at=at)) == count
+
+
+def test_a_queue_that_something_else_consumes() -> None:
+    """Given consumers of others in the queue of events, one sentence says how many, and what to do; given none, or
+    while that is not known, nothing is seen, and while it is not known, it is not over either.
+    """
+    (one,) = seen(event_queue=SharedQueue("celeryev.x", 5, 2, lasts=50.0))
+
+    assert one == Sighting(
+        "queue-shared",
+        "celeryev.x",
+        "celeryev.x has 5 consumers, and this store knows 2 instances: something else takes events away, probably "
+        "instances with another store; give those a node_id of their own, or the same store.url",
+        size=3,
+        since=NOW - 50,
+        command="ha-monitor check --online",
+    )
+    assert seen(event_queue=SharedQueue("celeryev.x")) == seen() == []
+    assert "queue-shared" not in see(Facts(NOW)).judged
+    assert "queue-shared" in see(Facts(NOW, event_queue=SharedQueue("celeryev.x"))).judged
+
+
+@pytest.mark.parametrize(("hears", "count"), [([], 1), (["a"], 0)], ids=["two Redis", "one Redis"])
+def test_instances_at_two_brokers_that_should_be_one(hears: list[str], count: int) -> None:
+    """Given two instances that consume, of which neither has received what the other sent to all, they are at two
+    Redis, and that is said once, in the same words whichever comes first; one that does not consume is at none.
+    """
+    one = InstanceFacts("h/1", is_alive=True, is_consuming=True, broker="r1:6379", listener=Listener("a", ["a"], 0.1))
+    listener = Listener("b", ["b", *hears], 0.1)
+    other = InstanceFacts("h/2", is_alive=True, is_consuming=True, broker="r2:6379", listener=listener)
+
+    found = said(instances=[one, other])
+
+    assert found == said(instances=[other, one])
+    assert [text[:3] for text in found] == count * [
+        (
+            "monitor",
+            "brokers",
+            "instances consume from two Redis, at r1:6379 and at r2:6379: what is sent to all that listen at one does "
+            "not reach the other, so that one record mixes two applications; give the instances of each broker a "
+            "node_id of their own",
+        )
+    ]
+    assert said(instances=[one, other._replace(listener=None)]) == []
 
 
 @pytest.mark.parametrize(

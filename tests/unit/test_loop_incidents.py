@@ -186,6 +186,7 @@ def test_a_leader_that_dies_before_the_line_leaves_it_to_the_next(bed: Bed, one:
     bed.server.trouble = opens
     with pytest.raises(KeyboardInterrupt):
         live(60, leader, other)
+    leader.source.close()  # as the system does
     bed.server.trouble = lambda _moment: None
     assert lines(leader, other) == []
     live(60, other)

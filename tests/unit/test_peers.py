@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ha_monitor.pipeline.peers import APART_FOR, MOST_BEHIND, Listener
+from ha_monitor.incidents.listeners import MOST_BEHIND, Listener
+from ha_monitor.pipeline.peers import APART_FOR
 from tests.unit.builders import UUID, event
 from tests.unit.loop_bed import Bed, Instance, live
 

@@ -15,7 +15,7 @@ RULES = (
     *(workers.worker_lost, queues.queue_late, queues.no_consumer, errors.error_new, errors.error_regressed),
     *(names.failing, names.retry_storm, tasks.task_stuck, tasks.task_orphaned, tasks.poison_task),
     *(schedules.schedule_missed, schedules.schedule_doubled, schedules.beat_silent, schedules.schedule_failed),
-    *(losses.events_lost, monitor.monitor, monitor.store_went_back),
+    *(losses.events_lost, monitor.monitor, monitor.store_went_back, monitor.queue_shared),
 )
 
 
@@ -37,6 +37,8 @@ def see(facts: Facts) -> Seen:
         unknown.add("worker-lost")
     if facts.survey is None:
         unknown.add("no-consumer")
+    if facts.event_queue is None:
+        unknown.add("queue-shared")
     if facts.schedules is None:
         unknown.update(OF_SCHEDULES)
     judged = {kind.name for kind in CATALOGUE if kind.always or facts.are_events_merged} - unknown

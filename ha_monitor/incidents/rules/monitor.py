@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 from ha_monitor.incidents.catalogue import DAY
 from ha_monitor.incidents.facts import Facts, InstanceFacts
+from ha_monitor.incidents.listeners import apart_text
+from ha_monitor.incidents.shared_queue import shared_text
 from ha_monitor.incidents.sighting import Sighting, count_of, names_of
+from ha_monitor.text.visible import visible
 
 LAGGING = 60.0
 """Seconds between an event and its merge."""
@@ -33,6 +37,9 @@ def monitor(facts: Facts) -> Iterator[Sighting]:
     if late:
         said = f"events are merged more than {LAGGING:.0f} s late by {_names(late)}: the answers are old"
         yield _of_fleet("lag", said, len(late))
+    if apart := next((pair for pair in combinations(alive, 2) if _are_apart(*pair)), None):
+        one, other = sorted(visible(instance.broker) for instance in apart)
+        yield Sighting("monitor", "brokers", apart_text(one, other), command="ha-monitor check --online")
     if facts.memory is not None and facts.memory >= FULL:
         said = (
             f"Redis has used more than {int(facts.memory * 20) * 5} % of its memory (maxmemory): then it takes no more"
@@ -50,10 +57,23 @@ def store_went_back(facts: Facts) -> Iterator[Sighting]:
         yield Sighting("store-went-back", "", said, since=facts.went_back_at, command=STATUS)
 
 
+def queue_shared(facts: Facts) -> Iterator[Sighting]:
+    """Each of two fleets has one part of the events: what it says of tasks and workers may be wrong."""
+    queue = facts.event_queue
+    if queue is not None and queue.lasts is not None:
+        said = shared_text(visible(queue.name), queue.consumers, queue.instances)
+        since = facts.now - queue.lasts
+        yield Sighting("queue-shared", queue.name, said, queue.others, since, command="ha-monitor check --online")
+
+
 def missing_of(instances: Sequence[InstanceFacts]) -> list[InstanceFacts]:
     """The instances that died and did not come back under their name."""
     back = {one.name for one in instances if one.is_alive}
     return list({one.name: one for one in instances if not one.is_alive and one.name not in back}.values())
+
+
+def _are_apart(one: InstanceFacts, other: InstanceFacts) -> bool:
+    return one.listener is not None and other.listener is not None and one.listener.is_apart_from(other.listener)
 
 
 def _of_fleet(key: str, summary: str, size: int, since: float | None = None) -> Sighting:

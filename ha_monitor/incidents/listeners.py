@@ -1,0 +1,53 @@
+"""Whether two instances listen at the same broker, where a broker has no name: by what each has received of the other
+(`pipeline/peers.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+MOST_BEHIND = 10.0
+"""Seconds since when an instance may have handled what it was sent: a greeting may lie behind much else."""
+
+
+class Listener(NamedTuple):
+    """What an instance has received of the others at its broker."""
+
+    greeting: str
+    greetings: Collection[str]
+    behind: float | None
+    """As `Stats`."""
+
+    @classmethod
+    def of(cls, stats: Mapping[str, Any]) -> Listener:
+        """As an instance has published it; one of a version that greets nobody has received nothing."""
+        greeting, greetings, behind = stats.get("greeting"), stats.get("greetings"), stats.get("behind")
+        return cls(
+            greeting if isinstance(greeting, str) else "",
+            greetings if isinstance(greetings, list) else (),
+            behind if isinstance(behind, (int, float)) else None,
+        )
+
+    def is_apart_from(self, other: Listener) -> bool:
+        """Whether the two listen at different brokers: each has its own greeting, neither the other's, and neither may
+        still have it before it.
+        """
+        if not (self.greeting and other.greeting):
+            return False
+        if self.greeting in other.greetings or other.greeting in self.greetings:
+            return False
+        return all(one.behind is not None and one.behind <= MOST_BEHIND for one in (self, other))
+
+
+def apart_text(one: str, other: str, node_id: str = "") -> str:
+    """What is wrong, and what to do.
+
+    :param one: address of a broker; the other is that of another instance.
+    """
+    whose = f" of node_id {node_id}" if node_id else ""
+    return (
+        f"instances{whose} consume from two Redis, at {one} and at {other}: what is sent to all that listen at one "
+        "does not reach the other, so that one record mixes two applications; give the instances of each broker a "
+        "node_id of their own"
+    )
