@@ -202,7 +202,7 @@ COLUMNS = (
     Of(Column("DELAY", 6, right=True), lambda one, style: _delay(one.judgement.last, style), wide=True),
     Of(Column("MISSED", 7, right=True), lambda one, _style: str(one.judgement.history.missed_total), wide=True),
     Of(Column("ZONE", 8), lambda one, _style: one.judgement.definition.zone, wide=True),
-    Of(Column("WHY", 9, 12), lambda one, _style: one.judgement.why or one.judgement.definition.differs, wide=True),
+    Of(Column("WHY", 9, 12), lambda one, _style: one.why or one.judgement.definition.differs, wide=True),
 )
 DUE_TIMES = (
     Of(Column("  DUE", 0), lambda one, style: f"  {style.time(one.due)[:19]}"),

@@ -52,7 +52,9 @@ class SeenSchedule(NamedTuple):
     @property
     def why(self) -> str:
         """Why it is in its state, if more is to be said of that; else empty."""
-        return self.judgement.why or self.judgement.definition.problem
+        definition = self.judgement.definition
+        learned = f"nobody told it: {definition.basis}" if definition.basis else ""
+        return self.judgement.why or definition.problem or learned
 
 
 class Schedules(NamedTuple):
