@@ -29,9 +29,9 @@ OBSERVED = 8 * 86400.0
 """Seconds for which a habit must have held: all days of a week, and one of them twice."""
 MOST_INTERVALS = 20
 """Times between runs that are kept, the latest."""
+SHORTEST_WARNING, LONGEST_WARNING = 86400.0, 7 * 86400.0
+"""Seconds for which somebody is warned: a period, within these."""
 _OFTEN = 6 * 3600.0
-_DAY = 86400.0
-_LONGEST_WARNING = 7 * _DAY
 _ROUND = (86400, 3600, 600, 300, 60, 30, 10, 5, 1)
 _CLOSE = 0.01
 
@@ -131,7 +131,7 @@ def grace_of(period: float) -> float:
 
 def warns_for(period: float) -> float:
     """Seconds for which somebody is warned that nothing runs, before the habit is forgotten."""
-    return min(max(_DAY, period), _LONGEST_WARNING)
+    return min(max(SHORTEST_WARNING, period), LONGEST_WARNING)
 
 
 def _after(habit: Habit, at: float, blind: Sequence[tuple[float, float]]) -> Habit:

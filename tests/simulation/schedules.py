@@ -494,11 +494,16 @@ def main() -> int:
     days = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
     began = time.process_time()
     world, result = simulate(seed, days)
-    sys.stdout.write(f"{table(world, result, days)}\n")
-    for line in (*result.false[:20], *result.late_found[:20]):
+    from tests.simulation.learned import Learner  # which stands on this module
+
+    learner = Learner(world, Monitor(world).heard)
+    learner.run()
+    shown = "\n".join(f"{name:<50} {number:>8,}" for name, number in learner.rows())
+    sys.stdout.write(f"{table(world, result, days)}\nThe same, told by nobody:\n{shown}\n")
+    for line in (*result.false[:20], *result.late_found[:20], *learner.false[:20]):
         sys.stdout.write(f"{line}\n")
     sys.stdout.write(f"seed {seed}; {time.process_time() - began:.1f} s of one core\n")
-    return int(bool(result.false or result.late_found))
+    return int(bool(result.false or result.late_found or learner.false))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tests.unit.builders import event
 from tests.unit.loop_bed import OWN_CONFIG, Bed, Instance, live
 from tests.unit.test_loop_incidents import beat as heard
 from tests.unit.test_loop_incidents import instance, with_stuck_tasks
-from tests.unit.test_loop_schedules import SETTLED, Fleet
+from tests.unit.test_loop_schedules import SETTLED, Fleet, learned_fleet
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/being-told.md"
 LISTENED = 700.0
@@ -29,6 +29,7 @@ DEFAULTS = msgspec.structs.replace(OWN_CONFIG, workers=Workers())
 AT_MOST = {"worker-lost": 85.0, "queue-late": 370.0, "error-new": 15.0, "failing": 30.0, "retry-storm": 30.0}
 AT_MOST |= {"store-went-back": 15.0, "no-consumer": 135.0, "poison-task": 85.0, "monitor": 80.0}
 AT_MOST |= {"schedule-missed": 50.0, "beat-silent": 50.0, "schedule-doubled": 140.0, "schedule-failed": 20.0}
+AT_MOST |= {"learned-missed": 690.0}
 """Seconds, by kind: somewhat more than docs/being-told.md has, as looks may come a moment later."""
 
 
@@ -102,9 +103,12 @@ def seconds_until(kind: str) -> float:
 
 def seconds_of_schedule(kind: str) -> float:
     """From when it should have run, or ran twice, or failed, to the line."""
-    fleet = Fleet(Bed(), tasks=("a.one", "a.two") if kind == "beat-silent" else ("a.one",))
+    if kind == "learned-missed":
+        fleet = learned_fleet()
+    else:
+        fleet = Fleet(Bed(), tasks=("a.one", "a.two") if kind == "beat-silent" else ("a.one",))
     one, clock = fleet.instance(config=DEFAULTS), fleet.bed.clock
-    fleet.live(SETTLED, one)
+    fleet.live(SETTLED + fleet.every, one)
     begun = min(known.next_due or clock.time() for known in fleet.judged.values())
     if kind == "schedule-doubled":
         fleet.beats = 2

@@ -8,6 +8,7 @@ from ha_monitor.incidents.facts import Facts
 from ha_monitor.incidents.sighting import Sighting, command_of, count_of, names_of
 from ha_monitor.schedules.learned import warns_for
 from ha_monitor.schedules.model import Judgement, ScheduleState, Source
+from ha_monitor.schedules.timetable import exact_duration
 from ha_monitor.text.times import duration
 from ha_monitor.text.visible import visible
 
@@ -48,9 +49,9 @@ def learned_missed(facts: Facts) -> Iterator[Sighting]:
         if explained and not facts.is_open("learned-missed", definition.name):
             continue
         said = (
-            f"{visible(definition.task)} ran {definition.timetable}, and does not any more; nobody told that it should: "
-            f"{definition.basis}. Unless it is confirmed (ha-monitor schedules --learned), it is forgotten after "
-            f"{duration(warns_for(one.period or 0.0))}"
+            f"{visible(definition.task)} ran {definition.timetable}, and does not any more; nobody told that it "
+            f"should: {definition.basis}. Unless it is confirmed (ha-monitor schedules --learned), it is forgotten "
+            f"after {exact_duration(warns_for(one.period or 0.0))}"
         )
         yield _sighting("learned-missed", one, said)
 
