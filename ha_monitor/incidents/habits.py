@@ -18,7 +18,8 @@ LOOKED_AT = 60
 """Newest tasks of a name that are looked at: what is learned has run no more often between two turns."""
 FEW = 5
 """Of these, as many as are read if one of them is known."""
-_TOO_OFTEN = LEAST_WATCHED / 2
+TOO_OFTEN = LEAST_WATCHED / 2
+"""Seconds between runs on average, below which they are not read."""
 
 
 class HabitFollower:
@@ -131,7 +132,7 @@ def _is_too_often(ids: Sequence[str], runs: Mapping[str, Run | None]) -> bool:
     first, last = runs[ids[-1]], runs[ids[0]]
     if first is None or last is None or first.at is None or last.at is None or len(ids) < FEW:
         return False
-    return last.at - first.at < _TOO_OFTEN * (len(ids) - 1)
+    return last.at - first.at < TOO_OFTEN * (len(ids) - 1)
 
 
 def _is_known(ids: Sequence[str], runs: Mapping[str, Run | None], habit: Habit | None) -> bool:

@@ -31,6 +31,8 @@ MOST_INTERVALS = 20
 """Times between runs that are kept, the latest."""
 SHORTEST_WARNING, LONGEST_WARNING = 86400.0, 7 * 86400.0
 """Seconds for which somebody is warned: a period, within these."""
+SPARE = 300.0
+"""Seconds that a run may be late, after it was left out once."""
 _OFTEN = 6 * 3600.0
 _ROUND = (86400, 3600, 600, 300, 60, 30, 10, 5, 1)
 _CLOSE = 0.01
@@ -126,7 +128,7 @@ def grace_of(period: float) -> float:
     """Seconds that a run may be late: one that comes often may be left out once, as when beat is started anew; else an
     hour more than a tenth of the period, since the clock of its time zone may change.
     """
-    return period + 300.0 if period < _OFTEN else 0.1 * period + 3600.0
+    return period + SPARE if period < _OFTEN else 0.1 * period + 3600.0
 
 
 def warns_for(period: float) -> float:

@@ -157,7 +157,7 @@ class Duties:
             "dropped": piece.dropped,
             "asked": piece.asked,
             "habits": piece.habits,
-            "forgotten": piece.forgotten,
+            "unlearned": piece.forgotten,
             "coverage": piece.coverage,
         }
         return self._store.run("schedules", options) is not None

@@ -8,7 +8,7 @@
 -- @option dropped  {name, …} of those that there are no longer
 -- @option asked  {source, what it said as JSON, …}
 -- @option habits  {task, when it ran lately as JSON, …}
--- @option forgotten  {task, …} of which that is kept no longer
+-- @option unlearned  {task, …} of which that is kept no longer
 -- @option coverage  of which times the fleet has all events, as JSON; nil to leave that as it is
 --
 -- Returns 1. Nothing if the caller does not lead; or the error LEASELOST.
@@ -25,7 +25,7 @@ return leading(function()
   set(keys.schedule_runs, options.due_times)
   set(keys.schedules, options.judged)
   set(keys.schedule_sources, options.asked)
-  in_pieces(options.forgotten, PUSH_AT_ONCE, function(...) redis.call('HDEL', keys.schedule_habits, ...) end)
+  in_pieces(options.unlearned, PUSH_AT_ONCE, function(...) redis.call('HDEL', keys.schedule_habits, ...) end)
   set(keys.schedule_habits, options.habits)
   if options.coverage then redis.call('SET', keys.schedule_coverage, options.coverage) end
   return 1
