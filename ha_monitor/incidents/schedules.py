@@ -207,6 +207,10 @@ class ScheduleGatherer:
         some, rest = unread[:MOST_READ], unread[MOST_READ:]
         for (name, task_id), task in zip(some, queries.tasks([one for _, one in some]) if some else [], strict=True):
             self._newest[name].runs[task_id] = None if task is None else run_of(task, orphaned)
+        if expired := [(name, task_id) for name, task_id in some if self._newest[name].runs[task_id] is None]:
+            kept = self._kept_runs()
+            for name, task_id in expired:
+                self._newest[name].runs[task_id] = kept.get(task_id)
         unread_names = {name for name, _ in rest}
         is_full: bool | None = None
         found = {}
@@ -220,6 +224,11 @@ class ScheduleGatherer:
                 complete_since = now if is_full else complete_since
             found[name] = Runs([run for one in newest.ids if (run := newest.runs.get(one)) is not None], complete_since)
         return found
+
+    def _kept_runs(self) -> dict[str, Run]:
+        """The runs of all due times, by id: a new leader may find that their records have expired."""
+        due_times = [due for one in self._kept.values() for due in one.history.occurrences]
+        return {run.task_id: run for due in due_times for run in (due.run, *due.again) if run is not None}
 
     def _look_for_new(self, queries: Queries, names: Sequence[str]) -> None:
         wider = []

@@ -360,7 +360,7 @@ def test_a_beat_whose_schedule_nobody_tells_is_learned_and_its_silence_is_a_warn
     broker: str, store_url: str, tmp_path: Path, stack: ExitStack
 ) -> None:
     """Given a beat with two tasks of which no worker knows the schedule, and a monitor that learns in seconds, both are
-    learned; when beat is killed, that is a warning for each, which passes to the next leader, and ends when beat is back.
+    learned; when beat is killed, each is warned of, also by the next leader, until beat is back.
     """
     settings = scheduled("add", "echo")
     seen = watched(stack, tmp_path, broker, store_url, source=Source.LEARNED)
