@@ -417,7 +417,9 @@ class Monitor:
             blind = (*self.world.down, *self.world.behind)
             allowed = max([allowed, *(until for since, until in blind if since <= allowed + 2 and until > allowed)])
         # It may have run after all, before the monitor could look again.
-        ran_late = allowed > deadline and (entry.name, due) in self.late
+        wait = 0.0 if entry.tells_producers else LONGEST_WAIT
+        late = any(name == entry.name and due <= one <= due + wait for name, one in self.late)
+        ran_late = allowed > deadline and late
         if ran_late or (found is not None and found <= allowed + 2):
             self.result.found += 1
         else:
