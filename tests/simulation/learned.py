@@ -17,7 +17,7 @@ from ha_monitor.schedules.model import Definition, History, Judgement, Look, Run
 from ha_monitor.store.queries import KeptTask, Queries
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.schedules import ScheduleChanges
-from tests.simulation.schedules import BEGIN, DAY, HOUR, MINUTE, SHOWN, World, next_due, told
+from tests.simulation.schedules import BEGIN, DAY, HOUR, MINUTE, SHOWN, World, back_after, next_due, told
 
 TURN = 2 * HOUR
 """Between two looks at all that may be learned; more seldom than in the program, since there are a thousand days."""
@@ -109,8 +109,7 @@ class Learner:
     def run(self) -> None:
         at, turn = BEGIN, BEGIN
         while at < self.world.end:
-            away = (*self.world.lost, *self.world.down)
-            at = next((until for since, until in away if since <= at < until), at)
+            at = back_after(self.world, at)
             if at >= turn:
                 turn = at + TURN
             at = max(at + TURN_EVERY, min(turn, self._look(at, turns=turn == at + TURN)))

@@ -223,6 +223,14 @@ class World:
         self.sent.setdefault(task, []).append((at, name, producer))
 
 
+def back_after(world: World, at: float) -> float:
+    """When the monitor is there, from a time on: one time that it is away may begin in another one."""
+    away = (*world.lost, *world.down)
+    while (until := next((until for since, until in away if since <= at < until), None)) is not None:
+        at = until
+    return at
+
+
 def is_in(times: list[tuple[float, float]], begin: float, end: float) -> bool:
     """Whether any of the spans has something in common with another one."""
     return any(since < end and begin < until for since, until in times)
@@ -268,7 +276,7 @@ class Monitor:
         due = dict.fromkeys(tasks, BEGIN)
         everything = BEGIN + DAY
         while (at := min(everything, *due.values())) < self.world.end:
-            at = next((until for since, until in (*self.world.lost, *self.world.down) if since <= at < until), at)
+            at = back_after(self.world, at)
             if at >= everything:
                 self._look(at, tasks, every=True)
                 everything = at + self.random.uniform(0.5, 12) * HOUR
