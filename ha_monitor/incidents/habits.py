@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from ha_monitor.incidents.runs import run_of
 from ha_monitor.schedules.learned import LEAST_WATCHED, Habit, followed, forgotten, schedule_in, warns_for
 from ha_monitor.schedules.model import Definition, Judgement, Run, ScheduleState, Source
@@ -83,10 +85,10 @@ class HabitFollower:
         for name, (runs, is_whole) in _read(queries, some, self._kept).items():
             before = self._kept.get(name)
             unseen = blind if is_whole or before is None else [*blind, (before.last, now)]
-            times = [run.at for run in runs if run.at is not None and run.at <= certain_until and not run.is_child]
-            after = followed(before, name, times, unseen)
-            if after is not None and after != before:
-                changed.append(after)
+            ids = {run.at: run.task_id for run in runs if run.at is not None and not run.is_child}
+            after = followed(before, name, [at for at in ids if at <= certain_until], unseen)
+            if after is not None and (before is None or after.last > before.last):
+                changed.append(replace(after, last_id=ids[after.last]))
         return changed, sorted(gone)
 
     def given_up(self, judgements: Iterable[Judgement], now: float) -> list[Habit]:
@@ -137,8 +139,11 @@ def _is_too_often(ids: Sequence[str], runs: Mapping[str, Run | None]) -> bool:
 
 def _is_known(ids: Sequence[str], runs: Mapping[str, Run | None], habit: Habit | None) -> bool:
     """Whether one of these runs was seen before."""
-    found = [run.at for one in ids if (run := runs[one]) is not None and run.at is not None]
-    return habit is not None and any(at <= habit.last for at in found)
+    return habit is not None and any(_is_seen(one, runs[one], habit) for one in ids)
+
+
+def _is_seen(task_id: str, run: Run | None, habit: Habit) -> bool:
+    return task_id == habit.last_id or (run is not None and run.at is not None and run.at <= habit.last)
 
 
 def _new(ids: Sequence[str], runs: Mapping[str, Run | None], habit: Habit | None) -> tuple[list[Run], bool]:
@@ -146,9 +151,9 @@ def _new(ids: Sequence[str], runs: Mapping[str, Run | None], habit: Habit | None
     found: list[Run] = []
     for task_id in ids:
         run = runs.get(task_id)
+        if habit is not None and _is_seen(task_id, run, habit):
+            return found, True
         if run is None:
             return found, False
-        if habit is not None and run.at is not None and run.at <= habit.last:
-            return found, True
         found.append(run)
     return found, len(ids) < LOOKED_AT

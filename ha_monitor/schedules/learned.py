@@ -65,6 +65,8 @@ class Habit(Struct, frozen=True, omit_defaults=True):
     """The latest run."""
     intervals: tuple[float, ...] = ()
     """Seconds between the latest runs, the oldest first; without those between which the monitor did not listen."""
+    last_id: str = ""
+    """Id of the latest run, whose record may have expired when the next one comes; empty if it is not known."""
 
 
 def learn(task: str, runs: Sequence[Run]) -> Learned | None:
@@ -105,7 +107,7 @@ def followed(
 
 def forgotten(habit: Habit) -> Habit:
     """What is kept of a habit that does not count any more: it begins anew with the next run."""
-    return Habit(habit.task, habit.last, habit.last)
+    return Habit(habit.task, habit.last, habit.last, last_id=habit.last_id)
 
 
 def schedule_in(habit: Habit) -> Definition | None:

@@ -21,7 +21,8 @@ WEEKLY = Definition(name="weekly", task="t", timetable="0 2 * * mon", zone="UTC"
 class Bed:
     """A store that keeps a record for a day, and leaders that look at it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *told: Definition) -> None:
+        self._told = told
         self._server = MemoryServer(TurnedClock())
         self.schedules = MemorySchedules(self._server)
         self.queries: Any = self
@@ -38,9 +39,10 @@ class Bed:
     def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
         return [None if self.runs[one] < self.now - DAY else task(one, at=self.runs[one], name="t") for one in ids]
 
-    def look(self, now: float) -> Judgement:
+    def look(self, now: float) -> Judgement | None:
+        """What is said of the only schedule, if there is one."""
         self.now = now
-        view = ScheduleView([WEEKLY], merged_ago=0.0, listened_for=100 * DAY)
+        view = ScheduleView(self._told, merged_ago=0.0, listened_for=100 * DAY)
         judged, changes = self.leader.gather(
             cast("ScheduleReader", self),
             view,
@@ -53,7 +55,11 @@ class Bed:
         write(self._server, changes)
         self.leader.written(changes)
         assert judged is not None
-        return next(one for one in judged.judgements if one.definition.name == "weekly")
+        return next(iter(judged.judgements), None)
+
+    def state(self, now: float) -> ScheduleState | None:
+        found = self.look(now)
+        return None if found is None else found.state
 
 
 def next_due(at: float) -> float:
@@ -66,16 +72,44 @@ def test_a_weekly_run_is_missed_also_by_a_leader_that_finds_its_records_expired(
     """Given a weekly schedule, records that are kept for a day, and a leader that came since the last run, the run that
     does not come is missed.
     """
-    bed = Bed()
+    bed = Bed(WEEKLY)
     due = next_due(NOW)
     for number in range(3):
         bed.look(due - HOUR)
         bed.runs[f"r{number}"] = due + 1
-        assert bed.look(due + HOUR).state is ScheduleState.ON_TIME
+        assert bed.state(due + HOUR) is ScheduleState.ON_TIME
         due = next_due(due)
     bed.leader = ScheduleGatherer()
-    assert bed.look(due - HOUR).state is ScheduleState.ON_TIME
+    assert bed.state(due - HOUR) is ScheduleState.ON_TIME
 
     found = bed.look(due + HOUR)
 
+    assert found is not None
     assert (found.state, found.missed, found.since) == (ScheduleState.MISSED, 1, due)
+
+
+def test_a_daily_task_is_learned_missed_and_forgotten_by_one_leader_after_another() -> None:
+    """Given a task that runs daily and of which nobody tells, records that are kept for a day, and another leader every
+    five hours, it is learned after ten runs and nine days; when it stops it is missed within four hours, and forgotten
+    a day later; nothing of it is learned again.
+    """
+    bed = Bed()
+    told: list[tuple[float, ScheduleState | None]] = [(0.0, None)]
+    for hour in range(20 * 24):
+        now = NOW + hour * HOUR
+        if hour % 5 == 0:
+            bed.leader = ScheduleGatherer()
+        if hour % 24 == 0 and hour <= 14 * 24:
+            bed.runs[f"r{hour}"] = now - 60
+        state = bed.state(now)
+        if state is not told[-1][1]:
+            told.append((hour / 24, state))
+
+    (_, (learned, first), (ran, on_time), (missed, second), (gone, last)) = told
+    assert (first, on_time, second, last) == (
+        *(ScheduleState.WAITING, ScheduleState.ON_TIME),
+        *(ScheduleState.MISSED, None),
+    )
+    assert (learned, ran) == (9 + 1 / 24, 10)
+    assert missed == 15 + 4 / 24
+    assert missed + 1 <= gone <= missed + 1 + 1 / 24
