@@ -49,10 +49,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "schedules",
         parents=[common],
         help="list what celery beat should run, when, and whether it did",
-        description="Lists the schedules of celery beat, as workers, RedBeat and the configuration tell them, those "
-        "first that did not run: the task, when it is due, when it ran last and is due next, and the state. With a "
-        "name, in which * stands for any text, only those; of a single one also its latest 50 due times, with the run "
-        "that came of each and how late it was. Exit status 1 if there is none of that name.",
+        description="Lists the schedules of celery beat, as workers, RedBeat and the configuration tell them or as "
+        "they were learned from runs, those first that did not run: the task, when it is due, when it ran "
+        "last and is due next, and the state. With a name, in which * stands for any text, only those; of "
+        "a single one also its latest 50 due times, with the run that came of each and how late it was. "
+        "Exit status 1 if there is none of that name.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -60,8 +61,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--learned",
         action="store_true",
-        help="propose schedules for tasks that run regularly and have none, as the configuration takes them: they are "
-        "watched once they are in it",
+        help="propose schedules for tasks that run regularly and have none, as the configuration takes them: until "
+        "they are in it, a miss is a warning at most",
     )
     add_flags(parser, limit=0, times=False, formats=(*FORMATS, TOML))
     parser.set_defaults(run=run)
@@ -202,7 +203,7 @@ COLUMNS = (
     Of(Column("DELAY", 6, right=True), lambda one, style: _delay(one.judgement.last, style), wide=True),
     Of(Column("MISSED", 7, right=True), lambda one, _style: str(one.judgement.history.missed_total), wide=True),
     Of(Column("ZONE", 8), lambda one, _style: one.judgement.definition.zone, wide=True),
-    Of(Column("WHY", 9, 12), lambda one, _style: one.judgement.why or one.judgement.definition.differs, wide=True),
+    Of(Column("WHY", 9, 12), lambda one, _style: one.why or one.judgement.definition.differs, wide=True),
 )
 DUE_TIMES = (
     Of(Column("  DUE", 0), lambda one, style: f"  {style.time(one.due)[:19]}"),

@@ -117,6 +117,13 @@ CATALOGUE = (
         follows=(("beat-silent", Same.SCHEDULES),),
     ),
     Kind(
+        *("learned-missed", _WARN, "task name"),
+        begins="a task that runs regularly, though no source tells of it, did not run "
+        "([learned](schedules.md#what-is-learned))",
+        ends="it runs, it is told by a source, or it is forgotten: after a day, or a period of up to a week",
+        pending=MINUTE,
+    ),
+    Kind(
         *("schedule-doubled", _WARN, "schedule"),
         begins="its latest due times had more than one run each",
         ends="they have one each",

@@ -18,6 +18,7 @@ PAGES = {
     "task-orphaned": "names",
     "poison-task": "names",
     "schedule-missed": "schedules",
+    "learned-missed": "schedules",
     "schedule-doubled": "schedules",
     "schedule-failed": "schedules",
     "beat-silent": "schedules",

@@ -11,8 +11,10 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ha_monitor.events.catalogue import State
-from ha_monitor.schedules.arguments import arguments_told
+from ha_monitor.incidents.habits import HabitFollower
+from ha_monitor.incidents.runs import run_of
 from ha_monitor.schedules.judge import judge
+from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import (
     MOST_SCHEDULES,
     Definition,
@@ -24,7 +26,7 @@ from ha_monitor.schedules.model import (
     Source,
 )
 from ha_monitor.schedules.sources import merged
-from ha_monitor.store.queries import MOST_NAMES, KeptTask, Queries
+from ha_monitor.store.queries import MOST_NAMES, Queries
 from ha_monitor.store.schedules import (
     MOST_GAPS,
     Coverage,
@@ -98,6 +100,7 @@ class ScheduleGatherer:
         """Until when, as it is in the store, all events are there."""
         self._newest: dict[str, _Newest] = {}
         self._went_back_at = 0.0
+        self._habits = HabitFollower()
 
     def start_anew(self) -> None:
         """Another instance led meanwhile, and wrote."""
@@ -108,6 +111,7 @@ class ScheduleGatherer:
         self._kept = {name: one for name, one in self._kept.items() if name not in changes.removed}
         self._kept |= {one.definition.name: one for one in changes.changed}
         self._sources |= changes.sources
+        self._habits.written(changes)
         if changes.coverage is not None:
             self._written_until = changes.coverage.until
 
@@ -135,7 +139,8 @@ class ScheduleGatherer:
         if not is_merged or view.merged_ago is None or view.listened_for is None:
             return None, changes
         self._cover(now - view.merged_ago - MARGIN, now - view.listened_for, now)
-        definitions = self._definitions(known.values(), view.own)
+        told = list(merged(*(one.definitions for one in known.values()), view.own))
+        definitions = [*told, *self._habits.schedules(told)][:MOST_SCHEDULES]
         runs = self._runs(reader.queries, list(dict.fromkeys(one.task for one in definitions)), orphaned, now)
         definitions = [one for one in definitions if one.task in runs]
         coverage = self._coverage
@@ -145,10 +150,25 @@ class ScheduleGatherer:
             gaps.append((went_back_at - MAY_REPEAT, went_back_at))
         histories = {name: one.history for name, one in self._kept.items()}
         judged = judge(definitions, histories, runs, Look(now, coverage.until, coverage.since, gaps))
-        return judged, self._changes(judged, changes)
+        changes = self._changes(judged, changes)
+        habits, forgotten = self._habits.follow(
+            reader.queries,
+            now,
+            told={one.task for one in told},
+            certain_until=coverage.until,
+            blind=[(float("-inf"), coverage.since), *gaps],
+        )
+        ended = [*self._habits.given_up(judged.judgements, now), *self._untold(changes.removed, now)]
+        return judged, changes._replace(habits=[*habits, *ended], forgotten=forgotten)
+
+    def _untold(self, removed: Iterable[str], now: float) -> list[Habit]:
+        """Of what was told and is not any longer, on purpose as it seems: that it ran until now is no habit."""
+        gone = [self._kept[name].definition for name in removed]
+        return [Habit(one.task, now, now) for one in gone if one.source is not Source.LEARNED and one.task]
 
     def _read(self, kept: KeptSchedules) -> None:
         judgements = kept.judgements()[:MOST_SCHEDULES]
+        self._habits.read(kept.habits())
         occurrences = kept.occurrences([one.definition.name for one in judgements])
         self._kept = {
             one.definition.name: with_occurrences(one, times)
@@ -174,9 +194,6 @@ class ScheduleGatherer:
             gaps.append((until, since))
         self._coverage = Coverage(before.since, max(until, certain_until), tuple(gaps[-MOST_GAPS:]))
 
-    def _definitions(self, sources: Iterable[KnownSource], own: Sequence[Definition]) -> list[Definition]:
-        return list(merged(*(one.definitions for one in sources), own))[:MOST_SCHEDULES]
-
     def _runs(self, queries: Queries, names: Sequence[str], orphaned: frozenset[str], now: float) -> dict[str, Runs]:
         """The newest tasks of each name; without those that are yet to be read."""
         self._newest = {name: self._newest.get(name, _Newest()) for name in names}
@@ -190,6 +207,10 @@ class ScheduleGatherer:
         some, rest = unread[:MOST_READ], unread[MOST_READ:]
         for (name, task_id), task in zip(some, queries.tasks([one for _, one in some]) if some else [], strict=True):
             self._newest[name].runs[task_id] = None if task is None else run_of(task, orphaned)
+        if expired := [(name, task_id) for name, task_id in some if self._newest[name].runs[task_id] is None]:
+            kept = self._kept_runs()
+            for name, task_id in expired:
+                self._newest[name].runs[task_id] = kept.get(task_id)
         unread_names = {name for name, _ in rest}
         is_full: bool | None = None
         found = {}
@@ -203,6 +224,11 @@ class ScheduleGatherer:
                 complete_since = now if is_full else complete_since
             found[name] = Runs([run for one in newest.ids if (run := newest.runs.get(one)) is not None], complete_since)
         return found
+
+    def _kept_runs(self) -> dict[str, Run]:
+        """The runs of all due times, by id: a new leader may find that their records have expired."""
+        due_times = [due for one in self._kept.values() for due in one.history.occurrences]
+        return {run.task_id: run for due in due_times for run in (due.run, *due.again) if run is not None}
 
     def _look_for_new(self, queries: Queries, names: Sequence[str]) -> None:
         wider = []
@@ -228,7 +254,7 @@ class ScheduleGatherer:
         removed = [name for name, one in self._kept.items() if name not in names and one.definition.task not in unread]
         coverage = self._coverage
         is_old = coverage is not None and coverage.until - self._written_until >= COVERED_EVERY
-        is_wanted = bool(judged.judgements) and (bool(changed) or is_old)
+        is_wanted = bool(judged.judgements or self._habits.are_any) and (bool(changed) or is_old)
         return changes._replace(changed=changed, removed=removed, coverage=coverage if is_wanted else None)
 
 
@@ -249,23 +275,6 @@ def after(before: KnownSource | None, now: KnownSource) -> KnownSource:
         if one.name not in names
     ]
     return replace(now, definitions=(*now.definitions, *left))
-
-
-def run_of(task: KeptTask, orphaned: frozenset[str] = frozenset()) -> Run:
-    """What schedules are judged by of a task."""
-    record = task.record
-    return Run(
-        task_id=record.task_id,
-        sent=record.sent,
-        received=record.received,
-        started=record.started,
-        ended=record.finished,
-        state=record.state.value,
-        is_child=record.parent_id is not None,
-        is_orphaned=record.task_id in orphaned,
-        queue=record.queue,
-        arguments=arguments_told(record.args, record.kwargs),
-    )
 
 
 def _is_settled(runs: Mapping[str, Run | None], task_id: str, orphaned: frozenset[str]) -> bool:

@@ -11,7 +11,7 @@ from ha_monitor.broker.survey import TaskQueue
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.metrics import definitions
 from ha_monitor.metrics.labels import label_names, worker_values
-from ha_monitor.schedules.model import Judgement
+from ha_monitor.schedules.model import Judgement, Source
 from ha_monitor.store.incidents import Incident, Phase
 from ha_monitor.store.results import Watched
 
@@ -67,10 +67,14 @@ def incident_family(incidents: Iterable[Incident]) -> Metric:
 
 
 def schedule_families(judgements: Iterable[Judgement]) -> Iterator[Metric]:
-    """The schedules, as the leader judged them last: a thousand at most."""
+    """The schedules, as the leader judged them last: a thousand at most. Not those that nobody told, since alerts that
+    wake somebody rest on these.
+    """
     last: dict[tuple[str, ...], float] = {}
     due, missed, state = dict(last), dict(last), dict(last)
     for one in judgements:
+        if one.definition.source is Source.LEARNED:
+            continue
         labels = (one.definition.name,)
         if one.last is not None and one.last.run is not None and one.last.run.at is not None:
             last[labels] = one.last.run.at

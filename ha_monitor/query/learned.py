@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ha_monitor.incidents.schedules import run_of
-from ha_monitor.schedules.learned import LEAST_RUNS, Learned, learn
+from ha_monitor.incidents.runs import run_of
+from ha_monitor.schedules.learned import LEAST_RUNS, Learned, learn, seen_in
+from ha_monitor.schedules.model import Source
 from ha_monitor.store.queries import TaskQueries
 from ha_monitor.store.schedules import KeptSchedules
 
@@ -20,13 +21,15 @@ def learned_in(queries: TaskQueries, kept: KeptSchedules, matches: Callable[[str
 
     :raises StoreUnavailable: as the ports do.
     """
-    known = {one.definition.task for one in kept.judgements()}
+    known = {one.definition.task for one in kept.judgements() if one.definition.source is not Source.LEARNED}
+    habits = [seen_in(one.task, one.intervals) for one in kept.habits() if one.task not in known and matches(one.task)]
+    found: list[Learned | None] = list(habits)
+    known.update(one.task for one in habits if one is not None)
     names = [name for name in sorted(queries.names()) if name not in known and matches(name)]
-    found = []
     for first in range(0, len(names), AT_ONCE):
         some = names[first : first + AT_ONCE]
         for name, ids in zip(some, queries.newest_of(some, LOOKED_AT), strict=True):
             if len(ids) >= LEAST_RUNS:
                 runs = [run_of(task) for task in queries.tasks(ids) if task is not None]
                 found.append(learn(name, runs))
-    return [one for one in found if one is not None]
+    return sorted(one for one in found if one is not None)

@@ -52,7 +52,9 @@ class SeenSchedule(NamedTuple):
     @property
     def why(self) -> str:
         """Why it is in its state, if more is to be said of that; else empty."""
-        return self.judgement.why or self.judgement.definition.problem
+        definition = self.judgement.definition
+        learned = f"nobody told it: {definition.basis}" if definition.basis else ""
+        return self.judgement.why or definition.problem or learned
 
 
 class Schedules(NamedTuple):
@@ -69,11 +71,13 @@ def schedules_in(kept: KeptSchedules, matches: Callable[[str], bool], now: float
 
     :raises StoreUnavailable: as the store does.
     """
-    wanted = [one for one in kept.judgements() if matches(one.definition.name)]
+    judgements = kept.judgements()
+    wanted = [one for one in judgements if matches(one.definition.name)]
+    are_learned = any(one.definition.source is Source.LEARNED for one in judgements)
     found = [SeenSchedule(one, next_due=_next_due(one, now)) for one in wanted]
     found.sort(key=_worst)
     sources, coverage = kept.sources(), kept.coverage()
-    return Schedules(found, _searched(sources, now), _gaps(sources, coverage, now))
+    return Schedules(found, _searched(sources, now, are_learned=are_learned), _gaps(sources, coverage, now))
 
 
 def with_due_times(kept: KeptSchedules, seen: SeenSchedule) -> SeenSchedule:
@@ -105,13 +109,14 @@ def _worst(seen: SeenSchedule) -> tuple[int, float, str]:
     return WORST.index(one.state), seen.next_due or float("inf"), one.definition.name
 
 
-def _searched(sources: Mapping[Source, KnownSource], now: float) -> str:
+def _searched(sources: Mapping[Source, KnownSource], now: float, *, are_learned: bool) -> str:
     read = [
         f"{name}, read {duration(max(0.0, now - known.read_at))} ago"
         for source, name in SOURCES.items()
         if (known := sources.get(source)) is not None and known.read_at
     ]
-    return f"the schedules of {'; '.join([*read, 'the configuration'])}"
+    learned = ["what was learned from runs"] if are_learned else []
+    return f"the schedules of {'; '.join([*read, 'the configuration', *learned])}"
 
 
 def _gaps(sources: Mapping[Source, KnownSource], coverage: Coverage | None, now: float) -> list[Gap]:

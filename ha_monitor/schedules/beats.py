@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from ha_monitor.schedules.model import Judgement, ScheduleState, SilentBeat
+from ha_monitor.schedules.model import Judgement, ScheduleState, SilentBeat, Source
 
 _LEAST = 2
 """Schedules that a silent beat misses: one alone is that schedule's own."""
@@ -16,12 +16,14 @@ UNNAMED = "beat"
 def silent_beats(judgements: Sequence[Judgement]) -> tuple[list[Judgement], list[SilentBeat]]:
     """Find the silent ones, and say of each missed schedule which of them explains it.
 
-    All of an application are of one beat, if all that were due are missed. Else, where it is known who sends what,
-    those of one sender are, if another one sends the rest, and did so before.
+    What was only learned says nothing of a beat. All of an application are of one beat, if all that were due are
+    missed. Else, where it is known who sends what, those of one sender are, if another one sends the rest, and did so
+    before.
     """
     beats: list[SilentBeat] = []
     explained: dict[str, str] = {}
-    for group in _grouped(judgements, lambda one: one.definition.app):
+    told = [one for one in judgements if one.definition.source is not Source.LEARNED]
+    for group in _grouped(told, lambda one: one.definition.app):
         whole = _silent(group)
         for beat in [whole] if whole else _silent_beside_others(group):
             beats.append(beat)

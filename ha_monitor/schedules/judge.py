@@ -22,6 +22,7 @@ from ha_monitor.schedules.model import (
     Run,
     Runs,
     ScheduleState,
+    Source,
 )
 from ha_monitor.schedules.timetable import timetable_of
 from ha_monitor.schedules.track import Track
@@ -100,7 +101,7 @@ def _judgement(track: Track, look: Look, at: float, runs: Runs) -> Judgement:
         first = len(track.occurrences) - _reach(states)
         since = before.missed_since if before.missed and before.missed_since else track.occurrences[first].due
     history = replace(history, missed=missed, missed_since=since, missed_total=before.missed_total + newly)
-    doubled = is_doubled(track, at)
+    doubled = track.definition.source is not Source.LEARNED and is_doubled(track, at)
     state, decided = _state(track, doubled=doubled)
     last = _last(track.occurrences)
     return Judgement(
@@ -128,9 +129,15 @@ def _outcome(track: Track, one: Occurrence, look: Look, at: float, runs: Runs) -
     unsettled = track.definition.is_disputed or one.due < track.since + SETTLING
     # Somebody calls it by hand, and nothing tells when it was sent: it may have been beat's, and have waited.
     mixed = track.is_called_by_hand and any(run.sent is None for run in one.again)
-    if unseen or unsettled or mixed or runs.complete_since > begin:
+    # That it runs at other times than it was learned is no miss.
+    moved = track.definition.source is Source.LEARNED and _has_run_since(track, begin)
+    if unseen or unsettled or mixed or moved or runs.complete_since > begin:
         return ScheduleState.NOT_KNOWN
     return ScheduleState.MISSED
+
+
+def _has_run_since(track: Track, begin: float) -> bool:
+    return any((run.at or 0.0) > begin for one in track.occurrences for run in one.again)
 
 
 def _outcome_of(track: Track, one: Occurrence, run: Run, at: float) -> ScheduleState:
@@ -211,4 +218,5 @@ def _why(track: Track, state: ScheduleState, look: Look) -> str:
         return "the monitor did not consume then"
     if track.is_called_by_hand:
         return "the task is also called by hand, and nothing tells which run is of beat"
-    return "events of that time are missing"
+    is_moved = track.definition.source is Source.LEARNED and any(one.again for one in track.occurrences[-2:])
+    return "it runs at other times than before" if is_moved else "events of that time are missing"

@@ -1,24 +1,39 @@
 """Tasks that run regularly though no source tells of a schedule, as those of django-celery-beat.
 
-They are proposed, and not watched: a guess would be told as missed whenever a job is taken away, or a client pauses for
-a night. Who writes one into the configuration has confirmed it.
+A habit is what is kept of the runs of a task. It becomes a schedule once it has held for so long that, had it been
+watched all that time, it would never have been said to be missed: so what pauses at night or at weekends is none. It is
+a guess all the same, so a run that is missing is a warning, and after a while the habit is forgotten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from ha_monitor.schedules.model import LONGEST_TEXT, Run
-from ha_monitor.schedules.timetable import LONGEST_PERIOD
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ha_monitor.schedules.model import LONGEST_TEXT, Definition, Run, Source
+from ha_monitor.schedules.timetable import LONGEST_PERIOD, exact_duration
 
 LEAST_RUNS = 10
 SHARE, TOLERANCE = 0.9, 0.05
 """So many of the times between runs are within this share of their median."""
 LEAST_PERIOD = 5.0
 """Seconds: what comes more often is the load of an application, and not a schedule."""
+LEAST_WATCHED = 300.0
+"""Seconds between runs of a habit: what comes more often may be a client that asks each minute."""
+OBSERVED = 8 * 86400.0
+"""Seconds for which a habit must have held: all days of a week, and one of them twice."""
+MOST_INTERVALS = 20
+"""Times between runs that are kept, the latest."""
+SHORTEST_WARNING, LONGEST_WARNING = 86400.0, 7 * 86400.0
+"""Seconds for which somebody is warned: a period, within these."""
+SPARE = 300.0
+"""Seconds that a run may be late, after it was left out once."""
+_OFTEN = 6 * 3600.0
 _ROUND = (86400, 3600, 600, 300, 60, 30, 10, 5, 1)
 _CLOSE = 0.01
 
@@ -34,6 +49,25 @@ class Learned(NamedTuple):
     regular: int
     """Those that are about the period."""
 
+    @property
+    def basis(self) -> str:
+        """Why it is taken for a schedule, for people."""
+        return f"{self.regular} of the last {self.times} times between runs were about this"
+
+
+class Habit(Struct, frozen=True, omit_defaults=True):
+    """What is kept of the runs of a task. Times are in seconds since the epoch."""
+
+    task: str
+    since: float
+    """Since when it has held."""
+    last: float
+    """The latest run."""
+    intervals: tuple[float, ...] = ()
+    """Seconds between the latest runs, the oldest first; without those between which the monitor did not listen."""
+    last_id: str = ""
+    """Id of the latest run, whose record may have expired when the next one comes; empty if it is not known."""
+
 
 def learn(task: str, runs: Sequence[Run]) -> Learned | None:
     """What the runs of a task look like; None if they come irregularly, or are too few.
@@ -41,14 +75,83 @@ def learn(task: str, runs: Sequence[Run]) -> Learned | None:
     :param runs: its newest ones. Those that another task sent do not count: beat did not send them.
     """
     times = sorted(run.at for run in runs if run.at is not None and not run.is_child)
-    if len(times) < LEAST_RUNS or not 0 < len(task) <= LONGEST_TEXT:
+    return seen_in(task, [later - earlier for earlier, later in pairwise(times)])
+
+
+def seen_in(task: str, intervals: Sequence[float]) -> Learned | None:
+    """The same, from the seconds between the runs."""
+    if len(intervals) < LEAST_RUNS - 1 or not 0 < len(task) <= LONGEST_TEXT:
         return None
-    periods = [later - earlier for earlier, later in pairwise(times)]
-    period = median(periods)
+    period = median(intervals)
     if not LEAST_PERIOD <= period <= LONGEST_PERIOD:
         return None
-    regular = sum(abs(one - period) <= TOLERANCE * period for one in periods)
-    return Learned(task, _rounded(period), len(periods), regular) if regular >= SHARE * len(periods) else None
+    regular = sum(abs(one - period) <= TOLERANCE * period for one in intervals)
+    return Learned(task, _rounded(period), len(intervals), regular) if regular >= SHARE * len(intervals) else None
+
+
+def followed(
+    habit: Habit | None, task: str, times: Iterable[float], blind: Sequence[tuple[float, float]] = ()
+) -> Habit | None:
+    """A habit after more runs; None if there was none, and still is none.
+
+    :param times: of runs; those that it knows already do not matter.
+    :param blind: times, each from and until, of which runs may be missing.
+    """
+    for at in sorted(times):
+        if habit is None:
+            habit = Habit(task, at, at)
+        elif at > habit.last:
+            habit = _after(habit, at, blind)
+    return habit
+
+
+def forgotten(habit: Habit) -> Habit:
+    """What is kept of a habit that does not count any more: it begins anew with the next run."""
+    return Habit(habit.task, habit.last, habit.last, last_id=habit.last_id)
+
+
+def schedule_in(habit: Habit) -> Definition | None:
+    """The schedule that a habit is taken for; None if it has not held for long enough."""
+    learned = seen_in(habit.task, habit.intervals)
+    if learned is None or learned.period < LEAST_WATCHED or habit.last - habit.since < OBSERVED:
+        return None
+    return Definition(
+        name=habit.task,
+        task=habit.task,
+        timetable=f"every {exact_duration(learned.period)}",
+        zone="UTC",
+        source=Source.LEARNED,
+        grace=grace_of(learned.period),
+        basis=learned.basis,
+    )
+
+
+def grace_of(period: float) -> float:
+    """Seconds that a run may be late: one that comes often may be left out once, as when beat is started anew; else an
+    hour more than a tenth of the period, since the clock of its time zone may change.
+    """
+    return period + SPARE if period < _OFTEN else 0.1 * period + 3600.0
+
+
+def warns_for(period: float) -> float:
+    """Seconds for which somebody is warned that nothing runs, before the habit is forgotten."""
+    return min(max(SHORTEST_WARNING, period), LONGEST_WARNING)
+
+
+def _after(habit: Habit, at: float, blind: Sequence[tuple[float, float]]) -> Habit:
+    interval = at - habit.last
+    if any(since < at and habit.last < until for since, until in blind):
+        # A time in which nobody looked proves nothing.
+        return replace(habit, since=min(at, habit.since + interval), last=at)
+    intervals = (*habit.intervals, round(interval, 1))[-MOST_INTERVALS:]
+    learned = seen_in(habit.task, intervals)
+    since = habit.since
+    if len(intervals) >= LEAST_RUNS - 1:
+        # All of them once, when it becomes known what is regular.
+        new = intervals if len(intervals) == LEAST_RUNS - 1 else intervals[-1:]
+        if learned is None or max(new) > learned.period + grace_of(learned.period):
+            since = at
+    return Habit(habit.task, since, at, intervals)
 
 
 def _rounded(period: float) -> float:

@@ -34,6 +34,8 @@ class Source(StrEnum):
     """The configuration of the application, as a worker tells it."""
     TOML = "toml"
     """The configuration of this program."""
+    LEARNED = "learned"
+    """Nobody told it: the task runs regularly."""
 
 
 class ScheduleState(StrEnum):
@@ -90,6 +92,8 @@ class Definition(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """In what the workers, or the sources, do not agree: one sentence for people."""
     is_disputed: bool = False
     """Workers do not agree, so that a run may be missing without being missed."""
+    basis: str = ""
+    """Why it is taken for a schedule, if nobody told it: for people."""
 
 
 class Run(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -76,7 +76,7 @@ def written(definitions: Iterable[Definition]) -> str:
 def proposed(found: Iterable[Learned]) -> str:
     """Tasks that run regularly, as tables for the configuration: for somebody to confirm."""
     tables = (
-        f"[schedules.{_quoted(one.task)}]  # {one.regular} of the last {one.times} times between runs were about this\n"
+        f"[schedules.{_quoted(one.task)}]  # {one.basis}\n"
         f"task = {_quoted(one.task)}\n"
         f"every = {_quoted(exact_duration(one.period))}\n"
         for one in found
@@ -85,7 +85,10 @@ def proposed(found: Iterable[Learned]) -> str:
 
 
 def _table(one: Definition) -> Iterator[str]:
-    yield f"[schedules.{_quoted(one.name)}]  # {one.source}"
+    # What was learned is confirmed by being there, and then has the grace of what is known.
+    is_learned = one.source is Source.LEARNED
+    basis = f": {one.basis}. Confirm it by keeping it here" if is_learned else ""
+    yield f"[schedules.{_quoted(one.name)}]  # {one.source}{basis}"
     if one.task:
         yield f"task = {_quoted(one.task)}"
     kind, _, rest = one.timetable.partition(" ")
@@ -98,7 +101,7 @@ def _table(one: Definition) -> Iterator[str]:
         yield f"timezone = {_quoted(one.zone)}"
     elif one.timetable:
         yield f"# {visible(one.timetable)}: only the application can say so"
-    for key, seconds in (("grace", one.grace), ("must_end_within", one.must_end_within)):
+    for key, seconds in (("grace", None if is_learned else one.grace), ("must_end_within", one.must_end_within)):
         if seconds is not None:
             yield f"{key} = {_quoted(exact_duration(seconds))}"
     if one.differs:

@@ -156,6 +156,8 @@ class Duties:
             "due_times": piece.due_times,
             "dropped": piece.dropped,
             "asked": piece.asked,
+            "habits": piece.habits,
+            "unlearned": piece.forgotten,
             "coverage": piece.coverage,
         }
         return self._store.run("schedules", options) is not None

@@ -120,6 +120,7 @@ TYPES = {
     "schedules": Kind("hash", "name of a schedule -> what is said of it as JSON, without its due times (schedules.py)"),
     "schedule_runs": Kind("hash", "name of a schedule -> its latest due times and what came of each as JSON"),
     "schedule_sources": Kind("hash", "what is asked for schedules -> what it said last as JSON"),
+    "schedule_habits": Kind("hash", "name of a task that may run regularly -> when it ran lately as JSON"),
     "schedule_coverage": Kind("string", "of which times the fleet has all events, as JSON"),
     "refusals": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
 }
@@ -244,6 +245,7 @@ class Keys:
         self.schedules, self.schedule_runs, self.schedule_sources, self.schedule_coverage = (
             self.prefix + name for name in ("schedules", "schedule-runs", "schedule-sources", "schedule-coverage")
         )
+        self.schedule_habits = self.prefix + "schedule-habits"
         self.gaps, self.errors, self.errors_since = (self.prefix + name for name in ("gaps", "errors", "errors-since"))
         self.refusals = self.prefix + "refusals"
         self.label_sets = self.prefix + "label-sets"

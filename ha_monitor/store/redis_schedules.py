@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import Judgement, Occurrence, Source
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.packing import as_lua_string
@@ -20,6 +21,7 @@ ROWS_AT_ONCE = 200
 T = TypeVar("T")
 _judgement_in = msgspec.json.Decoder(Judgement).decode
 _occurrences_in = msgspec.json.Decoder(tuple[Occurrence, ...]).decode
+_habit_in = msgspec.json.Decoder(Habit).decode
 _source_in = msgspec.json.Decoder(KnownSource).decode
 _coverage_in = msgspec.json.Decoder(Coverage).decode
 _to_json = msgspec.json.Encoder().encode
@@ -34,11 +36,10 @@ class RedisSchedules:
         self._keys = keys
 
     def judgements(self) -> list[Judgement]:
-        names = sorted(self._call("HKEYS", self._keys.schedules))
-        rows: list[Any] = []
-        for first in range(0, len(names), ROWS_AT_ONCE):
-            rows += self._call("HMGET", self._keys.schedules, *names[first : first + ROWS_AT_ONCE])
-        return [one for row in rows if (one := _read(_judgement_in, row)) is not None]
+        return self._all(self._keys.schedules, _judgement_in)
+
+    def habits(self) -> list[Habit]:
+        return self._all(self._keys.schedule_habits, _habit_in)
 
     def occurrences(self, names: Sequence[str]) -> list[tuple[Occurrence, ...]]:
         rows: list[Any] = []
@@ -58,6 +59,14 @@ class RedisSchedules:
     def coverage(self) -> Coverage | None:
         return _read(_coverage_in, self._call("GET", self._keys.schedule_coverage))
 
+    def _all(self, key: str, decode: Callable[[bytes], T]) -> list[T]:
+        """The values of a hash that can be read, in the order of their fields."""
+        names = sorted(self._call("HKEYS", key))
+        rows: list[Any] = []
+        for first in range(0, len(names), ROWS_AT_ONCE):
+            rows += self._call("HMGET", key, *names[first : first + ROWS_AT_ONCE])
+        return [one for row in rows if (one := _read(decode, row)) is not None]
+
     def _call(self, *command: Any) -> Any:
         return self._commands(command)[0]
 
@@ -69,6 +78,8 @@ class SchedulePiece(NamedTuple):
     due_times: list[Any]
     dropped: list[str]
     asked: list[Any]
+    habits: list[Any]
+    forgotten: list[str]
     coverage: Any
 
 
@@ -77,6 +88,8 @@ def pieces_of(changes: ScheduleChanges) -> Iterator[SchedulePiece]:
     removed, changed = list(changes.removed), list(changes.changed)
     coverage = None if changes.coverage is None else as_lua_string(_to_json(changes.coverage))
     sources = [text for name, one in changes.sources.items() for text in (name.value, as_lua_string(_to_json(one)))]
+    habits = [_text(part) for one in changes.habits for part in (one.task, one)]
+    forgotten = list(changes.forgotten)
     for first in range(0, max(1, len(changed)), AT_ONCE):
         some = changed[first : first + AT_ONCE]
         yield SchedulePiece(
@@ -84,9 +97,11 @@ def pieces_of(changes: ScheduleChanges) -> Iterator[SchedulePiece]:
             [_text(part) for one in some for part in (_name(one), one.history.occurrences)],
             removed,
             sources,
+            habits,
+            forgotten,
             coverage,
         )
-        removed, sources, coverage = [], [], None
+        removed, sources, habits, forgotten, coverage = [], [], [], [], None
 
 
 def _name(judgement: Judgement) -> str:

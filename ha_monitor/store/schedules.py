@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import Definition, Judgement, Occurrence, Source
 
 MOST_GAPS = 50
@@ -47,10 +48,15 @@ class ScheduleChanges(NamedTuple):
     """Those that were asked."""
     coverage: Coverage | None = None
     """None to leave it as it is."""
+    habits: Sequence[Habit] = ()
+    """Those that have changed."""
+    forgotten: Sequence[str] = ()
+    """Names of tasks of which no habit is kept any longer."""
 
     @property
     def is_empty(self) -> bool:
-        return not (self.changed or self.removed or self.sources or self.coverage is not None)
+        is_judged = bool(self.changed or self.removed or self.sources or self.coverage is not None)
+        return not (is_judged or self.habits or self.forgotten)
 
 
 class KeptSchedules(Protocol):
@@ -64,6 +70,9 @@ class KeptSchedules(Protocol):
 
     def sources(self) -> dict[Source, KnownSource]:
         """What is asked for schedules, and what it said."""
+
+    def habits(self) -> list[Habit]:
+        """When tasks ran that may run regularly, by their names."""
 
     def coverage(self) -> Coverage | None:
         """None if nothing was judged yet."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from tests.support.workers import CeleryWorker
 EVERY, GRACE = 4.0, 6.0
 DEPLOYED_WITHIN = 20.0
 """Grace where what is watched is a deploy: a worker must have started in it, and have told its settings."""
+KINDS = ("schedule-", "beat-", "learned-")
 SETTLED = ("tests.support.settled", "2")
+HASTY = ("tests.support.hasty",)
 
 
 def scheduled(*names: str) -> dict[str, Any]:
@@ -62,10 +64,10 @@ class Watched:
         self.told: list[tuple[str, str, float]] = []
         """What was found, and the seconds from the due time, or from what was done, until the line."""
 
-    def start(self) -> None:
+    def start(self, launcher: Sequence[str] = SETTLED) -> None:
         for instance in self.fleet.instances:
             if not instance.running:
-                instance.start(launcher=SETTLED)
+                instance.start(launcher=launcher)
         self.fleet.wait_until_consuming()
 
     def judged(self) -> dict[str, Judgement]:
@@ -83,7 +85,7 @@ class Watched:
         wait_until(reached, 120, f"{state} of {names}: {self.judged()}", 0.2)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        wanted = ("schedule-", "beat-")
+        wanted = KINDS
         return [line for line in self.fleet.said(event) if str(line.get("kind", "")).startswith(wanted)]
 
     def opened(self, *but: str) -> list[tuple[str, str]]:
@@ -93,7 +95,7 @@ class Watched:
     def open_ones(self) -> set[tuple[str, str]]:
         """The incidents about schedules that fire, or will if they are seen again."""
         found = self._reader.incidents.incidents()
-        return {(one.kind, one.key) for one in found if one.is_open and one.kind.startswith(("schedule-", "beat-"))}
+        return {(one.kind, one.key) for one in found if one.is_open and one.kind.startswith(KINDS)}
 
     def wait_for_incident(self, what: str, kind: str, since: float, *but: str) -> dict[str, Any]:
         """Wait for one line more that such an incident opened, and none of another kind.
@@ -351,4 +353,33 @@ def test_the_beat_of_a_database_is_watched_by_what_is_configured(
         ("tests.echo", "every 4s"),
         ("tests.add", "* * * * *"),
     }
+    seen.print_told()
+
+
+def test_a_beat_whose_schedule_nobody_tells_is_learned_and_its_silence_is_a_warning(
+    broker: str, store_url: str, tmp_path: Path, stack: ExitStack
+) -> None:
+    """Given a beat with two tasks of which no worker knows the schedule, and a monitor that learns in seconds, both are
+    learned; when beat is killed, each is warned of, also by the next leader, until beat is back.
+    """
+    settings = scheduled("add", "echo")
+    seen = watched(stack, tmp_path, broker, store_url, source=Source.LEARNED)
+    seen.start(HASTY)
+    worker(stack, broker, {})
+    beat = stack.enter_context(CeleryBeat(broker, settings))
+    seen.wait_for(ScheduleState.ON_TIME, "tests.add", "tests.echo")
+    assert {one.definition.timetable for one in seen.judged().values()} <= {"every 4s", "every 3.9s", "every 4.1s"}
+    beat.wait_for_round()
+    assert seen.opened() == []
+
+    beat.kill()
+    killed = time.time()
+    seen.leader.kill()
+    tasks = [("learned-missed", "tests.add"), ("learned-missed", "tests.echo")]
+    wait_until(lambda: sorted(seen.opened()) == tasks, 180, "the warnings", 0.1)
+    seen.told.append(("killed", "learned-missed", time.time() - killed))
+    assert {line["severity"] for line in seen.lines("incident-opened")} == {"warn"}
+    beat.start()
+    seen.wait_until_over()
+    assert sorted(seen.opened()) == tasks
     seen.print_told()

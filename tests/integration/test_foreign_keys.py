@@ -25,6 +25,7 @@ from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
+from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import Source
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.deliveries import Changes, Claim, Part, Taken
@@ -182,7 +183,11 @@ class Going:
             one.emitted += duties.incidents(IncidentChanges([incident], [], []))
 
         def schedules() -> None:
-            duties.schedules(ScheduleChanges([a_judgement()], [], {Source.CONF: KnownSource()}, Coverage(TIME, TIME)))
+            duties.schedules(
+                ScheduleChanges(
+                    [a_judgement()], [], {Source.CONF: KnownSource()}, Coverage(TIME, TIME), [Habit("t", 0, 0)]
+                )
+            )
 
         self.do(lambda: one.apply(life(f"life-{number}"), failed, beats, start, custom, child).trouble)
         self._let_beats_become_evaluable()

@@ -14,6 +14,7 @@ from ha_monitor.events.decode import Batch
 from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.types import END_TYPES
+from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import Definition, History, Judgement, Occurrence, Run, ScheduleState, Source
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.deliveries import Book, Changes, Claim, Part, Taken
@@ -1420,6 +1421,21 @@ class StoreContract:
         assert [found.definition.name for found in kept.judgements()] == [second.definition.name]
         assert kept.occurrences([first.definition.name]) == [()]
         assert (kept.sources(), kept.coverage()) == ({Source.CONF: source}, coverage)
+
+    def test_habits_are_kept_until_they_are_forgotten(self, bed: Bed) -> None:
+        """Given habits of more tasks than one call reads, all are kept as they were written last, but for those that
+        are forgotten.
+        """
+        one = started(bed)
+        tick(one, eligible=True)
+        many = [Habit(f"t{number:04}\n'", TIME, TIME + number, (1.5, 600.0)) for number in range(450)]
+        assert one.duties.schedules(ScheduleChanges(habits=many))
+        assert bed.schedules().habits() == many
+        first, second = Habit(many[0].task, TIME, TIME), many[1]
+
+        assert one.duties.schedules(ScheduleChanges(habits=[first], forgotten=[second.task, "unheard"]))
+
+        assert bed.schedules().habits() == [first, *many[2:]]
 
     def test_as_many_schedules_as_are_watched_are_kept(self, bed: Bed) -> None:
         """Given more schedules than one call writes or reads, all are kept."""

@@ -17,6 +17,7 @@ from ha_monitor.config.schema import Config, StuckSettings, Workers
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.scout import Scout
+from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import SETTLING
 from ha_monitor.store.incidents import Incident
 from ha_monitor.store.memory.duties import own_event
@@ -38,6 +39,8 @@ HEARD, SETTLED = 100.0, SETTLING + 3 * EVERY
 FIRST, SECOND, RARE = "a.one", "a.two", "a.three"
 RARELY = 3
 """Of so many rounds of beat, the last schedule is due in one."""
+HABIT, HABITUALLY = "a.habit", 5
+"""What beat sends, too, and nobody tells; and of so many rounds, in one."""
 WORKER = "celery@a"
 """The worker that runs what schedules send."""
 LOST = tuple(f"celery@{letter}" for letter in "bcdef")
@@ -65,7 +68,7 @@ class World(Fleet):
         self.held: dict[str, Held] = {}
         """The tasks that workers say they have."""
         self.acks_late = False
-        self.times = Counter({FIRST: 1, SECOND: 1, RARE: 1})
+        self.times = Counter({FIRST: 1, SECOND: 1, RARE: 1, HABIT: 1})
         """How often each schedule is sent when it is due."""
         self.ends: dict[str, str] = {}
         """How the runs of a schedule end, if not well."""
@@ -76,12 +79,20 @@ class World(Fleet):
         self.begun = 0.0
         """When what a test brought about began to be wrong, by the simulated clock."""
         self._number = self._rounds = 0
+        now = self.bed.clock.time()
+        every = HABITUALLY * EVERY
+        self.bed.server.schedules.habits[HABIT] = Habit(HABIT, now - 10 * 86400, now - every, (every,) * 20)
         self.living = [self.add(str(number + 1)) for number in range(size)]
 
     @property
     def due(self) -> float:
         """When the schedules are due next, by the simulated clock."""
         return self._next
+
+    @property
+    def habit_due(self) -> float:
+        """When what nobody tells is due next."""
+        return self._next + (-self._rounds % HABITUALLY) * EVERY
 
     def add(self, name: str) -> Instance:
         """Start an instance; it lives if it is in `living`."""
@@ -97,6 +108,11 @@ class World(Fleet):
         )
         self.all.append(one)
         return one
+
+    def kill(self, one: Instance) -> None:
+        """As kill -9 does: the system closes its connections."""
+        self.living.remove(one)
+        one.source.close()
 
     def _answer(self, _ids: Sequence[str], _workers: Sequence[str]) -> WorkerAnswers:
         return WorkerAnswers(frozenset(self.heard), self.held, {"shop.pay": self.acks_late})
@@ -120,10 +136,12 @@ class World(Fleet):
 
     def send(self) -> None:
         """What beat does when its schedules are due, and the worker with it."""
-        for entry in self.conf["beat_schedule"].values():
-            task = entry["task"]
-            is_due = self._rounds % round(entry["schedule"] / EVERY) == 0
-            for _ in range(self.times[task] if is_due else 0):
+        told = {entry["task"]: entry["schedule"] / EVERY for entry in self.conf["beat_schedule"].values()}
+        due = [task for task, rounds in told.items() if self._rounds % round(rounds) == 0]
+        if self._rounds % HABITUALLY == 1:
+            due.append(HABIT)
+        for task in due:
+            for _ in range(self.times[task]):
                 self.runs += 1
                 now, uuid = self.bed.clock.time(), f"run-{self.runs}"
                 kinds = ("task-sent", "task-received", "task-started", self.ends.get(task, "task-succeeded"))
@@ -178,7 +196,8 @@ class Cause(NamedTuple):
     begin: Callable[[World], None]
     """It is wrong from now on, or from `World.begun`, if that is set."""
     end: Callable[[World], None]
-    again: Callable[[World], None]
+    again: Callable[[World], None] | None
+    """None for one that cannot come again soon."""
     grow: Callable[[World], None] | None = None
     """None for one that does not grow. `_nothing` for one that grows by itself."""
     size: int = 1
@@ -315,6 +334,15 @@ def _times(task: str, times: int) -> Callable[[World], None]:
     return change
 
 
+def _miss_habit(world: World) -> None:
+    world.times[HABIT] = 0
+    world.begun = world.habit_due
+
+
+def _be_habitual(world: World) -> None:
+    world.times[HABIT] = 1
+
+
 def _beats(count: int) -> Callable[[World], None]:
     def change(world: World) -> None:
         world.beats = count
@@ -333,7 +361,7 @@ def _run_ends(end: str) -> Callable[[World], None]:
 
 def _instance_dies(world: World) -> None:
     follower = next(one for one in world.living if not one.telemetry.is_leader())
-    world.living.remove(follower)
+    world.kill(follower)
 
 
 def _instances_come_back(world: World) -> None:
@@ -373,6 +401,7 @@ CAUSES: dict[str, Cause] = {
     "poison-task": Cause(_poison, _finish, _poison, _more_poison),
     "events-lost": Cause(_lose_events, _nothing, _lose_events, _lose_events),
     "schedule-missed": Cause(_times(FIRST, 0), _ONCE_MORE, _times(FIRST, 0), _nothing),
+    "learned-missed": Cause(_miss_habit, _be_habitual, None),
     "schedule-doubled": Cause(_times(FIRST, 2), _ONCE_MORE, _times(FIRST, 2)),
     "beat-silent": Cause(_beats(0), _beats(1), _beats(0), _nothing),
     "schedule-failed": Cause(_run_ends("task-failed"), _run_ends("task-succeeded"), _run_ends("task-failed")),
@@ -386,7 +415,7 @@ CAUSES: dict[str, Cause] = {
 def world_of(kind: str, size: int = 1) -> World:
     """One in which nothing is wrong, and a kind of incident may be brought about."""
     world = World(max(size, CAUSES[kind].size))
-    world.pass_by(SETTLED if kind.startswith(("schedule-", "beat-", "error-")) else HEARD)
+    world.pass_by(SETTLED if kind.startswith(("schedule-", "beat-", "error-", "learned-")) else HEARD)
     assert world.lines_of() == []
     return world
 

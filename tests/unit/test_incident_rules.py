@@ -61,7 +61,7 @@ def test_nothing_is_seen_where_nothing_is() -> None:
     found = see(Facts(NOW))
 
     assert found.sightings == []
-    of_schedules = {"schedule-missed", "schedule-doubled", "schedule-failed", "beat-silent"}
+    of_schedules = {"schedule-missed", "schedule-doubled", "schedule-failed", "beat-silent", "learned-missed"}
     assert found.judged == {kind.name for kind in CATALOGUE} - {"no-consumer", "queue-shared"} - of_schedules
 
 

@@ -16,6 +16,8 @@ from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, StoreUnavailable
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.schedules import SETTLED_AFTER
 from ha_monitor.pipeline.scout import Scout
+from ha_monitor.schedules import learned
+from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import SETTLING, Judgement, ScheduleState, Source
 from ha_monitor.store.incidents import Phase
 from ha_monitor.store.memory.incidents import MemoryReader
@@ -42,11 +44,16 @@ class AskingAtOnce(ConnectingAtOnce):
 class Fleet:
     """An application whose beat sends tasks, its workers, and the instances that watch it."""
 
-    def __init__(self, bed: Bed, *, tasks: Sequence[str] = ("shop.report",)) -> None:
+    def __init__(
+        self, bed: Bed, *, tasks: Sequence[str] = ("shop.report",), every: float = EVERY, told: bool = True
+    ) -> None:
+        """:param told: whether workers know what beat runs, and not only beat does."""
         self.bed = bed
+        self.every = every
+        self.told = told
         self.conf: Any = {
             "timezone": "UTC",
-            "beat_schedule": {f"{task} often": {"task": task, "schedule": EVERY} for task in tasks},
+            "beat_schedule": {f"{task} often": {"task": task, "schedule": every} for task in tasks},
         }
         self.beats = 1
         """How many of them send tasks."""
@@ -62,7 +69,8 @@ class Fleet:
         self.asked.append(list(workers))
         if self.trouble is not None:
             raise self.trouble
-        return dict.fromkeys(workers, self.conf) if self.answering else {}
+        conf = self.conf if self.told else {"timezone": "UTC"}
+        return dict.fromkeys(workers, conf) if self.answering else {}
 
     def instance(self, name: str = "1", config: Config = CONFIG) -> Instance:
         threads = AskingAtOnce(self.bed.clock)
@@ -77,7 +85,7 @@ class Fleet:
         until = clock.now + seconds
         while clock.now < until:
             if clock.now >= self._next:
-                self._next += EVERY
+                self._next += self.every
                 for _ in range(self.beats):
                     self.send()
             beat(self.bed, "celery@a")
@@ -96,6 +104,13 @@ class Fleet:
                 known = {"name": task} if kind in ("task-sent", "task-received") else {}
                 sender = "gen1@host" if kind == "task-sent" else "celery@a"
                 self.bed.publish(event(kind, at=now + number / 1000, uuid=uuid, hostname=sender, **known))
+
+    def learn(self) -> None:
+        """Let it be known that what beat runs has run for more than a week."""
+        now = self.bed.clock.time()
+        for entry in self.conf["beat_schedule"].values():
+            habit = Habit(entry["task"], now - 10 * 86400, now - 1, (self.every,) * 20)
+            self.bed.server.schedules.habits[entry["task"]] = habit
 
     @property
     def judged(self) -> dict[str, Judgement]:
@@ -352,3 +367,105 @@ def test_hostile_settings_harm_nothing(fleet: Fleet, conf: Any) -> None:
 
     assert one.said("incidents-not-judged") == []
     assert all(state is ScheduleState.NOT_KNOWN for state in fleet.states.values())
+
+
+def learned_fleet(bed: Bed | None = None) -> Fleet:
+    """One whose beat sends a task every five minutes that is known by habit only."""
+    fleet = Fleet(bed or Bed(), every=300.0, told=False)
+    fleet.learn()
+    return fleet
+
+
+def test_what_was_learned_and_does_not_run_is_a_warning_and_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a task that nobody tells of and that ran every five minutes for days, its silence is a warning, once, that
+    says how it is known; after a time (which is short here) that is over, and the task is forgotten.
+    """
+    monkeypatch.setattr(learned, "SHORTEST_WARNING", 1200.0)
+    fleet = learned_fleet()
+    one = fleet.instance()
+    fleet.live(SETTLING + 900, one)
+    assert fleet.states == {"shop.report": ScheduleState.ON_TIME}
+    assert fleet.judged["shop.report"].definition.source is Source.LEARNED
+    assert lines(one) == []
+    fleet.beats = 0
+    fleet.live(300 + 600 + 100, one)
+
+    (line,) = one.said("incident-opened")
+    assert (line["kind"], line["key"], line["severity"]) == ("learned-missed", "shop.report", "warn")
+    assert line["summary"] == (
+        "shop.report ran every 5m, and does not any more; nobody told that it should: 20 of the last 20 times between "
+        "runs were about this. Unless it is confirmed (ha-monitor schedules --learned), it is forgotten after 20m"
+    )
+    assert line["command"] == "ha-monitor schedules shop.report"
+    fleet.live(1300, one)
+    assert [found[0] for found in lines(one)] == ["incident-opened", "incident-resolved"]
+    assert fleet.states == {}
+    fleet.beats = 1
+    fleet.live(1200, one)
+    assert fleet.states == {}
+
+
+def test_what_was_learned_and_runs_again_is_over_and_must_prove_itself() -> None:
+    """Given a learned task that comes back after it was missed, the warning is over, and it is not watched until it has
+    run for days again.
+    """
+    fleet = learned_fleet()
+    one = fleet.instance()
+    fleet.live(SETTLING + 900, one)
+    fleet.beats = 0
+    fleet.live(1200, one)
+    fleet.beats = 1
+    fleet.live(700, one)
+
+    assert [found[0] for found in lines(one)] == ["incident-opened", "incident-resolved"]
+    assert fleet.states == {}
+    assert fleet.bed.server.schedules.habits["shop.report"].since > fleet.bed.clock.time() - 710
+
+
+def test_what_a_worker_tells_is_not_learned_and_what_it_told_is_not_either() -> None:
+    """Given a learned task that a worker tells of, and then does not any more, it is watched as told, and then not at
+    all: a deploy that takes it away leads to no warning.
+    """
+    fleet = learned_fleet()
+    fleet.told = True
+    one = fleet.instance()
+    fleet.live(SETTLING, one)
+    assert list(fleet.states) == ["shop.report often"]
+    fleet.told, fleet.beats = False, 0
+    fleet.bed.publish(event("worker-online", at=fleet.bed.clock.time(), hostname="celery@a", pid=4712))
+    fleet.conf = {"timezone": "UTC", "beat_schedule": {"other": {"task": "shop.other", "schedule": 300}}}
+    fleet.told = True
+    fleet.live(1500, one)
+
+    assert list(fleet.states) == ["other"]
+    assert [found for found in lines(one) if found[1] != "other"] == []
+    assert fleet.bed.server.schedules.habits["shop.report"].intervals == ()
+
+
+def test_a_monitor_that_was_down_does_not_warn_of_what_was_learned() -> None:
+    """Given a learned task that did not run while no instance listened, nothing is told of it, and it stays learned."""
+    fleet = learned_fleet()
+    one = fleet.instance()
+    fleet.live(SETTLING + 900, one)
+    fleet.beats = 0
+    fleet.live(3000)
+    fleet.beats = 1
+    again = fleet.instance("2")
+    fleet.live(1500, again)
+
+    assert [found for found in lines(one, again) if found[1] == "shop.report"] == []
+    assert fleet.states == {"shop.report": ScheduleState.ON_TIME}
+
+
+def test_what_was_learned_passes_to_the_next_leader() -> None:
+    """Given a leader that dies while a learned task is missing, the next one warns of it, once."""
+    fleet = learned_fleet()
+    one, two = fleet.instance(), fleet.instance("2")
+    fleet.live(SETTLING + 900, one, two)
+    leader, other = (one, two) if one.telemetry.is_leader() else (two, one)
+    fleet.beats = 0
+    fleet.live(600, leader, other)
+    fleet.live(600, other)
+
+    told = [found for found in lines(one, two) if found[1] == "shop.report"]
+    assert told == [("incident-opened", "shop.report", False)]

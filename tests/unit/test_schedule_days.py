@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
-from tests.simulation.schedules import simulate, table
+from tests.simulation.learned import Learner
+from tests.simulation.schedules import BEGIN, DAY, HOUR, Monitor, World, entries, simulate, table
 
 DAYS = 400
 """They begin before a leap day, and the clocks change three times."""
@@ -26,3 +29,23 @@ def test_four_hundred_days_of_beats() -> None:
     assert result.silent == result.silent_found >= 5, shown
     assert result.doubled == result.doubled_found >= 10, shown
     assert result.due > 18_000, shown
+
+
+@pytest.mark.thorough
+def test_four_hundred_days_that_nobody_told_of() -> None:
+    """Given the same days of which no source tells anything, and clients of all kinds beside the beats, what is regular
+    is learned, a warning comes only when something has stopped or was moved, and none lasts for much longer than a day.
+    """
+    end = BEGIN + DAYS * DAY
+    world = World(Random(1), end, entries(end))
+    world.make()
+    learner = Learner(world, Monitor(world).heard)
+    learner.run()
+
+    assert learner.false == []
+    regular = {"t.often", "t.nightly", "t.period", "t.quiet", "t.removed", "t.added"}
+    assert learner.learned == regular | {"c.ends", "c.moves", "c.jitter"}
+    assert learner.warned["c.ends"] == 1
+    assert learner.warned["c.moves"] == 2
+    assert sum(learner.warned[task] for task in regular) >= 8
+    assert max(learner.longest.values()) < 26 * HOUR

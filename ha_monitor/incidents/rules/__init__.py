@@ -15,11 +15,12 @@ RULES = (
     *(workers.worker_lost, queues.queue_late, queues.no_consumer, errors.error_new, errors.error_regressed),
     *(names.failing, names.retry_storm, tasks.task_stuck, tasks.task_orphaned, tasks.poison_task),
     *(schedules.schedule_missed, schedules.schedule_doubled, schedules.beat_silent, schedules.schedule_failed),
+    schedules.learned_missed,
     *(losses.events_lost, monitor.monitor, monitor.store_went_back, monitor.queue_shared),
 )
 
 
-OF_SCHEDULES = ("schedule-missed", "schedule-doubled", "beat-silent", "schedule-failed")
+OF_SCHEDULES = ("schedule-missed", "schedule-doubled", "beat-silent", "schedule-failed", "learned-missed")
 
 
 class Seen(NamedTuple):

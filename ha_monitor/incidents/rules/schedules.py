@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from ha_monitor.incidents.facts import Facts
 from ha_monitor.incidents.sighting import Sighting, command_of, count_of, names_of
-from ha_monitor.schedules.model import Judgement, ScheduleState
+from ha_monitor.schedules.learned import warns_for
+from ha_monitor.schedules.model import Judgement, ScheduleState, Source
+from ha_monitor.schedules.timetable import exact_duration
 from ha_monitor.text.times import duration
 from ha_monitor.text.visible import visible
 
@@ -32,6 +34,31 @@ def schedule_missed(facts: Facts) -> Iterator[Sighting]:
             f"{visible(name)} did not run when it was due, {times} in a row: {_what(one)}",
             size=max(1, one.missed),
         )
+
+
+def learned_missed(facts: Facts) -> Iterator[Sighting]:
+    """A task that ran regularly does not run any more. It is a guess that it should: so none is born while a silent
+    beat may explain it, or, where nothing tells when it was sent, while it may be waiting in a queue.
+    """
+    for one in facts.schedules.judgements if facts.schedules is not None else ():
+        definition, last = one.definition, one.last
+        if definition.source is not Source.LEARNED or one.state is not ScheduleState.MISSED:
+            continue
+        may_wait = (last is None or last.run is None or last.run.sent is None) and _may_wait(facts)
+        explained = may_wait or (facts.schedules is not None and facts.schedules.beats)
+        if explained and not facts.is_open("learned-missed", definition.name):
+            continue
+        said = (
+            f"{visible(definition.task)} ran {definition.timetable}, and does not any more; nobody told that it "
+            f"should: {definition.basis}. Unless it is confirmed (ha-monitor schedules --learned), it is forgotten "
+            f"after {exact_duration(warns_for(one.period or 0.0))}"
+        )
+        yield _sighting("learned-missed", one, said)
+
+
+def _may_wait(facts: Facts) -> bool:
+    """Whether tasks wait in any queue, or that is not known."""
+    return facts.survey is None or any(queue.length or not queue.is_consumed for queue in facts.survey)
 
 
 def schedule_doubled(facts: Facts) -> Iterator[Sighting]:
@@ -71,8 +98,9 @@ def beat_silent(facts: Facts) -> Iterator[Sighting]:
 
 
 def _judged(facts: Facts, state: ScheduleState) -> Iterator[Judgement]:
+    """Those of a state that somebody told of."""
     for one in facts.schedules.judgements if facts.schedules is not None else ():
-        if one.state is state:
+        if one.state is state and one.definition.source is not Source.LEARNED:
             yield one
 
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import Judgement, Occurrence, Source
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.schedules import Coverage, KnownSource, ScheduleChanges, without_occurrences
 
 _to_json = msgspec.json.Encoder().encode
 _judgement_in = msgspec.json.Decoder(Judgement).decode
+_habit_in = msgspec.json.Decoder(Habit).decode
 _source_in = msgspec.json.Decoder(KnownSource).decode
 
 
@@ -34,6 +36,10 @@ class MemorySchedules:
         self._server.trouble("before schedules")
         return dict(self._server.schedules.sources)
 
+    def habits(self) -> list[Habit]:
+        self._server.trouble("before schedules")
+        return [one for _, one in sorted(self._server.schedules.habits.items())]
+
     def coverage(self) -> Coverage | None:
         self._server.trouble("before schedules")
         return self._server.schedules.coverage
@@ -47,4 +53,7 @@ def write(server: MemoryServer, changes: ScheduleChanges) -> None:
     # As JSON, in which not everything gets through.
     kept.judgements |= {one.definition.name: _judgement_in(_to_json(one)) for one in changes.changed}
     kept.sources |= {name: _source_in(_to_json(one)) for name, one in changes.sources.items()}
+    for name in changes.forgotten:
+        kept.habits.pop(name, None)
+    kept.habits |= {one.task: _habit_in(_to_json(one)) for one in changes.habits}
     kept.coverage = changes.coverage or kept.coverage

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from ha_monitor.clock import Clock
 from ha_monitor.events.fingerprint import group_id
 from ha_monitor.events.model import Event
+from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import Judgement, Source
 from ha_monitor.store.incidents import Incident, Mark, Silence
 from ha_monitor.store.memory.task import KeptError, MemoryTask
@@ -97,6 +98,8 @@ class KeptSchedules(Struct):
     judgements: dict[str, Judgement] = field(default_factory=dict)
     """By name, with all due times."""
     sources: dict[Source, KnownSource] = field(default_factory=dict)
+    habits: dict[str, Habit] = field(default_factory=dict)
+    """By the name of the task."""
     coverage: Coverage | None = None
 
 

@@ -1,0 +1,159 @@
+"""Follows when tasks run, to learn which of them run regularly: some names at a time, so that a look costs the same
+however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from ha_monitor.incidents.runs import run_of
+from ha_monitor.schedules.learned import LEAST_WATCHED, Habit, followed, forgotten, schedule_in, warns_for
+from ha_monitor.schedules.model import Definition, Judgement, Run, ScheduleState, Source
+from ha_monitor.store.queries import Queries
+from ha_monitor.store.schedules import ScheduleChanges
+
+NAMES_AT_ONCE, TURN_EVERY = 20, 30.0
+"""Names that are looked at together, and seconds between two times: 2,000 names in 50 minutes."""
+LOOKED_AT = 60
+"""Newest tasks of a name that are looked at: what is learned has run no more often between two turns."""
+FEW = 5
+"""Of these, as many as are read if one of them is known."""
+TOO_OFTEN = LEAST_WATCHED / 2
+"""Seconds between runs on average, below which they are not read."""
+
+
+class HabitFollower:
+    """Remembers what is kept, as it is in the store."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Habit] = {}
+        self._learned: dict[str, Definition] = {}
+        self._next = 0
+        self._at = float("-inf")
+
+    @property
+    def are_any(self) -> bool:
+        """Whether any are kept."""
+        return bool(self._kept)
+
+    def read(self, habits: Iterable[Habit]) -> None:
+        """What is in the store."""
+        self._kept, self._learned = {}, {}
+        self._put(habits)
+
+    def written(self, changes: ScheduleChanges) -> None:
+        """What was found is in the store."""
+        for task in changes.forgotten:
+            self._kept.pop(task, None)
+            self._learned.pop(task, None)
+        self._put(changes.habits)
+
+    def schedules(self, told: Sequence[Definition]) -> list[Definition]:
+        """What was learned, but for tasks and names that a source tells."""
+        if not self._learned:
+            return []
+        taken = {one.task for one in told} | {one.name for one in told}
+        return [one for task, one in sorted(self._learned.items()) if task not in taken]
+
+    def follow(
+        self,
+        queries: Queries,
+        now: float,
+        *,
+        told: Collection[str],
+        certain_until: float,
+        blind: Sequence[tuple[float, float]],
+    ) -> tuple[list[Habit], list[str]]:
+        """The habits that have changed, and the names of tasks of which none is to be kept.
+
+        :param told: tasks that a source tells. :param certain_until: all that was sent until then is merged.
+        :param blind: times of which runs may be missing.
+        :raises StoreUnavailable: as the port does.
+        """
+        if 0 <= now - self._at < TURN_EVERY:
+            return [], []
+        self._at = now
+        names = queries.names()
+        first = self._next if self._next < len(names) else 0
+        self._next = first + NAMES_AT_ONCE
+        turn = names[first : self._next]
+        changed = [forgotten(one) for name in turn if name in told and (one := self._kept.get(name)) and one.intervals]
+        some = [name for name in turn if name not in told]
+        gone = self._kept.keys() - names if not first else set()
+        for name, (runs, is_whole) in _read(queries, some, self._kept).items():
+            before = self._kept.get(name)
+            unseen = blind if is_whole or before is None else [*blind, (before.last, now)]
+            ids = {run.at: run.task_id for run in runs if run.at is not None and not run.is_child}
+            after = followed(before, name, [at for at in ids if at <= certain_until], unseen)
+            if after is not None and (before is None or after.last > before.last):
+                changed.append(replace(after, last_id=ids[after.last]))
+        return changed, sorted(gone)
+
+    def given_up(self, judgements: Iterable[Judgement], now: float) -> list[Habit]:
+        """Those of tasks that have been missing for so long that they must have been taken away."""
+        found = []
+        for one in judgements:
+            habit, grace = self._kept.get(one.definition.task), one.definition.grace
+            is_learned = one.definition.source is Source.LEARNED and habit is not None
+            if not is_learned or one.state is not ScheduleState.MISSED or one.since is None or habit is None:
+                continue
+            if now >= one.since + (grace or 0.0) + warns_for(one.period or 0.0):
+                found.append(forgotten(habit))
+        return found
+
+    def _put(self, habits: Iterable[Habit]) -> None:
+        for one in habits:
+            self._kept[one.task] = one
+            definition = schedule_in(one)
+            if definition is None:
+                self._learned.pop(one.task, None)
+            else:
+                self._learned[one.task] = definition
+
+
+def _read(queries: Queries, names: Sequence[str], kept: Mapping[str, Habit]) -> dict[str, tuple[list[Run], bool]]:
+    """The new runs of names, and whether none may be missing; without names that have none, or far too many."""
+    newest = queries.newest_of(names, LOOKED_AT) if names else []
+    ids = {name: list(dict.fromkeys(found)) for name, found in zip(names, newest, strict=True) if found}
+    runs: dict[str, Run | None] = {}
+    _add(queries, runs, [one for found in ids.values() for one in {*found[:FEW], found[-1]}])
+    wanted = {name: found for name, found in ids.items() if not _is_too_often(found, runs)}
+    wider = [name for name, found in wanted.items() if not _is_known(found[:FEW], runs, kept.get(name))]
+    _add(queries, runs, [one for name in wider for one in ids[name] if one not in runs])
+    return {name: _new(found, runs, kept.get(name)) for name, found in wanted.items()}
+
+
+def _add(queries: Queries, runs: dict[str, Run | None], ids: Sequence[str]) -> None:
+    for task_id, task in zip(ids, queries.tasks(ids) if ids else [], strict=True):
+        runs[task_id] = None if task is None else run_of(task)
+
+
+def _is_too_often(ids: Sequence[str], runs: Mapping[str, Run | None]) -> bool:
+    first, last = runs[ids[-1]], runs[ids[0]]
+    if first is None or last is None or first.at is None or last.at is None or len(ids) < FEW:
+        return False
+    return last.at - first.at < TOO_OFTEN * (len(ids) - 1)
+
+
+def _is_known(ids: Sequence[str], runs: Mapping[str, Run | None], habit: Habit | None) -> bool:
+    """Whether one of these runs was seen before."""
+    return habit is not None and any(_is_seen(one, runs[one], habit) for one in ids)
+
+
+def _is_seen(task_id: str, run: Run | None, habit: Habit) -> bool:
+    return task_id == habit.last_id or (run is not None and run.at is not None and run.at <= habit.last)
+
+
+def _new(ids: Sequence[str], runs: Mapping[str, Run | None], habit: Habit | None) -> tuple[list[Run], bool]:
+    """Those since the latest one that is known, as far as their records are there."""
+    found: list[Run] = []
+    for task_id in ids:
+        run = runs.get(task_id)
+        if habit is not None and _is_seen(task_id, run, habit):
+            return found, True
+        if run is None:
+            return found, False
+        found.append(run)
+    return found, len(ids) < LOOKED_AT

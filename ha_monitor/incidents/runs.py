@@ -1,0 +1,27 @@
+"""What schedules are judged by of a task."""
+
+from __future__ import annotations
+
+from ha_monitor.schedules.arguments import arguments_told
+from ha_monitor.schedules.model import Run
+from ha_monitor.store.queries import KeptTask
+
+
+def run_of(task: KeptTask, orphaned: frozenset[str] = frozenset()) -> Run:
+    """The run that it is.
+
+    :param orphaned: ids of tasks that nobody has any more.
+    """
+    record = task.record
+    return Run(
+        task_id=record.task_id,
+        sent=record.sent,
+        received=record.received,
+        started=record.started,
+        ended=record.finished,
+        state=record.state.value,
+        is_child=record.parent_id is not None,
+        is_orphaned=record.task_id in orphaned,
+        queue=record.queue,
+        arguments=arguments_told(record.args, record.kwargs),
+    )

@@ -1,0 +1,115 @@
+"""What schedules are judged by, as the leader gathers it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from ha_monitor.incidents.schedules import ScheduleGatherer, ScheduleReader, ScheduleView
+from ha_monitor.schedules.model import Definition, Judgement, ScheduleState, Source
+from ha_monitor.schedules.timetable import timetable_of
+from ha_monitor.store.memory.schedules import MemorySchedules, write
+from ha_monitor.store.memory.server import MemoryServer
+from ha_monitor.store.queries import KeptTask
+from tests.unit.asked import NOW, task
+from tests.unit.builders import TurnedClock
+
+HOUR, DAY = 3600.0, 86400.0
+WEEKLY = Definition(name="weekly", task="t", timetable="0 2 * * mon", zone="UTC", source=Source.TOML)
+
+
+class Bed:
+    """A store that keeps a record for a day, and leaders that look at it."""
+
+    def __init__(self, *told: Definition) -> None:
+        self._told = told
+        self._server = MemoryServer(TurnedClock())
+        self.schedules = MemorySchedules(self._server)
+        self.queries: Any = self
+        self.now = 0.0
+        self.runs: dict[str, float] = {}
+        self.leader = ScheduleGatherer()
+
+    def names(self) -> list[str]:
+        return ["t"]
+
+    def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
+        return [list(self.runs)[::-1][:count] for _ in names]
+
+    def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
+        return [None if self.runs[one] < self.now - DAY else task(one, at=self.runs[one], name="t") for one in ids]
+
+    def look(self, now: float) -> Judgement | None:
+        """What is said of the only schedule, if there is one."""
+        self.now = now
+        view = ScheduleView(self._told, merged_ago=0.0, listened_for=100 * DAY)
+        judged, changes = self.leader.gather(
+            cast("ScheduleReader", self),
+            view,
+            now,
+            lost=[],
+            orphaned=frozenset(),
+            went_back_at=0.0,
+            is_merged=True,
+        )
+        write(self._server, changes)
+        self.leader.written(changes)
+        assert judged is not None
+        return next(iter(judged.judgements), None)
+
+    def state(self, now: float) -> ScheduleState | None:
+        found = self.look(now)
+        return None if found is None else found.state
+
+
+def next_due(at: float) -> float:
+    due = timetable_of(WEEKLY.timetable, WEEKLY.zone).next_after(at)
+    assert due is not None
+    return due
+
+
+def test_a_weekly_run_is_missed_also_by_a_leader_that_finds_its_records_expired() -> None:
+    """Given a weekly schedule, records that are kept for a day, and a leader that came since the last run, the run that
+    does not come is missed.
+    """
+    bed = Bed(WEEKLY)
+    due = next_due(NOW)
+    for number in range(3):
+        bed.look(due - HOUR)
+        bed.runs[f"r{number}"] = due + 1
+        assert bed.state(due + HOUR) is ScheduleState.ON_TIME
+        due = next_due(due)
+    bed.leader = ScheduleGatherer()
+    assert bed.state(due - HOUR) is ScheduleState.ON_TIME
+
+    found = bed.look(due + HOUR)
+
+    assert found is not None
+    assert (found.state, found.missed, found.since) == (ScheduleState.MISSED, 1, due)
+
+
+def test_a_daily_task_is_learned_missed_and_forgotten_by_one_leader_after_another() -> None:
+    """Given a task that runs daily and of which nobody tells, records that are kept for a day, and another leader every
+    five hours, it is learned after ten runs and nine days; when it stops it is missed within four hours, and forgotten
+    a day later; nothing of it is learned again.
+    """
+    bed = Bed()
+    told: list[tuple[float, ScheduleState | None]] = [(0.0, None)]
+    for hour in range(20 * 24):
+        now = NOW + hour * HOUR
+        if hour % 5 == 0:
+            bed.leader = ScheduleGatherer()
+        if hour % 24 == 0 and hour <= 14 * 24:
+            bed.runs[f"r{hour}"] = now - 60
+        state = bed.state(now)
+        if state is not told[-1][1]:
+            told.append((hour / 24, state))
+
+    (_, (learned, first), (ran, on_time), (missed, second), (gone, last)) = told
+    assert (first, on_time, second, last) == (
+        *(ScheduleState.WAITING, ScheduleState.ON_TIME),
+        *(ScheduleState.MISSED, None),
+    )
+    assert (learned, ran) == (9 + 1 / 24, 10)
+    assert missed == 15 + 4 / 24
+    assert missed + 1 <= gone <= missed + 1 + 1 / 24
