@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -312,14 +313,18 @@ def test_what_changed_in_the_last_hour_is_said_whether_anything_is_wrong_or_not(
     monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     """Given a deployment that was marked and a wave of restarts within the last hour, the last line says both, as do
-    programs' answers; given neither, nothing is said, and programs get an empty list. A name that was heard of once is
-    no worker."""
+    programs' answers; given neither, nothing is said, and programs get an empty list. Names that were heard of once
+    are no workers, whatever they said."""
     marks = KeptIncidents(marks=[Mark("v\x1b512", NOW - 720), Mark("v511", NOW - 9000)])
     workers = [
         WorkerEntry(f"celery@app{number}", 1.0, {"pid": number}, "online", online=NOW - 700 + 60 * number)
         for number in range(3)
     ]
-    serve(monkeypatch, workers=[*workers, WorkerEntry("made@up", 1.0, {}, "online")], incidents=marks)
+    made_up = [
+        WorkerEntry(f"made@up{number}", 1.0, {"pid": number}, "online", online=NOW - 60, is_confirmed=False)
+        for number in range(4)
+    ]
+    serve(monkeypatch, workers=[*workers, *made_up], incidents=marks)
     status, out, err = call("problems")
     document = json.loads(call("problems", "-o", "json")[1])
 
@@ -347,3 +352,14 @@ def test_the_page_says_what_changed_below_the_problems() -> None:
     assert said in text(html)
     assert "<b>v512" not in html
     assert "Changed within" not in shown("problems", view())
+
+
+def test_the_overview_reads_the_workers_once() -> None:
+    """Given a fleet, the first page, which needs its workers for four things, asks the store for them once."""
+    of = view(workers=[WorkerEntry("celery@a", 1.0, {"active": 2}, "online")], instances=[instance()])
+    reader: Any = of.reader
+
+    html = shown("", of)
+
+    assert "on 1 worker" in text(html)
+    assert reader.workers_read == 1
