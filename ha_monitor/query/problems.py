@@ -62,7 +62,7 @@ def problems(reader: ProblemReader, workers: Sequence[WorkerEntry], now: float) 
     consuming = [one for one in facts if one.is_consuming]
     incidents = reader.incidents.incidents()
     gaps = reader.queries.gaps(now - HOUR, now)
-    judged = _judged(alive)
+    judged = judged_at(entries)
     if not consuming:
         said = "no instance of the monitor runs" if not alive else "no instance of the monitor consumes Celery's events"
         incidents = [
@@ -97,13 +97,15 @@ def _unjudged(judged: float | None) -> Gap:
     :param judged: when something was judged last.
     """
     if judged is None:
-        return Gap("what is wrong: nothing is judged before the leader has listened for workers.lost_after", 0.0, 0.0)
+        return Gap(
+            "what is wrong, since nothing is judged before the leader has listened for workers.lost_after", 0.0, 0.0
+        )
     return Gap("what began or ended: nothing was judged", judged, 0.0)
 
 
-def _judged(alive: Sequence[InstanceEntry]) -> float | None:
-    """When a leader that lives has judged last; None if none has yet."""
-    found = (one.stats.get("judged") for one in alive)
+def judged_at(entries: Sequence[InstanceEntry]) -> float | None:
+    """When a leader that lives has judged last, seconds since the epoch; None if none has yet."""
+    found = (one.stats.get("judged") for one in entries if one.lease_left > 0)
     return max((float(at) for at in found if isinstance(at, int | float) and at > 0), default=None)
 
 

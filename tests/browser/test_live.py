@@ -192,12 +192,14 @@ def test_an_old_page_says_so_and_never_gives_up(filled: Filled, browser: Browser
 
 def test_a_store_that_is_away_is_said(filled: Filled, browser: Browser, running_again: None) -> None:
     """Given a store that does not answer, an open page keeps what it had and says so; a page that is opened then says
-    that nothing is known, and shows all once the store is there again."""
+    that nothing is known, is not called live, and shows all once the store is there again."""
     browser.open(f"{filled.bed.url}/monitor")
     filled.bed.redis.pause()
     browser.wait(lambda: "store" in browser.text("#live") and "this is of" in browser.text("#live"), "the word")
     assert "instances consume" in browser.text("h1")
     browser.open(f"{filled.bed.url}/queues")
     assert "Service Unavailable" in browser.text("h1")
+    assert browser.text("#live").startswith("no answer yet")
     filled.bed.redis.resume()
     browser.wait(lambda: browser.text("h1") == "Queues", "the queues")
+    assert "live" in browser.text("#live")

@@ -92,7 +92,9 @@ def test_a_monitor_that_does_not_look_is_the_first_problem(
     status, out, err = call("problems")
 
     assert (status, out.splitlines()[0]) == (1, summary)
-    assert "what began or ended: nothing was judged since" in err or "what is wrong: nothing is judged before" in err
+    assert (
+        "what began or ended: nothing was judged since" in err or "what is wrong, since nothing is judged before" in err
+    )
 
 
 def test_what_could_not_be_judged_is_said(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
