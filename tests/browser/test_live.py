@@ -166,6 +166,21 @@ def test_the_tail_goes_on_over_a_restart_of_the_server(filled: Filled, browser: 
     assert second not in browser.run(ids)
 
 
+def test_the_tail_names_the_worker_of_what_tells_of_no_task(filled: Filled, browser: Browser) -> None:
+    """Given a worker that starts and stops, on a phone, where there is no room for a column of workers, its lines in
+    the tail say which one it is."""
+    browser.look(size=PHONE)
+    browser.open(f"{filled.bed.url}/tail?filter=worker%3Dguest%40app9")
+    browser.wait(
+        lambda: "live" in browser.text("#live") and browser.run("return sessionStorage.length > 0"), "a cursor"
+    )
+    for ago, kind in ((2, "worker-online"), (1, "worker-offline")):
+        filled.bed.shop.event(kind, time.time() - ago, "guest@app9")
+    filled.bed.publish(filled.bed.shop.messages())
+    browser.wait(lambda: len(browser.all("#tail tbody th")) == 2, "both lines")
+    assert [one.text for one in browser.all("#tail tbody th")] == ["guest@app9", "guest@app9"]
+
+
 @pytest.fixture
 def running_again(filled: Filled) -> Iterator[None]:
     yield
