@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ha_monitor.config.schema import Config
 from ha_monitor.status.fleet import Fleet, Queue, assemble
-from ha_monitor.store.reader import InstanceEntry, StoreReader
+from ha_monitor.store.reader import InstanceEntry, StoreReader, Workers
 
 
-def fleet(reader: StoreReader, config: Config) -> Fleet:
+def fleet(reader: StoreReader, config: Config, workers: Workers) -> Fleet:
     """The state of the fleet. How many messages wait for it, an instance has said.
 
+    :param workers: those that were read.
     :raises StoreUnavailable: as the reader does.
     """
     now, instances = reader.queries.now(), reader.instances()
@@ -17,7 +18,7 @@ def fleet(reader: StoreReader, config: Config) -> Fleet:
         config,
         now=now,
         instances=instances,
-        workers=reader.workers(config.workers.late_after),
+        workers=workers,
         counts=reader.counts(),
         queue=Queue(config.queue_name, depth=_depth(instances)),
     )

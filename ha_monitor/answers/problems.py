@@ -9,7 +9,7 @@ from ha_monitor.answers.result import Result
 from ha_monitor.query.problem_items import problem_item
 from ha_monitor.query.problems import problems as known_problems
 from ha_monitor.store.incidents import Incident, Phase, Severity
-from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.reader import StoreReader, WorkerEntry
 
 
 def counted(incidents: Sequence[Incident]) -> str:
@@ -43,15 +43,18 @@ class Wrong(NamedTuple):
         return any(one.phase is Phase.FIRING for one in self.known)
 
 
-def problems(reader: StoreReader, limit: int = 0, *, over: bool = False, reverse: bool = False) -> Wrong:
+def problems(
+    reader: StoreReader, workers: Sequence[WorkerEntry], limit: int = 0, *, over: bool = False, reverse: bool = False
+) -> Wrong:
     """The incidents, the worst first.
 
+    :param workers: all that were read: whether many were started lately is said, too.
     :param over: also those that were over within the last hour.
     :param limit: how many; 0 for all.
     :raises StoreUnavailable: as the reader does.
     """
     now = reader.queries.now()
-    found = known_problems(reader, now)
+    found = known_problems(reader, workers, now)
     wanted = [one for one in found.incidents if one.is_open or over]
     if reverse:
         wanted.reverse()

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ha_monitor.answers.result import Result
-from ha_monitor.config.schema import Config
 from ha_monitor.errors import StoreRefused
 from ha_monitor.query.language import Pattern, split_values
 from ha_monitor.query.queue_items import queue_item
 from ha_monitor.query.queues import QueueState, queue_states, rates_since
 from ha_monitor.store.queries import Gap, KeptTask, Queries
 from ha_monitor.store.queue_flow import base_of
-from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.reader import StoreReader, Workers
 from ha_monitor.text.times import local
 
 UNTOLD = "not known: producers send no task-sent"
@@ -108,14 +107,15 @@ class Running(NamedTuple):
     tasks: int
 
 
-def running(reader: StoreReader, config: Config) -> Running | None:
+def running(read: Callable[[], Workers]) -> Running | None:
     """How many tasks all workers run; None if a worker does not tell, or if that cannot be read, as by a user without
     the right to run scripts.
 
-    :raises StoreUnavailable: as the reader does.
+    :param read: reads the workers.
+    :raises StoreUnavailable: as `read` does.
     """
     try:
-        workers = reader.workers(config.workers.late_after).entries
+        workers = read().entries
     except StoreRefused:
         return None
     there = [one.heartbeat.get("active") for one in workers if one.state in ("online", "late")]

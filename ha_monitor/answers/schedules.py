@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ha_monitor.answers.result import Result
 from ha_monitor.query.language import Pattern, split_values
 from ha_monitor.query.learned import learned_in
+from ha_monitor.query.problems import judged_at
 from ha_monitor.query.schedules import schedule_item, schedules_in, with_due_times
 from ha_monitor.schedules.learned import Learned
 from ha_monitor.store.reader import StoreReader
@@ -50,7 +51,8 @@ def schedule(reader: StoreReader, name: str) -> Result:
 
 def _matching(reader: StoreReader, matches: Callable[[str], bool]) -> Result:
     now = reader.queries.now()
-    found = schedules_in(reader.schedules, matches, now)
+    is_judged = judged_at(reader.instances()) is not None
+    found = schedules_in(reader.schedules, matches, now, is_judged=is_judged)
     return Result(now, found.seen, lambda one, _now: schedule_item(one), found.searched, found.gaps)
 
 

@@ -27,7 +27,11 @@ def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--monitors", type=_number, default=3, metavar="N", help="instances (default: 3)")
     parser.add_argument("--tasks", type=_number, default=400, metavar="N", help="tasks to send (default: 400)")
-    parser.add_argument("--web", action="store_true", help="keep the monitors and their pages until ^C")
+    parser.add_argument(
+        "--web",
+        action="store_true",
+        help="keep the monitors and their pages after the summary, until ^C",
+    )
     parser.add_argument("--json", action="store_true", help="end with the summary as one JSON object")
     parser.set_defaults(run=run)
 

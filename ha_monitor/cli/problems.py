@@ -56,11 +56,12 @@ def run(options: argparse.Namespace) -> ExitStatus:
     """List incidents."""
     any_fires = False
 
-    def ask(_loaded: Loaded, reader: StoreReader) -> Answer:
+    def ask(loaded: Loaded, reader: StoreReader) -> Answer:
         nonlocal any_fires
         from ha_monitor.answers.problems import counted, problems
 
-        found = problems(reader, options.limit, over=options.all, reverse=options.reverse)
+        workers = reader.workers(loaded.config.workers.late_after).entries
+        found = problems(reader, workers, options.limit, over=options.all, reverse=options.reverse)
         any_fires = found.any_fires
         by_id = {one.id: one for one in found.known}
         items = found.result.items

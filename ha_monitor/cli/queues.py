@@ -84,7 +84,7 @@ def _running(loaded: Loaded, reader: StoreReader) -> str:
     """How many tasks all workers run; empty if that is not known."""
     from ha_monitor.answers.queues import running
 
-    known = running(reader, loaded.config)
+    known = running(lambda: reader.workers(loaded.config.workers.late_after))
     return "" if known is None else f"; all {known.workers} workers run {known.tasks} tasks now"
 
 

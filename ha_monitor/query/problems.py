@@ -14,7 +14,7 @@ from ha_monitor.incidents.rules.monitor import STATUS
 from ha_monitor.incidents.sighting import count_of
 from ha_monitor.store.incidents import Incident, IncidentList, Phase, Severity, worst_first
 from ha_monitor.store.queries import Gap
-from ha_monitor.store.reader import InstanceEntry, Workers
+from ha_monitor.store.reader import InstanceEntry, WorkerEntry
 from ha_monitor.store.results import WorkerState
 from ha_monitor.text.times import short_duration
 
@@ -33,9 +33,6 @@ class ProblemReader(Reader, Protocol):
     @property
     def incidents(self) -> Listed: ...
 
-    def workers(self, late_after: float) -> Workers:
-        """Those of which an instance has heard."""
-
 
 class Problems(NamedTuple):
     """What is wrong, and what this rests on."""
@@ -52,9 +49,10 @@ class Problems(NamedTuple):
     """What changed in the last hour."""
 
 
-def problems(reader: ProblemReader, now: float) -> Problems:
+def problems(reader: ProblemReader, workers: Sequence[WorkerEntry], now: float) -> Problems:
     """Ask the store.
 
+    :param workers: all that were read.
     :param now: by the store's clock, seconds since the epoch.
     :raises StoreUnavailable: as the reader does.
     """
@@ -64,7 +62,7 @@ def problems(reader: ProblemReader, now: float) -> Problems:
     consuming = [one for one in facts if one.is_consuming]
     incidents = reader.incidents.incidents()
     gaps = reader.queries.gaps(now - HOUR, now)
-    judged = _judged(alive)
+    judged = judged_at(entries)
     if not consuming:
         said = "no instance of the monitor runs" if not alive else "no instance of the monitor consumes Celery's events"
         incidents = [
@@ -84,16 +82,13 @@ def problems(reader: ProblemReader, now: float) -> Problems:
         seen_by += f", merged {short_duration(lag)} after it was sent"
     if judged is not None:
         seen_by += f", judged {short_duration(max(0.0, now - judged))} ago"
-    changes = changes_before(reader.incidents.marks(), _workers(reader), now)
+    changes = changes_before(reader.incidents.marks(), _workers(workers), now)
     return Problems(worst_first(incidents), seen_by, gaps, is_judged, changes)
 
 
-def _workers(reader: ProblemReader) -> list[WorkerState]:
+def _workers(entries: Sequence[WorkerEntry]) -> list[WorkerState]:
     """The workers as the rules have them, as far as it takes to see that they were started."""
-    entries = reader.workers(HOUR).entries
-    return [
-        WorkerState(one.name, one.state, None, is_confirmed=bool(one.heartbeat), came=one.online) for one in entries
-    ]
+    return [WorkerState(one.name, one.state, None, is_confirmed=one.is_confirmed, came=one.online) for one in entries]
 
 
 def _unjudged(judged: float | None) -> Gap:
@@ -102,13 +97,15 @@ def _unjudged(judged: float | None) -> Gap:
     :param judged: when something was judged last.
     """
     if judged is None:
-        return Gap("what is wrong: nothing is judged before the leader has listened for workers.lost_after", 0.0, 0.0)
+        return Gap(
+            "what is wrong, since nothing is judged before the leader has listened for workers.lost_after", 0.0, 0.0
+        )
     return Gap("what began or ended: nothing was judged", judged, 0.0)
 
 
-def _judged(alive: Sequence[InstanceEntry]) -> float | None:
-    """When a leader that lives has judged last; None if none has yet."""
-    found = (one.stats.get("judged") for one in alive)
+def judged_at(entries: Sequence[InstanceEntry]) -> float | None:
+    """When a leader that lives has judged last, seconds since the epoch; None if none has yet."""
+    found = (one.stats.get("judged") for one in entries if one.lease_left > 0)
     return max((float(at) for at in found if isinstance(at, int | float) and at > 0), default=None)
 
 

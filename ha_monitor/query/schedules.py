@@ -25,6 +25,7 @@ WORST = (
 """The states, those first that somebody must look at."""
 LATELY = 86_400.0
 """Seconds for which it is said that nobody listened."""
+UNJUDGED = "schedules, since they are known once the leader has listened for workers.lost_after"
 SOURCES = {Source.CONF: "the settings of the workers", Source.REDBEAT: "RedBeat"}
 
 
@@ -66,9 +67,13 @@ class Schedules(NamedTuple):
     gaps: Sequence[Gap]
 
 
-def schedules_in(kept: KeptSchedules, matches: Callable[[str], bool], now: float) -> Schedules:
+def schedules_in(
+    kept: KeptSchedules, matches: Callable[[str], bool], now: float, *, is_judged: bool = True
+) -> Schedules:
     """The schedules of some names.
 
+    :param is_judged: whether a leader that lives has judged: before the first one has, those of the configuration are
+        not in the store.
     :raises StoreUnavailable: as the store does.
     """
     judgements = kept.judgements()
@@ -77,7 +82,10 @@ def schedules_in(kept: KeptSchedules, matches: Callable[[str], bool], now: float
     found = [SeenSchedule(one, next_due=_next_due(one, now)) for one in wanted]
     found.sort(key=_worst)
     sources, coverage = kept.sources(), kept.coverage()
-    return Schedules(found, _searched(sources, now, are_learned=are_learned), _gaps(sources, coverage, now))
+    gaps = _gaps(sources, coverage, now)
+    if coverage is None and not is_judged:
+        gaps.append(Gap(UNJUDGED, 0, 0))
+    return Schedules(found, _searched(sources, now, are_learned=are_learned), gaps)
 
 
 def with_due_times(kept: KeptSchedules, seen: SeenSchedule) -> SeenSchedule:

@@ -43,7 +43,7 @@ def unknown_patterns(of: str, patterns: Iterable[Pattern], known: Iterable[str])
     texts = sorted(set(known))
     for pattern in patterns:
         text = "*".join(pattern.parts)
-        if text and not any(map(pattern.matches, texts)):
+        if text.strip("*") and not any(map(pattern.matches, texts)):
             found = ", ".join(near(text, texts, _MOST_NEAR))
             nearest = f" (near it: {found})" if found else ""
             yield Gap(f"{of} {text}, which is not known{nearest}", 0, 0)

@@ -73,6 +73,8 @@ class WorkerEntry(NamedTuple):
     """When it said that it had started, seconds since the epoch; None if no instance heard that."""
     lost: float | None = None
     """Of one that is lost: when an instance had heard of it before, seconds since the epoch."""
+    is_confirmed: bool = True
+    """As `WorkerState.is_confirmed`."""
 
 
 class Workers(NamedTuple):
@@ -295,6 +297,7 @@ def _worker(name: bytes, heard: float, row: bytes, now: float) -> WorkerEntry:
         skew=-float(record.get("skew", 0)) / 1000,
         online=float(record["online"]) / 1e6 if record.get("online") else None,
         lost=float(record["lost"]) / 1000 if record.get("lost") else None,
+        is_confirmed=not record.get("unconfirmed"),
     )
 
 

@@ -9,7 +9,7 @@ from ha_monitor.answers.problems import counted
 from ha_monitor.incidents.place import OF_ALL, PAGES
 from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.text.visible import visible
-from ha_monitor.web.rows import at
+from ha_monitor.web.rows import Row, at
 
 LABELS = {"error-new": "New error", "error-regressed": "Error again"}
 """Of kinds whose names are no sentence's beginning."""
@@ -41,7 +41,7 @@ def _sentence(one: Incident, by_id: Mapping[str, Incident], now: float) -> dict[
         "noun": noun,
         "phase": str(one.phase),
         "severity": str(one.severity),
-        "since": at(one.since, now),
+        "since": _since(one.since, now),
         "over": at(one.changed, now) if one.phase is Phase.RESOLVED else None,
         "follows": None if one.cause is None else one.cause if cause is None else f"{cause.kind} {cause.key}",
         "quiet": at(one.quiet_since, now) if one.is_open and one.quiet_since is not None else None,
@@ -49,6 +49,11 @@ def _sentence(one: Incident, by_id: Mapping[str, Incident], now: float) -> dict[
         "told": sorted(one.told),
         "command": one.command,
     }
+
+
+def _since(since: float, now: float) -> Row | None:
+    """When it began; None if all that is known is that it is so now, as where no instance has ever written."""
+    return at(since, now) if since != now else None
 
 
 def _linked(one: Incident, *, has_page: bool) -> tuple[str, str, str]:
@@ -74,6 +79,6 @@ def headline(incidents: Sequence[Incident], now: float) -> dict[str, Any]:
     since = min((one.since for one in firing), default=None)
     return {
         "text": counted(incidents),
-        "since": at(since, now) if since else None,
+        "since": None if since is None else _since(since, now),
         "urgent": any(one.severity is Severity.PAGE for one in firing),
     }

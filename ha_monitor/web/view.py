@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from ha_monitor.answers import errors, fleet, names, problems, queues, schedules, task, tasks, workers
 from ha_monitor.answers.problems import Wrong
@@ -15,7 +16,7 @@ from ha_monitor.query.language import quoted
 from ha_monitor.query.search import BY_TIME, Order
 from ha_monitor.status.fleet import Fleet
 from ha_monitor.store.queries import Queries
-from ha_monitor.store.reader import StoreReader
+from ha_monitor.store.reader import StoreReader, Workers
 from ha_monitor.store.tail import Tail
 
 
@@ -36,6 +37,11 @@ class View:
     def now(self) -> float:
         """The time by the clock of the store, seconds since the epoch."""
         return self.queries.now()
+
+    @cached_property
+    def _workers(self) -> Workers:
+        """All workers, which are read once: of a thousand that takes longer than the rest of a page."""
+        return self.reader.workers(self.config.workers.late_after)
 
     def is_used(self) -> bool:
         """Whether an instance of this node_id has ever written to this store."""
@@ -102,7 +108,7 @@ class View:
 
     def running(self) -> Running | None:
         """How many tasks all workers run; None if that is not known."""
-        return queues.running(self.reader, self.config)
+        return queues.running(lambda: self._workers)
 
     def workers(self, pattern: str | None = None, limit: int = 0, *, reverse: bool = False) -> Result:
         """Workers (`SeenWorker`); 0 for all."""
@@ -122,11 +128,11 @@ class View:
 
     def problems(self, limit: int = 0, *, over: bool = False, reverse: bool = False) -> Wrong:
         """What is wrong now (`Incident`); 0 for all."""
-        return problems.problems(self.reader, limit, over=over, reverse=reverse)
+        return problems.problems(self.reader, self._workers.entries, limit, over=over, reverse=reverse)
 
     def fleet(self) -> Fleet:
         """The instances of the monitor, as `ha-monitor status --json` has them."""
-        return fleet.fleet(self.reader, self.config)
+        return fleet.fleet(self.reader, self.config, self._workers)
 
     def tail(self) -> Tail:
         """A reader of what the fleet announces, over this connection."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,14 @@ from tests.conftest import missing
 from tests.support.machine import Timed, patient
 from tests.support.process import ServiceMissing, program, wait_until
 from tests.support.services import PrivateRabbitMQ, free_port
+from tests.support.web import get
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = 300
 DEADLINE = 150
 """Seconds; a demo takes 15 on an idle machine."""
+PAGES = re.compile(r"the pages are at (http://127\.0\.0\.1:\d+/) ")
+STAY = re.compile(r"the pages stay at (http://127\.0\.0\.1:\d+/) until \^C")
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +83,7 @@ def check(status: int, lines: list[str], errors: str) -> dict[str, Any]:
     assert sum("kill -9 of ha-monitor@2" in line for line in lines) == 1
     assert sum("starting ha-monitor@2 again" in line for line in lines) == 1
     assert any("ha-monitor@1 task-succeeded  shop.send_receipt" in line for line in lines)
+    assert sum(bool(PAGES.search(line)) for line in lines) == 1
     assert not any("\x1b" in line for line in lines), "colours in a pipe"
     return summary
 
@@ -139,6 +144,47 @@ def test_rabbitmq_shares_the_work_and_is_left_as_it_was(
     assert summary["split"] > TASKS / 2
     assert {queue: state["messages"] for queue, state in rabbitmq.queues(name).items()} == {"celeryev.real": 0}
     assert names_of_the_demo(rabbitmq, name) == []
+    assert list(temporary.iterdir()) == []
+
+
+def found_in(output: Iterable[str], wanted: re.Pattern[str]) -> str:
+    """Read until a line has it; what its group matches."""
+    seen = []
+    for line in output:
+        seen.append(line)
+        if found := wanted.search(line):
+            return found[1]
+    pytest.fail(f"no line has {wanted.pattern}: {seen}")
+
+
+def test_its_pages_stay_until_they_are_not_wanted_any_more(temporary: Path) -> None:
+    """Given --web, the pages are at the address that is printed, and show the tasks of the demo; after the summary they
+    are there still, over monitors that look, until Ctrl-C. Then the exit status is that of the summary, and nothing
+    stays behind."""
+    process = start(["--tasks", "10", "--monitors", "1", "--web"], temporary)
+    try:
+        assert process.stdout is not None
+        url = found_in(process.stdout, PAGES)
+        port = int(url.rpartition(":")[2].strip("/"))
+        assert get(port, "/").status == 200
+        assert found_in(process.stdout, re.compile(r"tasks run +(\d+) ")) == "10"
+        assert found_in(process.stdout, STAY) == url
+        wait_until(lambda: "1 of 1 instances consume" in get(port, "/monitor").text, 30, "a monitor that looks", 0.2)
+        listed = get(port, "/tasks").text
+        kept = [one["name"] for one in get(port, "/api/v1/tasks").json["items"]]
+        assert len(kept) == 10
+        assert all(f">{name}<" in listed.replace("<wbr>", "") for name in kept)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 4, "Redis, a worker, a monitor, and the pages"
+
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=patient(60))
+    finally:
+        process.kill()
+        process.communicate()
+
+    assert (process.returncode, errors) == (0, "")
+    assert alive(children) == []
     assert list(temporary.iterdir()) == []
 
 

@@ -166,6 +166,21 @@ def test_the_tail_goes_on_over_a_restart_of_the_server(filled: Filled, browser: 
     assert second not in browser.run(ids)
 
 
+def test_the_tail_names_the_worker_of_what_tells_of_no_task(filled: Filled, browser: Browser) -> None:
+    """Given a worker that starts and stops, on a phone, where there is no room for a column of workers, its lines in
+    the tail say which one it is."""
+    browser.look(size=PHONE)
+    browser.open(f"{filled.bed.url}/tail?filter=worker%3Dguest%40app9")
+    browser.wait(
+        lambda: "live" in browser.text("#live") and browser.run("return sessionStorage.length > 0"), "a cursor"
+    )
+    for ago, kind in ((2, "worker-online"), (1, "worker-offline")):
+        filled.bed.shop.event(kind, time.time() - ago, "guest@app9")
+    filled.bed.publish(filled.bed.shop.messages())
+    browser.wait(lambda: len(browser.all("#tail tbody th")) == 2, "both lines")
+    assert [one.text for one in browser.all("#tail tbody th")] == ["guest@app9", "guest@app9"]
+
+
 @pytest.fixture
 def running_again(filled: Filled) -> Iterator[None]:
     yield
@@ -192,12 +207,14 @@ def test_an_old_page_says_so_and_never_gives_up(filled: Filled, browser: Browser
 
 def test_a_store_that_is_away_is_said(filled: Filled, browser: Browser, running_again: None) -> None:
     """Given a store that does not answer, an open page keeps what it had and says so; a page that is opened then says
-    that nothing is known, and shows all once the store is there again."""
+    that nothing is known, is not called live, and shows all once the store is there again."""
     browser.open(f"{filled.bed.url}/monitor")
     filled.bed.redis.pause()
     browser.wait(lambda: "store" in browser.text("#live") and "this is of" in browser.text("#live"), "the word")
     assert "instances consume" in browser.text("h1")
     browser.open(f"{filled.bed.url}/queues")
     assert "Service Unavailable" in browser.text("h1")
+    assert browser.text("#live").startswith("no answer yet")
     filled.bed.redis.resume()
     browser.wait(lambda: browser.text("h1") == "Queues", "the queues")
+    assert "live" in browser.text("#live")

@@ -40,8 +40,9 @@ CONFIGURED: dict[str, Any] = {
         "http": {"listen": "0.0.0.0:954%i"},
     },
     "ha_monitor_handlers": [str(Path(__file__).parent / "handlers/fleet_alerts.py")],
+    "ha_monitor_web": True,
 }
-"""Variables for a new queue, a handler, and instances that listen."""
+"""Variables for a new queue, a handler, instances that listen, and the pages on each host."""
 UNCHANGED = dict.fromkeys(NAMES, 0)
 
 
@@ -164,6 +165,21 @@ def starts(fleet: FleetBed) -> dict[str, str]:
     """When each instance was started, by host."""
     command = "systemctl show --property=Id,MainPID,ExecMainStartTimestampMonotonic 'ha-monitor@*'"
     return {host.name: run(host, command) for host in fleet.hosts}
+
+
+def state_of_pages(host: Host) -> dict[str, str]:
+    """What systemd says of the unit of the pages."""
+    shown = run(host, "systemctl show --property=ActiveState,UnitFileState,MainPID ha-monitor-web").splitlines()
+    return dict(line.split("=", 1) for line in shown)
+
+
+def page(host: Host, path: str) -> str:
+    """A page, as somebody on the host gets it.
+
+    :raises CommandFailed: if there is no answer, or an error.
+    """
+    command = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9550{path}').read().decode())"
+    return run(host, f'python3 -c "{command}"')
 
 
 def ports(host: Host) -> set[int]:

@@ -6,16 +6,18 @@ import re
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from kombu import Connection
 
 from tests.conftest import missing
-from tests.fleet.bed import ALL, CONFIGURED, NAMES, FleetBed, ports, run
+from tests.fleet.bed import ALL, CONFIGURED, NAMES, FleetBed, page, ports, run, starts, state_of_pages
 from tests.fleet.packages import ROOT
 from tests.support.process import ServiceMissing, program, wait_until
 from tests.support.prometheus import PrivatePrometheus
 
 RULES = ROOT / "packaging/prometheus/ha-monitor.rules.yml"
+SECRET = "correct-horse-battery-staple"
 INSTALLED_RULES = "/usr/share/ha-monitor/prometheus/ha-monitor.rules.yml"
 
 
@@ -23,19 +25,10 @@ def test_a_new_queue_and_handlers_take_over_without_loss_and_without_doubles(fle
     """Given other arguments of the queue under a new prefix, a handler module, a secret among the transport's options,
     a result backend and an address to listen on, the tag `configure` brings them all; every failed task is handled
     once, and the secrets are nowhere but in their files."""
-    secret = "correct-horse-battery-staple"
     results = fleet.services.redis_url(5)
-    options = {"client_properties": {"information": secret}}
 
     with fleet.watch.over("a new queue, handlers, metrics") as row:
-        done = fleet.ansible.play(
-            "site.yml",
-            "--tags=configure",
-            "-vvv",
-            ha_monitor_broker_transport_options=options,
-            ha_monitor_result_backend_url=results,
-            **CONFIGURED,
-        ).assert_good()
+        done = fleet.ansible.play("site.yml", "--tags=configure", "-vvv", **variables(fleet)).assert_good()
 
     assert consumers(fleet.services.broker_url, "celeryev.v2.shop") == 3
     assert consumers(fleet.services.broker_url, "celeryev.shop") == 0
@@ -43,15 +36,24 @@ def test_a_new_queue_and_handlers_take_over_without_loss_and_without_doubles(fle
     row.assert_guarantee()
     run(fleet.services.host, "rabbitmqctl -q delete_queue celeryev.shop")
 
-    assert secret not in done.output
+    assert SECRET not in done.output
     assert fleet.services.password not in done.output
     for host in fleet.hosts:
-        assert run(host, f"grep -rlsF {secret} /etc").split() == [
+        assert run(host, f"grep -rlsF {SECRET} /etc").split() == [
             "/etc/ha-monitor/credentials/broker_transport_options"
         ]
         assert run(host, "stat -c %a /etc/ha-monitor/credentials/broker_transport_options").strip() == "600"
         assert run(host, "cat /etc/ha-monitor/credentials/result_backend_url").strip() == results
-        assert secret not in run(host, "journalctl -q")
+        assert SECRET not in run(host, "journalctl -q")
+
+
+def variables(fleet: FleetBed) -> dict[str, Any]:
+    """Those of the new configuration, with its secrets."""
+    return {
+        **CONFIGURED,
+        "ha_monitor_broker_transport_options": {"client_properties": {"information": SECRET}},
+        "ha_monitor_result_backend_url": fleet.services.redis_url(5),
+    }
 
 
 def consumers(url: str, queue: str) -> int:
@@ -71,6 +73,27 @@ def test_each_failed_task_is_handled_once_by_the_module_that_was_deployed(fleet:
     assert failed
     assert said == {f"{one} of tests.fail": 1 for one in failed}
     row.assert_guarantee()
+
+
+def test_pages_are_served_where_they_are_wanted(fleet: FleetBed) -> None:
+    """Given the hosts that are to serve the pages, the unit is enabled and answers on each with the whole fleet; a
+    second run changes nothing. Where they are not wanted any more, it is stopped and disabled, and nothing else is
+    touched."""
+    vm1, before = fleet.host("vm1"), starts(fleet)
+    for host in fleet.hosts:
+        state = state_of_pages(host)
+        assert (state["ActiveState"], state["UnitFileState"]) == ("active", "enabled"), host.name
+        assert "3 of 3 instances consume" in page(host, "/monitor")
+
+    again = fleet.ansible.play("site.yml", "--tags=configure", limit="vm1", **variables(fleet)).assert_good()
+    assert again.changed == {"vm1": 0}
+
+    taken = fleet.ansible.play(
+        "site.yml", "--tags=configure", limit="vm1", **{**variables(fleet), "ha_monitor_web": False}
+    ).assert_good()
+    assert taken.changed == {"vm1": 1}
+    assert state_of_pages(vm1) == {"ActiveState": "inactive", "UnitFileState": "disabled", "MainPID": "0"}
+    assert starts(fleet) == before
 
 
 def test_prometheus_scrapes_all_instances_by_the_configuration_in_the_readme(fleet: FleetBed, tmp_path: Path) -> None:

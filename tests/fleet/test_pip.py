@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ha_monitor.version import __version__
-from tests.fleet.bed import ALL, CONFIGURED, FleetBed, run
+from tests.fleet.bed import ALL, CONFIGURED, FleetBed, page, run, state_of_pages
 from tests.fleet.packages import CONFUSING_VERSION, HIGHER_VERSION, built_wheel, library_wheels, wheel_of
 from tests.support.machine import patient
 
@@ -74,6 +74,8 @@ def test_one_host_changes_from_the_package_to_pip_by_an_index(fleet: FleetBed, t
 
     assert fleet.names() == ALL
     assert folder_of(fleet) == f"/opt/ha-monitor/{__version__}/bin"
+    assert state_of_pages(fleet.host("vm2"))["UnitFileState"] == "enabled"
+    assert "3 of 3 instances consume" in page(fleet.host("vm2"), "/monitor")
     row.assert_guarantee()
 
 

@@ -6,8 +6,8 @@ from tests.fleet.bed import FleetBed
 
 
 def test_uninstalling_leaves_nothing(fleet: FleetBed) -> None:
-    """Given hosts with the package and one with pip, uninstalling leaves no file, user, unit or process of it (but
-    logs, and what apt keeps of its downloads); a second time it has nothing to do."""
+    """Given hosts with the package and one with pip, two of which serve the pages, uninstalling leaves no file, user,
+    unit or process of it (but logs, and what apt keeps of its downloads); a second time it has nothing to do."""
     fleet.load.pause()
 
     fleet.ansible.play("uninstall.yml").assert_good()
@@ -18,6 +18,6 @@ def test_uninstalling_leaves_nothing(fleet: FleetBed) -> None:
         left = host.console(
             "find / -xdev -path /proc -prune -o -path /var/log -prune -o -path /var/cache/apt -prune"
             " -o -iname '*ha[-_]monitor*' -print; getent passwd ha-monitor; getent group ha-monitor;"
-            " systemctl list-units --all --plain --no-legend 'ha-monitor*'; pgrep -f '[h]a[-_]monitor run'"
+            " systemctl list-units --all --plain --no-legend 'ha-monitor*'; pgrep -f '[h]a[-_]monitor (run|web)'"
         ).stdout
         assert left == "", f"{host.name}: {left}"

@@ -593,3 +593,18 @@ def test_all_forged_tasks_get_their_turn_too(store_url: str, inside: Inside) -> 
         found += [candidate.task_id for candidate in candidates.tasks]
 
     assert len(found) == len(set(found)) == 3000
+
+
+def test_whoever_reads_knows_a_worker_that_was_heard_of_once(one: Instance, inside: Inside) -> None:
+    """Given a worker that was heard of twice, a while apart, and a name that said once that it had started, both are
+    read, and only the first is known to be none that somebody made up."""
+    hear_twice(one, inside, "real@host")
+    one.apply([event("worker-online", hostname="made@up", at=TIME, pid=7)])
+    reader = StoreReader(one.settings, NODE)
+    reader.connect()
+
+    made_up, real = reader.workers(late_after=10.0).entries
+    reader.close()
+
+    assert (made_up.name, made_up.online, made_up.is_confirmed) == ("made@up", TIME, False)
+    assert (real.name, real.is_confirmed) == ("real@host", True)

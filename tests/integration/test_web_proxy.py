@@ -7,7 +7,6 @@ import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -16,13 +15,13 @@ import pytest
 from ha_monitor.web.headers import SECURITY
 from tests.conftest import _empty_db, missing
 from tests.integration.storing import Inside, Instance
-from tests.support.nginx import Nginx
+from tests.support.nginx import Nginx, documented
 from tests.support.process import ServiceMissing
 from tests.support.services import PrivateRedis
 from tests.support.web import Got, WebProcess, get
 from tests.unit.builders import event
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "web.md"
+PASSWORDS = "/etc/nginx/ha-monitor.htpasswd"
 HOST = "monitor.example.org"
 SIGNED_IN = {"host": HOST, "Authorization": "Basic " + base64.b64encode(b"ops:s3cret").decode()}
 QUEUES = ("celery", "mail/now", "a/../../../b", "..", ".", "a//b", "100%2F", "%2e%2e")
@@ -40,20 +39,6 @@ class Front(NamedTuple):
         return get(self.nginx.port, path, encoded=False, **{**SIGNED_IN, **headers})
 
 
-def example(port: int, passwords: Path) -> str:
-    """The block of the documentation, before the pages on a port."""
-    found = re.search(r"### nginx\n\n```\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    assert found
-    text = found[1]
-    for old, new in (
-        ("http://127.0.0.1:9550;", f"http://127.0.0.1:{port};"),
-        ("/etc/nginx/ha-monitor.htpasswd", str(passwords)),
-    ):
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    return text
-
-
 @pytest.fixture(scope="module")
 def front(redis_server: PrivateRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     url = _empty_db(redis_server)
@@ -66,7 +51,8 @@ def front(redis_server: PrivateRedis, tmp_path_factory: pytest.TempPathFactory) 
     settings = {"WEB_URL": f"https://{HOST}/celery", "WEB_USER_HEADER": "X-Forwarded-User", "WEB_PROXIES": "127.0.0.1"}
     web = WebProcess(url, folder, **settings)
     try:
-        nginx = Nginx(folder, example(web.port, folder / "passwords"))
+        places = {"127.0.0.1:9550": f"127.0.0.1:{web.port}", PASSWORDS: str(folder / "passwords")}
+        nginx = Nginx(folder, documented("nginx", places))
     except ServiceMissing as error:
         web.kill()
         missing(error)

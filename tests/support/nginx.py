@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import getpass
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.process import OwnProcess, ServiceMissing, free_port, wait_until
 from tests.support.web import get
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "web.md"
 _WHOLE = """\
 daemon off;
 user {user};
@@ -29,6 +32,21 @@ http {{
     }}
 }}
 """
+
+
+def documented(heading: str, places: Mapping[str, str]) -> str:
+    """An example of the documentation.
+
+    :param heading: the one below which it is the first block.
+    :param places: what is elsewhere in a test, such as the port of the pages.
+    """
+    found = re.search(rf"### {heading}\n.*?\n```\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert found
+    text = found[1]
+    for old, new in places.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
 
 
 class Nginx(OwnProcess):

@@ -21,7 +21,7 @@ from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.name_statistics import Durations, NameStatistic
 from ha_monitor.store.queries import Ended, Gap, KeptTask, OpenPage, StoryEvent
 from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
-from ha_monitor.store.reader import InstanceEntry, WorkerEntry, Workers
+from ha_monitor.store.reader import Counts, InstanceEntry, WorkerEntry, Workers
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.schedules import ScheduleChanges
 from ha_monitor.store.tail import TailEvent, TailGap
@@ -285,6 +285,8 @@ class Reader:
         self._letters = letters
         self.error_marks = Marks(asked)
         self._workers = Workers(list(workers), more)
+        self.workers_read = 0
+        """How often they were read."""
 
     def connect(self) -> None:
         """Nothing is connected."""
@@ -293,6 +295,7 @@ class Reader:
         """Nothing is closed."""
 
     def workers(self, late_after: float) -> Workers:
+        self.workers_read += 1
         return self._workers
 
     def instances(self) -> list[InstanceEntry]:
@@ -303,6 +306,9 @@ class Reader:
 
     def is_used(self) -> bool:
         return True
+
+    def counts(self) -> Counts:
+        return Counts(0, 0, 0, 0, 0, 0, 0)
 
     def tail(self, _clock: Clock) -> Shown:
         return self._tail

@@ -449,3 +449,11 @@ def test_a_name_that_is_not_known_is_no_complete_answer(call: Call, words: list[
     assert said in err
     assert call("tasks", "name=shop.charge_card", "state=REVOKED")[2].endswith("Complete.\n")
     assert call("tasks", "worker=celery@b", "state=REVOKED")[2].endswith("Complete.\n")
+
+
+def test_any_name_is_none_that_is_not_known(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given a record without any task, an answer about all names, asked for or not, lacks nothing."""
+    serve(monkeypatch)
+
+    assert call("names")[2].endswith("Complete.\n")
+    assert call("tasks", "name=*", "queue=*")[2].endswith("Complete.\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,9 @@ def test_a_monitor_that_does_not_look_is_the_first_problem(
     status, out, err = call("problems")
 
     assert (status, out.splitlines()[0]) == (1, summary)
-    assert "what began or ended: nothing was judged since" in err or "what is wrong: nothing is judged before" in err
+    assert (
+        "what began or ended: nothing was judged since" in err or "what is wrong, since nothing is judged before" in err
+    )
 
 
 def test_what_could_not_be_judged_is_said(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
@@ -312,14 +315,18 @@ def test_what_changed_in_the_last_hour_is_said_whether_anything_is_wrong_or_not(
     monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     """Given a deployment that was marked and a wave of restarts within the last hour, the last line says both, as do
-    programs' answers; given neither, nothing is said, and programs get an empty list. A name that was heard of once is
-    no worker."""
+    programs' answers; given neither, nothing is said, and programs get an empty list. Names that were heard of once
+    are no workers, whatever they said."""
     marks = KeptIncidents(marks=[Mark("v\x1b512", NOW - 720), Mark("v511", NOW - 9000)])
     workers = [
         WorkerEntry(f"celery@app{number}", 1.0, {"pid": number}, "online", online=NOW - 700 + 60 * number)
         for number in range(3)
     ]
-    serve(monkeypatch, workers=[*workers, WorkerEntry("made@up", 1.0, {}, "online")], incidents=marks)
+    made_up = [
+        WorkerEntry(f"made@up{number}", 1.0, {"pid": number}, "online", online=NOW - 60, is_confirmed=False)
+        for number in range(4)
+    ]
+    serve(monkeypatch, workers=[*workers, *made_up], incidents=marks)
     status, out, err = call("problems")
     document = json.loads(call("problems", "-o", "json")[1])
 
@@ -347,3 +354,14 @@ def test_the_page_says_what_changed_below_the_problems() -> None:
     assert said in text(html)
     assert "<b>v512" not in html
     assert "Changed within" not in shown("problems", view())
+
+
+def test_the_overview_reads_the_workers_once() -> None:
+    """Given a fleet, the first page, which needs its workers for four things, asks the store for them once."""
+    of = view(workers=[WorkerEntry("celery@a", 1.0, {"active": 2}, "online")], instances=[instance()])
+    reader: Any = of.reader
+
+    html = shown("", of)
+
+    assert "on 1 worker" in text(html)
+    assert reader.workers_read == 1

@@ -26,7 +26,7 @@ from ha_monitor.web.routes import NAMED, PAGES
 from ha_monitor.web.shown import UNKNOWN
 from ha_monitor.web.static_files import StaticFiles
 from ha_monitor.web.view import View
-from tests.unit.asked import NOW, Asked, KeptIncidents, Reader, incident, serve
+from tests.unit.asked import NOW, Asked, KeptIncidents, Reader, incident, instance, serve
 from tests.unit.builders import TurnedClock
 from tests.unit.test_schedules_command import COVERED, DAY, MISSED, READ, due, schedule
 
@@ -139,6 +139,8 @@ def test_what_the_list_may_lack_is_said() -> None:
     nothing = text(shown("schedules", view(ScheduleChanges())))
     assert "No schedule is known" in nothing
     assert "May lack: schedules that the workers know: none was asked yet." in nothing
+    unjudged = text(shown("schedules", view(ScheduleChanges(), instances=[instance(judged=0.0)])))
+    assert "schedules, since they are known once the leader has listened for workers.lost_after." in unjudged
 
 
 def test_one_schedule_says_why_and_what_came_of_its_due_times() -> None:

@@ -10,8 +10,8 @@
 -- only the leader says that one is lost; `sends`: whether an event shows that its latest process sends task events, and
 -- `unsent`: the latest runs of that process of which no event came, and `skew`: ms by which its
 -- clock is behind, and `online`: when it said that it had started, in µs, if it has said nothing of that kind since,
--- and `lost`: of one that is lost, when an instance had heard of it before, in ms. Of a record that cannot be read,
--- what can be.
+-- and `lost`: of one that is lost, when an instance had heard of it before, in ms; and `unconfirmed`: whether it was
+-- heard of only once. Of a record that cannot be read, what can be.
 
 local function shown_of(key, name, heard)
   local record, shown = read_worker(redis.pcall('GET', key)), {}
@@ -22,6 +22,7 @@ local function shown_of(key, name, heard)
     local _, heard_before = read_lost(before)
     shown.lost = tonumber(heard_before)
   end
+  shown.unconfirmed = record.f ~= nil
   shown.sends, shown.unsent = task_events(name, record)
   local skew = redis.pcall('HGET', keys.skewed, name)
   shown.skew = number_within(type(skew) == 'string' and math.abs(tonumber(skew) or 0), 1e13) and tonumber(skew) or 0

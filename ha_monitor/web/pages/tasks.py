@@ -65,6 +65,7 @@ def page(view: View, asked: Parameters) -> Page:
         "more": found.more,
         "first": not asked.given.get("after"),
         "by_end": by_end,
+        "asks": bool(words or asked.times),
         "about": about(found, "tasks", *words, *flags(asked), *more),
     }
     return Page("tasks.html", values)

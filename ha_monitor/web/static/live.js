@@ -33,9 +33,9 @@
   const status = make("span", ""), pause = make("button", "pause", { type: "button" });
   pause.addEventListener("click", () => { paused = !paused; tell(); if (!paused) ask(); });
   function tell() {
-    const age = performance.now() - seen, old = age > OLD || trouble !== "";
+    const age = performance.now() - seen, away = main.dataset.state === "away", old = age > OLD || trouble !== "" || away;
     const since = `${clock(known)}, ${rough(age / 1000)} old`;
-    status.textContent = paused ? `paused at ${since} ·`
+    status.textContent = away ? paused ? "paused ·" : "no answer yet ·" : paused ? `paused at ${since} ·`
       : trouble ? `${trouble}; this is of ${since} ·` : held ? `held at ${since}: text is selected ·`
         : old ? `${since} ·` : `${clock(now())} · live ·`;
     pause.textContent = paused ? "go on" : "pause";

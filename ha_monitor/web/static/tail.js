@@ -26,7 +26,9 @@
     const at = String(line.event_time ?? line.timestamp ?? "");
     const what = line.event?.startsWith("task-") ? line.event.slice(5) : line.event;
     const look = { "task-succeeded": "good", "task-failed": "bad", "task-rejected": "bad", "task-revoked": "warn", "task-retried": "warn", "task-started": "busy" }[line.event] || LOOKS[line.level] || "quiet";
-    const cells = [make("time", plain(at.slice(11, 23)), { dateTime: at }), make("span", plain(what), { className: look }), make("span", plain(line.task_name)), make("span", plain(line.worker)), "", make("div", plain(line.exception ?? line.reason), { className: "cut" })];
+    /* What tells of no task is named by the worker that it tells of, as on a terminal. */
+    const name = line.task_name || (line.task_id ? "" : line.worker || line.instance) || "–";
+    const cells = [make("time", plain(at.slice(11, 23)), { dateTime: at }), make("span", plain(what), { className: look }), make("span", plain(name)), make("span", plain(line.worker)), "", make("div", plain(line.exception ?? line.reason), { className: "cut" })];
     if (line.task_id) cells[4] = make("a", plain(line.task_id).slice(0, 8), { href: tasks + addressed(line.task_id), className: "id" });
     const found = document.createElement("tr");
     cells.forEach((cell, number) => {
