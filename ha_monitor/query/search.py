@@ -103,7 +103,9 @@ class Search:
 
     def _read(self, page: Page, kept: _Kept) -> None:
         new = kept.unseen(page.ids)
-        kept.add([task for task in self._queries.tasks(new, kept.texts) if task is not None])
+        read = self._queries.tasks([one for one in new if one not in page.known], kept.texts)
+        known = [page.known[one] for one in new if one in page.known]
+        kept.add([task for task in (*known, *read) if task is not None])
 
 
 def _touched(asked: Filter, tasks: Sequence[KeptTask]) -> float:

@@ -25,12 +25,15 @@ PAGE = 1000
 """Ids that are looked at together."""
 FIRST_NAMES, MOST_AT_ONCE = 10, 100
 """Names whose tasks are read together, at first and at most."""
+FIRST_TASKS = 60
+"""Tasks that are read after the first of each name, divided among the names; one of a name at least."""
 DISORDER = 1.0
 """Seconds by which a task may be newer than the one before it in the list of a name: instances merge side by side."""
 UNKNOWN = float("inf")
 """A time that is not known, since a record has expired: anything may be older."""
 MOST_WAITING = 100_000
 NOTHING_ELSE = float("-inf")
+NOTHING_KNOWN: Mapping[str, KeptTask | None] = {}
 
 
 class Page(NamedTuple):
@@ -39,6 +42,8 @@ class Page(NamedTuple):
     ids: Sequence[str]
     bound: float | None = None
     """No task of later pages was first heard of, or ended, later than this; None if that is not known."""
+    known: Mapping[str, KeptTask | None] = NOTHING_KNOWN
+    """Those of the tasks that were read already; None if there is no record."""
 
 
 class Source(Protocol):
@@ -225,6 +230,8 @@ class ByName:
         """Names of which as many are kept as there may be, and all were read: when the oldest was first heard of."""
         self._left: list[tuple[float, str, int]] = []
         """A heap of the other names: the time of the last task that was read, negative; how many were read."""
+        self._known: dict[str, KeptTask | None] = {}
+        """Tasks that were read to see when they were, until their page is handed out."""
 
     @property
     def floor(self) -> float | None:
@@ -241,20 +248,22 @@ class ByName:
         }
         self._note([(-UNKNOWN, name, 0) for name in heads], heads, 1)
         names = FIRST_NAMES
+        least = max(1, FIRST_TASKS // max(1, len(heads)))
         while self._left:
             some = [heappop(self._left) for _ in range(min(names, len(self._left)))]
             found: list[str] = []
             for read in sorted({one[2] for one in some}):
                 alike = [one for one in some if one[2] == read]
-                # Of one that was asked for already, more and more.
-                count = min(read + 3, MOST_NEWEST - read)
+                # Of one that was asked for already, more and more; where names are many, few have more of the newest.
+                count = min(max(read, least), MOST_NEWEST - read)
                 pieces = self._queries.newest_of([name for _, name, _ in alike], count, read)
                 ids = {name: piece for (_, name, _), piece in zip(alike, pieces, strict=True)}
                 self._note(alike, ids, count)
                 if read == 1:
                     found += [heads[name][0] for name in ids]
                 found += [task_id for piece in pieces for task_id in piece]
-            yield Page(found, self._bound() if self._left else None)
+            known = {task_id: self._known.pop(task_id) for task_id in found if task_id in self._known}
+            yield Page(found, self._bound() if self._left else None, known)
             names = min(2 * names, MOST_AT_ONCE)
 
     def _note(self, read: Sequence[tuple[float, str, int]], ids: Mapping[str, list[str]], count: int) -> None:
@@ -263,7 +272,9 @@ class ByName:
         :param ids: what was read of each, of so many that were asked for.
         """
         ends = [piece[-1] for _, name, _ in read if (piece := ids[name])]
-        times = iter(self._queries.tasks(ends))
+        tasks = self._queries.tasks(ends)
+        self._known |= zip(ends, tasks, strict=True)
+        times = iter(tasks)
         for before, name, offset in read:
             piece = ids[name]
             # A record may have expired.

@@ -53,12 +53,15 @@ class NameStatistic(NamedTuple):
         return self.succeeded + self.failed + self.retried
 
 
-def statistic_from(name: str, cells: Iterable[Cell]) -> NameStatistic:
-    """The sum of some cells of a name."""
+def statistic_from(name: str, cells: Iterable[tuple[Cell, int]]) -> NameStatistic:
+    """The sum of some cells of a name.
+
+    :param cells: each with how often it is there.
+    """
     sums: defaultdict[int, int] = defaultdict(int)
-    for cell in cells:  # hundreds of thousands, in a list of names
+    for cell, times in cells:  # hundreds of thousands, in a list of names
         for key, count in cell.items():
-            sums[key] += count
+            sums[key] += count * times
     runtime = _durations(sums, RUN_TIME)
     return NameStatistic(
         name,

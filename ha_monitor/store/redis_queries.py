@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 from struct import Struct
 from typing import Any
@@ -43,6 +44,8 @@ _LATEST = 4e9
 """Seconds since the epoch."""
 _group_in = msgspec.msgpack.Decoder(tuple[GroupFacts, str]).decode
 _cell_in = msgspec.msgpack.Decoder(dict[int, int]).decode
+_Place = tuple[int, int]
+"""The first minute of a cell, and that behind its last; since the epoch."""
 
 
 class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
@@ -243,16 +246,20 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
     def statistics_by(self, names: Sequence[str], bounds: Sequence[float]) -> list[list[NameStatistic]]:
         spans = spans_of(bounds)
         first, behind = spans[0][0], spans[-1][1]
-        cells: dict[str, list[tuple[int, int, Cell]]] = {name: [] for name in names}
-        wanted = [(name, hour) for name in names for hour in range(first // 60, (behind - 1) // 60 + 1)]
+        places = {hour: _places(hour, first, behind) for hour in range(first // 60, (behind - 1) // 60 + 1)}
+        cells: dict[str, list[tuple[_Place, bytes]]] = {name: [] for name in names}
+        wanted = [(name, hour) for name in names for hour in places]
         for start in range(0, len(wanted), NAMES_AT_ONCE):
             some = wanted[start : start + NAMES_AT_ONCE]
             hours = self._connection.ask_all([("HGETALL", self._keys.statistics_of(name, hour)) for name, hour in some])
             for (name, hour), raw in zip(some, hours, strict=True):
-                cells[name] += _cells(raw, hour, first, behind)
+                of_hour = map(places[hour].get, raw[::2])
+                cells[name] += [(place, cell) for place, cell in zip(of_hour, raw[1::2], strict=True) if place]
         return [
             [
-                statistic_from(name, (cell for begin, end, cell in cells[name] if end > first and begin < behind))
+                statistic_from(
+                    name, _cells(cell for (begin, end), cell in cells[name] if end > first and begin < behind)
+                )
                 for first, behind in spans
             ]
             for name in names
@@ -295,21 +302,23 @@ def _group(raw: bytes | None) -> tuple[GroupFacts, str] | None:
         return None
 
 
-def _cells(raw: Sequence[bytes], hour: int, first: int, behind: int) -> Iterator[tuple[int, int, Cell]]:
-    """The cells of an hour that are in a range of minutes, each with its first minute and that behind its last; without
-    what is not of the program's making.
+def _places(hour: int, first: int, behind: int) -> dict[bytes, _Place]:
+    """Fields of an hour that may have a cell which is in a range of minutes."""
+    minutes = {b"%d" % minute: (hour * 60 + minute, hour * 60 + minute + 1) for minute in range(60)}
+    tens = {b"t%d" % ten: (hour * 60 + ten * 10, hour * 60 + ten * 10 + 10) for ten in range(6)}
+    both = {**minutes, **tens}
+    return {field: (begin, end) for field, (begin, end) in both.items() if end > first and begin < behind}
+
+
+def _cells(raw: Iterable[bytes]) -> Iterator[tuple[Cell, int]]:
+    """Cells, and how often each is there: of a name that runs seldom, most minutes are alike. What is not of the
+    program's making is left out.
     """
-    for field, value in zip(raw[::2], raw[1::2], strict=True):
-        ten, text = field[:1] == b"t", field.removeprefix(b"t")
-        if not text.isdigit():
+    for cell, times in Counter(raw).items():
+        try:
+            yield _cell_in(cell), times
+        except ValueError:
             continue
-        minute = hour * 60 + int(text) * (10 if ten else 1)
-        end = minute + 10 if ten else minute + 1
-        if end > first and minute < behind:
-            try:
-                yield minute, end, _cell_in(value)
-            except ValueError:
-                continue
 
 
 def range_of(queue: int) -> tuple[int, int]:

@@ -146,6 +146,20 @@ def test_few_records_are_read_where_many_match() -> None:
     assert of_worker.read <= 1000
 
 
+def test_no_record_is_read_twice() -> None:
+    """Given tasks of many names and of one, each record is read once at most; where the newest tasks are spread over
+    the names, few more than two of each are read, and of a single name all that are shown at once.
+    """
+    spread = [task(f"t{number}", at=NOW - number, name=f"n{number % 500}") for number in range(5000)]
+    many, one = Asked(*spread), Asked(*(task(f"t{number}", at=NOW - number) for number in range(150)))
+
+    assert len(find(many, "state=SUCCESS", limit=0).tasks) == many.read == 5000
+    assert len(find(one, "state=SUCCESS", limit=0).tasks) == one.read == 150
+    many.read = 0
+    assert ids(find(many, "state=SUCCESS", limit=400))[-1] == "t399"
+    assert many.read <= 1200
+
+
 def test_a_name_with_more_tasks_than_are_kept_is_told() -> None:
     """Given 300 tasks of a name, the newest are listed without a gap, and whoever asks for more is told since when all
     are there; those that failed before are found all the same."""

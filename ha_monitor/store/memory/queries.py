@@ -161,7 +161,7 @@ class MemoryQueries:
     def statistics(self, names: Sequence[str], since: float, until: float) -> list[NameStatistic]:
         self._server.trouble("before statistics")
         found = [one for one in self._cells() if since // 60 <= one[1] < ceil(until / 60)]
-        return [statistic_from(name, (cell for of, _, cell in found if of == name)) for name in names]
+        return [statistic_from(name, ((cell, 1) for of, _, cell in found if of == name)) for name in names]
 
     def statistics_by(self, names: Sequence[str], bounds: Sequence[float]) -> list[list[NameStatistic]]:
         by_time = [self.statistics(names, since, until) for since, until in pairwise(bounds)]
