@@ -272,7 +272,7 @@ def test_the_dashboards_lead_to_each_other() -> None:
                     assert passed | {variable} <= variables[uid]
                     assert "${__url_time_range}" in target["url"]
     assert found == {
-        **{title: ("Task", "ha-monitor-tasks", "task") for title in ("By task", "Top failures", "Slowest tasks")},
+        **dict.fromkeys(("By task", "Top failures", "Slowest tasks"), ("Task", "ha-monitor-tasks", "task")),
         "Workers": ("worker", "ha-monitor-workers", "worker"),
     }
 
