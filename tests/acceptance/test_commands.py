@@ -56,14 +56,24 @@ def test_a_wrong_password_is_reported_once(broker_url: str, store_url: str) -> N
             lambda parts: parts._replace(netloc=f"nobody:hunter22@{parts.netloc.rpartition('@')[2]}"),
             "the user name or password in store.url is wrong",
         ),
+        (
+            "broker_url",
+            lambda parts: parts._replace(netloc="u:hunter22@no-such-host.invalid"),
+            "nobody knows the name of this host (Name or service not known): correct broker.url",
+        ),
+        (
+            "store_url",
+            lambda parts: parts._replace(netloc="u:hunter22@no-such-host.invalid"),
+            "nobody knows the name of this host (Name or service not known): correct store.url",
+        ),
     ],
-    ids=["an unknown vhost", "a database that there is not", "an unknown user"],
+    ids=["an unknown vhost", "a database that there is not", "an unknown user", "no such broker", "no such store"],
 )
 def test_what_waiting_does_not_mend_is_a_wrong_configuration(
     broker_url: str, store_url: str, setting: str, change: Callable[[SplitResult], SplitResult], said: str
 ) -> None:
-    """Given a broker and a store that answer and refuse what the configuration names, check ends as with any wrong
-    configuration; the status for what may pass is that of a service that is away.
+    """Given a broker and a store that answer and refuse what the configuration names, or no such host, check ends as
+    with any wrong configuration; the status for what may pass is that of a service that is away.
     """
     urls = {"broker_url": as_monitor(broker_url), "store_url": as_monitor(store_url)}
     urls[setting] = urlunsplit(change(urlsplit(urls[setting])))

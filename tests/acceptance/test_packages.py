@@ -35,7 +35,7 @@ CONTENTS = {
 }
 SHARED = (
     *(f"prometheus/{name}.{kind}yml" for name in ("ha-monitor", "flower") for kind in ("rules.", "rules.test.")),
-    "grafana/ha-monitor.json",
+    *(f"grafana/ha-monitor{part}.json" for part in ("", "-tasks", "-workers")),
 )
 """In share/ha-monitor of the environment or of the host."""
 pytestmark = pytest.mark.timeout(patient(1200))

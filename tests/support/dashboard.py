@@ -1,4 +1,4 @@
-"""The shipped dashboard: its queries, and a picture of it with the data of a real Prometheus.
+"""The shipped dashboards: their queries, and a picture of them with the data of a real Prometheus.
 
 Grafana itself draws it better, but is not in Debian. The picture has each panel where Grafana puts it, with its query's
 real result.
@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 from tests.support.prometheus import PrivatePrometheus, Series
 
-DASHBOARD = Path(__file__).resolve().parents[2] / "packaging/grafana/ha-monitor.json"
+FOLDER = Path(__file__).resolve().parents[2] / "packaging/grafana"
+DASHBOARDS = tuple(FOLDER / f"ha-monitor{part}.json" for part in ("", "-tasks", "-workers"))
+"""The overview, by task, and by worker and queue."""
 WIDTH, COLUMN, ROW, GAP = 1200, 50, 34, 6
 """Pixels. Grafana's grid has 24 columns."""
 COLORS = ("#56a64b", "#3274d9", "#e0b400", "#e02f44", "#a352cc", "#ff780a", "#37872d", "#1f60c4", "#c4162a")
@@ -49,14 +51,19 @@ class Box(NamedTuple):
 
 
 def panels() -> list[dict[str, Any]]:
-    """All panels and the headings of the rows, in the order of the file."""
-    found: list[dict[str, Any]] = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    """All panels and the headings of the rows, in the order of the files, one dashboard below the other."""
+    found: list[dict[str, Any]] = []
+    for file in DASHBOARDS:
+        below = max((panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in found), default=0)
+        for panel in json.loads(file.read_text(encoding="utf-8"))["panels"]:
+            found.append({**panel, "gridPos": {**panel["gridPos"], "y": panel["gridPos"]["y"] + below}})
     return found
 
 
 def variables() -> Iterator[tuple[str, str, str]]:
-    """Name, selector and label of every variable that Grafana fills with `label_values(selector, label)`."""
-    for variable in json.loads(DASHBOARD.read_text(encoding="utf-8"))["templating"]["list"]:
+    """Name, selector and label of every variable that Grafana fills with `label_values(selector, label)`; the overview
+    has all of them."""
+    for variable in json.loads(DASHBOARDS[0].read_text(encoding="utf-8"))["templating"]["list"]:
         if variable["type"] == "query":
             found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
             assert found is not None, variable
@@ -69,8 +76,8 @@ def all_chosen() -> dict[str, str]:
 
 
 def marks() -> Iterator[tuple[str, str]]:
-    """Name and expression of each kind of mark on all panels."""
-    for one in json.loads(DASHBOARD.read_text(encoding="utf-8"))["annotations"]["list"]:
+    """Name and expression of each kind of mark on all panels; they are the same on each dashboard."""
+    for one in json.loads(DASHBOARDS[0].read_text(encoding="utf-8"))["annotations"]["list"]:
         yield one["name"], one["expr"]
 
 
@@ -82,7 +89,7 @@ def filled(expression: str, values: Mapping[str, str]) -> str:
 
 
 def picture(prometheus: PrivatePrometheus, window: Window, values: Mapping[str, str]) -> str:
-    """The whole dashboard as an SVG file."""
+    """The dashboards as an SVG file."""
     found = panels()
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in found) * ROW + GAP
     parts = [

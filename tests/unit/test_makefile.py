@@ -93,6 +93,25 @@ make[1]: Entering directory
 """
 
 
+def test_the_folder_for_the_packages_is_the_users() -> None:
+    """Given an ordinary user with sudo, only the build itself is root's: the folder that it writes to is made before it
+    by the user, and what make notes there afterwards is the user's, too."""
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    done = subprocess.run(
+        [make, "--dry-run", "--always-make", "--no-print-directory", "dist/.deb-bookworm", "SUDO=as-root"],
+        cwd=ROOT, capture_output=True, text=True, timeout=patient(60), check=True,
+    )  # fmt: skip
+
+    rows = [row.split() for row in done.stdout.splitlines() if re.search(r"\bdist\b", row)]
+    assert [row[:2] for row in rows] == [
+        ["mkdir", "-p"],
+        ["as-root", "packaging/build-deb"],
+        ["touch", "dist/.deb-bookworm"],
+    ]
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 @pytest.mark.parametrize("status", [0, 2])
 def test_the_build_of_the_package_says_what_takes_long(tmp_path: Path, status: int) -> None:

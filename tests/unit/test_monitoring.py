@@ -26,7 +26,8 @@ from tests.unit.builders import TurnedClock
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "packaging/prometheus/ha-monitor.rules.yml"
-DASHBOARD = ROOT / "packaging/grafana/ha-monitor.json"
+GRAFANA = {path.stem: json.loads(path.read_text()) for path in (ROOT / "packaging/grafana").glob("*.json")}
+"""The dashboards by their uid."""
 ADDED = LabelSet(b"shop.pay\x1fcelery@host\x1fcelery", 1.7e12)
 NAME = re.compile(r"\b(?:celery|ha_monitor)_[a-z_]+\b")
 SUFFIXES = {Kind.HISTOGRAM: ("_bucket", "_count", "_sum"), Kind.COUNTER: ("",), Kind.GAUGE: ("",)}
@@ -34,7 +35,7 @@ KNOWN = {metric.name + suffix for metric in ALL for suffix in SUFFIXES[metric.ki
 
 
 def panels() -> Iterator[dict[str, Any]]:
-    return (panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row")
+    return (panel for board in GRAFANA.values() for panel in board["panels"] if panel["type"] != "row")
 
 
 def names_in(text: str) -> set[str]:
@@ -224,21 +225,64 @@ def test_the_alerts_and_the_dashboard_use_metrics_that_there_are() -> None:
     assert len(used) > 20
 
 
-def test_the_dashboard_can_be_laid_out() -> None:
-    """Given the panels, each has an id and a place of its own, a title and a query."""
+def test_the_dashboards_can_be_laid_out() -> None:
+    """Given the panels, each has an id and a place of its own, a title and a query, and none covers another one."""
     found = list(panels())
 
     assert len({panel["id"] for panel in found}) == len(found)
-    assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in found}) == len(found)
     assert all(panel["title"] and panel["targets"] for panel in found)
+    for board in GRAFANA.values():
+        taken: list[tuple[int, int]] = []
+        for place in (panel["gridPos"] for panel in board["panels"]):
+            assert place["x"] + place["w"] <= 24
+            columns, lines = range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
+            taken += [(x, y) for x in columns for y in lines]
+        assert len(set(taken)) == len(taken), board["title"]
 
 
-def test_the_dashboard_can_be_narrowed_down() -> None:
-    """Given the variables of the dashboard, each is used by panels, what is about a task by those of the task and the
+def test_the_dashboards_lead_to_each_other() -> None:
+    """Given the overview, the one by task and the one by worker, each links to the others with what is chosen and the
+    time that is shown; a task's name in a table leads to that task, and a worker's to that worker.
+    """
+    assert GRAFANA.keys() == {board["uid"] for board in GRAFANA.values()}
+    assert GRAFANA.keys() == {"ha-monitor", "ha-monitor-tasks", "ha-monitor-workers"}
+    variables: dict[str, set[str]] = {}
+    shared: dict[str, Any] = {}
+    for uid, board in GRAFANA.items():
+        variables[uid] = {one["name"] for one in board["templating"]["list"]}
+        (link,) = board["links"]
+        assert link["type"] == "dashboards"
+        assert all(set(link["tags"]) <= set(other["tags"]) for other in GRAFANA.values())
+        assert link["includeVars"]
+        assert link["keepTime"]
+        for one in board["templating"]["list"]:
+            assert shared.setdefault(one["name"], one) == one, "one variable has two meanings"
+        assert board["annotations"] == GRAFANA["ha-monitor"]["annotations"]
+
+    found: dict[str, tuple[str, str, str]] = {}
+    for panel in panels():
+        for override in panel["fieldConfig"].get("overrides", []):
+            for one in override["properties"]:
+                if one["id"] == "links":
+                    (target,) = one["value"]
+                    uid, variable = re.findall(r"^/d/([\w-]+)\?var-(\w+)=\$\{__value\.raw\}", target["url"])[0]
+                    found[panel["title"]] = (override["matcher"]["options"], uid, variable)
+                    passed = set(re.findall(r"\$\{(\w+):queryparam\}", target["url"]))
+                    assert passed == {"datasource", "job", "node_id"}
+                    assert passed | {variable} <= variables[uid]
+                    assert "${__url_time_range}" in target["url"]
+    assert found == {
+        **dict.fromkeys(("By task", "Top failures", "Slowest tasks"), ("Task", "ha-monitor-tasks", "task")),
+        "Workers": ("worker", "ha-monitor-workers", "worker"),
+    }
+
+
+def test_the_dashboards_can_be_narrowed_down() -> None:
+    """Given the variables of the dashboards, each is used by panels, what is about a task by those of the task and the
     queue, and every panel and mark by those of the job and the fleet.
     """
     expressions = {panel["title"]: [target["expr"] for target in panel["targets"]] for panel in panels()}
-    marks = json.loads(DASHBOARD.read_text())["annotations"]["list"]
+    marks = GRAFANA["ha-monitor"]["annotations"]["list"]
     expressions |= {mark["name"]: [mark["expr"]] for mark in marks}
     ours = [one for found in expressions.values() for one in found if "rabbitmq_" not in one]
     used = set(re.findall(r"=~\"\$(\w+)\"", " ".join(ours)))
@@ -263,14 +307,16 @@ def test_every_alert_leads_to_its_page_and_its_panels() -> None:
     assert [name for name, text in sections.items() if "\n- Look: " not in text or "\n- Do: " not in text] == []
     for name, notes in alerts.items():
         assert notes["runbook_url"] == f"file:///usr/share/doc/ha-monitor/alerts.md#{name.lower()}"
-        assert notes["dashboard"].startswith("/d/ha-monitor")
+        uid = re.match(r"/d/([\w-]+)", notes["dashboard"])
+        assert uid is not None
+        board = GRAFANA[uid[1]]
+        chosen = set(re.findall(r"[?&]var-(\w+)=", notes["dashboard"]))
+        assert chosen <= {one["name"] for one in board["templating"]["list"]}, name
         assert notes["summary"]
     table_rows = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
     assert [name for name in alerts if f"`{name}`" not in table_rows] == []
-    variables = {one["name"] for one in json.loads(DASHBOARD.read_text())["templating"]["list"]}
     used = {name for one in alerts.values() for name in re.findall(r"[?&]var-(\w+)=", one["dashboard"])}
     assert used == {"node_id", "queue", "task"}
-    assert used <= variables
 
 
 def test_every_name_of_flower_is_recorded_tested_and_explained() -> None:

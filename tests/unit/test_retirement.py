@@ -327,13 +327,13 @@ def sums(instance: Instance, label: int) -> dict[str, int]:
 
 @pytest.mark.thorough
 def test_many_deploys_leave_no_more_than_some(shared: Shared, clock: TurnedClock) -> None:
-    """Given 30 deploys of 25 containers that run 20 tasks, one each half hour, all workers that live have series of
+    """Given 50 deploys of 25 containers that run 20 tasks, one each half hour, all workers that live have series of
     their own, nothing is overflow, the sum is right after each, and the series are those of the last hours.
     """
     instance = Instance(shared, clock)
     live = 25 * 20
     sizes = []
-    for deploy in churn(instance, 30, every=1800.0):
+    for deploy in churn(instance, 50, every=1800.0):
         by_worker = sums(instance, 1)
         assert sum(by_worker.values()) == (deploy + 1) * live
         assert sum(by_worker.get(worker, 0) for worker in shared.workers) == live
