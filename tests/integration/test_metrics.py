@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -86,8 +87,8 @@ def test_where_producers_send_no_task_sent_the_queue_is_the_worker_s(
     tmp_path: Path, broker_url: str, store_url: str
 ) -> None:
     """Given a producer without task-sent, two instances, a worker of one queue and a worker of two, the tasks of the
-    first are counted under its queue, those of the other under the default; and a queue that is in the configuration is
-    surveyed though no worker ever consumed it.
+    first are counted and announced with its queue, those of the other with the default; and a queue that is in the
+    configuration is surveyed though no worker ever consumed it.
     """
     listen = free_listen(2)
     metrics = {"survey_interval": 1.0, "queues": ["forgotten"], "default_queue": "celery"}
@@ -95,7 +96,7 @@ def test_where_producers_send_no_task_sent_the_queue_is_the_worker_s(
     app = make_app(broker_url)
     app.tasks["tests.add"].apply_async((1, 2), queue="forgotten")
     with (
-        Fleet(tmp_path, broker_url, store_url, size=2, settings=settings).start(),
+        Fleet(tmp_path, broker_url, store_url, size=2, settings=settings).start() as fleet,
         CeleryWorker(broker_url, "mail", queues=["mail"]),
         CeleryWorker(broker_url, "both", queues=["celery", "other"]),
     ):
@@ -122,3 +123,8 @@ def test_where_producers_send_no_task_sent_the_queue_is_the_worker_s(
         expected = {"mail": 5.0, "celery": 10.0, "other": 0.0, "forgotten": 0.0, "all": 15.0}
         wait_until(lambda: counted() == expected, 30, "the counts by queue", 0.5)
         assert total(scraped(), "celery_task_runtime_count", queue_name="mail") == 5
+
+        def told() -> dict[str, int]:
+            return Counter(str(line.get("queue")) for line in fleet.said("task-succeeded"))
+
+        wait_until(lambda: told() == {"mail": 5, "celery": 10}, 30, "the lines by queue", 0.5)

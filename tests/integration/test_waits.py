@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ha_monitor.outputs.line import EventLine, Identity, build_line
-from ha_monitor.store.results import Counting
+from ha_monitor.store.duties import Duties
+from ha_monitor.store.results import Counting, Watching
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_counting import BUCKETS, samples
 from tests.unit.builders import TIME, event
@@ -39,6 +40,36 @@ def lines(*instances: Instance) -> dict[str, EventLine]:
 
 def told(line: EventLine) -> tuple[Any, ...]:
     return line.queue_time, line.retries, line.queue
+
+
+@pytest.mark.parametrize("retried", [False, True], ids=["one run", "after a retry"])
+def test_without_task_sent_a_line_has_the_queue_that_its_worker_consumes(store_url: str, retried: bool) -> None:
+    """Given producers without task-sent, the lines of a task have the one queue of its worker, as the leader told the
+    store, whichever instance merges; of a worker with several queues the default of the configuration, if there is one;
+    else none. That of a receipt has none, as if it were sent: the queue is not waited for.
+    """
+    leader, other = counter(store_url, "host/1"), counter(store_url, "host/2")
+    by_default = Instance(store_url, counting=Counting("host/3", BUCKETS, default_queue="celery")).start()
+    consumes = {"mail@host": "mail", "both@host": ""}
+    leader.apply(*[event("worker-heartbeat", hostname=name) for name in consumes])
+    leader.store.tick(b"{}", [])
+    Duties(leader.store).watch(Watching(10, 60), [], may_declare_lost=False, consumes=consumes)
+
+    def queues(instance: Instance, worker: str) -> dict[str, str | None]:
+        life = ["received", "started", *(["retried", "received", "started"] if retried else []), "failed"]
+        task = {"uuid": f"{worker} at {instance.store.counts.name}", "hostname": worker}
+        instance.apply(*(event(f"task-{kind}", at=TIME + at, **task) for at, kind in enumerate(life)))
+        found = {kind: line.queue or None for kind, line in lines(instance).items() if line.worker == worker}
+        return {kind: queue for kind, queue in found.items() if kind.startswith("task-")}
+
+    def expected(queue: str | None) -> dict[str, str | None]:
+        found = dict.fromkeys(["task-started", "task-failed", *(["task-retried"] if retried else [])], queue)
+        return {**found, "task-received": None}
+
+    assert queues(other, "mail@host") == expected("mail")
+    assert queues(other, "both@host") == expected(None)
+    assert queues(by_default, "mail@host") == expected("mail")
+    assert queues(by_default, "both@host") == expected("celery")
 
 
 @pytest.mark.parametrize("order", [RETRIED_ONCE, RETRIED_ONCE[::-1]], ids=["in order", "backwards"])

@@ -16,8 +16,8 @@
 -- Name, worker and queue are a label set. Those that some instance has counted are in one sorted set: so each instance
 -- can export all counters of a label set with 0, before it counts anything for it. A new one needs room.
 --
--- @include cells clock counted generated/catalogue numbers pieces runs trouble
--- @keys counts label_sets worker_queues
+-- @include cells clock consumed counted generated/catalogue numbers pieces runs trouble
+-- @keys counts label_sets
 -- @option counting  how events are counted, see below; nil for not at all
 -- @options failure_ttl
 
@@ -50,19 +50,6 @@ do
     return host
   end
 
-  local queue_of_worker = {} -- nodename -> the one queue that it consumes or, if that is not known, the default
-
-  -- The queue of an event whose producer sent no task-sent.
-  local function queue_without_sent(worker, is_producer)
-    if is_producer or worker == '' then return counting.default_queue end
-    local queue = queue_of_worker[worker]
-    if not queue then
-      queue = attempt('HGET', keys.worker_queues, worker) or counting.default_queue
-      queue_of_worker[worker] = queue
-    end
-    return queue
-  end
-
   local places = {} -- name -> queue, or false -> {workers = {[nodename] = events of a cell}, producers = likewise}
 
   local function place_of(name, queue)
@@ -78,7 +65,7 @@ do
 
   local function new_events(place, name, queue, worker, is_producer)
     local label = worker_label(worker, is_producer)
-    local events = events_of(name, label, queue or queue_without_sent(worker, is_producer))
+    local events = events_of(name, label, queue or consumed.label(worker, is_producer))
     place[is_producer and 'producers' or 'workers'][worker] = events
     return events
   end

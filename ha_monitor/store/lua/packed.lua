@@ -127,6 +127,13 @@ do
     return with_queue
   end
 
+  -- Facts without a queue, packed, with one.
+  function packed.with_queue(text, queue)
+    local first, high, low = byte(text, 1, 3)
+    if first <= 128 + LONGEST_FIXED then return map_head(first - 127) .. sub(text, 2) .. queue_text(queue) end
+    return map_head(high * 256 + low + 1) .. sub(text, 4) .. queue_text(queue)
+  end
+
   -- A name as MessagePack has it, and the mark of a number of eight bytes, as a number.
   local function mark_of(name)
     local text = string.char(160 + #name) .. name .. '\207'

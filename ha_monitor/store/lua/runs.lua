@@ -22,7 +22,7 @@
 -- is later, to its start. Where clocks are wrong, it is corrected or not told (sender_clocks.lua). `qw` is that of the
 -- latest start.
 --
--- @include generated/catalogue numbers packed record sender_clocks skew steps
+-- @include consumed generated/catalogue numbers packed record sender_clocks skew steps
 
 local runs = {}
 
@@ -326,21 +326,23 @@ do
     return false
   end
 
-  local texts, texts_of = {}, nil -- run -> facts for an event of it, and the facts of the task of which they are
+  -- Run -> facts for an event of it, and the queue among them; and the facts of the task of which they are.
+  local texts, queues, texts_of = {}, {}, nil
 
   -- The facts for an event's line and handlers, packed: those of the task, and of attempts and runs the event's own. So
   -- what is not waited for is left out: the wait before a run of which the event is no part, the queue for a receipt.
-  -- facts_text: the facts of the task, packed.
-  function runs.text(facts, facts_text, code, at, worker)
+  -- facts_text: the facts of the task, packed. Returns them, and the queue that is among them.
+  local function text_of(facts, facts_text, code, at, worker)
     if not facts.at then
-      if OF_A_RUN[code] or (facts.qw == nil and (code ~= RECEIVED or facts.q == nil)) then return facts_text end
-      return packed.without_wait(facts, facts_text, code == RECEIVED)
+      local is_all = OF_A_RUN[code] or (facts.qw == nil and (code ~= RECEIVED or facts.q == nil))
+      if is_all then return facts_text, facts.q end
+      return packed.without_wait(facts, facts_text, code == RECEIVED), facts.q
     end
     local number, run = place_of(facts, code, at, worker)
     -- Of one run, the events that say nothing of another one have the same.
     local is_shared = run and number and code ~= RETRIED
-    if facts_text ~= texts_of then texts, texts_of = {}, facts_text end
-    if is_shared and texts[run] then return texts[run] end
+    if facts_text ~= texts_of then texts, queues, texts_of = {}, {}, facts_text end
+    if is_shared and texts[run] then return texts[run], queues[run] end
     if OF_A_RUN[code] and not run then run = run_of(facts, nil, at, nil) end
     number = number or run and run[3] or attempt_at(facts, at)
     local entry, wait = facts.at[number], run and wait_of_run(facts, run)
@@ -359,7 +361,15 @@ do
     local text = packed.of_run(
       facts, facts_text, retries, of_now(sent), of_now(started), of_now(received), told_wait(wait), due, queue
     )
-    if is_shared then texts[run] = text end
-    return text
+    if is_shared then texts[run], queues[run] = text, queue end
+    return text, queue
+  end
+
+  -- The same, with the queue that the worker consumes where no other one is known.
+  function runs.text(facts, facts_text, code, at, worker)
+    local text, queue = text_of(facts, facts_text, code, at, worker)
+    if queue or code == RECEIVED then return text end
+    queue = consumed.queue(worker, code == SENT)
+    return queue and packed.with_queue(text, queue) or text
   end
 end

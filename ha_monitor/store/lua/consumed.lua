@@ -1,0 +1,31 @@
+-- The queue of a task whose producer sent no task-sent: the one that its worker consumes, as the leader has told, or
+-- the one of the configuration.
+--
+-- @include trouble
+-- @keys worker_queues
+-- @options counting
+
+local consumed = {}
+
+do
+  local default = options.counting and options.counting.default_queue
+  local UNKNOWN = 'unknown'
+  local queue_of_worker = {} -- nodename -> the one queue that it consumes, or the default
+
+  -- For counts: 'unknown' if nothing is known. `worker` may be empty.
+  function consumed.label(worker, is_producer)
+    if is_producer or not worker or worker == '' then return default or UNKNOWN end
+    local queue = queue_of_worker[worker]
+    if not queue then
+      queue = attempt('HGET', keys.worker_queues, worker) or default or UNKNOWN
+      queue_of_worker[worker] = queue
+    end
+    return queue
+  end
+
+  -- For lines: nil if nothing is known.
+  function consumed.queue(worker, is_producer)
+    local queue = consumed.label(worker, is_producer)
+    return queue ~= UNKNOWN and queue or nil
+  end
+end
