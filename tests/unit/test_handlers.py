@@ -22,6 +22,7 @@ from ha_monitor.store.outbox import Entry
 from ha_monitor.store.record import Facts
 from tests.unit.builders import TIME, UUID
 
+ROOT = Path(__file__).resolve().parents[2]
 REDACTOR = Redactor(DEFAULT_REDACTED, 1000)
 
 
@@ -54,6 +55,26 @@ def test_the_functions_marked_with_on_are_found(modules: Path) -> None:
     assert handlers.types == {"task-failed", "task-revoked", "*"}
     assert [handler.name for handler in handlers.due(entry("task-failed"))] == ["alerts_a.first", "alerts_a.second"]
     assert [handler.name for handler in handlers.due(entry("task-sent"))] == ["alerts_a.second"]
+
+
+def test_the_documented_handler_does_what_it_says(modules: Path) -> None:
+    """Given the example of the documentation, it is called for failures alone, and sends a page for the fourth failed
+    attempt of the task that it is about, with its name, worker and exception."""
+    text = (ROOT / "docs/handlers.md").read_text(encoding="utf-8")
+    code = text[text.index("```python\n") + len("```python\n") :].partition("```")[0]
+    pages = "PAGES = []\ndef send_page(text, key): PAGES.append((text, key))\n"
+    (modules / "shop_alerts.py").write_text(code + pages)
+    handlers = Handlers(load_handlers(["shop_alerts"]), REDACTOR)
+    (handler,) = handlers.due(entry("task-failed"))
+    assert handlers.due(entry("task-succeeded")) == []
+
+    event = entry("task-failed").event
+    for name, retries in (("shop.pay", 2), ("shop.pay", 3), ("shop.report", 3)):
+        task = TaskRecord(task_id=UUID, state=State.FAILURE, name=name, retries=retries, exception="KeyError('x')")
+        handler.function(event, task)
+
+    sent = sys.modules["shop_alerts"].PAGES
+    assert sent == [("shop.pay failed on celery@host: KeyError('x')", event.id)]
 
 
 def test_modules_are_found_in_the_administrators_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
