@@ -180,14 +180,12 @@ def test_what_becomes_of_a_beat_is_told(broker: str, store_url: str, tmp_path: P
     seen.wait_for(ScheduleState.ON_TIME, "add", "echo")
     assert {one.definition.timetable for one in seen.judged().values()} == {"every 4s"}
 
-    beat.wait_for_round()
     beat.kill()
     line = seen.wait_for_incident("killed", "beat-silent", time.time())
     assert line["size"] == 2
     beat.start()
     seen.wait_until_over()
 
-    beat.wait_for_round()
     beat.freeze()
     seen.wait_for_incident("frozen", "beat-silent", time.time())
     beat.thaw()
@@ -252,7 +250,6 @@ def test_a_deploy_and_a_monitor_that_is_away_are_no_incident(
     seen.wait_until_judged(time.time() + EVERY + DEPLOYED_WITHIN)
     assert seen.opened("schedule-failed") == []
 
-    beat.wait_for_round()
     beat.kill()
     due = time.time() + EVERY
     wait_until(lambda: time.time() > due, 30, "the due time", 0.1)
@@ -295,14 +292,12 @@ def test_two_beats_that_share_a_lock_are_one(
         ("tests.echo", "every 4s"),
     }
 
-    first.wait_for_round()
     first.kill()
     second.wait_for_round()
     seen.wait_until_judged(time.time() + EVERY + 2 * GRACE)
     assert (seen.opened(), seen.open_ones()) == ([], set())
     seen.told.append(("one killed", "nothing", 0.0))
 
-    second.wait_for_round()
     second.kill()
     line = seen.wait_for_incident("both killed", "beat-silent", time.time())
     assert line["size"] == 2
@@ -341,7 +336,6 @@ def test_the_beat_of_a_database_is_watched_by_what_is_configured(
 
     wait_until(is_on_time, 120, "a run of what is due every few seconds", 0.2)
     assert seen.opened() == []
-    beat.wait_for_round()
     beat.kill()
     line = seen.wait_for_incident("killed", "schedule-missed", time.time())
     assert line["key"] == "import"

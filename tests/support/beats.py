@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+
 from tests.support.forked import python_process
 from tests.support.held_beat import LOADED
 from tests.support.process import OwnProcess, wait_until
@@ -83,13 +85,13 @@ class CeleryBeat:
         two due times. A beat that is stopped while it sends may hang, and lose what it has said that it sends.
         """
         before = max(self._sent().values())
+        wait_until(lambda: self._sleeps(before), 60, f"all entries sent by this start of beat: {self._sent()}")
 
-        def is_sent() -> bool:
-            (first, *others) = self._sent().values()
-            is_whole = first > before and all(other == first for other in others)
-            return is_whole and "beat: Waking up" in self.process.output().rstrip().rpartition("\n")[2]
-
-        wait_until(is_sent, 60, f"all entries sent by this start of beat: {self._sent()}")
+    def _sleeps(self, before: int = 0) -> bool:
+        """Whether it has sent all entries equally often, more often than that, and waits for when they are due."""
+        (first, *others) = self._sent().values()
+        is_whole = first > before and all(other == first for other in others)
+        return is_whole and "beat: Waking up" in self.process.output().rstrip().rpartition("\n")[2]
 
     def _sent(self) -> Counter[str]:
         """How often the latest start has sent each task."""
@@ -107,12 +109,22 @@ class CeleryBeat:
         wait_until(is_said, 60, f"beat: {text}")
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """End it with SIGKILL, between two due times, as `freeze` does."""
+        self.freeze()
         self.process.kill()
 
     def freeze(self) -> None:
-        """Keep it from running."""
-        self.process.send(signal.SIGSTOP)
+        """Keep it from running, between two due times: on a busy machine the next one may have come since it was seen
+        to sleep, and of what is sent then only a part would be.
+        """
+        one = psutil.Process(self.process.pid)
+        while True:
+            self.wait_for_round()
+            self.process.send(signal.SIGSTOP)
+            wait_until(lambda: one.status() == psutil.STATUS_STOPPED, 60, "a beat that is stopped")
+            if self._sleeps():
+                return
+            self.thaw()
 
     def thaw(self) -> None:
         """Let it run on."""
