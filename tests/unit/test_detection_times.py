@@ -31,6 +31,7 @@ def seconds_until(kind: str) -> float:
     return float(world.bed.clock.now - begun)
 
 
+@pytest.mark.thorough
 def test_each_kind_is_told_as_soon_as_the_documentation_says(capsys: pytest.CaptureFixture[str]) -> None:
     """Given the catalogue and what is wrong, the table has each kind, in its order, with the time until its line."""
     took = [(kind.name, round(seconds_until(kind.name))) for kind in CATALOGUE]

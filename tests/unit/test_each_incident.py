@@ -21,6 +21,7 @@ def test_each_kind_can_be_brought_about() -> None:
     assert list(CAUSES) == [kind.name for kind in CATALOGUE]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", CAUSES)
 def test_an_incident_begins_grows_ends_and_is_the_same_if_it_comes_again_soon(kind: str) -> None:
     """Given what is wrong, one line says so, with the severity of its kind; what comes on top changes its sentence and
