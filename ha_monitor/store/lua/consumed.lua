@@ -10,6 +10,7 @@ local consumed = {}
 do
   local default = options.counting and options.counting.default_queue
   local UNKNOWN = 'unknown'
+  local LONGEST = 255 -- as the names in events
   local queue_of_worker = {} -- nodename -> the one queue that it consumes, or the default
 
   -- For counts: 'unknown' if nothing is known. `worker` may be empty.
@@ -23,9 +24,11 @@ do
     return queue
   end
 
-  -- For lines: nil if nothing is known.
+  -- For lines: nil if nothing is known. Who reads them relies on UTF-8, and what is in the store may be anything, so a
+  -- name beyond ASCII is left out.
   function consumed.queue(worker, is_producer)
     local queue = consumed.label(worker, is_producer)
-    return queue ~= UNKNOWN and queue or nil
+    local is_plain = #queue <= LONGEST and string.find(queue, '^[\32-\126]+$')
+    return queue ~= UNKNOWN and is_plain and queue or nil
   end
 end
