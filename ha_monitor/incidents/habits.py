@@ -95,11 +95,11 @@ class HabitFollower:
         """Those of tasks that have been missing for so long that they must have been taken away."""
         found = []
         for one in judgements:
-            habit, grace = self._kept.get(one.definition.task), one.definition.grace
-            is_learned = one.definition.source is Source.LEARNED and habit is not None
-            if not is_learned or one.state is not ScheduleState.MISSED or one.since is None or habit is None:
+            definition = one.definition
+            habit = self._kept.get(definition.task) if definition.source is Source.LEARNED else None
+            if habit is None or one.state is not ScheduleState.MISSED or one.since is None:
                 continue
-            if now >= one.since + (grace or 0.0) + warns_for(one.period or 0.0):
+            if now >= one.since + (definition.grace or 0.0) + warns_for(one.period or 0.0):
                 found.append(forgotten(habit))
         return found
 
