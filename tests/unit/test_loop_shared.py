@@ -11,7 +11,7 @@ from ha_monitor.pipeline.peers import APART_FOR
 from ha_monitor.store.incidents import Phase
 from tests.unit.loop_bed import Bed, Instance, live
 from tests.unit.test_loop_incidents import beat, instance, lines, phases
-from tests.unit.test_peers import two_brokers
+from tests.unit.test_peers import two_brokers, two_redis
 from tests.unit.test_strangers import DELAY, LONG, two_stores
 
 QUEUE = "celeryev.ha-monitor"
@@ -181,12 +181,7 @@ def test_instances_at_two_redis_are_an_incident_until_they_are_at_one(*, hears: 
     """Given two instances with one store that listen at two Redis, which cannot be told apart by a name, an incident
     says so, whichever leads; it is over once they hear each other. Two that do are none.
     """
-    bed, other = Bed(redelivers=False), Bed(redelivers=False)
-    other.clock = other.broker.clock = bed.clock
-    other.server = bed.server
-    first, second = instance(bed, "1"), instance(other, "2")
-    first.source.greeting, first.source.greetings = "a", ["a", "b"] if hears else ["a"]
-    second.source.greeting, second.source.greetings = "b", ["b"]
+    first, second = two_redis(instance, hears=hears)
     live(APART_FOR, first, second)
     assert lines(first, second) == []
     live(3 * APART_FOR, first, second)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from ha_monitor.incidents.listeners import MOST_BEHIND, Listener
@@ -10,13 +12,31 @@ from tests.unit.builders import UUID, event
 from tests.unit.loop_bed import Bed, Instance, live
 
 
-def two_brokers() -> tuple[Bed, Bed]:
+def with_one_store(redelivers: bool = True) -> tuple[Bed, Bed]:
     """One clock and one store, and a broker each."""
-    one, other = Bed(), Bed()
+    one, other = Bed(redelivers=redelivers), Bed(redelivers=redelivers)
     other.clock = other.broker.clock = one.clock
     other.server = one.server
+    return one, other
+
+
+def two_brokers() -> tuple[Bed, Bed]:
+    """The same, and each broker has a name."""
+    one, other = with_one_store()
     other.broker.place = "another"
     return one, other
+
+
+def two_redis(instance_of: Callable[[Bed, str], Instance], *, hears: bool) -> tuple[Instance, Instance]:
+    """An instance at each of two brokers without a name, with one store.
+
+    :param hears: whether the first has the second's greeting: then they are at one.
+    """
+    bed, other = with_one_store(redelivers=False)
+    first, second = instance_of(bed, "1"), instance_of(other, "2")
+    first.source.greeting, first.source.greetings = "a", ["a", "b"] if hears else ["a"]
+    second.source.greeting, second.source.greetings = "b", ["b"]
+    return first, second
 
 
 def test_an_instance_with_another_broker_waits_until_the_others_are_gone() -> None:
@@ -115,12 +135,7 @@ def test_instances_at_two_redis_are_told_once(hears: bool) -> None:
     """Given two instances at brokers without a name, each of which has only its own greeting, the later one says so
     after a while, and once; where one has the other's, nobody does. Both consume.
     """
-    bed, other = Bed(redelivers=False), Bed(redelivers=False)
-    other.clock = other.broker.clock = bed.clock
-    other.server = bed.server
-    first, second = Instance(bed, "1"), Instance(other, "2")
-    first.source.greeting, first.source.greetings = "a", ["a", "b"] if hears else ["a"]
-    second.source.greeting, second.source.greetings = "b", ["b"]
+    first, second = two_redis(Instance, hears=hears)
 
     live(APART_FOR - 5, first, second)
     assert second.said("brokers-differ") == []
