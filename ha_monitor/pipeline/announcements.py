@@ -27,8 +27,10 @@ BREATH = 0.1
 class Upkeep(Protocol):
     """What must go on while something is announced, by whoever announces. The first two may add items."""
 
-    def renew_lease(self) -> None:
-        """Renew the lease. Blocks. :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says."""
+    def renew_lease(self) -> bool:
+        """Renew the lease; returns False if that has to wait until batches under way are merged. Blocks.
+        :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says.
+        """
 
     def keep_alive(self) -> None:
         """Renew the lease if it is time, and keep the connection to the broker. Raises as `renew_lease` does."""
@@ -104,8 +106,8 @@ class Announcements:
         self._pending.clear()
         self._lines_until = 0
 
-    def announce(self) -> None:
-        """Write the lines and call the handlers of all that is pending.
+    def announce(self) -> bool:
+        """Write the lines and call the handlers of all that is pending; returns whether all of it is announced.
 
         A line is only written while the lease is valid: later, another instance may have taken the outbox over. An
         item stays pending until it is done, whatever happens.
@@ -113,8 +115,8 @@ class Announcements:
         :raises LeaseLost: if that has happened. :raises StoreUnavailable: if the lease could not be renewed.
         """
         while self._pending:
-            if not self._store.holds_lease():
-                self._upkeep.renew_lease()
+            if not self._store.holds_lease() and not self._upkeep.renew_lease():
+                return False
             self._mark_what_is_lost()
             chunk = list(islice(self._pending, AT_ONCE))
             behind = chunk[-1].sequence + 1
@@ -132,6 +134,7 @@ class Announcements:
                 for _ in chunk:
                     self._pending.popleft()
                 self._store.announced(behind, _event_ids(chunk))
+        return True
 
     def _handle(self, item: OutboxItem) -> None:
         """Call the handlers of one item, in a thread of their own: a slow one must not cost the lease.

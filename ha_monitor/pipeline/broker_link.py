@@ -169,15 +169,19 @@ class BrokerLink(Link[str]):
                     self._source.prove_delivery()
                     self._note_delivery(asked_at)
 
+    @property
+    def should_check_peers(self) -> bool:
+        """Whether it is time to."""
+        return self.consuming and self._compare.is_due()
+
     def check_peers(self) -> None:
-        """See, when due, that all instances consume from one broker. Asks the store: no call of it may be in flight.
+        """See that all instances consume from one broker. Asks the store: no call of it may be in flight.
 
         :raises BrokerUnavailable: if an older instance consumes elsewhere.
         :raises StoreUnavailable: as `store/api.py` says.
         """
-        if self.consuming and self._compare.is_due():
-            self._compare.restart()
-            self._peers.check(self._source.place, older_only=True)
+        self._compare.restart()
+        self._peers.check(self._source.place, older_only=True)
 
     def _note_delivery(self, at: float) -> None:
         self._delivered_at, self._messages = at, self._stats.messages

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from ha_monitor.clock import Clock
 from ha_monitor.metrics.retirement import EVERY, GONE_AFTER, adopted, label_at, misplaced, plan, sums_before
 from ha_monitor.metrics.series import Series
@@ -15,10 +17,23 @@ REREAD_EVERY = 60.0
 """Seconds between two looks at all label sets, at least."""
 
 
+class Upkeep(Protocol):
+    """What must go on while much is read."""
+
+    def keep_alive(self) -> None:
+        """See `announcements.Upkeep`. May tick."""
+
+
 class CountKeeper:
     """Looks after each tick: at what has changed alone, but for a new connection."""
 
-    def __init__(self, store: Store, telemetry: Telemetry, tables: TableReport, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, telemetry: Telemetry, tables: TableReport, clock: Clock, *, upkeep: Upkeep
+    ) -> None:
+        self._upkeep = upkeep
+        self._looks = False
+        self._untaken: list[LabelSets] = []
+        """What ticks returned while much was read."""
         self._store = store
         self._counts = store.counts
         self._telemetry = telemetry
@@ -37,12 +52,25 @@ class CountKeeper:
 
         :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says.
         """
+        if label_sets is not None:
+            self._untaken.append(label_sets)
+        if self._looks:
+            return  # a tick between two calls of a look
+        self._looks = True
+        try:
+            self._look()
+        finally:
+            self._looks = False
+
+    def _look(self) -> None:
         now = self._clock.monotonic()
         if self._counts.outdated or self._went_back_at != self._store.went_back_at:
+            self._untaken.clear()
             self._read(now)
         else:
             self._series.update(self._counts.take_changes(), now)
-            if label_sets is not None:
+            untaken, self._untaken = self._untaken, []
+            for label_sets in untaken:
                 self._take_label_sets(label_sets, now)
             if self._retire.is_due():
                 self._retire.restart()
@@ -52,12 +80,13 @@ class CountKeeper:
         self._tables.look(series_tables(self._series))
 
     def _read(self, now: float) -> None:
-        counts = self._counts.read()
+        between = self._upkeep.keep_alive
+        counts = self._counts.read(between)
         if self._went_back_at != self._store.went_back_at:
             self._went_back_at = self._store.went_back_at
             if fallen := counts.less_than(self._series.numbers):
-                self._counts.restore(fallen)
-                counts = self._counts.read()
+                self._counts.restore(fallen, between)
+                counts = self._counts.read(between)
         self._counts.tell(self._series.load(counts, now))
         self._is_misplaced = True
         self._reread.restart()
@@ -67,13 +96,14 @@ class CountKeeper:
         # Others forget label sets, too. That is seen by how many there are.
         if not label_sets.added and label_sets.size != self._series.label_sets and self._reread.is_due():
             self._reread.restart()
-            self._series.set_label_sets(self._counts.read().label_sets, now)
+            self._series.set_label_sets(self._counts.read(self._upkeep.keep_alive).label_sets, now)
 
     def _add_up(self, now: float) -> None:
         """Add up the counts of what is gone. What is exported follows when all of it is moved."""
+        between = self._upkeep.keep_alive
         if self._is_misplaced:
             moves = misplaced(self._series)
-            self._counts.move(moves)
+            self._counts.move(moves, between=between)
             self._is_misplaced = False
             if moves:
                 return
@@ -81,14 +111,18 @@ class CountKeeper:
         before = sums_before(self._series, label)
         if before is None:
             return
-        own = plan(self._series, self._counts.heard(GONE_AFTER), label, now)
+        heard = self._counts.heard(GONE_AFTER)
+        between()
+        own = plan(self._series, heard, label, now)
         of_others = {}
         if self._telemetry.is_leader():
-            of_others = {name: adopted(self._counts.read_of(name).fields(), label) for name in self._counts.gone(EVERY)}
+            gone = self._counts.gone(EVERY)
+            between()
+            of_others = {name: adopted(self._counts.read_of(name, between).fields(), label) for name in gone}
         if own.moves or any(of_others.values()):
             own.moves.extend(before)
         if own.moves or own.forgotten:
-            self._counts.move(own.moves, own.forgotten)
+            self._counts.move(own.moves, own.forgotten, between=between)
             self._series.forget_label_sets(own.forgotten)
         for name, moves in of_others.items():
-            self._counts.move(moves, gone=(name, EVERY))
+            self._counts.move(moves, gone=(name, EVERY), between=between)

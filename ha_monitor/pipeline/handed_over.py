@@ -10,6 +10,8 @@ behind it (`lua/apply.lua`), so that the rest comes first: all go back to the co
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -22,7 +24,7 @@ from ha_monitor.pipeline.collector import Collected, Collector, split
 from ha_monitor.pipeline.rejections import Rejections
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watermark import Watermark
-from ha_monitor.store.api import Store
+from ha_monitor.store.api import SLOW_CALL, Store
 from ha_monitor.store.results import Applied
 
 MOST = 8
@@ -100,11 +102,16 @@ class HandedOver:
         rejections: Rejections,
         timely: float,
         *,
+        timeout: float,
         telemetry: Telemetry,
         watermark: Watermark,
         clock: Clock,
     ) -> None:
-        """:param timely: as for `Window`."""
+        """
+        :param timely: as for `Window`.
+        :param timeout: seconds after which the store itself gives an answer up.
+        """
+        self._timeout = timeout
         self._store = store
         self._collector = collector
         self._stats = stats
@@ -118,8 +125,15 @@ class HandedOver:
         self._window = Window(timely)
         self._missed_at = float("-inf")
         """When an answer was looked for last that was not there, by the monotonic clock."""
+        self._waited = 0.0
+        """Seconds for which the latest answer certainly was not there."""
+        self._answered_at = float("-inf")
+        """When the latest answer came, by the monotonic clock."""
+        self._answered = 0
+        """Batches under way that were answered for before another call was: how soon is not known."""
+        self._is_slow_at_each = False
         self.is_far = False
-        """Whether the latest batch was not answered for as soon as by a store that is near."""
+        """Whether the latest batch, or call, was not answered for as soon as by a store that is near."""
         self.left = 0
         """Batches, or rests of them, that the store has left and that are the next to be sent."""
 
@@ -153,6 +167,50 @@ class HandedOver:
         self._sent.append(_Sent(collected, self._clock.monotonic()))
         self.left = max(0, self.left - 1)
         self._store.send_apply(collected.batch)
+
+    @property
+    def owes_for(self) -> float:
+        """Seconds since the store could begin with the oldest; 0 if nothing is under way."""
+        if not self._sent:
+            return 0.0
+        return self._clock.monotonic() - max(self._sent[0].at, self._answered_at)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no other call should be made before the store has answered for all: it would wait for them, too, and
+        each takes long, or they take longer than usual. A store that is far away, and no slower than that, takes no
+        longer for several.
+        """
+        if not self._sent or self.owes_for >= self._timeout:
+            return False
+        return not self.is_far or self._is_slow_at_each or self.owes_for >= NEAR + 2 * self._waited
+
+    @property
+    def goes_on_meanwhile(self) -> bool:
+        """Whether a call that waits for its reply should have batches under way meanwhile."""
+        return self.is_far and not self._is_slow_at_each
+
+    def ticked(self, seconds: float) -> None:
+        """A tick was answered, and all that were under way before it.
+
+        :param seconds: that it took.
+        """
+        self._called(seconds)
+        self._is_slow_at_each = seconds / (1 + self._answered) >= SLOW_CALL
+        if self._answered:
+            self._window.answered(seconds)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """The same for what may make other calls."""
+        began = self._clock.monotonic()
+        yield
+        self._called(self._clock.monotonic() - began)
+
+    def _called(self, seconds: float) -> None:
+        self._answered = 0
+        if seconds >= NEAR:
+            self._answered, self.is_far = len(self._sent), True
 
     @property
     def is_slow(self) -> bool:
@@ -219,9 +277,15 @@ class HandedOver:
         now = self._clock.monotonic()
         if now - asked >= NEAR:  # it was waited for
             self._missed_at = now
-        waited = self._missed_at - self._sent[0].at
-        self.is_far = waited >= NEAR
-        self._window.answered(waited)
+        if self._answered:
+            self._answered -= 1
+            return applied
+        sent_at = self._sent[0].at
+        self._waited = max(0.0, self._missed_at - sent_at)
+        self.is_far = self._waited >= NEAR
+        self._is_slow_at_each = self._missed_at - max(sent_at, self._answered_at) >= SLOW_CALL
+        self._answered_at = now
+        self._window.answered(self._waited)
         return applied
 
     def _limit_to(self, events: int) -> None:
@@ -263,4 +327,5 @@ class HandedOver:
             self._collector.put_back(self._sent.pop().collected)
         self._merged.clear()
         self._window.start_anew()
+        self._answered = 0
         self.left = 0

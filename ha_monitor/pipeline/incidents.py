@@ -15,7 +15,7 @@ from ha_monitor.incidents.schedules import ScheduleView
 from ha_monitor.incidents.shared_queue import SharedQueue
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.looker import LatestLook, Looker
+from ha_monitor.pipeline.looker import LatestLook, Looked, Looker
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.schedule import Schedule
@@ -113,14 +113,20 @@ class IncidentsDuty:
         self._is_outdated = False
         """Whether the look that is being taken began under another leader."""
         self._fails = False
+        self._unwritten: Looked | None = None
+        """What is to be written at the next run, though its schedules are written."""
 
     def start_anew(self) -> None:
+        self._unwritten = None
         self._is_outdated = self._looker.busy
         self._latest.forget()
         self._looker.start_anew()
         self._due.hasten()
 
     def run(self) -> list[OutboxItem]:
+        if self._unwritten is not None:
+            looked, self._unwritten = self._unwritten, None
+            return self._write(looked)
         if self._looker.busy:
             return self._take()
         watched = self._watch.watched
@@ -175,6 +181,12 @@ class IncidentsDuty:
             self._telemetry.schedules = looked.judged
         if not looked.schedules.is_empty and self._duties.schedules(looked.schedules):
             self._looker.written(looked.schedules)
+            if self._store.is_slow:
+                self._unwritten = looked
+                return []
+        return self._write(looked)
+
+    def _write(self, looked: Looked) -> list[OutboxItem]:
         items = [] if looked.changes.is_empty else self._duties.incidents(looked.changes)
         # Nobody is told of what is not written: another leader would make another message of it.
         self._latest.written(looked.incidents, has_judged=looked.judged_at is not None)

@@ -23,17 +23,13 @@ from ha_monitor.pipeline.store_risks import StoreRisks
 from ha_monitor.pipeline.strangers import StrangersDuty
 from ha_monitor.pipeline.stuck import Reconciler, StuckTaskDuty
 from ha_monitor.pipeline.tables import TableReport
+from ha_monitor.pipeline.turn import Turn
 from ha_monitor.pipeline.watch import Publishers, WatchDuty
 from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Ticked, Watching
 from ha_monitor.threads import Threads
-
-ENOUGH = 0.1
-"""Seconds after which no other duty is begun at a tick: the loop has more to do, and each call of a distant store takes
-long. The next tick goes on with that duty.
-"""
 
 
 class Leader:
@@ -139,9 +135,10 @@ class Leader:
                 )
             )
         self._leads = False
-        self._clock = clock
         self._next = 0
-        """The duty that is first at the next tick."""
+        """The duty that is first the next time."""
+        self.has_duties = False
+        """Whether this instance leads, and has not performed any duty since the latest tick."""
 
     def queue_seen(self, depth: int | None, asked_at: float, consumers: int | None = None) -> None:
         """The length of the shared queue was queried; None if there is no queue.
@@ -163,8 +160,9 @@ class Leader:
         """
         self._watch.delivered(at)
 
-    def after_tick(self, ticked: Ticked) -> list[OutboxItem]:
-        """Perform the duties if this instance leads; returns the items to announce."""
+    def after_tick(self, ticked: Ticked) -> None:
+        """See whether this instance leads."""
+        self.has_duties = ticked.leads
         if ticked.leads != self._leads:
             self._leads = ticked.leads
             self._record_duties.start_anew()
@@ -174,16 +172,19 @@ class Leader:
             self._logger.info("leadership-acquired" if self._leads else "leadership-lost", token=self._store.token)
         if not ticked.leads:
             self._telemetry.does_not_lead()
-            return []
-        self._telemetry.leads(self._store.lease_until, followed=ticked.followed)
-        return self._run_duties()
+        else:
+            self._telemetry.leads(self._store.lease_until, followed=ticked.followed)
 
-    def _run_duties(self) -> list[OutboxItem]:
+    def perform(self, turn: Turn) -> list[OutboxItem]:
+        """Perform the duties, until the turn is long; after the next tick it goes on with the one that is next then.
+
+        :returns: what is to be announced. Raises as `Duty.run`.
+        """
         items: list[OutboxItem] = []
-        began = self._clock.monotonic()
+        self.has_duties = False
         for _ in self._duties:
             items += self._duties[self._next].run()
             self._next = (self._next + 1) % len(self._duties)
-            if self._clock.monotonic() - began >= ENOUGH:
+            if turn.is_long:
                 break
         return items

@@ -12,6 +12,8 @@ from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.schedule import Schedule
 
+LONGEST_WAIT = 0.05
+"""Seconds for which the store is waited for at most before the loop goes round."""
 GLANCE = 0.002
 """Seconds that a distant store is waited for before it is seen what the broker has sent meanwhile, which has the same
 long way before it.
@@ -50,14 +52,13 @@ class Merging:
         self._next_tick = next_tick
         self._name_wait = name_wait
 
-    @property
-    def store_is_far(self) -> bool:
-        """Whether a call that waits for its reply should have batches under way meanwhile."""
-        return self._handed.is_far
-
     def send_next(self) -> None:
-        """Hand the oldest closed batch over, once it is known what the store has left of those before."""
+        """Hand the oldest closed batch over, once it is known what the store has left of those before; not while as
+        many are under way as may be.
+        """
         self.finish_answered(at_once=True)
+        if self._handed.is_full:
+            return
         if not self._collector:
             self._handed.left = 0  # the broker was lost meanwhile
         elif self._collector.next_is_redelivered and self._handed:
@@ -83,29 +84,64 @@ class Merging:
             self._handed.send(Collected(batch, None, was_redelivered=True))
             self.finish()
             self._owner.keep_alive()
-        self.announce()
+        self.finish()
         self._owner.acknowledge(collected.mark)
 
-    def finish(self) -> None:
-        """Wait for the batches under way until they are merged completely and announced, and acknowledge them."""
+    def finish(self, *, and_stop: bool = False) -> None:
+        """Wait for the batches under way until they are merged completely and announced, and acknowledge them.
+
+        :param and_stop: nothing else goes on meanwhile.
+        """
         while self._handed or self._handed.left:
             if not self._handed:
                 self._owner.keep_alive()
                 self.send_next()
+            while not and_stop and self._handed.is_first and not self._handed.is_answered(LONGEST_WAIT):
+                self._owner.keep_alive()
+            self._take_in_next()
+            self.announce()
+        self.announce()
+
+    def finish_closed(self, *, and_stop: bool = False) -> None:
+        """The same, and then for all batches that are closed; at a stop for all that was received."""
+        self.finish(and_stop=and_stop)
+        while self._collector or (and_stop and self._collector.close_all()):
+            self.send_next()
+            self.finish(and_stop=and_stop)
+            if not and_stop:
+                self._owner.keep_alive()
+
+    def finish_answered(self, *, at_once: bool = False) -> None:
+        """The same for those that are answered for soon, or at once if `at_once`. A distant store is waited for
+        shortly, and not at all while there is something to send; longer if no more can be sent.
+        """
+        while self._handed:
+            if self._handed.is_full:
+                within = LONGEST_WAIT
+            elif at_once or (self._handed.is_slow and self._collector):
+                within = 0.0
+            else:
+                within = GLANCE if self._handed.is_slow else NEAR
+            if not self._handed.is_answered(within):
+                return
             self._take_in_next()
             self.announce()
 
-    def finish_answered(self, *, at_once: bool = False) -> None:
-        """The same for those that are answered for soon, if not `at_once`, or that are too many. A distant store is
-        waited for shortly, and not at all while there is something to send.
+    def allows_calls(self) -> bool:
+        """Whether no batch under way comes before other calls of the store; those that are answered for are finished.
+        The loop goes round while one does.
         """
-        if at_once or (self._handed.is_slow and self._collector):
-            within = 0.0
-        else:
-            within = GLANCE if self._handed.is_slow else NEAR
-        while self._handed and (self._handed.is_full or self._handed.is_answered(within)):
+        while self._handed.is_first:
+            if not self._handed.is_answered(LONGEST_WAIT):
+                return False
             self._take_in_next()
             self.announce()
+        return True
+
+    def take_in_answered(self) -> None:
+        """Take in what is answered for, without waiting; what it brings is to be announced then."""
+        while self._handed.is_answered(0.0):
+            self._take_in_next()
 
     def take_in(self) -> None:
         """Wait for all that is under way: it is announced before anything that is to be announced later."""
@@ -120,8 +156,11 @@ class Merging:
                 self._next_tick.hasten(self._name_wait)
 
     def announce(self) -> None:
-        """Announce all that is merged, and acknowledge its messages."""
-        self._announcements.announce()
+        """Announce all that is merged, and acknowledge its messages. Where the lease is over that waits for the batches
+        under way, and for the next call.
+        """
+        if not self._announcements.announce():
+            return
         for merged in self._handed.take_merged():
             self._owner.acknowledge(merged.mark)
             self._handed.done(merged)

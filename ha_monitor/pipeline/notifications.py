@@ -99,6 +99,8 @@ class NotificationsDuty:
         self._released: list[str] = []
         self._store_is_ahead = 0.0
         """Seconds by which the store's clock is ahead of the monotonic one."""
+        self._planned: Changes | None = None
+        """What is to be claimed and noted at the next look."""
 
     @property
     def failing(self) -> list[str]:
@@ -107,6 +109,7 @@ class NotificationsDuty:
 
     def start_anew(self) -> None:
         self._due.hasten()
+        self._planned = None
 
     def run(self) -> list[OutboxItem]:
         self._take_outcomes()
@@ -117,7 +120,9 @@ class NotificationsDuty:
         return []
 
     def _look(self) -> None:
-        book = self._exchange(Changes(taken=self._taken, released=self._released))
+        planned, self._planned = self._planned or Changes(), None
+        released = [*planned.released, *self._released]
+        book = self._exchange(planned._replace(taken=self._taken, released=released))
         if book is None:
             return
         self._taken, self._released = [], []
@@ -130,7 +135,10 @@ class NotificationsDuty:
         nobodys = [claim.id for claim in book.claims if claim.channel not in self._paces]
         if claimed or nobodys or made.noted or made.forgotten:
             changes = Changes(claimed=claimed, released=nobodys, noted=made.noted, forgotten=made.forgotten)
-            if (book := self._exchange(changes)) is None:
+            if self._store.is_slow:
+                self._planned = changes
+                self._due.hasten()
+            elif (book := self._exchange(changes)) is None:
                 return
         by_id = {one.id: one for one in incidents}
         for claim in book.claims:

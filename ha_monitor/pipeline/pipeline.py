@@ -41,6 +41,7 @@ from ha_monitor.pipeline.scout import Scout
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.ticker import Ticker
+from ha_monitor.pipeline.turn import Steps, Turn
 from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import SharedRecord
@@ -84,6 +85,8 @@ class Pipeline:
         self._logger, self._clock = logger, clock
         self.stats = stats
         self._stopping = self._reload_asked = False
+        self._turn = Turn(clock)
+        self._steps = Steps(self._turn, self._perform_duties, self._check_peers, self._consume)
         self._collector = collector = Collector(source, reloadable.decoder, config.batch, clock)
         self._buffer_limit = BufferLimit(self._collector, stats, logger, clock)
         self._report = Report(supervisor, self.stats, clock)
@@ -101,7 +104,12 @@ class Pipeline:
         self._watermark = Watermark(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
         timely = config.store.tick_every
         self._handed = HandedOver(
-            store, collector, stats, rejections, timely, telemetry=telemetry, watermark=self._watermark, clock=clock
+            store,
+            *(collector, stats, rejections, timely),
+            timeout=config.store.timeout,
+            telemetry=telemetry,
+            watermark=self._watermark,
+            clock=clock,
         )
         repeats = Repeats(store, None if source.redelivers else self._watermark, clock)
         self._announcements = Announcements(
@@ -119,6 +127,7 @@ class Pipeline:
             threads=threads,
             lease=config.store.lease,
         )
+        namesakes = Namesakes(identity, config.store.lease, logger, clock)
         self._broker = BrokerLink(
             source,
             queue=config.queue_name,
@@ -130,17 +139,10 @@ class Pipeline:
             clock=clock,
             broadcast=broadcast,
             watcher=self._leader,
-            peers=Peers(
-                store,
-                stats,
-                config.node_id,
-                logger,
-                clock,
-                namesakes=Namesakes(identity, config.store.lease, logger, clock),
-            ),
+            peers=Peers(store, stats, config.node_id, logger, clock, namesakes=namesakes),
             threads=threads,
         )
-        next_tick = Schedule(clock, config.store.tick_every)
+        next_tick = Schedule(clock, timely)
         self._merging = Merging(
             self._handed,
             collector,
@@ -154,12 +156,16 @@ class Pipeline:
         self._ticker = Ticker(
             store,
             source,
+            turn=self._turn,
             due=next_tick,
+            every=timely,
             store_link=self._store_link,
             broker=self._broker,
             leader=self._leader,
             announcements=self._announcements,
+            handed=self._handed,
             merging=self._merging,
+            upkeep=self,
             watermark=self._watermark,
             rejections=self._rejections,
             report=self._report,
@@ -201,7 +207,8 @@ class Pipeline:
         self._supervisor.progress()
 
     def cycle(self) -> None:
-        """Run one cycle; takes a fraction of a second unless a connection or a handler blocks."""
+        """Run one cycle; takes a fraction of a second unless a connection, a call of the store, or a handler blocks."""
+        self._turn.begin()
         try:
             if not self._store.connected and not self._connect_store():
                 self._wait_for_store()
@@ -209,14 +216,17 @@ class Pipeline:
             if self._store.lacks_work:
                 self._merging.finish()
                 self._announcements.restore()
-            self._tick_if_due()
+            if not self._tick_if_due():
+                if self._broker.consuming:
+                    self._broker.keep_alive()
+                return
             if not self._broker.consuming:
-                self._merge_closed()
+                self._merging.finish_closed()
             if not self._broker.consuming and not self._broker.connect():
                 self._wait_for_broker()
                 return
             self._broker.keep_alive()
-            self._consume()
+            self._steps.take()
         except StoreUnavailable as error:
             self._store_link.lost(error)
             self._repeat_batches()
@@ -226,9 +236,27 @@ class Pipeline:
         except BrokerUnavailable as error:
             self._broker_lost(error)
 
-    # --- consume ---------------------------------------------------------------------------
+    # --- steps -----------------------------------------------------------------------------
+
+    def _perform_duties(self) -> None:
+        if self._leader.has_duties and self._may_call():
+            self._ticker.perform_duties()
+            self._merging.announce()
+
+    def _check_peers(self) -> None:
+        if self._broker.should_check_peers and self._may_call():
+            with self._handed.answering():
+                self._broker.check_peers()
+
+    def _may_call(self) -> bool:
+        """Whether the store may be called now; else the loop goes round first."""
+        return self._merging.allows_calls() and not self._turn.is_long
 
     def _consume(self) -> None:
+        if self._handed.is_full:
+            self._merging.finish_answered()
+            if self._handed.is_full:
+                return
         full = self._handed.collect(min(IDLE_WAIT, self._ticker.due.remaining()))
         if self._broker.hears:
             self._leader.listening.listened()
@@ -239,6 +267,8 @@ class Pipeline:
             if full and not self._collector:
                 return  # more is available: Redis merges while it is collected
             self._merging.finish_answered()
+            if self._handed.is_full or self._turn.is_long:
+                return
             self.keep_alive()
         if (paused_at := self._collector.paused_at) is not None:
             self.stats.nothing_received(self._clock.time())
@@ -248,14 +278,6 @@ class Pipeline:
         self._merging.announce()
         if was_idle or not self._handed.is_far:
             self._store.flush()  # the next batch tells of it, too, and does not wait for an answer
-
-    def _merge_closed(self) -> None:
-        """Merge what is under way, and all batches that are closed."""
-        self._merging.finish()
-        while self._collector:
-            self._merging.send_next()
-            self._merging.finish()
-            self.keep_alive()
 
     def acknowledge(self, mark: Mark | None) -> None:
         """See `merging.Acknowledging`."""
@@ -268,30 +290,40 @@ class Pipeline:
 
     # --- time ------------------------------------------------------------------------------
 
-    def _tick_if_due(self) -> None:
-        if not self._ticker.due.is_due():
-            return
+    def _tick_if_due(self) -> bool:
+        """Returns False while a tick that is due waits for what is under way: it tells of what is announced."""
+        if not self._ticker.due.is_due() or (self._steps.had_no_time and self._ticker.may_wait()):
+            return True
+        if not self._may_call():
+            return False
         is_far = self._handed.is_far
-        if not is_far:
-            self._merging.finish()  # the tick tells of what is announced
         self.renew_lease()
         self._merging.announce()
-        if not is_far:
+        if not (is_far or self._turn.is_long):
             self._store.flush()
-        self._broker.check_peers()
+        return True
 
     def keep_alive(self) -> None:
         """Slow work must cost neither the lease nor the broker's heartbeats."""
-        if self._ticker.due.is_due():
-            self.renew_lease()
+        self._turn.begin()
+        self._merging.take_in_answered()
+        if not self._handed.is_first:  # else they are waited for by whoever keeps alive meanwhile
+            if self._ticker.due.is_due():
+                self.renew_lease()
+            else:
+                self._ticker.perform_duties()
         try:
             self._broker.keep_alive()
         except BrokerUnavailable as error:
             self._broker_lost(error)
 
-    def renew_lease(self) -> None:
+    def renew_lease(self) -> bool:
         """Tick, whether it is due or not. What is merged before is announced before what the tick brings."""
+        if self._handed.is_first and not self._stopping:
+            self._ticker.due.hasten()
+            return False
         self._ticker.tick()
+        return True
 
     # --- connections -----------------------------------------------------------------------
 
@@ -352,10 +384,7 @@ class Pipeline:
                 if finish:
                     if not self._source.redelivers:
                         self._source.close()  # what it holds is merged, and that has an end
-                    self._merging.finish()
-                    while self._collector or self._collector.close_all():
-                        self._merging.send_next()
-                        self._merging.finish()
+                    self._merging.finish_closed(and_stop=True)
                     if self._rejections.samples:
                         self.renew_lease()  # no later one would tell of them
                 self._merging.take_in()

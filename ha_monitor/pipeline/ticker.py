@@ -10,7 +10,8 @@ from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import BrokerLink
-from ha_monitor.pipeline.counting import CountKeeper
+from ha_monitor.pipeline.counting import CountKeeper, Upkeep
+from ha_monitor.pipeline.handed_over import HandedOver
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.merging import Merging
 from ha_monitor.pipeline.rejections import Rejections
@@ -19,6 +20,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.tables import TableReport
 from ha_monitor.pipeline.takeovers import report_takeovers
+from ha_monitor.pipeline.turn import Turn
 from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
@@ -35,12 +37,16 @@ class Ticker:
         store: Store,
         source: Source,
         *,
+        turn: Turn,
         due: Schedule,
+        every: float,
         store_link: StoreLink,
         broker: BrokerLink,
         leader: Leader,
         announcements: Announcements,
+        handed: HandedOver,
         merging: Merging,
+        upkeep: Upkeep,
         watermark: Watermark,
         rejections: Rejections,
         report: Report,
@@ -49,14 +55,20 @@ class Ticker:
         logger: Logger,
         clock: Clock,
     ) -> None:
-        """:param due: when the next tick is; whoever knows of something earlier hastens it."""
+        """
+        :param due: when the next tick is; whoever knows of something earlier hastens it.
+        :param every: seconds between two ticks that the lease needs.
+        """
         self._store = store
         self._source = source
         self._clock = clock
+        self._turn = turn
+        self._ticked_at = float("-inf")
         self._store_link = store_link
         self._broker = broker
         self._leader = leader
         self._announcements = announcements
+        self._handed = handed
         self._merging = merging
         self._watermark = watermark
         self._rejections = rejections
@@ -64,12 +76,18 @@ class Ticker:
         self._stats = stats
         self._telemetry = telemetry
         self._logger = logger
-        self._counting = CountKeeper(store, telemetry, TableReport(logger, clock), clock)
+        self._counting = CountKeeper(store, telemetry, TableReport(logger, clock), clock, upkeep=upkeep)
         self.due = due
+        self._every = every
+
+    def may_wait(self) -> bool:
+        """Whether the lease does not need a tick that is due: something else is, that a tick fetches."""
+        return self._clock.monotonic() - self._ticked_at < self._every
 
     def tick(self) -> None:
-        """Tick now. What it brings is to be announced then, behind what the batches under way have brought: the store
-        answers for them before it answers the tick, so that they are not waited for twice.
+        """Tick now, and perform the leader's duties if that did not take long. What it brings is to be announced then,
+        behind what the batches under way have brought: the store answers for them before it answers the tick, so that
+        they are not waited for twice.
 
         :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says.
         """
@@ -86,6 +104,8 @@ class Ticker:
             looked_at=looked_at,
             requeued=self._watermark.requeued,
         )
+        self._ticked_at = self._clock.monotonic()
+        self._handed.ticked(self._ticked_at - looked_at)
         # Only now is that stored. What the tick returned is not returned again: add it before any other call can fail.
         self._rejections.samples_stored()
         self._watermark.requeue_stored()
@@ -95,11 +115,9 @@ class Ticker:
         if ticked.next_due is not None:
             self.due.hasten(max(SHORTEST_TICK, ticked.next_due))
         self._announcements.add(ticked.items)
-        if self._merging.store_is_far and self._broker.consuming:
-            self._merging.send_more()
-        found = self._leader.after_tick(ticked)
-        self._merging.take_in()
-        self._announcements.add(found)
+        self._leader.after_tick(ticked)
+        if not self._turn.is_long:
+            self.perform_duties()
         self._store_link.answered(ticked.trouble)
         if ticked.clock_step:
             self._logger.warning(
@@ -113,3 +131,16 @@ class Ticker:
             self._counting.look(ticked.label_sets)
         if self._broker.consuming:
             self._report.consuming()
+
+    def perform_duties(self) -> None:
+        """Perform the leader's duties if that was not done since the latest tick. What they bring is to be announced
+        then. Raises as `tick` does.
+        """
+        if not self._leader.has_duties:
+            return
+        if self._handed.goes_on_meanwhile and self._broker.consuming:
+            self._merging.send_more()
+        with self._handed.answering():
+            found = self._leader.perform(self._turn)
+        self._merging.take_in()
+        self._announcements.add(found)

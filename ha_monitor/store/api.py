@@ -23,7 +23,7 @@ raises:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ha_monitor.dialing import Dialed
@@ -191,6 +191,12 @@ class Store(Protocol):
         """The same, once, at the instance that was the first to notice it. Asks nobody."""
 
     @property
+    def is_slow(self) -> bool:
+        """Whether the latest call, batches apart, took so long that another one is for the next turn of the loop. Asks
+        nobody.
+        """
+
+    @property
     def lacks_work(self) -> bool:
         """Whether the store went back, and is yet to get again what this instance merged and announced lately. Asks
         nobody.
@@ -204,17 +210,31 @@ class Store(Protocol):
         """
 
 
+SLOW_CALL = 0.4
+"""Seconds that one call takes of a store of which no two may be waited for in a row: of the store itself, where one
+call follows another, or of a way so long that it is none to work with.
+"""
+
+
+def nothing() -> None:
+    """Nothing goes on between two calls."""
+
+
 class CountStore(Protocol):
-    """What an instance has counted for its metrics, over all its starts, and what it moves of that."""
+    """What an instance has counted for its metrics, over all its starts, and what it moves of that.
+
+    Where several calls are made, what is given as `between` is called after each: it keeps alive what must not wait for
+    all of them, and may raise as they do. What it counts itself is not forgotten.
+    """
 
     @property
     def outdated(self) -> bool:
         """Whether it must be read: since a connection was made. Asks nobody."""
 
-    def read(self) -> Counts:
+    def read(self, between: Callable[[], None] = nothing) -> Counts:
         """All of it, and the label sets of all instances. Blocks, for many calls."""
 
-    def read_of(self, name: str) -> Counts:
+    def read_of(self, name: str, between: Callable[[], None] = nothing) -> Counts:
         """What an instance that is gone has counted. Blocks."""
 
     def take_changes(self) -> list[Any]:
@@ -230,7 +250,7 @@ class CountStore(Protocol):
     def tell(self, label_sets: Sequence[bytes]) -> None:
         """Note label sets that other instances may not know, for the next ticks. Asks nobody."""
 
-    def restore(self, counts: Mapping[bytes, int]) -> None:
+    def restore(self, counts: Mapping[bytes, int], between: Callable[[], None] = nothing) -> None:
         """Raise what this instance has counted to what it had counted before the store went back. Blocks."""
 
     def move(
@@ -238,6 +258,7 @@ class CountStore(Protocol):
         moves: Sequence[tuple[bytes, bytes]],
         forgotten: Sequence[bytes] = (),
         gone: tuple[str, float] | None = None,
+        between: Callable[[], None] = nothing,
     ) -> bool:
         """Add numbers to other fields than those in which they are. Blocks, for several calls.
 

@@ -11,6 +11,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
 from ha_monitor.dialing import Dialed
 from ha_monitor.errors import LeaseLost, StoreUnavailable
+from ha_monitor.store.api import SLOW_CALL
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.counting import RedisCounts
 from ha_monitor.store.keys import Keys
@@ -59,10 +60,14 @@ class ScriptCalls:
         """Batches that were handed over and whose replies were not read."""
         self._applied: deque[Any] = deque()
         """Replies to batches that had to be read before that of another call, or what they raised."""
+        self._replied_at = 0.0
+        """When the latest reply came, or what is under way was begun, by the monotonic clock."""
         self._trouble = ""
         """What calls did without of which nothing was told yet."""
         self.is_far = False
         """Whether the latest call, batches apart, took so long that there should not be several in a row."""
+        self.is_slow = False
+        """See `api.Store`."""
 
     @property
     def token(self) -> int:
@@ -125,7 +130,8 @@ class ScriptCalls:
         self._read_all_applied()
         asked = self._clock.monotonic()
         reply = self._receive(name)
-        self.is_far = self._clock.monotonic() - asked > FAR
+        took = self._clock.monotonic() - asked
+        self.is_far, self.is_slow = took > FAR, took > SLOW_CALL
         return reply
 
     def _next_applied(self) -> Any:
@@ -181,6 +187,7 @@ class ScriptCalls:
             raise NotReplicated(
                 replicas, self.settings.min_replicas, reply[-1] if self._scripts[name].is_under_lease else reply
             )
+        self._replied_at = self._clock.monotonic()
         self._progress.confirm()
         self._lease.replied()
         if self._scripts[name].is_under_lease:

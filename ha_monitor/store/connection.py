@@ -180,6 +180,11 @@ class StoreConnection:
         with self._closing_on_error():
             return bool(self._connection.can_read(timeout=within))
 
+    def time_out(self) -> None:
+        """Give up a reply that has not come in time. :raises StoreUnavailable: as `receive` would."""
+        with self._closing_on_error():
+            raise redis.exceptions.TimeoutError("Timeout reading from socket")
+
     def call(self, *command: Any) -> Any:
         """Send a command and wait for its reply. Raises as `send` and `receive` do."""
         return self.call_all(command)[0]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from ha_monitor.store.api import nothing
 from ha_monitor.store.counts import Counts, LabelSet
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.packing import as_lua_string
@@ -76,21 +77,22 @@ class RedisCounts:
         changes, self._changes = self._changes, []
         return changes
 
-    def read(self) -> Counts:
-        label_sets = [one for piece in self._label_sets() for one in piece]
-        raw = list(self._fields(self.key))
+    def read(self, between: Callable[[], None] = nothing) -> Counts:
+        self._changes.clear()  # what is counted between two calls is as new as what is read, or newer
+        label_sets = [one for piece in self._label_sets(between) for one in piece]
+        raw = list(self._fields(self.key, between))
         self.latest = max((one.added for one in label_sets), default=0.0)
         self.outdated = False
-        self._changes.clear()
         return Counts(raw, label_sets)
 
-    def read_of(self, name: str) -> Counts:
-        return Counts(list(self._fields(self._keys.counts(name))))
+    def read_of(self, name: str, between: Callable[[], None] = nothing) -> Counts:
+        return Counts(list(self._fields(self._keys.counts(name), between)))
 
-    def restore(self, counts: Mapping[bytes, int]) -> None:
+    def restore(self, counts: Mapping[bytes, int], between: Callable[[], None] = nothing) -> None:
         rows = [(as_lua_string(field), str(number)) for field, number in counts.items()]
         for first in range(0, len(rows), AT_ONCE):
             self._calls.run("restore_counts", {"counts": rows[first : first + AT_ONCE]})
+            between()
 
     def tell(self, label_sets: Sequence[bytes]) -> None:
         self._untold += label_sets
@@ -100,6 +102,7 @@ class RedisCounts:
         moves: Sequence[tuple[bytes, bytes]],
         forgotten: Sequence[bytes] = (),
         gone: tuple[str, float] | None = None,
+        between: Callable[[], None] = nothing,
     ) -> bool:
         other = None if gone is None else (gone[0], int(gone[1] * 1000))
         more_keys = [] if gone is None else [self._keys.counts(gone[0])]
@@ -111,6 +114,7 @@ class RedisCounts:
                 "move_counts", {"moves": rows[part], "forgotten": names[part], "gone": other}, more_keys
             ):
                 return False
+            between()
         return True
 
     def heard(self, within: float) -> list[str]:
@@ -137,7 +141,7 @@ class RedisCounts:
         self.latest = max((one.added for one in added), default=self.latest)
         return LabelSets(told[0], added)
 
-    def _label_sets(self) -> Iterator[list[LabelSet]]:
+    def _label_sets(self, between: Callable[[], None]) -> Iterator[list[LabelSet]]:
         after = "-inf"
         while True:
             flat = self._calls.command(
@@ -145,15 +149,17 @@ class RedisCounts:
             )
             piece = [LabelSet(name, float(score)) for name, score in zip(flat[::2], flat[1::2], strict=True)]
             yield [one for one in piece if math.isfinite(one.added)]
+            between()
             if len(piece) < AT_ONCE:
                 return
             after = f"({piece[-1].added}"
 
-    def _fields(self, key: str) -> Iterator[bytes]:
+    def _fields(self, key: str, between: Callable[[], None]) -> Iterator[bytes]:
         cursor: bytes | int = 0
         while True:
             cursor, flat = self._calls.command("HSCAN", key, cursor, "COUNT", AT_ONCE)
             yield from flat
+            between()
             if cursor in (b"0", 0):
                 return
 

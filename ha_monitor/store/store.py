@@ -124,12 +124,18 @@ class RedisStore(ScriptCalls):
     def send_apply(self, batch: Batch) -> None:
         """Hand a batch to Redis, without waiting for it."""
         sent = PackedBatch.of(batch)
+        if not self._sent:
+            self._replied_at = self._clock.monotonic()
         self._send("apply", {"tasks": sent.tasks, "workers": sent.workers, "others": sent.others})
         self._sent.append(sent)
 
     def answers_within(self, seconds: float) -> bool:
         """Whether there is a reply for `receive_apply`; waits up to so many seconds for it."""
-        return bool(self._applied) or self._connection.has_reply(seconds)
+        if self._applied or self._connection.has_reply(seconds):
+            return True
+        if self._sent and self._clock.monotonic() - self._replied_at > self.settings.timeout:
+            self._connection.time_out()
+        return False
 
     def receive_apply(self) -> Applied:
         """Wait until the oldest batch handed over is merged, or its first tasks, if their records are large."""

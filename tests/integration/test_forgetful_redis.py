@@ -55,7 +55,8 @@ class CrashingHandler:
 class Nothing:
     """Nothing has to go on beside it."""
 
-    def renew_lease(self) -> None: ...
+    def renew_lease(self) -> bool:
+        return True
 
     def keep_alive(self) -> None: ...
 

@@ -20,6 +20,7 @@ from ha_monitor.outputs.line import Identity, build_line, encode_line
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.turn import Turn
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import MOST_CALLS, MOST_LOOKS, Duties
@@ -377,10 +378,13 @@ def test_the_leader_says_once_that_a_table_is_full_and_exports_it(store_url: str
         reconciler=Reconciles(),
         threads=plain_threads(clock),
     )
+    turn = Turn(clock)
     for number in range(5):
         one.apply(heartbeats(invented(30, f"{number}-")))
         clock.now += 1
-        one.announce(leader.after_tick(one.tick()))
+        turn.begin()
+        leader.after_tick(one.tick())
+        one.announce(leader.perform(turn))
 
     (fields,) = [fields for event, fields in lines.written if event == "table-full"]
     assert (fields["table"], fields["limit"], fields["turned_away"]) == ("workers", SMALL["workers"], 10)

@@ -170,7 +170,7 @@ MUTATIONS = [
     Mutation("forget what is under way", 2, "lost", HandedOver, "give_up", _forget_what_is_under_way),
     Mutation("forget what pub/sub had sent", 270, "lost", Pipeline, "_broker_lost", _forget_what_was_received),
     Mutation("acknowledge twice", None, "without any fault", Collector, "_once", _acknowledge_again),
-    Mutation("forget what a slow instance holds", 69, "no name", Watermark, "age", lambda _: 0.0),
+    Mutation("forget what a slow instance holds", 826, "no name", Watermark, "age", lambda _: 0.0),
     Mutation("forget what is requeued", None, "no name", Watermark, "disconnected", _forget_requeued),
     Mutation("end a wait without a broker", 1378, "no name", MemoryStore, "_waited", _whoever_ends_the_wait),
     Mutation("judge workers though a backlog exists", 844, "lives", FleetWatermark, "ages", lambda _: (0.0, 0.0)),

@@ -48,6 +48,7 @@ class World:
         self.is_store_far = distance.random() < 0.25
         self.config = CONFIG
         if self.is_store_far:
+            self.server.is_slow = True
             self.server.answers = lambda: distance.random() < 0.3
             self.server.merges_early = lambda: distance.random() < 0.5
             self.server.most_tasks = distance.choice([None, 3])

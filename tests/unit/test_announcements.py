@@ -75,7 +75,8 @@ class FakeUpkeep:
     def __init__(self, keep_alive: Callable[[], None], handled: Callable[[], None]) -> None:
         self.keep_alive, self.made_progress = keep_alive, handled
 
-    def renew_lease(self) -> None: ...
+    def renew_lease(self) -> bool:
+        return True
 
 
 def announcements(
@@ -106,8 +107,9 @@ def test_what_was_pending_when_the_store_went_back_is_marked(*, went_back: bool)
     made = announcements(store, lambda _sequence, _outcome: None)
     store.holds_lease = lambda: bool(store.went_back_at) or not went_back  # type: ignore[method-assign]
 
-    def renew_lease() -> None:
+    def renew_lease() -> bool:
         store.went_back_at = 5.0
+        return True
 
     made._upkeep.renew_lease = renew_lease  # type: ignore[method-assign]
     made.announce()

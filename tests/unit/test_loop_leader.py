@@ -19,8 +19,8 @@ from ha_monitor.events.model import Event
 from ha_monitor.notify import channels
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.leader import ENOUGH
 from ha_monitor.pipeline.store_risks import LOOK_EVERY
+from ha_monitor.pipeline.turn import ENOUGH
 from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.results import StoreInfo
 from tests.support.process import wait_until

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -45,13 +45,15 @@ class Given:
         self.changes: list[bytes] = []
         self.room = self.reserve = 0
 
-    def read(self) -> Counts:
+    def read(self, between: Callable[[], None]) -> Counts:
         self.outdated = False
         self.changes.clear()
         raw = [piece for field, number in self.hash.items() for piece in (field, b"%d" % number)]
-        return Counts(raw, [LabelSet(text, added) for text, added in self.shared.label_sets.items()])
+        label_sets = [LabelSet(text, added) for text, added in self.shared.label_sets.items()]
+        between()
+        return Counts(raw, label_sets)
 
-    def read_of(self, name: str) -> Counts:
+    def read_of(self, name: str, _between: Callable[[], None]) -> Counts:
         return Counts(
             [piece for field, number in self.shared.hashes[name].items() for piece in (field, b"%d" % number)]
         )
@@ -67,7 +69,7 @@ class Given:
         for text in label_sets:
             self.shared.label_sets.setdefault(text, len(self.shared.label_sets) + 1.0)
 
-    def restore(self, counts: Mapping[bytes, int]) -> None:
+    def restore(self, counts: Mapping[bytes, int], between: Callable[[], None]) -> None:
         raise AssertionError("nothing is lost")
 
     def count(self, name: str, worker: str, by: int = 1) -> None:
@@ -89,6 +91,8 @@ class Given:
         moves: Sequence[tuple[bytes, bytes]],
         forgotten: Sequence[bytes] = (),
         gone: tuple[str, float] | None = None,
+        *,
+        between: Callable[[], None],
     ) -> bool:
         source = self.hash if gone is None else self.shared.hashes[gone[0]]
         for field, target in moves:
@@ -100,6 +104,7 @@ class Given:
             self.shared.label_sets.pop(text, None)
         if gone is not None:
             self.shared.gone.discard(gone[0])
+        between()
         return True
 
     def heard(self, within: float) -> list[str]:
@@ -136,10 +141,17 @@ class Instance:
         self.series = self.telemetry.series
         self.counts = Given(shared, name)
         report = TableReport(Silent(), clock)  # type: ignore[arg-type]
-        self.keeper = CountKeeper(Store(self.counts), self.telemetry, report, clock)  # type: ignore[arg-type]
+        store: Any = Store(self.counts)
+        self.keeper = CountKeeper(store, self.telemetry, report, clock, upkeep=self)
         self.text = TaskText(self.series, config.metrics, "tests", Clients(1.0))
         self._known: set[bytes] = set()
+        self.meanwhile: list[Callable[[], None]] = []
         self.live()
+
+    def keep_alive(self) -> None:
+        """What a test says goes on between two calls."""
+        if self.meanwhile:
+            self.meanwhile.pop()()
 
     def live(self, seconds: float = 0.0) -> None:
         """Tick, some time later."""
@@ -199,6 +211,27 @@ def test_the_counts_of_a_worker_that_is_gone_go_on_without_it(shared: Shared, cl
     assert found.pop("b") == 5
     ((hostname, count),) = found.items()
     assert (hostname.startswith("retired-"), count) == (True, 5)
+
+
+def test_what_is_counted_and_ticked_while_all_is_read_is_exported(shared: Shared, clock: TurnedClock) -> None:
+    """Given a new connection, counts that take several calls to read, and a tick and an event between two of these, the
+    tick reads nothing more, and the next one exports the event, also under a name that is new.
+    """
+    one = Instance(shared, clock)
+    one.counts.count("shop.pay", "celery@a", 5)
+    one.counts.outdated = True
+
+    def go_on() -> None:
+        one.counts.count("shop.pay", "celery@a", 2)
+        one.counts.count("shop.ship", "celery@a", 1)
+        one.live()
+
+    one.meanwhile = [go_on]
+    one.live(1)
+    assert not one.meanwhile
+    one.live(1)
+
+    assert dict(one.scrape().sums("celery_task_received_total", by="name")) == {"shop.pay": 7, "shop.ship": 1}
 
 
 def test_each_sum_of_what_is_gone_is_a_series_of_its_own(shared: Shared, clock: TurnedClock) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from ha_monitor.store.api import nothing
 from ha_monitor.store.counts import Counts
 
 
@@ -24,12 +25,12 @@ class MemoryCounts:
         self.stored = Counts()
         """What a test says that was counted."""
 
-    def read(self) -> Counts:
+    def read(self, _between: Callable[[], None] = nothing) -> Counts:
         self._calls.call("counts", lambda: None)
         self.outdated = False
         return self.stored
 
-    def read_of(self, _name: str) -> Counts:
+    def read_of(self, _name: str, _between: Callable[[], None] = nothing) -> Counts:
         return Counts()
 
     def take_changes(self) -> list[bytes]:
@@ -41,7 +42,7 @@ class MemoryCounts:
     def tell(self, label_sets: Sequence[bytes]) -> None:
         pass
 
-    def restore(self, counts: Mapping[bytes, int]) -> None:
+    def restore(self, counts: Mapping[bytes, int], _between: Callable[[], None] = nothing) -> None:
         pass
 
     def move(
@@ -49,6 +50,7 @@ class MemoryCounts:
         _moves: Sequence[tuple[bytes, bytes]],
         _forgotten: Sequence[bytes] = (),
         _gone: tuple[str, float] | None = None,
+        _between: Callable[[], None] = nothing,
     ) -> bool:
         return True
 

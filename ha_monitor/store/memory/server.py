@@ -113,6 +113,8 @@ class MemoryServer:
         was lost, if it comes after a call.
         """
         self.answers: Callable[[], bool] = lambda: True
+        self.is_slow = False
+        """Whether each call takes long."""
         """Whether the reply to a batch is there when it is looked for; False is as a store that is far away."""
         self.merges_early: Callable[[], bool] = lambda: False
         """Whether what was handed over so far is merged before the reply to it is looked for."""
@@ -184,7 +186,7 @@ class MemoryServer:
 
     def state(self) -> dict[str, Any]:
         """All that is kept, as it is now."""
-        apart = ("clock", "trouble", "answers", "merges_early")
+        apart = ("clock", "trouble", "answers", "is_slow", "merges_early")
         return copy.deepcopy({name: value for name, value in vars(self).items() if name not in apart})
 
     def go_back(self, state: dict[str, Any]) -> None:

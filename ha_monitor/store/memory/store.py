@@ -55,6 +55,10 @@ class MemoryStore:
         return self._lease.until
 
     @property
+    def is_slow(self) -> bool:
+        return self.server.is_slow
+
+    @property
     def connected(self) -> bool:
         return self._connected
 
