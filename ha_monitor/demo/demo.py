@@ -19,7 +19,7 @@ from ha_monitor.demo.brokers import EXPIRES, clean_broker, prepare_broker
 from ha_monitor.demo.environment import clean, monitor_environment
 from ha_monitor.demo.folder import demo_folder
 from ha_monitor.demo.monitors import Monitors
-from ha_monitor.demo.pages import start_pages
+from ha_monitor.demo.pages import ensure_pages, start_pages
 from ha_monitor.demo.pieces import Pieces
 from ha_monitor.demo.process import Child
 from ha_monitor.demo.producer import Producer
@@ -105,15 +105,16 @@ class Demo:
             if summary is not None:
                 self._screen.summary(summary)
             if summary is not None and self._plan.keeps_pages:
-                self._keep(monitors, address)
+                self._screen.note(f"the pages stay at {address} until ^C")
+                self._keep(monitors, web, folder)
             return summary
 
-    def _keep(self, monitors: Monitors, address: str) -> None:
+    def _keep(self, monitors: Monitors, pages: Child, folder: Path) -> None:
         """Have the monitors look again, for the pages."""
         for name in monitors.names:
             monitors.start(name)
-        self._screen.note(f"the pages stay at {address} until ^C")
         while not self._stopped:
+            ensure_pages(pages, folder)
             self._read(monitors)
             time.sleep(0.1)
 

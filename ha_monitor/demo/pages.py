@@ -16,6 +16,8 @@ from ha_monitor.errors import ServiceMissing
 from ha_monitor.http.listening import bind, host_and_port
 
 READY_WITHIN = 20.0
+LOG = "web.log"
+"""What the pages say, in the demo's folder."""
 
 
 def start_pages(environment: Mapping[str, str], folder: Path) -> tuple[Child, str]:
@@ -27,8 +29,8 @@ def start_pages(environment: Mapping[str, str], folder: Path) -> tuple[Child, st
     :raises ServiceMissing: if it does not start.
     """
     port = _free_port()
-    url, log = f"http://127.0.0.1:{port}/", folder / "web.log"
-    with log.open("wb") as output:
+    url = f"http://127.0.0.1:{port}/"
+    with (folder / LOG).open("wb") as output:
         command = [sys.executable, "-m", "ha_monitor", "web", "--listen", f"127.0.0.1:{port}"]
         child = Child(command, environment, output, folder)
     deadline = time.monotonic() + READY_WITHIN
@@ -38,8 +40,17 @@ def start_pages(environment: Mapping[str, str], folder: Path) -> tuple[Child, st
             return child, url
         time.sleep(0.05)
     child.kill()
-    said = log.read_text(encoding="utf-8", errors="replace").strip()
-    raise ServiceMissing(f"the pages did not start: {said or f'no answer within {READY_WITHIN:g} s'}")
+    raise ServiceMissing(f"the pages did not start: {_last_words(folder) or f'no answer within {READY_WITHIN:g} s'}")
+
+
+def ensure_pages(pages: Child, folder: Path) -> None:
+    """:raises ServiceMissing: if they have ended by themselves."""
+    if not pages.running:
+        raise ServiceMissing(f"the pages ended: {_last_words(folder) or 'they were killed'}")
+
+
+def _last_words(folder: Path) -> str:
+    return (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
 
 
 def _free_port() -> int:

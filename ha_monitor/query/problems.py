@@ -78,7 +78,7 @@ def problems(reader: ProblemReader, workers: Sequence[WorkerEntry], now: float) 
         if len(alive) == 1
         else (f"what {len(consuming)} of {len(alive)} instances see")
     )
-    if consuming:
+    if lag > 0:
         seen_by += f", merged {short_duration(lag)} after it was sent"
     if judged is not None:
         seen_by += f", judged {short_duration(max(0.0, now - judged))} ago"

@@ -345,10 +345,16 @@ def incident(incident_id: str = "3f2a9c11d0e4", **changes: Any) -> Incident:
 
 
 def instance(
-    name: str = "1", *, leads: bool = True, state: str = "consuming", judged: float = NOW - 3, **changes: Any
+    name: str = "1",
+    *,
+    leads: bool = True,
+    state: str = "consuming",
+    judged: float = NOW - 3,
+    lag: float = 0.015,
+    **changes: Any,
 ) -> InstanceEntry:
     """An instance that is well, and has judged three seconds ago."""
-    who, stats = {"host": "monitor1", "instance": name}, {"state": state, "lag": 0.015, "judged": judged}
+    who, stats = {"host": "monitor1", "instance": name}, {"state": state, "lag": lag, "judged": judged}
     fields: dict[str, Any] = {"lease_left": 4.0, "silent": 1.0, "outbox": 0} | changes
     return InstanceEntry(token=7, who=who, stats=stats, leads=leads, **fields)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from ha_monitor.config.load import load
 from ha_monitor.config.schema import Config
 from ha_monitor.demo.demo import Demo, Plan
 from ha_monitor.demo.environment import clean, monitor_environment
+from ha_monitor.demo.pages import LOG, ensure_pages
 from ha_monitor.demo.pieces import Pieces
+from ha_monitor.demo.process import Child
 from ha_monitor.demo.redis_server import start_redis
 from ha_monitor.demo.show import Screen, about
 from ha_monitor.demo.summary import Run, Summary, are_even, summarise
@@ -23,6 +26,7 @@ from ha_monitor.errors import ServiceMissing
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.terminal import standard_output
 from ha_monitor.text.visible import shortened
+from tests.support.process import wait_until
 
 Line = dict[str, Any]
 
@@ -280,3 +284,21 @@ def test_a_line_says_which_task_and_why() -> None:
 def test_text_is_cut_to_the_terminal(room: int | None, shown: str) -> None:
     """Given less room than text, the rest is cut; where there is no terminal, nothing is."""
     assert shortened("abcdef", room) == shown
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("print('a', flush=True)\nraise SystemExit('no more files')", "no more files"),
+        ("import os; os.abort()", "they were killed"),
+    ],
+    ids=["by themselves", "killed"],
+)
+def test_pages_that_end_while_they_are_kept_end_the_demo(tmp_path: Path, code: str, said: str) -> None:
+    """Given pages that end although they are to stay, the demo ends with one line that says why."""
+    with (tmp_path / LOG).open("wb") as output:
+        child = Child([sys.executable, "-c", code], {}, output, tmp_path)
+    wait_until(lambda: not child.running, 60, "the end of the pages")
+
+    with pytest.raises(ServiceMissing, match=f"^the pages ended: {said}$"):
+        ensure_pages(child, tmp_path)

@@ -72,6 +72,15 @@ def test_none_says_why_that_can_be_believed(monkeypatch: pytest.MonkeyPatch, cal
     )
 
 
+def test_nothing_is_said_of_how_late_events_are_before_there_was_one(
+    monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    """Given instances that have merged nothing yet, it is not claimed that they did so at once."""
+    serve(monkeypatch, incidents=KeptIncidents(), instances=[instance("1", lag=0.0)])
+
+    assert call("problems")[2] == "no problems. Searched: what 1 of 1 instance sees, judged 3.0s ago. Complete.\n"
+
+
 @pytest.mark.parametrize(
     ("instances", "summary"),
     [

@@ -158,9 +158,9 @@ class MemoryServer:
         self.worker_runs: Counter[tuple[str, int, bool]] = Counter()
         """Worker, minute and whether they failed -> runs that ended."""
         self.abandoned: dict[tuple[str, str], float] = {}
+        """Worker and id of a task that it may have left -> when that was found."""
         self.lost_runs: dict[LostRun, tuple[float, bool]] = {}
         """When it was found, and whether its worker is known to have been lost."""
-        """Worker and id of a task that it may have left -> when that was found."""
         self.begun: dict[str, int] = {}
         self.set_aside: list[bytes] = []
         self.held = 0.0
