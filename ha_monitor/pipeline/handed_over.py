@@ -33,6 +33,9 @@ FIRST = 2
 """Batches under way at most before the store has shown how soon it answers."""
 NEAR = 0.02
 """Seconds within which a store answers that is not far away; then no more is sent before the answer."""
+LONG_WAY = 2 * SLOW_CALL
+"""Seconds for which a single call of such a store is waited for. A shorter time may as well be that of the way, on
+which several calls take no longer than one."""
 LEAST_EVENTS = 50
 """Events of a batch at least, however few one call merges."""
 
@@ -131,7 +134,7 @@ class HandedOver:
         """When the latest answer came, by the monotonic clock."""
         self._answered = 0
         """Batches under way that were answered for before another call was: how soon is not known."""
-        self._is_slow_at_each = False
+        self._is_slow_at_each = self._is_unclear = False
         self.is_far = False
         """Whether the latest batch, or call, was not answered for as soon as by a store that is near."""
         self.left = 0
@@ -183,7 +186,8 @@ class HandedOver:
         """
         if not self._sent or self.owes_for >= self._timeout:
             return False
-        return not self.is_far or self._is_slow_at_each or self.owes_for >= NEAR + 2 * self._waited
+        is_slow = self._is_slow_at_each or self._is_unclear
+        return not self.is_far or is_slow or self.owes_for >= NEAR + 2 * self._waited
 
     @property
     def goes_on_meanwhile(self) -> bool:
@@ -196,7 +200,7 @@ class HandedOver:
         :param seconds: that it took.
         """
         self._called(seconds)
-        self._is_slow_at_each = seconds / (1 + self._answered) >= SLOW_CALL
+        self._see(seconds / (1 + self._answered), is_pace=self._answered > 0)
         if self._answered:
             self._window.answered(seconds)
 
@@ -283,10 +287,21 @@ class HandedOver:
         sent_at = self._sent[0].at
         self._waited = max(0.0, self._missed_at - sent_at)
         self.is_far = self._waited >= NEAR
-        self._is_slow_at_each = self._missed_at - max(sent_at, self._answered_at) >= SLOW_CALL
+        is_pace = sent_at < self._answered_at
+        self._see(self._missed_at - (self._answered_at if is_pace else sent_at), is_pace=is_pace)
         self._answered_at = now
         self._window.answered(self._waited)
         return applied
+
+    def _see(self, seconds: float, *, is_pace: bool) -> None:
+        """Judge whether each call takes long.
+
+        :param seconds: that one took.
+        :param is_pace: whether it followed another one, so that the way is not in it.
+        """
+        self._is_unclear = not is_pace and SLOW_CALL <= seconds < LONG_WAY
+        if not self._is_unclear:
+            self._is_slow_at_each = seconds >= SLOW_CALL
 
     def _limit_to(self, events: int) -> None:
         """One call merges no more: what is behind it was sent for nothing."""
