@@ -253,23 +253,23 @@ class Pipeline:
         return self._merging.allows_calls() and not self._turn.is_long
 
     def _consume(self) -> None:
-        if self._handed.is_full:
-            self._merging.finish_answered()
-            if self._handed.is_full:
-                return
-        full = self._handed.collect(min(IDLE_WAIT, self._ticker.due.remaining()))
-        if self._broker.hears:
-            self._leader.listening.listened()
+        full = bool(self._handed.is_full and self._collector)  # then enough is received
+        if not full:
+            full = self._handed.collect(min(IDLE_WAIT, self._ticker.due.remaining()))
+            if self._broker.hears:
+                self._leader.listening.listened()
         was_idle = not (self._handed or self._collector or self._collector.is_open)
         self._merging.finish_answered()
-        while self._collector:
+        while self._collector and not self._handed.is_full:
             self._merging.send_next()
             if full and not self._collector:
                 return  # more is available: Redis merges while it is collected
             self._merging.finish_answered()
-            if self._handed.is_full or self._turn.is_long:
+            if self._turn.is_long:
                 return
             self.keep_alive()
+        if self._collector:
+            return
         if (paused_at := self._collector.paused_at) is not None:
             self.stats.nothing_received(self._clock.time())
             self._handed.pause(Pause(min(paused_at, self._source.received_until), self._source.arrivals))
