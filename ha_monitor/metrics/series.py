@@ -146,6 +146,8 @@ class Series:
         """A group that was there before stays the same one, since the text of each is kept by the group: under another
         one its series would be exported twice, and begin with 0 again.
         """
+        if not before:
+            return
         kept: dict[Group, Group] = {}
         for key, group in before.items():
             again = self.groups.get(key)
@@ -332,6 +334,10 @@ class Series:
 
     def _place_of(self, field: bytes, now: float) -> tuple[Group, Key] | None:
         """None of what is no count."""
+        code_text, _, rest = field.partition(_SEPARATOR)
+        if (code := _CODES.get(code_text, 0)) and (known := self._label_sets.get(rest.rpartition(_SEPARATOR)[0])):
+            # Most are counts under a label set that is known already.
+            return known[0], rest.rpartition(_SEPARATOR)[2].decode("utf-8", "replace") if code in _FAILURES else code
         kind, _, values = field.decode("utf-8", "replace").partition(SEPARATOR)
         if kind in SINGLE:
             return self._group(kind, (values if kind == "z" else self.worker(values),), now), SUM
@@ -343,13 +349,14 @@ class Series:
         if kind.lower() in HISTOGRAM_KINDS:
             group = self._group(kind.lower(), self._of_histogram(*labels), now)
             return group, SUM if kind.isupper() else _bound(last)
-        code = int(kind) if kind.isdecimal() else 0
-        if code not in _CODES:
+        if not code:
             return None
         return self._group(TASKS, labels, now), last if code in _FAILURES else code
 
 
-_CODES = {int(code) for code in BY_CODE}
+_SEPARATOR = SEPARATOR.encode()
+_CODES = {b"%d" % code: int(code) for code in BY_CODE}
+"""As a field begins with them."""
 _FAILURES = {int(code) for code, metric in BY_CODE.items() if "exception" in metric.labels}
 
 
