@@ -57,13 +57,18 @@ Key = int | str | float
 class Group:
     """Series that have their labels in common."""
 
-    __slots__ = ("changed_at", "created", "exemplars", "fields", "is_gone", "kind", "label_sets", "labels", "numbers")
+    __slots__ = (
+        *("changed_at", "created", "exceptions", "exemplars", "fields", "is_gone", "kind", "label_sets", "labels"),
+        "numbers",
+    )
 
     def __init__(self, kind: str, labels: tuple[str, ...], now: float) -> None:
         self.kind = kind
         self.labels = labels
         """Name, worker and queue of a task; or the one label."""
         self.numbers: dict[Key, int] = {}
+        self.exceptions: frozenset[str] = frozenset()
+        """Classes of exceptions among their keys. Replaced, never changed: the thread of the scrapes reads them."""
         self.created: float | None = None
         """Seconds since the epoch; None if that is not known."""
         self.changed_at = now
@@ -78,7 +83,8 @@ class Group:
 
     def become(self, other: Group) -> None:
         """Have what another one of the same labels has, and keep the exemplars."""
-        self.numbers, self.created, self.changed_at = other.numbers, other.created, other.changed_at
+        self.numbers, self.exceptions = other.numbers, other.exceptions
+        self.created, self.changed_at = other.created, other.changed_at
         self.fields, self.label_sets = other.fields, other.label_sets
 
     @property
@@ -263,6 +269,7 @@ class Series:
         if key not in group.numbers:
             group.numbers[key] = 0
             if group.kind == TASKS and isinstance(key, str):
+                group.exceptions |= {key}
                 self.samples += AN_EXCEPTION
         group.numbers[key] += by
         if group.kind == TASKS:
@@ -291,7 +298,7 @@ class Series:
 
     def _samples_of(self, group: Group) -> int:
         if group.kind == TASKS:
-            return A_LABEL_SET + AN_EXCEPTION * sum(isinstance(key, str) for key in group.numbers)
+            return A_LABEL_SET + AN_EXCEPTION * len(group.exceptions)
         return self._of_a_histogram if group.kind in HISTOGRAM_KINDS else 1
 
     def _group(self, kind: str, labels: tuple[str, ...], now: float) -> Group:

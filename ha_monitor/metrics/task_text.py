@@ -25,6 +25,8 @@ class Scraped(Protocol):
         """Seconds between two scrapes of the client that waits for longest."""
 
 
+_NONE: frozenset[str] = frozenset()
+
 AGAIN = 0.9
 """After this share of the interval between scrapes, the client with the longest one has seen a new series with 0."""
 
@@ -85,7 +87,7 @@ class TextFormat:
         self._histograms = {kind: Family(metric, openmetrics=openmetrics) for kind, metric in HISTOGRAMS.items()}
         self._labels: dict[Group, str] = {}
         self._changed: dict[Group, None] = {}
-        self._shown: dict[Group, set[str]] = {}
+        self._shown: dict[Group, frozenset[str]] = {}
         """The failures of a group that have a series of their own, if there are any."""
         self._young: dict[tuple[Group, Key | None], float] = {}
         """New groups, and new failures in a group → when they were exported first."""
@@ -94,8 +96,8 @@ class TextFormat:
         """What there is at first is exported as it is: it may have been exported before this process began."""
         for group in groups:
             self._labels[group] = self._labels_of(group)
-            if failures := _failures(group):
-                self._shown[group] = failures
+            if group.exceptions:
+                self._shown[group] = group.exceptions
             self._changed[group] = None
 
     def note(self, changed: Iterable[Group]) -> None:
@@ -134,13 +136,13 @@ class TextFormat:
 
     def _meet(self, group: Group, now: float) -> None:
         """Note what is new in it."""
-        failures, shown = _failures(group), self._shown.get(group, set())
-        new: Iterable[Key | None] = failures - shown
+        exceptions, shown = group.exceptions, self._shown.get(group, _NONE)
+        new: Iterable[Key | None] = exceptions - shown
         if group not in self._labels:
             self._labels[group] = self._labels_of(group)
             new = (None,)
-        if failures:
-            self._shown[group] = shown | failures
+        if exceptions:
+            self._shown[group] = shown | exceptions
         if new and not group.is_retired:
             self._young.update(((group, key), now) for key in new)
 
@@ -225,10 +227,6 @@ class TextFormat:
         if created:
             lines.append(f"{family.created}{inner}{created}")
         return "".join(lines)
-
-
-def _failures(group: Group) -> set[str]:
-    return {key for key in list(group.numbers) if isinstance(key, str)} if group.kind == TASKS else set()
 
 
 def _go(value: float) -> str:
