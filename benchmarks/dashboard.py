@@ -1,4 +1,4 @@
-"""Makes `docs/dashboard.svg`: a fleet at work for some minutes, a leader and a worker killed meanwhile.
+"""Makes `docs/dashboard.svg`: a fleet at work for some minutes, with a beat, a leader and a worker killed meanwhile.
 
 `python -m benchmarks.dashboard >docs/dashboard.svg`
 """
@@ -10,9 +10,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+
+from celery.schedules import crontab
 
 from ha_monitor.demo.tasks import BROKER, QUEUE, make_app
 from tests.support.dashboard import Window, all_chosen, picture
@@ -31,26 +33,46 @@ SETTINGS = {
 RANGES = {"$__rate_interval": "15s", "$__range": f"{SECONDS}s"}
 SHARES = (("shop.send_receipt", 1), ("shop.send_offer", 3), ("shop.book_parcel", 8), ("shop.charge_card", 20))
 """Every how manieth order has which task."""
+ROOT = Path(__file__).resolve().parents[1]
+
+app = make_app(os.environ.get(BROKER, "memory://"), "cache+memory://", os.environ.get(QUEUE, "shop"))
+"""Of the workers and the beat."""
+app.conf.beat_schedule = {
+    "count stock": {"task": "shop.count_stock", "schedule": 20.0},
+    "close the day": {"task": "shop.close_day", "schedule": crontab(hour="23", minute="30")},
+}
 
 
-class Worker:
-    """A worker of the demo's shop."""
+def count_stock() -> None:
+    time.sleep(0.1)
 
-    def __init__(self, folder: Path, broker_url: str, name: str) -> None:
-        self._folder, self._name, self._starts = folder, name, 0
-        self._env = {**os.environ, BROKER: broker_url, QUEUE: "shop"}
+
+app.task(count_stock, name="shop.count_stock")
+
+
+class Process:
+    """A worker or the beat of the demo's shop."""
+
+    def __init__(self, folder: Path, broker_url: str, name: str, command: Sequence[str]) -> None:
+        """:param command: of Celery, and its arguments."""
+        self._folder, self._name, self._command, self._starts = folder, name, command, 0
+        self._env = {**os.environ, BROKER: broker_url, QUEUE: "shop", "PYTHONPATH": str(ROOT)}
         self._process: OwnProcess | None = None
 
     def start(self) -> None:
         self._starts += 1
-        command = [sys.executable, "-m", "celery", "-A", "ha_monitor.demo.tasks", "worker", "-E", "-n", self._name]
-        command += ["--concurrency", "2", "--pool", "threads", "--without-mingle", "--without-gossip"]
+        command = [sys.executable, "-m", "celery", "-A", "benchmarks.dashboard", *self._command]
         log = self._folder / f"{self._name}-{self._starts}.log"
         self._process = OwnProcess(command, log, env=self._env, cwd=self._folder, death_signal="TERM")
 
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
+
+
+def worker(folder: Path, broker_url: str, name: str) -> Process:
+    command = ["worker", "-E", "-n", name, "--concurrency", "2", "--pool", "threads"]
+    return Process(folder, broker_url, name, [*command, "--without-mingle", "--without-gossip"])
 
 
 def run(folder: Path, stack: ExitStack) -> str:
@@ -62,10 +84,11 @@ def run(folder: Path, stack: ExitStack) -> str:
     prometheus = stack.enter_context(PrivatePrometheus(targets, others=exporter))
     settings: Overrides = {**SETTINGS, "http": {"listen": listen}}
     fleet = stack.enter_context(Fleet(folder, rabbitmq.url(), redis.url(), settings=settings).start())
-    workers = [Worker(folder, rabbitmq.url(), name) for name in ("celery@app1", "celery@app2", "celery@app3")]
-    for worker in workers:
-        worker.start()
-        stack.callback(worker.kill)
+    workers = [worker(folder, rabbitmq.url(), name) for name in ("celery@app1", "celery@app2", "celery@app3")]
+    beat = Process(folder, rabbitmq.url(), "beat", ["beat", "--schedule", str(folder / "schedule"), "--pidfile="])
+    for one in (*workers, beat):
+        one.start()
+        stack.callback(one.kill)
     wait_until(lambda: prometheus.value("sum(celery_worker_up)") == 3, 60, "three workers", 0.5)
 
     leader = next(one for one in fleet.instances if scrape(listen, one.name).sum("ha_monitor_leader"))
@@ -82,7 +105,7 @@ def run(folder: Path, stack: ExitStack) -> str:
 
 def produce(broker_url: str, acts: dict[int, Callable[[], None]]) -> None:
     """Order things for some minutes, more at times and less at others."""
-    app = make_app(broker_url, "cache+memory://", "shop")
+    shop = make_app(broker_url, "cache+memory://", "shop")
     began = time.monotonic()
     order = 0
     while (now := time.monotonic() - began) < SECONDS:
@@ -91,7 +114,7 @@ def produce(broker_url: str, acts: dict[int, Callable[[], None]]) -> None:
         order += 1
         for name, every in SHARES:
             if order % every == 0:
-                app.tasks[name].apply_async((order,), ignore_result=True)
+                shop.tasks[name].apply_async((order,), ignore_result=True)
         time.sleep(1 / (25 + 15 * math.sin(now / 25)))
 
 

@@ -57,13 +57,18 @@ Key = int | str | float
 class Group:
     """Series that have their labels in common."""
 
-    __slots__ = ("changed_at", "created", "exemplars", "fields", "is_gone", "kind", "label_sets", "labels", "numbers")
+    __slots__ = (
+        *("changed_at", "created", "exceptions", "exemplars", "fields", "is_gone", "kind", "label_sets", "labels"),
+        "numbers",
+    )
 
     def __init__(self, kind: str, labels: tuple[str, ...], now: float) -> None:
         self.kind = kind
         self.labels = labels
         """Name, worker and queue of a task; or the one label."""
         self.numbers: dict[Key, int] = {}
+        self.exceptions: frozenset[str] = frozenset()
+        """Classes of exceptions among their keys. Replaced, never changed: the thread of the scrapes reads them."""
         self.created: float | None = None
         """Seconds since the epoch; None if that is not known."""
         self.changed_at = now
@@ -78,7 +83,8 @@ class Group:
 
     def become(self, other: Group) -> None:
         """Have what another one of the same labels has, and keep the exemplars."""
-        self.numbers, self.created, self.changed_at = other.numbers, other.created, other.changed_at
+        self.numbers, self.exceptions = other.numbers, other.exceptions
+        self.created, self.changed_at = other.created, other.changed_at
         self.fields, self.label_sets = other.fields, other.label_sets
 
     @property
@@ -146,6 +152,8 @@ class Series:
         """A group that was there before stays the same one, since the text of each is kept by the group: under another
         one its series would be exported twice, and begin with 0 again.
         """
+        if not before:
+            return
         kept: dict[Group, Group] = {}
         for key, group in before.items():
             again = self.groups.get(key)
@@ -261,6 +269,7 @@ class Series:
         if key not in group.numbers:
             group.numbers[key] = 0
             if group.kind == TASKS and isinstance(key, str):
+                group.exceptions |= {key}
                 self.samples += AN_EXCEPTION
         group.numbers[key] += by
         if group.kind == TASKS:
@@ -289,7 +298,7 @@ class Series:
 
     def _samples_of(self, group: Group) -> int:
         if group.kind == TASKS:
-            return A_LABEL_SET + AN_EXCEPTION * sum(isinstance(key, str) for key in group.numbers)
+            return A_LABEL_SET + AN_EXCEPTION * len(group.exceptions)
         return self._of_a_histogram if group.kind in HISTOGRAM_KINDS else 1
 
     def _group(self, kind: str, labels: tuple[str, ...], now: float) -> Group:
@@ -332,6 +341,10 @@ class Series:
 
     def _place_of(self, field: bytes, now: float) -> tuple[Group, Key] | None:
         """None of what is no count."""
+        code_text, _, rest = field.partition(_SEPARATOR)
+        if (code := _CODES.get(code_text, 0)) and (known := self._label_sets.get(rest.rpartition(_SEPARATOR)[0])):
+            # Most are counts under a label set that is known already.
+            return known[0], rest.rpartition(_SEPARATOR)[2].decode("utf-8", "replace") if code in _FAILURES else code
         kind, _, values = field.decode("utf-8", "replace").partition(SEPARATOR)
         if kind in SINGLE:
             return self._group(kind, (values if kind == "z" else self.worker(values),), now), SUM
@@ -343,13 +356,14 @@ class Series:
         if kind.lower() in HISTOGRAM_KINDS:
             group = self._group(kind.lower(), self._of_histogram(*labels), now)
             return group, SUM if kind.isupper() else _bound(last)
-        code = int(kind) if kind.isdecimal() else 0
-        if code not in _CODES:
+        if not code:
             return None
         return self._group(TASKS, labels, now), last if code in _FAILURES else code
 
 
-_CODES = {int(code) for code in BY_CODE}
+_SEPARATOR = SEPARATOR.encode()
+_CODES = {b"%d" % code: int(code) for code in BY_CODE}
+"""As a field begins with them."""
 _FAILURES = {int(code) for code, metric in BY_CODE.items() if "exception" in metric.labels}
 
 

@@ -180,6 +180,8 @@ class _Families:
         self._telemetry = telemetry
         self._stats = stats
         self._settings = config.metrics
+        # Celery's is read from a file, which takes as long as all other metrics of the instance.
+        self._versions = [__version__, platform.python_version(), metadata.version("celery")]
 
     def collectors(self) -> Iterator[Collector]:
         """One for each part."""
@@ -229,5 +231,5 @@ class _Families:
         yield refused
         yield CounterMetricFamily(LEFT_OUT.name, LEFT_OUT.meaning, value=self._telemetry.left_out)
         build = GaugeMetricFamily(BUILD.name, BUILD.meaning, labels=BUILD.labels)
-        build.add_metric([__version__, platform.python_version(), metadata.version("celery")], 1)
+        build.add_metric(self._versions, 1)
         yield build

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,7 @@ OURS = f'cluster="", namespace="", job="{JOB}", queue_name=~".*", queue_name!~"N
 """As dashboards of celery-exporter select: labels that nobody set are empty."""
 TASKS = {"tests.add": (12, 0, 0), "tests.fail": (0, 3, 0), "tests.flaky": (2, 0, 2)}
 """How many runs succeed, fail and are retried."""
+Order = Callable[[str, tuple[Any, ...]], object]
 WORDS = ("sent", "received", "succeeded", "failed", "rejected", "retried", "revoked")
 
 
@@ -33,7 +36,16 @@ def listen() -> str:
 
 
 @pytest.fixture
-def prometheus(tmp_path: Path, broker_url: str, store_url: str, listen: str) -> Iterator[PrivatePrometheus]:
+def order(broker_url: str) -> Order:
+    """Sends a task."""
+    app = make_app(broker_url, send_sent_event=True)
+    return lambda name, arguments: app.tasks[name].apply_async(arguments)
+
+
+@pytest.fixture
+def prometheus(
+    tmp_path: Path, broker_url: str, store_url: str, listen: str, order: Order
+) -> Iterator[PrivatePrometheus]:
     """Has seen an instance, a worker, and the tasks from before the first."""
     settings: Overrides = {"http": {"listen": listen}, "metrics": {"survey_interval": 1.0}}
     with ExitStack() as stack:
@@ -45,10 +57,9 @@ def prometheus(tmp_path: Path, broker_url: str, store_url: str, listen: str) -> 
         stack.enter_context(Fleet(tmp_path, broker_url, store_url, size=1, settings=settings).start())
         stack.enter_context(CeleryWorker(broker_url, "a", send_sent_event=True))
         wait_until(lambda: server.value("sum(celery_worker_up)") == 1, 40, "the worker in Prometheus", 0.5)
-        app = make_app(broker_url, send_sent_event=True)
         for name, arguments in (("tests.add", (1, 2)), ("tests.fail", ()), ("tests.flaky", (1,))):
             for _ in range(sum(TASKS[name][:2])):
-                app.tasks[name].apply_async(arguments)
+                order(name, arguments)
                 time.sleep(0.2)
         done = 'sum(celery_task_succeeded_total{name="tests.flaky"}) == 2 and sum(celery_task_failed_total) == 3'
         idle = "sum(celery_worker_tasks_active) == 0"  # as its next heartbeat says
@@ -100,6 +111,28 @@ def test_all_that_dashboards_of_celery_exporter_ask_has_its_rows(prometheus: Pri
     wanted = dict(zip(("succeeded", "failed", "retried"), zip(*TASKS.values(), strict=True), strict=True))
     for word, counts in wanted.items():
         assert prometheus.value(f"sum(celery_task_{word}_total{{{OURS}}})") == sum(counts), word
+
+
+def test_quantiles_have_the_run_times_while_tasks_run(prometheus: PrivatePrometheus, order: Order) -> None:
+    """Given tasks that take 1.2 s, quantiles over the last two scrapes lie in the bucket of that, from 1 to 2.5 s,
+    while such tasks end; of those that never succeeded, there is a row without a number at any time.
+    """
+    began = time.time()
+    for _ in range(4):
+        order("tests.slow", (1.2,))
+    ended = 'sum(celery_task_runtime_count{name="tests.slow"})'
+    wait_until(lambda: prometheus.value(ended) == 4, 60, "the ends of the slow tasks", 0.5)
+
+    for share, expected in ((0.5, 1.75), (0.95, 2.425), (0.99, 2.485)):
+        buckets = f"sum by (name, job, le) (irate(celery_task_runtime_bucket{{{OURS}}}[1m]))"
+        found: dict[str, set[float]] = {}
+        for labels, points in prometheus.query_range(
+            f"histogram_quantile({share}, {buckets})", began, time.time(), 0.5
+        ):
+            numbers = {round(value, 3) for _, value in points if not math.isnan(value)}
+            found[labels["name"]] = numbers
+        assert found["tests.slow"] == {expected}, share
+        assert found["tests.fail"] == set(), share
 
 
 def test_flower_s_names_have_their_rows(prometheus: PrivatePrometheus) -> None:

@@ -15,6 +15,7 @@ from ha_monitor.config.schema import Config, Http, Metrics, WorkerLabels, Worker
 from ha_monitor.metrics.definitions import ALL, BY_CODE, Kind
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.schedules.model import ScheduleState
 from ha_monitor.store.counts import Counts, LabelSet
 from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.store.results import Table, Watched, WorkerState
@@ -238,6 +239,43 @@ def test_the_dashboards_can_be_laid_out() -> None:
             columns, lines = range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
             taken += [(x, y) for x in columns for y in lines]
         assert len(set(taken)) == len(taken), board["title"]
+
+
+def test_all_thresholds_of_the_dashboards_colour_something() -> None:
+    """Given the thresholds of panels and columns, each begins with what is below all others, and has a colour for
+    what is above them, in order: one that is never reached or that all reach tells nothing."""
+    settings = [
+        (panel["title"], one)
+        for panel in panels()
+        for config in (
+            panel["fieldConfig"].get("defaults", {}),
+            *({one["id"]: one["value"] for one in each["properties"]} for each in panel["fieldConfig"]["overrides"]),
+        )
+        if (one := config.get("thresholds"))
+    ]
+    for title, thresholds in settings:
+        first, *others = thresholds["steps"]
+        assert first["value"] is None, title
+        assert others, title
+        assert [one["value"] for one in others] == sorted({one["value"] for one in others}), title
+        assert len({one["color"] for one in thresholds["steps"]}) == len(thresholds["steps"]), title
+    assert {"Failure ratio", "By task", "Top failures", "Slowest tasks"} <= {title for title, _ in settings}
+
+
+def test_each_state_of_a_schedule_that_was_judged_has_its_colour() -> None:
+    """Given the table of schedules, what ran as it should is green there, and all else that was judged is not."""
+    panel = next(panel for panel in panels() if panel["title"] == "Schedules")
+    found = {
+        state: shown["color"]
+        for override in panel["fieldConfig"]["overrides"]
+        for one in override["properties"]
+        if one["id"] == "mappings"
+        for mapping in one["value"]
+        for state, shown in mapping["options"].items()
+    }
+
+    assert found.keys() == set(ScheduleState) - {ScheduleState.PAUSED, ScheduleState.WAITING, ScheduleState.NOT_KNOWN}
+    assert {state for state, color in found.items() if color == "green"} == {ScheduleState.ON_TIME}
 
 
 def test_the_dashboards_lead_to_each_other() -> None:

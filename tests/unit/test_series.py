@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from ha_monitor.config.schema import Metrics, WorkerLabels
+from ha_monitor.metrics.family_text import Family
 from ha_monitor.metrics.series import Group, Series
-from ha_monitor.metrics.task_text import TaskText, TextFormat
+from ha_monitor.metrics.task_text import TaskText
 from ha_monitor.store.counts import Counts, LabelSet
 from tests.support.counted import Clients, page
 from tests.support.scraping import Samples
@@ -207,15 +209,15 @@ def test_a_scrape_writes_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> N
     text = texts(made)
     text.pieces(0.0, openmetrics=False)
     written: list[Group] = []
-    write = TextFormat._write
+    write = Family.set_each
 
-    def noting(self: TextFormat, group: Group, now: float) -> None:
-        written.append(group)
-        write(self, group, now)
+    def noting(self: Family, groups: Sequence[Group], lines: Sequence[str]) -> None:
+        written.extend(groups)
+        write(self, groups, lines)
 
-    monkeypatch.setattr(TextFormat, "_write", noting)
+    monkeypatch.setattr(Family, "set_each", noting)
     made.update([received("task.7"), b"1"], 1.0)
 
     assert samples(text, 2.0).sum("celery_task_received_total", name="task.7") == 1
     samples(text, 3.0)
-    assert [group.labels[0] for group in written] == ["task.7"]
+    assert [group.labels[0] for group in written] == ["task.7"] * 8
