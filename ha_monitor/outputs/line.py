@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from ha_monitor.events.catalogue import FIELDS
-from ha_monitor.events.fingerprint import group_id
+from ha_monitor.events.error_group import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.types import RUNTIME_TYPES, level_of
 from ha_monitor.store.outbox import OutboxItem

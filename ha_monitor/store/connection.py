@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.connection
@@ -21,11 +21,11 @@ from ha_monitor.config.secrets import mask
 from ha_monitor.config.urls import BAD_URL, address_of, problem_of
 from ha_monitor.errors import ConfigurationError, LeaseLost, StoreRefused, StoreUnavailable, reason_of
 from ha_monitor.rights import redis as rights
-from ha_monitor.store.own_state import WHY_LOST
-from ha_monitor.store.scripts import command_at, place_of
-from ha_monitor.store.sentinel import Sentinels, SentinelWatch, shown
-from ha_monitor.store.sentinel_url import Address, is_sentinel_url, open_connection, parse_sentinel_url
+from ha_monitor.store.sentinel_url import Address, is_sentinel_url, open_connection, parse_sentinel_url, shown
 from ha_monitor.text.visible import visible
+
+if TYPE_CHECKING:
+    from ha_monitor.store.sentinel import Sentinels, SentinelWatch
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
@@ -250,6 +250,8 @@ class StoreConnection:
             raise _wrong(url, reason_of(error)) from None
 
     def _by_sentinel(self, options: dict[str, Any]) -> Any:
+        from ha_monitor.store.sentinel import Sentinels, SentinelWatch  # noqa: PLC0415
+
         url, timeout = parse_sentinel_url(self._settings.url), self._settings.timeout / 2
         if self._sentinels is None:
             self._sentinels = Sentinels(url, timeout, self._clock)
@@ -293,6 +295,8 @@ def translated_errors(
             raise _in_cluster(settings) from None
         text = str(error)
         if text.startswith("LEASELOST"):
+            from ha_monitor.store.own_state import WHY_LOST  # noqa: PLC0415
+
             raise LeaseLost(WHY_LOST.get(text.removeprefix("LEASELOST "), text)) from None
         if text.startswith("FORMAT "):
             key, _, version = text.removeprefix("FORMAT ").rpartition(" ")
@@ -316,6 +320,9 @@ def refusal_in(reply: bytes, settings: StoreSettings, command: str) -> str:
 
 def _explained(error: Exception, settings: StoreSettings, *, connecting: bool = False) -> Cause:
     """Why a call failed."""
+    # They know each line of each script, which takes as long as most questions.
+    from ha_monitor.store.scripts import command_at, place_of  # noqa: PLC0415
+
     text = " ".join(str(error).split())
     needs = rights.needs_of_store(user_of(settings.url), settings.prefix)
     if refusal := rights.explain(text, needs, command_at(text)):

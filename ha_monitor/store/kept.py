@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from ha_monitor.events.catalogue import TASK_EVENTS, Code, State
-from ha_monitor.events.facts import ID_SIZE
-from ha_monitor.events.fingerprint import group_id
+from ha_monitor.events.error_group import group_id
+from ha_monitor.events.model import ID_SIZE
 from ha_monitor.store.queries import KeptTask, StoryEvent
 from ha_monitor.store.record import Facts, record_of, state_of
 

@@ -33,7 +33,7 @@ def test_a_command_imports_no_library_that_it_does_not_use(
     command = [argument.format(folder=tmp_path) for argument in arguments]
     script = f"""
 import sys
-from ha_monitor.cli import main
+from ha_monitor.cli.main import main
 try:
     main({command!r})
 except SystemExit:
