@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-LIBRARIES = {"celery", "kombu", "amqp", "redis", "prometheus_client", "structlog"}
+LIBRARIES = {"celery", "kombu", "amqp", "redis", "redis.asyncio", "prometheus_client", "structlog"}
 
 
 @pytest.mark.thorough
