@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import redis
+import hiredis
 import redis.connection
 import redis.exceptions
 
@@ -137,10 +137,11 @@ class StoreConnection:
             raise StoreUnavailable("not connected to Redis")
         with self._closing_on_error():
             try:
-                packed = self._connection.pack_commands(commands)
+                # As redis-py does, which looks at the type of each word once more: half of the time of a list.
+                packed = b"".join(map(hiredis.pack_command, commands))
             except UnicodeEncodeError:
-                packed = self._connection.pack_commands([tuple(map(_as_bytes, command)) for command in commands])
-            self._connection.send_packed_command(packed)
+                packed = b"".join(hiredis.pack_command(tuple(map(_as_bytes, command))) for command in commands)
+            self._connection.send_packed_command([packed])
 
     def receive(self) -> Any:
         """The reply to the oldest command without one; blocks for at most `store.timeout`.
@@ -156,19 +157,35 @@ class StoreConnection:
                 self._read_greeting()
             return self._connection.read_response()
 
-    def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """The replies to commands that only read, in one round trip: for many of them, quicker than `call_all`.
+    def ask_in_turn(self, commands: Sequence[tuple[Any, ...]], at_once: int) -> Iterator[list[Any]]:
+        """The replies to commands that only read, in lists of so many; for many commands, quicker than `call_all`.
+        Redis works on the next ones while these are looked at. If not all lists are taken, the connection is closed.
 
         :raises StoreUnavailable: as `send_all` and `receive` do.
         """
-        if not commands:
-            return []
-        self.send_all(commands)
+        pieces = [commands[first : first + at_once] for first in range(0, len(commands), at_once)]
+        left = len(pieces)
+        try:
+            for sent, piece in enumerate(pieces):
+                self.send_all(piece)
+                if sent:
+                    replies = self._replies(len(pieces[sent - 1]))
+                    left -= 1
+                    yield replies
+            if pieces:
+                replies = self._replies(len(pieces[-1]))
+                left -= 1
+                yield replies
+        finally:
+            if left:
+                self.close()
+
+    def _replies(self, count: int) -> list[Any]:
         first = self.receive()
         assert self._connection is not None
         read = self._connection.read_response
         with self._closing_on_error():
-            return [first, *(read() for _ in commands[1:])]
+            return [first, *(read() for _ in range(1, count))]
 
     def has_reply(self, within: float) -> bool:
         """Whether a reply, or a part of one, has come, or comes within so many seconds.
