@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
@@ -41,8 +43,7 @@ def import_parts(package: str, parts: Sequence[str]) -> None:
             del sys.modules[name]
     else:
         module.__class__ = _Unfinished
-        # Whoever imports another module of the package asks for it.
-        del module.__path__
+        sys.meta_path.insert(0, _Finisher(module))
 
 
 class _Unfinished(ModuleType):
@@ -51,9 +52,39 @@ class _Unfinished(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
-        spec = self.__spec__
-        assert spec is not None and spec.loader is not None and spec.submodule_search_locations is not None
-        self.__class__ = ModuleType  # type: ignore[assignment]
-        self.__path__ = spec.submodule_search_locations
-        spec.loader.exec_module(self)
+        _finish(self)
         return getattr(self, name)
+
+
+def _finish(package: ModuleType) -> None:
+    spec = package.__spec__
+    assert spec is not None and spec.loader is not None
+    package.__class__ = ModuleType
+    sys.meta_path[:] = [one for one in sys.meta_path if not (isinstance(one, _Finisher) and one.package is package)]
+    spec.loader.exec_module(package)
+
+
+class _Finisher(MetaPathFinder):
+    """Is asked for the other modules of the package."""
+
+    def __init__(self, package: ModuleType) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        """:param name: of any module that was not imported yet."""
+        if not name.startswith(f"{self.package.__name__}."):
+            return None
+        _finish(self.package)
+        # By now it may be there, and must not be run a second time. Python would do so if it found it among the
+        # modules, to which `_Imported` returns it.
+        there = sys.modules.pop(name, None)
+        return None if there is None else ModuleSpec(name, _Imported(there))
+
+
+class _Imported(Loader):
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Have Python go on with the module that there is, in place of the empty one that it has made."""
+        sys.modules[module.__name__] = self._module

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = {
-    "__init__.py": "from shelf import heavy\nfrom shelf.light import answer\nname = 'shelf'\n",
+    "__init__.py": "from shelf import heavy\nfrom shelf.light import answer\nname, first_heavy = 'shelf', heavy\n",
     "light.py": "import shelf\ndef answer(): return 42\ndef name(): return shelf.name\n",
     "heavy.py": "from shelf import light\nweight = light.answer()\n",
     "needy.py": "from shelf import name\n",
@@ -50,9 +50,10 @@ print(first(), "shelf.heavy" in sys.modules)
 {use}
 import shelf
 print(shelf.heavy.weight, shelf.name, shelf.answer is first, type(shelf).__name__)
-print(hasattr(shelf, "nothing"))
+import shelf.heavy as heavy
+print(hasattr(shelf, "nothing"), heavy is shelf.first_heavy is sys.modules["shelf.heavy"])
 """
-    assert outcome(script, tmp_path) == ["42 False", "42 shelf True module", "False"]
+    assert outcome(script, tmp_path) == ["42 False", "42 shelf True module", "False True"]
 
 
 def test_a_part_that_needs_the_package_gets_it(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ try:
 except error:
     print("redis.client" in sys.modules, "redis.asyncio" in sys.modules)
 print(redis.Redis.__name__, redis.RedisError is error, redis.Connection is connection, redis.__version__[0].isdigit())
-import redis.sentinel
-print(issubclass(redis.sentinel.SentinelManagedConnection, connection), "redis.asyncio" in sys.modules)
+import redis.asyncio, redis.sentinel
+print(issubclass(redis.sentinel.SentinelManagedConnection, connection), redis.Sentinel is redis.sentinel.Sentinel)
 """
     assert outcome(script, tmp_path) == ["False False", "False False", "Redis True True True", "True True"]
