@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,11 @@ def given(folder: Path) -> list[list[str]]:
     return [call.splitlines() for call in text.split("\n.\n")[:-1]]
 
 
+def is_given(folder: Path, times: int) -> bool:
+    """Whether the program was called so often."""
+    return len(given(folder)) >= times
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("shell", STARTS)
 def test_a_completed_word_reaches_the_program_as_it_is(shell: str, tmp_path: Path) -> None:
@@ -112,7 +118,7 @@ def test_a_completed_word_reaches_the_program_as_it_is(shell: str, tmp_path: Pat
     with terminal(shell, tmp_path) as typed:
         for number, (half, words) in enumerate(expected.items(), 2):
             os.write(typed, f"{half}\t\r".encode())
-            wait_until(lambda number=number: len(given(tmp_path)) >= number, 30, half)
+            wait_until(partial(is_given, tmp_path, number), 30, half)
             assert given(tmp_path)[-1] == words
 
     assert not (tmp_path / "x").exists(), "a value was run as a command"
