@@ -1,8 +1,22 @@
-"""`python -m ha_monitor`."""
+"""`python -m ha_monitor`, and the program `ha-monitor`."""
+
+from __future__ import annotations
 
 import sys
 
-from ha_monitor.cli import main
+from ha_monitor.cli import collector
+
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    collector.seldom()
+    from ha_monitor.cli.main import main as run_command  # noqa: PLC0415
+
+    try:
+        return run_command()
+    finally:
+        collector.no_more()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,6 @@ program decides by class alone:
 
 from __future__ import annotations
 
-from ha_monitor.text.secrets import BY_LOOKS
 from ha_monitor.text.visible import visible
 
 _READ = 4000
@@ -91,6 +90,9 @@ def reason_of(error: BaseException) -> str:
         text = str(error)
     except BaseException:  # from a __str__ that fails
         text = ""
+    # What it searches for takes a while to make, and most commands meet no error.
+    from ha_monitor.text.secrets import BY_LOOKS  # noqa: PLC0415
+
     # A text of megabytes is not searched to its end; secrets are masked before the text is truncated.
     text = BY_LOOKS.hide(" ".join(text[:_READ].split()))
     return visible(text)[:300] or type(error).__name__

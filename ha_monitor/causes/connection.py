@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import hiredis
 import redis.exceptions
-import redis.sentinel
 
 from ha_monitor.causes.redis import refusal_of
 from ha_monitor.causes.service import Cause, Service, plain_text, undecorated
@@ -105,7 +104,7 @@ _ROWS = (
         connecting=True,
     ),
     _Row(
-        redis.sentinel.MasterNotFoundError,
+        "redis.sentinel.MasterNotFoundError",
         "",
         "the sentinels name no primary: they do not answer, know it by another name than the one in {ours.setting} or "
         "master_name, or it is down",

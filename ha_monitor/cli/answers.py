@@ -212,6 +212,9 @@ def store_of(options: argparse.Namespace) -> Iterator[tuple[Loaded, StoreReader]
     :raises StoreUnavailable: saying where the address is from.
     """
     from ha_monitor.config.load import read
+    from ha_monitor.on_demand import import_redis
+
+    import_redis()
     from ha_monitor.store.reader import StoreReader
 
     loaded = read(options.config, os.environ)

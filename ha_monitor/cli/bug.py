@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import traceback
+from traceback import format_exception
 
-from ha_monitor.config.secrets import mask_url
 from ha_monitor.errors import OutputLost
 from ha_monitor.text.terminal import standard_error
 
@@ -25,12 +24,16 @@ class Complaints(logging.Handler):
             text = record.getMessage()
         except Exception:
             text = str(record.msg)
+        from ha_monitor.config.secrets import mask_url
+
         standard_error().row(f"ha-monitor: {record.name}: {mask_url(text)}")
 
 
 def report(error: BaseException, where: str = "") -> None:
     """Write the traceback to standard error, indented, so that none of it looks like a line of ours."""
-    rows = mask_url("".join(traceback.format_exception(error))).rstrip().split("\n")
+    from ha_monitor.config.secrets import mask_url
+
+    rows = mask_url("".join(format_exception(error))).rstrip().split("\n")
     standard_error().rows([f"ha-monitor: this is a bug{where}:", *(f"    {row}" for row in rows)])
 
 

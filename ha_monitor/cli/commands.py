@@ -42,7 +42,9 @@ def commands_of(parser: argparse.ArgumentParser) -> list[Command]:
     commands = [Command("", "", _options(parser))]
     for name, one in found.choices.items():
         positional = [action for action in one._actions if not action.option_strings]
-        operands = " ".join(filter(None, (_takes(action) for action in positional)))
+        takes = [_takes(action) for action in positional]
+        # Where one of them may be anything, what the others are is offered.
+        operands = " ".join(one for one in takes if one != "@") or "".join(takes[:1])
         commands.append(Command(name, helps[name], _options(one), operands))
     return commands
 
@@ -60,8 +62,11 @@ def _options(parser: argparse.ArgumentParser) -> list[Option]:
 
 
 def _takes(action: argparse.Action) -> str:
+    from ha_monitor.incidents.catalogue import KINDS
     from ha_monitor.query.fields import FIELDS, Kind
 
+    if action.metavar == "KIND[=KEY]":
+        return " ".join(KINDS)
     if action.choices:
         return " ".join(map(str, action.choices))
     if action.dest == "sort":

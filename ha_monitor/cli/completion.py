@@ -42,9 +42,10 @@ def run(options: argparse.Namespace) -> ExitStatus:
         return _values(options)
     if options.shell is None:
         raise UsageError("completion: expected bash, zsh or fish")
+    from ha_monitor.cli.main import build_parser
     from ha_monitor.cli.shells import script
 
-    standard_output().rows(script(options.shell, commands_of(options.parser)).splitlines())
+    standard_output().rows(script(options.shell, commands_of(build_parser())).splitlines())
     return ExitStatus.OK
 
 

@@ -7,32 +7,11 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ha_monitor.cli import (
-    bug,
-    check,
-    completion,
-    dead_letters,
-    demo,
-    deploy,
-    errors,
-    names,
-    notify,
-    problems,
-    queues,
-    schedules,
-    silence,
-    status,
-    tail,
-    task,
-    tasks,
-    units,
-    web,
-    workers,
-)
-from ha_monitor.cli import run as run_command
+from ha_monitor.cli import bug
 from ha_monitor.errors import ConfigurationError, HaMonitorError, OutputLost, StoreUnavailable, UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.descriptors import forget_output, open_closed
@@ -62,6 +41,11 @@ exit statuses:
   70 a bug            74 output is gone, or the disk is full
   78 wrong configuration (a restart would change nothing)
 """
+COMMANDS = (
+    *("run", "check", "status", "problems", "tasks", "task", "tail", "errors", "names", "queues", "workers"),
+    *("schedules", "silence", "deploy", "dead-letters", "web", "notify", "demo", "units", "completion"),
+)
+"""In the order of the help. Each is a module of this folder."""
 TIME_FLAGS = ("--since", "--until")
 Command = Callable[[argparse.Namespace], ExitStatus]
 STATUSES = {
@@ -89,8 +73,7 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Also takes times such as -1h for values, and words of a filter that stand behind flags."""
-        given = list(sys.argv[1:] if args is None else args)
-        options, rest = self.parse_known_args(joined(given), namespace)
+        options, rest = self.parse_known_args(joined(sys.argv[1:] if args is None else args), namespace)
         words = getattr(options, "words", None)
         if words is not None:
             words += [word for word in rest if not word.startswith("-")]
@@ -121,8 +104,11 @@ def joined(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the command line.
+
+    :param commands: those that it knows; their modules are imported.
+    """
     parser = _Parser(
         prog="ha-monitor",
         description="Highly available monitor of Celery events.",
@@ -138,10 +124,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="TOML file (default: $HA_MONITOR_CONFIG, else /etc/ha-monitor/ha-monitor.toml if it exists)",
     )
-    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    asking = (problems, tasks, task, tail, errors, names, queues, workers, schedules, silence, deploy, dead_letters)
-    for command in (run_command, check, status, *asking, web, notify, demo, units, completion):
-        command.add_parser(commands, common)
+    found = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for command in commands:
+        import_module(f"ha_monitor.cli.{command.replace('-', '_')}").add_parser(found, common)
     return parser
 
 
@@ -150,9 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     closed = open_closed()
     logging.lastResort = bug.Complaints()
     try:
-        parser = build_parser()
-        options = parser.parse_args(arguments)
-        options.closed, options.parser = closed, parser
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        options = build_parser(_meant(given)).parse_args(given)
+        options.closed = closed
         command: Command = options.run
         return command(options)
     except HaMonitorError as error:
@@ -166,6 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         bug.report(error)
         return ExitStatus.SOFTWARE
+
+
+def _meant(arguments: Sequence[str]) -> Sequence[str]:
+    """The commands that a command line may be about: the one that is named, if it is."""
+    first = arguments[0] if arguments else ""
+    return (first,) if first in COMMANDS else () if first == "--version" else COMMANDS
 
 
 def _fail(error: HaMonitorError) -> int:

@@ -57,7 +57,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="name of a schedule, such as 'nightly report'")
+    parser.add_argument("schedule", nargs="?", metavar="NAME", help="name of a schedule, such as 'nightly report'")
     parser.add_argument(
         "--learned",
         action="store_true",
@@ -77,13 +77,13 @@ def run(options: argparse.Namespace) -> ExitStatus:
         return _propose(options)
     if options.output == TOML:
         return _write_toml(options)
-    return answered(options, partial(_answer, options), named=options.name)
+    return answered(options, partial(_answer, options), named=options.schedule)
 
 
 def _found(options: argparse.Namespace, reader: StoreReader) -> Result:
     from ha_monitor.answers.schedules import schedules
 
-    return schedules(reader, options.name, options.limit, reverse=options.reverse)
+    return schedules(reader, options.schedule, options.limit, reverse=options.reverse)
 
 
 def _write_toml(options: argparse.Namespace) -> ExitStatus:
@@ -93,7 +93,7 @@ def _write_toml(options: argparse.Namespace) -> ExitStatus:
     with store_of(options) as (_, reader):
         shown = _found(options, reader).items
     output_of(options).rows(written([one.judgement.definition for one in shown]).splitlines())
-    refused = options.fail_if_any if shown else options.fail_if_none or options.name is not None
+    refused = options.fail_if_any if shown else options.fail_if_none or options.schedule is not None
     return ExitStatus.FAILURE if refused else ExitStatus.OK
 
 
@@ -105,7 +105,7 @@ def _propose(options: argparse.Namespace) -> ExitStatus:
     if options.output not in ("table", TOML):
         raise UsageError(f"--learned is written as {TOML}, not as {options.output}")
     with store_of(options) as (_, reader):
-        found = learned(reader, options.name)
+        found = learned(reader, options.schedule)
     output_of(options).rows(proposed(found).splitlines())
     if not options.no_legend:
         what = {0: "no task runs", 1: "1 task runs"}.get(len(found), f"{len(found):,} tasks run")
@@ -118,7 +118,7 @@ def _propose(options: argparse.Namespace) -> ExitStatus:
 
 def _answer(options: argparse.Namespace, _loaded: Loaded, reader: StoreReader) -> Answer:
     found = _found(options, reader)
-    told = Told(_tell) if options.name is not None and len(found.items) == 1 else None
+    told = Told(_tell) if options.schedule is not None and len(found.items) == 1 else None
     return of_result(
         found, ("schedule", "schedules"), COLUMNS, lambda one: str(one.judgement.definition.name), told=told
     )

@@ -108,7 +108,7 @@ _ZSH = """\
 
 _ha_monitor_known() {{
     local -a known
-    known=("${{(@f)$(ha-monitor completion --values $1 2>/dev/null)}}")
+    known=(${{(f)"$(ha-monitor completion --values $1 2>/dev/null)"}})
     compadd -- $known
 }}
 
@@ -233,7 +233,8 @@ def _zsh_option(option: Option) -> str:
 
 def _zsh_action(takes: str) -> str:
     if takes.startswith("@values "):
-        return f"_ha_monitor_known {takes.removeprefix('@values ')}"
+        # A blank before it: otherwise _arguments puts options for compadd in front of the field.
+        return f" _ha_monitor_known {takes.removeprefix('@values ')}"
     actions = {"@file": "_files", "@folder": "_files -/", "@filter": "_ha_monitor_filter", "@": ""}
     return actions.get(takes, f"({takes})")
 

@@ -29,6 +29,9 @@ def run(options: argparse.Namespace) -> ExitStatus:
     import msgspec
 
     from ha_monitor.clock import SystemClock
+    from ha_monitor.on_demand import import_redis
+
+    import_redis()
     from ha_monitor.status.fleet import read_fleet
     from ha_monitor.status.render import render
 

@@ -5,7 +5,6 @@ Later sources override earlier ones: defaults, the TOML file, the credentials, t
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -331,7 +330,7 @@ def _check_together(config: Config, sources: Mapping[str, str], servers: Sequenc
             )
     if (wrong := schedules.problem_in(config.schedules)) is not None:
         source = sources.get(f"schedules.{wrong[0]}") or sources.get("schedules", "the configuration")
-        raise ConfigurationError(f"{source}: schedules.{json.dumps(wrong[0])}: {wrong[1]}")
+        raise ConfigurationError(f"{source}: schedules.{msgspec.json.encode(wrong[0]).decode()}: {wrong[1]}")
     for section, (one, other) in product(servers, _PAIRS):
         if bool(getattr(getattr(config, section), one)) != bool(getattr(getattr(config, section), other)):
             source = sources.get(f"{section}.{one}") or sources.get(f"{section}.{other}", "the configuration")

@@ -8,7 +8,6 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from ha_monitor.schedules.model import LONGEST_TEXT, Definition
-from ha_monitor.schedules.toml import definition_of
 
 ScheduleName = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}\Z", title="a text of up to 200 characters, none a control character")
@@ -71,6 +70,9 @@ def problem_in(schedules: Mapping[str, ScheduleSettings]) -> tuple[str, str] | N
 
 def _definition(name: str, one: ScheduleSettings) -> Definition:
     """:raises ValueError: if it cannot be used."""
+    # Calendars and time zones take a while to import, and most configurations have no schedule.
+    from ha_monitor.schedules.toml import definition_of  # noqa: PLC0415
+
     return definition_of(
         name,
         task=one.task,

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from ha_monitor.config.notify import secret_texts
 from ha_monitor.config.schema import Config
-from ha_monitor.text.secrets import BY_LOOKS, HIDDEN
+from ha_monitor.text.grammar import HIDDEN
 
 _USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/@\s:]*):(?P<password>[^/\s]*)@", re.IGNORECASE)
 _QUERY = re.compile(r"(?P<key>[?&](?:\w*_)?password=)(?P<password>[^&\s;]*)", re.IGNORECASE)
@@ -18,6 +18,9 @@ _ASSIGNED = re.compile(rf"(?:{_SECRET_KEY.pattern})[^=:]{{0,10}}[=:]", re.IGNORE
 
 def mask_url(text: str) -> str:
     """Replace the password of every URL in a text, and all other known secret patterns."""
+    # They take a while to make, and most commands show nothing foreign.
+    from ha_monitor.text.secrets import BY_LOOKS  # noqa: PLC0415
+
     return _QUERY.sub(rf"\g<key>{HIDDEN}", BY_LOOKS.hide(text))
 
 

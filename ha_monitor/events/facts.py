@@ -28,8 +28,6 @@ Fact = list[Any]
 _Readers = dict[str, Callable[[Any], Any]]
 """Names of an event's fields, and what makes of each a value, or None of a wrong one."""
 
-ID_SIZE = 12
-"""Bytes of an event id: four of time, so that ids sort by age, and eight of hash."""
 MAX_TRACEBACK = 16_384
 MAX_MESSAGE = 200
 """Characters that records and error groups have of an exception."""

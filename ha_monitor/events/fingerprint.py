@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from hashlib import blake2b, sha1
+from hashlib import blake2b
 from typing import NamedTuple
 
 VERSION = "v1"
@@ -16,7 +16,6 @@ VERSION = "v1"
 MAX_CLASS = 100
 MAX_PLACE = 200
 UNKNOWN_CLASS = "UnknownException"
-_ID_LENGTH = 10
 _MAX_MESSAGE = 500
 """Characters of a message that are looked at, where there is no traceback."""
 _MAX_PATH = 1000
@@ -69,15 +68,6 @@ class Fingerprint(NamedTuple):
         """A short text that stands for it, such as `v1:0f3c52a9be`."""
         text = f"{self.error_class}\n{self.place}"
         return f"{VERSION}:{blake2b(text.encode('utf-8', 'replace'), digest_size=5).hexdigest()}"
-
-
-def group_id(name: str | None, digest: str) -> str:
-    """The id of the group of a task's errors with a fingerprint, as `store/lua/error_groups.lua` makes it.
-
-    :param name: the task's; None if it is not known.
-    """
-    text = f"{name or 'unknown'}\n{digest}"
-    return sha1(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()[:_ID_LENGTH]
 
 
 def fingerprint_of(exception: str, traceback: str | None, *, of_retry: bool = False) -> Fingerprint:

@@ -6,6 +6,9 @@ from typing import Any
 
 from msgspec import Struct, field
 
+ID_SIZE = 12
+"""Bytes of an event id: four of time, so that ids sort by age, and eight of hash."""
+
 
 class Event(Struct, frozen=True, omit_defaults=True):
     """One of Celery's events, cleaned: what may leave the process, and nothing else.

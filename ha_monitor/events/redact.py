@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ha_monitor.text.secrets import HIDDEN, SecretFinder
+from ha_monitor.text.grammar import HIDDEN
+from ha_monitor.text.secrets import SecretFinder
 from ha_monitor.text.values import Effort
 
 _DEEPEST_KEPT = 20

@@ -5,11 +5,13 @@ restarts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ha_monitor.incidents.restarts import WITHIN, wave_before
 from ha_monitor.store.incidents import Mark
-from ha_monitor.store.results import WorkerState
+
+if TYPE_CHECKING:
+    from ha_monitor.store.results import WorkerState
 
 
 class Change(NamedTuple):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ha_monitor.store.results import WorkerState
+if TYPE_CHECKING:
+    from ha_monitor.store.results import WorkerState
+
 
 WITHIN = 3600.0
 """Seconds before something began in which that may have to do with it."""

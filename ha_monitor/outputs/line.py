@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from ha_monitor.events.catalogue import FIELDS
-from ha_monitor.events.fingerprint import group_id
+from ha_monitor.events.error_group import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.types import RUNTIME_TYPES, level_of
-from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, elapsed, queue_time_of, root_of
 from ha_monitor.text.visible import visible_json
+
+if TYPE_CHECKING:
+    from ha_monitor.store.outbox import OutboxItem
 
 MAX_LINE = 48 * 1024
 """Bytes. journald splits what is longer."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from hashlib import sha1
 from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
@@ -115,6 +114,9 @@ def _id_of(field: bytes) -> str:
 def _place_of(task_id: str) -> int:
     if _UUID.fullmatch(task_id):
         return int(sum(_FOUR.unpack(UUID(task_id).bytes))) % 2**32
+    # OpenSSL takes a while to import, and mostly there are records.
+    from hashlib import sha1  # noqa: PLC0415
+
     digest = sha1(task_id.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
     return int.from_bytes(digest[:4], "big")
 

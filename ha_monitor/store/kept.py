@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import Any
 
 import msgspec
 
 from ha_monitor.events.catalogue import TASK_EVENTS, Code, State
-from ha_monitor.events.facts import ID_SIZE
-from ha_monitor.events.fingerprint import group_id
+from ha_monitor.events.error_group import group_id
+from ha_monitor.events.model import ID_SIZE
 from ha_monitor.store.queries import KeptTask, StoryEvent
 from ha_monitor.store.record import Facts, record_of, state_of
 
@@ -26,6 +26,10 @@ _SECONDS = Struct(f">I{ID_SIZE - 4}x")
 """When an event was, at the beginning of its id."""
 _values_of = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _facts_of = msgspec.msgpack.Decoder(Facts).decode
+_Raw = msgspec.Raw
+_whole_of = msgspec.msgpack.Decoder(tuple[Facts, _Raw, _Raw, _Raw, _Raw, _Raw]).decode
+_SIX = bytes((0x90 | MOST_VALUES,))
+_NOT_ASKED = -1.0
 
 
 def _story_of(facts: Facts, events: Iterable[tuple[int, int]]) -> tuple[StoryEvent, ...]:
@@ -61,10 +65,12 @@ def brief_task(task_id: str, facts: Facts) -> KeptTask:
 class _ReadTask(KeptTask):
     """A task of which is worked out what somebody asks for: a search looks at tens of thousands, and shows twenty."""
 
-    __slots__ = ("_facts", "_task_id", "_values")
+    __slots__ = ("_facts", "_heard", "_task_id", "_values")
 
-    def __init__(self, task_id: str, facts: Facts, values: list[msgspec.Raw]) -> None:
+    def __init__(self, task_id: str, facts: Facts, values: Sequence[Any]) -> None:
+        """:param values: those of the record; the first is not used."""
         self._task_id, self._facts, self._values = task_id, facts, values
+        self._heard = _NOT_ASKED
 
     def __getattr__(self, name: str) -> Any:
         """What was not asked for before."""
@@ -109,6 +115,12 @@ class _ReadTask(KeptTask):
 
     @property
     def first_heard(self) -> float:
+        # A list of tasks is sorted by it again and again, while it grows.
+        if self._heard == _NOT_ASKED:
+            self._heard = self._first_heard()
+        return self._heard
+
+    def _first_heard(self) -> float:
         facts = self._facts
         counts = (facts.received_count, facts.started_count, facts.finished_count)
         known = sum(counts) + (facts.sent is not None)
@@ -138,12 +150,18 @@ def _facts_in(values: list[msgspec.Raw]) -> Facts | None:
 
 def read_kept(task_id: str, raw: bytes) -> KeptTask | None:
     """A task as its record says; None if that is none of the program's making."""
+    try:
+        whole = _whole_of(_SIX + raw)
+    except ValueError:
+        pass  # of an earlier version, or foreign
+    else:
+        return _ReadTask(task_id, whole[0], whole)
     values = _values(raw)
     facts = _facts_in(values)
     return None if facts is None else _ReadTask(task_id, facts, values)
 
 
-def _count(values: list[msgspec.Raw]) -> int:
+def _count(values: Sequence[Any]) -> int:
     """How many events a record has merged; -1 if it does not say."""
     if len(values) < MOST_VALUES:
         return -1
@@ -160,7 +178,7 @@ def _with_those_of_times(events: list[tuple[int, int]], facts: Facts) -> list[tu
     return sorted({*events, *told})
 
 
-def _events(values: list[msgspec.Raw]) -> tuple[list[tuple[int, int]], bool]:
+def _events(values: Sequence[Any]) -> tuple[list[tuple[int, int]], bool]:
     """Time in µs and code of the events of a record, as `lua/story.lua` packs them beside the ids; and whether these
     are all that there were.
     """

@@ -62,17 +62,19 @@ def statistic_from(name: str, cells: Iterable[tuple[Cell, int]]) -> NameStatisti
     for cell, times in cells:  # hundreds of thousands, in a list of names
         for key, count in cell.items():
             sums[key] += count * times
-    runtime = _durations(sums, RUN_TIME)
+    runtime: dict[int, int] = {}
+    waiting: dict[int, int] = {}
+    for key, count in sums.items():
+        if count > 0:
+            if WAIT <= key <= WAIT + LAST_BUCKET:
+                waiting[key - WAIT] = count
+            elif RUN_TIME <= key <= RUN_TIME + LAST_BUCKET:
+                runtime[key - RUN_TIME] = count
     return NameStatistic(
         name,
-        succeeded=runtime.total + sums[Code.SUCCEEDED],
+        succeeded=sum(runtime.values()) + sums[Code.SUCCEEDED],
         failed=sums[Code.FAILED],
         retried=sums[Code.RETRIED],
-        runtime=runtime,
-        waiting=_durations(sums, WAIT),
+        runtime=Durations(runtime),
+        waiting=Durations(waiting),
     )
-
-
-def _durations(sums: Mapping[int, int], begin: int) -> Durations:
-    buckets = ((key - begin, count) for key, count in sums.items() if count > 0)
-    return Durations({bucket: count for bucket, count in buckets if 0 <= bucket <= LAST_BUCKET})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from ha_monitor.events.decode import Batch
-from ha_monitor.events.facts import Fact
+if TYPE_CHECKING:
+    from ha_monitor.events.decode import Batch
+    from ha_monitor.events.facts import Fact
 
 _pack = msgspec.msgpack.Encoder().encode
 _SHORT_HEADS = tuple(bytes((0xA0 | size,)) for size in range(32))

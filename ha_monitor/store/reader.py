@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
 from ha_monitor.errors import StoreRefused
-from ha_monitor.store.agreement import Agreement
 from ha_monitor.store.connection import StoreConnection, refusal_in
-from ha_monitor.store.dead_letters import DeadLetters
-from ha_monitor.store.error_groups import ErrorMarks
-from ha_monitor.store.error_marks import RedisErrorMarks
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.packing import as_lua_string, json_object
 from ha_monitor.store.queries import Queries
-from ha_monitor.store.redis_dead_letters import RedisDeadLetters
-from ha_monitor.store.redis_incidents import RedisIncidents
 from ha_monitor.store.redis_queries import RedisQueries
-from ha_monitor.store.redis_schedules import RedisSchedules
-from ha_monitor.store.redis_tail import RedisTail
-from ha_monitor.store.results import StoreInfo
-from ha_monitor.store.scripts import read_script
-from ha_monitor.store.sentinel_health import problems_of
 from ha_monitor.store.sentinel_url import is_sentinel_url, parse_sentinel_url
-from ha_monitor.store.server_info import ASK, read_info, store_info
-from ha_monitor.store.tail import Tail
+
+if TYPE_CHECKING:
+    from ha_monitor.clock import Clock
+    from ha_monitor.store.agreement import Agreement
+    from ha_monitor.store.dead_letters import DeadLetters
+    from ha_monitor.store.error_groups import ErrorMarks
+    from ha_monitor.store.redis_incidents import RedisIncidents
+    from ha_monitor.store.redis_schedules import RedisSchedules
+    from ha_monitor.store.results import StoreInfo
+    from ha_monitor.store.tail import Tail
 
 MOST_WORKERS = 2000
 """Workers that are read at most, so that the answer is there in time."""
@@ -98,7 +94,10 @@ class Counts(NamedTuple):
 
 
 class StoreReader:
-    """A connection for reading. `connect` first; every method raises `StoreUnavailable` if Redis is away."""
+    """A connection for reading. `connect` first; every method raises `StoreUnavailable` if Redis is away.
+
+    What a method needs it imports itself, since a command asks one or two of the questions.
+    """
 
     def __init__(self, settings: StoreSettings, node_id: str) -> None:
         self._settings = settings
@@ -138,25 +137,35 @@ class StoreReader:
     @property
     def error_marks(self) -> ErrorMarks:
         """What a person says of groups of errors, over this connection."""
+        from ha_monitor.store.error_marks import RedisErrorMarks
+
         return RedisErrorMarks(self._connection, self._keys)
 
     @property
     def incidents(self) -> RedisIncidents:
         """Incidents, silences and marks of deployments, over this connection."""
+        from ha_monitor.store.redis_incidents import RedisIncidents
+
         return RedisIncidents(self._connection.call_all, self._keys)
 
     @property
     def schedules(self) -> RedisSchedules:
         """What is known of schedules, over this connection."""
+        from ha_monitor.store.redis_schedules import RedisSchedules
+
         return RedisSchedules(self._connection.call_all, self._keys)
 
     @property
     def dead_letters(self) -> DeadLetters:
         """The dead letters, over this connection."""
+        from ha_monitor.store.redis_dead_letters import RedisDeadLetters
+
         return RedisDeadLetters(self._connection, self._keys)
 
     def tail(self, clock: Clock) -> Tail:
         """The tail of the fleet, over this connection; it goes on when that is made anew."""
+        from ha_monitor.store.redis_tail import RedisTail
+
         return RedisTail(self._connection, self._keys, clock, self._settings.timeout)
 
     def agreement(self, clock: Clock, *, keeps_open: bool) -> Agreement:
@@ -164,6 +173,8 @@ class StoreReader:
 
         :param keeps_open: whether the instances keep the index of open tasks (`stuck.enabled`).
         """
+        from ha_monitor.store.agreement import Agreement
+
         ttl = self._settings.failure_ttl
         return Agreement(self._connection, self._keys, clock, failure_ttl=ttl, keeps_open=keeps_open)
 
@@ -195,6 +206,8 @@ class StoreReader:
 
         :param late_after: seconds of silence until a worker is late; which one is lost the leader has said.
         """
+        from ha_monitor.store.scripts import read_script
+
         call, keys = self._connection.call, self._keys
         script = read_script("workers")
         now = self.queries.now()
@@ -249,6 +262,8 @@ class StoreReader:
 
     def server(self) -> tuple[dict[str, str], str]:
         """What Redis says about itself (INFO); if it says nothing, nothing and why."""
+        from ha_monitor.store.server_info import ASK, read_info
+
         raw = self._connection.call("EVAL", ASK, 0)
         info = read_info(raw)
         return info, "" if info else refusal_in(raw, self._settings, "info")
@@ -257,6 +272,8 @@ class StoreReader:
         """A sentence for each thing that keeps the sentinels in `store.url`, if any, from a fail-over. Needs no
         connection.
         """
+        from ha_monitor.store.sentinel_health import problems_of
+
         if not is_sentinel_url(self._settings.url):
             return []
         return problems_of(parse_sentinel_url(self._settings.url), self._settings.timeout / 2)
@@ -266,6 +283,8 @@ class StoreReader:
 
         :param server: as `server` returns it.
         """
+        from ha_monitor.store.server_info import store_info
+
         by_sentinel, waits = is_sentinel_url(self._settings.url), self._settings.min_replicas > 0
         return store_info(server, by_sentinel=by_sentinel, waits=waits)
 

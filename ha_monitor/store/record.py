@@ -6,7 +6,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ha_monitor.events.catalogue import Code, State
-from ha_monitor.events.fingerprint import group_id
+from ha_monitor.events.error_group import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.types import ENDS, TASK_CODES
 

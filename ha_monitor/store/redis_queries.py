@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, compress, islice
 from math import isfinite
 from struct import Struct
 from typing import Any
@@ -44,8 +45,6 @@ _LATEST = 4e9
 """Seconds since the epoch."""
 _group_in = msgspec.msgpack.Decoder(tuple[GroupFacts, str]).decode
 _cell_in = msgspec.msgpack.Decoder(dict[int, int]).decode
-_Place = tuple[int, int]
-"""The first minute of a cell, and that behind its last; since the epoch."""
 
 
 class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
@@ -95,9 +94,8 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         last = min(offset + count, MOST_NEWEST) - 1
         if last < offset:
             return [[] for _ in names]
-        for first in range(0, len(names), NAMES_AT_ONCE):
-            some = names[first : first + NAMES_AT_ONCE]
-            ids = self._connection.ask_all([("LRANGE", self._keys.newest(name), offset, last) for name in some])
+        asked = [("LRANGE", self._keys.newest(name), offset, last) for name in names]
+        for ids in self._connection.ask_in_turn(asked, NAMES_AT_ONCE):
             found += [list(map(_text, of_name)) for of_name in ids]
         return found
 
@@ -244,26 +242,16 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         return [of_name[0] for of_name in self.statistics_by(names, [since, until])]
 
     def statistics_by(self, names: Sequence[str], bounds: Sequence[float]) -> list[list[NameStatistic]]:
-        spans = spans_of(bounds)
-        first, behind = spans[0][0], spans[-1][1]
-        places = {hour: _places(hour, first, behind) for hour in range(first // 60, (behind - 1) // 60 + 1)}
-        cells: dict[str, list[tuple[_Place, bytes]]] = {name: [] for name in names}
-        wanted = [(name, hour) for name in names for hour in places]
-        for start in range(0, len(wanted), NAMES_AT_ONCE):
-            some = wanted[start : start + NAMES_AT_ONCE]
-            hours = self._connection.ask_all([("HGETALL", self._keys.statistics_of(name, hour)) for name, hour in some])
-            for (name, hour), raw in zip(some, hours, strict=True):
-                of_hour = map(places[hour].get, raw[::2])
-                cells[name] += [(place, cell) for place, cell in zip(of_hour, raw[1::2], strict=True) if place]
-        return [
-            [
-                statistic_from(
-                    name, _cells(cell for (begin, end), cell in cells[name] if end > first and begin < behind)
-                )
-                for first, behind in spans
-            ]
-            for name in names
-        ]
+        spans = [_fields(first, behind) for first, behind in spans_of(bounds)]
+        hours = sorted({hour for span in spans for hour in span})
+        asked = [("HGETALL", self._keys.statistics_of(name, hour)) for name in names for hour in hours]
+        replies = chain.from_iterable(self._connection.ask_in_turn(asked, NAMES_AT_ONCE))
+        known: dict[bytes, Cell | None] = {}
+        found = []
+        for name in names:
+            raw = dict(zip(hours, islice(replies, len(hours)), strict=True))
+            found.append([statistic_from(name, _cells(raw, span, known)) for span in spans])
+        return found
 
 
 def _ended(task_id: bytes, score: int) -> Ended:
@@ -302,23 +290,39 @@ def _group(raw: bytes | None) -> tuple[GroupFacts, str] | None:
         return None
 
 
-def _places(hour: int, first: int, behind: int) -> dict[bytes, _Place]:
-    """Fields of an hour that may have a cell which is in a range of minutes."""
-    minutes = {b"%d" % minute: (hour * 60 + minute, hour * 60 + minute + 1) for minute in range(60)}
-    tens = {b"t%d" % ten: (hour * 60 + ten * 10, hour * 60 + ten * 10 + 10) for ten in range(6)}
-    both = {**minutes, **tens}
-    return {field: (begin, end) for field, (begin, end) in both.items() if end > first and begin < behind}
+def _fields(first: int, behind: int) -> dict[int, frozenset[bytes]]:
+    """Hour -> its fields that may have a cell which is in a range of minutes since the epoch."""
+    found = {}
+    for hour in range(first // 60, (behind - 1) // 60 + 1):
+        minutes = {b"%d" % minute: (hour * 60 + minute, hour * 60 + minute + 1) for minute in range(60)}
+        tens = {b"t%d" % ten: (hour * 60 + ten * 10, hour * 60 + ten * 10 + 10) for ten in range(6)}
+        places = {**minutes, **tens}.items()
+        found[hour] = frozenset(field for field, (begin, end) in places if end > first and begin < behind)
+    return found
 
 
-def _cells(raw: Iterable[bytes]) -> Iterator[tuple[Cell, int]]:
+def _cells(
+    hours: Mapping[int, list[bytes]], fields: Mapping[int, frozenset[bytes]], known: dict[bytes, Cell | None]
+) -> Iterator[tuple[Cell, int]]:
     """Cells, and how often each is there: of a name that runs seldom, most minutes are alike. What is not of the
     program's making is left out.
+
+    :param hours: their fields, each before its cell.
+    :param known: what was read of cells before; other names may have the same.
     """
-    for cell, times in Counter(raw).items():
-        try:
-            yield _cell_in(cell), times
-        except ValueError:
-            continue
+    wanted = (compress(raw[1::2], map(fields[hour].__contains__, raw[::2])) for hour in fields if (raw := hours[hour]))
+    for cell, times in Counter(chain.from_iterable(wanted)).items():
+        if cell not in known:
+            known[cell] = _cell(cell)
+        if (one := known[cell]) is not None:
+            yield one, times
+
+
+def _cell(raw: bytes) -> Cell | None:
+    try:
+        return _cell_in(raw)
+    except ValueError:
+        return None
 
 
 def range_of(queue: int) -> tuple[int, int]:

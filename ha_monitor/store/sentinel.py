@@ -20,7 +20,7 @@ from ha_monitor.causes.service import Service
 from ha_monitor.clock import Clock
 from ha_monitor.errors import StoreUnavailable, reason_of
 from ha_monitor.schedule import Schedule
-from ha_monitor.store.sentinel_url import Address, SentinelUrl, open_connection
+from ha_monitor.store.sentinel_url import Address, SentinelUrl, open_connection, shown
 from ha_monitor.threads import ThreadUnavailable, call_aside
 
 AGREE_WITHIN = 0.2
@@ -241,12 +241,6 @@ def reason_given(problem: BaseException | None, service: str) -> str:
         if words in text:
             return reason
     return cause_of(problem, _OURS).text
-
-
-def shown(address: Address) -> str:
-    """Host and port as in a URL."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_lasting(problem: BaseException | None) -> bool:

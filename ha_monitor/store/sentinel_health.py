@@ -7,8 +7,8 @@ from typing import Any
 
 import redis.exceptions
 
-from ha_monitor.store.sentinel import connection_to_sentinel, reason_given, shown
-from ha_monitor.store.sentinel_url import Address, SentinelUrl
+from ha_monitor.store.sentinel import connection_to_sentinel, reason_given
+from ha_monitor.store.sentinel_url import Address, SentinelUrl, shown
 
 _AWAY = re.compile(rb"s_down|o_down|disconnected")
 _RIGHTS = "+sentinel|slaves +sentinel|ckquorum"

@@ -77,6 +77,12 @@ def open_connection(address: Address, options: Mapping[str, Any]) -> Any:
     return kind(host=address[0], port=address[1], **rest)
 
 
+def shown(address: Address) -> str:
+    """Host and port as in a URL."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _address(text: str) -> Address:
     """:raises ValueError: if it is none."""
     # One by one: all together, those of IPv6 between others would be no URL.

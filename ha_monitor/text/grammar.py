@@ -8,6 +8,8 @@ A group is not repeated possessively (`(?:…)*+`): Python before 3.11.5 matches
 
 from __future__ import annotations
 
+HIDDEN = "***"
+"""What stands in place of a secret."""
 _DEPTH = 6
 """Supported depth of nested brackets."""
 

@@ -13,12 +13,11 @@ from itertools import product
 
 from ahocorasick_rs import AhoCorasick, Implementation
 
-from ha_monitor.text.grammar import QUOTE, WORD
+from ha_monitor.text.grammar import HIDDEN, QUOTE, WORD
 from ha_monitor.text.ordinary import ENDS, is_ordinary, is_place_or_error, is_result, says_nothing
 from ha_monitor.text.shapes import SHAPES, Shape, is_given_to
 from ha_monitor.text.values import Effort, Exhausted, Values
 
-HIDDEN = "***"
 SHORTEST = 3
 """Characters of a text that may have a secret: its key, what is behind that, and itself. Many tasks have no keyword
 arguments, which is `{}`.

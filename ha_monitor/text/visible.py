@@ -11,6 +11,8 @@ _BLANK = frozenset(
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 )
 """Invisible characters that Unicode classifies as letters, marks or symbols."""
+_NARROW = re.compile("[ -~\u00a1-\u00ac\u00ae-\u02ff…]*")
+"""Latin letters, and what ends a text that was cut: each takes one column."""
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _ESCAPED = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
@@ -40,9 +42,9 @@ def ascii_json(data: bytes) -> bytes:
 
 def columns(text: str) -> int:
     """The width of an escaped text in terminal columns."""
-    if text.isascii():
+    if text.isascii() or _NARROW.fullmatch(text):
         return len(text)
-    # Its tables take a third of a command's start, and most texts do not need them.
+    # Its tables take a tenth of a command's start, and most texts do not need them.
     from wcwidth import wcwidth  # noqa: PLC0415
 
     return sum(max(0, wcwidth(character)) for character in text)

@@ -17,7 +17,8 @@ import pytest
 import redis
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
-from ha_monitor.events.fingerprint import fingerprint_of, group_id
+from ha_monitor.events.error_group import group_id
+from ha_monitor.events.fingerprint import fingerprint_of
 from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from ha_monitor.events.decode import Message
-from ha_monitor.events.fingerprint import fingerprint_of, group_id
+from ha_monitor.events.error_group import group_id
+from ha_monitor.events.fingerprint import fingerprint_of
 from ha_monitor.events.histogram import bucket_of
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_store_contract import RedisBed

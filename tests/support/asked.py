@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ha_monitor.events.catalogue import Code, State
-from ha_monitor.events.fingerprint import fingerprint_of, group_id
+from ha_monitor.events.error_group import group_id
+from ha_monitor.events.fingerprint import fingerprint_of
 from ha_monitor.events.types import ENDS, TASK_CODES
 from ha_monitor.store.queries import Ended, StoryEvent
 from tests.unit.builders import TIME, event

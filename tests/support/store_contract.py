@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ha_monitor.errors import LeaseLost
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.decode import Batch
-from ha_monitor.events.fingerprint import group_id
+from ha_monitor.events.error_group import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.events.types import END_TYPES
 from ha_monitor.schedules.learned import Habit

@@ -12,7 +12,8 @@ import pytest
 from ha_monitor.config.schema import DEFAULT_REDACTED, LogLevel
 from ha_monitor.events.catalogue import Code
 from ha_monitor.events.decode import Batch, Decoder, Message
-from ha_monitor.events.facts import ID_SIZE, MAX_TRACEBACK, event_id, moment
+from ha_monitor.events.facts import MAX_TRACEBACK, event_id, moment
+from ha_monitor.events.model import ID_SIZE
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.types import EmissionPolicy, level_of
 from tests.unit.builders import TIME, UUID, event, fact_builder

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ha_monitor.events.error_group import group_id
 from ha_monitor.events.facts import MAX_TRACEBACK
-from ha_monitor.events.fingerprint import MAX_CLASS, MAX_PLACE, Fingerprint, fingerprint_of, group_id, steady
+from ha_monitor.events.fingerprint import MAX_CLASS, MAX_PLACE, Fingerprint, fingerprint_of, steady
 from tests.support.recording import read_stream
 
 HEADER = "Traceback (most recent call last):\n"

@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 
 from ha_monitor.config.schema import LogLevel
-from ha_monitor.events.fingerprint import group_id
+from ha_monitor.events.error_group import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.outputs.console import console_renderer, fields_of
 from ha_monitor.outputs.line import MAX_LINE, EventLine, Identity, build_line, encode_line, iso_time

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-LIBRARIES = {"celery", "kombu", "amqp", "redis", "prometheus_client", "structlog"}
+LIBRARIES = {"celery", "kombu", "amqp", "redis", "redis.asyncio", "prometheus_client", "structlog"}
 
 
 @pytest.mark.thorough
@@ -33,7 +33,7 @@ def test_a_command_imports_no_library_that_it_does_not_use(
     command = [argument.format(folder=tmp_path) for argument in arguments]
     script = f"""
 import sys
-from ha_monitor.cli import main
+from ha_monitor.cli.main import main
 try:
     main({command!r})
 except SystemExit:
@@ -48,3 +48,39 @@ print("imported:", *sorted({LIBRARIES!r} & set(sys.modules)), file=sys.stderr)
     )
 
     assert done.stderr.splitlines()[-1].split()[1:] == sorted(needed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "looks_as_usual"),
+    [
+        (["--version"], False),
+        (["tasks", "state=FAILURE"], False),
+        # As the configuration is wrong, these end at once.
+        (["run"], True),
+        (["web"], True),
+    ],
+)
+def test_only_what_runs_for_long_has_cycles_looked_for(arguments: list[str], looks_as_usual: bool) -> None:
+    """Given the program, a command that is soon over does not have Python look through all that it imported, neither
+    while it works nor at its end; an instance and the pages do, as long as they run.
+    """
+    script = f"""
+import gc, sys
+usual = gc.get_threshold()
+from ha_monitor.__main__ import main
+sys.argv[1:] = {arguments!r}
+try:
+    main()
+except SystemExit:
+    pass
+print("looked:", gc.get_threshold() == usual, gc.get_stats()[2]["collections"] == 0, gc.get_freeze_count() > 10_000)
+"""
+    environment = {"HA_MONITOR_STORE_URL": "http://x", "HA_MONITOR_BROKER_URL": "http://x"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    last = done.stdout.splitlines()[-1].split()
+    assert (last[0], last[1], last[3]) == ("looked:", str(looks_as_usual), "True")
+    assert looks_as_usual or last[2] == "True"

@@ -26,6 +26,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wcwidth import wcwidth
 
 from ha_monitor.check.findings import ok
 from ha_monitor.check.workers import assess_worker
@@ -135,6 +136,9 @@ def test_json_says_the_same_and_can_be_looked_at(text: str) -> None:
 def test_columns_are_those_of_a_terminal() -> None:
     """Given letters of two columns and marks of none, a text is padded and cut by what it takes of a row."""
     assert (columns("abc"), columns("東京"), columns("e\u0301")) == (3, 4, 1)
+    # Letters that need no table are as wide as its own says.
+    shown = [letter for code in range(0x11000) if visible(letter := chr(code)) == letter]
+    assert [letter for letter in shown if columns(letter) != max(0, wcwidth(letter))] == []
     assert padded("東", 4) == "東  "
     assert shortened("東京都", 5) == "東京…"
 

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from ha_monitor.clock import Clock
-from ha_monitor.events.fingerprint import group_id
+from ha_monitor.events.error_group import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import Judgement, Source
