@@ -10,8 +10,9 @@ from ha_monitor.broker.buffered import MOST_AHEAD
 class Received(Protocol):
     """What is known of a connection."""
 
-    bytes_read: int
-    """So far."""
+    @property
+    def bytes_read(self) -> int:
+        """From the socket, so far."""
 
     @property
     def last_tag(self) -> int:
