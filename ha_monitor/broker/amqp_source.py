@@ -12,6 +12,7 @@ from kombu.connection import Connection
 from ha_monitor.broker.address import connect_once, connection_to, urls_of
 from ha_monitor.broker.amqp_errors import translated_errors
 from ha_monitor.broker.buffered import BufferedConnection, BufferedTlsTransport, BufferedTransport
+from ha_monitor.broker.flow import Flow
 from ha_monitor.broker.source import Mark
 from ha_monitor.config.schema import Config, Queue, QueueType
 from ha_monitor.config.urls import address_of, scheme_of
@@ -47,6 +48,8 @@ class AmqpSource:
         self._channel: Any = None
         self._mark = Mark(0, 0)
         self.redelivered = 0
+        self.is_behind = False
+        self._flow = Flow(config.broker.prefetch)
 
     def dial(self) -> Dialed[str]:
         url = self._urls[self._next_url % len(self._urls)]
@@ -116,12 +119,14 @@ class AmqpSource:
             return
         with translated_errors(self._address, self._config.broker):
             self._channel.basic_ack(mark.delivery_tag, multiple=True)
+        self._flow.acknowledged = mark.delivery_tag
 
     def heartbeat(self) -> None:
         if self._connection is not None:
             with translated_errors(self._address, self._config.broker):
                 # The caller may not have received for long, while the broker's own heartbeats were waiting.
-                self._connection.read_ahead()
+                has_all = self._connection.read_ahead()
+                self.is_behind = not self._flow.allows_question(self._connection, has_all, self._mark.delivery_tag)
                 self._connection.heartbeat_tick()
 
     def depth(self) -> int | None:
@@ -153,6 +158,8 @@ class AmqpSource:
     def close(self) -> None:
         client, self._client = self._client, None
         self._connection = self._channel = None
+        self.is_behind = False
+        self._flow = Flow(self._config.broker.prefetch)
         self._mark = Mark(self._mark.generation + 1, 0)
         if client is not None:
             _collect(client)

@@ -9,7 +9,8 @@ The layout of frames is that of the AMQP 0-9-1 specification, sections 4.2.3 to 
 
 from __future__ import annotations
 
-import contextlib
+import select
+import ssl
 from collections import deque
 from struct import Struct
 from typing import Any
@@ -26,6 +27,9 @@ from ha_monitor.events.long_texts import TextTruncator
 READ_SIZE = 256 * 1024
 MOST_READS = 64
 """Reads from the socket between two returns to the caller, who has other things to do while a large body arrives."""
+MOST_AHEAD = 64 * 1024 * 1024
+"""Bytes kept for a caller who does not take them at the moment; the last message may exceed it. More waits in the
+socket: the broker sends as many messages as are not acknowledged, each of which may be large."""
 _FRAME = Struct(">BHI")
 _FRAME_HEAD = _FRAME.size
 _FRAME_END = 0xCE
@@ -57,11 +61,18 @@ class BufferedConnection(pyamqp.Connection):
         self.deliveries: deque[tuple[int, Message]] = deque()
         """Delivery tags and messages."""
         self._large: _LargeBody | None = None
+        self.bytes_read = 0
+        """From the socket, so far. (py-amqp's own `bytes_recv` need only change.)"""
 
     @property
     def is_receiving(self) -> bool:
         """Whether a part of a message or frame has arrived, and the rest has not."""
         return self._large is not None or bool(self._pieces) or self._position < len(self._buffer)
+
+    @property
+    def last_tag(self) -> int:
+        """Delivery tag of the last message that is read and not taken; 0 if there is none."""
+        return self.deliveries[-1][0] if self.deliveries else 0
 
     def drain_events(self, timeout: float | None = None) -> None:
         """Handle the available bytes; wait up to `timeout` seconds for some. Returns after a delivery or a method
@@ -74,11 +85,39 @@ class BufferedConnection(pyamqp.Connection):
                 return
             self._fill(timeout)
 
-    def read_ahead(self) -> None:
-        """Read the available bytes, and handle nothing: py-amqp's heartbeat check sees whether something was
-        received."""
-        with contextlib.suppress(TimeoutError):
-            self._fill(0)
+    def read_ahead(self) -> bool:
+        """Handle what has arrived, up to `MOST_AHEAD` with what was not taken before. py-amqp's heartbeat check sees
+        whether something was received.
+
+        :returns: whether it was all. If not, the answer to a question would be behind what is left.
+        """
+        # No more at once than `drain_events` either: the caller has a lease to renew.
+        most = self.bytes_read + min(MOST_AHEAD - self.bytes_kept(), MOST_READS * READ_SIZE)
+        try:
+            while self.bytes_read < most:
+                if not self._handle_buffered():
+                    self._fill(0)
+        except TimeoutError:
+            return True
+        if self._socket_has_more():
+            self.prev_recv = None  # it is a sign of life to py-amqp, though it is not read yet
+            return False
+        return True
+
+    def bytes_kept(self) -> int:
+        """Bytes that were read and are not taken."""
+        held = sum(len(message.body) for _, message in self.deliveries)
+        return held + len(self._buffer) - self._position + sum(map(len, self._pieces))
+
+    def _socket_has_more(self) -> bool:
+        sock = None if self.transport is None else self.transport.sock
+        if sock is None:
+            return False
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _fill(self, timeout: float | None) -> None:
         transport = self.transport
@@ -97,6 +136,7 @@ class BufferedConnection(pyamqp.Connection):
             raise RecoverableConnectionError("the broker closed the connection")
         # py-amqp's heartbeat check only compares this number.
         self.bytes_recv += 1
+        self.bytes_read += len(data)
         self._pieces.append(data)
         self._missing -= len(data)
         if self._missing <= 0:

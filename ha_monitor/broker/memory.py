@@ -45,7 +45,7 @@ class MemorySource:
     """See `Source`. Where it has to wait, it lets the clock sleep."""
 
     url = "memory://"
-    is_receiving = False
+    is_receiving = is_behind = False
     gap = silence = 0.0
     greeting = ""
     greetings: Collection[str] = ()

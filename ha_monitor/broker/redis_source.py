@@ -53,6 +53,7 @@ class RedisSource:
 
     redelivers = False
     redelivered = 0
+    is_behind = False
 
     def __init__(self, config: Config, clock: Clock, threads: Threads) -> None:
         self._config = config

@@ -124,6 +124,11 @@ class Source(Protocol):
         :raises BrokerUnavailable: if the other side has been silent for too long.
         """
 
+    is_behind: bool
+    """Whether more has arrived than is kept for the caller, as of the latest `heartbeat`. A question would be answered
+    behind it: `depth` and `prove_delivery` would read all of it first.
+    """
+
     def depth(self) -> int | None:
         """How many messages wait in the shared queue; None if there is no queue. Binds it again, if need be.
 

@@ -30,6 +30,13 @@ from ha_monitor.store.reader import StoreReader
 
 OLDEST_QUORUM = (3, 10)
 """The oldest RabbitMQ with a message TTL for quorum queues."""
+LOSES_LAST_EVENTS_BEFORE = (3, 13)
+"""The oldest RabbitMQ whose quorum queues keep the last events of a publisher that closes its connection at once and
+does not wait for confirmations, as a worker that stops: docs/monitoring.md, Lost goodbyes, has the cause."""
+LOST_GOODBYES = (
+    "; before 3.13 it may lose the goodbye of a worker that is stopped, which is then called lost: "
+    'broker_transport_options = {"confirm_publish": True} in its application prevents that'
+)
 OLDEST_REDIS = (6, 0)
 
 
@@ -129,12 +136,13 @@ def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
     state = look_at(url, config)
     yield from _check_peers(config, state)
     known = f"{state.address}: {state.product} {state.version}"
-    too_old = config.queue.type is QueueType.QUORUM and version_of(state.version) < OLDEST_QUORUM
-    if state.product == "RabbitMQ" and too_old:
+    quorum = state.product == "RabbitMQ" and config.queue.type is QueueType.QUORUM
+    if quorum and version_of(state.version) < OLDEST_QUORUM:
         cure = "update it, or set queue.type = classic"
         yield failed("broker", f"{known}: quorum queues with a TTL need 3.10; {cure}", lasting=True)
     else:
-        yield ok("broker", f"{known} answers")
+        may_lose = quorum and version_of(state.version) < LOSES_LAST_EVENTS_BEFORE
+        yield ok("broker", f"{known} answers{LOST_GOODBYES if may_lose else ''}")
     if state.product == "RabbitMQ":
         verify_rights(url, config)
         if reason := exchange_awaited(url, config):

@@ -155,7 +155,8 @@ class BrokerLink(Link[str]):
             self._health.broker(f"has not answered for {silence:.0f} s" if silence >= SILENT_AFTER else None)
             if self._messages != self._stats.messages:
                 self._note_delivery(asked_at)
-            if self._look.is_due():
+            # What has arrived and is not taken may be much, and a question would have all of it read.
+            if self._look.is_due() and not self._source.is_behind:
                 self._look.restart()
                 self._note_empty(asked_at)
                 began = self._clock.time()

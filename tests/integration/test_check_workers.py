@@ -106,9 +106,13 @@ def test_no_worker_at_all_is_told_of(broker_url: str, store_url: str) -> None:
     )
 
 
-def test_a_sender_in_a_form_that_is_not_read_is_told_of(broker_url: str, store_url: str, tmp_path: Path) -> None:
-    """Given workers whose applications set `event_serializer` to msgpack and to pickle, the events of the first are
-    announced, those of the second are refused, and the check says which worker sends them, and what to do.
+@pytest.mark.parametrize("serializer", ["pickle", "yaml"])
+def test_a_sender_in_a_form_that_is_not_read_is_told_of(
+    *, broker_url: str, store_url: str, tmp_path: Path, serializer: str
+) -> None:
+    """Given workers whose applications set `event_serializer` to msgpack, and to a form that is not read, the events of
+    the first are announced, those of the second are refused, and the check says which worker sends them, and what to
+    do.
     """
     workers = {
         name: CeleryWorker(
@@ -118,13 +122,13 @@ def test_a_sender_in_a_form_that_is_not_read_is_told_of(broker_url: str, store_u
             queues=[name],
             env={"TESTS_SETTINGS": json.dumps({"event_serializer": name})},
         )
-        for name in ("msgpack", "pickle")
+        for name in ("msgpack", serializer)
     }
     app = make_app(broker_url)
     with (
         Fleet(tmp_path, broker_url, store_url, size=1).start() as fleet,
         workers["msgpack"] as readable,
-        workers["pickle"] as refused,
+        workers[serializer] as refused,
     ):
         for name in workers:
             app.tasks["tests.add"].apply_async((1, 2), queue=name)
@@ -137,12 +141,13 @@ def test_a_sender_in_a_form_that_is_not_read_is_told_of(broker_url: str, store_u
         # The leader finds out a little later what a worker sends.
         wait_until(lambda: ok("workers", f"{readable.nodename} sends task events") in check(), 30, "the good worker")
         (finding,) = (one for one in check() if one.severity == "warning")
-        assert finding.text.startswith("events serialized with pickle are refused, the latest at ")
+        assert finding.text.startswith(f"events serialized with {serializer} are refused, the latest at ")
         assert finding.text.endswith(
             f', most likely of {refused.nodename}: set event_serializer = "json" in the application'
         )
         assert {line["worker"] for line in fleet.said("task-succeeded")} == {readable.nodename}
-        assert 'set event_serializer = "json"' in fleet.said("event-rejected")[0]["reason"]
+        refusal = f'serialized with {serializer}, which is not read: set event_serializer = "json"'
+        assert fleet.said("event-rejected")[0]["reason"].startswith(refusal)
 
 
 def test_an_old_refusal_says_nothing_of_the_workers_that_run_now() -> None:

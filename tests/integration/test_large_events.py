@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ha_monitor.broker.buffered import MOST_AHEAD
+from ha_monitor.events.body import MAX_BODY
+from ha_monitor.pipeline.broker_link import DEPTH_EVERY
+from ha_monitor.store.own_state import MOST_BYTES as RECENT_WORK
 from tests.support.celery_app import make_app
-from tests.support.instances import Fleet, queue_depth
+from tests.support.fault_handlers import VARIABLE
+from tests.support.instances import Fleet, queue_depth, vhost_of
 from tests.support.machine import patient
 from tests.support.measured import Measured
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
+from tests.support.services import PrivateRabbitMQ
+from tests.support.slow_handlers import WAITING, Gate
 from tests.support.workers import CeleryWorker
 from tests.unit.builders import TIME, event
 from tests.unit.test_long_texts import undecodable
 
 SHORT_LEASE = {"store": {"lease": 1.0, "timeout": 0.6}, "broker": {"connect_timeout": 0.6}}
+WHOLE = 800_000
+"""Bytes that fail to be decoded, and make a body that is just not truncated."""
 WAYS = ("received", "started", "failed")
 
 
@@ -84,6 +94,53 @@ def test_large_events_are_announced_by_rabbitmq(
             if line["task_id"].startswith("large"):
                 assert line["exception"].startswith("UnicodeDecodeError('utf-8', b'\\xff\\xff")
         assert grown < 50_000_000
+
+
+def test_memory_is_bounded_when_all_that_may_be_delivered_is_large(
+    *, tmp_path: Path, rabbitmq: PrivateRabbitMQ, broker_url: str, store_url: str, measured: Measured
+) -> None:
+    """Given a handler that takes long, and meanwhile as many messages as are delivered without an acknowledgement, of
+    4 MB, which are kept whole, and of 4.5 MB, with small ones between them, the instance keeps of all that no more than
+    it reads ahead, and its connection; once the handler returns, all are announced, once.
+    """
+    larges = [WHOLE, WHOLE, WHOLE, WHOLE + 100_000] * 15
+    small = [f"small-{n}" for n in range(len(larges))]
+    large = [f"large-{n}" for n in range(len(larges))]
+    settings: dict[str, dict[str, Any]] = {
+        "handlers": {"modules": ["tests.support.slow_handlers"]},
+        "broker": {"prefetch": 2 * len(larges)},
+    }
+
+    def in_flight() -> int:
+        return int(rabbitmq.queues(vhost_of(broker_url))["celeryev.fleet"]["messages_unacknowledged"])
+
+    with Fleet(
+        tmp_path, broker_url, store_url, size=1, settings=settings, env={VARIABLE: str(tmp_path)}
+    ).start() as fleet:
+        before = peak_memory(fleet)
+        publish(broker_url, [lives([*large, *small]), message(event(WAITING, uuid=None, at=TIME))])
+        gate = Gate(tmp_path)
+        gate.wait_until_begun()
+        for one, other, size in zip(large, small, larges, strict=True):
+            ended = event("task-failed", uuid=one, at=TIME + 2, exception=undecodable(size))
+            publish(broker_url, [message(ended), message(event("task-succeeded", uuid=other, at=TIME + 2))])
+        wait_until(lambda: in_flight() == 2 * len(larges), patient(60), "all that may be delivered", 0.5)
+        time.sleep(2 * DEPTH_EVERY)  # the queue's length is due, whose answer is behind all that
+        waited = peak_memory(fleet) - before
+        gate.open()
+
+        def ends() -> list[str]:
+            return [line["task_id"] for line in fleet.said("task-failed") + fleet.said("task-succeeded")]
+
+        wait_until(lambda: len(ends()) >= len(large) + len(small), patient(120), "all ends", 0.2)
+        wait_until(lambda: queue_depth(broker_url) == 0, patient(30), "the end of the queue", 0.2)
+        grown = peak_memory(fleet) - before
+        delivered = 5 * sum(larges)
+        measured(f"{delivered / 1e6:.0f} MB delivered at once: memory, more than before", f"{grown / 1e6:.0f} MB")
+
+        assert sorted(ends()) == sorted([*large, *small])
+        assert troubles(fleet) == []
+        assert max(waited, grown) < MOST_AHEAD + RECENT_WORK + 4 * MAX_BODY < 5 * WHOLE * larges.count(WHOLE) / 1.5
 
 
 def test_a_large_event_is_announced_by_redis(tmp_path: Path, redis_broker_url: str, store_url: str) -> None:

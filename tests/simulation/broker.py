@@ -188,7 +188,7 @@ class _SimulatedSource:
     place = "simulated"
     greeting = ""
     greetings: Collection[str] = ()
-    is_receiving = False
+    is_receiving = is_behind = False
 
 
 class QueueSource(_SimulatedSource):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -15,7 +16,8 @@ from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ha_monitor.broker.buffered import MOST_READS, BufferedConnection
+from ha_monitor.broker import buffered
+from ha_monitor.broker.buffered import MOST_READS, READ_SIZE, BufferedConnection
 from ha_monitor.events.body import MAX_BODY
 from ha_monitor.events.decode import Message
 
@@ -325,6 +327,49 @@ def test_a_sign_of_life_is_noted() -> None:
         connection.drain_events(1)
 
     assert connection.bytes_recv > before
+
+
+def test_what_is_read_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more messages than may be kept for a caller who takes none, the rest waits in the socket and counts as a
+    sign of life; once they are taken, what is behind them is read, and all have come, in their order.
+    """
+    monkeypatch.setattr(buffered, "MOST_AHEAD", 3 * READ_SIZE)
+    body = b"x" * (READ_SIZE // 2)
+    ours, theirs = socket.socketpair()
+    connection, _ = connection_on([])
+
+    class Transport:
+        connected = True
+        sock = ours
+
+        @contextmanager
+        def having_timeout(self, timeout: float | None) -> Iterator[socket.socket]:
+            ours.settimeout(timeout)
+            try:
+                yield ours
+            except BlockingIOError:
+                raise TimeoutError from None
+
+    connection.transport = Transport()
+    sender = threading.Thread(target=lambda: [theirs.sendall(message(tag, body)) for tag in range(20)])
+    sender.start()
+    taken: list[int] = []
+    with ours, theirs:
+        while connection.read_ahead():  # the sender's thread may be late
+            pass
+        for _ in range(10):
+            connection.prev_recv = connection.bytes_recv
+            assert connection.read_ahead() is False
+            assert connection.prev_recv is None
+            assert sum(len(one.body) for _, one in connection.deliveries) < 4 * READ_SIZE
+        while len(taken) < 20:
+            taken += [tag for tag, _ in connection.deliveries]
+            connection.deliveries.clear()
+            connection.read_ahead()
+        sender.join()
+        assert connection.read_ahead() is True
+
+    assert taken == list(range(20))
 
 
 def test_a_real_socket_that_has_nothing_times_out() -> None:
