@@ -60,6 +60,8 @@ class FleetBed:
 
     def __init__(self, bridge: Bridge, folder: Path) -> None:
         self.folder = folder
+        self.address = bridge.address
+        """Of this machine, as the hosts see it."""
         self.services = Services(bridge)
         self.hosts = [bridge.host("vm1"), bridge.host("vm2"), bridge.host("vm3", "trixie")]
         built_packages()
@@ -77,7 +79,7 @@ class FleetBed:
         bridge.start()
         self._stack = ExitStack()
         self._watch: Watch | None = None
-        self.repository = self._stack.enter_context(Repository(folder / "repository", bridge.address))
+        self.repository = self._stack.enter_context(Repository(folder / "repository", self.address))
         self.load = Load(self.services.broker_url)
 
     def host(self, name: str) -> Host:

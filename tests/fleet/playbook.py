@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Any, NamedTuple
 
 from tests.support.hosts import Host
@@ -57,9 +58,23 @@ class Ansible:
         self.seconds = 0.0
         """What they took, all together."""
         self._folder = folder
-        self._inventory = folder / "inventory.json"
-        entries = {host.name: host.ansible_variables() for host in hosts}
-        self._inventory.write_text(json.dumps({"ha_monitor": {"hosts": entries, "vars": dict(variables)}}))
+        self._inventory, self._encrypted = folder / "inventory.yml", folder / "encrypted.yml"
+        self._hosts = {host.name: host.ansible_variables() for host in hosts}
+        self._variables = dict(variables)
+        self._inventory.write_text(self._inventory_with(self._variables))
+
+    def encrypt(self, password: str, *names: str) -> str:
+        """Make a second inventory, in which these variables are encrypted, and return it: as the README says, with the
+        password typed twice for each, and what is printed put among the variables."""
+        printed = ""
+        for name in names:
+            command = [str(PROGRAMS / "ansible-vault"), "encrypt_string", "--ask-vault-pass", "--name", name]
+            done = self._run([*command, self._variables[name]], typed=f"{password}\n{password}\n")
+            assert done.returncode == 0, done.stdout + done.stderr
+            printed += f"{done.stdout.strip()}\n"
+        plain = {name: value for name, value in self._variables.items() if name not in names}
+        self._encrypted.write_text(self._inventory_with(plain, printed))
+        return self._encrypted.read_text()
 
     def play(
         self,
@@ -68,17 +83,21 @@ class Ansible:
         check: bool = False,
         limit: str = "",
         oldest: bool = False,
+        vault_password: str = "",
         **variables: Any,
     ) -> Played:
         """Run a playbook with these variables over those of the inventory; a failure is part of the result.
 
         :param oldest: with the oldest Ansible, where this Python can run it.
+        :param vault_password: typed when it is asked for; with the inventory that `encrypt` has made.
         """
-        command = [f"ansible/{playbook}", "--diff", *options]
-        command += ["--check"] if check else []
-        command += ["--limit", limit] if limit else []
+        programs = OLDEST if oldest and OLDEST_RUNS else PROGRAMS
+        command = [str(programs / "ansible-playbook"), f"--inventory={self._inventory}", f"ansible/{playbook}"]
+        if vault_password:
+            command[1:2] = [f"--inventory={self._encrypted}", "--ask-vault-pass"]
+        command += ["--diff", *options, *(["--check"] if check else []), *(["--limit", limit] if limit else [])]
         began = time.monotonic()
-        done = self._run("ansible-playbook", command, variables, OLDEST if oldest and OLDEST_RUNS else PROGRAMS)
+        done = self._run([*command, "--extra-vars", json.dumps(variables)], typed=f"{vault_password}\n")
         seconds = time.monotonic() - began
         self.plays += 1
         self.seconds += seconds
@@ -95,17 +114,20 @@ class Ansible:
         """What a template becomes with the inventory, on this machine."""
         target = self._folder / template.stem
         arguments = f"src={template} dest={target} mode=0644"
-        command = ["localhost", "--connection=local", "--module-name=ansible.builtin.template", "--args", arguments]
-        done = self._run("ansible", command, variables, PROGRAMS)
+        command = [str(PROGRAMS / "ansible"), f"--inventory={self._inventory}", "localhost", "--connection=local"]
+        command += ["--module-name=ansible.builtin.template", "--args", arguments]
+        done = self._run([*command, "--extra-vars", json.dumps(variables)])
         assert done.returncode == 0, done.stdout + done.stderr
         return target.read_text()
 
-    def _run(
-        self, program: str, arguments: list[str], variables: dict[str, Any], programs: Path
-    ) -> subprocess.CompletedProcess[str]:
-        command = [str(programs / program), "--inventory", str(self._inventory), *arguments]
+    def _inventory_with(self, variables: Mapping[str, Any], encrypted: str = "") -> str:
+        """An inventory in YAML; what JSON can say is YAML, too."""
+        lines = "".join(f"{name}: {json.dumps(value)}\n" for name, value in variables.items())
+        return f"ha_monitor:\n  hosts: {json.dumps(self._hosts)}\n  vars:\n" + indent(lines + encrypted, "    ")
+
+    def _run(self, command: list[str], typed: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*command, "--extra-vars", json.dumps(variables)],
+            command,
             cwd=ROOT,
             env={
                 **os.environ,
@@ -115,7 +137,9 @@ class Ansible:
                 "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
                 "LC_ALL": "C.UTF-8",
             },
-            stdin=subprocess.DEVNULL,
+            # Without a terminal, passwords are read from there.
+            start_new_session=True,
+            input=typed,
             capture_output=True,
             text=True,
             timeout=patient(TIMEOUT),

@@ -5,17 +5,23 @@ from __future__ import annotations
 from ha_monitor.version import __version__
 from tests.fleet.bed import ALL, CONFIGURATION, FleetBed, fingerprint, ports, run, starts
 
+CREDENTIALS = "/etc/ha-monitor/credentials"
+VAULT_PASSWORD = "a-horse-and-its-staple"
+
 
 def test_bare_hosts_become_a_fleet_that_consumes(fleet: FleetBed, table: list[str]) -> None:
-    """Given bare hosts, a dry run says that each would be installed and touches none; the run, on one host with the
-    oldest Ansible, installs the packages from files, all instances consume, only root can read the secrets, and no
-    instance listens."""
-    foreseen = fleet.ansible.play(check=True, limit="vm1,vm3").assert_good()
+    """Given bare hosts, and the two URLs encrypted, a dry run says that each would be installed and touches none; the
+    run, on one host with the oldest Ansible, installs the packages from files, all instances consume, only root can
+    read the secrets, and no instance listens."""
+    inventory = fleet.ansible.encrypt(VAULT_PASSWORD, "ha_monitor_broker_url", "ha_monitor_store_url")
+    assert fleet.services.password not in inventory
+    foreseen = fleet.ansible.play(check=True, limit="vm1,vm3", vault_password=VAULT_PASSWORD).assert_good()
     assert set(foreseen.changed) == {"vm1", "vm3"}
     assert all(foreseen.changed.values())
     assert all(host.console("ls /etc/ha-monitor").returncode for host in fleet.hosts)
 
-    fleet.ansible.play(limit="vm1", oldest=True).assert_good()
+    fleet.ansible.play(limit="vm1", oldest=True, vault_password=VAULT_PASSWORD).assert_good()
+    assert run(fleet.host("vm1"), f"cat {CREDENTIALS}/broker_url") == f"{fleet.services.broker_url}\n"
     # As verbose as an administrator in need may ask for: the secrets are in none of it.
     installed = fleet.ansible.play("site.yml", "-vvv").assert_good()
 
@@ -23,13 +29,13 @@ def test_bare_hosts_become_a_fleet_that_consumes(fleet: FleetBed, table: list[st
     assert fleet.names() == ALL
     assert {one.version for one in fleet.consuming()} == {__version__}
     for host in fleet.hosts:
-        found = run(host, "stat -c '%a %U %n' /etc/ha-monitor/credentials /etc/ha-monitor/credentials/*_url")
+        found = run(host, f"stat -c '%a %U %n' {CREDENTIALS} {CREDENTIALS}/*_url")
         assert found.splitlines() == [
-            "700 root /etc/ha-monitor/credentials",
-            "600 root /etc/ha-monitor/credentials/broker_url",
-            "600 root /etc/ha-monitor/credentials/redbeat_url",
-            "600 root /etc/ha-monitor/credentials/result_backend_url",
-            "600 root /etc/ha-monitor/credentials/store_url",
+            f"700 root {CREDENTIALS}",
+            f"600 root {CREDENTIALS}/broker_url",
+            f"600 root {CREDENTIALS}/redbeat_url",
+            f"600 root {CREDENTIALS}/result_backend_url",
+            f"600 root {CREDENTIALS}/store_url",
         ]
         assert ports(host) == set()
         assert fleet.services.password not in run(host, "grep -rs . /etc/systemd /etc/ha-monitor/*.toml; journalctl -q")

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import base64
+import json
+import shlex
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+from ha_monitor.exit_status import ExitStatus
 from ha_monitor.version import __version__
-from tests.fleet.bed import ALL, CONFIGURED, FleetBed, page, run, state_of_pages
+from tests.fleet.bed import ALL, ASKED_EACH, CONFIGURED, FleetBed, page, run, state_of_pages
 from tests.fleet.packages import CONFUSING_VERSION, HIGHER_VERSION, built_wheel, library_wheels, wheel_of
+from tests.support.hosts.remote import User
 from tests.support.machine import patient
+from tests.support.process import wait_until
 
+CREDENTIALS = "/etc/ha-monitor/credentials"
+NOT_READABLE = (
+    f"{CREDENTIALS}: this user may not read broker_url and store_url, which the instances of this host use: "
+    "run the command as root, or set HA_MONITOR_BROKER_URL and HA_MONITOR_STORE_URL"
+)
 ENSUREPIP = "/usr/lib/python3.11/ensurepip"
 
 
@@ -77,6 +87,50 @@ def test_one_host_changes_from_the_package_to_pip_by_an_index(fleet: FleetBed, t
     assert state_of_pages(fleet.host("vm2"))["UnitFileState"] == "enabled"
     assert "3 of 3 instances consume" in page(fleet.host("vm2"), "/monitor")
     row.assert_guarantee()
+
+
+def test_a_handler_on_the_host_with_pip_is_called_by_its_own_python(fleet: FleetBed) -> None:
+    """Given the handler module in /etc/ha-monitor/handlers, as with the package, the instance that runs in the virtual
+    environment calls it."""
+    started = "$(systemctl show --property=InvocationID --value ha-monitor@1)"
+    query = f"journalctl -q -o cat _SYSTEMD_INVOCATION_ID={started}"
+
+    def called() -> list[str]:
+        lines = [json.loads(line) for line in run(fleet.host("vm2"), query).splitlines() if line.startswith("{")]
+        return [line["message"] for line in lines if line.get("library") == "fleet_alerts"]
+
+    wait_until(lambda: len(called()) > 0, 60, "a call of the handler", interval=ASKED_EACH)
+
+    assert all(message.endswith(" of tests.fail") for message in called())
+    assert folder_of(fleet).startswith("/opt/ha-monitor/")
+
+
+def test_whoever_is_logged_in_asks_what_the_units_of_pip_use(fleet: FleetBed) -> None:
+    """Given the host with pip, root finds the command by its name in a login shell, and it finds what the units use. An
+    ordinary user is told which files are not readable, and what to do; each of both cures is one."""
+    vm2 = fleet.host("vm2")
+
+    def typed(command: str, user: User) -> tuple[int, str]:
+        done = vm2.run(f"bash -lc {shlex.quote(command)}", user=user, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    urls = f"HA_MONITOR_BROKER_URL={fleet.services.broker_url} HA_MONITOR_STORE_URL={fleet.services.redis_url()}"
+    for command, said in (
+        ("status", "queue celeryev.v2.shop: "),
+        ("check --online", "valid; node_id shop, queue celeryev.v2.shop, 1 handlers"),
+        ("errors", "tests.fail"),
+    ):
+        refused = typed(f"ha-monitor {command}", "admin")
+        assert refused[0] == ExitStatus.CONFIGURATION, refused
+        assert NOT_READABLE in refused[1]
+        may: list[tuple[str, User]] = [
+            (f"ha-monitor {command}", "root"),
+            (f"sudo ha-monitor {command}", "admin"),
+            (f"{urls} ha-monitor {command}", "admin"),
+        ]
+        for line, user in may:
+            status, output = typed(line, user)
+            assert (status, said in output) == (0, True), (line, user, output)
 
 
 def test_pip_upgrades_by_a_url_and_by_a_file(fleet: FleetBed, tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def test_each_folder_says_what_it_needs() -> None:
     assert [str(file) for file in files if not any(file.is_relative_to(folder) for folder in folders)] == []
 
 
+NOBODY = 65534
+"""A user and a group who are not root."""
 DPKG = """\
 dpkg-buildpackage: info: source package ha-monitor
    debian/rules override_dh_auto_build
@@ -115,17 +117,20 @@ def test_the_folder_for_the_packages_is_the_users() -> None:
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 @pytest.mark.parametrize("status", [0, 2])
 def test_the_build_of_the_package_says_what_takes_long(tmp_path: Path, status: int) -> None:
-    """Given a build of some minutes, each long step is said when it begins; one that fails shows its whole log."""
-    root, tools, wheels = tmp_path / "root", tmp_path / "tools", tmp_path / "wheels"
-    for folder in (root / "etc", tools, wheels):
+    """Given a build of some minutes, each long step is said when it begins; one that fails shows its whole log. What
+    root built belongs to whoever the folder for it belongs to."""
+    root, tools, wheels, dist = (tmp_path / name for name in ("root", "tools", "wheels", "dist"))
+    for folder in (root / "etc", tools, wheels, dist):
         folder.mkdir(parents=True)
+    if os.getuid() == 0:
+        os.chown(dist, NOBODY, NOBODY)
     (root / "etc/os-release").write_text('VERSION_ID="12"\n')
     unshare = tools / "unshare"
     unshare.write_text(f"#!/bin/sh\ncat <<END\n{DPKG}END\ntouch {root}/build/here/ha-monitor.deb\nexit {status}\n")
     unshare.chmod(0o755)
 
     done = subprocess.run(
-        [ROOT / "packaging/build-deb", "bookworm", root, wheels, tmp_path / "dist", "/build/here"],
+        [ROOT / "packaging/build-deb", "bookworm", root, wheels, dist, "/build/here"],
         env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
         capture_output=True, text=True, timeout=patient(120), check=False,
     )  # fmt: skip
@@ -135,6 +140,7 @@ def test_the_build_of_the_package_says_what_takes_long(tmp_path: Path, status: i
     assert said[1:4] == ["making wheels of the libraries", "installing them into the package", "packing"]
     if status == 0:
         assert (done.returncode, done.stderr, said[4:]) == (0, "", ["done"])
-        assert (tmp_path / "dist/ha-monitor.deb").exists()
+        built, owner = (dist / "ha-monitor.deb").stat(), dist.stat()
+        assert (built.st_uid, built.st_gid) == (owner.st_uid, owner.st_gid)
     else:
         assert (done.returncode, done.stderr, said[4:]) == (1, DPKG, [])
