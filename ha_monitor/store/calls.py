@@ -40,8 +40,8 @@ class NotReplicated(StoreUnavailable):
 
 
 class ScriptCalls:
-    """The connection, what each call carries of this instance, what is kept of each reply, and the way of a batch: it is
-    handed over, merged and announced. A subclass says what else the scripts are asked.
+    """The connection, what each call carries of this instance, what is kept of each reply, and the way of a batch: it
+    is handed over, merged and announced. A subclass says what else the scripts are asked.
     """
 
     _common: Mapping[str, Any]
