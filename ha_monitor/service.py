@@ -38,15 +38,14 @@ from ha_monitor.metrics.http import HttpServer
 from ha_monitor.metrics.series import AN_EXCEPTION, most_samples
 from ha_monitor.metrics.surveyor import Surveyor
 from ha_monitor.metrics.telemetry import Telemetry
-from ha_monitor.outputs.announcer import Announcer
 from ha_monitor.outputs.console import console_renderer
+from ha_monitor.outputs.handler_calls import HandlerCalls
 from ha_monitor.outputs.handlers import HandlerCode, Handlers
 from ha_monitor.outputs.journal import SOCKET as JOURNAL_SOCKET
 from ha_monitor.outputs.journal import JournalOutput, is_journal
-from ha_monitor.outputs.line import Identity
+from ha_monitor.outputs.line import EventLines, Identity
 from ha_monitor.outputs.log import LibraryHandler, Logger, Threshold, make_logger
 from ha_monitor.outputs.output import Output, StreamOutput
-from ha_monitor.outputs.writer import LineWriter
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.pipeline import Pipeline
@@ -187,18 +186,12 @@ class Service:
         redactor = Redactor(config.log.redact, config.log.max_value_length)
         handlers = Handlers(self._handler_code.load(config.handlers.modules), redactor)
         policy = EmissionPolicy(config.log.level, handlers.types)
-        announcer = Announcer(
-            output=self._output,
-            identity=self._identity,
-            policy=policy,
-            handlers=handlers,
-            settings=config.handlers,
-            logger=self.logger,
-            clock=self._clock,
-            render=self._render,
-            witness=self._telemetry.tasks.exemplars,
+        exemplars = self._telemetry.tasks.exemplars
+        return Reloadable(
+            make_decoder(config, policy),
+            EventLines(self._output, self._identity, policy, self._clock, render=self._render, witness=exemplars),
+            HandlerCalls(handlers, config.handlers, self._identity, self.logger, self._clock),
         )
-        return Reloadable(make_decoder(config, policy), announcer)
 
     def read_again(self) -> Reloadable | None:
         """New parts for a reload; None if the configuration is wrong. Logs what needs a restart."""
@@ -248,7 +241,7 @@ def make_output(file_descriptor: int, environment: Mapping[str, str], clock: Clo
     """The journal if the descriptor leads there, so that lines get fields; else the descriptor."""
     if is_journal(file_descriptor, environment) and Path(JOURNAL_SOCKET).exists():
         return JournalOutput(clock)
-    return StreamOutput(LineWriter(file_descriptor))
+    return StreamOutput(file_descriptor)
 
 
 def make_renderer(

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import structlog
 
-from ha_monitor.outputs.line import EventLine
 from ha_monitor.text.visible import visible
 
 _SHOWN = ("instance", "task_name", "task_id", "worker", "queue", "runtime", "queue_time", "retries")
@@ -54,8 +52,3 @@ def _shown(value: Any) -> Any:
     if value is None or isinstance(value, int | float):
         return value
     return _Visible(visible(value if isinstance(value, str) else str(value)))
-
-
-def fields_of(line: EventLine) -> dict[str, Any]:
-    """The fields of the line, in the order of the JSON."""
-    return {name: value for name, value in msgspec.structs.asdict(line).items() if value is not msgspec.UNSET}

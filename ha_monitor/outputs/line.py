@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from ha_monitor.clock import Clock
 from ha_monitor.events.catalogue import FIELDS
 from ha_monitor.events.error_group import group_id
 from ha_monitor.events.model import Event
-from ha_monitor.events.types import RUNTIME_TYPES, level_of
+from ha_monitor.events.types import RUNTIME_TYPES, EmissionPolicy, level_of
+from ha_monitor.outputs.output import Line, Output
 from ha_monitor.store.record import Facts, elapsed, queue_time_of, root_of
 from ha_monitor.text.visible import visible_json
 
@@ -111,6 +114,73 @@ _to_json = msgspec.json.Encoder().encode
 def _encode(value: Any) -> bytes:
     # Also safe to display: many people use `tail -f` or `journalctl -o cat`.
     return visible_json(_to_json(value))
+
+
+class Witness(Protocol):
+    """Wants to know what is announced."""
+
+    def note(self, items: Sequence[OutboxItem]) -> None:
+        """:param items: whose lines are written, if they have any."""
+
+
+class EventLines:
+    """Writes the lines of what is announced."""
+
+    def __init__(
+        self,
+        output: Output,
+        identity: Identity,
+        policy: EmissionPolicy,
+        clock: Clock,
+        *,
+        render: Callable[[dict[str, Any]], bytes] | None = None,
+        witness: Witness | None = None,
+    ) -> None:
+        """
+        :param render: writes lines for people instead of JSON.
+        :param witness: is told of the items whose lines are written.
+        """
+        self._output = output
+        self._identity = identity
+        self._policy = policy
+        self._clock = clock
+        self._render = render
+        self._witness = witness
+
+    def write(self, items: Sequence[OutboxItem]) -> int:
+        """Write the lines of the items, and return their number; an item may have none. Returns and raises as
+        `Output.write`."""
+        timestamp = iso_time(self._clock.time())
+        lines: list[Line] = []
+        for item in items:
+            if item.entry.kind == 0 and self._policy.writes(item.entry.event.type):
+                line = build_line(item, self._identity, timestamp)
+                text = encode_line(line) if self._render is None else self._render(fields_of(line))
+                lines.append(_indexed(text, line))
+        self._output.write(lines)
+        if self._witness is not None:
+            self._witness.note(items)
+        return len(lines)
+
+
+def fields_of(line: EventLine) -> dict[str, Any]:
+    """The fields of the line, in the order of the JSON."""
+    return {name: value for name, value in msgspec.structs.asdict(line).items() if value is not UNSET}
+
+
+def _indexed(text: bytes, line: EventLine) -> Line:
+    """A line with the fields that it can be found by."""
+    return Line(
+        text,
+        line.level,
+        line.event,
+        line.task_id or None,
+        line.task_name or None,
+        line.queue or None,
+        line.worker or None,
+        line.root_id or None,
+        line.error_group or None,
+    )
 
 
 def build_line(item: OutboxItem, identity: Identity, timestamp: str) -> EventLine:

@@ -1,10 +1,16 @@
-"""Where lines go."""
+"""Where lines go: to a file descriptor here, to journald in `journal.py`."""
 
 from __future__ import annotations
 
+import os
+import select
+import threading
 from typing import NamedTuple, Protocol
 
-from ha_monitor.outputs.writer import LineWriter
+from ha_monitor.errors import OutputLost
+
+CHUNK = 64 * 1024
+"""Bytes per write: the capacity of a pipe."""
 
 
 class Line(NamedTuple):
@@ -33,10 +39,34 @@ class Output(Protocol):
 
 
 class StreamOutput:
-    """Lines to a file, a pipe or a terminal."""
+    """Lines to a file, a pipe or a terminal, completely. Blocks if the reader is slow: nothing is dropped.
 
-    def __init__(self, writer: LineWriter) -> None:
-        self._writer = writer
+    Several threads may write: the lines of one call stay together.
+    """
+
+    def __init__(self, file_descriptor: int) -> None:
+        self._fd = file_descriptor
+        self._lock = threading.Lock()
 
     def write(self, lines: list[Line]) -> None:
-        self._writer.write([line.text for line in lines])
+        """Write each line and a newline; returns when the kernel has them.
+
+        :raises OutputLost: if the reader is gone, the disk is full, or the descriptor is closed.
+        """
+        if lines:
+            text = b"\n".join([*(line.text for line in lines), b""])
+            # A pipe splits what exceeds its capacity, and other threads could write in between.
+            with self._lock:
+                try:
+                    self._write_all(text)
+                except OSError as error:
+                    raise OutputLost(f"standard output takes no more lines: {error.strerror}") from error
+
+    def _write_all(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view[:CHUNK]) :]
+            except BlockingIOError:
+                # The parent process may have left standard output non-blocking.
+                select.select([], [self._fd], [])

@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Protocol
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
-from ha_monitor.outputs.announcer import Announcer, Outcome
+from ha_monitor.outputs.handler_calls import HandlerCalls, Outcome
+from ha_monitor.outputs.line import EventLines
 from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Store
@@ -44,16 +45,17 @@ class Announcements:
 
     def __init__(
         self,
-        *,
         store: Store,
-        announcer: Announcer,
+        lines: EventLines,
+        handlers: HandlerCalls,
+        *,
         stats: Stats,
         threads: Threads,
         upkeep: Upkeep,
         repeats: Repeats,
     ) -> None:
         self._store = store
-        self.announcer = announcer
+        self.lines, self.handlers = lines, handlers
         self._stats = stats
         self._upkeep = upkeep
         self._repeats = repeats
@@ -121,11 +123,11 @@ class Announcements:
             chunk = list(islice(self._pending, AT_ONCE))
             behind = chunk[-1].sequence + 1
             unwritten = [item for item in chunk if item.sequence >= self._lines_until]
-            self._stats.lines += self.announcer.write_lines(unwritten)
+            self._stats.lines += self.lines.write(unwritten)
             self._lines_until = max(self._lines_until, behind)
-            if self.announcer.has_handlers or any(item.entry.kind for item in chunk):
+            if self.handlers.any or any(item.entry.kind for item in chunk):
                 for item in chunk:
-                    if self.announcer.is_for_handlers(item):
+                    if self.handlers.are_due(item):
                         self._handle(item)
                     else:
                         self._store.announced(item.sequence + 1, _event_ids([item]))
@@ -142,7 +144,7 @@ class Announcements:
         Without a thread they are called here: the call is guaranteed, while a lease can be renewed.
         """
         outcome = Outcome()
-        call = partial(self.announcer.call_handlers, item, outcome)
+        call = partial(self.handlers.call, item, outcome)
         called = self._thread.submit(call)
         trouble = self._wait_for(called)
         try:
@@ -156,7 +158,7 @@ class Announcements:
         if outcome.is_open:
             self._stats.handler_failures += outcome.failures
             self._stats.dead_letters += len(outcome.dead_letters)
-            keep = self.announcer.keep_dead_letters
+            keep = self.handlers.keep_dead_letters
             self._store.record_outcome(item.sequence + 1, outcome.retries, outcome.dead_letters, keep)
         self._upkeep.made_progress()
         self._upkeep.keep_alive()

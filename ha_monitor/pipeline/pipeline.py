@@ -113,7 +113,7 @@ class Pipeline:
         )
         repeats = Repeats(store, None if source.redelivers else self._watermark, clock)
         self._announcements = Announcements(
-            store=store, announcer=reloadable.announcer, stats=stats, threads=threads, upkeep=self, repeats=repeats
+            store, reloadable.lines, reloadable.handlers, stats=stats, threads=threads, upkeep=self, repeats=repeats
         )
         self._store_link = StoreLink(
             store,
@@ -372,7 +372,7 @@ class Pipeline:
         if (reloadable := self._program.read_again()) is not None:
             # A batch in flight was decoded with the old settings, and its lines may be written with the new ones.
             self._collector.decoder = reloadable.decoder
-            self._announcements.announcer = reloadable.announcer
+            self._announcements.lines, self._announcements.handlers = reloadable.lines, reloadable.handlers
         self._supervisor.ready()
 
     def _shutdown(self, *, finish: bool) -> None:

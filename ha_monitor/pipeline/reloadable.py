@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from ha_monitor.events.decode import Decoder
-from ha_monitor.outputs.announcer import Announcer
+from ha_monitor.outputs.handler_calls import HandlerCalls
+from ha_monitor.outputs.line import EventLines
 
 
 class Reloadable(NamedTuple):
     """The parts that may be replaced while the loop runs."""
 
     decoder: Decoder
-    announcer: Announcer
+    lines: EventLines
+    handlers: HandlerCalls
 
 
 class Program(Protocol):

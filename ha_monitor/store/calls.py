@@ -1,4 +1,6 @@
-"""Calls of the scripts as one instance makes them, some of them before the replies to others have come."""
+"""Calls of the scripts as one instance makes them: those that merge batches, of which several may be under way, and how
+any other is made.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,15 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
 from ha_monitor.dialing import Dialed
 from ha_monitor.errors import LeaseLost, StoreUnavailable
+from ha_monitor.events.decode import Batch
 from ha_monitor.store.api import SLOW_CALL
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.counting import RedisCounts
 from ha_monitor.store.keys import Keys
+from ha_monitor.store.outbox import read_items
 from ha_monitor.store.own_state import Lease, OutboxProgress, RecentWork, RollbackMemory
-from ha_monitor.store.packing import PackedBatch
-from ha_monitor.store.results import Counting
+from ha_monitor.store.packing import PackedBatch, as_lua_string
+from ha_monitor.store.results import Applied, Counting
 from ha_monitor.store.scripts import read_scripts
 from ha_monitor.text.visible import visible
 
@@ -36,8 +40,8 @@ class NotReplicated(StoreUnavailable):
 
 
 class ScriptCalls:
-    """The connection, what each call carries of this instance, and what is kept of each reply. A subclass says what the
-    scripts are asked.
+    """The connection, what each call carries of this instance, what is kept of each reply, and the way of a batch: it
+    is handed over, merged and announced. A subclass says what else the scripts are asked.
     """
 
     _common: Mapping[str, Any]
@@ -107,6 +111,48 @@ class ScriptCalls:
 
     def close(self) -> None:
         self._connection.close()
+
+    def send_apply(self, batch: Batch) -> None:
+        """Hand a batch to Redis, without waiting for it."""
+        sent = PackedBatch.of(batch)
+        if not self._sent:
+            self._replied_at = self._clock.monotonic()
+        self._send("apply", {"tasks": sent.tasks, "workers": sent.workers, "others": sent.others})
+        self._sent.append(sent)
+
+    def answers_within(self, seconds: float) -> bool:
+        """Whether there is a reply for `receive_apply`; waits up to so many seconds for it."""
+        if self._applied or self._connection.has_reply(seconds):
+            return True
+        if self._sent and self._clock.monotonic() - self._replied_at > self.settings.timeout:
+            self._connection.time_out()
+        return False
+
+    def receive_apply(self) -> Applied:
+        """Wait until the oldest batch handed over is merged, or its first tasks, if their records are large."""
+        first, raw, new, repeated, waiting, merged = self._next_applied()
+        return Applied(read_items(first, raw), new, repeated, waiting, self._take_trouble(), merged)
+
+    def announced(self, upto: int, ids: Sequence[str] = ()) -> None:
+        """Note that all items below a sequence number are out, among them these events."""
+        self._progress.announce(upto)
+        self._recent.announced(ids)
+
+    def record_outcome(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
+        """Close all items below a sequence number, some of whose handlers failed: see `api.Store`."""
+        options = {
+            "announced": upto,
+            "failed": [(delay, as_lua_string(entry)) for delay, entry in retries],
+            "dead": [as_lua_string(letter) for letter in dead],
+            "most_dead": keep,
+        }
+        self._call("record_outcome", options)
+        self._progress.confirm_upto(upto)
+
+    def flush(self) -> None:
+        """Tell Redis what has been announced, if it does not know."""
+        if not self._progress.is_confirmed:
+            self.record_outcome(self._progress.announced, [], [], 1_000_000)
 
     def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:
         """Run a script, and return its reply: of one of the leader's, None if this instance does not lead.

@@ -8,14 +8,13 @@ from typing import Any
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
-from ha_monitor.events.decode import Batch
 from ha_monitor.store.calls import NotReplicated, ScriptCalls
 from ha_monitor.store.damage import repair
 from ha_monitor.store.fellows import living_fellows
 from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.outbox import OutboxItem, read_items
 from ha_monitor.store.packing import PackedBatch, as_lua_string, json_object
-from ha_monitor.store.results import Applied, Counting, Peer, Recovered, Rollback, StoreInfo, Takeover, Ticked
+from ha_monitor.store.results import Counting, Peer, Recovered, Rollback, StoreInfo, Takeover, Ticked
 from ha_monitor.store.sentinel_url import is_sentinel_url
 from ha_monitor.store.server_info import ASK, read_info, store_info
 
@@ -116,32 +115,6 @@ class RedisStore(ScriptCalls):
         self._lease_granted(token, asked)
         return Recovered(read_items(first, raw), first + len(raw))
 
-    def announced(self, upto: int, ids: Sequence[str] = ()) -> None:
-        """Note that all items below a sequence number are out, among them these events."""
-        self._progress.announce(upto)
-        self._recent.announced(ids)
-
-    def send_apply(self, batch: Batch) -> None:
-        """Hand a batch to Redis, without waiting for it."""
-        sent = PackedBatch.of(batch)
-        if not self._sent:
-            self._replied_at = self._clock.monotonic()
-        self._send("apply", {"tasks": sent.tasks, "workers": sent.workers, "others": sent.others})
-        self._sent.append(sent)
-
-    def answers_within(self, seconds: float) -> bool:
-        """Whether there is a reply for `receive_apply`; waits up to so many seconds for it."""
-        if self._applied or self._connection.has_reply(seconds):
-            return True
-        if self._sent and self._clock.monotonic() - self._replied_at > self.settings.timeout:
-            self._connection.time_out()
-        return False
-
-    def receive_apply(self) -> Applied:
-        """Wait until the oldest batch handed over is merged, or its first tasks, if their records are large."""
-        first, raw, new, repeated, waiting, merged = self._next_applied()
-        return Applied(read_items(first, raw), new, repeated, waiting, self._take_trouble(), merged)
-
     def tick(
         self,
         stats: bytes,
@@ -208,22 +181,6 @@ class RedisStore(ScriptCalls):
 
         self._recent.hand_over(lambda ids: self._call("restore", {"ids": ids}), merge)
         return items
-
-    def record_outcome(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
-        """Close all items below a sequence number, some of whose handlers failed: see `api.Store`."""
-        options = {
-            "announced": upto,
-            "failed": [(delay, as_lua_string(entry)) for delay, entry in retries],
-            "dead": [as_lua_string(letter) for letter in dead],
-            "most_dead": keep,
-        }
-        self._call("record_outcome", options)
-        self._progress.confirm_upto(upto)
-
-    def flush(self) -> None:
-        """Tell Redis what has been announced, if it does not know."""
-        if not self._progress.is_confirmed:
-            self.record_outcome(self._progress.announced, [], [], 1_000_000)
 
     def unregister(self) -> int:
         """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""

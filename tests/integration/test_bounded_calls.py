@@ -26,23 +26,31 @@ SetTimeOfACall = Callable[[float], None]
 LIVES = 150
 KINDS = ("task-sent", "task-received", "task-started", "task-succeeded")
 LONG = 240 * "x"
+READ_CLOCK = "local function now_ms()\n  local time = redis.call('TIME')\n"
+STOPPED = "  looks = looks + 1\n  if looks > 3 then time[1] = time[1] + 1 end\n"
 
 
 @pytest.fixture
-def time_of_a_call(monkeypatch: pytest.MonkeyPatch) -> SetTimeOfACall:
-    """Sets how many ms a merge, or a look for losses, may work: with 0, it ends wherever it looks at its clock."""
+def change_scripts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Replaces a text in the scripts that merge, and look for losses."""
 
-    def set_time(milliseconds: float) -> None:
+    def change(before: str, after: str) -> None:
         scripts = read_scripts()
         for name in ("apply", "losses"):
             source = scripts[name].source
-            changed = source.replace("work = 6,", f"work = {milliseconds:.0f},")
+            changed = source.replace(before, after)
             assert changed != source
             digest = sha1(changed.encode(), usedforsecurity=False).hexdigest()
             scripts[name] = scripts[name]._replace(source=changed, sha=digest)
         monkeypatch.setattr("ha_monitor.store.calls.read_scripts", lambda: scripts)
 
-    return set_time
+    return change
+
+
+@pytest.fixture
+def time_of_a_call(change_scripts: Callable[[str, str], None]) -> SetTimeOfACall:
+    """Sets how many ms a merge, or a look for losses, may work: with 0, it ends wherever it looks at its clock."""
+    return lambda milliseconds: change_scripts("work = 6,", f"work = {milliseconds:.0f},")
 
 
 def counter(url: str) -> Instance:
@@ -102,6 +110,18 @@ def test_a_call_whose_time_is_over_leaves_the_rest_to_the_next(
     assert [found[code] for code in ("1", "2", "3", "10")] == [LIVES] * 4
     assert inside.redis.zcard(inside.keys.workers) == 1
     assert one.apply(*lives(LIVES)).new == 0
+
+
+def test_a_call_is_not_cut_for_time_in_which_redis_did_not_run(
+    store_url: str, change_scripts: Callable[[str, str], None]
+) -> None:
+    """Given a busy machine, on which Redis does not run for a second within a merge, it merges the whole batch."""
+    change_scripts(READ_CLOCK, f"local looks = 0\n{READ_CLOCK}{STOPPED}")
+    one = Instance(store_url).start()
+
+    calls = calls_for(one, decode([event("task-sent", uuid=f"t{number}") for number in range(LIVES)]))
+
+    assert calls == [LIVES]
 
 
 def test_what_is_behind_a_rest_is_merged_after_it(store_url: str, time_of_a_call: SetTimeOfACall) -> None:

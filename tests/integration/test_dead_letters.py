@@ -12,10 +12,8 @@ import pytest
 from ha_monitor import Event
 from ha_monitor.cli.main import main
 from ha_monitor.config.schema import Handlers as Settings
-from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.redact import Redactor
-from ha_monitor.events.types import EmissionPolicy
-from ha_monitor.outputs.announcer import Announcer, Outcome
+from ha_monitor.outputs.handler_calls import HandlerCalls, Outcome
 from ha_monitor.outputs.handlers import Handler, Handlers
 from ha_monitor.outputs.line import Identity
 from ha_monitor.store.dead_letters import letter_id
@@ -36,14 +34,12 @@ class Fleet:
         self.called: list[Event] = []
         self.said: list[dict[str, Any]] = []
         handler = Handler("alerts.mail", frozenset({"task-failed"}), self._mail)
-        self._announcer = Announcer(
-            output=SimpleNamespace(write=lambda lines: None),
-            identity=Identity(NODE, "1", "host", 1),
-            policy=EmissionPolicy(LogLevel.INFO, ()),
-            handlers=Handlers([handler], Redactor([], 1000)),
-            settings=Settings(attempts=1),
-            logger=SimpleNamespace(error=lambda what, **fields: self.said.append({"event": what, **fields})),
-            clock=instance.clock,
+        self._calls = HandlerCalls(
+            Handlers([handler], Redactor([], 1000)),
+            Settings(attempts=1),
+            Identity(NODE, "1", "host", 1),
+            SimpleNamespace(error=lambda what, **fields: self.said.append({"event": what, **fields})),
+            instance.clock,
         )
 
     def _mail(self, event: Event, _task: Any) -> None:
@@ -56,7 +52,7 @@ class Fleet:
         items, self.instance.emitted = self.instance.emitted, []
         for item in items:
             outcome = Outcome()
-            self._announcer.call_handlers(item, outcome)
+            self._calls.call(item, outcome)
             dead = outcome.dead_letters
             self.instance.store.record_outcome(item.sequence + 1, outcome.retries, dead, 10)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ha_monitor.errors import StoreUnavailable
-from ha_monitor.outputs.announcer import Outcome
+from ha_monitor.outputs.handler_calls import Outcome
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.stats import Stats
@@ -19,14 +19,24 @@ from tests.support.threads import plain_threads
 from tests.unit.builders import TIME, event
 
 
-class CrashingHandler:
-    """Remembers the lines; at the first handler's failure Redis is gone with what it was told since `keep`."""
+class Lines:
+    """Remembers which are written."""
 
-    has_handlers = True
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    def write(self, items: Sequence[OutboxItem]) -> int:
+        self.written += [item.entry.event.type for item in items]
+        return len(items)
+
+
+class CrashingHandler:
+    """At the first handler's failure Redis is gone with what it was told since `keep`."""
+
+    any = True
     keep_dead_letters = 10
 
     def __init__(self, server: PrivateRedis) -> None:
-        self.lines: list[str] = []
         self._server = server
         self._kept = Path(f"{server.dir}-kept")
         self._crashed = False
@@ -35,14 +45,10 @@ class CrashingHandler:
         """What is written now stays."""
         self._server.copy_data(self._kept)
 
-    def write_lines(self, items: Sequence[OutboxItem]) -> int:
-        self.lines += [item.entry.event.type for item in items]
-        return len(items)
-
-    def is_for_handlers(self, item: OutboxItem) -> bool:
+    def are_due(self, item: OutboxItem) -> bool:
         return True
 
-    def call_handlers(self, item: OutboxItem, outcome: Outcome) -> None:
+    def call(self, item: OutboxItem, outcome: Outcome) -> None:
         if self._crashed:
             return
         self._crashed = True
@@ -68,20 +74,21 @@ def test_what_comes_after_the_forgotten_is_announced(own_redis: PrivateRedis) ->
     have lines nevertheless.
     """
     one = Instance(own_redis.url()).start()
-    announcer = CrashingHandler(own_redis)
+    lines, handlers = Lines(), CrashingHandler(own_redis)
     announcements = Announcements(
         store=one.store,
-        announcer=announcer,  # type: ignore[arg-type]
+        lines=lines,  # type: ignore[arg-type]
+        handlers=handlers,  # type: ignore[arg-type]
         stats=Stats(),
         threads=plain_threads(),
         upkeep=Nothing(),
         repeats=Repeats(one.store, None, one.clock),
     )
-    announcer.keep()
+    handlers.keep()
     announcements.add(one.apply(*[event(f"old-{number}", uuid=None) for number in range(3)], announce=False).items)
     with pytest.raises(StoreUnavailable):
         announcements.announce()
-    assert announcer.lines == ["old-0", "old-1", "old-2"]
+    assert lines.written == ["old-0", "old-1", "old-2"]
 
     announcements.forget()
     one.store.close()
@@ -92,4 +99,4 @@ def test_what_comes_after_the_forgotten_is_announced(own_redis: PrivateRedis) ->
     announcements.announce()
 
     assert [item.sequence for item in new] == [0, 1, 2], "Redis has not forgotten: the test would prove nothing"
-    assert announcer.lines[3:] == ["new-0", "new-1", "new-2"]
+    assert lines.written[3:] == ["new-0", "new-1", "new-2"]

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ha_monitor.config.schema import Metrics
-from ha_monitor.outputs.console import console_renderer, fields_of
-from ha_monitor.outputs.line import MAX_LINE, Identity, build_line, encode_line
+from ha_monitor.outputs.console import console_renderer
+from ha_monitor.outputs.line import MAX_LINE, Identity, build_line, encode_line, fields_of
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.results import Counting

@@ -60,9 +60,9 @@ STEPS = {
     "decoded": Step("ha_monitor.events.decode:Decoder.decode", "after"),
     "sent-to-store": Step("ha_monitor.store.store:RedisStore.send_apply", "after"),
     "merged": Step("ha_monitor.store.store:RedisStore.receive_apply", "after", has_items),
-    "before-lines": Step("ha_monitor.outputs.announcer:Announcer.write_lines", "before", has_argument),
-    "halfway-through-lines": Step("ha_monitor.outputs.writer:LineWriter._write_all", "halfway", has_events),
-    "after-lines": Step("ha_monitor.outputs.announcer:Announcer.write_lines", "after", has_result),
+    "before-lines": Step("ha_monitor.outputs.line:EventLines.write", "before", has_argument),
+    "halfway-through-lines": Step("ha_monitor.outputs.output:StreamOutput._write_all", "halfway", has_events),
+    "after-lines": Step("ha_monitor.outputs.line:EventLines.write", "after", has_result),
     "before-handler": Step("ha_monitor.outputs.handlers:Handlers.call", "before"),
     "after-handler": Step("ha_monitor.outputs.handlers:Handlers.call", "after"),
     "before-failed-handler-recorded": Step("ha_monitor.store.store:RedisStore.record_outcome", "before"),
@@ -80,7 +80,7 @@ UNEXPECTED = "unexpected-error"
 ALL_STEPS = STEPS | {
     TAKEN_OVER: Step("ha_monitor.store.store:RedisStore.tick", "after", has_taken_over),
     INCIDENT: Step("ha_monitor.store.duties:Duties.incidents", "after", has_result),
-    UNEXPECTED: Step("ha_monitor.outputs.announcer:Announcer.call_handlers", "raises"),
+    UNEXPECTED: Step("ha_monitor.outputs.handler_calls:HandlerCalls.call", "raises"),
 }
 
 

@@ -20,7 +20,6 @@ from ha_monitor.notify.plan import Pace
 from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import StreamOutput
-from ha_monitor.outputs.writer import LineWriter
 from ha_monitor.pipeline import notifications
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.incidents import Incident
@@ -55,7 +54,7 @@ class Teller:
         settings = msgspec.convert(notify, Notify)
         identity = Identity(NODE, str(os.getpid()), "host", os.getpid())
         logger = make_logger(
-            output=StreamOutput(LineWriter(1)),
+            output=StreamOutput(1),
             identity=identity,
             clock=clock,
             threshold=Threshold(LogLevel.DEBUG),

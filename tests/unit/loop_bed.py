@@ -18,9 +18,9 @@ from ha_monitor.events.facts import FactBuilder
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.types import EmissionPolicy
 from ha_monitor.metrics.telemetry import Telemetry
-from ha_monitor.outputs.announcer import Announcer
+from ha_monitor.outputs.handler_calls import HandlerCalls
 from ha_monitor.outputs.handlers import Handler, Handlers
-from ha_monitor.outputs.line import Identity
+from ha_monitor.outputs.line import EventLines, Identity
 from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
 from ha_monitor.pipeline.investigator import Investigator
@@ -222,16 +222,11 @@ class BareInstance:
         """What a reload may replace."""
         found = [Handler(one.__name__, frozenset(["task-succeeded"]), one) for one in handlers]
         policy = policy_of(level, for_handlers=bool(handlers))
-        announcer = Announcer(
-            output=self.output,
-            identity=self.identity,
-            policy=policy,
-            handlers=Handlers(found, redactor()),
-            settings=self.config.handlers,
-            logger=self.logger,
-            clock=self.clock,
+        return Reloadable(
+            Decoder(facts_of(policy), redactor()),
+            EventLines(self.output, self.identity, policy, self.clock),
+            HandlerCalls(Handlers(found, redactor()), self.config.handlers, self.identity, self.logger, self.clock),
         )
-        return Reloadable(Decoder(facts_of(policy), redactor()), announcer)
 
     def read_again(self) -> Reloadable | None:
         return self.reread()

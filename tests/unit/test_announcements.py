@@ -10,7 +10,7 @@ import pytest
 
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.model import Event
-from ha_monitor.outputs.announcer import Outcome
+from ha_monitor.outputs.handler_calls import Outcome
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.stats import Stats
@@ -41,27 +41,32 @@ class FakeStore:
         self.done = upto
 
 
-class FakeAnnouncer:
-    keep_dead_letters = 10
+class FakeLines:
+    """Notes which are written."""
 
-    """Calls one function for each item."""
-
-    has_handlers = True
-
-    def __init__(self, handler: Callable[[int, Outcome], object]) -> None:
-        self._handler = handler
+    def __init__(self) -> None:
         self.written: list[int] = []
         self.marked: list[int] = []
 
-    def write_lines(self, items: Sequence[OutboxItem]) -> int:
+    def write(self, items: Sequence[OutboxItem]) -> int:
         self.written += [item.sequence for item in items]
         self.marked += [item.sequence for item in items if item.recovered]
         return len(items)
 
-    def is_for_handlers(self, item: OutboxItem) -> bool:
+
+class FakeHandlers:
+    """Calls one function for each item."""
+
+    keep_dead_letters = 10
+    any = True
+
+    def __init__(self, handler: Callable[[int, Outcome], object]) -> None:
+        self._handler = handler
+
+    def are_due(self, item: OutboxItem) -> bool:
         return True
 
-    def call_handlers(self, item: OutboxItem, outcome: Outcome) -> None:
+    def call(self, item: OutboxItem, outcome: Outcome) -> None:
         self._handler(item.sequence, outcome)
 
 
@@ -88,7 +93,8 @@ def announcements(
 ) -> Announcements:
     made = Announcements(
         store=store,  # type: ignore[arg-type]
-        announcer=FakeAnnouncer(handler),  # type: ignore[arg-type]
+        lines=FakeLines(),  # type: ignore[arg-type]
+        handlers=FakeHandlers(handler),  # type: ignore[arg-type]
         stats=Stats(),
         threads=plain_threads(),
         upkeep=FakeUpkeep(keep_alive, handled),
@@ -114,9 +120,9 @@ def test_what_was_pending_when_the_store_went_back_is_marked(*, went_back: bool)
     made._upkeep.renew_lease = renew_lease  # type: ignore[method-assign]
     made.announce()
 
-    announcer: Any = made.announcer
-    assert announcer.written == [0, 1, 2]
-    assert announcer.marked == ([0, 1, 2] if went_back else [])
+    lines: Any = made.lines
+    assert lines.written == [0, 1, 2]
+    assert lines.marked == ([0, 1, 2] if went_back else [])
 
 
 def test_the_lease_is_kept_while_a_handler_works_and_a_handler_that_hangs_is_no_progress() -> None:

@@ -85,7 +85,7 @@ CALLBACKS = {
     "metrics.surveyor.Surveyor.failed": A_LINE,
     "metrics.telemetry.Telemetry.warn": A_LINE,
     "metrics.telemetry._Part.make": WORK,
-    "outputs.announcer.Announcer.render": PURE,
+    "outputs.line.EventLines.render": PURE,
     "pipeline.investigator.Investigator.backend": ASKS,
     "pipeline.investigator.Investigator.workers": ASKS,
     "pipeline.scout.Scout.confs": ASKS,

@@ -12,8 +12,8 @@ import pytest
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.error_group import group_id
 from ha_monitor.events.model import Event
-from ha_monitor.outputs.console import console_renderer, fields_of
-from ha_monitor.outputs.line import MAX_LINE, EventLine, Identity, build_line, encode_line, iso_time
+from ha_monitor.outputs.console import console_renderer
+from ha_monitor.outputs.line import MAX_LINE, EventLine, Identity, build_line, encode_line, fields_of, iso_time
 from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
 from ha_monitor.store.outbox import Entry, OutboxItem

@@ -671,13 +671,11 @@ def test_an_unexpected_error_leaves_the_outbox_to_others(amqp: Bed) -> None:
     one, two = Instance(amqp), Instance(amqp, "2")
 
     class Broken:
-        has_handlers = False
-
-        def write_lines(self, items: Any) -> int:
+        def write(self, items: Any) -> int:
             raise ZeroDivisionError("a bug")
 
     broken: Any = Broken()
-    one.pipeline._announcements.announcer = broken
+    one.pipeline._announcements.lines = broken
     publish_all(amqp)
     with pytest.raises(ZeroDivisionError):
         one.pipeline.run()

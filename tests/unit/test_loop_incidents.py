@@ -18,9 +18,9 @@ from ha_monitor.config.notify import Notify
 from ha_monitor.config.schema import Config, LogLevel, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
-from ha_monitor.outputs.announcer import Announcer
+from ha_monitor.outputs.handler_calls import HandlerCalls
 from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
-from ha_monitor.outputs.line import iso_time
+from ha_monitor.outputs.line import EventLines, iso_time
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.reloadable import Reloadable
@@ -528,16 +528,11 @@ def handling(bed: Bed, name: str, found: Sequence[Handler]) -> Instance:
     class Handling(Instance):
         def reloadable(self, handlers: Sequence[Any] = (), level: LogLevel = LogLevel.DEBUG) -> Reloadable:
             made = super().reloadable(handlers, level)
-            announcer = Announcer(
-                output=self.output,
-                identity=self.identity,
-                policy=policy_of(level, for_handlers=True),
-                handlers=Handlers(found, redactor()),
-                settings=self.config.handlers,
-                logger=self.logger,
-                clock=self.clock,
+            lines = EventLines(self.output, self.identity, policy_of(level, for_handlers=True), self.clock)
+            calls = HandlerCalls(
+                Handlers(found, redactor()), self.config.handlers, self.identity, self.logger, self.clock
             )
-            return Reloadable(made.decoder, announcer)
+            return Reloadable(made.decoder, lines, calls)
 
     threads = LookingAtOnce(bed.clock)
     return Handling(bed, name, config=CONFIG, looker=Looker(MemoryReader(bed.server), threads), threads=threads)

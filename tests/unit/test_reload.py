@@ -94,7 +94,7 @@ def test_the_number_of_dead_letters_is_applied(tmp_path: Path) -> None:
     parts = instance.service.read_again()
 
     assert parts is not None
-    assert parts.announcer.keep_dead_letters == 8
+    assert parts.handlers.keep_dead_letters == 8
     assert instance.said("restart-required") == []
 
 

@@ -42,8 +42,8 @@ from ha_monitor.events.model import Event
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.notify import channels
 from ha_monitor.notify.channel import Refused
-from ha_monitor.outputs.console import console_renderer, fields_of
-from ha_monitor.outputs.line import EventLine, Identity, encode_line
+from ha_monitor.outputs.console import console_renderer
+from ha_monitor.outputs.line import EventLine, Identity, encode_line, fields_of
 from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
 from ha_monitor.schedules.model import Definition, History, Judgement, Occurrence, Run, ScheduleState, Source

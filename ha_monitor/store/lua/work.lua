@@ -19,8 +19,10 @@ local has_loaded, will_write, writes_enough, is_full, is_enough
 
 do
   -- A call does no more once it has read so many bytes of records, has so much to write, or has worked for so many ms,
-  -- which is looked at after so many steps or so many bytes read.
-  local A_CALL = { loaded = 2 ^ 20, to_write = 500, work = 6, steps_a_look = 32, bytes_a_look = 65536 }
+  -- which is looked at after so many steps or so many bytes read. Of these, a_look ms count at most, which is more than
+  -- they take: what is beyond that is time in which Redis did not run, on a busy machine. A call that ended for that
+  -- would make many of one, each of which may be interrupted again.
+  local A_CALL = { loaded = 2 ^ 20, to_write = 500, work = 6, steps_a_look = 32, bytes_a_look = 65536, a_look = 1 }
   local loaded = 0 -- bytes of values that this call has read
   local to_write = 0 -- what this call will write when all is computed, as above
 
@@ -45,6 +47,7 @@ do
   end
 
   local steps, steps_at_look, loaded_at_look = 0, 0, 0
+  local worked, looked_at = 0, now
 
   -- Whether this call has done enough. done: steps since it was asked last: events, or records.
   function is_enough(done)
@@ -53,7 +56,11 @@ do
     if steps < steps_at_look + A_CALL.steps_a_look and loaded < loaded_at_look + A_CALL.bytes_a_look then
       return false
     end
-    steps_at_look, loaded_at_look = steps, loaded
-    return now_ms() - now >= A_CALL.work
+    local by_steps = (steps - steps_at_look) / A_CALL.steps_a_look
+    local by_bytes = (loaded - loaded_at_look) / A_CALL.bytes_a_look
+    local looked = now_ms()
+    worked = worked + math.min(looked - looked_at, math.max(by_steps, by_bytes) * A_CALL.a_look)
+    steps_at_look, loaded_at_look, looked_at = steps, loaded, looked
+    return worked >= A_CALL.work
   end
 end

@@ -9,30 +9,22 @@ import msgspec
 import pytest
 
 from ha_monitor.config.schema import Handlers as Settings
-from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.model import Event
 from ha_monitor.events.redact import Redactor
-from ha_monitor.events.types import EmissionPolicy
-from ha_monitor.outputs.announcer import ABSENT_BACKOFF, ABSENT_FOR, Announcer, Outcome
+from ha_monitor.outputs.handler_calls import ABSENT_BACKOFF, ABSENT_FOR, HandlerCalls, Outcome
 from ha_monitor.outputs.handlers import Handlers
 from ha_monitor.outputs.line import Identity
 from ha_monitor.store.outbox import Entry, OutboxItem
 from tests.unit.builders import TIME, UUID, TurnedClock
 
 
-def announcer(clock: TurnedClock, said: list[str]) -> Announcer:
+def handler_calls(clock: TurnedClock, said: list[str]) -> HandlerCalls:
     def say(event: str, **_fields: Any) -> None:
         said.append(event)
 
-    return Announcer(
-        output=SimpleNamespace(write=lambda lines: None),
-        identity=Identity("shop", "1", "host", 1),
-        policy=EmissionPolicy(LogLevel.INFO, ()),
-        handlers=Handlers([], Redactor([], 1000)),
-        settings=Settings(),
-        logger=SimpleNamespace(warning=say, error=say),
-        clock=clock,
-    )
+    logger = SimpleNamespace(warning=say, error=say)
+    identity = Identity("shop", "1", "host", 1)
+    return HandlerCalls(Handlers([], Redactor([], 1000)), Settings(), identity, logger, clock)
 
 
 @pytest.mark.parametrize(("age", "given_up"), [(10.0, False), (ABSENT_FOR - 1, False), (ABSENT_FOR + 1, True)])
@@ -43,7 +35,7 @@ def test_a_handler_that_only_other_instances_have_is_left_to_them(age: float, gi
     item = OutboxItem(0, Entry(1, Event("task-failed", "0" * 24, "", TIME, UUID), None, False, "alerts.mail", 2))
     outcome = Outcome()
 
-    announcer(TurnedClock(now=age), said).call_handlers(item, outcome)
+    handler_calls(TurnedClock(now=age), said).call(item, outcome)
 
     if given_up:
         assert outcome.retries == []

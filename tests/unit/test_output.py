@@ -9,7 +9,11 @@ import time
 import pytest
 
 from ha_monitor.errors import OutputLost
-from ha_monitor.outputs.writer import CHUNK, LineWriter
+from ha_monitor.outputs.output import CHUNK, Line, StreamOutput
+
+
+def lines_of(*texts: bytes) -> list[Line]:
+    return [Line(text, "info", "task-succeeded") for text in texts]
 
 
 def read_all(descriptor: int, pause: float = 0.0) -> bytes:
@@ -33,15 +37,15 @@ def test_every_line_arrives_even_if_the_reader_is_slow(blocking: bool, pause: fl
     result: list[bytes] = []
     reader = threading.Thread(target=lambda: result.append(read_all(reading, pause)))
     reader.start()
-    given = list(LINES)
+    given = lines_of(*LINES)
 
-    LineWriter(writing).write(given)
+    StreamOutput(writing).write(given)
     os.close(writing)
     reader.join(30)
     os.close(reading)
 
     assert result == [EXPECTED]
-    assert given == LINES
+    assert given == lines_of(*LINES)
 
 
 def test_the_lines_of_several_threads_stay_whole() -> None:
@@ -50,10 +54,10 @@ def test_the_lines_of_several_threads_stay_whole() -> None:
     result: list[bytes] = []
     reader = threading.Thread(target=lambda: result.append(read_all(reading)))
     reader.start()
-    writer = LineWriter(writing)
-    given = {sign: [sign * 900 for _ in range(500)] for sign in (b"a", b"b")}
+    writer = StreamOutput(writing)
+    given = {sign: [sign * 900] * 500 for sign in (b"a", b"b")}
 
-    threads = [threading.Thread(target=lambda lines=lines: writer.write(lines)) for lines in given.values()]
+    threads = [threading.Thread(target=lambda lines=lines: writer.write(lines_of(*lines))) for lines in given.values()]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -74,7 +78,7 @@ def test_a_write_that_takes_only_a_part_is_gone_on_with(monkeypatch: pytest.Monk
         return min(3, len(data))
 
     monkeypatch.setattr(os, "write", write)
-    LineWriter(1).write([b"hello", b"world"])
+    StreamOutput(1).write(lines_of(b"hello", b"world"))
 
     assert b"".join(taken) == b"hello\nworld\n"
     assert len(taken) == 4
@@ -86,7 +90,7 @@ def test_a_reader_that_is_gone_is_an_error() -> None:
     os.close(reading)
 
     with pytest.raises(OutputLost, match="no more lines: Broken pipe"):
-        LineWriter(writing).write([b"hello"])
+        StreamOutput(writing).write(lines_of(b"hello"))
     os.close(writing)
 
 
@@ -95,14 +99,14 @@ def test_a_full_disk_is_an_error() -> None:
     full = os.open("/dev/full", os.O_WRONLY)
 
     with pytest.raises(OutputLost, match="no more lines: No space left on device"):
-        LineWriter(full).write([b"hello"])
+        StreamOutput(full).write(lines_of(b"hello"))
     os.close(full)
 
 
 def test_no_lines_write_nothing() -> None:
     """Given no lines, not even a newline is written."""
     reading, writing = os.pipe()
-    LineWriter(writing).write([])
+    StreamOutput(writing).write([])
     os.close(writing)
 
     assert read_all(reading) == b""

@@ -1,21 +1,16 @@
-"""Announces the items of the outbox: the line first, then the handlers."""
+"""Calls the handlers for the items of the outbox, and says what is to be done about those that fail."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
 
 import msgspec
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Handlers as HandlerSettings
-from ha_monitor.events.types import EmissionPolicy
-from ha_monitor.outputs.console import fields_of
 from ha_monitor.outputs.handlers import Failure, Handlers
-from ha_monitor.outputs.line import EventLine, Identity, build_line, encode_line, iso_time
+from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.log import Logger
-from ha_monitor.outputs.output import Line, Output
 from ha_monitor.store.dead_letters import DeadLetter, letter_id
 from ha_monitor.store.outbox import Entry, OutboxItem, retry_entry
 from ha_monitor.store.record import record_at
@@ -29,7 +24,7 @@ ABSENT_BACKOFF = 15.0
 
 
 class Outcome(msgspec.Struct):
-    """What remains to be recorded after announcing."""
+    """What remains to be recorded after the calls."""
 
     retries: list[tuple[int, bytes]] = msgspec.field(default_factory=list)
     """(delay in ms, entry) of handler calls to be retried."""
@@ -43,61 +38,21 @@ class Outcome(msgspec.Struct):
         return bool(self.retries or self.dead_letters)
 
 
-class Witness(Protocol):
-    """Wants to know what is announced."""
-
-    def note(self, items: Sequence[OutboxItem]) -> None:
-        """:param items: whose lines are written, if they have any."""
-
-
-def _indexed(text: bytes, line: EventLine) -> Line:
-    """A line with the fields that it can be found by."""
-    return Line(
-        text,
-        line.level,
-        line.event,
-        line.task_id or None,
-        line.task_name or None,
-        line.queue or None,
-        line.worker or None,
-        line.root_id or None,
-        line.error_group or None,
-    )
-
-
-class Announcer:
-    """Writes lines and calls handlers."""
+class HandlerCalls:
+    """The calls of this instance's handlers."""
 
     def __init__(
-        self,
-        *,
-        output: Output,
-        identity: Identity,
-        policy: EmissionPolicy,
-        handlers: Handlers,
-        settings: HandlerSettings,
-        logger: Logger,
-        clock: Clock,
-        render: Callable[[dict[str, Any]], bytes] | None = None,
-        witness: Witness | None = None,
+        self, handlers: Handlers, settings: HandlerSettings, identity: Identity, logger: Logger, clock: Clock
     ) -> None:
-        """
-        :param render: writes lines for people instead of JSON.
-        :param witness: is told of the items whose lines are written.
-        """
-        self._output = output
-        self._identity = identity
-        self._policy = policy
         self._handlers = handlers
         self._settings = settings
+        self._identity = identity
         self._logger = logger
         self._clock = clock
-        self._render = render
-        self._witness = witness
 
     @property
-    def has_handlers(self) -> bool:
-        """Whether this instance has any."""
+    def any(self) -> bool:
+        """Whether this instance has handlers."""
         return self._handlers.any
 
     @property
@@ -105,25 +60,11 @@ class Announcer:
         """How many dead letters the store keeps."""
         return self._settings.dead_letters
 
-    def write_lines(self, items: Sequence[OutboxItem]) -> int:
-        """Write the lines of the items, and return their number; an item may have none."""
-        timestamp = iso_time(self._clock.time())
-        lines: list[Line] = []
-        for item in items:
-            if item.entry.kind == 0 and self._policy.writes(item.entry.event.type):
-                line = build_line(item, self._identity, timestamp)
-                text = encode_line(line) if self._render is None else self._render(fields_of(line))
-                lines.append(_indexed(text, line))
-        self._output.write(lines)
-        if self._witness is not None:
-            self._witness.note(items)
-        return len(lines)
-
-    def is_for_handlers(self, item: OutboxItem) -> bool:
-        """Whether `call_handlers` has something to do."""
+    def are_due(self, item: OutboxItem) -> bool:
+        """Whether `call` has something to do."""
         return item.entry.kind == 1 or bool(self._handlers.due(item.entry))
 
-    def call_handlers(self, item: OutboxItem, outcome: Outcome) -> None:
+    def call(self, item: OutboxItem, outcome: Outcome) -> None:
         """Call the handlers for the item; failures are added to the outcome."""
         entry = item.entry
         due = self._handlers.due(entry)
