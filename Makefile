@@ -116,10 +116,10 @@ WANTED := $(if $(filter tests tests/,$(TESTS)),$(TEST_FOLDERS),$(or $(CHOSEN),$(
 test: $(if $(TESTS),,lint-python) $(DEVELOP) $(if $(TESTS),$(sort $(foreach folder,$(WANTED),$(NEEDS_$(folder)))),redis rabbitmq prometheus alertmanager nginx) ## lint, types, and all tests against real services; TESTS=tests/unit for some
 	$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.side_by_side)
 
-# What takes minutes: tests.side_by_side runs it beside the tests that need none of it. lint-python is what `make test`
-# begins with.
+# What takes minutes: tests.side_by_side runs it beside the tests that need none of it, and lints the rest after it.
+# lint-python is what `make test` begins with.
 .PHONY: prepare-tests
-prepare-tests: lint-lua lint-ansible $(sort $(foreach folder,$(TEST_FOLDERS),$(NEEDS_$(folder))))
+prepare-tests: lua-tools $(sort $(foreach folder,$(TEST_FOLDERS),$(NEEDS_$(folder))))
 
 .PHONY: test-hosts
 test-hosts: $(DEVELOP) $(NEEDS_tests/hosts) ## the package on real Debian hosts with systemd (needs root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -22,6 +23,12 @@ def pytest_configure() -> None:
     """In the background of a shell ^C is ignored, and programs that the tests start would ignore it, too."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: looking through it for garbage, again and again, took a twentieth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 pytest.register_assert_rewrite("tests.support.store_contract")

@@ -3,7 +3,7 @@
     python -m tests.side_by_side [option of pytest …]
 
 What some of them stand on, such as packages and hosts, is made meanwhile: they begin when it is there.
-A session takes between a tenth and a half of a core: four keep two cores busy. With more, each would slow the others
+A session takes between a tenth and a half of a core: five keep two cores busy. With more, each would slow the others
 down until none gets its time. One more waits for most of its time, that of the schedules. What they leave is for the
 simulation, from the beginning: it waits for nothing. Each line of theirs is printed as it comes, behind the session's
 name, and what failed once more at the end, since a log is read from there. The exit status is 0 if all passed.
@@ -44,9 +44,12 @@ SESSIONS = {
 """Paths and patterns of each, those first that take long, or mostly wait: what is left at the end is short. One session
 is no longer than the longest needs: the integration tests are four, those of the fleet two, the acceptance tests three.
 """
+OPTIONS = {"beats": ("-n", "2")}
+"""Options of pytest for a session. Beats wait for what is due: one after the other they would take as long as all."""
 PREPARED = ("fleet", "package", "settings", "programs", "hosts", "browser")
 """Sessions that need what `make prepare-tests` makes."""
 PREPARE = "prepare"
+LINT = "lint"
 WORLDS = "worlds"
 SEEDS = 10_000
 """Simulated worlds that are run."""
@@ -194,11 +197,16 @@ def main(options: list[str]) -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     compileall.compile_dir(ROOT / "ha_monitor", quiet=1)
     kept = f"KEPT_ROOTS={cache_folder() / 'roots'}"
-    prepare = Job(PREPARE, ["make", "--no-print-directory", "prepare-tests", kept])
+    make = ["make", "--no-print-directory"]
+    prepare = Job(PREPARE, [*make, "prepare-tests", kept])
+    lint = Job(LINT, ["nice", "-n", str(LOWER), *make, "lint-lua", "lint-ansible"], prepare)
     worlds = all_worlds()
-    sessions = [Session(name, files_of(name), options, prepare if name in PREPARED else None) for name in SESSIONS]
-    Runner([prepare, *sessions], at_once=2 * (os.cpu_count() or 1) + 1, beside=worlds).run()
-    jobs = [prepare, *sessions, *worlds]
+    sessions = [
+        Session(name, files_of(name), [*OPTIONS.get(name, ()), *options], prepare if name in PREPARED else None)
+        for name in SESSIONS
+    ]
+    Runner([prepare, *sessions, lint], at_once=3 * (os.cpu_count() or 1), beside=worlds).run()
+    jobs = [prepare, *sessions, lint, *worlds]
     for job in jobs:
         result = "passed" if job.status == 0 else f"failed (status {job.status})"
         sys.stdout.write(f"{job.name:<8} | {result} in {job.seconds:.0f} s, {job.cpu:.0f} s of a core's time\n")

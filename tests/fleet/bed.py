@@ -15,7 +15,7 @@ from tests.fleet.packages import DIST, built_packages, package_pattern
 from tests.fleet.playbook import Ansible
 from tests.fleet.repository import Repository
 from tests.fleet.watch import Watch
-from tests.support.hosts import Bridge, CommandFailed, Host, Services
+from tests.support.hosts import Bridge, CommandFailed, Host, Services, Suite
 from tests.support.process import wait_until
 from tests.support.workers import CeleryWorker
 
@@ -25,6 +25,8 @@ ASKED_EACH = 2.0
 """Seconds after which the status is asked for again: a program is started for it, half a second of a core."""
 STATUS = "CREDENTIALS_DIRECTORY=/etc/ha-monitor/credentials ha-monitor status --json"
 NAMES = ("vm1", "vm2", "vm3")
+ZIPPED = Path(__file__).parent / "zipped.py"
+PYTHON: dict[Suite, str] = {"bookworm": "python3.11", "trixie": "python3.13"}
 ALL = {(host, "1") for host in NAMES}
 """Host and name of each instance while there is one on each host."""
 NINE = {(host, name) for host in NAMES for name in "123"}
@@ -64,6 +66,8 @@ class FleetBed:
         """Of this machine, as the hosts see it."""
         self.services = Services(bridge)
         self.hosts = [bridge.host("vm1"), bridge.host("vm2"), bridge.host("vm3", "trixie")]
+        for host in self.hosts:
+            host.write(f"/etc/{PYTHON[host.suite]}/sitecustomize.py", ZIPPED.read_text())
         built_packages()
         self.ansible = Ansible(
             self.hosts,

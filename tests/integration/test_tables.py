@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from functools import cache
 from hashlib import sha1
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from ha_monitor.store.duties import MOST_CALLS, MOST_LOOKS, Duties
 from ha_monitor.store.reader import AT_ONCE, MOST_WORKERS, StoreReader
 from ha_monitor.store.redis_deliveries import RedisDeliveries
 from ha_monitor.store.results import Table, Watched, Watching
-from ha_monitor.store.scripts import read_scripts
+from ha_monitor.store.scripts import Script, read_scripts
 from ha_monitor.store.stuck import MOST_LOOKS as MOST_TASKS_LOOKED_AT
 from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import NODE, Inside, Instance
@@ -59,9 +60,9 @@ def now_ms(inside: Inside) -> int:
     return int(seconds * 1000 + microseconds // 1000)
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the tables had the limits of `SMALL`."""
+@cache
+def small_scripts() -> dict[str, Script]:
+    """The scripts with the limits of `SMALL`."""
     scripts = {}
     for name, script in read_scripts().items():
         source = script.source
@@ -71,7 +72,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         source = source.replace("work = 6,", "work = 60000,")
         digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
         scripts[name] = script._replace(source=source, sha=digest)
-    monkeypatch.setattr("ha_monitor.store.calls.read_scripts", lambda: scripts)
+    return scripts
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the tables had the limits of `SMALL`."""
+    monkeypatch.setattr("ha_monitor.store.calls.read_scripts", small_scripts)
 
 
 def heartbeats(names: list[str], at: float = TIME, **changes: Any) -> list[dict[str, Any]]:

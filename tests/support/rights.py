@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -24,8 +25,13 @@ class Permissions(NamedTuple):
 
 def documented(beginning: str) -> list[str]:
     """The words of the one line of the guide that begins like this."""
-    (line,) = [line for line in GUIDE.read_text(encoding="utf-8").splitlines() if line.startswith(beginning)]
+    (line,) = [line for line in _guide() if line.startswith(beginning)]
     return shlex.split(line)
+
+
+@cache
+def _guide() -> list[str]:
+    return GUIDE.read_text(encoding="utf-8").splitlines()
 
 
 def documented_permissions() -> Permissions:
