@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+import hypothesis
 import pytest
 
 from tests.support.celery52 import celery52_python
@@ -20,9 +21,15 @@ from tests.support.services import PrivateRabbitMQ, PrivateRedis, ServiceMissing
 
 
 def pytest_configure() -> None:
-    """In the background of a shell ^C is ignored, and programs that the tests start would ignore it, too."""
+    """In the background of a shell ^C is ignored, and programs that the tests start would ignore it, too. And an
+    example of a property may take long on a busy machine, and is the same each time.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    hypothesis.settings.register_profile(
+        "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("tests")
 
 
 def pytest_collection_finish() -> None:

@@ -72,12 +72,7 @@ def test_no_body_of_the_corpus_harms_what_comes_after_it(counting: Instance, ins
     assert inside.record("good")[0]
 
 
-@settings(
-    deadline=None,
-    derandomize=True,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.lists(OF_FEW_TASKS | VALUES, max_size=5), max_size=3))
 def test_no_events_harm_what_comes_after_them(counting: Instance, inside: Inside, messages: list[list[Any]]) -> None:
     """Given messages of any values among events with any wrong fields, of few tasks, a good event behind them is merged

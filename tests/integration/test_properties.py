@@ -26,13 +26,8 @@ from tests.integration.storing import Inside, Instance
 from tests.support.recording import read_stream
 from tests.unit.builders import TIME, TurnedClock, decode, event
 
-PROFILE = settings(
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
-    # The fixtures are connections; every example empties the database.
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+# The fixtures are connections; every example empties the database.
+PROFILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 INSTANCES = 4
 Body = dict[str, Any]
 

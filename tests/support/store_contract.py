@@ -1171,7 +1171,7 @@ class StoreContract:
         assert [(found.task_id, found.state, found.orphaned) for found in after] == [("b", State.FAILURE, False)]
         assert queries.orphaned(10) == []
 
-    @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def test_every_answer_follows_from_the_events(self, bed: Bed, data: st.DataObject) -> None:
         """Given any history of some tasks, delivered in any order, with any repetition, to two instances, of which the

@@ -22,7 +22,7 @@ from tests.unit.test_buffered import connection_on, frame, message, short
 
 PROPERTIES = corpus.properties()
 FIRST, LAST = message(1, b'{"type": "first"}'), message(3, b'{"type": "last"}')
-SETTINGS = settings(deadline=None, derandomize=True, max_examples=75)
+SETTINGS = settings(max_examples=75)
 
 
 def delivery(tag: int, body: bytes, properties: bytes, *, frame_max: int = 131_064) -> Iterator[bytes]:

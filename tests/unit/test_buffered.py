@@ -169,7 +169,7 @@ def test_a_stream_byte_by_byte() -> None:
     assert others == OTHER_FRAMES
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(max_examples=100)
 @given(st.sets(st.integers(1, len(STREAM) - 1), max_size=60))
 def test_a_stream_cut_anyhow(places: set[int]) -> None:
     """Given the stream in any pieces, the same comes out."""
@@ -179,7 +179,7 @@ def test_a_stream_cut_anyhow(places: set[int]) -> None:
     assert others == OTHER_FRAMES
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(
@@ -255,7 +255,7 @@ def test_a_large_body_does_not_keep_the_reader() -> None:
     assert not connection.is_receiving
 
 
-@settings(deadline=None, derandomize=True, max_examples=15)
+@settings(max_examples=15)
 @given(st.sets(st.integers(1, 4_600_000), max_size=60))
 def test_a_large_body_cut_anyhow(places: set[int]) -> None:
     """Given a body above the limit between others, in any pieces, it comes out the same, with its long texts

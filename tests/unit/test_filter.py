@@ -136,7 +136,7 @@ def test_what_a_filter_narrows() -> None:
     assert not parse_filter(["name=a*,b", "name!=ab"], NOW).may_have("name", "ab")
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.text(max_size=60), max_size=4))
 def test_any_words_are_a_filter_or_one_line(words: list[str]) -> None:
     """Given any words at all, they are a filter that any task passes or not, or the error is one line that a terminal
@@ -149,7 +149,7 @@ def test_any_words_are_a_filter_or_one_line(words: list[str]) -> None:
         assert asked.holds(task(), NOW) in (True, False)
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 @given(st.binary(max_size=60), st.sampled_from(sorted(FIELDS)), st.sampled_from(["=", "!=", "~", "!~", ">", "<="]))
 def test_any_bytes_are_a_value_or_one_line(value: bytes, field: str, operator: str) -> None:
     """Given any bytes behind a field, as a shell hands them over, the same."""
@@ -161,7 +161,7 @@ def test_any_bytes_are_a_value_or_one_line(value: bytes, field: str, operator: s
         assert asked.holds(task(), NOW) in (True, False)
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.text(alphabet="ab*,\\", max_size=6), min_size=1, max_size=4))
 def test_whatever_is_escaped_is_meant(texts: list[str]) -> None:
     """Given texts with commas, `*` and backslashes that are all escaped, they are the values."""
@@ -170,7 +170,7 @@ def test_whatever_is_escaped_is_meant(texts: list[str]) -> None:
     assert split_values(",".join(escaped)) == [(text,) for text in texts]
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.text(alphabet="ab", max_size=3), min_size=1, max_size=4), st.text(alphabet="ab", max_size=8))
 def test_a_pattern_is_what_a_regular_expression_says(parts: list[str], text: str) -> None:
     """Given a pattern and a text, they match as they would with `.*` between the parts."""
@@ -181,7 +181,7 @@ def test_a_pattern_is_what_a_regular_expression_says(parts: list[str], text: str
     assert Pattern(tuple(parts)).matches(text) is expected
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(max_size=30))
 def test_a_part_of_a_text_is_found_as_it_is(text: str) -> None:
     """Given any text behind `~`, a task with it is found, whatever stands around it."""

@@ -185,7 +185,7 @@ def test_without_a_traceback_what_varies_makes_no_difference(one: str, other: st
     assert fingerprint_of("E('decade of added facade')", None) != fingerprint_of("E('other words')", None)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(MESSAGES, MESSAGES, st.integers(0, 3), st.booleans())
 def test_the_message_makes_no_difference(one: str, other: str, chained: int, is_cause: bool) -> None:
     """Given a traceback of any number of exceptions, its kind does not depend on what they say."""
@@ -198,7 +198,7 @@ def test_the_message_makes_no_difference(one: str, other: str, chained: int, is_
     assert fingerprint(text(one)) == fingerprint(text(other)) == ("ValueError", PLACE)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(
         st.sampled_from(

@@ -20,7 +20,7 @@ def test_a_duration_has_a_bucket(seconds: float, bucket: int) -> None:
     assert bucket_of(seconds) == bucket
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0.001, 50_000.0), min_size=1, max_size=50), st.sampled_from([0.01, 0.5, 0.95, 1.0]))
 def test_a_quantile_is_known_to_a_bucket(durations: list[float], share: float) -> None:
     """Given durations, a quantile of their histogram is in the same bucket as that of the durations themselves."""
@@ -36,7 +36,7 @@ def test_nothing_has_no_quantile() -> None:
     assert quantile({}, 0.5) is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(0.0, 90_000.0))
 def test_a_duration_is_between_the_bounds_of_its_bucket(seconds: float) -> None:
     """Given a duration, the bounds of its bucket are around it, but for half a microsecond."""

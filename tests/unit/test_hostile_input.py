@@ -138,7 +138,7 @@ EVENTS = st.builds(
     st.sampled_from([*TASK_TYPES, *WORKER_TYPES, "deploy", "worker-lost"]),
     st.dictionaries(FIELDS, VALUES, max_size=6),
 )
-SETTINGS = settings(deadline=None, derandomize=True, max_examples=75)
+SETTINGS = settings(max_examples=75)
 
 
 @pytest.mark.thorough

@@ -116,7 +116,7 @@ PARTS = st.lists(
 
 
 @pytest.mark.thorough
-@settings(deadline=None, derandomize=True, max_examples=75)
+@settings(max_examples=75)
 @given(PARTS, st.integers(1, 70_000))
 def test_the_pieces_do_not_matter(parts: list[str], piece: int) -> None:
     """Given any bytes in any pieces, the same comes out; what was JSON is JSON."""

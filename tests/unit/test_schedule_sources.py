@@ -166,7 +166,7 @@ JSON = st.recursive(
 NAMES = ("task", "schedule", "args", "kwargs", "options", "enabled")
 
 
-@settings(max_examples=75, deadline=None, derandomize=True)
+@settings(max_examples=75)
 @given(
     st.dictionaries(st.sampled_from(["beat_schedule", "CELERY_BEAT_SCHEDULE", "timezone", "enable_utc"]), JSON)
     | st.dictionaries(st.text(max_size=5), st.dictionaries(st.sampled_from(NAMES), JSON)).map(

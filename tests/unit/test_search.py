@@ -61,7 +61,7 @@ QUESTIONS = st.lists(
 
 
 @pytest.mark.thorough
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(tasks(), QUESTIONS, st.integers(0, 5))
 def test_what_is_found_is_what_there_is(kept: list[KeptTask], words: list[str], limit: int) -> None:
     """Given tasks and a question, the answer is the newest of all that match, if the indexes have room for all."""
@@ -76,7 +76,7 @@ def test_what_is_found_is_what_there_is(kept: list[KeptTask], words: list[str], 
     assert found.gaps == []
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(tasks(), QUESTIONS, st.integers(1, 5), st.integers(1, 3))
 def test_what_is_called_complete_is(kept: list[KeptTask], words: list[str], limit: int, ring: int) -> None:
     """Given indexes that keep few tasks by name, an answer without gaps lacks nothing of what was asked for."""

@@ -509,7 +509,7 @@ def test_a_secret_in_a_value_is_hidden_however_it_is_written(form: str) -> None:
     """Given a nested value with a secret, of whatever texts and in whatever form, no part of the secret is left."""
     finder = SecretFinder(DEFAULT_REDACTED)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(values)
     def shown(value: dict[str, object]) -> None:
         assert "hunter2" not in finder.hide(WRITTEN[form](value))
@@ -517,7 +517,7 @@ def test_a_secret_in_a_value_is_hidden_however_it_is_written(form: str) -> None:
     shown()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(st.sampled_from("pasword=:'\"\\([{}]),;& \n<>-/@İé\ud800token"), max_size=60))
 def test_no_text_breaks_it(text: str) -> None:
     """Given any text, it is hidden without an error, and again without a change in what is hidden."""

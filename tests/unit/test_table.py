@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ha_monitor.text.table import Cell, Column, laid_out, plain, unique_beginning
@@ -70,7 +70,6 @@ def test_colours_are_of_the_text_alone() -> None:
     assert Painted("FAILURE", "31") in laid_out(HEADER, ROWS, visible, width=80)[1]
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(st.lists(st.text(max_size=20), min_size=4, max_size=4), max_size=4), st.integers(1, 90))
 def test_no_row_is_wider_than_the_terminal(rows: list[list[str]], width: int) -> None:
     """Given any texts, also of wide, combining and control characters, no row is wider than the terminal, and no
@@ -89,7 +88,6 @@ def test_what_tells_ids_apart() -> None:
 
 
 @given(st.text(alphabet=st.characters(blacklist_characters="\\"), max_size=20))
-@settings(deadline=None, derandomize=True)
 def test_what_was_escaped_can_be_typed(text: str) -> None:
     """Given a text as a terminal shows it, the text itself can be told from it."""
     assert unescaped(visible(text)) == text

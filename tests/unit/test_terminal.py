@@ -97,7 +97,6 @@ def unseen(text: str, *, colors: bool = False) -> list[str]:
     ]
 
 
-@settings(deadline=None)
 @given(texts)
 def test_what_is_made_visible_can_be_seen(text: str) -> None:
     """Given any text, it comes out in one line of characters that can be seen, and stays so."""
@@ -122,7 +121,6 @@ def test_how_it_is_written_out(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
-@settings(deadline=None)
 @given(texts)
 def test_json_says_the_same_and_can_be_looked_at(text: str) -> None:
     """Given any text, the JSON of it has no character that cannot be seen, and a program reads the same from it."""
@@ -402,7 +400,7 @@ def test_no_text_at_all_gets_through_a_command(name: str) -> None:
     """Given any text, what a command writes has no character that cannot be seen but newlines."""
     call, _ = COMMANDS[name]
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(texts)
     def shown(text: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -437,7 +435,6 @@ def line(text: str) -> EventLine:
     return known
 
 
-@settings(deadline=None)
 @given(texts)
 def test_a_line_for_people_is_one_row_and_what_follows_is_indented(text: str) -> None:
     """Given any text in the fields of a line, only our own newlines and colours are in it."""
@@ -468,7 +465,6 @@ def test_a_field_for_people_is_written_out_once(text: str, shown: str) -> None:
     assert shown in console_renderer(colors=False)(fields_of(known)).decode()
 
 
-@settings(deadline=None)
 @given(texts)
 def test_a_line_of_json_can_be_looked_at(text: str) -> None:
     """Given any text that JSON can hold, in lines of events and of the program, nothing unseen is in them."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ha_monitor.text.times import duration, local, parse_duration, parse_time, relative, short_duration
@@ -84,7 +84,6 @@ def test_a_time_of_a_night_with_two_of_them() -> None:
     assert parse_time("02:30", now, BERLIN) <= now
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.text(max_size=40))
 def test_any_text_is_a_time_or_a_sentence(text: str) -> None:
     """Given any text at all, it is a time, or an error that says what was expected."""

@@ -74,7 +74,7 @@ TIMES = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(CRONTABS, st.sampled_from(ZONES), TIMES)
 def test_a_crontab_is_due_when_celery_says(text: str, zone: str, at: float) -> None:
     """Given any crontab that Celery takes, zone and time, also about changes of the clock, at the ends of months and in
@@ -202,7 +202,6 @@ def test_what_cannot_be_read_is_said(text: str, zone: str, expected: str) -> Non
         timetable_of(text, zone)
 
 
-@settings(derandomize=True)
 @given(st.integers(1, 10_000_000).map(lambda number: number / 10))
 def test_a_period_reads_back(seconds: float) -> None:
     """Given any period, then its text reads back as the same one."""

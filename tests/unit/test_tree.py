@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ha_monitor.events.catalogue import State
@@ -48,7 +48,6 @@ def test_an_unknown_parent() -> None:
     assert drawn(of("a", "gone"), of("b", "a", at=1)) == [(0, "a"), (1, "b")]
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 50)), max_size=12))
 def test_whatever_the_parents_are_each_task_is_there_once(edges: list[tuple[int, int]]) -> None:
     """Given any parents at all, every task is drawn exactly once."""
