@@ -6,6 +6,9 @@ from typing import Protocol
 
 from ha_monitor.broker.buffered import MOST_AHEAD
 
+QUIET = 3
+"""Seconds without a message after which none is on its way, while others are kept."""
+
 
 class Received(Protocol):
     """What is known of a connection."""
@@ -31,7 +34,9 @@ class Flow:
 
     The answer comes behind all messages that the broker has sent by then, and they are read with it, whoever takes
     them. So their size is estimated: as many as may be delivered without an acknowledgement, each as large as those of
-    the last second. Only what flows can be on its way: after a second in which nothing came there is nothing.
+    the last second. Only what flows can be on its way: after a second in which nothing came there is nothing. While
+    messages are kept, somebody is slow, and the broker may be slow as well: then it takes longer, and nothing is asked
+    once half of what may be kept is there.
     """
 
     def __init__(self, prefetch: int) -> None:
@@ -39,7 +44,7 @@ class Flow:
         self._prefetch = prefetch
         self.acknowledged = 0
         """The last delivery tag that was acknowledged."""
-        self._tag = self._bytes = 0
+        self._tag = self._bytes = self._quiet = 0
 
     def allows_question(self, received: Received, has_all: bool, taken: int) -> bool:
         """Whether the answer brings no more than may be kept; to be asked about once a second.
@@ -53,4 +58,11 @@ class Flow:
         if not has_all or (received.is_receiving and not messages):
             return False
         to_come = self._prefetch - (tag - self.acknowledged)
-        return not messages or received.bytes_kept() + to_come * size / messages <= MOST_AHEAD
+        if to_come <= 0:
+            return True
+        kept = received.bytes_kept()
+        if messages:
+            self._quiet = 0
+            return kept + to_come * size / messages <= MOST_AHEAD
+        self._quiet += 1
+        return not kept or (self._quiet >= QUIET and kept <= MOST_AHEAD // 2)

@@ -49,3 +49,16 @@ def test_nothing_is_asked_while_large_messages_flow() -> None:
     assert flow.allows_question(Seen(6 * LARGE + 100), True, 6)
     tag = flow.acknowledged + PREFETCH
     assert flow.allows_question(Seen(100 * LARGE, tag, kept=MOST_AHEAD), True, tag)
+
+
+def test_while_messages_are_kept_it_takes_longer_until_none_is_on_its_way() -> None:
+    """Given large messages that are kept, and come seldom on a busy machine, nothing is asked before none has come for
+    a while, and nothing at all once half of what may be kept is there and more may come.
+    """
+    flow = Flow(PREFETCH)
+    few, many = Seen(2 * LARGE, 2, kept=2 * LARGE), Seen(6 * LARGE, 6, kept=6 * LARGE)
+    assert not flow.allows_question(few, True, 0)
+    asked = [flow.allows_question(few, True, 0) for _ in range(4)]
+    assert asked == [False, False, True, True]
+    assert not any(flow.allows_question(many, True, 0) for _ in range(10))
+    assert not flow.allows_question(many._replace(is_receiving=True), True, 0)
