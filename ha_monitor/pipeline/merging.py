@@ -90,7 +90,7 @@ class Merging:
     def finish(self, *, and_stop: bool = False) -> None:
         """Wait for the batches under way until they are merged completely and announced, and acknowledge them.
 
-        :param and_stop: nothing else goes on meanwhile.
+        :param and_stop: it is the end: nothing else goes on while the store is waited for.
         """
         while self._handed or self._handed.left:
             if not self._handed:

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import socketserver
-import threading
-from types import TracebackType
-from typing import Self
+
+from tests.support.served import Served
 
 
-class NameServer:
+class NameServer(Served):
     """Answers each question with: there is no such name."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._server = socketserver.ThreadingUDPServer((address, 53), _Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(socketserver.ThreadingUDPServer((address, 53), _Handler))
 
 
 class _Handler(socketserver.DatagramRequestHandler):

@@ -6,18 +6,17 @@ import hashlib
 import re
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.support.process import program
+from tests.support.served import Served
 
 
-class Repository:
+class Repository(Served):
     """Serves a folder: packages below ``apt/<suite>/``, wheels below ``simple/<name>/``, both below ``files/``."""
 
     def __init__(self, folder: Path, address: str) -> None:
@@ -26,9 +25,9 @@ class Repository:
         """Paths that were asked for."""
         folder.mkdir(parents=True)
         handler = partial(_Handler, self.requests, directory=str(folder))
-        self._server = ThreadingHTTPServer((address, 0), handler)
-        self.url = f"http://{address}:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        server = ThreadingHTTPServer((address, 0), handler)
+        super().__init__(server)
+        self.url = f"http://{address}:{server.server_port}"
 
     def add_packages(self, suite: str, packages: Iterable[Path]) -> None:
         """Add packages to the flat apt repository of a release, and make its lists anew."""
@@ -60,17 +59,6 @@ class Repository:
     def asked_for(self, pattern: str) -> bool:
         """Whether a path was asked for that the regular expression is found in."""
         return any(re.search(pattern, path) for path in self.requests)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 class _Handler(SimpleHTTPRequestHandler):

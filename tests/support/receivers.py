@@ -21,6 +21,7 @@ from aiosmtpd.smtp import SMTP as Server
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
 
 from tests.support.certificates import Certificate
+from tests.support.served import Served
 
 
 class Received(NamedTuple):
@@ -65,7 +66,7 @@ def trickling(piece: bytes, until: threading.Event) -> Behaviour:
     return answer
 
 
-class HttpReceiver:
+class HttpReceiver(Served):
     """An HTTP server that keeps the requests, and behaves as a test wants."""
 
     def __init__(self, behaviour: Behaviour | None = None, certificate: Certificate | None = None) -> None:
@@ -91,27 +92,19 @@ class HttpReceiver:
             def handle_error(self, *_arguments: object) -> None:
                 pass  # a client that went away
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        server = Server(("127.0.0.1", 0), Handler)
+        super().__init__(server)
+        self._port = server.server_port
         self._scheme = "http"
         if certificate is not None:
             self._scheme = "https"
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate.cert, certificate.key)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
 
     @property
     def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self._server.server_port}/hook"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        return f"{self._scheme}://127.0.0.1:{self._port}/hook"
 
 
 class MailReceiver(Controller):

@@ -329,6 +329,23 @@ def test_a_sign_of_life_is_noted() -> None:
     assert connection.bytes_recv > before
 
 
+class SocketTransport:
+    """That of py-amqp over a real socket, as far as a connection reads from it."""
+
+    connected = True
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    @contextmanager
+    def having_timeout(self, timeout: float | None) -> Iterator[socket.socket]:
+        self.sock.settimeout(timeout)
+        try:
+            yield self.sock
+        except BlockingIOError:
+            raise TimeoutError from None
+
+
 def test_what_is_read_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given more messages than may be kept for a caller who takes none, the rest waits in the socket and counts as a
     sign of life; once they are taken, what is behind them is read, and all have come, in their order.
@@ -338,19 +355,7 @@ def test_what_is_read_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair()
     connection, _ = connection_on([])
 
-    class Transport:
-        connected = True
-        sock = ours
-
-        @contextmanager
-        def having_timeout(self, timeout: float | None) -> Iterator[socket.socket]:
-            ours.settimeout(timeout)
-            try:
-                yield ours
-            except BlockingIOError:
-                raise TimeoutError from None
-
-    connection.transport = Transport()
+    connection.transport = SocketTransport(ours)
     sender = threading.Thread(target=lambda: [theirs.sendall(message(tag, body)) for tag in range(20)])
     sender.start()
     taken: list[int] = []
@@ -377,16 +382,7 @@ def test_a_real_socket_that_has_nothing_times_out() -> None:
     ours, theirs = socket.socketpair()
     connection, _ = connection_on([])
 
-    class Transport:
-        connected = True
-        sock = ours
-
-        @contextmanager
-        def having_timeout(self, timeout: float | None) -> Iterator[socket.socket]:
-            ours.settimeout(timeout)
-            yield ours
-
-    connection.transport = Transport()
+    connection.transport = SocketTransport(ours)
     with pytest.raises(TimeoutError):
         connection.drain_events(0.01)
 
