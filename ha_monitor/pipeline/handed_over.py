@@ -21,21 +21,13 @@ from ha_monitor.clock import Clock
 from ha_monitor.events.decode import Batch
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.collector import Collected, Collector, split
+from ha_monitor.pipeline.pace import NEAR, Pace
 from ha_monitor.pipeline.rejections import Rejections
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watermark import Watermark
-from ha_monitor.store.api import SLOW_CALL, Store
+from ha_monitor.store.api import Store
 from ha_monitor.store.results import Applied
 
-MOST = 8
-"""Batches under way at most. The broker's prefetch is usually reached before."""
-FIRST = 2
-"""Batches under way at most before the store has shown how soon it answers."""
-NEAR = 0.02
-"""Seconds within which a store answers that is not far away; then no more is sent before the answer."""
-LONG_WAY = 2 * SLOW_CALL
-"""Seconds for which a single call of such a store is waited for. A shorter time may as well be that of the way, on
-which several calls take no longer than one."""
 LEAST_EVENTS = 50
 """Events of a batch at least, however few one call merges."""
 
@@ -65,28 +57,6 @@ class Merged(NamedTuple):
     """The broker had delivered its messages before, here or to another instance."""
 
 
-class Window:
-    """How many batches may be under way.
-
-    Each renewal of the lease waits for all of them. Where the way is long, that takes no longer for eight than for one;
-    where each call takes long (a replica that lags, a slow disk), it takes eight times as long. So there are more, one
-    by one, as long as the answers are timely, and half as many after one that is not.
-    """
-
-    def __init__(self, timely: float) -> None:
-        """:param timely: seconds within which an answer has to come."""
-        self._timely = timely
-        self.most = FIRST
-
-    def answered(self, after: float) -> None:
-        """A batch is answered for. :param after: seconds for which the answer certainly was not there."""
-        self.most = min(MOST, self.most + 1) if after <= self._timely else max(1, self.most // 2)
-
-    def start_anew(self) -> None:
-        """The connection is another one."""
-        self.most = FIRST
-
-
 class _Sent(Struct):
     collected: Collected
     at: float
@@ -110,11 +80,7 @@ class HandedOver:
         watermark: Watermark,
         clock: Clock,
     ) -> None:
-        """
-        :param timely: as for `Window`.
-        :param timeout: seconds after which the store itself gives an answer up.
-        """
-        self._timeout = timeout
+        """:param timely: and :param timeout: as for `Pace`."""
         self._store = store
         self._collector = collector
         self._stats = stats
@@ -125,18 +91,7 @@ class HandedOver:
         self._sent: deque[_Sent] = deque()
         self._merged: list[Merged] = []
         self._most_events = collector.most_events
-        self._window = Window(timely)
-        self._missed_at = float("-inf")
-        """When an answer was looked for last that was not there, by the monotonic clock."""
-        self._waited = 0.0
-        """Seconds for which the latest answer certainly was not there."""
-        self._answered_at = float("-inf")
-        """When the latest answer came, by the monotonic clock."""
-        self._answered = 0
-        """Batches under way that were answered for before another call was: how soon is not known."""
-        self._is_slow_at_each = self._is_unclear = False
-        self.is_far = False
-        """Whether the latest batch, or call, was not answered for as soon as by a store that is near."""
+        self._pace = Pace(timely, timeout=timeout, clock=clock)
         self.left = 0
         """Batches, or rests of them, that the store has left and that are the next to be sent."""
 
@@ -147,7 +102,7 @@ class HandedOver:
     @property
     def is_full(self) -> bool:
         """Whether no more may be under way."""
-        return len(self._sent) >= self._window.most
+        return len(self._sent) >= self._pace.most
 
     def collect(self, wait: float) -> bool:
         """Collect the next batch, as `Collector.collect`. One that may be filled is not closed while another is under
@@ -172,49 +127,33 @@ class HandedOver:
         self._store.send_apply(collected.batch)
 
     @property
-    def owes_for(self) -> float:
-        """Seconds since the store could begin with the oldest; 0 if nothing is under way."""
-        if not self._sent:
-            return 0.0
-        return self._clock.monotonic() - max(self._sent[0].at, self._answered_at)
-
-    @property
     def is_first(self) -> bool:
-        """Whether no other call should be made before the store has answered for all: it would wait for them, too, and
-        each takes long, or they take longer than usual. A store that is far away, and no slower than that, takes no
-        longer for several.
-        """
-        if not self._sent or self.owes_for >= self._timeout:
-            return False
-        is_slow = self._is_slow_at_each or self._is_unclear
-        return not self.is_far or is_slow or self.owes_for >= NEAR + 2 * self._waited
+        """Whether no other call of the store should be made before it has answered for all: see `Pace`."""
+        return bool(self._sent) and self._pace.is_first(self._sent[0].at)
 
     @property
     def goes_on_meanwhile(self) -> bool:
-        """Whether a call that waits for its reply should have batches under way meanwhile."""
-        return self.is_far and not self._is_slow_at_each
+        """As `Pace.goes_on_meanwhile`."""
+        return self._pace.goes_on_meanwhile
+
+    @property
+    def is_far(self) -> bool:
+        """As `Pace.is_far`."""
+        return self._pace.is_far
 
     def ticked(self, seconds: float) -> None:
         """A tick was answered, and all that were under way before it.
 
         :param seconds: that it took.
         """
-        self._called(seconds)
-        self._see(seconds / (1 + self._answered), is_pace=self._answered > 0)
-        if self._answered:
-            self._window.answered(seconds)
+        self._pace.ticked(seconds, len(self._sent))
 
     @contextmanager
     def answering(self) -> Iterator[None]:
         """The same for what may make other calls."""
         began = self._clock.monotonic()
         yield
-        self._called(self._clock.monotonic() - began)
-
-    def _called(self, seconds: float) -> None:
-        self._answered = 0
-        if seconds >= NEAR:
-            self._answered, self.is_far = len(self._sent), True
+        self._pace.called(self._clock.monotonic() - began, len(self._sent))
 
     @property
     def is_slow(self) -> bool:
@@ -227,7 +166,7 @@ class HandedOver:
             return False
         if self._store.answers_within(within):
             return True
-        self._missed_at = self._clock.monotonic()
+        self._pace.missed()
         return False
 
     def pause(self, pause: Pause) -> None:
@@ -276,32 +215,10 @@ class HandedOver:
         return merged
 
     def _receive(self) -> Applied:
-        asked = self._clock.monotonic()
+        asked_at = self._clock.monotonic()
         applied = self._store.receive_apply()
-        now = self._clock.monotonic()
-        if now - asked >= NEAR:  # it was waited for
-            self._missed_at = now
-        if self._answered:
-            self._answered -= 1
-            return applied
-        sent_at = self._sent[0].at
-        self._waited = max(0.0, self._missed_at - sent_at)
-        self.is_far = self._waited >= NEAR
-        is_pace = sent_at < self._answered_at
-        self._see(self._missed_at - (self._answered_at if is_pace else sent_at), is_pace=is_pace)
-        self._answered_at = now
-        self._window.answered(self._waited)
+        self._pace.answered(self._sent[0].at, asked_at)
         return applied
-
-    def _see(self, seconds: float, *, is_pace: bool) -> None:
-        """Judge whether each call takes long.
-
-        :param seconds: that one took.
-        :param is_pace: whether it followed another one, so that the way is not in it.
-        """
-        self._is_unclear = not is_pace and SLOW_CALL <= seconds < LONG_WAY
-        if not self._is_unclear:
-            self._is_slow_at_each = seconds >= SLOW_CALL
 
     def _limit_to(self, events: int) -> None:
         """One call merges no more: what is behind it was sent for nothing."""
@@ -341,6 +258,5 @@ class HandedOver:
         while self._sent:
             self._collector.put_back(self._sent.pop().collected)
         self._merged.clear()
-        self._window.start_anew()
-        self._answered = 0
+        self._pace.start_anew()
         self.left = 0

@@ -13,8 +13,8 @@ from ha_monitor.config.schema import BatchSettings, LogLevel
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
 from ha_monitor.pipeline import link
 from ha_monitor.pipeline.collector import MOST_BYTES
-from ha_monitor.pipeline.handed_over import MOST, NEAR, Window
 from ha_monitor.pipeline.link import SLOW_AFTER
+from ha_monitor.pipeline.pace import MOST, NEAR
 from ha_monitor.pipeline.pipeline import IDLE_WAIT
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
@@ -173,7 +173,7 @@ class Far:
         self.bed = bed
         self.one = Instance(bed, config=config, **settings)  # type: ignore[arg-type]
         self.one.cycle(2)
-        self.one.pipeline._handed._window.most = MOST  # as after some timely answers
+        self.one.pipeline._handed._pace._window.most = MOST  # as after some timely answers
         bed.server.answers = lambda: False
 
     @property
@@ -535,18 +535,6 @@ def test_a_call_that_fails_among_several_is_repeated_with_all_behind_it(bed: Bed
     assert far.one.said("store-unavailable")
     assert sorted(far.one.announced) == sorted(expected(*tasks))
     assert bed.is_settled
-
-
-def test_more_are_under_way_again_once_the_store_answers_in_time(amqp: Bed) -> None:
-    """Given a store whose calls took long for a while, as many batches as ever are under way some answers later."""
-    window = Window(1.0)
-    for after in [0.3] * MOST + [5.0] * 3:
-        window.answered(after)
-    assert window.most == 1
-    for _ in range(MOST):
-        window.answered(1.0)
-
-    assert window.most == MOST
 
 
 def test_a_stop_finishes_all_that_is_under_way(bed: Bed) -> None:
