@@ -113,11 +113,10 @@ CHOSEN := $(sort $(foreach word,$(TESTS),$(call folder_of,$(word))))
 WANTED := $(if $(filter tests tests/,$(TESTS)),$(TEST_FOLDERS),$(or $(CHOSEN),$(TEST_FOLDERS)))
 
 .PHONY: test
-test: $(if $(TESTS),,lint-python) $(DEVELOP) $(if $(TESTS),$(sort $(foreach folder,$(WANTED),$(NEEDS_$(folder)))),redis rabbitmq prometheus alertmanager nginx) ## lint, types, and all tests against real services; TESTS=tests/unit for some
+test: $(if $(TESTS),,lint-style) $(DEVELOP) $(if $(TESTS),$(sort $(foreach folder,$(WANTED),$(NEEDS_$(folder)))),redis rabbitmq prometheus alertmanager nginx) ## lint, types, and all tests against real services; TESTS=tests/unit for some
 	$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.side_by_side)
 
-# What takes minutes: tests.side_by_side runs it beside the tests that need none of it, and lints the rest after it.
-# lint-python is what `make test` begins with.
+# What takes minutes: tests.side_by_side runs it beside the tests that need none of it, and lints the rest beside them.
 .PHONY: prepare-tests
 prepare-tests: lua-tools $(sort $(foreach folder,$(TEST_FOLDERS),$(NEEDS_$(folder))))
 
@@ -141,9 +140,15 @@ bench: $(DEVELOP) redis rabbitmq ## speed, latency, memory, side by side with th
 lint: lint-python lint-lua lint-ansible ## ruff, mypy, luacheck, ansible-lint and yamllint
 
 .PHONY: lint-python
-lint-python: $(DEVELOP) ## ruff and mypy
+lint-python: lint-style lint-types ## ruff and mypy
+
+.PHONY: lint-style
+lint-style: $(DEVELOP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+.PHONY: lint-types
+lint-types: $(DEVELOP)
 	$(BIN)/mypy
 
 .PHONY: lint-lua

@@ -3,10 +3,10 @@
     python -m tests.side_by_side [option of pytest …]
 
 What some of them stand on, such as packages and hosts, is made meanwhile: they begin when it is there.
-A session takes between a tenth and a half of a core: five keep two cores busy. With more, each would slow the others
-down until none gets its time. One more waits for most of its time, that of the schedules. What they leave is for the
-simulation, from the beginning: it waits for nothing. Each line of theirs is printed as it comes, behind the session's
-name, and what failed once more at the end, since a log is read from there. The exit status is 0 if all passed.
+A session takes between a tenth and a half of a core: eight keep two cores busy, and none is left alone at the end. What
+they leave is for the simulation, from the beginning: it waits for nothing. Each line of theirs is printed as it comes,
+behind the session's name, and what failed once more at the end, since a log is read from there. The exit status is 0 if
+all passed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ OPTIONS = {"beats": ("-n", "2")}
 PREPARED = ("fleet", "package", "settings", "programs", "hosts", "browser")
 """Sessions that need what `make prepare-tests` makes."""
 PREPARE = "prepare"
-LINT = "lint"
+TYPES, LINT = "types", "lint"
 WORLDS = "worlds"
 SEEDS = 10_000
 """Simulated worlds that are run."""
@@ -57,6 +57,8 @@ PARTS = 2
 """Processes that run them: a core each when the sessions are through."""
 FIRST = (PREPARE, "fleet")
 """The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores."""
+AT_ONCE = 4
+"""Jobs for each core."""
 LOWER = 2
 """By how much their priority is lower (nice): no more, or what else the machine does would leave them nothing."""
 LOWEST = 19
@@ -199,14 +201,15 @@ def main(options: list[str]) -> int:
     kept = f"KEPT_ROOTS={cache_folder() / 'roots'}"
     make = ["make", "--no-print-directory"]
     prepare = Job(PREPARE, [*make, "prepare-tests", kept])
+    types = Job(TYPES, [*make, "lint-types"])
     lint = Job(LINT, ["nice", "-n", str(LOWER), *make, "lint-lua", "lint-ansible"], prepare)
     worlds = all_worlds()
     sessions = [
         Session(name, files_of(name), [*OPTIONS.get(name, ()), *options], prepare if name in PREPARED else None)
         for name in SESSIONS
     ]
-    Runner([prepare, *sessions, lint], at_once=3 * (os.cpu_count() or 1), beside=worlds).run()
-    jobs = [prepare, *sessions, lint, *worlds]
+    Runner([prepare, types, *sessions, lint], at_once=AT_ONCE * (os.cpu_count() or 1), beside=worlds).run()
+    jobs = [prepare, types, *sessions, lint, *worlds]
     for job in jobs:
         result = "passed" if job.status == 0 else f"failed (status {job.status})"
         sys.stdout.write(f"{job.name:<8} | {result} in {job.seconds:.0f} s, {job.cpu:.0f} s of a core's time\n")
