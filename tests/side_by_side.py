@@ -14,6 +14,7 @@ from __future__ import annotations
 import compileall
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -126,8 +127,10 @@ class Worlds(Job):
 
     def stop(self) -> None:
         """End it: it does not hear of Ctrl-C."""
-        if self._process is not None:
-            self._process.terminate()
+        if self._process is not None and self.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                # Not by Popen.terminate: it would take the exit status, for which `run` waits.
+                os.kill(self._process.pid, signal.SIGTERM)
 
     def _start(self, **options: Any) -> subprocess.Popen[str]:
         # Where the kernel shares the cores out among sessions of processes (autogroup), those that the tests start have
