@@ -112,6 +112,9 @@ folder_of = $(firstword $(foreach folder,$(TEST_FOLDERS),$(if $(filter $(folder)
 CHOSEN := $(sort $(foreach word,$(TESTS),$(call folder_of,$(word))))
 WANTED := $(if $(filter tests tests/,$(TESTS)),$(TEST_FOLDERS),$(or $(CHOSEN),$(TEST_FOLDERS)))
 
+# The packages of the tests are only carried to hosts: the fastest level costs a tenth of what Debian's own does.
+test test-hosts prepare-tests: export DPKG_DEB_COMPRESSOR_LEVEL := 1
+
 .PHONY: test
 test: $(if $(TESTS),,lint-style) $(DEVELOP) $(if $(TESTS),$(sort $(foreach folder,$(WANTED),$(NEEDS_$(folder)))),redis rabbitmq prometheus alertmanager nginx) ## lint, types, and all tests against real services; TESTS=tests/unit for some
 	$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.side_by_side)

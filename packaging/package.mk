@@ -19,7 +19,13 @@ deb: deb-tools $(WHEELHOUSE)/.fetched ## Debian packages for Debian 12 and 13, i
 dist:
 	@mkdir -p $@
 
-dist/.deb-%: $(PACKAGED) $(WHEELHOUSE)/.fetched | dist
+# How well the packages are compressed (as Debian does, if nothing is said): what is released is never a test's.
+dist/.level: always | dist
+	@echo '$(DPKG_DEB_COMPRESSOR_LEVEL)' | cmp -s - $@ || echo '$(DPKG_DEB_COMPRESSOR_LEVEL)' >$@
+
+.PHONY: always
+
+dist/.deb-%: $(PACKAGED) $(WHEELHOUSE)/.fetched dist/.level | dist
 	@$(SUDO) packaging/build-root $* build/roots/$* $(KEPT_ROOTS)
 	@$(SUDO) packaging/build-deb $* build/roots/$* $(WHEELHOUSE) dist
 	@touch $@
