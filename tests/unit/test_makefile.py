@@ -103,7 +103,8 @@ def test_the_folder_for_the_packages_is_the_users() -> None:
         pytest.skip("make is not installed")
     done = subprocess.run(
         [make, "--dry-run", "--always-make", "--no-print-directory", "dist/.deb-bookworm", "SUDO=as-root"],
-        cwd=ROOT, env={**os.environ, "DPKG_DEB_COMPRESSOR_LEVEL": "1"}, capture_output=True, text=True, timeout=patient(60), check=True,
+        cwd=ROOT, env={**os.environ, "DPKG_DEB_COMPRESSOR_LEVEL": "1"},
+        capture_output=True, text=True, timeout=patient(60), check=True,
     )  # fmt: skip
 
     rows = [row.split() for row in done.stdout.splitlines() if re.search(r"\bdist\b", row)]
