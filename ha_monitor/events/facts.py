@@ -6,6 +6,7 @@ own types the task or the worker it is about); everything else that is unusable 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -46,6 +47,9 @@ _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timesta
 _MAX_NUMBERS = 16
 _KEPT_ERRORS = 128
 """Errors whose fingerprints are kept: where many tasks fail, most do so in the same way."""
+_NO_DIGEST = blake2b(digest_size=8)
+"""Of nothing yet. A copy of it takes less time to make than a new one."""
+_id_of = struct.Struct(">I8s").pack
 # Looking a member up in its class takes longer than all else that is done with it.
 _OTHER, _REJECTED, _FAILED, _RETRIED = Code.OTHER, Code.REJECTED, Code.FAILED, Code.RETRIED
 
@@ -65,9 +69,10 @@ def event_id(event: dict[str, Any], timestamp: float | None) -> bytes:
     :param timestamp: the event's time in seconds since the epoch, if it has a usable one.
     """
     get = event.get
+    digest = _NO_DIGEST.copy()
     text = f"{get('hostname')}\n{get('pid')}\n{get('clock')}\n{get('type')}\n{get('uuid')}\n{get('timestamp')}"
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int(timestamp or 0).to_bytes(4, "big") + digest
+    digest.update(text.encode("utf-8", "surrogatepass"))
+    return _id_of(int(timestamp or 0), digest.digest())
 
 
 class FactBuilder:

@@ -10,7 +10,7 @@ ID_SIZE = 12
 """Bytes of an event id: four of time, so that ids sort by age, and eight of hash."""
 
 
-class Event(Struct, frozen=True, omit_defaults=True):
+class Event(Struct, frozen=True, omit_defaults=True, gc=False):
     """One of Celery's events, cleaned: what may leave the process, and nothing else.
 
     This is also the form in which an event travels through Redis (as a MessagePack map). Instances of two

@@ -52,9 +52,17 @@ def custom_type(event_type: str) -> str:
     return _RENAMED.get(event_type, event_type)
 
 
+_LEVEL_NAMES = {event_type: level.value for event_type, level in LEVELS.items()}
+
+
 def level_of(event_type: str) -> LogLevel:
     """The level of an event's line; that of custom events is `info`."""
     return LEVELS.get(event_type, LogLevel.INFO)
+
+
+def level_name(event_type: str) -> str:
+    """The name of that level, as the line has it. To ask a member for it takes much longer than to look it up."""
+    return _LEVEL_NAMES.get(event_type, "info")
 
 
 class EmissionPolicy:
@@ -70,11 +78,16 @@ class EmissionPolicy:
         """
         self._least = _ORDER.index(level)
         handled = frozenset(handled_types)
+        self._writes = {kind: self._is_written(kind) for kind in LEVELS}
+        self._writes_others = self._is_written("")
         self._emits = {kind: kind in handled or "*" in handled or self.writes(kind) for kind in {*LEVELS, *handled}}
         self._emits_others = "*" in handled or self.writes("")
 
     def writes(self, event_type: str) -> bool:
-        """Whether such an event is written as a line."""
+        """Whether such an event is written as a line. Called for every announcement."""
+        return self._writes.get(event_type, self._writes_others)
+
+    def _is_written(self, event_type: str) -> bool:
         return _ORDER.index(level_of(event_type)) >= self._least
 
     def emits(self, event_type: str) -> bool:

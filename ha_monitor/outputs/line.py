@@ -13,7 +13,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.events.catalogue import FIELDS
 from ha_monitor.events.error_group import group_id
 from ha_monitor.events.model import Event
-from ha_monitor.events.types import RUNTIME_TYPES, EmissionPolicy, level_of
+from ha_monitor.events.types import RUNTIME_TYPES, EmissionPolicy, level_name
 from ha_monitor.outputs.output import Line, Output
 from ha_monitor.store.record import Facts, elapsed, queue_time_of, root_of
 from ha_monitor.text.visible import visible_json
@@ -37,7 +37,7 @@ class Identity(NamedTuple):
     pid: int
 
 
-class EventLine(Struct, omit_defaults=True):
+class EventLine(Struct, omit_defaults=True, gc=False):
     """The fields of the line of one of Celery's events, in the order in which they are written.
 
     UNSET leaves a field out; None is written as null.
@@ -192,7 +192,7 @@ def build_line(item: OutboxItem, identity: Identity, timestamp: str) -> EventLin
     event = entry.event
     line = EventLine(
         timestamp,
-        level_of(event.type).value,
+        level_name(event.type),
         event.type,
         identity.node_id,
         identity.instance,

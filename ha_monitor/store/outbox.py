@@ -12,7 +12,7 @@ from ha_monitor.events.model import Event
 from ha_monitor.store.record import Facts
 
 
-class Entry(Struct, frozen=True, array_like=True):
+class Entry(Struct, frozen=True, array_like=True, gc=False):
     """One entry as it lies in Redis. The scripts build entries of kind 0, Python those of kind 1."""
 
     kind: int

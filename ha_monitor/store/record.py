@@ -11,7 +11,7 @@ from ha_monitor.events.model import Event
 from ha_monitor.events.types import ENDS, TASK_CODES
 
 
-class Facts(Struct, frozen=True, omit_defaults=True):
+class Facts(Struct, frozen=True, omit_defaults=True, gc=False):
     """The merged facts of a task. `store/lua/record.lua` says what each means; times are in µs since the epoch."""
 
     name: str | None = field(name="n", default=None)
