@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.bug import report_of_thread
-from ha_monitor.cli.collector import as_usual
+from ha_monitor.cli.collector import while_running
 from ha_monitor.config.load import Loaded, instance_name, read
 from ha_monitor.config.places import OVERLAYS
 from ha_monitor.errors import ConfigurationError, OutputLost
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     """Run one instance until it is told to stop."""
     from ha_monitor.service import Service, plain_logger
 
-    as_usual()
+    while_running()
     if sys.stdout.fileno() in options.closed:
         raise OutputLost("standard output is closed, so lines would be lost; redirect it to a file or to /dev/null")
     faulthandler.enable()  # the watchdog's SIGABRT leaves the stacks of all threads on standard error
