@@ -128,7 +128,7 @@ def test_two_instances_share_the_queue(
     )
 
     def listed() -> bool:
-        consumers = rabbitmq.ctl("list_consumers", "-p", vhost_of(broker_url))
+        consumers = rabbitmq.evaluate(f'rabbit_amqqueue:consumers_all(<<"{vhost_of(broker_url)}">>).')
         return "ha-monitor@1.host" in consumers and "ha-monitor@2.host" in consumers
 
     wait_until(listed, 30, "both in RabbitMQ's list", 0.5)
@@ -399,12 +399,12 @@ def test_a_vhost_without_room_for_the_queue_is_waited_for(
     when the limit is raised, the source consumes.
     """
     vhost, one = vhost_of(broker_url), source()
-    rabbitmq.ctl("set_vhost_limits", "-p", vhost, '{"max-queues": 0}')
+    rabbitmq.limit_queues(vhost, 0)
     try:
         with pytest.raises(BrokerUnavailable, match="raise it: rabbitmqctl set_vhost_limits"):
             one.connect()
     finally:
-        rabbitmq.ctl("clear_vhost_limits", "-p", vhost)
+        rabbitmq.limit_queues(vhost, None)
 
     one.connect()
     send(broker_url, "a")

@@ -17,6 +17,7 @@ from ha_monitor.broker.task_query import query_tasks
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker, Config, StoreSettings
 from ha_monitor.errors import BrokerBlocked, BrokerUnavailable
+from tests.conftest import served
 from tests.support.certificates import Certificate
 from tests.support.instances import through
 from tests.support.machine import Timed, patient
@@ -159,14 +160,31 @@ def test_workers_are_asked_behind_a_sentinel(
 # --- a broker with an alarm ----------------------------------------------------------------
 
 
-def test_an_alarm_is_told_and_waited_for_with_one_connection(own_rabbitmq: PrivateRabbitMQ) -> None:
+@pytest.fixture(scope="module")
+def node_for_alarms() -> Iterator[PrivateRabbitMQ]:
+    yield from served(PrivateRabbitMQ)
+
+
+@pytest.fixture
+def alarming(node_for_alarms: PrivateRabbitMQ) -> Iterator[PrivateRabbitMQ]:
+    """A RabbitMQ node whose alarms nobody else runs into, without an alarm and without connections."""
+    wait_until(lambda: connections(node_for_alarms) == 0, 30, "the end of other tests' connections")
+    yield node_for_alarms
+    node_for_alarms.end_alarms()
+
+
+def connections(node: PrivateRabbitMQ) -> int:
+    return int(node.evaluate("length(rabbit_networking:connections())."))
+
+
+def test_an_alarm_is_told_and_waited_for_with_one_connection(alarming: PrivateRabbitMQ) -> None:
     """Given a RabbitMQ short of disk space, the broadcast tells of it, and of its end, once each; meanwhile it waits on
     one connection, however often workers are asked, and others are refused without another one.
     """
-    url = own_rabbitmq.url()
+    url = alarming.url()
     told = Told()
     broadcast = WorkerBroadcast(plain_threads(), Broker(url=url), SystemClock(), told)
-    own_rabbitmq.ctl("set_disk_free_limit", "1000000GB")
+    alarming.begin_alarm("disk")
     sent = broadcast.send(url)
     wait_until(lambda: told.alarms, 30, "the alarm")
     assert broadcast.is_blocked
@@ -174,9 +192,9 @@ def test_an_alarm_is_told_and_waited_for_with_one_connection(own_rabbitmq: Priva
         broadcast.ask_again()
         with pytest.raises(BrokerBlocked, match="RabbitMQ has an alarm for memory or disk"):
             broadcast.unless_blocked(lambda: pytest.fail("asked"))
-    assert own_rabbitmq.evaluate("length(rabbit_networking:connections()).") == "1"
+    assert connections(alarming) == 1
     assert broadcast.asked_at is None
-    own_rabbitmq.ctl("set_disk_free_limit", "1MB")
+    alarming.end_alarms()
     wait_until(lambda: told.ends, 30, "its end")
     sent.result(patient(30))
 
@@ -185,21 +203,21 @@ def test_an_alarm_is_told_and_waited_for_with_one_connection(own_rabbitmq: Priva
     assert broadcast.unless_blocked(lambda: 42) == 42
 
 
-def test_an_alarm_that_others_run_into_is_found_by_the_broadcast(own_rabbitmq: PrivateRabbitMQ) -> None:
+def test_an_alarm_that_others_run_into_is_found_by_the_broadcast(alarming: PrivateRabbitMQ) -> None:
     """Given an alarm that begins after the broadcast, the first question of another kind makes it known; a new
     connection to the broker ends the wait, and begins its own."""
-    url = own_rabbitmq.url()
+    url = alarming.url()
     told = Told()
     broadcast = WorkerBroadcast(plain_threads(), Broker(url=url), SystemClock(), told)
     broadcast.send(url).result(patient(30))
-    own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1")
+    alarming.begin_alarm("memory")
     config = Config(broker=Broker(url=url))
     with pytest.raises(BrokerBlocked):
         broadcast.unless_blocked(lambda: query_tasks(config, ["id"]))
     broadcast.retry()
     wait_until(lambda: told.alarms, 30, "the alarm")
     again = broadcast.send(url)
-    own_rabbitmq.ctl("set_vm_memory_high_watermark", "0.9")
+    alarming.end_alarms()
     again.result(patient(30))
 
     assert (len(told.alarms), len(told.ends), told.failures) == (1, 1, [])

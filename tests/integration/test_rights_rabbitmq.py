@@ -164,7 +164,9 @@ def test_the_check_says_beforehand_that_an_exchange_will_be_waited_for(
 def test_a_vhost_that_may_not_be_used_is_named(rabbitmq: PrivateRabbitMQ, broker_url: str) -> None:
     """Given a user without any right in the virtual host, the line says so, with the command."""
     vhost = broker_url.rpartition("/")[2]
-    rabbitmq.ctl("clear_permissions", "-p", vhost, STORE_USER)
+    rabbitmq.evaluate(
+        f'rabbit_auth_backend_internal:clear_permissions(<<"{STORE_USER}">>, <<"{vhost}">>, <<"tests">>).'
+    )
 
     with pytest.raises(
         BrokerUnavailable, match=f"user monitor may not use the vhost {vhost}; grant it: rabbitmqctl set"

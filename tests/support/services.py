@@ -176,7 +176,8 @@ class PrivateRabbitMQ(PrivateService):
         return connection
 
     def ctl(self, *args: str, tool: str = "rabbitmqctl", timeout: float = 60) -> str:
-        """Run rabbitmqctl (or rabbitmq-diagnostics, …) against this node, and return what it prints.
+        """Run rabbitmqctl (or rabbitmq-diagnostics, …) against this node, and return what it prints. It takes a second
+        of a core: what `evaluate` does costs nothing.
 
         :raises RuntimeError: if the command fails.
         """
@@ -187,6 +188,28 @@ class PrivateRabbitMQ(PrivateService):
         if done.returncode:
             raise RuntimeError(f"{tool} {' '.join(args)} failed: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def begin_alarm(self, what: str) -> None:
+        """As if the node were short of `memory` or `disk`."""
+        self.evaluate(
+            {
+                "memory": 'ok = vm_memory_monitor:set_vm_memory_high_watermark({absolute, "1"}).',
+                "disk": 'ok = rabbit_disk_monitor:set_disk_free_limit("1000000GB").',
+            }[what]
+        )
+
+    def end_alarms(self) -> None:
+        """As if it were not any more."""
+        self.evaluate(
+            'ok = rabbit_disk_monitor:set_disk_free_limit("1MB"), '
+            "ok = vm_memory_monitor:set_vm_memory_high_watermark(0.9)."
+        )
+
+    def limit_queues(self, vhost: str, most: int | None) -> None:
+        """Let a virtual host have so many queues; any number, if None."""
+        name, limits = json.dumps(vhost), json.dumps(json.dumps({"max-queues": most}))
+        call = f"clear(<<{name}>>" if most is None else f"parse_set(<<{name}>>, <<{limits}>>"
+        self.evaluate(f'ok = rabbit_vhost_limit:{call}, <<"tests">>).')
 
     def evaluate(self, expressions: str) -> str:
         """What Erlang expressions are worth inside the node, such as those that `rabbitmqctl eval` takes.

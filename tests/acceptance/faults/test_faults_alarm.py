@@ -71,7 +71,7 @@ def test_broker_alarm(
         app = make_app(url, result_url, send_sent_event=True)
         during = {app.tasks["tests.add"].apply_async((1, 2), countdown=LOST_AFTER).id for _ in range(10)}
         wait_until(lambda: ids <= ended(fleet), 60, "the tasks before", 0.1)
-        own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1")
+        own_rabbitmq.begin_alarm("memory")
         wait_until(lambda: fleet.said("broker-alarm"), 30, "the line of the alarm", 0.1)
         wait_until(lambda: silence_of_workers(fleet) > 3 * LOST_AFTER, 60, "a long silence", 0.5)
         failures = [
@@ -79,7 +79,7 @@ def test_broker_alarm(
             for finding in (*check_broker(fleet.config), *check_workers(fleet.config))
             if finding.severity is Severity.FAILED
         ]
-        own_rabbitmq.ctl("set_vm_memory_high_watermark", "0.9")
+        own_rabbitmq.end_alarms()
         wait_until(lambda: fleet.said("broker-alarm-over"), 30, "the line of its end", 0.1)
         wait_until(lambda: ids | during <= ended(fleet), 60, "the tasks during the alarm", 0.1)
         assert fleet.said("worker-lost") + fleet.said("workers-lost") == []

@@ -107,6 +107,11 @@ def test_a_silent_broker_costs_no_lease(
         assert [entry.lease_left > 0 for entry in fleet.entries()] == [True, True, True]
 
 
+def delete_queue(rabbitmq: PrivateRabbitMQ, vhost: str) -> None:
+    with rabbitmq.connection(vhost) as connection:
+        connection.channel().queue_delete(QUEUE)
+
+
 def test_queue_is_deleted(
     tmp_path: Path, rabbitmq: PrivateRabbitMQ, broker_url: str, store_url: str, fault_table: FaultTable
 ) -> None:
@@ -116,7 +121,7 @@ def test_queue_is_deleted(
     with Fleet(tmp_path, broker_url, store_url).start() as fleet:
         publish(broker_url, messages[:half])
         fleet.wait_until_announced(Published(messages[:half]))
-        rabbitmq.ctl("delete_queue", "-p", vhost_of(broker_url), QUEUE)
+        delete_queue(rabbitmq, vhost_of(broker_url))
         wait_until(lambda: all(one.said("broker-connected") >= 2 for one in fleet.instances), 30, "the new queue")
         publish(broker_url, messages[half:])
         account = fault_table.add("RabbitMQ: queue deleted", fleet.close_account(Published(messages)))
@@ -133,16 +138,16 @@ def test_a_running_instance_waits_for_room_for_the_queue(
     """
     vhost = vhost_of(broker_url)
     with Fleet(tmp_path, broker_url, store_url).start() as fleet:
-        rabbitmq.ctl("set_vhost_limits", "-p", vhost, '{"max-queues": 0}')
+        rabbitmq.limit_queues(vhost, 0)
         try:
-            rabbitmq.ctl("delete_queue", "-p", vhost, QUEUE)
+            delete_queue(rabbitmq, vhost)
             wait_until(
                 lambda: any("max-queues" in str(line["reason"]) for line in fleet.said("broker-unavailable")),
                 60,
                 "that the limit is told",
             )
         finally:
-            rabbitmq.ctl("clear_vhost_limits", "-p", vhost)
+            rabbitmq.limit_queues(vhost, None)
         fleet.wait_until_connected("broker", 2)
         published = Published()
         messages = list(islice(replicate(read_stream("small"), 1, start=time.time()), 100))
