@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
+from collections.abc import Iterable
 from functools import partial
 from struct import Struct
 from typing import Any
@@ -12,6 +14,7 @@ import redis
 
 from ha_monitor.config.schema import StoreSettings, StuckSettings
 from ha_monitor.events.decode import Batch
+from ha_monitor.pipeline.collector import split
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import Facts, TaskRecord, record_of
@@ -99,6 +102,31 @@ class Instance:
             if announce:
                 self.announce(applied.items)
         return applied._replace(trouble=trouble)
+
+    def apply_batches(self, batches: Iterable[Batch], ahead: int) -> None:
+        """Merge batches, of which so many are under way at most, as the loop does."""
+        sent: deque[Batch] = deque()
+        for batch in batches:
+            self.store.send_apply(batch)
+            sent.append(batch)
+            if len(sent) == ahead:
+                self._take_answer(sent)
+        while sent:
+            self._take_answer(sent)
+
+    def _take_answer(self, sent: deque[Batch]) -> None:
+        batch = sent.popleft()
+        applied = self.store.receive_apply()
+        self.announce(applied.items)
+        if applied.merged == len(batch.tasks):
+            return
+        # On a busy machine a call ends early; what was under way behind it has merged nothing.
+        left = [split(batch, applied.merged)[1], *sent]
+        for _ in sent:
+            assert self.store.receive_apply().merged == -1
+        sent.clear()
+        for batch in left:
+            self.apply_batch(batch)
 
     def tick(self, *rejected: bytes, announce: bool = True) -> Ticked:
         ticked = self.store.tick(b"{}", list(rejected), watermark_age=0.0)
