@@ -18,7 +18,6 @@ from ha_monitor.store.results import Candidate, Candidates, Counting, StuckTask,
 from ha_monitor.store.scripts import read_scripts
 from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import Inside, Instance
-from tests.support.machine import patient
 from tests.support.process import wait_until
 from tests.unit.builders import TIME, decode, event
 
@@ -378,7 +377,7 @@ def test_the_search_for_tasks_of_a_lost_worker_reads_only_so_much(store_url: str
         watched = duties.watch(Watching(0.001, 0.002), [], may_declare_lost=True, watermark=(0.0, 0.0))
         return watched is not None and [worker.state for worker in watched.workers] == ["lost"]
 
-    wait_until(is_lost, patient(10), "the loss")
+    wait_until(is_lost, 10, "the loss")
     found = looking.found(Reads(inside, "t0"))
 
     assert Counter(candidate.task_id for candidate in found) == Counter(f"t{number}" for number in range(LARGE))

@@ -12,7 +12,6 @@ from ha_monitor.check.online import LOSES_LAST_EVENTS_BEFORE, LOST_GOODBYES, che
 from ha_monitor.config.schema import Broker, Config, Queue, QueueType
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet, vhost_of
-from tests.support.machine import patient
 from tests.support.process import wait_until
 from tests.support.services import PrivateRabbitMQ
 
@@ -80,6 +79,6 @@ def test_no_goodbye_is_lost(
         def goodbyes() -> list[str]:
             return [line["worker"] for line in fleet.said("worker-offline")]
 
-        wait_until(lambda: "last@host" in goodbyes(), patient(60), "the last goodbye", 0.1)
+        wait_until(lambda: "last@host" in goodbyes(), 60, "the last goodbye", 0.1)
         assert sorted(goodbyes()) == sorted(names | {"last@host"})
         assert fleet.said("worker-lost") == []

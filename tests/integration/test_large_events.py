@@ -18,22 +18,16 @@ from ha_monitor.store.own_state import MOST_BYTES as RECENT_WORK
 from tests.support.celery_app import make_app
 from tests.support.fault_handlers import VARIABLE
 from tests.support.instances import Fleet, queue_depth, vhost_of
-from tests.support.machine import patient
 from tests.support.measured import Measured
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
-from tests.support.renewing import most_between
+from tests.support.renewals import PATIENT, Renewals
 from tests.support.services import PrivateRabbitMQ
 from tests.support.slow_handlers import WAITING, Gate
 from tests.support.workers import CeleryWorker
 from tests.unit.builders import TIME, event
 from tests.unit.test_long_texts import undecodable
 
-PATIENT = {
-    "store": {"lease": patient(30), "timeout": patient(5)},
-    "broker": {"connect_timeout": patient(5), "heartbeat": patient(12)},
-}
-"""Nothing runs out because the machine is busy."""
 WHOLE = 800_000
 """Bytes that fail to be decoded, and make a body that is just not truncated."""
 WAYS = ("received", "started", "failed")
@@ -79,8 +73,9 @@ def test_large_events_are_announced_by_rabbitmq(
     tmp_path: Path, broker_url: str, store_url: str, measured: Measured
 ) -> None:
     """Given failures of 1, 5, 20 and 100 MB, with ends of other tasks in the same message and in messages between them,
-    all are announced, once; little memory is used, and no lease or connection is lost: between
-    two renewals of a lease, an instance works for less than decoding the largest event at once would take."""
+    all are announced, once; little memory is used, and no lease or connection is lost: between two renewals of a lease,
+    an instance works for less than decoding the largest event at once would take.
+    """
     sizes = (1, 5, 20, 100)
     between = [
         message(*(event(f"task-{way}", uuid=f"between-{n}", at=TIME + at) for at, way in enumerate(WAYS)))
@@ -90,10 +85,8 @@ def test_large_events_are_announced_by_rabbitmq(
     expected = {*about, *(f"between-{n}" for n in range(len(sizes)))}
 
     with Fleet(tmp_path, broker_url, store_url, size=2, settings=PATIENT) as fleet:
-        accounts = [tmp_path / f"renewals-{one.name}.json" for one in fleet.instances]
-        for one, file in zip(fleet.instances, accounts, strict=True):
-            one.start(launcher=("tests.support.renewing", str(file)))
-        fleet.wait_until_consuming()
+        renewals = Renewals(fleet, tmp_path)
+        renewals.start()
         before = peak_memory(fleet)
         publish(broker_url, [lives(about)])
         for size, good in zip(sizes, between, strict=True):
@@ -102,11 +95,11 @@ def test_large_events_are_announced_by_rabbitmq(
         def ends() -> list[str]:
             return [line["task_id"] for line in fleet.said("task-failed") + fleet.said("task-succeeded")]
 
-        wait_until(lambda: len(ends()) >= len(expected), patient(120), "all ends", 0.2)
-        wait_until(lambda: queue_depth(broker_url) == 0, patient(30), "the end of the queue", 0.2)
+        wait_until(lambda: len(ends()) >= len(expected), 120, "all ends", 0.2)
+        wait_until(lambda: queue_depth(broker_url) == 0, 30, "the end of the queue", 0.2)
         grown = peak_memory(fleet) - before
         measured("events of 1 to 100 MB: memory of an instance, more than before", f"{grown / 1e6:.0f} MB")
-        most = max(most_between(file) for file in accounts)
+        most = renewals.most_between()
         at_once = sizes[-1] * seconds_to_decode_one_megabyte()
         measured("… work between two renewals of a lease, at most", f"{most * 1000:.0f} ms")
         measured("… to decode the largest at once", f"{at_once * 1000:.0f} ms")
@@ -148,7 +141,7 @@ def test_memory_is_bounded_when_all_that_may_be_delivered_is_large(
         for one, other, size in zip(large, small, larges, strict=True):
             ended = event("task-failed", uuid=one, at=TIME + 2, exception=undecodable(size))
             publish(broker_url, [message(ended), message(event("task-succeeded", uuid=other, at=TIME + 2))])
-        wait_until(lambda: in_flight() == 2 * len(larges), patient(60), "all that may be delivered", 0.5)
+        wait_until(lambda: in_flight() == 2 * len(larges), 60, "all that may be delivered", 0.5)
         time.sleep(2 * DEPTH_EVERY)  # the queue's length is due, whose answer is behind all that
         waited = peak_memory(fleet) - before
         gate.open()
@@ -156,8 +149,8 @@ def test_memory_is_bounded_when_all_that_may_be_delivered_is_large(
         def ends() -> list[str]:
             return [line["task_id"] for line in fleet.said("task-failed") + fleet.said("task-succeeded")]
 
-        wait_until(lambda: len(ends()) >= len(large) + len(small), patient(120), "all ends", 0.2)
-        wait_until(lambda: queue_depth(broker_url) == 0, patient(30), "the end of the queue", 0.2)
+        wait_until(lambda: len(ends()) >= len(large) + len(small), 120, "all ends", 0.2)
+        wait_until(lambda: queue_depth(broker_url) == 0, 30, "the end of the queue", 0.2)
         grown = peak_memory(fleet) - before
         delivered = 5 * sum(larges)
         measured(f"{delivered / 1e6:.0f} MB delivered at once: memory, more than before", f"{grown / 1e6:.0f} MB")
@@ -177,7 +170,7 @@ def test_a_large_event_is_announced_by_redis(tmp_path: Path, redis_broker_url: s
         def ends() -> set[str]:
             return {line["task_id"] for line in fleet.said("task-failed") + fleet.said("task-succeeded")}
 
-        wait_until(lambda: ends() == set(about), patient(60), "all ends", 0.2)
+        wait_until(lambda: ends() == set(about), 60, "all ends", 0.2)
         assert troubles(fleet) == []
 
 
@@ -192,7 +185,7 @@ def test_a_real_worker_that_fails_with_a_large_text(tmp_path: Path, broker_url: 
         app.tasks["tests.fail"].delay("before")
         app.tasks["tests.decode"].delay(900_000)
         app.tasks["tests.fail"].delay("after")
-        wait_until(lambda: len(fleet.said("task-failed")) >= 3, patient(60), "the failures", 0.2)
+        wait_until(lambda: len(fleet.said("task-failed")) >= 3, 60, "the failures", 0.2)
 
         found = {line["task_name"]: line for line in fleet.said("task-failed")}
         assert found["tests.decode"]["exception"].startswith("UnicodeDecodeError('utf-8', b'\\xff")

@@ -11,10 +11,10 @@ import pytest
 from ha_monitor.pipeline.collector import batch_parts
 from tests.integration.storing import Inside, Instance
 from tests.support.instances import Fleet, queue_depth
-from tests.support.machine import patient
 from tests.support.measured import Measured
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
+from tests.support.renewals import PATIENT, Renewals
 from tests.support.services import PrivateRedis
 from tests.unit.builders import TIME, UUID, decode, event
 
@@ -25,23 +25,26 @@ def message(*bodies: Any) -> Recorded:
     return Recorded("worker.multi", "application/json", "utf-8", json.dumps(bodies))
 
 
-SHORT_LEASE = {"store": {"lease": 1.0, "timeout": 0.6}, "broker": {"connect_timeout": 0.6}}
-
-
 def troubles(fleet: Fleet) -> list[Any]:
     """What it said of a lease, an outbox or a connection that was lost."""
     kinds = ("lease-lost", "outbox-taken-over", "store-unavailable", "broker-unavailable")
     return [(line["event"], line.get("reason")) for kind in kinds for line in fleet.said(kind)]
 
 
-def test_messages_of_very_many_events_do_not_stop_the_fleet(tmp_path: Path, broker_url: str, store_url: str) -> None:
-    """Given messages that take longer to merge than the lease, every event of them is merged and what comes behind
-    them is announced; no lease, outbox or connection is lost.
+def test_messages_of_very_many_events_do_not_stop_the_fleet(
+    tmp_path: Path, broker_url: str, store_url: str, measured: Measured
+) -> None:
+    """Given messages of very many events, every event of them is merged and what comes behind them is announced; no
+    lease, outbox or connection is lost: between two renewals of a lease, an instance works for less than three of the
+    messages take.
     """
     large = [
         message(*({"type": "task-sent", "uuid": f"{number}-{n}"} for n in range(EVENTS))) for number in range(MESSAGES)
     ]
-    with Fleet(tmp_path, broker_url, store_url, size=2, settings=SHORT_LEASE).start() as fleet:
+    with Fleet(tmp_path, broker_url, store_url, size=2, settings=PATIENT) as fleet:
+        renewals = Renewals(fleet, tmp_path)
+        renewals.start()
+        before = renewals.spent()
         life = [event(f"task-{what}", at=TIME + n) for n, what in enumerate(("received", "started", "succeeded"))]
         publish(broker_url, [*large, message(*life)])
         wait_until(lambda: queue_depth(broker_url) == 0, 120, "the end of the queue")
@@ -51,9 +54,13 @@ def test_messages_of_very_many_events_do_not_stop_the_fleet(tmp_path: Path, brok
             "the merge of all events",
         )
         about = [line for line in fleet.lines() if line.get("task_id") == UUID]
+        spent = renewals.spent() - before
+        measured(f"messages of {EVENTS} events: work for one", f"{spent / MESSAGES * 1000:.0f} ms")
+        measured("… between two renewals of a lease, at most", f"{renewals.most_between() * 1000:.0f} ms")
 
         assert {line["event"] for line in about} >= {"task-succeeded"}
         assert troubles(fleet) == []
+        assert renewals.most_between() < 3 * spent / MESSAGES
 
 
 @pytest.mark.parametrize("count", [5, 20])
@@ -72,12 +79,10 @@ def test_messages_of_too_many_events_keep_no_good_one(
         ]
         messages += [tiny, message(*life)]
 
-    with Fleet(tmp_path, broker_url, store_url, size=1, settings=SHORT_LEASE).start() as fleet:
+    with Fleet(tmp_path, broker_url, store_url, size=1, settings=PATIENT).start() as fleet:
         publish(broker_url, messages)
-        wait_until(lambda: len(fleet.said("task-succeeded")) == count, patient(60), "the good tasks", 0.2)
-        wait_until(
-            lambda: sum(line["count"] for line in fleet.said("event-rejected")) == count, patient(30), "the lines", 0.2
-        )
+        wait_until(lambda: len(fleet.said("task-succeeded")) == count, 60, "the good tasks", 0.2)
+        wait_until(lambda: sum(line["count"] for line in fleet.said("event-rejected")) == count, 30, "the lines", 0.2)
         (entry,) = fleet.entries()
 
         assert {line["task_id"] for line in fleet.said("task-succeeded")} == {f"good-{n}" for n in range(count)}

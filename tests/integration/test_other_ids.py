@@ -9,7 +9,6 @@ from uuid import UUID
 from ha_monitor.events.task_id import text_of_id
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet
-from tests.support.machine import patient
 from tests.support.process import wait_until
 from tests.support.workers import CeleryWorker
 
@@ -28,7 +27,7 @@ def test_tasks_with_other_ids_are_announced(tmp_path: Path, redis_broker_url: st
         app = make_app(redis_broker_url, send_sent_event=True)
         for task_id in ids:
             app.tasks["tests.add"].apply_async((1, 2), task_id=task_id)
-        wait_until(lambda: len(fleet.said("task-succeeded")) == len(ids), patient(60), "the ends", 0.2)
+        wait_until(lambda: len(fleet.said("task-succeeded")) == len(ids), 60, "the ends", 0.2)
 
         found = {line["task_id"]: line for line in fleet.said("task-succeeded")}
         assert set(found) == {AS_TEXT, "42", text_of_id(LONG)}

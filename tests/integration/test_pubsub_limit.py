@@ -15,7 +15,6 @@ from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Broker, Config
 from ha_monitor.errors import BrokerUnavailable
 from tests.conftest import missing
-from tests.support.machine import patient
 from tests.support.process import ServiceMissing, wait_until
 from tests.support.rights import as_monitor
 from tests.support.services import PrivateRedis
@@ -56,7 +55,7 @@ def test_one_large_message_disconnects_all_and_the_reason_says_why(server: Priva
         assert admin.publish(CHANNEL, b"x" * 2_000_000) == 2
         for one in sources:
             with pytest.raises(BrokerUnavailable, match=r"\(perhaps by client-output-buffer-limit pubsub\); all was"):
-                wait_until(lambda one=one: one.receive(1, 0.2) or one.heartbeat(), patient(30), "the end")  # type: ignore[misc]
+                wait_until(lambda one=one: one.receive(1, 0.2) or one.heartbeat(), 30, "the end")  # type: ignore[misc]
             one.connect()
         assert admin.publish(CHANNEL, b"x") == 2
     finally:

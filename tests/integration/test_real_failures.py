@@ -18,14 +18,14 @@ def test_each_process_that_ends_is_one_failure_of_its_class(tmp_path: Path, brok
         tasks = make_app(broker_url).tasks
         stopped = [tasks["tests.slow"].apply_async((60,), time_limit=1).id for _ in range(3)]
         ended = [tasks["tests.die"].delay(by_signal).id for by_signal in (True, False)]
-        wait_until(lambda: len(fleet.said("task-failed")) >= 5, patient(60), "the failures", 0.2)
+        wait_until(lambda: len(fleet.said("task-failed")) >= 5, 60, "the failures", 0.2)
         last = tasks["tests.fail"].delay().id
         # What the worker sends behind them shows that there is no second one on its way.
         wait_until(
             lambda: last in {line["task_id"] for line in fleet.said("task-failed")}, patient(60), "the last", 0.2
         )
         worker.stop()
-        wait_until(lambda: fleet.said("worker-offline"), patient(60), "the end of the worker", 0.2)
+        wait_until(lambda: fleet.said("worker-offline"), 60, "the end of the worker", 0.2)
 
         classes = {line["task_id"]: line["exception"].partition("(")[0] for line in fleet.said("task-failed")}
         assert classes == {

@@ -9,7 +9,6 @@ from pathlib import Path
 from tests.acceptance.faults.test_faults_clocks import with_clock
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet
-from tests.support.machine import patient
 from tests.support.measured import Measured
 from tests.support.process import wait_until
 from tests.support.workers import CeleryWorker
@@ -31,9 +30,9 @@ def test_each_retry_of_two_workers_whose_clocks_differ_has_a_line(
         CeleryWorker(broker_url, "behind", pool="solo", env=with_clock(tmp_path / "clock", BEHIND)) as behind,
     ):
         task_id = make_app(broker_url).tasks["tests.flaky"].delay(RETRIES).id
-        wait_until(lambda: fleet.said("task-succeeded"), patient(120), "the success", 0.5)
+        wait_until(lambda: fleet.said("task-succeeded"), 120, "the success", 0.5)
         # Another instance may still be about to announce a retry that it was given.
-        wait_until(lambda: len(fleet.said("task-retried")) >= RETRIES, patient(30), "all retries", 0.2)
+        wait_until(lambda: len(fleet.said("task-retried")) >= RETRIES, 30, "all retries", 0.2)
         for one in fleet.instances:
             assert one.stop() == 0
 

@@ -18,11 +18,6 @@ EVERY = 0.05
 """Seconds between two renewals: a quarter of what they are with the shortest lease."""
 
 
-def most_between(file: Path) -> float:
-    """Most seconds of a core that an instance has used between two renewals so far."""
-    return float(file.read_text())
-
-
 def count(file: Path) -> None:
     """Have it counted from now on."""
     tick = RedisStore.tick
