@@ -32,7 +32,8 @@ SESSIONS = {
     "faults": ("tests/acceptance/faults",),
     "beats": ("tests/integration/test_beat.py",),
     "workers": ("tests/acceptance/test_[s-z]*.py",),
-    "services": ("tests/integration/test_[ac-k]*.py", "tests/integration/test_b[a-df-z]*.py"),
+    "services": ("tests/integration/test_[ac-e]*.py", "tests/integration/test_b[a-df-z]*.py"),
+    "keys": ("tests/integration/test_[f-k]*.py",),
     "package": ("tests/hosts/package",),
     "settings": tuple(f"tests/fleet/test_{name}.py" for name in ("configuration", "pip", "uninstall")),
     "stores": ("tests/integration/test_[q-z]*.py", "tests/recording"),
@@ -43,10 +44,12 @@ SESSIONS = {
     "unit": ("tests/unit",),
 }
 """Paths and patterns of each, those first that take long, or mostly wait: what is left at the end is short. One session
-is no longer than the longest needs: the integration tests are four, those of the fleet two, the acceptance tests three.
+is no longer than the longest needs: the integration tests are five, those of the fleet two, the acceptance tests three.
 """
-OPTIONS = {"beats": ("-n", "2")}
-"""Options of pytest for a session. Beats wait for what is due: one after the other they would take as long as all."""
+OPTIONS = {"beats": ("-n", "2"), "unit": ("-n", "2")}
+"""Options of pytest for a session. Beats wait for what is due: one after the other they would take as long as all. The
+unit tests wait for nothing, and would keep one core busy while the other is idle.
+"""
 PREPARED = ("fleet", "package", "settings", "programs", "hosts", "browser")
 """Sessions that need what `make prepare-tests` makes."""
 PREPARE = "prepare"
