@@ -135,6 +135,15 @@ class Worlds(Job):
                 # Not by Popen.terminate: it would take the exit status, for which `run` waits.
                 os.kill(self._process.pid, signal.SIGTERM)
 
+    def hurry(self) -> None:
+        """Give it as much of the cores as other programs have, which would leave it nothing on a busy machine: no
+        session wants them any more. Only root may.
+        """
+        if self._process is not None and self.status is None:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, 0)
+                Path(f"/proc/{self._process.pid}/autogroup").write_text("0\n")
+
     def _start(self, **options: Any) -> subprocess.Popen[str]:
         # Where the kernel shares the cores out among sessions of processes (autogroup), those that the tests start have
         # their own each, and a low priority counts within this one only.
@@ -162,14 +171,20 @@ class Runner:
         self._waiting = list(jobs)
         self._beside = list(beside)
         self._changed = threading.Condition()
-        self._threads = [threading.Thread(target=self._run) for _ in range(at_once)]
-        self._threads += [threading.Thread(target=job.run) for job in beside]
+        self._sessions = [threading.Thread(target=self._run) for _ in range(at_once)]
+        self._worlds = [threading.Thread(target=job.run) for job in beside]
 
     def run(self) -> None:
         """Run all. At Ctrl-C, which the sessions hear of as well, those that run tidy up, and no other begins."""
-        for thread in self._threads:
+        for thread in (*self._sessions, *self._worlds):
             thread.start()
-        for thread in self._threads:
+        self._join(self._sessions)
+        for job in self._beside:
+            job.hurry()
+        self._join(self._worlds)
+
+    def _join(self, threads: Iterable[threading.Thread]) -> None:
+        for thread in threads:
             while thread.is_alive():
                 try:
                     thread.join()

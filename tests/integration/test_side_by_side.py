@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import threading
 from pathlib import Path
@@ -48,6 +49,31 @@ def test_worlds_begin_beside_the_sessions_and_with_the_lowest_priority(capfd: py
     assert (waiting.status, worlds.status) == (0, 0)
     said = capfd.readouterr().out.splitlines()
     assert [said[0], said[-1]] == [f"worlds   | {LOWEST}", "worlds   | --first=3 --seeds=2"]
+
+
+def test_worlds_have_their_share_of_the_cores_once_the_sessions_are_through(tmp_path: Path) -> None:
+    """Given worlds that are left at the end, they are no lower in priority than other programs: else what keeps the
+    machine busy besides would leave them nothing.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("only root may raise a priority")
+
+    begun = tmp_path / "begun"
+    own_priority = 'priority() { cut -d" " -f19 /proc/$$/stat; }'
+    wait = f"{own_priority}; priority >{begun}; while [ $(priority) != 0 ]; do sleep 0.1; done"
+
+    class Left(Worlds):
+        PROGRAM = ("sh", "-c", wait, "worlds")
+
+    class Waiting(Job):
+        def run(self) -> None:
+            wait_until(lambda: begun.exists() and begun.read_text(), what="the beginning of the worlds")
+            self.status = 0
+
+    worlds = Left(range(1))
+    Runner([Waiting("waiting", [])], at_once=1, beside=[worlds]).run()
+
+    assert (begun.read_text(), worlds.status) == (f"{LOWEST}\n", 0)
 
 
 def test_worlds_that_are_stopped_end() -> None:
