@@ -109,6 +109,10 @@ class BufferedConnection(pyamqp.Connection):
         held = sum(len(message.body) for _, message in self.deliveries)
         return held + len(self._buffer) - self._position + sum(map(len, self._pieces))
 
+    def messages_kept(self) -> int:
+        """Messages that were read whole and are not taken."""
+        return len(self.deliveries)
+
     def _socket_has_more(self) -> bool:
         sock = None if self.transport is None else self.transport.sock
         if sock is None:

@@ -6,9 +6,6 @@ from typing import Protocol
 
 from ha_monitor.broker.buffered import MOST_AHEAD
 
-QUIET = 3
-"""Seconds without a message after which none is on its way, while others are kept."""
-
 
 class Received(Protocol):
     """What is known of a connection."""
@@ -28,15 +25,17 @@ class Received(Protocol):
     def bytes_kept(self) -> int:
         """Bytes that were read and are not taken."""
 
+    def messages_kept(self) -> int:
+        """Messages that were read whole and are not taken."""
+
 
 class Flow:
     """Judges whether a question may be asked on a connection that also delivers.
 
     The answer comes behind all messages that the broker has sent by then, and they are read with it, whoever takes
     them. So their size is estimated: as many as may be delivered without an acknowledgement, each as large as those of
-    the last second. Only what flows can be on its way: after a second in which nothing came there is nothing. While
-    messages are kept, somebody is slow, and the broker may be slow as well: then it takes longer, and nothing is asked
-    once half of what may be kept is there.
+    the last second, or as those that are kept, whichever is more. How long nothing has come says nothing while messages
+    are kept: a broker on a busy machine pauses for seconds. Where none is kept and none comes, there is none.
     """
 
     def __init__(self, prefetch: int) -> None:
@@ -44,7 +43,7 @@ class Flow:
         self._prefetch = prefetch
         self.acknowledged = 0
         """The last delivery tag that was acknowledged."""
-        self._tag = self._bytes = self._quiet = 0
+        self._tag = self._bytes = 0
 
     def allows_question(self, received: Received, has_all: bool, taken: int) -> bool:
         """Whether the answer brings no more than may be kept; to be asked about once a second.
@@ -61,8 +60,5 @@ class Flow:
         if to_come <= 0:
             return True
         kept = received.bytes_kept()
-        if messages:
-            self._quiet = 0
-            return kept + to_come * size / messages <= MOST_AHEAD
-        self._quiet += 1
-        return not kept or (self._quiet >= QUIET and kept <= MOST_AHEAD // 2)
+        average = max(size / messages if messages else 0, kept / max(1, received.messages_kept()))
+        return kept + to_come * average <= MOST_AHEAD

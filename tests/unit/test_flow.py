@@ -18,9 +18,14 @@ class Seen(NamedTuple):
     last_tag: int = 0
     kept: int = 0
     is_receiving: bool = False
+    messages: int = 1
+    """That are kept."""
 
     def bytes_kept(self) -> int:
         return self.kept
+
+    def messages_kept(self) -> int:
+        return self.messages
 
 
 def test_small_messages_hold_no_question_up() -> None:
@@ -30,7 +35,7 @@ def test_small_messages_hold_no_question_up() -> None:
     for second in range(1, 10):
         tag = 5_000 * second
         flow.acknowledged = tag - PREFETCH
-        seen = Seen(tag * 10_000, tag, kept=PREFETCH * 10_000)
+        seen = Seen(tag * 10_000, tag, kept=PREFETCH * 10_000, messages=PREFETCH)
         assert flow.allows_question(seen, True, tag - PREFETCH)
 
 
@@ -51,14 +56,22 @@ def test_nothing_is_asked_while_large_messages_flow() -> None:
     assert flow.allows_question(Seen(100 * LARGE, tag, kept=MOST_AHEAD), True, tag)
 
 
-def test_while_messages_are_kept_it_takes_longer_until_none_is_on_its_way() -> None:
-    """Given large messages that are kept, and come seldom on a busy machine, nothing is asked before none has come for
-    a while, and nothing at all once half of what may be kept is there and more may come.
+def test_as_long_as_large_messages_are_kept_others_may_come() -> None:
+    """Given large messages that are kept, and a broker that pauses, as on a busy machine, nothing is asked, however
+    long; small ones that are kept let a question pass, once all of a few large ones that came before are taken.
     """
     flow = Flow(PREFETCH)
-    few, many = Seen(2 * LARGE, 2, kept=2 * LARGE), Seen(6 * LARGE, 6, kept=6 * LARGE)
-    assert not flow.allows_question(few, True, 0)
-    asked = [flow.allows_question(few, True, 0) for _ in range(4)]
-    assert asked == [False, False, True, True]
-    assert not any(flow.allows_question(many, True, 0) for _ in range(10))
-    assert not flow.allows_question(many._replace(is_receiving=True), True, 0)
+    kept = Seen(2 * LARGE, 2, kept=2 * LARGE, messages=2)
+    assert not any(flow.allows_question(kept, True, 0) for _ in range(10))
+    assert not flow.allows_question(kept._replace(is_receiving=True), True, 0)
+    flow.acknowledged = 2
+    small = Seen(2 * LARGE + 5_000, 7, kept=5_000, messages=5)
+    assert flow.allows_question(small, True, 2)
+    assert flow.allows_question(small, True, 2)
+
+
+def test_small_messages_that_flow_do_not_hide_large_ones_that_are_kept() -> None:
+    """Given some large messages, and then many small ones, nothing is asked while the large ones are kept."""
+    flow = Flow(PREFETCH)
+    flow.allows_question(Seen(3 * LARGE, 3, kept=3 * LARGE, messages=3), True, 0)
+    assert not flow.allows_question(Seen(3 * LARGE + 2_000, 5, kept=3 * LARGE + 2_000, messages=5), True, 0)
