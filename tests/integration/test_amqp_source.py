@@ -30,8 +30,10 @@ QUEUE = "celeryev.ha-monitor"
 
 
 def config(url: str, *, broker: dict[str, Any] | None = None, **queue: Any) -> Config:
-    # The tests wait, for RabbitMQ's statistics and lists, for longer than it lets a silent client live by default.
-    return Config(broker=Broker(**{"url": url, "heartbeat": 60.0, **(broker or {})}), queue=Queue(**queue))
+    # The tests wait, for RabbitMQ's statistics and lists, for longer than it lets a silent client live by default; and
+    # nothing connects a second time.
+    usual = {"url": url, "heartbeat": 60.0, "connect_timeout": patient(4)}
+    return Config(broker=Broker(**{**usual, **(broker or {})}), queue=Queue(**queue))
 
 
 @pytest.fixture(scope="module")
