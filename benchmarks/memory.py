@@ -11,8 +11,6 @@ from tests.support.recording import publish, read_stream, replicate
 from tests.support.services import wait_until
 
 MILLION = 1_000_000
-MOST = 120
-"""Megabytes: a third of them is what was merged lately, and is kept for a store that goes back."""
 IDLE_SECONDS = 30
 GROWTH = 3.0
 """Megabytes between a quarter of the events and all of them that still count as flat."""
@@ -33,12 +31,12 @@ def run(services: Services) -> list[Row]:
             seen.append(monitor.memory())
         total = events * copies
     first, last = seen[len(seen) // 4], seen[-1]
-    flat = last - first <= GROWTH and last <= MOST
+    flat = last - first <= GROWTH and last <= 80
     return [
         Row(
             f"resident memory after {events:,} / {total // 2:,} / {total:,} events",
             f"{seen[0]:.0f} / {seen[len(seen) // 2]:.0f} / {last:.0f} MB",
-            f"flat, ≤ {MOST} MB",
+            "flat, ≤ 80 MB",
             "",
             flat,
         )

@@ -62,7 +62,7 @@ def level_of(event_type: str) -> LogLevel:
 
 def level_name(event_type: str) -> str:
     """The name of that level, as the line has it. To ask a member for it takes much longer than to look it up."""
-    return _LEVEL_NAMES.get(event_type, "info")
+    return _LEVEL_NAMES.get(event_type, LogLevel.INFO.value)
 
 
 class EmissionPolicy:

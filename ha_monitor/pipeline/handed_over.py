@@ -21,7 +21,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.events.decode import Batch
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.collector import Collected, Collector, split
-from ha_monitor.pipeline.pace import NEAR, Pace
+from ha_monitor.pipeline.latency import NEAR, Latency
 from ha_monitor.pipeline.rejections import Rejections
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watermark import Watermark
@@ -80,7 +80,7 @@ class HandedOver:
         watermark: Watermark,
         clock: Clock,
     ) -> None:
-        """:param timely: and :param timeout: as for `Pace`."""
+        """:param timely: and :param timeout: as for `Latency`."""
         self._store = store
         self._collector = collector
         self._stats = stats
@@ -91,7 +91,7 @@ class HandedOver:
         self._sent: deque[_Sent] = deque()
         self._merged: list[Merged] = []
         self._most_events = collector.most_events
-        self._pace = Pace(timely, timeout=timeout, clock=clock)
+        self._latency = Latency(timely, timeout=timeout, clock=clock)
         self.left = 0
         """Batches, or rests of them, that the store has left and that are the next to be sent."""
 
@@ -102,7 +102,7 @@ class HandedOver:
     @property
     def is_full(self) -> bool:
         """Whether no more may be under way."""
-        return len(self._sent) >= self._pace.most
+        return len(self._sent) >= self._latency.most
 
     def collect(self, wait: float) -> bool:
         """Collect the next batch, as `Collector.collect`. One that may be filled is not closed while another is under
@@ -128,32 +128,32 @@ class HandedOver:
 
     @property
     def is_first(self) -> bool:
-        """Whether no other call of the store should be made before it has answered for all: see `Pace`."""
-        return bool(self._sent) and self._pace.is_first(self._sent[0].at)
+        """Whether no other call of the store should be made before it has answered for all: see `Latency`."""
+        return bool(self._sent) and self._latency.is_first(self._sent[0].at)
 
     @property
     def goes_on_meanwhile(self) -> bool:
-        """As `Pace.goes_on_meanwhile`."""
-        return self._pace.goes_on_meanwhile
+        """As `Latency.goes_on_meanwhile`."""
+        return self._latency.goes_on_meanwhile
 
     @property
     def is_far(self) -> bool:
-        """As `Pace.is_far`."""
-        return self._pace.is_far
+        """As `Latency.is_far`."""
+        return self._latency.is_far
 
     def ticked(self, seconds: float) -> None:
         """A tick was answered, and all that were under way before it.
 
         :param seconds: that it took.
         """
-        self._pace.ticked(seconds, len(self._sent))
+        self._latency.ticked(seconds, len(self._sent))
 
     @contextmanager
     def answering(self) -> Iterator[None]:
         """The same for what may make other calls."""
         began = self._clock.monotonic()
         yield
-        self._pace.called(self._clock.monotonic() - began, len(self._sent))
+        self._latency.called(self._clock.monotonic() - began, len(self._sent))
 
     @property
     def is_slow(self) -> bool:
@@ -166,7 +166,7 @@ class HandedOver:
             return False
         if self._store.answers_within(within):
             return True
-        self._pace.missed()
+        self._latency.missed()
         return False
 
     def pause(self, pause: Pause) -> None:
@@ -217,7 +217,7 @@ class HandedOver:
     def _receive(self) -> Applied:
         asked_at = self._clock.monotonic()
         applied = self._store.receive_apply()
-        self._pace.answered(self._sent[0].at, asked_at)
+        self._latency.answered(self._sent[0].at, asked_at)
         return applied
 
     def _limit_to(self, events: int) -> None:
@@ -258,5 +258,5 @@ class HandedOver:
         while self._sent:
             self._collector.put_back(self._sent.pop().collected)
         self._merged.clear()
-        self._pace.start_anew()
+        self._latency.start_anew()
         self.left = 0

@@ -8,7 +8,7 @@ from ha_monitor.broker.source import Mark
 from ha_monitor.pipeline.announcements import Announcements, Upkeep
 from ha_monitor.pipeline.collector import Collected, Collector
 from ha_monitor.pipeline.handed_over import HandedOver
-from ha_monitor.pipeline.pace import NEAR
+from ha_monitor.pipeline.latency import NEAR
 from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.schedule import Schedule

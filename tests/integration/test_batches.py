@@ -11,6 +11,7 @@ import pytest
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.decode import Batch, Message
 from ha_monitor.outputs.line import Identity, build_line
+from ha_monitor.pipeline.latency import MOST
 from ha_monitor.store.results import Counting
 from tests.integration.storing import Inside, Instance
 from tests.support.recording import Recorded, read_stream
@@ -18,8 +19,6 @@ from tests.support.services import PrivateRedis
 from tests.unit.builders import decode, event
 
 BUCKETS = [0.01, 0.1, 1.0]
-AHEAD = 8
-"""Batches that an instance has under way at most, as the loop does: so each costs less than with a wait for each."""
 
 
 class Stream(NamedTuple):
@@ -89,7 +88,7 @@ def cut_up(stream: Sequence[Recorded], size: int) -> Iterator[Sequence[Recorded]
 
 def in_batches(url: str, stream: Stream, size: int) -> Outcome:
     (one,) = made = instances(url, 1, stream.names)
-    one.apply_batches((decoded(part) for part in cut_up(stream.messages, size)), AHEAD)
+    one.apply_batches((decoded(part) for part in cut_up(stream.messages, size)), MOST)
     return outcome(url, made)
 
 

@@ -59,7 +59,7 @@ BESIDE = {
     **dict.fromkeys(("events/histogram.py", "events/types.py", "store/outbox.py", "store/packing.py"), FORM),
     **dict.fromkeys(("store/record.py", "store/results.py", "store/scripts.py", "text/visible.py"), FORM),
     **dict.fromkeys(("clock.py", "metrics/health.py", "outputs/handler_calls.py", "pipeline/broker_link.py"), STATE),
-    **dict.fromkeys(("pipeline/pace.py", "pipeline/stats.py", "pipeline/watermark.py", "schedule.py"), STATE),
+    **dict.fromkeys(("pipeline/latency.py", "pipeline/stats.py", "pipeline/watermark.py", "schedule.py"), STATE),
     **dict.fromkeys(("pipeline/ticker.py", "pipeline/turn.py", "store/counting.py", "store/own_state.py"), STATE),
     "store/store.py": STATE,
     **dict.fromkeys(("broker/amqp_errors.py", "store/connection.py"), WIRE),

@@ -13,8 +13,8 @@ from ha_monitor.config.schema import BatchSettings, LogLevel
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
 from ha_monitor.pipeline import link
 from ha_monitor.pipeline.collector import MOST_BYTES
+from ha_monitor.pipeline.latency import MOST, NEAR
 from ha_monitor.pipeline.link import SLOW_AFTER
-from ha_monitor.pipeline.pace import MOST, NEAR
 from ha_monitor.pipeline.pipeline import IDLE_WAIT
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
@@ -173,7 +173,7 @@ class Far:
         self.bed = bed
         self.one = Instance(bed, config=config, **settings)  # type: ignore[arg-type]
         self.one.cycle(2)
-        self.one.pipeline._handed._pace._window.most = MOST  # as after some timely answers
+        self.one.pipeline._handed._latency._window.most = MOST  # as after some timely answers
         bed.server.answers = lambda: False
 
     @property

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from ha_monitor.config.schema import BatchSettings
-from ha_monitor.pipeline.pace import MOST
+from ha_monitor.pipeline.latency import MOST
 from tests.unit.loop_bed import LEASE, OWN_CONFIG, Bed, Instance
 from tests.unit.test_loop import life
 
@@ -75,7 +75,7 @@ def longest_standstill(seconds: float, *, under_way: int = 0, is_distance: bool 
     other = Instance(bed, "2")  # takes over what is left behind, and nothing else
     other.pipeline._store_link.connect()
     if under_way:
-        one.pipeline._handed._pace._window.most = under_way
+        one.pipeline._handed._latency._window.most = under_way
         bed.server.answers = lambda: False
         bed.publish(*[body for number in range(under_way) for body in life(f"before-{number}")])
         while len(one.pipeline._handed) < under_way:

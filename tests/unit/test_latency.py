@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ha_monitor.pipeline.pace import FIRST, LONG_WAY, MOST, NEAR, Pace
+from ha_monitor.pipeline.latency import FIRST, LONG_WAY, MOST, NEAR, Latency
 from ha_monitor.store.api import SLOW_CALL
 from tests.unit.builders import TurnedClock
 
@@ -12,11 +12,11 @@ TIMELY, TIMEOUT = 1.0, 4.0
 
 
 class Batches:
-    """Batches that a store was given, and what is known of its pace. Each answer is waited for until it is there."""
+    """Batches that a store was given, and what is known of its latency. Each answer is waited for until it is there."""
 
     def __init__(self) -> None:
         self.clock = TurnedClock()
-        self.pace = Pace(TIMELY, timeout=TIMEOUT, clock=self.clock)
+        self.latency = Latency(TIMELY, timeout=TIMEOUT, clock=self.clock)
         self._sent: deque[float] = deque()
 
     def send(self, count: int = 1) -> None:
@@ -26,16 +26,16 @@ class Batches:
         """The oldest is answered for so many seconds from now."""
         asked_at = self.clock.monotonic()
         self.clock.sleep(after)
-        self.pace.answered(self._sent.popleft(), asked_at)
+        self.latency.answered(self._sent.popleft(), asked_at)
 
     def tick(self, seconds: float) -> None:
         """A tick takes so many seconds, and with it all that are under way."""
         self.clock.sleep(seconds)
-        self.pace.ticked(seconds, len(self._sent))
+        self.latency.ticked(seconds, len(self._sent))
 
     @property
     def come_first(self) -> bool:
-        return self.pace.is_first(self._sent[0])
+        return self.latency.is_first(self._sent[0])
 
 
 def test_calls_wait_for_a_batch_of_a_store_that_is_near() -> None:
@@ -46,7 +46,7 @@ def test_calls_wait_for_a_batch_of_a_store_that_is_near() -> None:
     one.send()
 
     assert one.come_first
-    assert not one.pace.goes_on_meanwhile
+    assert not one.latency.goes_on_meanwhile
 
 
 def test_calls_go_behind_the_batches_of_a_store_that_is_far_away() -> None:
@@ -55,15 +55,15 @@ def test_calls_go_behind_the_batches_of_a_store_that_is_far_away() -> None:
     """
     one = Batches()
     for _ in range(MOST):
-        one.send(one.pace.most)
+        one.send(one.latency.most)
         one.answer(0.3)
         while one._sent:
             one.answer()
     one.send()
 
-    assert one.pace.goes_on_meanwhile
+    assert one.latency.goes_on_meanwhile
     assert not one.come_first
-    assert one.pace.most == MOST
+    assert one.latency.most == MOST
 
 
 def test_nothing_goes_behind_a_batch_where_each_takes_long() -> None:
@@ -74,9 +74,9 @@ def test_nothing_goes_behind_a_batch_where_each_takes_long() -> None:
     one.answer(1.5 * SLOW_CALL)
     one.send()
 
-    assert one.pace.is_far
+    assert one.latency.is_far
     assert one.come_first
-    assert not one.pace.goes_on_meanwhile
+    assert not one.latency.goes_on_meanwhile
 
 
 def test_nothing_goes_behind_a_batch_that_takes_longer_than_usual() -> None:
@@ -129,7 +129,7 @@ def test_a_tick_that_waited_for_batches_does_not_make_them_look_timely() -> None
     one.send()
 
     assert one.come_first
-    assert one.pace.most == 1
+    assert one.latency.most == 1
 
 
 def test_more_are_under_way_again_once_the_store_answers_in_time() -> None:
@@ -138,12 +138,12 @@ def test_more_are_under_way_again_once_the_store_answers_in_time() -> None:
     for after in [0.3] * MOST + [2 * TIMELY] * 3:
         one.send()
         one.answer(after)
-    slowest = one.pace.most
+    slowest = one.latency.most
     for _ in range(MOST):
         one.send()
         one.answer(TIMELY)
 
-    assert (slowest, one.pace.most) == (1, MOST)
+    assert (slowest, one.latency.most) == (1, MOST)
 
 
 def test_another_connection_is_got_to_know_anew() -> None:
@@ -152,6 +152,6 @@ def test_another_connection_is_got_to_know_anew() -> None:
     for _ in range(MOST):
         one.send()
         one.answer(0.3)
-    one.pace.start_anew()
+    one.latency.start_anew()
 
-    assert one.pace.most == FIRST
+    assert one.latency.most == FIRST

@@ -38,7 +38,7 @@ class Window:
         self.most = FIRST
 
 
-class Pace:
+class Latency:
     """Tells a store that is far away, for which batches do not wait for each other, from one each of whose calls takes
     long, which is given one after the other.
 
@@ -106,8 +106,8 @@ class Pace:
             return
         self._waited = max(0.0, self._missed_at - sent_at)
         self.is_far = self._waited >= NEAR
-        is_pace = sent_at < self._answered_at
-        self._judge(self._missed_at - (self._answered_at if is_pace else sent_at), is_pace=is_pace)
+        follows = sent_at < self._answered_at
+        self._judge(self._missed_at - (self._answered_at if follows else sent_at), follows=follows)
         self._answered_at = now
         self._window.answered(self._waited)
 
@@ -118,7 +118,7 @@ class Pace:
         :param under_way: how many batches those were.
         """
         self.called(seconds, under_way)
-        self._judge(seconds / (1 + self._answered), is_pace=self._answered > 0)
+        self._judge(seconds / (1 + self._answered), follows=self._answered > 0)
         if self._answered:
             self._window.answered(seconds)
 
@@ -133,12 +133,12 @@ class Pace:
         self._window.start_anew()
         self._answered = 0
 
-    def _judge(self, seconds: float, *, is_pace: bool) -> None:
+    def _judge(self, seconds: float, *, follows: bool) -> None:
         """Judge whether each call takes long.
 
         :param seconds: that one took.
-        :param is_pace: whether it followed another one, so that the way is not in it.
+        :param follows: whether it followed another one, so that the way is not in it.
         """
-        self._is_unclear = not is_pace and SLOW_CALL <= seconds < LONG_WAY
+        self._is_unclear = not follows and SLOW_CALL <= seconds < LONG_WAY
         if not self._is_unclear:
             self._is_slow_at_each = seconds >= SLOW_CALL
