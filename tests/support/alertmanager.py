@@ -6,9 +6,11 @@ import json
 import urllib.request
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from tests.support.machine import patient
 from tests.support.private import PrivateService
-from tests.support.process import OwnProcess, program
+from tests.support.process import OwnProcess, program, wait_until
 
 
 class PrivateAlertmanager(PrivateService):
@@ -29,6 +31,24 @@ class PrivateAlertmanager(PrivateService):
         with urllib.request.urlopen(f"{self.url}/api/v2/alerts", timeout=patient(10)) as reply:
             found: list[dict[str, Any]] = json.loads(reply.read())
         return found
+
+    def note_messages(self, count: int) -> None:
+        """Wait until it has noted that its receiver took this many messages since its start.
+
+        It notes a message in memory once that is answered, and writes its notes down when it stops. A message that is
+        answered while it writes is sent again after the next start.
+        """
+        wait_until(lambda: self._metric("notification_latency_seconds_count") >= count, 60, f"{count} answers", 0.05)
+        # The note follows at once, in the same goroutine. Each group that fires asks for its notes every second.
+        asked = self._metric("nflog_queries_total")
+        wait_until(lambda: self._metric("nflog_queries_total") >= asked + 2, 60, "a look at the notes", 0.05)
+
+    def _metric(self, name: str) -> float:
+        """The sum of a metric of Alertmanager's own; only its webhook is used."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=patient(10)) as reply:
+            families = text_string_to_metric_families(reply.read().decode())
+        found = [one for family in families for one in family.samples if one.name == f"alertmanager_{name}"]
+        return sum(one.value for one in found)
 
     def _spawn(self) -> OwnProcess:
         config = self.dir / "alertmanager.yml"
