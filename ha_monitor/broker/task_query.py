@@ -64,7 +64,7 @@ _SETTING = re.compile(r"^(.*) \[acks_late=(True|False)\]$")
 
 
 def read_settings(answers: dict[str, Any]) -> dict[str, bool]:
-    """Read the replies to Celery's `registered`: worker → [text about a task, …]. If workers differ about a task, it
+    """Read the replies to Celery's `registered`: worker → [text about a task, …]. A task about which workers differ
     counts as acknowledged late.
     """
     found: dict[str, bool] = {}
@@ -77,8 +77,8 @@ def read_settings(answers: dict[str, Any]) -> dict[str, bool]:
 
 
 def read_answers(answers: dict[str, Any]) -> WorkerAnswers:
-    """Read the replies to Celery's `query_task`: worker → task id → [state, …]. A worker that replied with an error is
-    treated as one that did not answer.
+    """Read the replies to Celery's `query_task`: worker → task id → [state, …]. A worker that replied with an error
+    is treated as one that did not answer.
     """
     answered, held = set(), {}
     for worker, tasks in answers.items():
