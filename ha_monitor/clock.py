@@ -13,7 +13,7 @@ class Clock(Protocol):
         """Seconds since the epoch, UTC. For times that people read; may jump."""
 
     def monotonic(self) -> float:
-        """Seconds that never jump and that go on while the process or the machine is suspended."""
+        """Seconds by a clock that never jumps, and that continues while the process or the machine is suspended."""
 
     def sleep(self, seconds: float) -> None:
         """Block for this many seconds."""

@@ -85,7 +85,7 @@ def _values(body: bytes) -> int:
 
 
 def _is_mostly_text(body: bytes) -> bool:
-    """Whether the values are few enough once the contents of texts are not counted."""
+    """Whether the number of values is within the limit if the contents of texts are not counted."""
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     if plain.count(b'"') > _MAX_QUOTES:
         return False

@@ -29,7 +29,8 @@ class Upkeep(Protocol):
     """What must continue while something is announced. `renew_lease` and `keep_alive` may add items."""
 
     def renew_lease(self) -> bool:
-        """Renew the lease; returns False if that has to wait until batches under way are merged. Blocks.
+        """Renew the lease. Returns False if that has to wait until the batches in flight are merged. Blocks.
+
         :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says.
         """
 

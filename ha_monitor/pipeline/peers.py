@@ -3,7 +3,7 @@
 Otherwise, two applications would share one record: the leader asks only the workers of its own broker, and would call
 the tasks of the other application orphaned.
 
-RabbitMQ has a name. Redis has no name that survives a restart and a fail-over and can be read without further rights.
+A RabbitMQ broker has a name. Redis has none that survives a restart and a fail-over and needs no further right to read.
 But what an instance publishes there reaches all other subscribers (`Source.greetings`): of two instances at the same
 Redis, the one that connected first has received the other's greeting.
 """

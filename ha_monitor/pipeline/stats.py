@@ -41,7 +41,7 @@ class Stats(Struct):
     takeovers: int = 0
     broker_connects: int = 0
     gaps: float = 0.0
-    """Seconds between two subscriptions in which the broker kept nothing for this instance."""
+    """Sum of the seconds between one subscription and the next: the broker keeps nothing meanwhile."""
     store_connects: int = 0
     leases_lost: int = 0
     rollbacks: int = 0
