@@ -177,7 +177,7 @@ class BrokerLink(Link[str]):
         return self.consuming and self._compare.is_due()
 
     def check_peers(self) -> None:
-        """Check that all instances consume from the same broker. Asks the store, with which no call may be in flight.
+        """Check that all instances consume from the same broker. Asks the store, which answers batches in flight first.
 
         :raises BrokerUnavailable: if an older instance consumes elsewhere.
         :raises StoreUnavailable: as `store/api.py` says.
