@@ -12,7 +12,7 @@ from ha_monitor.events.facts import BadEvent
 
 MAX_BODY = 4 * 1024 * 1024
 """Maximum bytes of a body, after decompression. Celery truncates arguments and results in its events and sends a few
-dozen events in one message, so only long exceptions and tracebacks (`long_texts.py`) make a larger one."""
+dozen events in one message, so a larger body is not Celery's, unless exceptions are long (`long_texts.py`)."""
 MAX_VALUES = 250_000
 """Maximum values in a body. A value in Celery's events takes at least 20 bytes, and up to 100 bytes once decoded."""
 SMALL_BODY = 2 * MAX_VALUES
