@@ -1,4 +1,4 @@
-"""A highly available monitor of Celery events. What is exported here is for handlers that users write."""
+"""A highly available monitor of Celery events. The names exported here are for handlers that users write."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["Event", "State", "TaskRecord", "on"]
 
 _HOMES = {"Event": "events.model", "State": "events.catalogue", "TaskRecord": "store.record", "on": "handling"}
-"""Imported once they are asked for: most commands need none of them, and they take a quarter of a command's start."""
+"""Imported on first use: most commands need none of them, and importing them takes a quarter of a command's start."""
 
 
 def __getattr__(name: str) -> Any:

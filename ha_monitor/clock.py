@@ -10,13 +10,13 @@ class Clock(Protocol):
     """The clock that the program uses."""
 
     def time(self) -> float:
-        """Seconds since the epoch, UTC. For what people read; may jump."""
+        """Seconds since the epoch, UTC. For times that people read; may jump."""
 
     def monotonic(self) -> float:
-        """Seconds that never jump and that go on while the process or the machine is suspended."""
+        """Seconds by a clock that never jumps, and that continues while the process or the machine is suspended."""
 
     def sleep(self, seconds: float) -> None:
-        """Block for so many seconds."""
+        """Block for this many seconds."""
 
 
 class SystemClock:

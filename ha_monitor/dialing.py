@@ -1,7 +1,7 @@
-"""Connecting in a thread, while the loop goes on.
+"""Connects in a thread while the loop continues.
 
-How long it takes has no bound that a program could set: a name server that does not answer blocks `getaddrinfo` for
-half a minute, and a distant broker wants some twenty round trips.
+The program cannot bound how long connecting takes: a name server that does not answer blocks `getaddrinfo` for half a
+minute, and connecting to a distant broker takes some twenty round trips.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ Connected = TypeVar("Connected")
 
 
 class Dialed(NamedTuple, Generic[Connected]):
-    """A connection that was made and that nobody uses yet. One of the two is called, once."""
+    """A new connection that nothing uses yet. Call either `use` or `discard`, once."""
 
     use: Callable[[], Connected]
-    """Use it from now on. Does not block; called by the loop."""
+    """Put the connection into use. Does not block; called by the loop."""
     discard: Callable[[], object]
-    """Close it. May block for a moment; never raises."""
+    """Close the connection. May block for a moment; never raises."""
 
 
 class Dialing(Generic[Connected]):
-    """One attempt at a time to connect. Used by the loop."""
+    """Makes one attempt to connect at a time. Used by the loop."""
 
     def __init__(self, thread: CallThread, clock: Clock) -> None:
-        """:param thread: its own."""
+        """:param thread: used for nothing else."""
         self._thread = thread
         self._clock = clock
         self._dial: Callable[[], Dialed[Connected]] | None = None
@@ -39,7 +39,7 @@ class Dialing(Generic[Connected]):
 
     @property
     def is_under_way(self) -> bool:
-        """Whether there is an attempt whose end was not told yet."""
+        """Whether there is an attempt whose result was not returned yet."""
         return self._attempt is not None
 
     @property
@@ -48,17 +48,17 @@ class Dialing(Generic[Connected]):
         return self._clock.monotonic() - self._began
 
     def begin(self, dial: Callable[[], Dialed[Connected]]) -> None:
-        """Begin an attempt; only while none is under way.
+        """Begin an attempt. Call this only while none is under way.
 
-        :param dial: connects, and touches nothing that somebody else uses.
+        :param dial: connects. It runs in the thread, so it must not touch anything that the loop uses.
         """
         self._began = self._clock.monotonic()
         self._dial, self._attempt = dial, self._thread.submit(dial)
 
     def result(self, within: float) -> Dialed[Connected] | None:
-        """What the attempt has led to; None if it is still under way after so many seconds.
+        """The result of the attempt; None if it is still under way after `within` seconds.
 
-        Raises what the attempt has raised. Without a thread the attempt is made here, and blocks.
+        Raises what the attempt raised. If no thread could be started, the attempt is made here and blocks.
         """
         attempt, dial = self._attempt, self._dial
         if attempt is None or dial is None or not self._thread.wait(attempt, within):
@@ -70,12 +70,12 @@ class Dialing(Generic[Connected]):
             return dial()
 
     def drop(self) -> None:
-        """Whatever comes of an attempt that is under way is not wanted any more."""
+        """Abandon an attempt that is under way; a connection that it makes is closed."""
         attempt, self._attempt, self._dial = self._attempt, None, None
         if attempt is not None and not attempt.cancel():
             attempt.add_done_callback(_discard)
 
 
 def _discard(attempt: Future[Dialed[Connected]]) -> None:
-    with suppress(Exception):  # it failed: there is nothing to close
+    with suppress(Exception):  # if the attempt failed, there is nothing to close
         attempt.result().discard()

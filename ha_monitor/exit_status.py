@@ -1,4 +1,4 @@
-"""Named exit statuses, after sysexits.h where it has one (systemd names them the same way)."""
+"""Named exit statuses, from sysexits.h where it has one (systemd uses the same names)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ class ExitStatus(IntEnum):
     """Exit statuses of the process."""
 
     OK = 0
-    """Done, or stopped on request with everything finished."""
+    """The command succeeded, or the instance stopped on request with everything finished."""
     FAILURE = 1
-    """The command ran with a negative result: `check` found a problem, `demo` lost or doubled something."""
+    """The command ran, and its result is negative: `check` found a problem, `demo` lost or duplicated something."""
     USAGE = 64
     """The command line is wrong (EX_USAGE)."""
     UNAVAILABLE = 69

@@ -1,4 +1,4 @@
-"""The decorator by which a user's function becomes a handler."""
+"""The decorator that makes a user's function a handler."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ ATTRIBUTE = "__ha_monitor_types__"
 
 
 def on(*event_types: str) -> Callable[[_F], _F]:
-    """Register a function for events of the given types; `"*"` stands for all.
+    """Register a function for events of the given types; `"*"` stands for all types.
 
     The function is called as `function(event, task)` with an `Event` and, if the event is about a task, its
-    `TaskRecord` (else None). It is found when its module is named in `handlers.modules`. Nothing is
-    registered anywhere else, so the module can be imported and its functions called in tests.
+    `TaskRecord` (else None). It is found if its module is named in `handlers.modules`. Nothing is registered
+    anywhere else, so tests can import the module and call its functions.
 
-    An event may come more than once (after a crash, or when a handler failed half-way): use `event.id` where
-    that matters.
+    A handler may be called more than once for an event (after a crash, or when a handler failed half-way): use
+    `event.id` where that matters.
 
     :raises TypeError: if no type is given, or something that is not a type.
     """

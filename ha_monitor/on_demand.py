@@ -1,4 +1,4 @@
-"""Imports modules of a package without the rest of it, which its `__init__` would import as well."""
+"""Imports modules of a package without the other modules that its `__init__` would import."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any
 
 
 def import_redis() -> None:
-    """Import of redis-py what a command needs that asks the store over one connection: half of it is for asyncio,
-    clusters and what a client knows of each command.
+    """Import only those parts of redis-py that a command needs to ask the store over one connection. Half of redis-py
+    is for asyncio, for clusters, and for the commands that a client knows.
     """
     import_parts("redis", ("connection", "exceptions"))
 
 
 def import_parts(package: str, parts: Sequence[str]) -> None:
-    """Import modules of a package; for a program with one thread. The package's `__init__` is run as soon as anything
-    else is asked of it, another module or a name of its own, so that nobody sees a difference.
+    """Import modules of a package; for a program with one thread. The package's `__init__` runs as soon as anything
+    else of the package is used, another module or one of its names, so that no code sees a difference.
 
-    Where the parts cannot do without it, all is as if this had not been called; so it is if the package was imported
-    before, or if there is none.
+    If the modules cannot be imported without `__init__`, nothing remains of the attempt. Nothing happens either if the
+    package was imported before, or does not exist.
 
-    :param parts: `connection` for `package.connection`.
+    :param parts: names of the modules, such as `connection` for `package.connection`.
     """
     if package in sys.modules:
         return
@@ -38,7 +38,7 @@ def import_parts(package: str, parts: Sequence[str]) -> None:
     try:
         for part in parts:
             import_module(f"{package}.{part}")
-    except Exception:  # foreign code, in another order than it was written for
+    except Exception:  # a library's code, run in another order than it was written for
         for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
             del sys.modules[name]
     else:
@@ -47,8 +47,8 @@ def import_parts(package: str, parts: Sequence[str]) -> None:
 
 
 class _Unfinished(ModuleType):
-    """A package whose `__init__` is yet to be run. It waits until something is asked for that is missing, where a
-    module of `importlib.util.LazyLoader` would be there from the first import of one of its modules on.
+    """A package whose `__init__` has not run yet. It runs once a missing name is used. A module of
+    `importlib.util.LazyLoader` would be loaded at the first import of one of its modules.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -65,18 +65,18 @@ def _finish(package: ModuleType) -> None:
 
 
 class _Finisher(MetaPathFinder):
-    """Is asked for the other modules of the package."""
+    """Runs `__init__` before any other module of the package is imported."""
 
     def __init__(self, package: ModuleType) -> None:
         self.package = package
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
-        """:param name: of any module that was not imported yet."""
+        """:param name: the name of a module that was not imported yet, of this package or another one."""
         if not name.startswith(f"{self.package.__name__}."):
             return None
         _finish(self.package)
-        # By now it may be there, and must not be run a second time. Python would do so if it found it among the
-        # modules, to which `_Imported` returns it.
+        # `__init__` may have imported the module, which must not run a second time. Python would run it again if it
+        # were still in `sys.modules`; `_Imported` puts it back there.
         there = sys.modules.pop(name, None)
         return None if there is None else ModuleSpec(name, _Imported(there))
 
@@ -86,5 +86,5 @@ class _Imported(Loader):
         self._module = module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Have Python go on with the module that there is, in place of the empty one that it has made."""
+        """Replace the empty module that Python has made by the one that was already imported."""
         sys.modules[module.__name__] = self._module

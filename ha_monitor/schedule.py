@@ -1,4 +1,4 @@
-"""When something that is done again and again is due."""
+"""Says when a repeated action is due."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from ha_monitor.clock import Clock
 
 
 class Schedule:
-    """Says when it is time. The first time is at once; whoever did it restarts the count."""
+    """Says when an action is due: first at once, then an interval after each `restart`, which the caller makes."""
 
     def __init__(self, clock: Clock, every: float) -> None:
-        """:param every: seconds between two times."""
+        """:param every: the interval in seconds."""
         self._clock = clock
         self._every = every
         self._due_at = float("-inf")
 
     def is_due(self) -> bool:
-        """Whether it is time."""
+        """Whether the action is due."""
         return self._clock.monotonic() >= self._due_at
 
     def remaining(self) -> float:
-        """Seconds until it is time; 0 if it is."""
+        """Seconds until the action is due; 0 if it is due."""
         return max(0.0, self._due_at - self._clock.monotonic())
 
     def restart(self, after: float | None = None) -> None:
-        """Count from now on.
+        """Start a new interval now.
 
-        :param after: seconds until the next time, if it is not the usual pause.
+        :param after: seconds until the action is due; None for the usual interval.
         """
         self._due_at = self._clock.monotonic() + (self._every if after is None else after)
 
     def hasten(self, within: float = 0.0) -> None:
-        """Have it due at once, or in so many seconds at the latest."""
+        """Make the action due within this many seconds at the latest; by default, at once."""
         self._due_at = min(self._due_at, self._clock.monotonic() + within)

@@ -1,4 +1,4 @@
-"""Wires the parts of an instance together, and runs it."""
+"""Wires the parts of an instance together, and runs the instance."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ from ha_monitor.version import __version__
 
 
 class Service:
-    """One instance, put together and not yet started."""
+    """One instance, wired and not yet started."""
 
     def __init__(
         self,
@@ -83,9 +83,9 @@ class Service:
         output: int = 1,
     ) -> None:
         """
-        :param instance: its name, unique among the instances on this host.
+        :param instance: the instance's name, unique among the instances on this host.
         :param reread: loads the configuration again, for SIGHUP.
-        :param output: the file descriptor that gets the lines.
+        :param output: the file descriptor to which lines are written.
         :raises ConfigurationError: if a handler module or a URL cannot be used.
         """
         clock = self._clock = SystemClock()
@@ -159,7 +159,7 @@ class Service:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: self.pipeline.stop())
-        for number in (signal.SIGUSR2, signal.SIGALRM):  # they would end the process without a word
+        for number in (signal.SIGUSR2, signal.SIGALRM):  # by default, these would end the process silently
             signal.signal(number, lambda _number, _frame: None)
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.pipeline.reload())
         logging.basicConfig(handlers=[LibraryHandler(self.logger)], level=logging.WARNING, force=True)
@@ -175,14 +175,14 @@ class Service:
         return ExitStatus.OK
 
     def ensure_running(self) -> None:
-        """Restart the threads besides the loop that are not running."""
+        """Restart those threads besides the loop that are not running."""
         self._broadcast.retry()
         if self.http is not None:
             self.http.ensure_running()
         self.surveyor.ensure_running()
 
     def _parts(self, config: Config) -> Reloadable:
-        """The parts that a reload replaces."""
+        """Build the parts that a reload replaces."""
         redactor = Redactor(config.log.redact, config.log.max_value_length)
         handlers = Handlers(self._handler_code.load(config.handlers.modules), redactor)
         policy = EmissionPolicy(config.log.level, handlers.types)
@@ -194,7 +194,7 @@ class Service:
         )
 
     def read_again(self) -> Reloadable | None:
-        """New parts for a reload; None if the configuration is wrong. Logs what needs a restart."""
+        """New parts for a reload; None if the configuration is wrong. Logs which changes need a restart."""
         try:
             config = self._reread()
             reloadable = self._parts(config)
@@ -216,11 +216,11 @@ FIXED = (
     *("node_id", "broker", "queue", "store", "batch", "http", "metrics", "workers", "stuck", "result_backend"),
     *("notify", "redbeat", "schedules", "web"),
 )
-"""The parts of the configuration that a reload cannot change."""
+"""The sections of the configuration that a reload cannot change."""
 
 
 def identity_of(node_id: str, instance: str) -> Identity:
-    """The identity of this process in its lines."""
+    """The identity of this process in its log lines."""
     return Identity(node_id, instance, socket.gethostname(), os.getpid())
 
 
@@ -238,7 +238,7 @@ def plain_logger(instance: str, environment: Mapping[str, str]) -> Logger:
 
 
 def make_output(file_descriptor: int, environment: Mapping[str, str], clock: Clock) -> Output:
-    """The journal if the descriptor leads there, so that lines get fields; else the descriptor."""
+    """The journal if the descriptor is connected to it, so that lines have fields; else the descriptor."""
     if is_journal(file_descriptor, environment) and Path(JOURNAL_SOCKET).exists():
         return JournalOutput(clock)
     return StreamOutput(file_descriptor)
@@ -247,7 +247,7 @@ def make_output(file_descriptor: int, environment: Mapping[str, str], clock: Clo
 def make_renderer(
     chosen: LogFormat, file_descriptor: int, environment: Mapping[str, str]
 ) -> Callable[[dict[str, Any]], bytes] | None:
-    """The renderer of lines if a person or a terminal needs another form than JSON in UTF-8; else None."""
+    """The renderer of lines, if the console format or the terminal needs another form than JSON in UTF-8; else None."""
     terminal = os.isatty(file_descriptor)
     encoding = locale.getencoding() if terminal else "utf-8"
     if chosen is LogFormat.CONSOLE:
@@ -266,7 +266,7 @@ def make_source(config: Config, consumer_name: str, clock: Clock, threads: Threa
 
 
 class BroadcastLines:
-    """Writes lines of what becomes of the broadcasts to the workers."""
+    """Writes log lines about the results of the broadcasts to the workers."""
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
@@ -287,7 +287,7 @@ class BroadcastLines:
 def make_investigator(
     config: Config, clock: Clock, threads: Threads, broadcast: WorkerBroadcast
 ) -> Investigator | None:
-    """The investigator of stuck tasks; None if their detection is disabled.
+    """The investigator of stuck tasks; None if the detection of stuck tasks is disabled.
 
     :param broadcast: knows whether workers can be asked.
     :raises ConfigurationError: if `result_backend.url` cannot be used.
@@ -303,7 +303,7 @@ def make_investigator(
 
 
 def make_scout(config: Config, threads: Threads, broadcast: WorkerBroadcast) -> Scout:
-    """What asks for schedules.
+    """The part that asks workers and RedBeat for schedules.
 
     :param broadcast: knows whether workers can be asked.
     """
@@ -340,13 +340,13 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
 
 
 def requeue_delay(config: Config) -> float:
-    """Most seconds until the broker requeues the unacknowledged messages of an instance that disappeared."""
+    """Maximum seconds until the broker requeues the unacknowledged messages of an instance that disappeared."""
     # Pub/sub requeues nothing.
     return max_requeue_delay(config.broker.heartbeat) if is_amqp(config.broker.url) else 0.0
 
 
 def counting(config: Config, identity: Identity) -> Counting | None:
-    """How this instance counts; None without HTTP."""
+    """How this instance counts events for metrics; None without HTTP."""
     if not config.http.listen:
         return None
     metrics = config.metrics
@@ -363,7 +363,7 @@ def counting(config: Config, identity: Identity) -> Counting | None:
 
 
 def make_decoder(config: Config, policy: EmissionPolicy) -> Decoder:
-    """A decoder that keeps the fields that the configuration allows."""
+    """A decoder that keeps only the fields that the configuration allows."""
     log = config.log
     redactor = Redactor(log.redact, log.max_value_length)
     facts = FactBuilder(policy, redactor, arguments=log.arguments, results=log.results, binary=as_lua_string)

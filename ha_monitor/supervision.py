@@ -21,16 +21,16 @@ class Supervisor(Protocol):
         """The configuration is valid and the loop runs."""
 
     def status(self, text: str) -> None:
-        """What the instance is doing, in words."""
+        """What the instance is doing, as a text."""
 
     def progress(self) -> None:
         """The main loop completed a cycle."""
 
     def reloading(self) -> None:
-        """The configuration is being read again; `ready` follows."""
+        """The configuration is being reloaded; `ready` follows."""
 
     def stopping(self) -> None:
-        """The instance was asked to stop and does so."""
+        """The instance was asked to stop, and is stopping."""
 
 
 class Systemd:
@@ -71,7 +71,8 @@ class Systemd:
 def watchdog_interval(environment: Mapping[str, str], pid: int) -> float | None:
     """Seconds between two watchdog notifications: a quarter of the watchdog timeout; None without a watchdog.
 
-    WATCHDOG_PID names the process that is meant; a child that inherits the variables is not (sd_watchdog_enabled(3)).
+    WATCHDOG_PID names the process that must notify; a child that inherits the variables need not
+    (sd_watchdog_enabled(3)).
     """
     if environment.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None

@@ -1,10 +1,10 @@
-"""Threads besides the main loop. All are optional: one that cannot be started is reported in one line, and retried
+"""Threads besides the main loop. All are optional: if one cannot be started, a line reports it, and it is retried
 later.
 
-Their number does not depend on outside input. Besides the main thread there are at most eleven: `http`, `scrapes`,
+Their number does not depend on outside input. Besides the main thread, there are at most eleven: `http`, `scrapes`,
 `surveyor`, `investigator`, `incidents`, `schedules`, `broadcast`, `handlers`, `store` and `broker` for connecting, and
-on a Redis broker `subscription`; one `notify` for each channel that is told of incidents; and while the sentinels of
-the store are asked, one for each.
+`subscription` with a Redis broker. In addition, there is one `notify` for each channel that is notified of incidents,
+and one for each sentinel of the store while it is asked.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class ThreadUnavailable(HaMonitorError):
 
 
 def call_aside(name: str, call: Callable[[], Result]) -> Future[Result]:
-    """Execute a call in a thread of its own, which ends with it, and keeps nobody from exiting. Its result or exception
-    is in the future.
+    """Execute a call in a thread of its own. The thread ends with the call, and does not keep the process from exiting.
+    The future holds the result or the exception.
 
     :raises ThreadUnavailable: if the thread cannot be started.
     """
@@ -60,11 +60,12 @@ def _begin(name: str, work: Callable[[], None]) -> threading.Thread:
 
 
 class Threads:
-    """The one place where threads are started."""
+    """Starts the threads of the program."""
 
     def __init__(self, clock: Clock, trouble: Callable[[str, str], None]) -> None:
         """
-        :param trouble: called with a thread's name and the reason when starting it first fails, and when it dies.
+        :param trouble: called with a thread's name and a reason when starting it fails for the first time, and when an
+            exception ends it.
         """
         self._clock = clock
         self._trouble = trouble
@@ -72,7 +73,8 @@ class Threads:
         self._refused: set[str] = set()
 
     def start(self, name: str, work: Callable[[], None]) -> threading.Thread:
-        """
+        """Start a thread.
+
         :raises ThreadUnavailable: if it cannot be started, or failed to start or died a short time ago.
         """
         now = self._clock.monotonic()
@@ -91,19 +93,19 @@ class Threads:
         return thread
 
     def calls(self, name: str) -> CallThread:
-        """A thread for calls; it starts with the first of them."""
+        """A thread for calls. It starts with the first call."""
         return CallThread(self, name)
 
     def _run(self, name: str, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # unexpected: its function is missing, the loop continues
+        except Exception as error:  # unexpected: the loop continues without what this thread does
             self._not_before[name] = self._clock.monotonic() + AGAIN_AFTER
             self._trouble(name, f"{type(error).__name__}: {reason_of(error)}")
 
 
 class ServiceThread:
-    """A thread for as long as the program runs. The owner calls `ensure_running` regularly."""
+    """A thread that runs as long as the program. The owner calls `ensure_running` regularly."""
 
     def __init__(self, threads: Threads, name: str, work: Callable[[], None]) -> None:
         """:param work: returns when it is no longer needed; if it raises, it is restarted after a pause."""
@@ -114,14 +116,14 @@ class ServiceThread:
         self._done = False
 
     def ensure_running(self) -> None:
-        """Start it if it is not running. Never blocks, never raises."""
+        """Start the thread if it is not running. Never blocks, never raises."""
         if self._done or (self._thread is not None and self._thread.is_alive()):
             return
         with suppress(ThreadUnavailable):
             self._thread = self._threads.start(self._name, self._until_done)
 
     def join(self, timeout: float) -> None:
-        """Wait until it ends, at most `timeout` seconds."""
+        """Wait until the thread ends, at most `timeout` seconds."""
         if self._thread is not None:
             self._thread.join(timeout)
 
@@ -133,7 +135,7 @@ class ServiceThread:
 class CallThread:
     """Executes calls in one thread, one after the other. The thread starts with the first call.
 
-    Unlike the threads of `concurrent.futures` it does not keep the process from exiting, even if a call hangs.
+    Unlike the threads of `concurrent.futures`, it does not keep the process from exiting, even if a call hangs.
     """
 
     def __init__(self, threads: Threads, name: str) -> None:
@@ -143,11 +145,11 @@ class CallThread:
         self._thread: threading.Thread | None = None
 
     def submit(self, call: Callable[[], Result]) -> Future[Result]:
-        """Submit a call; returns at once. Its result or exception is in the future.
+        """Submit a call; returns at once. The future holds the result or the exception.
         A call that has not started may be cancelled.
 
-        Without a thread the call is not executed, and `ThreadUnavailable` is in the future; the next call tries
-        again.
+        If the thread cannot be started, the call is not executed, and the future holds `ThreadUnavailable`; the next
+        call tries to start it again.
         """
         done: Future[Result] = Future()
         if self._thread is None:
@@ -160,9 +162,9 @@ class CallThread:
         return done
 
     def wait(self, submitted: Future[Any], seconds: float | None = None) -> bool:
-        """Wait until a call is done, for so long at most; whether it is.
+        """Wait until a call is done. Returns whether it is.
 
-        :param seconds: None for as long as it takes.
+        :param seconds: maximum seconds to wait; None for as long as it takes.
         """
         return bool(wait([submitted], seconds).done)
 
@@ -188,22 +190,22 @@ class OneCall(Generic[Result]):
 
     @property
     def busy(self) -> bool:
-        """A call is being executed, or its result was not taken yet."""
+        """Whether a call is being executed, or its result was not taken yet."""
         return self._call is not None
 
     @property
     def under_way(self) -> bool:
-        """A call is being executed."""
+        """Whether a call is being executed."""
         return self._call is not None and not self._call.done()
 
     def begin(self, call: Callable[[], Result]) -> None:
-        """Execute a call. Only while it is not busy."""
+        """Start to execute a call. Allowed only while it is not busy."""
         self._call = self._thread.submit(call)
 
     def take(self) -> Result | None:
-        """The result, once it is there.
+        """The result, once it is available. Raises what the call raised.
 
-        :raises ThreadUnavailable: if there was no thread to execute it. What the call raised is raised as well.
+        :raises ThreadUnavailable: if the thread could not be started.
         """
         if self._call is None or not self._call.done():
             return None

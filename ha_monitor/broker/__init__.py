@@ -1,1 +1,1 @@
-"""Where the events come from: RabbitMQ (or what speaks AMQP 0-9-1), or Redis."""
+"""The brokers that events come from: RabbitMQ (or another AMQP 0-9-1 broker), or Redis."""

@@ -34,7 +34,7 @@ _VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none":
 def urls_of(setting: str) -> list[str]:
     """The URLs of `broker.url`, in the order in which they are tried.
 
-    A `sentinel://` setting is a single URL: there, as in kombu, `;` separates the sentinels of one Redis.
+    A `sentinel://` setting is a single URL: in it, as in kombu, `;` separates the sentinels of one Redis.
 
     :raises ConfigurationError: if one of them is invalid, or AMQP and Redis are mixed.
     """
@@ -53,7 +53,7 @@ def urls_of(setting: str) -> list[str]:
 
 
 def first_answer(config: Config, ask: Callable[[str], Answer]) -> Answer:
-    """The answer from the first broker of `broker.url` that can be used.
+    """The answer of the first broker in `broker.url` that can be used.
 
     :param ask: asks one broker, given its URL.
     :raises BrokerUnavailable: if none can be used.
@@ -75,9 +75,9 @@ def is_amqp(setting: str) -> bool:
 def connection_to(url: str, settings: Broker, *, transport: Any = None, options: dict[str, Any]) -> Connection:
     """A kombu connection, not yet connected: see `connect_once`.
 
-    :param transport: a transport class to be used instead of kombu's own.
-    :param options: transport options; those of the configuration win.
-    :raises ConfigurationError: if parameters of the URL, or options of TLS, cannot be used.
+    :param transport: a transport class to use instead of kombu's own.
+    :param options: transport options; the configured ones take precedence.
+    :raises ConfigurationError: if parameters of the URL, or options for TLS, cannot be used.
     """
     options = {**_timeouts(url, settings), **options, **settings.transport_options}
     parameters = parameters_of("broker.url", url)
@@ -101,11 +101,12 @@ def connection_to(url: str, settings: Broker, *, transport: Any = None, options:
 def connect_once(client: Connection, url: str, settings: Broker) -> Any:
     """Make one attempt to connect; returns the transport's own connection.
 
-    kombu would connect by itself when needed, but retries after two seconds: if the broker does not answer, the
+    kombu would connect by itself when needed, but it retries after two seconds: if the broker did not answer, the
     instance could not renew its lease in time.
 
-    :param url: the one that the connection was made for.
-    :raises BrokerUnavailable: if nothing could be said to the broker. What it refuses is raised as it is.
+    :param url: the URL that the connection was made for.
+    :raises BrokerUnavailable: if the broker could not be reached. If the broker refuses something, the library's error
+        is raised as it is.
     :raises ConfigurationError: naming an option that the library does not know.
     """
     try:
@@ -130,7 +131,7 @@ def _place_of(option: str, settings: Broker) -> str:
 
 
 def service_of(url: str, settings: Broker) -> Service:
-    """A broker, for the texts of errors about it."""
+    """Describes a broker for the texts of errors about it."""
     return Service("broker.url", url, "broker.connect_timeout", settings.connect_timeout, settings.tls, "broker.tls")
 
 
@@ -141,14 +142,14 @@ def _timeouts(url: str, settings: Broker) -> dict[str, Any]:
 
 
 def _sentinel_timeouts(url: str, settings: Broker) -> dict[str, Any]:
-    # redis-py tries one after the other, by default up to four times each, and kombu makes it do so twice, for two
-    # connection pools. All together share one timeout.
+    # redis-py tries the sentinels one after the other, by default up to four times each, and kombu makes it do so
+    # twice, for two connection pools. All these attempts share one timeout.
     share = settings.connect_timeout / (2 * len(url.rstrip(";").split(";")))
     return {"socket_connect_timeout": share, "socket_timeout": share, "retry": Retry(NoBackoff(), 0)}
 
 
 def _to_sentinels(tls: dict[str, Any] | bool, parameters: Parameters) -> dict[str, Any]:
-    """What redis-py is told for the sentinels: TLS as for the Redis that they name, unless the URL says otherwise."""
+    """redis-py's options for the sentinels: TLS as for the Redis that they name, unless the URL says otherwise."""
     if not tls or parameters.sentinels.get("ssl") is False:
         return dict(parameters.sentinels)
     return {"ssl": True, **(tls if isinstance(tls, dict) else {}), **parameters.sentinels}
@@ -170,7 +171,7 @@ def _tls(url: str, configured: dict[str, Any], parameters: Parameters) -> dict[s
                 f"broker.tls.cert_reqs = {verify!r}: expected one of {', '.join(_VERIFY)}"
             ) from None
     if options["cert_reqs"] is ssl.CERT_NONE:
-        # With a host name to check, a certificate would be required all the same.
+        # With a host name to check, a certificate would be required nevertheless.
         options.pop("server_hostname", None)
     elif scheme in AMQP:
         options.setdefault("server_hostname", urlsplit(url).hostname)

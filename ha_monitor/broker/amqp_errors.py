@@ -1,4 +1,4 @@
-"""Translates errors of py-amqp, kombu and the socket into the program's own."""
+"""Translates errors of py-amqp, kombu and the socket into the program's own errors."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _QUEUE_LIMIT = re.compile(r"queue limit in vhost '(?P<vhost>.*?)' .*is reached")
 
 @contextmanager
 def translated_errors(address: str, settings: Broker = _DEFAULTS) -> Iterator[None]:
-    """Translates the errors of talking to the broker at an address.
+    """Translates the errors of communication with the broker at an address.
 
-    :param settings: they name the exchanges, on which rights are needed.
+    :param settings: name the exchanges on which rights are needed.
     """
     try:
         yield
@@ -49,10 +49,10 @@ def translated_errors(address: str, settings: Broker = _DEFAULTS) -> Iterator[No
     except amqp.exceptions.PreconditionFailed as error:
         if conflict := explain_conflict(error.reply_text or str(error), address):
             raise ConfigurationError(conflict) from None
-        # A queue that the vhost has no room for, or an acknowledgement that came too late.
+        # The vhost has reached its limit of queues, or an acknowledgement came too late.
         raise BrokerUnavailable(f"{address}: {_text(error)}{_cure_of(error)}") from None
     except amqp.exceptions.ResourceLocked as error:
-        # As Celery's own receivers of events declare theirs, for one connection.
+        # The queue is exclusive to another connection, as Celery's own event receivers declare theirs.
         raise ConfigurationError(
             f"{address}: {_text(error)}; a queue of this name exists with other properties: "
             "choose another queue.prefix, or delete the queue"
@@ -60,7 +60,7 @@ def translated_errors(address: str, settings: Broker = _DEFAULTS) -> Iterator[No
     except amqp.exceptions.ConsumerCancelled:
         raise BrokerUnavailable(f"{address}: the queue was deleted or moved; declaring it again") from None
     except (amqp.exceptions.AccessRefused, amqp.exceptions.NotAllowed) as error:
-        # Retried, although waiting does not help: once the right is granted, nothing needs to be restarted.
+        # Retried, although waiting alone does not help: so nothing needs to be restarted once the right is granted.
         cure = rights.explain(error.reply_text or "", _method_of(error), names_of(settings))
         raise BrokerUnavailable(f"{address}: {cure or _text(error)}", lasting=cure is not None) from None
     except OSError as error:
@@ -77,7 +77,8 @@ def names_of(settings: Broker) -> rights.Names:
 
 
 def explain_conflict(text: str, address: str) -> str | None:
-    """One line that names the differing argument of an existing queue, and the remedies; None if there is none."""
+    """One line that names the argument in which an existing queue or exchange differs, and the remedies; None if the
+    text is about something else."""
     match = _INEQUIVALENT.search(" ".join(text.split()))
     if match is None:
         return None
@@ -104,13 +105,13 @@ def _cure_of(error: Exception) -> str:
 
 
 def _plain(value: str) -> str:
-    """A value without RabbitMQ's description of its type."""
+    """The value without RabbitMQ's description of its type."""
     typed = _TYPED_VALUE.fullmatch(value)
     return typed[1] if typed else value.strip("'")
 
 
 def _method_of(error: amqp.exceptions.AMQPError) -> tuple[int, int]:
-    """AMQP's class and method that failed; zeros if it was none in particular."""
+    """The class and method numbers of the AMQP method that failed; zeros if no method in particular failed."""
     return error.method_sig or (0, 0)
 
 

@@ -29,10 +29,10 @@ class AmqpSource:
     received_until = float("inf")
     gap = 0.0
     silence = 0.0
-    """py-amqp judges it, by the heartbeats."""
+    """Always 0: py-amqp judges the broker's silence by the heartbeats."""
 
     def __init__(self, config: Config, consumer_name: str) -> None:
-        """:param consumer_name: what `rabbitmqctl list_consumers` shows, such as `ha-monitor@1.host`."""
+        """:param consumer_name: the consumer tag in `rabbitmqctl list_consumers`, such as `ha-monitor@1.host`."""
         self._config = config
         self._name = consumer_name
         self.prefetch_limit: int | None = config.broker.prefetch
@@ -53,7 +53,7 @@ class AmqpSource:
 
     def dial(self) -> Dialed[str]:
         url = self._urls[self._next_url % len(self._urls)]
-        # Every attempt uses the next broker, whatever the reason.
+        # Every attempt uses the next broker, whatever the reason for connecting again.
         self._next_url += 1
         address = address_of(url)
         client = self._client_for(url)
@@ -76,7 +76,7 @@ class AmqpSource:
         return Dialed(use, lambda: _collect(client))
 
     def connect(self) -> str:
-        """The same at once, for whoever has no loop that goes on meanwhile."""
+        """Dial and use the connection in one blocking call, for callers without a loop."""
         return self.dial().use()
 
     def receive(self, limit: int, timeout: float) -> list[Message]:
@@ -124,7 +124,7 @@ class AmqpSource:
     def heartbeat(self) -> None:
         if self._connection is not None:
             with translated_errors(self._address, self._config.broker):
-                # The caller may not have received for long, while the broker's own heartbeats were waiting.
+                # The caller may not have received anything for long, while heartbeats of the broker were waiting.
                 has_all = self._connection.read_ahead()
                 self.is_behind = not self._flow.allows_question(self._connection, has_all, self._mark.delivery_tag)
                 self._connection.heartbeat_tick()
@@ -139,13 +139,13 @@ class AmqpSource:
         return int(found.message_count)
 
     def _bind_again(self) -> None:
-        """Restore a binding that somebody removed, as a worker does not that declares a deleted exchange again.
+        """Restore a binding that was removed: a worker that declares a deleted exchange again does not restore it.
 
         :raises amqp.exceptions.NotFound: if there is no exchange to bind to.
         """
         assert self._connection is not None
         channel = self._connection.channel()
-        # A right that was revoked meanwhile stops nothing: the queue may be bound.
+        # A right that was revoked meanwhile does no harm: the queue may still be bound.
         with contextlib.suppress(amqp.exceptions.AccessRefused), majority_needed(self._address, self._config):
             channel.queue_bind(self._config.queue_name, self._config.broker.exchange, routing_key="#")
         channel.close()
@@ -166,7 +166,7 @@ class AmqpSource:
 
     def _client_for(self, url: str) -> Connection:
         options = {
-            # A broker that reads nothing must not hold an acknowledgement up for longer than a lease.
+            # A broker that reads nothing must not delay an acknowledgement for longer than a lease.
             "write_timeout": self._config.broker.connect_timeout,
             "client_properties": {"connection_name": self._name},
         }
@@ -182,21 +182,21 @@ class AmqpSource:
 
 
 def _collect(client: Connection) -> None:
-    # On a half-open connection an orderly close would hang.
+    # An orderly close would hang on a half-open connection.
     with contextlib.suppress(Exception):
         client.collect(socket_timeout=1)
 
 
 def place_of(connection: Any) -> str:
-    """The virtual host, and the cluster, whose nodes all have the same name for it."""
+    """The virtual host and the name of the cluster, which is the same on all its nodes."""
     cluster = connection.server_properties.get("cluster_name", "")
     return f"vhost {connection.virtual_host} of {str(cluster) or 'an unnamed broker'}"
 
 
 @contextlib.contextmanager
 def majority_needed(address: str, config: Config) -> Iterator[None]:
-    """Says of what needs the queue's leader, or most nodes of the cluster, why it is not answered. A queue of which
-    most members are away can still be declared, and tells its length.
+    """Explains why a request that needs the queue's leader, or a majority of the cluster's nodes, is not answered. A
+    queue whose members are mostly down can still be declared, and reports its length.
 
     :raises BrokerUnavailable: naming the queue, instead of a timeout, or of the internal error with which RabbitMQ
         closes the connection some seconds later.
@@ -214,13 +214,14 @@ def majority_needed(address: str, config: Config) -> Iterator[None]:
 
 
 def consume_in_passing(connection: Any, address: str, config: Config, tag: str) -> None:
-    """Begin to consume the queue a second time, and stop at once: who can do that, can be delivered to.
+    """Start a second consumer of the queue, and stop it at once. If that works, the queue can deliver.
 
-    :param connection: of py-amqp, with a timeout.
+    :param connection: a connection of py-amqp, with a timeout.
     :raises BrokerUnavailable: if the queue cannot deliver.
     """
     channel = connection.channel()
-    # What it is given all the same, if another consumer has its hands full, goes back with the channel.
+    # Despite its low priority, this consumer may get a message if the others have reached their prefetch. Closing the
+    # channel requeues it.
     channel.basic_qos(0, 1, False)
     with majority_needed(address, config):
         channel.basic_consume(
@@ -233,8 +234,7 @@ def declare(channel: Any, config: Config, address: str) -> None:
     """Declare the shared queue and bind it to Celery's event exchange."""
     exchange = config.broker.exchange
     try:
-        # Passive first: the exchange may have been declared as durable or not, and a user without the configure
-        # right can still consume.
+        # Passively first: the exchange may be durable or not, and a user without the configure right can still consume.
         channel.exchange_declare(exchange, "topic", passive=True)
     except amqp.exceptions.NotFound:
         channel.open()
@@ -261,6 +261,6 @@ def queue_arguments(queue: Queue) -> dict[str, Any]:
         "x-expires": int(queue.expires * 1000),
     }
     if queue.type is QueueType.QUORUM:
-        # By default RabbitMQ 4 drops a message after 20 deliveries; a series of crashes reaches that.
+        # By default, RabbitMQ 4 drops a message after 20 deliveries; a series of crashes reaches that.
         arguments["x-delivery-limit"] = queue.delivery_limit
     return arguments

@@ -1,4 +1,4 @@
-"""Questions to workers and broker, on a connection separate from the one that delivers the events."""
+"""Questions to the workers and the broker, on a separate connection from the one that delivers events."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ha_monitor.config.urls import address_of
 from ha_monitor.errors import BrokerBlocked, HaMonitorError
 
 LONGEST = 10.0
-"""Seconds to wait for the broker's answer to one question."""
+"""Maximum seconds to wait for the broker's answer to one question."""
 
 _UNTOUCHED = ("unacked_key", "unacked_index_key", "unacked_mutex_key")
-"""A client that waits for a message through kombu's Redis transport also requeues what workers have held for too
-long. The monitor must not touch the application's tasks, so it uses keys that are always empty.
+"""A client that waits for a message through kombu's Redis transport also requeues tasks that workers have held
+unacknowledged for too long. The monitor must not touch the application's tasks, so it uses keys that are always empty.
 """
 
 
@@ -40,7 +40,7 @@ class Asking(NamedTuple):
 
 
 class _OneAttempt(Producer):
-    """Publishes or fails: kombu would retry forever, on new connections."""
+    """Publishes in one attempt: kombu would retry forever, on new connections."""
 
     def publish(self, *arguments: Any, **options: Any) -> Any:
         return super().publish(*arguments, **{**options, "retry": False})
@@ -49,7 +49,7 @@ class _OneAttempt(Producer):
 class _Mailbox(Mailbox):
     """Publishes on the connection that receives the answers.
 
-    Celery publishes through the application's pool, whose connections ignore `broker.tls`,
+    Celery itself would publish through the application's pool, whose connections ignore `broker.tls`,
     `broker.transport_options` and the timeouts.
     """
 
@@ -66,13 +66,14 @@ class _Control(Control):  # type: ignore[misc]  # Celery has no type hints
 def asking(url: str, broker: Broker) -> Iterator[Asking]:
     """Connect to one broker for questions to the workers.
 
-    :raises BrokerUnavailable: if the broker cannot be used, also from within the block.
-    :raises BrokerBlocked: if it takes nothing, because of an alarm. The connection is still there within the block.
+    :raises BrokerUnavailable: if the broker cannot be used; also raised from within the block.
+    :raises BrokerBlocked: if the broker accepts no messages, because of an alarm. Within the block, the connection is
+        still open.
     """
-    # Without a broker of its own, so anything that does not use the given connection fails.
+    # The app has no real broker, so anything that does not use the given connection fails.
     app = Celery("ha-monitor", set_as_current=False, broker="memory://", control=_Control)
     app.conf.control_exchange = broker.control_exchange
-    # Without heartbeats: each one received would restart the wait for answers. Timeouts replace them.
+    # No heartbeats: each one received would restart the wait for answers. Timeouts replace them.
     settings = msgspec.structs.replace(broker, heartbeat=0.0)
     options: dict[str, Any] = {"socket_timeout": LONGEST}
     if is_amqp(url):
@@ -85,7 +86,7 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
             connect_once(client, url, broker)
             yield Asking(client, app.control)
         except BrokerBlocked:
-            # The broker reads nothing more, so it would not answer an orderly close.
+            # The broker no longer reads from the connection, so it would not answer an orderly close.
             client.collect()
             raise
         except (OSError, amqp.exceptions.AMQPError, HaMonitorError):
@@ -95,7 +96,7 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
 
 
 def _blocked(address: str, _reason: str) -> NoReturn:
-    # py-amqp does not tell the reason that RabbitMQ gives.
+    # py-amqp does not pass on the reason that RabbitMQ gives.
     raise BrokerBlocked(
         f"{address}: RabbitMQ has an alarm for memory or disk, and takes nothing that is published: what workers send "
         "waits with them. `rabbitmq-diagnostics alarms` names it; free memory or disk space"
@@ -103,9 +104,9 @@ def _blocked(address: str, _reason: str) -> NoReturn:
 
 
 def wait_while_blocked(client: Any, is_over: Callable[[], bool]) -> None:
-    """Wait until the broker takes again what is published on a connection that it has blocked.
+    """Wait until the broker unblocks a connection, so that it accepts messages again.
 
-    :param is_over: asked once a second: whether to wait no longer.
+    :param is_over: called once a second; True ends the wait.
     """
     unblocked: list[bool] = []
     client.connection.on_unblocked = lambda: unblocked.append(True)
@@ -122,6 +123,6 @@ def answering_workers(url: str, config: Config, timeout: float) -> set[str]:
     """
     with asking(url, config.broker) as (client, control):
         if not is_amqp(url):
-            # kombu loads its scripts when Redis has forgotten them, and may not be allowed to.
+            # kombu needs the right to load its scripts when Redis has forgotten them; fail now if it is missing.
             client.default_channel.client.script_load("return 1")
         return {name for reply in control.ping(timeout=timeout, connection=client) or [] for name in reply}

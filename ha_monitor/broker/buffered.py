@@ -1,8 +1,8 @@
 """py-amqp with a buffered socket.
 
-py-amqp reads every frame with two or three `recv` calls and builds several objects a message, which is most of
-what consuming costs. This connection reads whatever the socket holds at once, and takes the deliveries of one
-channel straight from the bytes. All other frames (methods, heartbeats, errors) go through py-amqp's own code.
+py-amqp reads every frame with two or three `recv` calls and builds several objects per message, which is most of the
+cost of consuming. This connection reads whatever the socket holds at once, and parses the deliveries of one channel
+directly from the bytes. All other frames (methods, heartbeats, errors) go through py-amqp's own code.
 
 The layout of frames is that of the AMQP 0-9-1 specification, sections 4.2.3 to 4.2.6.
 """
@@ -26,10 +26,10 @@ from ha_monitor.events.long_texts import TextTruncator
 
 READ_SIZE = 256 * 1024
 MOST_READS = 64
-"""Reads from the socket between two returns to the caller, who has other things to do while a large body arrives."""
+"""Maximum reads from the socket before returning to the caller, which has other work while a large body arrives."""
 MOST_AHEAD = 64 * 1024 * 1024
-"""Bytes kept for a caller who does not take them at the moment; the last message may exceed it. More waits in the
-socket: the broker sends as many messages as are not acknowledged, each of which may be large."""
+"""Maximum bytes kept for a caller that does not take them at the moment; the last message may exceed this. The rest
+waits in the socket: the broker sends as many messages as the prefetch allows, each of which may be large."""
 _FRAME = Struct(">BHI")
 _FRAME_HEAD = _FRAME.size
 _FRAME_END = 0xCE
@@ -39,7 +39,7 @@ _TAG_AND_FLAG = Struct(">QB")
 _CONTENT = Struct(">HHQH")
 _HAS_CONTENT_TYPE, _HAS_CONTENT_ENCODING, _HAS_HEADERS = 0x8000, 0x4000, 0x2000
 _COMPRESSION = b"\x0bcompression"
-"""The name of that header, as a table holds it."""
+"""The name of the `compression` header, as encoded in a table."""
 
 
 class BufferedConnection(pyamqp.Connection):
@@ -49,34 +49,34 @@ class BufferedConnection(pyamqp.Connection):
         super().__init__(*args, **kwargs)
         self._buffer = b""
         self._position = 0
-        # Read but not yet joined to the buffer, and how much is missing: joining a large body at every read would
-        # copy it hundreds of times.
+        # The pieces that were read but not yet joined to the buffer, and how many bytes are still missing: joining a
+        # large body at every read would copy it hundreds of times.
         self._pieces: list[bytes] = []
         self._missing = 0
-        # py-amqp waits forever for the answer to a method. A broker that is up and does not answer, such as one
-        # whose queue has no leader, must not block the caller.
+        # py-amqp waits forever for the answer to a method. A broker that is up but does not answer, for example because
+        # a queue has no leader, must not block the caller.
         self._connect_timeout: float | None = kwargs.get("connect_timeout")
         self.fast_channel: int | None = None
-        """Number of the channel whose deliveries are put into `deliveries`."""
+        """Number of the channel whose messages are put into `deliveries`."""
         self.deliveries: deque[tuple[int, Message]] = deque()
         """Delivery tags and messages."""
         self._large: _LargeBody | None = None
         self.bytes_read = 0
-        """From the socket, so far. (py-amqp's own `bytes_recv` need only change.)"""
+        """Bytes read from the socket so far. (For py-amqp's own `bytes_recv`, it is enough to change.)"""
 
     @property
     def is_receiving(self) -> bool:
-        """Whether a part of a message or frame has arrived, and the rest has not."""
+        """Whether a message or frame has arrived only in part."""
         return self._large is not None or bool(self._pieces) or self._position < len(self._buffer)
 
     @property
     def last_tag(self) -> int:
-        """Delivery tag of the last message that is read and not taken; 0 if there is none."""
+        """Delivery tag of the last message that was read and not taken yet; 0 if there is none."""
         return self.deliveries[-1][0] if self.deliveries else 0
 
     def drain_events(self, timeout: float | None = None) -> None:
-        """Handle the available bytes; wait up to `timeout` seconds for some. Returns after a delivery or a method
-        was handled, or after `MOST_READS` pieces of one.
+        """Handle the available bytes; wait up to `timeout` seconds for some. Returns after a message or a method was
+        handled, or after `MOST_READS` reads.
 
         :raises TimeoutError: if nothing came.
         """
@@ -86,12 +86,12 @@ class BufferedConnection(pyamqp.Connection):
             self._fill(timeout)
 
     def read_ahead(self) -> bool:
-        """Handle what has arrived, up to `MOST_AHEAD` with what was not taken before. py-amqp's heartbeat check sees
-        whether something was received.
+        """Handle what has arrived, up to `MOST_AHEAD` together with what was not taken before. This also tells
+        py-amqp's heartbeat check whether something was received.
 
-        :returns: whether it was all. If not, the answer to a question would be behind what is left.
+        :returns: whether everything was read. If not, the answer to a question would come after the rest.
         """
-        # No more at once than `drain_events` either: the caller has a lease to renew.
+        # Like `drain_events`, read only so much at once: the caller has a lease to renew.
         most = self.bytes_read + min(MOST_AHEAD - self.bytes_kept(), MOST_READS * READ_SIZE)
         try:
             while self.bytes_read < most:
@@ -100,17 +100,17 @@ class BufferedConnection(pyamqp.Connection):
         except TimeoutError:
             return True
         if self._socket_has_more():
-            self.prev_recv = None  # it is a sign of life to py-amqp, though it is not read yet
+            self.prev_recv = None  # py-amqp must count it as a sign of life, although it is not read yet
             return False
         return True
 
     def bytes_kept(self) -> int:
-        """Bytes that were read and are not taken."""
+        """Bytes that were read and not taken yet."""
         held = sum(len(message.body) for _, message in self.deliveries)
         return held + len(self._buffer) - self._position + sum(map(len, self._pieces))
 
     def messages_kept(self) -> int:
-        """Messages that were read whole and are not taken."""
+        """Messages that were read completely and not taken yet."""
         return len(self.deliveries)
 
     def _socket_has_more(self) -> bool:
@@ -149,7 +149,8 @@ class BufferedConnection(pyamqp.Connection):
             self._pieces.clear()
 
     def _handle_buffered(self) -> bool:
-        """Handle complete frames: all deliveries up to the first frame of another kind, or that one frame."""
+        """Handle complete frames: all deliveries up to the first frame of another kind, or only that frame if it comes
+        first. Returns whether a message or a method was handled."""
         if self._pieces:
             return False
         buffer, position, end = self._buffer, self._position, len(self._buffer)
@@ -184,7 +185,7 @@ class BufferedConnection(pyamqp.Connection):
         return handled
 
     def _take_delivery(self, buffer: bytes, method: int, header: int, end: int) -> int | None:
-        """Read one message.
+        """Read one message, or the head of a large one.
 
         :param method: where the method's payload begins. :param header: where the content header frame begins.
         :returns: where the next frame begins; None if the message is not complete yet.
@@ -224,7 +225,7 @@ class BufferedConnection(pyamqp.Connection):
         return after
 
     def _take_part(self, kind: int, data: bytes) -> bool:
-        """Take a part of a large body; whether it was the last one."""
+        """Take a part of a large body. Returns whether it was the last one."""
         if kind != _BODY:
             raise UnexpectedFrame(f"frame of type {kind} instead of content")
         if self._large is None or not self._large.add(data):
@@ -235,25 +236,25 @@ class BufferedConnection(pyamqp.Connection):
 
 
 class _LargeBody:
-    """A body that is not held as a whole: its long texts are truncated as it comes in."""
+    """A body that is not held as a whole: its long texts are truncated while it arrives."""
 
     def __init__(self, tag: int, head: Message, length: int) -> None:
         """:param head: the message without its body."""
         self.tag = tag
         self._head = head
         self._length = self._left = length
-        # In any other content, texts cannot be told from the rest.
+        # In other content, texts cannot be distinguished from the rest.
         self._texts = TextTruncator() if head.is_plain_json else None
 
     def add(self, data: bytes) -> bool:
-        """Take a part; whether it was the last one."""
+        """Take a part. Returns whether it was the last one."""
         self._left -= len(data)
         if self._texts is not None:
             self._texts.add(data)
         return self._left <= 0
 
     def message(self) -> Message:
-        """The message with what is left of its body."""
+        """The message with its truncated body, or with a fault if the body cannot be used."""
         if self._texts is None:
             fault = self._head.fault or f"body of {self._length} bytes is larger than {MAX_BODY}"
         else:
@@ -288,10 +289,10 @@ def _read_body(buffer: bytes, position: int, end: int, length: int) -> tuple[byt
 
 
 def _read_compression(table: bytes) -> tuple[str, str]:
-    """The header `compression`, or why it cannot be read."""
+    """(`compression` header, reason why it cannot be read); an empty text where there is none."""
     try:
         compression = loads("F", table, 0)[0][0].get("compression")
-    except Exception as error:  # py-amqp's errors for bytes that somebody else has written
+    except Exception as error:  # py-amqp may raise anything for bytes that somebody else has written
         return "", f"headers cannot be read: {type(error).__name__}"
     if compression is None:
         return "", ""

@@ -15,10 +15,10 @@ from ha_monitor.threads import Threads
 ANSWER_TIMEOUT = 2.0
 """Seconds to wait for the workers' answers."""
 ATTEMPTS = 5
-"""How often workers are asked before their silence is told: they may be starting, or busy."""
+"""How often workers are asked before their silence is reported: they may be starting, or busy."""
 LONGEST_HOLD = 300.0
-"""Seconds after which a connection that the broker blocks is replaced: nobody says when the network has dropped it. Not
-sooner, since a blocked connection stays with the broker until its alarm is over, whatever the client does.
+"""Seconds after which a connection that the broker blocks is replaced, since nothing shows whether the network has
+dropped it. Not sooner: the broker keeps a blocked connection until its alarm is over, whatever the client does.
 """
 
 Answer = TypeVar("Answer")
@@ -27,20 +27,20 @@ Answer = TypeVar("Answer")
 def broadcast_to_workers(
     url: str, settings: Broker, hold: Callable[[Any, BrokerBlocked], None] = lambda _client, _alarm: None
 ) -> None:
-    """Ask all workers for a heartbeat, and, with `broker.enable_events`, to send task events.
+    """Ask all workers for a heartbeat and, with `broker.enable_events`, to send task events.
 
-    Uses its own connection, so that missing rights do not affect the events.
+    Uses a connection of its own, so that missing rights do not affect the receipt of events.
 
-    :param hold: is given the connection if the broker blocks it, before it is closed.
-    :raises BrokerUnavailable: if they cannot be reached; the monitor works without it.
-    :raises BrokerBlocked: if the broker takes nothing, because of an alarm.
+    :param hold: called with the connection if the broker blocks it, before the connection is closed.
+    :raises BrokerUnavailable: if the workers cannot be reached; the monitor works without this broadcast.
+    :raises BrokerBlocked: if the broker accepts no messages, because of an alarm.
     """
     with asking(url, settings) as (client, control):
         try:
             control.heartbeat(connection=client)
             if settings.enable_events:
                 control.enable_events(connection=client)
-            # A refusal arrives after the publishing, and before the answer to this call; so does an alarm.
+            # A refusal or an alarm arrives after the publishing, and before the answer to this call.
             client.default_channel.basic_qos(0, 1, False)
         except BrokerBlocked as alarm:
             hold(client, alarm)
@@ -48,16 +48,16 @@ def broadcast_to_workers(
 
 
 def any_worker_answers(url: str, settings: Broker) -> bool:
-    """Whether a worker answers within a few attempts, so that a broadcast reaches somebody.
+    """Whether a worker answers within a few attempts: if so, a broadcast reaches somebody.
 
-    :raises BrokerUnavailable: if they cannot be asked.
+    :raises BrokerUnavailable: if the workers cannot be asked.
     """
     with asking(url, settings) as (client, control):
         return any(control.ping(timeout=ANSWER_TIMEOUT, connection=client) for _ in range(ATTEMPTS))
 
 
 def silence_of(settings: Broker, attempts: int = 1) -> str:
-    """What it may mean that no worker answered."""
+    """The possible reasons why no worker answered, as a text."""
     return (
         f"no worker answered within {attempts * ANSWER_TIMEOUT:g} s through {settings.control_exchange}.pidbox: "
         "none is running, all are busy, or broker.control_exchange is not their control_exchange"
@@ -65,26 +65,26 @@ def silence_of(settings: Broker, attempts: int = 1) -> str:
 
 
 class Reports(Protocol):
-    """Gets what becomes of the broadcasts, in their thread."""
+    """Receives the results of the broadcasts. Called in their thread."""
 
     def failed(self, reason: str) -> None:
-        """Workers could not be asked."""
+        """The workers could not be asked."""
 
     def unheard(self, reason: str) -> None:
-        """No worker answers any more; what that may mean."""
+        """No worker answers any longer, for one of the possible reasons given."""
 
     def alarm(self, reason: str) -> None:
-        """The broker takes nothing that is published."""
+        """The broker accepts no messages."""
 
     def alarm_over(self, seconds: float) -> None:
-        """It does again, after so long."""
+        """The broker accepts messages again, after this many seconds."""
 
 
 class WorkerBroadcast:
     """Sends the broadcasts in a thread: a slow broker must not cost the caller its lease.
 
-    A broker with an alarm tells only those who publish, so this is where it is heard of. The blocked connection is held
-    until the alarm is over.
+    A broker with an alarm notifies only connections that publish, so the alarm is noticed here. The blocked connection
+    is held until the alarm is over.
     """
 
     def __init__(self, threads: Threads, settings: Broker, clock: Clock, reports: Reports) -> None:
@@ -93,28 +93,28 @@ class WorkerBroadcast:
         self._clock = clock
         self._reports = reports
         self._is_heard = True
-        """Whether a worker answered last; a reconnection to a broker without workers is no news."""
+        """Whether a worker answered last time: silence is reported once, not after each reconnection."""
         self._url: str | None = None
-        """Of the latest connection, until the broadcast to its workers begins."""
+        """The broker's URL of the latest connection, until the broadcast to its workers begins."""
         self._latest_url: str | None = None
         self._asked: Future[None] | None = None
         self._is_wanted = False
         self._problem: str | None = None
-        """Why the latest request failed: said once for each connection, however often workers are asked again."""
+        """Why the latest request failed. Reported once for each connection, however often workers are asked again."""
         self._alarm: str | None = None
         self._alarm_since = 0.0
         self.asked_at: float | None = None
-        """When the latest request began that no alarm held up, by the monotonic clock. One that failed for another
-        reason counts, too: nothing is known then.
+        """When the latest request began that no alarm delayed, by the monotonic clock. A request that failed for
+        another reason counts, too: nothing is known about an alarm then.
         """
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the broker takes nothing that is published, as far as is known."""
+        """Whether the broker accepts no messages, as far as is known."""
         return self._alarm is not None
 
     def send(self, url: str) -> Future[None]:
-        """Broadcast to the workers of a broker; of several calls meanwhile only the latest counts."""
+        """Broadcast to the workers of a broker. While a broadcast is under way, only the latest further call counts."""
         self._url = self._latest_url = url
         return self._submit(self._greet)
 
@@ -124,7 +124,7 @@ class WorkerBroadcast:
             self._submit(self._request_again)
 
     def retry(self) -> None:
-        """Repeat a broadcast that failed because there was no thread, and do what other threads asked for."""
+        """Repeat a broadcast for which no thread could be started, and send a request that other threads want."""
         if self._url is not None and self._asked is not None and self._asked.done():
             self.send(self._url)
         if self._is_wanted:
@@ -132,8 +132,8 @@ class WorkerBroadcast:
             self.ask_again()
 
     def unless_blocked(self, ask: Callable[[], Answer]) -> Answer:
-        """Ask workers or broker something else, in any thread. Each question to a broker with an alarm leaves a
-        connection with it until the alarm is over, so none is asked then.
+        """Ask the workers or the broker something else, in any thread. Each question to a broker with an alarm leaves a
+        connection open at the broker until the alarm is over, so nothing is asked then.
 
         :raises BrokerBlocked: if there is an alarm.
         """
@@ -159,7 +159,7 @@ class WorkerBroadcast:
         try:
             was_heard, self._is_heard = self._is_heard, any_worker_answers(url, self._settings)
         except BrokerBlocked:
-            self._is_wanted = True  # the request that follows tells of it, and waits
+            self._is_wanted = True  # the request that follows reports the alarm and waits
             return
         except HaMonitorError as error:
             self._reports.failed(str(error))
@@ -172,12 +172,12 @@ class WorkerBroadcast:
             self._request(self._latest_url)
 
     def _request(self, url: str) -> bool:
-        """Request heartbeats, and wait while the broker is blocked; whether they were requested."""
+        """Request heartbeats, and wait while the broker is blocked. Returns whether they were requested."""
         began = self._clock.monotonic()
         try:
             while self._is_held_up(url):
                 if self._url is not None:
-                    return False  # there is a new connection, and a request of its own
+                    return False  # a new connection has a request of its own
                 began = self._clock.monotonic()
             problem = None
         except HaMonitorError as error:
@@ -192,7 +192,7 @@ class WorkerBroadcast:
         return problem is None
 
     def _is_held_up(self, url: str) -> bool:
-        """Request heartbeats; whether the broker took nothing, until a moment ago."""
+        """Request heartbeats. Returns True if the broker was blocked; the alarm may be over by then."""
         try:
             broadcast_to_workers(url, self._settings, self._hold)
         except BrokerBlocked:

@@ -1,6 +1,7 @@
 """kombu's envelope of a message on a broker without message properties, such as Redis.
 
-It is a JSON object from anybody who may publish: every part of it may be missing, wrong or hostile.
+It is a JSON object that anybody with the right to publish may have written: every part of it may be missing, wrong or
+hostile.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from ha_monitor.events.facts import BadEvent
 from ha_monitor.events.long_texts import TextTruncator
 
 _MAX_REST = 64 * 1024
-"""Bytes of headers and properties."""
+"""Maximum bytes of headers and properties."""
 MAX_ENVELOPE = MAX_BODY // 3 * 4 + _MAX_REST
-"""Bytes: the largest body in base64, and room for headers and properties. A larger body must be JSON: its long texts
-are truncated.
+"""Maximum bytes of an ordinary envelope: the largest body in base64, with headers and properties. A larger envelope is
+read only if its body is JSON, whose long texts are then truncated.
 """
 MAX_LARGE_ENVELOPE = 32 * MAX_ENVELOPE
-"""Bytes. By default, Redis does not deliver a fifth of this."""
+"""Maximum bytes of any envelope. By default, Redis does not deliver even a fifth of this."""
 _LARGE_BODY = re.compile(rb'"body"[ ]*+:[ ]*+"([A-Za-z0-9+/=]*+)"')
 _PIECE = 1024 * 1024
-"""Bytes of base64 that are decoded at once: a multiple of four."""
+"""Bytes of base64 decoded at once; a multiple of four."""
 
 _decode = msgspec.json.Decoder().decode
 
 
 def read_envelope(payload: bytes) -> Message:
-    """The message in an envelope. Never raises: what is wrong with it is the message's `fault`."""
+    """The message in an envelope. Never raises: if something is wrong, the message's `fault` says what."""
     if len(payload) > MAX_LARGE_ENVELOPE:
         return Message(b"", "", "", fault=f"envelope of {len(payload)} bytes is larger than {MAX_LARGE_ENVELOPE}")
     try:
@@ -42,7 +43,7 @@ def read_envelope(payload: bytes) -> Message:
 
 
 def _large_message(payload: bytes) -> Message:
-    """The message in an envelope whose body is never held decoded."""
+    """The message in a large envelope, whose decoded body is never held as a whole."""
     too_large = f"envelope of {len(payload)} bytes is larger than {MAX_ENVELOPE}"
     body = _LARGE_BODY.search(payload)
     if body is None or len(payload) - (body.end(1) - body.start(1)) > _MAX_REST:

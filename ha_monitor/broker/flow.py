@@ -1,4 +1,4 @@
-"""How much a broker may have on its way to a consumer."""
+"""Estimates how much a broker may still deliver to a consumer before it answers a question."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from ha_monitor.broker.buffered import MOST_AHEAD
 
 
 class Received(Protocol):
-    """What is known of a connection."""
+    """What is known about a connection."""
 
     @property
     def bytes_read(self) -> int:
-        """From the socket, so far."""
+        """Bytes read from the socket so far."""
 
     @property
     def last_tag(self) -> int:
-        """Delivery tag of the last message that is read and not taken; 0 if there is none."""
+        """Delivery tag of the last message that was read and not taken yet; 0 if there is none."""
 
     @property
     def is_receiving(self) -> bool:
-        """Whether a part of a message has arrived, and the rest has not."""
+        """Whether a message has arrived only in part."""
 
     def bytes_kept(self) -> int:
-        """Bytes that were read and are not taken."""
+        """Bytes that were read and not taken yet."""
 
     def messages_kept(self) -> int:
-        """Messages that were read whole and are not taken."""
+        """Messages that were read completely and not taken yet."""
 
 
 class Flow:
-    """Judges whether a question may be asked on a connection that also delivers.
+    """Judges whether a question may be asked on a connection that also delivers messages.
 
-    The answer comes behind all messages that the broker has sent by then, and they are read with it, whoever takes
-    them. So their size is estimated: as many as may be delivered without an acknowledgement, each as large as those of
-    the last second, or as those that are kept, whichever is more. How long nothing has come says nothing while messages
-    are kept: a broker on a busy machine pauses for seconds. Where none is kept and none comes, there is none.
+    The answer comes after all messages that the broker has sent by then, so these must be read and kept first. Their
+    size is estimated: as many messages as the prefetch still allows, each as large as the average of the last second or
+    of the kept messages, whichever is larger. While messages are kept, a pause in the deliveries proves nothing: a
+    broker on a busy machine pauses for seconds. If none is kept and none arrives, none is expected.
     """
 
     def __init__(self, prefetch: int) -> None:
@@ -46,9 +46,9 @@ class Flow:
         self._tag = self._bytes = 0
 
     def allows_question(self, received: Received, has_all: bool, taken: int) -> bool:
-        """Whether the answer brings no more than may be kept; to be asked about once a second.
+        """Whether what arrives before the answer fits into what may be kept. Call it about once a second.
 
-        :param has_all: whether all that has arrived was read.
+        :param has_all: whether everything that has arrived was read.
         :param taken: the last delivery tag that was taken.
         """
         tag = max(taken, received.last_tag)

@@ -1,4 +1,4 @@
-"""What one thread has received and another one has not taken yet."""
+"""A queue of bytes between the thread that receives them and the thread that takes them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any, NamedTuple
 
 
 class Piece(NamedTuple):
-    """Some bytes of a stream, as they were received."""
+    """Some bytes of a stream, as received."""
 
     replies: Any
-    """The `hiredis.Reader` of that stream: it finds the replies in the bytes."""
+    """The `hiredis.Reader` of that stream, which parses the replies in the bytes."""
     data: bytes
-    """Empty if there is nothing new: the taker is to look at the stream again."""
+    """Empty if there is nothing new: the piece only makes the taker look at the stream again."""
 
 
 class Inbox:
-    """Pieces in the order in which they were received, of one stream after the other. Bounded by who puts them in:
-    nothing is dropped.
+    """Pieces in the order in which they were received, of one stream after the other. The thread that puts them in must
+    check `has_room`: nothing is dropped here.
     """
 
     def __init__(self, most: int) -> None:
-        """:param most: bytes beyond which there is no room; the last piece may exceed it."""
+        """:param most: bytes beyond which there is no room; the last piece may exceed this."""
         self._most = most
         self._size = 0
         self._pieces: deque[Piece] = deque()
@@ -50,7 +50,7 @@ class Inbox:
             return piece
 
     def has_room(self, timeout: float = 0.0) -> bool:
-        """Whether more may be put in; waits up to `timeout` seconds for that."""
+        """Whether more may be put in; waits up to `timeout` seconds for room."""
         with self._changed:
             return self._size < self._most or (
                 timeout > 0 and self._changed.wait_for(lambda: self._size < self._most, timeout)

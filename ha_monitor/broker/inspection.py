@@ -1,4 +1,4 @@
-"""Inspects the shared queue and the workers without consuming."""
+"""Inspects the broker, the shared queue and the user's rights without consuming messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ha_monitor.errors import BrokerUnavailable, HaMonitorError
 from ha_monitor.rights import rabbitmq as rights
 
 KEYS_AT_ONCE = 10_000
-"""Keys that Redis looks at in one call: some milliseconds."""
+"""Keys that Redis looks at in one call, which takes some milliseconds."""
 MOST_LOOKS = 100
 
 
@@ -44,14 +44,14 @@ class BrokerState(NamedTuple):
     queue: QueueState | None
     """None if the queue does not exist yet, or the broker has no event queues (Redis)."""
     place: str = ""
-    """As `Source.place`."""
+    """See `Source.place`."""
 
 
 @contextlib.contextmanager
 def _connected(url: str, config: Config) -> Iterator[Connection]:
-    """Connect to one AMQP broker, that has a connection timeout's time for each answer.
+    """Connect to one AMQP broker, with the connection timeout as the timeout of each answer.
 
-    :raises BrokerUnavailable: if it cannot be used, also from within the block.
+    :raises BrokerUnavailable: if the broker cannot be used; also raised from within the block.
     """
     options = {"read_timeout": config.broker.connect_timeout}
     with (
@@ -62,12 +62,12 @@ def _connected(url: str, config: Config) -> Iterator[Connection]:
         try:
             yield client
         except (BrokerUnavailable, TimeoutError):
-            client.collect()  # an orderly close would wait behind the unanswered question
+            client.collect()  # an orderly close would wait for the unanswered question
             raise
 
 
 def queue_state(config: Config) -> QueueState | None:
-    """The queue's state from the first broker that answers; None on Redis, or if the queue does not exist.
+    """The queue's state at the first broker that answers; None for Redis, or if the queue does not exist.
 
     :raises BrokerUnavailable: if no broker answers.
     """
@@ -79,7 +79,7 @@ def queue_state(config: Config) -> QueueState | None:
 def look_at(url: str, config: Config) -> BrokerState:
     """Connect to one AMQP broker and describe it. Declares nothing.
 
-    :raises BrokerUnavailable: if it cannot be used.
+    :raises BrokerUnavailable: if the broker cannot be used.
     """
     with _connected(url, config) as client:
         connection = client.connection
@@ -90,7 +90,7 @@ def look_at(url: str, config: Config) -> BrokerState:
             ok = channel.queue_declare(config.queue_name, passive=True)
             queue = QueueState(config.queue_name, ok.message_count, ok.consumer_count)
         except amqp.exceptions.NotFound as error:
-            # Also said of a queue that is on a node which is down.
+            # RabbitMQ answers this, too, for a queue that is on a node which is down.
             if "no queue" not in str(error.reply_text):
                 raise
             queue = None
@@ -98,18 +98,19 @@ def look_at(url: str, config: Config) -> BrokerState:
 
 
 def verify_arguments(url: str, config: Config) -> None:
-    """Declare the existing queue with the configured arguments: a no-op if they are the same.
+    """Declare the existing queue with the configured arguments: nothing happens if they are the same.
 
-    :raises ConfigurationError: naming the differing argument, and the remedy.
+    :raises ConfigurationError: naming the argument that differs, and the remedy.
     """
     with _connected(url, config) as client:
         declare_queue(client.channel(), config)
 
 
 def verify_delivery(url: str, config: Config) -> None:
-    """See that the existing queue can deliver. Changes nothing if it is empty, or has consumers with their hands free.
+    """Check that the existing queue can deliver. Changes nothing if the queue is empty, or has consumers that have not
+    reached their prefetch.
 
-    :raises BrokerUnavailable: if it cannot, as when most of its members are down.
+    :raises BrokerUnavailable: if the queue cannot deliver, for example because most of its members are down.
     """
     with _connected(url, config) as client:
         consume_in_passing(client.connection, address_of(url), config, "ha-monitor check")
@@ -118,8 +119,8 @@ def verify_delivery(url: str, config: Config) -> None:
 def verify_rights(url: str, config: Config) -> None:
     """Check the user's rights on queue and exchange. Changes nothing.
 
-    RabbitMQ checks the rights first. The requests then fail in any case: the queue is missing, or an argument is
-    invalid.
+    RabbitMQ checks the rights first. After that, the requests fail in any case, because the queue is missing or an
+    argument is invalid.
 
     :raises BrokerUnavailable: naming the first right that is missing.
     """
@@ -136,12 +137,12 @@ def verify_rights(url: str, config: Config) -> None:
                 ),
                 majority_needed(address_of(url), config),
             ):
-                # A channel of its own: the broker closes it when something fails.
+                # A channel for each attempt: the broker closes the channel when something fails.
                 attempt(client.channel())
 
 
 def exchange_awaited(url: str, config: Config) -> str:
-    """Why an instance would have to wait for Celery's exchange; empty if it is there, or the user may declare it.
+    """Why an instance would have to wait for Celery's exchange; empty if it exists, or the user may declare it.
 
     :raises BrokerUnavailable: if the broker cannot be used.
     """
@@ -150,7 +151,7 @@ def exchange_awaited(url: str, config: Config) -> str:
         try:
             client.channel().exchange_declare(name, "topic", passive=True)
         except amqp.exceptions.NotFound:
-            # The argument is invalid, so nothing is declared; RabbitMQ checks the rights first.
+            # The argument is invalid, so nothing is declared; but RabbitMQ checks the rights first.
             declaring = {"durable": True, "auto_delete": False, "arguments": {"alternate-exchange": 0}}
             try:
                 client.channel().exchange_declare(name, "topic", **declaring)
@@ -166,8 +167,8 @@ def exchange_awaited(url: str, config: Config) -> str:
 def reach_redis(url: str, config: Config) -> PubSubLimit | None:
     """Connect to one Redis broker, and subscribe as an instance does.
 
-    :returns: its limit for subscribers; None if it does not tell, as the user need not have the right to ask.
-    :raises BrokerUnavailable: if it cannot be used. :raises ConfigurationError: if it is a Redis Cluster.
+    :returns: the broker's limit for subscribers; None if the user lacks the right to ask, which is not required.
+    :raises BrokerUnavailable: if the broker cannot be used. :raises ConfigurationError: if it is a Redis Cluster.
     """
     settings = config.broker
     with translated_errors(address_of(url)):
@@ -189,8 +190,8 @@ def reach_redis(url: str, config: Config) -> PubSubLimit | None:
 
 
 def prefixes_of_workers(url: str, config: Config) -> set[str]:
-    """kombu's `global_keyprefix` of the workers that are connected to a Redis, as far as one is found among its first
-    million keys; empty if there are none.
+    """The `global_keyprefix` values of the workers on a Redis broker, as far as they are found among its first million
+    keys; empty if none are found.
 
     :raises BrokerUnavailable: if the broker cannot be used.
     """
@@ -199,7 +200,7 @@ def prefixes_of_workers(url: str, config: Config) -> set[str]:
     try:
         with connection_to(url, settings, options={}) as client:
             connect_once(client, url, settings)
-            # Not kombu's client, which puts the configured prefix before all keys.
+            # Not kombu's client, which prepends the configured prefix to all keys.
             pool = client.default_channel.pool
             connection = pool.connection_class(**pool.connection_kwargs)
             connection.connect()

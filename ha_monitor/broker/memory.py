@@ -1,6 +1,6 @@
-"""A broker in this process, with one shared queue: for driving the loop without RabbitMQ, in tests and experiments.
+"""A broker in memory with one shared queue, to drive the loop without RabbitMQ in tests and experiments.
 
-In the package for the reason for which `store/memory/` is: nothing that runs in production imports it.
+Nothing that runs in production imports it. It is in the package for the same reason as `store/memory/`.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.events.decode import Message
 
 ANSWER_TIMEOUT = 3.0
-"""Seconds until a source gives up a broker that does not answer."""
+"""Seconds until a source gives up on a broker that does not answer."""
 
 
 class MemoryBroker:
     """The queue that all sources share."""
 
     def __init__(self, clock: Clock, *, redelivers: bool = True) -> None:
-        """:param redelivers: whether it keeps what is not acknowledged; False is as Redis' pub/sub is."""
+        """:param redelivers: whether unacknowledged messages are kept and redelivered; False is as with pub/sub."""
         self.clock = clock
         self.redelivers = redelivers
         self.ready: deque[Message] = deque()
         self.in_flight = 0
-        """Messages that some source has and has not acknowledged."""
+        """Messages that a source has received and not acknowledged."""
         self.consumers = 0
         """Sources that are connected."""
         self.place = "memory"
         self.trouble: Callable[[str], None] = lambda _moment: None
-        """Is told before and after each call, as in `before acknowledge`; what it raises is what the caller gets. A
-        `BrokerUnavailable` ends the connection.
+        """Called before and after each call, with a text such as `before acknowledge`. The caller gets what it raises;
+        a `BrokerUnavailable` also ends the connection.
         """
 
     def publish(self, bodies: Iterable[bytes]) -> None:
-        """Put messages behind the others."""
+        """Append messages to the queue."""
         self.ready += [Message(body) for body in bodies]
 
 
 class MemorySource:
-    """See `Source`. Where it has to wait, it lets the clock sleep."""
+    """See `Source`. To wait, it calls the clock's `sleep`."""
 
     url = "memory://"
     is_receiving = is_behind = False
@@ -59,7 +59,7 @@ class MemorySource:
         self.place = broker.place
         self.consumers: int | None = None
         self.is_half_open = False
-        """Whether nothing arrives any more of what the broker sends, and neither side knows it."""
+        """Whether nothing that the broker sends arrives any longer, and neither side knows it."""
         self._arrivals = 0
         self._connected = False
         self._in_flight: deque[tuple[int, Message]] = deque()
@@ -136,7 +136,7 @@ class MemorySource:
         if not self.redelivers:
             return None
         self.consumers = self._broker.consumers
-        # A broker sends at once what a consumer has room for: that waits in the connection, and not in the queue.
+        # A broker sends at once what the prefetch allows: such messages wait in the connection, not in the queue.
         room = None if self.prefetch_limit is None else self.prefetch_limit - len(self._in_flight)
         return 0 if room is None else max(0, len(self._broker.ready) - room)
 
@@ -150,7 +150,7 @@ class MemorySource:
         self._in_flight.clear()
         self._broker.consumers -= self._connected
         if self._connected and not self.redelivers:
-            # It has been sent, and is not sent again.
+            # These messages have been sent, and are not sent again.
             self._held += self._broker.ready
             self._broker.ready.clear()
         self._connected = False

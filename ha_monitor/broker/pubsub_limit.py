@@ -1,4 +1,4 @@
-"""How much Redis keeps for a subscriber, before it closes the connection and what was kept is lost."""
+"""The limit of what Redis buffers for a subscriber. Beyond it, Redis closes the connection and the buffer is lost."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import NamedTuple
 SETTING = "client-output-buffer-limit"
 MIB = 1024 * 1024
 BUFFER = 64 * MIB
-"""What an instance keeps by itself of what it could not handle yet. Beyond that, Redis keeps it, up to its limit."""
+"""Bytes that an instance buffers itself and has not handled yet. Beyond that, Redis buffers, up to its own limit."""
 
 
 class PubSubLimit(NamedTuple):
-    """The part of the setting that is about pub/sub. All subscribers get the same, so it hits all at once."""
+    """The pub/sub part of the setting. All subscribers receive the same, so all of them reach the limit at once."""
 
     hard: int
-    """Bytes beyond which the connection is closed at once; 0 for no limit."""
+    """Bytes beyond which Redis closes the connection at once; 0 for no limit."""
     soft: int
-    """Bytes beyond which it is closed if that lasts for `seconds`; 0 for no limit."""
+    """Bytes beyond which Redis closes the connection if that lasts for `seconds`; 0 for no limit."""
     seconds: int
 
     @property
     def is_low(self) -> bool:
-        """Whether it is below what is recommended."""
+        """Whether the limit is lower than recommended."""
         return 0 < self.hard < RECOMMENDED.hard or 0 < self.soft < RECOMMENDED.soft
 
     def __str__(self) -> str:
@@ -30,12 +30,12 @@ class PubSubLimit(NamedTuple):
 
 
 RECOMMENDED = PubSubLimit(4 * BUFFER, BUFFER, 60)
-"""For a minute Redis may keep as much again as the instance. A message of 32 MiB, or what comes within a second or two
-at the highest rates, is nothing unusual for Celery."""
+"""The soft limit lets Redis buffer, for a minute, as much again as the instance. A message of 32 MiB, or as much within
+a second or two at the highest rates, is nothing unusual for Celery."""
 
 
 def limit_in(settings: Mapping[str, str]) -> PubSubLimit | None:
-    """Read what CONFIG GET says of `SETTING`; None if that cannot be read."""
+    """The limit in a reply to CONFIG GET of `SETTING`; None if it cannot be read."""
     words = settings.get(SETTING, "").split()
     try:
         at = words.index("pubsub") + 1

@@ -25,10 +25,10 @@ _CLOSED = ("closed by server", "reset by peer", "Broken pipe")
 def subscription_lost(
     url: str, settings: Broker, error: BaseException, *, was_behind: bool, missing: float
 ) -> BrokerUnavailable:
-    """As `unavailable`, for a confirmed subscription. If the server closed it, the text names the likeliest cause.
+    """As `unavailable`, for a confirmed subscription. If the server closed it, the text names the most likely cause.
 
     :param was_behind: whether more was sent than could be read.
-    :param missing: seconds since all that had been sent was received.
+    :param missing: seconds since the latest time at which everything that had been sent was received.
     """
     lost = unavailable(url, settings, error)
     limit = f"{SETTING} pubsub"
@@ -39,17 +39,17 @@ def subscription_lost(
 
 
 def refuse_cluster(channel: Any, url: str) -> None:
-    """Ask the Redis behind a channel of kombu whether it is one of its own.
+    """Ask the Redis server behind a kombu channel whether it is part of a Redis Cluster.
 
     :raises ConfigurationError: if it is a node of a Redis Cluster.
     """
-    with suppress(redis.exceptions.ResponseError):  # of a Redis that has no such command
+    with suppress(redis.exceptions.ResponseError):  # from a Redis that does not know the command
         if redis_cluster.is_in_cluster(channel.client.execute_command(redis_cluster.HELLO)):
             raise redis_cluster.refused("broker.url", address_of(url))
 
 
 def unavailable(url: str, settings: Broker, error: BaseException) -> BrokerUnavailable:
-    """The program's error for one of kombu's or redis-py's; it names a missing right, or a Redis Cluster."""
+    """The program's error for an error of kombu or redis-py; the text names a missing right, or a Redis Cluster."""
     if redis_cluster.is_refusal(error):
         return BrokerUnavailable(str(redis_cluster.refused("broker.url", address_of(url))), lasting=True)
     layout = layout_of(url, settings)

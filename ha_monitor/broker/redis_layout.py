@@ -1,4 +1,4 @@
-"""The keys and channels that kombu uses on a Redis broker, as URL, names and transport options determine them."""
+"""The keys and channels that kombu uses on a Redis broker, given the URL, the names and the transport options."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ha_monitor.config.schema import Broker
 
 
 class Layout(NamedTuple):
-    """Where things are on one Redis broker."""
+    """The keys and channels on one Redis broker."""
 
     key_prefix: str
-    """kombu's `global_keyprefix`: in front of all keys and channels."""
+    """kombu's `global_keyprefix`, which precedes all keys and channels."""
     events: str
-    """The channels of the events, as a pattern; without the prefix, like the next one."""
+    """Pattern of the channels of events, without `key_prefix`."""
     control: str
-    """The channel on which the workers are asked."""
+    """The channel on which workers receive questions, without `key_prefix`."""
     replies: str
-    """The keys of their answers, as a pattern."""
+    """Pattern of the keys of the workers' answers."""
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Events from Redis: pub/sub, where every instance receives every event.
+"""Events from Redis pub/sub, where every instance receives every event.
 
-The store decides which one announces an event: the first to merge it.
+The store decides which instance announces an event: the first one to merge it.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from ha_monitor.threads import Threads, ThreadUnavailable
 
 _FOREIGN = (kombu.exceptions.KombuError, *FOREIGN)
 _BYTES_AT_ONCE = 4 * 1024 * 1024
-"""Bytes of messages taken at once; the last one may exceed it."""
+"""Maximum bytes of messages taken at once; the last message may exceed this."""
 _MESSAGE_KINDS = frozenset({b"pmessage", b"message"})
 _GREETING = re.compile(rb"/ha-monitor\.([0-9a-f]{16})$")
-"""The end of the channel of a greeting. It has no content: all else that listens ignores such a message."""
+"""The end of a greeting's channel. A greeting has no content: all other subscribers ignore such messages."""
 _MOST_GREETINGS = 200
-"""Greetings kept: the latest."""
+"""Maximum greetings kept: the latest ones."""
 _CLOSING = 1.0
-"""Most seconds to wait for the thread of a closed connection, which is about to end."""
+"""Maximum seconds to wait for the thread of a closed connection, which is about to end."""
 
 
 class RedisSource:
     """Subscribes to Celery's event channel. See `Source` for the guarantees.
 
-    A thread reads the subscription into the inbox, so that nothing is missed whatever the loop does; without a thread
-    it is read at each call. An instance misses what is published while it is not connected; the other instances
+    A thread reads the subscription into the inbox, so that nothing is missed whatever the loop does. If no thread can
+    be started, each call reads. An instance misses what is published while it is not connected; the other instances
     receive it.
     """
 
@@ -88,7 +88,7 @@ class RedisSource:
             self.close()
             self.url = url
             self._own_greeting, self._greetings = greeting, {}
-            # A Redis has no name of its own that outlives a failover.
+            # A Redis server has no name of its own that survives a fail-over.
             self.place = f"database {database_of(url)}" if len(self._urls) == 1 else ""
             before = self._complete_until
             self.gap = 0.0 if before is None else max(0.0, subscription.complete_until - before)
@@ -100,12 +100,12 @@ class RedisSource:
         return Dialed(use, lambda: _end(subscription))
 
     def connect(self) -> str:
-        """The same at once, for whoever has no loop that goes on meanwhile."""
+        """Dial and use the connection in one blocking call, for callers without a loop."""
         self.close()
         return self.dial().use()
 
     def receive(self, limit: int, timeout: float) -> list[Message]:
-        """See `Source`. What was received on an earlier connection comes first, also while there is none."""
+        """See `Source`. What was received on an earlier connection comes first, even while there is no connection."""
         if self._subscription is not None:
             self._check(self._subscription)
         until = self._clock.monotonic() + timeout
@@ -122,7 +122,7 @@ class RedisSource:
                     self.received_until = self._subscription.complete_until
                 if not self._take(0.0 if messages else max(0.0, until - self._clock.monotonic())):
                     break
-            # Anything else is the reply to the subscription or to a question, or a greeting, which has no content.
+            # Anything else is the reply to the subscription or to a PING, or a greeting, which has no content.
             elif (
                 isinstance(reply, list)
                 and reply[0] in _MESSAGE_KINDS
@@ -172,13 +172,13 @@ class RedisSource:
         if self._thread is None:
             self._read_aside(subscription)
         if self._thread is None:
-            # An answer that has come is to be read before it is missed.
+            # Read an answer that has already come, before judging that it is missing.
             while self._inbox.has_room() and subscription.receive_once(0.0):
                 pass
         self._check(subscription)
 
     def prove_delivery(self) -> None:
-        pass  # the answers to the health checks of `heartbeat` come the same way as events
+        pass  # the answers to the PINGs of the subscription come the same way as events
 
     def depth(self) -> int | None:
         """Pub/sub has no queue."""
@@ -201,8 +201,8 @@ class RedisSource:
         with connection_to(url, settings, options={"socket_keepalive": True}) as client:
             connect_once(client, url, settings)
             refuse_cluster(client.default_channel, url)
-            # kombu knows which Redis is meant by URL and transport options, and how to reach it. But it reads pub/sub
-            # only now and then, and reconnects without a word.
+            # kombu knows which Redis the URL and the transport options mean, and how to reach it. But it reads pub/sub
+            # only now and then, and reconnects silently.
             pool = client.default_channel.pool
             connection = pool.connection_class(**pool.connection_kwargs)
             subscription = Subscription(connection, layout_of(url, settings).channels[0], self._inbox, self._clock)
@@ -215,7 +215,7 @@ class RedisSource:
             return subscription
 
     def _is_greeting(self, channel: bytes) -> bool:
-        """Whether an empty message in a channel is one, which is then noted."""
+        """Whether an empty message in this channel is a greeting; if so, notes it."""
         found = _GREETING.search(channel)
         if found:
             self._greetings[found[1].decode()] = None
@@ -224,12 +224,12 @@ class RedisSource:
         return found is not None
 
     def _read_aside(self, subscription: Subscription) -> None:
-        """Have a thread read it, if there is one to have."""
+        """Have a thread read the subscription, if one can be started."""
         with contextlib.suppress(ThreadUnavailable):
             self._thread = self._threads.start("subscription", subscription.read)
 
     def _take(self, timeout: float) -> bool:
-        """Take a piece out of the inbox; whether there was one."""
+        """Take a piece out of the inbox. Returns whether there was one."""
         if self._thread is None and self._subscription is not None and not len(self._inbox):
             self._subscription.receive_once(timeout)
             timeout = 0.0
@@ -258,21 +258,22 @@ class RedisSource:
 
 
 def _greet(client: Any, channels: str, greeting: str) -> None:
-    """Say to all that listen at this Redis that this connection does.
+    """Tell all subscribers of this Redis that this connection subscribes, too.
 
-    :param channels: of the events, as a pattern; without one there is no other channel that all listen to.
+    :param channels: the channels of the events. If it is not a pattern, all subscribe to that one channel only, so
+        there is no channel for a greeting.
     """
     if channels.endswith("/*"):
-        with contextlib.suppress(*_FOREIGN):  # such as a missing right: then the brokers are not compared
+        with contextlib.suppress(*_FOREIGN):  # such as a missing right: brokers are not compared then
             client.default_channel.client.publish(f"{channels[:-1]}ha-monitor.{greeting}", b"")
 
 
 def _end(subscription: Subscription) -> None:
-    """Of one that no thread reads."""
+    """Close a subscription that no thread reads."""
     subscription.close()
     subscription.release()
 
 
 def _replies() -> hiredis.Reader:
-    """Of no stream yet."""
+    """A reader that belongs to no stream yet."""
     return hiredis.Reader(notEnoughData=NO_REPLY)

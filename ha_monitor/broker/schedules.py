@@ -1,4 +1,4 @@
-"""Asks workers for the schedule of beat: it is in the configuration of the application, which they have as well."""
+"""Asks workers for beat's schedule: it is part of the application's configuration, which workers also have."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ ANSWER_TIMEOUT = 2.0
 
 
 def query_confs(config: Config, workers: Sequence[str]) -> Mapping[str, object]:
-    """What each of these workers answers to Celery's `conf`, by nodename, on a connection of its own: all settings,
-    those masked that look like secrets. Nothing in it is to be trusted, and most of it is not to be kept.
+    """The answers of these workers to Celery's `conf`, by nodename, asked on a connection of its own. An answer holds
+    all settings; those that look like secrets are masked. Do not trust an answer, and do not keep most of it.
 
     :raises BrokerUnavailable: if no broker of `broker.url` answers.
     """

@@ -1,11 +1,11 @@
-"""One subscription to a channel of Redis, and the thread that reads it.
+"""One subscription to channels of Redis, and the work of the thread that reads it.
 
-Redis sends a subscriber what is published, and closes the connection if too much of it is not read. So nothing that
-takes time may stand between the socket and the memory of this process: the thread reads, whatever the loop does
-meanwhile, such as waiting for a slow handler. It does not look into what it reads.
+Redis sends a subscriber what is published, and closes the connection if too much of that is not read. So nothing slow
+may stand between the socket and the memory of this process: the thread only reads, even while the loop waits, for
+example for a slow handler. The thread does not parse what it reads.
 
-No library may reconnect by itself underneath: what is published meanwhile is missed, and that has to be said. Here a
-connection that breaks stays broken.
+No library may reconnect by itself: what is published meanwhile is missed, and that has to be reported. Here, a broken
+connection stays broken.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from ha_monitor.clock import Clock
 from ha_monitor.schedule import Schedule
 
 FOREIGN = (redis.exceptions.RedisError, hiredis.HiredisError, OSError)
-"""What a broken connection raises."""
+"""The errors that a broken connection raises."""
 NO_REPLY = object()
-"""What a `hiredis.Reader` returns if the bytes so far hold no more complete replies."""
+"""What a `hiredis.Reader` returns if the bytes so far contain no further complete reply."""
 ASK_EVERY = 0.5
-"""Seconds between two questions to the server. It answers in order: what was sent before a question is there with its
-answer. An empty socket proves nothing: the link may be half-open, and a link that is too slow is empty now and then.
+"""Seconds between two PINGs to the server. The server answers in order: once the answer is there, everything that was
+sent before the PING is there, too. An empty socket proves nothing: the link may be half-open, and a link that is too
+slow is also empty now and then.
 """
 WAIT = 0.5
-"""Most seconds that one read waits."""
+"""Maximum seconds that one read waits."""
 _END_OF_REPLY = b"\r\n"
 _READ_SIZE = 256 * 1024
 
@@ -40,15 +41,15 @@ _READ_SIZE = 256 * 1024
 class Subscription:
     """A connection that receives what is published on some channels.
 
-    `open` first, then `begin`, `close` last. In between, `read` in a thread of its own, or `receive_once` again and
-    again.
+    Call `open` first, then `begin`, and `close` last. In between, call `read` in a thread of its own, or `receive_once`
+    repeatedly.
     """
 
     def __init__(self, connection: Any, channels: str, inbox: Inbox, clock: Clock) -> None:
         """
-        :param connection: of redis-py, not connected yet.
-        :param channels: a pattern.
-        :param inbox: gets what is received.
+        :param connection: a connection of redis-py that is not connected yet.
+        :param channels: a pattern of channel names.
+        :param inbox: where received bytes are put.
         """
         self._connection = connection
         self._channels = channels
@@ -64,19 +65,19 @@ class Subscription:
         self._asked_at: float | None = None
         self._next_question = Schedule(clock, ASK_EVERY)
         self.complete_until = self._heard_at
-        """By the monotonic clock: what was sent until then is in the inbox."""
+        """Time by the monotonic clock: everything that was sent before it is in the inbox."""
         self.silence = 0.0
-        """Seconds for which the server has owed an answer, as of the latest read; 0 if it owes none."""
+        """Seconds for which an answer of the server was outstanding at the latest read; 0 if none was."""
         self.failure: BaseException | None = None
         """Why nothing more will be received."""
 
     @property
     def is_behind(self) -> bool:
-        """Whether Redis certainly had more to send than was read."""
+        """Whether it is certain that Redis had more to send than was read."""
         return self._is_amid_reply or self._has_paused
 
     def open(self, timeout: float) -> None:
-        """Connect and subscribe. When it returns, the server has confirmed that: what is published from now on arrives.
+        """Connect and subscribe. Returns once the server has confirmed it: from then on, what is published arrives.
 
         :param timeout: seconds to wait for the confirmation.
         :raises Exception: one of `FOREIGN`.
@@ -94,26 +95,26 @@ class Subscription:
         self.complete_until = self._heard_at = self._clock.monotonic()
 
     def begin(self) -> None:
-        """What is received goes into the inbox from now on: events may have come right behind the confirmation."""
+        """From now on, what is received goes into the inbox. Events may have come right after the confirmation."""
         self._heard_at = self._clock.monotonic()
         self._inbox.put(Piece(self._replies, b""))
 
     def read(self) -> None:
-        """Read until the connection breaks or is closed: the work of a thread."""
+        """Read until the connection breaks or is closed. Runs in a thread of its own."""
         try:
             while not self._closed and self.failure is None:
                 if self._inbox.has_room(WAIT):
                     self.receive_once(WAIT)
                 else:
                     self._pause()
-        except BaseException as error:  # a fault of the program; nobody reads from now on
+        except BaseException as error:  # a fault of the program: nothing is read from now on
             self.failure = error
             raise
 
     def receive_once(self, timeout: float) -> bool:
-        """Take what has come into the inbox; waits up to `timeout` seconds for some. Returns whether there was any.
+        """Read once from the socket into the inbox; waits up to `timeout` seconds. Returns whether there was anything.
 
-        Never raises: what went wrong is `failure`.
+        Never raises: `failure` says what went wrong.
         """
         data = b""
         try:
@@ -122,24 +123,24 @@ class Subscription:
             self._note(data)
         except FOREIGN as error:
             self.failure = error
-            self._inbox.put(Piece(self._replies, b""))  # wakes who waits for a piece
+            self._inbox.put(Piece(self._replies, b""))  # wakes a thread that waits for a piece
         return bool(data)
 
     def close(self) -> None:
-        """End it; a read that waits returns. Never raises."""
+        """End the subscription; a waiting read returns. Never raises."""
         self._closed = True
         with contextlib.suppress(OSError):
             if self._socket is not None:
-                # Not that of TLS, which would first take the encryption away from under a read.
+                # The plain socket's method: that of a TLS socket would first remove the encryption during a read.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """Give the socket back, once nobody reads any more. Never raises."""
+        """Close the socket. Call it once nothing reads any longer. Never raises."""
         with contextlib.suppress(Exception):
             self._connection.disconnect()
 
     def _receive(self, timeout: float) -> bytes:
-        """What has come, or comes within the time; empty if nothing does."""
+        """The bytes that have arrived or arrive within the timeout; empty if none do."""
         if self._socket.gettimeout() != timeout:
             self._socket.settimeout(timeout)
         try:
@@ -151,7 +152,7 @@ class Subscription:
         return data
 
     def _note(self, data: bytes) -> None:
-        """Draw the conclusions from a read, and ask the next question when it is due."""
+        """Update the state after a read, and send the next PING when it is due."""
         now = self._clock.monotonic()
         if data:
             self._heard_at, self.silence = now, 0.0
@@ -167,7 +168,7 @@ class Subscription:
     def _look_for_answer(self, data: bytes) -> None:
         if self._asked_at is None:
             return
-        # It may have come in two pieces.
+        # The answer may have come in two pieces.
         searched = self._tail + data
         if self._question in searched:
             self.complete_until, self._asked_at, self._has_paused = self._asked_at, None, False
@@ -175,7 +176,7 @@ class Subscription:
             self._tail = searched[-len(self._question) :]
 
     def _pause(self) -> None:
-        """There is no room. What is sent meanwhile waits in the socket, and then in Redis."""
+        """Note that the inbox has no room. What is sent meanwhile waits in the socket, and then in Redis."""
         self._has_paused = True
-        # Nobody is silent who is not listened to.
+        # While nothing is read, the server cannot be called silent.
         self._heard_at, self.silence = self._clock.monotonic(), 0.0

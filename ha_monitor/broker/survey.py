@@ -1,4 +1,4 @@
-"""Survey of the task queues and their consumers."""
+"""Surveys the task queues and their consumers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ha_monitor.events.facts import MAX_NAME
 ANSWER_TIMEOUT = 1.0
 """Seconds to wait for the workers' answers."""
 LONGEST_NAME = 255
-"""Bytes of the name of a queue in AMQP."""
+"""Maximum bytes of the name of a queue in AMQP."""
 
 
 class TaskQueue(NamedTuple):
@@ -25,30 +25,30 @@ class TaskQueue(NamedTuple):
 
     name: str
     length: int | None
-    """Messages that are ready; None if the queue does not exist."""
+    """Messages that are ready to be delivered; None if the queue does not exist."""
     consumers: int | None
-    """As the broker counts them; None where it does not (Redis)."""
+    """Consumers, as counted by the broker; None if it does not count them (Redis)."""
     workers: int
-    """Workers that report to consume it."""
+    """Workers that say that they consume the queue."""
     processes: int
     """Processes or threads of those workers."""
 
 
 class Survey(NamedTuple):
-    """What was found."""
+    """The result of a survey."""
 
     queues: list[TaskQueue]
-    """By name."""
+    """Sorted by name."""
     consumed: dict[str, frozenset[str]]
-    """Names of the queues that a worker says it consumes, by nodename."""
+    """Nodename → names of the queues that the worker says it consumes."""
 
 
 def survey(config: Config, known: Iterable[str], told: Iterable[str] = ()) -> Survey:
-    """Ask workers and broker, on a connection of its own.
+    """Ask the workers and the broker, on a connection of its own.
 
     :param known: further queues to include even if no worker names them.
-    :param told: queues that only producers name, such as one that is misspelt: those are included in which the broker
-        has messages. Events name them, so what the broker refuses to say of one does not end the survey.
+    :param told: queues that only producers name, such as a misspelt one. They are included if the broker has messages
+        in them. The names come from events, so a refusal of the broker to look at one does not end the survey.
     :raises BrokerUnavailable: if no broker of `broker.url` answers.
     """
     return first_answer(config, lambda url: _survey_at(url, config, known, told))
@@ -89,7 +89,7 @@ def _processes(stats: dict[str, Any]) -> int:
 
 
 def _look_at_told(client: Any, name: str, url: str) -> tuple[int | None, int | None]:
-    """As `_look_at`, of a queue that may be none: a key of another kind, or a name that no queue can have."""
+    """As `_look_at`, for a name that may not be a queue's: it may be a key of another type, or an impossible name."""
     if is_amqp(url) and not 0 < len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME:
         return None, None
     try:
@@ -100,10 +100,10 @@ def _look_at_told(client: Any, name: str, url: str) -> tuple[int | None, int | N
 
 def _look_at(client: Any, name: str, url: str) -> tuple[int | None, int | None]:
     if not is_amqp(url):
-        # In Redis an empty queue does not exist, and declaring one changes nothing. kombu would look for an existing
-        # one without `global_keyprefix`.
+        # In Redis, an empty queue does not exist, and declaring one changes nothing. A passive declaration is not used:
+        # for it, kombu looks for the key without `global_keyprefix`.
         return int(client.default_channel.queue_declare(name).message_count), None
-    # A channel of its own: the broker closes it if there is no such queue.
+    # A separate channel: the broker closes it if there is no such queue.
     channel = client.channel()
     try:
         found = channel.queue_declare(name, passive=True)

@@ -1,4 +1,4 @@
-"""Asks the workers which of the given tasks they have, and when they acknowledge them."""
+"""Asks the workers which of the given tasks they hold, and when they acknowledge them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ANSWER_TIMEOUT = 2.0
 
 
 class Held(NamedTuple):
-    """A task that a worker has."""
+    """A task that a worker holds."""
 
     worker: str
     runs: bool
-    """Whether it is running; else it waits in the worker."""
+    """Whether the task is running; if not, it waits in the worker."""
 
 
 class WorkerAnswers(NamedTuple):
@@ -28,19 +28,20 @@ class WorkerAnswers(NamedTuple):
     answered: frozenset[str]
     """The workers that answered."""
     held: dict[str, Held]
-    """By task id. A running task that is missing here is with none of them. One that waits may be missing: Celery does
-    not list what waits for a rate limit.
+    """By task id. If a running task is missing, none of these workers runs it. A waiting task may be missing: Celery
+    does not list tasks that wait for a rate limit.
     """
     acks_late: dict[str, bool] = {}  # noqa: RUF012  # never changed
-    """By task name: whether the message is acknowledged when the task has ended, not when it starts. Of the names that
-    the workers told.
+    """Task name → whether the message is acknowledged after the task has ended rather than when it starts. Holds the
+    names that the workers reported.
     """
 
 
 def query_tasks(config: Config, task_ids: Sequence[str], ask_settings: Sequence[str] = ()) -> WorkerAnswers:
     """Ask all workers about tasks, on a connection of its own.
 
-    :param ask_settings: the workers to ask how they acknowledge; not all, since each answers with all its tasks.
+    :param ask_settings: the workers to ask how they acknowledge. Do not name all workers: each answers with all the
+        tasks that it knows.
     :raises BrokerUnavailable: if no broker of `broker.url` answers.
     """
     return first_answer(config, lambda url: _ask_at(url, config, task_ids, ask_settings))
@@ -63,8 +64,8 @@ _SETTING = re.compile(r"^(.*) \[acks_late=(True|False)\]$")
 
 
 def read_settings(answers: dict[str, Any]) -> dict[str, bool]:
-    """The reply to Celery's `registered`: worker → [text of a task, …]. Where workers differ, a task counts as
-    acknowledged late.
+    """Read the replies to Celery's `registered`: worker → [text about a task, …]. A task about which workers differ
+    counts as acknowledged late.
     """
     found: dict[str, bool] = {}
     for tasks in answers.values():
@@ -76,8 +77,8 @@ def read_settings(answers: dict[str, Any]) -> dict[str, bool]:
 
 
 def read_answers(answers: dict[str, Any]) -> WorkerAnswers:
-    """The reply to Celery's `query_task`: worker → task id → [state, …]. A worker that replied with an error counts
-    as one that did not answer.
+    """Read the replies to Celery's `query_task`: worker → task id → [state, …]. A worker that replied with an error
+    is treated as one that did not answer.
     """
     answered, held = set(), {}
     for worker, tasks in answers.items():

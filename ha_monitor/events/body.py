@@ -11,17 +11,17 @@ from typing import Any, Protocol
 from ha_monitor.events.facts import BadEvent
 
 MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a body, expanded if it was compressed. Celery truncates the texts in its events and sends a few dozen
-events in one message, so a larger body is not Celery's."""
+"""Maximum bytes of a body, after decompression. Celery truncates arguments and results in its events and sends a few
+dozen events in one message, so a larger body is not Celery's, unless exceptions are long (`long_texts.py`)."""
 MAX_VALUES = 250_000
-"""Values in a body. Celery's events take 20 bytes a value or more; each takes up to 100 bytes once it is decoded."""
+"""Maximum values in a body. A value in Celery's events takes at least 20 bytes, and up to 100 bytes once decoded."""
 SMALL_BODY = 2 * MAX_VALUES
-"""A body of fewer bytes cannot hold more values: each takes at least two bytes, with its comma."""
+"""A body of fewer bytes cannot exceed `MAX_VALUES`: with its comma, each value takes at least two bytes."""
 _MAX_QUOTES = 4 * MAX_VALUES
 _DECODER_MEMORY = 16 * 1024 * 1024
-"""Bytes. An LZMA stream requests memory in its header, possibly gigabytes."""
+"""Maximum bytes. An LZMA stream requests memory in its header, possibly gigabytes."""
 _MAX_DIGITS = 25
-"""Digits of an integer. Python takes a second for a million of them, or refuses."""
+"""Maximum digits of an integer. Python takes a second to read a million digits, or refuses to."""
 
 
 class _Decompressor(Protocol):
@@ -36,13 +36,13 @@ class _Decompressor(Protocol):
 def decompressed(body: bytes, compression: str, limit: int = MAX_BODY) -> bytes:
     """Decompress a body that kombu compressed.
 
-    :param compression: the header of that name, such as `application/x-gzip`.
-    :param limit: most bytes to expand.
-    :raises BadEvent: if it is larger, broken, or compressed in a way that is not supported.
+    :param compression: the `compression` header, such as `application/x-gzip`.
+    :param limit: maximum bytes after decompression.
+    :raises BadEvent: if the body is larger or broken, or the compression is not supported.
     """
     decompressor = _decompressor(compression)
     try:
-        # One byte more than the limit shows that it is exceeded.
+        # One byte beyond the limit shows that the limit is exceeded.
         expanded = decompressor.decompress(body, limit + 1)
     except (zlib.error, OSError, EOFError, lzma.LZMAError, ValueError, MemoryError) as error:
         raise BadEvent(f"the body is not {compression[:100]}: {str(error)[:100]}") from None
@@ -56,7 +56,7 @@ def decompressed(body: bytes, compression: str, limit: int = MAX_BODY) -> bytes:
 def _decompressor(compression: str) -> _Decompressor:
     kind = compression.lower()
     if kind in ("application/x-gzip", "gzip", "zlib"):
-        # kombu uses zlib's format under the name gzip; this reads both.
+        # kombu writes zlib's format under the name gzip; this object reads both formats.
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     if kind in ("application/x-bz2", "bzip2", "bzip"):
         return bz2.BZ2Decompressor()
@@ -66,26 +66,26 @@ def _decompressor(compression: str) -> _Decompressor:
 
 
 def check_size(body: bytes, limit: int = MAX_BODY) -> None:
-    """Refuse a body that is too large, or would be once decoded. Not needed up to `SMALL_BODY`.
+    """Refuse a body that is too large, or would be too large once decoded. Not needed up to `SMALL_BODY`.
 
-    :param limit: most bytes.
-    :raises BadEvent: if it is.
+    :param limit: maximum bytes.
+    :raises BadEvent: if the body is too large.
     """
     size = len(body)
     if size > limit:
         raise BadEvent(f"body of {size} bytes is larger than {limit}")
-    # First count those inside texts, too: usually there are few.
+    # First count quickly: this includes commas and brackets inside texts, of which there are usually few.
     if size > SMALL_BODY and _values(body) > MAX_VALUES and not _is_mostly_text(body):
         raise BadEvent(f"body of {size} bytes holds more than {MAX_VALUES} values")
 
 
 def _values(body: bytes) -> int:
-    """Upper bound of the number of values."""
+    """An upper bound of the number of values."""
     return body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
 def _is_mostly_text(body: bytes) -> bool:
-    """Whether most of what looks like values is inside texts."""
+    """Whether the number of values is within the limit if the contents of texts are not counted."""
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     if plain.count(b'"') > _MAX_QUOTES:
         return False
@@ -93,9 +93,9 @@ def _is_mostly_text(body: bytes) -> bool:
 
 
 def lenient_json(body: bytes) -> Any:
-    """Decode JSON that Python writes and msgspec refuses: NaN, Infinity, lone surrogates, endless integers.
+    """Decode JSON that Python can write but msgspec refuses: NaN, Infinity, lone surrogates, very long integers.
 
-    :raises BadEvent: if it is not JSON of that kind either.
+    :raises BadEvent: if the body is not even that.
     """
     try:
         value = json.loads(body.decode("utf-8", "replace"), parse_int=_integer)
@@ -106,5 +106,5 @@ def lenient_json(body: bytes) -> Any:
 
 
 def _integer(digits: str) -> int | float:
-    # One endless number must not affect the other events.
+    # One very long number must not affect the other events.
     return int(digits) if len(digits) <= _MAX_DIGITS else float("inf")

@@ -1,7 +1,8 @@
-"""Every event that there is, a row each. What else has to know the types follows from here, or is held to it by a test.
+"""All types of events, one row each. Everything else that depends on the types is derived from here, or a test compares
+it with the catalogue.
 
-`events/types.py` has the look-ups by type, `store/scripts.py` gives the codes to the Lua scripts, and
-`make documents` writes the tables of the documentation and the line's schema. Nothing here does anything.
+`events/types.py` has the look-ups by type, `store/scripts.py` passes the codes to the Lua scripts, and
+`make documents` writes the tables of the documentation and the line's schema. This module is data only.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ DEBUG, INFO, WARNING, ERROR = LogLevel.DEBUG, LogLevel.INFO, LogLevel.WARNING, L
 
 
 class Code(IntEnum):
-    """What an event does to the record of its task. Records and counts in Redis hold the number: one that was given
-    stays, and a new one is the next that is free (6 is not). Their order means nothing.
+    """What an event does to the record of its task. Records and counts in Redis hold the number: never change one, and
+    give a new code the next free number (6 is not free). Their order has no meaning.
     """
 
     OTHER = 0
-    """Custom events and types of later Celery versions: seen and emitted, change nothing."""
+    """Custom events and types of later Celery versions: they are recorded as seen and emitted, and change nothing."""
     SENT = 1
     RECEIVED = 2
     STARTED = 3
@@ -34,7 +35,7 @@ class Code(IntEnum):
 
 
 class State(StrEnum):
-    """Celery's names for the states of a task, and SENT for one that no worker has received."""
+    """Celery's names for the states of a task, and SENT for a task that no worker has received."""
 
     SENT = "SENT"
     RECEIVED = "RECEIVED"
@@ -48,29 +49,30 @@ class State(StrEnum):
 
 
 class Awaits(StrEnum):
-    """What must be known of a task before the line of an event is written, since it says so."""
+    """What must be known about a task before the line of an event is written, because the line contains it."""
 
     NOTHING = "nothing"
-    """The event has the task's name itself."""
+    """The event itself has the task's name."""
     NAME = "name"
     ONE_START = "one start"
-    """The name, and that the task was started at all (for a retry: as often as it was retried)."""
+    """The name, and at least one start (for a retry: at least as many starts as retries)."""
     ALL_STARTS = "all starts"
     """The name, and a start for each attempt."""
 
 
 class End(NamedTuple):
-    """What an event that finishes a task makes of it."""
+    """What an event that finishes a task sets."""
 
     state: State
     rank: int
-    """Of several ends, that of the highest rank counts, and among equal ranks the latest."""
+    """Of several ends, the one with the highest rank counts; among equal ranks, the latest."""
     tie: int
-    """Which counts of two of one rank and one time: the higher. No two ends have both in common."""
+    """Of two ends with the same rank and time, the one with the higher tie counts. No two have both the same rank and
+    the same tie."""
     has_runtime: bool = False
-    """Whether its line says how long the run took."""
+    """Whether the event's line says how long the run took."""
     result: str | None = None
-    """What Celery's result backends call it; None if they do not keep it."""
+    """Celery's name for this end in result backends; None if they do not store it."""
 
 
 class Counter(NamedTuple):
@@ -79,7 +81,7 @@ class Counter(NamedTuple):
     word: str
     meaning: str
     labels: tuple[str, ...] = ()
-    """Beside those of all tasks."""
+    """Labels in addition to those of all task metrics."""
 
 
 class TaskEvent(NamedTuple):
@@ -90,7 +92,7 @@ class TaskEvent(NamedTuple):
     level: LogLevel
     counter: Counter | None = None
     fields: tuple[str, ...] = ()
-    """Its own, as Celery calls them; what they are is in `FIELDS`."""
+    """The fields of this type, by Celery's names; `FIELDS` has their meaning."""
     awaits: Awaits = Awaits.NAME
     end: End | None = None
 
@@ -124,7 +126,7 @@ TASK_EVENTS = (
         Awaits.ALL_STARTS,
         End(State.FAILURE, rank=1, tie=2, has_runtime=True, result="FAILURE"),
     ),
-    # Celery sends it after the failure of the same run.
+    # Celery sends task-rejected after the failure of the same run.
     TaskEvent(
         *("task-rejected", Code.REJECTED, WARNING, _REJECTED, ("requeue",), Awaits.ONE_START),
         End(State.REJECTED, rank=0, tie=1),
@@ -161,12 +163,12 @@ WORKER_EVENTS = (
 
 
 class Field(NamedTuple):
-    """A field of its own that an event's line may have, in the order of the line."""
+    """A field that is specific to a type of event. `FIELDS` has them in the order of the line."""
 
     name: str
     meaning: str
     in_line: str = ""
-    """What the line calls it, if not the same."""
+    """Its name in the line, if that is different."""
 
 
 FIELDS = (
@@ -215,14 +217,14 @@ FIELDS = (
 
 
 class OwnEvent(NamedTuple):
-    """Something that the program says in its own name; no event of an application may be called so. What it means, and
-    what to do, is in docs/operations.md.
+    """A line or event of the program itself; no event of an application may have its name. docs/operations.md says what
+    it means, and what to do.
     """
 
     name: str
     level: LogLevel
     fields: tuple[str, ...] | None = None
-    """Of one that is announced as events are, with an id and to handlers; None for a mere line of the log."""
+    """Its fields, if it is announced like an event, with an id and to handlers; None if it is only a log line."""
 
 
 _STUCK_FIELDS = ("phase", "since", "seconds", "confirmed_by", "answered")

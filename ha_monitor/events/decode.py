@@ -1,7 +1,7 @@
 """Decodes messages into a batch for the store.
 
-Nothing in a message makes it raise: what cannot be handled is listed as rejected, and a bad event in a list does not
-affect the others.
+No message can make it raise: what cannot be handled is listed as rejected, and a bad event in a list does not affect
+the others.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ha_monitor.events.text import printable
 from ha_monitor.events.types import TASK_CODES, WORKER_TYPES
 
 MAX_EVENTS = 25_000
-"""Events in a message. Celery sends up to 24 at once; more than this do not fit into a body."""
+"""Maximum events in a message. Celery sends up to 24 at once; more than this do not fit into a body."""
 SAMPLE = 500
 MAX_REJECTED = 20
-"""Rejections per batch whose reason and sample are kept; all are counted."""
+"""Maximum rejections per batch whose reason and sample are kept; all are counted."""
 _MAX_REASON = 200
 MOST_SEARCHED = 4_000_000
-"""Characters of a message that are searched closely for secrets, each as often as something is looked for in it. A
-message of Celery, of 24 failures with tracebacks, has some hundred thousand.
+"""Characters of a message that may be searched closely for secrets; a character counts once for each search. A message
+from Celery with 24 failures and their tracebacks has some hundred thousand.
 """
 _UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
 
@@ -40,20 +40,20 @@ class Message(NamedTuple):
     content_type: str = "application/json"
     content_encoding: str = "utf-8"
     compression: str = ""
-    """kombu's header of that name; empty if the body is not compressed."""
+    """kombu's `compression` header; empty if the body is not compressed."""
     fault: str = ""
-    """Why the broker's envelope could not be read; there is no content type then."""
+    """Why the message could not be read; then the content type is empty. Empty if it could be read."""
     redelivered: bool = False
     """Whether the broker redelivered it."""
 
     @property
     def is_plain_json(self) -> bool:
-        """Whether the body is JSON as text, neither in another format nor compressed."""
+        """Whether the body is JSON in UTF-8 and is not compressed."""
         return self.content_type in JSON and self.content_encoding.lower() in _UTF_8 and not self.compression
 
     @property
     def most_bytes(self) -> int:
-        """Upper bound of the body's expanded size in bytes."""
+        """An upper bound of the body's size after decompression, in bytes."""
         return MAX_BODY if self.compression else len(self.body)
 
 
@@ -65,7 +65,7 @@ class Rejected(NamedTuple):
 
 
 class Batch:
-    """Facts of some messages, by subject. Starts empty; `Decoder` adds to it."""
+    """The facts of some messages, by what they are about. Starts empty; `Decoder` adds to it."""
 
     __slots__ = (
         *("byte_count", "event_count", "message_count", "newest"),
@@ -77,17 +77,17 @@ class Batch:
         self.workers: list[Fact] = []
         self.others: list[Fact] = []
         self.rejected: list[Rejected] = []
-        """The first `MAX_REJECTED` of them."""
+        """The first `MAX_REJECTED` rejections."""
         self.rejected_count = 0
         self.message_count = 0
         self.event_count = 0
         self.byte_count = 0
-        """Bytes of the expanded bodies. The facts kept are smaller, or not much larger."""
+        """Bytes of the decompressed bodies. The facts kept from them are smaller, or not much larger."""
         self.newest = 0.0
-        """Latest timestamp of an event, seconds since the epoch; 0 if none has one."""
+        """The latest timestamp of an event, in seconds since the epoch; 0 if no event has one."""
 
     def take_messages_of(self, other: Batch) -> None:
-        """Take over the messages of a batch: this is its last part to be merged."""
+        """Take over the messages of another batch, of which this is the last part to be merged."""
         self.message_count, self.byte_count = other.message_count, other.byte_count
         self.rejected, self.rejected_count = other.rejected, other.rejected_count
 
@@ -126,32 +126,32 @@ class Decoder:
                     if self._keeps_another(batch):
                         batch.rejected.append(Rejected(str(error), self._sample(event)))
                 except (ValueError, TypeError, OverflowError, ArithmeticError, RecursionError) as error:
-                    # An unexpected value, such as a number beyond MessagePack's 64 bits.
+                    # An unexpected value, such as a number of more than MessagePack's 64 bits.
                     if self._keeps_another(batch):
                         reason = f"{type(error).__name__}: {error}"[:_MAX_REASON]
                         batch.rejected.append(Rejected(reason, self._sample(event)))
 
     @staticmethod
     def _keeps_another(batch: Batch) -> bool:
-        """Count a rejection; whether to keep its reason and sample."""
+        """Count a rejection. Returns whether to keep its reason and sample."""
         batch.rejected_count += 1
         return batch.rejected_count <= MAX_REJECTED
 
     def reconciled(self, event: dict[str, Any]) -> Fact:
-        """The fact of a task's end whose event never arrived, built from an event of the missing form."""
+        """The fact for a task's end whose event never arrived, built from an event made to replace the missing one."""
         self._facts.effort.left = MOST_SEARCHED
         return self._facts.task_fact(event, event["type"], "reconciled")
 
     def sample_of(self, message: Message) -> str:
-        """The beginning of a message, safe to store and print."""
+        """The beginning of a message, safe to store and to print."""
         # In a body that is not text, such as a pickle, secrets cannot be found.
         if not message.is_plain_json:
             return f"{len(message.body)} bytes" if message.body else ""
         return self._sample(message.body)
 
     def _sample(self, value: Any) -> str:
-        """The beginning of something rejected, safe to store and print."""
-        # Truncated before redaction: it may be megabytes. Long enough to keep a secret's key with its value.
+        """The beginning of something rejected, safe to store and to print."""
+        # Truncated before redaction, since it may be megabytes, but long enough to keep a secret's key with its value.
         if isinstance(value, bytes):
             text = value[: 4 * SAMPLE].decode("utf-8", "replace")
         else:
@@ -177,7 +177,7 @@ class Decoder:
         try:
             return self._decode_json(body)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            # A ValueError is a byte that is not UTF-8.
+            # A ValueError means that a byte is not UTF-8.
             return lenient_json(body)
 
     def _add(self, batch: Batch, event: Any) -> None:

@@ -1,4 +1,4 @@
-"""The ids of groups of errors, for those who need to know nothing of how errors are told apart (`fingerprint.py`)."""
+"""The ids of error groups, apart from `fingerprint.py`, so that modules can use them without importing its rule."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ LENGTH = 10
 
 
 def group_id(name: str | None, digest: str) -> str:
-    """The id of the group of a task's errors with a fingerprint, as `store/lua/error_groups.lua` makes it.
+    """The id of the group for a task name and a fingerprint, as `store/lua/error_groups.lua` computes it.
 
-    :param name: the task's; None if it is not known.
+    :param name: the task's name; None if it is not known.
     """
-    # OpenSSL takes a while to import, and most tasks have no error.
+    # Importing OpenSSL takes a while, and most tasks have no error.
     from hashlib import sha1  # noqa: PLC0415
 
     text = f"{name or 'unknown'}\n{digest}"

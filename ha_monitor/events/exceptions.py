@@ -1,4 +1,4 @@
-"""The exception that a worker has wrapped in another one before it sent the event."""
+"""Unwraps an exception that a worker has wrapped in another one before it sent the event."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 from typing import Any
 
 _WRAPPER = "ExceptionWithTraceback("
-"""Celery 5.7 sends the text of billiard's wrapper if the process of a task was killed, exited, or was stopped at its
+"""Celery 5.7 sends the text of billiard's wrapper if the process of a task was killed, exited, or was stopped at the
 hard time limit."""
 _MOST = 10_000
-"""Characters of a message: more than is kept."""
+"""Maximum characters of a message: more than is kept later."""
 _FRAME = re.compile(r"\n[ ]++File ")
 _LAST_LINE = re.compile(r"\n(?![ ])(?P<path>[\w.<>]++)(?>(?:: (?P<message>[\s\S]*+))?)")
 
 
 def unwrapped(exception: Any, traceback: Any) -> Any:
-    """The exception as its own text has it, from the end of its traceback if the given one is but the wrapper's."""
+    """The text of the exception itself. If the given text is the wrapper's, it is taken from the traceback's end."""
     if type(exception) is not str or not exception.startswith(_WRAPPER) or type(traceback) is not str:
         return exception
     frame = 0
@@ -26,5 +26,5 @@ def unwrapped(exception: Any, traceback: Any) -> Any:
         return exception
     name, message = line["path"].rpartition(".")[2], (line["message"] or "")[:_MOST]
     if message.startswith(f"{name}("):
-        return message  # of billiard's exceptions this is what `str` makes, too
+        return message  # for billiard's exceptions, `str` already has this form
     return f"{name}({message!r})" if message else f"{name}()"

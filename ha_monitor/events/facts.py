@@ -1,7 +1,7 @@
-"""From an event's raw body to the facts that the store merges.
+"""Builds the facts that the store merges from an event's raw body.
 
 Every field may be null, wrong or missing. Only what identifies an event is required (a type, and for Celery's
-own types the task or the worker it is about); everything else that is unusable counts as absent.
+own types the task or worker it is about); any other unusable field counts as absent.
 """
 
 from __future__ import annotations
@@ -27,46 +27,46 @@ from ha_monitor.events.types import CELERY_FIELDS, TASK_CODES, EmissionPolicy, c
 Fact = list[Any]
 """A list as `store/lua/record.lua` documents it."""
 _Readers = dict[str, Callable[[Any], Any]]
-"""Names of an event's fields, and what makes of each a value, or None of a wrong one."""
+"""Name of an event's field → the function that reads its value; it returns None for an unusable value."""
 
 MAX_TRACEBACK = 16_384
 MAX_MESSAGE = 200
-"""Characters that records and error groups have of an exception."""
+"""Maximum characters of an exception in records and error groups."""
 MAX_NAME = 255
 MAX_DATA = 48 * 1024
-"""Characters of a custom event's own fields, as JSON: no line can hold more."""
+"""Maximum bytes of a custom event's own fields, as JSON: no line can hold more."""
 MAX_DATA_VALUES = 10_000
-"""Values among them."""
+"""Maximum values in a custom event's own fields."""
 MAX_COUNT = 10**12
-"""Of tasks. No worker gets to a thousandth of it."""
+"""Limit of a number of tasks. No worker reaches a thousandth of it."""
 MAX_SECONDS = 4e9
-"""More than a century: longer than any run or interval. In µs, Lua's numbers still hold it exactly."""
+"""More than a century, so longer than any run or interval. Lua's numbers still hold it exactly in µs."""
 LATEST_TIME = 4_000_000_000.0
-"""In seconds since the epoch; what is later is no time."""
+"""In seconds since the epoch; a later time counts as invalid."""
 _ENVELOPE = frozenset({"type", "hostname", "pid", "clock", "utcoffset", "timestamp", "uuid"})
 _MAX_NUMBERS = 16
 _KEPT_ERRORS = 128
-"""Errors whose fingerprints are kept: where many tasks fail, most do so in the same way."""
+"""Errors whose fingerprints are cached: when many tasks fail, most fail in the same way."""
 _NO_DIGEST = blake2b(digest_size=8)
-"""Of nothing yet. A copy of it takes less time to make than a new one."""
+"""An empty hash: copying it is faster than creating a new one."""
 _id_of = struct.Struct(">I8s").pack
-# Looking a member up in its class takes longer than all else that is done with it.
+# Looking up a member in the enum's class takes longer than everything else that is done with it.
 _OTHER, _REJECTED, _FAILED, _RETRIED = Code.OTHER, Code.REJECTED, Code.FAILED, Code.RETRIED
 
 
 class BadEvent(ValueError):
-    """An event that cannot be handled; the text says why."""
+    """An event or message that cannot be handled; the text says why."""
 
 
 def event_id(event: dict[str, Any], timestamp: float | None) -> bytes:
-    """The identity of an event, from its raw body.
+    """The id of an event, computed from its raw body.
 
     Celery gives events no id. Sender, process, logical clock, type, task and time together are unique: the
-    clock is counted up by the sender for each event (celery/events/dispatcher.py), and the other parts keep
-    apart what restarts, threads and blind events (whose clock is null) would make equal. The body must be raw:
-    Celery's own receiver overwrites `clock` and shifts `timestamp`.
+    sender increments the clock for each event (celery/events/dispatcher.py), and the other parts distinguish
+    events whose clocks are equal after a restart, between threads, or because they are blind (their clock is
+    null). The body must be raw: Celery's own receiver overwrites `clock` and shifts `timestamp`.
 
-    :param timestamp: the event's time in seconds since the epoch, if it has a usable one.
+    :param timestamp: the event's time in seconds since the epoch; None if it has no usable one.
     """
     get = event.get
     digest = _NO_DIGEST.copy()
@@ -76,7 +76,7 @@ def event_id(event: dict[str, Any], timestamp: float | None) -> bytes:
 
 
 class FactBuilder:
-    """Builds the facts of single events. Holds the settings, and no state but its effort and what it found lately."""
+    """Builds the facts of single events. Its only state is the effort left, and a cache of recent fingerprints."""
 
     def __init__(
         self,
@@ -87,12 +87,12 @@ class FactBuilder:
         results: bool,
         binary: Callable[[bytes], msgspec.Raw],
     ) -> None:
-        """:param binary: gives the ids and payloads in facts the form in which the store takes bytes."""
+        """:param binary: converts the ids and payloads in facts to the form in which the store takes bytes."""
         self._emits = policy.emits
         self._binary = binary
         self._redactor = redactor
         self.effort = redactor.effort
-        """What may still be spent on the secrets of the next events."""
+        """The effort left for finding secrets in the next events."""
         self._arguments = arguments
         self._error = lru_cache(_KEPT_ERRORS)(_error_of)
         self._pack = msgspec.msgpack.Encoder().encode
@@ -101,7 +101,7 @@ class FactBuilder:
         readers: _Readers = {
             "runtime": lambda value: None if (seconds := number(value)) is None else round(seconds, 6),
             "exception": lambda value: text(value or ""),
-            # The end of a traceback says what happened.
+            # The end of a traceback is kept, since it says what happened.
             "traceback": lambda value: redactor.tail(value, MAX_TRACEBACK) if value else None,
             "result": lambda value: text(value) if results and value is not None else None,
             "requeue": lambda value: value is not False,
@@ -121,7 +121,7 @@ class FactBuilder:
             event_type: {name: readers[name] for name in names} for event_type, names in CELERY_FIELDS.items()
         }
         self._readers["task-retried"]["exception"] = lambda value: None if is_none(value) else text(value or "")
-        # A failure and a retry have [fingerprint, class, place] of their error behind these, if there is one.
+        # A failure, or a retry with an exception, has a last element after these: its [fingerprint, class, place].
         self._extras: dict[Code, Callable[[dict[str, Any]], list[Any]]] = {
             Code.SENT: self._sent_extras,
             Code.RECEIVED: self._definition_extras,
@@ -134,10 +134,10 @@ class FactBuilder:
     def task_fact(
         self, event: dict[str, Any], event_type: str, source: str | None = None, *, is_other_id: bool = False
     ) -> Fact:
-        """The fact of an event about a task: [id, code, time in µs, worker, payload or None, …extras].
+        """The fact for an event about a task: [id, code, time in µs, worker, payload or None, …extras].
 
-        :param source: where the event comes from, if no worker sent it.
-        :param is_other_id: whether the workers know the task by another id than this text.
+        :param source: where the event comes from; None if a worker or a producer sent it.
+        :param is_other_id: whether the workers know the task by another id than the text in the event.
         """
         code = TASK_CODES.get(event_type, _OTHER)
         if code is _OTHER:
@@ -147,7 +147,7 @@ class FactBuilder:
         elif code is _FAILED:
             event["exception"] = unwrapped(event.get("exception"), event.get("traceback"))
         timestamp = event.get("timestamp")
-        # Of most events it is one, and a call for each would take longer than to look.
+        # Most events have a usable float here; checking it inline is faster than a call for each event.
         timestamp = timestamp if type(timestamp) is float and 0 < timestamp < LATEST_TIME else usable_time(timestamp)
         identity = event_id(event, timestamp)
         worker = event.get("hostname")
@@ -181,7 +181,7 @@ class FactBuilder:
         return fact
 
     def worker_fact(self, event: dict[str, Any], event_type: str) -> Fact:
-        """The fact of an event about a worker: [nodename, id, time in µs, type, payload or None, fields]."""
+        """The fact for an event about a worker: [nodename, id, time in µs, type, payload or None, fields]."""
         timestamp = usable_time(event.get("timestamp"))
         identity = event_id(event, timestamp)
         worker = event["hostname"]
@@ -190,7 +190,7 @@ class FactBuilder:
         return [worker, self._binary(identity), int((timestamp or 0) * 1_000_000), event_type, payload, fields]
 
     def other_fact(self, event: dict[str, Any], event_type: str) -> Fact | None:
-        """The fact of a custom event that is about no task: [id, payload]; None when nobody wants it."""
+        """The fact for a custom event that is not about a task: [id, payload]; None if it is not emitted."""
         event_type = custom_type(event_type)
         if not self._emits(event_type):
             return None
@@ -219,13 +219,13 @@ class FactBuilder:
         return {"data": self._custom_data(data)} if data else {}
 
     def _custom_data(self, data: dict[str, Any]) -> Any:
-        """The redacted fields of a custom event; the beginning of their text if a line could not hold them."""
+        """The redacted fields of a custom event; the beginning of their JSON text if they are too long for a line."""
         redacted = self._redactor.value(few(data, MAX_DATA_VALUES))
         text = self._json(redacted)
         return redacted if len(text) <= MAX_DATA else text[: MAX_DATA + 1].decode("utf-8", "ignore")
 
     def _error_in(self, fields: dict[str, Any], *, of_retry: bool) -> tuple[str, str, str] | None:
-        """What `_error_of` says of a failure or a retry; None of a retry for no error."""
+        """The result of `_error_of` for a failure or a retry; None for a retry without an exception."""
         exception = fields.get("exception")
         if exception is None and of_retry:
             return None
@@ -235,7 +235,7 @@ class FactBuilder:
         return self._redactor.text(value, MAX_NAME) if isinstance(value, str) else None
 
     def _definition_extras(self, event: dict[str, Any]) -> list[Any]:
-        """[definition or None, retries]: what the task is, as task-sent and task-received say it."""
+        """[definition or None, retries]: the task's definition, as in task-sent and task-received."""
         name = event.get("name")
         retries = event.get("retries")
         retries = retries if type(retries) is int and 0 <= retries < 1 << 31 else 0
@@ -252,7 +252,7 @@ class FactBuilder:
             # Most tasks are their own root; a flag is 36 bytes shorter.
             definition["r"] = True if root == uuid else root
         if parent is not None and parent != uuid:
-            # Celery gives a retry its own first run as parent.
+            # Celery sends a retry with the task's own id as its parent.
             definition["p"] = parent
         if eta is not None and (due := moment(eta)) is not None:
             definition["e"] = int(due * 1_000_000)
@@ -268,19 +268,19 @@ class FactBuilder:
 
 
 def _runtime_extras(runtime: float | None) -> list[Any]:
-    """[seconds, their bucket]: the histogram is looked up here, since Redis has less time to spare."""
+    """[seconds, their bucket]. The bucket is computed here rather than in Redis, which has less time to spare."""
     return [None] if runtime is None else [runtime, bucket_of(runtime)]
 
 
 def _error_of(exception: str, traceback: str | None, of_retry: bool) -> tuple[str, str, str]:
-    """(fingerprint, class, place) of the error that a failure or a retry tells of."""
+    """(fingerprint, class, place) of the error in a failure or a retry."""
     error = fingerprint_of(exception, traceback, of_retry=of_retry)
     return error.digest, error.error_class, error.place
 
 
 def is_none(exception: Any) -> bool:
-    """Whether a task was retried without an exception. Celery sends repr(None) then, and from a worker that runs tasks
-    in threads the repr of its own Retry, in which None stands for the exception.
+    """Whether a task was retried without an exception. Celery then sends repr(None); a worker that runs tasks in
+    threads sends the repr of Celery's Retry, which has None in place of the exception.
     """
     return exception in (None, "", "None") or (
         isinstance(exception, str) and exception.startswith("Retry(Retry(...), None, ")
@@ -288,7 +288,7 @@ def is_none(exception: Any) -> bool:
 
 
 def _read(event: dict[str, Any], readers: _Readers) -> dict[str, Any]:
-    """Those fields of an event that are what Celery sends."""
+    """The fields of an event that have a usable value."""
     fields: dict[str, Any] = {}
     for name, reader in readers.items():
         if (value := reader(event.get(name))) is not None:
@@ -297,21 +297,21 @@ def _read(event: dict[str, Any], readers: _Readers) -> dict[str, Any]:
 
 
 def usable_time(value: Any) -> float | None:
-    """A timestamp in seconds since the epoch, or None if the value is none (also for NaN and far futures)."""
+    """A timestamp in seconds since the epoch, or None if the value is not a usable one, such as NaN or a far future."""
     if (type(value) is float or type(value) is int) and 0 < value < LATEST_TIME:
         return float(value)
     return None
 
 
 def number(value: Any) -> float | None:
-    """A finite, non-negative number of seconds or the like, or None."""
+    """A finite, non-negative number, such as one of seconds; else None."""
     if (type(value) is float or type(value) is int) and 0 <= value < MAX_SECONDS:
         return float(value)
     return None
 
 
 def numbers(value: Any) -> list[float] | None:
-    """The numbers of a list, or None if it is no list."""
+    """The usable numbers of a list, or None if the value is not a list."""
     if type(value) is not list:
         return None
     return [float(item) for item in value[:_MAX_NUMBERS] if number(item) is not None]
@@ -323,7 +323,7 @@ def count(value: Any) -> int | None:
 
 
 def flag(value: Any) -> bool | None:
-    """True, false, or None if it is neither."""
+    """The value if it is a boolean, else None."""
     return value if type(value) is bool else None
 
 
@@ -333,7 +333,7 @@ def process_id(value: Any) -> int | None:
 
 
 def moment(value: Any) -> float | None:
-    """An ISO 8601 time, as Celery writes `eta` (in UTC if it names no zone), in seconds since the epoch."""
+    """An ISO 8601 time, as Celery writes `eta`, in seconds since the epoch. Without a time zone, it is taken as UTC."""
     if type(value) is not str:
         return None
     try:

@@ -1,7 +1,7 @@
-"""What errors have in common: the class of the exception, and the place in the application that it comes from.
+"""The fingerprint of an error: the exception's class, and the place in the application where it was raised.
 
-Errors of one task with one fingerprint form a group. Texts of errors come from anybody, so everything here takes time
-linear in the length of the text, whatever it holds, and what comes out is short.
+The errors of one task with the same fingerprint form a group. Anybody may have written the text of an error, so
+everything here takes time linear in the length of the text, whatever it contains, and returns short texts.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 VERSION = "v1"
-"""Of the rule. Another rule makes other groups, so it has another version."""
+"""Version of the rule. A changed rule makes other groups, so it needs a new version."""
 MAX_CLASS = 100
 MAX_PLACE = 200
 UNKNOWN_CLASS = "UnknownException"
 _MAX_MESSAGE = 500
-"""Characters of a message that are looked at, where there is no traceback."""
+"""Characters of a message that are used if there is no traceback."""
 _MAX_PATH = 1000
 
 _HEADERS = ("Traceback (most recent call last):\n", "  + Exception Group Traceback (most recent call last):\n")
@@ -25,23 +25,23 @@ _NEXT = re.compile(
     r"\n\n(?:The above exception was the direct cause of the following exception"
     r"|During handling of the above exception, another exception occurred):\n\n(?=Traceback \(|  \+ Exception Group )"
 )
-"""Between an exception and the one that was raised because of it."""
+"""Stands between the text of an exception and that of the one that was raised because of it, or while handling it."""
 _RAISED = re.compile(r"\n(?=[^ \n])")
-"""Before the line with the class, the first that is not indented; what follows is the message, whatever it looks like.
-"""
+"""The line break before the line with the class, which is the first line that is not indented. What follows is the
+message, whatever it looks like."""
 _RAISED_GROUP = re.compile(r"\n  \| (?=[^ \n])")
-"""The same of an exception group. Behind it are the exceptions of the group."""
+"""The same in an exception group. The exceptions of the group follow that line."""
 _CLASS = re.compile(r"[\w.<>]{1,300}(?=:|\n|\Z)")
 _REPR = re.compile(r"[\w.]{1,300}+(?=\()")
 _RETRY = re.compile(r"Retry\(Retry\(\.\.\.\), ")
-"""Before the exception, in the text of a retry by a worker that runs tasks in threads."""
+"""Precedes the exception in the text of a retry, if the worker runs tasks in threads."""
 _FRAME_MARK = '  File "'
 _FRAME = re.compile(r'  File "(?P<path>[^"\n]*+)", line \d++, in (?P<function>[^\n]*+)')
 _STANDARD = re.compile(r"[/\\]lib(?:64)?[/\\]python\d\.\d++t?[/\\]|[/\\]python\d++[/\\]lib[/\\]|\A<", re.IGNORECASE)
 _INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\]", re.IGNORECASE)
 _CELERY = re.compile(r"[/\\](?:celery|billiard|kombu|vine)[/\\]")
 _VARYING_PATH = re.compile(r"[0-9a-f]{8,}+|\d{4,}+", re.IGNORECASE)
-"""Such as the time of a release."""
+"""Parts of a path that change from release to release, such as the time of the release."""
 _VARYING = re.compile(
     r"(?P<url>(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,20}+://[^\s'\"<>]++)"
     r"|(?P<email>(?<![\w.+-])[\w.+-]{1,64}+@[\w.-]++)"
@@ -56,16 +56,16 @@ _VARYING = re.compile(
 
 
 class Fingerprint(NamedTuple):
-    """What the errors of a group have in common, beside the name of the task."""
+    """What the errors of a group have in common, apart from the name of the task."""
 
     error_class: str
     """The exception's class, without its module."""
     place: str
-    """`shop/tasks.py:charge`; without a traceback the message, with what varies replaced."""
+    """Such as `shop/tasks.py:charge`; without a traceback: the message, as `steady` returns it."""
 
     @property
     def digest(self) -> str:
-        """A short text that stands for it, such as `v1:0f3c52a9be`."""
+        """A short hash of the fingerprint, with the version of the rule, such as `v1:0f3c52a9be`."""
         text = f"{self.error_class}\n{self.place}"
         return f"{VERSION}:{blake2b(text.encode('utf-8', 'replace'), digest_size=5).hexdigest()}"
 
@@ -73,9 +73,9 @@ class Fingerprint(NamedTuple):
 def fingerprint_of(exception: str, traceback: str | None, *, of_retry: bool = False) -> Fingerprint:
     """The fingerprint of an error.
 
-    :param exception: its text, as `repr` makes it, redacted.
-    :param traceback: the same, at least the end of it; None if there is none.
-    :param of_retry: whether the traceback is of Celery's own exception, which asks for the retry.
+    :param exception: the `repr` of the exception, redacted.
+    :param traceback: the redacted traceback, or its end; None if there is none.
+    :param of_retry: whether the traceback ends with Celery's own exception, which requests the retry.
     """
     parts = list(_parts(traceback)) if traceback else []
     if (retry := _RETRY.match(exception)) is not None:
@@ -87,15 +87,15 @@ def fingerprint_of(exception: str, traceback: str | None, *, of_retry: bool = Fa
 
 
 def steady(message: str) -> str:
-    """The beginning of a message, with the names of what varies in place of what varies."""
+    """The beginning of a message, with each part that varies, such as a number or a URL, replaced by its kind."""
     return _VARYING.sub(lambda match: f"<{match.lastgroup}>", message[:_MAX_MESSAGE])
 
 
 class _Part(NamedTuple):
-    """Of a traceback, the part about one of the exceptions that led to each other."""
+    """The part of a traceback that is about one exception of a chain."""
 
     begin: int
-    """Where its frames begin."""
+    """Where the frames begin."""
     end: int
     error_class: str
 
@@ -113,7 +113,8 @@ def _parts(text: str) -> Iterator[_Part]:
 def _part(text: str, begin: int, end: int) -> _Part | None:
     header = next((header for header in _HEADERS if text.startswith(header, begin)), "")
     raised = _RAISED_GROUP if header == _HEADERS[1] else _RAISED
-    # The line break belongs to what follows. Without a header, the beginning is cut off, and the first line with it.
+    # The header's line break belongs to what follows. Without a header, the beginning of the traceback is cut off, and
+    # the first line may be incomplete.
     begin += max(0, len(header) - 1)
     found = raised.search(text, begin, end)
     if found is None:
@@ -128,7 +129,7 @@ def _class_in(exception: str) -> str:
 
 
 def _place(text: str, parts: list[_Part]) -> str:
-    """The last frame in code of the application; if all of it is of libraries, the last outside of Celery."""
+    """The last frame in the application's code; if all frames are in libraries, the last one outside of Celery."""
     of_library = last = None
     for part in reversed(parts):
         at = part.end

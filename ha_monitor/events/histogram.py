@@ -1,5 +1,5 @@
-"""The histogram of durations that is kept by name and minute: four buckets to an octave, from 1 ms to a day and a half.
-So a quantile is known to a tenth, and a minute's histogram is as small as what happened in it.
+"""The histogram of durations that is kept by task name and minute: four buckets per octave, from 1 ms to a day and a
+half. So quantiles are accurate to a tenth, and a minute with few events has a small histogram.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from math import frexp
 
 SHORTEST = 1000
-"""In µs; bucket 0 is below it."""
+"""In µs; bucket 0 holds shorter durations."""
 STEPS = (2**-0.75, 2**-0.5, 2**-0.25)
-"""Where an octave, taken from a half to one, is divided."""
+"""The bounds between the buckets of an octave, which is taken as 0.5 to 1."""
 LAST_BUCKET = 107
-"""All that is longer."""
+"""Also holds all longer durations."""
 
 
 def bucket_of(seconds: float) -> int:
-    """The bucket that a duration belongs to; `store/lua/statistics.lua` finds the same."""
+    """The bucket of a duration; `store/lua/statistics.lua` computes the same."""
     duration = int(seconds * 1_000_000 + 0.5)
     if duration < SHORTEST:
         return 0
@@ -32,15 +32,16 @@ def lower_bound(bucket: int) -> float:
 
 
 def quantile(counts: Mapping[int, int], share: float) -> float | None:
-    """The duration in seconds below which so many of all are; None if there are none.
+    """The duration in seconds below which this share of the durations lies; None if there are none.
 
-    :param counts: bucket -> how many.
+    :param counts: bucket → number of durations.
+    :param share: 0 to 1.
     """
     left = share * sum(counts.values())
     for bucket, count in sorted(counts.items()):
         if count > 0 and left <= count:
             low, high = lower_bound(bucket), lower_bound(bucket + 1)
-            # Durations are spread evenly by their logarithm, rather than by their length; below 1 ms by their length.
+            # Within a bucket, interpolate logarithmically: durations are spread like that. Below 1 ms, linearly.
             inside = left / count
             return low * (high / low) ** inside if low else high * inside
         left -= count

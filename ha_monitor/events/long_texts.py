@@ -1,7 +1,7 @@
-"""Truncates the long texts of a JSON body while it arrives, so that memory is bounded whatever its size.
+"""Truncates the long texts of a JSON body while it arrives, so that memory is bounded whatever the body's size.
 
 Celery truncates arguments and results in its events, but neither exceptions nor tracebacks: the text of a
-`UnicodeDecodeError` holds all that was to be decoded, and may be of any size.
+`UnicodeDecodeError` contains everything that was to be decoded, and may have any size.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from ha_monitor.events.body import MAX_BODY
 from ha_monitor.events.facts import BadEvent
 
 MOST_HEAD = 16 * 1024
-"""Bytes kept of the beginning of a long text: more than a line shows of an exception."""
+"""Bytes kept from the beginning of a long text: more than a line shows of an exception."""
 MOST_TAIL = 48 * 1024
-"""Bytes kept of its end: more than a line shows of a traceback. With both, the texts of the 24 events that Celery
-sends at once, an exception and a traceback each, fit into a body.
+"""Bytes kept from its end: more than a line shows of a traceback. With both limits, the exceptions and tracebacks of
+the 24 events that Celery sends at once fit into a body.
 """
 _MARK = b"\\u2026\\n"
-"""In place of what is left out. It ends the line, so that it ends a secret's value, too."""
+"""Replaces what is left out. It ends the line, so that a secret's value ends there, too."""
 _WHOLE = re.compile(rb"(?>(?:[^\\]++|\\u(?![dD][89abAB][0-9a-fA-F]{2}\Z)[0-9a-fA-F]{4}|\\[^u])*)")
-"""Text without an escape that is cut off, or the first of two that are one character."""
+"""Matches text up to an incomplete escape, or up to the first half of a surrogate pair at the end."""
 _LINE_END = re.compile(rb"(?<=[^\\])(?>(?:\\\\)*)\\n")
 _PIECE = MOST_HEAD + MOST_TAIL - 1
 
 
 class TextTruncator:
-    """Takes a body piece by piece. The result is the same however it is cut into pieces."""
+    """Takes a body piece by piece. The result does not depend on how the body is cut into pieces."""
 
     def __init__(self) -> None:
         self.byte_count = 0
@@ -34,14 +34,14 @@ class TextTruncator:
         self._kept = bytearray()
         self._rest = b""
         self._head = bytearray()
-        """The beginning of a text that has not ended yet."""
+        """The beginning of a text that has not ended yet; all of it while it is not long."""
         self._tail: bytes | None = None
-        """Its end; None while it is not long."""
+        """The end of that text; None while it is not long."""
         self._in_text = False
 
     @property
     def is_full(self) -> bool:
-        """Whether what is kept is too large without the end of the body."""
+        """Whether what is kept is already too large, before the end of the body."""
         return len(self._kept) > MAX_BODY
 
     def add(self, data: bytes) -> None:
@@ -53,11 +53,11 @@ class TextTruncator:
             self._add(self._rest + data[start : start + _PIECE])
 
     def _add(self, data: bytes) -> None:
-        """Take a piece in which no whole text is long."""
-        # An escape that is cut off is taken with the next piece.
+        """Take a piece that is too short to contain a whole long text."""
+        # An escape that is cut off at the end is taken with the next piece.
         end = len(data) - (len(data) - len(data.rstrip(b"\\"))) % 2
         data, self._rest = data[:end], data[end:]
-        # With escaped backslashes and marks out of the way, each mark begins or ends a text.
+        # Once escaped backslashes and quotation marks are replaced, each quotation mark begins or ends a text.
         marks = data.replace(b"\\\\", b"__").replace(b'\\"', b"__")
         start = 0
         if self._in_text:
@@ -80,7 +80,7 @@ class TextTruncator:
 
         :raises BadEvent: if it is still too large.
         """
-        if self._in_text:  # the body is cut off, and no JSON
+        if self._in_text:  # the body is cut off, so it is not valid JSON
             self._end_text()
         kept = self._kept + self._rest
         if len(kept) > MAX_BODY:
@@ -105,12 +105,12 @@ class TextTruncator:
 
 
 def truncated(head: bytes, tail: bytes) -> bytes:
-    """A text of which only the beginning and the end are known, as JSON writes them.
+    """The beginning and the end of a text, joined by `_MARK`; all in JSON's escaped form.
 
-    The end begins with a line: it might begin with a secret otherwise, whose key is left out.
+    The end is kept from the beginning of a line: otherwise it might begin with a secret whose key is left out.
     """
     whole = _WHOLE.match(head)
     head = head[: whole.end()] if whole else b""
     line_end = _LINE_END.search(tail)
-    # A character of several bytes may be cut off, too.
+    # A character of several bytes may be cut off at the end of the head, too.
     return head.decode("utf-8", "ignore").encode() + _MARK + (tail[line_end.end() :] if line_end else b"")

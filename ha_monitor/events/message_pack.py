@@ -1,6 +1,6 @@
-"""Turns a body in MessagePack (`event_serializer = "msgpack"`) into JSON, so that it is read like any other.
+"""Converts a MessagePack body (`event_serializer = "msgpack"`) to JSON, so that it is decoded like any other body.
 
-What JSON cannot hold becomes text, or null.
+Values that JSON cannot hold become text, or null.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import msgspec
 from ha_monitor.events.body import MAX_VALUES
 from ha_monitor.events.facts import BadEvent
 
-# The first byte of a value → bytes that follow it; for texts, binaries and extensions those that hold their length.
+# The first byte of a value → how many bytes follow it; for texts, binaries and extensions: how many hold the length.
 _FIXED = {
     **dict.fromkeys((0xC0, 0xC2, 0xC3), 0),
     **{0xCA: 4, 0xCB: 8},
@@ -20,7 +20,7 @@ _FIXED = {
 _SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 _EXTENSIONS = frozenset({0xC7, 0xC8, 0xC9})
 _CONTAINERS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
-"""… → bytes that hold the number of entries, and values in each."""
+"""First byte → how many bytes hold the number of entries, and how many values each entry has."""
 
 _decode = msgspec.msgpack.Decoder().decode
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -40,8 +40,8 @@ def json_of(body: bytes) -> bytes:
 
 
 def _check_values(body: bytes) -> None:
-    """Refuse what would take too much memory once it is decoded: a header of five bytes can announce a list of
-    gigabytes, and so can each of the lists in it.
+    """Refuse a body that would take too much memory once decoded: a header of five bytes can announce a list of
+    gigabytes, and each list inside it can do the same.
     """
     size, place, values, announced = len(body), 0, 0, 1
     while place < size:
@@ -55,7 +55,7 @@ def _check_values(body: bytes) -> None:
 
 
 def _next(body: bytes, place: int) -> tuple[int, int]:
-    """Behind the value at a place, and how many values in it follow."""
+    """Where the value at a place ends (a container: its header), and how many values it announces after that."""
     first = body[place]
     place += 1
     if first < 0x80 or first >= 0xE0:

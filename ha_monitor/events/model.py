@@ -11,22 +11,22 @@ ID_SIZE = 12
 
 
 class Event(Struct, frozen=True, omit_defaults=True, gc=False):
-    """One of Celery's events, cleaned: what may leave the process, and nothing else.
+    """One of Celery's events after cleaning: it holds only what may leave the process.
 
-    This is also the form in which an event travels through Redis (as a MessagePack map). Instances of two
-    versions share those entries during an upgrade: add fields with defaults, never rename one.
+    In Redis, an event is stored in this form, too (as a MessagePack map). During an upgrade, instances of two
+    versions share those entries: add fields with defaults, never rename one.
     """
 
     type: str
     """Celery's own name, such as `task-succeeded`."""
     id: str
-    """`event_id`: the same on every instance and at every redelivery."""
+    """`event_id`: the same on every instance and after every redelivery."""
     worker: str = ""
-    """Celery's nodename of the sender (`celery@host`); for `task-sent` that is the producer."""
+    """Celery's nodename of the sender (`celery@host`); for `task-sent` the sender is the producer."""
     time: float | None = None
-    """When the sender says it happened, seconds since the epoch; None if it did not say."""
+    """When the event happened, by the sender's clock, in seconds since the epoch; None if the sender gave no time."""
     task_id: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
-    """The event's own fields, such as `runtime` or `exception`; those of custom events are under `data`."""
+    """The fields of its type, such as `runtime` or `exception`; the fields of a custom event are under `data`."""
     fingerprint: str | None = None
-    """Of a failure, or of a retry for an exception: what it has in common with others of its error group."""
+    """The fingerprint of its error group; only for a failure, or a retry for an exception."""

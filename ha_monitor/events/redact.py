@@ -14,14 +14,14 @@ from ha_monitor.text.secrets import SecretFinder
 from ha_monitor.text.values import Effort
 
 _DEEPEST_KEPT = 20
-"""How deep the values of a custom event may be nested."""
+"""Maximum nesting depth of the values of a custom event."""
 _MAX_DEPTH = 8
 _MOST_HIDDEN = 8
-"""The searched text may be this many times longer than the kept one: redaction shortens secrets."""
+"""How many times longer than the kept text the searched text may be: redaction shortens secrets."""
 
 
 class Redactor:
-    """Redacts the values of keys whose names contain one of the given parts, and known secret patterns; truncates
+    """Redacts known patterns of secrets, and the values of keys whose names contain one of the given parts. Truncates
     long texts.
     """
 
@@ -29,13 +29,13 @@ class Redactor:
         self._max_length = max_length
         self._secrets = SecretFinder(key_parts)
         self.effort = Effort()
-        """What may still be spent on the next texts. Beyond it, what may have a secret is hidden as a whole."""
+        """Effort left for the next texts. Once it is used up, a text that may contain a secret is hidden as a whole."""
 
     def text(self, value: object, max_length: int | None = None) -> str:
-        """The redacted text of a value, at most so many characters long."""
+        """The redacted text of a value, truncated to `max_length` characters."""
         text = value if isinstance(value, str) else str(value)
         limit = max_length or self._max_length
-        # A text of megabytes is not searched to its end if only its beginning is kept.
+        # A text of megabytes is not searched to the end, since only its beginning is kept.
         whole, text = len(text), text[: limit * _MOST_HIDDEN]
         text = self._secrets.hide(text, self.effort)
         if whole <= limit * _MOST_HIDDEN and len(text) <= limit:
@@ -43,17 +43,17 @@ class Redactor:
         return text[: limit - 1] + "…"
 
     def tail(self, value: object, max_length: int) -> str:
-        """The redacted end of a text, at most so many characters long."""
+        """The redacted end of a text, of at most `max_length` characters."""
         text = value if isinstance(value, str) else str(value)
         if len(text) > 2 * max_length:
-            # More than is kept, from the beginning of a line, so that a key stays with its value.
+            # Search more than is kept, from the beginning of a line, so that a key stays with its value.
             begin = len(text) - 2 * max_length
             begin = text.find("\n", begin, begin + max_length) + 1 or begin
             text = text[begin:]
         return self._secrets.hide(text, self.effort)[-max_length:]
 
     def value(self, value: Any, depth: int = 0) -> Any:
-        """The redacted copy of a JSON value: texts truncated, deep nesting replaced by its text."""
+        """A redacted copy of a JSON value: texts are truncated, and what is nested too deeply is replaced by `…`."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
@@ -69,8 +69,8 @@ class Redactor:
 
 
 def few(value: Any, most: int) -> Any:
-    """A JSON value of which so many values are kept, in their order; the others, and what is nested deeper than the
-    redactor looks, are left out.
+    """A copy of a JSON value that keeps the first `most` values, in their order. The others, and values nested deeper
+    than `_DEEPEST_KEPT`, are left out.
     """
     left = most
 

@@ -12,7 +12,7 @@ _REFUSED = re.compile(r"serialized with (\w+), which is not read")
 
 
 def refusal_of(content_type: str) -> str:
-    """Why a message of a content type that is not in `READ` is refused, and what to do."""
+    """Why a message is refused whose content type is not in `READ`, and what to do about it."""
     if serializer := _UNREAD.get(content_type):
         return f'serialized with {serializer}, which is not read: set event_serializer = "json" in the application'
     return f"content type {content_type[:100]!r} is neither JSON nor MessagePack"

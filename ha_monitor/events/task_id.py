@@ -1,4 +1,4 @@
-"""The text by which a task is known. Celery's ids are texts; an application may give others."""
+"""The text that identifies a task. Celery's ids are texts; an application may use other values as ids."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 from uuid import UUID
 
 MAX_ID = 255
-"""Characters of an id."""
+"""Maximum characters of an id."""
 LONGEST_ID = 4096
-"""Characters of an id that is still made one of `MAX_ID`: it is whole even in a body whose long texts are truncated."""
+"""Maximum characters of an id that is still shortened to `MAX_ID`. Such an id is complete even in a body whose long
+texts are truncated."""
 _KOMBU_OBJECT = frozenset({"__type__", "__value__"})
 _DIGEST = 16
 _KEPT = MAX_ID - 2 * _DIGEST - 1
 
 
 def text_of_id(value: Any) -> str | None:
-    """The id as text, the same for each form in which an id is sent; None if it is none.
+    """The id as text, the same for each form in which an id is sent; None if the value is not a usable id.
 
-    A `UUID` is what `str` makes of it, a number its digits. Of a text that is too long, the beginning is kept, with a
-    hash of the whole: no two ids become one.
+    A `UUID` becomes `str` of it, and a number its digits. A text that is too long becomes its beginning and a hash of
+    the whole, so that two ids do not become the same text.
     """
     if type(value) is dict and value.keys() == _KOMBU_OBJECT:
         value = _plain(value["__type__"], value["__value__"])
@@ -35,7 +36,7 @@ def text_of_id(value: Any) -> str | None:
 
 
 def _plain(kind: Any, value: Any) -> Any:
-    """The value that kombu has put into an object of JSON."""
+    """The value that kombu has wrapped in a JSON object."""
     if kind != "uuid":
         return value
     digits = value.get("hex") if type(value) is dict else value

@@ -1,8 +1,8 @@
-"""Foreign text."""
+"""Text from outside the program."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """The text with what UTF-8 cannot hold, such as half of a cut emoji, replaced by question marks."""
+    """The text, with question marks for what UTF-8 cannot encode, such as half of an emoji that was cut."""
     return text.encode("utf-8", "replace").decode("utf-8")

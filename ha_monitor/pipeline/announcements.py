@@ -1,4 +1,4 @@
-"""From merged to announced: the pending items of the outbox, and how far it is announced."""
+"""Announces the pending items of this instance's outbox, and records how far the outbox is announced."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ from ha_monitor.store.results import Recovered
 from ha_monitor.threads import Threads, ThreadUnavailable
 
 AT_ONCE = 500
-"""Items whose lines are written together."""
+"""Maximum items whose lines are written together."""
 BREATH = 0.1
 """Seconds between two checks of the lease while a handler runs."""
 
 
 class Upkeep(Protocol):
-    """What must go on while something is announced, by whoever announces. The first two may add items."""
+    """What must continue while something is announced. `renew_lease` and `keep_alive` may add items."""
 
     def renew_lease(self) -> bool:
-        """Renew the lease; returns False if that has to wait until batches under way are merged. Blocks.
+        """Renew the lease. Returns False if that has to wait until the batches in flight are merged. Blocks.
+
         :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says.
         """
 
     def keep_alive(self) -> None:
-        """Renew the lease if it is time, and keep the connection to the broker. Raises as `renew_lease` does."""
+        """Renew the lease if that is due, and keep the connection to the broker. Raises as `renew_lease` does."""
 
     def made_progress(self) -> None:
-        """The handlers of an item have returned: the loop does not hang."""
+        """Note that the handlers of an item have returned, so the loop does not hang."""
 
 
 class Announcements:
-    """The items of this instance's outbox that are not announced yet, in order."""
+    """The items of this instance's outbox that are not announced yet, in their order."""
 
     def __init__(
         self,
@@ -62,16 +63,16 @@ class Announcements:
         self._thread = threads.calls("handlers")
         self._pending: deque[OutboxItem] = deque()
         self._lines_until = 0
-        """Sequence number below which the lines are written, though the handlers may not have been called."""
+        """Sequence number below which all lines are written, although handlers may not have been called yet."""
         self._went_back_at = 0.0
-        """`Store.went_back_at`, as it was when what is pending was looked at last."""
+        """The value of `Store.went_back_at` when the pending items were last compared with it."""
 
     def __len__(self) -> int:
         return len(self._pending)
 
     def restore(self) -> None:
-        """Have a store that went back merge again what this instance did lately, and announce what of it nobody has
-        announced. Raises as `announce` does; what is left is for the next call.
+        """Have a store that went back merge this instance's latest batches again, and announce what was not announced.
+        Raises as `announce` does; the next call continues with what is left.
         """
         while self._store.lacks_work:
             self.add(item._replace(recovered=True) for item in self._store.restore())
@@ -79,42 +80,45 @@ class Announcements:
             self._upkeep.keep_alive()
 
     def add(self, items: Iterable[OutboxItem], *, was_redelivered: bool = False) -> None:
-        """:param was_redelivered: they are of messages that the broker had delivered before."""
+        """Add items to announce.
+
+        :param was_redelivered: whether they come from messages that the broker had delivered before.
+        """
         self._mark_what_is_lost()
         if self._store.went_back_at:
             items = self._repeats.marked(items, was_redelivered=was_redelivered)
         self._pending.extend(items)
 
     def _mark_what_is_lost(self) -> None:
-        """Where the store went back since, it does not know of what is pending here: another instance may have had the
-        same events merged again, and announced them.
+        """Mark the pending items as recovered if the store went back since they were added. It may have lost them:
+        another instance may have merged the same events again, and announced them.
         """
         if self._store.went_back_at > self._went_back_at:
             self._went_back_at = self._store.went_back_at
             self._pending = deque(item._replace(recovered=True) for item in self._pending)
 
     def recover(self, recovered: Recovered) -> None:
-        """Continue after a broken connection with the content of the outbox."""
-        # A Redis that crashed and lost its last second reuses sequence numbers.
+        """Continue with the content of the outbox after a connection broke."""
+        # A Redis that crashed and lost its last second uses sequence numbers again.
         self._lines_until = min(self._lines_until, recovered.behind)
         self.add(recovered.items)
 
     def forget(self) -> None:
-        """Drop what is pending here; it is still in the outbox in Redis."""
+        """Drop the pending items here; they are still in the outbox in Redis."""
         self._pending.clear()
 
     def start_anew(self) -> None:
-        """The instance has a new token, hence an empty outbox with sequence numbers from 0."""
+        """Start with an empty outbox and sequence numbers from 0, since the instance has a new token."""
         self._pending.clear()
         self._lines_until = 0
 
     def announce(self) -> bool:
-        """Write the lines and call the handlers of all that is pending; returns whether all of it is announced.
+        """Write the lines and call the handlers for all pending items. Returns whether all of them are announced.
 
-        A line is only written while the lease is valid: later, another instance may have taken the outbox over. An
-        item stays pending until it is done, whatever happens.
+        A line is written only while the lease is valid: later, another instance may have taken the outbox over. An item
+        stays pending until it is done, whatever happens.
 
-        :raises LeaseLost: if that has happened. :raises StoreUnavailable: if the lease could not be renewed.
+        :raises LeaseLost: if another instance has. :raises StoreUnavailable: if the lease could not be renewed.
         """
         while self._pending:
             if not self._store.holds_lease() and not self._upkeep.renew_lease():
@@ -139,9 +143,9 @@ class Announcements:
         return True
 
     def _handle(self, item: OutboxItem) -> None:
-        """Call the handlers of one item, in a thread of their own: a slow one must not cost the lease.
+        """Call the handlers for one item, in a thread of their own: a slow handler must not cost the lease.
 
-        Without a thread they are called here: the call is guaranteed, while a lease can be renewed.
+        If the thread cannot be started, they are called here: calls are guaranteed, and a lease can be obtained again.
         """
         outcome = Outcome()
         call = partial(self.handlers.call, item, outcome)
@@ -164,17 +168,19 @@ class Announcements:
         self._upkeep.keep_alive()
 
     def _wait_for(self, called: Future[None]) -> LeaseLost | StoreUnavailable | None:
-        """Wait until the handlers have returned; returns what happened to the store meanwhile."""
+        """Wait until the handlers have returned. Returns the error if the store became unavailable, or the lease was
+        lost, meanwhile.
+        """
         while not self._thread.wait(called, BREATH):
             try:
                 self._upkeep.keep_alive()
             except (LeaseLost, StoreUnavailable) as error:
-                # A running handler must not be called a second time meanwhile, and its success must be known.
+                # Wait for the running handler: it must not be called a second time meanwhile, and its result is needed.
                 self._thread.wait(called)
                 return error
         return None
 
 
 def _event_ids(items: Iterable[OutboxItem]) -> list[str]:
-    """Those of the events that are announced; a handler that is called again announces none."""
+    """The ids of the events that these items announce. A repeated call of a handler announces none."""
     return [item.entry.event.id for item in items if item.entry.kind == 0]

@@ -8,25 +8,25 @@ from ha_monitor.clock import Clock
 from ha_monitor.schedule import Schedule
 
 STABLE_AFTER = 15.0
-"""Seconds for which a connection must hold before the outage counts as over: longer than the longest backoff."""
+"""Seconds for which a connection must hold before an outage counts as over: longer than the longest backoff."""
 
 
 class FailureStreak:
-    """Failures without a stable success between them: a service may accept each connection, and close it."""
+    """Failures without a stable success between them: a service may accept each connection and then close it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._succeeded_at: float | None = None
         self.since: float | None = None
-        """When the first failure was, by the monotonic clock; None if there was none yet."""
+        """Time of the first failure by the monotonic clock; None if there was none yet."""
 
     @property
     def is_failing(self) -> bool:
-        """Whether there was no success since the latest failure."""
+        """Whether there was a failure, and no success since the latest one."""
         return self.since is not None and self._succeeded_at is None
 
     def failed(self) -> bool:
-        """Note a failure; whether a new streak begins with it."""
+        """Note a failure. Returns whether a new streak begins with it."""
         now = self._clock.monotonic()
         was_stable = self._succeeded_at is not None and now - self._succeeded_at >= STABLE_AFTER
         is_new = self.since is None or was_stable
@@ -43,13 +43,13 @@ class FailureStreak:
 
 class Backoff:
     """Capped exponential backoff with equal jitter (half of each wait is fixed, half is random), so that many
-    instances do not come back at once."""
+    instances do not reconnect at the same time."""
 
     def __init__(self, clock: Clock, first: float, cap: float, *, at_once: bool = False) -> None:
         """
-        :param first: upper limit of the first wait in seconds.
-        :param cap: upper limit of any wait in seconds.
-        :param at_once: whether the first failure of a streak is followed by no wait, and the second by the first wait.
+        :param first: upper limit of the first wait, in seconds.
+        :param cap: upper limit of any wait, in seconds.
+        :param at_once: whether to retry at once after the first failure of a streak, and wait only after the second.
         """
         self._clock = clock
         self._first = first
@@ -61,16 +61,16 @@ class Backoff:
 
     @property
     def failing_since(self) -> float:
-        """When the first of the failures was, by the monotonic clock; now if the latest was followed by a success."""
+        """Time of the streak's first failure by the monotonic clock; now if a success followed the latest failure."""
         since = self._streak.since
         return since if since is not None and self._streak.is_failing else self._clock.monotonic()
 
     def remaining(self) -> float:
-        """Seconds until the next attempt is due; 0 if it is."""
+        """Seconds until the next attempt is due; 0 if it is due."""
         return self._retry.remaining()
 
     def failed(self) -> float:
-        """Note a failure; returns the seconds until the next attempt."""
+        """Note a failure. Returns the seconds until the next attempt."""
         if self._streak.failed():
             self._attempts = 0
             if self._at_once:
@@ -82,6 +82,6 @@ class Backoff:
         return wait
 
     def succeeded(self) -> None:
-        """Note a success: if it proves stable, the next failure starts from the beginning."""
+        """Note a success. If it proves stable, the next failure begins a new streak with the first wait."""
         self._streak.succeeded()
         self._retry.hasten()

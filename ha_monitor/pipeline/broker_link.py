@@ -1,4 +1,4 @@
-"""The connection to the broker: whether this instance consumes, and what keeps it alive."""
+"""The connection to the broker: whether this instance consumes, and what keeps the connection alive."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ HEARTBEAT_EVERY = 1.0
 DEPTH_EVERY = 5.0
 """Seconds between two queries of the queue's length."""
 QUIET_AFTER = 1.0
-"""Seconds for which the broker may owe an answer before nothing is concluded from what does not come."""
+"""Seconds an answer of the broker may be outstanding before silence proves nothing about the workers."""
 SILENT_AFTER = 3.0
-"""Seconds for which the broker may owe an answer before the instance says that it does not receive."""
+"""Seconds an answer of the broker may be outstanding before the instance reports that it does not receive."""
 PEERS_EVERY = 5.0
 """Seconds between two comparisons with the brokers of the other instances."""
 
@@ -38,19 +38,20 @@ class Broadcast(Publishers, Protocol):
 
 
 class QueueWatcher(Protocol):
-    """Needs to know of the shared queue."""
+    """Receives what is learned about the shared queue."""
 
     def delivered(self, at: float) -> None:
-        """The broker delivered, or showed that it can. Does not block.
+        """The broker delivered messages, or proved that it can. Does not block.
 
-        :param at: by the monotonic clock.
+        :param at: time by the monotonic clock.
         """
 
     def queue_seen(self, depth: int | None, asked_at: float, consumers: int | None) -> None:
-        """The length of the shared queue was queried; None if there is no queue. Does not block.
+        """The shared queue was queried. Does not block.
 
-        :param asked_at: when it was asked, by the monotonic clock.
-        :param consumers: how many the queue has; None where they are not counted.
+        :param depth: its length; None if there is no queue.
+        :param asked_at: time of the query by the monotonic clock.
+        :param consumers: number of its consumers; None if they are not counted.
         """
 
 
@@ -73,7 +74,7 @@ class BrokerLink(Link[str]):
         peers: Peers,
         threads: Threads,
     ) -> None:
-        """:param queue: its name, for the log."""
+        """:param queue: name of the shared queue, for the log."""
         super().__init__(
             "the broker",
             "broker",
@@ -98,19 +99,19 @@ class BrokerLink(Link[str]):
         self._compare = Schedule(clock, PEERS_EVERY)
         self._delivered_at = float("-inf")
         self._messages = 0
-        """Of `Stats.messages`, when the broker had last delivered."""
+        """The value of `Stats.messages` when the broker had last delivered."""
         self._empty_at: tuple[float, float] | None = None
-        """When the queue was last seen empty, by the monotonic clock and in seconds since the epoch."""
+        """When the queue was last found empty, by the monotonic clock and in seconds since the epoch."""
         self.consuming = False
 
     def _dial(self) -> Dialed[str]:
         return self._source.dial()
 
     def _open(self, connected: str) -> None:
-        """See that the others consume from this broker as well, and tell of it.
+        """Check that the other instances consume from this broker, too, and then log the connection.
 
         :param connected: the broker's address.
-        :raises BrokerUnavailable: if it is not that of the other instances.
+        :raises BrokerUnavailable: if another instance consumes from another broker.
         """
         self._peers.check(self._source.place)
         away = self._returned()
@@ -132,12 +133,12 @@ class BrokerLink(Link[str]):
 
     @property
     def hears(self) -> bool:
-        """Whether the broker gives signs of life: if it does not, the silence of workers says nothing about them."""
+        """Whether the broker answers in time. If it does not, the silence of workers proves nothing about them."""
         return self._source.silence < QUIET_AFTER
 
     def keep_alive(self) -> None:
-        """Send and check heartbeats, and query the queue's length, when due. A broker that does not redeliver what is
-        missed is connected again, too: the loop may be waiting for a handler.
+        """Send and check heartbeats, and query the queue's length, when due. Also reconnects to a broker that does not
+        redeliver what is missed, since the loop may be waiting for a handler.
 
         :raises BrokerUnavailable: if the connection broke, or could not be made. :raises StoreUnavailable: as
         `store/api.py` says.
@@ -146,7 +147,7 @@ class BrokerLink(Link[str]):
             if not self._source.redelivers:
                 self.connect()
             return
-        # What a broker does not redeliver is missed until a connection that broke is made again: look each time.
+        # Without redelivery, messages are missed while a connection is broken, so check it at each call.
         if self._heartbeat.is_due() or not self._source.redelivers:
             asked_at = self._clock.monotonic()
             self._heartbeat.restart()
@@ -155,7 +156,7 @@ class BrokerLink(Link[str]):
             self._health.broker(f"has not answered for {silence:.0f} s" if silence >= SILENT_AFTER else None)
             if self._messages != self._stats.messages:
                 self._note_delivery(asked_at)
-            # What has arrived and is not taken may be much, and a question would have all of it read.
+            # Much may have arrived that is not taken yet, and a question would require reading all of it.
             if self._look.is_due() and not self._source.is_behind:
                 self._look.restart()
                 self._note_empty(asked_at)
@@ -166,17 +167,17 @@ class BrokerLink(Link[str]):
                     self._empty_at = (asked_at, began)
                 self._watcher.queue_seen(self._stats.depth, asked_at, self._source.consumers)
                 if asked_at - self._delivered_at >= DEPTH_EVERY:
-                    # It may be quiet, or the queue cannot deliver though it tells its length.
+                    # Either there are no messages, or the queue cannot deliver although it reports its length.
                     self._source.prove_delivery()
                     self._note_delivery(asked_at)
 
     @property
     def should_check_peers(self) -> bool:
-        """Whether it is time to."""
+        """Whether `check_peers` is due."""
         return self.consuming and self._compare.is_due()
 
     def check_peers(self) -> None:
-        """See that all instances consume from one broker. Asks the store: no call of it may be in flight.
+        """Check that all instances consume from the same broker. Asks the store, which answers batches in flight first.
 
         :raises BrokerUnavailable: if an older instance consumes elsewhere.
         :raises StoreUnavailable: as `store/api.py` says.
@@ -189,15 +190,15 @@ class BrokerLink(Link[str]):
         self._watcher.delivered(at)
 
     def _note_empty(self, now: float) -> None:
-        """Once all is merged that had been delivered when the queue was last seen empty, nothing merged afterwards was
-        sent before.
+        """Record when the queue was last found empty, once everything delivered by then is merged: events that are
+        merged later were then sent later.
         """
         age = self._watermark.age()
         if self._empty_at is not None and age is not None and now - age >= self._empty_at[0]:
             self._stats.empty_at = self._empty_at[1]
 
     def requeue(self) -> None:
-        """Close the connection so that the unacknowledged messages are requeued for other instances."""
+        """Close the connection, so that unacknowledged messages are requeued for other instances."""
         self._health.broker("messages were requeued while the store is unavailable")
         if self.consuming:
             self._outage.closed()
@@ -207,7 +208,7 @@ class BrokerLink(Link[str]):
         self._health.broker(problem)
 
     def _close(self) -> None:
-        # What was not acknowledged goes back to the queue.
+        # The broker requeues what was not acknowledged.
         self._source.close()
         self.consuming = False
         self._watermark.disconnected()

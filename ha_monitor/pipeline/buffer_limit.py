@@ -1,4 +1,4 @@
-"""The limit of the buffer while the store is unavailable and the broker does not redeliver."""
+"""The limit of what is buffered while the store is unavailable, if the broker does not redeliver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 
 REPORT_EVERY = 10.0
-"""Minimum seconds between two lines: a flood drops a batch many times a second."""
+"""Minimum seconds between two lines: during a flood, batches are dropped many times a second."""
 
 
 class BufferLimit:
@@ -23,7 +23,7 @@ class BufferLimit:
         self._unreported = 0
 
     def drop(self) -> None:
-        """Make room."""
+        """Drop the oldest batches until the buffer is within its limit."""
         while self._collector and self._collector.holds_too_much:
             dropped = self._collector.take().batch.event_count
             self._stats.dropped += dropped
@@ -32,14 +32,14 @@ class BufferLimit:
             self.report()
 
     def drop_all(self) -> None:
-        """Drop everything, since it will not be merged any more."""
+        """Drop everything, since it will never be merged."""
         dropped = self._collector.drop_all()
         self._stats.dropped += dropped
         self._unreported += dropped
         self.report("stopped while the store is away")
 
     def report(self, reason: str = "the store was unavailable for too long") -> None:
-        """Write a line about what was dropped since the last one."""
+        """Write a line about what was dropped since the last line."""
         if self._unreported:
             count, self._unreported = self._unreported, 0
             self._line.restart()

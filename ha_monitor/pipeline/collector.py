@@ -1,4 +1,4 @@
-"""Fills batches from the stream of deliveries, each so small that one call of the store merges it soon."""
+"""Fills batches from the stream of deliveries. Each is so small that one call of the store merges it quickly."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import Fact
 
 MOST_EVENTS = 750
-"""Events that one call merges; one of a new worker takes as long as six others."""
+"""Maximum weight of the events that one call merges. An event of a new worker takes as long as six others."""
 WORKER_EVENT = 6
 """The weight of a worker event."""
 LARGE_GROUP = 100
-"""Events of one task in a batch beyond which each takes longer: it is searched for among all that the record has
-seen."""
+"""Number of events of one task in a batch beyond which each takes longer: it is searched for among all the events that
+the record has seen."""
 LARGE_GROUP_EVENT = 3
 """The weight of such an event."""
 MOST_BYTES = 1024 * 1024
-"""Bytes per call; a single event may be more."""
+"""Maximum bytes per call; a single event may have more."""
 RECEIVE_AT_ONCE = 100
-"""Most messages taken between two checks of the batch's size; fewer if it lacks fewer events."""
+"""Maximum messages taken between two checks of the batch's size; fewer if the batch has room for fewer events."""
 DECODE_AT_ONCE = 8
-"""Most messages decoded between two such checks: a busy worker puts 24 events into each, and a batch should not need
+"""Maximum messages decoded between two such checks: a busy worker puts 24 events into each, and a batch should not need
 to be split.
 """
 DECODE_BYTES = 256 * 1024
-"""Most bytes of these messages, unless a single one has more."""
+"""Maximum bytes of these messages, unless a single one has more."""
 MOST_KEPT = 100_000
-"""Events buffered while the store is unavailable, if the broker does not redeliver."""
+"""Maximum events buffered while the store is unavailable, if the broker does not redeliver."""
 MOST_KEPT_BYTES = 64 * 1024 * 1024
-"""Bytes of their messages."""
+"""Maximum bytes of their messages."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -47,17 +47,17 @@ class Collected(NamedTuple):
 
     batch: Batch
     mark: Mark | None
-    """None for a part: the mark of a later one covers its messages."""
+    """None for a part of a batch: the mark of a later part covers its messages."""
     redelivered: Sequence[Message] = ()
-    """Redelivered messages, not decoded yet; the batch is empty then."""
+    """Redelivered messages that are not decoded yet; if there are any, the batch is empty."""
     was_redelivered: bool = False
-    """The batch is of such messages."""
+    """Whether the batch holds the events of redelivered messages."""
 
 
 class Collector:
     """Decodes messages into batches, and keeps those that are not merged yet.
 
-    Messages are decoded when there is room for them in a batch: a few of them may be many events.
+    Messages are decoded only when a batch has room for them: a few messages may hold many events.
     """
 
     def __init__(self, source: Source, decoder: Decoder, settings: BatchSettings, clock: Clock) -> None:
@@ -66,28 +66,28 @@ class Collector:
         self._settings = settings
         self._clock = clock
         self.most_events = settings.events
-        """Events that close a batch; fewer than in the settings if one call of the store does not merge so many."""
+        """Number of events that closes a batch; less than in the settings if one call of the store merges fewer."""
         self._received: deque[Message] = deque()
         self._before_received: Mark | None = None
         self._last_mark: Mark | None = None
         self._open = Batch()
         self._closed: deque[Collected] = deque()
-        # Sums over the closed batches: there may be many small ones.
+        # Running sums over the closed batches, of which there may be many small ones.
         self._closed_events = self._closed_bytes = 0
         self.paused_at: float | None = None
-        """When the broker was asked and had no more messages; None if there may be more."""
+        """When the broker had no more messages, by the monotonic clock; None if there may be more."""
 
     def __len__(self) -> int:
         return len(self._closed)
 
     @property
     def event_count(self) -> int:
-        """Events in all batches kept."""
+        """Number of events in all batches that are kept here."""
         return self._open.event_count + self._closed_events
 
     @property
     def byte_count(self) -> int:
-        """Bytes of all messages kept."""
+        """Bytes of all messages that are kept here."""
         return self._open.byte_count + self._closed_bytes + sum(len(message.body) for message in self._received)
 
     @property
@@ -96,9 +96,9 @@ class Collector:
         return bool(self._open.message_count)
 
     def gets_no_more(self, under_way: int) -> bool:
-        """Whether the broker sends no more before something is acknowledged.
+        """Whether the prefetch is reached, so that the broker sends no more before something is acknowledged.
 
-        :param under_way: messages that were taken and are not acknowledged.
+        :param under_way: number of messages in batches that were taken and not acknowledged yet.
         """
         limit = self._source.prefetch_limit
         return limit is not None and under_way + self._open.message_count + len(self._received) >= limit
@@ -109,15 +109,15 @@ class Collector:
         return self.event_count > MOST_KEPT or self.byte_count > MOST_KEPT_BYTES
 
     def reconcile(self, event: dict[str, Any]) -> Fact:
-        """The fact of an event that never arrived, under the current settings."""
+        """The fact for an event that never arrived, built with the current settings."""
         return self.decoder.reconciled(event)
 
     def collect(self, timeout: float, *, only_full: bool = False) -> bool:
         """Fill a batch until its size or time closes it, or the stream pauses.
 
         :param timeout: seconds to wait for the first message.
-        :param only_full: close it by size only: the next call continues with it.
-        :returns: whether the size closed it, so that more is probably available.
+        :param only_full: close the batch only if it is full; otherwise, the next call continues to fill it.
+        :returns: whether the batch is full, so that more messages are probably available.
         :raises BrokerUnavailable: what was received until then is in the open batch.
         """
         closes_at: float | None = None
@@ -126,11 +126,11 @@ class Collector:
             now = self._clock.monotonic()
             wait = timeout if closes_at is None else max(0.0, closes_at - now)
             if not self._received and not self._receive(wait):
-                # A large message that is still arriving is one that the broker had.
+                # A large message that is still arriving shows that the broker had more.
                 self.paused_at = None if self._source.is_receiving else now
                 break
             if not self._received:
-                return False  # they are redelivered
+                return False  # redelivered messages came, which closed the batch
             self._decode()
             if closes_at is None:
                 closes_at = self._clock.monotonic() + self._settings.time
@@ -142,7 +142,7 @@ class Collector:
         return full
 
     def close_open(self) -> None:
-        """Close the open batch if there is anything in it."""
+        """Close the open batch unless it is empty."""
         self._close_with(self._before_received if self._received else self._source.mark())
 
     def _close_with(self, mark: Mark | None) -> None:
@@ -154,21 +154,23 @@ class Collector:
             self._open = Batch()
 
     def _once(self, mark: Mark | None) -> Mark | None:
-        """A mark, or None if a batch has it already: brokers do not take a second acknowledgement."""
+        """The mark, or None if a batch has it already: brokers do not accept a second acknowledgement."""
         if mark is None or mark == self._last_mark:
             return None
         self._last_mark = mark
         return mark
 
     def close_all(self) -> bool:
-        """Close a batch of what was received, by the source too if its connection is gone; whether there was any."""
+        """Close a batch of what was received, including what the source still holds. Returns whether there are closed
+        batches.
+        """
         while not self._is_full() and self._has_received():
             self._decode()
         self.close_open()
         return bool(self._closed)
 
     def drop_all(self) -> int:
-        """Drop everything kept, decoded or not; returns the number of events."""
+        """Drop everything that is kept, decoded or not. Returns the number of events."""
         while self._has_received():
             self._decode()
         dropped = self.event_count
@@ -176,15 +178,15 @@ class Collector:
         return dropped
 
     def _has_received(self) -> bool:
-        """Whether there are messages to decode. No connection is needed."""
+        """Whether there are messages to decode. Needs no connection."""
         if not self._received and self._source.holds_messages:
-            with suppress(BrokerUnavailable):  # then it was a part of one
+            with suppress(BrokerUnavailable):  # raised if the source held only a part of a message
                 self._receive(0.0)
         return bool(self._received)
 
     @property
     def next_is_redelivered(self) -> bool:
-        """Whether the oldest closed batch is of redelivered messages."""
+        """Whether the oldest closed batch consists of redelivered messages."""
         return bool(self._closed and self._closed[0].redelivered)
 
     def take(self) -> Collected:
@@ -194,7 +196,7 @@ class Collector:
         return collected
 
     def put_back(self, collected: Collected) -> None:
-        """Put back at the front a batch that was taken, and is not known to be merged."""
+        """Put back, at the front, a batch that was taken and is not known to be merged."""
         self._closed.appendleft(collected)
         self._count(collected, 1)
 
@@ -203,7 +205,7 @@ class Collector:
         self._closed_bytes += sign * collected.batch.byte_count
 
     def forget(self) -> None:
-        """Drop everything; only for a broker that redelivers it."""
+        """Drop everything. Allowed only if the broker redelivers it, or it will not be merged."""
         self._received.clear()
         self._open = Batch()
         self._closed.clear()
@@ -213,7 +215,8 @@ class Collector:
         return self._open.event_count >= self.most_events or self._open.byte_count >= MOST_BYTES
 
     def _receive(self, wait: float) -> bool:
-        """Whether there was anything. Redelivered messages are closed at once, after the open batch."""
+        """Receive messages. Returns whether there were any. Redelivered messages become closed batches at once, after
+        the open batch."""
         mark = self._before_received = self._source.mark()
         most = max(1, min(RECEIVE_AT_ONCE, self.most_events - self._open.event_count))
         messages = self._source.receive(most, wait)
@@ -232,7 +235,7 @@ class Collector:
 
 
 def _some_of(received: deque[Message], most: int) -> list[Message]:
-    """Take so many messages, or fewer if they are large, but at least one."""
+    """Take at most `most` messages, fewer if they are large, but at least one if there is any."""
     messages: list[Message] = []
     size = 0
     while received and len(messages) < most:
@@ -245,7 +248,7 @@ def _some_of(received: deque[Message], most: int) -> list[Message]:
 
 
 def batch_parts(batch: Batch) -> list[Batch]:
-    """Split a batch into parts of limited size. The last one carries its messages: with it, all of them are merged."""
+    """Split a batch into parts of limited size. The last part carries the messages: with it, all of them are merged."""
     longest = max(map(len, batch.tasks.values()), default=0)
     cost = batch.event_count + (WORKER_EVENT - 1) * len(batch.workers)
     if longest <= LARGE_GROUP and cost <= MOST_EVENTS and batch.byte_count <= MOST_BYTES:
@@ -260,15 +263,15 @@ def batch_parts(batch: Batch) -> list[Batch]:
     for fact in batch.others:
         cutter.part_for(fact).others.append(fact)
     last = cutter.parts[-1]
-    # Events that have no fact, such as those rejected.
+    # Count events that have no fact, such as rejected ones.
     last.event_count += batch.event_count - sum(part.event_count for part in cutter.parts)
     last.take_messages_of(batch)
     return cutter.parts
 
 
 def split(batch: Batch, tasks: int) -> tuple[Batch, Batch]:
-    """Split a batch into the merged part, this many tasks and nothing else, and the rest, which carries its
-    messages."""
+    """Split a batch into the merged part, which has the first `tasks` tasks and nothing else, and the rest, which
+    carries the messages."""
     merged, rest = Batch(), Batch()
     for number, (task_id, facts) in enumerate(batch.tasks.items()):
         (merged if number < tasks else rest).tasks[task_id] = facts
@@ -281,7 +284,7 @@ def split(batch: Batch, tasks: int) -> tuple[Batch, Batch]:
 
 
 class _Cutter:
-    """The parts so far."""
+    """Cuts facts into parts of limited size."""
 
     def __init__(self, newest: float) -> None:
         self.parts: list[Batch] = []
@@ -290,7 +293,7 @@ class _Cutter:
         self._begin()
 
     def part_for(self, fact: Fact, cost: int = 1) -> Batch:
-        """The part for a fact; adds the fact's weight to it.
+        """The part that a fact must be added to; counts the fact in it.
 
         :param cost: the fact's weight in events.
         """

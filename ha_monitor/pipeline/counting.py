@@ -1,4 +1,4 @@
-"""Keeps what this instance exports like what it has counted in the store."""
+"""Keeps the metrics that this instance exports consistent with its counts in the store."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ha_monitor.store.api import Store
 from ha_monitor.store.results import LabelSets
 
 REREAD_EVERY = 60.0
-"""Seconds between two looks at all label sets, at least."""
+"""Minimum seconds between two reads of all label sets."""
 
 
 class Upkeep(Protocol):
-    """What must go on while much is read."""
+    """What must continue while much is read."""
 
     def keep_alive(self) -> None:
         """See `announcements.Upkeep`. May tick."""
 
 
 class CountKeeper:
-    """Looks after each tick: at what has changed alone, but for a new connection."""
+    """Follows the counts after each tick: reads only what has changed, and everything after a new connection."""
 
     def __init__(
         self, store: Store, telemetry: Telemetry, tables: TableReport, clock: Clock, *, upkeep: Upkeep
@@ -33,7 +33,7 @@ class CountKeeper:
         self._upkeep = upkeep
         self._looks = False
         self._untaken: list[LabelSets] = []
-        """What ticks returned while much was read."""
+        """Label sets that ticks returned during a long read."""
         self._store = store
         self._counts = store.counts
         self._telemetry = telemetry
@@ -41,21 +41,23 @@ class CountKeeper:
         self._tables = tables
         self._clock = clock
         self._went_back_at = 0.0
-        """When the store had gone back last when the counts were read; they are raised if it has since then."""
+        """The value of `Store.went_back_at` when the counts were last read. If it has changed since, counts that are
+        lower in the store are raised again."""
         self._reread = Schedule(clock, REREAD_EVERY)
         self._retire = Schedule(clock, EVERY)
         self._retire.restart()
         self._is_misplaced = False
 
     def look(self, label_sets: LabelSets | None) -> None:
-        """:param label_sets: as the tick returned them.
+        """Update the exported metrics.
 
+        :param label_sets: what the tick returned.
         :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says.
         """
         if label_sets is not None:
             self._untaken.append(label_sets)
         if self._looks:
-            return  # a tick between two calls of a look
+            return  # called by a tick in the middle of a look
         self._looks = True
         try:
             self._look()
@@ -93,13 +95,13 @@ class CountKeeper:
 
     def _take_label_sets(self, label_sets: LabelSets, now: float) -> None:
         self._series.add_label_sets(label_sets.added, now)
-        # Others forget label sets, too. That is seen by how many there are.
+        # Other instances forget label sets, too; the number of label sets shows it.
         if not label_sets.added and label_sets.size != self._series.label_sets and self._reread.is_due():
             self._reread.restart()
             self._series.set_label_sets(self._counts.read(self._upkeep.keep_alive).label_sets, now)
 
     def _add_up(self, now: float) -> None:
-        """Add up the counts of what is gone. What is exported follows when all of it is moved."""
+        """Add up the counts of label sets and instances that are gone. Exported metrics follow once all are moved."""
         between = self._upkeep.keep_alive
         if self._is_misplaced:
             moves = misplaced(self._series)

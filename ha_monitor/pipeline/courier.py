@@ -1,5 +1,5 @@
-"""Hands messages to one channel, in a thread of its own: however long that takes, and whatever comes of it, nobody else
-waits.
+"""Delivers messages to one channel in a thread of its own, so that nothing else waits, however long a delivery takes
+and however it ends.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from ha_monitor.store.deliveries import Claim
 from ha_monitor.threads import Threads, ThreadUnavailable
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
-"""Seconds until the next attempt: after the first failure, and at most."""
+"""Seconds until the next attempt after the first failure, and at most."""
 REFUSED_PAUSE = 600.0
 """Seconds until the next attempt after a refusal: a person must act, and may do so at the other end."""
 LONGEST_CALL = 60.0
-"""Seconds after which one that does not return is told of: a name server may keep it for longer than its deadline."""
+"""Seconds after which a delivery that does not end is reported: a name server may delay it beyond its deadline."""
 
 
 class Lease(Protocol):
-    """Whether this instance may still act."""
+    """Knows whether this instance may still act."""
 
     def holds_lease(self) -> bool:
-        """Asks nobody; called in any thread."""
+        """Whether the lease is valid by this instance's clock. Makes no call; may be called in any thread."""
 
 
 class Outcome(NamedTuple):
-    """What became of a message."""
+    """The result of a delivery."""
 
     claim: Claim | None
-    """As it was handed over."""
+    """The claim that was given to `send`."""
     error: NotDelivered | None
-    """Why it was not taken."""
+    """Why the channel did not take the message; None if it did."""
     remark: str = ""
-    """What went wrong although it was."""
+    """What went wrong although the channel took the message."""
 
 
 class Courier:
-    """All methods are the loop's, and none blocks."""
+    """Delivers one message at a time. The loop calls all methods; none blocks."""
 
     def __init__(self, channel: Channel, lease: Lease, clock: Clock, threads: Threads) -> None:
         self._channel = channel
@@ -56,30 +56,30 @@ class Courier:
         self._pause = Schedule(clock, REFUSED_PAUSE)
         self._slow = Schedule(clock, LONGEST_CALL)
         self._told = ""
-        """The trouble that was told of last; empty if there is none."""
+        """The trouble that was reported last; empty if there is none."""
 
     @property
     def is_free(self) -> bool:
-        """Whether it would take a message now."""
+        """Whether a message can be sent now."""
         return self._call is None and self._backoff.remaining() <= 0 and self._pause.is_due()
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last attempt failed, or does not end."""
+        """Whether the last attempt failed, does not end, or succeeded with a remark."""
         return bool(self._told)
 
     def is_busy_with(self, claim: Claim) -> bool:
-        """Whether this message is under way, or was and its outcome was not taken yet."""
+        """Whether this message is being delivered, or its outcome was not taken yet."""
         return self._call is not None and self._claim is not None and self._claim.id == claim.id
 
     def send(self, message: Message, claim: Claim | None) -> None:
-        """Begin to deliver; only while it is free. Without a lease by then, nothing is delivered."""
+        """Start to deliver a message. Allowed only while `is_free`. If the lease is lost by then, nothing is sent."""
         self._claim = claim
         self._slow.restart()
         self._call = self._thread.submit(lambda: self._deliver(message))
 
     def take(self) -> Outcome | None:
-        """What became of the message, once that is known."""
+        """The outcome of the delivery, once it is known."""
         if self._call is None or not self._call.done():
             return None
         call, self._call = self._call, None
@@ -91,7 +91,7 @@ class Courier:
             error = failure
         except ThreadUnavailable as failure:
             error = TryAgain(str(failure))
-        except Exception as failure:  # unexpected, from a library: the channel alone is concerned
+        except Exception as failure:  # unexpected, from a library: only this channel is affected
             error = TryAgain(f"{type(failure).__name__}: {reason_of(failure)}", maybe_taken=True)
         if error is None:
             self._backoff.succeeded()
@@ -102,9 +102,9 @@ class Courier:
         return Outcome(self._claim, error, remark)
 
     def news(self, outcome: Outcome | None) -> str:
-        """What a person should hear of the trouble with this channel, once; empty for nothing new.
+        """A trouble with this channel that was not reported before, as a text for a person; empty if there is none.
 
-        :param outcome: what `take` returned.
+        :param outcome: the result of `take`.
         """
         if outcome is None:
             is_slow = self._call is not None and self._slow.is_due()

@@ -1,4 +1,4 @@
-"""What the leader does beside its share of the events, as the leader itself sees it."""
+"""The interface of the leader's duties, which it performs in addition to handling its share of the events."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ha_monitor.store.outbox import OutboxItem
 
 
 class Duty(Protocol):
-    """Something that only the leader does, a little at a time. Runs in the loop's thread."""
+    """Work that only the leader does, a little at a time. Runs in the loop's thread."""
 
     def start_anew(self) -> None:
-        """The leader has changed: another one may have done some of this meanwhile. Does not block."""
+        """The leader has changed, so another instance may have done some of the work meanwhile. Does not block."""
 
     def run(self) -> list[OutboxItem]:
-        """Do what is due, if anything is. Blocks for a few calls of the store at most.
+        """Do what is due, if anything. Blocks for at most a few calls of the store.
 
-        :returns: what is to be announced; all of it is in the outbox.
+        :returns: the items to announce; all of them are in the outbox.
         :raises StoreUnavailable: as `store/api.py` says. :raises LeaseLost: likewise.
         """

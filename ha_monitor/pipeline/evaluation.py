@@ -1,4 +1,4 @@
-"""Evaluates the answers of workers and result backend about a candidate."""
+"""Evaluates the answers of the workers and the result backend about a candidate for stuck or orphaned."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.store.results import Candidate, OrphanedTask, StuckTask
 
 BY_WORKER, BY_WORKERS, BY_LOSS, BY_BACKEND = "worker", "workers", "worker-lost", "result-backend"
-"""Confirmations: a worker has the task; none that answered lists it; its worker is lost; there is no result."""
+"""Confirmations: a worker has the task; no worker that answered lists it; its worker is lost; the result backend has no
+result."""
 CLOCKS_APART = 60.0
 """Seconds by which the clocks of two workers may differ."""
 Evaluation = StuckTask | OrphanedTask | Result | None
@@ -21,10 +22,11 @@ def evaluate(
     results: Mapping[str, Result | None] | None,
     acks_late: bool | None,
 ) -> Evaluation:
-    """What is confirmed, the result if the task has ended, or None if nothing is certain.
+    """What is confirmed about the task: stuck or orphaned, or its result if it has ended; None if nothing is certain.
 
     :param results: the result backend's answers about the tasks that no worker has; None without a result backend.
-    :param acks_late: whether such tasks are acknowledged when they end, not when they start; None if nobody said.
+    :param acks_late: whether tasks of this name are acknowledged when they end rather than when they start; None if no
+        worker said.
     """
     held = answers.held.get(candidate.task_id)
     if held is not None:
@@ -32,7 +34,7 @@ def evaluate(
     if results is None:
         return _without_result(candidate, answers, [], acks_late)
     if candidate.task_id not in results:
-        return None  # there may be a result that cannot be read
+        return None  # the task may have a result that cannot be read
     result = results[candidate.task_id]
     if result is not None and _is_of_this_run(candidate, result):
         return result
@@ -52,7 +54,7 @@ def _without_result(
 ) -> StuckTask | OrphanedTask | None:
     answered = len(answers.answered)
     if not candidate.is_known:
-        # Workers and backend know it by another id: what they do not say proves nothing.
+        # The workers and the backend know the task by another id, so nothing follows from what they do not report.
         is_lost = candidate.worker_state == "lost"
         return OrphanedTask(True, [BY_LOSS], answered) if is_lost else StuckTask(candidate.phase, [], answered)
     if answered:
@@ -63,9 +65,9 @@ def _without_result(
     if lost:
         confirmed_by = [BY_LOSS, *confirmed_by]
     elif candidate.worker not in answers.answered and candidate.worker_state not in ("offline", "gone"):
-        return None  # the worker is there, and has not answered
-    # Only the start of a task that is acknowledged then takes its message away. Any other message is with a worker
-    # (which does not list what waits for a rate limit) or comes back into its queue.
+        return None  # the worker is online, and has not answered
+    # A started task has no message left only if it is acknowledged at its start. In all other cases, a worker holds the
+    # message (workers do not list tasks that wait for a rate limit), or the message is requeued.
     if candidate.phase == "started" and acks_late is False:
         return OrphanedTask(lost, confirmed_by, answered)
     return StuckTask(candidate.phase, confirmed_by, answered)

@@ -1,10 +1,11 @@
-"""Batches that the store was given and has not answered for yet.
+"""The batches in flight: sent to the store, and not answered yet.
 
-A store in the same house answers before the next batch is collected, so there is one. While a distant one answers,
-several more are collected and sent: else a round trip would let through no more than a batch.
+A store nearby answers before the next batch is collected, so one batch is in flight. While a distant store answers,
+several more are collected and sent: otherwise, only one batch would be merged per round trip.
 
-Redis merges them in the order in which they were handed over. If it merges one in part only, it refuses all those
-behind it (`lua/apply.lua`), so that the rest comes first: all go back to the collector, in their order.
+Redis merges batches in the order in which they were sent. If it merges one only in part, it refuses all batches after
+it (`lua/apply.lua`), so that the rest is merged first: the rest and the refused batches go back to the collector, in
+their order.
 """
 
 from __future__ import annotations
@@ -29,43 +30,43 @@ from ha_monitor.store.api import Store
 from ha_monitor.store.results import Applied
 
 LEAST_EVENTS = 50
-"""Events of a batch at least, however few one call merges."""
+"""Minimum of `Collector.most_events`, however few events one call merges."""
 
 
 class Pause(NamedTuple):
-    """The broker had no more messages."""
+    """A moment at which the broker had no more messages."""
 
     until: float
-    """What it had sent until then is in the batches that were handed over; by the monotonic clock."""
+    """Time by the monotonic clock: what the broker had sent before it is in the batches that were sent to the store."""
     arrivals: int | None
     """`Source.arrivals`."""
 
 
 class Merged(NamedTuple):
-    """What the store has answered."""
+    """A batch that the store has merged, completely or in part."""
 
     batch: Batch
     """What is merged: the batch, or its first tasks."""
     mark: Mark | None
-    """What may be acknowledged once all of it is announced; None if nothing."""
+    """What may be acknowledged once the batch is announced; None if nothing."""
     applied: Applied
     sent_at: float
-    """By the monotonic clock."""
+    """When the batch was sent, by the monotonic clock."""
     pause: Pause | None
-    """The latest one until which everything is merged now, if there was one."""
+    """The latest pause up to which everything is merged now; None if there was none."""
     was_redelivered: bool = False
-    """The broker had delivered its messages before, here or to another instance."""
+    """Whether the broker had delivered the messages before, to this instance or another one."""
 
 
 class _Sent(Struct):
     collected: Collected
     at: float
     pause: Pause | None = None
-    """The latest one after it and before the next was collected."""
+    """The latest pause after this batch and before the next one was collected."""
 
 
 class HandedOver:
-    """The oldest first, and what they have brought that is not acknowledged yet. Used by the loop."""
+    """The batches in flight, oldest first, and the merged ones that are not acknowledged yet. Used by the loop."""
 
     def __init__(
         self,
@@ -93,20 +94,20 @@ class HandedOver:
         self._most_events = collector.most_events
         self._latency = Latency(timely, timeout=timeout, clock=clock)
         self.left = 0
-        """Batches, or rests of them, that the store has left and that are the next to be sent."""
+        """Number of batches, or rests of batches, that the store left unmerged and that must be sent next."""
 
     def __len__(self) -> int:
-        """How many are under way."""
+        """Number of batches in flight."""
         return len(self._sent)
 
     @property
     def is_full(self) -> bool:
-        """Whether no more may be under way."""
+        """Whether no more batches may be in flight."""
         return len(self._sent) >= self._latency.most
 
     def collect(self, wait: float) -> bool:
-        """Collect the next batch, as `Collector.collect`. One that may be filled is not closed while another is under
-        way: many small calls would cost Redis more than few large ones.
+        """Collect the next batch, as `Collector.collect`. A batch that can still grow is not closed while another is in
+        flight: many small calls would cost Redis more than few large ones.
 
         :param wait: seconds to wait for the first message if there is nothing yet.
         """
@@ -120,7 +121,7 @@ class HandedOver:
         return is_full
 
     def send(self, collected: Collected) -> None:
-        """Hand a batch over; what was left before is sent first. Raises as `Store.send_apply` does."""
+        """Send a batch to the store; batches that were left unmerged must come first. Raises as `Store.send_apply`."""
         self._health.batch_began()
         self._sent.append(_Sent(collected, self._clock.monotonic()))
         self.left = max(0, self.left - 1)
@@ -128,40 +129,40 @@ class HandedOver:
 
     @property
     def is_first(self) -> bool:
-        """Whether no other call of the store should be made before it has answered for all: see `Latency`."""
+        """Whether no other call of the store should be made before it has answered all batches: see `Latency`."""
         return bool(self._sent) and self._latency.is_first(self._sent[0].at)
 
     @property
     def goes_on_meanwhile(self) -> bool:
-        """As `Latency.goes_on_meanwhile`."""
+        """See `Latency.goes_on_meanwhile`."""
         return self._latency.goes_on_meanwhile
 
     @property
     def is_far(self) -> bool:
-        """As `Latency.is_far`."""
+        """See `Latency.is_far`."""
         return self._latency.is_far
 
     def ticked(self, seconds: float) -> None:
-        """A tick was answered, and all that were under way before it.
+        """The store answered a tick, and all batches in flight before it.
 
-        :param seconds: that it took.
+        :param seconds: how long the tick took.
         """
         self._latency.ticked(seconds, len(self._sent))
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """The same for what may make other calls."""
+        """As `ticked`, around code that may make other calls."""
         began = self._clock.monotonic()
         yield
         self._latency.called(self._clock.monotonic() - began, len(self._sent))
 
     @property
     def is_slow(self) -> bool:
-        """Whether the store has owed an answer for longer than one does that is near."""
+        """Whether an answer has been outstanding for longer than with a store nearby."""
         return bool(self._sent) and self._clock.monotonic() - self._sent[0].at >= NEAR
 
     def is_answered(self, within: float) -> bool:
-        """Whether the store has answered for the oldest; waits up to so many seconds for it. Raises as the store."""
+        """Whether the store has answered the oldest batch; waits up to `within` seconds. Raises as the store."""
         if not self._sent:
             return False
         if self._store.answers_within(within):
@@ -170,7 +171,7 @@ class HandedOver:
         return False
 
     def pause(self, pause: Pause) -> None:
-        """The broker had nothing more than what was handed over, if nothing of it is still collected."""
+        """Note that the broker had no more messages than those sent to the store. Ignored while a batch is open."""
         if self._collector.is_open:
             return
         if self._sent:
@@ -179,10 +180,10 @@ class HandedOver:
             self._watermark.nothing_in_flight(*pause)
 
     def receive(self) -> list[Merged]:
-        """Wait until the store has answered for the oldest; if it has left something, until it has answered for all.
+        """Wait until the store has answered the oldest batch; if it left something unmerged, until it has answered all.
 
-        :returns: what is to be announced, and then taken by `take_merged`; nothing if nothing is under way.
-        :raises StoreUnavailable: and :raises LeaseLost: as the store; nothing is given up then.
+        :returns: what must be announced, and then taken with `take_merged`; empty if nothing is in flight.
+        :raises StoreUnavailable: and :raises LeaseLost: as the store; no batch is lost then.
         """
         merged: list[Merged] = []
         left: list[_Sent] = []
@@ -200,7 +201,7 @@ class HandedOver:
                     self._limit_to(batch.event_count)
                 elif batch.event_count >= self._collector.most_events:
                     self._allow_more()
-                # A mark covers all messages before it, so those of which something is left as well.
+                # A mark covers all messages before it, and so also those of a batch that is not merged completely.
                 is_all = not left
                 pause = sent.pause if is_all else None
                 again = sent.collected.was_redelivered
@@ -221,7 +222,7 @@ class HandedOver:
         return applied
 
     def _limit_to(self, events: int) -> None:
-        """One call merges no more: what is behind it was sent for nothing."""
+        """Make batches smaller, since one call merges no more events: the batches after it were sent in vain."""
         if self._sent:
             self._collector.most_events = max(LEAST_EVENTS, min(events, self._collector.most_events) * 3 // 4)
 
@@ -239,12 +240,12 @@ class HandedOver:
             self._rejections.add(batch.rejected, batch.rejected_count)
 
     def take_merged(self) -> list[Merged]:
-        """All that was received and is announced now: to be acknowledged, and then `done`."""
+        """All batches that were received and are now announced: acknowledge each, and then call `done`."""
         merged, self._merged = self._merged, []
         return merged
 
     def done(self, merged: Merged) -> None:
-        """It is merged, announced and acknowledged."""
+        """The batch is merged, announced and acknowledged."""
         self._health.batch_committed()
         if self._sent:
             self._health.batch_began()
@@ -254,7 +255,7 @@ class HandedOver:
             self._watermark.nothing_in_flight(*merged.pause)
 
     def give_up(self) -> None:
-        """Nothing is under way any more: what the store may not have merged goes back to the collector."""
+        """Nothing is in flight any longer: batches that the store may not have merged go back to the collector."""
         while self._sent:
             self._collector.put_back(self._sent.pop().collected)
         self._merged.clear()

@@ -1,5 +1,5 @@
-"""The leader's duty for incidents: look at what is wrong every few seconds, write it down, and announce what opened or
-is over.
+"""The leader's duty for incidents: look every few seconds at what is wrong, store it, and announce which incidents
+opened or are resolved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ha_monitor.store.schedules import KnownSource
 LOOK_EVERY = 5.0
 """Seconds between two looks."""
 MERGED_WITHIN = 30.0
-"""Seconds before which all instances must have merged what they were given, for what rests on events to be judged."""
+"""Maximum age of the fleet's watermark, in seconds, at which incidents that depend on events may be judged."""
 
 
 class Watch(Protocol):
@@ -36,23 +36,23 @@ class Watch(Protocol):
 
     @property
     def watched(self) -> Watched | None:
-        """What it saw last; None if that was before this instance led."""
+        """The result of the latest look; None if this instance has not looked since it leads."""
 
     @property
     def merged_ago(self) -> float | None:
-        """Seconds since the time until which all that was sent is merged; None if that is not known."""
+        """Age of the fleet's watermark in seconds; None if it is not known."""
 
 
 class Asked(Protocol):
-    """Finds out which schedules there are."""
+    """Finds out which schedules exist."""
 
     @property
     def sources(self) -> Mapping[Source, KnownSource]:
-        """What each source said since this instance leads."""
+        """The answer of each source since this instance leads."""
 
 
 class Strangers(Protocol):
-    """Looks for other consumers of the queue of events."""
+    """Looks for other consumers of the event queue."""
 
     @property
     def found(self) -> SharedQueue | None:
@@ -60,15 +60,15 @@ class Strangers(Protocol):
 
 
 class Failing(Protocol):
-    """Tells the channels."""
+    """Delivers messages to the channels."""
 
     @property
     def failing(self) -> list[str]:
-        """Those with which something is wrong, by name."""
+        """Names of the channels with which something is wrong."""
 
 
 class IncidentsDuty:
-    """Advances one step at each `run`: asks for a look, and writes what it brought. Never waits for a look."""
+    """Advances one step at each `run`: starts a look, and stores its result. Never waits for a look."""
 
     def __init__(
         self,
@@ -90,10 +90,10 @@ class IncidentsDuty:
         clock: Clock,
     ) -> None:
         """
-        :param latest: is told what was written.
-        :param channels: None if nobody is told of incidents.
-        :param asked: None if nobody is asked for schedules.
-        :param schedules: those in the configuration of this program.
+        :param latest: receives what was written.
+        :param channels: None if no channel is notified of incidents.
+        :param asked: None if schedules are not asked for.
+        :param schedules: the schedules in the configuration of this program.
         """
         self._asked = asked
         self._schedules = schedules
@@ -111,10 +111,10 @@ class IncidentsDuty:
         self._logger = logger
         self._due = Schedule(clock, LOOK_EVERY)
         self._is_outdated = False
-        """Whether the look that is being taken began under another leader."""
+        """Whether the look in progress began before the leader changed."""
         self._fails = False
         self._unwritten: Looked | None = None
-        """What is to be written at the next run, though its schedules are written."""
+        """A look whose schedules are stored, and whose incidents must be stored at the next run."""
 
     def start_anew(self) -> None:
         self._unwritten = None
@@ -172,7 +172,7 @@ class IncidentsDuty:
             self._logger.warning("incidents-not-judged", reason=looked.problem)
         self._fails = looked.problem is not None
         if self._fails:
-            # Also without changes: it names and repairs what is in place of the incidents.
+            # Call the store even without changes: it reports and repairs a foreign value in place of the incidents.
             return self._duties.incidents(looked.changes)
         self._telemetry.incidents = [one for one in looked.incidents if one.is_open]
         self._stats.judged = looked.judged_at or self._stats.judged
@@ -188,6 +188,6 @@ class IncidentsDuty:
 
     def _write(self, looked: Looked) -> list[OutboxItem]:
         items = [] if looked.changes.is_empty else self._duties.incidents(looked.changes)
-        # Nobody is told of what is not written: another leader would make another message of it.
+        # Notify of nothing that is not stored: another leader would send another message about it.
         self._latest.written(looked.incidents, has_judged=looked.judged_at is not None)
         return items

@@ -1,4 +1,4 @@
-"""Asks workers and result backend about candidates, in a thread: they answer slowly."""
+"""Asks the workers and the result backend about candidates, in a thread, since they answer slowly."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from ha_monitor.store.results import Candidate, Candidates
 from ha_monitor.threads import OneCall, Threads, ThreadUnavailable
 
 AskWorkers = Callable[[Sequence[str], Sequence[str]], WorkerAnswers]
-"""Given task ids, and workers to ask for their settings."""
+"""Called with task ids, and the workers to ask for their settings."""
 AskBackend = Callable[[Sequence[str]], Mapping[str, Result | None]]
 
 
 MOST_WITNESSES = 20
-"""Workers that one question asks for their settings: each answers with all the tasks that it knows."""
+"""Maximum workers that one query asks for their settings: each answers with all the tasks that it knows."""
 MOST_NAMES = 10_000
-"""Task names of which it is known how they are acknowledged; as many as have a usual run time."""
+"""Maximum task names whose acknowledgement setting is kept: as many as have a baseline of their run time."""
 
 
 class Findings(NamedTuple):
     """The result of one query."""
 
     answered_at: int
-    """When it was answered, in the time of `Candidates.at`."""
+    """When the query was answered, in the time of `Candidates.at`."""
     answered: float
-    """The same by the monotonic clock."""
+    """The same time by the monotonic clock."""
     evaluations: list[tuple[Candidate, Evaluation]]
     problem: str | None
-    """Why it failed, if it did."""
+    """Why the query failed; None if it did not fail."""
 
 
 class Investigator:
@@ -49,20 +49,20 @@ class Investigator:
         self._clock = clock
         self._call: OneCall[Findings] = OneCall(threads.calls("investigator"))
         self._acks_late: dict[str, bool] = {}
-        """As workers have said, by task name: who could say it now may be the worker that is lost."""
+        """Task name → what workers said earlier: the worker that could say it now may be the lost one."""
 
     @property
     def busy(self) -> bool:
-        """A query is in progress, or its result was not taken yet."""
+        """Whether a query is in progress, or its result was not taken yet."""
         return self._call.busy
 
     @property
     def alive(self) -> bool:
-        """A question is under way."""
+        """Whether a query is in progress."""
         return self._call.under_way
 
     def ask(self, candidates: Candidates) -> None:
-        """Start a query about tasks. Only while it is not busy."""
+        """Start a query about tasks. Allowed only while it is not busy."""
         began = self._clock.monotonic()
         self._call.begin(lambda: self._investigate(candidates, began))
 
@@ -85,7 +85,7 @@ class Investigator:
             ]
             problem = None
         except BrokerBlocked:
-            evaluations, problem = [], None  # whoever knows of the alarm tells of it
+            evaluations, problem = [], None  # `broker/control.py` reports the alarm
         except HaMonitorError as error:
             evaluations, problem = [], str(error)
         except Exception as error:  # unexpected, from a library: the loop waits for a result
@@ -100,6 +100,6 @@ class Investigator:
 
 
 def _witnesses(candidates: Candidates) -> list[str]:
-    """Whom to ask how tasks are acknowledged: the workers of the candidates first."""
+    """The workers to ask how tasks are acknowledged: the candidates' own workers first."""
     own = (one.worker for one in candidates.tasks if one.worker)
     return list(dict.fromkeys([*own, *candidates.workers]))[:MOST_WITNESSES]

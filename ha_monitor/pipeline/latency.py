@@ -1,4 +1,4 @@
-"""How soon the store answers, and what follows from it: how many batches may be under way, and what waits for them."""
+"""The latency of the store, and what follows from it: how many batches may be in flight, and what waits for them."""
 
 from __future__ import annotations
 
@@ -6,79 +6,79 @@ from ha_monitor.clock import Clock
 from ha_monitor.store.api import SLOW_CALL
 
 MOST = 8
-"""Batches under way at most. The broker's prefetch is usually reached before."""
+"""Maximum batches in flight. The broker's prefetch usually limits them earlier."""
 FIRST = 2
-"""Batches under way at most before the store has shown how soon it answers."""
+"""Maximum batches in flight before the store's latency is known."""
 NEAR = 0.02
-"""Seconds within which a store answers that is not far away; then no more is sent before the answer."""
+"""Seconds within which a store nearby answers; nothing more is sent before its answer."""
 LONG_WAY = 2 * SLOW_CALL
-"""Seconds for which a single call of such a store is waited for. A shorter time may as well be that of the way, on
-which several calls take no longer than one."""
+"""Seconds after which a single answer shows that each call takes long. A shorter time may be the network's round trip,
+which several calls in flight share."""
 
 
 class Window:
-    """How many batches may be under way.
+    """How many batches may be in flight.
 
-    Each renewal of the lease waits for all of them. Where the way is long, that takes no longer for eight than for one;
-    where each call takes long (a replica that lags, a slow disk), it takes eight times as long. So there are more, one
-    by one, as long as the answers are timely, and half as many after one that is not.
+    Each renewal of the lease waits for all of them. If the round trip is long, this takes no longer for eight than for
+    one; if each call takes long (a lagging replica, a slow disk), it takes eight times as long. So the window grows by
+    one after each timely answer, and is halved after an answer that is late.
     """
 
     def __init__(self, timely: float) -> None:
-        """:param timely: seconds within which an answer has to come."""
+        """:param timely: seconds within which an answer must come."""
         self._timely = timely
         self.most = FIRST
 
     def answered(self, after: float) -> None:
-        """A batch is answered for. :param after: seconds for which the answer certainly was not there."""
+        """A batch was answered. :param after: seconds for which the answer certainly was not there."""
         self.most = min(MOST, self.most + 1) if after <= self._timely else max(1, self.most // 2)
 
     def start_anew(self) -> None:
-        """The connection is another one."""
+        """Start again, since the connection is a new one."""
         self.most = FIRST
 
 
 class Latency:
-    """Tells a store that is far away, for which batches do not wait for each other, from one each of whose calls takes
-    long, which is given one after the other.
+    """Distinguishes a distant store, which is sent several batches at once, from a store whose calls take long each,
+    which is sent one batch after the other.
 
-    The loop does not see when an answer comes: it knows when it looked for one that was not there yet.
+    The loop does not see when an answer arrives: it only knows when it last looked and the answer was not there.
     """
 
     def __init__(self, timely: float, *, timeout: float, clock: Clock) -> None:
         """
         :param timely: as for `Window`.
-        :param timeout: seconds after which the store itself gives an answer up.
+        :param timeout: seconds after which the store itself gives up waiting for an answer.
         """
         self._window = Window(timely)
         self._timeout = timeout
         self._clock = clock
         self._missed_at = float("-inf")
-        """When an answer was looked for last that was not there, by the monotonic clock."""
+        """When the loop last looked for an answer that was not there, by the monotonic clock."""
         self._waited = 0.0
         """Seconds for which the latest answer certainly was not there."""
         self._answered_at = float("-inf")
         """When the latest answer came, by the monotonic clock."""
         self._answered = 0
-        """Batches under way that were answered for before another call was: how soon is not known."""
+        """Batches in flight that the store answered before it answered another call: their latency is not known."""
         self._is_slow_at_each = self._is_unclear = False
         self.is_far = False
-        """Whether the latest batch, or call, was not answered for as soon as by a store that is near."""
+        """Whether the latest batch, or call, took longer than with a store nearby."""
 
     @property
     def most(self) -> int:
-        """Batches that may be under way."""
+        """Maximum batches that may be in flight."""
         return self._window.most
 
     @property
     def goes_on_meanwhile(self) -> bool:
-        """Whether a call that waits for its reply should have batches under way meanwhile."""
+        """Whether batches should be in flight while a call waits for its reply."""
         return self.is_far and not self._is_slow_at_each
 
     def is_first(self, sent_at: float) -> bool:
-        """Whether no other call should be made before the store has answered for all batches: it would wait for them,
-        too, and each takes long, or they take longer than usual. A store that is far away, and no slower than that,
-        takes no longer for several.
+        """Whether no other call should be made before the store has answered all batches. The call would wait for them,
+        too, while each takes long, or longer than usual. If only the distance is long, several calls take no longer
+        than one.
 
         :param sent_at: when the oldest batch was sent, by the monotonic clock.
         """
@@ -89,14 +89,14 @@ class Latency:
         return not self.is_far or is_slow or owes_for >= NEAR + 2 * self._waited
 
     def missed(self) -> None:
-        """The next answer was looked for, and is not there."""
+        """The loop looked for the next answer, and it is not there."""
         self._missed_at = self._clock.monotonic()
 
     def answered(self, sent_at: float, asked_at: float) -> None:
-        """The store has answered for the oldest batch.
+        """The store has answered the oldest batch.
 
-        :param sent_at: when that was sent, and
-        :param asked_at: since when its answer was waited for, by the monotonic clock.
+        :param sent_at: when that batch was sent, by the monotonic clock.
+        :param asked_at: when the loop began to wait for its answer, by the monotonic clock.
         """
         now = self._clock.monotonic()
         if now - asked_at >= NEAR:
@@ -112,10 +112,10 @@ class Latency:
         self._window.answered(self._waited)
 
     def ticked(self, seconds: float, under_way: int) -> None:
-        """A tick was answered, and all batches before it.
+        """The store answered a tick, and all batches before it.
 
-        :param seconds: that it took.
-        :param under_way: how many batches those were.
+        :param seconds: how long the tick took.
+        :param under_way: how many batches there were.
         """
         self.called(seconds, under_way)
         self._judge(seconds / (1 + self._answered), follows=self._answered > 0)
@@ -123,21 +123,21 @@ class Latency:
             self._window.answered(seconds)
 
     def called(self, seconds: float, under_way: int) -> None:
-        """The same for what may have made other calls, or none."""
+        """As `ticked`, for code that may have made other calls, or none."""
         self._answered = 0
         if seconds >= NEAR:
             self._answered, self.is_far = under_way, True
 
     def start_anew(self) -> None:
-        """Nothing is under way any more, and the connection may be another one."""
+        """Start again: nothing is in flight any longer, and the connection may be a new one."""
         self._window.start_anew()
         self._answered = 0
 
     def _judge(self, seconds: float, *, follows: bool) -> None:
         """Judge whether each call takes long.
 
-        :param seconds: that one took.
-        :param follows: whether it followed another one, so that the way is not in it.
+        :param seconds: how long one call took.
+        :param follows: whether the call directly followed another one, so that its time excludes the round trip.
         """
         self._is_unclear = not follows and SLOW_CALL <= seconds < LONG_WAY
         if not self._is_unclear:

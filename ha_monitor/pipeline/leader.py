@@ -1,4 +1,4 @@
-"""The leader's duties, in addition to its share of the events. Redis decides at each tick which instance leads."""
+"""The leader's duties, in addition to its share of the events. At each tick, Redis decides which instance leads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ha_monitor.threads import Threads
 
 
 class Leader:
-    """Runs the duties, a file each, while this instance leads. To add one, list it in `__init__`."""
+    """Runs the duties while this instance leads. Each duty has a file of its own; to add one, list it in `__init__`."""
 
     def __init__(
         self,
@@ -52,10 +52,10 @@ class Leader:
         scout: Scout | None = None,
     ) -> None:
         """
-        :param publishers: know whether the broker takes what workers send.
+        :param publishers: knows whether the broker accepts what workers send.
         :param investigator: asks about candidates; None if the detection of stuck tasks is disabled.
-        :param looker: looks for incidents; None to have none.
-        :param scout: asks for schedules; None to ask nobody.
+        :param looker: looks for incidents; None to detect no incidents.
+        :param scout: asks for schedules; None not to ask.
         """
         settings = config.workers
         self._store = record.store
@@ -63,7 +63,7 @@ class Leader:
         self._telemetry = telemetry
         self._logger = logger
         self.listening = Listening(clock, settings.late_after)
-        """Is told whenever the instance has received."""
+        """The loop calls its `listened` whenever the instance has received."""
         watching = Watching(settings.late_after, settings.lost_after)
         self._watch = WatchDuty(
             record.duties,
@@ -136,15 +136,16 @@ class Leader:
             )
         self._leads = False
         self._next = 0
-        """The duty that is first the next time."""
+        """Index of the duty that comes first at the next call of `perform`."""
         self.has_duties = False
         """Whether this instance leads, and has not performed any duty since the latest tick."""
 
     def queue_seen(self, depth: int | None, asked_at: float, consumers: int | None = None) -> None:
-        """The length of the shared queue was queried; None if there is no queue.
+        """The shared queue was queried.
 
-        :param asked_at: when it was asked, by the monotonic clock.
-        :param consumers: how many the queue has; None where they are not counted.
+        :param depth: its length; None if there is no queue.
+        :param asked_at: time of the query by the monotonic clock.
+        :param consumers: number of its consumers; None if they are not counted.
         """
         self._strangers.consumers_seen(consumers)
         if depth:
@@ -154,14 +155,14 @@ class Leader:
             self._stuck.queue_was_empty(asked_at)
 
     def delivered(self, at: float) -> None:
-        """The broker delivered, or showed that it can.
+        """The broker delivered messages, or proved that it can.
 
-        :param at: by the monotonic clock.
+        :param at: time by the monotonic clock.
         """
         self._watch.delivered(at)
 
     def after_tick(self, ticked: Ticked) -> None:
-        """See whether this instance leads."""
+        """Update whether this instance leads."""
         self.has_duties = ticked.leads
         if ticked.leads != self._leads:
             self._leads = ticked.leads
@@ -176,9 +177,9 @@ class Leader:
             self._telemetry.leads(self._store.lease_until, followed=ticked.followed)
 
     def perform(self, turn: Turn) -> list[OutboxItem]:
-        """Perform the duties, until the turn is long; after the next tick it goes on with the one that is next then.
+        """Perform the duties in rotation, until the turn is long. The next call continues with the next duty.
 
-        :returns: what is to be announced. Raises as `Duty.run`.
+        :returns: the items to announce. Raises as `Duty.run`.
         """
         items: list[OutboxItem] = []
         self.has_duties = False

@@ -1,6 +1,6 @@
-"""A connection to a service that may be unavailable: retried after growing pauses, closed after an error.
+"""A connection to a service that may be unavailable: retried with exponential backoff, closed after an error.
 
-It is made in a thread, so that the loop renews its lease, notifies the watchdog and hears of signals meanwhile.
+It is made in a thread, so that the loop can renew its lease, notify the watchdog and handle signals meanwhile.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ha_monitor.pipeline.report import Report
 from ha_monitor.threads import CallThread
 
 LOOK = 0.1
-"""Most seconds for which the loop waits for an attempt, before it goes round."""
+"""Maximum seconds to wait for an attempt before the loop starts a new turn."""
 SLOW_AFTER = 5.0
-"""Seconds after which an attempt that is under way is told of."""
+"""Seconds after which an attempt that is still under way is reported."""
 
 
 class Link(ABC, Generic[Connected]):
-    """What all connections have in common; a subclass defines how one is opened and closed."""
+    """What all connections have in common; a subclass defines how a connection is opened and closed."""
 
     def __init__(
         self,
@@ -40,16 +40,17 @@ class Link(ABC, Generic[Connected]):
         thread: CallThread,
     ) -> None:
         """
-        :param service: its name in the supervisor's status line.
-        :param name: of its section in the configuration.
-        :param line: name of the log event of an outage.
-        :param first: upper limit of the first pause between two attempts in seconds.
-        :param longest: upper limit of any pause in seconds.
-        :param thread: in which it is connected to.
+        :param service: the service's name in the supervisor's status line.
+        :param name: the name of its section in the configuration.
+        :param line: the name of the log event of an outage.
+        :param first: upper limit of the first pause between two attempts, in seconds.
+        :param longest: upper limit of any pause, in seconds.
+        :param thread: the thread that connects.
         """
         self._service = service
         self._name = name
-        # A queue that was deleted, for one, must be declared at once: until then, events are lost.
+        # The first retry is at once. For example, a deleted queue must be declared again at once: until then, events
+        # are lost.
         self._backoff = Backoff(clock, first, longest, at_once=True)
         self._outage = Outage(line, logger, clock)
         self._dialing: Dialing[Connected] = Dialing(thread, clock)
@@ -59,13 +60,13 @@ class Link(ABC, Generic[Connected]):
         self._clock = clock
 
     def remaining(self) -> float:
-        """Seconds until the next attempt to connect; 0 if it is due."""
+        """Seconds until the next attempt to connect is due; 0 if it is due."""
         return self._backoff.remaining()
 
     def connect(self) -> bool:
-        """Connect if an attempt is due, or go on with the one that is under way; returns whether it has succeeded.
+        """Connect if an attempt is due, or continue the attempt under way. Returns whether it has succeeded.
 
-        To be called again and again. Waits for a moment; without a thread, until the attempt has ended.
+        Call it repeatedly. It waits for a moment; without a thread, until the attempt has ended.
 
         :raises HaMonitorError: as the subclass says; the caller must pass it to `lost`.
         """
@@ -94,7 +95,7 @@ class Link(ABC, Generic[Connected]):
         self._report.waiting(self._service, self._clock.monotonic() - SLOW_AFTER, reason)
 
     def lost(self, error: HaMonitorError) -> None:
-        """The connection broke, or could not be made. Close it; the next attempt comes after a pause."""
+        """The connection broke or could not be made: close it, and schedule the next attempt."""
         reason = str(error)
         self._outage.failed(reason, self._backoff.failed())
         self._unhealthy(reason)
@@ -107,22 +108,22 @@ class Link(ABC, Generic[Connected]):
         self._close()
 
     def _returned(self) -> dict[str, float] | None:
-        """The service is back. Returns the fields of the line about it, as `Outage.over` does; None for no line."""
+        """The service is available again. Returns the fields of its line, as `Outage.over` does; None for no line."""
         self._backoff.succeeded()
         return self._outage.over()
 
     @abstractmethod
     def _dial(self) -> Dialed[Connected]:
-        """Make a connection. Blocks; in a thread, so it must touch nothing that the loop uses."""
+        """Make a connection. Blocks. Runs in a thread, so it must not touch anything that the loop uses."""
 
     @abstractmethod
     def _open(self, connected: Connected) -> None:
-        """The connection is in use: do what comes first, and log that."""
+        """The connection is now in use: do what comes first, and log it."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Close the connection, and drop what is only valid with it. Never raises."""
+        """Close the connection, and drop what is valid only with it. Never raises."""
 
     @abstractmethod
     def _unhealthy(self, problem: str) -> None:
-        """The instance is not ready, for that reason."""
+        """The instance is not ready because of this problem."""

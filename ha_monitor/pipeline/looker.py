@@ -1,4 +1,5 @@
-"""Reads what the rules judge by, in a thread with a connection of its own, so that nothing waits for it."""
+"""Reads the facts for the incident rules and applies the rules, in a thread with a connection of its own, so that
+nothing waits for it."""
 
 from __future__ import annotations
 
@@ -23,48 +24,50 @@ class Looked(NamedTuple):
 
     changes: IncidentChanges
     incidents: tuple[Incident, ...] = ()
-    """All that there are after the changes; each says until when it is silenced."""
+    """All incidents after the changes; each says until when it is silenced."""
     judged_at: float | None = None
-    """When all was judged, seconds since the epoch by the store's clock; None if it could not be."""
+    """When all kinds of incidents were judged, in seconds since the epoch by the store's clock; None if they could not
+    be judged."""
     schedules: ScheduleChanges = ScheduleChanges()
     judged: tuple[Judgement, ...] | None = None
-    """What is to be said of the schedules; None if they could not be judged."""
+    """The judgements of the schedules; None if they could not be judged."""
     waited_in: tuple[str, ...] = ()
-    """The queues in which tasks wait, as producers tell: those that wait for longest, first."""
+    """The queues in which tasks wait, as producers report them; the queue with the longest wait first."""
     problem: str | None = None
-    """Why nothing could be seen, if that is so."""
+    """Why the look failed; None if it did not."""
 
 
 NOTHING = IncidentChanges([], [], [])
 MOST_WAITED_IN = 100
-"""Queues that only producers name and that the broker is asked about: events can invent any number of them."""
+"""Maximum queues that only producers name and that the broker is asked about: events can invent any number of them."""
 
 
 class LatestLook:
-    """What the leader saw and wrote last: so whoever tells of it need not read it again."""
+    """What the leader last saw and wrote, so that other duties need not read it again."""
 
     def __init__(self) -> None:
         self._incidents: Sequence[Incident] | None = None
         self._has_judged = False
 
     def written(self, incidents: Sequence[Incident], *, has_judged: bool) -> None:
-        """The store has these now.
+        """Note that the store has these incidents now.
 
-        :param has_judged: whether all kinds were judged, also those that rest on events.
+        :param has_judged: whether all kinds were judged, including those that depend on events.
         """
         self._incidents = incidents
         self._has_judged = self._has_judged or has_judged
 
     def forget(self) -> None:
-        """Another instance may have led meanwhile."""
+        """Forget everything, since another instance may have led meanwhile."""
         self._incidents, self._has_judged = None, False
 
     def incidents(self) -> Sequence[Incident] | None:
-        """All of them; None before the first look of this leader."""
+        """All incidents; None before the first look of this leader."""
         return self._incidents
 
     def unjudged(self) -> frozenset[str]:
-        """Ids of those that this leader has only found: they may be over, and it cannot judge that yet."""
+        """Ids of the incidents that this leader took over from an earlier one: they may be over, which it cannot judge
+        yet."""
         if self._has_judged:
             return frozenset()
         always = {kind.name for kind in CATALOGUE if kind.always}
@@ -75,7 +78,7 @@ class Looker:
     """Takes one look at a time. `ask` and `take` never block."""
 
     def __init__(self, reader: Reader, threads: Threads) -> None:
-        """:param reader: used by the thread alone, and not connected yet."""
+        """:param reader: not connected yet; used only by the thread."""
         self._reader = reader
         self._gatherer = Gatherer()
         self._remembered = Remembered()
@@ -84,23 +87,23 @@ class Looker:
 
     @property
     def busy(self) -> bool:
-        """A look is being taken, or its result was not taken yet."""
+        """Whether a look is in progress, or its result was not taken yet."""
         return self._call.busy
 
     def start_anew(self) -> None:
-        """Another instance led meanwhile."""
+        """Forget what is known of the schedules, since another instance led meanwhile."""
         self._gatherer.schedules.start_anew()
 
     def written(self, changes: ScheduleChanges) -> None:
-        """What a look found of the schedules is in the store. Only while it is not busy."""
+        """Note that these changes of a look are in the store. Allowed only while it is not busy."""
         self._gatherer.schedules.written(changes)
 
     def ask(self, view: View) -> None:
-        """Begin a look. Only while it is not busy."""
+        """Begin a look. Allowed only while it is not busy."""
         self._call.begin(lambda: self._look(view))
 
     def take(self) -> Looked | None:
-        """The result, once it is there."""
+        """The result, once it is available."""
         try:
             return self._call.take()
         except ThreadUnavailable as error:
@@ -121,7 +124,7 @@ class Looker:
         except HaMonitorError as error:
             self._disconnect()
             return Looked(NOTHING, problem=str(error))
-        except Exception as error:  # unexpected, from what is in the store: the loop waits for a result
+        except Exception as error:  # unexpected, because of data in the store: the loop waits for a result
             self._disconnect()
             return Looked(NOTHING, problem=f"{type(error).__name__}: {error}")
         return Looked(

@@ -1,4 +1,4 @@
-"""The leader's duty for lost events: find those that a worker sent and no instance received."""
+"""The leader's duty for lost events: find events that a worker sent and no instance received."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ha_monitor.store.api import LeaderDuties
 from ha_monitor.store.outbox import OutboxItem
 
 LOSSES_EVERY = 2.0
-"""Seconds: as often as workers send heartbeats."""
+"""Seconds between two looks: as often as workers send heartbeats."""
 MORE_EVERY = 0.5
-"""Seconds between two looks while some processes have not been looked at."""
+"""Seconds between two looks while some processes have not been looked at yet."""
 
 
 class LossesDuty:
-    """Compares, for each process of the workers, what the worker counted with what was received."""
+    """Compares, for each worker process, what the worker counted with what was received."""
 
     def __init__(self, duties: LeaderDuties, clock: Clock, *, report: bool) -> None:
-        """:param report: whether losses are announced and counted; else only the data to find them is updated."""
+        """:param report: whether to announce and count losses; if not, only the data to find them is updated."""
         self._duties = duties
         self._report = report
         self._due = Schedule(clock, LOSSES_EVERY)

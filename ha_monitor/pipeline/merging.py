@@ -1,4 +1,4 @@
-"""Hands batches to the store, announces what comes back in its order, and acknowledges their messages."""
+"""Sends batches to the store, announces what the store returns in that order, and acknowledges the messages."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.schedule import Schedule
 
 LONGEST_WAIT = 0.05
-"""Seconds for which the store is waited for at most before the loop goes round."""
+"""Maximum seconds to wait for the store before the loop starts a new turn."""
 GLANCE = 0.002
-"""Seconds that a distant store is waited for before it is seen what the broker has sent meanwhile, which has the same
-long way before it.
+"""Seconds to wait for a distant store before looking at what the broker has sent meanwhile, which still has the same
+long round trip ahead of it.
 """
 
 
 class Acknowledging(Upkeep, Protocol):
-    """What else the owner of the broker's connection does."""
+    """The owner of the broker's connection, which can also acknowledge messages."""
 
     def acknowledge(self, mark: Mark | None) -> None:
-        """Tell the broker that messages are merged and announced; raises nothing if it is gone."""
+        """Tell the broker that messages are merged and announced. Does not raise if the broker is gone."""
 
 
 class Merging:
-    """Used by the loop. All but `send_more` raise as `store/api.py` says."""
+    """The way of batches from the collector to the acknowledgement. Used by the loop. The methods raise the store's
+    errors, as `store/api.py` says.
+    """
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class Merging:
         next_tick: Schedule,
         name_wait: float,
     ) -> None:
-        """:param name_wait: seconds after which what waits for a name becomes due."""
+        """:param name_wait: seconds after which an announcement that waits for the task's name becomes due."""
         self._handed = handed
         self._collector = collector
         self._redeliveries = redeliveries
@@ -54,8 +56,8 @@ class Merging:
         self._name_wait = name_wait
 
     def send_next(self) -> None:
-        """Hand the oldest closed batch over, once it is known what the store has left of those before; not while as
-        many are under way as may be.
+        """Send the oldest closed batch, once it is known what the store has left unmerged of those before it. Does
+        nothing while the maximum number of batches is in flight.
         """
         self.finish_answered(at_once=True)
         if self._handed.is_full:
@@ -70,8 +72,8 @@ class Merging:
             self._handed.send(collected)
 
     def send_more(self) -> None:
-        """Hand over what is collected or can be without waiting, as far as it may be under way: a call that follows
-        then takes no longer than these do. Nothing is announced.
+        """Send the batches that are collected or can be collected without waiting, up to the maximum in flight: a call
+        that follows then takes no longer than they do. Nothing is announced.
         """
         while not self._handed.left and not self._handed.is_full:
             self._handed.collect(0.0)
@@ -80,7 +82,7 @@ class Merging:
             self._handed.send(self._collector.take())
 
     def _merge_redelivered(self, collected: Collected) -> None:
-        """Merge redelivered messages, which may have crashed another instance, one step after the other."""
+        """Merge redelivered messages, which may have crashed another instance, one batch at a time."""
         for batch in self._redeliveries.batches(collected.redelivered, self._collector.decoder):
             self._handed.send(Collected(batch, None, was_redelivered=True))
             self.finish()
@@ -89,9 +91,9 @@ class Merging:
         self._owner.acknowledge(collected.mark)
 
     def finish(self, *, and_stop: bool = False) -> None:
-        """Wait for the batches under way until they are merged completely and announced, and acknowledge them.
+        """Wait until the batches in flight are merged completely, announce what they bring, and acknowledge them.
 
-        :param and_stop: it is the end: nothing else goes on while the store is waited for.
+        :param and_stop: True at the stop of the instance: nothing else continues while waiting for the store.
         """
         while self._handed or self._handed.left:
             if not self._handed:
@@ -104,7 +106,7 @@ class Merging:
         self.announce()
 
     def finish_closed(self, *, and_stop: bool = False) -> None:
-        """The same, and then for all batches that are closed; at a stop for all that was received."""
+        """As `finish`, and then the same for all closed batches; at a stop, for everything that was received."""
         self.finish(and_stop=and_stop)
         while self._collector or (and_stop and self._collector.close_all()):
             self.send_next()
@@ -113,8 +115,10 @@ class Merging:
                 self._owner.keep_alive()
 
     def finish_answered(self, *, at_once: bool = False) -> None:
-        """The same for those that are answered for soon, or at once if `at_once`. A distant store is waited for
-        shortly, and not at all while there is something to send; longer if no more can be sent.
+        """Take in, announce and acknowledge the batches in flight that the store answers soon. Waits only briefly for a
+        distant store, and not at all while there is something to send; longer if no more can be sent.
+
+        :param at_once: do not wait unless no more can be sent.
         """
         while self._handed:
             if self._handed.is_full:
@@ -129,8 +133,8 @@ class Merging:
             self.announce()
 
     def allows_calls(self) -> bool:
-        """Whether no batch under way comes before other calls of the store; those that are answered for are finished.
-        The loop goes round while one does.
+        """Whether other calls of the store may be made now, rather than wait for the batches in flight. Finishes the
+        answered batches first. If the result is False, the loop starts a new turn.
         """
         while self._handed.is_first:
             if not self._handed.is_answered(LONGEST_WAIT):
@@ -140,25 +144,25 @@ class Merging:
         return True
 
     def take_in_answered(self) -> None:
-        """Take in what is answered for, without waiting; what it brings is to be announced then."""
+        """Take in the batches that are answered, without waiting. What they bring must be announced afterwards."""
         while self._handed.is_answered(0.0):
             self._take_in_next()
 
     def take_in(self) -> None:
-        """Wait for all that is under way: it is announced before anything that is to be announced later."""
+        """Wait for all batches in flight, so that they are announced before anything that comes later."""
         while self._handed:
             self._take_in_next()
 
     def _take_in_next(self) -> None:
-        """Wait for the oldest batch under way, if there is any; what it brings is to be announced then."""
+        """Wait for the oldest batch in flight, if there is any. What it brings must be announced afterwards."""
         for merged in self._handed.receive():
             self._announcements.add(merged.applied.items, was_redelivered=merged.was_redelivered)
             if merged.applied.waiting:
                 self._next_tick.hasten(self._name_wait)
 
     def announce(self) -> None:
-        """Announce all that is merged, and acknowledge its messages. Where the lease is over that waits for the batches
-        under way, and for the next call.
+        """Announce what is merged, and acknowledge its messages. If the lease has expired, and cannot be renewed before
+        the batches in flight are answered, this is left to a later call.
         """
         if not self._announcements.announce():
             return
@@ -166,5 +170,5 @@ class Merging:
             self._owner.acknowledge(merged.mark)
             self._handed.done(merged)
             self._owner.made_progress()
-            if merged.applied.trouble:  # that there is none any more is seen at a tick
+            if merged.applied.trouble:  # a tick notices when there is no trouble any longer
                 self._store_link.answered(merged.applied.trouble)

@@ -1,5 +1,5 @@
-"""Whether another instance runs under the name of this one: both would count for the same metrics, and be listed as one
-that did not die, whichever does.
+"""Checks whether another instance runs with the same name as this one. If so, both count for the same metrics, and when
+one of them dies, nobody notices, since the name is still listed.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.store.results import Peer
 
 LEASES = 2.0
-"""For how many lengths of a lease another one must have been there: one that died is so for one at most."""
+"""For how many lease lengths another instance must be listed: one that died is listed for at most one."""
 
 
 class Namesakes:
-    """Tells of each once while it lasts."""
+    """Reports each other instance with the same name once while it lasts."""
 
     def __init__(self, identity: Identity, lease: float, logger: Logger, clock: Clock) -> None:
-        """:param lease: its length in seconds."""
+        """:param lease: length of a lease in seconds."""
         self._identity = identity
         self._there_for = LEASES * lease
         self._logger = logger
         self._clock = clock
         self._since: dict[int, float] = {}
-        """Tokens of those that were found, and when they were first."""
+        """Token of an instance with the same name → when it was first found."""
         self._told: set[int] = set()
 
     def look(self, older: Iterable[Peer]) -> None:
-        """Compare with instances that registered earlier: of two, the later one tells."""
+        """Compare this instance with those that registered earlier: of two, the later one reports."""
         own, now = self._identity, self._clock.monotonic()
         found = {one.token: one for one in older if self._has_its_name(one)}
         self._since = {token: self._since.get(token, now) for token in found}

@@ -1,8 +1,8 @@
-"""The leader's duty to tell the channels of incidents.
+"""The leader's duty to notify the channels of incidents.
 
-A message is claimed in the store, then delivered in the channel's thread, then reported as taken. So whatever stops in
-between, the next leader finds the claim, and makes the message again under the same id. A channel has one message under
-way at most; all that becomes due meanwhile is in the next.
+A message is claimed in the store, then delivered in the channel's thread, then reported to the store as taken. So
+whatever fails in between, the next leader finds the claim, and makes the message again under the same id. A channel has
+at most one message in flight; everything that becomes due meanwhile is in the next message.
 """
 
 from __future__ import annotations
@@ -28,32 +28,33 @@ from ha_monitor.threads import Threads
 LOOK_EVERY = 1.0
 """Seconds between two looks at what is due."""
 MADE_AGAIN_AFTER = 1.5 * LONGEST
-"""Seconds after which a message that another instance claimed is made again: by then its own attempt has ended."""
+"""Seconds after which a message claimed by another instance is made again: by then, that instance's attempt has ended.
+"""
 
 
 class Known(Protocol):
-    """What is wrong, as the leader has written it."""
+    """The incidents, as the leader has stored them."""
 
     def incidents(self) -> Sequence[Incident] | None:
-        """All of it, and what was over a short while ago; None if this leader does not know yet. Asks nobody."""
+        """All open and recently resolved incidents; None if this leader does not know them yet. Makes no call."""
 
     def unjudged(self) -> frozenset[str]:
-        """Ids of those that a leader before it wrote, and of which it cannot say yet whether they are over."""
+        """Ids of the incidents that an earlier leader stored, and that this leader cannot judge yet."""
 
 
 class Recipient(NamedTuple):
-    """A channel, and how often it is told of something."""
+    """A channel, and how often it is notified."""
 
     channel: Channel
     pace: Pace | None
-    """None for one that is not told of incidents, but that all is well."""
+    """None for a channel that gets heartbeats instead of incidents."""
     every: float = 0.0
-    """Seconds between two words that all is well."""
+    """Seconds between two heartbeats."""
 
 
 def recipients_of(settings: Notify) -> dict[str, Recipient]:
-    """The channels as they are configured, by name."""
-    # Mail and HTTP take memory, which an instance without channels need not have.
+    """The configured channels, by name."""
+    # Imported here: an instance without channels need not spend memory on mail and HTTP.
     from ha_monitor.notify.channels import make_channel, pace_of  # noqa: PLC0415
 
     return {
@@ -65,7 +66,7 @@ def recipients_of(settings: Notify) -> dict[str, Recipient]:
 
 
 class NotificationsDuty:
-    """See `duty.Duty`."""
+    """Plans, sends and records the messages of all channels. See `duty.Duty`."""
 
     def __init__(
         self,
@@ -95,16 +96,16 @@ class NotificationsDuty:
         self._paces = {name: one.pace for name, one in recipients.items() if one.pace is not None}
         self._beats = {name: Schedule(clock, one.every) for name, one in recipients.items() if one.pace is None}
         self._taken: list[Taken] = []
-        """Messages that their channels took, and that the store does not know of yet."""
+        """Messages that their channels took, and that the store does not know as taken yet."""
         self._released: list[str] = []
         self._store_is_ahead = 0.0
-        """Seconds by which the store's clock is ahead of the monotonic one."""
+        """Seconds by which the store's clock is ahead of the monotonic clock."""
         self._planned: Changes | None = None
-        """What is to be claimed and noted at the next look."""
+        """Changes to send to the store at the next look."""
 
     @property
     def failing(self) -> list[str]:
-        """The channels with which something is wrong, by name: what is known of them in this instance."""
+        """Names of the channels with which something is wrong, as far as this instance knows."""
         return [name for name, courier in self._couriers.items() if courier.is_failing]
 
     def start_anew(self) -> None:
@@ -155,7 +156,7 @@ class NotificationsDuty:
         courier = self._couriers[claim.channel]
         if courier.is_busy_with(claim) or not courier.is_free:
             return False
-        # A time ahead of now is from before the clock was put back.
+        # A claim time in the future is from before the clock was put back.
         return claim.token == self._store.token or not 0 <= now - claim.at < MADE_AGAIN_AFTER
 
     def _make(self, claim: Claim, incidents: Mapping[str, Incident]) -> None:
@@ -164,7 +165,7 @@ class NotificationsDuty:
             for part in claim.parts
             if part.incident in incidents
         )
-        if not notices:  # there is nothing left to tell
+        if not notices:  # nothing is left to report
             self._released.append(claim.id)
             return
         at = self._clock.time()
@@ -172,7 +173,7 @@ class NotificationsDuty:
         self._couriers[claim.channel].send(message, claim)
 
     def _beat(self) -> None:
-        """Say that all is well. Only an instance that consumes leads."""
+        """Send the heartbeats that are due: all is well, since only an instance that consumes leads."""
         for name, schedule in self._beats.items():
             if schedule.is_due() and self._couriers[name].is_free:
                 schedule.restart()
@@ -202,5 +203,5 @@ class NotificationsDuty:
 
 
 def _news(parts: Sequence[Part]) -> int:
-    """Of how many incidents a message says something that the channel did not know."""
+    """The number of incidents about which a message says something that the channel did not know."""
     return sum(1 for part in parts if part.number == 1 or part.phase is Phase.RESOLVED)

@@ -1,4 +1,4 @@
-"""Logs an outage: at once, then at growing intervals, and its duration at the end."""
+"""Logs an outage: at once, then at growing intervals, and at the end with its duration."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
 """Seconds between two lines; each pause is twice as long as the one before."""
 MOST_REASONS = 10
-"""New reasons that are logged at once."""
+"""Maximum new reasons that are logged at once."""
 
 
 class Outage:
-    """Counts failures, and writes a line for some of them; decides which of them get a line about their end.
+    """Counts failures, and writes a line for some of them. Decides whether the end of an outage gets a line.
 
-    A connection that is not stable ends no outage: a service that fails, is back and fails again is logged at growing
-    intervals, too.
+    An unstable connection does not end an outage: a service that fails, comes back and fails again is also logged at
+    growing intervals.
     """
 
     def __init__(self, event: str, logger: Logger, clock: Clock) -> None:
@@ -55,18 +55,18 @@ class Outage:
         )
 
     def lasts(self, reason: str) -> None:
-        """An attempt is under way that takes long. Whatever comes of it counts; until then, it is no failure."""
+        """An attempt under way takes long. It does not count as a failure until it has failed."""
         if reason not in self._reasons:
             self._reasons.add(reason)
             self._logger.warning(self._event, reason=reason)
 
     def closed(self) -> None:
-        """The connection was closed for another reason, which is logged elsewhere."""
+        """Count a connection that was closed for another reason, which is logged elsewhere."""
         if self._count():
             self._end_is_due = True
 
     def _count(self) -> bool:
-        """Count a failure; whether it is time for a line."""
+        """Count a failure. Returns whether a line is due."""
         if self._streak.failed():
             self._begin_anew()
         self._attempts += 1
@@ -77,10 +77,10 @@ class Outage:
         return is_due
 
     def over(self) -> dict[str, float] | None:
-        """The service is back.
+        """The service is available again.
 
         :returns: fields for the line: the seconds since the first failure and the number of attempts; empty if there
-            was no outage. None if there is to be no line, because the failure had none either.
+            was no outage. None if no line is due, because the failure had none either.
         """
         if not self._streak.is_failing:
             return {}

@@ -1,10 +1,10 @@
-"""Whether all instances of one `node_id` consume from the same broker.
+"""Checks that all instances of one `node_id` consume from the same broker.
 
-Those that do not would share one record of two applications: the leader asks the workers of its own broker only, and
-would call the tasks of the others' orphaned.
+Otherwise, two applications would share one record: the leader asks only the workers of its own broker, and would call
+the tasks of the other application orphaned.
 
-A RabbitMQ has a name. A Redis has none that outlives a restart and a fail-over, and needs no further rights to be read.
-But what an instance publishes there reaches all others that listen there (`Source.greetings`): of two instances at one
+A RabbitMQ broker has a name. Redis has none that survives a restart and a fail-over and needs no further right to read.
+But what an instance publishes there reaches all other subscribers (`Source.greetings`): of two instances at the same
 Redis, the one that connected first has received the other's greeting.
 """
 
@@ -22,16 +22,17 @@ from ha_monitor.pipeline.stats import CONSUMING, Stats
 from ha_monitor.store.api import Store
 
 APART_FOR = 30.0
-"""Seconds for which two instances must have been found apart: as of their latest ticks, which are not of one moment."""
+"""Seconds for which two instances must be found at different brokers before that is reported: each is known only as of
+its latest tick, and the ticks are not simultaneous."""
 
 
 class Peers:
-    """Compares the broker of this instance with those of the others."""
+    """Compares the broker of this instance with the brokers of the others."""
 
     def __init__(
         self, store: Store, stats: Stats, node_id: str, logger: Logger, clock: Clock, *, namesakes: Namesakes
     ) -> None:
-        """:param namesakes: are told of those that registered earlier."""
+        """:param namesakes: receives the instances that registered earlier."""
         self._namesakes = namesakes
         self._store = store
         self._stats = stats
@@ -39,21 +40,23 @@ class Peers:
         self._logger = logger
         self._clock = clock
         self._apart: dict[tuple[str, str], float] = {}
-        """Pairs of greetings of instances that are apart, and since when."""
+        """Pair of greetings of two instances at different brokers → since when that is known."""
         self._told: set[tuple[str, str]] = set()
 
     def check(self, place: str, *, older_only: bool = False) -> None:
-        """Compare with the instances that consume.
+        """Compare this instance with the other instances that consume.
 
-        :param place: of the broker to consume from; `Source.place`.
-        :param older_only: compare with those that registered earlier: of two that began at once, the later one yields.
-        :raises BrokerUnavailable: if another one consumes elsewhere. Waiting helps: that one may be about to stop.
+        :param place: `Source.place` of the broker to consume from.
+        :param older_only: compare only with instances that registered earlier: if two began at the same time, the later
+            one yields.
+        :raises BrokerUnavailable: if another instance consumes from another broker. Waiting helps: it may be about to
+            stop.
         :raises StoreUnavailable: as `store/api.py` says.
         """
         if not place:
             return
         if not self._store.connected:
-            return  # as with Redis as the broker while the store is unavailable; the next check comes
+            return  # with Redis as the broker, an instance consumes while the store is unavailable; check later
         older: list[Mapping[str, Any]] = []
         peers = self._store.peers()
         if older_only:
@@ -74,7 +77,7 @@ class Peers:
             self._compare_greetings(older)
 
     def _compare_greetings(self, older: list[Mapping[str, Any]]) -> None:
-        """Say of an instance that registered earlier, once while it lasts, that it listens at another broker."""
+        """Report, once while it lasts, that an instance that registered earlier subscribes at another broker."""
         own, now = Listener(self._stats.greeting, self._stats.greetings, self._stats.behind), self._clock.monotonic()
         listeners = [(Listener.of(stats), stats) for stats in older]
         apart = {(own.greeting, one.greeting): stats for one, stats in listeners if own.is_apart_from(one)}

@@ -7,9 +7,9 @@
              ├─ no broker?  try to connect, declare, consume                     (the lease stays alive)
              └─ consume     collect a batch ─► merge ─► announce ─► acknowledge
 
-While Redis merges one batch, the next is collected; several are under way if Redis is too far away to answer soon
-(`handed_over.py`). Errors decide what happens next (see `errors.py`): each is caught in `cycle` and leaves a state from
-which the next cycle goes on.
+While Redis merges one batch, the next is collected; several are in flight if Redis is too far away to answer soon
+(`handed_over.py`). Errors decide what happens next (see `errors.py`): each is caught in `cycle`, and leaves a state
+from which the next cycle continues.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from ha_monitor.supervision import Supervisor
 from ha_monitor.threads import Threads
 
 IDLE_WAIT = 0.25
-"""Most seconds that the loop waits for a message, so that it notices a signal."""
+"""Maximum seconds that the loop waits for a message, so that it notices a signal."""
 
 
 class Pipeline:
@@ -176,7 +176,7 @@ class Pipeline:
         )
 
     def stop(self) -> None:
-        """Finish what is in flight and end `run`. Only sets flags; the probe says at once that it stops."""
+        """Finish what is in flight and end `run`. Only sets flags; the health probe reports the stop at once."""
         self._stopping = True
         self._health.stopping()
 
@@ -196,18 +196,18 @@ class Pipeline:
                 self.cycle()
                 self.made_progress()
         except BaseException:
-            # The state is unknown: the other instances announce what is left.
+            # The state is unknown, so leave what remains to the other instances.
             self._shutdown(finish=False)
             raise
         self._shutdown(finish=True)
 
     def made_progress(self) -> None:
-        """Also called when a handler returned; one that hangs makes no progress."""
+        """Notify probe and watchdog. Also called when a handler returned; a handler that hangs makes no progress."""
         self._health.progress()
         self._supervisor.progress()
 
     def cycle(self) -> None:
-        """Run one cycle; takes a fraction of a second unless a connection, a call of the store, or a handler blocks."""
+        """Run one cycle. Takes a fraction of a second unless a connection, a call of the store, or a handler blocks."""
         self._turn.begin()
         try:
             if not self._store.connected and not self._connect_store():
@@ -249,11 +249,11 @@ class Pipeline:
                 self._broker.check_peers()
 
     def _may_call(self) -> bool:
-        """Whether the store may be called now; else the loop goes round first."""
+        """Whether the store may be called now; if not, the loop starts a new turn first."""
         return self._merging.allows_calls() and not self._turn.is_long
 
     def _consume(self) -> None:
-        full = bool(self._handed.is_full and self._collector)  # then enough is received
+        full = bool(self._handed.is_full and self._collector)  # then there is no need to collect more
         if not full:
             full = self._handed.collect(min(IDLE_WAIT, self._ticker.due.remaining()))
             if self._broker.hears:
@@ -263,7 +263,7 @@ class Pipeline:
         while self._collector and not self._handed.is_full:
             self._merging.send_next()
             if full and not self._collector:
-                return  # more is available: Redis merges while it is collected
+                return  # more messages are available: collect them while Redis merges
             self._merging.finish_answered()
             if self._turn.is_long:
                 return
@@ -274,10 +274,10 @@ class Pipeline:
             self.stats.nothing_received(self._clock.time())
             self._handed.pause(Pause(min(paused_at, self._source.received_until), self._source.arrivals))
         if self._handed:
-            return  # Redis is far away: what comes meanwhile need not wait for it
+            return  # Redis is far away: new messages need not wait for its answer
         self._merging.announce()
         if was_idle or not self._handed.is_far:
-            self._store.flush()  # the next batch tells of it, too, and does not wait for an answer
+            self._store.flush()  # otherwise the next batch reports it, without another answer to wait for
 
     def acknowledge(self, mark: Mark | None) -> None:
         """See `merging.Acknowledging`."""
@@ -285,13 +285,13 @@ class Pipeline:
             if mark is not None:
                 self._source.acknowledge(mark)
         except BrokerUnavailable as error:
-            # All is merged and announced: the redelivery will be deduplicated.
+            # All of it is merged and announced, so its redelivery will be deduplicated.
             self._broker_lost(error)
 
     # --- time ------------------------------------------------------------------------------
 
     def _tick_if_due(self) -> bool:
-        """Returns False while a tick that is due waits for what is under way: it tells of what is announced."""
+        """Tick if due. Returns False while a due tick waits: it reports what is announced, so batches come first."""
         if not self._ticker.due.is_due() or (self._steps.had_no_time and self._ticker.may_wait()):
             return True
         if not self._may_call():
@@ -307,7 +307,7 @@ class Pipeline:
         """Slow work must cost neither the lease nor the broker's heartbeats."""
         self._turn.begin()
         self._merging.take_in_answered()
-        if not self._handed.is_first:  # else they are waited for by whoever keeps alive meanwhile
+        if not self._handed.is_first:  # otherwise, batches in flight come first; callers repeat this call meanwhile
             if self._ticker.due.is_due():
                 self.renew_lease()
             else:
@@ -318,7 +318,7 @@ class Pipeline:
             self._broker_lost(error)
 
     def renew_lease(self) -> bool:
-        """Tick, whether it is due or not. What is merged before is announced before what the tick brings."""
+        """Tick, whether due or not. What was merged earlier is announced before what the tick brings."""
         if self._handed.is_first and not self._stopping:
             self._ticker.due.hasten()
             return False
@@ -339,18 +339,18 @@ class Pipeline:
         if self._source.redelivers or not (self._broker.consuming or self._broker.connect()):
             self._clock.sleep(min(IDLE_WAIT, self._store_link.remaining()))
             return
-        # A pub/sub broker does not redeliver what it sends now.
+        # Keep receiving: a pub/sub broker does not redeliver what it sends now.
         self._broker.keep_alive()
         self._collector.collect(IDLE_WAIT, only_full=True)
         self._buffer_limit.drop()
 
     def _wait_for_broker(self) -> None:
-        """Wait for the next attempt, and meanwhile merge what a broker that does not redeliver had sent."""
+        """Wait for the next attempt, unless messages of a broker that does not redeliver are left to merge."""
         if self._source.redelivers or not self._collector.close_all():
             self._clock.sleep(min(IDLE_WAIT, self._broker.remaining()))
 
     def _repeat_batches(self) -> None:
-        """Make sure that batches that may not be merged are merged again: nothing of them was acknowledged."""
+        """Have batches that may not be merged merged again. None of their messages was acknowledged."""
         self._handed.give_up()
         if self._source.redelivers:
             self._broker.requeue()
@@ -370,23 +370,23 @@ class Pipeline:
         self._reload_asked = False
         self._supervisor.reloading()
         if (reloadable := self._program.read_again()) is not None:
-            # A batch in flight was decoded with the old settings, and its lines may be written with the new ones.
+            # A batch in flight was decoded with the old settings; its lines may be written with the new ones.
             self._collector.decoder = reloadable.decoder
             self._announcements.lines, self._announcements.handlers = reloadable.lines, reloadable.handlers
         self._supervisor.ready()
 
     def _shutdown(self, *, finish: bool) -> None:
-        self._health.stopping()  # also after an error
+        self._health.stopping()  # in case an error ended `run`
         self._report.stopping()
         left = 0
         try:
             if self._store.connected and self._store_link.registered:
                 if finish:
                     if not self._source.redelivers:
-                        self._source.close()  # what it holds is merged, and that has an end
+                        self._source.close()  # so that only what it already holds must be merged
                     self._merging.finish_closed(and_stop=True)
                     if self._rejections.samples:
-                        self.renew_lease()  # no later one would tell of them
+                        self.renew_lease()  # the last tick, so that the samples reach the store
                 self._merging.take_in()
                 left = self._store.unregister()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:

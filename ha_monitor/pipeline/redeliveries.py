@@ -1,13 +1,13 @@
-"""Redelivered messages: handled with care, since one of them may have crashed its last consumer.
+"""Handles redelivered messages with care, since one of them may have crashed its last consumer.
 
-    delivered again ─► begun < 3 times: merged together, as usual
-                       begun < 30 times: merged alone, so that it can harm no other, and no other can harm it
-                       else: set aside, which is kept in the store, and acknowledged
+    redelivered ─► begun < 3 times: merged together, as usual
+                   begun < 30 times: merged alone, so that it cannot harm others, and others cannot harm it
+                   else: set aside (recorded in the store) and acknowledged
 
 What counts is how often the handling of this message was begun and not finished; every instance records that in the
-store before it decodes it. Crashes while it was only prefetched do not count: in a series of crashes each instance
-has hundreds of unacknowledged messages and handles a few. Nor does an attempt alone that did not follow right after
-the merge of another message: the fault may be the store's or the program's.
+store before it decodes the message. Crashes while the message was only prefetched do not count: in a series of crashes,
+each instance has hundreds of unacknowledged messages and handles few of them. An attempt alone does not count either
+unless it came right after another message was merged: otherwise, the fault may be in the store or the program.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Redeliveries:
         *,
         shuffle: Callable[[list[tuple[str, Message]]], None] = random.shuffle,
     ) -> None:
-        """:param shuffle: puts messages into another order, in place."""
+        """:param shuffle: shuffles a list of messages in place."""
         self._shuffle = shuffle
         self._attempts = attempts
         self._identity = identity
@@ -54,16 +54,16 @@ class Redeliveries:
         self._clock = clock
 
     def batches(self, messages: Sequence[Message], decoder: Decoder) -> Iterator[Batch]:
-        """The messages in batches, each for one call; it must be merged before the next is requested. Messages in none
-        are set aside.
+        """The messages in batches, one for each call of the store. A batch must be merged before the next one is
+        requested. Messages that are in no batch are set aside.
 
-        :raises StoreUnavailable: if the attempt cannot be noted.
+        :raises StoreUnavailable: if the attempt cannot be recorded.
         """
         named = [(_name(message), message) for message in messages]
         begun = self._attempts.begin([name for name, _ in named], ALONE_AFTER)
         together = [both for both, before in zip(named, begun, strict=True) if before < ALONE_AFTER]
         alone = [both for both, before in zip(named, begun, strict=True) if before >= ALONE_AFTER]
-        # In the same order each time, one that crashes its instance would block those behind it forever.
+        # In the same order each time, a message that crashes its instance would block those after it forever.
         self._shuffle(alone)
         others_merge = False
         if together:
@@ -71,7 +71,7 @@ class Redeliveries:
             self._attempts.succeeded([name for name, _ in together])
             others_merge = True
         for name, message in alone:
-            # A failed attempt proves nothing against a message unless another one could be merged.
+            # A failed attempt is no evidence against a message unless another message could be merged before it.
             (before,) = self._attempts.begin([name], GIVE_UP_AFTER if others_merge else ALONE_AFTER)
             if before >= GIVE_UP_AFTER and others_merge:
                 self._set_aside(name, message, before, decoder)

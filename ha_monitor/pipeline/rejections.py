@@ -1,4 +1,4 @@
-"""Counts and samples what was rejected, within limits."""
+"""Counts what was rejected, and keeps samples, within limits."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ha_monitor.schedule import Schedule
 from ha_monitor.text.visible import visible_json
 
 WARN_EVERY = 10.0
-"""Seconds between two warnings."""
+"""Minimum seconds between two warnings."""
 SAMPLES = 20
-"""Samples kept between two ticks."""
+"""Maximum samples kept between two ticks."""
 
 
 class Rejections:
@@ -31,7 +31,8 @@ class Rejections:
         self._warning = Schedule(clock, WARN_EVERY)
 
     def add(self, rejected: list[Rejected], count: int) -> None:
-        """
+        """Add the rejections of a batch.
+
         :param rejected: the first of them.
         :param count: how many there were.
         """
@@ -52,7 +53,7 @@ class Rejections:
     def report(self, *, at_once: bool = False) -> None:
         """Warn about rejections since the last warning, at a limited rate.
 
-        :param at_once: even then, since there is no later.
+        :param at_once: warn without regard to the rate, since no later call will.
         """
         if self._last is None or not self._unreported or not (at_once or self._warning.is_due()):
             return
@@ -61,5 +62,5 @@ class Rejections:
         self._unreported = 0
 
     def samples_stored(self) -> None:
-        """The samples are in the store."""
+        """Drop the samples, since they are in the store."""
         self.samples = []

@@ -1,4 +1,4 @@
-"""What the loop asks of the program around it, such as what a reload of the configuration may replace."""
+"""What the loop needs from the program around it, such as the parts that a reload of the configuration replaces."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Reloadable(NamedTuple):
 
 
 class Program(Protocol):
-    """What the loop asks of the program around it."""
+    """What the loop needs from the program around it."""
 
     def read_again(self) -> Reloadable | None:
-        """Read the configuration again; what can change while running, or None if it is wrong. Never raises."""
+        """Read the configuration again. Returns the new parts, or None if the configuration is wrong. Never raises."""
 
     def ensure_running(self) -> None:
-        """Start what runs beside the loop and does not run. Called once a cycle; never waits, never raises."""
+        """Start the threads beside the loop that are not running. Called once per cycle; never waits, never raises."""

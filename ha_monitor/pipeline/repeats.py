@@ -1,4 +1,4 @@
-"""Which items may have been announced before, though the store does not know it any more."""
+"""Marks items that may have been announced before, although the store no longer knows that."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Repeats:
     """Marks what may have been announced before the store went back."""
 
     def __init__(self, store: Store, watermark: Watermark | None, clock: Clock) -> None:
-        """:param watermark: of a broker that gives each instance all messages; None if it gives each message to one."""
+        """:param watermark: this instance's, if the broker sends all messages to each instance; else None."""
         self._store = store
         self._watermark = watermark
         self._clock = clock
         self._went_back_at = self._noticed_at = 0.0
-        """When the store had gone back last, as it says, and when this instance knew, by the monotonic clock."""
+        """When the store last went back, by the store, and when this instance noticed, by the monotonic clock."""
 
     def marked(self, items: Iterable[OutboxItem], *, was_redelivered: bool) -> Iterable[OutboxItem]:
-        """The items of a store that went back, those that may have been announced as `recovered`.
+        """The items; those that may have been announced before the store went back are marked as `recovered`.
 
-        An event's own time tells that only as far as its sender's clock and Redis's show the same. Whatever they show,
-        it may be one that another instance was given before, too: a redelivered one, or where each is given all, one
-        that this instance was given before it knew.
+        An event's own time shows that only as far as the clocks of its sender and of Redis agree. Whatever the clocks
+        show, an event may have been announced before if it was redelivered or, with a broker that sends all messages to
+        each instance, if it was delivered before this instance noticed that the store went back.
         """
         went_back_at = self._store.went_back_at
         if went_back_at != self._went_back_at:

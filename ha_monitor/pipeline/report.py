@@ -1,4 +1,4 @@
-"""Reports the instance's state to the supervisor, in words."""
+"""Reports the instance's state to the supervisor as a text."""
 
 from __future__ import annotations
 

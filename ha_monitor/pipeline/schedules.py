@@ -1,5 +1,5 @@
-"""The leader's duty for schedules: find out which there are. What ran, and what did not, is looked at with the
-incidents (`incidents/schedules.py`).
+"""The leader's duty for schedules: find out which schedules exist. Whether they ran is judged with the incidents
+(`incidents/schedules.py`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ha_monitor.store.results import Watched
 from ha_monitor.store.schedules import KnownSource
 
 ASK_EVERY = 600.0
-"""Seconds between two questions."""
+"""Seconds between two inquiries."""
 AGAIN_AFTER = 60.0
-"""Seconds after which they are asked again if nobody answered."""
+"""Seconds until the next inquiry if a source did not answer."""
 SETTLED_AFTER = 5.0
-"""Seconds after which a worker is asked that is new, or was started again: others may start with it."""
+"""Seconds to wait before a new or restarted worker is asked: others may start at the same time."""
 MOST_ASKED = 20
-"""Workers that are asked: each answers with all its settings."""
+"""Maximum workers to ask: each answers with all its settings."""
 THERE = ("online", "late")
 
 
@@ -32,7 +32,7 @@ class Watch(Protocol):
 
     @property
     def watched(self) -> Watched | None:
-        """What it saw last; None if that was before this instance led."""
+        """The result of the latest look; None if this instance has not looked since it leads."""
 
 
 class SchedulesDuty:
@@ -45,14 +45,14 @@ class SchedulesDuty:
         self._clock = clock
         self._due = Schedule(clock, ASK_EVERY)
         self._is_outdated = False
-        """Whether those that are asked were asked under another leader."""
+        """Whether the inquiry in progress began before the leader changed."""
         self._there: frozenset[tuple[str, float | None]] = frozenset()
-        """Who was there at the look before, and since when, as each says itself: one that was started again under its
-        name may have other settings."""
+        """The workers that were there at the previous look, and since when, by their own reports: a worker that was
+        restarted under the same name may have other settings."""
         self._asked: Sequence[str] = ()
         self._troubles: dict[Source, str] = {}
         self.sources: Mapping[Source, KnownSource] = {}
-        """What each said since this instance leads."""
+        """The answer of each source since this instance leads."""
 
     def start_anew(self) -> None:
         self._is_outdated = self._scout.busy
@@ -103,8 +103,8 @@ class SchedulesDuty:
 
 
 def some_of_each(workers: frozenset[str]) -> list[str]:
-    """Workers to ask: of each name before the @ the first, then the second, until it is enough. The same ones each
-    time, so that what they say is not taken for a change.
+    """The workers to ask: for each name before the @, the first worker, then the second, until there are enough. They
+    are the same each time, so that another worker's answer is not taken for a change.
     """
     by_name: dict[str, list[str]] = {}
     for worker in sorted(workers):

@@ -1,4 +1,4 @@
-"""Asks workers, and RedBeat, which schedules there are, in a thread: they answer slowly."""
+"""Asks the workers and RedBeat which schedules exist, in a thread, since they answer slowly."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from ha_monitor.schedules.model import Definition, Source
 from ha_monitor.threads import OneCall, Threads, ThreadUnavailable
 
 AskConfs = Callable[[Sequence[str]], Mapping[str, object]]
-"""Given nodenames: what they answer to `conf`."""
+"""Called with nodenames; returns their answers to Celery's `conf`."""
 AskRedBeat = Callable[[str], Sequence[Definition]]
-"""Given the time zone of the application: the entries of RedBeat."""
+"""Called with the application's time zone; returns the entries of RedBeat."""
 
 
 class Answer(NamedTuple):
-    """What one source said."""
+    """The answer of one source."""
 
     definitions: Sequence[Definition] = ()
     problem: str = ""
-    """Why it said nothing, in words; empty if it did."""
+    """Why the source did not answer, as a text; empty if it did."""
     silent: Sequence[str] = ()
-    """Who of the workers that were asked did not answer."""
+    """The workers that were asked and did not answer."""
     is_held_up: bool = False
-    """The broker takes nothing now: whoever knows of the alarm tells of it."""
+    """Whether the broker accepts no messages because of an alarm, which is reported elsewhere."""
 
 
 class Scout:
-    """Asks once at a time. `ask` and `take` never block."""
+    """Makes one inquiry at a time. `ask` and `take` never block."""
 
     def __init__(self, confs: AskConfs, redbeat: AskRedBeat | None, threads: Threads) -> None:
-        """:param redbeat: None if there is none. Both may raise `HaMonitorError`."""
+        """:param redbeat: None without RedBeat. Both functions may raise `HaMonitorError`."""
         self._confs = confs
         self._redbeat = redbeat
         self._call: OneCall[dict[Source, Answer]] = OneCall(threads.calls("schedules"))
 
     @property
     def busy(self) -> bool:
-        """Somebody is being asked, or the answers were not taken yet."""
+        """Whether an inquiry is in progress, or its answers were not taken yet."""
         return self._call.busy
 
     @property
     def asks_redbeat(self) -> bool:
-        """Whether there is something to ask even without workers."""
+        """Whether there is RedBeat to ask, even without workers."""
         return self._redbeat is not None
 
     def ask(self, workers: Sequence[str]) -> None:
-        """Begin to ask. Only while it is not busy. :param workers: to be asked; none to leave them alone."""
+        """Begin to ask. Allowed only while it is not busy. :param workers: the workers to ask; may be empty."""
         self._call.begin(lambda: self._ask(workers))
 
     def take(self) -> dict[Source, Answer] | None:
-        """The answers, once they are there."""
+        """The answers, once they are available."""
         try:
             return self._call.take()
         except ThreadUnavailable as error:
@@ -77,7 +77,7 @@ class Scout:
 
 
 def storable(definition: Definition) -> Definition:
-    """The same with question marks in place of what UTF-8 cannot hold: JSON may have halves of characters."""
+    """The definition with question marks in place of what UTF-8 cannot encode: JSON may contain half characters."""
     texts = {name: value for name, value in structs.asdict(definition).items() if type(value) is str}
     clean = {name: printable(text) for name, text in texts.items()}
     return definition if clean == texts else structs.replace(definition, **clean)
@@ -95,9 +95,9 @@ def _answer(ask: Callable[[], Answer]) -> Answer:
 
 
 def definitions_of(answers: Mapping[str, object]) -> list[Definition]:
-    """The schedules of all applications. Workers that have an entry in common are of the same one.
+    """The schedules of all applications. Workers that share an entry belong to the same application.
 
-    :param answers: to `conf`, by nodename.
+    :param answers: answers to `conf`, by nodename.
     """
     read = {worker: frozenset(confs.definitions_in(answer)) for worker, answer in answers.items()}
     told = {worker: names for worker, names in read.items() if names}
@@ -114,5 +114,5 @@ def definitions_of(answers: Mapping[str, object]) -> list[Definition]:
 
 
 def _app_of(workers: Iterable[str]) -> str:
-    """What tells an application from the others: the first of its workers."""
+    """The name that distinguishes an application from others: the first of its workers."""
     return min(workers)

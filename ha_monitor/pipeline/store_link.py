@@ -1,4 +1,4 @@
-"""The connection to the store: whether this instance is registered there, and what Redis refuses."""
+"""The connection to the store: this instance's registration there, and the calls that Redis refuses."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ha_monitor.threads import Threads
 from ha_monitor.version import __version__
 
 REFUSED_FOR = STABLE_AFTER
-"""Seconds until a refusal of Redis counts as over."""
+"""Seconds without a refusal after which Redis counts as working again."""
 LONGEST_PAUSE = 5.0
-"""Seconds between two attempts to connect or to register."""
+"""Maximum seconds between two attempts to connect or to register."""
 WARN_EVERY = 10.0
-"""Seconds between two warnings about writes that Redis refused and that a call did without."""
+"""Minimum seconds between two warnings about writes that Redis refused while the call itself succeeded."""
 
 
 class StoreLink(Link[None]):
@@ -44,13 +44,14 @@ class StoreLink(Link[None]):
         threads: Threads,
         lease: float,
     ) -> None:
-        """:param lease: seconds for which the store grants a lease."""
+        """:param lease: length of a lease in seconds."""
         super().__init__(
             "Redis",
             "store",
             "store-unavailable",
             first=0.2,
-            # Whoever is back first takes over what others left after a lease; by then they must be back as well.
+            # After an outage, the first instance to reconnect takes over the outboxes of those that are not back within
+            # a lease. So all must reconnect within that time.
             longest=min(LONGEST_PAUSE, lease / 2),
             report=report,
             logger=logger,
@@ -68,8 +69,8 @@ class StoreLink(Link[None]):
             "version": __version__,
             "started": clock.time(),
         }
-        """What `status` shows of this instance."""
-        # If the lease is lost again soon after registering, registering is no cure.
+        """What `status` shows about this instance."""
+        # If the lease is lost again soon after registering, registering again at once does not help.
         self._lease_backoff = Backoff(clock, first=0.2, cap=LONGEST_PAUSE, at_once=True)
         self._refused_at: float | None = None
         self._warning = Schedule(clock, WARN_EVERY)
@@ -82,12 +83,10 @@ class StoreLink(Link[None]):
         return self._store.dial()
 
     def _open(self, _connected: None) -> None:
-        """Register this instance, or recover its outbox.
+        """Register this instance, or recover its outbox: what is left in it becomes pending.
 
-        What is left in the outbox becomes pending.
-
-        :raises StoreUnavailable: if Redis is away. :raises LeaseLost: if another instance has the outbox; the next
-        call registers again.
+        :raises StoreUnavailable: if Redis is unavailable. :raises LeaseLost: if another instance has the outbox; the
+        next call registers again.
         """
         self._repair()
         if self.registered:
@@ -100,7 +99,7 @@ class StoreLink(Link[None]):
         self._tell_of_rollback()
         self._stats.store_connects += 1
         self._health.store(None)
-        # A Redis that refuses accepts connections, so this is not the end of the outage.
+        # A Redis that refuses calls still accepts connections, so a connection does not end the outage.
         if self._refused_at is None:
             self._is_back()
 
@@ -111,10 +110,10 @@ class StoreLink(Link[None]):
             self._logger.info("store-connected", token=self._store.token, unannounced=unannounced, **away)
 
     def answered(self, trouble: str) -> None:
-        """A call succeeded.
+        """Note that a call succeeded.
 
         :param trouble: the writes that Redis refused; empty if none.
-        :raises StoreRefused: if a key without which announcements would be lost has a foreign value.
+        :raises StoreRefused: if a key that is needed to keep announcements has a foreign value.
         """
         self._tell_of_rollback()
         now = self._clock.monotonic()
@@ -154,7 +153,7 @@ class StoreLink(Link[None]):
         super().lost(error)
 
     def lease_lost(self, error: LeaseLost) -> None:
-        """Register again: the outbox is not this instance's any more."""
+        """Have the instance register again: it no longer owns the outbox."""
         self._lease_backoff.failed()
         self._stats.leases_lost += 1
         self._logger.warning("lease-lost", reason=str(error), token=self._store.token)

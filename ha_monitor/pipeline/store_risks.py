@@ -1,5 +1,5 @@
-"""The leader's duty for the store itself: report the settings under which it may lose what it has confirmed, and keys
-that it dropped.
+"""The leader's duty for the store itself: report settings with which it may lose what it has confirmed, and evicted
+keys.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from ha_monitor.store.api import Store
 from ha_monitor.store.outbox import OutboxItem
 
 LOOK_EVERY = 60.0
-"""Seconds: settings are rarely changed, and the lines are no alarm."""
+"""Seconds between two looks: settings rarely change, and the lines are not urgent."""
 DROPPED_KEYS = (
     "records may be among them, whose tasks have no name in later lines, and no end that waited for it; give Redis "
     "more memory, and set maxmemory-policy noeviction"
 )
-"""What that means, and what to do."""
+"""What evicted keys mean, and what to do."""
 
 
 class StoreRisks:
-    """Writes a line about each risk when it is first seen, or seen in another way, and whenever keys were dropped."""
+    """Writes a line about each risk when it first appears or its text changes, and whenever keys were evicted."""
 
     def __init__(self, store: Store, stats: Stats, logger: Logger, clock: Clock) -> None:
         self._store = store
@@ -48,7 +48,7 @@ class StoreRisks:
         return []
 
     def _compare(self, dropped: int) -> None:
-        # Less than before is another Redis, or one that was started again: what it had dropped until now is not known.
+        # A lower number means another Redis, or a restarted one. How much it had evicted before is not known.
         before, self._dropped = self._dropped, dropped
         if before is None or dropped <= before:
             return

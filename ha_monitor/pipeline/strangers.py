@@ -1,8 +1,8 @@
-"""The leader's duty for the shared queue: find out whether anything but the instances of its store consumes it.
+"""The leader's duty for the shared queue: find out whether it has consumers other than the instances of this store.
 
-Two stores on one queue, by mistake, share the events: each has one part of a task, and names and ends are missing in
-both. A broker tells an ordinary user how many consumers a queue has, and not who they are. So they are counted, and
-compared with the instances that the store knows.
+If two stores use one queue by mistake, they share the events: each has only some events of a task, and names and ends
+are missing in both. A broker tells an ordinary user how many consumers a queue has, but not who they are. So the
+consumers are counted, and compared with the instances that the store knows.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Peer
 
 LONGER = 10.0
-"""Seconds for which there must be too many, in addition to those for which a broker keeps the consumer of a client that
-disappeared."""
+"""Seconds for which there must be too many consumers, in addition to the time for which a broker keeps the consumer of
+a client that disappeared."""
 
 LEFT_BEHIND = 3600.0
-"""Seconds, where the consumers too many may be those of connections that were given up: a quorum queue counts the
-consumers of a node that went down for as long as that is away."""
+"""The same, if the extra consumers may belong to abandoned connections: a quorum queue counts the consumers of a node
+that went down for as long as the node is down."""
 
 
 class StrangersDuty:
-    """Says once, while it lasts, that the queue has more consumers than there are instances; `found` says it always."""
+    """Reports, once while it lasts, that the queue has more consumers than instances. `found` says it at any time."""
 
     def __init__(
         self, store: Store, stats: Stats, logger: Logger, clock: Clock, *, queue: str, requeue_delay: float
     ) -> None:
         """
-        :param queue: its name.
+        :param queue: name of the shared queue.
         :param requeue_delay: seconds for which the broker may keep the consumer of a client that disappeared.
         """
         self._store = store
@@ -44,29 +44,29 @@ class StrangersDuty:
         self._settled_after = requeue_delay + LONGER
         self._consumers: int | None = None
         self._connections: dict[int, int] = {}
-        """How often each instance has connected, by its token."""
+        """Token of an instance → how often it has connected."""
         self._settled: dict[int, int] = {}
-        """The same when there were last no consumers too many."""
+        """The same when there were last no extra consumers."""
         self._since = 0.0
         self._shared_since: float | None = None
         self._is_known = False
-        """Whether consumers that are too many, if there are any, are those of others."""
+        """Whether extra consumers, if there are any, certainly belong to others."""
         self._counted: deque[tuple[float, int, int]] = deque()
-        """When there were how many consumers and instances, as long as a consumer of nobody may be counted."""
+        """(time, consumers, instances), for the latest time in which consumers of lost connections may be counted."""
 
     @property
     def found(self) -> SharedQueue | None:
-        """None while consumers of others cannot be told from those that were left behind."""
+        """None while consumers of others cannot be distinguished from those of lost connections."""
         if not self._is_known:
             return None
         if self._shared_since is None or not self._counted:
             return SharedQueue(self._queue)
-        # An instance that asks a quiet queue whether it still delivers is one more for that moment.
+        # An instance that checks whether a quiet queue still delivers is an additional consumer for that moment.
         _, consumers, instances = min(self._counted, key=lambda one: one[1] - one[2])
         return SharedQueue(self._queue, consumers, instances, self._clock.monotonic() - self._shared_since)
 
     def consumers_seen(self, consumers: int | None) -> None:
-        """The consumers of the shared queue were counted; None where they are not. Does not block."""
+        """The consumers of the shared queue were counted; None if the broker does not count them. Does not block."""
         self._consumers = consumers
         if consumers is None:
             self._alone()
@@ -91,11 +91,11 @@ class StrangersDuty:
 
     def _compare(self, consumers: int) -> None:
         peers = self._store.peers()
-        # Each connection that was given up may have left a consumer behind for a while.
+        # Each abandoned connection may have left a consumer for a while.
         connections = {peer.token: _connects_of(peer) for peer in peers}
         connections[self._store.token] = self._stats.broker_connects
         instances, now = len(connections), self._clock.monotonic()
-        # Where an instance does not consume, a consumer of another may be in its place.
+        # If an instance does not consume, one of the counted consumers may belong to somebody else.
         if consumers <= 1 + sum(peer.stats.get("state") == CONSUMING for peer in peers):
             self._alone()
         if consumers <= instances:
@@ -125,6 +125,6 @@ class StrangersDuty:
 
 
 def _connects_of(peer: Peer) -> int:
-    """How often an instance has connected, by what the store has of it, which may be anything."""
+    """How often an instance has connected, as far as its statistics in the store are usable; else 1."""
     connects = peer.stats.get("broker_connects")
     return connects if isinstance(connects, int) else 1

@@ -1,4 +1,4 @@
-"""The leader's duty for stuck tasks: find candidates, confirm, and announce or reconcile them."""
+"""The leader's duty for stuck tasks: find candidates, confirm them, and announce or reconcile them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from ha_monitor.store.results import Candidate, Confirmation, FinishedTask
 ROUND_EVERY = 5.0
 """Seconds between two searches for candidates."""
 CONFIRM_TIMEOUT = 60.0
-"""Seconds after which unconfirmed results are dropped: the tasks are then found again."""
+"""Seconds after which unconfirmed results are dropped; the tasks are then found again."""
 
 LONGEST_ANSWER = 120.0
 """Seconds after which an unanswered query is logged: a library may wait forever."""
 LEARN_EVERY = 300.0
 """Seconds between two questions for the settings of tasks while there are no candidates: the worker that could answer
-may be the next one that is lost."""
+may be the next one to be lost."""
 EMPTY_WITHIN = 15.0
-"""Seconds for which the event queue counts as empty after a query found it so; it is queried every few seconds."""
+"""Seconds for which the event queue counts as empty after a query found it empty; it is queried every few seconds."""
 
 
 class Reconciler(Protocol):
-    """Whoever makes facts, under the settings as they are now."""
+    """Builds facts with the current settings."""
 
     def reconcile(self, event: dict[str, Any]) -> Fact:
-        """The fact of an event that never came."""
+        """The fact for an event that never arrived."""
 
 
 class Pending(NamedTuple):
-    """Results to be announced once no earlier event can be in flight."""
+    """Results to confirm once no earlier event can be in flight."""
 
     findings: Findings
     confirmations: list[tuple[Candidate, Confirmation]]
@@ -44,10 +44,10 @@ class Pending(NamedTuple):
 
 
 class StuckTaskDuty:
-    """Advances one step at each `run`, and never blocks.
+    """Advances one step at each `run`, and never waits for workers or the result backend.
 
-    A missing event may still be in the queue. So results wait until the queue has been empty once after the answers,
-    and until the watermark of every instance is later; and no candidates are selected while the queue is not empty.
+    A missing event may still be in the queue. So results wait until the queue was empty once after the answers, and
+    until the watermark of every instance is later than that. No candidates are selected while the queue is not empty.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class StuckTaskDuty:
         self._failing = False
 
     def queue_was_empty(self, at: float) -> None:
-        """No message waited in the shared queue, or there is none.
+        """No message waited in the shared queue, or there is no shared queue.
 
-        :param at: by the monotonic clock.
+        :param at: time by the monotonic clock.
         """
         self._empty_at = at
 
@@ -145,7 +145,7 @@ class StuckTaskDuty:
             "type": result.event_type,
             "hostname": candidate.worker or result.worker,
             "uuid": candidate.task_id,
-            # From the task, not the current time, so that the event is the same whichever instance finds it.
+            # The task's time rather than the current time, so that the event is the same whichever instance builds it.
             "timestamp": candidate.since / 1e6 if result.time is None else result.time,
             **result.fields,
         }

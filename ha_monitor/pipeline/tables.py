@@ -10,7 +10,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.store.results import Table
 
 QUIET = 600.0
-"""Seconds without a refused entry, after which the next one is logged again."""
+"""Seconds without a refused entry after which the next one is logged again."""
 STRANGERS = "`ha-monitor status` shows the workers; if some are unknown, check who may publish events"
 EFFECTS = {
     "workers": f"new workers are not monitored until others fall silent; {STRANGERS}",
@@ -31,11 +31,11 @@ EFFECTS = {
     ),
     "series": "new task names are added up as `overflow`; raise metrics.max_series, or check who may publish events",
 }
-"""The effect of a full table, and what to do."""
+"""Table → the effect if it is full, and what to do."""
 
 
 class TableReport:
-    """Writes one line when a table begins to refuse entries, not one for each."""
+    """Writes one line when a table begins to refuse entries, not one line for each entry."""
 
     def __init__(self, logger: Logger, clock: Clock) -> None:
         self._logger = logger
@@ -44,7 +44,10 @@ class TableReport:
         self._full_at: dict[str, float] = {}
 
     def look(self, tables: Iterable[Table]) -> None:
-        """:param tables: as they are now."""
+        """Report the tables that refused entries since the last call.
+
+        :param tables: the current state of the tables.
+        """
         now = self._clock.monotonic()
         for table in tables:
             before = self._refused.get(table.name, 0)
@@ -64,7 +67,7 @@ class TableReport:
 
 
 def series_tables(series: Series) -> list[Table]:
-    """The series of an instance as tables: those with a worker, and all."""
+    """The limits of an instance's series as tables: one for series with a worker, one for all."""
     with_worker = int(series.limit * (1 - RESERVED))
     without = series.without
     return [

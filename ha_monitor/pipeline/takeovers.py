@@ -1,4 +1,4 @@
-"""Reports outboxes that were taken over."""
+"""Reports outboxes that this instance took over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ha_monitor.store.results import Takeover
 
 
 def report_takeovers(taken: Iterable[Takeover], stats: Stats, logger: Logger) -> None:
-    """One warning for each instance that died."""
+    """Write one warning for each instance whose outbox was taken over."""
     for takeover in taken:
         stats.takeovers += 1
         logger.warning(

@@ -1,4 +1,4 @@
-"""The regular call of the store: renews the lease, publishes the counters, fetches what became due."""
+"""The tick, a regular call of the store: it renews the lease, publishes the counters and fetches what became due."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
 
 SHORTEST_TICK = 0.05
-"""Seconds between two ticks at least, however much is due."""
+"""Minimum seconds between two ticks, however much is due."""
 
 
 class Ticker:
@@ -56,8 +56,8 @@ class Ticker:
         clock: Clock,
     ) -> None:
         """
-        :param due: when the next tick is; whoever knows of something earlier hastens it.
-        :param every: seconds between two ticks that the lease needs.
+        :param due: when the next tick is due; other parts hasten it if something is due earlier.
+        :param every: maximum seconds between two ticks, so that the lease is renewed in time.
         """
         self._store = store
         self._source = source
@@ -81,13 +81,13 @@ class Ticker:
         self._every = every
 
     def may_wait(self) -> bool:
-        """Whether the lease does not need a tick that is due: something else is, that a tick fetches."""
+        """Whether the lease does not need a tick yet. If a tick is due nevertheless, it is for something to fetch."""
         return self._clock.monotonic() - self._ticked_at < self._every
 
     def tick(self) -> None:
-        """Tick now, and perform the leader's duties if that did not take long. What it brings is to be announced then,
-        behind what the batches under way have brought: the store answers for them before it answers the tick, so that
-        they are not waited for twice.
+        """Tick now, and perform the leader's duties unless the turn is long by then. What the tick brings must be
+        announced afterwards, after what the batches in flight bring: the store answers them before the tick, so that
+        nothing waits for them twice.
 
         :raises StoreUnavailable: and :raises LeaseLost: as `store/api.py` says.
         """
@@ -99,14 +99,15 @@ class Ticker:
             msgspec.json.encode(self._stats),
             self._rejections.samples,
             eligible=self._broker.consuming,
-            # What a store that went back has lost is yet to be merged again.
+            # After the store went back, the batches that it lost still have to be merged again.
             watermark_age=None if self._store.lacks_work else age,
             looked_at=looked_at,
             requeued=self._watermark.requeued,
         )
         self._ticked_at = self._clock.monotonic()
         self._handed.ticked(self._ticked_at - looked_at)
-        # Only now is that stored. What the tick returned is not returned again: add it before any other call can fail.
+        # The samples and the requeue are stored only now. The tick's items are not returned again: add them before any
+        # other call can fail.
         self._rejections.samples_stored()
         self._watermark.requeue_stored()
         self._merging.take_in()
@@ -126,15 +127,15 @@ class Ticker:
                 reason="Redis's clock was put back, or a fail-over led to a host whose clock is behind: synchronize it",
             )
         self._rejections.report()
-        # What is merged again is counted again: only then it is seen what is missing.
+        # Batches that are merged again are counted again. Only after that can it be seen which counts are missing.
         if self._telemetry.counting and not self._store.lacks_work:
             self._counting.look(ticked.label_sets)
         if self._broker.consuming:
             self._report.consuming()
 
     def perform_duties(self) -> None:
-        """Perform the leader's duties if that was not done since the latest tick. What they bring is to be announced
-        then. Raises as `tick` does.
+        """Perform the leader's duties if that was not done since the latest tick. What they bring must be announced
+        afterwards. Raises as `tick` does.
         """
         if not self._leader.has_duties:
             return

@@ -1,4 +1,4 @@
-"""The leader's duty for workers: find out which are online, and announce those that are lost or back."""
+"""The leader's duty for workers: find out which are online, and announce which are lost or back."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Watched, Watching
 
 WATCH_EVERY = 0.5
-"""Seconds at least between two looks at the workers: there may be many ticks a second while announcements wait."""
+"""Minimum seconds between two looks at the workers: there may be many ticks a second while announcements wait."""
 UNHEARD = 4.0
-"""Seconds of silence after which a worker has missed a heartbeat: an answer of the broker says something of it then."""
+"""Seconds of silence after which a worker has missed a heartbeat. An answer of the broker after that proves something
+about the worker."""
 
 
 MOST_TOLD = 500
-"""Workers of which one look tells the store which queue they consume."""
+"""Maximum workers whose queues one look tells the store."""
 TELL_ALL_EVERY = 600.0
-"""Seconds after which all of them are told of again."""
+"""Seconds after which the store is told the queues of all workers again."""
 
 
 class Publishers(Protocol):
-    """Workers can only be heard if the broker takes what they publish."""
+    """Knows whether the broker accepts what workers publish; otherwise, workers cannot be heard."""
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the broker is known to take nothing."""
+        """Whether the broker is known to accept no messages."""
 
     @property
     def asked_at(self) -> float | None:
-        """When the latest attempt to publish began that no alarm held up, by the monotonic clock."""
+        """When the latest attempt to publish began that no alarm delayed, by the monotonic clock."""
 
     def ask_again(self) -> None:
         """Try to publish. Does not block, never raises."""
 
 
 class WatchDuty:
-    """Looks at the workers, and leaves what it saw for the metrics."""
+    """Looks at the workers, and passes the result to the metrics."""
 
     def __init__(
         self,
@@ -68,24 +69,24 @@ class WatchDuty:
         self._delivered_at = float("-inf")
         self._watermark = FleetWatermark(clock)
         self._watched: Watched | None = None
-        """As it was at the look before."""
+        """The result of the latest look."""
         self._due = Schedule(clock, WATCH_EVERY)
         self._told: dict[str, str] = {}
-        """The queue of each worker, as the store was told."""
+        """Worker → the queue that the store was told of."""
         self._told_all_of: Mapping[str, str] | None = None
         self._tell_all = Schedule(clock, TELL_ALL_EVERY)
 
     def queue_was_empty(self, at: float) -> None:
-        """No message waited in the shared queue, or there is none.
+        """No message waited in the shared queue, or there is no shared queue.
 
-        :param at: by the monotonic clock.
+        :param at: time by the monotonic clock.
         """
         self._watermark.queue_was_empty(at)
 
     def delivered(self, at: float) -> None:
-        """The broker delivered, or showed that it can.
+        """The broker delivered messages, or proved that it can.
 
-        :param at: by the monotonic clock.
+        :param at: time by the monotonic clock.
         """
         self._delivered_at = at
 
@@ -96,12 +97,12 @@ class WatchDuty:
 
     @property
     def watched(self) -> Watched | None:
-        """What it saw last; None if that was before this instance led."""
+        """The result of the latest look; None if this instance has not looked since it leads."""
         return self._watched
 
     @property
     def merged_ago(self) -> float | None:
-        """Seconds since the time until which all that was sent is merged; None if that is not known."""
+        """Age of the fleet's watermark in seconds; None if it is not known."""
         ages = self._watermark.ages()
         return None if ages is None else ages[0]
 
@@ -135,8 +136,8 @@ class WatchDuty:
         return watched.items
 
     def _new_of(self, consumed: Mapping[str, str]) -> dict[str, str]:
-        """Some of what the store was not told of which worker consumes which queue. All of it is told again now and
-        then: the store may have lost it.
+        """Worker → queue, for some workers whose queue the store was not told yet. From time to time, all of them are
+        told again: the store may have lost them.
         """
         if self._tell_all.is_due():
             self._tell_all.restart()
@@ -151,8 +152,9 @@ class WatchDuty:
         return found
 
     def _may_declare_lost(self, before: Watched, *, together: bool) -> bool:
-        """Only after listening for as long as a worker may be silent, and if the broker took what was published, and
-        could deliver, after it had fallen silent. If all have, not before it is time for the last of them.
+        """Whether silent workers may be declared lost. Only after this instance has listened for as long as a worker
+        may be silent, and if, after the worker fell silent, the broker accepted messages and could deliver. If all
+        workers fell silent together, not before the last of them has been silent for long enough.
         """
         lost_after = self._watching.lost_after
         return (
@@ -163,7 +165,8 @@ class WatchDuty:
         )
 
     def _fell_silent_together(self, watched: Watched) -> bool:
-        """Whether it is one fault, and not one of each worker: several were there, and none is heard any more."""
+        """Whether several workers fell silent at about the same time and none is online: then it is one common fault,
+        not a fault of each worker."""
         silent = watched.silent
         return (
             silent.workers > 1

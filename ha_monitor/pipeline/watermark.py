@@ -1,4 +1,4 @@
-"""The watermark of this instance, that of the fleet as its leader knows it, and since when the instance listens."""
+"""The watermark of this instance, the fleet's watermark as the leader knows it, and since when the instance listens."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from ha_monitor.clock import Clock
 
 
 class Watermark:
-    """The watermark: everything that the broker had delivered to this instance up to that time is merged.
+    """The watermark of this instance: everything that the broker delivered to it before that time is merged.
 
-    It advances when nothing is in flight, or when as many messages have been merged since as may be unacknowledged.
+    It advances when nothing is in flight, or when as many messages were merged since the last mark as may be
+    unacknowledged.
     """
 
     def __init__(self, clock: Clock, prefetch: int | None, held: float) -> None:
         """
-        :param prefetch: most unacknowledged messages; None if there is no limit.
+        :param prefetch: maximum number of unacknowledged messages; None if there is no limit.
         :param held: seconds after which the unacknowledged messages of a lost connection are certainly requeued.
         """
         self._clock = clock
@@ -25,10 +26,10 @@ class Watermark:
         self._since_mark = 0
         self._lost_at: float | None = clock.monotonic()
         self.requeued = False
-        """Whether messages were requeued, and the other instances do not know it yet."""
+        """Whether messages were requeued, and the other instances do not know that yet."""
 
     def merged(self, messages: int) -> None:
-        """So many messages were merged."""
+        """Note that this many messages were merged."""
         if self._prefetch is None:
             return
         self._since_mark += messages
@@ -37,46 +38,46 @@ class Watermark:
             self._mark, self._since_mark = self._clock.monotonic(), 0
 
     def nothing_in_flight(self, since: float, arrivals: int | None = None) -> None:
-        """Everything that arrived is merged.
+        """Note that everything that arrived is merged.
 
-        A link that is cut brings nothing either. So only what arrives proves that all came that was sent before: until
-        then, that is, when nothing more had arrived before it.
+        A silent link may be cut. So only an arrival proves that everything sent earlier has arrived, too: it moves the
+        watermark to the previous time at which the broker had no message.
 
-        :param since: when the broker was asked, by the monotonic clock, and had no message.
-        :param arrivals: `Source.arrivals`; None if what does not arrive here arrives at the other instances.
+        :param since: when the broker had no message, by the monotonic clock.
+        :param arrivals: `Source.arrivals`; None if all messages also arrive at the other instances.
         """
         if arrivals is None:
             self._received_until = since
         elif arrivals != self._arrivals:
             self._received_until, self._arrivals = max(self._received_until, self._paused_at), arrivals
         self._paused_at = since
-        # A question may have been answered since then, while a handler took its time: what arrived before that answer
-        # lies unread.
+        # A question may have been answered later than `since`, while a handler ran: what arrived before that answer may
+        # not be read yet.
         merged_until = min(self._received_until, since)
         self._merged_until = max(merged_until, self._merged_until or merged_until)
         self._mark, self._since_mark = since, 0
 
     def answered(self, asked_at: float) -> None:
-        """The broker has answered a question: all has arrived that it sent before the question came.
+        """Note that the broker has answered a question: everything that it sent before the question has arrived.
 
-        :param asked_at: by the monotonic clock.
+        :param asked_at: time of the question by the monotonic clock.
         """
         self._received_until = max(self._received_until, asked_at)
 
     def connected(self) -> None:
-        """The instance consumes."""
+        """Note that the instance consumes."""
         self._lost_at = None
         self._received_until = self._paused_at = self._mark = self._clock.monotonic()
         self._since_mark = 0
 
     def disconnected(self) -> None:
-        """Unacknowledged messages are requeued."""
+        """Note that the connection ended, so that unacknowledged messages are requeued."""
         if self._lost_at is None:
             self._lost_at = self._clock.monotonic()
             self.requeued = True
 
     def requeue_stored(self) -> None:
-        """The other instances know it."""
+        """Note that the other instances know that messages were requeued."""
         self.requeued = False
 
     def age(self) -> float | None:
@@ -87,40 +88,40 @@ class Watermark:
         return None if self._merged_until is None else now - self._merged_until
 
     def has_passed(self, at: float) -> bool:
-        """Whether all is merged that had been delivered to this instance by a time, by the monotonic clock."""
+        """Whether everything delivered to this instance before a time, by the monotonic clock, is merged."""
         age = self.age()
         return age is not None and self._clock.monotonic() - age >= at
 
 
 class FleetWatermark:
-    """The watermark of the fleet: everything that was sent up to that time is merged, by whichever instance.
+    """The watermark of the fleet: everything that was sent before that time is merged, by whichever instance.
 
-    The queue was empty then, and every instance has merged since what it had been given by then. So the silence of a
-    worker means something up to the watermark only: what it sent later may wait behind a backlog.
+    The queue was empty at that time, and since then, every instance has merged what had been delivered to it by then.
+    So a worker's silence proves something only up to the watermark: what it sent later may still wait in a backlog.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._empty_at: float | None = None
-        """When the queue was empty: the earliest time that is later than the watermark. A later one would never be
-        reached by instances that are always a little behind it."""
+        """The earliest time after the watermark at which the queue was empty. Instances that are always a little behind
+        would never reach the latest such time."""
         self._latest_empty_at: float | None = None
         self._until: float | None = None
         self._known_at = 0.0
 
     def queue_was_empty(self, at: float) -> None:
-        """No message waited in the shared queue, or there is none.
+        """No message waited in the shared queue, or there is no shared queue.
 
-        :param at: by the monotonic clock.
+        :param at: time by the monotonic clock.
         """
         self._latest_empty_at = at
         if self._empty_at is None:
             self._empty_at = at
 
     def merged_by_all(self, until: float | None) -> None:
-        """All instances have merged what they were given.
+        """Note that all instances have merged what was delivered to them before a time.
 
-        :param until: up to that time, by the monotonic clock; None if more of it may be delivered again.
+        :param until: that time by the monotonic clock; None if some of it may be redelivered.
         """
         if until is None or self._empty_at is None or self._latest_empty_at is None or until < self._empty_at:
             return
@@ -129,7 +130,7 @@ class FleetWatermark:
         self._empty_at = self._latest_empty_at if self._latest_empty_at > self._until else None
 
     def ages(self) -> tuple[float, float] | None:
-        """Age of the watermark, and for how long it has been known, in seconds; None if there is none yet."""
+        """Age of the watermark, and how long it has been known, in seconds; None if there is none yet."""
         if self._until is None:
             return None
         now = self._clock.monotonic()
@@ -137,33 +138,33 @@ class FleetWatermark:
 
 
 class Listening:
-    """Since when this instance receives all events. A worker's silence means nothing while it does not."""
+    """Since when this instance receives all events. While it does not, a worker's silence proves nothing."""
 
     def __init__(self, clock: Clock, deaf_after: float) -> None:
-        """:param deaf_after: seconds without `listened` after which the time counts from the next one."""
+        """:param deaf_after: seconds without `listened` after which the listening time starts again."""
         self._clock = clock
         self._deaf_after = deaf_after
         self._heard_at = float("-inf")
         self._since = clock.monotonic()
 
     def listened(self) -> None:
-        """The instance has just received what the broker had for it, if anything."""
+        """Note that the instance has just received what the broker had for it, if anything."""
         now = self._clock.monotonic()
         if now - self._heard_at > self._deaf_after:
-            # No broker, no store, or a handler that took long: what was sent meanwhile is yet to come.
+            # Broker or store were unavailable, or a handler took long: what was sent meanwhile is still to come.
             self._since = now
         self._heard_at = now
 
     def interrupted(self) -> None:
-        """What was sent until now is yet to come, though this instance receives."""
+        """Note that what was sent until now is still to come, although this instance receives."""
         self._since = self._clock.monotonic()
 
     def lasts(self) -> float | None:
-        """For how many seconds it has listened without a break; None if it does not."""
+        """Seconds for which it has listened without interruption; None if it does not listen."""
         now = self._clock.monotonic()
         return now - self._since if now - self._heard_at <= self._deaf_after else None
 
     def has_lasted(self, seconds: float) -> bool:
-        """Whether it listens, and has for so long."""
+        """Whether it has listened for this many seconds, and still does."""
         now = self._clock.monotonic()
         return now - self._heard_at <= self._deaf_after and now - self._since >= seconds
