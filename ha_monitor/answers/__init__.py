@@ -1,1 +1,1 @@
-"""What is answered to each question, whoever asks: the command line, the pages and the interface for programs."""
+"""The answer to each kind of question, the same for the command line, the pages and the interface for programs."""

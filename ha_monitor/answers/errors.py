@@ -1,4 +1,4 @@
-"""What fails, in groups."""
+"""What fails, as error groups."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ha_monitor.store.reader import StoreReader
 def errors(
     reader: StoreReader, times: Sequence[str] = (), limit: int = 20, *, sort: str = "last", reverse: bool = False
 ) -> Result:
-    """The groups that have had an error in a time.
+    """The groups with an error in a period.
 
     :param times: words of a filter, `since=…` and `until=…`.
     :param limit: how many; 0 for all.
     :param sort: one of `query.groups.SORTS`.
-    :raises UsageError: if a time means nothing.
+    :raises UsageError: if a time cannot be read.
     :raises StoreUnavailable: as the reader does.
     """
     queries = reader.queries
@@ -39,7 +39,7 @@ def errors(
 
 
 def named_errors(reader: StoreReader, ids: Sequence[str]) -> Result:
-    """Groups by their whole ids, with their tracebacks; without those that there are not.
+    """Groups by their full ids, with tracebacks; ids of groups that do not exist are skipped.
 
     :raises StoreUnavailable: as the reader does.
     """
@@ -56,7 +56,7 @@ def named_errors(reader: StoreReader, ids: Sequence[str]) -> Result:
 
 
 def groups_meant(reader: StoreReader, text: str) -> list[str]:
-    """The id of the group that a text is; else those that begin with it.
+    """The id of the group if a text is one; otherwise the ids that begin with it.
 
     :raises StoreUnavailable: as the reader does.
     """

@@ -1,4 +1,4 @@
-"""The instances of the fleet, as anybody sees them who has the store alone."""
+"""The instances of the fleet, as known from the store alone."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ha_monitor.store.reader import InstanceEntry, StoreReader, Workers
 
 
 def fleet(reader: StoreReader, config: Config, workers: Workers) -> Fleet:
-    """The state of the fleet. How many messages wait for it, an instance has said.
+    """The state of the fleet. The depth of its queue is what instances have published.
 
-    :param workers: those that were read.
+    :param workers: the workers that were read.
     :raises StoreUnavailable: as the reader does.
     """
     now, instances = reader.queries.now(), reader.instances()

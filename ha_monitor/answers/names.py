@@ -1,4 +1,4 @@
-"""What is run by name, beside the same time of the day before."""
+"""The runs by name, compared with the same period of the day before."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def names(
     sort: str = "failed",
     reverse: bool = False,
 ) -> Result:
-    """The names that match a pattern; in the last hour, if no other time is asked for.
+    """The names that match a pattern, with their runs; in the last hour if no period is asked for.
 
-    :param pattern: several by comma, in which `*` stands for any text; None for all.
+    :param pattern: several, separated by commas, in which `*` stands for any text; None for all.
     :param times: words of a filter, `since=…` and `until=…`.
     :param limit: how many; 0 for all.
     :param sort: one of `SORTS`.
-    :raises UsageError: if a time means nothing.
+    :raises UsageError: if a time cannot be read.
     :raises StoreUnavailable: as the reader does.
     """
     queries = reader.queries

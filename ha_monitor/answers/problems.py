@@ -13,8 +13,8 @@ from ha_monitor.store.reader import StoreReader, WorkerEntry
 
 
 def counted(incidents: Sequence[Incident]) -> str:
-    """How much is wrong, in words, the same wherever it is told: what wakes somebody, what does not, and what has not
-    lasted for long enough to fire. Empty if nothing is.
+    """How much is wrong, in the same words everywhere: incidents that page somebody, other incidents, and pending ones.
+    Empty if nothing is wrong.
     """
     firing = [one for one in incidents if one.phase is Phase.FIRING]
     urgent = sum(one.severity is Severity.PAGE for one in firing)
@@ -29,27 +29,27 @@ def counted(incidents: Sequence[Incident]) -> str:
 
 
 class Wrong(NamedTuple):
-    """The incidents that were asked for, and all that there are."""
+    """The incidents that were asked for, and all that exist."""
 
     result: Result
     known: list[Incident]
-    """The worst first, also those that were over within the last hour."""
+    """Worst first, including those that were resolved within the last hour."""
     is_judged: bool
-    """Whether anything was judged lately: without, that nothing is listed says nothing."""
+    """Whether anything was judged lately; if not, an empty list proves nothing."""
 
     @property
     def any_fires(self) -> bool:
-        """Whether anything is wrong: pending ones are not yet."""
+        """Whether any incident fires; pending ones do not count."""
         return any(one.phase is Phase.FIRING for one in self.known)
 
 
 def problems(
     reader: StoreReader, workers: Sequence[WorkerEntry], limit: int = 0, *, over: bool = False, reverse: bool = False
 ) -> Wrong:
-    """The incidents, the worst first.
+    """The incidents, worst first.
 
-    :param workers: all that were read: whether many were started lately is said, too.
-    :param over: also those that were over within the last hour.
+    :param workers: all workers that were read, to see whether many were started lately.
+    :param over: also list those that were resolved within the last hour.
     :param limit: how many; 0 for all.
     :raises StoreUnavailable: as the reader does.
     """

@@ -17,13 +17,13 @@ from ha_monitor.text.times import local
 
 UNTOLD = "not known: producers send no task-sent"
 WITHIN = 600.0
-"""Seconds in which a queue is to be empty, if nothing else is said."""
+"""Seconds in which a queue should become empty, by default."""
 LOOKED_AT = 200
-"""Open tasks of which it is seen whether their queue is known."""
+"""Open tasks that are checked for whether their queue is known."""
 _NAMED = 3
 _LAST = float("-inf")
 _MOST_ACTIVE = 1_000_000
-"""Tasks that a worker runs: what says more is no number of tasks."""
+"""Maximum number of tasks that a worker plausibly runs; larger values are not task counts."""
 SORTS: dict[str, Callable[[QueueState, float], Any]] = {
     "oldest": lambda one, _: _LAST if one.wait.oldest is None else -one.wait.oldest,
     "waiting": lambda one, _: one.wait.waiting,
@@ -35,7 +35,7 @@ SORTS: dict[str, Callable[[QueueState, float], Any]] = {
 
 
 class OneQueue(NamedTuple):
-    """A queue, and the tasks that have waited longest in it if it is the only one."""
+    """A queue; if it is the only one, with the tasks that have waited longest in it."""
 
     state: QueueState
     oldest: Sequence[KeptTask] | None = None
@@ -50,12 +50,12 @@ def queues(
     reverse: bool = False,
     within: float = WITHIN,
 ) -> Result:
-    """The queues that match a pattern, of a single one with the tasks that have waited longest.
+    """The queues that match a pattern; if only one does, with the tasks that have waited longest.
 
-    :param pattern: several by comma, in which `*` stands for any text; None for all.
+    :param pattern: several, separated by commas, in which `*` stands for any text; None for all.
     :param limit: how many; 0 for all.
     :param sort: one of `SORTS`.
-    :param within: seconds in which a queue is to be empty.
+    :param within: seconds in which a queue should become empty.
     :raises StoreUnavailable: as the reader does.
     """
     queries = reader.queries
@@ -80,7 +80,7 @@ def queues(
 
 
 def oldest_tasks(queries: Queries, state: QueueState, count: int) -> list[KeptTask]:
-    """The tasks that have waited longest in a queue: of all its priorities."""
+    """The tasks that have waited longest in a queue, across all its priorities."""
     names = [one.name for one in queries.known_queues() if base_of(one.name) == state.name]
     waiting = [one for name in names for one in queries.waiting(name, min(count, state.wait.waiting))]
     waiting.sort(key=lambda one: (one[1], one[0]))
@@ -88,7 +88,7 @@ def oldest_tasks(queries: Queries, state: QueueState, count: int) -> list[KeptTa
 
 
 def _untold(queries: Queries, states: Sequence[QueueState]) -> list[Gap]:
-    """Tasks that may wait unseen: in queues of which nobody tells, and if of some open ones nobody told."""
+    """Tasks that may be waiting unseen: in queues without `task-sent` events, and open tasks without a known queue."""
     gaps = []
     if names := [state.name for state in states if not state.is_told]:
         more = f" and {len(names) - _NAMED} more queues" if len(names) > _NAMED else ""
@@ -101,15 +101,15 @@ def _untold(queries: Queries, states: Sequence[QueueState]) -> list[Gap]:
 
 
 class Running(NamedTuple):
-    """How many tasks all workers run."""
+    """How many tasks all workers together are running."""
 
     workers: int
     tasks: int
 
 
 def running(read: Callable[[], Workers]) -> Running | None:
-    """How many tasks all workers run; None if a worker does not tell, or if that cannot be read, as by a user without
-    the right to run scripts.
+    """How many tasks all workers are running; None if a worker does not report it, or if it cannot be read, for example
+    by a user without the right to run scripts.
 
     :param read: reads the workers.
     :raises StoreUnavailable: as `read` does.
@@ -120,5 +120,5 @@ def running(read: Callable[[], Workers]) -> Running | None:
         return None
     there = [one.heartbeat.get("active") for one in workers if one.state in ("online", "late")]
     told = [int(one) for one in there if isinstance(one, (int, float)) and 0 <= one < _MOST_ACTIVE]
-    # What some do not tell is not nothing.
+    # An unreported number is not zero.
     return Running(len(there), sum(told)) if len(told) == len(there) else None

@@ -1,4 +1,4 @@
-"""One form for all answers, and the document that programs get of it."""
+"""One form for all answers, and the document made of it for programs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ha_monitor.text.visible import written_out_bytes
 
 
 class Result(NamedTuple):
-    """What was found, where it was looked for, and what may be missing."""
+    """What was found, where it was searched, and what may be missing."""
 
     time: float
-    """When it was asked, by the clock of the store, seconds since the epoch."""
+    """When the question was asked, by the store's clock, in seconds since the epoch."""
     items: Sequence[Any]
     item_of: Callable[[Any, float], Struct]
-    """An item for programs, as it is at a time in seconds since the epoch."""
+    """Converts an item for programs, as of a time in seconds since the epoch."""
     searched: str
-    """For people."""
+    """Where it was searched, for people."""
     gaps: Sequence[Gap] = ()
-    """What it may lack; empty if it is complete."""
+    """What the answer may lack; empty if it is complete."""
     more: bool = False
-    """Whether there are more than were asked for."""
+    """Whether there are more items than were asked for."""
     after: str = ""
-    """Where the next ones begin, if there are more and the list can be continued."""
+    """Where the next items begin, if there are more and the list can be continued."""
     changes: Sequence[Change] | None = None
     """What changed in the hour before; None if that was not asked for."""
 

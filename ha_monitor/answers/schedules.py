@@ -14,9 +14,9 @@ from ha_monitor.store.reader import StoreReader
 
 
 def schedules(reader: StoreReader, pattern: str | None = None, limit: int = 0, *, reverse: bool = False) -> Result:
-    """The schedules (`SeenSchedule`) that match a pattern, the worst first; of a single one also its due times.
+    """The schedules (`SeenSchedule`) that match a pattern, worst first; if only one does, with its due times.
 
-    :param pattern: several by comma, in which `*` stands for any text, or a name as it is; None for all.
+    :param pattern: several, separated by commas, in which `*` stands for any text, or a literal name; None for all.
     :param limit: how many; 0 for all.
     :raises StoreUnavailable: as the reader does.
     """
@@ -28,9 +28,9 @@ def schedules(reader: StoreReader, pattern: str | None = None, limit: int = 0, *
 
 
 def learned(reader: StoreReader, pattern: str | None = None) -> list[Learned]:
-    """Tasks that run regularly and have no schedule that is known.
+    """Tasks that run regularly and have no known schedule.
 
-    :param pattern: of their names, as for `schedules`.
+    :param pattern: for their names, as in `schedules`.
     :raises StoreUnavailable: as the reader does.
     """
     return learned_in(reader.queries, reader.schedules, _by(pattern))
@@ -42,7 +42,7 @@ def _by(pattern: str | None) -> Callable[[str], bool]:
 
 
 def schedule(reader: StoreReader, name: str) -> Result:
-    """The schedule of a name, as it is, with its due times; no item if there is none.
+    """The schedule with this literal name, with its due times; no item if there is none.
 
     :raises StoreUnavailable: as the reader does.
     """
@@ -57,5 +57,5 @@ def _matching(reader: StoreReader, matches: Callable[[str], bool]) -> Result:
 
 
 def _told(reader: StoreReader, found: Result) -> Result:
-    """With the due times of each, of which there is one at most."""
+    """Add the due times of each schedule, of which there is one at most."""
     return found._replace(items=[with_due_times(reader.schedules, one) for one in found.items])

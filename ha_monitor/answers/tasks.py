@@ -1,4 +1,4 @@
-"""Which tasks are so, newest first."""
+"""The tasks that match a filter, newest first."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ha_monitor.store.reader import StoreReader
 def tasks(
     reader: StoreReader, config: Config, clock: Clock, words: Sequence[str], limit: int = 20, *, order: Order = BY_TIME
 ) -> Result:
-    """The first so many tasks that match a filter; 0 for all.
+    """The first `limit` tasks that match a filter; 0 for all.
 
-    :raises UsageError: if a word of the filter means nothing.
+    :raises UsageError: if a word of the filter is not a condition.
     :raises StoreUnavailable: as the reader does.
     """
 
@@ -41,9 +41,9 @@ def tasks(
 
 
 def place_of(after: str) -> tuple[float, str] | None:
-    """The task behind which a list goes on, as `Result.after` names it; None for its beginning.
+    """The task after which a list continues, parsed from `Result.after`; None for the beginning of the list.
 
-    :raises UsageError: if it is no such place.
+    :raises UsageError: if the text is not such a place.
     """
     if not after:
         return None

@@ -1,4 +1,4 @@
-"""Workers as JSON, as `ha-monitor workers` tells of them."""
+"""Workers as JSON, with what `ha-monitor workers` shows of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ha_monitor.query.workers import SeenWorker
 from ha_monitor.status.workers import Worker, worker_of
 
 MOST_IDS = 10
-"""Ids that are told of each fate."""
+"""Ids that are listed per fate."""
 
 
 class LeftItem(Struct):
@@ -33,11 +33,11 @@ class WorkerItem(Worker):
     """A worker, and what is known of its runs."""
 
     rate: float | None = None
-    """Runs a second that ended in the last five minutes."""
+    """Runs per second that ended in the last five minutes."""
     failed: int | None = None
     """Runs that failed in the last hour."""
     left: LeftItems | None = None
-    """Null if it is not lost, or if it was not asked for by its name."""
+    """Null if it is not lost, or if it was not asked for by name."""
 
 
 def worker_item(one: SeenWorker) -> WorkerItem:

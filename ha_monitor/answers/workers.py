@@ -1,4 +1,4 @@
-"""Which workers there are, and what they do."""
+"""Which workers exist, and what they do."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from ha_monitor.store.queries import Gap
 from ha_monitor.store.reader import StoreReader
 
 _STATES = ("lost", "late", "online", "offline")
-"""Those first that somebody must look at."""
+"""Those that need attention first."""
 
 
 def workers(
     reader: StoreReader, config: Config, pattern: str | None = None, limit: int = 0, *, reverse: bool = False
 ) -> Result:
-    """The workers that match a pattern; if they were asked for by name, with what became of the tasks of those that
-    are lost.
+    """The workers that match a pattern; if one is given, with what became of the tasks of lost workers.
 
-    :param pattern: several by comma, in which `*` stands for any text; None for all.
+    :param pattern: several, separated by commas, in which `*` stands for any text; None for all.
     :param limit: how many; 0 for all.
     :raises StoreUnavailable: as the reader does.
     """

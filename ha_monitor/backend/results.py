@@ -1,4 +1,4 @@
-"""Reads results of tasks. Writes nothing, and creates only plain values from what it reads."""
+"""Reads the results of tasks. Writes nothing, and creates only plain values from what it reads."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from ha_monitor.rights import redis as rights
 
 _KEY = "result_backend.url"
 TIMEOUT = 5.0
-"""Timeout of the backend in seconds, where it can be set."""
+"""Timeout of the backend in seconds, if the backend supports one."""
 _TO_SENTINELS: Mapping[str, Any] = {
     "socket_timeout": TIMEOUT,
     "socket_connect_timeout": TIMEOUT,
     "retry": None,
 }
-"""By default redis-py would ask a sentinel that hangs ten times over, without a time-out."""
+"""By default, redis-py would ask a hanging sentinel ten times, without a timeout."""
 TRIES = 3
-"""Consecutive failures after which the backend counts as unavailable."""
+"""Consecutive failures after which the backend counts as unavailable; at the start of a call, one is enough."""
 
 
 class Result(NamedTuple):
     """How a task ended."""
 
     event_type: str
-    """The event that its worker must have sent."""
+    """The type of the event that its worker must have sent."""
     time: float | None
     """When, in seconds since the epoch; None if unknown."""
     worker: str
@@ -56,7 +56,7 @@ class ResultBackend:
         if problem := problem_of(settings.url):
             raise ConfigurationError(f"{_KEY} = {mask(_KEY, settings.url)}: {problem}", _KEY)
         parameters = parameters_of(_KEY, settings.url)
-        # Celery ignores what a sentinel:// URL says of TLS, and has no default for whether certificates are verified.
+        # Celery ignores the TLS options in a sentinel:// URL, and has no default for verifying certificates.
         tls = None if parameters.tls is None else {"ssl_cert_reqs": "required", **parameters.tls}
         options = dict(settings.transport_options)
         if parameters.url.startswith("sentinel://"):
@@ -75,16 +75,16 @@ class ResultBackend:
             user = urlsplit(settings.url).username or "default"
         except (ImproperlyConfigured, ImportError, ValueError, AttributeError) as error:
             raise ConfigurationError(f"{_KEY}: {mask_url(reason_of(error))}", _KEY) from None
-        # An exception must not be reconstructed: that would run code of the class that it names.
+        # Exceptions must not be reconstructed: that would run code of the class that they name.
         self._backend.exception_to_python = lambda exception: exception
         self._url = settings.url
         prefix = settings.transport_options.get("global_keyprefix", "")
         self._needs = rights.needs_of_results(user, prefix)
 
     def results(self, task_ids: Iterable[str]) -> dict[str, Result | None]:
-        """How the tasks ended; None for one without an end in the backend.
+        """How the tasks ended; None for a task that has no end in the backend.
 
-        One whose result cannot be read is missing.
+        A task whose result cannot be read is left out.
 
         :raises ResultBackendUnavailable: if the backend is unavailable.
         """
@@ -94,7 +94,7 @@ class ResultBackend:
             try:
                 found[task_id] = read_result(self._backend.get_task_meta(task_id, cache=False))
                 failures = 0
-            except Exception as error:  # each backend raises the errors of its own library
+            except Exception as error:  # each backend raises errors of its own library
                 failures += 1
                 if failures >= TRIES or not found:
                     reason = rights.explain(str(error), self._needs) or cause_of(error, Service(_KEY, self._url)).text
@@ -123,7 +123,7 @@ def read_result(meta: dict[str, Any]) -> Result | None:
 def exception_text(exception: Any) -> str:
     """An exception in the form of task-failed, such as `KeyError('x')`.
 
-    :param exception: as the backend keeps it: its type and arguments.
+    :param exception: as the backend stores it: type and arguments.
     """
     if not isinstance(exception, dict) or not isinstance(exception.get("exc_type"), str):
         return repr(exception)

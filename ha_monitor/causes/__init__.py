@@ -1,1 +1,1 @@
-"""Why a service cannot be used, as one line for a person: what happened, and what to do."""
+"""Why a service cannot be used, in one line for a person: what happened, and what to do."""

@@ -1,7 +1,7 @@
 """Why a service cannot be reached, or does not answer.
 
-Libraries say what failed in a call, and not which setting is wrong. The rows of `_ROWS` are all the causes that are
-told apart; the first that fits is said.
+Libraries say which call failed, but not which setting is wrong. `_ROWS` lists all causes that are distinguished; the
+first row that matches is used.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class _Row(NamedTuple):
     """One cause."""
 
     kinds: type[BaseException] | tuple[type[BaseException], ...] | str
-    """Exceptions that may have it; of a library that who asks may not have loaded, the name of the class."""
+    """Exceptions that may have this cause; the class name if the exception's library may not be loaded."""
     words: str
-    """An expression for what their text has."""
+    """A regular expression that must match their text."""
     text: str
-    """A template: `why` is the library's own text, `ours` the service."""
+    """A template: `why` is the library's own text, `ours` is the service."""
     lasting: bool = False
     connecting: bool = False
-    """Whether that is the cause only while the connection is made."""
+    """Whether this is the cause only while connecting."""
     by_tls: bool | None = None
-    """Whether that is the cause only with TLS, or only without."""
+    """Whether this is the cause only with TLS (True) or only without (False)."""
 
 
 _ROWS = (
@@ -138,7 +138,7 @@ def cause_of(error: BaseException, ours: Service, *, connecting: bool = False) -
     """Why a call failed.
 
     :param ours: the service that was called.
-    :param connecting: whether the connection was being made.
+    :param connecting: whether the connection was being established.
     """
     chain = list(_chain(error))
     is_about_files = any(
@@ -152,7 +152,7 @@ def cause_of(error: BaseException, ours: Service, *, connecting: bool = False) -
         for one in chain:
             if _is_of(one, row.kinds) and re.search(row.words, str(one)):
                 return Cause(_filled(row.text, one, ours), row.lasting)
-    # A library's own text repeats the address, which the caller names.
+    # A library's own text repeats the address, which the caller adds as well.
     system = next((one for one in chain if isinstance(one, OSError) and one.strerror), None)
     return Cause(undecorated(system)) if system else refusal_of(error, ours.setting)
 
@@ -177,7 +177,7 @@ def _filled(text: str, error: BaseException, ours: Service) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those that it was raised for: libraries raise errors of their own, with that of the socket as
+    """The error and the errors that it was raised from: libraries raise errors of their own, with the socket's error as
     the context.
     """
     cause: BaseException | None = error

@@ -1,6 +1,7 @@
-"""Why Redis refused a command, whether it is store, broker or result backend; missing rights are in `rights/redis.py`.
+"""Why Redis refused a command, whether it is the store, broker or result backend; `rights/redis.py` handles missing
+rights.
 
-The rows of `_ROWS` are all the refusals that are told apart.
+`_ROWS` lists all refusals that are distinguished.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _CODES: dict[type[BaseException], str] = {
     redis.exceptions.NoScriptError: "NOSCRIPT",
     redis.exceptions.MasterDownError: "MASTERDOWN",
 }
-"""redis-py takes the code off the text of these."""
+"""redis-py removes the code from the text of these errors."""
 _SCRIPT = re.compile(
     r"^(?:ERR )?Error running script \(call to f_[0-9a-f]{40}\): (?:@user_script: ?\d+: )?"
     r"|(?:@)?user_script: ?\d+: ?|,? ?script: ?[0-9a-f]{40}(?:, on @\w+:\d+)?\.?$"
@@ -28,12 +29,12 @@ _BY_SCRIPT = re.compile(r"^ACL failure in script: ")
 
 
 class _Row(NamedTuple):
-    """One refusal."""
+    """One kind of refusal."""
 
     words: str
-    """An expression for Redis's own text."""
+    """A regular expression for Redis's own text."""
     text: str
-    """A template with the groups of the expression; `setting` is that of the URL, `command` what a script called."""
+    """A template with the groups of the expression; `setting` holds the URL, `command` is what a script called."""
     lasting: bool = False
 
 
@@ -76,7 +77,7 @@ _ROWS = (
 def refusal_of(error: BaseException, setting: str, command: str | None = None) -> Cause:
     """Why Redis refused a command.
 
-    :param setting: the one whose URL names this Redis.
+    :param setting: the setting whose URL names this Redis.
     :param command: what a script called when it was refused, if known.
     """
     text = without_script(plain_text(error))
@@ -91,5 +92,5 @@ def refusal_of(error: BaseException, setting: str, command: str | None = None) -
 
 
 def without_script(text: str) -> str:
-    """A text of Redis without the digest of the script in which it failed, and the place there."""
+    """An error text of Redis without the digest of the script that failed, and the position in it."""
     return _SCRIPT.sub("", _BY_SCRIPT.sub("", text)).strip() or text

@@ -1,4 +1,4 @@
-"""What a person has set about the service at the other end, so that an error can name the setting."""
+"""What a person has configured for a service, so that an error can name the setting."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from ha_monitor.config.urls import scheme_of
 from ha_monitor.errors import reason_of
 
 FILES = ("ca_certs", "certfile", "keyfile")
-"""The files of TLS, by the names that Python, py-amqp and redis-py have for them."""
+"""The TLS files, under the names that Python, py-amqp and redis-py use."""
 _TLS = {"amqps": "amqp", "rediss": "redis"}
-"""Schemes with TLS → those without."""
+"""Schemes with TLS → the same without."""
 _PLAIN = {"amqp": "amqps", "pyamqp": "amqps", "redis": "rediss"}
 _OBJECT = re.compile(r"<[^<>]* at 0x[0-9a-f]+>|\w+<[^<>]*>")
-"""An object as Python shows it, or as redis-py does: `Redis<ConnectionPool<Connection<host=h>>>`, the innermost."""
+"""An object as Python or redis-py prints it, such as `Redis<ConnectionPool<Connection<host=h>>>`; matches the
+innermost.
+"""
 _DECORATION = re.compile(r"^\[[^]]*\] ?| ?\(_ssl\.c:\d+\)$|^_ssl\.c:\d+: ")
 
 
@@ -31,17 +33,17 @@ class Cause(NamedTuple):
 
 
 class Service(NamedTuple):
-    """A broker, a store or a result backend, as the configuration has it."""
+    """A broker, a store or a result backend, as configured."""
 
     setting: str
     """The setting that holds the URL, such as `broker.url`."""
     url: str
     timeout: str = ""
-    """The setting that limits how long a call waits; empty for none."""
+    """The setting that limits how long a call waits; empty if there is none."""
     seconds: float = 0.0
-    """What that is set to."""
+    """The value of that setting."""
     tls: Mapping[str, str] = {}
-    """Options of TLS beside those in the URL."""
+    """TLS options besides those in the URL."""
     tls_setting: str = ""
     """The setting that holds these options, such as `broker.tls`."""
 
@@ -55,30 +57,30 @@ class Service(NamedTuple):
 
     @property
     def without_tls(self) -> str:
-        """What to set so that it is talked to without TLS."""
+        """What to set to connect without TLS."""
         if self.scheme in _TLS:
             return f"{_TLS[self.scheme]}:// instead of {self.scheme}://"
         return f"no {self.tls_setting}" if self.tls else f"no ssl=true in {self.setting}"
 
     @property
     def with_tls(self) -> str:
-        """What to set so that it is talked to by TLS."""
+        """What to set to connect with TLS."""
         if self.scheme in _PLAIN:
             return f"{_PLAIN[self.scheme]}:// instead of {self.scheme}://"
         return f"ssl=true in {self.setting}"
 
     def option(self, name: str) -> str:
-        """An option of TLS; empty if it is not set."""
+        """A TLS option; empty if it is not set."""
         return self._in_url().get(f"ssl_{name}") or str(self.tls.get(name) or self.tls.get(f"ssl_{name}") or "")
 
     def name_of(self, option: str) -> str:
-        """Where a person sets an option of TLS."""
+        """Where a person sets a TLS option."""
         if self.tls_setting and f"ssl_{option}" not in self._in_url():
             return f"{self.tls_setting}.{option}"
         return f"ssl_{option} in {self.setting}"
 
     def faulty_file(self) -> str:
-        """The first file of TLS that cannot be used, by its setting, and why; empty if all can."""
+        """The first TLS file that cannot be used: its setting, and why; empty if all can be used."""
         paths = {name: path for name in FILES if (path := self.option(name))}
         for name, path in paths.items():
             try:
@@ -92,7 +94,7 @@ class Service(NamedTuple):
                 context.load_verify_locations(paths[at])
             at = "certfile"
             if at in paths:
-                # Without a password, OpenSSL would ask for one at the terminal.
+                # Without a password, OpenSSL would prompt for one at the terminal.
                 context.load_cert_chain(paths[at], paths.get("keyfile"), self.option("password") or str)
         except (ssl.SSLError, ValueError) as error:
             more = (
@@ -106,11 +108,11 @@ class Service(NamedTuple):
 
 
 def plain_text(error: BaseException) -> str:
-    """As `reason_of`, without the objects of a library that quotes its own."""
+    """As `reason_of`, without the object representations that a library puts into its text."""
     return _OBJECT.sub("…", _OBJECT.sub("…", _OBJECT.sub("…", reason_of(error))))
 
 
 def undecorated(error: BaseException) -> str:
-    """What OpenSSL says, without its codes and its place in Python's source."""
+    """What OpenSSL says, without its codes and its position in Python's source."""
     text = str(getattr(error, "strerror", None) or error)
     return " ".join(_DECORATION.sub("", text).split()).rstrip(".") or type(error).__name__

@@ -12,7 +12,7 @@ from ha_monitor.notify.channels import make_channel
 
 
 def check_channels(config: Config) -> Iterator[Finding]:
-    """A finding for each. An instance runs without them, too."""
+    """One finding per channel. An instance also runs if channels fail."""
     for name, settings in config.notify.channels.items():
         channel = make_channel(settings, config.notify.secrets_of(name))
         try:

@@ -11,7 +11,7 @@ class Severity(StrEnum):
 
     OK = "ok"
     WARNING = "warning"
-    """An instance works, but not as well or as safely as it should."""
+    """An instance would run, but not as well or as safely as it should."""
     FAILED = "failed"
     """An instance could not run."""
 

@@ -1,4 +1,4 @@
-"""Checks of the broker, the store and the result backend. They change nothing."""
+"""Checks the broker, the store and the result backend. Changes nothing."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from ha_monitor.store.reader import StoreReader
 OLDEST_QUORUM = (3, 10)
 """The oldest RabbitMQ with a message TTL for quorum queues."""
 LOSES_LAST_EVENTS_BEFORE = (3, 13)
-"""The oldest RabbitMQ whose quorum queues keep the last events of a publisher that closes its connection at once and
-does not wait for confirmations, as a worker that stops: docs/monitoring.md, Lost goodbyes, has the cause."""
+"""The oldest RabbitMQ whose quorum queues keep the last events of a publisher that closes its connection at once
+without waiting for confirmations, as a stopping worker does; docs/monitoring.md, Lost goodbyes, has the cause."""
 LOST_GOODBYES = (
     "; before 3.13 it may lose the goodbye of a worker that is stopped, which is then called lost: "
     'broker_transport_options = {"confirm_publish": True} in its application prevents that'
@@ -41,7 +41,7 @@ OLDEST_REDIS = (6, 0)
 
 
 def check_broker(config: Config) -> Iterator[Finding]:
-    """Each broker of `broker.url`, its version, and the queue's arguments."""
+    """Check each broker of `broker.url`, its version, and the queue's arguments."""
     for url in urls_of(config.broker.url):
         try:
             if is_amqp(url):
@@ -101,7 +101,7 @@ def check_store(config: Config) -> Iterator[Finding]:
 
 
 def _check_greetings(config: Config, living: list[dict[str, Any]]) -> Iterator[Finding]:
-    """Whether the instances that run listen at the same Redis, if there is only one for all."""
+    """Check that the live instances listen at the same Redis, unless there are several brokers."""
     consuming = [stats for stats in living if stats.get("state") == CONSUMING]
     if len(urls_of(config.broker.url)) > 1:
         return
@@ -152,7 +152,7 @@ def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
         return
     verify_arguments(url, config)
     if state.queue.consumers or not state.queue.depth:
-        # Messages that nobody consumes would be given to the check, and be redelivered ones then.
+        # Messages that nobody consumes would be delivered to the check, and later be redelivered.
         verify_delivery(url, config)
     yield ok(
         "queue",
@@ -161,7 +161,7 @@ def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
 
 
 def _check_peers(config: Config, state: BrokerState) -> Iterator[Finding]:
-    """Whether the instances that run consume from the same broker, if there is only one for all, and nothing else
+    """Check that the live instances consume from the same broker, unless there are several, and that nothing else
     consumes the queue.
     """
     reader = StoreReader(config.store, config.node_id)

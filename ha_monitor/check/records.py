@@ -1,4 +1,4 @@
-"""The part of `check --store`: whether the records of tasks and the indexes beside them agree."""
+"""`check --store`: whether the records of tasks agree with the indexes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ha_monitor.config.schema import Config
 from ha_monitor.store.reader import StoreReader
 
 SHOWN = 20
-"""Disagreements that have a line of their own."""
+"""Disagreements that are listed individually."""
 
 
 def check_records(config: Config, clock: Clock, progress: Callable[[int, int], None]) -> Iterator[Finding]:
-    """Go through all of them.
+    """Check all records and indexes.
 
-    :param progress: is told how many of about how many were looked at.
-    :raises StoreUnavailable: if Redis is away.
+    :param progress: called with the number of entries checked, and about how many there are.
+    :raises StoreUnavailable: if Redis is not available.
     """
     reader = StoreReader(config.store, config.node_id)
     reader.connect()

@@ -1,4 +1,4 @@
-"""Checks what the instances know of the schedules of beat. Asks the store alone: they have asked the workers."""
+"""Checks what the instances know of beat's schedules. Asks only the store: the instances have asked the workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CURE = {
 
 
 def check_schedules(config: Config) -> Iterator[Finding]:
-    """Whether the sources of schedules could be read, and what they told. Nothing if the store cannot be asked."""
+    """Whether the sources of schedules could be read, and what they reported. Nothing if the store cannot be read."""
     reader = StoreReader(config.store, config.node_id)
     try:
         reader.connect()
@@ -34,9 +34,9 @@ def check_schedules(config: Config) -> Iterator[Finding]:
 def findings_of(
     sources: Mapping[Source, KnownSource], judgements: Sequence[Judgement], *, is_expected: bool
 ) -> Iterator[Finding]:
-    """What is to be said of what the instances know.
+    """The findings about what the instances know.
 
-    :param is_expected: whether the configuration names schedules, or where they are, so that there should be some.
+    :param is_expected: whether the configuration names schedules or a source of them, so that there should be some.
     """
     for source, known in sources.items():
         if known.problem:

@@ -1,7 +1,7 @@
 """Checks the workers. Changes nothing.
 
 Celery cannot be asked whether a worker sends task events, only told to enable or disable them, and a busy worker may
-do so after the timeout. So the check uses what the instances have recorded.
+do so only after the timeout. So the check uses what the instances have recorded.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ha_monitor.events.serializers import refused_serializer
 from ha_monitor.store.reader import StoreReader, WorkerEntry
 
 LATELY = timedelta(minutes=10)
-"""For how long a refused message says something of the workers that run now."""
+"""For how long a refused message says something about the workers that run now."""
 _REJECTED = 50
 
 
 class Recorded(NamedTuple):
-    """What the shared record has of the workers."""
+    """What the store has recorded about the workers."""
 
     online: dict[str, WorkerEntry]
     refused: dict[str, str]
-    """Serializers whose messages were refused lately → when the latest was."""
+    """Serializers whose messages were refused lately → time of the latest such message."""
 
 
 def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Finding]:
-    """Whether workers answer, and whether task events of theirs have been received.
+    """Whether workers answer, and whether their task events have been received.
 
-    :param told: problems of brokers that were reported already.
+    :param told: broker problems that have already been reported.
     """
     for url in urls_of(config.broker.url):
         try:
@@ -63,8 +63,8 @@ def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Findin
 
 
 def _others_prefix(url: str, config: Config) -> str:
-    """What is wrong if workers use this Redis under another key prefix, so that nothing reaches or comes from them;
-    empty otherwise.
+    """A text if workers use this Redis with another key prefix, so that nothing reaches them or comes from them;
+    otherwise empty.
     """
     if is_amqp(url):
         return ""
@@ -83,7 +83,7 @@ def _others_prefix(url: str, config: Config) -> str:
 
 
 def _refusal(serializer: str, at: str, unheard: list[str]) -> str:
-    """:param unheard: the workers that answer and of which no event could be read."""
+    """:param unheard: workers that answer, but none of whose events could be read."""
     senders = f"most likely of {', '.join(unheard)}" if unheard else "perhaps of a producer"
     return (
         f"events serialized with {serializer} are refused, the latest at {at}, {senders}: "
@@ -122,13 +122,13 @@ def _recorded(config: Config) -> Recorded:
         return Recorded({}, {})  # `check_store` reports it
     finally:
         reader.close()
-    # One without heartbeats is late while it has no task.
+    # A worker without heartbeats is late while it has no task.
     there = {one.name: one for one in entries if one.state in ("online", "late")}
     return Recorded(there, refused_lately(rejected, datetime.now(UTC)))
 
 
 def refused_lately(rejected: list[dict[str, Any]], now: datetime) -> dict[str, str]:
-    """The serializers of messages that were refused → when the latest was.
+    """Serializers whose messages were refused lately → time of the latest such message.
 
     :param rejected: the latest samples, newest first.
     """

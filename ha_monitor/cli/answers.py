@@ -1,7 +1,7 @@
 """How commands that ask the store take their flags and show their answers: one way for all of them.
 
-What is asked for goes to standard output, what is said about it to standard error. A terminal gets tables of its width;
-a pipe whole texts without colours.
+The answer goes to standard output, remarks about it to standard error. A terminal gets tables that fit its width; a
+pipe gets full texts without colours.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "wide", "json", "jsonl", "tsv", "ids")
 LEAST_ID = 8
-"""Characters of an id that a table shows at least."""
+"""Minimum number of characters of an id that a table shows."""
 COLORS = {"good": "32", "bad": "31", "warn": "33", "busy": "36"}
 _OF_STATES = {
     **{"FAILURE": "bad", "REJECTED": "bad", "REVOKED": "warn", "RETRY": "warn", "STARTED": "busy", "SUCCESS": "good"},
@@ -43,7 +43,7 @@ _OF_STATES = {
 }
 _MOST_ROWS = 1_000_000
 MOST_TYPED = 80
-"""Columns of what a person typed that are repeated."""
+"""Columns of typed text that a message repeats."""
 
 Item = TypeVar("Item")
 
@@ -52,11 +52,11 @@ class Style(NamedTuple):
     """How times and states are shown."""
 
     now: float
-    """Seconds since the epoch, by the clock of the store."""
+    """Seconds since the epoch, by the store's clock."""
     times: str = "relative"
     """relative, local or utc."""
     seconds: bool = False
-    """Durations in seconds, for programs."""
+    """Whether durations are in seconds, for programs."""
 
     def time(self, seconds: float | None) -> str:
         """A time; empty if there is none."""
@@ -89,27 +89,27 @@ class Of(NamedTuple):
     column: Column
     cell: Callable[[Any, Style], Cell]
     wide: bool = False
-    """Whether it is only in wide tables and for programs."""
+    """Whether it is shown only in wide tables and for programs."""
     is_id: bool = False
-    """Whether a beginning that no other row has is enough of it."""
+    """Whether a unique prefix of it is enough."""
 
 
 class Told(NamedTuple):
-    """How items are shown to people that have more to tell than a row of a table holds."""
+    """How items are shown to people if they do not fit into a row of a table."""
 
     tell: Callable[[Any, Style, Terminal, int | None], None]
-    """Writes one; the last argument are the columns of the terminal, None for no limit."""
+    """Writes one item; the last argument is the width of the terminal in columns, None for no limit."""
     note: str = ""
-    """What is said below."""
+    """A remark below."""
 
 
 class Answer(NamedTuple):
-    """What is known of what was asked for."""
+    """What is known about a question."""
 
     nouns: tuple[str, str]
-    """One and several of them: task, tasks."""
+    """Singular and plural: task, tasks."""
     time: float
-    """When it was asked, in seconds since the epoch."""
+    """When the question was asked, in seconds since the epoch."""
     items: Sequence[Any]
     columns: Sequence[Of]
     id_of: Callable[[Any], str]
@@ -118,11 +118,11 @@ class Answer(NamedTuple):
     gaps: Sequence[Gap] = ()
     more: bool = False
     told: Told | None = None
-    """In place of a table, if that is not enough for one."""
+    """Used instead of a table, if a table cannot hold the items."""
     found: str = ""
-    """What is listed, in words, if a number and the noun do not say it."""
+    """What is listed, in words, if a number and the noun are not enough."""
     changes: Sequence[Change] | None = None
-    """As `Result.changes`."""
+    """As in `Result`."""
 
 
 def of_result(
@@ -134,7 +134,7 @@ def of_result(
     told: Told | None = None,
     words: str = "",
 ) -> Answer:
-    """An answer, and how it is shown to people. :param words: as `Answer.found`."""
+    """An answer with how it is shown to people. :param words: as `Answer.found`."""
     return Answer(
         nouns=nouns,
         time=found.time,
@@ -154,11 +154,11 @@ def of_result(
 def add_flags(
     parser: argparse.ArgumentParser, *, limit: int | None = 20, times: bool = True, formats: Sequence[str] = FORMATS
 ) -> None:
-    """The flags that all such commands have.
+    """Add the flags that all such commands have.
 
     :param limit: how many items are listed by default; None for commands without a limit.
     :param times: whether the command takes --since and --until.
-    :param formats: in which forms it answers.
+    :param formats: the forms of its answer.
     """
     parser.add_argument("-o", "--output", choices=formats, default="table", help="form of the answer (default: table)")
     if limit is not None:
@@ -209,7 +209,7 @@ def times_asked(options: argparse.Namespace) -> list[str]:
 def store_of(options: argparse.Namespace) -> Iterator[tuple[Loaded, StoreReader]]:
     """The configuration, and a connection to its store.
 
-    :raises StoreUnavailable: saying where the address is from.
+    :raises StoreUnavailable: with a text that says where the address comes from.
     """
     from ha_monitor.config.load import read
     from ha_monitor.on_demand import import_redis
@@ -232,9 +232,9 @@ def store_of(options: argparse.Namespace) -> Iterator[tuple[Loaded, StoreReader]
 def answered(
     options: argparse.Namespace, ask: Callable[[Loaded, StoreReader], Answer], *, named: str | None = None
 ) -> ExitStatus:
-    """Ask, and show the answer; with --watch again and again, until somebody interrupts it.
+    """Ask, and show the answer; with --watch repeatedly, until somebody interrupts it.
 
-    :param named: the name that was asked for. If nothing has it, that is said, and the answer is no.
+    :param named: the name that was asked for. If there is no item, that is reported, and the status is `FAILURE`.
     """
     with store_of(options) as (loaded, reader):
         answer = _of_somebody(ask(loaded, reader), loaded, reader)
@@ -265,7 +265,7 @@ def answered(
 
 
 def nobody_wrote(node_id: str) -> str:
-    """Why nothing is known, if no instance has registered: a wrong node_id looks like a fleet that is well."""
+    """Why nothing is known if no instance has registered: with a wrong node_id, all would seem well."""
     return f"no instance has written to this store as node_id {as_typed(node_id)}: correct node_id or store.url"
 
 
@@ -283,7 +283,7 @@ def _status(answer: Answer, options: argparse.Namespace) -> ExitStatus:
 
 
 def output_of(options: argparse.Namespace) -> Terminal:
-    """Standard output, with colours if the reader wants them."""
+    """Standard output, with colours if the user wants them."""
     wanted = options.color == "always"
     if options.color == "auto":
         wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -293,7 +293,7 @@ def output_of(options: argparse.Namespace) -> Terminal:
 def show(answer: Answer, options: argparse.Namespace, rows: int | None = None) -> None:
     """Write an answer.
 
-    :param rows: so many of a table at most.
+    :param rows: maximum number of rows of a table.
     """
     output = output_of(options)
     if options.output == "json":
@@ -307,18 +307,18 @@ def show(answer: Answer, options: argparse.Namespace, rows: int | None = None) -
         _show_values(answer, options, output)
     else:
         _show_table(answer, options, output, rows)
-    nothing_told = answer.told is not None and not answer.items  # why, is said already
+    nothing_told = answer.told is not None and not answer.items  # the reason was already reported
     if not options.no_legend and options.output != "json" and not nothing_told:
         standard_error().row(sentence_about(answer))
 
 
 def terminal_width() -> int | None:
-    """The columns of the terminal; None if the output is not one, so that nothing is cut."""
+    """The width of the terminal in columns; None if standard output is not one, so that nothing is cut."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def write_properties(known: Mapping[str, str | None], output: Terminal, width: int | None) -> None:
-    """Write a row for each property that is known, cut to the terminal."""
+    """Write a row for each known property, cut to the terminal."""
     for name, text in known.items():
         if text:
             cut = shortened(output.shown(text), None if width is None else max(20, width - 13), output.shown("…"))
@@ -326,13 +326,13 @@ def write_properties(known: Mapping[str, str | None], output: Terminal, width: i
 
 
 def as_typed(text: str) -> str:
-    """What a person typed, to be told what is wrong with it on standard error."""
+    """Text that a person typed, prepared for an error message on standard error."""
     error = standard_error()
     return shortened(error.shown(text), MOST_TYPED, error.shown("…"))
 
 
 def first_of(found: Sequence[Item], options: argparse.Namespace) -> tuple[Sequence[Item], bool]:
-    """What is shown of what was found, by --reverse and --limit; and whether there is more."""
+    """The items to show according to --reverse and --limit, and whether there are more."""
     ordered = found[::-1] if options.reverse else found
     return (ordered[: options.limit], len(found) > options.limit) if options.limit else (ordered, False)
 
@@ -387,7 +387,7 @@ def _show_table(answer: Answer, options: argparse.Namespace, output: Terminal, m
 
 
 def sentence_about(answer: Answer) -> str:
-    """What was found, where it was looked for, and what may be missing."""
+    """What was found, where it was searched, and what may be missing."""
     one, several = answer.nouns
     count = len(answer.items)
     found = answer.found or f"{count or 'no'} {one if count == 1 else several}"

@@ -1,6 +1,6 @@
 """Output for unexpected errors, and for warnings of libraries while a command runs.
 
-Python itself would write foreign text unescaped.
+Python itself would write untrusted text unescaped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ha_monitor.text.terminal import standard_error
 
 
 class Complaints(logging.Handler):
-    """Writes log messages of libraries to standard error; to be `logging.lastResort`."""
+    """Writes log messages of libraries to standard error; meant as `logging.lastResort`."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -30,7 +30,7 @@ class Complaints(logging.Handler):
 
 
 def report(error: BaseException, where: str = "") -> None:
-    """Write the traceback to standard error, indented, so that none of it looks like a line of ours."""
+    """Write the traceback to standard error, indented, so that no line of it looks like one of the program's."""
     from ha_monitor.config.secrets import mask_url
 
     rows = mask_url("".join(format_exception(error))).rstrip().split("\n")
@@ -38,7 +38,7 @@ def report(error: BaseException, where: str = "") -> None:
 
 
 def report_of_thread(failed: threading.ExceptHookArgs) -> None:
-    """The same for a thread that ended; to be `threading.excepthook`."""
-    # That the output is gone, the loop says, once.
+    """The same for a thread that failed; meant as `threading.excepthook`."""
+    # The loop reports a lost output itself, once.
     if failed.exc_value is not None and not isinstance(failed.exc_value, OutputLost):
         report(failed.exc_value, f" in the thread {failed.thread.name if failed.thread else '?'}")

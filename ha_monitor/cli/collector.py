@@ -1,26 +1,26 @@
-"""How often Python looks for cycles among what the program has made."""
+"""How often Python's garbage collector searches for cycles."""
 
 from __future__ import annotations
 
 import gc
 
 SELDOM = 100_000
-"""New objects after which it looks: more than a command makes that asks once."""
+"""New objects before a search: more than a command that asks once creates."""
 RUNNING = 10_000
-"""The same for what runs for long: more than are there at once of a batch, few of which are part of a cycle."""
+"""The same for long-running processes: more than one batch holds at once; few of those are part of a cycle."""
 
 
 def seldom() -> None:
-    """For a start: Python would look through all that is imported again and again, a tenth of a short command."""
+    """At the start: otherwise Python would search all imported objects repeatedly, a tenth of a short command."""
     gc.set_threshold(SELDOM)
 
 
 def while_running() -> None:
-    """For what runs for long, once its parts are imported: these stay, so that they need not be looked through."""
+    """In long-running processes, once imports are done: imported objects stay, so they need not be searched."""
     gc.freeze()
     gc.set_threshold(RUNNING)
 
 
 def no_more() -> None:
-    """For the end: Python would look through everything twice more, another tenth, and the system takes it all."""
+    """At the end: otherwise Python would search everything twice more, another tenth; the system frees it anyway."""
     gc.freeze()

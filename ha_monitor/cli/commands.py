@@ -1,4 +1,4 @@
-"""The commands of the program as data: their flags, and what these take."""
+"""The commands of the program as data: their flags, and what the flags take."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 DYNAMIC = ("name", "queue", "worker", "error")
-"""Fields whose values the store knows."""
+"""Fields whose values come from the store."""
 
 
 _VALUES_OF = {"name": "worker", "pattern": "name", "groups": "error", "queue": "queue"}
-"""Operands of commands whose values are those of a field."""
+"""Positional arguments whose values are those of a field."""
 
 
 class Option(NamedTuple):
@@ -20,7 +20,7 @@ class Option(NamedTuple):
     flags: tuple[str, ...]
     help: str
     takes: str | None
-    """What it takes: words with blanks between, `@file`, `@folder`, `@values FIELD` or `@` for anything; None if it
+    """What it takes: words separated by blanks, `@file`, `@folder`, `@values FIELD` or `@` for anything; None if it
     takes nothing.
     """
 
@@ -32,18 +32,18 @@ class Command(NamedTuple):
     help: str
     options: Sequence[Option]
     operands: str = ""
-    """What stands behind it, as `Option.takes`, or `@filter`."""
+    """What the positional arguments take, as `Option.takes`, or `@filter`."""
 
 
 def commands_of(parser: argparse.ArgumentParser) -> list[Command]:
-    """The commands of the program; the first, without a name, are its own flags."""
+    """The commands of the program; the first one, without a name, has the program's own flags."""
     (found,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     helps = {action.dest: action.help or "" for action in found._choices_actions}
     commands = [Command("", "", _options(parser))]
     for name, one in found.choices.items():
         positional = [action for action in one._actions if not action.option_strings]
         takes = [_takes(action) for action in positional]
-        # Where one of them may be anything, what the others are is offered.
+        # If one of them takes anything, offer what the others take.
         operands = " ".join(one for one in takes if one != "@") or "".join(takes[:1])
         commands.append(Command(name, helps[name], _options(one), operands))
     return commands

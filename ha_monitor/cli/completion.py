@@ -1,4 +1,4 @@
-"""`ha-monitor completion`: what a shell needs to complete the command line, and the values that it offers."""
+"""`ha-monitor completion`: the script with which a shell completes the command line, and the values that it offers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """Write a script, or values for one."""
+    """Write a script, or the values that a script offers."""
     from ha_monitor.errors import UsageError
 
     if options.values is not None:
@@ -50,9 +50,9 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 
 def _values(options: argparse.Namespace) -> ExitStatus:
-    """Write the values of a field, a row each, as a filter takes them; nothing if the store does not answer at once.
+    """Write the values of a field, one per row, as a filter takes them; nothing if the store does not answer in time.
 
-    A value that a terminal would show as another is left out: it could not be typed.
+    A value that a terminal would show differently is left out, because it could not be typed.
     """
     from ha_monitor.cli.answers import store_of
     from ha_monitor.errors import HaMonitorError
@@ -82,4 +82,4 @@ def _known(reader: StoreReader, field: str) -> list[str]:
 
 
 def _give_up(_number: int, _frame: FrameType | None) -> None:
-    os._exit(ExitStatus.OK)  # whatever it waits for: somebody sits at the prompt
+    os._exit(ExitStatus.OK)  # whatever it is waiting for: somebody is waiting at the prompt

@@ -1,4 +1,4 @@
-"""`ha-monitor dead-letters`: calls of handlers that failed for good; have them made again, or forget them."""
+"""`ha-monitor dead-letters`: lists handler calls that failed for good; retries or drops them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """List or show dead letters, or take some out of the list."""
+    """List or show dead letters, or retry or drop some."""
     if options.retry or options.drop:
         return _take(options)
     missing: list[str] = []
@@ -74,7 +74,7 @@ def _take(options: argparse.Namespace) -> ExitStatus:
 
 
 def _taken(one: KeptLetter, options: argparse.Namespace, reader: StoreReader) -> bool:
-    """Whether a letter was taken out of the list, which is said."""
+    """Retry or drop a letter, report it, and return whether that worked."""
     said = standard_error()
     of = f"{one.letter.handler or 'no handler'} for {_event(one, 'type')} {_event(one, 'id')}"
     if options.retry and not one.letter.entry:
@@ -112,7 +112,7 @@ def _answer(options: argparse.Namespace, reader: StoreReader, missing: list[str]
 
 
 def _meant(text: str, kept: Sequence[KeptLetter], missing: list[str]) -> KeptLetter | None:
-    """The letter that somebody named; None if there is none, or several, which is said."""
+    """The letter that somebody named; if there is none, or several, report that and return None."""
     found = {one.id: one for one in kept if text and one.id.startswith(text)}
     if len(found) == 1:
         return next(iter(found.values()))
@@ -149,7 +149,7 @@ def _when(one: KeptLetter) -> float | None:
 
 
 def _tell(one: KeptLetter, style: Style, output: Terminal, width: int | None) -> None:
-    """Write all about a letter."""
+    """Write everything about a letter."""
     letter = one.letter
     output.row(Painted(letter.handler or "(no handler)", "1"), "  ", Painted(letter.error, "31"))
     known = {

@@ -1,4 +1,4 @@
-"""`ha-monitor demo`: see it work."""
+"""`ha-monitor demo`: shows the whole system at work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ha-monitor deploy`: say that something was deployed, so that what is new since then says so."""
+"""`ha-monitor deploy`: mark a deployment, so that the monitor can say what is new since then."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """Add a mark, or list those that there are."""
+    """Add a mark, or list the marks."""
     if options.what == "list":
         return answered(options, lambda _, reader: _answer(options, reader))
     from ha_monitor.store.incidents import Mark

@@ -1,4 +1,4 @@
-"""`ha-monitor errors`: what fails, in groups; and what a person says of one."""
+"""`ha-monitor errors`: what fails, as error groups; resolves or ignores groups."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def _duration(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """List groups of errors, or tell of some, and mark them before.
+    """List error groups, or mark some and show them in full.
 
-    :raises UsageError: if no group is named that is to be marked, or a time means nothing.
+    :raises UsageError: if no group to mark is named, or a time cannot be read.
     """
     from ha_monitor.query.language import parse_filter
 
@@ -112,7 +112,7 @@ def _mark(options: argparse.Namespace, marks: ErrorMarks, ids: Sequence[str]) ->
 
 
 def _meant(texts: Sequence[str], reader: StoreReader, missing: list[str]) -> list[str]:
-    """The ids of the groups that somebody named; of which there is none, or there are several, is said."""
+    """The ids of the groups that somebody named; names that match none or several are reported."""
     from ha_monitor.answers.errors import groups_meant
 
     found: dict[str, None] = {}
@@ -142,7 +142,7 @@ def _named(ids: Sequence[str], reader: StoreReader) -> Answer:
 
 
 def _tell(one: KnownGroup, style: Style, output: Terminal, width: int | None) -> None:
-    """Write all about a group."""
+    """Write everything about a group."""
     group = one.group
     output.row(Painted(group.name, "1"), "  ", group.error_class, "  ", style.state(group.state))
     write_properties(_properties(one, style), output, width)

@@ -45,7 +45,7 @@ COMMANDS = (
     *("run", "check", "status", "problems", "tasks", "task", "tail", "errors", "names", "queues", "workers"),
     *("schedules", "silence", "deploy", "dead-letters", "web", "notify", "demo", "units", "completion"),
 )
-"""In the order of the help. Each is a module of this folder."""
+"""In the order of the help. Each is a module in this folder."""
 TIME_FLAGS = ("--since", "--until")
 Command = Callable[[argparse.Namespace], ExitStatus]
 STATUSES = {
@@ -54,7 +54,7 @@ STATUSES = {
     OutputLost: ExitStatus.OUTPUT,
     UsageError: ExitStatus.USAGE,
 }
-"""Of the errors that a person is told of in one line."""
+"""Exit statuses for the errors that are reported in one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,21 +65,21 @@ class _Parser(argparse.ArgumentParser):
         meant = did_you_mean(str(value), known)
         if action.dest == "command":
             self._refuse(f"{value}: unknown command{meant or '.'} The commands are {', '.join(known)}", self.prog)
-        # With the name of the flag before it.
+        # argparse puts the name of the flag before this text.
         raise argparse.ArgumentError(action, f"{value}: expected one of {', '.join(known)}{meant}")
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self._refuse(message, self.prog)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Also takes times such as -1h for values, and words of a filter that stand behind flags."""
+        """Also accepts times such as -1h as values, and words of a filter after flags."""
         options, rest = self.parse_known_args(joined(sys.argv[1:] if args is None else args), namespace)
         words = getattr(options, "words", None)
         if words is not None:
             words += [word for word in rest if not word.startswith("-")]
             rest = [word for word in rest if word.startswith("-")]
         if rest:
-            # A time is one with its flag by now, and means nothing without it.
+            # A time has been joined with its flag; the error names only the flag.
             refused = " ".join(word.partition("=")[0] if word.startswith("-") else word for word in rest)
             self._refuse(f"{options.command} does not take {refused}", f"{self.prog} {options.command}")
         return options
@@ -94,7 +94,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def joined(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which a flag that takes a time is one with it: argparse takes `-1h` for another flag."""
+    """The arguments, with times joined to their flags: argparse would take `-1h` for another flag."""
     found: list[str] = []
     for argument in arguments:
         if found and found[-1] in TIME_FLAGS and argument.startswith("-") and argument[1:2].isdigit():
@@ -107,7 +107,7 @@ def joined(arguments: Sequence[str]) -> list[str]:
 def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """The parser of the command line.
 
-    :param commands: those that it knows; their modules are imported.
+    :param commands: the commands that it knows; their modules are imported.
     """
     parser = _Parser(
         prog="ha-monitor",
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HaMonitorError as error:
         return _fail(error)
     except BrokenPipeError:
-        # The reader of a command's output has seen enough.
+        # The reader of the command's output has seen enough.
         forget_output()
         return ExitStatus.FAILURE
     except KeyboardInterrupt:
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _meant(arguments: Sequence[str]) -> Sequence[str]:
-    """The commands that a command line may be about: the one that is named, if it is."""
+    """The commands that a command line may mean: only the one that it names, if it names one."""
     first = arguments[0] if arguments else ""
     return (first,) if first in COMMANDS else () if first == "--version" else COMMANDS
 

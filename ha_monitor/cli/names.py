@@ -1,4 +1,4 @@
-"""`ha-monitor names`: what is run by name: how often, how well, how fast, and how it was a day before."""
+"""`ha-monitor names`: the runs of each task name: how many, how many failed, how fast, compared with a day before."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """List names.
 
-    :raises UsageError: if a time means nothing.
+    :raises UsageError: if a time cannot be read.
     """
     from ha_monitor.query.language import parse_filter
 

@@ -1,4 +1,4 @@
-"""`ha-monitor notify test`: sends a message to the channels, so that a person sees whether and how it arrives."""
+"""`ha-monitor notify test`: sends a test message to the channels, so that a person sees whether and how it arrives."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 
 def _sent(config: Config, names: list[str]) -> Iterator[tuple[str, str]]:
-    """The name of each channel, and what went wrong, or nothing."""
+    """The name of each channel, and what went wrong; empty if nothing did."""
     from ha_monitor.clock import SystemClock
     from ha_monitor.config.secrets import Scrubber
     from ha_monitor.notify.channel import Deadline, NotDelivered

@@ -1,4 +1,4 @@
-"""`ha-monitor problems`: what is wrong now, and the command to go on with."""
+"""`ha-monitor problems`: what is wrong now, and the command that shows more."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _COLORS = {"page": "31;1", "warn": "33;1"}
 
 
 UNJUDGED = "not judged at the moment"
-"""In place of `no problems`."""
+"""Used instead of `no problems`."""
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 
 def _found(items: Sequence[Incident], wrong: str, *, is_judged: bool) -> str:
-    """How much is wrong, and how much that is over is listed, in words. None is not none where nobody judges."""
+    """How much is wrong, and how many resolved incidents are listed. If nobody judges, it never says `no problems`."""
     over = sum(1 for one in items if not one.is_open)
     found = wrong or ("no problems" if is_judged else UNJUDGED)
     return f"{found}, {over} over within the last hour" if over else found
@@ -89,9 +89,9 @@ def _found(items: Sequence[Incident], wrong: str, *, is_judged: bool) -> str:
 def _tell(
     all_of_them: Mapping[str, Incident], one: Incident, style: Style, output: Terminal, width: int | None
 ) -> None:
-    """Write an incident: its sentence, what is known of it, and the command.
+    """Write an incident: its summary, what is known of it, and the command.
 
-    :param all_of_them: by id, to name those from which others follow.
+    :param all_of_them: by id, to name the incident that this one follows from.
     """
     shown = output.shown(one.summary)
     lines = [shown] if width is None else textwrap.wrap(shown, max(LEAST_WIDTH, width - 1)) or [""]

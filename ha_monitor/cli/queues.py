@@ -65,7 +65,7 @@ def _seconds(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """List queues, and of a single one the tasks that have waited longest."""
+    """List queues; if there is only one, with the tasks that have waited longest."""
     return answered(options, partial(_answer, options), named=options.queue)
 
 
@@ -81,7 +81,7 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
 
 
 def _running(loaded: Loaded, reader: StoreReader) -> str:
-    """How many tasks all workers run; empty if that is not known."""
+    """How many tasks all workers are running; empty if that is not known."""
     from ha_monitor.answers.queues import running
 
     known = running(lambda: reader.workers(loaded.config.workers.late_after))
@@ -89,14 +89,14 @@ def _running(loaded: Loaded, reader: StoreReader) -> str:
 
 
 def rate(per_second: float) -> str:
-    """So many a second, to two digits or three."""
+    """A rate per second, with two or three digits."""
     if per_second == 0 or per_second >= 100:
         return f"{per_second:.0f}"
     return "<0.01" if per_second < 0.01 else f"{per_second:.{1 if per_second >= 10 else 2}f}"
 
 
 def empty_in(state: QueueState, style: Style) -> Cell:
-    """In which time it is empty."""
+    """How long until the queue is empty."""
     from ha_monitor.query.queues import Outlook
 
     if state.outlook is Outlook.EMPTIES:
@@ -109,7 +109,7 @@ def _in_words(seconds: float) -> str:
 
 
 def needed(state: QueueState, within: float) -> str:
-    """How many more processes."""
+    """The number of additional processes."""
     count = state.needed(within)
     return NOT_KNOWN if count is None else f"+{count}" if count else "0"
 
@@ -144,7 +144,7 @@ def _columns(within: float) -> list[Of]:
 
 
 def _tell(one: OneQueue, style: Style, output: Terminal, width: int | None, *, within: float, running: str) -> None:
-    """Write all about a queue, and the tasks that have waited longest."""
+    """Write everything about a queue, and the tasks that have waited longest."""
     from math import inf
 
     from ha_monitor.answers.queues import UNTOLD

@@ -44,9 +44,9 @@ def run(options: argparse.Namespace) -> ExitStatus:
     while_running()
     if sys.stdout.fileno() in options.closed:
         raise OutputLost("standard output is closed, so lines would be lost; redirect it to a file or to /dev/null")
-    faulthandler.enable()  # the watchdog's SIGABRT leaves the stacks of all threads on standard error
+    faulthandler.enable()  # on the watchdog's SIGABRT, the stacks of all threads go to standard error
     for number in (signal.SIGUSR1, signal.SIGQUIT):
-        faulthandler.register(number)  # these leave them, too, and the instance goes on
+        faulthandler.register(number)  # these write the stacks as well, and the instance continues
     threading.excepthook = report_of_thread
 
     def configuration() -> Loaded:
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     except ConfigurationError as error:
         if sys.stdout.isatty():
             raise
-        # It must also be in the JSON log.
+        # The error must also be in the JSON log.
         logger = logger or plain_logger(options.instance, os.environ)
         logger.error("configuration-invalid", reason=str(error))
         return ExitStatus.CONFIGURATION

@@ -69,9 +69,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """List schedules, and of a single one its due times.
+    """List schedules; if there is only one, with its due times.
 
-    :raises UsageError: if what is learned is asked for in another form.
+    :raises UsageError: if learned schedules are asked for in another form than TOML.
     """
     if options.learned:
         return _propose(options)
@@ -87,7 +87,7 @@ def _found(options: argparse.Namespace, reader: StoreReader) -> Result:
 
 
 def _write_toml(options: argparse.Namespace) -> ExitStatus:
-    """Write the definitions as a configuration."""
+    """Write the definitions as TOML configuration."""
     from ha_monitor.schedules.toml import written
 
     with store_of(options) as (_, reader):
@@ -98,7 +98,7 @@ def _write_toml(options: argparse.Namespace) -> ExitStatus:
 
 
 def _propose(options: argparse.Namespace) -> ExitStatus:
-    """Write what nobody told, for somebody to confirm."""
+    """Write the schedules that no source defines, for somebody to confirm."""
     from ha_monitor.answers.schedules import learned
     from ha_monitor.schedules.toml import proposed
 
@@ -125,7 +125,7 @@ def _answer(options: argparse.Namespace, _loaded: Loaded, reader: StoreReader) -
 
 
 def _tell(seen: SeenSchedule, style: Style, output: Terminal, width: int | None) -> None:
-    """Write all about a schedule, and what came of its latest due times."""
+    """Write everything about a schedule, and the outcomes of its latest due times."""
     one, definition = seen.judgement, seen.judgement.definition
     output.row(definition.name, "  ", _state(seen, style))
     total = one.history.missed_total

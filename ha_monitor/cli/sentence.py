@@ -1,4 +1,4 @@
-"""Parts of the sentence about an answer: what it may lack, and what changed."""
+"""Parts of the sentence about an answer: what it may lack, and what has changed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def lacks_of(gaps: Sequence[Gap], time_of: Callable[[float], str]) -> str:
-    """What may be missing, and of which time. :param time_of: a time in words; 0 is none."""
+    """What may be missing, and from which period. :param time_of: formats a time; 0 means none."""
     lacks = "; ".join(visible(_lack(gap, time_of)) for gap in gaps)
     return f"May lack: {lacks}." if lacks else "Complete."
 
 
 def changes_of(changes: Sequence[Change], now: float) -> str:
-    """What changed lately, with a blank before it; nothing if nothing did."""
+    """What changed lately, with a leading blank; empty if nothing did."""
     said = (one.what if one.says_when else f"{one.what} {relative(one.since, now)}" for one in changes)
     return f" Changed within the last hour: {visible('; '.join(said))}." if changes else ""
 

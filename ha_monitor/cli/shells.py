@@ -1,4 +1,4 @@
-"""Writes the scripts by which shells complete the command line, from its commands."""
+"""Generates the scripts with which shells complete the command line, from the program's commands."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def _zsh_option(option: Option) -> str:
 
 def _zsh_action(takes: str) -> str:
     if takes.startswith("@values "):
-        # A blank before it: otherwise _arguments puts options for compadd in front of the field.
+        # The leading blank is needed: otherwise _arguments puts options for compadd before the field.
         return f" _ha_monitor_known {takes.removeprefix('@values ')}"
     actions = {"@file": "_files", "@folder": "_files -/", "@filter": "_ha_monitor_filter", "@": ""}
     return actions.get(takes, f"({takes})")

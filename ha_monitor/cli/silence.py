@@ -1,4 +1,4 @@
-"""`ha-monitor silence`: have nobody told of some incidents for a while."""
+"""`ha-monitor silence`: suppress the messages about some incidents for a while."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ examples:
 """
 LONGEST = 30 * 86_400.0
 MOST_TYPED = 200
-"""Characters of a key and of a reason."""
+"""Characters of a key, and of a reason."""
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """Add, list or end silences.
 
-    :raises UsageError: if it is not said what is to be silenced, or for how long.
+    :raises UsageError: if it is not said what to silence, or for how long.
     """
     if options.end is not None:
         return _end(options)

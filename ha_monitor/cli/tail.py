@@ -1,4 +1,4 @@
-"""`ha-monitor tail`: what the whole fleet announces, as it does."""
+"""`ha-monitor tail`: shows what the whole fleet announces, as it happens."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ examples:
 filters are those of ha-monitor tasks
 """
 WAITS = 1.0
-"""Seconds until it is looked again for events, or for a store that is away."""
+"""Seconds that one read waits for events, and between attempts to reach the store."""
 COLUMNS = ("TIME", "STATE", "NAME", "WORKER", "ID", "ERROR")
 _TIME, _STATE, _GAP = 12, 9, "  "
 _LEAST = 80
-"""Columns of a terminal below which the last columns are left out."""
+"""Width of a terminal, in columns, below which the last columns of the table are left out."""
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -71,9 +71,9 @@ def _count(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """Show events until somebody interrupts it.
+    """Show events until interrupted.
 
-    :raises UsageError: if the filter means nothing.
+    :raises UsageError: if the filter cannot be read.
     """
     from ha_monitor.query.announced import matches, task_of
     from ha_monitor.query.language import parse_filter
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
 
 def _events(reader: StoreReader, rows: _Rows) -> Iterator[TailEvent | TailGap]:
-    """What comes, for ever. A store that is away at the beginning is an error, one that goes away is waited for."""
+    """All events from now on. A store that is unavailable at the start is an error; later it is waited for."""
     from ha_monitor.clock import SystemClock
 
     tail = reader.tail(SystemClock())
@@ -125,7 +125,7 @@ def _read(tail: Tail, reader: StoreReader, rows: _Rows) -> list[TailEvent | Tail
 
 
 def gap_text(gap: TailGap) -> str:
-    """What is missing."""
+    """A text about the missing events."""
     count = "events" if gap.missing is None else f"{gap.missing:,} event{'' if gap.missing == 1 else 's'}"
     since = f" between {local(gap.since)[:19]} and" if gap.since else " before"
     return f"may lack {count}{since} {local(gap.until)[:19]}: they were gone before they could be read"
@@ -140,9 +140,9 @@ class _Rows:
         self._output: Terminal = output_of(options)
 
     def begin(self, *, is_used: bool) -> None:
-        """Write the header, and what is shown.
+        """Write the header, and a note about what is shown.
 
-        :param is_used: whether any instance has ever written there.
+        :param is_used: whether an instance has ever written to this store.
         """
         if not is_used:
             self.say(nobody_wrote(self._node_id))
@@ -155,11 +155,11 @@ class _Rows:
             self._row(list(COLUMNS))
 
     def say(self, text: str) -> None:
-        """Something about it."""
+        """Write a remark to standard error."""
         standard_error().row(f"ha-monitor: {text}")
 
     def show(self, shown: TailEvent, task: KeptTask) -> None:
-        """One event."""
+        """Write one event."""
         form = self._options.output
         if form == "jsonl":
             from ha_monitor.query.announced import line_of
@@ -211,7 +211,7 @@ class _Rows:
         self._output.row(*parts)
 
     def _widths(self) -> dict[int, int]:
-        """How many columns of the terminal each column has; 0 for one that has no room."""
+        """How many terminal columns each column has; 0 for one without room."""
         time_width = 24 if self._options.time == "utc" else _TIME
         if not sys.stdout.isatty():
             return {0: time_width, 1: _STATE, 2: 24, 3: 20, 4: 36, 5: 1}
@@ -226,7 +226,7 @@ class _Rows:
 
 
 def _level(event_type: str) -> Cell:
-    """The level of an event that is about no task."""
+    """The level of an event that is not about a task."""
     from ha_monitor.events.types import level_of
 
     level = level_of(event_type).value
@@ -235,6 +235,6 @@ def _level(event_type: str) -> Cell:
 
 
 def _reason(fields: dict[str, Any]) -> str:
-    """What such an event says beside its name."""
+    """What such an event says besides its name."""
     told = [f"{name} {fields[name]}" for name in ("lost", "count") if isinstance(fields.get(name), int)]
     return ", ".join([*told, fields["reason"]] if isinstance(fields.get("reason"), str) else told)

@@ -58,7 +58,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """Tell the stories of tasks."""
+    """Show the stories of tasks."""
     missing: list[str] = []
 
     def ask(loaded: Loaded, reader: StoreReader) -> Answer:
@@ -90,7 +90,7 @@ def _of_task(of: Of) -> Any:
 
 
 def _meant(text: str, reader: StoreReader) -> KeptTask | None:
-    """The task that somebody named; None if there is none, or several, which is said."""
+    """The task that somebody named; if there is none, or several, report that and return None."""
     from ha_monitor.clock import SystemClock
     from ha_monitor.query.beginning import MOST_CANDIDATES, candidates
 
@@ -113,7 +113,7 @@ def _meant(text: str, reader: StoreReader) -> KeptTask | None:
 
 
 def _tell(one: OneTask, style: Style, output: Terminal, width: int | None) -> None:
-    """Write all about a task."""
+    """Write everything about a task."""
     from ha_monitor.query.story import steps_of
 
     record = one.task.record

@@ -1,4 +1,4 @@
-"""`ha-monitor tasks`: which tasks are so, newest first."""
+"""`ha-monitor tasks`: lists the tasks that match a filter, newest first."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """List tasks.
 
-    :raises UsageError: if the filter means nothing.
+    :raises UsageError: if the filter cannot be read.
     """
     from ha_monitor.query.language import parse_filter
 
     words = [*options.words, *times_asked(options)]
-    parse_filter(words, time.time())  # what is wrong with it is said before anything is asked
+    parse_filter(words, time.time())  # report errors in the filter before asking the store
     order = _order(options)
     if options.follow:
         return _follow(options, words)
@@ -102,9 +102,9 @@ def _answer(loaded: Loaded, reader: StoreReader, words: list[str], limit: int, o
 
 
 def columns(*, by_end: bool) -> list[Of]:
-    """What is shown of tasks.
+    """The columns of a list of tasks.
 
-    :param by_end: whether they are listed by when they ended.
+    :param by_end: whether the tasks are listed by when they ended.
     """
     from ha_monitor.query.fields import first_heard, last_heard, queue_time_of, runtime_of
 
@@ -140,7 +140,7 @@ def columns(*, by_end: bool) -> list[Of]:
 
 
 def _follow(options: argparse.Namespace, words: list[str]) -> ExitStatus:
-    """Show each task that matches when it changes, the latest change last, until somebody interrupts it."""
+    """Show each matching task when its state changes, latest change last, until interrupted."""
     seen: dict[str, str] = {}
     first = True
     while True:

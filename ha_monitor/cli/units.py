@@ -18,7 +18,7 @@ PACKAGED_COMMAND = "/usr/bin/ha-monitor"
 """The command in the units of the Debian package."""
 
 HIDDEN = tuple(Path(folder) for folder in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))
-"""Folders hidden by the units' sandbox: ProtectHome=, PrivateTmp=."""
+"""Folders that the units' sandbox hides: ProtectHome=, PrivateTmp=."""
 
 
 def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def add_parser(commands: Any, _common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """Write the units.
 
-    :raises ConfigurationError: if no service could be started from that prefix, or the folder cannot be written.
+    :raises ConfigurationError: if no service could be started from that prefix, or the folder is not writable.
     """
     command, output = command_of(options.prefix), standard_output()
     try:

@@ -1,4 +1,4 @@
-"""`ha-monitor web`: the pages, served by a process that only reads the store."""
+"""`ha-monitor web`: serves the pages, in a process that only reads the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ha-monitor workers`: which workers there are, and what they do."""
+"""`ha-monitor workers`: lists the workers, and what they do."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ha_monitor.store.reader import StoreReader
 
 RECENT = "-1h"
-"""Since when the failures of a worker are listed."""
+"""Since when the failures on a worker are listed."""
 SHOWN = 3
-"""Ids that are shown of what became of a lost worker's tasks."""
+"""Ids that are shown per fate of a lost worker's tasks."""
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """List workers, and of a single one its tasks and its failures."""
+    """List workers; if there is only one, with its tasks and failures."""
     found: list[SeenWorker] = []
 
     def ask(loaded: Loaded, reader: StoreReader) -> Answer:
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
             ([worker, "state=RECEIVED,STARTED"], True),
             ([worker, "state=FAILURE,REJECTED,REVOKED", f"since={RECENT}"], False),
         ):
-            # Each is what `ha-monitor tasks` answers, with what it searched.
+            # Each list is what `ha-monitor tasks` answers, including what it searched.
             more = argparse.Namespace(**{**vars(options), "words": words, "reverse": oldest_first})
             more.since = more.until = more.sort = None
             more.follow, more.limit = False, 20

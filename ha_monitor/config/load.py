@@ -27,14 +27,14 @@ PREFIX = "HA_MONITOR_"
 FILE_VARIABLE = "HA_MONITOR_CONFIG"
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 NEEDED = ("broker.url", "store.url")
-"""The settings without which a command would look at another broker or store than the instances do."""
+"""The settings without which a command would use another broker or store than the instances do."""
 
 _PAIRS = (("username", "password"), ("tls_certificate", "tls_key"))
-"""Settings of a server of which one means nothing without the other."""
+"""Settings of a server that are useless without each other."""
 
 
 class Setting(NamedTuple):
-    """One key of the configuration as the environment and the credentials name it."""
+    """One key of the configuration, with its names as a credential and an environment variable."""
 
     section: str
     """Empty for a key at the top level."""
@@ -47,7 +47,7 @@ class Setting(NamedTuple):
 
     @property
     def credential(self) -> str:
-        """File name below `$CREDENTIALS_DIRECTORY`, such as `broker_url`."""
+        """File name in `$CREDENTIALS_DIRECTORY`, such as `broker_url`."""
         return self.dotted.replace(".", "_")
 
     @property
@@ -72,25 +72,25 @@ class Loaded(NamedTuple):
 
     config: Config
     sources: Mapping[str, str]
-    """Key → file or variable. Without an entry it is the default."""
+    """Key → file or variable. A key without an entry has its default."""
 
     def origin_of(self, key: str) -> str:
-        """In words, where the value of a key comes from."""
+        """Where the value of a key comes from, in words."""
         if key in self.sources:
             return f"{key} is from {self.sources[key]}"
         return f"{key} is the default: no file, credential or variable sets it"
 
     def require_channels(self) -> None:
-        """Make sure that the channels can be used: whoever tells somebody, or says that all is well configured, must.
+        """Check that the channels can be used. Required by commands that send messages or report that all is well.
 
-        :raises ConfigurationError: if one lacks something, such as a secret that cannot be read.
+        :raises ConfigurationError: if a channel lacks something, such as a secret that cannot be read.
         """
         if (problem := lacking_in(self.config.notify)) is not None:
             raise ConfigurationError(f"{self.sources.get('notify.channels', 'the configuration')}: {problem}")
 
     @contextmanager
     def naming_sources(self) -> Iterator[None]:
-        """Completes the errors about single settings by where the setting comes from."""
+        """Adds to an error about a setting where that setting comes from."""
         try:
             yield
         except ConfigurationError as error:
@@ -113,10 +113,10 @@ def read(
 ) -> Loaded:
     """Read, merge and validate the configuration.
 
-    :param path: the file named on the command line, or None for `$HA_MONITOR_CONFIG` or the default place.
+    :param path: the file named on the command line, or None for `$HA_MONITOR_CONFIG` or the default file.
     :param environment: the process's environment.
     :param overlay: a second file, applied over the first one when it exists.
-    :param servers: the sections with a server whose secrets must be there: those of another process need not.
+    :param servers: sections of servers whose secrets are required; those of other processes are not.
     :raises ConfigurationError: in one line, with file (or variable), key, value and what was expected.
     """
     chosen = path or (Path(environment[FILE_VARIABLE]) if environment.get(FILE_VARIABLE) else None)
@@ -128,7 +128,7 @@ def read(
     if directory := environment.get(CREDENTIALS_VARIABLE):
         _merge_credentials(data, sources, environment, Path(directory))
     elif chosen in {None, DEFAULT_FILE}:
-        # Another file is another configuration, to which the secrets of this host's units do not belong.
+        # Another file is another configuration; the secrets of this host's units do not belong to it.
         _merge_credentials(data, sources, environment, CREDENTIALS)
     _merge_environment(data, sources, environment)
     config = _convert(data, Config, lambda at: sources.get(at) or sources.get(at.split(".")[0], "the configuration"))
@@ -164,8 +164,8 @@ def _merge_file(data: dict[str, Any], sources: dict[str, str], path: Path, *, op
 def _merge_credentials(
     data: dict[str, Any], sources: dict[str, str], environment: Mapping[str, str], directory: Path
 ) -> None:
-    """:raises ConfigurationError: if one that is needed cannot be read, and the environment does not replace it."""
-    # Where the folder itself is closed, nobody knows which of them there are.
+    """:raises ConfigurationError: if a needed credential cannot be read, and no environment variable replaces it."""
+    # If the folder itself cannot be searched, it is unknown which credentials exist.
     searchable, hidden = os.access(directory, os.X_OK, effective_ids=True), []
     for setting in settings():
         file = directory / setting.credential
@@ -179,7 +179,7 @@ def _merge_credentials(
             continue
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{file}: cannot be read: {error}") from None
-        # A credential file that is empty but present stands for "not set", so that a package can ship one.
+        # An empty credential file means "not set", so that a package can ship one.
         if text:
             _put(data, sources, setting, text, str(file))
     if hidden:
@@ -239,7 +239,7 @@ def _convert(data: dict[str, Any], kind: type[Config], source_of: Any) -> Config
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         message, _, where = str(error).replace(" - at `key` in `$", " - at `$").partition(" - at `$")
-        # The error does not say which entry of a table by names it is about, only [...].
+        # For a table with free names the error does not say which entry is wrong, only [...].
         at = where.rstrip("`").lstrip(".").partition("[...]")[0]
         if at == "notify.channels" and (problem := problem_in(data["notify"]["channels"])) is not None:
             raise ConfigurationError(f"{source_of(at)}: {problem}") from None
@@ -265,9 +265,9 @@ def _title(annotation: Any) -> str:
 
 
 def instance_name(text: str) -> str:
-    """The name of an instance, which is a part of file names, units and keys in Redis.
+    """Check the name of an instance, which becomes part of file names, units and Redis keys.
 
-    :raises ValueError: if it cannot be one.
+    :raises ValueError: if it is not valid.
     """
     try:
         return msgspec.convert(text, Name)
@@ -299,7 +299,7 @@ def _siblings(at: str) -> str:
 
 
 def _check_together(config: Config, sources: Mapping[str, str], servers: Sequence[str]) -> None:
-    """Constraints between keys; a violation would silently break a guarantee."""
+    """Check constraints between keys whose violation would silently break a guarantee."""
     for key in ("success_ttl", "failure_ttl"):
         kept = getattr(config.store, key)
         if kept < config.queue.message_ttl:

@@ -1,4 +1,4 @@
-"""Settings of the channels that are told of incidents: a class each, told apart by `type`."""
+"""Settings of the channels that are notified of incidents: one class per kind, distinguished by `type`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ ChannelName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z", title="
 
 
 class Alertmanager(Struct, forbid_unknown_fields=True, frozen=True, tag="alertmanager"):
-    """Prometheus' Alertmanager, which groups, routes and silences by itself."""
+    """Prometheus' Alertmanager, which groups, routes and silences alerts itself."""
 
     urls: Annotated[list[Url], Meta(min_length=1, max_length=20)]
-    """All members of the cluster, each by itself: no load balancer."""
+    """All members of the cluster, listed individually: no load balancer."""
     username: str = ""
     """For basic authentication; the password is the secret `password`."""
 
@@ -44,7 +44,7 @@ class PagerDuty(Struct, forbid_unknown_fields=True, frozen=True, tag="pagerduty"
 
 
 class Webhook(Struct, forbid_unknown_fields=True, frozen=True, tag="webhook"):
-    """JSON to a URL. The URL may be the secret `url` instead; with the secret `key` the body is signed."""
+    """JSON to a URL. The URL may be the secret `url` instead; if there is a secret `key`, it signs the body."""
 
     url: OptionalUrl = ""
     template: Literal["json", "slack", "mattermost"] = "json"
@@ -57,20 +57,20 @@ class Email(Struct, forbid_unknown_fields=True, frozen=True, tag="email"):
     sender: Text
     host: Text = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    """0 for the usual one: 587, 465 or 25."""
+    """0 for the standard port: 587, 465 or 25."""
     tls: Literal["starttls", "tls", "none"] = "starttls"
     username: Annotated[str, Meta(max_length=1000)] = ""
 
 
 class Exec(Struct, forbid_unknown_fields=True, frozen=True, tag="exec"):
-    """A program, which gets the message as JSON on standard input."""
+    """A program that gets the message as JSON on standard input."""
 
     command: Annotated[list[Text], Meta(min_length=1, max_length=100)]
 
 
 class Heartbeat(Struct, forbid_unknown_fields=True, frozen=True, tag="heartbeat"):
-    """A URL that is fetched while the fleet consumes, so that its owner notices when that ends. The URL may be the
-    secret `url` instead.
+    """A URL that is fetched while the fleet consumes, so that the service behind it notices when that stops. The URL
+    may be the secret `url` instead.
     """
 
     url: OptionalUrl = ""
@@ -86,11 +86,11 @@ TYPES: Mapping[str, type[ChannelSettings]] = {
     "exec": Exec,
     "heartbeat": Heartbeat,
 }
-"""By the `type` that tells them apart."""
+"""Classes by the `type` that distinguishes them."""
 
 
 class Secrets(Struct, forbid_unknown_fields=True, frozen=True):
-    """The secrets of one channel. Which ones it has, its type says."""
+    """The secrets of one channel; which ones it needs depends on its type."""
 
     url: OptionalUrl = ""
     key: Annotated[str, Meta(max_length=1000)] = ""
@@ -98,7 +98,7 @@ class Secrets(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Route(Struct, forbid_unknown_fields=True, frozen=True):
-    """Incidents that some channels are told of: those that all of its keys fit."""
+    """Channels, and the incidents that they are notified of: those that match all keys of the route."""
 
     channels: Annotated[list[ChannelName], Meta(min_length=1)]
     severity: Literal["", "page", "warn"] = ""
@@ -133,13 +133,13 @@ class Notify(Struct, forbid_unknown_fields=True, frozen=True):
     ] = field(default_factory=dict)
 
     def secrets_of(self, channel: str) -> Secrets:
-        """Those of a channel, which may have none."""
+        """The secrets of a channel; it may have none."""
         return self.secrets.get(channel, Secrets())
 
 
 def problem_in(channels: Any) -> str | None:
-    """What is wrong with the channels as they stand in a file, in words that begin with the key: the library that reads
-    them does not say which one it is about.
+    """What is wrong with the channels in a file, as a text that begins with the key; None if nothing is. msgspec does
+    not say which channel an error is about.
     """
     if not isinstance(channels, dict):
         return None
@@ -175,12 +175,12 @@ def _in_words(text: str) -> str:
 
 
 def secret_texts(secrets: Mapping[str, Secrets]) -> set[str]:
-    """All texts that nobody may see."""
+    """All texts that must not be shown."""
     return {text for one in secrets.values() for text in (one.url, one.key, one.password) if text}
 
 
 def problem_of(settings: Notify) -> str | None:
-    """What does not fit together, in words that begin with the key; None if all does."""
+    """What is inconsistent, as a text that begins with the key; None if nothing is."""
     for number, route in enumerate(settings.routes):
         if unknown := sorted(set(route.channels) - settings.channels.keys()):
             known = ", ".join(sorted(settings.channels)) or "none"
@@ -191,8 +191,8 @@ def problem_of(settings: Notify) -> str | None:
 
 
 def lacking_in(settings: Notify) -> str | None:
-    """What a channel lacks to be used, such as a secret, in words that begin with the key; None if nothing. Those who
-    only ask may not be able to read the secrets.
+    """What a channel lacks, such as a secret, as a text that begins with the key; None if nothing. Not part of
+    validation, because users of commands that only read may not be able to read the secrets.
     """
     for name, channel in settings.channels.items():
         lacking = _lacking(channel, settings.secrets_of(name))

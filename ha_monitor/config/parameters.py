@@ -1,6 +1,6 @@
-"""The parameters of URLs, after the `?`: which there are, and what they mean.
+"""The query parameters of URLs: which exist, and what they mean.
 
-One that a library does not know it ignores, or ends with an error of its own at the first connection; a misspelt
+A library ignores a parameter that it does not know, or fails with its own error at the first connection; a misspelt
 `ssl_ca_certs` must not become a connection without TLS.
 """
 
@@ -19,7 +19,7 @@ TLS = (
     *("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs"),
     *("ssl_check_hostname", "ssl_ciphers"),
 )
-"""Named and meant as by redis-py."""
+"""Names and meanings are redis-py's."""
 _LOGIN = ("username", "password")
 _OF_SENTINELS = ("ssl", "sentinel_ssl", "sentinel_username", "sentinel_password")
 _BY_CELERY = ("virtual_host", "credential_provider")
@@ -41,14 +41,14 @@ _KNOWN = {
         **dict.fromkeys(("unix", "redis+socket"), _BY_CELERY),
         "sentinel": ("credential_provider", *_OF_SENTINELS, *TLS),
     },
-    # An application's own URL; its time-outs hold up nobody here.
+    # The application's own URL; its timeouts block nothing here.
     "result_backend.url": {
         "redis": (*_BY_CELERY, *_CONNECTION),
         "rediss": (*_BY_CELERY, *_CONNECTION, *TLS),
         "sentinel": (*_BY_CELERY, *_CONNECTION, *_OF_SENTINELS, *TLS),
     },
 }
-"""By setting and scheme. URLs of other schemes, such as those of other result backends, are not looked at."""
+"""By setting and scheme. URLs with other schemes, such as those of other result backends, are not checked."""
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _YES_OR_NO = ("ssl", "sentinel_ssl", "ssl_check_hostname")
 _VERIFY = ("required", "optional", "none")
@@ -63,21 +63,21 @@ _NAME = re.compile(r"\w{1,40}", re.ASCII)
 
 
 class Parameters(NamedTuple):
-    """The parameters of one URL of Redis or RabbitMQ. The URLs of the sentinels of one Redis share theirs."""
+    """The parameters of one Redis or RabbitMQ URL. The sentinel URLs of one Redis share their parameters."""
 
     url: str
-    """The URL without those that are given apart, in the fields below."""
+    """The URL without the parameters that are in the fields below."""
     tls: Mapping[str, Any] | None
-    """TLS options of redis-py for the data; None if the URL asks for no TLS."""
+    """redis-py's TLS options for the Redis itself; None if the URL asks for no TLS."""
     sentinels: Mapping[str, Any]
-    """redis-py's arguments for a connection to a sentinel, besides its address and the time-outs."""
+    """redis-py's arguments for a connection to a sentinel, besides its address and the timeouts."""
 
 
 def parameters_of(key: str, url: str) -> Parameters:
-    """Read them.
+    """Read the parameters of a URL.
 
     :param key: the setting, such as `store.url`.
-    :raises ConfigurationError: if one is unknown, or its value is none that it could have.
+    :raises ConfigurationError: if a parameter is unknown, or has an invalid value.
     """
     scheme = url.partition("://")[0].lower()
     known = _KNOWN.get(key, {}).get(scheme)
@@ -89,7 +89,7 @@ def parameters_of(key: str, url: str) -> Parameters:
         place, _, query = part.partition("?")
         found = dict(parse_qsl(query, keep_blank_values=True))
         if "@" in query or not all(map(_NAME.fullmatch, found)):
-            # It is rather a password with a ? in it.
+            # More likely a password that contains a ?.
             raise ConfigurationError(f"{key} = {mask(key, url)}: {BAD_URL}", key)
         texts |= found
         apart = (*TLS, *_OF_SENTINELS)
@@ -99,13 +99,13 @@ def parameters_of(key: str, url: str) -> Parameters:
         values = _values(texts, known, _HINTS.get(scheme, ""))
         return Parameters(";".join(parts), *_tls(scheme, values))
     except ValueError as error:
-        # A misspelt name may be that of a password.
+        # A misspelt parameter may be a password: do not show its value.
         place = mask(key, url.partition("?")[0])
         raise ConfigurationError(f"{key} = {place}?…: {error}", key) from None
 
 
 def _values(texts: Mapping[str, str], known: Collection[str], hint: str) -> dict[str, Any]:
-    """:raises ValueError: saying what is wrong with one."""
+    """:raises ValueError: that says what is wrong with a parameter."""
     values: dict[str, Any] = {}
     for name, text in texts.items():
         if name not in known:
@@ -126,9 +126,9 @@ def _values(texts: Mapping[str, str], known: Collection[str], hint: str) -> dict
 
 
 def _tls(scheme: str, values: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """What `Parameters` says of TLS and of the sentinels.
+    """The fields of `Parameters` about TLS and the sentinels.
 
-    :raises ValueError: if TLS is forbidden and described.
+    :raises ValueError: if TLS is disabled, but has options.
     """
     options = {name: values[name] for name in TLS if name in values}
     if scheme != "sentinel":

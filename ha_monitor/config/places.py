@@ -1,4 +1,4 @@
-"""Where the configuration of this host's units is. The units and all commands look in the same places."""
+"""Where the configuration of this host's units is. The units and all commands use the same paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules that nobody can be asked for, or that are to be judged otherwise; and where RedBeat keeps its own."""
+"""Schedules that no source defines, or that are to be judged differently; and where RedBeat keeps its own."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _Duration = float | _Text
 
 
 class ScheduleSettings(Struct, forbid_unknown_fields=True, frozen=True):
-    """One schedule. Of one that the application has as well, only what is to be added."""
+    """One schedule. If the application defines it as well, only what is to be added."""
 
     task: _Text = ""
     cron: _Text | None = None
-    """Five fields, such as `0 2 * * *`; or else `every`."""
+    """Five fields, such as `0 2 * * *`; an alternative to `every`."""
     every: _Duration | None = None
     timezone: _Text = ""
-    """In which `cron` is meant, such as `Europe/Berlin`; empty for UTC."""
+    """The time zone of `cron`, such as `Europe/Berlin`; empty for UTC."""
     grace: _Duration | None = None
     """How late a run may be; None for a tenth of the period, at least 30 s and at most 15 min."""
     must_end_within: _Duration | None = None
-    """In which time after its due time a run ends; None for as long as it takes."""
+    """How long after its due time a run may end; None for no limit."""
 
 
 class RedBeat(Struct, forbid_unknown_fields=True, frozen=True):
@@ -54,12 +54,12 @@ class RedBeat(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def definitions_of(schedules: Mapping[str, ScheduleSettings]) -> list[Definition]:
-    """The definitions that they stand for, of schedules with which nothing is wrong."""
+    """The definitions that valid settings stand for."""
     return [_definition(name, one) for name, one in schedules.items()]
 
 
 def problem_in(schedules: Mapping[str, ScheduleSettings]) -> tuple[str, str] | None:
-    """What is wrong with the schedules, if anything: the name of one, and a sentence."""
+    """The name of a schedule with a problem, and a sentence about it; None if there is no problem."""
     for name, one in schedules.items():
         try:
             _definition(name, one)
@@ -69,7 +69,7 @@ def problem_in(schedules: Mapping[str, ScheduleSettings]) -> tuple[str, str] | N
 
 
 def _definition(name: str, one: ScheduleSettings) -> Definition:
-    """:raises ValueError: if it cannot be used."""
+    """:raises ValueError: if the settings are invalid."""
     # Calendars and time zones take a while to import, and most configurations have no schedule.
     from ha_monitor.schedules.toml import definition_of  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """Every setting, once: its name, type, bounds, default and meaning.
 
-File, environment and credentials are validated against these classes. A test compares `docs/configuration.md` and the
-packaged example with them.
+The file, the environment and the credentials are validated against these classes. A test compares
+`docs/configuration.md` and the packaged example with them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ha_monitor.config.web import Web
 
 Seconds = Annotated[float, Meta(gt=0, le=86400 * 366)]
 TimeToLive = Annotated[float, Meta(ge=1, le=86400 * 366)]
-"""Time to live in Redis, in seconds: whole ones, so at least one."""
+"""Time to live in Redis, in seconds; only whole seconds count, so at least 1."""
 Name = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_.@:-]{1,100}\Z", title="up to 100 letters, digits, and characters of _ . @ : -")
 ]
-"""The title of a pattern is used in error messages."""
+"""Error messages show the title of a pattern."""
 
 DEFAULT_REDACTED = [
     "password", "passwd", "passphrase", "passcode", "pass", "pwd", "secret", "token", "api_key", "access_key",
@@ -31,7 +31,7 @@ DEFAULT_REDACTED = [
 DEFAULT_BUCKETS = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
 ]  # fmt: skip
-"""Seconds. Up to 10 the bounds that Prometheus' client and celery-exporter have by default."""
+"""Seconds. The bounds up to 10 are the defaults of Prometheus' client and of celery-exporter."""
 
 
 class QueueType(Enum):
@@ -155,12 +155,12 @@ class StoreSettings(Struct, forbid_unknown_fields=True, frozen=True):
 
     @property
     def tick_every(self) -> float:
-        """Seconds between two ticks, each of which renews the lease."""
+        """Seconds between two ticks; each tick renews the lease."""
         return self.lease / 5
 
     @property
     def longest_wait(self) -> float:
-        """Seconds for which the loop may block. The latest renewal may be a tick old when that begins, and one more
+        """Seconds for which the loop may block. The latest renewal may be a tick old when blocking begins, and one more
         tick is left for the next renewal to arrive."""
         return round(self.lease - 2 * self.tick_every, 6)
 
@@ -374,10 +374,10 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
 
     @property
     def queue_name(self) -> str:
-        """Name of the shared queue, built as Celery's receiver does."""
+        """Name of the shared queue, built as Celery's receiver builds it."""
         return f"{self.queue.prefix}.{self.node_id}"
 
     @property
     def pages_url(self) -> str:
-        """Where links in messages lead to; empty for none."""
+        """The address for links in messages; empty for none."""
         return self.notify.base_url or self.web.url

@@ -18,7 +18,7 @@ _ASSIGNED = re.compile(rf"(?:{_SECRET_KEY.pattern})[^=:]{{0,10}}[=:]", re.IGNORE
 
 def mask_url(text: str) -> str:
     """Replace the password of every URL in a text, and all other known secret patterns."""
-    # They take a while to make, and most commands show nothing foreign.
+    # The patterns take a while to compile, and most commands show no untrusted text.
     from ha_monitor.text.secrets import BY_LOOKS  # noqa: PLC0415
 
     return _QUERY.sub(rf"\g<key>{HIDDEN}", BY_LOOKS.hide(text))
@@ -35,7 +35,7 @@ def mask(key: str, value: Any) -> str:
 
 
 class Scrubber:
-    """Removes the configured passwords from texts of foreign origin, such as a library's error."""
+    """Removes the configured passwords from untrusted texts, such as a library's error."""
 
     def __init__(self, config: Config) -> None:
         found: set[str] = set()
@@ -47,7 +47,7 @@ class Scrubber:
             found |= set(_secrets_in(options))
         found |= {config.http.password, config.web.password}
         found |= secret_texts(config.notify.secrets)
-        # Very short ones would mask ordinary words; inside URLs they are masked all the same.
+        # Very short passwords would mask ordinary words; in URLs they are masked nevertheless.
         self._secrets = sorted(
             (secret for secret in found if len(secret) > 3 and secret != "guest"), key=len, reverse=True
         )

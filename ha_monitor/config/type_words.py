@@ -1,4 +1,4 @@
-"""The types of values in the words of people: what the library that reads them says has the names of Python."""
+"""The types of values in words for people, because msgspec's errors use Python's names."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _NAMED = re.compile(r"`?\b(" + "|".join(_WORDS) + r")\b( \| (?:" + "|".join(_WOR
 
 
 def in_words(text: str) -> str:
-    """What is wrong with a value: `Expected `float`, got `str`` as `expected a number, got a text`.
+    """What is wrong with a value: `Expected `float`, got `str`` becomes `expected a number, got a text`.
 
-    :param text: as msgspec has it, without the place.
+    :param text: an error of msgspec, without the path.
     """
-    # A pattern that a text must match is not in the words of a type.
+    # A pattern that a text must match contains no type names to translate.
     said, matching, pattern = text.partition(" matching regex ")
     said = _NAMED.sub(lambda found: " or ".join(_WORDS[one] for one in re.findall(r"\w+", found[0])), said)
     return said.replace("`", "").replace("Expected", "expected") + matching + pattern

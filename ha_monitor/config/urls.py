@@ -6,7 +6,7 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 BAD_URL = "expected host:port; in a user name or password, /, #, ?, @ and : must be written as %2F, %23, %3F, %40, %3A"
-"""A library's own text would quote a piece of a password with a / in it."""
+"""Used because a library's own text would quote part of a password that contains a /."""
 SEVERAL_URLS = (
     "expected one URL; broker.url may have several with ; between, and store.url has the sentinels of one Redis as "
     "sentinel://host:26379,host:26379/service/db"
@@ -26,18 +26,18 @@ def scheme_of(url: str) -> str:
 
 
 def address_of(url: str) -> str:
-    """Host, port and path of a URL: what may be logged."""
+    """Host, port and path of a URL: the part that may be logged."""
     rest = url.partition("://")[2]
     return rest.rpartition("@")[2].partition("?")[0]
 
 
 def problem_of(url: str) -> str:
-    """What is wrong with the host, the port or the database of a URL of RabbitMQ or Redis; empty if nothing is.
+    """What is wrong with the host, the port or the database of a RabbitMQ or Redis URL; empty if nothing is.
 
-    A port that is none, and a database that is no number, would end in an error at the first connection, or pass for
-    another one. URLs of other kinds, such as those of Unix sockets and of other result backends, are not looked at.
+    An invalid port, or a database that is not a number, would cause an error at the first connection, or silently stand
+    for another one. Other URLs, such as those of Unix sockets and of other result backends, are not checked.
 
-    :param url: a `sentinel://` as kombu has it, with `;` between the sentinels.
+    :param url: a `sentinel://` URL in kombu's form, with `;` between the sentinels.
     """
     for part in url.split(";") if url.startswith("sentinel://") else [url]:
         if not part.startswith(_REDIS + _AMQP):
@@ -61,14 +61,14 @@ def problem_of(url: str) -> str:
 
 
 def _has_unescaped_user(parts: SplitResult) -> bool:
-    """Whether a `/`, `?` or `#` in a password has ended what would else be user name, password and host."""
+    """Whether a `/`, `?` or `#` in a password has cut off what was meant as user name, password and host."""
     if parts.fragment or "@" in parts.path:
         return True
     return "@" not in parts.netloc and _USER_IN_QUERY.match(parts.query) is not None
 
 
 def can_be_host(name: str) -> bool:
-    """Whether a name could be looked up: Python raises for others what libraries do not expect."""
+    """Whether a name can be looked up: for others Python raises errors that libraries do not expect."""
     try:
         name.encode("idna")
     except UnicodeError:

@@ -1,1 +1,1 @@
-"""The whole thing at work: broker, worker, producer and several monitors, one of which is killed half-way."""
+"""The whole system at work: broker, worker, producer and several monitors, one of which is killed half-way."""

@@ -1,4 +1,4 @@
-"""Somebody's own broker: whether it is there, and how the demo leaves it as it was."""
+"""The user's own broker: whether it is there, and how the demo leaves it unchanged."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ha_monitor.errors import ServiceMissing
 TIMEOUT = 5.0
 """Seconds to wait for a connection."""
 EXPIRES = 60.0
-"""Seconds after which a queue goes away that a killed demo left."""
+"""Seconds after which a queue of a killed demo is deleted."""
 
 
 def event_exchange(name: str) -> Exchange:
-    """The event exchange: of the demo's own, so that no other monitor sees its events. RabbitMQ deletes it together
-    with the last queue that is bound to it.
+    """The demo's own event exchange, so that no other monitor sees its events. RabbitMQ deletes it together with the
+    last queue that is bound to it.
     """
     return Exchange(name, type="topic", durable=True, auto_delete=True)
 
 
 def task_queue(name: str) -> Queue:
-    """The queue of the demo's tasks, and the exchange that Celery names after it; both go away by themselves."""
+    """The queue of the demo's tasks, and the exchange that Celery names after it; both are deleted automatically."""
     return Queue(name, Exchange(name, auto_delete=True), routing_key=name, expires=EXPIRES)
 
 
 def prepare_broker(url: str, exchange: str, *, amqp_broker: bool) -> None:
-    """Connect once, and declare the event exchange before a monitor or worker does, which would declare one that stays.
+    """Connect once, and declare the event exchange before a monitor or worker declares a permanent one.
 
     A queue that receives nothing keeps the exchange until the monitors' queue is bound to it.
 
@@ -43,12 +43,12 @@ def prepare_broker(url: str, exchange: str, *, amqp_broker: bool) -> None:
                 held = Queue(f"{exchange}-exchange", event_exchange(exchange), routing_key="none", expires=EXPIRES)
                 held(connection.default_channel).declare()
     except Exception as error:
-        # kombu lets through whatever the transport raises, and its texts may have the URL in them.
+        # kombu lets all errors of the transport through, and their texts may contain the URL.
         raise ServiceMissing(mask_url(f"the broker {url} cannot be used: {error}")) from None
 
 
 def clean_broker(url: str, *, exchange: str, events: str, tasks: str) -> None:
-    """Remove the queues of the demo; their exchanges go with them. Never raises.
+    """Delete the queues of the demo; their exchanges are deleted with them. Never raises.
 
     :param exchange: as for `prepare_broker`.
     :param events: the queue of the monitors.
@@ -56,7 +56,7 @@ def clean_broker(url: str, *, exchange: str, events: str, tasks: str) -> None:
     """
     with contextlib.suppress(Exception), Connection(url, connect_timeout=TIMEOUT) as connection:
         queue = task_queue(tasks)(connection.default_channel)
-        queue.declare()  # or Redis would keep the name of the queue
+        queue.declare()  # otherwise Redis would keep the name of the queue
         queue.delete()
         for name in (events, f"{exchange}-exchange"):
             with contextlib.suppress(amqp.exceptions.ChannelError):

@@ -30,12 +30,12 @@ from ha_monitor.errors import ServiceMissing
 from ha_monitor.events.types import END_TYPES
 
 LEASE = 2.0
-"""Seconds that the killed instance stays away, so that the others take over what it left."""
+"""The lease in seconds, for which the killed instance stays down, so that the others take over its outbox."""
 READY_WITHIN = 120.0
 SETTLED_WITHIN = 60.0
-"""Seconds until the next result, and until the last line: a busy machine takes long for them."""
+"""Seconds to wait for the next result, and for the last line: on a busy machine they take long."""
 RATE = 40.0
-"""Tasks a second: as many as a person can follow."""
+"""Tasks per second: as many as a person can follow."""
 
 
 class Plan(NamedTuple):
@@ -46,11 +46,11 @@ class Plan(NamedTuple):
     broker: str | None
     """None for the demo's own Redis."""
     keeps_pages: bool = False
-    """Whether monitors and pages stay after the summary, until somebody ends it."""
+    """Whether monitors and pages stay after the summary until the user ends them."""
 
 
 class Demo:
-    """One run. `run` does everything; `stop` may be called from a signal handler."""
+    """One run of the demo. `run` does everything; `stop` may be called from a signal handler."""
 
     def __init__(self, plan: Plan, screen: Screen) -> None:
         self._plan = plan
@@ -67,9 +67,9 @@ class Demo:
         self._stopped = True
 
     def run(self) -> Summary | None:
-        """Run the demo, and show its summary; returns it, or None if it was stopped before.
+        """Run the demo and show its summary; returns the summary, or None if it was stopped before.
 
-        :raises ServiceMissing: if something that the demo needs is not there.
+        :raises ServiceMissing: if something that the demo needs is missing.
         """
         with contextlib.ExitStack() as cleanup:
             folder = cleanup.enter_context(demo_folder())
@@ -110,7 +110,7 @@ class Demo:
             return summary
 
     def _keep(self, monitors: Monitors, pages: Child, folder: Path) -> None:
-        """Have the monitors look again, for the pages."""
+        """Restart the monitors for the pages, and wait."""
         for name in monitors.names:
             monitors.start(name)
         while not self._stopped:
@@ -119,7 +119,7 @@ class Demo:
             time.sleep(0.1)
 
     def monitor_environment(self, broker: str, redis: str) -> dict[str, str]:
-        """What the instances are configured with."""
+        """The environment that configures the instances."""
         return monitor_environment(
             os.environ,
             node_id=self._node_id,
@@ -142,7 +142,7 @@ class Demo:
             tasks.QUEUE: self._queue,
             tasks.EXCHANGE: self._exchange,
         }
-        # Threads, because processes of a pool would outlive a worker that is killed.
+        # Threads, because the processes of a pool would outlive a killed worker.
         options = ["--pool", "threads", "--concurrency", "4", "--without-gossip", "--without-mingle", "-l", "INFO"]
         command = [sys.executable, "-m", "celery", "-A", "ha_monitor.demo.tasks", "worker", "-E", *options]
         command += ["-n", self._worker_name, "-Q", self._queue]
@@ -152,13 +152,13 @@ class Demo:
 
     def _producer(self, broker: str, redis: str) -> Producer:
         for name in os.environ.keys() - clean(os.environ).keys():
-            del os.environ[name]  # Celery would look there in this process, too
+            del os.environ[name]  # Celery would read it in this process, too
         backends = ("disabled://", f"{redis}/2")
         sender, results = (tasks.make_app(broker, backend, self._queue, self._exchange) for backend in backends)
         return Producer(sender, results.backend, worker=self._worker_name, count=self._plan.tasks, rate=RATE)
 
     def _wait_until_ready(self, monitors: Monitors, worker: Child, log: Path) -> None:
-        """Until all monitors consume, and the worker does. A Redis broker keeps nothing for latecomers."""
+        """Wait until all monitors and the worker consume. A Redis broker keeps nothing for latecomers."""
         waiting = {*monitors.names, "worker"}
 
         def ready() -> bool:
@@ -212,7 +212,7 @@ class Demo:
         return not self._stopped
 
     def _show(self, monitors: Monitors) -> list[dict[str, Any]]:
-        """Print the lines that have come, and return them."""
+        """Print the lines that have arrived, and return them."""
         new = []
         with contextlib.suppress(queue.Empty):
             while True:
@@ -226,7 +226,7 @@ class Demo:
         return new
 
     def _until(self, monitors: Monitors, condition: Callable[[], bool], timeout: float = 3600) -> None:
-        """Show lines until the condition holds, the time is over, or the user has had enough."""
+        """Show lines until the condition holds, the time is over, or the user stops the demo."""
         self._wait(lambda: self._read(monitors) and condition(), timeout)
 
     def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:

@@ -1,4 +1,4 @@
-"""What the children of the demo find in their environment: nothing of the user's own set-up may leak in."""
+"""The environment of the demo's child processes: nothing of the user's own set-up may leak into it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ha_monitor.config.load import FILE_VARIABLE, PREFIX, settings
 from ha_monitor.config.schema import Config
 
 FOREIGN = frozenset({"APP", "BROKER_URL", "RESULT_BACKEND", "LOADER", "CONFIG", "WORKDIR", "CREDENTIALS_DIRECTORY"})
-"""Variables that Celery's command line or the configuration would obey."""
+"""Variables that Celery's command line or the configuration would read."""
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without anything that configures Celery or ha-monitor.
 
-    Celery prefers `CELERY_BROKER_URL` to what an application says: the demo's tasks would go to a real broker.
+    Celery prefers `CELERY_BROKER_URL` to the application's setting: the demo's tasks would go to a real broker.
     """
     prefixes = (PREFIX, "CELERY_", "CELERYD_")
     return {name: value for name, value in environment.items() if name not in FOREIGN and not name.startswith(prefixes)}
 
 
 def monitor_environment(environment: Mapping[str, str], **chosen: str) -> dict[str, str]:
-    """The environment of an instance: every setting is given, so no file on this machine has a say.
+    """The environment of an instance: it has every setting, so that no file on this machine matters.
 
     :param chosen: settings that differ from their defaults, by name, such as ``broker_url``.
     """

@@ -1,4 +1,4 @@
-"""The demo's folder for temporary files. A demo that is killed cannot remove it; the next one does."""
+"""The demo's folder for temporary files. A killed demo cannot remove its folder; the next demo does."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pathlib import Path
 
 PREFIX = "ha-monitor-demo-"
 _LOCK = "lock"
-"""This file of a folder is locked for as long as its demo lives: the system unlocks it, however the demo ends."""
+"""This file in the folder is locked as long as its demo lives: the system unlocks it however the demo ends."""
 
 
 @contextlib.contextmanager
 def demo_folder() -> Iterator[Path]:
-    """A folder that is removed at the end, and with it those of demos that were killed."""
+    """A folder that is removed at the end; the folders of killed demos are removed, too."""
     with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
         folder = Path(name)
         with (folder / "unlocked").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            # Only now, or another demo might find a lock that nobody holds.
+            # Renamed only now, because otherwise another demo might find a lock file that nobody has locked yet.
             (folder / "unlocked").rename(folder / _LOCK)
             remove_left(folder.parent)
             yield folder
 
 
 def remove_left(parent: Path) -> None:
-    """Remove the folders that killed demos of this user left. Never raises."""
+    """Remove the folders that killed demos of this user have left. Never raises."""
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             state = folder.lstat()
@@ -41,7 +41,7 @@ def remove_left(parent: Path) -> None:
 def _is_left(lock: Path) -> bool:
     """Whether nobody holds this lock.
 
-    :raises OSError: if there is none.
+    :raises OSError: if there is no lock file.
     """
     with lock.open("rb") as file:
         try:

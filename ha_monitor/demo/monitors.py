@@ -1,4 +1,4 @@
-"""The monitor instances of the demo, as processes of their own."""
+"""The monitor instances of the demo, as separate processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Monitors:
     """Starts, kills and reads the instances. Their lines arrive in one queue, in the order in which they are read."""
 
     def __init__(self, names: list[str], environment: Mapping[str, str], folder: Path) -> None:
-        """:param folder: where they run."""
+        """:param folder: their current folder."""
         self._environment = environment
         self._folder = folder
         self._children: dict[str, Child] = {}
@@ -40,11 +40,11 @@ class Monitors:
         return child.pid
 
     def dead(self) -> list[str]:
-        """Names of instances that do not run."""
+        """Names of instances that are not running."""
         return [name for name, child in self._children.items() if not child.running]
 
     def end(self) -> None:
-        """Stop all in order, and wait until their last lines are read."""
+        """Stop all gracefully, and wait until their last lines have been read."""
         for child in self._children.values():
             child.ask_to_end()
         for child in self._children.values():
@@ -60,7 +60,7 @@ class Monitors:
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:
-    """The fields of a line; only `text` for an interpreter's complaint; None for the last words of one killed."""
+    """The fields of a line; only `text` for an error of the interpreter; None for the partial line of a killed one."""
     try:
         fields = json.loads(raw)
     except ValueError:

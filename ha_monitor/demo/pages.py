@@ -17,14 +17,14 @@ from ha_monitor.http.listening import bind, host_and_port
 
 READY_WITHIN = 20.0
 LOG = "web.log"
-"""What the pages say, in the demo's folder."""
+"""The log of the pages, in the demo's folder."""
 
 
 def start_pages(environment: Mapping[str, str], folder: Path) -> tuple[Child, str]:
-    """Serve the pages on this machine, on their usual port if it is free.
+    """Serve the pages on this machine, on their default port if it is free.
 
     :param environment: that of the instances.
-    :param folder: where it runs, and leaves its log.
+    :param folder: its current folder, where it leaves its log.
     :returns: the process, and the address of the pages.
     :raises ServiceMissing: if it does not start.
     """
@@ -44,7 +44,7 @@ def start_pages(environment: Mapping[str, str], folder: Path) -> tuple[Child, st
 
 
 def ensure_pages(pages: Child, folder: Path) -> None:
-    """:raises ServiceMissing: if they have ended by themselves."""
+    """:raises ServiceMissing: if the process of the pages has ended unexpectedly."""
     if not pages.running:
         raise ServiceMissing(f"the pages ended: {_last_words(folder) or 'they were killed'}")
 

@@ -1,7 +1,7 @@
-"""Which instance merged which events of a task, as the demo's own Redis sees it.
+"""Which instance merged which events of a task, as seen by the demo's own Redis.
 
-The lines only show who announced an event. This observes with MONITOR the calls that merge events, which contain the
-ids of their tasks.
+The lines only show who announced an event. With MONITOR, this module observes the calls that merge events; they contain
+the ids of the tasks.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Pieces(threading.Thread):
                 self.note(self._monitor.connection.read_response(disable_decoding=True))
 
     def reached(self) -> dict[str, set[str]]:
-        """Task id → the instances that received events of it."""
+        """Task id → the instances that received its events."""
         return {task_id: set(instances) for task_id, instances in list(self._reached.items())}
 
     def note(self, call: bytes) -> None:
-        """Take in one line of MONITOR, such as ``1700000000.1 [1 127.0.0.1:4711] "EVALSHA" …``."""
+        """Process one line of MONITOR, such as ``1700000000.1 [1 127.0.0.1:4711] "EVALSHA" …``."""
         client = _CLIENT.match(call)
-        if client is None or client[1] == b"lua":  # what a script does inside has its name for a client
+        if client is None or client[1] == b"lua":  # commands within a script have this as the client
             return
         instance = self._instances.get(client[1])
         if instance is not None:

@@ -15,12 +15,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Child:
-    """A process that ends with its parent, however that ends."""
+    """A process that ends with its parent, however the parent ends."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], output: int | IO[bytes], folder: Path
     ) -> None:
-        """:param folder: the current folder of the child, so that it imports nothing from the user's by chance."""
+        """:param folder: the current folder of the child, so that it imports nothing from the user's by accident."""
         parent = os.getpid()
         library = ctypes.CDLL(None, use_errno=True)
 
@@ -36,7 +36,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # A session of its own: Ctrl-C at the terminal reaches the demo alone, which ends the rest in order.
+            # A session of its own: Ctrl-C at the terminal reaches only the demo, which ends the others in order.
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - it only makes system calls
         )
@@ -61,7 +61,7 @@ class Child:
         self._process.wait()
 
     def end(self, timeout: float = 5.0) -> None:
-        """SIGTERM, and SIGKILL after so many seconds."""
+        """SIGTERM, then SIGKILL after `timeout` seconds."""
         self.ask_to_end()
         try:
             self._process.wait(timeout)

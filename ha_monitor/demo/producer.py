@@ -13,7 +13,7 @@ from celery.utils import uuid
 from ha_monitor.events.types import RESULT_TYPES
 
 REVOKED = "shop.send_offer"
-"""The task that is called off before it is sent."""
+"""The task that is revoked before it is sent."""
 
 
 class Producer(threading.Thread):
@@ -21,10 +21,10 @@ class Producer(threading.Thread):
 
     def __init__(self, app: Celery, backend: Any, *, worker: str, count: int, rate: float) -> None:
         """
-        :param app: without a result backend: that would subscribe to each result, and only in this thread.
+        :param app: without a result backend, which would subscribe to each result, and only in this thread.
         :param backend: the result backend of the worker.
-        :param worker: node name of the worker.
-        :param rate: tasks a second.
+        :param worker: nodename of the worker.
+        :param rate: tasks per second.
         """
         super().__init__(name="producer", daemon=True)
         self._app = app
@@ -34,7 +34,7 @@ class Producer(threading.Thread):
         self._rate = rate
         self._asked_to_stop = threading.Event()
         self.sent: list[str] = []
-        """The ids of the tasks."""
+        """The ids of the tasks that were sent."""
         self.error: Exception | None = None
 
     def run(self) -> None:
@@ -54,10 +54,10 @@ class Producer(threading.Thread):
         self._asked_to_stop.set()
 
     def outcomes(self, timeout: float, keep_on: Callable[[], bool]) -> dict[str, str]:
-        """The event that should announce each task, from the result backend.
+        """The event that should announce each task's end, according to the result backend.
 
-        :param timeout: seconds to wait for the next result: a slow machine gets there, and a dead worker is given up.
-        :param keep_on: asked while waiting.
+        :param timeout: seconds to wait for the next result, enough for a slow machine; then a dead worker is given up.
+        :param keep_on: called while waiting; False ends the wait.
         """
         deadline = time.monotonic() + timeout
         known: dict[str, str] = {}
@@ -72,12 +72,12 @@ class Producer(threading.Thread):
     def _revoke(self) -> None:
         revoked = [task_id for task_id, name in self._plan if name == REVOKED]
         if revoked:
-            # The answer says that the worker knows: it will refuse these when they come.
+            # The reply means that the worker knows the ids, and will refuse these tasks when they arrive.
             self._app.control.revoke(revoked, destination=[self._worker], reply=True, timeout=30.0, limit=1)
 
 
 def choose(number: int) -> str:
-    """The task that is sent as the n-th."""
+    """The name of the n-th task."""
     if number % 50 == 31:
         return REVOKED
     if number % 10 == 4:

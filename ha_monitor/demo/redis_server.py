@@ -1,4 +1,4 @@
-"""A Redis of the demo's own."""
+"""The demo's own Redis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START_WITHIN = 20.0
 def start_redis(folder: Path) -> tuple[Child, str]:
     """Start the distribution's redis-server on a free port of the loopback interface.
 
-    :param folder: where it may put its files.
+    :param folder: where it may write files.
     :returns: the process, and its URL without a database.
     :raises ServiceMissing: if it is not installed, or does not start.
     """

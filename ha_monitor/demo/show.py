@@ -23,12 +23,12 @@ class Screen:
     """Writes lines for people."""
 
     def __init__(self, output: Terminal, *, cut: bool) -> None:
-        """:param cut: lines to the width of the terminal."""
+        """:param cut: whether to cut lines to the width of the terminal."""
         self._output = output
         self._cut = cut
 
     def line(self, fields: Mapping[str, Any]) -> None:
-        """One line of a monitor: time, which instance, what, which task."""
+        """One line of a monitor: time, instance, event, task."""
         event = padded(self._output.shown(str(fields.get("event", ""))), 15)
         time, instance = str(fields.get("timestamp", ""))[11:19], self._instance(str(fields.get("instance", "?")))
         room = None
@@ -99,7 +99,7 @@ class Screen:
 
 
 def about(fields: Mapping[str, Any]) -> str:
-    """The content of a line without its writer and time."""
+    """The content of a line, without its time and instance."""
     if "task_id" not in fields:
         shown = {key: value for key, value in fields.items() if key not in _ENVELOPE | _DULL}
         return " ".join(
@@ -116,7 +116,7 @@ def about(fields: Mapping[str, Any]) -> str:
 
 
 def _cause(exception: str) -> str:
-    # A retry comes as "Retry(Retry(...), ConnectionError('…'), 0.5)".
+    # A retry's exception is "Retry(Retry(...), ConnectionError('…'), 0.5)".
     inner = exception.removeprefix("Retry(Retry(...), ")
     return inner if inner == exception else inner.rpartition(", ")[0]
 

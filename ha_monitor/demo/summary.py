@@ -1,4 +1,4 @@
-"""What the lines of all monitors add up to."""
+"""Evaluates the lines of all monitors."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from ha_monitor.events.types import END_TYPES
 
 EVEN = 0.5
 """Shares are even if none deviates from an equal share by more than this fraction. That depends on chance and
-scheduling, so it is not guaranteed; that each instance gets work is."""
+scheduling, so it is not guaranteed; it is guaranteed that each instance gets work."""
 ENOUGH = 30
-"""Lines per instance, on average, that shares need to be meaningful."""
+"""Average lines per instance that shares need to be meaningful."""
 
 
 class Summary(Struct):
     """The result of a demo."""
 
     run: int
-    """Tasks that ran, as the result backend knows."""
+    """Tasks that ran, according to the result backend."""
     outcomes: dict[str, int]
-    """Of those, how many ended how, by the type of the event that should announce it."""
+    """How many of those ended how, by the type of the event that should announce it."""
     announced: int
-    """Of those, tasks whose end was announced, and as what it was."""
+    """Tasks of those whose end was announced correctly."""
     lost: int
-    """Tasks that ran, and whose end was not announced."""
+    """Tasks that ran, but whose end was not announced."""
     wrong: int
     """Tasks whose end was announced as a different one."""
     twice: int
-    """Lines that announce an event once more, or another end of the same task."""
+    """Lines that repeat an event, or announce another end of the same task."""
     marked: int
-    """Of those, lines marked `recovered`: the instance was killed after the first line and before Redis knew of it."""
+    """Lines of those marked `recovered`: the instance was killed after the first line, before Redis recorded it."""
     nameless: int
     """Lines about a task without its name."""
     split: int
@@ -43,9 +43,9 @@ class Summary(Struct):
     shares: dict[str, int]
     """Lines of each instance."""
     early_shares: dict[str, int]
-    """Of those, the ones before the kill, when all instances ran."""
+    """Those before the kill, while all instances ran."""
     even: bool | None
-    """Whether the early shares are even: None if the broker gives each event to all, or there are too few lines."""
+    """Whether the early shares are even; None if the broker gives each event to all, or there are too few lines."""
     killed: str | None
     """The instance that was killed half-way."""
     unfinished: int
@@ -53,7 +53,7 @@ class Summary(Struct):
 
     @property
     def starved(self) -> bool:
-        """Whether an instance got nothing although the broker distributes and all ran."""
+        """Whether an instance got nothing although the broker distributes events and all instances ran."""
         return self.even is False and not all(self.early_shares.values())
 
     @property
@@ -64,7 +64,7 @@ class Summary(Struct):
 
 
 class Run(NamedTuple):
-    """What really happened, independent of the lines."""
+    """What really happened, known independently of the lines."""
 
     instances: Sequence[str]
     sent: int
@@ -72,7 +72,7 @@ class Run(NamedTuple):
     outcomes: Mapping[str, str]
     """Task id → the event type that should announce its end."""
     reached: Mapping[str, Set[str]]
-    """Task id → the instances that received events of it."""
+    """Task id → the instances that received its events."""
     dealt_out: bool
     """Whether the broker gives each event to one instance only."""
     killed: str | None
@@ -81,7 +81,7 @@ class Run(NamedTuple):
 
 
 def summarise(run: Run, lines: Iterable[Mapping[str, Any]]) -> Summary:
-    """Compare the lines, in order of arrival, with what happened."""
+    """Compare the lines, in order of arrival, with what really happened."""
     copies: Counter[str] = Counter()
     ends: dict[str, list[str]] = {}
     shares = Counter(dict.fromkeys(run.instances, 0))
@@ -120,7 +120,7 @@ def summarise(run: Run, lines: Iterable[Mapping[str, Any]]) -> Summary:
 
 
 def are_even(counts: Sequence[int]) -> bool | None:
-    """Whether no count is far from an equal share; None if there are too few to say."""
+    """Whether no count is far from an equal share; None if the counts are too small to tell."""
     equal = sum(counts) / len(counts)
     if equal < ENOUGH:
         return None

@@ -1,4 +1,4 @@
-"""The Celery application of the demo: what a small shop might do in the background."""
+"""The Celery application of the demo: what a small shop might run in the background."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXCHANGE = "HA_MONITOR_DEMO_EXCHANGE"
 
 
 class Dispatcher(EventDispatcher):  # type: ignore[misc]
-    """Declares the event exchange as it is: Celery's own stays for ever."""
+    """Declares the event exchange as auto-delete; Celery's own is permanent."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -29,7 +29,7 @@ class Dispatcher(EventDispatcher):  # type: ignore[misc]
 def make_app(broker: str, backend: str, queue: str, exchange: str = "") -> Celery:
     """The application, for the producer and the worker alike.
 
-    :param exchange: an event exchange of its own; empty for Celery's.
+    :param exchange: the demo's own event exchange; empty for Celery's.
     """
     app = Celery("shop", broker=broker, backend=backend, set_as_current=False)
     if exchange:
@@ -62,8 +62,8 @@ def make_app(broker: str, backend: str, queue: str, exchange: str = "") -> Celer
     @app.task(name="shop.book_parcel", shared=False, bind=True, max_retries=2)
     def book_parcel(self: Any, order: int) -> str:
         if self.request.retries < 1:
-            # With a countdown of 0 the second run may end before Celery has stored that the first one is retried,
-            # and the result backend, which is the demo's witness, then says RETRY for ever.
+            # With a countdown of 0, the second run may end before Celery has stored the retry of the first one. The
+            # result backend, which is the demo's reference, would then report RETRY for ever.
             raise self.retry(exc=ConnectionError("carrier does not answer"), countdown=0.5)
         return f"parcel {order}"
 

@@ -1,1 +1,1 @@
-"""An HTTP server with bounds on its clients, for whatever is served: slots, deadlines, passwords, TLS."""
+"""An HTTP server that limits its clients, whatever it serves: slots, deadlines, passwords, TLS."""

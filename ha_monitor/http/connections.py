@@ -1,8 +1,8 @@
-"""Client connections. Each has a slot, a deadline, and no thread of its own.
+"""Client connections. Each has a slot and a deadline, but no thread of its own.
 
-asyncio holds them all in one thread, so a thousand slow clients cost what sixty-four cost. No server library that was
-looked at (uvicorn, hypercorn, cheroot, waitress) ends a request whose head comes byte by byte, or counts a client that
-does not finish its TLS handshake; so the door is here, and h11 reads what comes through it.
+asyncio holds them all in one thread, so a thousand slow clients cost what sixty-four cost. The server libraries that
+were examined (uvicorn, hypercorn, cheroot, waitress) do not end a request whose head arrives byte by byte, and do not
+count a client that never finishes its TLS handshake; so this module accepts connections itself, and h11 parses them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 PLACES = 64
-"""Connections at once. A new one replaces the one that has kept the server waiting for longest."""
+"""Connections at once. A new one replaces the one that has kept the server waiting longest."""
 DEADLINE = 30.0
 """Seconds from the connection to the end of the answer, including the TLS handshake. A normal client needs less than
 one."""
@@ -26,10 +26,10 @@ PIECE = 65536
 AT_ONCE = struct.pack("ii", 1, 0)
 """For SO_LINGER: drop what the kernel has buffered for a client that is cut off."""
 CLIENT_IS_GONE = (OSError, EOFError)
-"""A client that disconnects, or does not speak TLS, is not worth a line. It may be raised here, or reported by asyncio:
-when the garbage collector frees the futures of a reset connection before their protocol."""
+"""A client that disconnects, or does not speak TLS, is not worth a line. The error may be raised here, or reported by
+asyncio when the garbage collector frees the futures of a reset connection before their protocol."""
 PAUSE = 0.02
-"""Seconds until the next attempt if a connection cannot be accepted, such as without a free file descriptor."""
+"""Seconds until the next attempt if a connection cannot be accepted, for example without a free file descriptor."""
 
 
 class Refusal(StrEnum):
@@ -49,12 +49,12 @@ class Client:
     def __init__(self, address: str) -> None:
         self.address = address
         self.waits = False
-        """It waits for the server, not the server for it: so it keeps its slot."""
+        """Whether it waits for the server, and not the server for it; then it keeps its slot."""
         self.task: asyncio.Task[None] | None = None
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """While the server prepares its answer."""
+        """Used while the server prepares the answer."""
         self.waits = True
         try:
             yield
@@ -101,7 +101,7 @@ class Connections:
         while True:
             try:
                 accepted, address = await loop.sock_accept(listening)
-            except OSError:  # the client is gone already, or there is no free descriptor
+            except OSError:  # the client is already gone, or there is no free descriptor
                 self._make_room()
                 await asyncio.sleep(PAUSE)
                 continue
@@ -121,7 +121,7 @@ class Connections:
                 client.task.cancel()
 
     def _report(self, context: dict[str, Any]) -> None:
-        """Handle what asyncio reports of itself, such as an exception in a future that nobody asked for its result."""
+        """Handle what asyncio reports itself, such as an exception in a future whose result nobody asked for."""
         if not isinstance(context.get("exception"), CLIENT_IS_GONE):
             self._unforeseen(_said(context))
 
@@ -141,7 +141,7 @@ class Connections:
             self._unforeseen(f"{type(error).__name__}: {error}")
         finally:
             if writer is not None:
-                with suppress(OSError):  # closed already after an orderly end
+                with suppress(OSError):  # already closed after an orderly end
                     accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
                 writer.transport.abort()
             self._clients.pop(client, None)

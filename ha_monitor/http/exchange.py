@@ -20,8 +20,8 @@ READ_AT_ONCE = 4096
 WRITE_AT_ONCE = 65536
 """Bytes."""
 LINGER = 1.0
-"""Seconds for which further bytes of a client are read and dropped: if we closed at once, it could not read the
-response."""
+"""Seconds for which further bytes of a client are read and dropped: if the server closed the connection at once, the
+client could not read the response."""
 READ_METHODS = ("GET", "HEAD")
 
 
@@ -32,7 +32,7 @@ class Request(NamedTuple):
     path: str
     """Without the query, decoded."""
     headers: dict[str, str]
-    """By their names in lower case."""
+    """By name, in lower case."""
     query: str = ""
     """As it was sent."""
 
@@ -59,9 +59,9 @@ async def exchange(
     malformed: Callable[[], None],
     unforeseen: Callable[[str], None],
 ) -> None:
-    """Read a request, and write the response of `answer`; nothing if the client disconnects first.
+    """Read a request, and write the response from `answer`; nothing if the client disconnects first.
 
-    A body is ignored.
+    The body of the request is ignored.
 
     :param malformed: called if it is not HTTP.
     :param unforeseen: called with the text of an internal error.

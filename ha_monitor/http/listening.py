@@ -1,4 +1,4 @@
-"""The address that a server listens on, and the certificate that it shows."""
+"""The address that a server listens on, and its certificate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ha_monitor.errors import ConfigurationError
 from ha_monitor.http.connections import PIECE, PLACES
 
 NEVER = {errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
-"""Permanent errors. An address or a name may appear later, at boot or by failover, and a port may become free."""
+"""Permanent errors. An address or a name may appear later, at boot or by fail-over, and a port may become free."""
 
 
 def host_and_port(listen: str) -> tuple[str, int] | None:
@@ -22,10 +22,10 @@ def host_and_port(listen: str) -> tuple[str, int] | None:
 
 
 def bind(host: str, port: int, places: int = PLACES) -> socket.socket:
-    """A socket that listens there.
+    """A socket that listens at an address.
 
     :param places: clients that may wait to be accepted.
-    :raises OSError: if it cannot be had.
+    :raises OSError: if the address cannot be used.
     """
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -41,9 +41,9 @@ def bind(host: str, port: int, places: int = PLACES) -> socket.socket:
 
 
 def tls_context(certificate: str, key: str, section: str) -> ssl.SSLContext:
-    """What a server needs for TLS 1.2 and later.
+    """The TLS context of a server: TLS 1.2 and later.
 
-    :param section: of the configuration, which names both files.
+    :param section: section of the configuration that names both files.
     :raises ConfigurationError: if they cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -17,11 +17,11 @@ T = TypeVar("T")
 WINDOW = 60.0
 """Seconds in which failures are counted."""
 MOST_FAILURES = 10
-"""Per address and window. Beyond it every attempt is refused, right or wrong, until the window ends."""
+"""Failures per address and window. Beyond that every attempt is refused, right or wrong, until the window ends."""
 MOST_OVERALL = 100
-"""Of all addresses together. Beyond it only addresses that gave the right password before may try."""
+"""Failures of all addresses together. Beyond that only addresses that gave the right password before may try."""
 MOST_ADDRESSES = 1000
-"""That are remembered."""
+"""Addresses that are remembered."""
 
 
 class PasswordResult(Enum):
@@ -31,11 +31,11 @@ class PasswordResult(Enum):
     NONE_GIVEN = auto()
     WRONG = auto()
     TOO_MANY = auto()
-    """Nothing was compared."""
+    """Refused without comparing."""
 
 
 class _Failures:
-    """How many there were in the current window."""
+    """The failures in the current window."""
 
     def __init__(self, now: float) -> None:
         self.began = now
@@ -58,11 +58,11 @@ class Passwords:
         self._overall = _Failures(clock.monotonic())
         self._failures: dict[str, _Failures] = {}
         self._trusted: dict[str, None] = {}
-        """Addresses that gave the right one; the latest last."""
+        """Addresses that gave the right password; latest last."""
 
     def check(self, header: str | None, address: str) -> PasswordResult:
         """
-        :param header: the field Authorization; None if there is none.
+        :param header: the Authorization header; None if there is none.
         :param address: of the client; the addresses of one IPv6 network count as one.
         """
         if header is None:
@@ -94,7 +94,7 @@ def _remember(table: dict[str, T], key: str, value: T) -> None:
 
 
 def _network(address: str) -> str:
-    """The network within which one client may have any number of addresses."""
+    """The network in which one client may have any number of addresses."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -103,7 +103,7 @@ def _network(address: str) -> str:
 
 
 def _given(header: str) -> bytes:
-    """User name and password of the Basic scheme, in any case; empty if it is another scheme."""
+    """User name and password of the Basic scheme (case-insensitive); empty if the scheme is another one."""
     scheme, _, rest = header.strip().partition(" ")
     if scheme.lower() != "basic":
         return b""
@@ -115,5 +115,5 @@ def _given(header: str) -> bytes:
 
 
 def _digest(pair: bytes) -> bytes:
-    """A digest of fixed length, so that comparing does not reveal the length."""
+    """A digest of fixed length, so that the comparison does not reveal the length."""
     return hashlib.sha256(pair).digest()

@@ -1,4 +1,4 @@
-"""Rate-limited lines, for what any client on the network can cause at will."""
+"""Rate-limited log lines, for events that any client on the network can cause at will."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAUSE = 60.0
 
 
 class RateLimited:
-    """Reports an occurrence at once, and further ones at most once per pause, with their number."""
+    """Reports the first occurrence at once, and further ones at most once per pause, with their number."""
 
     def __init__(self, clock: Clock, say: Callable[[str, int], None]) -> None:
         """:param say: called with the latest text, and the number of occurrences since the last line."""

@@ -1,1 +1,1 @@
-"""What is wrong now: rules that see it in the facts, and the life of an incident. Nothing here waits or writes."""
+"""What is wrong now: rules detect it from the facts, and incidents have a lifecycle. Nothing here waits or writes."""

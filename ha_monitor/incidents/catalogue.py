@@ -1,4 +1,4 @@
-"""Every kind of incident, a row each. The lifecycle and the documentation follow from here."""
+"""Every kind of incident, one row each. The lifecycle and the documentation are derived from it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ha_monitor.store.incidents import Severity
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 FLAP = 300.0
-"""Seconds after its end within which an incident that comes again is the same."""
+"""Seconds after its end within which an incident that recurs is still the same incident."""
 KEPT = HOUR
-"""Seconds for which one that is over is kept."""
+"""Seconds for which a resolved incident is kept."""
 TOGETHER = MINUTE
-"""Seconds within which workers that are lost are one incident."""
+"""Seconds within which several lost workers are one incident."""
 
 
 class Same(StrEnum):
-    """What an incident has in common with the one that it follows from."""
+    """What an incident must share with another one to follow from it."""
 
     KEY = "the same key"
     WORKERS = "all its tasks were on those workers"
@@ -30,18 +30,18 @@ class Kind(NamedTuple):
     name: str
     severity: Severity
     key: str
-    """What its key is."""
+    """What the key identifies, for people."""
     begins: str
-    """For people, as the next."""
+    """When it begins, for people; `ends` likewise."""
     ends: str
     pending: float = 0.0
-    """Seconds for which it must be seen until it fires; at least until the next look."""
+    """Seconds for which it must be seen before it fires; at least until the next look."""
     quiet: float = 0.0
-    """Seconds for which it must not be seen until it is over."""
+    """Seconds for which it must not be seen before it is resolved."""
     follows: tuple[tuple[str, Same], ...] = ()
-    """Kinds of incidents that it may follow from: nobody is told of it while such a one fires."""
+    """Kinds of incidents that it may follow from: nobody is notified of it while such an incident fires."""
     always: bool = False
-    """Whether it is judged even while events are still on their way, since it does not rest on them."""
+    """Whether it is judged even while events are not merged yet, because it does not depend on events."""
 
 
 _PAGE, _WARN = Severity.PAGE, Severity.WARN

@@ -1,6 +1,4 @@
-"""What changed before a moment, and may have to do with what is wrong then: deployments that were marked, and waves of
-restarts.
-"""
+"""Changes shortly before a given time that may explain a problem: marked deployments, and waves of worker restarts."""
 
 from __future__ import annotations
 
@@ -15,32 +13,32 @@ if TYPE_CHECKING:
 
 
 class Change(NamedTuple):
-    """A change. Times are in seconds since the epoch."""
+    """One change. Times are in seconds since the epoch."""
 
     what: str
     """In words."""
     since: float
     until: float
     says_when: bool = False
-    """Whether the words say it."""
+    """Whether `what` already states the time."""
     mark: Mark | None = None
-    """None for one that nobody marked."""
+    """The mark of a deployment; None for a change that nobody marked."""
 
     @property
     def name(self) -> str:
-        """What it is called where it is clear that something was deployed."""
+        """The short name, for where it is clear that a deployment is meant."""
         return self.what if self.mark is None else self.mark.label
 
     def before(self, at: float) -> str:
-        """In words, as it is seen from a later moment."""
+        """In words, with how long before the given time it was."""
         return self.what if self.says_when else f"{self.what}, {(at - self.since) / 60:.0f} min earlier"
 
 
 def changes_before(marks: Sequence[Mark], workers: Sequence[WorkerState], at: float) -> list[Change]:
-    """What changed in the hour before.
+    """What changed in the hour before a time.
 
     :param marks: the latest deployments, newest first.
-    :param at: seconds since the epoch.
+    :param at: that time, in seconds since the epoch.
     """
     mark = next((one for one in marks if one.at <= at and at - one.at <= WITHIN), None)
     found = [_deployment(mark)] if mark is not None else []
@@ -48,11 +46,11 @@ def changes_before(marks: Sequence[Mark], workers: Sequence[WorkerState], at: fl
 
 
 def new_since(marks: Sequence[Mark], workers: Sequence[WorkerState], first: float) -> Change | None:
-    """What something is new since: the latest deployment, however long before that was, and not an earlier one; else a
+    """The change since which something is new: the latest deployment, however long ago, but no earlier one; otherwise a
     wave of restarts in the hour before. None if there was neither.
 
     :param marks: the latest deployments, newest first.
-    :param first: when it came first, in seconds since the epoch.
+    :param first: when the new thing first occurred, in seconds since the epoch.
     """
     if marks and marks[0].at <= first:
         return _deployment(marks[0])

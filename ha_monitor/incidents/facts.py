@@ -1,4 +1,4 @@
-"""What the rules judge by: as of one look of the leader. Times are in seconds since the epoch."""
+"""The facts that the rules judge, as of one look of the leader. Times are in seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class QueueFacts(NamedTuple):
 
     name: str
     waiting: int
-    """Tasks that could have started, as far as producers tell what they send."""
+    """Tasks that could have started, as far as producers report what they send."""
     oldest: float | None
-    """Since when the oldest of them could have."""
+    """When the oldest of them could have started."""
 
 
 class SurveyedQueue(NamedTuple):
-    """What the broker and the workers say of a queue of tasks."""
+    """What the broker and the workers report about a queue of tasks."""
 
     name: str
     length: int
@@ -34,7 +34,7 @@ class SurveyedQueue(NamedTuple):
 
 
 class InstanceFacts(NamedTuple):
-    """An instance that lives, or should."""
+    """An instance that is alive, or should be."""
 
     name: str
     """Host and instance."""
@@ -45,7 +45,7 @@ class InstanceFacts(NamedTuple):
     broker: str = ""
     """Its address."""
     listener: Listener | None = None
-    """What it has received of the others; None where they need not be at one broker, and where that has a name."""
+    """What it has received from the others; None if they need not share one broker, or if the broker has a name."""
 
 
 class LostTasks(NamedTuple):
@@ -53,47 +53,47 @@ class LostTasks(NamedTuple):
 
     ids: tuple[str, ...] = ()
     is_partial: bool = False
-    """Not all open tasks were looked at, so that there may be more."""
+    """True if not all open tasks were looked at, so there may be more."""
     again: int = 0
-    """Run again elsewhere, or waiting for that."""
+    """Run again elsewhere, or waiting to be."""
     ended: int = 0
     orphaned: int = 0
     asked: int = 0
-    """Not decided yet."""
+    """Not decided yet: workers are still being asked."""
 
 
 class NamedTasks(NamedTuple):
-    """Tasks of a name in a state of their own."""
+    """The tasks of one name that are stuck, or that are orphaned."""
 
     name: str
     tasks: tuple[KeptTask, ...]
 
 
 class PoisonTasks(NamedTuple):
-    """Open tasks of a name under each of which several workers were lost."""
+    """Open tasks of one name, each of which lost its worker several times while running."""
 
     name: str
     tasks: tuple[KeptTask, ...]
     workers: tuple[str, ...]
-    """Those that were lost under them."""
+    """The workers that were lost while running them."""
     losses: int
-    """How often that was, of the task under which it was most often."""
+    """How many losses the task with the most losses had."""
 
 
 class Facts(NamedTuple):
-    """All of it."""
+    """All facts of one look."""
 
     now: float
     workers: Sequence[WorkerState] = ()
     all_workers: bool = True
-    """Whether these are all of them."""
+    """Whether `workers` is complete."""
     lost_tasks: Mapping[str, LostTasks] = {}
     """By nodename."""
     queues: Sequence[QueueFacts] = ()
     survey: Sequence[SurveyedQueue] | None = None
     """None if there is no recent one."""
     errors: Sequence[ErrorGroup] = ()
-    """Those that came last, and those of open incidents."""
+    """The latest groups, and the groups of open incidents."""
     names: Sequence[NameStatistic] = ()
     """Of the last five minutes."""
     stuck: Sequence[NamedTasks] = ()
@@ -109,13 +109,13 @@ class Facts(NamedTuple):
     open_keys: frozenset[tuple[str, str]] = frozenset()
     """Kind and key of the incidents that fire, or are about to."""
     failing_channels: Sequence[str] = ()
-    """Those that cannot be told of incidents, by name."""
+    """Names of the channels that cannot deliver messages about incidents."""
     event_queue: SharedQueue | None = None
-    """None while it is not known who consumes it."""
+    """None while its consumers are not known."""
     schedules: Judged | None = None
     """None if they cannot be judged now."""
     are_events_merged: bool = True
-    """Whether all that was sent until some seconds ago is merged: else only what does not rest on events is judged."""
+    """Whether everything sent until some seconds ago is merged; otherwise only kinds that need no events are judged."""
 
     def is_open(self, kind: str, key: str) -> bool:
         return (kind, key) in self.open_keys

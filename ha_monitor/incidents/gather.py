@@ -1,5 +1,5 @@
-"""Gathers the facts: what the leader knows, and what it has to ask the store for. Asks in small calls, so that nothing
-else waits for long, but blocks until all is answered.
+"""Gathers the facts: what the leader knows, and what it must ask the store. It asks in small calls, so that nothing
+else waits long for the store, but blocks until all are answered.
 """
 
 from __future__ import annotations
@@ -34,38 +34,38 @@ from ha_monitor.store.schedules import KeptSchedules, ScheduleChanges
 from ha_monitor.store.worker_runs import LostRun
 
 LATEST_GROUPS = 100
-"""Groups of errors that are looked at beside those of open incidents: the ones that came last."""
+"""Error groups that are looked at besides those of open incidents: the latest ones."""
 NAMES_AT_ONCE, NAMES_EVERY = 100, 15.0
-"""Names of tasks whose runs are counted at a time, and seconds between two times."""
+"""Task names whose runs are counted per turn, and seconds between two turns."""
 MOST_OPEN = 5000
-"""Open tasks that are looked at for those of a lost worker."""
+"""Open tasks that are searched for those of a lost worker."""
 MOST_FOUND = 1000
-"""Stuck or orphaned tasks that are looked at, of each."""
+"""Stuck tasks that are looked at; orphaned ones likewise."""
 POISON = 2
-"""Workers that must have been lost under a task."""
+"""Runs of a task that must have lost their worker before the task counts as poison."""
 MEMORY_EVERY = MINUTE
 MOST_LAG = 30.0
-"""Seconds between an event and its merge from which on nothing is judged that rests on events."""
+"""Seconds between an event and its merge; above this, nothing that depends on events is judged."""
 MOST_TAKEOVERS = 100
 CONSUMING = "consuming"
 _ENDED = (State.SUCCESS, State.FAILURE, State.REJECTED, State.REVOKED)
 
 
 class Kept(Protocol):
-    """What the rules need of what is kept about incidents."""
+    """What the rules need from the stored incidents."""
 
     def kept(self) -> list[Incident]:
-        """All as the leader wrote them."""
+        """All incidents, as the leader wrote them."""
 
     def silences(self) -> list[Silence]:
-        """Those that last."""
+        """The silences that are still in effect."""
 
     def marks(self) -> list[Mark]:
         """The latest deployments, newest first."""
 
 
 class Reader(Protocol):
-    """A connection of its own to the store. Each call raises `StoreUnavailable`."""
+    """A separate connection to the store. Each call raises `StoreUnavailable`."""
 
     @property
     def queries(self) -> Queries: ...
@@ -81,17 +81,17 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
     def instances(self) -> list[InstanceEntry]:
-        """All that have not left."""
+        """All instances that have not deregistered."""
 
     def latest(self, kind: str, count: int) -> list[dict[str, Any]]:
-        """The newest `takeovers`."""
+        """The newest entries, for `takeovers`."""
 
     def server(self) -> tuple[dict[str, str], str]:
-        """What the store says of itself."""
+        """What the store reports about itself."""
 
 
 class View(NamedTuple):
-    """What the leader knows already."""
+    """What the leader already knows."""
 
     workers: Sequence[WorkerState]
     all_workers: bool
@@ -101,14 +101,14 @@ class View(NamedTuple):
     went_back_at: float
     failing_channels: Sequence[str]
     may_judge: bool
-    """Whether all that was sent until some seconds ago is merged, as far as the leader can say."""
+    """Whether everything sent until some seconds ago is merged, as far as the leader knows."""
     schedules: ScheduleView = ScheduleView()
     event_queue: SharedQueue | None = None
-    """As `Facts`."""
+    """As in `Facts`."""
 
 
 class Gatherer:
-    """Remembers what need not be asked each time."""
+    """Gathers the facts, and remembers what need not be asked at each look."""
 
     def __init__(self) -> None:
         self._names: dict[str, NameStatistic] = {}
@@ -118,7 +118,7 @@ class Gatherer:
         self.schedules = ScheduleGatherer()
 
     def gather(self, reader: Reader, view: View) -> tuple[list[Incident], Facts, ScheduleChanges]:
-        """The incidents as they are kept, the facts, and what is to be written of the schedules.
+        """The incidents as stored, the facts, and what to write about the schedules.
 
         :raises StoreUnavailable: as the reader does.
         """
@@ -167,7 +167,7 @@ class Gatherer:
         return kept, facts, changes
 
     def _statistics(self, queries: Queries, now: float, open_ones: Iterable[Incident]) -> list[NameStatistic]:
-        """Of some names at a time, and of those of open incidents; of the others as they were."""
+        """Counts of some names per turn and of those of open incidents; the counts of other names stay as they were."""
         if 0 <= now - self._names_at < NAMES_EVERY:
             return list(self._names.values())
         self._names_at = now
@@ -188,8 +188,8 @@ class Gatherer:
 
 
 def instances_of(reader: Reader, now: float) -> list[InstanceFacts]:
-    """The instances that live, those that died and whose outbox nobody has taken over, and those of which somebody
-    has, so far as that is known.
+    """The live instances, the dead ones whose outbox nobody has taken over, and, as far as known, those whose outbox
+    was taken over.
     """
     found = [_instance(entry, now) for entry in reader.instances()]
     for taken in reader.latest("takeovers", MOST_TAKEOVERS):
@@ -205,7 +205,7 @@ def instances_of(reader: Reader, now: float) -> list[InstanceFacts]:
 
 
 def memory_share(info: Mapping[str, str]) -> float | None:
-    """The share of its memory that a Redis has used, by what it says of itself; None if it has no limit."""
+    """The share of its memory that a Redis has used, according to its INFO; None if it has no limit."""
     used, limit = info.get("used_memory", ""), info.get("maxmemory", "")
     if not (used.isdecimal() and limit.isdecimal() and int(limit) > 0):
         return None
@@ -257,7 +257,7 @@ def _by_name(queries: Queries, ids: Sequence[str]) -> list[NamedTasks]:
 
 
 def _poison(queries: Queries) -> list[PoisonTasks]:
-    """By name; of the tasks that it was found of last."""
+    """By name; only the tasks whose suspicion is most recent, if there are too many."""
     runs: dict[str, list[LostRun]] = {}
     for run in queries.lost_runs():
         runs.setdefault(run.task_id, []).append(run)
@@ -277,8 +277,8 @@ def _poison(queries: Queries) -> list[PoisonTasks]:
 def _lost_tasks(
     queries: Queries, lost: Sequence[str], open_ones: Iterable[Incident], orphaned: set[str]
 ) -> dict[str, LostTasks]:
-    """What became of the tasks of lost workers, by worker. Those of workers that were lost together are under the first
-    of them: nobody looks at them apart.
+    """What became of the tasks of lost workers, by worker. The tasks of workers that were lost together are all listed
+    under the first of them, because nobody looks at them separately.
     """
     found: dict[str, LostTasks] = {}
     known: set[str] = set()

@@ -1,5 +1,5 @@
-"""Follows when tasks run, to learn which of them run regularly: some names at a time, so that a look costs the same
-however many there are.
+"""Follows when tasks run, to learn which ones run regularly. It looks at some names at a time, so that a look costs the
+same however many names there are.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from ha_monitor.store.queries import Queries
 from ha_monitor.store.schedules import ScheduleChanges
 
 NAMES_AT_ONCE, TURN_EVERY = 20, 30.0
-"""Names that are looked at together, and seconds between two times: 2,000 names in 50 minutes."""
+"""Names that are looked at per turn, and seconds between two turns: 2,000 names take 50 minutes."""
 LOOKED_AT = 60
-"""Newest tasks of a name that are looked at: what is learned has run no more often between two turns."""
+"""Newest tasks of a name that are looked at: a task whose schedule can be learned runs less often between two looks."""
 FEW = 5
-"""Of these, as many as are read if one of them is known."""
+"""How many of these are read first; if one of them is known, the others are not read."""
 TOO_OFTEN = LEAST_WATCHED / 2
-"""Seconds between runs on average, below which they are not read."""
+"""Average seconds between runs; tasks that run more often are not read."""
 
 
 class HabitFollower:
-    """Remembers what is kept, as it is in the store."""
+    """Follows habits; remembers the stored ones, as they are in the store."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Habit] = {}
@@ -35,23 +35,23 @@ class HabitFollower:
 
     @property
     def are_any(self) -> bool:
-        """Whether any are kept."""
+        """Whether any habits are stored."""
         return bool(self._kept)
 
     def read(self, habits: Iterable[Habit]) -> None:
-        """What is in the store."""
+        """Take over the habits that are in the store."""
         self._kept, self._learned = {}, {}
         self._put(habits)
 
     def written(self, changes: ScheduleChanges) -> None:
-        """What was found is in the store."""
+        """Note that these changes are now in the store."""
         for task in changes.forgotten:
             self._kept.pop(task, None)
             self._learned.pop(task, None)
         self._put(changes.habits)
 
     def schedules(self, told: Sequence[Definition]) -> list[Definition]:
-        """What was learned, but for tasks and names that a source tells."""
+        """The learned schedules, except those of tasks and names that a source defines."""
         if not self._learned:
             return []
         taken = {one.task for one in told} | {one.name for one in told}
@@ -66,10 +66,10 @@ class HabitFollower:
         certain_until: float,
         blind: Sequence[tuple[float, float]],
     ) -> tuple[list[Habit], list[str]]:
-        """The habits that have changed, and the names of tasks of which none is to be kept.
+        """The habits that have changed, and the names of tasks whose habits are to be deleted.
 
-        :param told: tasks that a source tells. :param certain_until: all that was sent until then is merged.
-        :param blind: times of which runs may be missing.
+        :param told: tasks that a source defines. :param certain_until: everything sent until then is merged.
+        :param blind: periods in which runs may be missing.
         :raises StoreUnavailable: as the port does.
         """
         if 0 <= now - self._at < TURN_EVERY:
@@ -92,7 +92,7 @@ class HabitFollower:
         return changed, sorted(gone)
 
     def given_up(self, judgements: Iterable[Judgement], now: float) -> list[Habit]:
-        """Those of tasks that have been missing for so long that they must have been taken away."""
+        """Reset habits of tasks that have been missing for so long that they must have been removed on purpose."""
         found = []
         for one in judgements:
             definition = one.definition
@@ -114,7 +114,7 @@ class HabitFollower:
 
 
 def _read(queries: Queries, names: Sequence[str], kept: Mapping[str, Habit]) -> dict[str, tuple[list[Run], bool]]:
-    """The new runs of names, and whether none may be missing; without names that have none, or far too many."""
+    """The new runs by name, and whether none can be missing; without names that have no runs, or run far too often."""
     newest = queries.newest_of(names, LOOKED_AT) if names else []
     ids = {name: list(dict.fromkeys(found)) for name, found in zip(names, newest, strict=True) if found}
     runs: dict[str, Run | None] = {}
@@ -147,7 +147,7 @@ def _is_seen(task_id: str, run: Run | None, habit: Habit) -> bool:
 
 
 def _new(ids: Sequence[str], runs: Mapping[str, Run | None], habit: Habit | None) -> tuple[list[Run], bool]:
-    """Those since the latest one that is known, as far as their records are there."""
+    """The runs since the latest known one, as far as their records still exist."""
     found: list[Run] = []
     for task_id in ids:
         run = runs.get(task_id)

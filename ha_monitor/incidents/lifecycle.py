@@ -1,9 +1,9 @@
-"""The life of an incident: pending, firing, resolved.
+"""The lifecycle of an incident: pending, firing, resolved.
 
-What is seen for the first time is pending, at least until the next look: so its id is written before anybody is told,
-and a call that is repeated tells nothing twice. Nothing begins or ends of a kind that cannot be judged now, and the
-time in which it could not counts for nothing. Times come from the store's clock, which may be put back: none that is
-kept lies in the future.
+An incident that is seen for the first time is pending, at least until the next look. So its id is stored before anybody
+is notified, and a repeated call notifies nobody twice. While a kind cannot be judged, no incident of it begins or ends,
+and that time counts towards no duration. Times come from the store's clock, which may be set back: stored times are
+clamped, so that none lies in the future.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def advance(
 ) -> IncidentChanges:
     """What becomes of the incidents.
 
-    :param kept: all that there are, as they were written last.
+    :param kept: all incidents, as they were last written.
     :param now: seconds since the epoch, by the store's clock.
-    :param remembered: by kind and key, those that were open a moment ago: what of them is not kept any more has been
-        lost by the store, and is the same if it is seen again.
+    :param remembered: by kind and key, the incidents that were open a moment ago. One that is missing from `kept` was
+        lost by the store; if it is seen again, it is the same incident.
     """
     before = {one.id: one for one in kept}
     clamped = _clamped(kept, now)
@@ -85,17 +85,17 @@ def _born(sighting: Sighting, now: float, lost: Incident | None) -> Incident:
         digest.hexdigest(), sighting.kind, sighting.key, severity, Phase.PENDING, since, now, sighting.summary, born=now
     )
     if lost is not None:
-        # When it fires it is opened for as many times as before, so that its line has the id that it had.
+        # Firing counts one opening, as it did before, so that the line gets the same id as before.
         opened = lost.opened - (lost.phase is Phase.FIRING)
         one = replace(one, id=lost.id, since=min(since, lost.since), opened=opened, facts=lost.facts)
     return _as_seen(one, sighting, now)
 
 
 def _gone_on(one: Incident, sighting: Sighting | None, now: float, *, is_judged: bool) -> Incident | None:
-    """What became of one; None if it is not kept any longer."""
+    """What became of an incident; None if it is no longer kept."""
     kind = KINDS.get(one.kind)
     if kind is None:
-        return None  # of another version
+        return None  # a kind of another version
     if not one.is_open:
         return _after_its_end(one, sighting if is_judged else None, now)
     if not is_judged:
@@ -114,7 +114,7 @@ def _after_its_end(one: Incident, sighting: Sighting | None, now: float) -> Inci
     if sighting is None:
         return one if over_for < KEPT else None
     if over_for >= FLAP:
-        return None  # it is another one
+        return None  # too long ago: a new incident
     return _as_seen(replace(one, phase=Phase.FIRING, changed=now, opened=one.opened + 1), sighting, now)
 
 
@@ -128,12 +128,12 @@ def _unseen(one: Incident, kind: Kind, now: float) -> Incident | None:
 
 
 def _as_it_ends(one: Incident, sighting: Sighting | None) -> Incident:
-    """With the figures of now. Its size stays what it was when something was wrong."""
+    """The incident with the current figures. Its size stays as it was while the problem lasted."""
     return one if sighting is None else replace(one, summary=sighting.summary, facts=_facts_of(one, sighting))
 
 
 def _facts_of(one: Incident, sighting: Sighting) -> dict[str, str | int | float | None]:
-    # What changed before it does not become another thing because something changed later.
+    # The change that preceded it stays the same, even if something else changes later.
     before = {BEFORE: one.facts[BEFORE]} if BEFORE in one.facts else {}
     return {**sighting.facts, **before}
 
@@ -153,8 +153,8 @@ def _as_seen(one: Incident, sighting: Sighting, now: float) -> Incident:
 
 
 def _bounded(after: Sequence[Incident], born: Sequence[Incident]) -> list[Incident]:
-    """At most so many: those that are over go first, the oldest before the others; then none is born that wakes
-    nobody.
+    """At most `MOST_INCIDENTS`. Resolved ones are dropped first, starting with the oldest; then new ones, starting with
+    those that page nobody.
     """
     lasting = [one for one in after if one.is_open]
     over = sorted((one for one in after if not one.is_open), key=lambda one: -one.changed)
@@ -163,7 +163,7 @@ def _bounded(after: Sequence[Incident], born: Sequence[Incident]) -> list[Incide
 
 
 def _with_causes(after: Sequence[Incident], found: Mapping[tuple[str, str], Sighting]) -> list[Incident]:
-    """Incidents that say which one they follow from."""
+    """The incidents, each with the one that it follows from."""
     firing = [one for one in after if one.phase is Phase.FIRING]
     return [_with_cause(one, found.get((one.kind, one.key)), firing) for one in after]
 
@@ -191,7 +191,7 @@ def _is_within(names: frozenset[str], members: Sequence[str]) -> bool:
 
 
 def _event(one: Incident, before: Incident | None, now: float) -> Event | None:
-    """What is announced of one; its id is the same however often that is tried."""
+    """What is announced about an incident; the event id is the same however often that is tried."""
     fires, fired = one.phase is Phase.FIRING, before is not None and before.phase is Phase.FIRING
     if fires == fired or one.phase is Phase.PENDING:
         return None

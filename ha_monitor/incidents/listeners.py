@@ -1,5 +1,5 @@
-"""Whether two instances listen at the same broker, where a broker has no name: by what each has received of the other
-(`pipeline/peers.py`).
+"""Whether two instances consume from the same broker, where the broker has no name: judged by what each has received
+from the other (`pipeline/peers.py`).
 """
 
 from __future__ import annotations
@@ -8,20 +8,20 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 MOST_BEHIND = 10.0
-"""Seconds since when an instance may have handled what it was sent: a greeting may lie behind much else."""
+"""Age in seconds of the watermark up to which an instance counts: if it is older, a greeting may not be handled yet."""
 
 
 class Listener(NamedTuple):
-    """What an instance has received of the others at its broker."""
+    """What an instance has received from the others at its broker."""
 
     greeting: str
     greetings: Collection[str]
     behind: float | None
-    """As `Stats`."""
+    """As in `Stats`."""
 
     @classmethod
     def of(cls, stats: Mapping[str, Any]) -> Listener:
-        """As an instance has published it; one of a version that greets nobody has received nothing."""
+        """From what an instance has published; one of a version that sends no greetings has received nothing."""
         greeting, greetings, behind = stats.get("greeting"), stats.get("greetings"), stats.get("behind")
         return cls(
             greeting if isinstance(greeting, str) else "",
@@ -30,8 +30,8 @@ class Listener(NamedTuple):
         )
 
     def is_apart_from(self, other: Listener) -> bool:
-        """Whether the two listen at different brokers: each has its own greeting, neither the other's, and neither may
-        still have it before it.
+        """Whether the two listen at different brokers: both have a greeting, neither has received the other's, and
+        neither is so far behind that the other's may still be unhandled.
         """
         if not (self.greeting and other.greeting):
             return False
@@ -43,7 +43,7 @@ class Listener(NamedTuple):
 def apart_text(one: str, other: str, node_id: str = "") -> str:
     """What is wrong, and what to do.
 
-    :param one: address of a broker; the other is that of another instance.
+    :param one: address of a broker; `other` is that of the other instance.
     """
     whose = f" of node_id {node_id}" if node_id else ""
     return (

@@ -1,4 +1,4 @@
-"""Where more is to be seen of an incident: the path of its page, below the address of the pages."""
+"""The path of the page that tells more about an incident, below the address of the pages."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ PAGES = {
     "store-went-back": "monitor",
     "queue-shared": "monitor",
 }
-"""By kind; of what its key is the name, but for `monitor` and `OF_ALL`."""
+"""The page by kind; the incident's key is the name on that page, except for `monitor` and `OF_ALL`."""
 OF_ALL = frozenset(["beat-silent"])
-"""Kinds whose key is no name of such a page: theirs is the page of all."""
+"""Kinds whose key is not a name on such a page: their page is the list of all."""
 _OF_TASKS = frozenset(["task-stuck", "task-orphaned", "poison-task"])
-"""Kinds of which a single task has a page that tells more."""
+"""Kinds for which the page of a single task tells more."""
 LONGEST = 150
-"""Characters of a path: a longer one would be cut in a message. Then it is the page of all."""
+"""Characters of a path: a message would cut a longer one, so the list of all is used instead."""
 
 
 def place_of(incident: Incident) -> str:
-    """The path, without the first slash; that of the overview is empty."""
+    """The path, without a leading slash; that of the overview is empty."""
     page = PAGES.get(incident.kind, "")
     key = incident.key
     if page in ("", "monitor") or incident.kind in OF_ALL or not key:

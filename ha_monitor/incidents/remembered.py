@@ -1,5 +1,5 @@
-"""The open incidents that a leader wrote, in case the store loses them: one that is seen again then is the same, with
-the same ids in its lines and messages.
+"""The open incidents that a leader wrote, in case the store loses them. One that is seen again then is the same
+incident, with the same ids in its lines and messages.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from ha_monitor.store.incidents import Incident
 
 
 class Remembered:
-    """By kind and key. Whoever else leads meanwhile leaves what is over in the store, so that it is no loss."""
+    """By kind and key. Another leader leaves resolved incidents in the store, so that they do not seem lost."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], tuple[Incident, float]] = {}
 
     def written(self, incidents: Iterable[Incident], removed: Iterable[str], now: float) -> None:
-        """What there is after a look.
+        """Note the incidents after a look.
 
-        :param removed: ids of those that are kept no longer.
+        :param removed: ids of the incidents that are no longer kept.
         :param now: seconds since the epoch, by the store's clock.
         """
         over = {one.id for one in incidents if not one.is_open}.union(removed)
@@ -27,5 +27,5 @@ class Remembered:
         self._open = lasting | {(one.kind, one.key): (one, now) for one in incidents if one.is_open}
 
     def lately(self, now: float) -> Mapping[tuple[str, str], Incident]:
-        """Those that were there within the time in which an incident that comes again is the same."""
+        """The incidents that were open so recently that a recurrence is the same incident."""
         return {place: one for place, (one, at) in self._open.items() if 0 <= now - at < FLAP}

@@ -1,4 +1,4 @@
-"""Workers that started one after the other, as in a rolling deployment: no problem, but what may have changed."""
+"""Workers that started one after the other, as in a rolling deployment: not a problem, but a possible explanation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 WITHIN = 3600.0
-"""Seconds before something began in which that may have to do with it."""
+"""A change explains a problem only if it was at most this many seconds before."""
 PAUSE = 300.0
-"""Seconds between two starts of the same wave, at most."""
+"""Maximum seconds between two successive starts of one wave."""
 LEAST, SHARE = 2, 0.5
-"""How many must have started, and which share of those that there are."""
+"""How many workers must have started, and which share of all present workers."""
 _THERE = ("online", "late", "lost")
 
 
@@ -24,7 +24,7 @@ class Wave(NamedTuple):
 
     started: int
     of: int
-    """How many there are."""
+    """How many workers are present."""
     since: float
     until: float
 
@@ -35,9 +35,9 @@ class Wave(NamedTuple):
 
 
 def wave_before(workers: Sequence[WorkerState], at: float) -> Wave | None:
-    """The latest wave that had begun by then, if it had within the hour before.
+    """The latest wave that began at or before a time, and in the hour before it.
 
-    :param at: seconds since the epoch.
+    :param at: that time, in seconds since the epoch.
     """
     there = [one for one in workers if one.state in _THERE and one.is_confirmed]
     starts = sorted(one.came for one in there if one.came is not None and at - WITHIN <= one.came <= at + PAUSE)

@@ -1,4 +1,4 @@
-"""What schedules are judged by of a task."""
+"""The run of a task by which schedules are judged."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ha_monitor.store.queries import KeptTask
 
 
 def run_of(task: KeptTask, orphaned: frozenset[str] = frozenset()) -> Run:
-    """The run that it is.
+    """The run that a task represents.
 
-    :param orphaned: ids of tasks that nobody has any more.
+    :param orphaned: ids of tasks that nobody has any longer.
     """
     record = task.record
     return Run(

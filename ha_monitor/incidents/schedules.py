@@ -1,5 +1,5 @@
-"""Gathers what schedules are judged by: what they are, what ran, and of which times all events are there. Most of it is
-remembered from look to look, so that one asks for little.
+"""Gathers what schedules are judged by: their definitions, the runs, and the periods whose events are complete. Most of
+it is remembered from look to look, so that each look asks for little.
 """
 
 from __future__ import annotations
@@ -39,35 +39,35 @@ from ha_monitor.store.schedules import (
 LOOKED_AT = 60
 """Newest tasks of a name that are looked at."""
 FEW = 5
-"""Of these, as many as are asked for at each look: only if all of them are new, the others are asked for, too."""
+"""How many of these each look asks for; it asks for the others only if all of these are new."""
 MOST_READ = 3000
-"""Records that are read at a look; names for which there is no room are judged at a later one."""
+"""Records that one look reads; names for which there is no room are judged at a later look."""
 MARGIN = 2.0
-"""Seconds by which an event may be older than its sender sends it, or the watermark later than it seems."""
+"""Seconds by which an event may be created before it is sent, or the watermark may seem too recent."""
 MOST_CHANGED = 100
-"""Schedules that one look has written; the others are left for the next."""
+"""Schedules that one look writes; the others are left for the next."""
 COVERED_EVERY = 10.0
-"""Seconds after which it is written until when all events are there, if nothing else is."""
+"""Seconds after which the time until which events are complete is written, if nothing else is."""
 MAY_REPEAT = 150.0
-"""Seconds before a store went back of which events may be missing in it until they are merged again."""
+"""Seconds before a store went back whose events may be missing until they are merged again."""
 _ENDED = frozenset((State.SUCCESS, State.FAILURE, State.REJECTED, State.REVOKED))
 
 
 class ScheduleView(NamedTuple):
-    """What the leader knows of schedules, and of the events by which they are judged."""
+    """What the leader knows of schedules and of the events by which they are judged."""
 
     own: Sequence[Definition] = ()
     """Those in the configuration of this program."""
     sources: Mapping[Source, KnownSource] = {}  # never changed
-    """What was asked since this instance leads; of the others it is as it was kept."""
+    """What has been asked since this instance leads; other sources are as they were stored."""
     merged_ago: float | None = None
-    """Seconds since the time until which all that was sent is merged; None if that is not known."""
+    """Seconds since the time until which everything sent is merged; None if that is not known."""
     listened_for: float | None = None
-    """Seconds for which this instance has listened without a break; None if it does not."""
+    """Seconds for which this instance has listened without a break; None if it does not listen."""
 
 
 class ScheduleReader(Protocol):
-    """What is asked of the store. Each call raises `StoreUnavailable`."""
+    """What is asked from the store. Each call raises `StoreUnavailable`."""
 
     @property
     def queries(self) -> Queries: ...
@@ -80,15 +80,15 @@ class _Newest(Struct):
     """The newest tasks of a name."""
 
     ids: list[str] = field(default_factory=list)
-    """The newest first."""
+    """Newest first."""
     runs: dict[str, Run | None] = field(default_factory=dict)
-    """None for one whose record has expired."""
+    """None for a task whose record has expired."""
     is_read: bool = False
-    """Whether all of them were read."""
+    """Whether all of them have been read."""
 
 
 class ScheduleGatherer:
-    """Remembers what need not be asked each time."""
+    """Gathers, and remembers what need not be asked at each look."""
 
     def __init__(self) -> None:
         self._is_outdated = True
@@ -97,17 +97,17 @@ class ScheduleGatherer:
         self._sources: dict[Source, KnownSource] = {}
         self._coverage: Coverage | None = None
         self._written_until = float("-inf")
-        """Until when, as it is in the store, all events are there."""
+        """Until when events are complete, as last written to the store."""
         self._newest: dict[str, _Newest] = {}
         self._went_back_at = 0.0
         self._habits = HabitFollower()
 
     def start_anew(self) -> None:
-        """Another instance led meanwhile, and wrote."""
+        """Another instance led meanwhile, and wrote: read everything again."""
         self._is_outdated = True
 
     def written(self, changes: ScheduleChanges) -> None:
-        """What a look found is in the store."""
+        """Note that the changes of a look are now in the store."""
         self._kept = {name: one for name, one in self._kept.items() if name not in changes.removed}
         self._kept |= {one.definition.name: one for one in changes.changed}
         self._sources |= changes.sources
@@ -126,9 +126,9 @@ class ScheduleGatherer:
         went_back_at: float,
         is_merged: bool,
     ) -> tuple[Judged | None, ScheduleChanges]:
-        """What is to be said of the schedules, None if they cannot be judged now; and what is to be written.
+        """What to report of the schedules, None if they cannot be judged now; and what to write.
 
-        :param lost: times of which events are missing. :param orphaned: tasks that nobody has any more.
+        :param lost: periods whose events are missing. :param orphaned: tasks that nobody has any longer.
         :raises StoreUnavailable: as the reader does.
         """
         if self._is_outdated or went_back_at != self._went_back_at:
@@ -162,7 +162,7 @@ class ScheduleGatherer:
         return judged, changes._replace(habits=[*habits, *ended], forgotten=forgotten)
 
     def _untold(self, removed: Iterable[str], now: float) -> list[Habit]:
-        """Of what was told and is not any longer, on purpose as it seems: that it ran until now is no habit."""
+        """Fresh habits for definitions that were removed, on purpose it seems: that they ran until now is no habit."""
         gone = [self._kept[name].definition for name in removed]
         return [Habit(one.task, now, now) for one in gone if one.source is not Source.LEARNED and one.task]
 
@@ -179,15 +179,15 @@ class ScheduleGatherer:
         self._written_until = self._coverage.until if self._coverage is not None else float("-inf")
 
     def _cover(self, certain_until: float, since: float, now: float) -> None:
-        """Note until when all events are there.
+        """Note until when events are complete.
 
-        :param since: since when this instance has listened: what was sent before, another one may have heard.
+        :param since: since when this instance has listened; another one may have heard what was sent before.
         """
         before = self._coverage
         if before is None or before.since > now:
             self._coverage = Coverage(since, max(since, certain_until))
             return
-        # The clock of the store may have been put back.
+        # The store's clock may have been set back.
         until = min(before.until, now)
         gaps = [(first, last) for first, last in before.gaps if last <= now]
         if since > until:
@@ -195,7 +195,7 @@ class ScheduleGatherer:
         self._coverage = Coverage(before.since, max(until, certain_until), tuple(gaps[-MOST_GAPS:]))
 
     def _runs(self, queries: Queries, names: Sequence[str], orphaned: frozenset[str], now: float) -> dict[str, Runs]:
-        """The newest tasks of each name; without those that are yet to be read."""
+        """The newest tasks of each name, without the names that remain to be read."""
         self._newest = {name: self._newest.get(name, _Newest()) for name in names}
         self._look_for_new(queries, names)
         unread = [
@@ -226,7 +226,7 @@ class ScheduleGatherer:
         return found
 
     def _kept_runs(self) -> dict[str, Run]:
-        """The runs of all due times, by id: a new leader may find that their records have expired."""
+        """The runs of all kept due times, by id: a new leader may find that their records have expired."""
         due_times = [due for one in self._kept.values() for due in one.history.occurrences]
         return {run.task_id: run for due in due_times for run in (due.run, *due.again) if run is not None}
 
@@ -241,7 +241,7 @@ class ScheduleGatherer:
             self._put(name, ids)
 
     def _put(self, name: str, ids: Sequence[str]) -> None:
-        """:param ids: the newest, of which the last is known already, or is the oldest of all that are looked at."""
+        """:param ids: the newest; the last of them is already known, or is the oldest that is looked at."""
         newest = self._newest[name]
         whole = list(dict.fromkeys([*ids, *newest.ids]))[:LOOKED_AT] if set(ids) & newest.runs.keys() else list(ids)
         newest.ids = whole
@@ -259,8 +259,8 @@ class ScheduleGatherer:
 
 
 def after(before: KnownSource | None, now: KnownSource) -> KnownSource:
-    """What is known of a source: what it says now, or what it said before if it says nothing. What it may have left out
-    only because not all answered is in dispute.
+    """What is known of a source: what it says now, or what it said before if it says nothing now. A schedule that may
+    be missing only because not all workers answered is disputed.
     """
     if before is None:
         return now
@@ -278,7 +278,7 @@ def after(before: KnownSource | None, now: KnownSource) -> KnownSource:
 
 
 def _is_settled(runs: Mapping[str, Run | None], task_id: str, orphaned: frozenset[str]) -> bool:
-    """Whether what was read of a task is all that there will be, as far as one can tell."""
+    """Whether what was read of a task is final, as far as one can tell."""
     if task_id not in runs:
         return False
     run = runs[task_id]
@@ -286,7 +286,7 @@ def _is_settled(runs: Mapping[str, Run | None], task_id: str, orphaned: frozense
 
 
 def _complete_since(newest: _Newest, now: float) -> float:
-    """From when on no task of the name is missing."""
+    """Since when no task of the name is missing."""
     known: list[Run] = []
     for task_id in newest.ids:
         run = newest.runs.get(task_id)

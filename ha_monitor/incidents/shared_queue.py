@@ -1,4 +1,4 @@
-"""What is known of the consumers of the queue of events: those of this store's instances, and others."""
+"""What is known of the consumers of the event queue: this store's instances, and others."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import NamedTuple
 
 
 class SharedQueue(NamedTuple):
-    """The queue, as the leader counted its consumers."""
+    """The event queue, as the leader counted its consumers."""
 
     name: str
     consumers: int = 0
-    """As few as there were lately."""
+    """The fewest counted lately."""
     instances: int = 0
-    """That the store knows."""
+    """Instances that the store knows."""
     lasts: float | None = None
-    """Seconds for which something else has consumed it; None if nothing does."""
+    """Seconds for which something else has consumed from it; None if nothing else does."""
 
     @property
     def others(self) -> int:
-        """Consumers that are not of these instances, at least."""
+        """The minimum number of consumers that are not these instances."""
         return 0 if self.lasts is None else self.consumers - self.instances
 
 

@@ -10,26 +10,26 @@ from ha_monitor.text.visible import visible
 
 
 class Sighting(NamedTuple):
-    """Something is wrong now. Times are in seconds since the epoch."""
+    """Something that is wrong now. Times are in seconds since the epoch."""
 
     kind: str
-    """A name of the catalogue."""
+    """A name from the catalogue."""
     key: str
     summary: str
-    """Without how long ago anything was: that would be another text at each look."""
+    """Does not say how long ago anything was, because then it would differ at each look."""
     size: int = 1
     since: float | None = None
     """When it began, if that is known."""
     facts: Mapping[str, str | int | float | None] = {}
     command: str = ""
     workers: frozenset[str] = frozenset()
-    """Those that its tasks were on, if that is all of them; nothing if it is not known."""
+    """The workers that its tasks were on, if all of them are known; otherwise empty."""
     schedules: frozenset[str] = frozenset()
-    """What it is about of these."""
+    """The schedules that it is about."""
     members: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     is_ending: bool = False
-    """It is not wrong any more: only the sentence and the facts of an open incident become those of now."""
+    """It is no longer wrong: only the summary and the facts of an open incident are updated."""
 
 
 def count_of(number: int, one: str, several: str = "") -> str:
@@ -38,7 +38,7 @@ def count_of(number: int, one: str, several: str = "") -> str:
 
 
 def names_of(names: Sequence[str], most: int = 2) -> str:
-    """Some names, and how many more there are."""
+    """Some names, and the number of the others."""
     if len(names) <= most + 1:
         shown = list(map(visible, names))
         return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
@@ -46,5 +46,5 @@ def names_of(names: Sequence[str], most: int = 2) -> str:
 
 
 def command_of(*words: str) -> str:
-    """A command that a person can copy, whatever is in its words."""
+    """A command that a person can copy, whatever characters its words contain."""
     return " ".join(["ha-monitor", *(quote(visible(word)) for word in words)])

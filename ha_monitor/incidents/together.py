@@ -1,4 +1,4 @@
-"""Workers that are lost within a minute are one incident: it is one fault, and one message."""
+"""Workers that are lost within a minute are one incident, because that is one fault and should be one message."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MOST_TASKS = 200
 
 
 def gathered(sightings: Sequence[Sighting], kept: Sequence[Incident], now: float) -> list[Sighting]:
-    """The sightings, those of workers as one for each incident.
+    """The sightings, with those of lost workers merged into one per incident.
 
-    A worker stays in the incident that it is a member of. One that is lost now joins the one that began within the last
-    minute, or begins a new one with the others that are.
+    A worker stays in the incident that it is a member of. A newly lost worker joins the incident that began within the
+    last minute, or begins a new one with the other newly lost workers.
     """
     open_ones = [one for one in kept if one.kind == KIND and one.is_open]
     home = {name: one.key for one in open_ones for name in one.members}
@@ -39,7 +39,7 @@ def gathered(sightings: Sequence[Sighting], kept: Sequence[Incident], now: float
         else:
             new.append(sighting)
     if new:
-        # One that was back for a moment has the key of the incident that is just over, and so its id.
+        # A worker that was back for a moment takes the key of the incident that was just resolved, and so its id.
         over = {name: one.key for one in kept if _is_just_over(one, now) for name in one.members}
         first = next((over[one.key] for one in new if one.key in over), min(one.key for one in new))
         groups.setdefault(first if recent is None else recent.key, []).extend(new)
@@ -52,7 +52,7 @@ def _is_just_over(one: Incident, now: float) -> bool:
 
 
 def _together(key: str, found: Sequence[Sighting], before: tuple[str, ...]) -> Sighting:
-    """:param before: the members until now: some may be back."""
+    """:param before: the members until now; some may be back."""
     names = sorted(one.key for one in found)
     members = tuple(dict.fromkeys([*before, *names]))[:MOST_MEMBERS]
     if len(found) == 1 and len(members) == 1:

@@ -1,4 +1,4 @@
-"""What a channel is: something that takes messages. Each is a file beside this one."""
+"""What a channel is: something that takes messages. Each kind is a module in `channels/`."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from ha_monitor.errors import HaMonitorError
 from ha_monitor.notify.message import Message
 
 LONGEST = 10.0
-"""Seconds that one delivery takes at most. Only a name server may make it longer."""
+"""Maximum seconds that one delivery takes. Only a name server can make it longer."""
 
 
 class NotDelivered(HaMonitorError):
-    """A message was not taken. Its text says which service said what, in one line."""
+    """A message was not taken. The text names the service and its answer, in one line."""
 
 
 class TryAgain(NotDelivered):
-    """The service is not there, or cannot take it now."""
+    """The service is unreachable, or cannot take the message now."""
 
     def __init__(self, text: str, *, maybe_taken: bool = False) -> None:
-        """:param maybe_taken: whether it may have taken the message all the same."""
+        """:param maybe_taken: whether the service may have taken the message nevertheless."""
         super().__init__(text)
         self.maybe_taken = maybe_taken
 
 
 class Refused(NotDelivered):
-    """The service will not take it like this: a person must act."""
+    """The service will not take this message as it is: a person must act."""
 
 
 class Deadline:
-    """The end of one delivery."""
+    """The time limit of one delivery."""
 
     def __init__(self, clock: Clock, seconds: float = LONGEST) -> None:
         self._clock = clock
@@ -38,14 +38,14 @@ class Deadline:
         self._end = clock.monotonic() + seconds
 
     def share(self, among: int) -> Deadline:
-        """An equal part of what is left, for the first of several that are asked one after the other."""
+        """An equal share of the remaining time, for the first of several services that are asked in turn."""
         return Deadline(self._clock, max(0.0, self._end - self._clock.monotonic()) / among)
 
     def left(self, what: str, *, maybe_taken: bool = False) -> float:
-        """Seconds until then.
+        """Seconds until the deadline.
 
-        :param what: what there would not be, such as a service and no answer of it.
-        :raises TryAgain: if there are none.
+        :param what: what would be missing, such as a service and "no answer"; used in the error's text.
+        :raises TryAgain: if no time is left.
         """
         left = self._end - self._clock.monotonic()
         if left <= 0:
@@ -54,16 +54,16 @@ class Deadline:
 
 
 class Channel(Protocol):
-    """Takes messages. Used by one thread. All methods block, until the deadline at most, and raise `NotDelivered`."""
+    """Takes messages. Used by one thread. All methods block, at most until the deadline, and raise `NotDelivered`."""
 
     def deliver(self, message: Message, deadline: Deadline, /) -> str:
-        """Hand over a message. Returning means that the service has taken it.
+        """Deliver a message. Returning means that the service has taken it.
 
-        :returns: what went wrong all the same, such as one of several addresses that is not there; else an empty text.
+        :returns: what went wrong nevertheless, such as one of several addresses being down; otherwise an empty text.
         """
 
     def probe(self, deadline: Deadline, /) -> str:
-        """Find out whether it would take one, as far as that can be known without sending any.
+        """Find out whether the service would take a message, as far as possible without sending one.
 
         :returns: what was found, for a person.
         """

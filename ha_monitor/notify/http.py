@@ -1,4 +1,4 @@
-"""One HTTP request, bounded in every way: the whole of it in time, the answer in length; redirects are not followed,
+"""One HTTP request, bounded in every way: total time and length of the answer are limited. Redirects are not followed,
 and certificates are verified.
 """
 
@@ -19,22 +19,22 @@ from ha_monitor.notify.channel import Deadline, Refused, TryAgain
 from ha_monitor.version import __version__
 
 MOST_ANSWER = 64 * 1024
-"""Bytes of a body that are read."""
+"""Bytes of the answer's body that are read."""
 SHOWN = 200
-"""Characters of it that an error shows."""
+"""Characters of the body that an error shows."""
 _LATER = (408, 425, 429)
 _RECEIVE = 16 * 1024
 
 
 class Login(NamedTuple):
-    """For HTTP's basic authentication."""
+    """Credentials for HTTP basic authentication."""
 
     username: str
     password: str
 
 
 class Answer(NamedTuple):
-    """What a service said."""
+    """The answer of a service."""
 
     status: int
     body: bytes
@@ -49,11 +49,11 @@ def request(
     headers: Mapping[str, str] | None = None,
     login: Login | None = None,
 ) -> Answer:
-    """Make a request that succeeds.
+    """Make a request, and require that it succeeds.
 
-    :param url: a valid one, of http or https.
+    :param url: a valid http or https URL.
     :raises TryAgain: if the service cannot be reached, or says that it cannot answer now.
-    :raises Refused: if it answers that it will not take this, or that it is somewhere else.
+    :raises Refused: if the service rejects the request, or redirects it.
     """
     parts = urlsplit(url)
     place = place_of(url)
@@ -79,9 +79,9 @@ def request(
 
 @contextmanager
 def connected(url: str, deadline: Deadline) -> Iterator[socket.socket]:
-    """A connection to the host of a URL, with TLS if it asks for that.
+    """A connection to the host of a URL, with TLS if the scheme is https.
 
-    :raises TryAgain: if there is none.
+    :raises TryAgain: if it cannot be established.
     """
     parts = urlsplit(url)
     secure = parts.scheme == "https"
@@ -100,7 +100,7 @@ def connected(url: str, deadline: Deadline) -> Iterator[socket.socket]:
 
 
 def open_socket(host: str, port: int, deadline: Deadline, place: str) -> socket.socket:
-    """A connection to the first address of a host that takes one. :raises OSError: if none does."""
+    """A connection to the first address of a host that accepts one. :raises OSError: if none does."""
     failure: OSError | None = None
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         connection = socket.socket(family, kind, protocol)
@@ -119,13 +119,13 @@ def open_socket(host: str, port: int, deadline: Deadline, place: str) -> socket.
 
 
 def place_of(url: str) -> str:
-    """Scheme and host of a URL, whose rest may be secret."""
+    """Scheme and host of a URL; the rest of it may be secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{_host(parts)}"
 
 
 def why(error: Exception) -> str:
-    """What a socket says, without its number."""
+    """The text of a socket error, without its number."""
     text = error.strerror if isinstance(error, OSError) else None
     return reason_of(ValueError(text)) if text else reason_of(error)
 
@@ -136,7 +136,7 @@ def _host(parts: SplitResult) -> str:
 
 @contextmanager
 def _translated(place: str, *, maybe_taken: bool = False) -> Iterator[None]:
-    """Makes the errors of sockets, TLS and HTTP the program's own."""
+    """Translates the errors of sockets, TLS and HTTP into the program's own."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:
@@ -172,7 +172,7 @@ def _answer(protocol: h11.Connection, connection: socket.socket, deadline: Deadl
 
 
 def _good(answer: Answer, place: str) -> Answer:
-    """:raises TryAgain: and :raises Refused: as `request` says."""
+    """Raises `TryAgain` and `Refused` as `request` says."""
     status = answer.status
     if 200 <= status < 300:
         return answer

@@ -1,5 +1,5 @@
-"""What a message says: as text of at most five lines, and as data. Nothing in an incident is trusted: it is escaped and
-truncated here, for all channels.
+"""What a message says: as text of at most five lines, and as data. Nothing in an incident is trusted: all of it is
+escaped and truncated here, for all channels.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ MOST_LINES = 5
 LONGEST_LINE, LONGEST_TITLE = 300, 150
 """Characters."""
 LONGEST_VALUE, MOST_FACTS, LONGEST_NAME = 1000, 30, 100
-"""Of what is sent as data."""
+"""Limits for what is sent as data."""
 
 
 class Notice(NamedTuple):
-    """What a message says of one incident."""
+    """What a message says about one incident."""
 
     id: str
-    """Under which the channel is told this, however often it is tried."""
+    """The id of this notice, the same for every attempt to deliver it."""
     phase: Phase
-    """FIRING or RESOLVED, as was so when the message was planned."""
+    """FIRING or RESOLVED, as it was when the message was planned."""
     incident: Incident
-    """As it is now."""
+    """The incident as it is now."""
     ended: float = 0.0
-    """If it is resolved: when, seconds since the epoch."""
+    """When it was resolved, in seconds since the epoch; only if it is resolved."""
 
 
 class Message(NamedTuple):
     """A message to one channel."""
 
     id: str
-    """That of its first notice."""
+    """The id of its first notice."""
     node_id: str
     notices: tuple[Notice, ...]
     """At least one."""
     at: float
-    """Now, seconds since the epoch."""
+    """The current time, in seconds since the epoch."""
     base_url: str = ""
-    """Where the pages of the monitor are; empty if there are none."""
+    """Address of the monitor's pages; empty if there are none."""
     is_digest: bool = False
-    """Whether it is the last for now, since there were so many."""
+    """Whether it is the last message for now, because there were so many."""
 
 
 def title_of(message: Message) -> str:
-    """One line: what is wrong, or over, and in which fleet."""
+    """One line: what is wrong or resolved, and in which fleet."""
     notices = message.notices
     if len(notices) == 1:
         what = f"{_severity(notices[0])}: {notices[0].incident.summary}"
@@ -69,7 +69,7 @@ def title_of(message: Message) -> str:
 
 
 def lines_of(message: Message) -> list[str]:
-    """At most five lines: what and how much, since when, what changed before it, the link, the command."""
+    """At most five lines: what and how much, since when, what changed before it, link, command."""
     notices = message.notices
     ending = [*([link_of(message)] if message.base_url else [])]
     if len(notices) == 1:
@@ -90,7 +90,7 @@ def lines_of(message: Message) -> list[str]:
 
 
 def document_of(message: Message) -> dict[str, Any]:
-    """The same as data, for programs."""
+    """The message as data, for programs."""
     return {
         "version": 1,
         "id": message.id,
@@ -105,7 +105,7 @@ def document_of(message: Message) -> dict[str, Any]:
 
 
 def link_of(message: Message) -> str:
-    """The page of the one incident, or the overview of all; empty if there are no pages."""
+    """The page of the incident if there is only one, otherwise the overview; empty if there are no pages."""
     if not message.base_url:
         return ""
     place = place_of(message.notices[0].incident) if len(message.notices) == 1 else ""
@@ -113,19 +113,19 @@ def link_of(message: Message) -> str:
 
 
 def line(text: str, longest: int = LONGEST_LINE) -> str:
-    """Foreign text in one visible line of limited length."""
-    # A text of megabytes is not escaped to its end.
+    """Untrusted text as one visible line of limited length."""
+    # Truncate before escaping, because the text may be megabytes long.
     shown = visible(" ".join(text[: 2 * longest].split()))
     return shown if len(shown) <= longest and len(text) <= 2 * longest else shown[: longest - 1] + "…"
 
 
 def iso(at: float) -> str:
-    """A time as ISO 8601, in UTC; the earliest or latest that there can be instead of one that there is not."""
+    """A time as ISO 8601, in UTC, clamped to the times that can be represented."""
     return datetime.fromtimestamp(min(max(at, 0.0), 253402300799.0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def facts_of(incident: Incident) -> dict[str, str | int | float | None]:
-    """The facts, bounded."""
+    """The facts, limited in number and length."""
     return {
         line(str(name), LONGEST_NAME): line(value, LONGEST_VALUE) if isinstance(value, str) else value
         for name, value in list(incident.facts.items())[:MOST_FACTS]
@@ -163,5 +163,5 @@ def _time_of(notice: Notice, now: float) -> str:
 
 
 def _clock(at: float) -> str:
-    """By UTC, with the date: nobody knows where it is read, and when."""
+    """In UTC and with the date, because nobody knows where and when it is read."""
     return iso(at).replace("T", " ").replace("Z", " UTC")

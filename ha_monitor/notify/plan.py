@@ -1,5 +1,5 @@
-"""Which messages are due. Pure: what the leader knows and the time go in, and what is to be done comes out, so that
-every leader comes to the same.
+"""Which messages are due. Pure: the leader's knowledge and the time go in, and what to do comes out, so that every
+leader reaches the same result.
 """
 
 from __future__ import annotations
@@ -13,44 +13,44 @@ from ha_monitor.store.deliveries import HOUR, Book, Claim, Part, delivery_id
 from ha_monitor.store.incidents import Incident, Phase, Severity, Told
 
 GROUP, MORE, REPEAT = 30.0, 300.0, 4 * HOUR
-"""Seconds: for which the first of a kind waits for others; between two messages about the same kind; after which
-somebody is told again of what is still wrong."""
+"""Seconds: how long the first incident of a kind waits for others; between two messages about the same kind; after
+which a message about an incident that still fires is repeated."""
 GROWTH = 2
-"""Times what was told that an incident must have grown to for somebody to be told before that: a queue that grows all
-the time is not told of each time."""
+"""Factor by which an incident must have grown since the last message for another message before the repeat: a queue
+that keeps growing does not cause one each time."""
 MOST_AN_HOUR = 20
-"""Messages to a channel in an hour. The last of them is a digest of all that is due, and so is one that would leave too
-few for the rest."""
+"""Messages per channel and hour. The last of them is a digest of everything due, and so is any message after which too
+few would be left for the rest."""
 MOST_PARTS = 50
 """Incidents in one message; the others are in the next."""
 AHEAD = 5.0
-"""Seconds by which a time may be ahead. One that is further ahead is from before the clock was put back."""
+"""Seconds by which a time may lie in the future. One further ahead was written before the clock was set back."""
 
 
 class Pace(NamedTuple):
-    """How often a channel is told of something."""
+    """How often a channel is notified."""
 
     group: float = GROUP
     more: float = MORE
     repeat: float = REPEAT
     most_an_hour: int | None = MOST_AN_HOUR
-    """None for a service that puts the messages together by itself."""
+    """None for a service that groups messages itself."""
     ends_for: float = 0.0
-    """Seconds for which an end is told again and again, as `repeat` says: to a service that may forget it."""
+    """Seconds for which a resolved incident is repeated every `repeat` seconds, to a service that may forget it."""
 
 
 class Plan(NamedTuple):
-    """What is to be done now."""
+    """What to do now."""
 
     messages: list[Claim]
-    """At most one a channel: the next is planned once that is taken."""
+    """At most one per channel: the next is planned once this one has been taken."""
     noted: list[tuple[str, str, float]]
     """As in `Changes`."""
     forgotten: list[tuple[str, str]]
 
 
 class _Due(NamedTuple):
-    """Something that a channel is to be told."""
+    """One notice that a channel is to get."""
 
     group: tuple[Severity, str]
     """Severity and kind."""
@@ -72,8 +72,8 @@ def plan(
     """What is due at `book.now`.
 
     :param paces: of all channels, by name.
-    :param token: that of this instance.
-    :param held: ids of incidents that may be over by now: nobody hears of them first.
+    :param token: fencing token of this instance.
+    :param held: ids of incidents that may already be over: no channel gets a first message about them.
     """
     open_ids = {one.id for one in incidents if one.phase is Phase.FIRING}
     hidden = {one.id for one in incidents if _is_hidden(one, open_ids, book.now)}
@@ -97,14 +97,14 @@ def plan(
 
 
 def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str, Pace], book: Book) -> list[str]:
-    """Whom it is for, and of one that ended also those who were told that it fires."""
+    """The channels that an incident is for; if it is resolved, those that were notified of it."""
     if incident.phase is Phase.RESOLVED:
         return [name for name in paces if (incident.id, name) in book.told]
     return channels_for(incident, routes, paces) if incident.phase is Phase.FIRING else []
 
 
 def _is_hidden(incident: Incident, open_ids: set[str], now: float) -> bool:
-    """Whether nobody is told of it for now: silenced, or following from another one that fires."""
+    """Whether nobody is notified of it for now: it is silenced, or follows from another incident that fires."""
     return (incident.silenced_until is not None and now < incident.silenced_until) or incident.cause in open_ids
 
 
@@ -118,10 +118,10 @@ def _due(
     hidden: bool,
     held: bool,
 ) -> _Due | None:
-    """What a channel is to be told of an incident, and when; None for nothing.
+    """What a channel is to be told about an incident, and when; None for nothing.
 
-    :param held: only if it knows that the incident fires. Who was told may go on to be told: Alertmanager takes for
-        over what is not repeated.
+    :param held: notify only channels that know that the incident fires. Those still get repeats, because Alertmanager
+        considers an alert resolved if it is not repeated.
     """
     told = book.told.get((incident.id, channel))
     number = told.times + 1 if told else 1
@@ -143,14 +143,14 @@ def _due(
 
 
 def _has_grown(incident: Incident, told: Told) -> bool:
-    """Whether it is so much worse than a channel knows that it should hear of it. A worker more that is lost matters,
-    however many there are.
+    """Whether it has become so much worse since the last message that the channel must know. One more lost worker
+    always matters, however many there are.
     """
     return told.size > 0 and (incident.size >= GROWTH * told.size or len(incident.members) > told.members)
 
 
 def _due_end(incident: Incident, pace: Pace, told: Told | None, now: float) -> _Due | None:
-    """That an incident is over, for one who was told that it fires."""
+    """The notice that an incident is resolved, for a channel that was notified that it fires."""
     if told is None or not told.times:
         return None
     at = now
@@ -163,15 +163,15 @@ def _due_end(incident: Incident, pace: Pace, told: Told | None, now: float) -> _
 
 
 def _not_ahead(at: float, now: float) -> float:
-    """A time that was written; long ago if it is from before the clock was put back."""
+    """A time that was stored; minus infinity if it was written before the clock was set back."""
     return at if at <= now + AHEAD else float("-inf")
 
 
 def _in_groups(
     channel: str, pace: Pace, due: Iterable[_Due], incidents: Sequence[Incident], book: Book
 ) -> list[list[_Due]]:
-    """What is due now, by group: the most severe first, then the one that waits longest. A group of which something
-    is due takes along what only waits for others to join.
+    """What is due now, by group: the most severe first, then the one that has waited longest. If anything in a group is
+    due, its notices that only wait for others to join are included.
     """
     latest: dict[tuple[Severity, str], float] = {}
     for one in incidents:
@@ -187,7 +187,7 @@ def _in_groups(
         if latest.get(group, float("-inf")) + pace.more > book.now:
             continue
         if any(one.at <= book.now for one in members):
-            # A repeat that is not due is no part of the message.
+            # A repeat that is not due yet is not included.
             joined = [one for one in members if one.at <= book.now or one.part.number == 1]
             ready.append(sorted(joined, key=lambda one: (one.waits_since, one.part.incident)))
     return sorted(ready, key=lambda group: (group[0].group[0] is not Severity.PAGE, group[0].waits_since))
@@ -211,7 +211,7 @@ def _message(channel: str, pace: Pace, groups: list[list[_Due]], book: Book, tok
 
 
 def _forgotten(incidents: Sequence[Incident], paces: Mapping[str, Pace], book: Book) -> list[tuple[str, str]]:
-    """What belongs to no incident or no channel any more, and is in no message under way."""
+    """Entries whose incident or channel no longer exists, and which are in no message that is being delivered."""
     known = {one.id for one in incidents}
     under_way = {(part.incident, claim.channel) for claim in book.claims for part in claim.parts}
     return [

@@ -1,4 +1,4 @@
-"""Which channels are told of an incident."""
+"""Which channels are notified of an incident."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ha_monitor.store.incidents import Incident
 
 
 def channels_for(incident: Incident, routes: Sequence[Route], channels: Collection[str]) -> list[str]:
-    """Those of every route that fits; without any route, all channels are told of everything."""
+    """The channels of every matching route; without any routes, all channels."""
     if not routes:
         return list(channels)
     named = {channel for route in routes if _fits(route, incident) for channel in route.channels}

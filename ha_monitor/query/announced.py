@@ -19,11 +19,11 @@ _OF_EVENTS = {
     "task-started": State.STARTED,
     "task-retried": State.RETRY,
 }
-"""The states in which events leave a task that they do not end."""
+"""The state in which an event leaves a task, for events that do not end it."""
 
 
 def task_of(shown: TailEvent) -> KeptTask:
-    """The task of an announcement as its event left it, for filters. One about no task has a worker alone."""
+    """The task of an announcement as its event left it, for filters. If it is about no task, only the worker is set."""
     event, facts = shown.entry.event, shown.entry.facts
     if event.task_id is None:
         return KeptTask(TaskRecord(task_id="", state=State.UNKNOWN, worker=event.worker or None))
@@ -32,7 +32,7 @@ def task_of(shown: TailEvent) -> KeptTask:
     if event.type == "task-rejected" and event.fields.get("requeue") is not False:
         state = State.RETRY
     if state is not record.state and state in OPEN:
-        # What came later was merged with it.
+        # Undo what later events changed: they were merged in the same call.
         record = replace(record, state=state, finished=None, runtime=None, exception=None, error_group=None)
     exception = event.fields.get("exception")
     if record.exception is None and isinstance(exception, str):
@@ -41,16 +41,16 @@ def task_of(shown: TailEvent) -> KeptTask:
 
 
 def matches(wanted: Filter, task: KeptTask, shown: TailEvent) -> bool:
-    """Whether an announcement is among those that are looked for.
+    """Whether an announcement matches a filter.
 
-    :param task: as `task_of` has it.
+    :param task: from `task_of`.
     """
     return not wanted.conditions or wanted.holds(task, shown.at)
 
 
 def line_of(shown: TailEvent, node_id: str) -> bytes:
-    """The line as the instance writes it, at the time at which it was put into an outbox. Of an instance that is not
-    known any more, it lacks the name.
+    """The line as the instance writes it, with the time at which it was put into the outbox. If the instance is no
+    longer known, its name is missing.
     """
 
     def text(name: str) -> str:

@@ -12,22 +12,22 @@ from ha_monitor.text.visible import unescaped
 
 MOST_CANDIDATES = 10
 TIME_LIMIT = 2.0
-"""Seconds that the search for a beginning may take."""
+"""Seconds that the search for a prefix may take."""
 _CUT = ("…", "...")
 
 
 class Candidates(NamedTuple):
-    """The tasks that somebody may have meant."""
+    """The tasks that somebody may mean."""
 
     ids: list[str]
-    """At most one more than `MOST_CANDIDATES`, in the order of the alphabet."""
+    """In alphabetical order; one more than `MOST_CANDIDATES` at most."""
     searched: str
-    """Where ids that begin so were looked for; empty if the whole id was known."""
+    """Where ids with that prefix were searched; empty if the whole id was known."""
 
 
 def candidates(text: str, queries: TaskQueries, clock: Clock) -> Candidates:
-    """The id that a text is, or those that begin with it. A table may have cut it, and have escaped what it has of
-    characters that no terminal shows.
+    """The id that a text is, or the ids that begin with it. A table may have truncated the id, and have escaped
+    characters that a terminal does not show.
 
     :raises StoreUnavailable: as the port does.
     """
@@ -48,7 +48,7 @@ def candidates(text: str, queries: TaskQueries, clock: Clock) -> Candidates:
             searched += f" (not all: stopped after {TIME_LIMIT:g} s)"
             break
     known = sorted(found)
-    # What an index names may have expired.
+    # Indexes may name tasks that have expired.
     alive = [one for one, task in zip(known, queries.tasks(known), strict=True) if task is not None]
     return Candidates(alive[: MOST_CANDIDATES + 1], searched)
 

@@ -1,4 +1,4 @@
-"""The fields of a task by which one asks: one vocabulary for filters, JSON and tables."""
+"""The fields of a task that filters use: one vocabulary for filters, JSON and tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAD_ENDS = frozenset({State.FAILURE, State.REJECTED, State.REVOKED})
 
 
 class Kind(StrEnum):
-    """What the values of a field are."""
+    """What kind of values a field has."""
 
     STATE = "a state"
     TEXT = "a text"
@@ -33,28 +33,28 @@ class Field(NamedTuple):
     kind: Kind
     meaning: str
     values: Callable[[KeptTask, float], tuple[Value, ...]]
-    """Those of a task at a time in seconds since the epoch; a condition holds if it does for one of them."""
+    """Its values for a task at a time in seconds since the epoch; a condition holds if it holds for one of them."""
 
 
 def first_heard(task: KeptTask) -> float:
-    """When a task was first heard of, by the clocks of the senders; 0 if that is not known."""
+    """When the first event of a task was sent, by the senders' clocks; 0 if that is not known."""
     return task.first_heard
 
 
 def last_heard(task: KeptTask) -> float:
-    """When a task ended, or else when something was heard of it last; 0 if that is not known."""
+    """When a task ended, or otherwise when its latest event was sent; 0 if that is not known."""
     return task.last_heard
 
 
 def runtime_of(task: KeptTask, now: float) -> float | None:
-    """Seconds that a task took, or that it has been running for."""
+    """Seconds that a task took, or has been running."""
     if task.state is State.STARTED and (started := task.started) is not None:
         return max(0.0, now - started)
     return task.record.runtime
 
 
 def queue_time_of(task: KeptTask, now: float) -> float | None:
-    """Seconds that a task waited before its run, or that it has been waiting for."""
+    """Seconds that a task waited before its run, or has been waiting."""
     record = task.record
     since = record.sent or record.received
     if record.state in (State.SENT, State.RECEIVED) and since is not None:

@@ -1,4 +1,4 @@
-"""Groups of errors: which there were in a time, and what is known of their latest tasks."""
+"""Error groups: which there were in a period, and what is known of their latest tasks."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from ha_monitor.store.incidents import Mark
 from ha_monitor.store.queries import ErrorQueries, KeptTask, Queries
 
 PAGE = 100
-"""Groups that are read together."""
+"""Groups that are read at once."""
 LATEST = 5
-"""Tasks of each group of a list that are read, to name the workers."""
+"""Tasks per group that a list reads, to name the workers."""
 SORTS: dict[str, Callable[[ErrorGroup], Any]] = {
     "last": lambda group: group.last,
     "first": lambda group: group.first,
     "count": lambda group: (group.failures, group.last),
     "hour": lambda group: (group.by_hour[-1], group.last),
 }
-"""By what a list of groups is ordered, the largest first."""
+"""Sort keys of a list of groups, largest first."""
 
 
 class KnownGroup(NamedTuple):
-    """A group, and those of its latest tasks whose records are kept, the latest first."""
+    """A group, and those of its latest tasks whose records still exist, latest first."""
 
     group: ErrorGroup
     tasks: tuple[KeptTask, ...]
     mark: Mark | None = None
-    """The latest deployment, if it is new since then."""
+    """The latest deployment before the group, if the group is new."""
 
     @property
     def workers(self) -> list[str]:
-        """Those that had these tasks last."""
+        """The workers that last had these tasks."""
         return list(dict.fromkeys(task.record.worker for task in self.tasks if task.record.worker))
 
 
 def groups_in(queries: ErrorQueries, since: float | None, until: float | None) -> Iterator[ErrorGroup]:
-    """The groups that have had an error since a time and had one until another, the one that came last first. They are
-    read as they are taken.
+    """The groups with an error at or after `since` whose first error was not after `until`; latest error first. They
+    are read lazily.
 
     :param since: seconds since the epoch, as `until`; None for no limit.
     :raises StoreUnavailable: as the port does.
@@ -56,7 +56,7 @@ def groups_in(queries: ErrorQueries, since: float | None, until: float | None) -
 
 
 def first_groups(found: Iterator[ErrorGroup], count: int, sort: str, *, reverse: bool) -> list[ErrorGroup]:
-    """So many groups, and one more if there are more, in an order of `SORTS`; 0 for all."""
+    """The first `count` groups in an order of `SORTS`, and one more if there are more; 0 for all."""
     most = count + 1 if count else None
     if sort == "last" and not reverse:
         return list(islice(found, most))
@@ -66,7 +66,7 @@ def first_groups(found: Iterator[ErrorGroup], count: int, sort: str, *, reverse:
 def known_groups(
     queries: Queries, groups: Sequence[ErrorGroup], latest: int = LATEST, marks: Sequence[Mark] = ()
 ) -> list[KnownGroup]:
-    """Groups with so many of their latest tasks each.
+    """Groups with up to `latest` of their latest tasks each.
 
     :param marks: the latest deployments, newest first.
     :raises StoreUnavailable: as the port does.

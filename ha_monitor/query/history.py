@@ -1,4 +1,4 @@
-"""What was run of names and what went through queues over time, for charts: a point for each step of it."""
+"""Runs by task name and flow through queues over time, for charts: one point per step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ha_monitor.store.queue_flow import QueueFlow, base_of
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 BRIEF = 300.0
-"""Seconds of a step where there is only room for the shape of an hour."""
+"""Seconds per step where there is only room for the shape of an hour."""
 
 
 class Span(NamedTuple):
-    """How far a chart looks back, and its step; what is kept by ten minutes is not divided."""
+    """How far a chart looks back, and its step; statistics that are kept per ten minutes are not divided."""
 
     name: str
     seconds: float
@@ -32,21 +32,21 @@ SPANS = {
         Span("3d", 3 * DAY, HOUR),
     )
 }
-"""By name. Of queues only the first two are kept."""
+"""By name. For queues, only the first two are available."""
 
 
 class QueuePoint(NamedTuple):
-    """A step of a queue."""
+    """One step of a queue."""
 
     since: float
     """Seconds since the epoch."""
     flow: QueueFlow
     waiting: float
-    """How many tasks waited at its end: those that wait now, less what came since, and more what left."""
+    """How many tasks waited at the end of the step: those that wait now, minus what came since, plus what left."""
 
 
 def bounds_of(now: float, seconds: float, step: float) -> list[float]:
-    """Where the steps begin, whole ones of the clock, and where the last ends, a minute that is not over.
+    """The beginnings of the steps, aligned to the clock, and the end of the last one: that of the current minute.
 
     :param now: seconds since the epoch.
     """
@@ -58,7 +58,7 @@ def bounds_of(now: float, seconds: float, step: float) -> list[float]:
 def names_over(
     queries: HistoryQueries, names: Sequence[str], bounds: Sequence[float]
 ) -> dict[str, list[NameStatistic]]:
-    """What was run of each name, by step.
+    """The runs of each name, by step.
 
     :raises StoreUnavailable: as the port does.
     """
@@ -66,11 +66,11 @@ def names_over(
 
 
 class FlowQueries(QueueQueries, HistoryQueries, Protocol):
-    """What is asked of queues."""
+    """What is asked about queues."""
 
 
 def queues_over(queries: FlowQueries, names: Sequence[str], bounds: Sequence[float]) -> dict[str, list[QueuePoint]]:
-    """What went through queues, by step, those of their priorities together.
+    """The flow through queues by step, with the queues of all priorities added up.
 
     :raises StoreUnavailable: as the port does.
     """

@@ -1,6 +1,6 @@
-"""Tasks and dead letters as JSON: the same for the command line and for whatever else answers questions.
+"""Tasks and dead letters as JSON, the same for the command line and for everything else that answers questions.
 
-Times are in ISO 8601, UTC; durations in seconds. What is not known is null.
+Times are in ISO 8601, UTC; durations in seconds. Unknown values are null.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ class Document(Struct):
     """An answer as one document."""
 
     time: str
-    """When it was asked, by the clock of the store."""
+    """When the question was asked, by the store's clock."""
     complete: bool
-    """Nothing is known to be missing."""
+    """Whether nothing is known to be missing."""
     gaps: list[GapItem]
     searched: str
     more: bool
-    """There are more than were asked for."""
+    """Whether there are more items than were asked for."""
     items: Sequence[Struct]
     after: str | UnsetType = UNSET
-    """Where a list that can be continued goes on."""
+    """Where to continue a list that can be continued."""
     changes: list[ChangeItem] | UnsetType = UNSET
-    """What changed in the hour before, beside problems."""
+    """What changed in the hour before; only with problems."""
 
 
 class StepItem(Struct):
@@ -63,9 +63,9 @@ class StepItem(Struct):
     type: str
     time: str | None
     after: float | None
-    """Seconds since the one before."""
+    """Seconds since the previous event."""
     error: str | None
-    """The group of the error that it tells of."""
+    """The error group, if the event is an error."""
 
 
 class LegItem(Struct):
@@ -103,12 +103,12 @@ class TaskItem(Struct):
     finished: str | None
     eta: str | None
     runtime: float | None
-    """That it took, or has been running for."""
+    """Seconds that it took, or has been running."""
     queue_time: float | None
-    """That it waited, or has been waiting for."""
+    """Seconds that it waited, or has been waiting."""
     exception: str | None
     error: str | None
-    """The group of the error with which it ended."""
+    """The group of the error that ended it."""
     root: str | None
     parent: str | None
     args: str | None
@@ -116,7 +116,7 @@ class TaskItem(Struct):
     reconciled: bool
     incomplete: bool
     shrunk: bool
-    """Its arguments, root, parent and custom events are not kept any more."""
+    """Whether its arguments, root, parent and custom events are no longer kept."""
     story: list[StepItem] | UnsetType = UNSET
     remarks: list[str] | UnsetType = UNSET
     tree: list[BranchItem] | UnsetType = UNSET
@@ -159,15 +159,15 @@ class GroupItem(Struct):
     first: str | None
     last: str | None
     by_hour: list[int]
-    """Failures in each of the last 24 hours of the clock, that of now the last."""
+    """Failures in each of the last 24 clock hours, the current hour last."""
     resolved: str | None
     ignored_until: str | None
     new_since: str | None
-    """The label of the latest deployment, if it is new since then."""
+    """The label of the latest deployment before the group, if the group is new."""
     workers: list[str]
-    """Those that had its latest tasks."""
+    """The workers that had its latest tasks."""
     tasks: list[GroupTaskItem]
-    """The latest, the last one first."""
+    """Its latest tasks, latest first."""
     traceback: str | UnsetType = UNSET
 
 
@@ -204,7 +204,7 @@ def gap_item(gap: Gap) -> GapItem:
 def task_item(task: KeptTask, now: float, **more: Any) -> TaskItem:
     """A task.
 
-    :param more: what only the answer about one task has.
+    :param more: fields that only the answer about a single task has.
     """
     record = task.record
     return TaskItem(
@@ -247,7 +247,7 @@ def branch_items(tree: Tree) -> list[BranchItem]:
 
 
 def leg_items(legs: Sequence[Leg]) -> list[LegItem]:
-    """The critical path, from the root on."""
+    """The critical path, starting at the root."""
     return [
         LegItem(
             one.task.record.task_id, one.task.record.name, round(one.before, 6), rounded(one.waited), rounded(one.ran)
@@ -274,7 +274,7 @@ def letter_item(kept: KeptLetter) -> LetterItem:
 
 
 def rounded(seconds: float | None) -> float | None:
-    """Seconds to the microsecond."""
+    """Seconds rounded to microseconds."""
     return None if seconds is None else round(seconds, 6)
 
 
@@ -303,7 +303,7 @@ def group_item(one: KnownGroup, *, with_traceback: bool = False) -> GroupItem:
 
 
 def name_item(one: Compared) -> NameItem:
-    """What was run of a name."""
+    """The runs of a name."""
     return NameItem(one.now.name, _numbers(one.now), _numbers(one.day_before))
 
 

@@ -1,8 +1,8 @@
-"""The language of filters: `FIELD=VALUE` and its kin, all of which must hold.
+"""The language of filters: conditions such as `FIELD=VALUE`, all of which must hold.
 
-`=` and `!=` take several values by comma, in which `*` stands for any text; `~` and `!~` look for a part of a text, as
-it is; `>`, `>=`, `<` and `<=` compare numbers and durations. A backslash before a comma, a `*` or a backslash takes it
-for itself.
+`=` and `!=` take several values, separated by commas, in which `*` stands for any text. `~` and `!~` search for a
+literal part of a text. `>`, `>=`, `<` and `<=` compare numbers and durations. A backslash before a comma, a `*` or a
+backslash makes that character literal.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _MOST_SHOWN = 80
 
 
 class Pattern(NamedTuple):
-    """A text in which anything may stand between the parts."""
+    """A text pattern: the parts in order, with any text between them."""
 
     parts: tuple[str, ...]
 
     @property
     def exact(self) -> str | None:
-        """The one text that it stands for; None if there are several."""
+        """The only text that matches; None if several do."""
         return self.parts[0] if len(self.parts) == 1 else None
 
     def matches(self, text: str) -> bool:
-        """Whether the whole text is so. Takes time linear in the text for each part."""
+        """Whether the whole text matches. Takes linear time in the text for each part."""
         first, *others = self.parts
         if not others:
             return text == first
@@ -71,14 +71,14 @@ class Condition(NamedTuple):
     field: Field
     operator: str
     patterns: tuple[Pattern, ...] = ()
-    """Of a text with `=` or `!=`."""
+    """For a text field with `=` or `!=`."""
     texts: tuple[str, ...] = ()
-    """Of a text with `~` or `!~`."""
+    """For a text field with `~` or `!~`."""
     values: tuple[Value, ...] = ()
-    """Of any other field; a time is in seconds since the epoch."""
+    """For any other field; a time is in seconds since the epoch."""
 
     def holds(self, task: KeptTask, now: float) -> bool:
-        """Whether a task is so, at a time in seconds since the epoch."""
+        """Whether the condition holds for a task, at a time in seconds since the epoch."""
         found = self.field.values(task, now)
         negative = self.operator.startswith("!")
         return any(map(self._is, found)) is not negative
@@ -103,7 +103,7 @@ class Filter(NamedTuple):
     conditions: tuple[Condition, ...] = ()
 
     def holds(self, task: KeptTask, now: float) -> bool:
-        """Whether a task is so, at a time in seconds since the epoch."""
+        """Whether the filter matches a task, at a time in seconds since the epoch."""
         return all(condition.holds(task, now) for condition in self.conditions)
 
     def names(self, *names: str) -> bool:
@@ -111,11 +111,11 @@ class Filter(NamedTuple):
         return any(condition.field.name in names for condition in self.conditions)
 
     def without(self, *names: str) -> Filter:
-        """The conditions that are about none of these fields."""
+        """The filter without the conditions about these fields."""
         return Filter(tuple(one for one in self.conditions if one.field.name not in names))
 
     def exact(self, name: str) -> frozenset[str] | None:
-        """The only values that a text may have; None if they are not known."""
+        """The only values that a text field may have; None if they are not known."""
         sets = [
             frozenset(pattern.parts[0] for pattern in one.patterns)
             for one in self._of(name, "=")
@@ -124,14 +124,14 @@ class Filter(NamedTuple):
         return frozenset.intersection(*sets) if sets else None
 
     def may_have(self, name: str, text: str) -> bool:
-        """Whether a task with this text in a field could be among those asked for."""
+        """Whether a task with this text in a field could match."""
         return all(
             one._is(text) is not one.operator.startswith("!") for one in self.conditions if one.field.name == name
         )
 
     @property
     def states(self) -> frozenset[State]:
-        """The states that may be among those asked for."""
+        """The states that matching tasks may have."""
         return frozenset(state for state in State if self.may_have("state", state))
 
     @property
@@ -146,12 +146,12 @@ class Filter(NamedTuple):
 
     @property
     def longer_than(self) -> float | None:
-        """Seconds that a run must have taken, or been running for; None if there is no such limit."""
+        """Seconds that a run must have taken, or been running; None if there is no such limit."""
         return max((float(one.values[0] or 0.0) for one in self._of("runtime", ">")), default=None)
 
     @property
     def texts(self) -> frozenset[str]:
-        """Texts of which a record must have one; empty if nothing is known of that."""
+        """Texts of which a matching record must contain one; empty if there is no such constraint."""
         sets = [found for name in ("worker", "queue") if (found := self.exact(name)) is not None and "" not in found]
         return min(sets, key=len, default=frozenset())
 
@@ -162,8 +162,8 @@ class Filter(NamedTuple):
 def parse_filter(words: Sequence[str], now: float) -> Filter:
     """The filter that somebody typed.
 
-    :param now: seconds since the epoch, for times that are relative to it.
-    :raises UsageError: if a word means nothing; it says which, and what would.
+    :param now: seconds since the epoch; relative times are relative to it.
+    :raises UsageError: if a word is not a condition; it says which word, and what was expected.
     """
     asked = Filter(tuple(_condition(word, now) for word in words))
     if asked.since is not None and asked.until is not None and asked.since > asked.until:
@@ -177,10 +177,10 @@ def sortable() -> list[str]:
 
 
 def field_named(name: str, told: Iterable[str] = FIELDS) -> Field:
-    """The field of that name.
+    """The field with that name.
 
     :param told: names of the fields that make sense here.
-    :raises UsageError: naming those that there are, and the nearest first.
+    :raises UsageError: that lists the fields, and suggests the nearest.
     """
     if (field := FIELDS.get(name)) is not None:
         return field
@@ -217,8 +217,8 @@ def _condition(word: str, now: float) -> Condition:
 
 
 def split_values(text: str) -> list[tuple[str, ...]]:
-    """The values between the commas, each as its parts between the `*`; what follows a backslash is taken as it is, if
-    it would mean something without.
+    """The values between the commas, each split at the `*`. A backslash before `,`, `*` or a backslash makes that
+    character literal.
     """
     values: list[list[str]] = [[""]]
     at = 0
@@ -238,12 +238,12 @@ def split_values(text: str) -> list[tuple[str, ...]]:
 
 
 def quoted(text: str) -> str:
-    """A text as the value of a filter that stands for it alone."""
+    """A text as a filter value that matches only this text."""
     return "".join("\\" + one if one in ",*\\" else one for one in text)
 
 
 def _values(field: Field, text: str, now: float) -> Iterable[Value]:
-    """:raises ValueError: if the text is none of the field's; the text says what was expected."""
+    """:raises ValueError: if the text is not a value of the field; the error says what was expected."""
     if field.kind is Kind.STATE:
         if text.lower() == "open":
             return sorted(OPEN)

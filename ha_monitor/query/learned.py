@@ -1,4 +1,4 @@
-"""Which tasks run regularly, and have no schedule that is known."""
+"""Finds tasks that run regularly and have no known schedule."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ha_monitor.store.queries import TaskQueries
 from ha_monitor.store.schedules import KeptSchedules
 
 LOOKED_AT = 60
-"""Newest tasks of a name that are looked at."""
+"""Newest tasks of a name that are examined."""
 AT_ONCE = 100
-"""Names that are looked at together."""
+"""Names that are examined at once."""
 
 
 def learned_in(queries: TaskQueries, kept: KeptSchedules, matches: Callable[[str], bool]) -> list[Learned]:
-    """Those of some names, by name.
+    """The learned patterns of the names that match, ordered by name.
 
     :raises StoreUnavailable: as the ports do.
     """

@@ -1,4 +1,4 @@
-"""Incidents and silences as JSON, as `items.py` has tasks."""
+"""Incidents and silences as JSON, like tasks in `items.py`."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class ProblemItem(Struct):
     phase: Phase
     since: str | None
     changed: str | None
-    """When its phase or its size changed last."""
+    """When its phase or its size last changed."""
     quiet_since: str | None
-    """Since when nothing of it is seen any more, while it is not over yet: the summary is of before."""
+    """Since when it has not been seen, although it is not resolved yet: the summary is from before."""
     summary: str
     size: int
     facts: Mapping[str, str | int | float | None]

@@ -1,6 +1,6 @@
-"""What is wrong now, as anybody can read it, and why that can be believed.
+"""What is wrong now, as any command can read it, and on what that is based.
 
-The leader writes the incidents. Where none leads, or it cannot judge, that is the first thing to say.
+The leader writes the incidents. If no instance leads, or the leader cannot judge, that must be said first.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ from ha_monitor.text.times import short_duration
 
 HOUR = 3600.0
 OLD = 60.0
-"""Seconds after which a judgement is old: there is one every five."""
+"""Seconds after which a judgement counts as old: there should be one every five seconds."""
 
 
 class Listed(Kept, IncidentList, Protocol):
-    """What is kept about incidents, as anybody reads it."""
+    """What is stored about incidents, for readers."""
 
 
 class ProblemReader(Reader, Protocol):
-    """A connection to the store, with the incidents as anybody reads them."""
+    """A connection to the store, with the incidents for readers."""
 
     @property
     def incidents(self) -> Listed: ...
 
 
 class Problems(NamedTuple):
-    """What is wrong, and what this rests on."""
+    """What is wrong, and on what that is based."""
 
     incidents: list[Incident]
-    """The worst first."""
+    """Worst first."""
     seen_by: str
-    """Who has looked, in words."""
+    """Which instances have looked, in words."""
     gaps: list[Gap]
     """What is not known."""
     is_judged: bool
-    """Whether anything of this was judged within the last minute."""
+    """Whether anything was judged within the last minute."""
     changes: list[Change]
     """What changed in the last hour."""
 
 
 def problems(reader: ProblemReader, workers: Sequence[WorkerEntry], now: float) -> Problems:
-    """Ask the store.
+    """Read the problems from the store.
 
-    :param workers: all that were read.
-    :param now: by the store's clock, seconds since the epoch.
+    :param workers: all workers that were read.
+    :param now: by the store's clock, in seconds since the epoch.
     :raises StoreUnavailable: as the reader does.
     """
     entries = reader.instances()
@@ -87,14 +87,14 @@ def problems(reader: ProblemReader, workers: Sequence[WorkerEntry], now: float) 
 
 
 def _workers(entries: Sequence[WorkerEntry]) -> list[WorkerState]:
-    """The workers as the rules have them, as far as it takes to see that they were started."""
+    """The workers in the form of the rules, with only what is needed to see that they were started."""
     return [WorkerState(one.name, one.state, None, is_confirmed=one.is_confirmed, came=one.online) for one in entries]
 
 
 def _unjudged(judged: float | None) -> Gap:
-    """What is not known while nothing is judged: a new leader listens first, and waits while events are on their way.
+    """What is not known while nothing is judged: a new leader first listens, and waits while events are not merged yet.
 
-    :param judged: when something was judged last.
+    :param judged: when something was last judged.
     """
     if judged is None:
         return Gap(
@@ -104,7 +104,7 @@ def _unjudged(judged: float | None) -> Gap:
 
 
 def judged_at(entries: Sequence[InstanceEntry]) -> float | None:
-    """When a leader that lives has judged last, seconds since the epoch; None if none has yet."""
+    """When a live leader last judged, in seconds since the epoch; None if none has yet."""
     found = (one.stats.get("judged") for one in entries if one.lease_left > 0)
     return max((float(at) for at in found if isinstance(at, int | float) and at > 0), default=None)
 
@@ -114,7 +114,7 @@ def _last_sign(entries: Sequence[InstanceEntry], now: float) -> float:
 
 
 def _instead(summary: str, since: float, now: float) -> Incident:
-    """The incident that nobody could write."""
+    """The incident that no instance could write."""
     return Incident(
         *("nobody-looks", "monitor", "looking", Severity.PAGE, Phase.FIRING, since, now, summary), command=STATUS
     )

@@ -1,4 +1,4 @@
-"""Queues as JSON, as `items.py` has tasks."""
+"""Queues as JSON, like tasks in `items.py`."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class QueueItem(Struct):
     later: int | None
     """Tasks that may not start yet."""
     in_rate: float | None
-    """Tasks a second that came in the last five minutes."""
+    """Tasks per second that came in the last five minutes."""
     out_rate: float | None
     outlook: Outlook
     empty_in: float | None
-    """Seconds; null if it never is empty."""
+    """Seconds; null if it never becomes empty."""
     run_time: float | None
     """Seconds that a run takes."""
     busy: float | None
-    """Processes that its runs keep busy."""
+    """Number of processes that its runs keep busy."""
     needed_to_keep_up: int | None
-    """Processes more."""
+    """Number of additional processes."""
     needed_to_empty: int | None
-    """Processes more, to be empty in time (`--within`)."""
+    """Number of additional processes to empty it in time (`--within`)."""
     consumed: str | None
     """When the leader last found a worker that consumes it."""
     oldest_tasks: list[TaskItem] | UnsetType = UNSET
@@ -47,7 +47,7 @@ class QueueItem(Struct):
 def queue_item(state: QueueState, now: float, within: float, oldest: Sequence[KeptTask] | None = None) -> QueueItem:
     """A queue.
 
-    :param within: seconds in which it is to be empty.
+    :param within: seconds in which it must become empty.
     :param oldest: the tasks that have waited longest, if they were asked for.
     """
     told, since = state.is_told, state.wait.oldest

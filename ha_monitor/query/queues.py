@@ -1,6 +1,6 @@
 """How late each queue is, whether it empties, and what it would need for that.
 
-Rates are those of the last minutes, so what follows from them holds only if the next are like these.
+Rates are those of the last minutes, so the conclusions hold only if the next minutes are similar.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ha_monitor.store.queries import QueueQueries
 from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait, base_of
 
 WINDOW = 300.0
-"""Seconds over which rates are taken; the minute in which they begin is whole."""
+"""Seconds over which rates are computed; extended to a whole minute at the beginning."""
 
 
 class Outlook(StrEnum):
@@ -27,33 +27,33 @@ class Outlook(StrEnum):
 
 
 class QueueState(NamedTuple):
-    """What is known of a queue. If its producers do not tell what they send, that is next to nothing."""
+    """What is known of a queue. If its producers do not report what they send, that is almost nothing."""
 
     name: str
     is_told: bool
-    """Whether producers tell what they send there; all below counts nothing otherwise."""
+    """Whether producers report what they send to it; if not, the fields about waiting and rates mean nothing."""
     consumed_at: float | None
-    """When the leader last found that a worker consumes it, seconds since the epoch; None if that is not known."""
+    """When the leader last saw a worker consume it, in seconds since the epoch; None if that is not known."""
     wait: QueueWait
     came: float
-    """Tasks a second that came."""
+    """Tasks per second that came."""
     left: float
-    """Tasks a second that left."""
+    """Tasks per second that left."""
     run_time: float | None
-    """Seconds that a run takes, the mean of those that ended lately; None if none did."""
+    """Mean seconds per run, of the runs that ended lately; None if none did."""
     outlook: Outlook
     empty_in: float | None
-    """In how many seconds it is empty if it goes on like that; None if it never is."""
+    """Seconds until it is empty at these rates; None if it never becomes empty."""
 
     @property
     def busy(self) -> float | None:
-        """How many processes its runs keep busy, the mean; None if it is not known how long they take."""
+        """Mean number of processes that its runs keep busy; None if their duration is not known."""
         if self.run_time is None:
             return None if self.left else 0.0
         return self.left * self.run_time
 
     def needed(self, within: float) -> int | None:
-        """How many more processes it needs to keep up, and to be empty in so many seconds; None if that is not known.
+        """How many more processes it needs to keep up, and to become empty within a time; None if that is not known.
 
         :param within: seconds; infinity for keeping up only.
         """
@@ -66,9 +66,9 @@ class QueueState(NamedTuple):
 
 
 def queue_states(queries: QueueQueries, now: float, wanted: Callable[[str], bool]) -> list[QueueState]:
-    """The queues whose names are wanted, in the order of the alphabet.
+    """The queues whose names are wanted, in alphabetical order.
 
-    :param now: by the clock of the store, seconds since the epoch.
+    :param now: by the store's clock, in seconds since the epoch.
     :raises StoreUnavailable: as the port does.
     """
     parts = [one for one in queries.known_queues() if wanted(base_of(one.name))]
@@ -88,7 +88,7 @@ def queue_states(queries: QueueQueries, now: float, wanted: Callable[[str], bool
 
 
 def rates_since(now: float) -> float:
-    """When the time begins over which rates are taken, seconds since the epoch."""
+    """Since when rates are computed, in seconds since the epoch."""
     return (now - WINDOW) // 60 * 60
 
 
@@ -96,9 +96,9 @@ def _state(
     name: str, parts: Sequence[tuple[KnownQueue, QueueWait, QueueFlow]], runs: Iterable[QueueFlow], seconds: float
 ) -> QueueState:
     """
-    :param parts: the queue, or those of its priorities.
-    :param runs: what is known of how long its runs take.
-    :param seconds: over which the flow was taken.
+    :param parts: the queue, or the queues of its priorities.
+    :param runs: flows from which the duration of its runs is taken.
+    :param seconds: duration of the flow in `parts`.
     """
     known, waits, flows = zip(*parts, strict=True)
     is_told = any(one.is_told for one in known)
@@ -121,7 +121,7 @@ def _state(
 
 
 def _outlook(waiting: int, less: float) -> tuple[Outlook, float | None]:
-    """:param less: tasks a second by which it becomes emptier."""
+    """:param less: by how many tasks per second it shrinks."""
     if waiting == 0:
         return Outlook.EMPTY, 0.0
     return (Outlook.EMPTIES, waiting / less) if less > 0 else (Outlook.NEVER, None)

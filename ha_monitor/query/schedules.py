@@ -1,6 +1,4 @@
-"""Schedules, as they are asked for, and as JSON. Times are in ISO 8601, UTC; durations in seconds; what is not known is
-null.
-"""
+"""Schedules in answers and as JSON: times are in ISO 8601, UTC; durations in seconds; unknown values are null."""
 
 from __future__ import annotations
 
@@ -22,47 +20,47 @@ WORST = (
     *(ScheduleState.SKIPPED, ScheduleState.LATE, ScheduleState.NOT_KNOWN, ScheduleState.WAITING),
     *(ScheduleState.ON_TIME, ScheduleState.PAUSED),
 )
-"""The states, those first that somebody must look at."""
+"""The states, those that need attention first."""
 LATELY = 86_400.0
-"""Seconds for which it is said that nobody listened."""
+"""How many seconds back an answer mentions that no instance listened."""
 UNJUDGED = "schedules, since they are known once the leader has listened for workers.lost_after"
 SOURCES = {Source.CONF: "the settings of the workers", Source.REDBEAT: "RedBeat"}
 
 
 class SeenSchedule(NamedTuple):
-    """A schedule, and what came of its latest due times, if that was asked for."""
+    """A schedule, with the outcomes of its latest due times if they were asked for."""
 
     judgement: Judgement
     occurrences: Sequence[Occurrence] | None = None
-    """The latest first."""
+    """Latest first."""
     next_due: float | None = None
-    """When it is due next, at the time of asking; None if it is not, or that is not known."""
+    """When it is next due, as of the question; None if it is not, or that is not known."""
 
     @property
     def due(self) -> str:
-        """When it is due, for people: with the time zone, if that matters."""
+        """When it is due, for people: with the time zone if that matters."""
         definition = self.judgement.definition
         zone = "" if definition.timetable.startswith("every") else definition.zone
         return f"{definition.timetable}, {zone}" if zone else definition.timetable
 
     @property
     def source(self) -> str:
-        """Where it is from, for people."""
+        """Where the schedule is defined, for people."""
         return self.judgement.definition.source.value
 
     @property
     def why(self) -> str:
-        """Why it is in its state, if more is to be said of that; else empty."""
+        """More about why it is in its state, if there is more to say; otherwise empty."""
         definition = self.judgement.definition
         learned = f"nobody told it: {definition.basis}" if definition.basis else ""
         return self.judgement.why or definition.problem or learned
 
 
 class Schedules(NamedTuple):
-    """All that was asked for."""
+    """The answer to a question about schedules."""
 
     seen: Sequence[SeenSchedule]
-    """The worst first, of these what is due next."""
+    """Worst first, then by the next due time."""
     searched: str
     gaps: Sequence[Gap]
 
@@ -72,7 +70,7 @@ def schedules_in(
 ) -> Schedules:
     """The schedules of some names.
 
-    :param is_judged: whether a leader that lives has judged: before the first one has, those of the configuration are
+    :param is_judged: whether a live leader has judged: before the first leader has, schedules of the configuration are
         not in the store.
     :raises StoreUnavailable: as the store does.
     """
@@ -89,13 +87,13 @@ def schedules_in(
 
 
 def with_due_times(kept: KeptSchedules, seen: SeenSchedule) -> SeenSchedule:
-    """A schedule with what came of its latest due times."""
+    """A schedule with the outcomes of its latest due times."""
     (occurrences,) = kept.occurrences([seen.judgement.definition.name])
     return seen._replace(occurrences=occurrences[::-1])
 
 
 def _next_due(one: Judgement, now: float) -> float | None:
-    """When it is due next: it was judged some seconds ago, and a schedule of seconds has been due again since."""
+    """When it is next due: the judgement is some seconds old, and a schedule of seconds has been due again since."""
     known = one.next_due
     if known is None or known > now:
         return known
@@ -151,7 +149,7 @@ class DueItem(Struct):
     due: str | None
     state: ScheduleState
     delay: float | None
-    """Seconds from the due time until it was sent, or first heard of."""
+    """Seconds from the due time until the run was sent, or until its first event."""
     task_id: str | None
     task_state: str | None
     sent: str | None
@@ -167,7 +165,7 @@ class ScheduleItem(Struct):
     name: str
     task: str
     schedule: str
-    """When it is due: five fields as of cron, or `every 10m`."""
+    """When it is due: five fields of a crontab, or `every 10m`."""
     timezone: str | None
     source: Source
     app: str | None
@@ -181,17 +179,17 @@ class ScheduleItem(Struct):
     next: str | None
     period: float | None
     grace: float | None
-    """As it is set; null for a tenth of the period."""
+    """As configured; null for a tenth of the period."""
     must_end_within: float | None
     missed: int
-    """In a row."""
+    """Due times in a row."""
     missed_total: int
     doubled: bool
     producers: list[str]
     beat: str | None
     """The silent beat that explains why it is missed."""
     differs: str | None
-    """In what the sources do not agree."""
+    """How the sources disagree."""
     due_times: list[DueItem] | UnsetType = UNSET
 
 

@@ -1,4 +1,4 @@
-"""Finds the tasks that a filter asks for, and says what it searched and what the answer may lack."""
+"""Finds the tasks that match a filter, and says what it searched and what the answer may lack."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ TIME_LIMIT = 2.0
 DETAILS = "arguments, root and parent"
 _DETAIL_FIELDS = ("arg", "root", "parent")
 _SLACK = 100
-"""Tasks that are kept beyond those that are asked for, before the rest is dropped."""
+"""Tasks that are kept beyond the limit before surplus ones are dropped."""
 
 
 class Order(NamedTuple):
-    """In which order tasks are listed."""
+    """The order in which tasks are listed."""
 
     field: str = ""
-    """A field, the largest value or the first text first; empty for the time, newest first."""
+    """A field: largest value first, or texts in alphabetical order; empty for the time, newest first."""
     reverse: bool = False
     after: tuple[float, str] | None = None
-    """Only tasks behind this one, by its time in seconds since the epoch (`when`) and its id; only without a field."""
+    """Only tasks after this one, by its time in seconds since the epoch (`when`) and its id; only if `field` is empty.
+    """
 
 
 BY_TIME = Order()
@@ -36,18 +37,18 @@ class Found(NamedTuple):
     """The answer to a question about tasks."""
 
     time: float
-    """When it was asked, by the clock of the store."""
+    """When the question was asked, by the store's clock."""
     tasks: list[KeptTask]
     more: bool
-    """Whether there are more than were asked for."""
+    """Whether there are more tasks than were asked for."""
     searched: str
     """For people: `the failures since 02:00`."""
     gaps: list[Gap]
-    """What it may lack; empty if it is complete. An end of 0 is not known."""
+    """What the answer may lack; empty if it is complete. An end of 0 means that the end is not known."""
 
 
 class Search:
-    """One search. Its time is that of the clock; all that it reads is from the port."""
+    """One search. It takes its time from the clock, and reads only from the port."""
 
     def __init__(
         self, queries: Queries, clock: Clock, *, keeps_open: bool = True, time_limit: float = TIME_LIMIT
@@ -59,7 +60,7 @@ class Search:
         self._time_limit = time_limit
 
     def find(self, asked: Filter, limit: int, order: Order = BY_TIME) -> Found:
-        """The first so many tasks that match, by the order; 0 for all.
+        """The first `limit` matching tasks in that order; 0 for all.
 
         :raises StoreUnavailable: as the port does.
         """
@@ -74,7 +75,7 @@ class Search:
                 break
             searched.append(source.about)
             stopped = self._search(source, kept, until)
-            # What is older than all that is listed makes no difference.
+            # Gaps older than everything that is listed do not matter.
             gaps += [gap for gap in source.lacks() if not (gap.until and kept.is_enough(gap.until))]
             if stopped:
                 gaps.append(Gap(f"{source.about}: only {kept.seen:,} looked at within {self._time_limit:g} s", 0, 0))
@@ -92,7 +93,7 @@ class Search:
         return Found(now, tasks, more, ", ".join(searched) or "nothing, since no task has that name", [*lost, *gaps])
 
     def _search(self, source: Source, kept: _Kept, until: float) -> bool:
-        """Read a source as far as needed; whether the time was over before its end."""
+        """Read a source as far as needed. Returns whether the time limit stopped it."""
         for page in source.pages():
             self._read(page, kept)
             if kept.is_enough(page.bound):
@@ -109,14 +110,14 @@ class Search:
 
 
 def _touched(asked: Filter, tasks: Sequence[KeptTask]) -> float:
-    """Since when losses matter for an answer."""
+    """Since when lost events matter for an answer."""
     if asked.since is not None:
         return asked.since
     return min((first_heard(task) for task in tasks), default=0.0)
 
 
 class _Kept:
-    """The first tasks so far."""
+    """The first tasks found so far."""
 
     def __init__(self, asked: Filter, now: float, limit: int, order: Order) -> None:
         self._asked, self._now, self._limit, self._order = asked, now, limit, order
@@ -124,29 +125,29 @@ class _Kept:
         self._seen: set[str] = set()
         self._tasks: list[KeptTask] = []
         self.texts = asked.texts
-        """Texts of which a record must have one."""
+        """Texts of which a record must contain one."""
         self._wants_details = asked.names(*_DETAIL_FIELDS)
         self.shrunk = 0
-        """Tasks that may match, since what was asked for is not kept of them any more."""
+        """Tasks that may match, but whose details are no longer kept."""
 
     @property
     def seen(self) -> int:
-        """How many were looked at."""
+        """How many tasks were looked at."""
         return len(self._seen)
 
     @property
     def may_stop(self) -> bool:
-        """Whether the newest few are asked for, so that not all need be read."""
+        """Whether only the newest tasks are asked for, so that not all need be read."""
         return self._limit > 0 and not self._order.field and not self._order.reverse
 
     def unseen(self, ids: Sequence[str]) -> list[str]:
-        """Those that were not looked at before."""
+        """The ids that were not looked at before."""
         new = [one for one in dict.fromkeys(ids) if one not in self._seen]
         self._seen.update(new)
         return new
 
     def add(self, tasks: Sequence[KeptTask]) -> None:
-        """Keep those that match."""
+        """Keep the tasks that match."""
         self._tasks += [task for task in tasks if self._is_behind(task) and self._asked.holds(task, self._now)]
         if self._wants_details:
             rest = self._asked.without(*_DETAIL_FIELDS)
@@ -155,13 +156,13 @@ class _Kept:
             self._tasks = self.first()[: self._limit + 1]
 
     def is_enough(self, bound: float | None) -> bool:
-        """Whether no task that is not newer than a time can be among the first."""
+        """Whether no task as old as `bound`, or older, can be among the first."""
         if bound is None or not self.may_stop or len(self._tasks) <= self._limit:
             return False
         return self._when(self.first()[self._limit]) >= bound
 
     def first(self) -> list[KeptTask]:
-        """All so far, in order."""
+        """All tasks found so far, in order."""
         if not self._order.field:
             return sorted(self._tasks, key=self._by_time, reverse=not self._order.reverse)
         field = FIELDS[self._order.field]
@@ -188,5 +189,5 @@ class _Kept:
 
 
 def when(task: KeptTask, *, by_end: bool) -> float:
-    """The time by which a task is listed: when it ended, or when it was first heard of."""
+    """The time by which a task is listed: when it ended, or when its first event was sent."""
     return last_heard(task) if by_end else first_heard(task)

@@ -1,4 +1,4 @@
-"""Where a search looks: the narrowest indexes of the store in which all that match must be, as far as they are kept."""
+"""Where a search looks: the narrowest indexes of the store that contain all that matches, as far as it is kept."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from ha_monitor.store.queries import (
 )
 
 PAGE = 1000
-"""Ids that are looked at together."""
+"""Ids per page."""
 FIRST_NAMES, MOST_AT_ONCE = 10, 100
-"""Names whose tasks are read together, at first and at most."""
+"""Names whose tasks are read at once, initially and at most."""
 FIRST_TASKS = 60
-"""Tasks that are read after the first of each name, divided among the names; one of a name at least."""
+"""Tasks that are read after the first of each name, divided among the names; at least one per name."""
 DISORDER = 1.0
-"""Seconds by which a task may be newer than the one before it in the list of a name: instances merge side by side."""
+"""Seconds by which a task may be newer than the one before it in the list of a name, because instances merge
+concurrently."""
 UNKNOWN = float("inf")
-"""A time that is not known, since a record has expired: anything may be older."""
+"""A time that is not known, because a record has expired: anything may be older."""
 MOST_WAITING = 100_000
 NOTHING_ELSE = float("-inf")
 NOTHING_KNOWN: Mapping[str, KeptTask | None] = {}
@@ -41,41 +42,41 @@ class Page(NamedTuple):
 
     ids: Sequence[str]
     bound: float | None = None
-    """No task of later pages was first heard of, or ended, later than this; None if that is not known."""
+    """No task of later pages has a first event, or an end, after this time; None if that is not known."""
     known: Mapping[str, KeptTask | None] = NOTHING_KNOWN
-    """Those of the tasks that were read already; None if there is no record."""
+    """Tasks of the page that were already read; None for one without a record."""
 
 
 class Source(Protocol):
-    """An index, or a part of it. Once the pages are read, `lacks` says what may be missing in them."""
+    """An index, or a part of it. Once the pages have been read, `lacks` says what they may lack."""
 
     about: str
-    """What it holds, for people: `all open tasks`."""
+    """What it contains, for people: `all open tasks`."""
 
     @property
     def floor(self) -> float | None:
-        """Once it was read: all that is not in it, and is in the sources that follow, was first heard of before; None
-        if that is not known. `NOTHING_ELSE` if they can add nothing.
+        """After reading: every task that is only in the following sources had its first event before this time; None if
+        that is not known, `NOTHING_ELSE` if they can add nothing.
         """
 
     def pages(self) -> Iterator[Page]:
-        """All of it.
+        """All its pages.
 
         :raises StoreUnavailable: as the port does.
         """
 
     def lacks(self) -> list[Gap]:
-        """What is not kept of it."""
+        """The parts of it that are not kept."""
 
 
 class _Plain:
-    """A source that says nothing about those that follow it."""
+    """A source that says nothing about the sources after it."""
 
     floor: float | None = None
 
 
 class ById(_Plain):
-    """Tasks that the question names."""
+    """Tasks whose ids the question names."""
 
     def __init__(self, ids: Sequence[str]) -> None:
         self.about = "the ids that were named"
@@ -90,14 +91,14 @@ class ById(_Plain):
 
 
 class OfGroups:
-    """The latest tasks of groups of errors."""
+    """The latest tasks of error groups."""
 
     def __init__(self, groups: Sequence[ErrorGroup], unknown: Sequence[str]) -> None:
-        """:param unknown: ids of groups that there are not."""
+        """:param unknown: ids of groups that do not exist."""
         self.about = "the latest tasks of the groups of errors that were named"
         self._groups = groups
         self._unknown = unknown
-        # A group has the latest of its tasks, so that one with fewer has all.
+        # A group keeps its latest tasks, so one with fewer than the maximum has all.
         self.floor: float | None = NOTHING_ELSE
         if any(len(group.tasks) >= MOST_TASKS for group in groups):
             self.floor = None
@@ -113,7 +114,7 @@ class OfTrees(_Plain):
     """The tasks of trees, by their roots."""
 
     def __init__(self, queries: TaskQueries, roots: Sequence[str], parents: Sequence[str] = ()) -> None:
-        """:param parents: tasks of which it is not known in which tree they are: each may be a root, or not."""
+        """:param parents: tasks whose tree is not known: each of them may be a root."""
         self.about = "the trees of the roots that were named"
         self._queries = queries
         self._roots = roots
@@ -134,7 +135,7 @@ class OfTrees(_Plain):
 
 
 class EndedBadly(_Plain):
-    """What failed, was rejected or revoked."""
+    """Tasks that failed, were rejected or revoked."""
 
     def __init__(self, queries: TaskQueries, since: float | None, until: float | None) -> None:
         self.about = "what failed, was rejected or revoked"
@@ -145,7 +146,7 @@ class EndedBadly(_Plain):
         self._oldest = 0.0
 
     def pages(self) -> Iterator[Page]:
-        # An orphan is in the index by when it was found, and may have ended later or before.
+        # The index has an orphan by when it was found; its end may be later or earlier.
         until = self._until if self._until is not None else self._queries.now() + 86400
         while True:
             found = self._queries.ended_badly(self._since, until, PAGE, self._seen)
@@ -163,13 +164,13 @@ class EndedBadly(_Plain):
 
 
 class Open(_Plain):
-    """What is not finished."""
+    """Tasks that are not finished."""
 
     def __init__(self, queries: TaskQueries, until: float | None, *, running: bool, by_age: bool) -> None:
         """
-        :param until: all that match were first heard of before, seconds since the epoch; None if that is not known.
-        :param running: whether all that match have started.
-        :param by_age: whether the newest are asked for, so that not all need be read.
+        :param until: every match had its first event before this, in seconds since the epoch; None if not known.
+        :param running: whether every match has started.
+        :param by_age: whether only the newest are asked for, so that not all need be read.
         """
         self.about = "all open tasks"
         self._queries = queries
@@ -189,7 +190,7 @@ class Open(_Plain):
 
 
 class Waiting(_Plain):
-    """What waits in queues."""
+    """Tasks that wait in queues."""
 
     def __init__(self, queries: TaskQueries, queues: Sequence[str]) -> None:
         self.about = f"what waits in {', '.join(queues)}"
@@ -210,14 +211,14 @@ class Waiting(_Plain):
 
 
 class ByName:
-    """The newest tasks of some names, about newest first whatever the name: of each name a few are read, then more of
-    the names whose next task may be the newest.
+    """The newest tasks of some names, approximately newest first across names: it reads a few tasks of each name, then
+    more of the names whose next task may be the newest.
     """
 
     def __init__(self, queries: TaskQueries, names: Sequence[str], *, nameless: bool, unknown: bool = False) -> None:
         """
         :param nameless: whether tasks without a name are asked for as well.
-        :param unknown: whether some have names for which there was no room.
+        :param unknown: whether some tasks have names for which there was no room.
         """
         self.about = (
             f"the newest {MOST_NEWEST} tasks of {names[0] if len(names) == 1 else f'each of {len(names)} names'}"
@@ -227,11 +228,11 @@ class ByName:
         self._unknown = unknown
         self._nothing_else = 0.0 if nameless or unknown else NOTHING_ELSE
         self._oldest: dict[str, float] = {}
-        """Names of which as many are kept as there may be, and all were read: when the oldest was first heard of."""
+        """Names whose lists are full and were read to the end: when the oldest listed task had its first event."""
         self._left: list[tuple[float, str, int]] = []
-        """A heap of the other names: the time of the last task that was read, negative; how many were read."""
+        """A heap of the other names: negated time of the last task that was read, name, number of tasks read."""
         self._known: dict[str, KeptTask | None] = {}
-        """Tasks that were read to see when they were, until their page is handed out."""
+        """Tasks that were read for their times, until their page is yielded."""
 
     @property
     def floor(self) -> float | None:
@@ -239,7 +240,7 @@ class ByName:
         return None if at == UNKNOWN else at
 
     def _bound(self) -> float:
-        """When the task was first heard of that may be the newest of those that were not read."""
+        """The latest first event that a task that was not read may have."""
         return -self._left[0][0] + DISORDER
 
     def pages(self) -> Iterator[Page]:
@@ -254,7 +255,7 @@ class ByName:
             found: list[str] = []
             for read in sorted({one[2] for one in some}):
                 alike = [one for one in some if one[2] == read]
-                # Of one that was asked for already, more and more; where names are many, few have more of the newest.
+                # Read more each time a name is chosen; if there are many names, each has few of the newest tasks.
                 count = min(max(read, least), MOST_NEWEST - read)
                 pieces = self._queries.newest_of([name for _, name, _ in alike], count, read)
                 ids = {name: piece for (_, name, _), piece in zip(alike, pieces, strict=True)}
@@ -267,9 +268,9 @@ class ByName:
             names = min(2 * names, MOST_AT_ONCE)
 
     def _note(self, read: Sequence[tuple[float, str, int]], ids: Mapping[str, list[str]], count: int) -> None:
-        """Some names were read further.
+        """Note that some names were read further.
 
-        :param ids: what was read of each, of so many that were asked for.
+        :param ids: what was read of each name, out of `count` tasks that were asked for.
         """
         ends = [piece[-1] for _, name, _ in read if (piece := ids[name])]
         tasks = self._queries.tasks(ends)
@@ -277,7 +278,7 @@ class ByName:
         times = iter(tasks)
         for before, name, offset in read:
             piece = ids[name]
-            # A record may have expired.
+            # The record may have expired.
             at = (_first(next(times)) if piece else 0.0) or -before
             if offset + len(piece) >= MOST_NEWEST:
                 self._oldest[name] = at
@@ -285,7 +286,7 @@ class ByName:
                 heappush(self._left, (-at, name, offset + len(piece)))
 
     def lacks(self) -> list[Gap]:
-        """What came before the oldest ones that are kept."""
+        """What came before the oldest tasks that are kept."""
         return [*self._older(), *self._other_names()]
 
     def _other_names(self) -> list[Gap]:
@@ -307,10 +308,10 @@ def _first(task: KeptTask | None) -> float:
 
 
 def sources_for(asked: Filter, queries: Queries, now: float, *, by_age: bool = True) -> list[Source]:
-    """The narrowest sources that together hold all that a filter asks for, as far as it is kept.
+    """The narrowest sources that together contain everything that a filter matches, as far as it is kept.
 
     :param now: seconds since the epoch.
-    :param by_age: whether the newest are asked for, so that not all need be read.
+    :param by_age: whether only the newest are asked for, so that not all need be read.
     :raises StoreUnavailable: as the port does.
     """
     if (ids := asked.exact("task_id")) is not None:
@@ -351,7 +352,7 @@ def _open(asked: Filter, queries: TaskQueries, now: float, by_age: bool) -> Open
 
 
 def _trees(asked: Filter, queries: TaskQueries) -> OfTrees | None:
-    """The trees in which everything is that a filter asks for; None if it names none."""
+    """The trees that contain everything that a filter matches; None if it names none."""
     if (roots := asked.exact("root")) is not None:
         return OfTrees(queries, sorted(roots))
     if (parents := asked.exact("parent")) is None:

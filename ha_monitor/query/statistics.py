@@ -1,4 +1,4 @@
-"""What was run of each name, beside the same time of the day before."""
+"""The runs of each name, compared with the same period of the day before."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ha_monitor.store.queries import StatisticQueries
 
 DAY = 86_400
 AT_ONCE = 100
-"""Names that are looked at together."""
+"""Names that are read at once."""
 
 
 class Compared(NamedTuple):
-    """What was run of a name, and what in the same time of the day before."""
+    """The runs of a name in a period, and in the same period of the day before."""
 
     now: NameStatistic
     day_before: NameStatistic
@@ -31,12 +31,12 @@ def compared(
     reverse: bool = False,
     most: int | None = None,
 ) -> list[Compared]:
-    """The statistics of names of which anything was run, with those of a day earlier.
+    """The statistics of names that had runs, with those of a day earlier.
 
     :param since: seconds since the epoch, as `until`.
-    :param sort: what of the asked time they are sorted by, the largest first; equal ones by name.
-    :param reverse: sort the smallest first.
-    :param most: how many are returned; None for all. Of the others, not all is read.
+    :param sort: the key of the asked period to sort by, largest first; equal ones by name.
+    :param reverse: sort smallest first.
+    :param most: how many are returned; None for all. The others are not read completely.
     :raises StoreUnavailable: as the port does.
     """
     found: list[Compared] = []
@@ -61,11 +61,11 @@ def _first(
     order: Callable[[list[NameStatistic]], list[NameStatistic]],
     most: int | None,
 ) -> list[NameStatistic]:
-    """The statistics in order; of more names than are wanted, not all are held at once."""
+    """The statistics in order; surplus names are dropped on the way, so that not all are held at once."""
     found: list[NameStatistic] = []
     for first in range(0, len(names), AT_ONCE):
         found = order(found + read(names[first : first + AT_ONCE]))
-        # Those of which nothing was run may be left out later, for a name behind them.
+        # Names without runs may be dropped later, in favour of a name after them.
         if most is not None and len(found) > most and all(one.runs for one in found[:most]):
             del found[most:]
     return found

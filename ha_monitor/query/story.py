@@ -19,21 +19,21 @@ _ENDS = {
 
 
 class Step(NamedTuple):
-    """An event, and the time from the one before."""
+    """An event, and the time since the previous one."""
 
     type: str
     time: float
     """Seconds since the epoch."""
     after: float | None
-    """Seconds; less than 0 where two clocks disagree; None for the first, and after an event without a time."""
+    """Seconds; negative if two clocks disagree; None for the first event, and after one without a time."""
     note: str = ""
-    """What the event does not say by its type."""
+    """What the type of the event does not say."""
     error: str | None = None
-    """The group of the error that it tells of."""
+    """The error group, if the event is an error."""
 
 
 def steps_of(task: KeptTask) -> list[Step]:
-    """The events of a task, oldest first. Of a record without a story the last of each kind, as far as it tells."""
+    """The events of a task, oldest first. If its record has no story, the latest of each kind, as far as known."""
     events = task.story or _derived(task.record)
     steps: list[Step] = []
     seen: dict[str, int] = {}
@@ -51,7 +51,7 @@ def _note(event: StoryEvent, seen: dict[str, int]) -> str:
     if event.type == "task-rejected" and event.requeued:
         return "back into its queue"
     if event.type == "task-received" and count > 1:
-        # Each retry is a delivery of its own.
+        # Each retry causes another delivery.
         return f"attempt {count}" if count <= seen.get("task-retried", 0) + 1 else "delivered again"
     if event.type == "task-started" and count > 1:
         return f"run {count}"
@@ -75,12 +75,12 @@ def _derived(record: TaskRecord) -> tuple[StoryEvent, ...]:
 def remarks_on(
     task: KeptTask, now: float, worker_state: str | None = None, detail_ttl: float | None = None
 ) -> list[str]:
-    """Sentences about what is noteworthy: how long an open task has been where it is, why it may wait, what was done
+    """Sentences about what is noteworthy: how long an open task has been in its state, why it may wait, what happened
     twice, what is missing.
 
     :param now: seconds since the epoch.
-    :param worker_state: that of the worker which has the task, if it is known.
-    :param detail_ttl: seconds for which details of a succeeded task are kept, if that is known.
+    :param worker_state: state of the worker that has the task, if known.
+    :param detail_ttl: seconds for which details of a succeeded task are kept, if known.
     """
     record = task.record
     found = [_phase(record, now)] if record.state in OPEN else []

@@ -1,8 +1,8 @@
 """The workflow that a task belongs to, and what took its time.
 
-The edges are the ids of parents and roots in the events. Real workers make more than trees of them: after
-`self.replace(a | b)` two tasks are each other's parent, of which the edge to the one that was sent first is cut; a
-retried root names itself; and what hangs under a parent that is unknown hangs under the root.
+The edges are the parent and root ids in the events. Real workers produce more than trees: after `self.replace(a | b)`
+two tasks are each other's parent, so the parent edge of the one that was sent first is cut; a retried root names itself
+as its parent; and tasks whose parent is unknown are placed under the root.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from ha_monitor.query.fields import OPEN, first_heard
 from ha_monitor.store.queries import KeptTask
 
 MOST_NODES = 1000
-"""Of a larger tree, tasks of one name with one parent are shown as one."""
+"""In a larger tree, tasks of one name under one parent are shown as one."""
 
 
 class Branch(NamedTuple):
-    """A row of a drawn tree: a task, or several of one name."""
+    """A row of a drawn tree: one task, or several of one name."""
 
     depth: int
     tasks: tuple[KeptTask, ...]
     below: int = 0
-    """How many tasks are below those that were folded into one row."""
+    """How many tasks are below the tasks that were folded into this row."""
 
 
 class Leg(NamedTuple):
-    """A task on the critical path, and the seconds that passed from the end of the leg before, or from the root's
-    being sent, to its own end.
+    """A task on the critical path, and the seconds from the end of the previous leg (or from when the root was sent) to
+    its own end.
     """
 
     task: KeptTask
     before: float
-    """Until it was sent; less than 0 if that was while its parent still ran, as is usual."""
+    """Until it was sent; negative if its parent was still running, as is usual."""
     waited: float | None
-    """From then on (or from a later eta) to its start, or until now; None if that is not known."""
+    """From then, or from a later eta, to its start or until now; None if that is not known."""
     ran: float | None
-    """From there to its end, or until now; None if it has not started, or that is not known."""
+    """From its start to its end or until now; None if it has not started, or that is not known."""
 
 
 class Tree(NamedTuple):
-    """A root and all that came of it."""
+    """A root and all its descendants."""
 
     root_id: str
     tasks: dict[str, KeptTask]
     parents: dict[str, str | None]
-    """Of each task the one under which it hangs; None for what has none."""
+    """The parent of each task in the tree; None if it has none."""
 
 
 def build(root_id: str, tasks: Sequence[KeptTask]) -> Tree:
-    """The tree of a root, from the tasks that name it: without circles, and in one piece if the root is known."""
+    """The tree of a root, from the tasks that name it: without cycles, and in one piece if the root is known."""
     known = {one.record.task_id: one for one in tasks}
     parents: dict[str, str | None] = {name: _parent(root_id, name, known) for name in known}
     done: set[str] = set()
@@ -80,7 +80,7 @@ def _parent(root_id: str, task_id: str, known: dict[str, KeptTask]) -> str | Non
 
 
 def branches(tree: Tree) -> list[Branch]:
-    """The rows of the tree, depth first, in the order in which tasks were sent."""
+    """The rows of the tree, depth first, ordered by when tasks were sent."""
     children: dict[str | None, list[KeptTask]] = {}
     for name, parent in tree.parents.items():
         children.setdefault(parent, []).append(tree.tasks[name])
@@ -121,10 +121,10 @@ def _below(group: tuple[KeptTask, ...], children: dict[str | None, list[KeptTask
 
 
 def critical_path(tree: Tree, now: float) -> list[Leg]:
-    """The chain of tasks that leads to the end that came last, from the root on; of a tree that is under way, to an
-    open task, the one that was sent first.
+    """The chain of tasks from the root to the task that ended last; if the tree is not finished, to the open task that
+    was sent first.
 
-    :param now: seconds since the epoch, for what is under way.
+    :param now: seconds since the epoch, for tasks that are not finished.
     """
     if not tree.tasks:
         return []

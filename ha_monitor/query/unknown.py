@@ -1,6 +1,6 @@
-"""Names, queues and workers that a filter asks for and that nothing has.
+"""Names, queues and workers in a filter that do not exist.
 
-A list without any task would else look like an answer.
+Otherwise an empty list would look like an answer.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _KNOWN: dict[str, Callable[[Queries], Iterable[str]]] = {
     "name": lambda queries: queries.names(),
     "queue": lambda queries: [base_of(one.name) for one in queries.known_queues()],
 }
-"""Of fields: what is known of their values."""
+"""The known values of a field."""
 
 
 def unknown_values(asked: Filter, queries: Queries, workers: Callable[[], Iterable[str] | None]) -> Iterator[Gap]:
-    """What an answer without tasks says of names, queues and workers that are not known, and which ones are near.
+    """Notes for an empty answer: which names, queues and workers in the filter are not known, and similar ones.
 
-    :param workers: the workers that are known; None if not all of them can be told.
+    :param workers: the known workers; None if the list would be incomplete.
     :raises StoreUnavailable: as the port and `workers` do.
     """
     for condition in asked.conditions:
@@ -39,7 +39,7 @@ def unknown_values(asked: Filter, queries: Queries, workers: Callable[[], Iterab
 
 
 def unknown_patterns(of: str, patterns: Iterable[Pattern], known: Iterable[str]) -> Iterator[Gap]:
-    """What is said of patterns that nothing matches. :param of: such as `tasks of the name`."""
+    """Notes about patterns that nothing matches. :param of: such as `tasks of the name`."""
     texts = sorted(set(known))
     for pattern in patterns:
         text = "*".join(pattern.parts)

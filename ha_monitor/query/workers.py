@@ -1,4 +1,4 @@
-"""How fast workers are, and what became of the tasks of those that are lost."""
+"""How fast workers are, and what became of the tasks of lost workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ha_monitor.store.reader import WorkerEntry
 from ha_monitor.store.worker_runs import KEPT, WorkerRuns
 
 _SLACK = 10.0
-"""Seconds by which what tells of a lost worker may be merged before what it said last."""
+"""Seconds by which tasks may be found abandoned before their worker's last events are merged."""
 
 
 class Fate(StrEnum):
@@ -33,20 +33,20 @@ class SeenWorker(NamedTuple):
 
     entry: WorkerEntry
     rate: float
-    """Runs a second that ended in the last five minutes."""
+    """Runs per second that ended in the last five minutes."""
     failed: int
     """Runs that failed in the last hour."""
     left: dict[Fate, list[str]] | None = None
-    """The tasks that it had when it was lost, by what became of them, the latest first; None if it is not lost, or if
-    it was not asked for.
+    """The tasks that it had when it was lost, by what became of them, latest first; None if it is not lost, or if that
+    was not asked for.
     """
 
 
 def seen_workers(queries: Queries, entries: Sequence[WorkerEntry], now: float, *, named: bool) -> list[SeenWorker]:
-    """What is known of workers, in their order.
+    """What is known of workers, in the given order.
 
-    :param now: by the clock of the store, seconds since the epoch.
-    :param named: whether they were asked for, so that it is told what became of the tasks of those that are lost.
+    :param now: by the store's clock, in seconds since the epoch.
+    :param named: whether they were asked for by name; only then are the tasks of lost workers looked up.
     :raises StoreUnavailable: as the port does.
     """
     names, since = [one.name for one in entries], rates_since(now)
@@ -64,7 +64,7 @@ def seen_workers(queries: Queries, entries: Sequence[WorkerEntry], now: float, *
 def left_by(queries: Queries, worker: str, since: float) -> dict[Fate, list[str]]:
     """The tasks that a worker had when it was lost, by what became of them.
 
-    :param since: when it was heard of last, seconds since the epoch.
+    :param since: when it was lost or last heard from, in seconds since the epoch; what was found earlier is ignored.
     """
     found: dict[Fate, list[str]] = {fate: [] for fate in Fate}
     left = queries.abandoned(worker, since)
@@ -77,7 +77,7 @@ def left_by(queries: Queries, worker: str, since: float) -> dict[Fate, list[str]
 
 
 def _fate_of(task: KeptTask | None, worker: str, *, is_orphaned: bool) -> Fate | None:
-    """What became of a task; None if the worker had ended its run."""
+    """What became of a task; None if the worker had finished its run."""
     if task is None:
         return Fate.EXPIRED
     if task.record.worker != worker:
@@ -90,7 +90,7 @@ def _fate_of(task: KeptTask | None, worker: str, *, is_orphaned: bool) -> Fate |
 
 
 def _was_taken(task: KeptTask) -> bool:
-    """Whether a run was left open when another one began: more were begun than were retried, put back or ended."""
+    """Whether a run was still open when another one began: more runs began than were retried, requeued or ended."""
     kinds = Counter(event.type for event in task.story)
     closed = kinds["task-retried"] + sum(event.requeued for event in task.story)
     last = 0 if task.record.state is State.RETRY else 1

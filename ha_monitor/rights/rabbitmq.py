@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 
 class Names(NamedTuple):
-    """Names of exchanges, as the configuration has them."""
+    """Names of exchanges, as configured."""
 
     exchange: str = "celeryev"
-    """That of the events."""
+    """The event exchange."""
     control_exchange: str = "celery"
 
 
 CELERYS = Names()
-"""By default."""
+"""Celery's defaults."""
 
 
 def rights_of(names: Names = CELERYS) -> dict[str, str]:
@@ -34,7 +34,7 @@ def rights_of(names: Names = CELERYS) -> dict[str, str]:
     }
 
 
-# Newer versions name the right; for any version the refused method implies it.
+# Newer versions name the missing right; for any version, it follows from the refused method.
 _REFUSED = re.compile(
     r"(?:(?P<right>configure|write|read) )?access to (?P<kind>queue|exchange) '(?P<name>.*?)' "
     r"in vhost '(?P<vhost>.*)' refused for user '(?P<user>.*)'"
@@ -54,9 +54,9 @@ _METHODS: dict[tuple[int, int], dict[str, str]] = {
 
 
 def grant(user: str, vhost: str, names: Names = CELERYS, queue: str = "") -> str:
-    """The command that grants all that is needed.
+    """The command that grants all rights that are needed.
 
-    :param queue: an event queue, for which all rights are needed, whatever its name.
+    :param queue: an event queue that needs all rights, whatever its name.
     """
     patterns = rights_of(names)
     if queue and not all(re.search(pattern, queue) for pattern in patterns.values()):

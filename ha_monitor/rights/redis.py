@@ -16,15 +16,15 @@ BROKER_COMMANDS = (
 READER_COMMANDS = "+@read +@connection -@scripting -@dangerous +eval_ro +time +set +expire"
 RESULTS_COMMANDS = "+@connection -@dangerous +get"
 REDIS_6_COMMANDS = "+select +client|setname +wait"
-"""What each user needs besides on a Redis older than 7, where the second is dangerous, and the others are not of
-`@connection`; WAIT only with `store.min_replicas`.
+"""Additional rights for each user on Redis older than 7: there, the second command is in `@dangerous`, and the others
+are not in `@connection`. WAIT is needed only with `store.min_replicas`.
 """
 _QUEUES_OF_TASKS = "(%R~* +llen)"
-"""The application chooses their names; only their lengths are read."""
+"""The application chooses the names of its queues; only their lengths are read."""
 
 _COMMAND = re.compile(r"no permissions to run the '(?P<command>[^']+)' command")
 _IN_REDIS_6 = re.compile(r"run the '(?:select|client|wait)' command or its subcommand")
-"""As Redis 7 does not word it."""
+"""The wording of Redis 6, which Redis 7 does not use."""
 _SCRIPTS_COMMAND = re.compile(r"can't run this command or subcommand")
 _KEYS = re.compile(r"access (?:one of the keys|a key)\b|access at least one of the keys")
 _CHANNELS = re.compile(r"access (?:one of the channels|a channel)\b|access at least one of the channels")
@@ -47,21 +47,21 @@ class Needs(NamedTuple):
 
     @property
     def grant(self) -> str:
-        """The command that grants all that is needed."""
+        """The command that grants all rights that are needed."""
         return f"ACL SETUSER {self.user} " + " ".join(
             f'"{rule}"' if rule.startswith("(") else rule for rule in self.rules
         )
 
 
 def needs_of_store(user: str, prefix: str) -> Needs:
-    """What the user in `store.url` needs, given `store.prefix`."""
+    """The rights of the user in `store.url`, given `store.prefix`."""
     keys = (f"{{{prefix}:*",)
     return Needs("store.url", user, keys, (), (*(f"~{key}" for key in keys), *STORE_COMMANDS.split()))
 
 
 def needs_of_reader(user: str, prefix: str) -> Needs:
-    """What a user needs who only reads the store, from Redis 7.0 on: the commands that ask, and the pages. It may write
-    the one key that says that somebody looks at the tail.
+    """The rights of a user that only reads the store, for Redis 7.0 and later: for commands that ask, and the pages. It
+    may write only the key that says that somebody is watching the tail.
     """
     keys = (f"{{{prefix}:*",)
     rules = (f"%R~{keys[0]}", f"~{{{prefix}:*}}:tail-wanted", *READER_COMMANDS.split())
@@ -69,13 +69,13 @@ def needs_of_reader(user: str, prefix: str) -> Needs:
 
 
 def needs_of_broker(user: str, keys: tuple[str, ...], channels: tuple[str, ...]) -> Needs:
-    """What the user in `broker.url` needs on a Redis, given the patterns of the keys and channels in use there."""
+    """The rights of the user in `broker.url` on a Redis, given patterns of the keys and channels in use."""
     rules = [f"~{key}" for key in keys] + [f"&{channel}" for channel in channels]
     return Needs("broker.url", user, keys, channels, (*rules, _QUEUES_OF_TASKS, *BROKER_COMMANDS.split()))
 
 
 def needs_of_results(user: str, prefix: str) -> Needs:
-    """What the user in `result_backend.url` needs on a Redis, given the global prefix of its keys."""
+    """The rights of the user in `result_backend.url` on a Redis, given the global prefix of its keys."""
     keys = (f"{prefix}celery-task-meta-*",)
     return Needs("result_backend.url", user, keys, (), (*(f"~{key}" for key in keys), *RESULTS_COMMANDS.split()))
 
@@ -95,7 +95,7 @@ def explain(text: str, needs: Needs, command: str | None = None) -> str | None:
     elif _SCRIPTS_COMMAND.search(text):
         missing = f"run {command.upper()}" if command else "run a command that a script calls"
     elif "EXEC without MULTI" in text:
-        missing = "run MULTI"  # redis-py does not pass the refusal on
+        missing = "run MULTI"  # redis-py does not pass on the refusal itself
     elif _KEYS.search(text):
         missing = f"use the keys {' '.join(needs.keys)}"
     elif _CHANNELS.search(text):

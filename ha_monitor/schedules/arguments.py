@@ -1,7 +1,7 @@
-"""Tells entries of one task apart by their arguments, without keeping these.
+"""Distinguishes entries of one task by their arguments, without keeping the arguments.
 
-A configuration has them as values, an event as the text of these, which Celery and this program may have shortened and
-hidden secrets in. Both are brought into one form, of which only a digest is kept.
+A configuration has the arguments as values. An event has their text, which Celery and this program may have shortened
+and redacted. Both are converted to one form, of which only a digest is kept.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from hashlib import blake2b
 _LONGEST = 4000
 _DEEPEST = 8
 _HIDDEN = ("…", "...", "****")
-"""In texts that are not whole: what is missing may be what differs."""
+"""Signs of an incomplete text: the missing part may be the one that differs."""
 _SAME = str.maketrans({"(": "[", ")": "]", '"': "'"})
 
 
 def arguments_of(args: object, kwargs: object) -> str | None:
-    """The digest of arguments in a configuration: lists and dictionaries; None if they cannot be compared."""
+    """The digest of arguments from a configuration: a list and a dictionary; None if they cannot be compared."""
     try:
         return _digest(_text(args or [], 0), _text(kwargs or {}, 0))
     except ValueError:
@@ -24,7 +24,7 @@ def arguments_of(args: object, kwargs: object) -> str | None:
 
 
 def arguments_told(args: str | None, kwargs: str | None) -> str | None:
-    """The digest of arguments as an event tells them: the texts of Python values; None if they cannot be compared."""
+    """The digest of arguments from an event: the text of Python values; None if they cannot be compared."""
     if args is None and kwargs is None:
         return None
     return _digest(args or "[]", kwargs or "{}")
@@ -34,7 +34,7 @@ def _digest(args: str, kwargs: str) -> str | None:
     whole = f"{args} {kwargs}"
     if len(whole) > _LONGEST or any(sign in whole for sign in _HIDDEN):
         return None
-    # Tuples come back from JSON as lists, and a tuple of one has a comma.
+    # JSON returns tuples as lists, and a tuple of one element has a comma.
     plain = "".join(whole.translate(_SAME).split()).replace(",]", "]")
     return blake2b(plain.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
@@ -42,7 +42,7 @@ def _digest(args: str, kwargs: str) -> str | None:
 def _text(value: object, depth: int) -> str:
     """As Python writes it.
 
-    :raises ValueError: if it is too deep, too large, or none that JSON knows.
+    :raises ValueError: if it is too deep, too large, or not a JSON type.
     """
     if depth > _DEEPEST:
         raise ValueError

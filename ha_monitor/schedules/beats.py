@@ -1,4 +1,4 @@
-"""Beats of which nothing is heard any more: one finding instead of one for each of their schedules."""
+"""Beats that have fallen silent: one finding instead of one for each of their schedules."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from msgspec.structs import replace
 from ha_monitor.schedules.model import Judgement, ScheduleState, SilentBeat, Source
 
 _LEAST = 2
-"""Schedules that a silent beat misses: one alone is that schedule's own."""
+"""Schedules that a silent beat misses at least: a single missed one is that schedule's own problem."""
 UNNAMED = "beat"
 
 
 def silent_beats(judgements: Sequence[Judgement]) -> tuple[list[Judgement], list[SilentBeat]]:
-    """Find the silent ones, and say of each missed schedule which of them explains it.
+    """Find the silent beats, and mark each missed schedule with the beat that explains it.
 
-    What was only learned says nothing of a beat. All of an application are of one beat, if all that were due are
-    missed. Else, where it is known who sends what, those of one sender are, if another one sends the rest, and did so
-    before.
+    Learned schedules say nothing about a beat. If an application misses all schedules that were due, its beat is
+    silent. Otherwise, where the senders are known, a sender is silent if it misses all of its schedules while another
+    sender sends the rest, and did so before.
     """
     beats: list[SilentBeat] = []
     explained: dict[str, str] = {}
@@ -38,13 +38,13 @@ def silent_beats(judgements: Sequence[Judgement]) -> tuple[list[Judgement], list
 def _silent_beside_others(group: Sequence[Judgement]) -> Iterator[SilentBeat]:
     for part in _grouped(group, _producer):
         silent = _silent(part)
-        # A sender that came later has taken over: what it did not send is missed, and it is not silent.
+        # A sender that appeared later has taken over: what it did not send is missed, but no beat is silent.
         if silent and _producer(part[0]) and any(_is_beside(one, silent.since) for one in group if one not in part):
             yield silent
 
 
 def _is_beside(one: Judgement, at: float) -> bool:
-    """Whether who sends it now did so before that time, and since."""
+    """Whether its current sender sent it both before and after that time."""
     runs = [known.run for known in one.history.occurrences if known.run is not None]
     times = [run.at for run in runs if run.at is not None and run.producer == _producer(one) != ""]
     return any(time < at for time in times) and any(time > at for time in times)
@@ -54,11 +54,11 @@ def _silent(group: Sequence[Judgement]) -> SilentBeat | None:
     heard = [at for one in group if (at := _heard(one)) is not None]
     last_heard = max(heard, default=None)
     missed = [one for one in group if one.state is ScheduleState.MISSED]
-    # What was missed while others still ran is not explained by a silence.
+    # What was missed while others still ran is not explained by the silence.
     newly = [one for one in missed if last_heard is None or _begin(one) > last_heard]
     if len(newly) < _LEAST:
         return None
-    # One that was missed before as well, such as in an earlier silence, proves nothing; but it did not run in this one.
+    # One that was already missed, for example in an earlier silence, is no evidence; but it did not run in this one.
     begins = {one.definition.name: at for one in missed if (at := _begin_in(one, last_heard)) is not None}
     producers = {name for one in newly if (name := _producer(one))}
     return SilentBeat(
@@ -94,5 +94,5 @@ def _begin_in(one: Judgement, last_heard: float | None) -> float | None:
 
 
 def _heard(one: Judgement) -> float | None:
-    """When beat sent it last."""
+    """When its latest run was sent, as far as known."""
     return one.last.run.at if one.last is not None and one.last.run is not None else None

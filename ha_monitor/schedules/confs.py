@@ -1,8 +1,8 @@
-"""The schedule of beat, from what workers answer to `conf`. Nothing in an answer is to be trusted.
+"""The schedule of beat, from the workers' answers to `conf`. Nothing in an answer can be trusted.
 
-Beat reads its schedule from the configuration of the application, which its workers have as well. Celery answers with
-the settings under the names under which the application set them: `beat_schedule`, `CELERY_BEAT_SCHEDULE`, or
-`CELERYBEAT_SCHEDULE` as before Celery 4. Secrets are masked.
+Beat reads its schedule from the configuration of the application, which the workers have as well. Celery answers with
+the setting names that the application used: `beat_schedule`, `CELERY_BEAT_SCHEDULE`, or `CELERYBEAT_SCHEDULE` as before
+Celery 4. Secrets are masked.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _SUFFIX = "beat_schedule"
 
 
 def definitions_of(answers: Mapping[str, object], app: str = "") -> list[Definition]:
-    """The entries of one application, in the order of their names.
+    """The entries of one application, ordered by name.
 
-    Workers that know no schedule at all have no say. Where the others differ, as while a new version is brought out,
-    most of them say what is shown, and no run is said to be missing.
+    Workers that know no schedule at all are ignored. Where the others differ, for example during a deployment, the
+    majority's entry is shown, and no run of it is reported as missed.
 
     :param answers: to `conf`, by nodename.
     """
@@ -35,7 +35,7 @@ def definitions_of(answers: Mapping[str, object], app: str = "") -> list[Definit
 
 
 def definitions_in(answer: object, app: str = "") -> dict[str, Definition]:
-    """The entries in the answer of one worker, by name; at most a thousand."""
+    """The entries in the answer of one worker, by name; the first `MOST_SCHEDULES`."""
     if not isinstance(answer, dict) or len(answer) > _MOST_SETTINGS:
         return {}
     settings = {key.lower(): value for key, value in answer.items() if isinstance(key, str)}
@@ -60,10 +60,10 @@ def definitions_in(answer: object, app: str = "") -> dict[str, Definition]:
 
 
 def definition_of(name: str, entry: Mapping[str, object], zone: str, source: Source, app: str = "") -> Definition:
-    """The definition that an entry of a schedule stands for, as Celery and RedBeat have it.
+    """The definition that a schedule entry stands for, in the form of Celery and RedBeat.
 
     :param entry: `task`, `schedule`, `args`, `kwargs`, `options`; any of them may be missing or wrong.
-    :param zone: the time zone of the application; empty if it is not known.
+    :param zone: the application's time zone; empty if it is not known.
     """
     timetable, own_zone, problem = translated(entry.get("schedule"))
     task = entry.get("task")
@@ -93,14 +93,14 @@ def definition_of(name: str, entry: Mapping[str, object], zone: str, source: Sou
 
 
 def _zone(timezone: object, enable_utc: object) -> str:
-    """The time zone of an application; empty if it is that of the host on which beat runs, or cannot be read."""
+    """The time zone of an application; empty if it is that of beat's host, or cannot be read."""
     if timezone is None or timezone == "":
         return "" if enable_utc is False else "UTC"
     return zone_name(timezone) or ""
 
 
 def _seconds(told: object) -> float | None:
-    """Of an option that is a number or a timedelta."""
+    """The seconds in an option that is a number or a timedelta."""
     timetable = translated(told).timetable
     try:
         return timetable_of(timetable, "").next_after(0.0) if timetable.startswith("every ") else None
@@ -109,7 +109,7 @@ def _seconds(told: object) -> float | None:
 
 
 def _agreed(told: list[Definition | None]) -> Definition:
-    """What most workers say of an entry, and whether others say something else."""
+    """The entry of most workers, with a note if others have another one or none."""
     known = [one for one in told if one is not None]
     counted = Counter((one.task, one.timetable, one.zone, one.arguments) for one in known)
     most = max(counted, key=lambda key: (counted[key], str(key)))

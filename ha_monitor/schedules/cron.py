@@ -1,9 +1,9 @@
-"""The five fields of a crontab, and what they make due, as Celery's `crontab` goes by them.
+"""The five fields of a crontab, and when it is due, as Celery's `crontab` defines it.
 
-It is not cron(8): a day must be in all of the day and month fields, and Sunday is 0. Celery adds to the time on the
-wall, so that what falls into the hour that a clock change leaves out is due an hour later, and the hour that comes
-twice counts once. This is its own code, and not Celery's, since the commands that read the configuration have no time
-to import that; `tests/unit/test_timetables.py` holds it to Celery's answers.
+It is not cron(8): a day must match both the day and the month fields, and Sunday is 0. Celery adds to wall-clock time:
+what falls into the hour that a clock change skips is due an hour later, and the hour that occurs twice counts once.
+This is separate code because the commands that read the configuration have no time to import Celery;
+`tests/unit/test_timetables.py` compares it with Celery's answers.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _NAMES = {
 _PART = re.compile(r"(?:(\*)|(\w{1,9})(?:-(\w{1,9}))?)(?:/(\d{1,4}))?", re.ASCII)
 _LONGEST_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _MOST_KNOWN = 64
-"""Answers that are kept: each look asks for the same few again."""
+"""Answers that are cached: each look asks for the same few again."""
 _YEARS = 41
-"""After which it is sure to be due: 29 February on a given day of the week comes once in 40 years at worst."""
+"""Years within which every crontab is due: 29 February on a given weekday comes once in 40 years at worst."""
 
 
 class Cron:
-    """What is due by a crontab in a time zone. Times are in seconds since the epoch."""
+    """The due times of a crontab in a time zone. Times are in seconds since the epoch."""
 
     is_absolute = True
 
     def __init__(self, text: str, zone: tzinfo) -> None:
         """
         :param text: minute, hour, day of the month, month and day of the week.
-        :raises ValueError: if they are none; the text says which field is wrong, and what was expected.
+        :raises ValueError: if they are invalid; the text says which field is wrong, and what was expected.
         """
         fields = text.split()
         if len(fields) != len(FIELDS):
@@ -56,10 +56,10 @@ class Cron:
         self._known: dict[float, float | None] = {}
 
     def next_after(self, at: float) -> float | None:
-        """The first due time after that time; None if there is none."""
+        """The first due time after a time; None if there is none."""
         known = self._known
         if at not in known:
-            # A new dictionary: others may be reading this one.
+            # A new dictionary, because other threads may be reading the old one.
             known = {**(known if len(known) < _MOST_KNOWN else {}), at: self._next_after(at)}
             self._known = known
         return known[at]
@@ -76,14 +76,14 @@ class Cron:
         return None
 
     def unsure(self, due: float, /) -> float:
-        """Seconds by which a run may be off, because the clocks change about then: versions of Celery differ in what
-        they make of that.
+        """Seconds by which a run may be off because of a clock change about then, which versions of Celery handle
+        differently.
         """
         before, after = (datetime.fromtimestamp(due + hours * 3600, self._zone).utcoffset() for hours in (-3, 3))
         return 0.0 if before == after or before is None or after is None else abs((after - before).total_seconds())
 
     def _dates(self, wall: datetime) -> Iterator[datetime]:
-        """The days on which it is due, from that one on."""
+        """The days on which it is due, starting with the given one."""
         year, month, first = wall.year, wall.month, wall.day
         last = min(year + _YEARS, datetime.max.year - 1)
         while year <= last:
@@ -98,7 +98,7 @@ class Cron:
             year, month = (year, month + 1) if month < 12 else (year + 1, 1)
 
     def _within(self, begin: datetime) -> datetime | None:
-        """The first time from that one on, on the same day."""
+        """The first due time on that day, at or after the given time."""
         for hour in self._hours:
             if hour >= begin.hour:
                 for minute in self._minutes:
@@ -108,7 +108,7 @@ class Cron:
 
 
 def _numbers(field: str, least: int, most: int, name: str) -> tuple[int, ...]:
-    """What a field stands for, in order."""
+    """The numbers that a field stands for, in order."""
     found: set[int] = set()
     for part in field.lower().split(","):
         match = _PART.fullmatch(part)

@@ -1,4 +1,4 @@
-"""Whether two beats send one schedule."""
+"""Whether two beats send the same schedule."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ha_monitor.schedules.model import Occurrence, Run
 from ha_monitor.schedules.track import Track
 
 _UNKNOWN_PRODUCERS_ABSOLUTE, _UNKNOWN_PRODUCERS_PERIOD = 2, 3
-"""Due times in a row that must have had a second run if nothing tells who sent it: once may be an accident."""
+"""Due times in a row that must have a second run if the senders are not known: a single one may be an accident."""
 _KNOWN_PRODUCERS_ABSOLUTE, _KNOWN_PRODUCERS_PERIOD = 1, 2
 
 
 def is_doubled(track: Track, at: float) -> bool:
-    """Whether the latest due times had a second run each, of another beat as far as that is known."""
+    """Whether each of the latest due times had a second run, from another beat as far as that is known."""
     if not any(one.again for one in track.occurrences[-(_UNKNOWN_PRODUCERS_PERIOD + 1) :]):
         return False
     ran = [one for one in track.occurrences if one.run is not None and one.due >= track.since]
@@ -24,12 +24,12 @@ def is_doubled(track: Track, at: float) -> bool:
         and at < (ran[-1].run.at or at) + _patience(track, ran[-1])
         and not ran[-1].again
     ):
-        # The second one is still to come.
+        # The second run may still come.
         ran.pop()
     if not track.is_absolute:
         known, unknown = _KNOWN_PRODUCERS_PERIOD, _UNKNOWN_PRODUCERS_PERIOD
     else:
-        # Somebody who often calls it may do so just when it is due.
+        # Somebody who calls it often may do so just when it is due.
         unknown = _UNKNOWN_PRODUCERS_ABSOLUTE
         known = unknown if track.is_called_by_hand else _KNOWN_PRODUCERS_ABSOLUTE
     return _are_doubled(track, ran[-known:], known, needs_producers=True) or _are_doubled(
@@ -46,7 +46,7 @@ def _are_doubled(track: Track, ran: Sequence[Occurrence], least: int, *, needs_p
         return False
     if track.is_absolute:
         return all(any(True for _ in _second(track, one, needs_producers=needs_producers)) for one in ran)
-    # A second beat has its own phase: its runs come as regularly, between those of the first.
+    # A second beat has its own phase: its runs come just as regularly, between those of the first.
     period = track.period(ran[-1].due) or 0.0
     chains = [[run.at or 0.0 for run in _others(one, needs_producers=needs_producers)] for one in ran]
     tolerance = max(0.5, 0.02 * period)
@@ -57,7 +57,7 @@ def _are_doubled(track: Track, ran: Sequence[Occurrence], least: int, *, needs_p
 
 
 def _others(one: Occurrence, *, needs_producers: bool) -> Iterator[Run]:
-    """Its further runs that are not of the same producer."""
+    """Its further runs, except those that the same producer sent."""
     for run in one.again:
         if one.run is None or run.producer is None or one.run.producer is None:
             if not needs_producers:
@@ -67,7 +67,7 @@ def _others(one: Occurrence, *, needs_producers: bool) -> Iterator[Run]:
 
 
 def _second(track: Track, one: Occurrence, *, needs_producers: bool) -> Iterator[Run]:
-    """Those that came for the due time itself."""
+    """The further runs that came for the due time itself."""
     between = list(track.between(one))
     beats = track.history.producers
     for run in _others(one, needs_producers=needs_producers):

@@ -1,5 +1,5 @@
-"""What is to be said of schedules: of each due time what came of it, of each schedule its state, and which beats are
-silent. A function of what is known and kept, for which it does not matter how often or by whom it is asked.
+"""Judges schedules: the outcome of each due time, the state of each schedule, and which beats are silent. A function of
+what is known and stored, so it does not matter how often it is called, or by which instance.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def judge(
 ) -> Judged:
     """Judge all schedules.
 
-    :param histories: by the name of the schedule, as the last judgements had them; those of other names are ignored.
-    :param runs: by the name of the task: its newest ones, those that were seen before included, so that their ends are.
+    :param histories: by schedule name, from the last judgements; those of other names are ignored.
+    :param runs: by task name: the newest runs, including those seen before, so that their ends are seen.
     """
     at = min(look.now, look.certain_until)
     tracks: dict[str, Track] = {}
@@ -69,12 +69,14 @@ def judge(
 
 
 def _not_known(track: Track) -> int:
-    """Of how many due times nothing is known."""
+    """The number of due times of which nothing is known."""
     return [one.state for one in track.occurrences].count(ScheduleState.NOT_KNOWN)
 
 
 def _not_watched(definition: Definition, history: History, problem: str) -> Judgement:
-    """Of a schedule that is not to run, or of which nobody can say when: it begins anew when that changes."""
+    """The judgement of a schedule that is disabled, or whose due times are not known: it starts afresh when that
+    changes.
+    """
     kept = replace(history, timetable="", zone="", next_due=None, missed=0, missed_since=None)
     state = ScheduleState.NOT_KNOWN if problem or definition.problem else ScheduleState.PAUSED
     return Judgement(definition, state, kept, why=problem, last=_last(history.occurrences))
@@ -84,7 +86,7 @@ def _judgement(track: Track, look: Look, at: float, runs: Runs) -> Judgement:
     before, newly = track.history, 0
     for place, one in enumerate(track.occurrences):
         if one.state is not ScheduleState.WAITING and (one.run is None or one.run.is_over):
-            continue  # nothing changes it any more
+            continue  # its outcome is final
         state = _outcome(track, one, look, at, runs)
         newly += state is ScheduleState.MISSED and one.state is not ScheduleState.MISSED
         if state is not one.state:
@@ -93,7 +95,7 @@ def _judgement(track: Track, look: Look, at: float, runs: Runs) -> Judgement:
     states = [one.state for one in track.occurrences if one.due >= track.since]
     missed = _missed(states)
     if missed and states[0] is ScheduleState.MISSED and _reach(states) == len(states):
-        # It has been missing for longer than due times are kept.
+        # It has been missed for longer than due times are kept.
         newly += track.passed_by
         missed = max(missed, before.missed + newly)
     since = None
@@ -122,14 +124,15 @@ def _outcome(track: Track, one: Occurrence, look: Look, at: float, runs: Runs) -
     deadline = track.deadline(one.due)
     if at < deadline:
         return ScheduleState.WAITING
-    # Of a period, the run before counts as well: beat may have begun anew while nobody looked.
+    # For an interval, the preceding run counts as well: beat may have restarted while the monitor was not listening.
     begin = one.due - (track.early(one.due) if track.is_absolute else track.period(one.due) or 0.0)
     first = one.due if track.is_absolute else begin
     unseen = first < look.known_since or any(since < deadline and begin < until for since, until in look.gaps)
     unsettled = track.definition.is_disputed or one.due < track.since + SETTLING
-    # Somebody calls it by hand, and nothing tells when it was sent: it may have been beat's, and have waited.
+    # Somebody calls it by hand, and no event says when it was sent: it may have been beat's run, sent on time, that
+    # waited.
     mixed = track.is_called_by_hand and any(run.sent is None for run in one.again)
-    # That it runs at other times than it was learned is no miss.
+    # A run at other times than the learned ones is not a miss.
     moved = track.definition.source is Source.LEARNED and _has_run_since(track, begin)
     if unseen or unsettled or mixed or moved or runs.complete_since > begin:
         return ScheduleState.NOT_KNOWN
@@ -144,7 +147,7 @@ def _outcome_of(track: Track, one: Occurrence, run: Run, at: float) -> ScheduleS
     definition = track.definition
     expires, sent = definition.expires, run.at
     state = ScheduleState.ON_TIME
-    # Of some ends the time is not known.
+    # The time of some ends is not known.
     ended = run.ended if run.is_over else at
     expired = expires is not None and sent is not None and (run.ended or at) >= sent + expires
     if run.is_expired or (expired and (run.state == "REVOKED" or (run.state in _WAITS and run.started is None))):
@@ -159,7 +162,7 @@ def _outcome_of(track: Track, one: Occurrence, run: Run, at: float) -> ScheduleS
 
 
 def _reach(states: Sequence[ScheduleState]) -> int:
-    """How many of the latest due times go back to the first of those that are missed in a row."""
+    """Number of due times from the first missed one since the last run up to the latest; 0 if none was missed."""
     reach = 0
     for place, state in enumerate(reversed(states), 1):
         if state is ScheduleState.MISSED:
@@ -170,7 +173,7 @@ def _reach(states: Sequence[ScheduleState]) -> int:
 
 
 def _missed(states: Sequence[ScheduleState]) -> int:
-    """How many were missed since it ran last."""
+    """How many due times were missed since the last run."""
     reach = _reach(states)
     return sum(state is ScheduleState.MISSED for state in states[-reach:]) if reach else 0
 
@@ -190,7 +193,7 @@ def _state(track: Track, *, doubled: bool) -> tuple[ScheduleState, Occurrence | 
         if unknown is not None:
             break
         if one.state is ScheduleState.ON_TIME and one.run is not None and not one.run.is_over and running is None:
-            # It has not failed so far: what became of the one before is what is known.
+            # It has not failed so far, so the run before it decides.
             running = one
             continue
         decides = running if running is not None and one.state not in _BAD else one

@@ -1,8 +1,8 @@
-"""Tasks that run regularly though no source tells of a schedule, as those of django-celery-beat.
+"""Tasks that run regularly although no source defines a schedule, such as those of django-celery-beat.
 
-A habit is what is kept of the runs of a task. It becomes a schedule once it has held for so long that, had it been
-watched all that time, it would never have been said to be missed: so what pauses at night or at weekends is none. It is
-a guess all the same, so a run that is missing is a warning, and after a while the habit is forgotten.
+A habit is what is stored about the runs of a task. It becomes a schedule once it has lasted so long that, had it been
+watched all that time, it would never have been reported as missed: so a task that pauses at night or at weekends is
+not learned. It is still a guess, so a missing run is only a warning, and after a while the habit is forgotten.
 """
 
 from __future__ import annotations
@@ -20,66 +20,66 @@ from ha_monitor.schedules.timetable import LONGEST_PERIOD, exact_duration
 
 LEAST_RUNS = 10
 SHARE, TOLERANCE = 0.9, 0.05
-"""So many of the times between runs are within this share of their median."""
+"""This share of the intervals between runs must be within this tolerance of their median."""
 LEAST_PERIOD = 5.0
-"""Seconds: what comes more often is the load of an application, and not a schedule."""
+"""Seconds: what comes more often is an application's load, not a schedule."""
 LEAST_WATCHED = 300.0
-"""Seconds between runs of a habit: what comes more often may be a client that asks each minute."""
+"""Seconds between runs of a learned schedule: what comes more often may be a client that polls each minute."""
 OBSERVED = 8 * 86400.0
-"""Seconds for which a habit must have held: all days of a week, and one of them twice."""
+"""Seconds for which a habit must have lasted: every day of the week, and one of them twice."""
 MOST_INTERVALS = 20
-"""Times between runs that are kept, the latest."""
+"""Latest intervals between runs that are kept."""
 SHORTEST_WARNING, LONGEST_WARNING = 86400.0, 7 * 86400.0
-"""Seconds for which somebody is warned: a period, within these."""
+"""Seconds for which a missing run is reported: one period, within these bounds."""
 SPARE = 300.0
-"""Seconds that a run may be late, after it was left out once."""
+"""Seconds that a run may be late in addition to one skipped period."""
 _OFTEN = 6 * 3600.0
 _ROUND = (86400, 3600, 600, 300, 60, 30, 10, 5, 1)
 _CLOSE = 0.01
 
 
 class Learned(NamedTuple):
-    """What the runs of a task look like."""
+    """The pattern in the runs of a task."""
 
     task: str
     period: float
     """Seconds."""
     times: int
-    """Times between two runs that were looked at."""
+    """Number of intervals between runs that were examined."""
     regular: int
-    """Those that are about the period."""
+    """Number of those that are close to the period."""
 
     @property
     def basis(self) -> str:
-        """Why it is taken for a schedule, for people."""
+        """Why it is considered a schedule, for people."""
         return f"{self.regular} of the last {self.times} times between runs were about this"
 
 
 class Habit(Struct, frozen=True, omit_defaults=True):
-    """What is kept of the runs of a task. Times are in seconds since the epoch."""
+    """What is stored about the runs of a task. Times are in seconds since the epoch."""
 
     task: str
     since: float
-    """Since when it has held."""
+    """Since when the habit has lasted."""
     last: float
-    """The latest run."""
+    """Time of the latest run."""
     intervals: tuple[float, ...] = ()
-    """Seconds between the latest runs, the oldest first; without those between which the monitor did not listen."""
+    """Seconds between the latest runs, oldest first; without intervals in which the monitor did not listen."""
     last_id: str = ""
-    """Id of the latest run, whose record may have expired when the next one comes; empty if it is not known."""
+    """Id of the latest run, whose record may have expired when the next run comes; empty if it is not known."""
 
 
 def learn(task: str, runs: Sequence[Run]) -> Learned | None:
-    """What the runs of a task look like; None if they come irregularly, or are too few.
+    """The pattern in the runs of a task; None if they are irregular, or too few.
 
-    :param runs: its newest ones. Those that another task sent do not count: beat did not send them.
+    :param runs: its newest runs. Those that another task sent do not count, because beat did not send them.
     """
     times = sorted(run.at for run in runs if run.at is not None and not run.is_child)
     return seen_in(task, [later - earlier for earlier, later in pairwise(times)])
 
 
 def seen_in(task: str, intervals: Sequence[float]) -> Learned | None:
-    """The same, from the seconds between the runs."""
+    """The same, from the intervals between the runs in seconds."""
     if len(intervals) < LEAST_RUNS - 1 or not 0 < len(task) <= LONGEST_TEXT:
         return None
     period = median(intervals)
@@ -92,10 +92,10 @@ def seen_in(task: str, intervals: Sequence[float]) -> Learned | None:
 def followed(
     habit: Habit | None, task: str, times: Iterable[float], blind: Sequence[tuple[float, float]] = ()
 ) -> Habit | None:
-    """A habit after more runs; None if there was none, and still is none.
+    """A habit after more runs; None if there was none and there are no runs.
 
-    :param times: of runs; those that it knows already do not matter.
-    :param blind: times, each from and until, of which runs may be missing.
+    :param times: times of runs; those that the habit already includes are ignored.
+    :param blind: periods, each from and until, in which runs may be missing.
     """
     for at in sorted(times):
         if habit is None:
@@ -106,12 +106,12 @@ def followed(
 
 
 def forgotten(habit: Habit) -> Habit:
-    """What is kept of a habit that does not count any more: it begins anew with the next run."""
+    """What is kept of a habit that no longer counts: it starts afresh with the next run."""
     return Habit(habit.task, habit.last, habit.last, last_id=habit.last_id)
 
 
 def schedule_in(habit: Habit) -> Definition | None:
-    """The schedule that a habit is taken for; None if it has not held for long enough."""
+    """The schedule that a habit stands for; None if it has not lasted long enough."""
     learned = seen_in(habit.task, habit.intervals)
     if learned is None or learned.period < LEAST_WATCHED or habit.last - habit.since < OBSERVED:
         return None
@@ -127,27 +127,27 @@ def schedule_in(habit: Habit) -> Definition | None:
 
 
 def grace_of(period: float) -> float:
-    """Seconds that a run may be late: one that comes often may be left out once, as when beat is started anew; else an
-    hour more than a tenth of the period, since the clock of its time zone may change.
+    """Seconds that a run may be late. A frequent task may skip one run, as when beat is restarted; others have an hour
+    more than a tenth of the period, because of clock changes in beat's time zone.
     """
     return period + SPARE if period < _OFTEN else 0.1 * period + 3600.0
 
 
 def warns_for(period: float) -> float:
-    """Seconds for which somebody is warned that nothing runs, before the habit is forgotten."""
+    """Seconds for which missing runs are reported before the habit is forgotten."""
     return min(max(SHORTEST_WARNING, period), LONGEST_WARNING)
 
 
 def _after(habit: Habit, at: float, blind: Sequence[tuple[float, float]]) -> Habit:
     interval = at - habit.last
     if any(since < at and habit.last < until for since, until in blind):
-        # A time in which nobody looked proves nothing.
+        # A period in which nobody listened proves nothing.
         return replace(habit, since=min(at, habit.since + interval), last=at)
     intervals = (*habit.intervals, round(interval, 1))[-MOST_INTERVALS:]
     learned = seen_in(habit.task, intervals)
     since = habit.since
     if len(intervals) >= LEAST_RUNS - 1:
-        # All of them once, when it becomes known what is regular.
+        # When the pattern is first recognized, all intervals are checked once.
         new = intervals if len(intervals) == LEAST_RUNS - 1 else intervals[-1:]
         if learned is None or max(new) > learned.period + grace_of(learned.period):
             since = at
@@ -155,7 +155,7 @@ def _after(habit: Habit, at: float, blind: Sequence[tuple[float, float]]) -> Hab
 
 
 def _rounded(period: float) -> float:
-    """What somebody will have written: 60 s for 60.02 s."""
+    """The period as somebody will have configured it: 60 s for 60.02 s."""
     for unit in _ROUND:
         number = round(period / unit)
         if number and abs(period - number * unit) <= _CLOSE * period:

@@ -1,8 +1,9 @@
 """Which run belongs to which due time of which schedule, among all schedules of one task.
 
-Runs and due times are taken in the order of their times. A run takes the due time that has just passed, and has none
-yet. It may be told by its arguments which of several entries of the task it is of; else they take their turns. What
-takes none was called by hand, or sent by a second beat: it is kept with the due time before it.
+Runs and due times are processed in chronological order. A run takes the due time that has just passed, if that has no
+run yet. If several entries share the task, the run's arguments may tell which entry it belongs to; otherwise the
+entries take turns. A run that takes no due time was called by hand or sent by a second beat; it is kept with the due
+time before it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from ha_monitor.schedules.track import Track
 def match(tracks: Sequence[Track], runs: Sequence[Run], until: float) -> None:
     """Match the runs of one task.
 
-    :param tracks: of the schedules of that task.
-    :param until: all that was sent until then is among the runs; later ones wait for the next look.
+    :param tracks: one per schedule of that task.
+    :param until: everything sent until then is among the runs; later runs wait for the next look.
     """
     known = {run.task_id: run for run in runs}
     for track in tracks:
@@ -39,7 +40,7 @@ def match(tracks: Sequence[Track], runs: Sequence[Run], until: float) -> None:
 
 
 def _renew(track: Track, known: dict[str, Run]) -> None:
-    """What has become of the runs that were matched before."""
+    """Update the runs that were matched before."""
     for place, one in enumerate(track.occurrences):
         if one.again or (one.run is not None and not one.run.is_over):
             run = one.run and known.get(one.run.task_id, one.run)
@@ -50,14 +51,14 @@ def _renew(track: Track, known: dict[str, Run]) -> None:
 
 
 def _candidates(tracks: Sequence[Track], run: Run) -> list[Track]:
-    """The schedules that may have sent a run."""
+    """The schedules that a run may belong to."""
     found = [
         track
         for track in tracks
         if run.queue is None or track.definition.queue is None or run.queue == track.definition.queue
     ]
     same = [track for track in found if run.arguments is not None and track.definition.arguments == run.arguments]
-    # Arguments may be worked out when they are sent: that they differ from all says nothing.
+    # Arguments may be computed when the task is sent: that they match no entry proves nothing.
     return same or found
 
 

@@ -1,6 +1,6 @@
-"""What is known of schedules and of their runs. Times are in seconds since the epoch, durations in seconds.
+"""What is known of schedules and their runs. Times are in seconds since the epoch, durations in seconds.
 
-Names, texts and ids come from applications: none of them is to be trusted.
+Names, texts and ids come from applications: none of them can be trusted.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from typing import NamedTuple
 from msgspec import Struct
 
 MOST_SCHEDULES = 1000
-"""That are watched."""
+"""Schedules that are watched."""
 MOST_OCCURRENCES = 50
-"""Due times that are kept of a schedule, the latest."""
+"""Latest due times that are kept per schedule."""
 LONGEST_TEXT = 200
 """Characters of a name, a task or a timetable."""
 LEAST_GRACE, LONGEST_GRACE, GRACE_SHARE = 30.0, 900.0, 0.1
-"""A run may be late by this share of the period, but by no less and no more."""
+"""A run may be late by this share of the period, but the grace is within these bounds."""
 ENDED = frozenset(("SUCCESS", "FAILURE", "REJECTED", "REVOKED"))
-"""States of a task, as `events.catalogue.State` calls them, after which nothing comes."""
+"""Final states of a task, by the names in `events.catalogue.State`."""
 SETTLING = 600.0
-"""Seconds after a definition was first seen, or changed, in which beat may not know it yet: nothing is missed then."""
+"""Seconds after a definition was first seen or changed in which beat may not know it yet: nothing counts as missed."""
 
 
 class Source(StrEnum):
     """Where a definition is from, the best first."""
 
     REDBEAT = "redbeat"
-    """What RedBeat itself goes by; it takes over what the configuration of the application says."""
+    """What RedBeat itself uses; it includes what the configuration of the application says."""
     CONF = "conf"
-    """The configuration of the application, as a worker tells it."""
+    """The configuration of the application, as a worker reports it."""
     TOML = "toml"
     """The configuration of this program."""
     LEARNED = "learned"
-    """Nobody told it: the task runs regularly."""
+    """No source defines it, but the task runs regularly."""
 
 
 class ScheduleState(StrEnum):
@@ -43,9 +43,9 @@ class ScheduleState(StrEnum):
 
     ON_TIME = "on time"
     LATE = "late"
-    """It ran, but after its grace."""
+    """It ran, but after the grace."""
     MISSED = "missed"
-    """Its grace is over, and nothing ran."""
+    """The grace is over, and nothing ran."""
     FAILED = "failed"
     """It failed, was rejected or revoked, or its worker was lost with it."""
     OVERRAN = "overran"
@@ -57,47 +57,47 @@ class ScheduleState(StrEnum):
     PAUSED = "paused"
     """It is not enabled."""
     WAITING = "waiting"
-    """Nothing was due yet since it is watched, or its latest due time cannot be judged yet."""
+    """Nothing has been due since it is watched, or its latest due time cannot be judged yet."""
     NOT_KNOWN = "not known"
-    """The monitor did not look then, or cannot tell when it is due."""
+    """The monitor was not listening then, or does not know when it is due."""
 
 
 class Definition(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One entry of a schedule."""
 
     name: str
-    """Of the entry, such as `nightly report`: what identifies it."""
+    """The name of the entry, such as `nightly report`: it identifies the schedule."""
     task: str
     timetable: str
     """When it is due, as `timetable.timetable_of` reads it: `0 2 * * *`, `every 10m`, `sunset at 48.1, 11.6`,
-    `once 2026-11-28T02:00:00Z`. As the source tells it if that cannot be read."""
+    `once 2026-11-28T02:00:00Z`. The source's own text if that cannot be read."""
     zone: str = ""
-    """The time zone in which that is meant, by its IANA name; empty if it is not known, as that of beat's host."""
+    """The time zone of the timetable, by its IANA name; empty if it is not known, such as that of beat's host."""
     source: Source
     app: str = ""
     """The beat that it belongs to, if there are several: the name under which the plumbing asks for it."""
     arguments: str | None = None
-    """What `arguments.arguments_of` makes of them, to tell entries of one task apart; None if it is not known."""
+    """The digest from `arguments.arguments_of`, to tell entries of one task apart; None if it is not known."""
     queue: str | None = None
     expires: float | None = None
-    """Seconds after which a run is not begun any more."""
+    """Seconds after which a run is no longer started."""
     grace: float | None = None
     """Seconds that a run may be late; None for a share of the period."""
     must_end_within: float | None = None
-    """Seconds after its due time within which a run ends."""
+    """Seconds after its due time within which a run must end."""
     is_enabled: bool = True
     problem: str = ""
     """Why it cannot be judged: one sentence for people."""
     differs: str = ""
-    """In what the workers, or the sources, do not agree: one sentence for people."""
+    """How the workers or the sources disagree: one sentence for people."""
     is_disputed: bool = False
-    """Workers do not agree, so that a run may be missing without being missed."""
+    """Workers disagree, so a run may be absent without being missed."""
     basis: str = ""
-    """Why it is taken for a schedule, if nobody told it: for people."""
+    """Why it is considered a schedule if no source defines it: for people."""
 
 
 class Run(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One task that may belong to a schedule, as far as its events tell."""
+    """One task that may belong to a schedule, as far as its events show."""
 
     task_id: str
     sent: float | None = None
@@ -105,100 +105,100 @@ class Run(Struct, frozen=True, omit_defaults=True, kw_only=True):
     started: float | None = None
     ended: float | None = None
     state: str = "UNKNOWN"
-    """As `events.catalogue.State` calls it."""
+    """A name from `events.catalogue.State`."""
     producer: str | None = None
     """Who sent it, such as `gen4711@host`, if that is known."""
     is_child: bool = False
-    """Another task sent it: beat did not."""
+    """Another task sent it, so beat did not."""
     is_orphaned: bool = False
-    """Its worker was lost with it, and it was not run again."""
+    """Its worker was lost with it, and it has not been run again."""
     is_expired: bool = False
     """It was revoked because it had expired."""
     queue: str | None = None
     arguments: str | None = None
-    """As in a definition; None if they are not known."""
+    """As in a definition; None if it is not known."""
 
     @property
     def is_over(self) -> bool:
-        """Whether it has come to an end."""
+        """Whether it has ended."""
         return self.ended is not None or self.state in ENDED
 
     @property
     def at(self) -> float | None:
-        """When beat sent it, as far as that is known: else when it was first heard of."""
+        """When it was sent, if that is known; otherwise the time of its earliest known event."""
         if self.sent is not None:
             return self.sent
         return min((at for at in (self.received, self.started, self.ended) if at is not None), default=None)
 
 
 class Runs(NamedTuple):
-    """The newest tasks of a name."""
+    """The newest tasks of one name."""
 
     runs: Sequence[Run]
     complete_since: float = 0.0
-    """From when on none is missing: all that is kept of a name is its newest ones."""
+    """Since when none is missing: only the newest tasks of a name are kept."""
 
 
 class Occurrence(Struct, frozen=True, omit_defaults=True):
-    """One due time, and what came of it."""
+    """One due time and its outcome."""
 
     due: float
     state: ScheduleState = ScheduleState.WAITING
     run: Run | None = None
     again: tuple[Run, ...] = ()
-    """Further runs for the same due time: at most three."""
+    """Further runs for the same due time, three at most."""
 
     @property
     def delay(self) -> float | None:
-        """Seconds from the due time until it was sent; less than 0 if a clock was wrong."""
+        """Seconds from the due time until the run was sent; negative if a clock was wrong."""
         at = None if self.run is None else self.run.at
         return None if at is None else at - self.due
 
 
 class History(Struct, frozen=True, omit_defaults=True):
-    """What is kept of one schedule from look to look."""
+    """What is stored about one schedule from look to look."""
 
     name: str
     timetable: str
-    """Together with the zone: by what the due times were worked out. With another one it begins anew."""
+    """This and the zone determined the due times. If either changes, the history starts afresh."""
     zone: str
     since: float
-    """Since when it is watched: what was due before is nobody's business."""
+    """Since when it is watched; earlier due times do not matter."""
     until: float = 0.0
-    """Up to when its runs have been matched."""
+    """The time until which its runs have been matched."""
     occurrences: tuple[Occurrence, ...] = ()
-    """The oldest first, without those still to come."""
+    """Oldest first, without future ones."""
     next_due: float | None = None
     missed: int = 0
-    """In a row, the latest one included."""
+    """Missed due times in a row, up to and including the latest."""
     missed_since: float | None = None
-    """The first due time of these."""
+    """The first of these due times."""
     missed_total: int = 0
-    """Since it is watched; a run that came late after all does not take one away."""
+    """Since it is watched; a run that came late after all is not subtracted."""
     runs_total: int = 0
     producers: tuple[str, ...] = ()
-    """Who sends its runs when they are due, if that is known, the latest first; at most two."""
+    """Who sends its runs when they are due, if that is known, latest first; two at most."""
 
 
 class Judgement(Struct, frozen=True, omit_defaults=True):
-    """What is to be said of a schedule now."""
+    """The current judgement of a schedule."""
 
     definition: Definition
     state: ScheduleState
     history: History
-    """To be kept."""
+    """The new history, to be stored."""
     why: str = ""
-    """One sentence for people, with what is not to be trusted made visible; empty if all is well."""
+    """One sentence for people, with untrusted text made visible; empty if all is well."""
     since: float | None = None
     """The due time with which this state began, if that is known."""
     last: Occurrence | None = None
     """The latest due time with a run."""
     period: float | None = None
-    """Seconds between two due times, about now."""
+    """Current seconds between two due times."""
     is_doubled: bool = False
-    """Its latest due times had more than one run each. The state says so if nothing worse is the case."""
+    """Its latest due times had more than one run each. The state is `DOUBLED` only if nothing worse applies."""
     beat: str | None = None
-    """The silent beat that explains why it is missed: an incident of that one, not of this schedule."""
+    """The silent beat that explains why it is missed: then the incident is the beat's, not this schedule's."""
 
     @property
     def next_due(self) -> float | None:
@@ -210,7 +210,7 @@ class Judgement(Struct, frozen=True, omit_defaults=True):
 
     @property
     def producers(self) -> tuple[str, ...]:
-        """Who sends it, if that is known, the latest first; of one that is doubled, all who did lately."""
+        """Who sends it, if that is known, latest first; for a doubled schedule, everybody who sent it lately."""
         if not self.is_doubled:
             return self.history.producers
         latest = [run for one in self.history.occurrences[-2:] for run in (one.run, *one.again) if run is not None]
@@ -218,30 +218,30 @@ class Judgement(Struct, frozen=True, omit_defaults=True):
 
 
 class SilentBeat(Struct, frozen=True, omit_defaults=True):
-    """A beat of which nothing is heard any more: all of its schedules that were due since are missed."""
+    """A beat that has fallen silent: all its schedules that have been due since are missed."""
 
     key: str
-    """The producer if that is known, else the application; `beat` if neither is."""
+    """The producer if that is known, otherwise the application; `beat` if neither is."""
     since: float
     """The first due time that it missed."""
     last_heard: float | None
-    """When it sent something last."""
+    """When its latest run was sent."""
     schedules: tuple[str, ...]
-    """The names of those that were missed, the first of them first."""
+    """Names of the schedules that it missed, ordered by when they were first missed."""
     watched: int
     """How many schedules it has."""
 
 
 class Look(NamedTuple):
-    """What a judgement may rest on."""
+    """What a judgement may be based on."""
 
     now: float
     certain_until: float
-    """All that was sent until then is merged: the watermark of the fleet. Nothing later is judged."""
+    """Everything sent until then is merged: the watermark of the fleet. Nothing later is judged."""
     known_since: float
-    """Since when the fleet has been consuming without a break that lost anything."""
+    """Since when the fleet has been consuming without a break in which events were lost."""
     gaps: Sequence[tuple[float, float]] = ()
-    """Times, each from and until, of which events may be missing."""
+    """Periods, each from and until, in which events may be missing."""
 
 
 class Judged(NamedTuple):
@@ -251,4 +251,4 @@ class Judged(NamedTuple):
     """In the order of the definitions."""
     beats: Sequence[SilentBeat] = ()
     not_seen: Sequence[str] = ()
-    """The names of those of which this look has left due times as not known: for one summary after an outage."""
+    """Names of schedules with due times that this look marked as not known: for one summary after an outage."""

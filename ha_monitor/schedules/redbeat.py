@@ -1,7 +1,7 @@
-"""The schedule of RedBeat, from what it keeps in Redis. Nothing there is to be trusted.
+"""The schedule of RedBeat, from what it keeps in Redis. None of that can be trusted.
 
 `redbeat:<name>` is a hash of two JSON texts: `definition` and `meta`. `redbeat::schedule` is a sorted set of these keys
-by when they are due, and `redbeat::lock` is there while a beat holds it.
+by due time, and `redbeat::lock` exists while a beat holds it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PARTS = (
     *("freq", *_TIMES, "interval", "count", "bysetpos", "bymonth", "bymonthday", "byyearday", "byeaster", "byweekno"),
     *("byweekday", "byhour", "byminute", "bysecond"),
 )
-"""Of a rule (`rrule`), the first day of the week left out."""
+"""The parts of an `rrule`, except the first day of the week."""
 _MOST_SHOWN = 12
 _LATEST = 1 << 33
 _FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
@@ -29,10 +29,10 @@ _FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 def definitions_of(
     hashes: Mapping[str, Mapping[str, str]], zone: str, prefix: str = "redbeat:", app: str = ""
 ) -> list[Definition]:
-    """The entries, in the order of their names.
+    """The entries, ordered by name.
 
-    :param hashes: by their keys.
-    :param zone: the time zone of the application, which RedBeat does not keep; empty if it is not known.
+    :param hashes: by key.
+    :param zone: the application's time zone, which RedBeat does not store; empty if it is not known.
     :param prefix: of the keys.
     """
     found = {}
@@ -48,7 +48,7 @@ def definitions_of(
 
 
 def _object(text: object) -> dict[str, object]:
-    """A JSON object; an empty one if it is none."""
+    """A JSON object; empty if the text is not one."""
     if not isinstance(text, str) or len(text) > _LONGEST:
         return {}
     try:
@@ -59,7 +59,7 @@ def _object(text: object) -> dict[str, object]:
 
 
 def _schedule(told: object) -> object:
-    """A schedule of RedBeat as a worker would tell it."""
+    """A schedule of RedBeat in the form in which a worker would report it."""
     if not isinstance(told, dict):
         return told
     kind = told.get("__type__")
@@ -75,7 +75,7 @@ def _schedule(told: object) -> object:
 
 
 def _part_of_rule(name: str, told: object) -> str:
-    """One part of a rule, as its text in Python has it, for people."""
+    """One part of a rule, written as in its Python representation, for people."""
     if told is None:
         return "None"
     if name in _TIMES and type(told) is int and abs(told) < _LATEST:

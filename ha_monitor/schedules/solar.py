@@ -1,4 +1,4 @@
-"""What is due by the sun, as Celery's `solar` says, with the library that it needs: only those have it who use it."""
+"""Schedules by the sun, as Celery's `solar` computes them; only users of these have the library that it needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Solar:
 
     def __init__(self, event: str, latitude: float, longitude: float) -> None:
         """
-        :param event: as Celery calls it, such as `sunset`.
+        :param event: by Celery's name, such as `sunset`.
         :raises ValueError: if there is no such event or place, or if the library is not installed; the text says so.
         """
         if event not in EVENTS:
@@ -27,7 +27,7 @@ class Solar:
         if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
             raise ValueError(EXPECTED_PLACE)
         self.text = f"{event} at {latitude:g}, {longitude:g}"
-        # Celery takes a third of a second to import: nobody else shall wait for it.
+        # Celery takes a third of a second to import, so only schedules by the sun import it.
         from celery.exceptions import ImproperlyConfigured  # noqa: PLC0415
         from celery.schedules import solar  # noqa: PLC0415
 
@@ -39,11 +39,11 @@ class Solar:
             raise ValueError("schedules by the sun need the Python package ephem") from None
 
     def next_after(self, at: float) -> float | None:
-        """The first due time after that time."""
+        """The first due time after a time."""
         self._now = datetime.fromtimestamp(at, UTC)
         remaining: float = self._solar.remaining_estimate(self._now).total_seconds()
         return at + remaining if remaining > 0 else None
 
     def unsure(self, _due: float, /) -> float:
-        """Seconds by which a run may be off: nothing."""
+        """Seconds by which a run may be off: always 0."""
         return 0.0

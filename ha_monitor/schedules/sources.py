@@ -1,4 +1,4 @@
-"""One definition for each schedule, whatever sources tell of it."""
+"""One definition per schedule, whichever sources define it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NOT_TOLD = "neither cron nor every is set, and no worker tells it"
 
 
 def merged(*told: Iterable[Definition]) -> list[Definition]:
-    """The definitions, in the order of their names: at most a thousand, the best sources first.
+    """The definitions, ordered by name: at most `MOST_SCHEDULES`, from the best sources first.
 
-    When it is due is said by the best source that can be read. The configuration of this program adds its grace and its
-    time to end, under the same name, or for the same task at the same times.
+    The best readable source determines when a schedule is due. The configuration of this program adds `grace` and
+    `must_end_within` to the definition of the same name, or of the same task at the same times.
     """
     by_name: dict[tuple[str, str], list[Definition]] = {}
     for one in sorted((one for definitions in told for one in definitions), key=_rank):
@@ -32,7 +32,7 @@ def _rank(one: Definition) -> tuple[int, str, str]:
 
 def _key(one: Definition, known: dict[tuple[str, str], list[Definition]]) -> tuple[str, str]:
     if one.source is Source.TOML:
-        # It does not know which application has it.
+        # This program's configuration does not know which application has the schedule.
         same = [key for key in known if key[1] == one.name]
         same += [
             key
@@ -60,7 +60,7 @@ def _one(group: Sequence[Definition]) -> Definition:
 
 
 def _unique(found: Sequence[Definition]) -> list[Definition]:
-    """Names are what identifies a schedule: an application is put before those that two of them have."""
+    """A name identifies a schedule: where two applications have the same name, the application is put before it."""
     names = [one.name for one in found]
     return [
         replace(one, name=f"{one.app}/{one.name}") if names.count(one.name) > 1 and one.app else one for one in found

@@ -1,7 +1,7 @@
-"""Celery's texts of schedules, translated into the one form that `timetable` reads.
+"""Translates Celery's texts of schedules into the one form that `timetable` reads.
 
-A worker answers `conf` with the `repr` of what is no number. In that of a crontab the order of the fields is another
-one before Celery 5.3, and in django-celery-beat: the legend in its brackets says which.
+A worker answers `conf` with the `repr` of anything that is not a number. In the `repr` of a crontab, the order of the
+fields differs before Celery 5.3 and in django-celery-beat; the legend in its brackets says which order it is.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _LONGEST_REPR = 2000
 _LEGEND = ("m", "h", "dM", "MY", "d")
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _FREQUENCIES = ("yearly", "monthly", "weekly", "daily", "hourly", "minutely", "secondly")
-"""Of a rule of celery-redbeat, as `dateutil` numbers them."""
+"""Frequencies of a rule of celery-redbeat, as `dateutil` numbers them."""
 RULES_ARE_NOT_READ = "rrule is not read: give its cron or every in [schedules]"
-"""So short that a terminal of 80 columns shows what to do."""
+"""Short enough that a terminal of 80 columns shows what to do."""
 _RANGE = re.compile(r"range\((\d{1,2}), (\d{1,2})(?:, (\d{1,2}))?\)", re.ASCII)
 _ZONE_OBJECT = re.compile(
     r"(?:zoneinfo\.)?ZoneInfo\(key='([^']{1,60})'\)|<(?:DstTzInfo|StaticTzInfo) '([^' ]{1,60})[^>]*>"
@@ -28,24 +28,24 @@ _ZONE_OBJECT = re.compile(
 
 
 class Translated(NamedTuple):
-    """What a text says."""
+    """The translation of a text."""
 
     timetable: str
     zone: str | None = None
     """Its own time zone, if it has one."""
     problem: str = ""
-    """Why it cannot be read: one sentence for people. The timetable is the text as it was told then, made visible."""
+    """Why it cannot be read: one sentence for people. The timetable is then the source's text, made visible."""
 
 
 def translated(told: object) -> Translated:
-    """What a source tells of a schedule: a number of seconds, the text of a timedelta, or that of a schedule."""
+    """Translate what a source reports: a number of seconds, the text of a timedelta, or that of a schedule."""
     if told is None or isinstance(told, bool):
         return _unreadable("", "it has no schedule")
     if isinstance(told, (int, float)):
         return _every(told)
     if not isinstance(told, str) or len(told) > _LONGEST_REPR:
         return _unreadable(told if isinstance(told, str) else type(told).__name__)
-    # The text of django-celery-beat is on several lines.
+    # The text of django-celery-beat spans several lines.
     text = " ".join(told.split()).replace(" >", ">")
     for form, meaning in _FORMS:
         if match := form.fullmatch(text):
@@ -54,7 +54,7 @@ def translated(told: object) -> Translated:
 
 
 def zone_name(told: object) -> str | None:
-    """The name of a time zone in a configuration, or of the object that was put there; None if it cannot be read."""
+    """The name of a time zone in a configuration, or of a time zone object there; None if it cannot be read."""
     if not isinstance(told, str) or not 0 < len(told) <= LONGEST_TEXT:
         return None
     match = _ZONE_OBJECT.fullmatch(told)
@@ -63,7 +63,7 @@ def zone_name(told: object) -> str | None:
 
 
 def crontab_field(told: object) -> str | None:
-    """One field as Celery keeps it: a number, a text, or several numbers; None if it cannot be read."""
+    """One field as Celery stores it: a number, a text, or a list of numbers; None if it cannot be read."""
     if isinstance(told, bool):
         return None
     if isinstance(told, int):
@@ -78,7 +78,7 @@ def crontab_field(told: object) -> str | None:
 def _crontab(match: re.Match[str]) -> Translated:
     told, legend, zone = match.groups()
     names = legend.split("/")
-    # What belongs together may have spaces in it: `[0, 30]`, `range(1, 8)`, `0, 30`.
+    # One field may contain spaces: `[0, 30]`, `range(1, 8)`, `0, 30`.
     tokens = [_field(token) for token in _tokens(told)]
     if sorted(names) != sorted(_LEGEND) or len(tokens) != len(names) or None in tokens:
         return _unreadable(match[0])
@@ -125,11 +125,11 @@ _FORMS = (
     (re.compile(r"<clocked: ([0-9T:.+\- Z]{1,40})>", re.ASCII), _clocked),
     (re.compile(r"<rrule: freq: ([0-6]), (.{1,1500})>"), _rule),
 )
-"""What Celery and its extensions write, and what each means."""
+"""The forms that Celery and its extensions write, and how each is translated."""
 
 
 def _tokens(text: str) -> list[str]:
-    """The text cut at spaces that are neither in brackets nor after a comma."""
+    """The text split at spaces that are neither in brackets nor after a comma."""
     found, depth, begin = [], 0, 0
     for place, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")

@@ -1,11 +1,11 @@
-"""When a schedule is due, from the one text that every source is translated into.
+"""When a schedule is due, from the one textual form into which every source is translated.
 
 | text | due |
 |---|---|
-| `0 2 * * *` | as Celery's crontab says, in the zone of the definition |
-| `every 10m` | so long after its last run |
+| `0 2 * * *` | as Celery's crontab, in the zone of the definition |
+| `every 10m` | this long after its last run |
 | `sunset at 48.1, 11.6` | at that event of the sun, for latitude and longitude |
-| `once 2026-11-28T02:00:00+00:00` | then |
+| `once 2026-11-28T02:00:00+00:00` | once, at that time |
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ EXPECTED_TIMETABLE = "expected a crontab of five fields, or 'every 10m'"
 
 
 class Timetable(Protocol):
-    """What is due when. Times are in seconds since the epoch."""
+    """When a schedule is due. Times are in seconds since the epoch."""
 
     text: str
-    """In the form in which `timetable_of` reads it."""
+    """In the form that `timetable_of` reads."""
     is_absolute: bool
-    """Whether it is due by the clock; else a period after its last run."""
+    """Whether it is due by the clock; otherwise a period after its last run."""
 
     def next_after(self, at: float) -> float | None:
         """The first due time after a time, or after the last run; None if there is none."""
 
     def unsure(self, due: float, /) -> float:
-        """Seconds by which a run of a due time may be off, because versions of Celery differ about it; mostly 0."""
+        """Seconds by which the run of a due time may be off, because versions of Celery differ; usually 0."""
 
 
 class Every:
@@ -86,9 +86,9 @@ class Once:
 
 @lru_cache(2 * MOST_SCHEDULES)
 def timetable_of(text: str, zone: str) -> Timetable:
-    """What a text makes due.
+    """The timetable that a text stands for.
 
-    :param zone: its time zone by its IANA name; not needed for a period.
+    :param zone: the IANA name of its time zone; not needed for a period.
     :raises ValueError: if it cannot be read; the text says what was expected.
     """
     text = text.strip()
@@ -111,7 +111,7 @@ def timetable_of(text: str, zone: str) -> Timetable:
 
 
 def zone_of(name: str) -> tzinfo:
-    """The time zone of that name.
+    """The time zone with that name.
 
     :raises ValueError: if there is none; the text says what was expected.
     """
@@ -119,7 +119,7 @@ def zone_of(name: str) -> tzinfo:
         raise ValueError("its time zone is not known")
     if name.upper() in ("UTC", "ETC/UTC", "GMT", "Z"):
         return UTC
-    # The name is a path for `zoneinfo`, and comes from an application.
+    # `zoneinfo` uses the name as a path, and it comes from an application.
     if not _ZONE.fullmatch(name):
         raise ValueError(EXPECTED_ZONE)
     try:
@@ -129,7 +129,7 @@ def zone_of(name: str) -> tzinfo:
 
 
 def exact_duration(seconds: float) -> str:
-    """A duration that reads back as the same one: `90s`, `10m`, `2h`, `1d`, `2.5s`."""
+    """A duration that parses back to the same value: `90s`, `10m`, `2h`, `1d`, `2.5s`."""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"

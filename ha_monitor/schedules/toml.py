@@ -7,7 +7,7 @@
     grace = "10m"
     must_end_within = "2h"
 
-One that the application has as well needs only what is added to that, such as `must_end_within`.
+A schedule that the application defines as well needs only what is added to it, such as `must_end_within`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def definition_of(
         period = _seconds("every", every)
         timetable = _checked("every", lambda: Every(period)).text
     elif cron is not None:
-        # What no zone is named for is in UTC, as for Celery itself.
+        # Without a zone, a crontab is in UTC, as in Celery.
         timetable = _checked("cron", lambda: timetable_of(cron, timezone or "UTC")).text
     return Definition(
         name=name,
@@ -69,12 +69,12 @@ def definition_of(
 
 
 def written(definitions: Iterable[Definition]) -> str:
-    """The definitions as tables for the configuration: for editing. What cannot be written there is a comment."""
+    """The definitions as tables of the configuration, for editing. What cannot be expressed there becomes a comment."""
     return "\n".join("\n".join(_table(one)) + "\n" for one in definitions)
 
 
 def proposed(found: Iterable[Learned]) -> str:
-    """Tasks that run regularly, as tables for the configuration: for somebody to confirm."""
+    """Tasks that run regularly, as tables of the configuration, for somebody to confirm."""
     tables = (
         f"[schedules.{_quoted(one.task)}]  # {one.basis}\n"
         f"task = {_quoted(one.task)}\n"
@@ -85,7 +85,7 @@ def proposed(found: Iterable[Learned]) -> str:
 
 
 def _table(one: Definition) -> Iterator[str]:
-    # What was learned is confirmed by being there, and then has the grace of what is known.
+    # Being in the configuration confirms a learned schedule; it then has the default grace.
     is_learned = one.source is Source.LEARNED
     basis = f": {one.basis}. Confirm it by keeping it here" if is_learned else ""
     yield f"[schedules.{_quoted(one.name)}]  # {one.source}{basis}"
@@ -109,14 +109,14 @@ def _table(one: Definition) -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    """A string of TOML, in characters that can be seen."""
+    """A TOML string in visible characters."""
     return '"' + "".join(map(_written, text)) + '"'
 
 
 def _written(character: str) -> str:
     code = ord(character)
     if 0xD800 <= code <= 0xDFFF:
-        return "\ufffd"  # half of a pair, which TOML has no way to write
+        return "\ufffd"  # a lone surrogate, which TOML cannot express
     if character.isascii() and character.isprintable():
         return _BARE.get(character, character)
     if visible(character) == character:

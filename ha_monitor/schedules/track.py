@@ -24,24 +24,24 @@ from ha_monitor.schedules.timetable import Timetable
 
 _MOST_AGAIN = 3
 _MOST_BEHIND = 1000
-"""Due times that are gone through in one look; of more, only the last are."""
+"""Due times that one look processes; if more have passed, only the latest ones."""
 _CLOCKS_DIFFER = 5.0
 _EARLY_SHARE = 0.1
 _NEAR = 10.0
-"""Seconds between runs of two beats for one due time, at most."""
+"""Maximum seconds between the runs of two beats for one due time."""
 _OFTEN = 0.2
-"""The share of due times with runs in between from which on the task is known to be called by hand as well."""
+"""Share of due times with runs in between; from this on, the task is considered called by hand as well."""
 _USUAL = 5.0
-"""Seconds that a run of beat may be late, at least, for a task that is called by hand as well."""
+"""Seconds that a run of beat may always be late, for a task that is called by hand as well."""
 _REGULAR = 0.01
-"""The share of a period by which runs of beat may come at other times."""
+"""Share of a period by which runs of beat may deviate from it."""
 
 
 class Track:
-    """What becomes of one schedule. Times are in seconds since the epoch."""
+    """Follows one schedule. Times are in seconds since the epoch."""
 
     def __init__(self, definition: Definition, timetable: Timetable, history: History, at: float) -> None:
-        """:param at: the time up to which all is known, by which a new history begins."""
+        """:param at: the time until which everything is known; a new history begins there."""
         self.definition = definition
         self._timetable = timetable
         same = history.since > 0 and (history.timetable, history.zone) == (definition.timetable, definition.zone)
@@ -60,7 +60,7 @@ class Track:
         self.since = history.since
         self.next_due = history.next_due
         self.passed_by = 0
-        """Due times without a run that are not kept any more, and were never judged."""
+        """Due times without a run that are no longer kept, and were never judged."""
         if not same:
             begin = at if timetable.is_absolute else at + SETTLING
             self.next_due = timetable.next_after(begin)
@@ -84,7 +84,7 @@ class Track:
         return self._periods[due]
 
     def grace(self, due: float) -> float:
-        """Seconds that the run of a due time may be late, without what a clock change makes uncertain."""
+        """Seconds that the run of a due time may be late, without the uncertainty of a clock change."""
         if self.definition.grace is not None:
             return self.definition.grace
         periods = [self.period(due)]
@@ -95,21 +95,21 @@ class Track:
         return min(LONGEST_GRACE, max(LEAST_GRACE, GRACE_SHARE * shortest))
 
     def unsure(self, due: float) -> float:
-        """Seconds by which a clock change makes a due time uncertain; mostly 0."""
+        """Seconds by which a clock change makes a due time uncertain; usually 0."""
         return self._timetable.unsure(due)
 
     def deadline(self, due: float) -> float:
-        """When its run is missing."""
+        """When a due time without a run is missed."""
         return due + self.grace(due) + self.unsure(due)
 
     def early(self, due: float) -> float:
-        """Seconds before a due time from which on a run is of that one, since clocks differ and periods drift."""
+        """Seconds by which a run may precede its due time, because clocks differ and periods drift."""
         period = self.period(due) or 86400.0
         most = _CLOCKS_DIFFER if self.is_absolute else self.grace(due)
         return min(most, _EARLY_SHARE * period)
 
     def advance(self, to: float) -> None:
-        """Let time pass: what has become due by then is an occurrence without a run so far."""
+        """Advance the time: each due time that has passed by then becomes an occurrence without a run."""
         self._skip(to)
         while True:
             self._adopt(to)
@@ -117,13 +117,13 @@ class Track:
             if self.next_due is None or self.next_due - self.early(self.next_due) > to:
                 return
             if not self.is_absolute and latest is not None and latest.run is None and to < self.deadline(latest.due):
-                # Whatever comes now is of that one: the next is due a period after it.
+                # The next run belongs to that due time, and the following one is due a period after it.
                 return
             self._append(self.next_due)
             self.next_due = self._timetable.next_after(self.next_due)
 
     def offer(self, run: Run, at: float) -> float | None:
-        """The due time that a run takes, if it takes any: the latest one, if that has none yet."""
+        """The due time that a run takes, if any: the latest one, if that has no run yet."""
         if self._is_first():
             return at
         latest = self.latest
@@ -132,7 +132,7 @@ class Track:
         return latest.due
 
     def offer_earlier(self, run: Run, at: float) -> float | None:
-        """The same, for a run that waited before anything was heard of it, or that was heard of late."""
+        """The same, for a run that had waited before its first event, or whose events came late."""
         waited = run.sent is None and self.is_absolute and not self.is_called_by_hand
         for one in reversed(self.occurrences):
             if one.due < self.since or at < one.due - self.early(one.due):
@@ -155,7 +155,7 @@ class Track:
             self.next_due = self._timetable.next_after(at)
 
     def add_again(self, run: Run) -> bool:
-        """Keep a run that takes no due time with the latest one before it."""
+        """Keep a run that takes no due time with the latest due time before it."""
         latest = self.latest
         if latest is None:
             return False
@@ -165,7 +165,7 @@ class Track:
 
     @property
     def is_called_by_hand(self) -> bool:
-        """Whether runs in between are usual, so that a run that is not in time need not be of beat."""
+        """Whether runs in between are common, so that a run that is not in time may not be beat's."""
         if self._is_by_hand is None:
             ran = [one for one in self.occurrences if one.run is not None]
             between = sum(1 for one in ran if one.again and any(True for _ in self._by_hand(one)))
@@ -173,7 +173,7 @@ class Track:
         return self._is_by_hand
 
     def _by_hand(self, one: Occurrence) -> Iterator[Run]:
-        """The runs in between that are not of a second beat, which come as regularly as those of the first."""
+        """Runs in between, except those of a second beat, which come as regularly as those of the first."""
         period = None if self.is_absolute else self.period(one.due)
         for run in self.between(one):
             others = [
@@ -191,14 +191,14 @@ class Track:
         return min(_NEAR, (self.period(due) or 86400.0) / 4)
 
     def between(self, one: Occurrence) -> Iterator[Run]:
-        """The further runs that are not of the due time itself."""
+        """The further runs that do not belong to the due time itself."""
         at = one.run.at if one.run is not None else None
         for run in one.again:
             if at is None or run.at is None or abs(run.at - at) > self.near(one.due):
                 yield run
 
     def kept(self, until: float) -> History:
-        """What is to be kept, but for what is missed."""
+        """The history to store, except what concerns missed due times."""
         return replace(
             self.history,
             until=max(until, self.history.until),
@@ -214,11 +214,11 @@ class Track:
         del self.occurrences[: len(gone)]
 
     def _is_first(self) -> bool:
-        """Whether a run is the first of a period, which counts from then on."""
+        """Whether a run is the first one of an interval schedule, whose period counts from it."""
         return self.latest is None and not self.is_absolute
 
     def _may_take(self, one: Occurrence, run: Run, at: float) -> bool:
-        """Whether a run may be that of a due time, and not one that somebody called by hand."""
+        """Whether a run may belong to a due time, and was not called by hand."""
         if not self.is_called_by_hand or run.producer in self.history.producers:
             return True
         if run.producer is not None:
@@ -228,10 +228,10 @@ class Track:
         return at - one.due <= min(self.grace(one.due), max(_USUAL, 4 * usual)) + self.unsure(one.due)
 
     def _adopt(self, to: float) -> None:
-        """Take a run that seemed to be one in between for the latest due time, if nothing else came.
+        """Give the latest due time a run that seemed to be one in between, if no other run came.
 
-        A period begins anew when beat is started without the file of its schedule, and a run that waited makes the next
-        one seem early; in a night of a clock change versions of Celery differ.
+        A period starts afresh when beat is started without its schedule file, and after a run that waited the next one
+        seems early; around a clock change, versions of Celery differ.
         """
         latest = self.latest
         if latest is None or latest.run is not None or to < self.deadline(latest.due):
@@ -258,18 +258,18 @@ class Track:
             return True
         ran = [one.run.at for one in self.occurrences[-6:] if one.run is not None and one.run.at is not None]
         if not any(abs(later - earlier - period) <= self.early(latest.due) for earlier, later in pairwise(ran)):
-            return True  # nothing says yet which of them is beat
+            return True  # it is not known yet which of the runs are beat's
         others = [other.at for one in self.occurrences[-6:] for other in one.again if other.at is not None]
         return any(self._is_regular(at - other, period) for other in (*ran, *others))
 
     @staticmethod
     def _is_regular(distance: float, period: float) -> bool:
-        """Whether two runs are some periods apart, so that both are of beat."""
+        """Whether two runs are a whole number of periods apart, so that both are beat's."""
         count = round(distance / period)
         return count >= 1 and abs(distance - count * period) <= max(1.0, _REGULAR * period)
 
     def _skip(self, to: float) -> None:
-        """Do not go through all due times of a year in which nobody looked."""
+        """Skip most due times of a long period in which nobody looked."""
         if self.next_due is None:
             return
         period = self.period(self.next_due)
@@ -277,7 +277,7 @@ class Track:
             self.next_due = self._timetable.next_after(to - MOST_OCCURRENCES * period)
 
     def _producers(self) -> tuple[str, ...]:
-        """Who sends its runs: twice in time, so that it was no accident."""
+        """Who sends its runs: only producers seen in time at least twice, so that one accident does not count."""
         found: Counter[str] = Counter()
         for one in reversed(self.occurrences[-10:]):
             for run in (one.run, *one.again):

@@ -1,4 +1,4 @@
-"""The state of the fleet, gathered from the store and the broker."""
+"""The state of the fleet, read from the store and the broker."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class Instance(Struct):
     pid: int
     version: str
     alive: bool
-    """Its lease is valid."""
+    """Whether its lease is valid."""
     state: str
     leads: bool
-    """It is the leader."""
+    """Whether it is the leader."""
     age: float
     """Since it started."""
     silent: float
     """Since its last tick."""
     share: float
-    """Its share of the events merged by the living instances since each started, 0 to 1."""
+    """Its share of the events that the live instances have merged since each started, 0 to 1."""
     events: int
     lines: int
     lag: float
-    """Between the newest event of its last batch and its merge."""
+    """Seconds between the newest event of its last batch and the merge."""
     last_event: str | None
-    """When it merged events last."""
+    """When it last merged events."""
     unannounced: int
     stats: dict[str, Any]
     """All its counters."""
@@ -61,7 +61,7 @@ class Fleet(Struct):
     queue: Queue
     workers: list[Worker]
     more_workers: int
-    """How many more there are: those that have been silent for longer."""
+    """How many workers are not listed: those that have been silent for longest."""
     waiting_announcements: int
     handler_retries: int
     dead_letters: int
@@ -72,9 +72,9 @@ class Fleet(Struct):
 
 
 def read_fleet(config: Config, clock: Clock) -> Fleet:
-    """Ask store and broker.
+    """Read the state from the store and the broker.
 
-    :raises StoreUnavailable: if the store cannot be read; an unavailable broker is part of the answer.
+    :raises StoreUnavailable: if the store cannot be read; an unavailable broker is reported in the result.
     """
     reader = StoreReader(config.store, config.node_id)
     reader.connect()
@@ -94,7 +94,7 @@ def assemble(
     counts: Counts,
     queue: Queue,
 ) -> Fleet:
-    """Combine what was read."""
+    """Combine what was read into one answer."""
     total = sum(_number(entry.stats, "new") for entry in instances if entry.lease_left > 0)
     return Fleet(
         node_id=config.node_id,
@@ -140,13 +140,13 @@ def _instance(entry: InstanceEntry, now: float, total: float) -> Instance:
 
 
 def _number(values: dict[str, Any], name: str, otherwise: float = 0.0) -> float:
-    """A number that an instance wrote, from 0 to far more than it could; `otherwise` for anything else."""
+    """A number that an instance wrote, if it is plausible; `otherwise` for anything else."""
     value = values.get(name)
     return value if isinstance(value, int | float) and 0 <= value < 1e15 else otherwise
 
 
 def _queue(config: Config) -> Queue:
-    # Whoever asks the store alone need not load what speaks to brokers.
+    # Commands that ask only the store need not load the broker's libraries.
     from ha_monitor.broker.inspection import queue_state  # noqa: PLC0415
 
     try:

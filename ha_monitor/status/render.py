@@ -15,9 +15,9 @@ _WORKER = ("WORKER", "STATE", "SEEN", "ACTIVE", "PROCESSED", "LOAD", "SOFTWARE",
 
 
 def render(fleet: Fleet, origin: str = "") -> list[str]:
-    """Tables of instances and workers, and a row for each of the rest.
+    """Tables of instances and workers, and a row for each other item.
 
-    :param origin: where the store's URL comes from, for whoever sees no instance.
+    :param origin: where the store's URL comes from; shown if there is no instance.
     """
     rows = [f"{fleet.node_id}  {_queue(fleet.queue)}", ""]
     instances = [_instance(instance) for instance in fleet.instances]

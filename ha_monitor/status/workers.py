@@ -1,4 +1,4 @@
-"""What is shown of workers, wherever they are shown."""
+"""What is shown about a worker, wherever workers are shown."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Worker(Struct):
     skew: float = 0.0
     """Seconds by which its clock is ahead (negative: behind); 0 if it is about right."""
     task_events: bool | None = None
-    """Whether it sends them; null if it has not run a task since an instance has been listening."""
+    """Whether it sends task events; null if it has not run a task since an instance has been listening."""
     online: str | None = None
-    """When it started; null if no instance heard that."""
+    """When it started; null if no instance received that event."""
 
 
 def worker_of(entry: WorkerEntry) -> Worker:

@@ -1,4 +1,4 @@
-"""The three standard descriptors of the process."""
+"""The three standard file descriptors of the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STANDARD = {0: ("stdin", "r"), 1: ("stdout", "w"), 2: ("stderr", "w")}
 def open_closed() -> frozenset[int]:
     """Open the null device in place of those that the caller has closed; returns which these were.
 
-    Otherwise the next file or socket would get the number, and lines would go into it.
+    Otherwise the next file or socket would get such a number, and lines would be written into it.
     """
     closed = frozenset(number for number in _STANDARD if not _is_open(number))
     for number in sorted(closed):
@@ -25,7 +25,7 @@ def open_closed() -> frozenset[int]:
 
 
 def forget_output() -> None:
-    """Lead standard output nowhere. Python would fail again when it flushes at its end, and say so in its own way."""
+    """Redirect standard output to nothing. Otherwise Python would fail when it flushes at exit, and print an error."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -1,4 +1,4 @@
-"""What somebody may have meant who has mistyped."""
+"""Suggestions for mistyped words."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ LONGEST = 255
 
 
 def near(text: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
-    """The known texts that are most like one, the nearest first.
+    """The known texts that are most similar to a text, nearest first.
 
-    :param most: how many at most.
-    :param cutoff: how like they must be: 0 for anything, 1 for the same.
+    :param most: the largest number of texts to return.
+    :param cutoff: how similar they must be: 0 for anything, 1 for equal.
     """
-    from difflib import get_close_matches  # noqa: PLC0415 - only for who has mistyped
+    from difflib import get_close_matches  # noqa: PLC0415 - only needed after a typing error
 
     return get_close_matches(text[:LONGEST], list(known), n=most, cutoff=cutoff)
 
 
 def did_you_mean(text: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """`, did you mean FAILURE?`; empty if nothing is near."""
+    """`, did you mean FAILURE?`; empty if nothing is similar."""
     found = near(text, known, cutoff=cutoff)
     return f", did you mean {found[0]}?" if found else ""

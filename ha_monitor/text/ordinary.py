@@ -1,16 +1,16 @@
-"""Tells what looks like a key with a secret from what is none."""
+"""Distinguishes keys of secrets from ordinary text that looks like them."""
 
 from __future__ import annotations
 
 import re
 
 ENDS = {"pwd": "", "pass": "all band by com encom get high keep last low out over ssh sur tres under"}
-"""Short parts that also match at the end of a word (`dbpass`), and the prefixes that make other words of them
+"""Short parts that also match at the end of a word (`dbpass`), and the prefixes that make another word of them
 (`compass`).
 """
 TOKEN_DIGITS = 8
-"""A number of tokens has fewer digits."""
-# The ends of values that say nothing.
+"""A count of tokens has fewer digits."""
+# How harmless values end.
 _NOTHING_ENDS_WITH = frozenset("0123456789) ")
 _NAME = re.compile(r"[a-z_][\w.]*+")
 _LETTERS = re.compile(r"[a-z]*\Z")
@@ -23,7 +23,7 @@ _ERROR_NAME = re.compile(
 
 
 def is_place_or_error(text: str, lower: str, key: int, value: int) -> bool:
-    """Whether what looks like a key is the place `token.py:12`, or the name of an exception before its message, or a
+    """Whether what looks like a key is a place such as `token.py:12`, the name of an exception before its message, or a
     token of a parser.
     """
     if lower[value - 1] == ":":
@@ -41,7 +41,7 @@ def is_place_or_error(text: str, lower: str, key: int, value: int) -> bool:
 
 
 def is_ordinary(lower: str, start: int) -> bool:
-    """Whether a short part, and the letters before it, are a word that is the name of no secret, such as `compass`."""
+    """Whether a short part with the letters before it is a word that does not name a secret, such as `compass`."""
     for part, heads in ENDS.items():
         if lower.startswith(part, start):
             head = _LETTERS.search(lower[max(0, start - 8) : start])
@@ -50,7 +50,7 @@ def is_ordinary(lower: str, start: int) -> bool:
 
 
 def is_result(text: str, lower: str, key: int, value: int) -> bool:
-    """Whether a key that begins with `pass` says how many tests passed, or that one did: `pass: 3`, `PASS: test`."""
+    """Whether a key that begins with `pass` reports passed tests: `pass: 3`, `PASS: test`."""
     if lower[key + 4 : key + 5].isalpha():
         return False
     stands_alone = key == 0 or not (lower[key - 1].isalnum() or lower[key - 1] in "_\"'")
@@ -58,8 +58,8 @@ def is_result(text: str, lower: str, key: int, value: int) -> bool:
 
 
 def says_nothing(lower: str, key: int, start: int, end: int) -> bool:
-    """Whether what looks like a key has a number of tokens, or what a call without arguments gives: `max_tokens=512`,
-    `session = Session()`.
+    """Whether the value of what looks like a key is harmless: a count of tokens, or a call without arguments:
+    `max_tokens=512`, `session = Session()`.
     """
     if lower[end - 1] not in _NOTHING_ENDS_WITH:
         return False

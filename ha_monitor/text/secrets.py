@@ -1,7 +1,7 @@
 """Finds secrets in texts: by a key such as `password`, and by known patterns.
 
-A text is first searched for the words that a secret has about it, all at once; most texts have none. Only then is it
-looked at closely, and in lower case: an expression that ignores case is ten times as slow.
+A text is first searched for all words that accompany a secret, at once; most texts have none. Only then is it examined
+closely, and in lower case: an expression that ignores case is ten times as slow.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ha_monitor.text.shapes import SHAPES, Shape, is_given_to
 from ha_monitor.text.values import Effort, Exhausted, Values
 
 SHORTEST = 3
-"""Characters of a text that may have a secret: its key, what is behind that, and itself. Many tasks have no keyword
+"""Characters that a text with a secret has at least: the key, a separator, and the secret. Many tasks have no keyword
 arguments, which is `{}`.
 """
 MOST = 150
-"""Secrets of a kind that are redacted singly; everything after the last of them is redacted as a whole."""
+"""Secrets of a kind that are redacted individually; everything after the last of them is redacted as a whole."""
 LOOK = 100
-"""Characters that a candidate counts as, in addition to those that are read to find its end."""
+"""Cost of a candidate in characters, in addition to those that are read to find its end."""
 WHOLE_WORD = 4
-"""Letters. A part of a key's name of at most this length matches whole words only."""
+"""Letters. A part of a key's name with at most this many letters matches only whole words."""
 OTHER_WORDS = {"token": "(?!iz)", "secret": "(?!ar[iy])"}
-"""What must not follow a part, since it makes another word of it: `tokenizer`, `secretary`."""
+"""What must not follow a part, because it makes another word of it: `tokenizer`, `secretary`."""
 Span = tuple[int, int]
 
 
@@ -45,7 +45,7 @@ class SecretFinder:
     """Redacts texts: the values of some keys, and known secret patterns."""
 
     def __init__(self, key_parts: Iterable[str] = ()) -> None:
-        """:param key_parts: parts of the names of keys; `_` in one also stands for `-` and for nothing."""
+        """:param key_parts: parts of key names; `_` in a part also stands for `-` and for nothing."""
         parts = sorted({variant for part in key_parts for variant in _variants(part.lower())}, key=len, reverse=True)
         self._parts = frozenset(parts)
         words = {_PRIVATE_KEY, *parts}.union(*(shape.words for shape in SHAPES))
@@ -53,26 +53,26 @@ class SecretFinder:
         self._whole = tuple(part for part in parts if sum(map(str.isalpha, part)) <= WHOLE_WORD)
         self._inner = tuple(part for part in parts if part not in self._whole)
         key = _one_of(self._inner, self._whole)
-        # {'name': 'password', 'value': …} and name="password" value=…; in YAML, the value stands in the next line
+        # {'name': 'password', 'value': …} and name="password" value=…; in YAML, the value is on the next line
         named = (
             rf"(?:{QUOTE}[ ]*+,?+[ ]*+(?>(?:{QUOTE})?)value(?>(?:{QUOTE})?)[ ]*+[:=]"
             rf"|(?=[\\\"'\n])(?>(?:{QUOTE})?)\n[ ]++value:)"
         )
-        # The = may stand in the next line, and so may the value, if it is quoted.
+        # The = may be on the next line, and so may the value, if it is quoted.
         separator = (
             rf"(?>(?:{QUOTE}(?>(?:[ \t]*+\n[ \t]*+(?=:))?)|&(?:quot|#39|#x27);)?)(?>(?:\]|\[\d{{1,4}}+\])?)"
             r"[ \t]*+(?>(?:\n[ \t]*+(?==(?!=)))?)"
             r"(?::=|=>|[:=]{1,2}+(?>(?:[ \t]*+(?:\\\n|\n(?=[ \t]*+[bruf]?+[\"'])))?)|[!+|]=(?=[ \t]*+[bruf]?+[\"'])"
             r"|>(?=[^<>\n]*+</))"
         )
-        # What PostgreSQL, XML and pydantic say: (token, x)=(…), <password type="x">…</, token⏎  … input_value=…
+        # Forms of PostgreSQL, XML and pydantic: (token, x)=(…), <password type="x">…</, token⏎  … input_value=…
         special = (
             r"(?:(?=[,)])(?>(?:,[ ][\w, ]{1,100}+)?)\)=(?=\()"
             r"|(?>(?:[ ]++[\w:.-]{1,40}+=\"[^\"<>\n]{0,200}+\"){1,4})>(?=[^<>\n]*+</)"
             r"|\n  [^\[\n]{1,200}+\[type=\w{1,60}+, input_value=)"
         )
         self._key = re.compile(key)
-        # A word without an end is taken whole: each of its parts would be looked at to its end otherwise.
+        # An endless word is matched as a whole: otherwise each of its parts would be searched to its end.
         self._assignment = re.compile(
             rf"{key}(?>(?P<long>[\w.-]{{32,}}+)?)[\w.-]*+"
             rf"(?:(?=[\\\"'&\]\[ \t\n:=!+|>,)])(?<!_count)"
@@ -87,7 +87,7 @@ class SecretFinder:
     def hide(self, text: str, effort: Effort | None = None) -> str:
         """The text with `***` in place of each secret.
 
-        :param effort: what may still be spent on several texts. Once it is used up, a text that may have a secret is
+        :param effort: a budget shared by several texts. Once it is used up, a text that may contain a secret is
             redacted as a whole.
         """
         if len(text) < SHORTEST:
@@ -173,8 +173,8 @@ class SecretFinder:
         yield position, len(lower)
 
     def _counts(self, text: str, lower: str, start: int) -> bool:
-        """Whether the part of a key's name that is there counts: a short one only at the beginning of a word, as in
-        `auth`, `proxy_auth` and `proxyAuth`, or, some, at its end.
+        """Whether the part of a key's name at this position counts: a short one only at the beginning of a word, as in
+        `auth`, `proxy_auth` and `proxyAuth`; some also at the end of a word.
         """
         if start == 0 or not lower.startswith(self._whole, start) or lower.startswith(self._inner, start):
             return True
@@ -196,10 +196,10 @@ _OPTION = re.compile(rf"""-(?<![\w-]-)-?(?P<name>[\w-]{{2,80}}+)["']?,?[ ]++(?!-
 
 
 def lowered(text: str) -> str:
-    """The text in lower case, each character in its place, and without what UTF-8 cannot hold."""
+    """The text in lower case, each character at its position, and without what UTF-8 cannot encode."""
     if text.isascii():
         return text.lower()
-    # The only letter that becomes two.
+    # The only character whose lower case is two characters.
     return text.replace("\u0130", "i").encode("utf-8", "replace").decode("utf-8").lower()
 
 
@@ -210,7 +210,7 @@ def _variants(part: str) -> Iterator[str]:
 
 
 def _one_of(inner: Iterable[str], whole: Iterable[str]) -> str:
-    """An expression for the parts of keys' names, by their first letters: so most places are passed over at once."""
+    """An expression for the parts of key names, grouped by first letter, so that most positions fail at once."""
     by_first: dict[str, list[str]] = {}
     for part in inner:
         by_first.setdefault(part[0], []).append(re.escape(part[1:]) + OTHER_WORDS.get(part, ""))
@@ -244,7 +244,7 @@ def _found(
 
 
 def _private_keys(lower: str) -> Iterator[Span]:
-    """What is between the marks of keys; one mark is missing where the text was cut."""
+    """The text between the markers of keys; one marker is missing if the text was cut."""
     position, begun = 0, False
     for mark in _PEM_MARK.finditer(lower):
         if mark["mark"] == "end":

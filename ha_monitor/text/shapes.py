@@ -9,26 +9,26 @@ from typing import NamedTuple
 from ha_monitor.text.grammar import HEADER, NO_FRAME, STRING, WORD
 
 FAR = 300
-"""Characters between the name of a command and an option of it, at most."""
+"""Maximum characters between the name of a command and its option."""
 
 
 class Shape(NamedTuple):
     """The pattern of such a secret, in lower case."""
 
     words: tuple[str, ...]
-    """One of them is in every such text."""
+    """Every text with such a secret contains one of these words."""
     source: str
-    """Of the expression."""
+    """Source of the regular expression."""
     is_option: bool = False
-    """Whether it is a secret only after a word, the name of a command, in the same line."""
+    """Whether it is a secret only after one of the words, a command, on the same line."""
 
     @property
     def expression(self) -> re.Pattern[str]:
-        """The group `hidden` is the secret."""
+        """The compiled expression; its group `hidden` is the secret."""
         return _compiled(self.source)
 
 
-# All of them take 15 ms, which a command that meets no such word need not wait for.
+# Compiling all takes 15 ms; a command that meets none of the words need not wait for that.
 _compiled = functools.cache(re.compile)
 
 
@@ -37,7 +37,7 @@ def _shape(words: str, expression: str) -> Shape:
 
 
 def _option(commands: str, *names: str, value: str) -> Shape:
-    """:param commands: their names, each one word or several joined by `+`."""
+    """:param commands: names of commands; a name of several words is joined by `+`."""
     words = tuple(command.replace("+", " ") for command in commands.split())
     return Shape(words, rf"(?<![\w-])(?:{'|'.join(names)}){value}", is_option=True)
 
@@ -51,13 +51,13 @@ _VALUE = rf"(?P<hidden>{WORD})"
 
 
 def _user_and(mark: str) -> str:
-    """A user, this mark, and the password."""
+    """A user name, this mark, and the password."""
     hidden = rf"""(?P<hidden>(?>(?:[^\s"'\\]++|{NO_FRAME}\\)+))"""
     return rf"""{_APART_OR_NOT}["']?[^\s{mark}"']{{1,100}}+{mark}{hidden}"""
 
 
 SHAPES = (
-    # The password of a URL, to the last @ before the path, or, if it contains a /, after it.
+    # The password in a URL, up to the last @ before the path, or, if the password contains a /, after it.
     _shape(
         "://",
         rf"""://{_USER}:(?!{_PORT})(?P<hidden>[^/\s]{{0,2048}}(?=@)|(?:(?!://)[^\s"'<>?#]){{0,2048}}(?=@)|[^/\s:@]++(?=\s*+\Z))""",
@@ -67,7 +67,7 @@ SHAPES = (
     _shape("@tcp( @unix(", r""":(?P<hidden>[^\s:@"'/]++)(?=@(?:tcp|unix)\()"""),
     _shape("jdbc:oracle:", r"jdbc:oracle:\w++:[^/\s@]{1,100}+/(?P<hidden>[^/\s@]++)(?=@)"),
     _shape("authorization cookie", rf"(?:authorization|cookie)[ \t]*+:[ \t]*+(?P<hidden>{HEADER})"),
-    # A plain word is not a secret: 'basic authentication', 'the bearer of the token'.
+    # A plain word is no secret: 'basic authentication', 'the bearer of the token'.
     _shape("bearer", r"bearer[ ]++(?P<hidden>(?=[a-z]*+[\d+/=._~-])[\w+/=.~-]{6,}+)"),
     # Base64, or longer than a word: not 'basic plan_2'.
     _shape(
@@ -113,7 +113,7 @@ SHAPES = (
     _option("smbclient", "-u", "--user", value=_user_and("%")),
     _option("sshpass rabbitmqadmin", "-p", value=_APART_OR_NOT + _VALUE),
     _option("mongo docker+login podman+login", "-p", value=_APART + _VALUE),
-    # With a blank after it, the option has no value.
+    # A blank after the option means that it has no value.
     _option("mysql mariadb", "-p", value=_VALUE),
     _option("redis-cli", "-a", value=_APART + _VALUE),
     _option("ldap", "-w", value=_APART_OR_NOT + _VALUE),
@@ -121,7 +121,7 @@ SHAPES = (
 
 
 def is_given_to(lower: str, shape: Shape, start: int) -> bool:
-    """Whether the option that begins there is one of a command of the shape."""
+    """Whether the option that begins there belongs to a command of the shape."""
     for word in shape.words:
         name = lower.rfind(word, max(0, start - FAR), start)
         if name >= 0 and _END_OF_COMMAND.search(lower, name, start) is None:

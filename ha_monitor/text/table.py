@@ -1,7 +1,7 @@
 """Tables for people: as wide as the terminal, and not a column wider.
 
-Where there is no room for all columns, the least important ones are left out, and of the others those texts are cut
-that may be. Rows are never wrapped.
+If there is no room for all columns, the least important ones are left out, and texts are cut in those columns that
+allow it. Rows are never wrapped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ha_monitor.text.visible import columns, shortened
 Cell = str | Painted
 _GAP = "  "
 _LEGIBLE = 3
-"""Halves of the least width of a column, at which its texts can be read, before a less important one gets room."""
+"""Halves of its minimum width that a column gets, to be legible, before a less important one gets room."""
 
 
 class Column(NamedTuple):
@@ -24,13 +24,13 @@ class Column(NamedTuple):
 
     header: str
     rank: int = 0
-    """How unimportant it is: those with the highest rank are left out first."""
+    """How unimportant it is: columns with the highest rank are left out first."""
     least: int | None = None
-    """To how many columns of the terminal its texts may be cut; None if they may not be."""
+    """The width in terminal columns to which its texts may be cut; None if they may not be cut."""
     right: bool = False
-    """Whether its texts end at its right edge, as numbers do."""
+    """Whether its texts are right-aligned, as numbers are."""
     grows_last: bool = False
-    """Whether all others get room before it: what it shows at least is enough."""
+    """Whether all other columns get room first, because its minimum width is enough."""
 
 
 def laid_out(
@@ -41,10 +41,10 @@ def laid_out(
     width: int | None = None,
     legend: bool = True,
 ) -> list[list[Cell]]:
-    """The rows as parts that are to be written one after the other.
+    """The rows, each as parts that are to be written one after the other.
 
-    :param shown: makes of a text what will be displayed.
-    :param width: columns of the terminal; None for no limit, so that all columns are there and no text is cut.
+    :param shown: converts a text into what will be displayed.
+    :param width: columns of the terminal; None for no limit: then all columns are there, and no text is cut.
     :param legend: whether the first row has the headers.
     """
     texts = [[shown(text_of(cell)) for cell in row] for row in rows]
@@ -52,7 +52,7 @@ def laid_out(
     natural = [max(map(columns, cells), default=0) for cells in zip(*heads, *texts, strict=True)] or [0] * len(header)
     used = list(range(len(header)))
     if width is not None:
-        # A column in which nothing stands takes room from those that say something.
+        # An empty column would take room from those that are not.
         used = [number for number in used if not texts or any(row[number] for row in texts)]
     widths = _widths(header, natural, used, width)
     end = shown("…")
@@ -61,7 +61,7 @@ def laid_out(
 
 
 def _widths(header: Sequence[Column], natural: Sequence[int], used: Sequence[int], width: int | None) -> dict[int, int]:
-    """The widths of those columns that have room, by number."""
+    """The widths of the columns that have room, by number."""
     if width is None:
         return {number: natural[number] for number in used}
     least = {number: min(natural[number], header[number].least or natural[number]) for number in used}
@@ -70,7 +70,7 @@ def _widths(header: Sequence[Column], natural: Sequence[int], used: Sequence[int
         for number in used
     }
     by_rank = sorted(used, key=lambda number: header[number].rank)
-    # A text of a more important column is not cut to its least for the sake of a less important one.
+    # A text in a more important column is not cut to its minimum width to make room for a less important column.
     while len(by_rank) > 1:
         *others, last = by_rank
         if sum(wanted[one] for one in others) + least[last] + len(_GAP) * len(others) <= width:
@@ -106,7 +106,7 @@ def _row(
 
 
 def unique_beginning(texts: Sequence[str], least: int) -> int:
-    """How many characters tell all of these texts apart, at least so many."""
+    """How many characters distinguish all of these texts; at least `least`."""
     ordered = sorted(set(texts))
     longest = 0
     for one, other in pairwise(ordered):

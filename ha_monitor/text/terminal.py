@@ -1,6 +1,6 @@
 """The one place where text is written for a person at a terminal.
 
-Newlines and colours are written here alone, so that no foreign text can end, begin or colour a line; commands pass
+Only this module writes newlines and colours, so that no untrusted text can end, begin or colour a line; commands pass
 rows and parts of rows.
 """
 
@@ -16,11 +16,11 @@ from ha_monitor.errors import OutputLost
 from ha_monitor.text.visible import ascii_json, visible, visible_json
 
 _PLAIN = str.maketrans({"─": "-", "█": "#", "…": "..."})
-"""Replacements for the program's own symbols on a terminal that lacks them."""
+"""Replacements for the program's own symbols on a terminal that cannot show them."""
 
 
 class Painted(NamedTuple):
-    """A part of a row in a colour."""
+    """A coloured part of a row."""
 
     text: str
     color: str
@@ -38,7 +38,7 @@ class Terminal:
     def row(self, *parts: str | Painted) -> None:
         """Write one row.
 
-        :raises BrokenPipeError: if the reader is gone.
+        :raises BrokenPipeError: if the reader has closed the pipe.
         :raises OutputLost: if the text cannot be written for another reason, such as a full disk.
         """
         shown = [self._part(part) for part in parts]
@@ -50,15 +50,15 @@ class Terminal:
             self.row(row)
 
     def cells(self, texts: Iterable[str]) -> None:
-        """Write one row for programs, with a tab between its texts."""
+        """Write one row for programs, with tabs between the texts."""
         self._write("\t".join(map(self.shown, texts)) + "\n")
 
     def clear(self) -> None:
-        """Begin anew at the top of an empty screen."""
+        """Clear the screen, and start at the top."""
         self._write("\x1b[H\x1b[J")
 
     def progress(self, done: int, total: int) -> None:
-        """Show in the last row how much is done; nothing once all is. For a terminal alone."""
+        """Show progress in the last row, and remove it once all is done. Only for a terminal."""
         share = min(1.0, done / max(1, total))
         self._write(f"\r[{'#' * int(share * 40):40}] {done:,} " if share < 1 else "\r\x1b[K")
 
@@ -99,7 +99,7 @@ def encodings_of(stream: TextIO) -> list[str]:
     """The encodings, other than UTF-8, in which a text must be representable."""
     found = [stream.encoding or "utf-8"]
     if stream.isatty():
-        # In the locale C, Python writes UTF-8 all the same; to a terminal of 8 bits its second bytes are controls.
+        # In the C locale, Python writes UTF-8 nevertheless; on an 8-bit terminal some of its bytes are control codes.
         found.append(locale.getencoding())
     return [encoding for encoding in found if codecs.lookup(encoding).name != "utf-8"]
 

@@ -15,9 +15,9 @@ EXPECTED_TIME = "expected a time such as -1h, 02:00, 2026-11-25, '2026-11-25 02:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds: of `90s`, `5m`, `2h`, `3d`, `1h30m`, `1.5h`, `250ms`; a plain number is of seconds.
+    """Seconds, from a text such as `90s`, `5m`, `2h`, `3d`, `1h30m`, `1.5h`, `250ms`; a plain number is in seconds.
 
-    :raises ValueError: if it is none; the text says what was expected.
+    :raises ValueError: if it is not a duration; the error says what was expected.
     """
     if _PLAIN.fullmatch(text):
         seconds = float(text)
@@ -32,11 +32,11 @@ def parse_duration(text: str) -> float:
 
 
 def parse_time(text: str, now: float, zone: tzinfo | None = None) -> float:
-    """Seconds since the epoch of a time: `-1h` is an hour ago, `02:00` the last two o'clock, and what names no zone is
-    local.
+    """Seconds since the epoch, from a text: `-1h` is an hour ago, `02:00` is the last two o'clock; a time without a
+    zone is local.
 
-    :param zone: the local one; None for that of the process.
-    :raises ValueError: if it is none; the text says what was expected.
+    :param zone: the local time zone; None for that of the process.
+    :raises ValueError: if it is not a time; the error says what was expected.
     """
     try:
         return _time(text.strip(), now, zone)
@@ -64,7 +64,7 @@ def _time(text: str, now: float, zone: tzinfo | None) -> float:
 
 
 def _local(time: datetime, zone: tzinfo | None) -> float:
-    # A time without a zone is that of the process to Python as well.
+    # Python, too, takes a time without a zone to be in the zone of the process.
     return (time if zone is None else time.replace(tzinfo=zone)).timestamp()
 
 
@@ -80,18 +80,18 @@ def duration(seconds: float) -> str:
 
 
 def short_duration(seconds: float) -> str:
-    """The same; what is less than a second in milliseconds."""
+    """The same, but less than a second is shown in milliseconds."""
     if seconds >= 1 or seconds == 0:
         return duration(seconds)
     return "<0.1ms" if seconds < 0.0001 else f"{seconds * 1000:.{0 if seconds >= 0.1 else 1}f}ms"
 
 
 def relative(seconds: float, now: float) -> str:
-    """How long ago a time is, or in how long it will be."""
+    """How long ago a time was, or in how long it will be."""
     since = now - seconds
     return f"{duration(since)} ago" if since >= 0 else f"in {duration(-since)}"
 
 
 def local(seconds: float, zone: tzinfo | None = None) -> str:
-    """A time by the clock on the wall, to the millisecond."""
+    """A time in local time, to the millisecond."""
     return datetime.fromtimestamp(seconds, zone).isoformat(" ", timespec="milliseconds")[:23]

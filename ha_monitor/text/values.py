@@ -1,8 +1,8 @@
-"""Finds the ends of values in a text that anybody may have written, and bounds how much of it is looked at for that.
+"""Finds the ends of values in untrusted text, and bounds how much of the text is read for that.
 
-Where a bracket is not closed, that shows only after all has been read that might stand in it, and the next value may
-have the same before it. So what is read is counted: a text is read a few times at most, and then its rest is hidden as
-a whole.
+That a bracket is not closed shows only after everything that may be inside it has been read, and the next value may
+have the same text ahead of it. So the characters that are read are counted: a text is read a few times at most; after
+that, the rest of it is hidden as a whole.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from functools import cache
 from ha_monitor.text.grammar import NO_NEXT_LINE, item, value
 
 MOST_READ = 3
-"""How many times its length is read of a text, at most, in search of the ends of values that may not have one."""
+"""How many times the length of a text is read, at most, in search of ends that may not exist."""
 
 
 class Effort:
-    """Counts down the characters that may still be looked at closely."""
+    """A budget of characters that may still be examined closely."""
 
     __slots__ = ("left",)
 
@@ -37,23 +37,23 @@ class Values:
         self._lower = lower
         self._most = MOST_READ * len(lower)
         self.read = 0
-        """Characters that were read until now, and may be read again."""
+        """Characters that have been read so far, and may have to be read again."""
         marks = lower.count("'") + lower.count('"')
         self._value, self._item = _expressions(_FAR if marks < MANY_MARKS else _NEAR)
         self._limit = 0
 
     def behind_key(self, start: int) -> int | None:
-        """The end of the value there, behind a key; None if there is none. :raises Exhausted: see there."""
+        """The end of the value after a key; None if there is no value. :raises Exhausted: see there."""
         match = self._value.match(self._lower, start)
         if match is None:
             return None
         if match.lastgroup == "unclosed":
             self._count(self._limit_from(start) - start)
-        # The search goes on behind the value, so none that is closed is read again.
+        # The search continues after the value, so a closed value is never read again.
         return match.end()
 
     def in_list(self, start: int) -> int | None:
-        """The end of the value there, in a list; None if there is none, or a key. :raises Exhausted: see there."""
+        """The end of the value in a list; None if there is none, or a key follows. :raises Exhausted: see there."""
         match = self._item.match(self._lower, start)
         if match is None:
             return None
@@ -67,7 +67,7 @@ class Values:
             raise Exhausted
 
     def _limit_from(self, start: int) -> int:
-        """How far a value is read at most to see that a bracket in it is not closed."""
+        """How far a value is read, at most, to see that a bracket in it is not closed."""
         if self._limit <= start:
             limit = _NO_NEXT_LINE.search(self._lower, start)
             self._limit = limit.start() if limit else len(self._lower)
@@ -75,14 +75,14 @@ class Values:
 
 
 MANY_MARKS = 800
-# In a text of very many quotation marks, looking far ahead at each would take long.
+# In a text with very many quotation marks, looking far ahead at each would take too long.
 _FAR, _NEAR = 40, 8
 
 
 @cache
 def _expressions(ahead: int) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """For a value behind a key, and for one in a list. Compiled when first needed, which takes some milliseconds: most
-    commands need none, and most instances only those that look far ahead.
+    """For a value after a key, and for one in a list. Compiled when first needed, because that takes some milliseconds:
+    most commands need none, and most instances only those that look far ahead.
     """
     return re.compile(value(ahead)), re.compile(item(ahead))
 

@@ -1,4 +1,4 @@
-"""Escapes foreign text for display: every character that a terminal would obey, reorder or not show."""
+"""Escapes untrusted text for display: every character that a terminal would interpret, reorder or not show."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _BLANK = frozenset(
 )
 """Invisible characters that Unicode classifies as letters, marks or symbols."""
 _NARROW = re.compile("[ -~\u00a1-\u00ac\u00ae-\u02ff…]*")
-"""Latin letters, and what ends a text that was cut: each takes one column."""
+"""Latin letters, and the end mark of a truncated text: each takes one column."""
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _ESCAPED = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
 
 def visible(text: str) -> str:
-    """The text in one line of characters that can be seen: all others as Python writes them, such as `\\x1b`.
+    """The text on one line in visible characters: all others are written as Python writes them, such as `\\x1b`.
 
-    These are control characters (also those of 8 bits, and line ends), marks for the direction of writing, what has no
-    width, separators other than the blank, halves of surrogate pairs, and what is private or not assigned.
+    The others are control characters (including 8-bit ones and newlines), bidirectional marks, characters without
+    width, separators other than the blank, lone surrogates, and private or unassigned characters.
     """
     return _written_out(text, _escaped)
 
@@ -34,7 +34,7 @@ def visible_json(data: bytes) -> bytes:
 
 
 def ascii_json(data: bytes) -> bytes:
-    """JSON in ASCII alone."""
+    """JSON in ASCII only."""
     text = visible_json(data).decode("utf-8")
     others = {ord(character): _json_escaped(character) for character in set(text) if not character.isascii()}
     return text.translate(others).encode("ascii")
@@ -56,7 +56,7 @@ def padded(text: str, width: int) -> str:
 
 
 def shortened(text: str, width: int | None, end: str = "…") -> str:
-    """An escaped text, truncated to a number of columns if there is a limit; `end` shows that it was."""
+    """An escaped text, truncated to a number of columns if there is a limit; `end` marks the truncation."""
     if width is None or columns(text) <= width:
         return text
     if width < columns(end):
@@ -71,7 +71,7 @@ def shortened(text: str, width: int | None, end: str = "…") -> str:
 
 
 def unescaped(text: str) -> str:
-    """The text of which `visible` made this one, if it had no backslashes of its own."""
+    """The text from which `visible` made this one, provided that it had no backslashes of its own."""
     return _ESCAPED.sub(_meant, text)
 
 
@@ -102,7 +102,7 @@ def _json_escaped(character: str) -> str:
 
 
 def written_out_bytes(text: str) -> str:
-    """What a person typed, in which bytes that are no UTF-8 are written out as `\\udcff`: unlike `printable` of
-    `events.text`, which puts a question mark there, it is still seen what was typed.
+    """Text that a person typed, with bytes that are not UTF-8 written as `\\udcff`: unlike `printable` of
+    `events.text`, which puts a question mark there, it still shows what was typed.
     """
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Answers the requests of readers: pages, static files, and the interface for programs."""
+"""Answers requests for pages, static files and the interface for programs."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from ha_monitor.web.view import View
 API = "/api/v1/"
 HTML, JSON = "text/html; charset=utf-8", "application/json"
 AGAIN = 5
-"""Seconds after which a page is asked for again when the store was away."""
+"""Seconds after which a page is requested again if the store was unavailable."""
 FOR_EVER = "public, max-age=31536000, immutable"
 PLAIN_FILES = {"/robots.txt": "robots.txt", "/favicon.ico": "favicon.ico"}
-"""Those that are asked for by names that never change."""
+"""Files that browsers request under fixed names."""
 _STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (NotThere, HTTPStatus.NOT_FOUND),
     (UsageError, HTTPStatus.BAD_REQUEST),
     (StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (Crowded, HTTPStatus.SERVICE_UNAVAILABLE),
 )
-"""Of the errors that a reader is told of; the text of any other is in the log alone."""
+"""Statuses of the errors whose text the user sees; the text of any other error is only in the log."""
 AWAY = "the store does not answer at the moment; it is asked again"
 REFUSED = "the store refuses to answer; the log of ha-monitor web says why"
 TOLD = tuple(kind for kind, _ in _STATUSES)
 
 
 class Application:
-    """Called in the thread of the server alone."""
+    """Called only in the server's thread."""
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class Application:
         report: Callable[[str], None],
     ) -> None:
         """
-        :param base: the path below which the pages are, without the last slash; empty for none.
-        :param report: is told of an internal error.
+        :param base: the path below which the pages are served, without a trailing slash; empty for none.
+        :param report: called with the text of an internal error.
         """
         self._base = base
         self._hosts = hosts
@@ -102,11 +102,11 @@ class Application:
         return reply_of(answer, request.headers.get("if-none-match"), accepted)
 
     def _before(self, request: Request, client: Client) -> Reply | None:
-        """The reply to what is no question of somebody who may ask; None for all others."""
+        """The reply to a request that is not an allowed question; None for all others."""
         if not self._hosts.knows(request.headers.get("host")):
             known = "not served under this name: to allow it, add it to web.hosts, or set web.url, and start again\n"
             return text(HTTPStatus.MISDIRECTED_REQUEST, known)
-        if request.path == "/livez":  # no secret, and a load balancer rarely has a password
+        if request.path == "/livez":  # not secret, and a load balancer rarely has a password
             return text(HTTPStatus.OK, "ok\n")
         refusal = self._sign_in.refusal(request, client.address)
         if refusal is None and request.method not in READ_METHODS:
@@ -155,7 +155,7 @@ class Application:
             return self._rendered(self._page_of(error), asked, path)
 
     def _told(self, error: Exception) -> str:
-        """What a reader is told of an error: where the store is, and what it says, is for the log."""
+        """What the user sees of an error: the store's address, and its own text, are only for the log."""
         if isinstance(error, StoreUnavailable):
             self._report(str(error))
             return AWAY if not error.lasting else REFUSED
@@ -206,7 +206,7 @@ class Application:
 
 
 def _counted(question: Callable[[View], Answered], view: View) -> Answered:
-    """An answer, with what it cost."""
+    """An answer, with the CPU time that it took."""
     before = time.thread_time()
     answer = question(view)
     return answer._replace(cost=time.thread_time() - before)

@@ -1,6 +1,6 @@
-"""Pictures of numbers, as geometry for the templates: no styles, since the pages allow none inside.
+"""Charts as geometry for the templates: without styles, because the pages allow no inline styles.
 
-A chart is as wide as its page and its texts keep their size: its panels are stretched, what is written is not.
+A chart is as wide as its page: its panels are stretched, but its texts keep their size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ha_monitor.web.shown import count, duration
 
 WIDTH, HEIGHT = 110.0, 20.0
-"""Of a sparkline."""
+"""Size of a sparkline."""
 PANEL, GAP, TOP = 84, 34, 20
 """Heights in a chart, in pixels."""
 Values = Sequence[float | None]
@@ -26,13 +26,13 @@ _DURATIONS = (
 
 
 class Line(NamedTuple):
-    """A line of a panel, in pieces: what is not known is left out."""
+    """A line in a panel, in pieces: unknown values leave gaps."""
 
     name: str
     upper: bool
-    """Whether it is the one to be told apart, by dashes and colour."""
+    """Whether it is the one to set off by dashes and colour."""
     pieces: list[str]
-    """The points of each."""
+    """The points of each piece."""
 
 
 class Panel(NamedTuple):
@@ -41,38 +41,38 @@ class Panel(NamedTuple):
     name: str
     top: int
     ticks: list[tuple[float, str]]
-    """Heights in pixels below the top of the chart, and what stands there."""
+    """Positions in pixels below the top of the chart, and their labels."""
     bars: str = ""
-    """A path."""
+    """An SVG path."""
     bad_bars: str = ""
     lines: Sequence[Line] = ()
 
 
 class Chart(NamedTuple):
-    """Panels one below the other, over the same time."""
+    """Panels one below the other, over the same period."""
 
     height: int
     steps: int
     panels: list[Panel]
     ticks: list[tuple[str, str]]
-    """Where a time is, in percent, and the time."""
+    """Horizontal positions in percent, and the times there."""
     bottom: int
 
 
 class Row(NamedTuple):
-    """What a panel shows."""
+    """What a panel is to show."""
 
     name: str
     lines: Sequence[tuple[str, Values]] = ()
-    """Names and values; the second is told apart."""
+    """Names and values; the second line is set off."""
     bars: Values = ()
     bad_bars: Values = ()
-    """A part of the bars, drawn over their feet."""
+    """The part of the bars that is drawn over their feet."""
     form: Callable[[float | None], str] = count
 
 
 def sparkline(values: Values) -> str:
-    """The points of a line from left to right, 0 at the bottom; empty if nothing is known, or nothing was."""
+    """The points of a line from left to right, 0 at the bottom; empty if all values are unknown or 0."""
     known = [value or 0.0 for value in values]
     most = max(known, default=0.0)
     if most <= 0 or len(known) < 2:
@@ -85,7 +85,7 @@ def sparkline(values: Values) -> str:
 
 def chart(rows: Sequence[Row], bounds: Sequence[float]) -> Chart:
     """
-    :param bounds: where the steps begin, and the last ends: seconds since the epoch.
+    :param bounds: where the steps begin, and where the last one ends: seconds since the epoch.
     """
     steps = len(bounds) - 1
     panels = [_panel(row, TOP + number * (PANEL + GAP)) for number, row in enumerate(rows)]
@@ -112,7 +112,7 @@ def _pieces(values: Values, most: float) -> list[str]:
     for is_known, group in groupby(points, key=lambda one: one[1] is not None):
         if is_known:
             known = [(at, 100 - 100 * min(value or 0.0, most) / most) for at, value in group]
-            # One point alone would be no line.
+            # A single point would be no line.
             found = [
                 (known[0][0] + 0.1, known[0][1]),
                 *((at + 0.5, y) for at, y in known),
@@ -123,7 +123,7 @@ def _pieces(values: Values, most: float) -> list[str]:
 
 
 def _nice(most: float, *, is_duration: bool) -> float:
-    """A round number that is not less."""
+    """A round number that is not smaller."""
     if most <= 0:
         return 1.0
     if is_duration and most <= _DURATIONS[-1]:
@@ -145,7 +145,7 @@ def _times(bounds: Sequence[float]) -> list[tuple[str, str]]:
     found = []
     for at in range(start, int(last) + 1, every):
         share = 100 * (at - first) / (last - first)
-        # The edges have no room for a text.
+        # The edges have no room for a label.
         if 3 <= share <= 96:
             found.append((f"{share:.2f}%", datetime.fromtimestamp(at, UTC).strftime(form)))
     return found

@@ -1,4 +1,4 @@
-"""The interface for programs in the form of OpenAPI 3.1, made from the table of what can be asked."""
+"""The interface for programs as OpenAPI 3.1, generated from the table of questions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ERRORS = {
 def description(server: str) -> dict[str, Any]:
     """The whole description.
 
-    :param server: the path below which it is.
+    :param server: the path below which the interface is served.
     """
     whole = [noun for noun in (*NOUNS, TAIL) if _is_whole(noun)]
     types = {noun.item for noun in (*NOUNS, TAIL)} | {Document}

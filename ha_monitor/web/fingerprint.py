@@ -1,4 +1,4 @@
-"""What tells whether an answer has changed: a hash of it without what says no more than that time goes by."""
+"""Detects whether an answer has changed: a hash of it, without what changes only because time passes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import msgspec
 _TIME = re.compile(rb"<time\b([^>]*)>[^<]*</time>")
 _CLOCK = b"data-clock"
 _OF_THE_CLOCK = ("time", "searched")
-"""Of a document: both tell when it was asked."""
+"""Keys of a document: both say when it was asked for."""
 
 
 def of_page(html: bytes) -> str:
-    """The tag of a page. The texts of `<time>` elements do not count, and of those with `data-clock` nothing does."""
+    """The tag of a page. It ignores the texts of `<time>` elements, and all of those with `data-clock`."""
     return _tag(_TIME.sub(lambda found: b"" if _CLOCK in found[1] else found[1], html))
 
 
 def of_document(document: Any) -> str:
-    """The tag of a document for programs. Fractions, such as rates and durations, count to two digits: else they would
-    change by the clock alone.
+    """The tag of a document for programs. Fractions, such as rates and durations, count to two digits: otherwise they
+    would change merely by the clock.
     """
     plain = msgspec.to_builtins(document)
     if isinstance(plain, dict):
@@ -40,10 +40,10 @@ def _rounded(value: Any) -> Any:
 
 
 def _tag(content: bytes) -> str:
-    # A weak one: two that have it in common mean the same, byte for byte or not.
+    # A weak tag: equal tags mean equal content, though not byte for byte.
     return f'W/"{hashlib.sha256(content).hexdigest()[:20]}"'
 
 
 def is_known(header: str | None, tag: str) -> bool:
-    """Whether the client has what the tag stands for, by its field If-None-Match."""
+    """Whether the client already has the answer with this tag, according to its If-None-Match header."""
     return header is not None and tag in (part.strip() for part in header.split(","))

@@ -1,4 +1,4 @@
-"""The header fields of all replies: what a browser may do with a page is as little as the pages need."""
+"""The security headers of all replies: a browser may do with a page only what the pages need."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ SECURITY = (
 
 
 def secured(reply: Reply) -> Reply:
-    """A reply with these fields."""
+    """A reply with the security headers."""
     return reply._replace(headers=(*reply.headers, *SECURITY))

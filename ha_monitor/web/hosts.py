@@ -1,5 +1,5 @@
-"""The names by which the pages may be asked for. Another one is that of a page that has made itself an address of this
-server (DNS rebinding), so that a browser lets it read what is here.
+"""The host names under which the pages may be requested. Any other name may belong to a foreign page whose domain
+points to this server's address (DNS rebinding), so that a browser would let it read the pages.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ LOCAL = "localhost"
 
 
 class Hosts:
-    """Knows the names. An address is no name, so nobody else can have made it his own."""
+    """Checks host names. A literal address is always allowed: no foreign domain can be one."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = {name.lower().rstrip(".") for name in names if name} | {LOCAL}
 
     def knows(self, header: str | None) -> bool:
-        """Whether the field Host names one. Without it, it is no browser that asks."""
+        """Whether the Host header has an allowed name. A client that sends none is not a browser."""
         if header is None:
             return True
         host = header.strip().lower()

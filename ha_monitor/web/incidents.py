@@ -12,13 +12,13 @@ from ha_monitor.text.visible import visible
 from ha_monitor.web.rows import Row, at
 
 LABELS = {"error-new": "New error", "error-regressed": "Error again"}
-"""Of kinds whose names are no sentence's beginning."""
+"""For kinds whose name cannot begin a sentence."""
 
 
 def sentences(incidents: Sequence[Incident], known: Sequence[Incident], now: float) -> list[dict[str, Any]]:
     """Incidents for the template.
 
-    :param known: all, to name those from which others follow.
+    :param known: all incidents, to name those that others follow from.
     :param now: seconds since the epoch.
     """
     by_id = {one.id: one for one in known}
@@ -52,12 +52,12 @@ def _sentence(one: Incident, by_id: Mapping[str, Incident], now: float) -> dict[
 
 
 def _since(since: float, now: float) -> Row | None:
-    """When it began; None if all that is known is that it is so now, as where no instance has ever written."""
+    """When it began; None if it is only known to be so now, for example if no instance has ever written."""
     return at(since, now) if since != now else None
 
 
 def _linked(one: Incident, *, has_page: bool) -> tuple[str, str, str]:
-    """A summary before, in, and behind the link to what it is about: its key, or what it names in place of an id."""
+    """A summary split into the texts before, in and after the link: the link is the key, or what replaces an id."""
     key = visible(one.key)
     head, colon, rest = one.summary.partition(": ")
     if has_page and one.kind in OF_ALL:

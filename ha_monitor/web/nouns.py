@@ -1,6 +1,6 @@
 """What can be asked, by noun: the parameters, and the answer for programs. The pages take the same parameters.
 
-The table is the one source of the interface for programs and of its description (`description.py`).
+The table is the single source of the interface for programs and of its description (`description.py`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NAME = Parameter("name", Kind.TEXT, "only these; several by comma, * stands for 
 
 
 def sort_by(choices: tuple[str, ...], default: str) -> Parameter:
-    """The parameter by which a list is ordered."""
+    """The parameter that selects the order of a list."""
     return Parameter("sort", Kind.CHOICE, "by which it is ordered", default, choices)
 
 
@@ -50,34 +50,34 @@ class TailDocument(Struct):
     """What was announced behind a cursor."""
 
     time: str
-    """When it was read, by the clock of the store."""
+    """When it was read, by the store's clock."""
     cursor: str
-    """Where the next question goes on."""
+    """Where the next question continues."""
     more: bool
-    """There is more already."""
+    """Whether there is more already."""
     gaps: list[GapItem]
-    """What may be missing before these."""
+    """What may be missing before these lines."""
     lines: list[Raw]
     """As in the log."""
 
 
 class Noun(NamedTuple):
-    """A question for programs."""
+    """A kind of question for programs."""
 
     name: str
     meaning: str
     parameters: tuple[Parameter, ...]
     item: type[Struct]
-    """What the items of the answer are; of one that is no list, the answer itself."""
+    """The type of the answer's items; if the answer is not a list, the type of the answer."""
     ask: Callable[[View, Parameters], Struct]
     takes_name: bool = False
-    """Whether a name or an id stands behind it in the path."""
+    """Whether a name or an id follows it in the path."""
 
 
 def order_of(parameters: Parameters) -> Order:
-    """The order in which tasks are listed, and where the list goes on.
+    """The order in which tasks are listed, and where the list continues.
 
-    :raises UsageError: if it cannot go on there.
+    :raises UsageError: if it cannot be continued there.
     """
     after = place_of(parameters.text("after"))
     if after is not None and parameters.text("sort"):
@@ -153,12 +153,12 @@ def _monitor(view: View, _asked: Parameters) -> Struct:
 
 
 def _no_tail(_view: View, _asked: Parameters) -> Struct:
-    raise NotImplementedError  # it waits, which no thread of the pool may: see `tailing.py`
+    raise NotImplementedError  # it waits, which no thread of the pool may do: see `tailing.py`
 
 
 def _one(result: Result, what: str, name: str) -> Result:
     """:raises NotThere: if nothing has that name.
-    :raises UsageError: if it is the beginning of several.
+    :raises UsageError: if several names begin with it.
     """
     if not result.items:
         raise NotThere(f"no {what} is known as {name}")

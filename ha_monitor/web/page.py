@@ -1,4 +1,4 @@
-"""What a page is before it is rendered."""
+"""A page before it is rendered."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ha_monitor.web.view import View
 class Page(NamedTuple):
     """A template, and the values that it shows.
 
-    For the tag of the page (ETag), the texts of `<time>` elements do not count, and of those with the attribute
-    `data-clock` nothing does: what says no more than that time goes by belongs there, such as what an answer says it
-    has searched, and ages.
+    The tag of the page (ETag) ignores the texts of `<time>` elements, and everything about those with the attribute
+    `data-clock`. So whatever changes only because time passes belongs there, such as ages, and what an answer says it
+    has searched.
     """
 
     template: str
-    """Below `templates/`."""
+    """File name in `templates/`."""
     values: Mapping[str, Any]
     """Plain values; `rendering.py` adds what all pages have."""
     status: HTTPStatus = HTTPStatus.OK
 
 
 class NotThere(HaMonitorError):
-    """There is nothing of that name. Its text says so to a person."""
+    """Nothing has that name. The text says so to a person."""
 
 
 PageFunction = Callable[[View, Parameters], Page]
-"""Makes a page, in a thread of its own.
+"""Makes a page, in a thread of the pool.
 
 It may raise `UsageError` (400), `NotThere` (404) and `StoreUnavailable` (503): their texts are shown.
 """

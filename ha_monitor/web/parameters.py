@@ -1,4 +1,4 @@
-"""The query of a request: known parameters, bounded and validated before anything is asked."""
+"""The query of a request: known parameters, limited and validated before the store is asked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ha_monitor.text.times import parse_duration
 from ha_monitor.text.visible import visible
 
 LONGEST_QUERY = 8000
-"""Characters, as sent."""
+"""Characters of the query, as sent."""
 LONGEST_VALUE = 2000
 """Characters of a value, and of a name in a path."""
 MOST_PARAMETERS = 32
@@ -23,7 +23,7 @@ _YES, _NO = ("1", "yes", "true"), ("", "0", "no", "false")
 
 
 class Kind(StrEnum):
-    """What the values of a parameter are."""
+    """What kind of values a parameter has."""
 
     FILTER = "words of a filter, as on the command line"
     TEXT = "a text"
@@ -43,16 +43,16 @@ class Parameter(NamedTuple):
     default: str = ""
     choices: tuple[str, ...] = ()
     most: int = 0
-    """Of a count, which is at least 1."""
+    """The largest value of a count; the smallest is 1."""
 
 
 class Parameters(NamedTuple):
     """A question as it was asked. All values are valid."""
 
     name: str = ""
-    """What stands behind the noun in the path: a name or an id, as it is; empty if there is none."""
+    """The name or id after the noun in the path, decoded; empty if there is none."""
     given: Mapping[str, str] = {}
-    """What was in the query, without what is empty."""
+    """The parameters in the query, without empty ones."""
     known: Mapping[str, Parameter] = {}
 
     def text(self, name: str) -> str:
@@ -60,20 +60,20 @@ class Parameters(NamedTuple):
         return self.given.get(name) or self.known[name].default
 
     def count(self, name: str = "limit") -> int:
-        """The value of one that is a count."""
+        """The value of a count."""
         return int(self.text(name))
 
     def flag(self, name: str) -> bool:
-        """The value of one that is yes or no."""
+        """The value of a yes-or-no parameter."""
         return self.text(name).lower() in _YES
 
     def seconds(self, name: str) -> float:
-        """The value of one that is a duration."""
+        """The value of a duration, in seconds."""
         return parse_duration(self.text(name))
 
     @property
     def words(self) -> list[str]:
-        """The words of the filter, with the times."""
+        """The words of the filter, including the times."""
         return [*words_of(self.given.get("filter", "")), *self.times]
 
     @property
@@ -82,16 +82,16 @@ class Parameters(NamedTuple):
         return [f"{name}={self.given[name]}" for name in ("since", "until") if name in self.given]
 
     def query(self, **changed: str | int | None) -> str:
-        """The same question with other values, as the query of a URL with its `?`; None takes one away."""
+        """The same question with other values, as a URL query with `?`; None removes a parameter."""
         asked = {**self.given, **{name: None if value is None else str(value) for name, value in changed.items()}}
         pairs = [(name, value) for name, value in sorted(asked.items()) if value]
         return f"?{urlencode(pairs, quote_via=quote)}" if pairs else ""
 
 
 def named_in(path: str, query: str) -> tuple[str, str | None, str]:
-    """What is asked for: the noun, the name behind it, and the rest of the query. See `incidents/address.py`.
+    """What is asked for: the noun, the name after it, and the rest of the query. See `incidents/address.py`.
 
-    :param path: decoded, below the pages, without the first slash.
+    :param path: decoded, below the pages' address, without a leading slash.
     :return: the name is None if the question is about all of the noun.
     """
     noun, _, name = path.partition("/")
@@ -104,7 +104,7 @@ def named_in(path: str, query: str) -> tuple[str, str | None, str]:
 def words_of(text: str) -> list[str]:
     """The words of a filter in one line of text, with quotes as in a shell.
 
-    :raises UsageError: if a quotation does not end.
+    :raises UsageError: if a quotation is not closed.
     """
     try:
         return shlex.split(text)
@@ -113,7 +113,7 @@ def words_of(text: str) -> list[str]:
 
 
 def text_of(*words: str) -> str:
-    """Words of a filter as one line of text, which `words_of` reads."""
+    """Words of a filter as one line of text that `words_of` can read."""
     return shlex.join(words)
 
 
@@ -121,9 +121,9 @@ def parse(query: str, name: str, known: Sequence[Parameter]) -> Parameters:
     """Read a query.
 
     :param query: as it was sent, without the `?`.
-    :param name: what stands behind the noun in the path.
+    :param name: the name after the noun in the path.
     :param known: the parameters that the question takes.
-    :raises UsageError: if it has others, or values that mean nothing; it says which.
+    :raises UsageError: if it has others, or invalid values; it says which.
     """
     by_name = {one.name: one for one in known}
     if len(query) > LONGEST_QUERY:
@@ -153,13 +153,13 @@ def parse(query: str, name: str, known: Sequence[Parameter]) -> Parameters:
 
 
 def _check_length(what: str, text: str) -> None:
-    """Any character may be in it: names come from events, and links lead to all of them. Who shows it escapes it."""
+    """Any character is allowed: names come from events, and links lead to all of them. Output escapes them."""
     if len(text) > LONGEST_VALUE:
         raise UsageError(f"{what}: longer than {LONGEST_VALUE} characters")
 
 
 def shown(text: str) -> str:
-    """A part of what somebody sent, to be told what is wrong with it."""
+    """A part of what a client sent, for an error message."""
     return visible(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
 
 

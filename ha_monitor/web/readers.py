@@ -1,4 +1,4 @@
-"""A bounded pool of connections to the store, each in a thread of its own."""
+"""A limited pool of connections to the store, each in its own thread."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from ha_monitor.web.view import View
 READERS = 3
 """Connections at once."""
 MOST_WAITING = 64
-"""Questions that wait for one."""
+"""Questions at once, including those that are being answered."""
 TIME_LIMIT = 10.0
-"""Seconds after which nobody waits for an answer any more."""
+"""Seconds after which the wait for an answer is given up."""
 Result = TypeVar("Result")
 
 
 class Crowded(HaMonitorError):
-    """More is asked than can be answered."""
+    """There are more questions than can be answered."""
 
 
 class Readers:
-    """Answers questions, a few at once. Used in the thread of the server alone."""
+    """Answers questions, a few at once. Used only in the server's thread."""
 
     def __init__(self, config: Config, clock: Clock, threads: Threads, count: int = READERS) -> None:
         self._free = [_Reader(config, clock, threads.calls(f"reader-{number}")) for number in range(count)]
         self._turns: deque[asyncio.Event] = deque()
-        """Of those who wait."""
+        """The events of those who wait for a connection."""
         self._waiting = 0
 
     async def ask(self, question: Callable[[View], Result]) -> Result:
         """The answer to a question, from a thread.
 
-        :raises StoreUnavailable: if the store is away, or takes too long.
-        :raises Crowded: if too many wait.
+        :raises StoreUnavailable: if the store is unavailable, or takes too long.
+        :raises Crowded: if there are too many questions.
         """
         if self._waiting >= MOST_WAITING:
             raise Crowded("too many questions at once; ask again in a moment")
@@ -62,20 +62,20 @@ class Readers:
         reader = self._free.pop()
         done = reader.thread.submit(partial(reader.answer, question))
         asking = asyncio.ensure_future(asyncio.wrap_future(done))
-        # Whoever gives up waiting does not free the thread: what it reads does.
+        # Giving up waiting does not free the thread: only the end of its read does.
         asking.add_done_callback(partial(self._put_back, reader))
         return await asyncio.shield(asking)
 
     def _put_back(self, reader: _Reader, done: asyncio.Future[Any]) -> None:
         if not done.cancelled():
-            done.exception()  # nobody may have waited for it
+            done.exception()  # mark as retrieved: nobody may have waited for it
         self._free.append(reader)
         if self._turns:
             self._turns.popleft().set()
 
 
 class _Reader:
-    """One connection, and its thread."""
+    """One connection and its thread."""
 
     def __init__(self, config: Config, clock: Clock, thread: CallThread) -> None:
         self.thread = thread
@@ -85,7 +85,7 @@ class _Reader:
         self._is_connected = False
 
     def answer(self, question: Callable[[View], Result]) -> Result:
-        """The answer; connects if it must. A connection that has broken meanwhile is made again once."""
+        """The answer; connects if necessary. A connection that broke meanwhile is re-established once."""
         view = View(self._reader, self._config, self._clock)
         if self._is_connected:
             try:

@@ -1,4 +1,4 @@
-"""Makes HTML of pages. Everything that comes from a value is escaped."""
+"""Renders pages as HTML. Every value is escaped."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ FOLDER = Path(__file__).parent / "templates"
 
 
 class Renderer:
-    """Renders templates. Each has besides the values of its page:
+    """Renders templates. Besides the values of its page, each template has:
 
     - `node_id` and `version`;
     - `url(noun, name, **query)`: the address of a page, such as `url("tasks", filter="state=FAILURE")`;
-    - `static(file)`: that of a file below `static/`;
-    - `asked`: the `Parameters`; `path`: that of the page below the base, without the query; `noun`: its first part;
-    - `now`: when it was made, seconds since the epoch.
+    - `static(file)`: the address of a file in `static/`;
+    - `asked`: the `Parameters`; `path`: the page's path below the base, without the query; `noun`: its first part;
+    - `now`: when the page was made, in seconds since the epoch.
     """
 
     def __init__(self, node_id: str, base: str, files: StaticFiles, folder: Path = FOLDER) -> None:
-        """:param base: the path below which the pages are, without the last slash; empty for none."""
+        """:param base: the path below which the pages are served, without a trailing slash; empty for none."""
         self._base = base
         self._files = files
         self._environment = jinja2.Environment(
@@ -49,8 +49,8 @@ class Renderer:
     def url(self, noun: str = "", name: str | None = None, **query: str | int | None) -> str:
         """The address of a page.
 
-        :param name: of what it is about, as it is; None if it is about all of the noun.
-        :param query: what is empty is left out.
+        :param name: what the page is about, unquoted; None if it is about all of the noun.
+        :param query: empty values are left out.
         """
         path = f"{self._base}/{noun if name is None else address_of(noun, name)}"
         pairs = [(key, str(value)) for key, value in query.items() if value not in (None, "")]
@@ -69,8 +69,8 @@ class Renderer:
 
 
 def error_page(status: HTTPStatus, reason: str, retry: int = 0) -> Page:
-    """A page that says what is wrong.
+    """A page that reports an error.
 
-    :param retry: seconds after which it is asked again; 0 for never.
+    :param retry: seconds after which the page is requested again; 0 for never.
     """
     return Page("error.html", {"title": status.phrase, "reason": reason, "retry": retry}, status)

@@ -1,4 +1,4 @@
-"""The pages by their paths. Their parameters are those of the noun in `nouns.py`, if there is one."""
+"""The pages by path. Their parameters are those of the noun in `nouns.py`, if there is one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PAGES: Mapping[str, PageFunction] = {
     "tail": tail.page,
     "monitor": monitor.page,
 }
-"""`/<noun>`; the overview is the empty one."""
+"""`/<noun>`; the overview has the empty one."""
 NAMED: Mapping[str, PageFunction] = {
     "tasks": task.page,
     "errors": error.page,
@@ -49,4 +49,4 @@ NAMED: Mapping[str, PageFunction] = {
 }
 """`/<noun>/<name>`: the name is in the parameters."""
 OF_PAGES: Mapping[str, tuple[Parameter, ...]] = {"tail": (FILTER,)}
-"""The parameters of pages that are no noun of `nouns.py`."""
+"""The parameters of pages that have no noun in `nouns.py`."""

@@ -1,4 +1,4 @@
-"""Tasks, and what is known of an answer, as the templates show them: plain values, the same on all pages."""
+"""Tasks, and remarks about an answer, for the templates: plain values, the same on all pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def short_id(task_id: str) -> str:
-    """Enough of an id to tell tasks apart on a page."""
+    """Enough of an id to distinguish tasks on a page."""
     if len(task_id) == _UUID and task_id.count("-") == 4:
         return task_id[:_SHORT]
     return task_id if len(task_id) <= _MOST else task_id[: _MOST - 1] + "…"
@@ -56,14 +56,14 @@ def task_rows(tasks: Sequence[KeptTask], now: float) -> list[Row]:
 
 
 def at(seconds: float | None, now: float, *, milliseconds: bool = False) -> Row:
-    """A time, for people and for machines."""
+    """A time, for people and for programs."""
     return {"text": clock(seconds, now, milliseconds=milliseconds), "instant": instant(seconds)}
 
 
 def about(result: Result, *words: str) -> Row:
-    """How the same is asked on a terminal, when it was, what was searched, and what the answer may lack.
+    """The command that asks the same, when it was asked, what was searched, and what the answer may lack.
 
-    :param words: those of the command, without `ha-monitor`.
+    :param words: the words of the command, without `ha-monitor`.
     """
     changes = result.changes or ()
     return {
@@ -76,7 +76,7 @@ def about(result: Result, *words: str) -> Row:
 
 
 def lacks(gaps: Sequence[Gap], now: float) -> list[str]:
-    """What an answer may lack, in few words: what was lost of one worker is told together."""
+    """What an answer may lack, in brief: the losses of one worker are summed up."""
     of_workers: dict[str, list[Gap]] = {}
     for gap in gaps:
         if gap.worker and gap.lost:
@@ -97,12 +97,12 @@ def lacks(gaps: Sequence[Gap], now: float) -> list[str]:
 
 
 def command(*words: str) -> str:
-    """A command as it can be pasted."""
+    """A command that can be pasted into a shell."""
     return shlex.join(["ha-monitor", *words])
 
 
 def lack(gap: Gap, now: float) -> str:
-    """What an answer may lack, as a sentence's part."""
+    """What an answer may lack, as part of a sentence."""
     since, until = clock(gap.since, now), clock(gap.until, now)
     if gap.since and gap.until:
         return f"{gap.what} between {since} and {until}"

@@ -1,4 +1,4 @@
-"""The process that serves the pages: it listens, tells systemd that it lives, and stops when it is told to."""
+"""The process that serves the pages: it listens, sends signs of life to systemd, and stops when told to."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from ha_monitor.web.tailing import Tailing
 PLACES = 512
 """Connections at once."""
 SWITCH_EVERY = 0.0005
-"""Seconds for which a thread that makes an answer may keep the interpreter from the one that has all readers."""
+"""Seconds for which a thread that makes an answer may hold the interpreter while the server's thread wants it."""
 TURN = 0.5
 """Seconds between two signs of life."""
 LAST_WORD = 5.0
-"""Seconds for which requests that are being answered are waited for at the end."""
+"""Seconds to wait at the end for requests that are being answered."""
 
 
 class AddressTaken(HaMonitorError):
-    """The address cannot be had at the moment."""
+    """The address cannot be bound at the moment."""
 
 
 class WebServer:
-    """Serves the pages, put together and not yet started."""
+    """The server of the pages, wired but not started."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class WebServer:
     ) -> None:
         """Bind the address.
 
-        :param report: is told of an internal error.
+        :param report: called with the text of an internal error.
         :raises ConfigurationError: if the configuration cannot be used.
-        :raises AddressTaken: if the address cannot be had at the moment.
+        :raises AddressTaken: if the address cannot be bound at the moment.
         """
         web = config.web
         base = urlsplit(web.url).path.rstrip("/")
@@ -91,7 +91,7 @@ class WebServer:
         scheme = "http" if tls is None else "https"
         host, port = self._listening.getsockname()[:2]
         self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{base}/"
-        """Where the pages are, for a person on this machine."""
+        """The address of the pages, for a person on this machine."""
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""

@@ -1,4 +1,4 @@
-"""Answers that are shared by all who ask the same within a second or two."""
+"""Answers that are shared by all clients that ask the same within a second or two."""
 
 from __future__ import annotations
 
@@ -13,45 +13,46 @@ from ha_monitor.http.exchange import Reply
 from ha_monitor.web.fingerprint import is_known
 
 FRESH = 2.0
-"""Seconds for which an answer is shared at least."""
+"""Minimum seconds for which an answer is shared."""
 MOST_FRESH, TIMES = 10.0, 15.0
-"""What costs much is shared for so many times the seconds of a core that all answers cost that are asked for, at most
-for so many seconds: so they take a fifteenth of a core together, however many look: a tenth with the sending.
+"""Expensive answers are shared for longer: for `TIMES` the CPU seconds of all answers that are currently asked for, at
+most `MOST_FRESH` seconds. So together they take a fifteenth of a core, however many clients there are; a tenth
+including sending.
 """
 LONG, A_MOMENT = 0.1, 5.0
-"""Seconds. Nobody waits for one that takes longer, if there is one that was shared until a moment ago: that is sent
-once more while the next is made.
+"""Seconds. If an answer takes longer than `LONG` to make, and the previous one expired less than `A_MOMENT` ago, nobody
+waits: the previous one is sent again while the next is made.
 """
 FAILED_FOR = 0.5
-"""Seconds for which it is shared that there is no answer."""
+"""Seconds for which a failure to answer is shared."""
 MOST_KEPT = 4_000_000
 """Bytes of all answers that are kept."""
 LEAST_COMPRESSED = 500
-"""Bytes: shorter ones fit into a packet as they are."""
+"""Bytes: shorter answers fit into one packet uncompressed."""
 GZIP, LEVEL = 16 + zlib.MAX_WBITS, 5
-"""The format, for zlib; and how hard it tries."""
+"""zlib's parameters: the gzip format, and the compression level."""
 
 
 class Answered(NamedTuple):
-    """An answer as it can be sent to anybody."""
+    """An answer in a form that can be sent to any client."""
 
     status: HTTPStatus
     type: str
     body: bytes
     is_compressed: bool
-    """Whether that is by gzip: the few who do not take it have it unpacked."""
+    """Whether `body` is compressed with gzip; it is decompressed for the few clients that do not accept gzip."""
     tag: str = ""
-    """Empty for one that is always sent."""
+    """Empty if the answer is always sent in full."""
     more: tuple[tuple[str, str], ...] = ()
-    """Further header fields."""
+    """Further headers."""
     cost: float = 0.0
-    """Seconds of a core that it took to make."""
+    """CPU seconds that it took to make."""
 
 
 def answered(
     status: HTTPStatus, content_type: str, body: bytes, tag: str = "", more: tuple[tuple[str, str], ...] = ()
 ) -> Answered:
-    """An answer, compressed once for all."""
+    """An answer, compressed once for all clients."""
     is_long = len(body) >= LEAST_COMPRESSED
     if is_long:
         packer = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
@@ -60,7 +61,7 @@ def answered(
 
 
 def reply_of(answer: Answered, if_none_match: str | None, accept_encoding: str) -> Reply:
-    """What one client gets: nothing but the status if it has the same already."""
+    """What one client gets: only the status if it already has the same answer."""
     headers = [("Vary", "Accept-Encoding"), *answer.more]
     if not any(name == "Cache-Control" for name, _ in answer.more):
         headers.append(("Cache-Control", "private, no-cache" if answer.tag else "no-store"))
@@ -77,7 +78,7 @@ def reply_of(answer: Answered, if_none_match: str | None, accept_encoding: str) 
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether a client takes gzip, by its field Accept-Encoding."""
+    """Whether a client accepts gzip, according to its Accept-Encoding header."""
     for part in accept_encoding.lower().split(","):
         name, _, rest = part.strip().partition(";")
         if name.strip() in ("gzip", "*"):
@@ -86,7 +87,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 class _Kept(NamedTuple):
-    """An answer, and until when it is shared: as the latest, and while the next one is made."""
+    """An answer, with the times until which it is shared: as current, and while the next one is made."""
 
     answer: Answered
     fresh_until: float
@@ -95,26 +96,26 @@ class _Kept(NamedTuple):
 
 def _heard(made: asyncio.Task[Answered]) -> None:
     if not made.cancelled():
-        made.exception()  # nobody may wait for it
+        made.exception()  # mark as retrieved: nobody may have waited for it
 
 
 class Shared:
-    """Makes each answer once for all who ask for it meanwhile. Used in the thread of the server alone."""
+    """Makes each answer once for all clients that ask for it meanwhile. Used only in the server's thread."""
 
     def __init__(self, clock: Clock, most: int = MOST_KEPT) -> None:
         self._clock = clock
         self._most = most
         self._size = 0
         self._kept: dict[Hashable, _Kept] = {}
-        """By question; the latest last."""
+        """By question; latest last."""
         self._coming: dict[Hashable, asyncio.Task[Answered]] = {}
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[Answered]], fresh: float = FRESH) -> Answered:
         """The answer to a question.
 
         :param key: what is asked.
-        :param make: makes the answer; what it raises, all get who wait.
-        :param fresh: seconds for which it is shared.
+        :param make: makes the answer; what it raises is raised to everybody who waits.
+        :param fresh: minimum seconds for which the answer is shared.
         """
         kept, now = self._kept.get(key), self._clock.monotonic()
         if kept is not None and now < kept.fresh_until:
@@ -125,7 +126,7 @@ class Shared:
             coming.add_done_callback(_heard)
         if kept is not None and now < kept.usable_until:
             return kept.answer
-        # A client that goes away takes nothing from the others.
+        # A client that disconnects must not cancel the answer for the others.
         return await asyncio.shield(coming)
 
     async def _make(self, key: Hashable, make: Callable[[], Awaitable[Answered]], fresh: float) -> Answered:

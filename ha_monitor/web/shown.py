@@ -1,6 +1,6 @@
-"""How the pages show times, durations and numbers, and what colour a state has. Functions of their arguments alone.
+"""How the pages show times, durations and numbers, and which colour a state has. Pure functions of their arguments.
 
-Times are in UTC: whoever looks, from wherever, sees the same.
+Times are in UTC, so that everybody sees the same, wherever they are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from html import escape
 from ha_monitor.text.visible import visible
 
 UNKNOWN = "\N{EN DASH}"
-"""In place of what is not known."""
+"""Shown for unknown values."""
 _KINDS = {
     **{"SUCCESS": "good", "FAILURE": "bad", "REJECTED": "bad", "REVOKED": "warn", "RETRY": "warn", "STARTED": "busy"},
     **{"online": "good", "late": "warn", "lost": "bad", "offline": "quiet"},
@@ -23,7 +23,7 @@ _KINDS = {
 _ENDS_OF_PARTS = re.compile(r"[^._@/-]*[._@/-]+|[^._@/-]+")
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 _LATEST = 253_402_300_799.0
-"""The last second that a date can be written of."""
+"""The last second that can be formatted as a date."""
 
 
 def duration(seconds: float | None) -> str:
@@ -52,7 +52,7 @@ def rough(seconds: float | None) -> str:
 
 
 def clock(seconds: float | None, now: float, *, milliseconds: bool = False) -> str:
-    """A time of the day that `now` is in as `03:12:07`, any other as `2026-11-25 03:12`."""
+    """A time close to `now`, or on the same day, as `03:12:07`; any other as `2026-11-25 03:12`."""
     if not seconds or not 0 < seconds < _LATEST:
         return UNKNOWN
     at, today = (datetime.fromtimestamp(one, UTC) for one in (seconds, now))
@@ -63,19 +63,19 @@ def clock(seconds: float | None, now: float, *, milliseconds: bool = False) -> s
 
 
 def instant(seconds: float | None) -> str:
-    """A time for machines, to the millisecond, in UTC."""
+    """A time for programs, to the millisecond, in UTC."""
     if not seconds or not 0 < seconds < _LATEST:
         return ""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def count(number: float | None) -> str:
-    """A number of things, its thousands apart."""
+    """A number of things, with thousands separators."""
     return UNKNOWN if number is None else f"{int(number):,}"
 
 
 def rate(per_second: float | None) -> str:
-    """So many a second, to two or three digits."""
+    """A rate per second, with two or three digits."""
     if per_second is None:
         return UNKNOWN
     if per_second == 0 or per_second >= 100:
@@ -84,7 +84,7 @@ def rate(per_second: float | None) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A part in percent of the whole; what is little is not nothing, and nearly all not all."""
+    """A part in percent of the whole; a small part never shows as 0, and an incomplete one never as 100."""
     if not whole:
         return UNKNOWN
     percent = 100 * part / whole
@@ -99,28 +99,28 @@ def plural(number: int, one: str, several: str = "") -> str:
 
 
 def kind(state: str | None) -> str:
-    """What is to be thought of a state, as the name of a class: good, bad, warn, busy, or quiet."""
+    """How to judge a state, as the name of a CSS class: good, bad, warn, busy, or quiet."""
     return _KINDS.get(str(state), "quiet")
 
 
 class Lines(str):
-    """A text of several lines, in which nothing but the ends of lines is obeyed."""
+    """A text of several lines, in which only newlines take effect."""
 
     __slots__ = ()
 
 
 def lines(text: str | None) -> Lines:
-    """A text as it is, but for what a terminal would obey, reorder or not show."""
+    """A text in its original form, except for characters that a terminal would interpret, reorder or not show."""
     return Lines("\n".join(visible(line) for line in (text or "").splitlines()))
 
 
 def harmless(value: object) -> object:
-    """What any value is shown as: without a character that a terminal would obey, since browsers run in some, too."""
+    """The displayed form of a value: without characters that a terminal would interpret; browsers run in some, too."""
     return visible(value) if type(value) is str else value
 
 
 class Html(str):
-    """A text that is HTML already: what it was made of is escaped."""
+    """A text that is already HTML: the texts in it have been escaped."""
 
     __slots__ = ()
 
@@ -129,7 +129,7 @@ class Html(str):
 
 
 def breaks(text: str | None) -> Html:
-    """A name that breaks behind its dots and dashes, if it must: else a narrow column would break it anywhere."""
+    """A name that may break after its dots and dashes: otherwise a narrow column would break it anywhere."""
     return Html("<wbr>".join(escape(part) for part in _ENDS_OF_PARTS.findall(visible(text or ""))))
 
 

@@ -1,4 +1,4 @@
-"""Who may read: everybody on this machine, whoever knows the password, or whom a named proxy has signed in."""
+"""Who may read: everybody on this machine, whoever knows the password, or whom a trusted proxy has signed in."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SignIn:
-    """Refuses who may not read."""
+    """Refuses clients that may not read."""
 
     def __init__(self, settings: Web, clock: Clock, failed: Callable[[str], None]) -> None:
-        """:param failed: is told the address of who gave a wrong password.
+        """:param failed: called with the client's address after a wrong password.
 
-        :raises ConfigurationError: if a proxy is no address.
+        :raises ConfigurationError: if a proxy is not a valid address or network.
         """
         self._user_header = settings.user_header.lower()
         self._proxies = networks_of(settings.proxies)
         self._passwords = Passwords(settings.username, settings.password, clock, failed) if settings.username else None
 
     def refusal(self, request: Request, address: str) -> Reply | None:
-        """The reply to who may not read; None for who may.
+        """The reply to a client that may not read; None if it may.
 
         :param address: of the client.
         """
@@ -52,7 +52,7 @@ class SignIn:
         return text(HTTPStatus.UNAUTHORIZED, "user name and password required\n", CHALLENGE)
 
     def _behind(self, forwarded: str) -> str:
-        """The client of the proxies: the last address that is none of theirs."""
+        """The client behind the proxies: the last address that is not a proxy's."""
         for part in reversed(forwarded.split(",")):
             try:
                 found = str(ipaddress.ip_address(part.strip().strip("[]")))
@@ -64,9 +64,9 @@ class SignIn:
 
 
 def networks_of(texts: Sequence[str]) -> list[Network]:
-    """The addresses and networks that are written so.
+    """The addresses and networks that the texts stand for.
 
-    :raises ConfigurationError: if one is none.
+    :raises ConfigurationError: if a text is not a valid one.
     """
     found = []
     for one in texts:
@@ -89,9 +89,9 @@ def within(address: str, networks: list[Network]) -> bool:
 
 
 def require_sign_in(settings: Web) -> tuple[str, int]:
-    """Make sure that nobody reads from elsewhere who may not; returns host and port on which it listens.
+    """Check that no unauthorized client can read from elsewhere; returns the host and port to listen on.
 
-    :raises ConfigurationError: if everybody could, or if nobody could.
+    :raises ConfigurationError: if everybody could read, or nobody could.
     """
     address = host_and_port(settings.listen)
     if address is None:
@@ -112,7 +112,7 @@ def require_sign_in(settings: Web) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Whether an address can be reached only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

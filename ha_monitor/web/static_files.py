@@ -1,4 +1,4 @@
-"""Styles, scripts and pictures: read once, served under names that change with what is in them."""
+"""Styles, scripts and pictures: read once, and served under names that change with their content."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class StaticFile(NamedTuple):
     type: str
     body: bytes
     compressed: bytes | None
-    """By gzip; None if that makes it no shorter."""
+    """Compressed with gzip; None if that is not shorter."""
 
 
 class StaticFiles:
-    """All files of the folder."""
+    """All files in the folder."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._paths: dict[str, str] = {}
@@ -55,11 +55,11 @@ class StaticFiles:
         return self._paths[name]
 
     def get(self, path: str) -> StaticFile | None:
-        """What is served there; None if there is nothing."""
+        """The file that is served under a path; None if there is none."""
         return self._files.get(path)
 
     def named(self, name: str) -> StaticFile | None:
-        """A file by its own name; None if there is none."""
+        """A file by its original name; None if there is none."""
         path = self._paths.get(name)
         return None if path is None else self._files[path]
 

@@ -1,7 +1,7 @@
-"""The tail for programs and pages: a question waits until something comes, and holds no connection meanwhile.
+"""The tail for programs and pages: a question waits until there is something new, without holding a connection.
 
-A cursor says all that a server must know to go on, so that any of them can, also after a restart. Whoever is at the
-same place with the same filter shares what is read there.
+A cursor contains everything that a server needs to continue, so any server can, even after a restart. Clients at the
+same cursor with the same filter share one read.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from ha_monitor.web.readers import Readers
 from ha_monitor.web.view import View
 
 LOOKS_EVERY = 0.5
-"""Seconds between two looks at whether anything has come, one look for all who wait."""
+"""Seconds between two looks at the end of the tail; one look serves all who wait."""
 LONGEST_WAIT = 20.0
 """Seconds."""
 SHARED_FOR = 0.3
-"""Seconds for which what was read behind a cursor is shared."""
+"""Seconds for which the result of a read is shared."""
 
 
 class Tailing:
-    """Answers questions for the tail. Used in the thread of the server alone."""
+    """Answers questions about the tail. Used only in the server's thread."""
 
     def __init__(self, readers: Readers, clock: Clock) -> None:
         self._readers = readers
@@ -42,17 +42,17 @@ class Tailing:
         self._stopped = False
         self._looking: asyncio.Task[None] | None = None
         self._looked = asyncio.Event()
-        """Of the next look."""
+        """Set by the next look."""
         self._end = ""
-        """The cursor at the end of the tail, at the last look."""
+        """The cursor at the end of the tail, as of the last look."""
         self._reads: dict[tuple[str, str], tuple[asyncio.Task[TailDocument], float]] = {}
-        """What is read, or was just read, by cursor and filter; and until when it is shared."""
+        """Current and recent reads, by cursor and filter, with the time until which each is shared."""
 
     async def answer(self, asked: Parameters) -> bytes:
-        """The document, once there is anything in it, or after the time.
+        """The document, as soon as there is anything in it, or after the time to wait.
 
-        :raises UsageError: if the cursor or the filter means nothing.
-        :raises StoreUnavailable: if the store is away.
+        :raises UsageError: if the cursor or the filter cannot be read.
+        :raises StoreUnavailable: if the store is unavailable.
         """
         cursor, words = asked.text("cursor"), asked.given.get("filter", "")
         parse_filter(words_of(words), self._clock.time())
@@ -62,13 +62,13 @@ class Tailing:
             left = until - self._clock.monotonic()
             if left <= 0 or self._stopped or not await self._comes(cursor, left):
                 break
-            # What came may match no filter: then it goes on behind that.
+            # If nothing new matches the filter, continue after it.
             cursor = document.cursor
             document = await self._read(cursor, words)
         return msgspec.json.encode(document)
 
     def stop(self) -> None:
-        """Answer all who wait: another server goes on."""
+        """Answer all who wait: they continue at another server."""
         self._stopped = True
         self._looked.set()
 
@@ -83,7 +83,7 @@ class Tailing:
         return await asyncio.shield(known[0])
 
     async def _comes(self, cursor: str, within: float) -> bool:
-        """Wait until the tail has grown beyond a cursor; whether it has, as far as is known."""
+        """Wait until the tail has grown beyond a cursor. Returns whether it has, as far as is known."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._look())
         self._waiting += 1
@@ -101,19 +101,19 @@ class Tailing:
             self._waiting -= 1
 
     async def _look(self) -> None:
-        """Look again and again where the tail ends, while anybody waits."""
+        """Look repeatedly where the tail ends, as long as anybody waits."""
         while True:
             await asyncio.sleep(LOOKS_EVERY)
             if not self._waiting:
                 return
-            with suppress(HaMonitorError):  # who waits asks again, and is told
+            with suppress(HaMonitorError):  # the clients that wait ask again, and get the error then
                 self._end = await self._readers.ask(_end)
                 looked, self._looked = self._looked, asyncio.Event()
                 looked.set()
 
 
 def _place(cursor: str) -> str:
-    """Where in the tail it is, without what was counted there."""
+    """The position of a cursor in the tail, without its counts."""
     return cursor.partition(".")[0]
 
 

@@ -1,4 +1,4 @@
-"""A workflow over time: of each task when it waited and when it ran, as bars in percent of the whole."""
+"""A workflow over time: when each task waited and ran, as bars in percent of the whole."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ha_monitor.store.queries import KeptTask
 from ha_monitor.web.shown import duration, plural
 
 MOST_ROWS = 200
-"""Rows that are shown of a large workflow."""
+"""Rows of a large workflow that are shown."""
 MOST_DEPTH = 8
 _LEAST = 0.4
-"""Percent of the width that can be seen."""
+"""Minimum visible width, in percent."""
 
 
 class Bar(NamedTuple):
     """A part of a row, in percent of the width."""
 
     kind: str
-    """`wait` or `run`; with `bad` of a run that failed."""
+    """`wait` or `run`, with `bad` for a run that failed."""
     x: str
     width: str
 
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     depth: int
     name: str
     task_id: str
-    """Empty of several."""
+    """Empty if there are several."""
     state: str
     waited: str
     ran: str
@@ -49,16 +49,16 @@ class Timeline(NamedTuple):
 
     rows: list[Row]
     more: int
-    """Rows that are left out."""
+    """Number of rows that are left out."""
     seconds: float
-    """From the first task's being sent to the last end, or to now."""
+    """From when the first task was sent to the last end, or to now."""
 
 
 def timeline(branches: Sequence[Branch], path: Sequence[Leg], this: str, now: float) -> Timeline:
     """
     :param branches: the rows of the tree.
     :param path: its critical path.
-    :param this: the id of the task that is looked at.
+    :param this: the id of the task that the page is about.
     :param now: seconds since the epoch.
     """
     tasks = [task for branch in branches for task in branch.tasks]
@@ -102,7 +102,7 @@ def _most_first(states: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _bars(task: KeptTask, whole: tuple[float, float], now: float) -> list[Bar]:
-    """What is known of when it waited and ran: its last run, and its wait before its first event until then."""
+    """What is known of when it waited and ran: its last run, and the wait from its first event to that."""
     record = task.record
     sent, start = first_heard(task), record.started
     over = now if record.state in OPEN else record.finished or last_heard(task)

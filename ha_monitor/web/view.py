@@ -1,4 +1,4 @@
-"""What a page sees of the store: the answers of the commands, over one connection of the pool."""
+"""A page's access to the store: the answers of the commands, over one connection of the pool."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from ha_monitor.store.tail import Tail
 
 
 class View:
-    """All that a page may ask, while it is made. Each method raises `StoreUnavailable`."""
+    """Everything that a page may ask while it is being made. Each method raises `StoreUnavailable`."""
 
     def __init__(self, reader: StoreReader, config: Config, clock: Clock) -> None:
-        """:param reader: connected."""
+        """:param reader: must be connected."""
         self.reader = reader
         self.config = config
         self.clock = clock
 
     @property
     def queries(self) -> Queries:
-        """What no method here answers, such as statistics by minute for a chart."""
+        """For what no method here answers, such as statistics by minute for a chart."""
         return self.reader.queries
 
     def now(self) -> float:
-        """The time by the clock of the store, seconds since the epoch."""
+        """The time by the store's clock, in seconds since the epoch."""
         return self.queries.now()
 
     @cached_property
     def _workers(self) -> Workers:
-        """All workers, which are read once: of a thousand that takes longer than the rest of a page."""
+        """All workers, read only once: for a thousand workers, that takes longer than the rest of a page."""
         return self.reader.workers(self.config.workers.late_after)
 
     def is_used(self) -> bool:
@@ -50,13 +50,13 @@ class View:
     def tasks(self, words: Sequence[str], limit: int = 50, order: Order = BY_TIME) -> Result:
         """The first tasks (`KeptTask`) that match a filter.
 
-        :raises UsageError: if a word of the filter means nothing.
+        :raises UsageError: if a word of the filter is not a condition.
         """
         return tasks.tasks(self.reader, self.config, self.clock, words, limit, order=order)
 
     def task(self, text: str, *, with_tree: bool = True) -> Result:
-        """The story of a task (`OneTask`), by its id or the beginning of one: no item if there is none, and several
-        without trees if several tasks begin so.
+        """The story of a task (`OneTask`), by its id or the beginning of its id: no item if there is none; if several
+        tasks begin so, all of them, without trees.
         """
         found = candidates(text, self.queries, self.clock)
         known = [one for one in self.queries.tasks(found.ids) if one is not None]
@@ -65,11 +65,11 @@ class View:
     def errors(
         self, times: Sequence[str] = (), limit: int = 50, *, sort: str = "last", reverse: bool = False
     ) -> Result:
-        """Groups of errors (`KnownGroup`)."""
+        """Error groups (`KnownGroup`)."""
         return errors.errors(self.reader, times, limit, sort=sort, reverse=reverse)
 
     def error(self, text: str) -> Result:
-        """A group of errors (`KnownGroup`), by its id or the beginning of one: no item if there is none, several if
+        """An error group (`KnownGroup`), by its id or the beginning of its id: no item if there is none, several if
         several begin so.
         """
         return errors.named_errors(self.reader, errors.groups_meant(self.reader, text))
@@ -83,11 +83,11 @@ class View:
         sort: str = "failed",
         reverse: bool = False,
     ) -> Result:
-        """What was run by name (`Compared`)."""
+        """The runs by name (`Compared`)."""
         return names.names(self.reader, pattern, times, limit, sort=sort, reverse=reverse)
 
     def name(self, name: str, times: Sequence[str] = ()) -> Result:
-        """The same of one name."""
+        """The runs of one name."""
         return names.names(self.reader, quoted(name), times, 1)
 
     def queues(
@@ -99,7 +99,7 @@ class View:
         reverse: bool = False,
         within: float = WITHIN,
     ) -> Result:
-        """Queues (`OneQueue`); 0 for all."""
+        """Queues (`OneQueue`); limit 0 for all."""
         return queues.queues(self.reader, pattern, limit, sort=sort, reverse=reverse, within=within)
 
     def queue(self, name: str, within: float = WITHIN) -> Result:
@@ -107,11 +107,11 @@ class View:
         return queues.queues(self.reader, quoted(name), within=within)
 
     def running(self) -> Running | None:
-        """How many tasks all workers run; None if that is not known."""
+        """How many tasks all workers are running; None if that is not known."""
         return queues.running(lambda: self._workers)
 
     def workers(self, pattern: str | None = None, limit: int = 0, *, reverse: bool = False) -> Result:
-        """Workers (`SeenWorker`); 0 for all."""
+        """Workers (`SeenWorker`); limit 0 for all."""
         return workers.workers(self.reader, self.config, pattern, limit, reverse=reverse)
 
     def worker(self, name: str) -> Result:
@@ -119,7 +119,7 @@ class View:
         return workers.workers(self.reader, self.config, quoted(name))
 
     def schedules(self, pattern: str | None = None, limit: int = 0, *, reverse: bool = False) -> Result:
-        """Schedules of beat (`SeenSchedule`), the worst first; 0 for all."""
+        """Schedules of beat (`SeenSchedule`), worst first; limit 0 for all."""
         return schedules.schedules(self.reader, pattern, limit, reverse=reverse)
 
     def schedule(self, name: str) -> Result:
@@ -127,11 +127,11 @@ class View:
         return schedules.schedule(self.reader, name)
 
     def problems(self, limit: int = 0, *, over: bool = False, reverse: bool = False) -> Wrong:
-        """What is wrong now (`Incident`); 0 for all."""
+        """What is wrong now (`Incident`); limit 0 for all."""
         return problems.problems(self.reader, self._workers.entries, limit, over=over, reverse=reverse)
 
     def fleet(self) -> Fleet:
-        """The instances of the monitor, as `ha-monitor status --json` has them."""
+        """The instances of the monitor, in the form of `ha-monitor status --json`."""
         return fleet.fleet(self.reader, self.config, self._workers)
 
     def tail(self) -> Tail:

@@ -1,4 +1,4 @@
-"""The rules: from facts to what is seen now, each a function of its arguments."""
+"""The rules: from facts to what is seen now. Each is a function of its arguments."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ OF_SCHEDULES = ("schedule-missed", "schedule-doubled", "beat-silent", "schedule-
 
 
 class Seen(NamedTuple):
-    """What all rules see."""
+    """What all rules together see."""
 
     sightings: list[Sighting]
     judged: frozenset[str]
-    """Kinds of which this is all there is: others neither begin nor end."""
+    """Kinds for which `sightings` is complete: incidents of other kinds neither begin nor end."""
 
 
 def see(facts: Facts) -> Seen:
-    """Judge the facts by all rules."""
+    """Apply all rules to the facts."""
     unknown = set()
     if not facts.all_workers:
         unknown.add("worker-lost")
@@ -48,7 +48,7 @@ def see(facts: Facts) -> Seen:
 
 
 def _with_changes(sighting: Sighting, facts: Facts) -> Sighting:
-    """With what changed in the hour before it began, in words: the last deployment, and workers that were started."""
+    """Add in words what changed in the hour before it began: the last deployment, and a wave of worker starts."""
     since = sighting.since
     if since is None:
         return sighting

@@ -1,4 +1,4 @@
-"""Groups of errors that are new, and those that came again."""
+"""Error groups that are new, and those that have recurred."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ha_monitor.text.visible import visible
 
 
 def error_new(facts: Facts) -> Iterator[Sighting]:
-    """A group is new for a day; the incident lasts for as long as errors of it come."""
+    """A group is new for a day; the incident lasts as long as its errors keep coming."""
     for group in facts.errors:
         is_known = group.state is GroupState.KNOWN and facts.is_open("error-new", group.id)
         if (group.state is GroupState.NEW or is_known) and facts.now - group.last < DAY:
@@ -21,7 +21,7 @@ def error_new(facts: Facts) -> Iterator[Sighting]:
 
 
 def error_regressed(facts: Facts) -> Iterator[Sighting]:
-    """A person said that its cause is gone."""
+    """An error of a group that a person had marked as resolved."""
     for group in facts.errors:
         if group.state is GroupState.REGRESSED and facts.now - group.last < DAY:
             yield _sighting("error-regressed", "error that was resolved is back", group, facts)

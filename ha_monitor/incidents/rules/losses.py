@@ -10,11 +10,11 @@ from ha_monitor.store.queries import Gap
 from ha_monitor.text.visible import visible
 
 LASTS = 900.0
-"""Seconds for which what was found to be missing is an incident."""
+"""Seconds for which a detected loss is an incident."""
 
 
 def events_lost(facts: Facts) -> Iterator[Sighting]:
-    """By when it was found: the events themselves may be older."""
+    """Judged by when the loss was detected: the events themselves may be older."""
     by_worker: dict[str, list[Gap]] = {}
     for gap in facts.gaps:
         if gap.worker and 0 <= facts.now - gap.told < LASTS:

@@ -17,12 +17,12 @@ LAGGING = 60.0
 FULL = 0.9
 """The share of its memory that the store may use."""
 WENT_BACK_FOR = 900.0
-"""Seconds for which that is an incident."""
+"""Seconds for which a store that went back is an incident."""
 STATUS = "ha-monitor status"
 
 
 def monitor(facts: Facts) -> Iterator[Sighting]:
-    """Each of what it may lack has a key of its own."""
+    """Each problem of the monitor has its own key."""
     alive = [one for one in facts.instances if one.is_alive]
     missing = [one for one in missing_of(facts.instances) if facts.now - (one.died_at or facts.now) < DAY]
     if missing:
@@ -51,14 +51,14 @@ def monitor(facts: Facts) -> Iterator[Sighting]:
 
 
 def store_went_back(facts: Facts) -> Iterator[Sighting]:
-    """What was merged shortly before may be missing, and is repeated as far as the instances have it."""
+    """What was merged shortly before may be missing; instances merge it again as far as they still have it."""
     if facts.went_back_at and 0 <= facts.now - facts.went_back_at < WENT_BACK_FOR:
         said = "Redis went back to an earlier state: what it had confirmed before may be missing"
         yield Sighting("store-went-back", "", said, since=facts.went_back_at, command=STATUS)
 
 
 def queue_shared(facts: Facts) -> Iterator[Sighting]:
-    """Each of two fleets has one part of the events: what it says of tasks and workers may be wrong."""
+    """Each of two fleets gets only part of the events, so what it reports of tasks and workers may be wrong."""
     queue = facts.event_queue
     if queue is not None and queue.lasts is not None:
         said = shared_text(visible(queue.name), queue.consumers, queue.instances)
@@ -67,7 +67,7 @@ def queue_shared(facts: Facts) -> Iterator[Sighting]:
 
 
 def missing_of(instances: Sequence[InstanceFacts]) -> list[InstanceFacts]:
-    """The instances that died and did not come back under their name."""
+    """The instances that died and did not come back under the same name."""
     back = {one.name for one in instances if one.is_alive}
     return list({one.name: one for one in instances if not one.is_alive and one.name not in back}.values())
 

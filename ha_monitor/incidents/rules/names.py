@@ -1,4 +1,4 @@
-"""Tasks of a name that fail, or are retried again and again, by what was run in five minutes."""
+"""Task names whose tasks fail, or are retried again and again, judged by the runs of five minutes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ WINDOW = 300.0
 """Seconds over which runs are counted."""
 LEAST_RUNS, FAILING = 20, 0.1
 LEAST_RETRIED_RUNS, STORM, OVER = 50, 2.0, 1.5
-"""Runs for each task that ended: from which on it is a storm, and below which it is none any more."""
+"""Runs per ended task: a storm begins at `STORM`, and is over below `OVER`."""
 
 
 def failing(facts: Facts) -> Iterator[Sighting]:
-    """The share of the runs that failed."""
+    """Judged by the share of runs that failed."""
     for one in facts.names:
         fails = one.runs >= LEAST_RUNS and one.failed / one.runs >= FAILING
         if fails or facts.is_open("failing", one.name):
@@ -34,7 +34,7 @@ def failing(facts: Facts) -> Iterator[Sighting]:
 
 
 def retry_storm(facts: Facts) -> Iterator[Sighting]:
-    """Runs against the tasks that came to an end by them."""
+    """Judged by the number of runs per task that ended."""
     for one in facts.names:
         is_open = facts.is_open("retry-storm", one.name)
         is_storm = one.runs >= LEAST_RETRIED_RUNS and _factor(one) >= (OVER if is_open else STORM)

@@ -1,4 +1,4 @@
-"""Queues in which tasks wait for too long, and those that nobody consumes."""
+"""Queues in which tasks wait too long, and queues that nobody consumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LATE = 300.0
 
 
 def queue_late(facts: Facts) -> Iterator[Sighting]:
-    """Only where producers send `task-sent`."""
+    """Works only where producers send `task-sent`."""
     for queue in facts.queues:
         if queue.oldest is not None and facts.now - queue.oldest > LATE:
             yield Sighting(
@@ -28,7 +28,7 @@ def queue_late(facts: Facts) -> Iterator[Sighting]:
 
 
 def no_consumer(facts: Facts) -> Iterator[Sighting]:
-    """As broker and workers say."""
+    """According to the broker and the workers."""
     for queue in facts.survey or ():
         if queue.length > 0 and not queue.is_consumed:
             yield Sighting(

@@ -1,4 +1,4 @@
-"""Schedules whose runs do not come, come twice, or fail; and beats of which nothing is heard."""
+"""Schedules that do not run, run twice or fail; and beats that send nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ha_monitor.text.times import duration
 from ha_monitor.text.visible import visible
 
 MOST_NAMED = 100
-"""Schedules that an incident about a beat keeps by name."""
+"""Names of schedules that an incident about a beat keeps."""
 _HOW = {
     ScheduleState.FAILED: "failed at its last due time",
     ScheduleState.OVERRAN: "did not end in time",
@@ -22,7 +22,7 @@ _HOW = {
 
 
 def schedule_missed(facts: Facts) -> Iterator[Sighting]:
-    """Nothing ran, and its grace is over. What follows from a silent beat is not born, and goes on if it is there."""
+    """Nothing ran within the grace. A silent beat's schedules open no incidents of their own; open ones go on."""
     for one in _judged(facts, ScheduleState.MISSED):
         name = one.definition.name
         if one.beat is not None and not facts.is_open("schedule-missed", name):
@@ -37,8 +37,8 @@ def schedule_missed(facts: Facts) -> Iterator[Sighting]:
 
 
 def learned_missed(facts: Facts) -> Iterator[Sighting]:
-    """A task that ran regularly does not run any more. It is a guess that it should: so none is born while a silent
-    beat may explain it, or, where nothing tells when it was sent, while it may be waiting in a queue.
+    """A task that ran regularly no longer runs. That it should run is a guess: so no incident opens while a silent beat
+    may explain it, or, where no event says when it was sent, while it may be waiting in a queue.
     """
     for one in facts.schedules.judgements if facts.schedules is not None else ():
         definition, last = one.definition, one.last
@@ -62,7 +62,7 @@ def _may_wait(facts: Facts) -> bool:
 
 
 def schedule_doubled(facts: Facts) -> Iterator[Sighting]:
-    """Most likely two beats run."""
+    """Most likely two beats are running."""
     for one in facts.schedules.judgements if facts.schedules is not None else ():
         if one.is_doubled:
             senders = f", sent by {names_of(one.producers)}" if len(one.producers) > 1 else ""
@@ -73,14 +73,14 @@ def schedule_doubled(facts: Facts) -> Iterator[Sighting]:
 
 
 def schedule_failed(facts: Facts) -> Iterator[Sighting]:
-    """It ran, and not as it should have."""
+    """It ran, but not as it should have."""
     for state, how in _HOW.items():
         for one in _judged(facts, state):
             yield _sighting("schedule-failed", one, f"{visible(one.definition.name)} {how}: {_what(one)}")
 
 
 def beat_silent(facts: Facts) -> Iterator[Sighting]:
-    """All that one beat should have sent is missing: one incident in place of all of its schedules."""
+    """Everything that one beat should have sent is missing: one incident instead of one per schedule."""
     for beat in facts.schedules.beats if facts.schedules is not None else ():
         which = "beat" if beat.key in ("", "beat") else f"the beat {visible(beat.key)}"
         missed = len(beat.schedules)
@@ -98,7 +98,7 @@ def beat_silent(facts: Facts) -> Iterator[Sighting]:
 
 
 def _judged(facts: Facts, state: ScheduleState) -> Iterator[Judgement]:
-    """Those of a state that somebody told of."""
+    """The schedules in a state that a source defines, not those that were only learned."""
     for one in facts.schedules.judgements if facts.schedules is not None else ():
         if one.state is state and one.definition.source is not Source.LEARNED:
             yield one
@@ -126,7 +126,7 @@ def _sighting(kind: str, one: Judgement, summary: str, *, size: int = 1) -> Sigh
 
 
 def _what(one: Judgement) -> str:
-    """Its task, and when it runs."""
+    """The task, and when it runs."""
     period = (
         "" if one.period is None or one.definition.timetable.startswith("every") else f", every {duration(one.period)}"
     )

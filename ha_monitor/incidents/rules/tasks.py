@@ -1,4 +1,4 @@
-"""Tasks that do not go on, and those that nobody has any more, by name."""
+"""Tasks that make no progress, and tasks that nobody has any longer, by name."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ha_monitor.incidents.sighting import Sighting, command_of, count_of, names_
 from ha_monitor.text.visible import visible
 
 MOST_IDS = 20
-"""Of tasks that an incident names."""
+"""Task ids that an incident names."""
 
 
 def task_stuck(facts: Facts) -> Iterator[Sighting]:
-    """As the leader has confirmed."""
+    """As confirmed by the leader."""
     yield from _sightings("task-stuck", "stuck", facts.stuck)
 
 
 def task_orphaned(facts: Facts) -> Iterator[Sighting]:
-    """As the leader has confirmed."""
+    """As confirmed by the leader."""
     yield from _sightings("task-orphaned", "orphaned: nobody has them any more", facts.orphaned)
 
 
 def poison_task(facts: Facts) -> Iterator[Sighting]:
-    """It may be what kills the workers, and the next one gets it."""
+    """A task that may be what kills its workers; the next worker gets it, too."""
     for one in facts.poison:
         count = len(one.tasks)
         ids = tuple(task.record.task_id for task in one.tasks[:MOST_IDS])

@@ -10,7 +10,7 @@ from ha_monitor.text.visible import visible
 
 
 def worker_lost(facts: Facts) -> Iterator[Sighting]:
-    """One for each; `together.py` makes one of those that were lost within a minute."""
+    """One sighting per worker; `together.py` merges those of workers that were lost within a minute."""
     for worker in facts.workers:
         if worker.state == "lost" and worker.is_confirmed:
             had = facts.lost_tasks.get(worker.name, LostTasks())
@@ -28,7 +28,7 @@ def worker_lost(facts: Facts) -> Iterator[Sighting]:
 
 
 def tasks_as_facts(had: LostTasks) -> dict[str, str | int | float | None]:
-    """What became of the tasks of lost workers, for machines."""
+    """What became of the tasks of lost workers, for programs."""
     return {
         "tasks": len(had.ids),
         "incomplete": int(had.is_partial),
@@ -40,7 +40,7 @@ def tasks_as_facts(had: LostTasks) -> dict[str, str | int | float | None]:
 
 
 def what_became(had: LostTasks) -> str:
-    """The same in words, behind who is lost."""
+    """The same in words, to follow the name of who is lost."""
     if not had.ids:
         return "; not all open tasks were looked at for its own" if had.is_partial else "; it had no task that is known"
     parts = [

@@ -1,4 +1,4 @@
-"""The kinds of channels, a file each, and the one place that chooses among them."""
+"""The kinds of channels, one module each, and the one place that chooses between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ha_monitor.notify.plan import Pace
 
 
 def make_channel(settings: ChannelSettings, secrets: Secrets) -> Channel:
-    """The channel as it is configured."""
+    """The channel for the configured settings."""
     match settings:
         case Alertmanager():
             return AlertmanagerChannel(settings, secrets)
@@ -40,7 +40,7 @@ def make_channel(settings: ChannelSettings, secrets: Secrets) -> Channel:
 
 
 def pace_of(settings: ChannelSettings) -> Pace | None:
-    """How often it is told of incidents; None if it is not told of any."""
+    """How often the channel is notified of incidents; None if it is not notified of any."""
     match settings:
         case Heartbeat():
             return None

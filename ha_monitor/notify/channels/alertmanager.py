@@ -1,5 +1,5 @@
 """Prometheus' Alertmanager, API v2. The same alert may be posted any number of times, by any number of instances: its
-labels are what it is, so two leaders in a fail-over do no harm. One that is not posted again ends by itself.
+labels are its identity, so two leaders during a fail-over do no harm. An alert that is not posted again expires.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from ha_monitor.notify.message import LONGEST_NAME, LONGEST_VALUE, Message, Noti
 from ha_monitor.store.incidents import Phase
 
 RESEND = 60.0
-"""Seconds after which what still fires is posted again."""
+"""Seconds after which an incident that still fires is posted again."""
 ENDS_AFTER = 5 * RESEND
-"""Seconds after which Alertmanager takes an alert for resolved, if it is not posted again: more than a new leader needs
-to begin."""
+"""Seconds after which Alertmanager considers an alert resolved unless it is posted again: longer than a new leader
+needs to start."""
 
 ENDS_FOR = 900.0
-"""Seconds for which an end is posted again, as Prometheus does: one that is started anew has forgotten all alerts, and
-would never tell that one is over."""
+"""Seconds for which a resolved alert is posted again, as Prometheus does: a restarted Alertmanager has forgotten all
+alerts, and would otherwise never report that one is resolved."""
 
 
 class AlertmanagerChannel:
-    """See `channel.Channel`. Posts to all members: they share what they have told, not what they are sent."""
+    """See `channel.Channel`. Posts to all members: they share what they have notified, not the alerts they receive."""
 
     def __init__(self, settings: Alertmanager, secrets: Secrets) -> None:
         self._urls = [url.rstrip("/") for url in settings.urls]
         self._login = Login(settings.username, secrets.password) if settings.username else None
 
     def deliver(self, message: Message, deadline: Deadline) -> str:
-        """Returns if any member has taken it: one that is down must not keep the others from telling."""
+        """Returns if any member has taken it: one that is down must not prevent the others from notifying."""
         body = msgspec.json.encode([alert_of(one, message) for one in message.notices])
         failures: list[NotDelivered] = []
         for number, url in enumerate(self._urls):
@@ -56,7 +56,7 @@ class AlertmanagerChannel:
 
 
 def alert_of(notice: Notice, message: Message) -> dict[str, Any]:
-    """An incident as Alertmanager has it. Its labels stay the same for as long as it lasts."""
+    """An incident in Alertmanager's form. Its labels stay the same for as long as it lasts."""
     incident = notice.incident
     firing = notice.phase is Phase.FIRING
     alert: dict[str, Any] = {

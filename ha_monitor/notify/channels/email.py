@@ -22,14 +22,14 @@ from ha_monitor.notify.message import Message, lines_of, title_of
 
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 _DOMAIN = "ha-monitor.invalid"
-"""Of the ids of messages: they come from no domain of their own."""
+"""Domain of the Message-IDs: the program has no domain of its own."""
 _LONGEST_LINE = 8192
-"""Bytes of an answer; as smtplib."""
+"""Bytes of an answer line, as in smtplib."""
 
 
 class EmailChannel:
-    """See `channel.Channel`. A message that is tried again has the same Message-ID, by which mail servers and programs
-    drop a second one.
+    """See `channel.Channel`. A message that is retried has the same Message-ID, by which mail servers and mail programs
+    drop duplicates.
     """
 
     def __init__(self, settings: Email, secrets: Secrets) -> None:
@@ -52,7 +52,7 @@ class EmailChannel:
 
     @contextmanager
     def _session(self, deadline: Deadline) -> Iterator[_Session]:
-        """A session that is ready for a message. Raises `NotDelivered`, also for what is done in it."""
+        """A session that is ready for a message. Raises `NotDelivered`, also for errors within the `with` block."""
         settings = self._settings
         session = _Session(deadline, self._place)
         context = ssl.create_default_context()
@@ -88,7 +88,7 @@ class EmailChannel:
 
 
 def mail_of(message: Message, settings: Email) -> EmailMessage:
-    """The mail of a message. All about one incident is one thread."""
+    """The mail for a message. All mails about one incident form one thread."""
     mail = EmailMessage(policy=POLICY)
     mail["From"] = settings.sender
     mail["To"] = ", ".join(settings.to)
@@ -110,15 +110,15 @@ class _Session(smtplib.SMTP):
     """An SMTP session that ends with the deadline, however slowly the other side talks."""
 
     def __init__(self, deadline: Deadline, place: str) -> None:
-        # A local name of its own, since asking a name server for it may take long.
+        # Set the local name, because asking a name server for it may take long.
         super().__init__(local_hostname=socket.gethostname() or "localhost")
         self._deadline = deadline
         self._place = place
         self.maybe_taken = False
-        """Whether the message may have been taken if the connection ends now."""
+        """Whether the message may have been taken if the connection breaks now."""
 
     def open(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
-        """Connect, with TLS from the beginning if there is a context."""
+        """Connect, with TLS from the start if a context is given."""
         self._host = host
         connection = open_socket(host, port, self._deadline, self._place)
         self.sock = connection
@@ -144,7 +144,7 @@ class _Session(smtplib.SMTP):
 
 
 class _Lines:
-    """What smtplib reads answers from: each wait is for what is left until the deadline."""
+    """The file from which smtplib reads answers: each wait is limited by the time left until the deadline."""
 
     def __init__(self, connection: socket.socket, session: _Session) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""A program of one's own, which gets the message as JSON on standard input."""
+"""The user's own program, which gets the message as JSON on standard input."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from ha_monitor.notify.channel import Deadline, Refused, TryAgain
 from ha_monitor.notify.message import Message, document_of
 
 MOST_SAID = 2000
-"""Bytes of standard error that are kept; what is beyond is read and dropped."""
+"""Bytes of standard error that are kept; the rest is read and dropped."""
 TEMPORARY = os.EX_TEMPFAIL
-"""The exit status by which a program says: not now, try again."""
+"""The exit status by which a program asks for a retry."""
 _OWN, _NOT_ITS = "HA_MONITOR_", ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 _LOOK_EVERY = 0.05
 
 
 class ExecChannel:
-    """See `channel.Channel`. The program and all that it started have ended when `deliver` returns."""
+    """See `channel.Channel`. The program and all processes that it started have ended when `deliver` returns."""
 
     def __init__(self, settings: Exec) -> None:
         self._command = list(settings.command)
 
     def deliver(self, message: Message, deadline: Deadline) -> str:
-        """Exit status 0 means taken, 75 that it is to be tried again, and any other one that it is refused."""
+        """Exit status 0 means taken, 75 asks for a retry, and any other status means refused."""
         name = self._command[0]
         try:
-            # In memory, so that a program that does not read it blocks nobody.
+            # In memory, so that a program that does not read it blocks nothing.
             with os.fdopen(os.memfd_create("message"), "w+b") as given:
                 given.write(msgspec.json.encode(document_of(message)))
                 given.seek(0)
@@ -53,7 +53,7 @@ class ExecChannel:
         try:
             said = _said_until_the_end(process, deadline, name)
         finally:
-            # The whole group, before the process is reaped: until then, its id belongs to nobody else.
+            # Kill the whole process group before the process is reaped: until then its id cannot be reused.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -73,15 +73,15 @@ class ExecChannel:
 
 
 def environment_for(environment: Mapping[str, str], message: Message) -> dict[str, str]:
-    """The environment of the program: this one's, without the settings, in which passwords may be."""
+    """The environment for the program: this process's own, without the settings, which may contain passwords."""
     kept = {name: value for name, value in environment.items() if not name.startswith(_OWN) and name not in _NOT_ITS}
     return {**kept, f"{_OWN}DELIVERY_ID": message.id}
 
 
 def _said_until_the_end(process: subprocess.Popen[bytes], deadline: Deadline, name: str) -> bytes:
-    """What it says on standard error until it ends. It is not reaped.
+    """What the program writes to standard error until it ends. The process is not reaped.
 
-    :raises TryAgain: if it does not end in time; it may have done its work all the same.
+    :raises TryAgain: if it does not end in time; it may have done its work nevertheless.
     """
     assert process.stderr is not None
     said, is_open = b"", True
@@ -93,5 +93,5 @@ def _said_until_the_end(process: subprocess.Popen[bytes], deadline: Deadline, na
             some = os.read(process.stderr.fileno(), 4096)
             is_open = bool(some)
             said = (said + some)[:MOST_SAID]
-        if ended:  # what it has started may go on writing
+        if ended:  # processes that it started may go on writing
             return said

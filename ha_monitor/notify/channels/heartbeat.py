@@ -1,5 +1,5 @@
-"""Fetches a URL while the fleet consumes. Whoever owns it, such as healthchecks.io, tells people when that ends: nobody
-else can when all instances are down.
+"""Fetches a URL while the fleet consumes. The service behind it, such as healthchecks.io, notifies people when that
+stops: nobody else can if all instances are down.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ha_monitor.notify.message import Message
 
 
 class HeartbeatChannel:
-    """See `channel.Channel`; what the message says does not matter."""
+    """See `channel.Channel`; the content of the message does not matter."""
 
     def __init__(self, settings: Heartbeat, secrets: Secrets) -> None:
         self._url = settings.url or secrets.url

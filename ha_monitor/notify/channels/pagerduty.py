@@ -1,4 +1,4 @@
-"""PagerDuty, Events API v2. The id of the incident is its `dedup_key`, so an event that comes twice counts once."""
+"""PagerDuty, Events API v2. The incident's id is the `dedup_key`, so an event that arrives twice counts once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ha_monitor.store.incidents import Phase, Severity
 
 
 class PagerDutyChannel:
-    """See `channel.Channel`. An event for each incident; one that fails has the message made again as a whole."""
+    """See `channel.Channel`. Sends one event per incident; if one fails, the whole message is retried."""
 
     def __init__(self, settings: PagerDuty, secrets: Secrets) -> None:
         self._url = settings.url
@@ -37,13 +37,13 @@ class PagerDutyChannel:
         return ""
 
     def probe(self, deadline: Deadline) -> str:
-        """The key is not tried: that would open an incident."""
+        """The key is not tried, because that would open an incident."""
         with connected(self._url, deadline):
             return f"{place_of(self._url)} can be reached; ha-monitor notify test tries the key"
 
 
 def event_of(notice: Notice, message: Message, key: str) -> dict[str, Any]:
-    """What PagerDuty is sent of an incident."""
+    """The event that PagerDuty is sent for an incident."""
     incident = notice.incident
     known: dict[str, Any] = {"routing_key": key, "dedup_key": line(incident.id, LONGEST_NAME)}
     if notice.phase is Phase.RESOLVED:

@@ -1,4 +1,4 @@
-"""JSON to a URL: all of the message for programs, or its text for the chat of Slack and Mattermost."""
+"""JSON to a URL: the whole message for programs, or its text for a chat in Slack or Mattermost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ha_monitor.notify.http import connected, place_of, request
 from ha_monitor.notify.message import Message, document_of, lines_of
 
 SIGNATURE, ID = "X-Signature-256", "X-Delivery-Id"
-"""Headers: `sha256=` and the HMAC-SHA256 of the body in hex; the message's id, which is in the body, too."""
+"""Headers: `sha256=` and the HMAC-SHA256 of the body in hex; the id of the message, which is also in the body."""
 
 
 class WebhookChannel:
@@ -43,12 +43,12 @@ class WebhookChannel:
 
 
 def slack_of(message: Message) -> dict[str, Any]:
-    """Slack obeys `<!channel>` and links in such brackets, so these are escaped as its documentation says."""
+    """Slack interprets `<!channel>` and links in such brackets, so they are escaped as its documentation says."""
     lines = [one.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for one in lines_of(message)]
     return {"text": "\n".join(lines), "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
 
 
 def mattermost_of(message: Message) -> dict[str, Any]:
-    """Mattermost obeys `@channel` and Markdown, but not in a block of code, which nothing in the text may end."""
+    """Mattermost interprets `@channel` and Markdown, except in a code block; so nothing in the text may end it."""
     text = "\n".join(lines_of(message)).replace("`", "'")
     return {"text": f"```text\n{text}\n```"}

@@ -1,1 +1,1 @@
-"""One module for each page, with `page(view, parameters)`."""
+"""One module per page, with `page(view, parameters)`."""

@@ -1,4 +1,4 @@
-"""One group of errors: since when, where, with which traceback, and in which tasks."""
+"""One error group: since when, where, its traceback, and its tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ha_monitor.web.view import View
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """A group, or those that begin so.
+    """The group, or a choice of those whose ids begin with the text.
 
     :raises NotThere: if there is none.
     """

@@ -1,4 +1,4 @@
-"""What fails, in groups of one name, one class and one place."""
+"""What fails, in groups of one task name, one class of error and one place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ha_monitor.web.view import View
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """The groups, the one that came last first."""
+    """The groups, latest error first."""
     sort, reverse = asked.text("sort"), asked.flag("reverse")
     found = view.errors(asked.times, asked.count(), sort=sort, reverse=reverse)
     rows = [row(one, found.time) for one in found.items]
@@ -36,7 +36,7 @@ def _of(rows: list[dict[str, Any]], state: GroupState) -> int:
 
 
 def row(one: KnownGroup, now: float) -> dict[str, Any]:
-    """A group of errors.
+    """An error group for the template.
 
     :param now: seconds since the epoch.
     """

@@ -1,4 +1,4 @@
-"""The instances of the monitor itself: who consumes, how late, what was lost, and what the store says."""
+"""The instances of the monitor itself: which consume, how late, what was lost, and what the store says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ha_monitor.web.shown import UNKNOWN, count, duration, share
 from ha_monitor.web.view import View
 
 LOST_FOR = 24 * HOUR
-"""Seconds of which losses are listed."""
+"""Seconds for which losses are listed."""
 MOST_LOSSES = 50
 
 

@@ -1,4 +1,4 @@
-"""What is run of one name: charts, the day before, its errors and its latest tasks."""
+"""The runs of one task name: charts, the day before, its errors and its latest tasks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ha_monitor.web.shown import count, duration, share
 from ha_monitor.web.view import View
 
 TASKS = 20
-"""Failures and latest tasks that are listed, of each."""
+"""Failures that are listed; latest tasks likewise."""
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """A name.
+    """The page of a name.
 
-    :raises NotThere: if no task of that name was heard of.
+    :raises NotThere: if no event of a task with that name was received.
     """
     name = asked.name
     found = view.name(name, asked.times)
@@ -102,6 +102,6 @@ def _chart(steps: list[NameStatistic], bounds: list[float]) -> Chart:
 
 
 def _table(steps: list[NameStatistic], bounds: list[float], now: float) -> list[dict[str, Any]]:
-    """The same numbers, the newest first, where anything was run."""
+    """The same numbers as a table, newest first, without steps in which nothing ran."""
     found = [{"at": at(since, now), **_times("", one)} for since, one in zip(bounds, steps, strict=False) if one.runs]
     return found[::-1]

@@ -1,4 +1,4 @@
-"""What is run by name: how often, how well, how fast, and how it was a day before."""
+"""The runs by task name: how many, how many failed, how fast, and how it was a day before."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ha_monitor.web.shown import share
 from ha_monitor.web.view import View
 
 SLOWER = 2.0
-"""Times the 95th percentile of the day before, from which on a name is marked as slow."""
+"""Factor by which the 95th percentile must exceed that of the day before for a name to be marked as slow."""
 LEAST_RUNS = 20
-"""Runs without which nothing is compared."""
+"""Minimum number of runs for a comparison."""
 
 
 def page(view: View, asked: Parameters) -> Page:
@@ -39,14 +39,14 @@ def page(view: View, asked: Parameters) -> Page:
 
 
 def flags(asked: Parameters) -> list[str]:
-    """The times that were asked for, as flags of a command."""
+    """The period that was asked for, as flags of a command."""
     return [word for name in ("since", "until") if name in asked.given for word in (f"--{name}", asked.given[name])]
 
 
 def rows(view: View, items: Sequence[Compared], bounds: Sequence[float]) -> list[dict[str, Any]]:
-    """Names, each with the shape of its last hour.
+    """Names, each with a sparkline of its last hour.
 
-    :param bounds: the steps of that.
+    :param bounds: the steps of the sparkline.
     """
     over = names_over(view.queries, [one.now.name for one in items], bounds)
     return [_row(one, over[one.now.name]) for one in items]

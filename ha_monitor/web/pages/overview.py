@@ -21,10 +21,10 @@ from ha_monitor.web.shown import UNKNOWN, count, duration, plural, share
 from ha_monitor.web.view import View
 
 QUEUES, NAMES = 8, 8
-"""That are listed."""
+"""Queues and names that are listed."""
 LATELY = 900.0
 MOST_GROUPS = 100
-"""Groups of errors that are looked at, those that came last."""
+"""Error groups that are counted, latest first."""
 LATE = 300.0
 """Seconds after which the oldest task of a queue is late, as for the incident."""
 

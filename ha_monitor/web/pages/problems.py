@@ -1,4 +1,4 @@
-"""What is wrong, and what was until a moment ago."""
+"""What is wrong, and what was wrong until recently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ha_monitor.web.view import View
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """The incidents, the worst first."""
+    """The incidents, worst first."""
     with_over = asked.flag("all")
     wrong = view.problems(asked.count(), over=with_over, reverse=asked.flag("reverse"))
     result = wrong.result

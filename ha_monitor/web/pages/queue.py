@@ -16,13 +16,13 @@ from ha_monitor.web.shown import count, duration, rate
 from ha_monitor.web.view import View
 
 SPAN = SPANS["3h"]
-"""As long as it is kept."""
+"""As long as the flow of a queue is kept."""
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """A queue.
+    """The page of a queue.
 
-    :raises NotThere: if there is none of that name.
+    :raises NotThere: if no queue has that name.
     """
     within = max(1.0, asked.seconds("within"))
     found = view.queue(asked.name, within)

@@ -20,7 +20,7 @@ LATE = 300.0
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """The queues, the latest first."""
+    """The queues, the one with the oldest waiting task first."""
     pattern, sort, reverse = asked.text("name") or None, asked.text("sort"), asked.flag("reverse")
     within = max(1.0, asked.seconds("within"))
     found = view.queues(pattern, asked.count(), sort=sort, reverse=reverse, within=within)
@@ -42,7 +42,7 @@ def page(view: View, asked: Parameters) -> Page:
 def rows(
     view: View, items: Sequence[OneQueue], now: float, bounds: Sequence[float], within: float = WITHIN
 ) -> list[dict[str, Any]]:
-    """Queues, each with the shape of what waited in its last hour.
+    """Queues, each with a sparkline of what waited in the last hour.
 
     :param now: seconds since the epoch.
     :param bounds: the steps of that hour.
@@ -56,12 +56,12 @@ def rows(
 
 
 def said(waiting: Sequence[float]) -> str:
-    """What a picture of the waiting shows, in words."""
+    """What a sparkline of waiting tasks shows, in words."""
     return f"waiting by five minutes: {', '.join(f'{one:.0f}' for one in waiting)}"
 
 
 def row(one: OneQueue, now: float, within: float) -> dict[str, Any]:
-    """A queue."""
+    """A queue for the template."""
     state = one.state
     oldest = state.wait.oldest
     age = None if oldest is None else max(0.0, now - oldest)

@@ -1,4 +1,4 @@
-"""One schedule: why it is in its state, and what came of its latest due times."""
+"""One schedule: why it is in its state, and the outcomes of its latest due times."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MEANINGS = {
     ScheduleState.WAITING: "nothing was due yet, or it cannot be judged yet",
     ScheduleState.NOT_KNOWN: "the monitor did not look then, or cannot tell when it is due",
 }
-"""What a state says, where nothing closer is known."""
+"""What a state means, used if nothing more specific is known."""
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """A schedule.
+    """The page of a schedule.
 
-    :raises NotThere: if there is none of that name.
+    :raises NotThere: if no schedule has that name.
     """
     found = view.schedule(asked.name)
     if not found.items:
@@ -46,7 +46,7 @@ def page(view: View, asked: Parameters) -> Page:
 
 
 def _known(seen: SeenSchedule, now: float) -> dict[str, Any]:
-    """What the list does not say of it."""
+    """What the list of schedules does not show."""
     one, definition = seen.judgement, seen.judgement.definition
     return {
         "why": seen.why or MEANINGS[one.state],

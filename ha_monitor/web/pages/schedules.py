@@ -13,7 +13,7 @@ from ha_monitor.web.view import View
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """The schedules, those first that did not run."""
+    """The schedules, those that did not run first."""
     pattern, reverse = asked.text("name") or None, asked.flag("reverse")
     found = view.schedules(pattern, asked.count(), reverse=reverse)
     rows = [row(one, found.time) for one in found.items]
@@ -29,7 +29,7 @@ def page(view: View, asked: Parameters) -> Page:
 
 
 def row(seen: SeenSchedule, now: float) -> dict[str, Any]:
-    """A schedule.
+    """A schedule for the template.
 
     :param now: seconds since the epoch.
     """

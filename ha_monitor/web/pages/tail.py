@@ -1,4 +1,4 @@
-"""What the whole fleet announces, as it does. The page itself is empty: its script fills it (`static/tail.js`)."""
+"""What the whole fleet announces, as it happens. The page is empty until its script fills it (`static/tail.js`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEARCHED = "what the fleet announces from now on"
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """The tail, with what is wrong with its filter beside it."""
+    """The tail, with any error in its filter."""
     now = view.now()
     words = words_of(asked.given.get("filter", ""))
     wrong = ""

@@ -1,4 +1,4 @@
-"""What became of one task: its story, and the workflow that it is a part of."""
+"""What became of one task: its story, and the workflow that it belongs to."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ WHAT = {
 }
 _LOOKS = {"task-failed": "bad", "task-rejected": "bad", "task-retried": "warn", "task-revoked": "warn"}
 MOST_STEPS = 300
-"""Of a story, the last ones."""
+"""Latest steps of a story that are shown."""
 ALONE = "A group or chord that a client sent is not connected in events: each of its tasks is a root of its own."
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """A task, or those whose ids begin so.
+    """The task, or a choice of those whose ids begin with the text.
 
     :raises NotThere: if there is none.
     """
@@ -95,7 +95,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _group(view: View, group_id: str | None) -> dict[str, Any] | None:
-    """What is known of its error's group."""
+    """What is known of the group of the task's error."""
     if group_id is None:
         return None
     (group,) = view.queries.error_groups([group_id])
@@ -131,7 +131,7 @@ def _step(step: Step, task: KeptTask, now: float) -> dict[str, Any]:
 
 
 def _workflow(one: OneTask, now: float) -> dict[str, Any] | None:
-    """The tree over time; None if the task is alone in it."""
+    """The tree over time; None if the task is the only one in it."""
     tree = one.tree
     if tree is None or len(tree.tasks) < 2:
         return None

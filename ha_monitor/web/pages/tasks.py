@@ -1,4 +1,4 @@
-"""Which tasks are so: the filter of the command line, states as tabs, and so many a page."""
+"""The tasks that match a filter, which is that of the command line; with states as tabs, and in pages."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ TABS = (
     ("revoked", State.REVOKED.value),
     ("succeeded", State.SUCCESS.value),
 )
-"""Labels, and the states that they stand for."""
+"""Labels, and the states that they select."""
 _STATE = "state="
 COUNTED_FOR = 3600.0
-"""Seconds of which a tab says how many tasks ended so."""
+"""Seconds for which a tab counts the tasks that ended in its state."""
 MOST_COUNTED = 1000
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """The tasks that match, newest first. What is wrong with a filter stands beside it."""
+    """The tasks that match, newest first. An error in the filter is shown beside it."""
     text = asked.given.get("filter", "")
     words = words_of(text)
     order = order_of(asked)
@@ -76,7 +76,7 @@ def _found(view: View, asked: Parameters) -> Result:
 
 
 def _counts(view: View, now: float) -> dict[str, str]:
-    """How many tasks are open, and how many ended badly of late, by state."""
+    """How many tasks are open, and how many ended badly within `COUNTED_FOR`, by state."""
     opened = len(view.queries.open(MOST_COUNTED))
     ended = Counter(
         one.state for one in view.queries.ended_badly(now - COUNTED_FOR, now, MOST_COUNTED) if not one.orphaned
@@ -87,9 +87,9 @@ def _counts(view: View, now: float) -> dict[str, str]:
 
 
 def _tabs(words: list[str], asked: Parameters, counts: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """A tab for each state, which keeps the rest of the filter.
+    """A tab per state; each keeps the rest of the filter.
 
-    :param counts: by state; they are of all tasks, so they are told only where nothing else is asked for.
+    :param counts: by state; they count all tasks, so they are shown only if nothing else is asked for.
     """
     chosen = [word.removeprefix(_STATE) for word in words if word.startswith(_STATE)]
     rest = [word for word in words if not word.startswith(_STATE)]

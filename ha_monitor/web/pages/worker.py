@@ -1,4 +1,4 @@
-"""One worker: what it runs now, what failed there, and what became of its tasks if it is lost."""
+"""One worker: what it runs now, what failed on it, and what became of its tasks if it is lost."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ha_monitor.web.rows import about, short_id, task_rows
 from ha_monitor.web.view import View
 
 TASKS = 20
-"""That are listed, of each kind."""
+"""Tasks of each kind that are listed."""
 LEFT = 10
-"""Tasks of a lost worker that are linked, of each fate."""
+"""Tasks of a lost worker that are linked, per fate."""
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """A worker.
+    """The page of a worker.
 
-    :raises NotThere: if there is none of that name.
+    :raises NotThere: if no worker has that name.
     """
     found = view.worker(asked.name)
     if not found.items:

@@ -1,4 +1,4 @@
-"""Which workers there are, and what they do."""
+"""Which workers exist, and what they do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_DIGITS = 20
 
 
 def page(view: View, asked: Parameters) -> Page:
-    """The workers, those first that are lost."""
+    """The workers, lost ones first."""
     pattern, reverse = asked.text("name") or None, asked.flag("reverse")
     found = view.workers(pattern, asked.count(), reverse=reverse)
     rows = [row(one, found.time) for one in found.items]
@@ -33,7 +33,7 @@ def page(view: View, asked: Parameters) -> Page:
 
 
 def row(one: SeenWorker, now: float) -> dict[str, Any]:
-    """A worker. What its heartbeats say may be anything.
+    """A worker for the template. Nothing in its heartbeats is trusted.
 
     :param now: seconds since the epoch.
     """
@@ -43,7 +43,7 @@ def row(one: SeenWorker, now: float) -> dict[str, Any]:
         "name": told.name,
         "state": told.state,
         "no_events": told.task_events is False,
-        # The store says for how long it was silent: to the millisecond, it would be another time whenever it is asked.
+        # The store reports how long it has been silent; to the millisecond, this time would differ at each request.
         "seen": at(round(now - told.silent), now),
         "silent": told.silent,
         "active": _number(told.active),
