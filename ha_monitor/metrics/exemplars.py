@@ -27,7 +27,7 @@ LONGEST_ID = 121
 MOST_EXEMPLARS = 5_000
 """Exemplars that are kept; beyond that, the one that was renewed longest ago is deleted."""
 MOST_NOTED = 16
-"""Runs of which one is taken from each group of announcements: that is enough for a busy instance to renew them all."""
+"""Runs that are taken from each group of announcements: enough for a busy instance to renew all exemplars."""
 
 
 class Place(NamedTuple):

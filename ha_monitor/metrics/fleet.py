@@ -16,7 +16,7 @@ from ha_monitor.store.incidents import Incident, Phase
 from ha_monitor.store.results import Watched
 
 SHOWN_OFFLINE = 600.0
-"""Seconds for which a worker that sent worker-offline is exported: it was stopped on purpose, so no alert may stay for ever."""
+"""Seconds for which a worker that sent worker-offline is exported: it was stopped on purpose, so no alert may stay."""
 
 
 def fleet_families(watched: Watched, event_queue: int | None, worker_labels: WorkerLabels) -> Iterator[Metric]:

@@ -84,7 +84,7 @@ class Ticked(NamedTuple):
     leads: bool
     """Whether this instance leads for as long as its lease holds."""
     followed: bool
-    """It has just become the leader after another one, which may still appear as one in stored metrics."""
+    """It has just become the leader after another one, whose exported values Prometheus may still have."""
     trouble: str = ""
     """See `Applied.trouble`."""
     clock_step: float = 0.0

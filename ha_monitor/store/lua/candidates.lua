@@ -1,14 +1,15 @@
 -- Finds open tasks that are overdue, or that a worker had started that is now lost, for the leader to ask about. A duty
--- of the leader. Tasks that a lost worker had not started are requeued.
+-- of the leader. The broker requeues tasks that a lost worker had not started.
 --
 -- Bounded: each call looks at a limited number of records, or fewer large ones (work.lua). A task that is not overdue
 -- is put off until it would be, but only by the least limit of its name, since the merge does not report that it came
 -- to another phase. One that is handed out is put off for a minute, so that others get their turn and a new leader
 -- finds it again if this one dies.
 --
--- Fair: overdue tasks are grouped by name and worker, and handed out one of each group in turn, first the groups whose
--- worker or name has been known for longer. Tasks for which there was no room go behind all that are due. So each call
--- looks at other tasks, and many tasks about which nothing can be found out do not hold up the rest for long.
+-- Fair: overdue tasks are grouped by name and worker, and handed out one of each group in turn: first the groups whose
+-- worker is confirmed or, without a worker, whose name has a baseline. Tasks for which there was no room go behind all
+-- that are due. So each call looks at other tasks, and many tasks about which nothing can be found out do not hold up
+-- the rest for long.
 --
 -- @include clock duty found index/abandoned index/children index/open_since lifetime limits looks phases pieces record
 -- @include rollback orphan_scan baseline work

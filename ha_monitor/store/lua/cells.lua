@@ -4,8 +4,8 @@
 -- A cell has the events counted under the same labels: {name, worker, queue, between, to_write, events,
 -- failed = {[exception] = count} or nil, histograms = table or nil}. `between` is the middle part of its fields,
 -- between the kind and the last part (counting.lua); `to_write` is what one more field costs to write (work.lua).
--- `events` has {[code] = count} and, as `events.cell`, the cell; callers use it instead of the cell, since it is usually
--- enough.
+-- `events` has {[code] = count} and, as `events.cell`, the cell; callers use it instead of the cell, since it is
+-- usually enough.
 --
 -- Histograms: {name, worker, queue, between, to_write, runs, waits}; `runs` and `waits`, once they are not empty, are
 -- {counts = {[index of a bound] = count}, sum in µs, index = the bound that was found last}.

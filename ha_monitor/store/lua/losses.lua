@@ -169,9 +169,8 @@ end
 -- it is accounted for, nil until it is known; low = the last low; highs = the last WINDOW highs; silent, unsent =
 -- heartbeats in a row with runs and without events, and the number of those runs; sends = whether an event proves that
 -- the worker sends them, proven = whether one ever did; told = whether a line reported that none comes; from = when the
--- account began in ms; bound = the high of the heartbeat before the latest one with events: no more than this is known
--- to be missing before a later event; idle = heartbeats in a row without runs; span = µs between the last two
--- heartbeats.
+-- account began in ms; bound = the high of the heartbeat before the latest one with events, an upper bound of what is
+-- missing before a later event; idle = heartbeats in a row without runs; span = µs between the last two heartbeats.
 local function look_at(state, beat, count, count_with_slack)
   local at, processed = beat[1], beat[2]
   local high, low = processed - count, processed - count_with_slack

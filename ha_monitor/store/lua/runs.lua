@@ -331,7 +331,8 @@ do
 
   -- The packed facts for an event's line and handlers: those of the task, but of attempts and runs only the event's
   -- own. What an event does not wait for is left out: the wait before a run that it is no part of, the queue for a
-  -- receipt. facts_text: the packed facts of the task. Returns them, and the queue in them.
+  -- receipt.
+  -- facts_text: the packed facts of the task. Returns the packed facts for the event, and the queue in them.
   local function text_of(facts, facts_text, code, at, worker)
     if not facts.at then
       local is_all = OF_A_RUN[code] or (facts.qw == nil and (code ~= RECEIVED or facts.q == nil))

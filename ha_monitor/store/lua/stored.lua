@@ -9,7 +9,7 @@ local LATEST = 86400000 -- ms by which Redis's clock may have been put back
 -- The parts of a MessagePack value in Redis; nil if it does not exist or is broken.
 -- raw: the value, or false if there is none, if the caller has read it already.
 local function load_packed(key, raw)
-  -- Only a key that does not exist, or a broken text, may be overwritten.
+  -- A read that Redis refuses raises an error: only an absent or foreign value may be overwritten.
   if raw == nil then raw = unless_foreign('GET', key) end
   if type(raw) ~= 'string' then return nil end
   has_loaded(#raw)

@@ -16,7 +16,7 @@ local function attempt(command, key, ...)
   return reply
 end
 
--- Runs a command whose reply is needed; nil if the key holds a foreign value (WRONGTYPE).
+-- Runs a command whose reply is needed. Returns nil if the key holds a foreign type; any other error is raised.
 local function unless_foreign(command, key, ...)
   local reply = redis.pcall(command, key, ...)
   if type(reply) ~= 'table' or not reply.err then return reply end

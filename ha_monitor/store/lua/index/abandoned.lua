@@ -7,10 +7,10 @@
 -- kept, for KEPT.
 --
 -- The second index has the runs that were cut short: '<mark><bytes of the nodename>:<nodename><start in µs>:<task id>'
--- -> when that was found. A run has the mark TAKEN when another worker took its task, and LOST when its worker was lost
--- at about that time. So a task that two workers were lost with is known, whatever else became of it. Runs are told
--- apart by their start, so each counts once, however often it is found, and a worker that is lost twice during one run
--- counts as lost once. The newest MOST_RUNS are kept, for KEPT.
+-- -> when that was found. A run has the mark TAKEN when another worker took its task, and LOST once its worker was lost
+-- at about the time when it was taken, or during the run. So a task that two workers were lost with is known, whatever
+-- else became of it. Runs are told apart by their start, so each counts once, however often it is found, and a worker
+-- that is lost twice during one run counts as lost once. The newest MOST_RUNS are kept, for KEPT.
 --
 -- @include clock generated/catalogue pieces trouble work
 -- @keys abandoned lost_runs

@@ -35,8 +35,8 @@ do
   -- A task enters the index when it is first heard of, and leaves it when it ends; nothing is done in between. At its
   -- looks, the leader finds out what phase the task is in, and when to look again. A task that has ended enters the
   -- index again for a later run. Since the clocks of two workers may differ, there is a later run only if an event of
-  -- it also arrived after the end, or if one clock shows it. has_begun: whether an event that can begin a run arrived
-  -- after the last end.
+  -- it also arrived after the end, or if one clock shows it.
+  -- has_begun: whether an event that can begin a run arrived after the last end.
   local function note(uuid, facts, is_new, was_open, at, has_begun)
     if facts.tk == nil then
       if is_new then open(uuid, at > 0 and at or now * 1000) end

@@ -2,7 +2,7 @@
 --
 -- @include clock pieces work
 -- @keys waiting
--- @option name_wait  how long a task may wait, in ms
+-- @option name_wait  ms for which a task waits at least (tick.lua)
 
 local waiting
 
